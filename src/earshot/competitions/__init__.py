@@ -1,0 +1,38 @@
+"""One file a competition. To add one: write `competitions/<name>.py` and one line of COMPETITIONS.
+
+A competition module offers plain functions (pandas and NumPy, no torch: kernels import it):
+
+    prepare(source: Path, **options) -> Tables       the download's layout -> clip, class, event and test tables
+    rows(predictions, test, post) -> DataFrame       Predictions of the test clips, the competition's test table and
+                                                     post-processing options (dict or None) -> the submission
+    validate(submission, test, classes)              ValueError that names what would make the submission fail
+    score(submission, truth) -> {name: value}        the official score; the first name is the one on the leaderboard
+    LIMITS                                           {"hours": {"cpu": ..., "gpu": ...}, "internet": bool, ...} of the
+                                                     rules; an entry left out is unknown or unlimited
+
+A variant (ESC-10 of ESC-50) is a module of a few lines that binds an option of `prepare`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from earshot.spelling import suggest
+
+COMPETITIONS = {
+    "synth": "earshot.competitions.synth",
+    "birdcall": "earshot.competitions.birdcall",
+    "rfcx": "earshot.competitions.rfcx",
+    "esc50": "earshot.competitions.esc50",
+    "esc10": "earshot.competitions.esc10",
+    "finch_vocal": "earshot.competitions.finch_vocal",
+    "finch_syllables": "earshot.competitions.finch_syllables",
+}
+
+
+def get_competition(name: str) -> ModuleType:
+    """Name -> its module, imported now; an unknown name is an error with a suggestion."""
+    if name not in COMPETITIONS:
+        raise ValueError(f"unknown competition '{name}'{suggest(name, COMPETITIONS)}")
+    return importlib.import_module(COMPETITIONS[name])

@@ -1,0 +1,325 @@
+"""Cornell Birdcall Identification (Kaggle 2020): 264 species, weak labels, rows of 5 s or of a whole recording.
+
+Download: train.csv, train_audio/<ebird_code>/<filename>, test.csv (`site, row_id, seconds, audio_id`),
+test_audio/<audio_id>.mp3. A row's answer is its species, sorted, joined by spaces, or `nocall`. Rows of site_1 and
+site_2 last 5 s and are named by the second at which they end; a recording of site_3 is one row.
+
+Score: row-wise micro F1, `nocall` being a label. The embedded competition has the same layout and rules.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+
+from earshot.competitions.tables import Tables, absent, class_name, find_files, present
+from earshot.events import (
+    EVENT_COLUMNS,
+    PostProcess,
+    build_post,
+    detect,
+    overlap_losers,
+    strict_events,
+)
+from earshot.labels import few, require_columns
+from earshot.metrics import row_micro_f1
+from earshot.predictions import Predictions
+from earshot.windows import split_framewise
+
+TRAIN_COLUMNS = ("ebird_code", "filename", "primary_label", "secondary_labels", "duration", "recordist")
+TEST_COLUMNS = ("site", "row_id", "seconds", "audio_id")
+ROW_SITES, WHOLE_SITES = ("site_1", "site_2"), ("site_3",)
+ROW_SECONDS, CHUNK_SECONDS = 5, 30
+NOCALL = "nocall"
+LIMITS = MappingProxyType(
+    {
+        "minutes": 120,
+        "hours": MappingProxyType({"cpu": 2, "gpu": 2}),
+        "internet": False,
+        "hardware": "one Kaggle notebook, CPU or GPU; about 150 hidden recordings of 10 minutes",
+    }
+)
+
+logger = logging.getLogger("earshot")
+
+
+def prepare(source: Path) -> Tables:
+    """Download folder -> one clip a recording of train.csv, the classes sorted, and the test if there is a test.csv.
+
+    Secondary labels are written as in `primary_label`; what names no species of the competition is dropped, counted in
+    a warning. `group` is the recording itself: the source stratifies plainly; group by `recordist` for a harder split.
+    """
+    source = Path(source)
+    train = _read(source / "train.csv", TRAIN_COLUMNS)
+    clips = _clips(train)
+    classes = sorted(set(clips.labels))
+    missing, clips = absent(clips, source), present(clips, source, "train.csv")
+    if not (source / "test.csv").is_file():
+        return Tables(clips, classes, missing=missing)
+    test = _read(source / "test.csv", TEST_COLUMNS)
+    check_test(test)
+    found = find_files(source / "test_audio")
+    test_clips = test[["audio_id", "site"]].drop_duplicates("audio_id", ignore_index=True)
+    test_clips = test_clips.rename(columns={"audio_id": "clip_id"})
+    test_clips.insert(1, "path", [f"test_audio/{found.get(i, i + '.mp3')}" for i in test_clips.clip_id])
+    return Tables(clips, classes, test_clips=test_clips, test=test, missing=missing + absent(test_clips, source))
+
+
+def _read(path: Path, columns) -> pd.DataFrame:
+    """CSV with every name as text; a missing file or column is an error that says what came."""
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; is the source the unzipped download of the competition?")
+    names = ("ebird_code", "filename", "primary_label", "secondary_labels", "recordist", "xc_id")
+    table = pd.read_csv(path, dtype=dict.fromkeys((*names, "site", "row_id", "audio_id"), str))
+    require_columns(table, columns, path)
+    return table
+
+
+def _clips(train: pd.DataFrame) -> pd.DataFrame:
+    """train.csv -> clips.csv: the contract's columns, then what is left of the original's."""
+    empty = train[["ebird_code", "filename"]].isna().any(axis=1)
+    if empty.any():
+        raise ValueError(
+            f"train.csv has no ebird_code or filename in {empty.sum()} rows, first row {empty.argmax() + 2}"
+        )
+    clip_id = [Path(name).stem for name in train.filename]
+    clips = pd.DataFrame({
+        "clip_id": clip_id,
+        "path": "train_audio/" + train.ebird_code + "/" + train.filename,
+        "labels": train.ebird_code.map(class_name),
+        "secondary_labels": _secondary(train),
+        "group": train.xc_id.fillna(pd.Series(clip_id)) if "xc_id" in train else clip_id,
+        "duration": train.duration,
+    })  # fmt: skip
+    if "sampling_rate" in train:  # '44100 (Hz)'
+        rate = train.sampling_rate.astype(str).str.extract(r"(\d+)")[0]
+        clips["sample_rate"] = pd.to_numeric(rate).astype("Int64")
+    used = {"ebird_code", "filename", "secondary_labels", "xc_id", "duration", "sampling_rate", *clips.columns}
+    return pd.concat([clips, train[[c for c in train.columns if c not in used]]], axis=1)
+
+
+def _secondary(train: pd.DataFrame) -> list[str]:
+    """`['Empidonax alnorum_Alder Flycatcher', ...]` of each row -> codes joined by spaces, without the row's own."""
+    code = dict(zip(train.primary_label, train.ebird_code, strict=True)) | {c: c for c in train.ebird_code}
+    texts, unknown = [], {}
+    for row, (own, text) in enumerate(zip(train.ebird_code, train.secondary_labels, strict=True)):
+        names = _listed(text, row)
+        for name in names:
+            if name not in code:
+                unknown[name] = unknown.get(name, 0) + 1
+        codes = dict.fromkeys(code[n] for n in names if n in code and code[n] != own)
+        texts.append(" ".join(class_name(c) for c in codes))
+    if unknown:
+        most = sorted(unknown.items(), key=lambda item: -item[1])[:5]
+        logger.warning(
+            "%d secondary labels of %d species outside the competition are dropped: %s%s",
+            sum(unknown.values()), len(unknown), ", ".join(f"{n} ({k})" for n, k in most),
+            ", ..." if len(unknown) > 5 else "",
+        )  # fmt: skip
+    return texts
+
+
+def _listed(text, row: int) -> list[str]:
+    """A list written as text -> its names; an empty cell holds none."""
+    if not isinstance(text, str) or not text.strip():
+        return []
+    try:
+        names = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        names = None
+    if not isinstance(names, list):
+        raise ValueError(
+            f"secondary_labels in row {row + 2} of train.csv is {text!r}, expected a list such as ['a', 'b']"
+        )
+    return [str(name) for name in names]
+
+
+def check_test(test: pd.DataFrame):
+    """Raise unless `test` is a test table of this competition; every problem found is in the message."""
+    require_columns(test, TEST_COLUMNS, "the test table")
+    if not len(test):
+        raise ValueError("the test table has no rows, so there is nothing to predict")
+    problems = []
+    if (twice := test.row_id[test.row_id.duplicated()]).size:
+        problems.append(f"{twice.nunique()} row_ids come twice: {few(twice.unique())}")
+    unknown = sorted(set(test.site.astype(str)) - {*ROW_SITES, *WHOLE_SITES})
+    if unknown:
+        problems.append(f"unknown sites {few(unknown)}; known: {', '.join(ROW_SITES + WHOLE_SITES)}")
+    sites = test.groupby("audio_id").site.nunique()
+    if (sites > 1).any():
+        problems.append(f"recordings at more than one site: {few(sites.index[sites > 1])}")
+    in_rows = test[test.site.isin(ROW_SITES)]
+    seconds = pd.to_numeric(in_rows.seconds, errors="coerce")
+    off_grid = ~((seconds > 0) & (seconds % ROW_SECONDS == 0))
+    if off_grid.any():
+        problems.append(f"seconds of {few(in_rows.row_id[off_grid])} are not a multiple of {ROW_SECONDS}")
+    else:
+        wrong = _expected_ids(test) != test.row_id.astype(str)
+        if wrong.any() and not unknown:
+            row = test[wrong].iloc[0]
+            problems.append(
+                f"{wrong.sum()} row_ids do not follow from their columns: '{row.row_id}' for site {row.site}, "
+                f"audio_id {row.audio_id}, seconds {row.seconds}, expected '{_expected_ids(test)[wrong].iloc[0]}'"
+            )
+    if problems:
+        raise ValueError("the test table is not valid: " + "; ".join(problems))
+
+
+def _expected_ids(test: pd.DataFrame) -> pd.Series:
+    """<site>_<audio_id>_<seconds> where rows last 5 s, <site>_<audio_id> where the recording is one row."""
+    seconds = pd.to_numeric(test.seconds, errors="coerce").fillna(0).astype(int).astype(str)
+    return (
+        test.site.astype(str) + "_" + test.audio_id.astype(str) + ("_" + seconds).where(test.site.isin(ROW_SITES), "")
+    )
+
+
+def rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess | Mapping | None = None) -> pd.DataFrame:
+    """Predictions of the recordings -> `row_id, birds` in the order of `test`.
+
+    Each event marks every row that it overlaps. `post` may be a PostProcess, a mapping of its fields, or None for its
+    defaults; with `strict` the source's rules hold to the letter: runs end every 30 s, an offset is the start of its
+    last frame, and one exactly on a border marks the next row. A recording without prediction, or unreadable, is
+    `nocall` throughout, with a warning.
+    """
+    check_test(test)
+    post = post if isinstance(post, PostProcess) else build_post(post or {})
+    if predictions.framewise_output is None:
+        raise ValueError(
+            "rows of 5 s need framewise outputs, and these predictions have none: predict with "
+            "predict.keep_frames=true and a model that has them"
+        )
+    place = {str(clip): i for i, clip in enumerate(predictions.clip_ids)}
+    events, lost = [], []
+    for audio_id in sorted(test.audio_id.astype(str).unique()):
+        i = place.get(audio_id, -1)
+        if i < 0 or predictions.unreadable[i]:
+            lost.append(audio_id)
+        else:
+            events.append(_recording_events(predictions, i, audio_id, post))
+    if lost:
+        logger.warning("%d recordings have no prediction and are nocall: %s", len(lost), few(lost))
+    table = pd.concat(events, ignore_index=True) if events else pd.DataFrame(columns=list(EVENT_COLUMNS))
+    return answers(touched_rows(table, test, strict=post.strict), test)
+
+
+def _recording_events(predictions: Predictions, i: int, audio_id: str, post: PostProcess) -> pd.DataFrame:
+    """The surviving events of recording `i`."""
+    prob, grid = predictions.framewise_output[i], predictions.timebase
+    if not post.strict:
+        return detect(prob, grid, predictions.classes, audio_id, post, predictions.clipwise_output[i])
+    chunks = split_framewise(prob, grid.frame_samples, grid.hop_length, CHUNK_SECONDS * grid.sample_rate)
+    return strict_survivors(chunks, audio_id, predictions.classes, post, grid.hop_length / grid.sample_rate)
+
+
+def strict_survivors(
+    chunks: np.ndarray, audio_id: str, classes, post: PostProcess, frame_seconds: float = 0.01
+) -> pd.DataFrame:
+    """(C, T, K) probabilities of a recording's 30-s chunks -> the events that the source marks rows with."""
+    events = strict_events(chunks, audio_id, classes, post.threshold, frame_seconds, CHUNK_SECONDS)
+    if post.iou_threshold is None:
+        return events
+    return events[~overlap_losers(events.onset, events.offset, events.max_confidence, post.iou_threshold)]
+
+
+def truth_rows(events: pd.DataFrame, test: pd.DataFrame, min_overlap_seconds: float = 0.0) -> pd.DataFrame:
+    """True events of the recordings -> `row_id, birds` in the order of `test`: who is heard in a row for longer."""
+    check_test(test)
+    return answers(touched_rows(events, test, min_overlap_seconds=min_overlap_seconds), test)
+
+
+def touched_rows(
+    events: pd.DataFrame, test: pd.DataFrame, strict: bool = False, min_overlap_seconds: float = 0.0
+) -> pd.DataFrame:
+    """Events (filename = audio_id) -> `row_id, event_label`, each once, of the rows that they mark, sorted.
+
+    An event marks a row when they share more than `min_overlap_seconds`. Strict: from the row of its onset to the row
+    of its offset, both `time // 5`. Rows past the end of a recording are named too; recordings not in `test` are not.
+    """
+    audio = test.astype({"audio_id": str}).drop_duplicates("audio_id").set_index("audio_id")
+    site = events.filename.astype(str).map(audio.site)
+    events, site = events[site.notna()], site[site.notna()]
+    onset, offset = events.onset.to_numpy(float), events.offset.to_numpy(float)
+    whole = site.isin(WHOLE_SITES).to_numpy()
+    first = np.where(whole, 0, onset // ROW_SECONDS).astype(np.int64)
+    last = np.where(whole, 0, offset // ROW_SECONDS).astype(np.int64)
+    event = np.repeat(np.arange(len(events)), last - first + 1)
+    row = np.arange(len(event)) - np.repeat(np.cumsum(last - first + 1) - (last - first + 1), last - first + 1)
+    row += first[event]
+    begin, end = (
+        np.where(whole[event], -np.inf, row * ROW_SECONDS),
+        np.where(whole[event], np.inf, (row + 1) * ROW_SECONDS),
+    )
+    shared = np.minimum(offset[event], end) - np.maximum(onset[event], begin)
+    keep = np.ones(len(event), bool) if strict else shared > min_overlap_seconds + 1e-9  # 1e-9: rounding of seconds
+    event, row = event[keep], row[keep]
+    name = (site + "_" + events.filename.astype(str)).to_numpy(dtype=object)[event]
+    ending = np.where(whole[event], "", "_" + ((row + 1) * ROW_SECONDS).astype(str).astype(object))
+    marked = pd.DataFrame({"row_id": name + ending, "event_label": events.event_label.to_numpy(dtype=object)[event]})
+    return marked.drop_duplicates().sort_values(["row_id", "event_label"], ignore_index=True)
+
+
+def answers(marked: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
+    """Marked rows -> one row of text for each of `test`."""
+    birds = marked.groupby("row_id").event_label.agg(" ".join)
+    return pd.DataFrame({"row_id": test.row_id.to_numpy(), "birds": test.row_id.map(birds).fillna(NOCALL).to_numpy()})
+
+
+def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
+    """Raise unless `submission` answers `test`, row by row, with sorted species of `classes`, or with nocall alone.
+
+    Every kind of problem is in the message, because a submission costs hours.
+    """
+    problems = []
+    if list(submission.columns) != ["row_id", "birds"]:
+        problems.append(f"columns are {', '.join(map(str, submission.columns))}, expected row_id, birds in this order")
+    if "row_id" in submission:
+        have, want = submission.row_id.astype(str), test.row_id.astype(str)
+        of_ids = _id_problems(have, want)
+        if not of_ids and have.tolist() != want.tolist():
+            of_ids = ["row_ids are in another order than the test table"]
+        problems += of_ids
+    if "birds" in submission:
+        problems += _label_problems(submission.birds, set(classes))
+    if problems:
+        raise ValueError("the submission is not valid: " + "; ".join(problems))
+
+
+def _id_problems(have: pd.Series, want: pd.Series) -> list[str]:
+    found = {
+        "are missing": sorted(set(want) - set(have)),
+        "are not in the test table": sorted(set(have) - set(want)),
+        "come twice": have[have.duplicated()].unique(),
+    }
+    return [f"{len(ids)} row_ids {what}: {few(ids)}" for what, ids in found.items() if len(ids)]
+
+
+def _label_problems(birds: pd.Series, classes: set[str]) -> list[str]:
+    filled = birds.map(lambda text: isinstance(text, str) and bool(text.strip())).to_numpy(bool)
+    texts = birds[filled]
+    labels = texts.str.split()
+    unknown = sorted({name for row in labels for name in row} - classes - {NOCALL})
+    found = {
+        "are empty (write nocall)": birds[~filled],
+        f"name unknown labels ({few(unknown)})": texts[[bool(set(row) & set(unknown)) for row in labels]],
+        "mix nocall with labels": texts[[NOCALL in row and len(set(row)) > 1 for row in labels]],
+        "name a label twice": texts[[len(set(row)) < len(row) for row in labels]],
+        "are not sorted": texts[[row != sorted(row) for row in labels]],
+        "hold other than single spaces": texts[[text != " ".join(row) for text, row in zip(texts, labels)]],
+    }
+    return [f"{len(rows)} rows {what}: {few(rows)}" for what, rows in found.items() if len(rows)]
+
+
+def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """Row-wise micro F1 of a submission; `truth` is `row_id, birds` of the same rows, in any order."""
+    for name, table in (("submission", submission), ("truth", truth)):
+        require_columns(table, ("row_id", "birds"), f"the {name}")
+    if problems := _id_problems(submission.row_id.astype(str), truth.row_id.astype(str)):
+        raise ValueError("the submission does not answer the rows of this truth: " + "; ".join(problems))
+    answers = submission.assign(row_id=submission.row_id.astype(str)).set_index("row_id").birds
+    return {"row_micro_f1": row_micro_f1(truth.birds.tolist(), answers.reindex(truth.row_id.astype(str)).tolist())}

@@ -1,0 +1,78 @@
+"""ESC-50: environmental sounds, 50 classes of 40 clips of 5 s, one label each, five official folds; accuracy.
+
+Source: the official download (meta/esc50.csv, audio/*.wav) or a folder with meta.csv whose `filename` holds the path.
+There is no test set: the score is the accuracy of the out-of-fold predictions, so that test.csv lists every clip. The
+official folds keep the clips of one Freesound recording together; four ids (131943, 134049, 209698, 234879) occur in
+two folds all the same, under two classes, which `folds.audit` shows. esc10.py is the subset of ten classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.competitions.tables import Tables, absent, check_submission, class_name, present, require_columns
+from earshot.labels import read_table
+from earshot.predictions import Predictions
+from earshot.spelling import suggest
+
+META = ("meta.csv", "meta/esc50.csv", "esc50.csv")
+COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file")
+LIMITS = {}  # a benchmark: nothing is uploaded
+
+
+def prepare(source: Path, subset: str = "esc50") -> Tables:
+    """Download folder -> clips with `official_fold` 1-5 and `group` = Freesound id; subset="esc10": ten classes."""
+    source = Path(source)
+    meta = read_table(find_meta(source), COLUMNS)
+    if subset not in ("esc50", "esc10"):
+        raise ValueError(f"unknown subset '{subset}'{suggest(subset, ('esc50', 'esc10'))}")
+    if subset == "esc10":
+        meta = meta[meta.esc10.astype(str) == "True"].reset_index(drop=True)
+    names = [Path(f).name for f in meta.filename]
+    clips = pd.DataFrame({
+        "clip_id": [Path(n).stem for n in names],
+        "path": [f if "/" in f else f"audio/{f}" for f in meta.filename],
+        "labels": meta.category.map(class_name),
+        "group": meta.src_file.astype(str),
+        "official_fold": meta.fold,
+        "filename": names,
+    })  # fmt: skip
+    classes = clips.labels.groupby(meta.target).first().tolist()  # in the order of the official numbers
+    missing, clips = absent(clips, source), present(clips, source, "the meta table")
+    test = clips[["filename", "clip_id"]]
+    truth = pd.DataFrame({"filename": clips.filename, "category": clips.labels})
+    return Tables(clips, classes, test=test, truth=truth, missing=missing, task="tagging")
+
+
+def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
+    """Out-of-fold predictions -> `filename, category` (the best class), in the order of `test`; `post` is not used."""
+    best = predictions.aligned(test.clip_id).clipwise_output.argmax(axis=1)
+    return pd.DataFrame({"filename": test.filename.to_numpy(), "category": np.array(predictions.classes)[best]})
+
+
+def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
+    """Raise unless every clip of `test` has one row, in its order, with a category of `classes`."""
+    check_submission(submission, ("filename", "category"), test.filename)
+    unknown = sorted(set(submission.category.astype(str)) - set(classes))
+    if unknown:
+        raise ValueError(f"submission names the category '{unknown[0]}'{suggest(unknown[0], classes)}")
+
+
+def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """Accuracy of a submission; `truth` has the columns `filename, category` (any order)."""
+    require_columns(truth, ("filename", "category"), "the truth")
+    right = submission.merge(truth, on="filename", suffixes=("", "_true"), validate="one_to_one")
+    if len(right) != len(submission):
+        raise ValueError(f"the truth knows {len(right)} of the {len(submission)} files of the submission")
+    return {"accuracy": float((right.category == right.category_true).mean())}
+
+
+def find_meta(source: Path) -> Path:
+    """The table of the download, in any of the layouts in use."""
+    for name in META:
+        if (source / name).is_file():
+            return source / name
+    raise ValueError(f"{source} holds none of {', '.join(META)}; is --source the unzipped ESC-50 download?")

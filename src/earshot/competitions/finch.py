@@ -1,0 +1,254 @@
+"""Finch songs with onsets and offsets (strong labels): 245 recordings of four caged birds, 13,087 events of 80 ms.
+
+Source: meta.csv (`filename, species, individual, session, split, duration_s, labelling, ...`) and events.csv
+(`filename, onset_s, offset_s, event_type, individual, raw_label, ...`). Two tasks:
+- `finch_vocal`: one class, `vocal`, any bird. Cage noise is no event; sounds that the annotators' codes leave open
+  ("unsure") are none either, and clips that hold some say so in the column `is_unsure`.
+- `finch_syllables`: the nine syllables syl_0 ... syl_8 of bird0; the labels of one bird mean nothing in another.
+The recordings are split by time inside each bird: val is fold 0, train is fold 1 (train.py --fold 0), and test is in
+test_clips.csv with its events in test_events.csv. Events are well above the noise, so that energy alone finds them:
+`mix_backgrounds` makes the hard version. Score: event-based F1, onsets and offsets within 50 ms (offsets also within
+20 % of the event), overall as DCASE counts it. A submission is DCASE's event table (name it
+.tsv); its `filename` is the clip_id.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot import audio
+from earshot.competitions.esc50 import find_meta
+from earshot.competitions.tables import Tables, absent, present, require_columns, write_csv
+from earshot.event_metrics import event_based_f1
+from earshot.events import PostProcess, detect
+from earshot.labels import few, read_table
+from earshot.predictions import Predictions
+from earshot.spelling import suggest
+
+META_COLUMNS = ("filename", "species", "individual", "session", "split", "duration_s", "labelling")
+EVENT_COLUMNS = ("filename", "onset_s", "offset_s", "event_type", "individual", "raw_label")
+SUBMISSION_COLUMNS = ("filename", "onset", "offset", "event_label")
+LIMITS = {}  # a benchmark: nothing is uploaded
+COLLAR = 0.05  # seconds
+OFFICIAL_FOLD = {"val": 0, "train": 1}
+
+BACKGROUND_RATE = 32000  # Hz of the mixtures
+BACKGROUND_FOLDS = {"train": (1, 2, 3), "val": (4,), "test": (5,)}  # of ESC-50: no background in two splits
+ANIMALS = (
+    "dog",
+    "rooster",
+    "pig",
+    "cow",
+    "frog",
+    "cat",
+    "hen",
+    "insects",
+    "sheep",
+    "crow",
+    "chirping_birds",
+    "crickets",
+)
+SILENCE = 1e-4  # what stays below is the zero padding of an ESC-50 clip
+FADE_SECONDS = 0.02
+
+
+def prepare(source: Path, labels: str = "vocal") -> Tables:
+    """Data folder -> clips, events, test clips and their true events; `labels`: vocal | syllables."""
+    source = Path(source)
+    if labels not in ("vocal", "syllables"):
+        raise ValueError(f"unknown labels '{labels}'{suggest(labels, ('vocal', 'syllables'))}")
+    meta = read_table(source / "meta.csv", META_COLUMNS)
+    if labels == "syllables":
+        meta = meta[(meta.individual == "bird0") & (meta.labelling == "typed")].reset_index(drop=True)
+    raw = read_table(source / "events.csv", EVENT_COLUMNS)
+    clips, events = _clips(meta), _events(raw, labels)
+    clips["is_unsure"] = meta.filename.isin(raw.filename[raw.event_type == "unsure"]).astype(int)
+    events = events[events.filename.isin(clips.clip_id)].sort_values(["filename", "onset"], kind="stable")
+    present_labels = events.groupby("filename").event_label.agg(lambda names: " ".join(sorted(set(names))))
+    clips["labels"] = clips.clip_id.map(present_labels).fillna("")
+    classes = ["vocal"] if labels == "vocal" else sorted(events.event_label.unique())
+    missing, clips = absent(clips, source), present(clips, source, "meta.csv")
+    is_test = clips.split == "test"
+    test_clips = clips[is_test].reset_index(drop=True)
+    clips = clips[~is_test].reset_index(drop=True)
+    clips["official_fold"] = clips.split.map(OFFICIAL_FOLD)
+    if clips.official_fold.isna().any():
+        raise ValueError(
+            f"meta.csv has the split '{clips.split[clips.official_fold.isna()].iloc[0]}', not train, val, test"
+        )
+    in_test = events.filename.isin(test_clips.clip_id)
+    truth = events[in_test].reset_index(drop=True)
+    return Tables(
+        clips.astype({"official_fold": int}), classes, events[~in_test].reset_index(drop=True), test_clips,
+        test=test_clips[["clip_id", "duration"]], missing=missing, test_events=truth, truth=truth,
+    )  # fmt: skip
+
+
+def rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess | None = None) -> pd.DataFrame:
+    """Framewise predictions -> events `filename, onset, offset, event_label` of the recordings of `test`.
+
+    A recording without an event has one row with its name only, as DCASE writes it; so has an unreadable one.
+    """
+    if predictions.framewise_output is None:
+        raise ValueError("events need framewise outputs: predict with predict.keep_frames=true")
+    post = PostProcess(threshold=0.5, iou_threshold=None) if post is None else post
+    tables = []
+    ordered = predictions.aligned(test.clip_id)
+    for i, clip_id in enumerate(ordered.clip_ids):
+        frames, clipwise = ordered.framewise_output[i], ordered.clipwise_output[i]
+        if ordered.unreadable[i]:
+            frames = frames[:0]
+        found = detect(frames, ordered.timebase, ordered.classes, str(clip_id), post, clipwise)
+        tables.append(found if len(found) else pd.DataFrame({"filename": [str(clip_id)]}))
+    return (
+        pd.concat(tables, ignore_index=True).reindex(columns=list(SUBMISSION_COLUMNS)).round({"onset": 4, "offset": 4})
+    )
+
+
+def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
+    """Raise unless every recording of `test` is there, with events inside it and labels of `classes`."""
+    require_columns(submission, SUBMISSION_COLUMNS, "the submission")
+    problems = []
+    if lost := sorted(set(test.clip_id) - set(submission.filename)):
+        problems.append(
+            f"{len(lost)} recordings are not there (one row with the name only where there is no event): {few(lost)}"
+        )
+    if extra := sorted(set(submission.filename) - set(test.clip_id)):
+        problems.append(f"{len(extra)} recordings are not asked for: {few(extra)}")
+    events = _real_events(submission)
+    end = events.filename.map(test.set_index("clip_id").duration).fillna(np.inf) + COLLAR
+    good = (events.onset >= 0) & (events.offset > events.onset) & (events.offset <= end)
+    if not good.all():
+        row = events[~good].iloc[0]
+        problems.append(f"{(~good).sum()} events do not lie in their recording, such as {row.to_dict()}")
+    if unknown := sorted(set(events.event_label.astype(str)) - set(classes)):
+        problems.append(f"label '{unknown[0]}' is not a class{suggest(unknown[0], classes)}")
+    if problems:
+        raise ValueError("submission is not valid: " + "; ".join(problems))
+
+
+def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """Event-based F1 (overall, and the mean over classes) with a collar of 50 ms, precision and recall."""
+    classes = sorted(set(truth.event_label) | set(_real_events(submission).event_label))
+    result = event_based_f1(
+        truth, _real_events(submission), onset_collar=COLLAR, classes=classes, empty_system_output_handling="zero_score"
+    )
+    overall, average = result["overall"]["f_measure"], result["class_wise_average"]["f_measure"]
+    return {
+        "event_f1": overall["f_measure"], "event_f1_macro": average["f_measure"],
+        "event_precision": overall["precision"], "event_recall": overall["recall"],
+    }  # fmt: skip
+
+
+def mix_backgrounds(source: Path, esc50: Path, out: Path, snr_db: float = 0.0, seed: int = 0) -> int:
+    """Write the recordings over ESC-50 backgrounds to `out`, a folder of the same layout; returns how many.
+
+    Backgrounds are clips that are no animal, of ESC-50 folds 1-3 for train, 4 for val, 5 for test: brought to one
+    power, joined until they are as long as the recording. `snr_db`: mean power of the recording over its vocal events,
+    over the mean power of the background. 32 kHz mono FLAC, scaled down as a whole where the sum would clip. The choice
+    depends on (seed, recording) only. meta.csv gets the columns `snr_db` and `backgrounds`.
+    """
+    source, out = Path(source), Path(out)
+    meta = read_table(source / "meta.csv", META_COLUMNS)
+    events = read_table(source / "events.csv", EVENT_COLUMNS)
+    clips = _backgrounds(Path(esc50))
+    used = []
+    for row in meta.itertuples():
+        rng = np.random.default_rng([seed, zlib.crc32(Path(row.filename).stem.encode())])
+        song = audio.load(source / row.filename, BACKGROUND_RATE)
+        own = events[(events.filename == row.filename) & (events.event_type == "vocal")]
+        choice = clips[clips.fold.isin(BACKGROUND_FOLDS[row.split])].path.tolist()
+        noise, names = join_backgrounds(choice, len(song), rng)
+        mixture = mix_at_snr(song, noise, own.onset_s.to_numpy(), own.offset_s.to_numpy(), snr_db)
+        audio.write(out / _mixed(row.filename), mixture, BACKGROUND_RATE)
+        used.append(" ".join(names))
+    renamed = meta.assign(filename=meta.filename.map(_mixed), snr_db=snr_db, backgrounds=used)
+    write_csv(events.assign(filename=events.filename.map(_mixed)), out / "events.csv")
+    write_csv(renamed, out / "meta.csv")
+    return len(meta)
+
+
+def mix_at_snr(song: np.ndarray, noise: np.ndarray, onset, offset, snr_db: float) -> np.ndarray:
+    """(S,), (S,) -> (S,): the song over noise at `snr_db` = power over the events [onset, offset) (s) : power of noise.
+
+    Without events the power of the whole song counts. Peaks above 0.99 scale the sum down, which keeps the ratio.
+    """
+    inside = np.zeros(len(song), bool)
+    for first, last in zip(onset, offset, strict=True):
+        inside[round(first * BACKGROUND_RATE) : round(last * BACKGROUND_RATE)] = True
+    heard = song[inside] if inside.any() else song
+    power, noise_power = np.mean(heard.astype(np.float64) ** 2), np.mean(noise.astype(np.float64) ** 2)
+    if noise_power == 0:
+        raise ValueError("the background is silent: no level gives it a signal-to-noise ratio")
+    mixture = song + noise * np.sqrt(power / noise_power * 10 ** (-snr_db / 10))
+    return (mixture / max(1.0, np.abs(mixture).max() / 0.99)).astype(np.float32)
+
+
+def join_backgrounds(paths: list[Path], n_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+    """(S,) of clips drawn without repetition (until all are used), each of power 1, cross-faded; and their names."""
+    fade = round(FADE_SECONDS * BACKGROUND_RATE)
+    ramp = np.linspace(0, 1, fade, dtype=np.float32)
+    joined, names, order, tried_all = np.zeros(0, np.float32), [], [], False
+    while len(joined) < n_samples:
+        if not order:
+            if tried_all and not names:
+                raise ValueError(f"all {len(paths)} backgrounds are silent, such as {paths[0]}")
+            order, tried_all = list(rng.permutation(len(paths))), True
+        path = paths[order.pop()]
+        clip = without_silence(audio.load(path, BACKGROUND_RATE))
+        if len(clip) <= 2 * fade:
+            continue
+        clip = clip / np.sqrt(np.mean(clip**2))
+        if len(joined):
+            clip[:fade] = clip[:fade] * ramp + joined[-fade:] * ramp[::-1]
+            joined = joined[:-fade]
+        joined = np.concatenate([joined, clip])
+        names.append(path.stem)
+    return joined[:n_samples], names
+
+
+def without_silence(waveform: np.ndarray, block_seconds: float = 0.05) -> np.ndarray:
+    """(S,) -> (S',): the blocks that hold any sound; ESC-50 fills short sounds up with digital silence."""
+    size = round(block_seconds * BACKGROUND_RATE)
+    blocks = np.pad(waveform, (0, -len(waveform) % size)).reshape(-1, size)
+    return blocks[np.abs(blocks).max(axis=1) > SILENCE].ravel()
+
+
+def _backgrounds(esc50: Path) -> pd.DataFrame:
+    """ESC-50 folder -> `path, fold` of the clips that are no animal."""
+    meta = read_table(find_meta(esc50), ("filename", "fold", "category"))
+    meta = meta[~meta.category.isin(ANIMALS)]
+    clips = pd.DataFrame({
+        "path": [esc50 / (f if "/" in f else f"audio/{f}") for f in meta.filename], "fold": meta.fold.to_numpy(),
+    })  # fmt: skip
+    if absent_folds := sorted(set(range(1, 6)) - set(clips.fold)):
+        raise ValueError(f"{esc50} has no background in ESC-50 fold {few(absent_folds)}; all five are needed")
+    return clips
+
+
+def _clips(meta: pd.DataFrame) -> pd.DataFrame:
+    clips = meta[["species", "individual", "session", "split"]].copy()
+    clips.insert(0, "clip_id", [Path(f).stem for f in meta.filename])
+    clips.insert(1, "path", meta.filename)
+    return clips.assign(labels="", duration=meta.duration_s)
+
+
+def _events(raw: pd.DataFrame, labels: str) -> pd.DataFrame:
+    raw = raw[raw.event_type == "vocal"]
+    name = "vocal" if labels == "vocal" else "syl_" + raw.raw_label.astype(str)
+    ids = raw.filename.map({f: Path(f).stem for f in raw.filename.unique()})
+    return pd.DataFrame({"filename": ids, "onset": raw.onset_s, "offset": raw.offset_s, "event_label": name})
+
+
+def _real_events(submission: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are events: those with an onset or a label (a name alone says that there is none)."""
+    label = submission.event_label.fillna("").astype(str)
+    return submission[submission.onset.notna() | (label != "")]
+
+
+def _mixed(filename: str) -> str:
+    return f"audio/{Path(filename).stem}.flac"

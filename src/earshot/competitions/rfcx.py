@@ -1,0 +1,119 @@
+"""Rainforest Connection Species Audio Detection (Kaggle 2021): 24 species, one-minute recordings at 48 kHz.
+
+Download: train_tp.csv and train_fp.csv (`recording_id, species_id, songtype_id, t_min, f_min, t_max, f_max`),
+sample_submission.csv (`recording_id, s0 ... s23`), train/*.flac, test/*.flac. A recording's labels are the species of
+its true-positive boxes; boxes of train_fp.csv become `is_negative` events. Recordings with false positives only carry
+no label and an empty `first_label`: the trainer leaves them out unless data.false_positives is set. An unlisted
+species may still be heard, so an absent label is no statement.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot import metrics
+from earshot.competitions.tables import Tables, absent, check_submission, find_files, present
+from earshot.labels import few, read_table
+from earshot.predictions import Predictions
+from earshot.spelling import suggest
+
+CLASSES = tuple(f"s{i}" for i in range(24))
+BOX_COLUMNS = ("recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max")
+LIMITS = {}  # a CSV is uploaded: nothing runs on their machines
+
+logger = logging.getLogger("earshot")
+
+
+def prepare(source: Path) -> Tables:
+    """Download folder -> one clip a recording, an event a box, the test of sample_submission.csv."""
+    source = Path(source)
+    tp, fp = (read_table(source / name, BOX_COLUMNS) for name in ("train_tp.csv", "train_fp.csv"))
+    test = read_table(source / "sample_submission.csv", ("recording_id", *CLASSES))
+    everything = _clips(tp, fp, source)
+    clips = present(everything, source, "train_tp.csv and train_fp.csv")
+    test_clips = _table(test.recording_id, source, "test")
+    events = pd.concat([_events(boxes, negative) for negative, boxes in enumerate((tp, fp)) if len(boxes)])
+    events = events[events.filename.isin(clips.clip_id)].sort_values(["filename", "onset"], kind="stable")
+    missing = absent(everything, source) + absent(test_clips, source)
+    return Tables(clips, CLASSES, events.reset_index(drop=True), test_clips, test, missing, task="sed")
+
+
+def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
+    """Predictions -> `recording_id, s0 ... s23` in the order of `test`, from the clip outputs; `post` is not used.
+
+    A recording without a prediction gets the mean of each class over the others, and a warning.
+    """
+    for name in CLASSES:
+        if name not in predictions.classes:
+            raise ValueError(f"the predictions have no class '{name}'{suggest(name, predictions.classes)}")
+    order = [predictions.classes.index(c) for c in CLASSES]
+    place = {c: i for i, c in enumerate(predictions.clip_ids)}
+    index = np.array([place.get(r, -1) for r in test.recording_id], dtype=int)
+    readable = ~np.asarray(predictions.unreadable, dtype=bool)
+    if not readable.any():
+        raise ValueError("no recording could be read, so there is nothing to submit")
+    scores = predictions.clipwise_output[:, order].astype(np.float64)
+    lost = (index < 0) | ~readable[index]
+    if lost.any():
+        logger.warning(
+            "%d of %d recordings have no prediction (missing or unreadable) and get the mean of each class: %s",
+            lost.sum(), len(test), few(test.recording_id[lost]),
+        )  # fmt: skip
+    values = np.where(lost[:, None], scores[readable].mean(axis=0), scores[index])
+    return pd.concat([test[["recording_id"]], pd.DataFrame(values, columns=CLASSES, index=test.index)], axis=1)
+
+
+def validate(submission: pd.DataFrame, test: pd.DataFrame, classes=CLASSES):
+    """Raise unless the columns, the recordings and their order are those of `test` and every score is finite."""
+    check_submission(submission, ("recording_id", *CLASSES), test.recording_id, CLASSES)
+
+
+def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """LWLRAP of a submission; `truth` has its columns with 0 and 1 (any order of recordings)."""
+    truth = truth.set_index("recording_id").reindex(submission.recording_id)
+    if truth[list(CLASSES)].isna().any(axis=None):
+        raise ValueError(f"the truth lacks {few(truth.index[truth.isna().any(axis=1)])}")
+    return {"lwlrap": metrics.lwlrap(truth[list(CLASSES)].to_numpy(), submission[list(CLASSES)].to_numpy())}
+
+
+def _clips(tp: pd.DataFrame, fp: pd.DataFrame, source: Path) -> pd.DataFrame:
+    """Boxes -> clips. `first_label` is what the source's folds stratify on: see `folds.make_folds(method="rfcx")`.
+
+    The sort is the source's own call: of one recording's boxes it is not stable, and the first species depends on it.
+    """
+    by_recording = tp.sort_values("recording_id").groupby("recording_id")["species_id"]
+    first = by_recording.first().map(_name)
+    labels = by_recording.agg(lambda ids: " ".join(_name(i) for i in sorted(set(ids))))
+    ids = np.union1d(tp.recording_id.unique(), fp.recording_id.unique())
+    clips = _table(pd.Series(ids), source, "train")
+    clips["labels"] = clips.clip_id.map(labels).fillna("")
+    clips["first_label"] = clips.clip_id.map(first).fillna("")
+    return clips.assign(split="train")
+
+
+def _events(boxes: pd.DataFrame, is_negative: int) -> pd.DataFrame:
+    wrong = ~(boxes.t_max > boxes.t_min)
+    if wrong.any():
+        row = boxes[wrong].iloc[0]
+        raise ValueError(f"a box of {row.recording_id} ends ({row.t_max} s) where it begins ({row.t_min} s) or before")
+    return pd.DataFrame({
+        "filename": boxes.recording_id, "onset": boxes.t_min, "offset": boxes.t_max,
+        "event_label": boxes.species_id.map(_name), "fmin": boxes.f_min, "fmax": boxes.f_max,
+        "songtype_id": boxes.songtype_id, "is_negative": is_negative,
+    })  # fmt: skip
+
+
+def _table(ids: pd.Series, source: Path, folder: str) -> pd.DataFrame:
+    """Recording ids -> `clip_id, path`: the file of that name in `folder`, .flac where there is none."""
+    found = find_files(source / folder)
+    return pd.DataFrame({"clip_id": ids.to_numpy(), "path": [f"{folder}/{found.get(i, f'{i}.flac')}" for i in ids]})
+
+
+def _name(species_id: int) -> str:
+    if not 0 <= int(species_id) < len(CLASSES):
+        raise ValueError(f"species_id {species_id} is not in 0-{len(CLASSES) - 1}")
+    return CLASSES[int(species_id)]

@@ -1,0 +1,185 @@
+"""The tables of a data set (contract 1 of the design), and how prepare.py writes them to data/<name>/.
+
+clips.csv: `clip_id, path, labels, ...`; classes.csv: `label`; events.csv and test_events.csv: `filename (= clip_id),
+onset, offset, event_label, ...` in seconds; test_clips.csv: `clip_id, path, ...`; test.csv and truth.csv: the
+competition's own test table and its answers; missing.csv, unreadable.csv: `clip_id, path, ...`. Paths are relative to
+the `source` of dataset.json. Label texts are joined by spaces, so that a class name holds none.
+
+A training clip whose file is not in the download is in missing.csv and not in clips.csv; a test clip whose file is not
+there stays in test_clips.csv, because it needs a row in the submission.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.labels import check_classes, few, require_columns
+
+NEEDED = {
+    "clips": ("clip_id", "path", "labels"),
+    "events": ("filename", "onset", "offset", "event_label"),
+    "test_events": ("filename", "onset", "offset", "event_label"),
+    "test_clips": ("clip_id", "path"),
+}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a competition's download says. `classes` in model order; `missing`: (clip_id, path) of absent files."""
+
+    clips: pd.DataFrame
+    classes: tuple[str, ...] | list[str]
+    events: pd.DataFrame | None = None
+    test_clips: pd.DataFrame | None = None
+    test: pd.DataFrame | None = None
+    missing: tuple[tuple[str, str], ...] = ()
+    task: str = "sed"  # key of tasks.TASKS
+    test_events: pd.DataFrame | None = None  # the true events of the test, where they are known
+    truth: pd.DataFrame | None = None  # what the competition's `score` takes as truth of the test, where it is known
+    unreadable: pd.DataFrame | None = None  # clip_id, path, reason; filled by prepare.py
+
+    def __post_init__(self):
+        check_classes(list(self.classes), "the class list of the competition")
+        for name, columns in NEEDED.items():
+            table = getattr(self, name)
+            if table is None:
+                continue
+            require_columns(table, columns, f"{name} table")
+            key = columns[0]
+            if key == "clip_id" and (twice := table.clip_id[table.clip_id.duplicated()]).size:
+                raise ValueError(f"{name} table lists {twice.nunique()} clips twice: {', '.join(twice.unique()[:5])}")
+
+
+def class_name(text: str) -> str:
+    """Any name -> the same without spaces ('Ant bird' -> 'Ant_bird'), as label texts need it."""
+    return "_".join(str(text).split())
+
+
+def write_tables(tables: Tables, out: str | Path, competition: str, source: str | Path, overwrite: bool = False):
+    """Write the tables under `out`; a folder made from another competition or source needs `overwrite`.
+
+    Every file is complete under a temporary name before the first is renamed, dataset.json last; an optional table
+    of an earlier run that is no longer there is removed.
+    """
+    out, source = Path(out), Path(source).resolve()
+    check_owner(out, competition, source, overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    frames = {f.name: getattr(tables, f.name) for f in fields(tables) if f.name not in ("classes", "missing", "task")}
+    frames["classes"] = pd.DataFrame({"label": list(tables.classes)})
+    frames["missing"] = pd.DataFrame(tables.missing, columns=["clip_id", "path"]) if len(tables.missing) else None
+    renames = []
+    for name, frame in frames.items():
+        target = out / f"{name}.csv"
+        if frame is None:
+            target.unlink(missing_ok=True)
+            continue
+        partial = _partial(target)
+        frame.to_csv(partial, index=False, lineterminator="\n")
+        renames.append((partial, target))
+    about = {"competition": competition, "source": str(source), "task": tables.task}
+    renames.append((_partial(out / "dataset.json"), out / "dataset.json"))
+    renames[-1][0].write_text(json.dumps(about, indent=2) + "\n")
+    for written, target in renames:
+        os.replace(written, target)
+
+
+def write_csv(table: pd.DataFrame, path: str | Path):
+    """Write one table, without index, \\n at line ends, under a temporary name first; .tsv: tabs, as DCASE has them."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    separator = "\t" if path.suffix == ".tsv" else ","
+    table.to_csv(partial, sep=separator, index=False, lineterminator="\n")
+    os.replace(partial, path)
+
+
+def read_dataset(folder: str | Path) -> dict:
+    """dataset.json of a prepared folder -> {"competition", "source", "task"}."""
+    path = Path(folder) / "dataset.json"
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; make it with src/prepare.py <competition> --out {folder}")
+    return json.loads(path.read_text())
+
+
+def check_owner(out: Path, competition: str, source: Path, overwrite: bool = False):
+    """Raise when `out` was made from another competition or source; `overwrite` says that this is meant."""
+    if overwrite or not (out / "dataset.json").is_file():
+        return
+    about = read_dataset(out)
+    if (about.get("competition"), about.get("source")) != (competition, str(Path(source).resolve())):
+        raise ValueError(
+            f"{out} holds '{about.get('competition')}' made from {about.get('source')}, not '{competition}' from "
+            f"{Path(source).resolve()}; choose another --out, or replace it with --force"
+        )
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def find_files(folder: Path) -> dict[str, str]:
+    """Folder of a download -> {name without extension: file name}; hidden files left out, no folder: nothing found."""
+    if not folder.is_dir():
+        return {}
+    return {p.stem: p.name for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")}
+
+
+def is_there(clips: pd.DataFrame, source: Path) -> np.ndarray:
+    """Clip table -> (N,) booleans: `path` is a file under `source`."""
+    return np.array([(source / p).is_file() for p in clips.path], dtype=bool)
+
+
+def absent(clips: pd.DataFrame, source: Path) -> tuple[tuple[str, str], ...]:
+    """Clip table -> (clip_id, path) of the clips whose file is not under `source`: Tables.missing."""
+    there = is_there(clips, source)
+    return tuple(zip(clips.clip_id[~there], clips.path[~there], strict=True))
+
+
+def present(clips: pd.DataFrame, source: Path, what: str) -> pd.DataFrame:
+    """Clip table -> the clips whose file is under `source`; none at all is an error, the folder is not the download."""
+    there = is_there(clips, source)
+    if len(clips) and not there.any():
+        raise ValueError(
+            f"none of the {len(clips)} recordings of {what} is under {source}, such as {clips.path.iloc[0]}; "
+            "is --source the unzipped download?"
+        )
+    return clips[there].reset_index(drop=True)
+
+
+def check_submission(submission: pd.DataFrame, columns, ids, numbers=()):
+    """Raise unless the rows are `columns` in this order, `ids` in its first, in this order, `numbers` all finite.
+
+    Every problem found is in the message, because a submission costs hours.
+    """
+    problems, key, columns, ids = [], columns[0], list(columns), [str(i) for i in ids]
+    if list(submission.columns) != columns:
+        lost = [c for c in columns if c not in submission.columns]
+        extra = [c for c in submission.columns if c not in columns]
+        how = f"missing {few(lost) or 'none'}, unknown {few(extra) or 'none'}" if lost or extra else "in another order"
+        problems.append(f"columns are not {few(columns)}: {how}")
+    if key in submission:
+        have = submission[key].astype(str)
+        for text, found in (
+            ("twice", have[have.duplicated()].unique()),
+            ("not there", sorted(set(ids) - set(have))),
+            ("not asked for", sorted(set(have) - set(ids))),
+        ):
+            if len(found):
+                problems.append(f"{len(found)} {key} {text}: {few(found)}")
+        if not problems and have.tolist() != ids:
+            problems.append(f"{key} is in another order than the test table")
+    for column in numbers:
+        if column in submission:
+            values = pd.to_numeric(submission[column], errors="coerce").to_numpy(float)
+            if not np.isfinite(values).all():
+                problems.append(
+                    f"column {column} holds {(~np.isfinite(values)).sum()} values that are no finite number"
+                )
+    if problems:
+        raise ValueError("submission is not valid: " + "; ".join(problems[:8]))

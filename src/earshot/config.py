@@ -1,0 +1,327 @@
+"""One run = one YAML file. Frozen dataclasses say every knob, its type, default and unit; `load_config` reads them.
+
+A file may name one `base:` (itself without a base). `a.b=value` overrides come last. Every key is checked: an unknown
+one is an error with a suggestion, a value of the wrong type is an error that names the key. PyYAML reads `1e-3` as
+text and `on` as a boolean, so values are converted by the declared type and class lists live in CSV files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from earshot.logmel import LogmelParams
+from earshot.spelling import suggest
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where clips come from and how one training example is cut from them."""
+
+    competition: str = "synth"  # key of competitions.COMPETITIONS
+    root: str = "data/synth"  # what prepare.py wrote: clips.csv, classes.csv, optionally events.csv, test_clips.csv
+    folds: str = "folds/synth.csv"  # clip_id, group, fold
+    classes: str = ""  # class list CSV; default <root>/classes.csv
+    sample_rate: int = 32000  # Hz
+    crop_seconds: float = 5.0  # length of a training example
+    crop: str = "random"  # random: anywhere; box: around an annotated event; full: from the start of the clip
+    targets: str = "labels"  # labels: those of the clip; events: those heard in the crop (always so with crop=box)
+    box_jitter: float = 1.0  # crop=box: 1 = anywhere that holds the box's centre, 0 = box centred
+    secondary_weight: float = 1.0  # target of a secondary label; -1 masks it instead
+    false_positives: bool = False  # is_negative events become targets of 0, every class without any box is masked
+    frame_targets: bool = False  # add frame_target (B, T, K) from events.csv
+    frame_margin_seconds: float = 0.0  # both ends of an event that frame_target leaves out: touching events stay two
+    min_overlap_seconds: float = 0.0  # an event counts for a crop when they share more than this
+    cache: str = "none"  # none | waveform (resampled once) | logmel (memory-mapped, no waveform augmentation)
+    workers: int = 0  # loader processes for training
+    metadata: tuple[str, ...] = ()  # numeric columns of clips.csv given to the model
+    shuffle_labels: bool = False  # the control: labels permuted among the training clips
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network; `params` go to its function and are checked against its signature."""
+
+    name: str = "cnn_small"  # key of models.MODELS
+    weights: str = ""  # checkpoint to start from: a path, a file of a /kaggle/input folder, or a cached name
+    drop: tuple[str, ...] = ()  # prefixes of the checkpoint left out on purpose (a replaced head)
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Training-time augmentation; each entry of a list is {name, p, ...parameters}."""
+
+    waveform: tuple[dict[str, Any], ...] = ()  # audiomentations transforms, in order
+    image: tuple[dict[str, Any], ...] = ()  # albumentations transforms on the log-mel
+    logmel: tuple[dict[str, Any], ...] = ()  # functions of augment.spectrogram, on the batch
+    spec_augment: dict[str, Any] = field(default_factory=dict)  # after bn0: time_width, time_stripes, freq_width, ...
+    mixup_on: str = "none"  # none | waveform | logmel
+    mixup_alpha: float = 0.4  # Beta(alpha, alpha)
+    mixup_p: float = 1.0  # probability that a batch (with mixup_per_clip: a clip) is mixed
+    mixup_per_clip: bool = False  # a share of its own for every clip
+    mixup_domain: str = "input"  # input: as it is; power: log-mels mixed as energies; either: one of both a batch
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What is minimised; see losses.LOSSES."""
+
+    name: str = "bce"  # bce | bce_clip_frame | focal | cross_entropy
+    frame_weight: float = 0.5  # weight of the frame term where there is one
+    label_smoothing: float = 0.0
+    auxiliary_weight: float = 0.25  # cross_entropy: of each expert's own answer, where a model has several
+    gamma: float = 2.0  # focal
+    alpha: float = 0.25  # focal: weight of the positives
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser, schedule and length of training."""
+
+    name: str = "adamw"  # adamw | adam | sgd
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    schedule: str = "cosine"  # cosine | linear | constant, per step
+    warmup_epochs: float = 0.0
+    min_lr: float = 0.0
+    epochs: int = 10
+    batch_size: int = 32  # clips a process and step
+    accumulate: int = 1  # batches a step
+    clip_norm: float = 0.0  # 0: no gradient clipping
+    drop_last: bool = True
+    ema_decay: float = 0.0  # 0: no exponential moving average of the weights
+    precision: str = "no"  # no | fp16 | bf16
+    channels_last: bool = False
+    select: str = "best"  # weights that predict: best (by task.watch on the fold) | last
+    early_stop_epochs: int = 0  # 0: never
+    validate_every: int = 1  # epochs; the last epoch is always validated
+    checkpoint_steps: int = 0  # write last.ckpt every so many steps too (0: at epoch ends)
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """How a recording becomes one answer: windows, then the joining rule."""
+
+    window_seconds: float = 0.0  # 0: the training crop
+    stride_seconds: float = 0.0  # 0: the window
+    clip_from: str = "clipwise"  # answer of a window: clipwise (the head's own) | frame_max (maximum over its segments)
+    aggregate: str = "mean"  # mean | max | sum | mean_logit, over the windows of a clip
+    keep_frames: bool = False  # store framewise output in oof.npz and test.npz
+    oof_frames: bool = True  # false: not in oof.npz, where hours of audio times hundreds of classes are gigabytes
+    batch_size: int = 0  # windows; 0: optim.batch_size
+    extra_window: bool = False  # the birdcall source's quirk: an exact multiple of the window gets one more, of padding
+    tta: tuple[str, ...] = ()  # names of inference.TTA
+    workers: int = 1  # threads that decode and compute log-mels ahead
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run."""
+
+    task: str = "sed"  # key of tasks.TASKS
+    watch: str = ""  # score that selects the checkpoint; default: the task's
+    seed: int = 1213
+    data: DataConfig = DataConfig()
+    frontends: dict[str, LogmelParams] = field(default_factory=lambda: {"logmel": LogmelParams()})
+    model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    predict: PredictConfig = PredictConfig()
+    wandb: str = ""  # project name; empty: off (WANDB_MODE=offline works without an account)
+
+    def __post_init__(self):
+        rate = self.data.sample_rate
+        for name, params in self.frontends.items():
+            if params.sample_rate not in (0, rate):
+                raise ValueError(
+                    f"frontends.{name}.sample_rate is {params.sample_rate} Hz but data.sample_rate is {rate} Hz; "
+                    "leave the former out to follow the latter"
+                )
+        object.__setattr__(
+            self, "frontends", {k: dataclasses.replace(v, sample_rate=rate) for k, v in self.frontends.items()}
+        )
+        self._check_sense()
+
+    def _check_sense(self):
+        """Values that parse but cannot work: each is an error that names the key."""
+        one_of = {
+            "data.crop": ("random", "box", "full"),
+            "data.targets": ("labels", "events"),
+            "data.cache": ("none", "waveform", "logmel"),
+            "augment.mixup_on": ("none", "waveform", "logmel"),
+            "augment.mixup_domain": ("input", "power", "either"),
+            "optim.schedule": ("cosine", "linear", "constant"),
+            "optim.precision": ("no", "fp16", "bf16"),
+            "optim.select": ("best", "last"),
+            "predict.clip_from": ("clipwise", "frame_max"),
+            "predict.aggregate": ("mean", "max", "sum", "mean_logit"),
+        }
+        for key, allowed in one_of.items():
+            value = _get(self, key)
+            if value not in allowed:
+                raise ValueError(f"{key} is '{value}'; choose one of {', '.join(allowed)}")
+        positive = ("data.sample_rate", "data.crop_seconds", "optim.lr", "optim.epochs", "optim.batch_size",
+                    "optim.accumulate", "optim.validate_every", "predict.workers")  # fmt: skip
+        for key in positive:
+            if _get(self, key) <= 0:
+                raise ValueError(f"{key} must be positive, got {_get(self, key)}")
+        if self.data.frame_margin_seconds < 0:
+            raise ValueError(f"data.frame_margin_seconds must be 0 or more, got {self.data.frame_margin_seconds}")
+        if self.optim.warmup_epochs > self.optim.epochs:
+            raise ValueError(
+                f"optim.warmup_epochs ({self.optim.warmup_epochs}) is longer than training "
+                f"(optim.epochs {self.optim.epochs})"
+            )
+        if 0 < self.optim.early_stop_epochs < self.optim.validate_every:
+            raise ValueError(
+                f"optim.early_stop_epochs ({self.optim.early_stop_epochs}) is shorter than optim.validate_every "
+                f"({self.optim.validate_every}): training would stop before a score could be better"
+            )
+        if self.data.cache == "logmel" and (self.augment.waveform or self.augment.mixup_on == "waveform"):
+            raise ValueError(
+                "data.cache=logmel leaves no waveform to augment: empty augment.waveform and use "
+                "augment.mixup_on=logmel, or set data.cache=waveform"
+            )
+        if self.predict.stride_seconds > (self.predict.window_seconds or self.data.crop_seconds):
+            raise ValueError(
+                f"predict.stride_seconds ({self.predict.stride_seconds}) is longer than the window "
+                f"({self.predict.window_seconds or self.data.crop_seconds}): parts of the clip would never be heard"
+            )
+
+    @property
+    def window_seconds(self) -> float:
+        return self.predict.window_seconds or self.data.crop_seconds
+
+    @property
+    def stride_seconds(self) -> float:
+        return self.predict.stride_seconds or self.window_seconds
+
+
+def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """YAML file (None: the defaults) + `a.b=value` overrides -> checked Config."""
+    values = _read_yaml(Path(path)) if path is not None else {}
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"override '{text}' is not of the form key=value, such as optim.lr=3e-4")
+        _set(values, key.split("."), yaml.safe_load(value) if value else "")
+    return _build(Config, values, "")
+
+
+def to_dict(config) -> dict:
+    """Config -> plain nested dict of what YAML can hold (tuples become lists)."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, dict):
+        return {k: to_dict(v) for k, v in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [to_dict(v) for v in config]
+    return config
+
+
+def from_dict(values: dict) -> Config:
+    """What `to_dict` gave -> Config, checked like a file."""
+    return _build(Config, values, "")
+
+
+def _read_yaml(path: Path, is_base: bool = False) -> dict:
+    if not path.is_file():
+        near = [p.name for p in path.parent.glob("*.yaml")]
+        raise ValueError(f"config {path} does not exist{suggest(path.name, near)}")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"config {path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"config {path} must hold 'key: value' lines, got a {type(values).__name__}")
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if is_base:
+        raise ValueError(f"{path} is a base and names a base itself ({base}): one level only")
+    return _merge(_read_yaml(path.parent / base, is_base=True), values)
+
+
+def _merge(base: dict, over: dict) -> dict:
+    """Nested dicts joined, `over` winning; `model.params` and front ends are joined key by key as well."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _set(values: dict, keys: list[str], value):
+    for key in keys[:-1]:
+        if not isinstance(values.setdefault(key, {}), dict):
+            raise ValueError(f"override {'.'.join(keys)}: '{key}' is a value, not a section")
+        values = values[key]
+    values[keys[-1]] = value
+
+
+def _get(config, dotted: str):
+    for key in dotted.split("."):
+        config = getattr(config, key)
+    return config
+
+
+def _build(kind, values: dict, where: str):
+    """Dict -> dataclass `kind`, every key known and every value of its declared type."""
+    if not isinstance(values, dict):
+        raise ValueError(f"config section '{where}' must be a mapping, got {values!r}")
+    hints = typing.get_type_hints(kind)
+    known = [f.name for f in dataclasses.fields(kind)]
+    for key in values:
+        if key not in known:
+            place = f" in '{where}'" if where else ""
+            raise ValueError(f"unknown config key '{key}'{place}{suggest(key, known)}")
+    built = {k: _convert(hints[k], v, f"{where}.{k}" if where else k) for k, v in values.items()}
+    return kind(**built)
+
+
+def _convert(hint, value, where: str):
+    """One YAML value -> its declared type, or an error that names the key."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value or {}, where)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} must be a mapping, got {value!r}")
+        return {k: _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{where} must be a list, got {value!r}")
+        return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if hint is Any:
+        return value
+    return _convert_scalar(hint, value, where)
+
+
+def _convert_scalar(hint, value, where: str):
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{where} must be true or false, got {value!r}")
+        return value
+    if hint is str:
+        return "" if value is None else str(value)
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+        if hint is int and number != int(number):
+            raise ValueError
+        return hint(number)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where} must be {'a whole number' if hint is int else 'a number'}, got {value!r}") from None

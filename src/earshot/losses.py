@@ -1,0 +1,201 @@
+"""Losses on dicts: `loss(out, batch) -> scalar`, where `out` is a model's dict and `batch` holds the targets.
+
+Conventions. `target` (B, K) may be soft (mixup). BCE runs on `logit` where the model gives one, else on the clipwise
+probabilities, in float32 outside autocast, kept float32's epsilon away from 0 and 1 (an entry's loss is at most 15.9).
+`mask` (B, K), 1 = known, and `weight` (B,) or (B, K) are multiplied to one coefficient an entry; a loss is the mean
+weighted by it, so an unknown entry counts nowhere and a batch without any known entry gives 0. What the target says
+there is never read. Nothing is hidden: a NaN in the outputs makes the loss NaN, and the training loop stops on it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from earshot.spelling import suggest
+
+EPSILON = torch.finfo(torch.float32).eps
+
+
+def bce(out: dict, batch: dict, label_smoothing: float = 0.0) -> Tensor:
+    """Binary cross entropy of the clip output, mean over known entries.
+
+    label_smoothing e moves targets towards 0.5: t * (1 - e) + e / 2.
+    """
+    value, from_logit = clip_output(out)
+    target, coefficient = known_target(batch, value)
+    return weighted_mean(elementwise_bce(value, smoothed(target, label_smoothing), from_logit), coefficient)
+
+
+def bce_clip_frame(out: dict, batch: dict, frame_weight: float = 0.5, label_smoothing: float = 0.0) -> Tensor:
+    """Clip BCE + frame_weight * frame BCE: against `frame_target` where the batch has it, else of the frames' maximum.
+
+    Without times the strongest segment must answer for the clip's label (the birdcall and rainforest winners' loss).
+    """
+    clip = bce(out, batch, label_smoothing)
+    if "frame_target" in batch:
+        return clip + frame_weight * frame_bce(out, batch, label_smoothing)
+    value, from_logit = segment_output(out)
+    strongest = value.amax(dim=1)
+    target, coefficient = known_target(batch, strongest)
+    frame = elementwise_bce(strongest, smoothed(target, label_smoothing), from_logit)
+    return clip + frame_weight * weighted_mean(frame, coefficient)
+
+
+def frame_bce(out: dict, batch: dict, label_smoothing: float = 0.0) -> Tensor:
+    """BCE of the framewise output against `frame_target`, mean over time and known classes.
+
+    frame_target is (B, S, K) on the model's segments or (B, T, K) on input frames; see `frame_pair`.
+    """
+    value, frame_target, from_logit = frame_pair(out, batch["frame_target"])
+    coefficient = entry_coefficient(batch, batch["target"])[:, None, :].expand_as(value)
+    target = torch.where(coefficient > 0, frame_target.float(), 0.0)
+    return weighted_mean(elementwise_bce(value, smoothed(target, label_smoothing), from_logit), coefficient)
+
+
+def focal(out: dict, batch: dict, gamma: float = 2.0, alpha: float = 0.25, label_smoothing: float = 0.0) -> Tensor:
+    """Focal loss (Lin et al. 2017): alpha_t * (1 - p_t)^gamma * BCE, mean over known entries.
+
+    alpha weighs positives, 1 - alpha negatives; a negative alpha leaves both at 1. Soft targets interpolate p_t and
+    alpha_t.
+    """
+    value, from_logit = clip_output(out)
+    target, coefficient = known_target(batch, value)
+    target = smoothed(target, label_smoothing)
+    probability = torch.sigmoid(value) if from_logit else value
+    p_t = probability * target + (1 - probability) * (1 - target)
+    loss = (1 - p_t) ** gamma * elementwise_bce(value, target, from_logit)
+    if alpha >= 0:
+        loss = loss * (alpha * target + (1 - alpha) * (1 - target))
+    return weighted_mean(loss, coefficient)
+
+
+def cross_entropy(out: dict, batch: dict, label_smoothing: float = 0.0, auxiliary_weight: float = 0.25) -> Tensor:
+    """Cross entropy of one label a clip, soft targets (B, K) allowed, weighted mean over clips.
+
+    label_smoothing e: t * (1 - e) + e / K. A model of several experts gives `auxiliary_logit` (B, A, K): each answers
+    for itself with `auxiliary_weight` w, the sum divided by 1 + A w. A clip whose mask is 0 throughout is left out;
+    single unknown classes cannot be (the softmax ties them together), nor can weights differ within a clip: both are
+    errors.
+    """
+    value, from_logit = clip_output(out)
+    target, coefficient = known_target(batch, value)
+    if bool((coefficient != coefficient[:, :1]).any()):
+        raise ValueError(
+            "cross_entropy cannot mask or weight single classes of a clip (mask, weight (B, K)): use bce, or leave the "
+            "whole clip out"
+        )
+    target = target * (1 - label_smoothing) + label_smoothing / target.shape[1]
+    log_p = F.log_softmax(value, dim=1) if from_logit else value.clamp(EPSILON, 1.0).log()
+    loss = -(target * log_p).sum(dim=1)
+    if auxiliary_weight and "auxiliary_logit" in out:
+        experts = F.log_softmax(out["auxiliary_logit"].float(), dim=2)
+        each = -(target[:, None] * experts).sum(dim=2)
+        loss = (loss + auxiliary_weight * each.sum(dim=1)) / (1 + auxiliary_weight * each.shape[1])
+    return weighted_mean(loss, coefficient[:, 0])
+
+
+def clip_output(out: dict) -> tuple[Tensor, bool]:
+    """(float32 (B, K) clip logits, True), or the probabilities and False where the head has no logit."""
+    return (out["logit"].float(), True) if "logit" in out else (out["clipwise_output"].float(), False)
+
+
+def segment_output(out: dict) -> tuple[Tensor, bool]:
+    """(float32 (B, S, K) segment logits, True), or the probabilities and False."""
+    if "segmentwise_logit" in out:
+        return out["segmentwise_logit"].float(), True
+    if "segmentwise_output" in out:
+        return out["segmentwise_output"].float(), False
+    raise ValueError(
+        "a frame loss needs a model with segmentwise_output, this one answers for whole clips only: use bce"
+    )
+
+
+def frame_pair(out: dict, frame_target: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """(value, target, value is a logit), all (B, N, K): on segments if the target is, else on the T input frames.
+
+    Each segment repeated to frames meets the mean of its frames' targets: BCE is linear in the target, so that this
+    equals the comparison on segments, incomplete last ones included. Errors: a target of neither length.
+    """
+    value, from_logit = segment_output(out)
+    if frame_target.shape == value.shape:
+        return value, frame_target, from_logit
+    frames = out["framewise_logit" if from_logit else "framewise_output"].float()
+    if frame_target.shape != frames.shape:
+        raise ValueError(
+            f"frame_target is {tuple(frame_target.shape)}; expected {tuple(frames.shape)} (input frames) or "
+            f"{tuple(value.shape)} (segments)"
+        )
+    return frames, frame_target, from_logit
+
+
+def elementwise_bce(value: Tensor, target: Tensor, from_logit: bool) -> Tensor:
+    """Binary cross entropy an entry, of logits or of probabilities, in float32."""
+    with torch.autocast(value.device.type, enabled=False):
+        if from_logit:
+            return F.binary_cross_entropy_with_logits(value.float(), target.float(), reduction="none")
+        # not F.binary_cross_entropy: on a NaN it aborts the CUDA process, where the loop would name epoch and clips
+        p = value.float().clamp(EPSILON, 1 - EPSILON)
+        return -(target * p.log() + (1 - target) * torch.log1p(-p))
+
+
+def known_target(batch: dict, like: Tensor) -> tuple[Tensor, Tensor]:
+    """(target, coefficient), both float32 (B, K): 0 as target where the coefficient is 0 (unknown may be -1 or NaN)."""
+    target = batch["target"].float()
+    if target.shape != like.shape:
+        raise ValueError(f"target is {tuple(target.shape)} but the model gives {tuple(like.shape)}")
+    coefficient = entry_coefficient(batch, target)
+    return torch.where(coefficient > 0, target, 0.0), coefficient
+
+
+def entry_coefficient(batch: dict, like: Tensor) -> Tensor:
+    """(B, K) mask * weight of each entry, 1 where the batch has neither."""
+    coefficient = torch.ones_like(like, dtype=torch.float32)
+    if batch.get("mask") is not None:
+        coefficient = coefficient * batch["mask"].float()
+    weight = batch.get("weight")
+    if weight is not None:
+        coefficient = coefficient * (weight.float()[:, None] if weight.ndim == 1 else weight.float())
+    return coefficient
+
+
+def weighted_mean(loss: Tensor, coefficient: Tensor) -> Tensor:
+    """sum(coefficient * loss) / sum(coefficient); 0, still with a gradient of 0, where no entry is known."""
+    return (coefficient * loss).sum() / coefficient.sum().clamp(min=1e-12)
+
+
+def smoothed(target: Tensor, label_smoothing: float) -> Tensor:
+    """Binary targets moved towards 0.5."""
+    return target * (1 - label_smoothing) + label_smoothing / 2
+
+
+LOSSES = {
+    "bce": bce,
+    "bce_clip_frame": bce_clip_frame,
+    "focal": focal,
+    "cross_entropy": cross_entropy,
+}
+
+
+def build_loss(
+    name: str,
+    frame_weight: float = 0.5,
+    label_smoothing: float = 0.0,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    auxiliary_weight: float = 0.25,
+) -> Callable[[dict, dict], Tensor]:
+    """Name of LOSSES -> loss(out, batch); each loss takes those of the options that it has."""
+    if name not in LOSSES:
+        raise ValueError(f"unknown loss '{name}'{suggest(name, LOSSES)}")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"loss label_smoothing must be in [0, 1), got {label_smoothing}")
+    options = {"frame_weight": frame_weight, "label_smoothing": label_smoothing, "gamma": gamma, "alpha": alpha}
+    options["auxiliary_weight"] = auxiliary_weight
+    known = inspect.signature(LOSSES[name]).parameters
+    return partial(LOSSES[name], **{k: v for k, v in options.items() if k in known})

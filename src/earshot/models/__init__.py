@@ -1,0 +1,50 @@
+"""Networks by name. A model declares what it reads and returns a dict (contract 3 of the design).
+
+Attributes: `inputs` (names of the tensors it takes as keywords), `pool` (input frames a segment), `min_frames` (fewer
+are padded with the last frame), `spec_augment` (None, or a module that is applied after bn0 in training),
+`dead_parameters` (prefixes of published weights that no output depends on).
+Returns `clipwise_output` (B, K) and, where the network has them, `logit` (B, K), `segmentwise_output` and
+`segmentwise_logit` (B, S, K), `framewise_output` and `framewise_logit` (B, T, K), `embedding` (B, D).
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from earshot.models import cnn, modulation, panns, timm_sed
+from earshot.spelling import suggest
+
+MODELS = {
+    "cnn_small": cnn.cnn_small,
+    "cnn_modulation": modulation.cnn_modulation,
+    "cnn14_att": panns.cnn14_att,
+    "cnn14_max": panns.cnn14_max,
+    "cnn14_avg": panns.cnn14_avg,
+    "cnn14": panns.cnn14,
+    "cnn10": panns.cnn10,
+    "cnn6": panns.cnn6,
+    "timm_sed": timm_sed.timm_sed,
+}
+
+
+def build_model(
+    name: str, classes: int, n_mels: int, params: dict[str, Any] | None = None, weights_follow: bool = False
+) -> nn.Module:
+    """Name of MODELS, number of classes, mel bins, the function's own params -> network in training mode.
+
+    weights_follow: trained weights are loaded right after, so `pretrained` is not looked for (a kernel has no ImageNet
+    file). Lists of YAML become tuples. Errors: an unknown model or parameter, with the nearest known one.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model '{name}'{suggest(name, MODELS)}")
+    known = [p for p in inspect.signature(MODELS[name]).parameters if p not in ("classes", "n_mels")]
+    params = {k: tuple(v) if isinstance(v, list) else v for k, v in (params or {}).items()}
+    for key in params:
+        if key not in known:
+            raise ValueError(f"unknown parameter '{key}' of model {name}{suggest(key, known)}")
+    if weights_follow and "pretrained" in known:
+        params["pretrained"] = False
+    return MODELS[name](classes=classes, n_mels=n_mels, **params)

@@ -1,0 +1,112 @@
+"""Any timm CNN as a sound event detector: bn0 over mels, backbone, mean over frequency, smoothing, fc1, SEDHead.
+
+The rainforest system's network is `tf_efficientnet_b0.ns_jft_in1k` with in_chans 3, drop_path 0.2 and 1,024 units.
+Segments cover `pool` frames (the backbone's reduction, 32): 938 frames give 30 segments, segment s starts at frame
+32 * s whatever the clip's length. `pretrained` weights are found by weights.resolve, or it is an error: nothing is
+initialised at random in silence; say `pretrained: false` for that.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from earshot.models import weights
+from earshot.models.layers import SEDHead, init_layer, normalised_input, smooth_over_time
+from earshot.spelling import suggest
+
+
+class TimmSED(nn.Module):
+    """logmel (B, 1 or in_chans, T, n_mels) -> dict; `backbone` maps (B, in_chans, T, F) to (B, features, S, F')."""
+
+    inputs = ("logmel",)
+    dead_parameters = ()
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        features: int,
+        pool: int,
+        classes: int,
+        n_mels: int,
+        units: int,
+        pooling: str,
+        activation: str,
+        head_dropout: float,
+        in_chans: int,
+    ):
+        super().__init__()
+        self.pool = self.min_frames = pool
+        self.in_chans, self.head_dropout = in_chans, head_dropout
+        self.register_module("spec_augment", None)
+        self.bn0 = nn.BatchNorm2d(n_mels)
+        self.backbone = backbone
+        self.fc1 = init_layer(nn.Linear(features, units))
+        self.head = SEDHead(units, classes, pooling, activation)
+
+    def forward(self, logmel: Tensor) -> dict[str, Tensor]:
+        x = self.backbone.forward_features(normalised_input(self, logmel))
+        x = F.dropout(smooth_over_time(x.mean(dim=3)), self.head_dropout, self.training)
+        x = F.relu(self.fc1(x.transpose(1, 2)))
+        out = self.head(F.dropout(x, self.head_dropout, self.training), logmel.shape[2], self.pool)
+        return {**out, "embedding": x.mean(dim=1)}
+
+
+def timm_sed(
+    classes: int,
+    n_mels: int,
+    backbone: str = "tf_efficientnet_b0.ns_jft_in1k",
+    pretrained: bool | str = True,
+    download: bool = False,
+    in_chans: int = 1,
+    drop_path: float = 0.0,
+    units: int = 1024,
+    pooling: str = "attention",
+    activation: str = "sigmoid",
+    head_dropout: float = 0.5,
+) -> TimmSED:
+    """SED network on a timm backbone that gives a (B, C, T', F') map.
+
+    pretrained: True = the backbone's own weights, from the local caches (or from the hub when `download`); a path or
+    name for weights.resolve; False = random weights. in_chans 1 sums the first layer's colour weights; 3 repeats.
+    """
+    options = {"drop_path_rate": drop_path} if drop_path else {}
+    net = _create(backbone, num_classes=0, global_pool="", in_chans=in_chans, **options)
+    if pretrained:
+        source = pretrained if isinstance(pretrained, str) else _hub_name(net, backbone)
+        overlay = {"state_dict": weights.read_state(weights.resolve(source, download=download))}
+        net = _create(backbone, num_classes=0, global_pool="", in_chans=in_chans, **options,
+                      pretrained=True, pretrained_cfg_overlay=overlay)  # fmt: skip
+        net.pretrained_cfg = {k: v for k, v in net.pretrained_cfg.items() if k != "state_dict"}  # else kept twice
+    return TimmSED(
+        net, net.num_features, _reduction(net, backbone), classes, n_mels, units, pooling, activation, head_dropout,
+        in_chans,
+    )  # fmt: skip
+
+
+def _create(backbone: str, **options) -> nn.Module:
+    import timm  # here: the import takes seconds, and only these networks need it
+
+    architecture, _, tag = backbone.partition(".")
+    if not timm.is_model(architecture):
+        raise ValueError(f"timm has no model '{backbone}'{suggest(architecture, timm.list_models())}")
+    if tag and backbone not in (known := timm.list_pretrained(f"{architecture}.*")):
+        raise ValueError(f"timm has no weights '{backbone}'{suggest(backbone, known)}")
+    return timm.create_model(backbone, **options)
+
+
+def _hub_name(net: nn.Module, backbone: str) -> str:
+    """'hf:<owner>/<repository>' of the weights that timm names for this backbone."""
+    hub_id = (net.pretrained_cfg or {}).get("hf_hub_id")
+    if not hub_id:
+        raise ValueError(f"timm names no pretrained weights for '{backbone}': give a path, or set pretrained: false")
+    return f"hf:{hub_id}"
+
+
+def _reduction(net: nn.Module, backbone: str) -> int:
+    """Input frames a step of the last feature map, as timm declares them."""
+    steps = [stage["reduction"] for stage in getattr(net, "feature_info", None) or []]
+    # transformers keep one grid of patches and a fixed input size: no map (B, C, T, F) of any length comes out
+    if len(set(steps)) < 2 or str(getattr(net, "output_fmt", "NCHW")).split(".")[-1] != "NCHW":
+        raise ValueError(f"timm's '{backbone}' gives no feature map (B, C, T, F): choose a convolutional backbone")
+    return int(steps[-1])

@@ -1,0 +1,98 @@
+"""PNG pictures: learning curves, class-wise scores, augmented inputs, soundscapes. The one user of matplotlib."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from earshot import metrics
+from earshot.predictions import Predictions
+
+MAX_CLASSES = 60
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _save(figure, path: Path):
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.part.png")
+    figure.savefig(partial, dpi=110)
+    os.replace(partial, path)
+
+
+def learning_curves(log: list[dict], watch: str, path: Path):
+    """Rows of log.csv -> training loss and the watched score by epoch."""
+    figure, axes = _figure(9, 3.6, 1, 2)
+    epochs = [row["epoch"] for row in log]
+    axes[0, 0].plot(epochs, [row["loss"] for row in log], marker=".")
+    axes[0, 0].set(xlabel="epoch", ylabel="training loss", title="loss")
+    scored = [(row["epoch"], row[watch]) for row in log if watch in row]
+    if scored:
+        axes[0, 1].plot(*zip(*scored, strict=True), marker=".", color="tab:green")
+        best = max(scored, key=lambda pair: pair[1])
+        axes[0, 1].axhline(best[1], linewidth=0.7, color="grey", linestyle="--")
+        axes[0, 1].set(xlabel="epoch", ylabel=watch, title=f"{watch} on the held-out fold, best {best[1]:.3f}")
+    for axis in axes[0]:
+        axis.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def class_scores(found: Predictions, target: np.ndarray, path: Path):
+    """Average precision of each class beside its number of clips, weakest first (at most 60 classes)."""
+    readable = ~found.unreadable
+    truth = target[readable]
+    if not truth.any():
+        return
+    precision = metrics.average_precision(truth, found.clipwise_output[readable])
+    counts = truth.sum(axis=0)
+    order = [i for i in np.argsort(np.where(counts > 0, precision, np.inf)) if counts[i] > 0][:MAX_CLASSES]
+    figure, axes = _figure(9, 1.2 + 0.24 * len(order), 1, 2)
+    names = [found.classes[i] for i in order]
+    axes[0, 0].barh(names, [precision[i] for i in order], color="tab:green")
+    axes[0, 0].set(xlim=(0, 1), xlabel="average precision", title=f"{len(order)} of {len(counts)} classes")
+    axes[0, 1].barh(names, [counts[i] for i in order], color="tab:grey")
+    axes[0, 1].set(xlabel="clips", yticklabels=[])
+    for axis in axes[0]:
+        axis.invert_yaxis()
+        axis.grid(alpha=0.3, axis="x")
+        axis.tick_params(labelsize=8)
+    _save(figure, path)
+
+
+def logmels(images: list[tuple[str, np.ndarray]], frame_seconds: float, path: Path, columns: int = 3):
+    """(title, (T, F) decibels) pairs -> a sheet of log-mels, time to the right, frequency up, one colour scale."""
+    rows = -(-len(images) // columns)
+    figure, axes = _figure(4.2 * columns, 2.4 * rows, rows, columns)
+    low = min(np.percentile(image, 2) for _, image in images)
+    high = max(image.max() for _, image in images)
+    for axis, (title, image) in zip(axes.flat, images):
+        extent = (0, len(image) * frame_seconds, 0, image.shape[1])
+        drawn = axis.imshow(image.T, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="magma")
+        axis.set_title(title, fontsize=9)
+        axis.tick_params(labelsize=7)
+    for axis in axes.flat[len(images) :]:
+        axis.axis("off")
+    figure.colorbar(drawn, ax=axes, label="dB", pad=0.01, fraction=0.02).ax.tick_params(labelsize=7)
+    figure.supxlabel("seconds", fontsize=9)
+    figure.supylabel("mel band", fontsize=9)
+    _save(figure, path)
+
+
+def soundscape(framewise: np.ndarray, classes, true_active: np.ndarray, frame_seconds: float, title: str, path: Path):
+    """(T, K) probabilities above the (T, K) true activity of one recording."""
+    figure, axes = _figure(12, 2 + 0.4 * len(classes), 2, 1)
+    for axis, image, name in zip(axes[:, 0], (framewise, true_active), ("predicted", "true"), strict=True):
+        extent = (0, len(image) * frame_seconds, len(classes), 0)
+        axis.imshow(image.T.astype(float), aspect="auto", extent=extent, vmin=0, vmax=1, cmap="viridis")
+        axis.set_yticks(np.arange(len(classes)) + 0.5, classes, fontsize=8)
+        axis.set_title(f"{title}: {name}", fontsize=9)
+    axes[1, 0].set_xlabel("seconds")
+    _save(figure, path)

@@ -1,0 +1,258 @@
+"""The run folder: `runs/<task>/<config stem>/fold<k>/`, what is in it, and how it is read back (contract 6).
+
+    config.yaml        the resolved config
+    run.json           what the run is: classes, prior, front ends, time grid, fold, scores, commit, library versions
+    log.csv            one line an epoch
+    best.safetensors   the weights that predict (run.json is repeated in the file's metadata)
+    last.ckpt          everything --resume needs; removed by nobody
+    oof.npz test.npz   predictions
+    unreadable.csv     clips that could not be read, with the reason
+A fold folder that exists is only entered by --resume; loading is strict and a mismatch is shown as a difference.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from earshot.config import Config, from_dict, suggest, to_dict
+from earshot.models import build_model
+from earshot.predictions import Predictions
+from earshot.timebase import TimeBase
+from earshot.windows import Windowing
+
+LIBRARIES = ("torch", "timm", "torchlibrosa", "accelerate", "numpy", "scipy", "scikit-learn", "soundfile", "soxr")
+
+
+@dataclass(frozen=True)
+class FoldRun:
+    """One trained fold on disk."""
+
+    folder: Path
+
+    @property
+    def fold(self) -> int:
+        return int(self.folder.name.removeprefix("fold"))
+
+    @property
+    def config(self) -> Config:
+        return from_dict(yaml.safe_load((self.folder / "config.yaml").read_text()))
+
+    @property
+    def about(self) -> dict:
+        """run.json: classes, prior, time grid, scores, versions."""
+        return json.loads((self.folder / "run.json").read_text())
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "run.json").is_file() and bool(self.about.get("finished"))
+
+    def oof(self) -> Predictions:
+        return Predictions.load(self.folder / "oof.npz")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: its folder and its fold folders, in order."""
+
+    folder: Path
+    folds: tuple[FoldRun, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def config(self) -> Config:
+        return self.folds[0].config
+
+
+def run_folder(config: Config, config_path: Path | None, name: str = "", root: Path = Path("runs")) -> Path:
+    """Where a run lives: runs/<task>/<name, else the config's stem, else 'default'>."""
+    stem = name or (config_path.stem if config_path else "default")
+    if not stem or stem != Path(stem).name or stem.startswith("."):
+        raise ValueError(f"--name '{stem}' must be a plain folder name without slashes or a leading dot")
+    return root / config.task / stem
+
+
+def load_run(folder: str | Path) -> Run:
+    """Folder of a run -> Run; a missing folder or one without trained folds is an error that names what is there."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        near = [str(p) for p in folder.parent.glob("*") if p.is_dir()] if folder.parent.is_dir() else []
+        raise ValueError(f"run {folder} does not exist{suggest(str(folder), near)}")
+    trained = [FoldRun(p) for p in folder.glob("fold*") if (p / "best.safetensors").is_file()]
+    folds = sorted(trained, key=lambda f: f.fold)
+    if not folds:
+        raise ValueError(f"{folder} holds no trained fold (fold<k>/best.safetensors); train it with src/train.py")
+    run = Run(folder, tuple(folds))
+    _check_alike(run)
+    return run
+
+
+def _check_alike(run: Run):
+    """All folds of a run must share one config and one class list; the first difference is shown."""
+    first, classes = to_dict(run.config), run.folds[0].about["classes"]
+    for fold in run.folds[1:]:
+        if difference := config_difference(first, to_dict(fold.config)):
+            raise ValueError(f"{fold.folder} was trained with another config than {run.folds[0].folder}: {difference}")
+        if fold.about["classes"] != classes:
+            raise ValueError(f"{fold.folder} was trained on another class list than {run.folds[0].folder}")
+
+
+def config_difference(a: dict, b: dict, where: str = "") -> str:
+    """Nested dicts -> 'key: a != b; ...', empty when equal."""
+    parts = []
+    for key in sorted(set(a) | set(b)):
+        left, right = a.get(key), b.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            if inner := config_difference(left, right, f"{where}{key}."):
+                parts.append(inner)
+        elif left != right:
+            parts.append(f"{where}{key}: {left!r} != {right!r}")
+    return "; ".join(parts)
+
+
+def create_fold(folder: Path, config: Config, resume: bool) -> FoldRun:
+    """Make or re-enter a fold folder. One with results and no --resume is an error; so is resuming another config."""
+    run = FoldRun(folder)
+    if any((folder / name).exists() for name in ("last.ckpt", "best.safetensors", "run.json")):
+        if not resume:
+            raise ValueError(
+                f"{folder} exists already and is never overwritten: continue it with --resume, "
+                "train beside it with --name NEW, or remove the folder yourself"
+            )
+        difference = config_difference(to_dict(run.config), to_dict(config))
+        if difference:
+            raise ValueError(f"cannot resume {folder}: its config differs from yours (run != now): {difference}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
+    return run
+
+
+def describe_run(config: Config, fold: int, classes: list[str], prior: np.ndarray, timebase: TimeBase) -> dict:
+    """The self-description that run.json and the weights carry."""
+    return {
+        "fold": fold,
+        "task": config.task,
+        "competition": config.data.competition,
+        "classes": list(classes),
+        "prior": [float(p) for p in prior],
+        "sample_rate": config.data.sample_rate,
+        "frontends": {k: to_dict(v) for k, v in config.frontends.items()},
+        "window_seconds": config.window_seconds,
+        "stride_seconds": config.stride_seconds,
+        "timebase": [timebase.sample_rate, timebase.hop_length, timebase.pool],
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "libraries": {name: _version(name) for name in LIBRARIES},
+    }
+
+
+def save_weights(path: Path, model: torch.nn.Module, about: dict):
+    """State dict -> safetensors with the run's description as metadata, atomically."""
+    partial = path.with_name(f".{path.name}.part")
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+    save_file(state, partial, metadata={"earshot": json.dumps(about)})
+    os.replace(partial, path)
+
+
+def load_model(fold: FoldRun) -> torch.nn.Module:
+    """The trained network of a fold, in eval mode; any difference to its description is an error that shows it."""
+    path, config, about = fold.folder / "best.safetensors", fold.config, fold.about
+    try:
+        with safe_open(path, framework="pt") as file:
+            stored = json.loads((file.metadata() or {}).get("earshot", "{}"))
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a readable weights file: {error}") from error
+    for key in ("classes", "sample_rate", "frontends", "task"):
+        if stored.get(key) != about.get(key):
+            raise ValueError(f"{path} was saved with {key} = {stored.get(key)!r} but run.json says {about.get(key)!r}")
+    model = make_model(config, len(about["classes"]), weights_follow=True)
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if missing or unexpected:
+        raise ValueError(f"{path} does not fit model '{config.model.name}': missing {missing}, unexpected {unexpected}")
+    return model.eval()
+
+
+def make_model(config: Config, n_classes: int, weights_follow: bool = False) -> torch.nn.Module:
+    """The network that a config names, untrained."""
+    n_mels = next(iter(config.frontends.values())).n_mels if config.frontends else 0
+    return build_model(config.model.name, n_classes, n_mels, config.model.params, weights_follow)
+
+
+def windowing(config: Config) -> Windowing:
+    """How this run hears recordings: in training's validation as in prediction."""
+    p = config.predict
+    return Windowing(
+        config.data.sample_rate, config.window_seconds, config.stride_seconds, p.aggregate,
+        p.batch_size or config.optim.batch_size, p.workers, p.keep_frames, p.extra_window, p.clip_from,
+    )  # fmt: skip
+
+
+def save_checkpoint(path: Path, state: dict):
+    """Everything --resume needs, atomically. Holds tensors and plain values only."""
+    partial = path.with_name(f".{path.name}.part")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path) -> dict:
+    """What `save_checkpoint` wrote (never pickled classes)."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be resumed from: {error}; remove the fold's folder to start again") from error
+
+
+def write_text(path: Path, text: str):
+    """Write under a temporary name, then rename."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def write_rows(path: Path, rows: list[dict]):
+    """List of dicts -> CSV with the union of their keys as columns, atomically."""
+    columns = list(dict.fromkeys(k for row in rows for k in row))
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with open(partial, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)
+
+
+def git_commit() -> str:
+    """The checkout's commit, '+' behind it when files were changed (logs apart); '' outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        logs = (":(top,exclude)submissions/log.csv", ":(top,exclude)benchmarks/results.json")  # written by runs
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *logs)
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""

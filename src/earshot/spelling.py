@@ -1,0 +1,14 @@
+"""The end of every unknown-name error: what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+
+
+def suggest(name: str, known) -> str:
+    """'; did you mean ...?' or the whole list when nothing is near. Ends every unknown-name error of Earshot."""
+    known = [str(k) for k in known]
+    near = difflib.get_close_matches(str(name), known, n=1) or [
+        k for k in known if len(str(name)) > 2 and str(name) in k
+    ]
+    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known) or '(none)'}"

@@ -1,0 +1,132 @@
+"""A task = a frozen record of plain functions. The training loop knows nothing else about what it trains.
+
+To add one: a loss (losses.py), a score (here, from metrics.py) and one line of TASKS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from earshot import event_metrics, metrics
+from earshot.events import PostProcess, detect, events_to_frames
+from earshot.predictions import Predictions
+from earshot.spelling import suggest
+from earshot.timebase import TimeBase
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The answers to N clips, in the order of the predictions that they score."""
+
+    target: np.ndarray  # (N, K) in {0, 1}
+    events: pd.DataFrame | None = None
+    durations: np.ndarray | None = None  # (N,) seconds
+
+    def take(self, index) -> Truth:
+        durations = None if self.durations is None else self.durations[index]
+        return Truth(self.target[index], self.events, durations)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What `train.py` needs to know: `score` gives {name: value}, `watch` names the one that selects a checkpoint."""
+
+    name: str
+    score: Callable[[Predictions, Truth], dict[str, float]]
+    watch: str
+
+
+def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
+    """Clip-level scores. A score that the data cannot define (one label a clip, ...) is left out.
+
+    `macro_f1` and `micro_f1` are at the best single threshold on these very clips: an optimistic figure, as every
+    figure with a threshold chosen on the scored clips is; the others have no threshold.
+    """
+    target, scores = truth.target, predictions.clipwise_output
+    result = {}
+    if target.any():
+        result["map"] = float(metrics.mean_average_precision(target, scores))
+        result["lwlrap"] = metrics.lwlrap(target, scores)
+        if (target.any(axis=0) & ~target.all(axis=0)).any():
+            result["macro_auc"] = float(metrics.macro_roc_auc(target, scores))
+        if scores.min() >= 0 and scores.max() <= 1 + 1e-5:  # sums over windows are no probabilities
+            result["padded_cmap"] = metrics.padded_cmap(target, np.minimum(scores, 1))
+        for name, f1 in (("macro_f1", metrics.macro_f1), ("micro_f1", metrics.micro_f1)):
+            threshold, value = metrics.best_threshold(target, scores, f1)
+            result |= {name: float(value), f"{name}_threshold": float(threshold)}
+    if len(target) and (target.sum(axis=1) == 1).all():
+        result["accuracy"] = metrics.accuracy(target, scores)
+        result["class_mean_accuracy"] = float(metrics.class_mean_accuracy(target, scores))
+    if len(target) and target.any(axis=1).all():  # clips of false positives only have no label
+        result["macro_f1_argmax"] = metrics.macro_f1_argmax(target, scores)
+    return result
+
+
+def score_sed(predictions: Predictions, truth: Truth) -> dict[str, float]:
+    """Clip-level scores and, with true events and framewise outputs, those in time.
+
+    `frame_map`: mean over classes of the average precision of frames (no threshold); `event_f1`: event-based F1 at
+    threshold 0.5, onsets and offsets within 0.2 s (offset also within 20 % of the event).
+    """
+    result = score_clips(predictions, truth)
+    if truth.events is None or predictions.framewise_output is None or not len(truth.events):
+        return result
+    active, scores = frame_truth(predictions, truth.events)
+    result["frame_map"] = float(metrics.mean_average_precision(active, scores))
+    found = detect_all(predictions, PostProcess(threshold=0.5))
+    reference = truth.events[truth.events.filename.isin(set(predictions.clip_ids.tolist()))]
+    f1 = event_metrics.event_based_f1(
+        reference, found, classes=list(predictions.classes), empty_system_output_handling="zero_score"
+    )
+    result["event_f1"] = f1["overall"]["f_measure"]["f_measure"]
+    return result
+
+
+def frame_truth(predictions: Predictions, events: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Framewise truth and outputs of all clips one after the other, both (sum T, K)."""
+    by_clip = dict(list(events.groupby("filename", sort=False)))
+    nothing = events.iloc[:0]
+    active = [
+        events_to_frames(by_clip.get(c, nothing), predictions.classes, predictions.timebase, len(f))
+        for c, f in zip(predictions.clip_ids, predictions.framewise_output, strict=True)
+    ]
+    return np.concatenate(active), np.concatenate(predictions.framewise_output)
+
+
+def detect_all(predictions: Predictions, post: PostProcess) -> pd.DataFrame:
+    """Events of every readable clip, one table."""
+    grid: TimeBase = predictions.timebase
+    tables = [
+        detect(frames, grid, predictions.classes, str(clip_id), post)
+        for clip_id, frames, bad in zip(
+            predictions.clip_ids, predictions.framewise_output, predictions.unreadable, strict=True
+        )
+        if not bad
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else detect(
+        np.zeros((0, len(predictions.classes)), np.float32), grid, predictions.classes, "", post
+    )  # fmt: skip
+
+
+TASKS: dict[str, Task] = {
+    "sed": Task("sed", score_sed, "map"),
+    "tagging": Task("tagging", score_clips, "map"),
+}
+
+
+def get_task(name: str) -> Task:
+    """Name -> Task; an unknown name is an error with a suggestion."""
+    if name not in TASKS:
+        raise ValueError(f"unknown task '{name}'{suggest(name, TASKS)}")
+    return TASKS[name]
+
+
+def score_readable(task: Task, predictions: Predictions, truth: Truth) -> dict[str, float]:
+    """The task's scores over the clips that could be read, and under `unreadable` how many could not."""
+    readable = ~predictions.unreadable
+    scores = task.score(predictions.take(readable), truth.take(readable)) if readable.any() else {}
+    return {k: float(v) for k, v in scores.items()} | {"unreadable": int(predictions.unreadable.sum())}

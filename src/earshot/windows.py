@@ -1,0 +1,158 @@
+"""Long recordings <-> windows: where windows start, what of the log-mel they see, how their answers become one.
+
+Validation, prediction, exported graphs and kernels all cut and join here. Every sample is heard: the last window is
+zero-padded past the end. Starts and lengths are in samples, log-mel positions in STFT frames, framewise outputs in
+segments (`TimeBase.frame_samples` samples each).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+RULES = ("mean", "max", "sum", "mean_logit")
+PROBABILITY_FLOOR = 1e-7  # mean_logit: a saturated float32 probability stays finite, +-16.1 as log-odds
+
+
+@dataclass(frozen=True)
+class Windowing:
+    """How recordings are cut and how their windows are joined. Seconds outside, samples inside."""
+
+    sample_rate: int
+    window_seconds: float
+    stride_seconds: float
+    aggregate: str = "mean"  # see join_clipwise
+    batch_size: int = 32
+    workers: int = 1
+    keep_frames: bool = False
+    extra_window: bool = False  # the birdcall source's quirk: an exact multiple of the window gets one more, of padding
+    clip_from: str = "clipwise"  # answer of a window: clipwise | frame_max, the maximum over its segments
+
+    @property
+    def window_samples(self) -> int:
+        return round(self.window_seconds * self.sample_rate)
+
+    @property
+    def stride_samples(self) -> int:
+        return round(self.stride_seconds * self.sample_rate)
+
+
+def window_starts(
+    n_samples: int, window_samples: int, stride_samples: int = 0, extra_chunk: bool = False
+) -> np.ndarray:
+    """(W,) int64 first sample of every window; at least one, and the last one reaches the end of the clip.
+
+    `stride_samples` 0 = the window: no overlap. `extra_chunk` repeats a quirk of the birdcall source: when the last
+    window ends exactly at the clip's end, one more window follows it (pure padding where windows do not overlap).
+    """
+    stride_samples = stride_samples or window_samples
+    if n_samples < 0 or window_samples < 1 or not 1 <= stride_samples <= window_samples:
+        raise ValueError(
+            f"cannot cut {n_samples} samples into windows of {window_samples} every {stride_samples}: lengths must be "
+            "positive and the stride at most the window, or parts of the clip would never be heard"
+        )
+    n_windows = 1 + -(-max(n_samples - window_samples, 0) // stride_samples)
+    starts = np.arange(n_windows, dtype=np.int64) * stride_samples
+    if extra_chunk and starts[-1] + window_samples == n_samples:
+        starts = np.append(starts, starts[-1] + stride_samples)
+    return starts
+
+
+def slice_waveform(waveform: np.ndarray, starts: np.ndarray, window_samples: int) -> np.ndarray:
+    """(..., S) -> (W, ..., window_samples): one copy a window, zeros past the end of the clip."""
+    windows = np.zeros((len(starts), *waveform.shape[:-1], window_samples), waveform.dtype)
+    for window, start in zip(windows, starts, strict=True):
+        piece = waveform[..., start : start + window_samples]
+        window[..., : piece.shape[-1]] = piece
+    return windows
+
+
+def window_frames(starts: np.ndarray, window_samples: int, hop_length: int) -> tuple[np.ndarray, int] | None:
+    """(first STFT frame of each window, frames a window), or None where windows fall between frames.
+
+    With None the log-mel must be computed window by window: a slice of the clip's log-mel would be shifted by less than
+    a frame, and most frames would differ (73 % at 48 kHz with a hop of 512 and a stride of 5 s). Where a slice is
+    possible only the frames within half an n_fft of a window's edge differ: they see sound instead of reflection.
+    """
+    starts = np.asarray(starts, dtype=np.int64)
+    if (starts % hop_length).any():
+        return None
+    return starts // hop_length, 1 + window_samples // hop_length
+
+
+def slice_windows(logmel: np.ndarray, first_frames: np.ndarray, n_frames: int, pad_value: float) -> np.ndarray:
+    """(T, F) log-mel of a clip -> (W, n_frames, F); frames past the end hold `pad_value`, the log-mel of silence."""
+    index = np.asarray(first_frames, dtype=np.int64)[:, None] + np.arange(n_frames)
+    past_end = index >= len(logmel)
+    if not past_end.any():
+        return logmel[index]
+    windows = logmel[np.minimum(index, len(logmel) - 1)] if len(logmel) else np.empty((*index.shape, logmel.shape[1]))
+    windows[past_end] = pad_value
+    return windows.astype(logmel.dtype, copy=False)
+
+
+def join_clipwise(window_outputs: np.ndarray, rule: str) -> np.ndarray:
+    """(W, K) outputs of a clip's windows -> (K,) float32 by mean, max, sum, or mean_logit.
+
+    mean_logit gives LOG-ODDS, the mean of log(p / (1 - p)) with p kept off 0 and 1 by 1e-7, not a probability.
+    """
+    outputs = np.asarray(window_outputs, dtype=np.float64)
+    if outputs.ndim != 2 or len(outputs) == 0:
+        raise ValueError(f"window outputs must be (windows, classes) with at least one window, got {outputs.shape}")
+    if rule == "mean_logit":
+        p = np.clip(outputs, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+        joined = (np.log(p) - np.log1p(-p)).mean(axis=0)
+    elif rule in RULES:
+        joined = getattr(np, rule)(outputs, axis=0)
+    else:
+        raise ValueError(f"unknown rule '{rule}' for joining windows; choose one of {', '.join(RULES)}")
+    return joined.astype(np.float32)
+
+
+def frame_starts(starts: np.ndarray, frame_samples: int) -> np.ndarray:
+    """Window starts in samples -> nearest framewise output (int64; halves go up).
+
+    Where the stride is not a whole number of segments (5 s at 32 kHz are 15.625 segments of 32 frames of 320) the
+    outputs of a window move by at most half a segment; the rounding is of the start itself, so it never accumulates.
+    """
+    return (2 * np.asarray(starts, dtype=np.int64) + frame_samples) // (2 * frame_samples)
+
+
+def join_framewise(windows: np.ndarray, starts_frames: np.ndarray, total_frames: int) -> np.ndarray:
+    """(W, t, K) windows' framewise outputs -> (total_frames, K), the mean where windows overlap.
+
+    `starts_frames` (W,) come from `frame_starts`. Outputs past `total_frames` are dropped. A frame that no window
+    covers (a model that drops its incomplete last segment, or rounding) repeats the frame before it.
+    """
+    _, t, n_classes = windows.shape
+    sums = np.zeros((total_frames, n_classes), np.result_type(windows.dtype, np.float32))
+    counts = np.zeros(total_frames, np.int64)
+    for window, start in zip(windows, starts_frames, strict=True):
+        stop = min(start + t, total_frames)
+        if start < stop:
+            sums[start:stop] += window[: stop - start]
+            counts[start:stop] += 1
+    if total_frames and not counts[0]:
+        raise ValueError(f"no window covers the first frame: windows of {t} frames start at {list(starts_frames)[:5]}")
+    np.divide(sums, counts[:, None], out=sums, where=counts[:, None] > 1)
+    if counts.all():
+        return sums
+    return sums[np.maximum.accumulate(np.where(counts > 0, np.arange(total_frames), 0))]
+
+
+def split_framewise(framewise: np.ndarray, frame_samples: int, hop_length: int, chunk_samples: int) -> np.ndarray:
+    """(T, K) joined framewise outputs -> (C, 1 + chunk_samples // hop_length, K): chunks as a model gave them, by hop.
+
+    Undoes `join_framewise` for windows of `chunk_samples` without overlap: each chunk starts where `frame_starts` put
+    it, an output is repeated over its hops, the last one before the next chunk fills up the rest; past the end of
+    `framewise` there is 0. Exact for a model that drops its incomplete last segment, such as Cnn14.
+    """
+    pool, total = frame_samples // hop_length, len(framewise)
+    n_chunks = max(1, -(-(total - 1) * frame_samples // chunk_samples))
+    borders = frame_starts(np.arange(n_chunks + 1) * chunk_samples, frame_samples)
+    wanted = borders[:-1, None] + np.arange(1 + chunk_samples // hop_length) // pool
+    index = np.minimum(wanted, borders[1:, None] - 1)
+    chunks = framewise[np.minimum(index, total - 1)]
+    chunks[index >= total] = 0
+    return chunks

@@ -1,0 +1,102 @@
+"""Clip table -> folds/<name>.csv, the same bytes every time, and a table of what each fold holds.
+
+python src/make_folds.py --clips data/esc50/clips.csv --out folds/esc50.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from earshot.competitions.tables import write_csv
+from earshot.folds import audit, choose_method, fold_table, make_folds, missing_classes, rare_classes
+from earshot.labels import few, read_classes, read_clips
+
+FULL_TABLE = 30  # classes; beyond, only the least even ones are printed
+SHORT_TABLE = 12
+
+
+def main():
+    options = parse_args()
+    clips = read_clips(options.clips)
+    if options.ignore_official:
+        clips = clips.drop(columns="official_fold", errors="ignore")
+    method = choose_method(clips, options.group) if options.method == "auto" else options.method
+    folds = make_folds(clips, options.k, options.seed, options.group, method)
+    class_list = options.clips.parent / "classes.csv"
+    table = fold_table(clips, folds, read_classes(class_list) if class_list.is_file() else None)
+    report(clips, folds, table, method, options)
+    print(write(folds, options.out, options.force))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=Path, required=True, help="clips.csv that prepare.py wrote")
+    parser.add_argument("--out", type=Path, required=True, help="fold table to write")
+    parser.add_argument("--k", type=int, default=5, help="number of folds (default 5; official folds keep theirs)")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument(
+        "--group", help="column never split between folds (default: group, where there; none: no groups)"
+    )
+    parser.add_argument(
+        "--method", default="auto", choices=("auto", "rfcx"), help="auto: by the data; rfcx: as its source"
+    )
+    parser.add_argument(
+        "--ignore-official", action="store_true", help="make own folds although the table has official ones"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a fold table that differs")
+    return parser.parse_args()
+
+
+def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method: str, options: argparse.Namespace):
+    """Print the method, class by fold, and every class or source that the folds cannot treat as they should."""
+    n_folds, n_groups = folds.fold.nunique(), folds.group.nunique()
+    grouping = "no groups" if n_groups == len(folds) else f"{n_groups} groups"
+    print(f"{len(folds)} clips, {grouping}, {len(table)} class{'es' * (len(table) > 1)} -> {n_folds} folds ({method})")
+    print(class_table(table, folds))
+    rare = rare_classes(clips, n_folds, options.group)
+    if len(rare):
+        names = [f"{r.label} ({r.groups})" for r in rare.itertuples()]
+        print(f"{len(rare)} classes have fewer groups than {n_folds} folds (groups in brackets): {few(names, 20)}")
+    for fold, names in missing_classes(table).items():
+        print(f"fold {fold} holds no clip of {len(names)} classes: {few(names, 20)}")
+    for row in audit(clips, folds).itertuples():
+        print(f"folds {row.folds.replace(' ', ', ')} share {row.column} {row.value}: {few(row.clips.split(), 8)}")
+
+
+def class_table(table: pd.DataFrame, folds: pd.DataFrame) -> str:
+    """Class-by-fold counts as text; of many classes those whose shares differ most from even ones."""
+    clips = folds.fold.value_counts().reindex(table.columns).rename("all clips").to_frame().T
+    shown, note = table, ""
+    if len(table) > FULL_TABLE:
+        uneven = (table.max(axis=1) - table.min(axis=1)) / table.sum(axis=1).clip(lower=1)
+        worst = uneven[uneven > 0].sort_values(ascending=False, kind="stable").index[:SHORT_TABLE]
+        shown, note = table.loc[worst], f"\nof {len(table)} classes the least even {len(worst)} are shown"
+        note = note if len(worst) else f"\nall {len(table)} classes are spread evenly"
+    shown = pd.concat([shown, clips]).rename(columns=lambda f: f"fold {f}")
+    shown["sum"] = shown.sum(axis=1)
+    shown.columns.name = None
+    return shown.to_string() + note
+
+
+def write(folds: pd.DataFrame, out: Path, force: bool) -> str:
+    """Write the fold table unless another one is there; returns what happened."""
+    text = folds.to_csv(index=False, lineterminator="\n")
+    if out.is_file():
+        if out.read_bytes() == text.encode():
+            return f"{out} is unchanged"
+        if not force:
+            raise ValueError(f"{out} exists and differs: runs trained on it would not match; replace it with --force")
+    write_csv(folds, out)
+    return f"-> {out}"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

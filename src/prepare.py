@@ -1,0 +1,192 @@
+"""A competition's download -> the tables of data/<name>/ that everything else reads.
+
+python src/prepare.py esc50 --source ~/ESC-50-master          # then: src/make_folds.py
+python src/prepare.py synth                                   # the embedded competition makes its own download
+python src/prepare.py finch_vocal --source ~/finch --backgrounds ~/ESC-50-master --snr-db 0 --out data/finch_0db
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import inspect
+import logging
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot import audio
+from earshot.competitions import COMPETITIONS, get_competition
+from earshot.competitions.tables import Tables, check_owner, is_there, write_tables
+from earshot.labels import few, label_lists
+
+
+def main():
+    options = parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    competition = get_competition(options.competition)
+    out = options.out or Path("data") / options.competition
+    if options.backgrounds and not hasattr(competition, "mix_backgrounds"):
+        raise ValueError(f"{options.competition} has no --backgrounds; finch_vocal and finch_syllables have")
+    source = find_source(options, out)
+    check_owner(out, options.competition, source, options.force)
+    if options.backgrounds:
+        source = mix(competition, options, source)
+    tables = competition.prepare(source, **prepare_options(competition, options))
+    tables = with_headers(tables, source, options.check_audio, options.workers)
+    if options.resample:
+        tables = resampled(tables, source, out, options.resample, options.workers)
+    write_tables(tables, out, options.competition, source, options.force)
+    print(summary(tables, options.competition))
+    print(f"-> {out}")
+    print(f"next: python src/make_folds.py --clips {out}/clips.csv --out folds/{out.name}.csv")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("competition", help=", ".join(COMPETITIONS))
+    parser.add_argument("--source", type=Path, help="folder of the unzipped download (synth makes its own)")
+    parser.add_argument("--out", type=Path, help="folder of the tables (default data/<competition>)")
+    parser.add_argument("--check-audio", action="store_true",
+                        help="decode every file: finds damaged ones, and duplicates by content_hash")  # fmt: skip
+    parser.add_argument("--resample", type=int, metavar="HZ", help="resample once, into <out>/resampled")
+    parser.add_argument("--seed", type=int, help="of what is generated (synth, --backgrounds)")
+    parser.add_argument("--backgrounds", type=Path, metavar="ESC50", help="finch: mix over ESC-50, into <out>/mixed")
+    parser.add_argument("--snr-db", type=float, default=0.0, help="finch: events over background (default 0)")
+    parser.add_argument("--workers", type=int, default=8, help="threads that read files (default 8)")
+    parser.add_argument("--force", action="store_true", help="replace tables made from another source")
+    return parser.parse_args()
+
+
+def find_source(options: argparse.Namespace, out: Path) -> Path:
+    """The download's folder: --source, <out>/download where the competition generates it, <out>/mixed for mixtures."""
+    if options.backgrounds and options.source:
+        _check_folder(options.backgrounds, "--backgrounds")
+        _check_folder(options.source, "--source")
+        return out / "mixed"
+    if options.source:
+        _check_folder(options.source, "--source")
+        return options.source
+    if options.competition != "synth":
+        raise ValueError(f"{options.competition} needs --source, the folder of the unzipped download")
+    return out / "download"
+
+
+def _check_folder(folder: Path, flag: str):
+    if not folder.is_dir():
+        raise ValueError(f"{flag} {folder} is not a folder")
+
+
+def mix(competition, options: argparse.Namespace, mixed: Path) -> Path:
+    """Write the download mixed over backgrounds; returns its folder."""
+    print(f"mixing {options.source} over {options.backgrounds} at {options.snr_db:g} dB into {mixed} ...", flush=True)
+    competition.mix_backgrounds(options.source, options.backgrounds, mixed, options.snr_db, options.seed or 0)
+    return mixed
+
+
+def prepare_options(competition, options: argparse.Namespace) -> dict:
+    """What the command line gave that this competition's `prepare` takes; a --seed that nothing takes is an error."""
+    takes_seed = "seed" in inspect.signature(competition.prepare).parameters
+    if options.seed is None or (options.backgrounds and not takes_seed):
+        return {}
+    if not takes_seed:
+        raise ValueError(f"{options.competition} generates nothing: leave out --seed")
+    return {"seed": options.seed}
+
+
+def with_headers(tables: Tables, source: Path, decode: bool, workers: int) -> Tables:
+    """Tables with `unreadable` and the columns `sample_rate` (Hz), `duration` (s), after decoding `content_hash`."""
+    changed, unreadable = {}, []
+    for name in ("clips", "test_clips"):
+        clips = getattr(tables, name)
+        if clips is None or not len(clips):
+            continue
+        with ThreadPoolExecutor(max(workers, 1)) as pool:
+            found = list(pool.map(lambda path: examine(source / path, decode), clips.path))
+        columns = ["sample_rate", "duration"] + ["content_hash"] * decode
+        known = pd.DataFrame([f[: len(columns)] for f in found], columns=columns, index=clips.index)
+        changed[name] = clips.assign(**known.astype({"sample_rate": "Int64"}))
+        there = is_there(clips, source)
+        unreadable += [
+            (c, p, f[-1]) for c, p, f, t in zip(clips.clip_id, clips.path, found, there, strict=True) if f[-1] and t
+        ]
+    changed["unreadable"] = pd.DataFrame(unreadable, columns=["clip_id", "path", "reason"]) if unreadable else None
+    return dataclasses.replace(tables, **changed)
+
+
+def examine(path: Path, decode: bool) -> tuple[float, float, str, str]:
+    """Sample rate (Hz), duration (s), hash of the decoded samples (or ''), and why it cannot be read ('': it can)."""
+    try:
+        info = audio.info(path)
+        if not decode:
+            return info.sample_rate, round(info.duration, 6), "", ""
+        waveform = audio.load(path, info.sample_rate, mono=False)
+    except audio.UnreadableAudio as error:
+        return np.nan, np.nan, "", str(error)
+    content = hashlib.sha256(np.round(waveform * 32767).astype(np.int16).tobytes()).hexdigest()[:16]
+    return info.sample_rate, round(waveform.shape[-1] / info.sample_rate, 6), content, ""
+
+
+def resampled(tables: Tables, source: Path, out: Path, sample_rate: int, workers: int) -> Tables:
+    """Tables whose paths point (absolute) at copies of the readable files, at `sample_rate` in <out>/resampled."""
+    from earshot.cache import waveform_cache
+
+    def moved(clips):
+        if clips is None:
+            return None
+        print(f"resampling {len(clips)} files to {sample_rate} Hz into {out / 'resampled'} ...", flush=True)
+        clips = waveform_cache(out / "resampled", clips, source, sample_rate, workers)
+        return clips.assign(sample_rate=clips.sample_rate.mask(clips.sample_rate.notna(), sample_rate))
+
+    return dataclasses.replace(tables, clips=moved(tables.clips), test_clips=moved(tables.test_clips))
+
+
+def summary(tables: Tables, competition: str) -> str:
+    """What was found, as lines for people."""
+    lines = [
+        f"{competition}: {_clips_line(tables.clips)}, {len(tables.classes)} class{'es' * (len(tables.classes) > 1)}"
+    ]
+    counts = pd.Series([n for names in label_lists(tables.clips) for n in names], dtype=str).value_counts()
+    counts = counts.reindex(list(tables.classes), fill_value=0)
+    spread = f"{counts.min()} ({counts.idxmin()}) to {counts.max()} ({counts.idxmax()})"
+    lines.append(f"  clips a class: {counts.min() if counts.min() == counts.max() else spread}")
+    if unlabelled := sum(not names for names in label_lists(tables.clips)):
+        lines.append(f"  without a label: {unlabelled} clips")
+    if tables.events is not None:
+        negative = int((tables.events.get("is_negative", pd.Series(dtype=float)).fillna(0).astype(float) > 0).sum())
+        lines.append(f"  events: {len(tables.events)}" + (f", {negative} of them false positives" if negative else ""))
+    if tables.test_clips is not None:
+        known = "" if tables.test_events is None else f", {len(tables.test_events)} true events"
+        lines.append(f"  test: {_clips_line(tables.test_clips)}{known}")
+    if len(tables.missing):
+        lines.append(f"  missing (missing.csv): {len(tables.missing)} files: {few(p for _, p in tables.missing)}")
+    if tables.unreadable is not None:
+        names = few(tables.unreadable.path)
+        lines.append(f"  unreadable (unreadable.csv; skipped in training): {len(tables.unreadable)} files: {names}")
+    return "\n".join(lines)
+
+
+def _clips_line(clips: pd.DataFrame) -> str:
+    """Clips, hours, lengths and rates of one table."""
+    seconds = clips.duration.dropna()
+    rates = clips.sample_rate.dropna().value_counts()
+    rate = " + ".join(f"{r} Hz" if len(rates) == 1 else f"{r} Hz ({n})" for r, n in rates.items())
+    spread = f" of {_span(seconds)} s" if len(seconds) else ""
+    return f"{len(clips)} clips{spread}, {seconds.sum() / 3600:.2f} h, {rate or 'no readable file'}"
+
+
+def _span(values: pd.Series) -> str:
+    low, high = f"{values.min():.4g}", f"{values.max():.4g}"
+    return low if low == high else f"{low} to {high}"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

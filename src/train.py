@@ -1,0 +1,258 @@
+"""Train folds of one config; every fold writes its weights, log and out-of-fold predictions.
+
+python src/train.py --fold 0                                              # the embedded competition
+python src/train.py --config configs/tagging/esc10_cnn.yaml --fold all --jobs 2
+python src/train.py --config configs/sed/b0_10s.yaml --fold 0 1 --name lr3 optim.lr=3e-4
+torchrun --nproc_per_node 2 src/train.py --config configs/sed/b0_10s.yaml --fold 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from earshot import losses, pictures, runs, sampling, tasks
+from earshot.augment.pipeline import augment_batch
+from earshot.blending import oof_when_complete
+from earshot.competitions import get_competition
+from earshot.config import Config, load_config
+from earshot.dataset import PreparedData, collate, load_data
+from earshot.labels import read_table
+from earshot.spelling import suggest
+from earshot.training import (
+    Training,
+    announce,
+    checkpoint,
+    finish_fold,
+    line,
+    predicting_network,
+    progress_bar,
+    raise_not_finite,
+    restore,
+    score_box_crops,
+    seed_step,
+    set_learning_rate,
+    set_up,
+    start_wandb,
+    stop_early,
+    time_is_up,
+    validate,
+)  # fmt: skip
+
+DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
+
+
+def main():
+    options = parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    config = load_config(options.config, options.overrides)
+    make_embedded_data(config)
+    folder = runs.run_folder(config, options.config, options.name)
+    folds = every_fold(config) if options.fold == ["all"] else [parse_fold(f) for f in options.fold]
+    if options.jobs > 1 and len(folds) > 1:
+        train_in_parallel(folds, options)
+    else:
+        data = load_data(config.data)
+        accelerator = Accelerator(
+            mixed_precision=config.optim.precision, gradient_accumulation_steps=config.optim.accumulate,
+            cpu=not torch.cuda.is_available(),
+        )  # fmt: skip
+        deadline = time.monotonic() + 60 * options.max_minutes if options.max_minutes else math.inf
+        for n, fold in enumerate(folds):
+            share = (deadline - time.monotonic()) / (len(folds) - n)  # of the time left, for this fold
+            train_fold(config, fold, folder, data, accelerator, options.resume, time.monotonic() + share)
+        accelerator.end_training()
+        if not accelerator.is_main_process:
+            return
+    report_oof(config, folder)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="YAML of the run (default: the demo's)")
+    parser.add_argument("--fold", nargs="+", default=["0"], help="folds to train, or 'all'")
+    parser.add_argument("--name", default="", help="name of the run folder (default: the config's stem)")
+    parser.add_argument("--resume", action="store_true", help="go on where a stopped run was; finished folds are kept")
+    parser.add_argument("--max-minutes", type=float, default=0, help="stop cleanly, with a valid OOF, within this time")
+    parser.add_argument("--jobs", type=int, default=1, help="train so many folds at a time, sharing the cores")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optim.lr=3e-4")
+    options = parser.parse_intermixed_args()
+    # `--fold 0 optim.lr=3e-4` reads naturally: what holds a '=' is an override wherever it stands
+    options.overrides += [f for f in options.fold if "=" in f]
+    options.fold = [f for f in options.fold if "=" not in f]
+    return options
+
+
+def parse_fold(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError(f"--fold takes numbers from 0, or 'all', got '{text}'")
+    return int(text)
+
+
+def make_embedded_data(config: Config):
+    """The embedded competition makes itself when it is missing; every other one is prepared by its user."""
+    root = Path(config.data.root)
+    if config.data.competition == "synth" and not (root / "clips.csv").is_file():
+        print(f"making the embedded competition in {root} ...", flush=True)
+        here = Path(__file__).parent
+        subprocess.run([sys.executable, here / "prepare.py", "synth", "--out", root], check=True)
+    get_competition(config.data.competition)
+
+
+def every_fold(config: Config) -> list[int]:
+    """The fold numbers of the config's fold table."""
+    table = read_table(config.data.folds, ("clip_id", "fold"))
+    return sorted(int(f) for f in table.fold.unique() if int(f) >= 0)
+
+
+def train_in_parallel(folds: list[int], options: argparse.Namespace):
+    """One process a fold, `--jobs` at a time, each with its share of the cores."""
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    waiting, running, failed = list(folds), {}, []
+    while waiting or running:
+        while waiting and len(running) < options.jobs:
+            fold = waiting.pop(0)
+            command = [sys.executable, __file__, "--config", str(options.config), "--fold", str(fold)]
+            command += ["--name", options.name] * bool(options.name) + ["--resume"] * options.resume
+            command += ["--max-minutes", str(options.max_minutes)] * bool(options.max_minutes) + options.overrides
+            running[fold] = subprocess.Popen(command, env=environment)
+        time.sleep(0.1)
+        for fold in [f for f, process in running.items() if process.poll() is not None]:
+            if running.pop(fold).returncode:
+                failed.append(fold)
+    if failed:
+        raise ValueError(f"folds {failed} failed; their errors stand above")
+
+
+def train_fold(config: Config, fold: int, folder: Path, data: PreparedData, accelerator, resume: bool, deadline: float):
+    """Train one fold to its end (or the deadline) and leave a complete fold folder."""
+    fold_folder = folder / f"fold{fold}"
+    train_data, held_out = data.split(fold, config.data.folds)
+    if accelerator.is_main_process:
+        run = runs.create_fold(fold_folder, config, resume)
+    accelerator.wait_for_everyone()
+    run = runs.FoldRun(fold_folder)
+    if run.finished:
+        accelerator.print(f"fold {fold}: finished before; kept")
+        return
+    t = set_up(config, fold, fold_folder, train_data, held_out, data.classes, accelerator, deadline)
+    if resume and (fold_folder / "last.ckpt").is_file():
+        restore(t)
+    announce(t)
+    tracker = start_wandb(t)
+    while t.progress.epoch < config.optim.epochs and not t.progress.out_of_time and not stop_early(t):
+        started, first_step = time.monotonic(), t.progress.step
+        train_one_epoch(t)
+        finish_epoch(t, time.monotonic() - started, first_step, tracker)
+    finish_fold(t)
+    if tracker:
+        tracker.finish()
+
+
+def train_one_epoch(t: Training):
+    """One pass over the training clips, from batch `progress.step` on: crop -> front end -> augment -> model."""
+    config, p, accelerator = t.config, t.progress, t.accelerator
+    batches = sampling.epoch_batches(
+        len(t.clips), config.optim.batch_size, config.seed, p.epoch, config.optim.drop_last,
+        accelerator.process_index, accelerator.num_processes, config.optim.accumulate,
+    )  # fmt: skip
+    loader = torch.utils.data.DataLoader(
+        t.clips, batch_sampler=batches[p.step :], collate_fn=collate, num_workers=config.data.workers,
+        pin_memory=accelerator.device.type == "cuda",
+    )  # fmt: skip
+    loss_of = losses.build_loss(**vars(config.loss))
+    t.model.train()
+    for batch in progress_bar(loader, f"epoch {p.epoch}", accelerator):
+        generator = seed_step(config.seed, p.epoch, p.step, accelerator.process_index)
+        p.unreadable |= dict(batch.pop("unreadable"))
+        batch = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
+        set_learning_rate(t)
+        with accelerator.accumulate(t.model):
+            batch = augment_batch(batch, t.front_ends, t.augment, generator)
+            out = t.model(**{name: batch[name] for name in t.network.inputs})
+            loss = loss_of(out, batch)
+            if not torch.isfinite(loss):
+                raise_not_finite(loss, batch, p)
+            accelerator.backward(loss)
+            if config.optim.clip_norm and accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(t.model.parameters(), config.optim.clip_norm)
+            t.optimizer.step()
+            t.optimizer.zero_grad()
+        if t.ema and accelerator.sync_gradients:
+            t.ema.update(t.network)
+        p.step += 1
+        p.loss_sum += loss.item()
+        every = config.optim.checkpoint_steps
+        if every and accelerator.sync_gradients and p.step // config.optim.accumulate % every == 0:
+            checkpoint(t)
+        if time_is_up(t):
+            return
+
+
+def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
+    """Validate, keep the best weights with their OOF, write the log line and the checkpoint."""
+    p, o = t.progress, t.config.optim
+    cut_short = p.out_of_time and p.step < t.batches_an_epoch
+    if cut_short:
+        checkpoint(t)  # --resume goes on in the middle of this epoch
+        if p.best_epoch >= 0 and o.select == "best":
+            return  # the best weights so far stand, with their OOF
+    clips = (p.step - first_step) * o.batch_size * t.accelerator.num_processes
+    row = {
+        "epoch": p.epoch, "loss": p.loss_sum / max(p.step, 1), "lr": t.optimizer.param_groups[0]["lr"],
+        "seconds": round(seconds, 2), "clips_per_second": round(clips / max(seconds, 1e-9), 2),
+    }  # fmt: skip
+    if p.out_of_time or p.epoch + 1 >= o.epochs or (p.epoch + 1) % o.validate_every == 0:
+        row |= validate_and_keep(t)
+    p.log.append(row)
+    t.accelerator.print(line(t.fold, row, t.watch))
+    if tracker:
+        tracker.log(row)
+    if not cut_short:
+        p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
+        checkpoint(t)
+    if t.accelerator.is_main_process:
+        runs.write_rows(t.folder / "log.csv", p.log)
+
+
+def validate_and_keep(t: Training) -> dict[str, float]:
+    """Scores of the held-out clips; better weights than any before are saved together with their OOF."""
+    started, p = time.monotonic(), t.progress
+    found, unreadable = validate(t)
+    p.unreadable |= unreadable
+    truth = tasks.Truth(t.held_out.target > 0.5, t.held_out.clip_events(found.clip_ids))
+    scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
+    if t.watch not in scores:
+        raise ValueError(f"watch '{t.watch}' is not among the scores of this task and data{suggest(t.watch, scores)}")
+    if scores[t.watch] > p.best_score or t.config.optim.select == "last" or p.best_epoch < 0:
+        p.best_score, p.best_epoch = scores[t.watch], p.epoch
+        if t.accelerator.is_main_process:
+            found.save(t.folder / "oof.npz")
+            runs.save_weights(t.folder / "best.safetensors", predicting_network(t), t.about)
+    scores |= score_box_crops(t, ~found.unreadable)  # shown and logged, never watched: an OOF does not have it
+    return scores | {"validation_seconds": round(time.monotonic() - started, 2)}
+
+
+def report_oof(config: Config, folder: Path):
+    """When every fold has its OOF: join, check, score and save the run's OOF."""
+    result = oof_when_complete(folder, load_data(config.data), tasks.get_task(config.task), config.watch)
+    print(result.text)
+    if result.oof is not None:
+        pictures.class_scores(result.oof, result.truth.target, folder / "classes.png")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"error: {error}")

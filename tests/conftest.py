@@ -1,0 +1,92 @@
+"""Shared fixtures: the hypothesis profile, a tiny competition on disk, the folder of real audio (skipped if absent)."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import settings
+
+settings.register_profile("earshot", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("earshot")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real recordings: EARSHOT_SHARED, or shared/data beside the checkout; the test skips without it."""
+    folder = Path(os.environ.get("EARSHOT_SHARED", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real audio at {folder} (set EARSHOT_SHARED)")
+    return folder
+
+
+TINY_CLASSES = ("low", "mid", "high")
+TINY_CONFIG = """
+task: sed
+seed: 3
+data: {competition: birdcall, root: ROOT/data, folds: ROOT/folds.csv, sample_rate: 8000, crop_seconds: 1.0}
+frontends:
+  logmel: {n_fft: 256, hop_length: 80, n_mels: 16, fmin: 50, fmax: 4000}
+model:
+  name: cnn_small
+  params: {widths: [8, 8], blocks: [1, 1], time_strides: [2, 2], freq_strides: [2, 2], embedding: 16}
+augment:
+  spec_augment: {time_width: 8, time_stripes: 1, freq_width: 2, freq_stripes: 1}
+  mixup_on: logmel
+  mixup_p: 0.5
+loss: {name: bce_clip_frame}
+optim: {epochs: 3, batch_size: 4, lr: 1.0e-2, ema_decay: 0.9}
+predict: {window_seconds: 1.0, stride_seconds: 1.0, aggregate: max, keep_frames: true}
+"""
+
+
+def write_tiny(root: Path, n_clips: int = 24, folds: int = 3) -> Path:
+    """A tone a class in noise, 1-2 s at 8 kHz: clips, events, folds, three test recordings; returns the config."""
+    import soundfile
+
+    rng = np.random.default_rng(0)
+    source, data = root / "source", root / "data"
+    for folder in (source, data):
+        folder.mkdir(parents=True)
+    pitch = dict(zip(TINY_CLASSES, (300, 1000, 3000), strict=True))
+
+    def sound(label, seconds):
+        t = np.arange(int(8000 * seconds)) / 8000
+        return (0.3 * np.sin(2 * np.pi * pitch[label] * t) + 0.02 * rng.standard_normal(len(t))).astype(np.float32)
+
+    clips, events = [], []
+    for i in range(n_clips):
+        label, seconds = TINY_CLASSES[i % 3], 1 + (i % 5) / 4
+        soundfile.write(source / f"c{i}.wav", sound(label, seconds), 8000)
+        clips.append((f"c{i}", f"c{i}.wav", label))
+        events.append((f"c{i}", 0.0, seconds, label))
+    tests = []
+    for i, label in enumerate(TINY_CLASSES):
+        soundfile.write(source / f"t{i}.wav", np.concatenate([sound(label, 5), np.zeros(8000 * 5, np.float32)]), 8000)
+        tests.append((f"t{i}", f"t{i}.wav"))
+    table = pd.DataFrame(clips, columns=["clip_id", "path", "labels"])
+    table.to_csv(data / "clips.csv", index=False)
+    table.assign(group=table.clip_id, fold=np.arange(n_clips) // 3 % folds)[["clip_id", "group", "fold"]].to_csv(
+        root / "folds.csv", index=False
+    )
+    pd.DataFrame(events, columns=["filename", "onset", "offset", "event_label"]).to_csv(
+        data / "events.csv", index=False
+    )
+    pd.DataFrame({"label": TINY_CLASSES}).to_csv(data / "classes.csv", index=False)
+    pd.DataFrame(tests, columns=["clip_id", "path"]).to_csv(data / "test_clips.csv", index=False)
+    rows = [("site_1", f"site_1_t{i}_{s}", s, f"t{i}") for i in range(3) for s in (5, 10)]
+    pd.DataFrame(rows, columns=["site", "row_id", "seconds", "audio_id"]).to_csv(data / "test.csv", index=False)
+    (data / "dataset.json").write_text(json.dumps({"competition": "birdcall", "source": str(source), "task": "sed"}))
+    (root / "tiny.yaml").write_text(TINY_CONFIG.replace("ROOT", str(root)))
+    return root / "tiny.yaml"
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch) -> Path:
+    """Config of the tiny competition; the working directory is its folder."""
+    monkeypatch.chdir(tmp_path)
+    return write_tiny(tmp_path)

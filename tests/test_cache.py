@@ -1,0 +1,263 @@
+"""cache.py: content against the direct computation, keys, interruption, damaged clips, pickling."""
+
+import json
+import logging
+import os
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from earshot import audio, cache
+from earshot.cache import LogmelCache, waveform_cache
+from earshot.logmel import LogmelParams, log_mel
+
+RATE = 8000
+PARAMS = LogmelParams(n_fft=256, hop_length=80, n_mels=16, fmin=50, fmax=4000)
+RESOLVED = replace(PARAMS, sample_rate=RATE)
+
+
+@pytest.fixture
+def clips(tmp_path) -> pd.DataFrame:
+    """Five clips of four files: two share one, one is at another rate, one is no audio; ids that look like numbers."""
+    source = tmp_path / "source"
+    random = np.random.default_rng(0)
+    for name, seconds, rate in (("a.wav", 0.5, RATE), ("sub/b.flac", 0.31, RATE), ("c.wav", 0.7, 22050)):
+        audio.write(source / name, 0.1 * random.standard_normal(round(seconds * rate)), rate)
+    (source / "d.ogg").write_text("<html>")
+    ids = ["007", "NA", "c", "bad", "a again"]
+    return pd.DataFrame({"clip_id": ids, "path": ["a.wav", "sub/b.flac", "c.wav", "d.ogg", "a.wav"], "labels": ids})
+
+
+def build(tmp_path, clips, params=PARAMS, **options) -> LogmelCache:
+    return LogmelCache.build(tmp_path / "cache", clips, tmp_path / "source", params, RATE, **options)
+
+
+def folders(tmp_path) -> list[str]:
+    return sorted(os.listdir(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_content_is_log_mel_of_each_clip(tmp_path, clips, workers):
+    made = build(tmp_path, clips, workers=workers)
+    assert len(made) == 5
+    for row in clips.itertuples():
+        if row.clip_id == "bad":
+            continue
+        waveform = audio.load(tmp_path / "source" / row.path, RATE)
+        np.testing.assert_array_equal(made[row.clip_id], log_mel(waveform, RESOLVED))
+        assert made.n_samples(row.clip_id) == len(waveform)
+        assert made[row.clip_id].dtype == np.float32
+    with pytest.raises(ValueError, match="read-only"):
+        made["007"][0, 0] = 1
+    assert "NA" in made
+    assert "b" not in made
+    with pytest.raises(ValueError, match=r"clip '07' is not in log-mel cache .*; did you mean '007'"):
+        made["07"]
+
+
+def test_unreadable_clips_have_no_frames_and_are_listed(tmp_path, clips, caplog):
+    with caplog.at_level(logging.INFO, "earshot"):
+        made = build(tmp_path, clips)
+    assert made.unreadable == ["bad"]
+    assert made["bad"].shape == (0, 16)
+    assert made.n_samples("bad") == 0
+    listed = pd.read_csv(made.path / "unreadable.csv")
+    assert listed["clip_id"].tolist() == ["bad"]
+    assert "text that begins with '<html>'" in listed["reason"][0]
+    told = " ".join(caplog.messages)
+    frames = 51 + 32 + 71
+    assert f"5 clips, {frames} frames x 16 mels of float32 = 0.000 GB" in told
+    assert "1 of 5 clips cannot be read" in told
+
+
+def test_clips_of_one_file_share_their_frames(tmp_path, clips):
+    made = build(tmp_path, clips)
+    assert np.load(made.path / "logmel.npy", mmap_mode="r").shape == (51 + 32 + 71, 16)
+    assert np.shares_memory(made["007"], made["a again"])
+
+
+def test_float16_is_near(tmp_path, clips):
+    half, single = build(tmp_path, clips, dtype="float16"), build(tmp_path, clips)
+    assert half["c"].dtype == np.float16
+    np.testing.assert_allclose(half["c"], single["c"], atol=0.05)
+    assert half.path != single.path
+    with pytest.raises(ValueError, match="unknown log-mel cache dtype 'flaot16'; did you mean 'float16'"):
+        build(tmp_path, clips, dtype="flaot16")
+
+
+def test_a_second_build_reads_nothing(tmp_path, clips, monkeypatch):
+    first = build(tmp_path, clips)
+    monkeypatch.setattr(audio, "load", None)
+    again = build(tmp_path, clips.iloc[::-1], replace(RESOLVED, fmin=50.0))  # order and 50 = 50.0 change nothing
+    assert again.path == first.path
+    np.testing.assert_array_equal(again["NA"], first["NA"])
+
+
+CHANGES = [
+    {"n_fft": 512}, {"win_length": 200}, {"hop_length": 100}, {"n_mels": 20}, {"fmin": 60.0}, {"fmax": 3900.0},
+    {"window": "hamming"}, {"center": False}, {"pad_mode": "constant"}, {"amin": 1e-8}, {"ref": 2.0}, {"top_db": 80.0},
+]  # fmt: skip
+
+
+def test_every_parameter_is_in_the_key(tmp_path, clips):
+    assert {name for change in CHANGES for name in change} | {"sample_rate"} == set(vars(PARAMS))
+    source = tmp_path / "source"
+    keys = [cache._key(cache._describe_logmel(clips, source, replace(PARAMS, **c), RATE, "float32")) for c in CHANGES]
+    keys += [
+        cache._key(cache._describe_logmel(clips, source, PARAMS, rate, dtype))
+        for rate, dtype in ((RATE, "float32"), (RATE, "float16"), (16000, "float32"))
+    ]
+    assert len(set(keys)) == len(CHANGES) + 3
+    assert all(len(key) == 16 for key in keys)
+
+
+def test_a_changed_file_id_path_or_format_is_another_key(tmp_path, clips, monkeypatch):
+    def key(table=clips):
+        return cache._key(cache._describe_logmel(table, tmp_path / "source", PARAMS, RATE, "float32"))
+
+    keys = [key(), key(clips.iloc[:4]), key(clips.replace("007", "008")), key(clips.replace("c.wav", "a.wav"))]
+    status = (tmp_path / "source/a.wav").stat()
+    os.utime(tmp_path / "source/a.wav", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    keys.append(key())
+    with (tmp_path / "source/a.wav").open("ab") as file:
+        file.write(b"1")
+    os.utime(tmp_path / "source/a.wav", ns=(status.st_atime_ns, status.st_mtime_ns))
+    keys.append(key())
+    (tmp_path / "source/c.wav").unlink()
+    keys.append(key())
+    monkeypatch.setattr(cache, "FORMAT", 2)
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+
+
+def test_open_wants_exactly_these_parameters(tmp_path, clips):
+    made = build(tmp_path, clips)
+    arguments = (tmp_path / "cache", clips, tmp_path / "source")
+    np.testing.assert_array_equal(LogmelCache.open(*arguments, PARAMS, RATE)["c"], made["c"])
+    with pytest.raises(ValueError, match=f"no log-mel cache .*; {made.path.name} differs in hop_length, n_mels; "):
+        LogmelCache.open(*arguments, replace(PARAMS, hop_length=40, n_mels=8), RATE)
+    with pytest.raises(ValueError, match=f"{made.path.name} differs in its files"):
+        LogmelCache.open(tmp_path / "cache", clips.iloc[1:], tmp_path / "source", PARAMS, RATE)
+    with pytest.raises(ValueError, match="front end is of 16000 Hz, the cache of 8000 Hz"):
+        LogmelCache.open(*arguments, replace(PARAMS, sample_rate=16000), RATE)
+
+
+def test_a_folder_that_is_not_what_its_name_says_is_refused(tmp_path, clips):
+    made = build(tmp_path, clips)
+    description = json.loads((made.path / "params.json").read_text())
+    renamed = made.path.rename(made.path.with_name("0123456789abcdef"))
+    with pytest.raises(ValueError, match="does not match its name"):
+        LogmelCache(renamed)
+    description["params"]["hop_length"] = 81
+    renamed = renamed.rename(made.path)
+    (renamed / "params.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="does not match its name"):
+        LogmelCache(renamed)
+    with pytest.raises(ValueError, match=r"holds no params\.json"):
+        LogmelCache(tmp_path)
+
+
+def test_an_interrupted_build_leaves_nothing(tmp_path, clips, monkeypatch):
+    build(tmp_path, clips, replace(PARAMS, n_mels=8))
+    before = folders(tmp_path)
+
+    def interrupted(path, rate):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audio, "load", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, clips, workers=2)
+    with pytest.raises(KeyboardInterrupt):
+        waveform_cache(tmp_path / "cache", clips, tmp_path / "source", RATE)
+    assert folders(tmp_path) == before  # the stale sibling is left alone
+    monkeypatch.undo()
+    assert len(build(tmp_path, clips)["c"]) == 71
+
+
+def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path, clips, monkeypatch):
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    with pytest.raises(ValueError, match=r"154 frames x 16 mels of float32 = 0.000 GB, but .* has 0.000 GB free"):
+        build(tmp_path, clips)
+    assert folders(tmp_path) == []
+
+
+def test_another_process_that_was_first_wins(tmp_path, clips, monkeypatch):
+    rename = cache.Path.rename
+
+    def second(self, target):
+        monkeypatch.setattr(cache.Path, "rename", rename)
+        build(tmp_path, clips)
+        return rename(self, target)
+
+    monkeypatch.setattr(cache.os, "getpid", iter(range(10**6, 10**6 + 99)).__next__)
+    monkeypatch.setattr(cache.Path, "rename", second)
+    assert len(build(tmp_path, clips)["c"]) == 71
+    assert len(folders(tmp_path)) == 1
+
+
+def test_truncated_clip_has_the_frames_that_it_has(tmp_path, clips):
+    path = tmp_path / "source/sub/b.flac"
+    audio.write(path, 0.1 * np.random.default_rng(1).standard_normal(10 * RATE), RATE)
+    path.write_bytes(path.read_bytes()[:80000])
+    made = build(tmp_path, clips)
+    assert 100 < len(made["NA"]) < 1000
+    np.testing.assert_array_equal(made["NA"], log_mel(audio.load(path, RATE), RESOLVED))
+    np.testing.assert_array_equal(made["c"], log_mel(audio.load(tmp_path / "source/c.wav", RATE), RESOLVED))
+
+
+def test_all_unreadable_is_a_cache_without_frames(tmp_path, clips):
+    made = build(tmp_path, clips.assign(path="gone.wav"))
+    assert len(made.unreadable) == 5
+    assert made["c"].shape == (0, 16)
+
+
+def test_a_clip_twice_is_an_error(tmp_path, clips):
+    with pytest.raises(ValueError, match="clip_id 'c' stands twice"):
+        build(tmp_path, pd.concat([clips, clips.iloc[2:3]]))
+
+
+def sum_of(made: LogmelCache, clip_id: str) -> float:
+    return float(made[clip_id].sum())
+
+
+def test_workers_open_the_file_themselves(tmp_path, clips):
+    made = build(tmp_path, clips)
+    assert len(pickle.dumps(made)) < 4000  # not the data
+    with ProcessPoolExecutor(1) as pool:
+        assert pool.submit(sum_of, made, "c").result() == float(made["c"].sum())
+
+
+@pytest.mark.parametrize(("extension", "tolerance"), [(".flac", 2e-5), (".wav", 0)])
+def test_waveform_cache_is_the_resampled_clip(tmp_path, clips, extension, tolerance, monkeypatch):
+    arguments = (tmp_path / "cache", clips, tmp_path / "source", RATE)
+    made = waveform_cache(*arguments, workers=2, extension=extension)
+    assert made.drop(columns="path").equals(clips.drop(columns="path"))
+    for old, new in zip(clips["path"], made["path"]):
+        if old == "d.ogg":
+            assert new == str(tmp_path / "source/d.ogg")
+            continue
+        assert audio.info(new).sample_rate == RATE
+        expected = audio.load(tmp_path / "source" / old, RATE)
+        np.testing.assert_allclose(audio.load(new, RATE), expected, atol=tolerance)
+    assert made["path"].nunique() == 4  # two clips share a file
+    folder = next((tmp_path / "cache").iterdir())
+    assert pd.read_csv(folder / "unreadable.csv")["clip_id"].tolist() == ["bad"]
+    monkeypatch.setattr(audio, "load", None)
+    assert waveform_cache(*arguments, extension=extension).equals(made)
+    assert len(folders(tmp_path)) == 1
+    reordered = waveform_cache(tmp_path / "cache", clips.iloc[::-1], tmp_path / "source", RATE, extension=extension)
+    assert reordered.equals(made.iloc[::-1])
+
+
+def test_waveform_cache_key_and_extension(tmp_path, clips):
+    first = waveform_cache(tmp_path / "cache", clips, tmp_path / "source", RATE)
+    second = waveform_cache(tmp_path / "cache", clips, tmp_path / "source", 4000)
+    assert audio.info(second["path"][0]).sample_rate == 4000
+    assert first["path"][0] != second["path"][0]
+    assert len(folders(tmp_path)) == 2
+    with pytest.raises(ValueError, match=r"waveform cache of '\.mp3' files"):
+        waveform_cache(tmp_path / "cache", clips, tmp_path / "source", RATE, extension=".mp3")

@@ -1,0 +1,106 @@
+"""describe.py's figures and pictures, predict.py's inputs, submit.py's errors."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+from torch import nn
+
+import describe
+import predict
+import submit
+from earshot import pictures
+from earshot.config import load_config
+from earshot.predictions import Predictions
+from scripts import run
+
+
+class OneConvolution(nn.Module):
+    inputs, pool = ("logmel",), 1
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 5, 3, padding=1, bias=False)
+
+    def forward(self, logmel):
+        return {"clipwise_output": self.conv(logmel).mean((2, 3))}
+
+
+def test_multiply_accumulates_by_hand(tiny):
+    config = load_config(tiny)
+    # 8,000 samples, hop 80: 101 frames x 16 mels, 9 weights, 5 channels
+    assert describe.count_macs(OneConvolution(), config, 8000) == 101 * 16 * 9 * 5
+
+
+def test_describe_says_what_a_config_costs(tiny, capsys):
+    run(describe, "--config", tiny, "--clips", "2", "frontends.logmel.n_mels=40", "frontends.logmel.n_fft=64")
+    out = capsys.readouterr().out
+    assert "model cnn_small, 3 classes" in out
+    assert "101 frames x 40 mels, a frame every 10 ms, an output every 40 ms" in out
+    assert "WARNING" in out, "33 bins cannot fill 40 mel bands"
+    assert "hold no FFT bin" in out
+    picture = imread("runs/describe/tiny.png")
+    assert picture.std() > 0.05, "the picture is not blank"
+
+
+def test_describe_without_data_needs_the_number_of_classes(tiny, capsys):
+    with pytest.raises(ValueError, match="give --classes"):
+        run(describe, "--config", tiny, "data.root=nowhere")
+    run(describe, "--config", tiny, "--classes", "7", "data.root=nowhere")
+    assert "7 classes" in capsys.readouterr().out
+
+
+def test_pictures_are_drawn_also_of_little(tmp_path):
+    pictures.learning_curves([{"epoch": 0, "loss": 1.0}], "map", tmp_path / "curves.png")
+    found = Predictions(np.array(["x"]), ("a", "b"), np.array([[0.2, 0.8]]), np.zeros(1), np.zeros(1, bool))
+    pictures.class_scores(found, np.array([[True, False]]), tmp_path / "classes.png")
+    rng = np.random.default_rng(0)
+    pictures.soundscape(rng.random((50, 2)), ("a", "b"), rng.random((50, 2)) > 0.5, 0.1, "x", tmp_path / "s.png")
+    for path in tmp_path.glob("*.png"):
+        assert imread(path).std() > 0.05, path
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_predict_takes_tables_and_folders(tiny, tmp_path):
+    table = predict.find_clips(Path("data/test_clips.csv"), None)
+    assert [c.clip_id for c in table] == ["t0", "t1", "t2"]
+    assert table[0].path.is_file()
+    folder = predict.find_clips(Path("source"), None)
+    assert len(folder) == 27
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no wav, flac, ogg or mp3 file"):
+        predict.find_clips(tmp_path / "empty", None)
+    (tmp_path / "source" / "c1.flac").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"several files of one name: c1; rename"):
+        predict.find_clips(Path("source"), None)
+    pd.DataFrame({"clip_id": [], "path": []}).to_csv("none.csv", index=False)
+    with pytest.raises(ValueError, match="lists no clips"):
+        predict.find_clips(Path("none.csv"), None)
+
+
+def test_submit_names_what_is_wrong(tiny):
+    n = 3
+    found = Predictions(np.array(["t0", "t1", "t2"]), ("low", "mid", "high"), np.zeros((n, 3)), np.full(n, -1),
+                        np.zeros(n, bool))  # fmt: skip
+    found.save("test.npz")
+    common = ("--competition", "birdcall", "--predictions", "test.npz", "--out", "s.csv", "--test")
+    with pytest.raises(ValueError, match="framewise"):
+        run(submit, *common, "data/test.csv")
+    with pytest.raises(ValueError, match="unknown competition 'birdcal'; did you mean 'birdcall'"):
+        run(submit, *common, "data/test.csv", "--competition", "birdcal")
+    test = pd.read_csv("data/test.csv")
+    for name, table in {
+        "zero": test.iloc[:0], "twice": pd.concat([test, test.iloc[:1]]), "site": test.assign(site="site_9"),
+    }.items():  # fmt: skip
+        table.to_csv(f"{name}.csv", index=False)
+        with pytest.raises(ValueError, match="row|site"):
+            run(submit, *common, f"{name}.csv")
+    assert not Path("s.csv").exists()
+    assert not Path("submissions").exists()
+    broken = test[["row_id"]].assign(birds="loww")
+    broken.to_csv("broken.csv", index=False)
+    with pytest.raises(ValueError, match="loww"):
+        run(submit, "--check", "broken.csv", "--competition", "birdcall", "--test", "data/test.csv", "--classes",
+            "data/classes.csv")  # fmt: skip

@@ -1,0 +1,252 @@
+"""The one inference path against a slow, readable second implementation, with a backend whose answers are known."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from earshot import audio
+from earshot.inference import TTA, output_timebase, predict_clips, tta_variants
+from earshot.logmel import LogmelParams, log_mel
+from earshot.predictions import Clip
+from earshot.timebase import TimeBase
+from earshot.windows import Windowing
+
+RATE = 16000
+PARAMS = LogmelParams(sample_rate=RATE, n_fft=512, hop_length=160, n_mels=16, fmin=50, fmax=7000)
+CLASSES, PRIOR = ("low", "high"), np.array([0.25, 0.75], np.float32)
+
+
+class MeanBackend:
+    """Segments of `pool` frames: their mean log-mel below and above band 8, squashed; clip: mean of segments."""
+
+    inputs = ("logmel",)
+    frontends = {"logmel": PARAMS}  # noqa: RUF012
+
+    def __init__(self, pool=8, scale=1.0):
+        self.timebase, self.scale, self.shapes = TimeBase(RATE, 160, pool), scale, []
+
+    def run(self, inputs):
+        x = inputs["logmel"][:, 0]
+        self.shapes.append(x.shape)
+        pool = self.timebase.pool
+        segments = -(-x.shape[1] // pool)
+        pieces = [x[:, s * pool : (s + 1) * pool] for s in range(segments)]
+        values = np.stack([np.stack([p[..., :8].mean((1, 2)), p[..., 8:].mean((1, 2))], -1) for p in pieces], 1)
+        probability = (1 / (1 + np.exp(-self.scale * (values + 60) / 10))).astype(np.float32)
+        return {"clipwise_output": probability.mean(1), "segmentwise_output": probability}
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    rng = np.random.default_rng(0)
+    clips = []
+    for name, seconds in (("a", 3.0), ("b", 0.4), ("c", 7.3), ("d", 2.0)):
+        t = np.arange(int(seconds * RATE)) / RATE
+        tone = np.sin(2 * np.pi * (300 + 900 * t) * t) * (np.sin(2 * np.pi * 0.7 * t) > 0)
+        path = tmp_path / f"{name}.wav"
+        audio.write(path, (0.3 * tone + 0.01 * rng.standard_normal(len(t))).astype(np.float32), RATE)
+        clips.append(Clip(name, path))
+    return clips
+
+
+def windowing(window=2.0, stride=2.0, **kwargs):
+    return Windowing(RATE, window, stride, **{"keep_frames": True, "batch_size": 3} | kwargs)
+
+
+def slow(path, backend, window, stride, rule=np.mean):
+    """Every window by itself from the zero-padded waveform: (K,) and the list of (start, (S, K))."""
+    waveform = audio.load(path, RATE)
+    starts = [0]
+    while starts[-1] + window < len(waveform):
+        starts.append(starts[-1] + stride)
+    padded = np.pad(waveform, (0, starts[-1] + window - len(waveform)))
+    outputs = [backend.run({"logmel": log_mel(padded[None, s : s + window], PARAMS)[:, None]}) for s in starts]
+    clip = rule([o["clipwise_output"][0] for o in outputs], axis=0)
+    return clip, [(s, o["segmentwise_output"][0]) for s, o in zip(starts, outputs, strict=True)]
+
+
+@pytest.mark.parametrize("stride", [2.0, 1.0, 0.5])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_equals_windows_one_by_one(recordings, stride, workers):
+    (found,), unreadable = predict_clips(
+        [MeanBackend()], recordings, windowing(stride=stride, workers=workers), CLASSES, PRIOR, fold=2
+    )
+    assert not unreadable
+    assert found.clip_ids.tolist() == ["a", "b", "c", "d"]
+    assert (found.fold == 2).all()
+    for i, clip in enumerate(recordings):
+        expected, _ = slow(clip.path, MeanBackend(), 2 * RATE, round(stride * RATE))
+        # frames at window borders see the neighbouring sound instead of a reflection: 3 of 201 frames
+        np.testing.assert_allclose(found.clipwise_output[i], expected, atol=0.004)
+
+
+def test_windows_between_frames_get_their_own_logmel(recordings):
+    stride = 0.655  # 10,480 samples: no multiple of the hop
+    (found,), _ = predict_clips([MeanBackend()], recordings, windowing(stride=stride), CLASSES, PRIOR)
+    for i, clip in enumerate(recordings):
+        expected, _ = slow(clip.path, MeanBackend(), 2 * RATE, round(stride * RATE))
+        np.testing.assert_allclose(found.clipwise_output[i], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "rule"), [("max", np.max), ("sum", np.sum)])
+def test_joining_rules(recordings, name, rule):
+    (found,), _ = predict_clips([MeanBackend()], recordings, windowing(aggregate=name), CLASSES, PRIOR)
+    expected, _ = slow(recordings[2].path, MeanBackend(), 2 * RATE, 2 * RATE, rule)
+    np.testing.assert_allclose(found.clipwise_output[2], expected, atol=0.01)
+
+
+@pytest.mark.parametrize(("name", "rule"), [("max", np.max), ("sum", np.sum)])
+def test_frame_max_joins_the_best_segment_of_each_window(recordings, name, rule):
+    (found,), _ = predict_clips(
+        [MeanBackend()], recordings, windowing(stride=1.0, aggregate=name, clip_from="frame_max", keep_frames=False),
+        CLASSES, PRIOR,
+    )  # fmt: skip
+    assert found.framewise_output is None
+    for i, clip in enumerate(recordings):
+        _, windows = slow(clip.path, MeanBackend(), 2 * RATE, RATE)
+        expected = rule([segments.max(axis=0) for _, segments in windows], axis=0)
+        # the best segment may be one of 3 frames at a window's border, which see sound instead of a reflection
+        tolerance = 0.02 * (len(windows) if rule is np.sum else 1)
+        np.testing.assert_allclose(found.clipwise_output[i], expected, atol=tolerance)
+
+
+def test_frame_max_needs_segments(recordings):
+    class ClipOnly(MeanBackend):
+        def run(self, inputs):
+            return {"clipwise_output": super().run(inputs)["clipwise_output"]}
+
+    how = windowing(clip_from="frame_max", keep_frames=False)
+    with pytest.raises(ValueError, match=r"clip_from=frame_max needs a model with framewise output"):
+        predict_clips([ClipOnly()], recordings, how, CLASSES, PRIOR)
+
+
+@pytest.mark.parametrize("pool", [1, 8, 32])
+def test_frames_stand_where_the_sound_is(tmp_path, pool):
+    """A burst's frames lie at its seconds, in every window: times neither drift nor move with the window."""
+    waveform = 1e-4 * np.random.default_rng(1).standard_normal(30 * RATE).astype(np.float32)
+    bursts = [1.0, 7.0, 13.0, 22.0, 28.5]
+    for second in bursts:
+        waveform[int(second * RATE) : int((second + 0.5) * RATE)] += 0.3 * np.sin(np.arange(RATE // 2) * 2.0)
+    audio.write(tmp_path / "x.wav", waveform, RATE)
+    (found,), _ = predict_clips(
+        [MeanBackend(pool)], [Clip("x", tmp_path / "x.wav")], windowing(5.0, 5.0), CLASSES, PRIOR
+    )
+    frames, grid = found.framewise_output[0], found.timebase
+    assert len(frames) == grid.n_frames(30 * RATE)
+    loud = frames[:, 1] > 0.5
+    onsets = grid.seconds(np.flatnonzero(loud & ~np.r_[False, loud[:-1]]))
+    np.testing.assert_allclose(onsets, bursts, atol=pool * 0.01 + 0.02)
+
+
+def test_output_grid_is_common_to_segments_and_windows():
+    segments = TimeBase(32000, 320, 32)
+    assert output_timebase(segments, 30 * 32000).pool == 8  # 3,000 frames
+    assert output_timebase(segments, 5 * 32000).pool == 4  # 500 frames
+    assert output_timebase(TimeBase(48000, 512, 32), 5 * 48000).pool == 1  # windows start between frames
+
+
+def test_long_recordings_are_read_in_spans(recordings, monkeypatch):
+    whole, _ = predict_clips([MeanBackend()], recordings, windowing(stride=1.0), CLASSES, PRIOR)
+    monkeypatch.setattr("earshot.inference.SPAN_SECONDS", 2.5)
+    spans, _ = predict_clips([MeanBackend()], recordings, windowing(stride=1.0), CLASSES, PRIOR)
+    np.testing.assert_allclose(spans[0].clipwise_output, whole[0].clipwise_output, atol=1e-5)
+    for a, b in zip(spans[0].framewise_output, whole[0].framewise_output, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_members_share_windows_and_logmel(recordings):
+    backends = [MeanBackend(), MeanBackend(scale=2.0)]
+    both, _ = predict_clips(backends, recordings, windowing(), CLASSES, PRIOR)
+    alone, _ = predict_clips([MeanBackend(scale=2.0)], recordings, windowing(), CLASSES, PRIOR)
+    np.testing.assert_array_equal(both[1].clipwise_output, alone[0].clipwise_output)
+    assert backends[0].shapes == backends[1].shapes
+    assert all(shape[0] <= 3 for shape in backends[0].shapes), "batches are no larger than asked"
+
+
+def test_unreadable_clips_get_the_prior_and_are_listed(recordings, tmp_path):
+    (tmp_path / "broken.ogg").write_bytes(b"OggS" + bytes(300))
+    clips = [recordings[0], Clip("broken", tmp_path / "broken.ogg"), Clip("gone", tmp_path / "gone.wav"), recordings[1]]
+    (found,), unreadable = predict_clips([MeanBackend()], clips, windowing(), CLASSES, PRIOR)
+    assert found.unreadable.tolist() == [False, True, True, False]
+    np.testing.assert_array_equal(found.clipwise_output[1:3], [PRIOR, PRIOR])
+    assert [c for c, _ in unreadable] == ["broken", "gone"]
+    assert "does not exist" in unreadable[1][1]
+
+
+def test_only_unreadable_or_no_clips_at_all(tmp_path):
+    (found,), unreadable = predict_clips([MeanBackend()], [Clip("x", tmp_path / "x.wav")], windowing(), CLASSES, PRIOR)
+    assert found.unreadable.all()
+    assert len(unreadable) == 1
+    (nothing,), _ = predict_clips([MeanBackend()], [], windowing(keep_frames=False), CLASSES, PRIOR)
+    assert nothing.clipwise_output.shape == (0, 2)
+
+
+@pytest.mark.parametrize("name", [n for n in TTA if n != "roll"])
+def test_augmented_hearings_stay_near_the_plain_one(recordings, name):
+    plain, _ = predict_clips([MeanBackend()], recordings, windowing(), CLASSES, PRIOR)
+    augmented, _ = predict_clips([MeanBackend()], recordings, windowing(), CLASSES, PRIOR, tta=[name])
+    difference = np.abs(plain[0].clipwise_output - augmented[0].clipwise_output)
+    assert 0 < difference[2].max() < 0.2, "the 7-s recording"
+    if name == "time_shift":
+        assert (difference[[1, 3]] == 0).all(), "a recording of one window has no borders to move"
+    for a, b in zip(plain[0].framewise_output, augmented[0].framewise_output, strict=True):
+        assert a.shape == b.shape
+
+
+def test_gain_hearing_by_hand(tmp_path):
+    """+-6 dB on a steady tone: the mean of three squashed levels."""
+    audio.write(tmp_path / "x.wav", (0.1 * np.sin(np.arange(2 * RATE))).astype(np.float32), RATE)
+    clip = [Clip("x", tmp_path / "x.wav")]
+    (found,), _ = predict_clips([MeanBackend(pool=1000)], clip, windowing(), CLASSES, PRIOR, tta=["gain"])
+    levels = [log_mel(g * audio.load(tmp_path / "x.wav", RATE), PARAMS)[..., :8].mean() for g in (1, 10**-0.3, 10**0.3)]
+    expected = np.mean([1 / (1 + np.exp(-(v + 60) / 10)) for v in levels])
+    assert found.clipwise_output[0, 0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_errors_name_what_is_wrong(recordings):
+    with pytest.raises(ValueError, match="unknown test-time augmentation 'gains'; did you mean 'gain'"):
+        tta_variants(["gains"])
+    with pytest.raises(ValueError, match="'roll' moves events in time"):
+        predict_clips([MeanBackend()], recordings, windowing(), CLASSES, PRIOR, tta=["roll"])
+
+    class Odd(MeanBackend):
+        inputs = ("logmal",)
+
+    with pytest.raises(
+        ValueError, match="model input 'logmal' is not a front end of the config; did you mean 'logmel'"
+    ):
+        predict_clips([Odd()], recordings, windowing(), CLASSES, PRIOR)
+
+
+def test_real_recording_against_single_windows(shared_data):
+    path = sorted((shared_data / "finch_sed" / "audio").glob("*.ogg"))[3]
+    (found,), _ = predict_clips([MeanBackend()], [Clip("x", path)], windowing(stride=1.0), CLASSES, PRIOR)
+    expected, _ = slow(path, MeanBackend(), 2 * RATE, RATE)
+    np.testing.assert_allclose(found.clipwise_output[0], expected, atol=0.004)
+
+
+@pytest.mark.parametrize("n_samples", [1, 10, 159, 161, 600])
+def test_recordings_shorter_than_a_frame_get_an_answer(tmp_path, n_samples):
+    audio.write(tmp_path / "x.wav", np.full(n_samples, 0.1, np.float32), RATE)
+    (found,), unreadable = predict_clips([MeanBackend()], [Clip("x", tmp_path / "x.wav")], windowing(), CLASSES, PRIOR)
+    assert not unreadable
+    assert np.isfinite(found.clipwise_output).all()
+    assert len(found.framewise_output[0]) == found.timebase.n_frames(n_samples)
+
+
+def test_one_corrupt_file_among_a_thousand(tmp_path):
+    rng, clips = np.random.default_rng(2), []
+    for i in range(1000):
+        path = tmp_path / f"{i}.wav"
+        if i == 617:
+            path.write_bytes(rng.bytes(500))
+        else:
+            soundfile.write(path, 0.1 * rng.standard_normal(400), RATE)
+        clips.append(Clip(str(i), path))
+    short = windowing(0.05, 0.05, batch_size=64, workers=2)
+    (found,), unreadable = predict_clips([MeanBackend(pool=1)], clips, short, CLASSES, PRIOR)
+    assert [c for c, _ in unreadable] == ["617"]
+    assert np.flatnonzero(found.unreadable).tolist() == [617]
+    assert np.isfinite(found.clipwise_output).all()
+    alone, _ = predict_clips([MeanBackend(pool=1)], [clips[999]], short, CLASSES, PRIOR)
+    np.testing.assert_allclose(found.clipwise_output[999], alone[0].clipwise_output[0], atol=1e-6)

@@ -1,0 +1,153 @@
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from earshot import optim
+
+
+def rates(schedule, steps_per_epoch=7, epochs=10, warmup_epochs=0.0, lr=1e-3, min_lr=0.0, n=None):
+    n = steps_per_epoch * epochs if n is None else n
+    return [optim.learning_rate(s, steps_per_epoch, epochs, warmup_epochs, lr, min_lr, schedule) for s in range(n)]
+
+
+def scheduler_rates(make, n, lr=1e-3):
+    """What a torch scheduler gives before each of n optimiser steps."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
+    scheduler = make(optimizer)
+    values = []
+    for _ in range(n):
+        values.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return values
+
+
+def test_cosine_equals_torch_a_step_and_the_birdcall_schedule_an_epoch():
+    make = torch.optim.lr_scheduler.CosineAnnealingLR
+    assert rates("cosine", min_lr=1e-5) == pytest.approx(
+        scheduler_rates(lambda o: make(o, T_max=70, eta_min=1e-5), 70), rel=1e-9, abs=1e-12
+    )
+    # birdcall: Adam 1e-3, annealed over 10 epochs, stepped once an epoch: equal where epochs begin
+    assert rates("cosine")[::7] == pytest.approx(scheduler_rates(lambda o: make(o, T_max=10), 10), rel=1e-9)
+
+
+def test_linear_and_cosine_with_warmup_equal_transformers():
+    from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
+
+    # rainforest: warm-up over 5 epochs, then linear decay per step over 45
+    steps = 3
+    ours = rates("linear", steps, 50, warmup_epochs=5)
+    theirs = scheduler_rates(lambda o: get_linear_schedule_with_warmup(o, 5 * steps, 50 * steps), 50 * steps)
+    assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-15)
+    assert ours[0] == 0
+    assert ours[15] == 1e-3
+    theirs = scheduler_rates(lambda o: get_cosine_schedule_with_warmup(o, 5 * steps, 50 * steps), 50 * steps)
+    assert rates("cosine", steps, 50, warmup_epochs=5) == pytest.approx(theirs, rel=1e-9, abs=1e-15)
+
+
+@given(st.sampled_from(optim.SCHEDULES), st.integers(1, 40), st.integers(1, 20), st.floats(0, 1), st.floats(1e-6, 1e-4))
+def test_schedules_rise_to_lr_and_fall_to_min_lr(schedule, steps, epochs, warmup_share, min_lr):
+    warmup = warmup_share * epochs
+    values = rates(schedule, steps, epochs, warmup, 1e-3, min_lr, n=steps * epochs + 5)
+    first = math.ceil(warmup * steps)
+    assert all(0 <= v <= 1e-3 + 1e-12 for v in values)
+    assert all(a <= b + 1e-15 for a, b in itertools.pairwise(values[:first]))
+    after = values[first:]
+    assert all(a >= b - 1e-15 for a, b in itertools.pairwise(after))
+    assert values[-1] == pytest.approx(1e-3 if schedule == "constant" else min_lr)
+
+
+def test_unknown_names_are_errors():
+    with pytest.raises(ValueError, match="unknown schedule 'cosin'; did you mean 'cosine'"):
+        optim.learning_rate(0, 1, 1, schedule="cosin")
+    with pytest.raises(ValueError, match="unknown optimizer 'adamww'; did you mean 'adamw'"):
+        optim.build_optimizer("adamww", [torch.zeros(1, requires_grad=True)], 1e-3, 0.0)
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.bn = nn.BatchNorm2d(2)
+        self.fc = nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.fc(self.bn(self.conv(x)).mean(dim=(2, 3)))
+
+
+def test_adamw_decays_no_vector_and_reaches_every_parameter_once():
+    model = Small()
+    optimizer = optim.build_optimizer("adamw", model, 1e-3, 0.01)
+    decays = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    assert len(decays) == len(list(model.parameters())) == sum(len(g["params"]) for g in optimizer.param_groups)
+    for p in model.parameters():
+        assert decays[id(p)] == (0.01 if p.ndim > 1 else 0.0)
+
+
+def test_one_adamw_step_by_hand():
+    # first step: moments' ratio is the gradient's sign; decay is decoupled: w * (1 - lr * wd) - lr
+    w = nn.Parameter(torch.full((1, 1), 2.0))
+    optimizer = optim.build_optimizer("adamw", [w], lr=0.1, weight_decay=0.5)
+    (w * 3).sum().backward()
+    optimizer.step()
+    assert float(w.detach()) == pytest.approx(2.0 * (1 - 0.05) - 0.1, rel=1e-6)
+
+
+def test_adam_and_sgd_decay_everything_and_frozen_parameters_are_left_out():
+    model = Small()
+    model.conv.requires_grad_(False)
+    for name, kind in (("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)):
+        optimizer = optim.build_optimizer(name, model, 0.1, 1e-4)
+        assert type(optimizer) is kind
+        (group,) = optimizer.param_groups
+        assert group["weight_decay"] == 1e-4
+        assert len(group["params"]) == 4
+    assert group["momentum"] == 0.9
+    assert group["nesterov"]
+    with pytest.raises(ValueError, match="nothing to train"):
+        optim.build_optimizer("adam", model.requires_grad_(False), 0.1, 0.0)
+
+
+def test_ema_by_hand_with_buffers():
+    model = Small()
+    ema = optim.EMA(model, 0.9)
+    start = copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 1.0
+    model.bn.running_mean += 2.0
+    model.bn.num_batches_tracked += 5
+    ema.update(model)
+    ema.update(model)
+    # after two steps 0.81 of the start and 0.19 of the new value
+    average = ema.state_dict()
+    torch.testing.assert_close(average["fc.weight"], start["fc.weight"] + 0.19)
+    torch.testing.assert_close(average["bn.running_mean"], start["bn.running_mean"] + 0.38)
+    assert int(average["bn.num_batches_tracked"]) == 5
+    assert not ema.module.training
+    assert all(not p.requires_grad for p in ema.module.parameters())
+    torch.testing.assert_close(model.fc.weight.detach(), start["fc.weight"] + 1.0)  # the model is left as it is
+
+
+def test_ema_resumes_exactly():
+    model = Small()
+    ema = optim.EMA(model, 0.99)
+    with torch.no_grad():
+        model.fc.weight += 1.0
+    ema.update(model)
+    resumed = optim.EMA(Small(), 0.99)
+    resumed.load_state_dict(copy.deepcopy(ema.state_dict()))
+    for _ in range(3):
+        ema.update(model)
+        resumed.update(model)
+    for name, value in ema.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name])
+    with pytest.raises(ValueError, match="between 0 and 1, got 1"):
+        optim.EMA(model, 1.0)

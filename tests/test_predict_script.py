@@ -1,0 +1,135 @@
+"""predict.py: what it takes (a table, a folder), what it writes, what it refuses."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import predict
+import train
+from conftest import TINY_CLASSES, write_tiny
+from earshot.predictions import Predictions
+from scripts import run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The tiny competition with one trained fold."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run(train, "--config", write_tiny(folder), "--fold", "0", "optim.epochs=1")
+    return folder
+
+
+@pytest.fixture
+def here(trained, tmp_path, monkeypatch) -> Path:
+    """An empty working directory beside that run."""
+    monkeypatch.chdir(tmp_path)
+    return trained
+
+
+def predicted(here: Path, *arguments) -> Predictions:
+    run(predict, "--run", here / "runs/sed/tiny", *arguments, "--out", "found.npz")
+    return Predictions.load("found.npz")
+
+
+def test_a_prepared_table_finds_its_audio_and_fills_the_run(here, capsys):
+    run(predict, "--run", here / "runs/sed/tiny", "--clips", here / "data/test_clips.csv")
+    assert "3 recordings, 1 folds of sed/tiny" in capsys.readouterr().out
+    found = Predictions.load(here / "runs/sed/tiny/test.npz")
+    assert found.clip_ids.tolist() == ["t0", "t1", "t2"]
+    assert found.classes == TINY_CLASSES
+    assert (found.fold == -1).all()
+    one = Predictions.load(here / "runs/sed/tiny/fold0/test.npz")
+    np.testing.assert_allclose(one.clipwise_output, found.clipwise_output, rtol=1e-6)
+
+
+def test_a_folder_gives_the_same_answers(here):
+    recordings = Path("recordings")
+    (recordings / "site a").mkdir(parents=True)
+    shutil.copy(here / "source/t0.wav", recordings / "t0.wav")
+    shutil.copy(here / "source/t1.wav", recordings / "site a" / "t1.WAV")
+    (recordings / "notes.txt").write_text("not audio")
+    found = predicted(here, "--clips", recordings)
+    assert found.clip_ids.tolist() == ["site a/t1", "t0"]
+    table = predicted(here, "--clips", here / "data/test_clips.csv")
+    np.testing.assert_array_equal(found.clipwise_output[::-1], table.clipwise_output[:2])
+    np.testing.assert_array_equal(found.framewise_output[1], table.framewise_output[0])
+
+
+def test_out_leaves_the_run_alone(here):
+    before = {p: p.stat().st_mtime_ns for p in (here / "runs").rglob("*")}
+    predicted(here, "--clips", here / "data/test_clips.csv")
+    assert {p: p.stat().st_mtime_ns for p in (here / "runs").rglob("*")} == before
+
+
+def test_a_table_of_ones_own(here):
+    """Paths are relative to the table, to --audio-root, or absolute."""
+    shutil.copy(here / "source/t2.wav", "mine.wav")
+    pd.DataFrame({"clip_id": ["x"], "path": ["mine.wav"]}).to_csv("beside.csv", index=False)
+    pd.DataFrame({"clip_id": ["x"], "path": ["t2.wav"]}).to_csv("root.csv", index=False)
+    pd.DataFrame({"clip_id": ["x"], "path": [here / "source/t2.wav"]}).to_csv("absolute.csv", index=False)
+    answers = [
+        predicted(here, "--clips", "beside.csv"),
+        predicted(here, "--clips", "root.csv", "--audio-root", here / "source"),
+        predicted(here, "--clips", "absolute.csv"),
+    ]
+    for found in answers[1:]:
+        np.testing.assert_array_equal(found.clipwise_output, answers[0].clipwise_output)
+
+
+def test_unreadable_recordings_are_listed_and_get_the_prior(here, capsys):
+    Path("recordings").mkdir()
+    shutil.copy(here / "source/t0.wav", "recordings/good.wav")
+    Path("recordings/bad.wav").write_bytes(b"RIFF nonsense")
+    found = predicted(here, "--clips", "recordings")
+    assert found.clip_ids[found.unreadable].tolist() == ["bad"]
+    listed = pd.read_csv("found_unreadable.csv")
+    assert listed.clip_id.tolist() == ["bad"]
+    assert (
+        "1 recordings could not be read and got the training prior; see found_unreadable.csv" in capsys.readouterr().out
+    )
+    clips, folds = pd.read_csv(here / "data/clips.csv"), pd.read_csv(here / "folds.csv")
+    trained_on = clips.labels[folds.fold != 0].value_counts(normalize=True)
+    np.testing.assert_allclose(found.clipwise_output[0], [trained_on[c] for c in TINY_CLASSES], rtol=1e-6)
+
+
+def test_tta_is_averaged_in(here):
+    clips = ("--clips", here / "data/test_clips.csv")
+    plain, gain = predicted(here, *clips), predicted(here, *clips, "--tta", "gain")
+    assert 0 < np.abs(plain.clipwise_output - gain.clipwise_output).max() < 0.5
+    with pytest.raises(ValueError, match="unknown test-time augmentation 'gian'; did you mean 'gain'"):
+        predicted(here, *clips, "--tta", "gian")
+
+
+@pytest.mark.parametrize(("clips", "message"), [
+    ("twice", r"twice holds several files of one name: bird; rename them or use a table"),
+    ("empty", r"empty holds no wav, flac, ogg or mp3 file"),
+    ("nothing.csv", r"nothing.csv lists no clips"),
+    ("columns.csv", r"columns.csv has no column 'clip_id'; did you mean 'clip'"),
+    ("ids.csv", r"ids.csv lists 1 clips twice: x"),
+    ("gone.csv", r"gone.csv does not exist"),
+])  # fmt: skip
+def test_what_cannot_be_predicted_is_named(here, clips, message):
+    Path("empty").mkdir()
+    Path("twice").mkdir()
+    for ending in ("wav", "flac"):
+        Path(f"twice/bird.{ending}").touch()
+    Path("nothing.csv").write_text("clip_id,path\n")
+    Path("columns.csv").write_text("clip,path\nx,a.wav\n")
+    Path("ids.csv").write_text("clip_id,path\nx,a.wav\nx,b.wav\n")
+    with pytest.raises(ValueError, match=message):
+        predicted(here, "--clips", clips)
+    assert not Path("found.npz").exists()
+
+
+def test_runs_that_are_not_there(here):
+    clips = ("--clips", here / "data/test_clips.csv")
+    with pytest.raises(ValueError, match=r"tinny does not exist; did you mean '.*tiny'"):
+        run(predict, "--run", here / "runs/sed/tinny", *clips)
+    (here / "runs/sed/begun/fold0").mkdir(parents=True, exist_ok=True)
+    with pytest.raises(ValueError, match=r"begun holds no trained fold .*; train it with src/train.py"):
+        run(predict, "--run", here / "runs/sed/begun", *clips)

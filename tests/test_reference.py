@@ -1,0 +1,66 @@
+"""Our functions against values computed with other people's public code (a folder of numbers, not part of Earshot).
+
+The folder is EARSHOT_REFERENCE, or shared/reference beside the checkout; without it everything here skips, visibly.
+Every network, case, section and trajectory found there is checked; an entry that nobody knows fails. Files whose
+feature is not built yet stand in LATER and skip by name.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reference_birdcall import check_birdcall
+from reference_frontend import check_frontend, check_ust_frontend
+from reference_metrics import check_asd, check_lwlrap, check_sed
+from reference_panns import check_panns
+
+FOLDER = Path(os.environ.get("EARSHOT_REFERENCE", Path(__file__).resolve().parents[2] / "shared" / "reference"))
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no reference values at {FOLDER} (set EARSHOT_REFERENCE)")
+
+CHECKS = {
+    "birdcall": check_birdcall,
+    "frontend.json": check_frontend,
+    "ust.json": check_ust_frontend,
+    "metrics/lwlrap.json": check_lwlrap,
+    "metrics/sed.json": check_sed,
+    "metrics/asd.json": check_asd,
+}
+LATER = {
+    "metrics/sonyc.json": "urban sound tagging",
+    "coordinate_attention.json": "the low-complexity network",
+    "fmix.json": "FMix",
+    "optimizers.json": "Ralamb and Lookahead",
+    "se_trans.json": "SE-Trans",
+    "talnet.json": "TALNet",
+    "vggish.json": "VGGish",
+}
+READ_BY_OTHERS = {"README.md", "fill.py", "fill_vectors.json", "metrics/asd_scores.csv", "metrics/lwlrap_inputs.npz"}
+
+
+@pytest.mark.parametrize("name", list(CHECKS))
+def test_reference(name):
+    if not (FOLDER / name).exists():
+        pytest.skip(f"{name} is not in {FOLDER}")
+    CHECKS[name](FOLDER)
+
+
+def test_panns():
+    if not (FOLDER / "panns").is_dir():
+        pytest.skip(f"panns is not in {FOLDER}")
+    not_built = check_panns(FOLDER)
+    if not_built:
+        pytest.skip(f"checked, but these networks are not built yet: {', '.join(not_built)}")
+
+
+@pytest.mark.parametrize("name", list(LATER))
+def test_not_built_yet(name):
+    pytest.skip(f"{name}: {LATER[name]} is not built yet")
+
+
+def test_every_file_is_known():
+    known = set(CHECKS) | set(LATER) | READ_BY_OTHERS
+    folders = ("birdcall/", "panns/", "metrics/sed/", "metrics/sonyc/")
+    found = {str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    unknown = {f for f in found if f not in known and not f.startswith(folders)}
+    assert not unknown, f"files that no check reads: {sorted(unknown)}"

@@ -1,0 +1,109 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from earshot import runs
+from earshot.config import load_config, to_dict
+from earshot.predictions import Predictions
+from earshot.timebase import TimeBase
+
+CLASSES = ["a", "b"]
+
+
+def tiny_config(*overrides):
+    params = "{widths: [8, 8], blocks: [1, 1], time_strides: [2, 2], freq_strides: [2, 2]}"
+    return load_config(None, [f"model.params={params}", *overrides])
+
+
+def write_fold(folder, config, fold=0, classes=CLASSES, seed=0):
+    run = runs.create_fold(folder / f"fold{fold}", config, resume=False)
+    torch.manual_seed(seed)
+    model = runs.make_model(config, len(classes))
+    about = runs.describe_run(config, fold, classes, np.full(len(classes), 0.5), TimeBase(32000, 320, model.pool))
+    runs.save_weights(run.folder / "best.safetensors", model, about)
+    runs.write_text(run.folder / "run.json", json.dumps(about | {"finished": True}))
+    n = len(classes)
+    ids, outputs = np.array([f"clip{fold}"]), np.full((1, n), 0.5)
+    Predictions(ids, tuple(classes), outputs, np.array([fold]), np.zeros(1, bool)).save(run.folder / "oof.npz")
+    return model
+
+
+def test_a_run_comes_back_as_it_was(tmp_path):
+    config = tiny_config()
+    model = write_fold(tmp_path / "sed" / "x", config)
+    write_fold(tmp_path / "sed" / "x", config, fold=1, seed=1)
+    run = runs.load_run(tmp_path / "sed" / "x")
+    assert (run.name, [f.fold for f in run.folds], run.config) == ("sed/x", [0, 1], config)
+    loaded = runs.load_model(run.folds[0])
+    assert not loaded.training
+    for (name, a), (other, b) in zip(model.state_dict().items(), loaded.state_dict().items(), strict=True):
+        assert name == other
+        assert torch.equal(a, b)
+    about = run.folds[0].about
+    assert about["classes"] == CLASSES
+    assert about["frontends"]["logmel"]["hop_length"] == 320
+    assert about["libraries"]["torch"] == torch.__version__.split("+")[0] or about["libraries"]["torch"]
+
+
+def test_nothing_is_overwritten(tmp_path):
+    write_fold(tmp_path / "x", tiny_config())
+    with pytest.raises(ValueError, match="never overwritten: continue it with --resume"):
+        runs.create_fold(tmp_path / "x" / "fold0", tiny_config(), resume=False)
+    with pytest.raises(ValueError, match=r"config differs from yours \(run != now\): optim.lr: 0.001 != 0.5"):
+        runs.create_fold(tmp_path / "x" / "fold0", tiny_config("optim.lr=0.5"), resume=True)
+    runs.create_fold(tmp_path / "x" / "fold0", tiny_config(), resume=True)
+
+
+def test_folds_of_one_run_must_be_alike(tmp_path):
+    write_fold(tmp_path / "x", tiny_config())
+    write_fold(tmp_path / "x", tiny_config("seed=5"), fold=1)
+    with pytest.raises(ValueError, match="seed: 1213 != 5"):
+        runs.load_run(tmp_path / "x")
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path):
+    write_fold(tmp_path / "x", tiny_config())
+    fold = runs.load_run(tmp_path / "x").folds[0]
+    about = fold.about
+    runs.write_text(fold.folder / "run.json", json.dumps(about | {"sample_rate": 44100}))
+    with pytest.raises(ValueError, match="saved with sample_rate = 32000 but run.json says 44100"):
+        runs.load_model(fold)
+    runs.write_text(fold.folder / "run.json", json.dumps(about))
+    (fold.folder / "best.safetensors").write_bytes(b"<html>not weights</html>")
+    with pytest.raises(ValueError, match="is not a readable weights file"):
+        runs.load_model(fold)
+
+
+def test_missing_runs_are_named(tmp_path):
+    (tmp_path / "sed" / "mine").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds no trained fold"):
+        runs.load_run(tmp_path / "sed" / "mine")
+    with pytest.raises(ValueError, match="did you mean"):
+        runs.load_run(tmp_path / "sed" / "mien")
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden"])
+def test_a_name_cannot_leave_its_folder(name):
+    with pytest.raises(ValueError, match="plain folder name"):
+        runs.run_folder(tiny_config(), None, name)
+
+
+def test_checkpoints_hold_no_pickled_classes(tmp_path):
+    runs.save_checkpoint(tmp_path / "last.ckpt", {"a": torch.ones(2), "progress": {"log": [{"loss": 0.5}]}})
+    assert runs.load_checkpoint(tmp_path / "last.ckpt")["progress"]["log"] == [{"loss": 0.5}]
+
+    class Evil:
+        def __reduce__(self):
+            return print, ("executed",)
+
+    torch.save({"a": Evil()}, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match="cannot be resumed from"):
+        runs.load_checkpoint(tmp_path / "evil.ckpt")
+
+
+def test_rows_with_different_columns_make_one_table(tmp_path):
+    runs.write_rows(tmp_path / "log.csv", [{"a": 1}, {"a": 2, "b": 3}])
+    assert (tmp_path / "log.csv").read_text() == "a,b\n1,\n2,3\n"
+    assert to_dict(tiny_config())["model"]["params"]["widths"] == [8, 8]
