@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from earshot.competitions.tables import write_csv
-from earshot.folds import audit, choose_method, fold_table, make_folds, missing_classes, rare_classes
+from earshot.folds import TRAIN_ONLY, audit, choose_method, fold_table, make_folds, missing_classes, rare_classes
 from earshot.labels import few, read_classes, read_clips
 
 FULL_TABLE = 30  # classes; beyond, only the least even ones are printed
@@ -53,9 +53,14 @@ def parse_args() -> argparse.Namespace:
 
 def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method: str, options: argparse.Namespace):
     """Print the method, class by fold, and every class or source that the folds cannot treat as they should."""
-    n_folds, n_groups = folds.fold.nunique(), folds.group.nunique()
+    held_out = folds.fold != TRAIN_ONLY
+    n_folds, n_groups = folds.fold[held_out].nunique(), folds.group.nunique()
     grouping = "no groups" if n_groups == len(folds) else f"{n_groups} groups"
-    print(f"{len(folds)} clips, {grouping}, {len(table)} class{'es' * (len(table) > 1)} -> {n_folds} folds ({method})")
+    print(
+        f"{len(folds)} clips, {grouping}, {len(table)} class{'es' * (len(table) > 1)} -> {n_folds} fold{'s' * (n_folds != 1)} ({method})"
+    )
+    if not held_out.all():
+        print(f"fold {TRAIN_ONLY}: {(~held_out).sum()} clips train in every fold and are never held out")
     print(class_table(table, folds))
     rare = rare_classes(clips, n_folds, options.group)
     if len(rare):

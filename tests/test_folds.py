@@ -139,6 +139,17 @@ def test_official_folds_are_ranks_and_keep_their_numbers():
     assert folds.group.tolist() == ["p", "c0001", "q", "q"]  # an empty group is a clip alone
 
 
+def test_an_official_training_set_is_in_every_fold_and_never_held_out(tmp_path):
+    clips = table(["a"] * 5, official_fold=[-1, 4, 2, -1, 2])
+    folds = make_folds(clips)
+    assert folds.fold.tolist() == [-1, 1, 0, -1, 0]
+    folds.to_csv(tmp_path / "folds.csv", index=False)
+    again = read_folds(tmp_path / "folds.csv", clips)
+    assert select_fold(again, 0).tolist() == [False, False, True, False, True]
+    with pytest.raises(ValueError, match=r"fold -1 is not in .* \(folds: 0-1\)"):
+        select_fold(again, -1)
+
+
 def test_seeds_differ_and_repeat():
     clips = simulated(100, 4, 30)
     assert make_folds(clips, seed=1).equals(make_folds(clips, seed=1))
@@ -222,8 +233,8 @@ def test_read_folds_checks_the_table(tmp_path):
         ("c0000,g,0\nc0000,g,1\nc0001,g,0\nc0002,g,0\n", "lists 1 clips twice: c0000"),
         ("c0000,g,0\n", "misses 2 of 3 clips: c0001, c0002; make it again"),
         ("c0000,g,0\nc0001,g,0\nc0002,g,0\nc9,g,0\n", "names 1 clips that are not in the clip table: c9"),
-        ("c0000,g,0\nc0001,g,0.5\nc0002,g,0\n", r"whole numbers from 0, got '0\.5'"),
-        ("c0000,g,0\nc0001,g,-1\nc0002,g,0\n", "whole numbers from 0, got '-1'"),
+        ("c0000,g,0\nc0001,g,0.5\nc0002,g,0\n", r"whole numbers from 0, .*, got '0\.5'"),
+        ("c0000,g,0\nc0001,g,-2\nc0002,g,0\n", "from 0, or -1 for clips that always train, got '-2'"),
     ):
         with pytest.raises(ValueError, match=message):
             read(text)

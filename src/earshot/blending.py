@@ -10,6 +10,7 @@ import numpy as np
 
 from earshot import predictions, runs
 from earshot.dataset import PreparedData
+from earshot.folds import TRAIN_ONLY
 from earshot.predictions import Predictions
 from earshot.tasks import Task, Truth, score_readable
 
@@ -25,10 +26,11 @@ class OofReport:
 
 
 def oof_when_complete(folder: Path, data: PreparedData, task: Task, watch: str = "") -> OofReport:
-    """Join the folds' OOF when all have one, check that every clip is there once, score it, write `oof.npz`.
+    """Join the folds' OOF when all have one, check that every held-out clip is there once, score it, write `oof.npz`.
 
     scores: over all clips together; the text also gives mean and deviation of the watched score over folds.
     """
+    data = data.take((data.clips.fold != TRAIN_ONLY).to_numpy())
     expected = sorted({int(f) for f in data.clips.fold})
     folds = [runs.FoldRun(path.parent) for path in sorted(folder.glob("fold*/run.json"))]
     done = {f.fold: f for f in folds}

@@ -1,7 +1,8 @@
 """Clip table -> folds: every clip once, no group in two folds, every class in every fold where it can be.
 
 The method follows from the data (`choose_method`):
-- `official`: the table has `official_fold`: fold = its rank from 0, the official number stays in its own column.
+- `official`: the table has `official_fold`: fold = its rank from 0, the official number stays in its own column; -1
+  stays -1 (`TRAIN_ONLY`): the clip trains in every fold and is never held out (an official training set).
 - `stratified`: one label a clip, no groups: scikit-learn's StratifiedKFold (shuffled, seeded).
 - `multilabel`: several labels a clip, no groups: iterative stratification (Sechidis et al. 2011), the package.
 - `grouped`: with groups, one label or several: whole groups, greedily (`_assign_groups`), then improved by single
@@ -27,6 +28,7 @@ from earshot.labels import few, label_lists, read_table, require_columns
 
 NO_LABEL = "(no label)"
 NO_GROUP = "none"
+TRAIN_ONLY = -1  # fold of a clip that is never held out
 METHODS = ("auto", "official", "stratified", "multilabel", "grouped", "rfcx")
 
 
@@ -49,7 +51,8 @@ def make_folds(
     folds = pd.DataFrame({"clip_id": clips.clip_id, "group": groups})
     if method == "official":
         require_columns(clips, ("official_fold",), "the clip table")
-        folds["fold"] = clips.official_fold.rank(method="dense").astype(int) - 1
+        held_out = clips.official_fold != TRAIN_ONLY
+        folds["fold"] = clips.official_fold.where(held_out).rank(method="dense").fillna(0).astype(int) - 1
         folds["official_fold"] = clips.official_fold
     elif method == "rfcx":
         folds["fold"] = _rfcx(clips, k, seed)
@@ -79,7 +82,8 @@ def fold_table(clips: pd.DataFrame, folds: pd.DataFrame, classes=None) -> pd.Dat
 
 def missing_classes(table: pd.DataFrame) -> dict[int, list[str]]:
     """What `fold_table` gave -> fold: names of the classes that it holds no clip of (folds that miss none left out)."""
-    return {int(fold): table.index[table[fold] == 0].tolist() for fold in table if (table[fold] == 0).any()}
+    lost = {int(fold): table.index[table[fold] == 0].tolist() for fold in table}
+    return {fold: names for fold, names in lost.items() if names}
 
 
 def rare_classes(clips: pd.DataFrame, k: int, group: str | None = None) -> pd.DataFrame:
@@ -113,8 +117,11 @@ def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
     """Fold CSV -> its rows in the order of `clips`; a clip listed twice, missing or unknown is an error."""
     folds = read_table(path, ("clip_id", "group", "fold"))
     number = pd.to_numeric(folds.fold, errors="coerce")
-    if (wrong := ~((number >= 0) & (number % 1 == 0))).any():
-        raise ValueError(f"{path} column 'fold' must hold whole numbers from 0, got '{folds.fold[wrong].iloc[0]}'")
+    if (wrong := ~((number >= TRAIN_ONLY) & (number % 1 == 0))).any():
+        raise ValueError(
+            f"{path} column 'fold' must hold whole numbers from 0, or {TRAIN_ONLY} for clips that always train, "
+            f"got '{folds.fold[wrong].iloc[0]}'"
+        )
     folds["fold"] = number.astype(int)
     if (twice := folds.clip_id[folds.clip_id.duplicated()]).size:
         raise ValueError(f"{path} lists {twice.nunique()} clips twice: {few(twice.unique())}")
@@ -128,7 +135,7 @@ def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
 
 def select_fold(folds: pd.DataFrame, fold: int, path: str | Path = "the fold table") -> np.ndarray:
     """Fold table -> (N,) booleans: the rows that `fold` holds out; the others train. `path` is for the error."""
-    known = sorted({int(f) for f in folds.fold})
+    known = sorted({int(f) for f in folds.fold} - {TRAIN_ONLY})
     if fold not in known:
         span = f"{known[0]}-{known[-1]}" if known == list(range(len(known))) and len(known) > 1 else few(known, 20)
         raise ValueError(f"fold {fold} is not in {path} (folds: {span or 'none'})")
