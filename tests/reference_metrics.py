@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import event_metrics, metrics
+from earshot import event_metrics, metrics, metrics_ust
 
 TOLERANCE = 1e-9  # everything here is float64 on both sides; the README would allow 1e-6
 
@@ -195,3 +195,96 @@ def _check_psds(name: str, expected: dict, tables: dict, folder: Path) -> int:
         **expected["params"],
     )
     return _compare(name, ours, {field: expected[field] for field in ("psds", "class_wise")})
+
+
+# ---------------------------------------------------------------- urban sound tags
+
+UNSTABLE_CLASS, UNSTABLE_MICRO = 7e-3, 1e-4  # what the published code's unstable sort by recall may move
+
+
+def check_sonyc(folder: Path) -> int:
+    """Every prediction file of metrics/sonyc.json at both levels, its two orders of ties, and the table of counts."""
+    reference = json.loads((folder / "metrics" / "sonyc.json").read_text())
+    unknown = {f for f in reference if not _left_out(f)} - {"_meta", "results", "confusion_matrix_fine_truth_table"}
+    assert not unknown, f"sonyc.json: unknown entries {sorted(unknown)}"
+    annotations = pd.read_csv(folder / "metrics" / "sonyc" / "annotations.csv")
+    verified = annotations[(annotations.annotator_id == 0) & (annotations.split == "validate")]
+    presence = verified.set_index("audio_filename").filter(regex="_presence$").rename(columns=_without_presence)
+    compared = _check_sonyc_counts(reference.get("confusion_matrix_fine_truth_table"))
+    for name, entry in reference["results"].items():
+        predictions = pd.read_csv(folder / "metrics" / "sonyc" / name).set_index("audio_filename")
+        truth = presence.loc[predictions.index]
+        for field, expected in entry.items():
+            full = f"sonyc.json {name} {field}"
+            if field in metrics_ust.LEVELS:
+                ours = metrics_ust.evaluate(truth, predictions, field)
+                compared += sum(_check_sonyc_field(f"{full} {k}", k, v, ours) for k, v in expected.items())
+            elif field == "stable_sort_variants":
+                compared += sum(
+                    _check_sonyc_order(f"{full} {level} {order}", truth, predictions, level, order, values)
+                    for level, orders in expected.items()
+                    for order, values in orders.items()
+                )
+            else:
+                assert _left_out(field), f"{full}: no check knows this field"
+    return compared
+
+
+def _without_presence(column: str) -> str:
+    return column.removesuffix("_presence")
+
+
+def _near(name: str, ours: float, expected: float, tolerance: float) -> int:
+    assert abs(ours - expected) <= tolerance, f"{name}: ours {ours}, expected {expected} within {tolerance}"
+    return 1
+
+
+def _check_sonyc_field(name: str, field: str, expected, ours: dict) -> int:
+    if _left_out(field):
+        return 0
+    if field == "class_auprc":
+        assert set(expected) == set(ours[field]), f"{name}: ours has the classes {sorted(ours[field])}"
+        return sum(_near(f"{name} {c}", ours[field][c], v, UNSTABLE_CLASS) for c, v in expected.items())
+    if field in ("macro_auprc", "micro_auprc"):
+        return _near(name, ours[field], expected, UNSTABLE_CLASS if field == "macro_auprc" else UNSTABLE_MICRO)
+    exact = {
+        "micro_f1_at_0p5": "micro_f1", "threshold_used": "threshold", "TP": "tp", "FP": "fp", "FN": "fn",
+        "n_thresholds": "n_thresholds",
+    }  # fmt: skip
+    assert field in exact, f"{name}: no check knows this field"
+    return _close(name, ours[exact[field]], expected)
+
+
+def _check_sonyc_order(name, truth, predictions, level: str, order: str, expected: dict) -> int:
+    """The areas with ties in recall in the order of falling ("desc", ours) or rising ("asc") thresholds."""
+    assert order in ("desc", "asc"), f"{name}: no check knows this order"
+    assert set(expected) <= {"micro", "macro"}, f"{name}: unknown fields in {sorted(expected)}"
+    curves = metrics_ust.class_curves(truth, predictions, level)
+    every = np.unique(np.concatenate([c.thresholds for c in curves.values()]))[::-1]
+    step = 1 if order == "desc" else -1
+
+    def area(counts):
+        return metrics_ust.auprc(*(values[::step] for values in metrics_ust.precision_recall(counts)))
+
+    ours = {
+        "micro": area(sum(c.counts(every) for c in curves.values())),
+        "macro": float(np.mean([area(c.counts(c.thresholds)) for c in curves.values()])),
+    }
+    if order == "desc":  # what `evaluate` gives
+        result = metrics_ust.evaluate(truth, predictions, level)
+        assert ours == {"micro": result["micro_auprc"], "macro": result["macro_auprc"]}
+    return sum(_close(f"{name} {field}", ours[field], value) for field, value in expected.items())
+
+
+def _check_sonyc_counts(table: dict | None) -> int:
+    """TP, FP, FN of single clips: columns true<i>, trueX, pred<i>, predX in any number."""
+    if table is None:
+        return 0
+    rows = pd.DataFrame(table["rows"], columns=table["columns"])
+    truth, predicted = rows.filter(regex=r"^true\d+$"), rows.filter(regex=r"^pred\d+$")
+    known = {*truth, *predicted, "trueX", "predX", "TP", "FP", "FN"}
+    assert set(rows) == known, f"sonyc.json truth table: no check knows the columns {sorted(set(rows) - known)}"
+    ours = metrics_ust.clip_counts(
+        truth.to_numpy(bool), predicted.to_numpy(bool), rows.trueX.to_numpy(bool), rows.predX.to_numpy(bool)
+    )
+    return _close("sonyc.json truth table", ours, rows[["TP", "FP", "FN"]].to_numpy())

@@ -12,7 +12,7 @@ import pytest
 
 from reference_birdcall import check_birdcall
 from reference_frontend import check_frontend, check_ust_frontend
-from reference_metrics import check_asd, check_lwlrap, check_sed
+from reference_metrics import check_asd, check_lwlrap, check_sed, check_sonyc
 from reference_panns import check_panns
 
 FOLDER = Path(os.environ.get("EARSHOT_REFERENCE", Path(__file__).resolve().parents[2] / "shared" / "reference"))
@@ -25,9 +25,9 @@ CHECKS = {
     "metrics/lwlrap.json": check_lwlrap,
     "metrics/sed.json": check_sed,
     "metrics/asd.json": check_asd,
+    "metrics/sonyc.json": check_sonyc,
 }
 LATER = {
-    "metrics/sonyc.json": "urban sound tagging",
     "coordinate_attention.json": "the low-complexity network",
     "fmix.json": "FMix",
     "optimizers.json": "Ralamb and Lookahead",
