@@ -22,6 +22,14 @@ SMALL = {  # the large ones made narrow, by their own parameters; a network that
     "cnn14": NARROW,
     "cnn10": {"widths": (4, 8, 8, 8), "embedding": 16},
     "cnn6": {"widths": (4, 8, 8, 8), "embedding": 16},
+    "se_trans": {"widths": (8, 16), "heads": 4, "ffn": 8},
+    "cnn4_trans": {"widths": (8, 16), "heads": 4, "ffn": 8},
+    "cnn5": {"widths": (4, 8, 8, 8)},
+    "cnn9": {"widths": (4, 8, 8, 8)},
+    "cnn13": {"widths": (4, 8, 8, 8, 8, 16)},
+    "cnn_bigru_avg": {"widths": (4, 8, 8, 8), "units": 8},
+    "urban_baseline": {"piece_frames": 20, "hidden": 16},
+    "separable_cnn": {"widths": (8, 8, 8, 16), "hidden": 16},
     "timm_sed": {"backbone": "test_efficientnet", "pretrained": False, "units": 16},
 }
 INPUTS = {"logmel": lambda batch, frames: torch.randn(batch, 1, frames, F) * 8 - 30}

@@ -151,3 +151,67 @@ def test_ema_resumes_exactly():
         assert torch.equal(value, resumed.state_dict()[name])
     with pytest.raises(ValueError, match="between 0 and 1, got 1"):
         optim.EMA(model, 1.0)
+
+
+# Ralamb and Lookahead
+
+
+def quadratic(make, steps, state=None):
+    """Weights after `steps` steps on a fixed quadratic, and the optimiser."""
+    w = nn.Parameter(torch.tensor([[1.0, -2.0], [0.5, 3.0]]))
+    optimizer = make([w])
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (w - 1).square().sum().backward()
+        optimizer.step()
+    return w.detach(), optimizer
+
+
+def test_ralamb_is_radam_scaled_by_the_norms():
+    first, _ = quadratic(lambda p: optim.Ralamb(p, lr=0.1), 1)
+    start = torch.tensor([[1.0, -2.0], [0.5, 3.0]])
+    gradient = 2 * (start - 1)
+    radam = start - 0.1 * gradient  # mean / (1 - beta1) at step 1; the variance is not trusted yet
+    torch.testing.assert_close(first, start - 0.1 * gradient * start.norm() / radam.norm())
+    decayed, _ = quadratic(lambda p: optim.Ralamb(p, lr=0.1, weight_decay=0.5), 1)
+    shrunk = start * 0.95
+    torch.testing.assert_close(decayed, shrunk - 0.1 * gradient * shrunk.norm() / (shrunk - 0.1 * gradient).norm())
+    far, _ = quadratic(lambda p: optim.Ralamb(p, lr=0.02), 300)
+    assert (far - 1).norm() < (start - 1).norm() / 2
+
+
+def test_lookahead_by_hand():
+    w = nn.Parameter(torch.tensor(8.0))
+    optimizer = optim.Lookahead(torch.optim.SGD([w], lr=0.25), k=2, alpha=0.5)
+    seen = []
+    for _ in range(6):
+        optimizer.zero_grad()
+        w.square().backward()
+        optimizer.step()  # halves the weight
+        seen.append(w.item())
+    # step 2 copies 2 as the slow weight; step 4: fast 0.5, slow 2 -> 1.25; step 6: 0.3125 -> (1.25 + 0.3125) / 2
+    assert seen == [4, 2, 1, 1.25, 0.625, 0.78125]
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_every_optimiser_goes_on_from_its_state_with_lookahead_too(name):
+    for lookahead in (0, 3):
+
+        def make(parameters, lookahead=lookahead):
+            return optim.build_optimizer(name, parameters, 0.05, 0.01, lookahead)
+
+        expected, _ = quadratic(make, 10)
+        half, first = quadratic(make, 4)
+        w = nn.Parameter(half.clone())
+        again = make([w])
+        again.load_state_dict(copy.deepcopy(first.state_dict()))
+        for _ in range(6):
+            again.zero_grad()
+            (w - 1).square().sum().backward()
+            again.step()
+        torch.testing.assert_close(w.detach(), expected, rtol=0, atol=0)
+
+
+def test_lookahead_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="k of at least 1"):
+        optim.Lookahead(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1), k=0)

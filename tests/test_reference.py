@@ -14,6 +14,7 @@ from reference_birdcall import check_birdcall
 from reference_frontend import check_frontend, check_ust_frontend
 from reference_metrics import check_asd, check_lwlrap, check_sed, check_sonyc
 from reference_panns import check_panns
+from reference_se_trans import check_coordinate_attention, check_fmix, check_optimizers, check_se_trans
 
 FOLDER = Path(os.environ.get("EARSHOT_REFERENCE", Path(__file__).resolve().parents[2] / "shared" / "reference"))
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no reference values at {FOLDER} (set EARSHOT_REFERENCE)")
@@ -26,12 +27,12 @@ CHECKS = {
     "metrics/sed.json": check_sed,
     "metrics/asd.json": check_asd,
     "metrics/sonyc.json": check_sonyc,
+    "se_trans.json": check_se_trans,
+    "coordinate_attention.json": check_coordinate_attention,
+    "fmix.json": check_fmix,
+    "optimizers.json": check_optimizers,
 }
 LATER = {
-    "coordinate_attention.json": "the low-complexity network",
-    "fmix.json": "FMix",
-    "optimizers.json": "Ralamb and Lookahead",
-    "se_trans.json": "SE-Trans",
     "talnet.json": "TALNet",
     "vggish.json": "VGGish",
 }

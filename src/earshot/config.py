@@ -66,6 +66,9 @@ class AugmentConfig:
     mixup_alpha: float = 0.4  # Beta(alpha, alpha)
     mixup_p: float = 1.0  # probability that a batch (with mixup_per_clip: a clip) is mixed
     mixup_per_clip: bool = False  # a share of its own for every clip
+    fmix_p: float = 0.0  # probability that a batch of log-mels is mixed by FMix (after mixup, where there is both)
+    fmix_alpha: float = 1.0  # Beta(alpha, alpha) of the share that a clip keeps
+    fmix_decay: float = 3.0  # how fast the mask's high frequencies fall: larger is smoother
     mixup_domain: str = "input"  # input: as it is; power: log-mels mixed as energies; either: one of both a batch
 
 
@@ -85,7 +88,8 @@ class LossConfig:
 class OptimConfig:
     """Optimiser, schedule and length of training."""
 
-    name: str = "adamw"  # adamw | adam | sgd
+    name: str = "adamw"  # adamw | adam | sgd | radam | ralamb
+    lookahead: int = 0  # slow weights follow every so many steps (Lookahead, alpha 0.5); 0: none
     lr: float = 1e-3
     weight_decay: float = 1e-2
     schedule: str = "cosine"  # cosine | linear | constant, per step
@@ -168,6 +172,9 @@ class Config:
             value = _get(self, key)
             if value not in allowed:
                 raise ValueError(f"{key} is '{value}'; choose one of {', '.join(allowed)}")
+        for key in ("augment.mixup_p", "augment.fmix_p"):
+            if not 0 <= _get(self, key) <= 1:
+                raise ValueError(f"{key} is a probability, got {_get(self, key)}")
         positive = ("data.sample_rate", "data.crop_seconds", "optim.lr", "optim.epochs", "optim.batch_size",
                     "optim.accumulate", "optim.validate_every", "predict.workers")  # fmt: skip
         for key in positive:

@@ -11,23 +11,120 @@ from torch import Tensor, nn
 
 from earshot.spelling import suggest
 
+
+class Ralamb(torch.optim.Optimizer):
+    """RAdam's step times a trust ratio for each tensor (LAMB's idea), as in the code that the urban systems used.
+
+    The ratio is the norm of the weights, at most 10, over the norm of what RAdam alone would make of them; 1 where
+    either is 0. weight_decay takes lr * weight_decay of the weights away first, before any norm is taken.
+    """
+
+    def __init__(self, params, lr: float = 1e-3, betas=(0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0):
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step; tensors without a gradient stay as they are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in (p for p in group["params"] if p.grad is not None):
+                self._update(parameter, group)
+        return loss
+
+    def _update(self, parameter: Tensor, group: dict):
+        state, (beta1, beta2) = self.state[parameter], group["betas"]
+        if not state:
+            state |= {"step": 0, "mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
+        state["step"] += 1
+        state["mean"].lerp_(parameter.grad, 1 - beta1)
+        state["square"].mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
+        rectified = _rectification(state["step"], beta2)
+        size = group["lr"] * (rectified or 1.0) / (1 - beta1 ** state["step"])
+        step = state["mean"] / (state["square"].sqrt() + group["eps"]) if rectified else state["mean"]
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        before, after = parameter.norm().clamp(max=TRUST_NORM), (parameter - size * step).norm()
+        # no .item(): on a GPU that would wait for every tensor
+        trust = torch.where((before > 0) & (after > 0), before / after, 1.0)
+        parameter.sub_(size * trust * step)
+
+
+def _rectification(step: int, beta2: float) -> float | None:
+    """RAdam's factor on the adaptive step at step 1, 2, ...; None while the variance is not to be trusted yet."""
+    longest, decayed = 2 / (1 - beta2) - 1, beta2**step
+    length = longest - 2 * step * decayed / (1 - decayed)
+    if length < 5:
+        return None
+    ratio = (length - 4) / (longest - 4) * (length - 2) / length * longest / (longest - 2)
+    return math.sqrt((1 - decayed) * ratio)
+
+
+class Lookahead(torch.optim.Optimizer):
+    """Any optimiser with slow weights behind it (Zhang et al. 2019): every k steps slow += alpha * (fast - slow), and
+    the fast ones go back there. The slow weights are copied at the first such step, which therefore changes nothing.
+
+    Parameter groups and state are those of the inner optimiser, the slow weights among them.
+    """
+
+    def __init__(self, inner: torch.optim.Optimizer, k: int = 5, alpha: float = 0.5):
+        if k < 1 or not 0 < alpha <= 1:
+            raise ValueError(f"lookahead needs k of at least 1 and alpha in (0, 1], got k {k}, alpha {alpha}")
+        self.inner, self.k, self.alpha, self.defaults = inner, k, alpha, inner.defaults
+        for group in inner.param_groups:
+            group.setdefault("lookahead_step", 0)
+
+    @property
+    def param_groups(self) -> list[dict]:
+        return self.inner.param_groups
+
+    @property
+    def state(self) -> dict:
+        return self.inner.state
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = self.inner.step(closure)
+        for group in self.param_groups:
+            group["lookahead_step"] += 1
+            if group["lookahead_step"] % self.k == 0:
+                for parameter in (p for p in group["params"] if p.grad is not None):
+                    slow = self.state[parameter].setdefault("slow", parameter.detach().clone())
+                    parameter.copy_(slow.lerp_(parameter, self.alpha))
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True):
+        self.inner.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state_dict: dict):
+        self.inner.load_state_dict(state_dict)
+
+
 OPTIMIZERS = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
     "sgd": torch.optim.SGD,
+    "radam": torch.optim.RAdam,
+    "ralamb": Ralamb,
 }
+TRUST_NORM = 10.0
 SCHEDULES = ("cosine", "linear", "constant")
 SGD_MOMENTUM = 0.9
 
 
 def build_optimizer(
-    name: str, parameters: nn.Module | Iterable[Tensor], lr: float, weight_decay: float
+    name: str, parameters: nn.Module | Iterable[Tensor], lr: float, weight_decay: float, lookahead: int = 0
 ) -> torch.optim.Optimizer:
     """Optimiser over the trainable ones of a model's (or the given) parameters.
 
     adamw decays no parameter of one dimension (biases, batch norms, pooling exponents): decay would change what they
     mean, not how large the function is. adam's weight_decay is the L2 penalty of the original paper, sgd has Nesterov
-    momentum 0.9; both decay everything they are given.
+    momentum 0.9; these, radam and ralamb decay everything they are given. lookahead > 0: slow weights every so many
+    steps.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer '{name}'{suggest(name, OPTIMIZERS)}")
@@ -40,7 +137,8 @@ def build_optimizer(
         matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     options = {"momentum": SGD_MOMENTUM, "nesterov": True} if name == "sgd" else {}
-    return OPTIMIZERS[name]([g for g in groups if g["params"]], lr=lr, **options)
+    optimizer = OPTIMIZERS[name]([g for g in groups if g["params"]], lr=lr, **options)
+    return Lookahead(optimizer, lookahead) if lookahead else optimizer
 
 
 def learning_rate(

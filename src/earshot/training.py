@@ -87,7 +87,8 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
         network = network.to(memory_format=torch.channels_last)
     for name, parameter in network.named_parameters():  # published but unused: several processes would wait for them
         parameter.requires_grad_(parameter.requires_grad and not name.startswith(network.dead_parameters))
-    optimizer = optim.build_optimizer(config.optim.name, network, config.optim.lr, config.optim.weight_decay)
+    o = config.optim
+    optimizer = optim.build_optimizer(o.name, network, o.lr, o.weight_decay, o.lookahead)
     clips = TrainingClips(
         train_data, config.data, config.frontends, config.seed, build_waveform_augment(config.augment.waveform),
         Path(config.data.root) / "cache",
@@ -106,7 +107,10 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
 
 def batch_augment(a: AugmentConfig) -> BatchAugment:
     """What the config does to a batch before the model sees it."""
-    return BatchAugment(a.logmel, a.image, a.mixup_on, a.mixup_alpha, a.mixup_p, a.mixup_per_clip, a.mixup_domain)
+    return BatchAugment(
+        a.logmel, a.image, a.mixup_on, a.mixup_alpha, a.mixup_p, a.mixup_per_clip, a.mixup_domain,
+        a.fmix_p, a.fmix_alpha, a.fmix_decay,
+    )  # fmt: skip
 
 
 def load_start(network: torch.nn.Module, config: Config) -> LoadReport:

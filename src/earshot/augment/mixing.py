@@ -1,4 +1,4 @@
-"""Mixup (Zhang et al. 2018) of waveforms or log-mels, and what becomes of the batch's targets.
+"""Mixup (Zhang et al. 2018) of waveforms or log-mels, FMix (Harris et al. 2020), and what becomes of the targets.
 
 `lam` is one number a batch or (B,) numbers a clip, `index` (B,) each clip's partner: out = lam * own + (1 - lam) *
 partner. Everything that is linear is mixed so: input, target, frame_target, weight. An entry is known afterwards only
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 MIXED = ("target", "frame_target", "weight")
@@ -61,6 +62,49 @@ def mix_power(logmel: Tensor, lam: Tensor | float, index: Tensor) -> Tensor:
     own, other = lam.square(), (1 - lam).square()
     energy = own * 10 ** (logmel / 10) + other * 10 ** (logmel[index.to(logmel.device)] / 10)
     return torch.where(lam < 1, 10 * torch.log10((energy / (own + other)).clamp_min(1e-12)), logmel)
+
+
+def sample_fmix_mask(generator: torch.Generator, shape: tuple[int, int], lam: float, decay: float = 3.0) -> Tensor:
+    """(T, F) booleans, `lam` of them True to within half a pixel: the brightest part of a smooth random image.
+
+    Complex Gaussian numbers at the frequencies of a real image's half spectrum, over frequency^decay (cycles a sample,
+    at least that of the longer side), transformed back. The published code takes a wrong axis for real and imaginary
+    part and so cuts along one side only; this is what the paper says.
+    """
+    height, width = shape
+    hz = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
+    spectrum = torch.view_as_complex(torch.randn(*hz.shape, 2, generator=generator))
+    scale = hz.clamp(min=1 / max(height, width)) ** -decay
+    image = torch.fft.irfft2(spectrum * scale, s=(height, width)).flatten()
+    mask = torch.zeros(height * width, dtype=torch.bool)
+    mask[image.argsort(descending=True, stable=True)[: round(lam * len(mask))]] = True
+    return mask.reshape(height, width)
+
+
+def fmix(x: Tensor, mask: Tensor, index: Tensor) -> Tensor:
+    """(B, C, T, F) -> each clip where the (T, F) mask is True, its partner elsewhere."""
+    return torch.where(mask.to(x.device), x, x[index.to(x.device)])
+
+
+def fmix_batch(batch: dict, names: tuple[str, ...], mask: Tensor, index: Tensor) -> dict:
+    """New batch: the inputs called `names` cut together along the mask, targets mixed by its share.
+
+    frame_target is mixed frame by frame (or segment by segment), by the share of bins that each keeps. An input of
+    another size than the mask gets the mask's nearest pixels.
+    """
+    share = float(mask.float().mean())
+    out = mix_batch(batch, names, share, index, lambda x, _, index: fmix(x, _resized(mask, x.shape[2:]), index))
+    frames = batch.get("frame_target")
+    if frames is not None:
+        kept = F.adaptive_avg_pool1d(mask.float().mean(dim=1)[None], frames.shape[1])[0].to(frames.device)
+        out["frame_target"] = kept[:, None] * frames.float() + (1 - kept[:, None]) * frames[index.to(frames.device)]
+    return out
+
+
+def _resized(mask: Tensor, size) -> Tensor:
+    if mask.shape == size:
+        return mask
+    return F.interpolate(mask[None, None].float(), size=tuple(size))[0, 0] > 0.5
 
 
 def mix_batch(

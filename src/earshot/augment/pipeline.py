@@ -1,6 +1,6 @@
 """What happens to a training batch between the loader and the model; all its chance comes from one generator.
 
-Order: mixup of waveforms, front ends, augmentation of log-mels, image-style augmentation, mixup of log-mels.
+Order: mixup of waveforms, front ends, augmentation of log-mels, image-style augmentation, mixup of log-mels, FMix.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from earshot.augment.image import apply_image
-from earshot.augment.mixing import mix, mix_batch, mix_power, sample_lam, sample_partners
+from earshot.augment.mixing import fmix_batch, mix, mix_batch, mix_power, sample_fmix_mask, sample_lam, sample_partners
 from earshot.augment.spectrogram import apply_logmel_and_frames, check_logmel
 
 
@@ -26,6 +26,9 @@ class BatchAugment:
     mixup_p: float = 1.0  # of a batch, or of a clip
     mixup_per_clip: bool = False
     mixup_domain: str = "input"  # input | power | either
+    fmix_p: float = 0.0  # of a batch
+    fmix_alpha: float = 1.0
+    fmix_decay: float = 3.0
 
     def __post_init__(self):
         check_logmel(self.logmel)
@@ -42,7 +45,17 @@ def augment_batch(batch: dict, front_ends: Callable, augment: BatchAugment, gene
         batch = batch | {name: inputs} | ({} if frames is None else {"frame_target": frames})
         if augment.image:
             batch = batch | {name: apply_image(augment.image, batch[name], generator)}
-    return _mixup(batch, logmels, augment, generator) if augment.mixup_on == "logmel" else batch
+    batch = _mixup(batch, logmels, augment, generator) if augment.mixup_on == "logmel" else batch
+    return _fmix(batch, logmels, augment, generator) if augment.fmix_p and logmels else batch
+
+
+def _fmix(batch: dict, names: tuple[str, ...], augment: BatchAugment, generator: torch.Generator) -> dict:
+    """With probability `fmix_p`: one mask for the batch, as in the published code."""
+    partners = sample_partners(len(batch["clip_id"]), generator)
+    mixed = torch.rand((), generator=generator) < augment.fmix_p
+    lam = float(sample_lam(augment.fmix_alpha, generator))
+    mask = sample_fmix_mask(generator, tuple(batch[names[0]].shape[2:]), lam, augment.fmix_decay)
+    return fmix_batch(batch, names, mask, partners) if mixed else batch
 
 
 def _mixup(batch: dict, names: tuple[str, ...], augment: BatchAugment, generator: torch.Generator) -> dict:

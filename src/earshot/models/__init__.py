@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from earshot.models import cnn, modulation, panns, timm_sed
+from earshot.models import baselines, cnn, modulation, panns, se_trans, separable, timm_sed
 from earshot.spelling import suggest
 
 MODELS = {
@@ -27,6 +27,16 @@ MODELS = {
     "cnn10": panns.cnn10,
     "cnn6": panns.cnn6,
     "timm_sed": timm_sed.timm_sed,
+    "se_trans": se_trans.SETrans,
+    "cnn4_trans": se_trans.cnn4_trans,
+    "cnn5": baselines.cnn5,
+    "cnn9": baselines.cnn9,
+    "cnn13": baselines.cnn13,
+    "cnn_bigru_avg": baselines.CnnBiGruAvg,
+    "scenes_baseline": baselines.ScenesBaseline,
+    "urban_baseline": baselines.UrbanBaseline,
+    "machines_baseline": baselines.MachinesBaseline,
+    "separable_cnn": separable.SeparableCnn,
 }
 
 

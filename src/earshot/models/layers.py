@@ -136,6 +136,15 @@ class SEDHead(nn.Module):
         return {"clipwise_output": torch.softmax(clip_logit, dim=-1), "logit": clip_logit}
 
 
+def single_answer(fc: nn.Module, embedding: Tensor, activation: str) -> dict[str, Tensor]:
+    """(B, D) embedding, the last layer -> logit and clipwise_output (B, K) by sigmoid or softmax, and the embedding."""
+    with outside_autocast(embedding):
+        embedding = embedding.float()
+        logit = fc(embedding)
+        probability = torch.sigmoid(logit) if activation == "sigmoid" else torch.softmax(logit, dim=1)
+    return {"clipwise_output": probability, "logit": logit, "embedding": embedding}
+
+
 def attention_pool(segmentwise: Tensor, attention_logit: Tensor) -> Tensor:
     """(B, S, K) values, (B, S, K) attention logits -> (B, K): mean over time weighted by their softmax."""
     # clamp as in PANNs: exp(+-10) stays a number in every precision
