@@ -56,9 +56,8 @@ def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method
     held_out = folds.fold != TRAIN_ONLY
     n_folds, n_groups = folds.fold[held_out].nunique(), folds.group.nunique()
     grouping = "no groups" if n_groups == len(folds) else f"{n_groups} groups"
-    print(
-        f"{len(folds)} clips, {grouping}, {len(table)} class{'es' * (len(table) > 1)} -> {n_folds} fold{'s' * (n_folds != 1)} ({method})"
-    )
+    classes = f"{len(table)} class{'es' * (len(table) > 1)}"
+    print(f"{len(folds)} clips, {grouping}, {classes} -> {n_folds} fold{'s' * (n_folds != 1)} ({method})")
     if not held_out.all():
         print(f"fold {TRAIN_ONLY}: {(~held_out).sum()} clips train in every fold and are never held out")
     print(class_table(table, folds))
