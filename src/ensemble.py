@@ -1,14 +1,17 @@
 """Blend runs: their OOF with its CV, and their test predictions.
 
 python src/ensemble.py --runs runs/sed/synth_cnn runs/sed/synth_b0 --weights search --out runs/ensembles/two.npz
+python src/ensemble.py --runs A B C --auto --out runs/ensembles/three.npz     # try every mean and kind of weights
 
-Writes OUT (test), OUT's stem + _oof.npz and + .json (members, weights, CV). With --weights search the CV is nested: the
-weights that blend a fold's OOF were searched on the other folds.
+Writes OUT (test), OUT's stem + _oof.npz and + .json (members, blend, CV). Every CV is nested: what blends a fold's OOF
+was fitted on the other folds. Whatever is not the plain mean is kept only if it beats it by more than its gain deviates
+over folds; else the plain mean is used, and that is said (--always keeps it all the same).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -16,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from earshot import blending, predictions, runs
+from earshot.blends import MEANS, Blend, correlations
 from earshot.dataset import load_data
 from earshot.tasks import get_task, score_readable
 
@@ -33,17 +37,19 @@ def main():
             raise ValueError(f"{report.text}; train them first")
     oofs = [r.oof for r in reports]
     truth = blending.truth_of(oofs[0], data)
-    oof, weights = blend(oofs, truth, task, watch, options.weights)
+    oof, blend = choose(oofs, truth, task, watch, options)
     scores = score_readable(task, oof, truth)
     by_fold = [
         score_readable(task, oof.take(oof.fold == f), truth.take(oof.fold == f))[watch] for f in np.unique(oof.fold)
     ]
-    for member, weight, report in zip(members, weights, reports, strict=True):
+    for member, weight, report in zip(members, mean_weights(blend, len(members)), reports, strict=True):
         print(f"  {weight:.3f}  {member.name:32s} {watch} {report.scores[watch]:.4f}")
+    if len(members) > 1:
+        print_correlations(members, correlations(oofs))
     spread = f"folds {np.mean(by_fold):.4f} +- {np.std(by_fold):.4f}"
-    print(f"ensemble of {len(members)}: {watch} {scores[watch]:.4f} ({spread})")
+    print(f"ensemble of {len(members)}, {blend.mean} mean: {watch} {scores[watch]:.4f} ({spread})")
     print(blending.score_table(scores))
-    write(options.out, members, weights, watch, scores, by_fold, oof)
+    write(options.out, members, blend, watch, scores, by_fold, oof)
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,25 +57,59 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--runs", type=Path, nargs="+", required=True, help="folders of runs whose folds are all trained"
     )
-    parser.add_argument("--weights", choices=("equal", "search"), default="equal")
+    parser.add_argument("--weights", choices=blending.WEIGHTS, default="equal")
+    parser.add_argument("--mean", choices=MEANS, default="mean")
+    parser.add_argument("--auto", action="store_true", help="try every mean and every kind of weights, keep the best")
+    parser.add_argument("--always", action="store_true", help="keep what was asked for, better than the mean or not")
     parser.add_argument("--out", type=Path, required=True, help="npz of the blended test predictions")
     return parser.parse_args()
 
 
-def blend(oofs, truth, task, watch: str, how: str):
-    """(blended OOF, weights): the plain mean, or weights by OOF search with a nested CV."""
-    if how == "equal" or len(oofs) == 1:
-        return predictions.weighted_mean(oofs), np.full(len(oofs), 1 / len(oofs))
+def choose(oofs, truth, task, watch: str, options) -> tuple[predictions.Predictions, Blend]:
+    """(blended OOF, the blend for the test): the plain mean, or what beats it in a nested CV."""
+    asked = (options.mean, options.weights)
+    ways = blending.EVERY_WAY if options.auto else [asked] * (asked != ("mean", "equal"))
+    if len(oofs) == 1 or not ways:
+        return predictions.weighted_mean(oofs), Blend()
+    light = [dataclasses.replace(o, framewise_output=None, timebase=None) for o in oofs]
+    fast = watch in score_readable(task, light[0], truth)  # scores of clips need no frames: many blends are tried
+
+    def score(found, answers) -> float:
+        return score_readable(task, found, answers)[watch]
+
+    tried = light if fast else oofs
+    _, candidates = blending.try_blends(tried, truth, score, ways)
+    for candidate in candidates:
+        print(f"  against the plain mean, {watch}: {candidate}")
+    kept = [c for c in candidates if c.kept or options.always]
+    if not kept:
+        print("  -> the plain mean")
+        return predictions.weighted_mean(oofs), Blend()
+    best = max(kept, key=lambda c: c.gains.mean())
     aligned = [o.aligned(oofs[0].clip_ids) for o in oofs]
-    return blending.nested_blend(aligned, truth, lambda p, t: score_readable(task, p, t)[watch])
+    oof = blending.nested(aligned, truth, score, best.mean, best.weights) if fast else best.oof
+    return oof, blending.fit_blend([t.aligned(oofs[0].clip_ids) for t in tried], truth, score, best.mean, best.weights)
 
 
-def write(out: Path, members, weights, watch: str, scores: dict, by_fold: list, oof):
+def mean_weights(blend: Blend, count: int) -> np.ndarray:
+    """(M,) weights to print: those of the members, over classes their mean."""
+    return np.array(blend.weights or [1 / count] * count).reshape(count, -1).mean(axis=1)
+
+
+def print_correlations(members, matrix: np.ndarray):
+    """Who says the same as whom (Spearman, mean over classes): members far apart are worth blending."""
+    print("  correlation of the OOF:")
+    for member, row in zip(members, matrix, strict=True):
+        print(f"    {member.name:32s} {' '.join(f'{v:6.3f}' for v in row)}")
+
+
+def write(out: Path, members, blend: Blend, watch: str, scores: dict, by_fold: list, oof):
     """The blend's files; without test predictions of every member only the OOF and the figures are written."""
     out.parent.mkdir(parents=True, exist_ok=True)
     oof.save(out.with_name(f"{out.stem}_oof.npz"))
     about = {
-        "runs": [str(m.folder) for m in members], "weights": [float(w) for w in weights], "watch": watch,
+        "runs": [str(m.folder) for m in members], "weights": mean_weights(blend, len(members)).tolist(),
+        "blend": dataclasses.asdict(blend), "watch": watch,
         "cv": scores[watch], "cv_folds": [float(v) for v in by_fold],
         "scores": {k: float(v) for k, v in scores.items()}, "commit": runs.git_commit(),
     }  # fmt: skip
@@ -79,7 +119,7 @@ def write(out: Path, members, weights, watch: str, scores: dict, by_fold: list, 
     if absent:
         print(f"no test predictions ({', '.join(absent)}): only the OOF was blended; make them with src/predict.py")
         return
-    test = predictions.weighted_mean([predictions.Predictions.load(t) for t in tests], weights)
+    test = blend([predictions.Predictions.load(t) for t in tests])
     test.save(out)
     print(f"-> {out} ({len(test)} test clips), {out.with_suffix('.json')}")
 

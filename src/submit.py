@@ -27,7 +27,7 @@ from earshot.competitions import get_competition
 from earshot.competitions.tables import write_csv
 from earshot.events import PostProcess, load_post
 from earshot.labels import clip_targets, read_classes, read_clips, read_table
-from earshot.postprocessing import best_event_threshold
+from earshot.postprocessing import best_event_threshold, tune_event_thresholds
 from earshot.predictions import Predictions
 
 LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "runs", "cv", "post")
@@ -46,7 +46,7 @@ def main():
     found = Predictions.load(options.predictions)
     post = load_post(options.post) if options.post else PostProcess()
     if options.tune_on:
-        post = tune(post, options.tune_on, options.clips)
+        post = tune(post, options.tune_on, options.clips, options.per_class)
     submission = competition.rows(found, test, post)
     competition.validate(submission, test, list(found.classes))
     if options.out.exists() and not options.force:
@@ -65,6 +65,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--post", type=Path, help="post-processing YAML (default: threshold 0.5)")
     parser.add_argument("--tune-on", type=Path, help="OOF npz on which the event threshold is chosen")
     parser.add_argument("--clips", type=Path, help="clips.csv with the labels for --tune-on")
+    parser.add_argument(
+        "--per-class", action="store_true", help="with --tune-on: a threshold a class, if that gains over the folds"
+    )
     parser.add_argument("--check", type=Path, help="only validate this file")
     parser.add_argument("--classes", type=Path, help="classes.csv, for --check without --predictions")
     parser.add_argument("--log", type=Path, default=Path("submissions/log.csv"))
@@ -79,17 +82,23 @@ def parse_args() -> argparse.Namespace:
     return options
 
 
-def tune(post: PostProcess, oof_path: Path, clips_path: Path) -> PostProcess:
-    """The same post-processing at the event threshold that is best on the OOF clips, taken as one row each."""
+def tune(post: PostProcess, oof_path: Path, clips_path: Path, per_class: bool) -> PostProcess:
+    """The same post-processing at the event threshold(s) best on the OOF clips, taken as one row each."""
     oof = Predictions.load(oof_path)
     clips = read_clips(clips_path).set_index("clip_id", drop=False)
     unknown = [c for c in oof.clip_ids if c not in clips.index]
     if unknown:
         raise ValueError(f"{clips_path} does not list {len(unknown)} clips of {oof_path}, such as {unknown[0]}")
     target, _ = clip_targets(clips.loc[oof.clip_ids], list(oof.classes))
-    threshold, score = best_event_threshold(oof, target > 0.5)
-    print(f"threshold {threshold:.3f}: row-wise micro F1 {score:.4f} on {len(oof)} OOF clips")
-    return dataclasses.replace(post, threshold=threshold)
+    if not per_class:
+        threshold, score = best_event_threshold(oof, target > 0.5)
+        print(f"threshold {threshold:.3f}: row-wise micro F1 {score:.4f} on {len(oof)} OOF clips")
+        return dataclasses.replace(post, threshold=threshold)
+    choice = tune_event_thresholds(oof, target > 0.5)
+    print(f"threshold {choice.threshold:.3f}: row-wise micro F1 {choice.score:.4f} on {len(oof)} OOF clips")
+    gain = f"{choice.gains.mean():+.4f} +- {choice.gains.std():.4f} over folds"
+    print(f"a threshold a class gains {gain}: {'kept' if choice.by_class else 'not kept'}")
+    return dataclasses.replace(post, threshold=choice.threshold, class_thresholds=choice.by_class)
 
 
 def log_submission(options, submission: pd.DataFrame, post: PostProcess):

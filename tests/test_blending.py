@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from earshot import blending, metrics
+from earshot.blends import MEANS, Blend, correlations, ranks
 from earshot.config import load_config
 from earshot.dataset import load_data
-from earshot.postprocessing import best_event_threshold, peak_output
+from earshot.postprocessing import best_event_threshold, peak_output, tune_event_thresholds
 from earshot.predictions import Predictions, weighted_mean
 from earshot.tasks import Truth, get_task
 from earshot.timebase import TimeBase
@@ -53,13 +55,14 @@ def test_copies_of_one_member_change_nothing(blend):
     assert score(weighted_mean([members[0]] * 3, weights), truth) == pytest.approx(score(members[0], truth))
 
 
-def test_nested_weights_do_not_see_their_own_fold(blend):
+@pytest.mark.parametrize("weights", ["search", "per_class"])
+def test_nested_weights_do_not_see_their_own_fold(blend, weights):
     """Other answers for fold 0 change the weights used elsewhere, never the blend of fold 0 itself."""
     members, truth = blend
-    honest, _ = blending.nested_blend(members, truth, score)
+    honest = blending.nested(members, truth, score, "mean", weights)
     turned = truth.target.copy()
     turned[members[0].fold == 0] = np.roll(turned[members[0].fold == 0], 1, axis=1)
-    other, _ = blending.nested_blend(members, Truth(turned), score)
+    other = blending.nested(members, Truth(turned), score, "mean", weights)
     held = honest.fold == 0
     np.testing.assert_array_equal(honest.clipwise_output[held], other.clipwise_output[held])
     assert honest.clip_ids.tolist() == members[0].clip_ids.tolist()
@@ -112,3 +115,83 @@ def test_event_threshold_against_every_threshold(blend):
     assert value >= max(rows(at) for at in np.linspace(0, 1, 101)) - 1e-9
     with pytest.raises(ValueError, match="no clip of the OOF could be read"):
         best_event_threshold(replace(oof, unreadable=np.ones(90, bool)), truth.target)
+
+
+def test_means_by_hand():
+    ids, fold, fine = np.array(["x", "y"]), np.zeros(2, int), np.zeros(2, bool)
+    outputs = ([[0.1, 0.4], [0.9, 0.4]], [[0.3, 0.2], [0.5, 0.8]])
+    frames = tuple(np.full((2, 2), v, np.float32) for v in (0.25, 0.5))
+    a, b = (Predictions(ids, ("k", "l"), np.array(o, np.float32), fold, fine, frames, TimeBase(8, 1)) for o in outputs)
+    expected = {
+        "mean": [[0.2, 0.3], [0.7, 0.6]],
+        "geometric": [[0.03**0.5, 0.08**0.5], [0.45**0.5, 0.32**0.5]],
+        "power": [[0.05**0.5, 0.1**0.5], [0.53**0.5, 0.4**0.5]],
+        "rank": [[0.5, (0.75 + 0.5) / 2], [1.0, (0.75 + 1.0) / 2]],
+    }
+    assert set(expected) == set(MEANS)
+    for mean, values in expected.items():
+        found = Blend(mean)([a, b])
+        np.testing.assert_allclose(found.clipwise_output, values, rtol=1e-6)
+        np.testing.assert_allclose(found.framewise_output[1], 0.5, rtol=1e-6)
+    weighted = Blend("mean", ((1.0, 0.0), (0.0, 2.0)))([a, b])
+    np.testing.assert_allclose(weighted.clipwise_output, [[0.1, 0.2], [0.9, 0.8]], rtol=1e-6)
+    with pytest.raises(ValueError, match="weights of 1 members, 2 came"):
+        Blend("mean", (1.0,))([a, b])
+    with pytest.raises(ValueError, match="unknown mean 'geometrical'; did you mean 'geometric'"):
+        Blend("geometrical")
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_a_mean_of_copies_is_the_member_or_its_ranks(blend, mean):
+    member = blend[0][0]
+    found = Blend(mean, (1.0, 3.0))([member, member]).clipwise_output
+    wanted = ranks(member.clipwise_output) if mean == "rank" else np.maximum(member.clipwise_output, 1e-7)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=2e-7)
+
+
+def test_a_blend_is_kept_only_where_it_gains_over_the_folds(blend):
+    """One member is noise: weights that find it out gain in every fold. Equal good members: nothing to gain."""
+    members, truth = blend
+    _, (found,) = blending.try_blends(members, truth, score, [("mean", "search")])
+    assert found.kept
+    assert found.gains.shape == (3,)
+    assert found.gains.mean() > found.gains.std()
+    _, (found,) = blending.try_blends([members[0]] * 2, truth, score, [("mean", "per_class")])
+    assert not found.kept, "no gain is no reason"
+
+
+def test_weights_per_class_trust_who_knows_the_class(blend):
+    members, truth = blend
+    good, noise = members[0], members[2]
+    a, b = good.clipwise_output.copy(), good.clipwise_output.copy()
+    a[:, 0], b[:, 2] = noise.clipwise_output[:, 0], noise.clipwise_output[:, 2]
+    pair = [replace(good, clipwise_output=a), replace(good, clipwise_output=b)]
+    weights = blending.search_class_weights(pair, truth)
+    assert weights[0, 0] < 0.2
+    assert weights[1, 2] < 0.2
+    np.testing.assert_allclose(weights.sum(axis=0), 1)
+    rare = Truth(truth.target & (np.arange(90) < 6)[:, None])
+    assert rare.target.sum(axis=0).min() < blending.RARE, "the case is there"
+    few = rare.target.sum(axis=0) < blending.RARE
+    np.testing.assert_array_equal(blending.search_class_weights(pair, rare)[:, few], 0.5)
+
+
+def test_correlations_against_scipy(blend):
+    members, _ = blend
+    found = correlations(members)
+    columns = zip(members[0].clipwise_output.T, members[2].clipwise_output.T, strict=True)
+    assert found[0, 2] == pytest.approx(np.mean([spearmanr(x, y)[0] for x, y in columns]), abs=1e-6)
+    np.testing.assert_allclose(np.diag(found), 1)
+    constant = replace(members[0], clipwise_output=np.full((90, 3), 0.5, np.float32))
+    assert np.isnan(correlations([members[0], constant])[0, 1])
+
+
+def test_thresholds_per_class_only_where_they_gain(blend):
+    members, truth = blend
+    alike = tune_event_thresholds(members[0], truth.target)
+    assert alike.threshold == best_event_threshold(members[0], truth.target)[0]
+    assert alike.by_class == {}
+    scaled = replace(members[0], clipwise_output=members[0].clipwise_output * np.float32([1, 0.1, 0.01]))
+    choice = tune_event_thresholds(scaled, truth.target)
+    assert choice.gains.mean() > choice.gains.std()
+    assert choice.by_class["a"] > choice.by_class["b"] > choice.by_class["c"]

@@ -18,7 +18,7 @@ LAYERS = [
     ["windows", "events", "predictions", "sampling", "features", "models"],
     ["labels"],
     ["folds"],
-    ["postprocessing", "pictures", "cache", "synth", "backends", "tasks"],
+    ["blends", "postprocessing", "pictures", "cache", "synth", "backends", "tasks"],
     ["competitions"],
     ["dataset", "runs"],
     ["inference", "blending"],
@@ -27,8 +27,8 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 NO_TORCH = [
     "audio", "logmel", "timebase", "windows", "events", "predictions", "labels", "folds", "metrics", "event_metrics",
-    "postprocessing", "synth", "config", "inference", "backends", "competitions.birdcall", "competitions.rfcx",
-    "competitions.esc50", "competitions.synth", "competitions.finch_vocal", "competitions.tables",
+    "blends", "postprocessing", "synth", "config", "inference", "backends", "competitions.birdcall",
+    "competitions.rfcx", "competitions.esc50", "competitions.synth", "competitions.finch_vocal", "competitions.tables",
 ]  # fmt: skip
 
 

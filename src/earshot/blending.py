@@ -9,10 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from earshot import predictions, runs
+from earshot.blends import MEANS, Blend
 from earshot.dataset import PreparedData
 from earshot.folds import TRAIN_ONLY
+from earshot.metrics import average_precision
 from earshot.predictions import Predictions
 from earshot.tasks import Task, Truth, score_readable
+
+Score = Callable[[Predictions, Truth], float]
+WEIGHTS = ("equal", "search", "per_class")
+EVERY_WAY = [(m, "equal") for m in MEANS if m != "mean"] + [("mean", w) for w in WEIGHTS if w != "equal"]
+RARE = 5  # clips
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,11 @@ def score_table(scores: dict[str, float]) -> str:
 
 
 def search_weights(
-    members: list[Predictions], truth: Truth, score: Callable[[Predictions, Truth], float], steps: int = 30
+    members: list[Predictions], truth: Truth, score: Score, mean: str = "mean", steps: int = 30
 ) -> np.ndarray:
     """(M,) weights that sum to 1: greedy forward selection with replacement on the given OOF (Caruana et al. 2004).
 
+    mean: of blends.MEANS, in which the members are joined.
     Each step adds the member that raises the score of the running mean most; the best prefix counts, so the answer is
     never worse on these clips than the best single member. Ties go to the earlier member.
     """
@@ -78,7 +86,7 @@ def search_weights(
         trials = []
         for m in range(len(members)):
             counts[m] += 1
-            trials.append(score(predictions.weighted_mean(members, counts), truth))
+            trials.append(score(Blend(mean, tuple(counts))(members), truth))
             counts[m] -= 1
         pick = int(np.argmax(trials))
         counts[pick] += 1
@@ -87,20 +95,86 @@ def search_weights(
     return best_counts / best_counts.sum()
 
 
-def nested_blend(
-    members: list[Predictions], truth: Truth, score: Callable[[Predictions, Truth], float]
-) -> tuple[Predictions, np.ndarray]:
-    """OOF of the blend with weights searched, for each fold, on the OTHER folds: (honest OOF, final weights).
+def search_class_weights(members: list[Predictions], truth: Truth, mean: str = "mean") -> np.ndarray:
+    """(M, K) weights that sum to 1 in each class: the search of `search_weights` on each class's average precision.
 
-    The final weights are searched on all folds; the score of the returned OOF is what to report.
+    A class with fewer than `RARE` positives or negatives says too little: equal weights.
     """
-    fold = members[0].fold
-    parts = []
+    target, (m, k) = truth.target, (len(members), members[0].clipwise_output.shape[1])
+    weights = np.full((m, k), 1 / m)
+    positives = target.sum(axis=0)
+    for c in np.flatnonzero((positives >= RARE) & (len(target) - positives >= RARE)):
+        column = [_one_class(member, c) for member in members]
+        one = Truth(target[:, [c]])
+        weights[:, c] = search_weights(column, one, _class_precision, mean)
+    return weights
+
+
+def _class_precision(found: Predictions, truth: Truth) -> float:
+    return average_precision(truth.target, found.clipwise_output)[0]
+
+
+def _one_class(member: Predictions, c: int) -> Predictions:
+    """The clip outputs of class c alone."""
+    return Predictions(
+        member.clip_ids, (member.classes[c],), member.clipwise_output[:, [c]], member.fold, member.unreadable
+    )
+
+
+def fit_blend(members: list[Predictions], truth: Truth, score: Score, mean: str, weights: str) -> Blend:
+    """The blend of these OOF: `mean` of blends.MEANS; weights "equal", "search" (on `score`) or "per_class"."""
+    if weights == "search":
+        return Blend(mean, tuple(search_weights(members, truth, score, mean).tolist()))
+    if weights == "per_class":
+        return Blend(mean, tuple(map(tuple, search_class_weights(members, truth, mean).tolist())))
+    return Blend(mean)
+
+
+def nested(members: list[Predictions], truth: Truth, score: Score, mean: str, weights: str) -> Predictions:
+    """The honest OOF of a blend: what blends a fold was fitted on the OTHER folds."""
+    fold, parts = members[0].fold, []
     for f in np.unique(fold):
         inside, held = fold != f, fold == f
-        weights = np.full(len(members), 1 / len(members))
+        blend = Blend(mean)
         if inside.any():
-            weights = search_weights([m.take(inside) for m in members], truth.take(inside), score)
-        parts.append(predictions.weighted_mean([m.take(held) for m in members], weights))
-    honest = predictions.join(parts).aligned(members[0].clip_ids)
-    return honest, search_weights(members, truth, score)
+            blend = fit_blend([m.take(inside) for m in members], truth.take(inside), score, mean, weights)
+        parts.append(blend([m.take(held) for m in members]))
+    return predictions.join(parts).aligned(members[0].clip_ids)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to blend: its nested OOF, and how much it gains over the plain mean in each fold."""
+
+    mean: str
+    weights: str
+    oof: Predictions
+    gains: np.ndarray  # (folds,)
+
+    @property
+    def kept(self) -> bool:
+        """It beats the plain mean by more than its gain deviates over folds."""
+        return bool(self.gains.mean() > self.gains.std() and self.gains.mean() > 0)
+
+    def __str__(self) -> str:
+        verdict = "kept" if self.kept else "not kept"
+        return (
+            f"{self.mean} mean, {self.weights} weights: {self.gains.mean():+.4f} +- {self.gains.std():.4f}, {verdict}"
+        )
+
+
+def try_blends(
+    members: list[Predictions], truth: Truth, score: Score, ways: list[tuple[str, str]]
+) -> tuple[Predictions, list[Candidate]]:
+    """(OOF of the plain mean, a Candidate for each (mean, weights) of `ways`), scored fold by fold."""
+    members = [m.aligned(members[0].clip_ids) for m in members]
+    fold, plain = members[0].fold, predictions.weighted_mean(members)
+
+    def by_fold(found: Predictions) -> np.ndarray:
+        return np.array([score(found.take(fold == f), truth.take(fold == f)) for f in np.unique(fold)])
+
+    base, found = by_fold(plain), []
+    for mean, weights in ways:
+        oof = nested(members, truth, score, mean, weights)
+        found.append(Candidate(mean, weights, oof, by_fold(oof) - base))
+    return plain, found

@@ -153,12 +153,13 @@ def join(parts: list[Predictions]) -> Predictions:
 def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
     """Members' predictions of the SAME clips (folds on the test, models of an ensemble) -> their weighted mean.
 
+    weights: (M,), or (M, K) with weights of its own for every class; the anomaly score takes their mean over classes.
     Clips are aligned by id to the first member. Frames are kept when every member has them on one grid. A clip that any
     member could not read counts as unreadable only when no member read it.
     """
     first = members[0]
     weights = np.ones(len(members)) if weights is None else np.asarray(weights, float)
-    weights = weights / weights.sum()
+    weights = weights / weights.sum(axis=0)
     for other in members[1:]:
         if other.classes != first.classes:
             raise ValueError(f"cannot average predictions of different class lists: {_class_difference(first, other)}")
@@ -166,7 +167,7 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
             raise ValueError(f"cannot average: one member has {len(first)} clips, another {len(other)}")
     members = [first] + [m.aligned(first.clip_ids) for m in members[1:]]
 
-    def mean(arrays):
+    def mean(arrays, weights=weights):
         return sum(np.float64(w) * a for w, a in zip(weights, arrays, strict=True)).astype(np.float32)
 
     frames = None
@@ -174,7 +175,9 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
     if same_grid:
         _check_lengths(members)
         frames = tuple(mean(clip) for clip in zip(*(m.framewise_output for m in members), strict=True))
-    score = mean([m.score for m in members]) if all(m.score is not None for m in members) else None
+    score = None
+    if all(m.score is not None for m in members):
+        score = mean([m.score for m in members], weights.reshape(len(members), -1).mean(axis=1))
     return replace(
         first, clipwise_output=mean([m.clipwise_output for m in members]), framewise_output=frames,
         timebase=first.timebase if same_grid else None, score=score, embedding=None,
