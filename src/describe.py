@@ -1,6 +1,7 @@
 """Say what a config costs and sees: parameters, multiply-accumulates, bytes, frames, empty mel bands; draw its inputs.
 
 python src/describe.py --config configs/sed/synth_cnn.yaml --clips 6     # pictures of 6 augmented training inputs
+python src/describe.py --config configs/sed/synth_cnn.yaml --gallery 3   # each kind of augmentation on 3 of them
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from pathlib import Path
 import torch
 
 from earshot import pictures, runs
+from earshot.augment.hidden import INPUT, SCHEMES, SpecAugmentPP, sample_spec_augment_pp, spec_augment_pp
+from earshot.augment.mixing import fmix, mix, sample_fmix_mask
 from earshot.augment.pipeline import augment_batch
-from earshot.augment.spectrogram import build_spec_augment
+from earshot.augment.spectrogram import build_spec_augment, roll, sample_roll, sample_spec_augment, spec_augment
 from earshot.augment.waveform import build_waveform_augment
 from earshot.config import Config, load_config
 from earshot.dataset import TrainingClips, collate, load_data
@@ -33,13 +36,17 @@ def main():
     if options.clips:
         out = options.out or Path("runs") / "describe" / f"{options.config.stem}.png"
         draw_inputs(config, options.clips, out)
+    if options.gallery:
+        out = options.out or Path("runs") / "describe" / f"{options.config.stem}_gallery.png"
+        draw_gallery(config, options.gallery, out)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=0, help="draw so many augmented training inputs (needs the data)")
-    parser.add_argument("--out", type=Path, help="PNG of --clips (default: runs/describe/<config>.png)")
+    parser.add_argument("--gallery", type=int, default=0, help="draw every mixing and masking on so many inputs")
+    parser.add_argument("--out", type=Path, help="PNG (default: runs/describe/<config>.png, <config>_gallery.png)")
     parser.add_argument("--classes", type=int, default=0, help="number of classes (default: that of the data)")
     parser.add_argument("--seconds", type=float, default=0, help="length of the counted input (default: the window)")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
@@ -106,8 +113,8 @@ def draw_inputs(config: Config, count: int, path: Path):
     augmented = TrainingClips(
         train, config.data, config.frontends, config.seed, build_waveform_augment(a.waveform), cache
     )
-    augments = a.waveform or a.image or a.logmel or a.spec_augment or a.mixup_on != "none"
-    hearings = [("plain", plain, 0)] + [(f"augmented {n + 1}", augmented, n) for n in range(2 if augments else 0)]
+    augments = (a.waveform, a.image, a.logmel, a.spec_augment, a.spec_augment_pp, a.mixup_on != "none", a.fmix_p)
+    hearings = [("plain", plain, 0)] + [(f"augmented {n + 1}", augmented, n) for n in range(2 if any(augments) else 0)]
     name, params = next(iter(config.frontends.items()))
     front_ends, index = FrontEnds(config.frontends, (name,)), [i % len(plain) for i in range(count)]
     columns = []
@@ -117,7 +124,7 @@ def draw_inputs(config: Config, count: int, path: Path):
         if clips is plain:
             logmel = front_ends(batch)[name]
         else:
-            logmel = masked(augment_batch(batch, front_ends, batch_augment(a), generator)[name], a.spec_augment)
+            logmel = masked(augment_batch(batch, front_ends, batch_augment(a), generator)[name], config)
         columns.append([(f"{title}: {c}", image[0].numpy()) for c, image in zip(batch["clip_id"], logmel, strict=True)])
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet = [image for row in zip(*columns, strict=True) for image in row]
@@ -126,13 +133,58 @@ def draw_inputs(config: Config, count: int, path: Path):
     print(f"-> {path}: {count} clips, {how}")
 
 
-def masked(logmel: torch.Tensor, spec_augment: dict) -> torch.Tensor:
-    """(B, C, T, F) with the stripes that the model drops after its input batch norm: at the mean of each band."""
-    module = build_spec_augment(spec_augment)
+def masked(logmel: torch.Tensor, config: Config) -> torch.Tensor:
+    """(B, C, T, F) with the stripes that the model masks after its input batch norm: 0 is the mean of each band."""
+    plus = {k: v for k, v in config.augment.spec_augment_pp.items() if k != "layers"}
+    if plus and INPUT in config.augment.spec_augment_pp.get("layers", (INPUT,)):
+        module = SpecAugmentPP(**plus)
+    else:
+        module = build_spec_augment(config.augment.spec_augment)
     if module is None:
         return logmel
     mean = logmel.mean(dim=(0, 1, 2), keepdim=True)
     return module.train()(logmel - mean) + mean
+
+
+def draw_gallery(config: Config, count: int, path: Path):
+    """The first training inputs of fold 0 one above the other, and beside each what every augmentation makes of it."""
+    train, _ = load_data(config.data).split(0, config.data.folds)
+    cache = Path(config.data.root) / "cache"
+    clips = TrainingClips(train, config.data, config.frontends, config.seed, None, cache)
+    name, params = next(iter(config.frontends.items()))
+    # clips far apart, so that partners differ in class
+    batch = collate([clips[(0, i * len(clips) // count)] for i in range(count)])
+    logmel = FrontEnds(config.frontends, (name,))(batch)[name]
+    columns = gallery(logmel, config, seed_step(config.seed, 0, 0, 0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    titles = [str(c) for c in batch["clip_id"]]
+    sheet = [
+        (f"{kind}: {titles[i]}" if kind == "plain" else kind, images[i, 0].numpy())
+        for i in range(count) for kind, images in columns.items()
+    ]  # fmt: skip
+    pictures.logmels(sheet, params.hop_length / params.sample_rate, path, columns=len(columns))
+    print(f"-> {path}: {count} clips, {', '.join(columns)}")
+
+
+def gallery(logmel: torch.Tensor, config: Config, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """(B, C, T, F) -> {augmentation: the same shape}; each clip's partner is the next one."""
+    a, partner = config.augment, torch.arange(len(logmel)).roll(-1)
+    mask = sample_fmix_mask(generator, tuple(logmel.shape[2:]), 0.6, a.fmix_decay)
+    mean = logmel.mean(dim=(0, 1, 2), keepdim=True)
+    low, high = logmel.amin(), logmel.amax()
+    stripes = sample_spec_augment(generator, logmel.shape, **a.spec_augment)
+    shown = {
+        "plain": logmel,
+        "FMix mask": torch.where(mask, high, low).expand_as(logmel),
+        "FMix": fmix(logmel, mask, partner),
+        "mixup": mix(logmel, 0.6, partner),
+        "SpecAugment": spec_augment(logmel, **stripes),
+    }
+    plus = {k: v for k, v in a.spec_augment_pp.items() if k not in ("layers", "scheme")}
+    numbers = sample_spec_augment_pp(generator, logmel.shape, **plus) | {"index": partner}
+    for scheme in SCHEMES:
+        shown[f"SpecAugment++ {scheme}"] = spec_augment_pp(logmel - mean, **numbers, scheme=scheme) + mean
+    return shown | {"time shift": roll(logmel, **sample_roll(generator, logmel.shape))}
 
 
 if __name__ == "__main__":

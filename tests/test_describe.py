@@ -104,3 +104,13 @@ def test_submit_names_what_is_wrong(tiny):
     with pytest.raises(ValueError, match="loww"):
         run(submit, "--check", "broken.csv", "--competition", "birdcall", "--test", "data/test.csv", "--classes",
             "data/classes.csv")  # fmt: skip
+
+
+def test_the_gallery_shows_every_augmentation(tiny, capsys):
+    run(describe, "--config", tiny, "--gallery", "2")
+    assert "FMix mask, FMix, mixup, SpecAugment, SpecAugment++ zero" in capsys.readouterr().out
+    assert imread("runs/describe/tiny_gallery.png").std() > 0.05
+    plus = "augment.spec_augment_pp={scheme: cutting, layers: [input, stages]}"
+    run(describe, "--config", tiny, "--clips", "2", plus, "augment.spec_augment={}")
+    with pytest.raises(ValueError, match="both act on the input"):
+        load_config(tiny, [plus])

@@ -62,6 +62,7 @@ class AugmentConfig:
     image: tuple[dict[str, Any], ...] = ()  # albumentations transforms on the log-mel
     logmel: tuple[dict[str, Any], ...] = ()  # functions of augment.spectrogram, on the batch
     spec_augment: dict[str, Any] = field(default_factory=dict)  # after bn0: time_width, time_stripes, freq_width, ...
+    spec_augment_pp: dict[str, Any] = field(default_factory=dict)  # scheme, time_share, ..., layers (input, block1)
     mixup_on: str = "none"  # none | waveform | logmel
     mixup_alpha: float = 0.4  # Beta(alpha, alpha)
     mixup_p: float = 1.0  # probability that a batch (with mixup_per_clip: a clip) is mixed
@@ -172,6 +173,15 @@ class Config:
             value = _get(self, key)
             if value not in allowed:
                 raise ValueError(f"{key} is '{value}'; choose one of {', '.join(allowed)}")
+        if (
+            self.augment.spec_augment
+            and "input" in self.augment.spec_augment_pp.get("layers", ("input",))
+            and (self.augment.spec_augment_pp)
+        ):
+            raise ValueError(
+                "augment.spec_augment and augment.spec_augment_pp both act on the input: empty one of them, or leave "
+                "'input' out of spec_augment_pp.layers"
+            )
         for key in ("augment.mixup_p", "augment.fmix_p"):
             if not 0 <= _get(self, key) <= 1:
                 raise ValueError(f"{key} is a probability, got {_get(self, key)}")

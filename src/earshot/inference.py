@@ -50,14 +50,33 @@ TTA: dict[str, tuple[Variant, ...]] = {
 }
 
 
+COPIES = "copies:"  # copies:30 = thirty random hearings
+COPIES_SEED, COPIES_ROLL, COPIES_GAIN_DB = 30, 0.1, 6.0
+
+
 def tta_variants(names: Iterable[str]) -> tuple[Variant, ...]:
-    """The plain hearing and those of each named augmentation."""
+    """The plain hearing and those of each named augmentation; `copies:N` gives N random ones, always the same."""
     variants = [Variant()]
     for name in names:
-        if name not in TTA:
-            raise ValueError(f"unknown test-time augmentation '{name}'{suggest(name, TTA)}")
-        variants.extend(TTA[name])
+        if name.startswith(COPIES):
+            variants.extend(random_variants(name.removeprefix(COPIES)))
+        elif name in TTA:
+            variants.extend(TTA[name])
+        else:
+            raise ValueError(f"unknown test-time augmentation '{name}'{suggest(name, (*TTA, COPIES + '30'))}")
     return tuple(variants)
+
+
+def random_variants(count: str) -> list[Variant]:
+    """N as text -> N hearings: rolled by normal(0, COPIES_ROLL) of the clip, within COPIES_GAIN_DB louder or softer."""
+    if not count.isdigit() or int(count) < 1:
+        raise ValueError(f"test-time augmentation {COPIES}{count}: N copies are asked for by {COPIES}N, N from 1")
+    rng = np.random.default_rng(COPIES_SEED)
+    # a roll of exactly 0 would be heard in spans like the plain recording, which is as good
+    return [
+        Variant(roll=float(rng.normal(0, COPIES_ROLL)), gain_db=float(rng.uniform(-COPIES_GAIN_DB, COPIES_GAIN_DB)))
+        for _ in range(int(count))
+    ]
 
 
 def clip_answer(outputs: Mapping[str, np.ndarray], clip_from: str) -> np.ndarray:

@@ -15,6 +15,7 @@ from accelerate import Accelerator, utils
 from tqdm import tqdm
 
 from earshot import metrics, optim, pictures, predictions, runs, sampling, tasks
+from earshot.augment.hidden import attach_spec_augment_pp
 from earshot.augment.pipeline import BatchAugment
 from earshot.augment.spectrogram import build_spec_augment
 from earshot.augment.waveform import build_waveform_augment
@@ -83,6 +84,7 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
     if config.model.weights:
         accelerator.print(load_start(network, config))
     network.spec_augment = build_spec_augment(config.augment.spec_augment)
+    attach_spec_augment_pp(network, config.augment.spec_augment_pp)
     if config.optim.channels_last:
         network = network.to(memory_format=torch.channels_last)
     for name, parameter in network.named_parameters():  # published but unused: several processes would wait for them
