@@ -107,7 +107,7 @@ def count_macs(model: torch.nn.Module, config: Config, n_samples: int) -> int:
 
 def draw_inputs(config: Config, count: int, path: Path):
     """The first training clips of fold 0, plain and, where the config augments, twice as the model would see them."""
-    train, _ = load_data(config.data).split(0, config.data.folds)
+    train = load_data(config.data).split(0, config.data.folds)[0].share(config.data.train_share, config.seed)
     a, cache = config.augment, Path(config.data.root) / "cache"
     plain = TrainingClips(train, config.data, config.frontends, config.seed, None, cache)
     augmented = TrainingClips(

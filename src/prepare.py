@@ -36,10 +36,12 @@ def main():
     check_owner(out, options.competition, source, options.force)
     if options.backgrounds:
         source = mix(competition, options, source)
+    if options.pack and not options.resample:
+        raise ValueError("--pack needs --resample HZ, the rate of what is packed")
     tables = competition.prepare(source, **prepare_options(competition, options))
     tables = with_headers(tables, source, options.check_audio, options.workers)
     if options.resample:
-        tables = resampled(tables, source, out, options.resample, options.workers)
+        tables = resampled(tables, source, out, options)
     write_tables(tables, out, options.competition, source, options.force)
     print(summary(tables, options.competition))
     print(f"-> {out}")
@@ -54,6 +56,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--check-audio", action="store_true",
                         help="decode every file: finds damaged ones, and duplicates by content_hash")  # fmt: skip
     parser.add_argument("--resample", type=int, metavar="HZ", help="resample once, into <out>/resampled")
+    parser.add_argument("--pack", type=float, metavar="SECONDS",
+                        help="with --resample: so much of every clip in one 16-bit file, <out>/packed")  # fmt: skip
     parser.add_argument("--seed", type=int, help="of what is generated (synth, --backgrounds)")
     parser.add_argument("--backgrounds", type=Path, metavar="ESC50", help="finch: mix over ESC-50, into <out>/mixed")
     parser.add_argument("--snr-db", type=float, default=0.0, help="finch: events over background (default 0)")
@@ -131,16 +135,23 @@ def examine(path: Path, decode: bool) -> tuple[float, float, str, str]:
     return info.sample_rate, round(waveform.shape[-1] / info.sample_rate, 6), content, ""
 
 
-def resampled(tables: Tables, source: Path, out: Path, sample_rate: int, workers: int) -> Tables:
-    """Tables whose paths point (absolute) at copies of the readable files, at `sample_rate` in <out>/resampled."""
+def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespace) -> Tables:
+    """Tables whose paths point (absolute) at copies of the readable files, in <out>/resampled or <out>/packed."""
     from earshot.cache import waveform_cache
+    from earshot.cache_packed import packed_clips
+
+    rate, workers = options.resample, options.workers
 
     def moved(clips):
         if clips is None:
             return None
-        print(f"resampling {len(clips)} files to {sample_rate} Hz into {out / 'resampled'} ...", flush=True)
-        clips = waveform_cache(out / "resampled", clips, source, sample_rate, workers)
-        return clips.assign(sample_rate=clips.sample_rate.mask(clips.sample_rate.notna(), sample_rate))
+        if options.pack:
+            clips = packed_clips(out / "packed", clips, source, rate, options.pack, workers, say=print)
+            clips = clips.assign(duration=clips.duration.clip(upper=options.pack))
+        else:
+            print(f"resampling {len(clips)} files to {rate} Hz into {out / 'resampled'} ...", flush=True)
+            clips = waveform_cache(out / "resampled", clips, source, rate, workers)
+        return clips.assign(sample_rate=clips.sample_rate.mask(clips.sample_rate.notna(), rate))
 
     return dataclasses.replace(tables, clips=moved(tables.clips), test_clips=moved(tables.test_clips))
 

@@ -137,7 +137,13 @@ def train_in_parallel(folds: list[int], options: argparse.Namespace):
 def train_fold(config: Config, fold: int, folder: Path, data: PreparedData, accelerator, resume: bool, deadline: float):
     """Train one fold to its end (or the deadline) and leave a complete fold folder."""
     fold_folder = folder / f"fold{fold}"
-    train_data, held_out = data.split(fold, config.data.folds)
+    everything, held_out = data.split(fold, config.data.folds)
+    train_data = everything.share(config.data.train_share, config.seed)
+    if config.data.train_share < 1:
+        accelerator.print(
+            f"fold {fold}: {len(train_data.clips)} of {len(everything.clips)} training clips "
+            f"(data.train_share {config.data.train_share:g})"
+        )
     if accelerator.is_main_process:
         run = runs.create_fold(fold_folder, config, resume)
     accelerator.wait_for_everyone()
@@ -165,6 +171,7 @@ def train_one_epoch(t: Training):
     batches = sampling.epoch_batches(
         len(t.clips), config.optim.batch_size, config.seed, p.epoch, config.optim.drop_last,
         accelerator.process_index, accelerator.num_processes, config.optim.accumulate,
+        t.clips.order(p.epoch),
     )  # fmt: skip
     loader = torch.utils.data.DataLoader(
         t.clips, batch_sampler=batches[p.step :], collate_fn=collate, num_workers=config.data.workers,

@@ -106,9 +106,11 @@ CHANGES = [
 def test_every_parameter_is_in_the_key(tmp_path, clips):
     assert {name for change in CHANGES for name in change} | {"sample_rate"} == set(vars(PARAMS))
     source = tmp_path / "source"
-    keys = [cache._key(cache._describe_logmel(clips, source, replace(PARAMS, **c), RATE, "float32")) for c in CHANGES]
+    keys = [
+        cache.cache_key(cache._describe_logmel(clips, source, replace(PARAMS, **c), RATE, "float32")) for c in CHANGES
+    ]
     keys += [
-        cache._key(cache._describe_logmel(clips, source, PARAMS, rate, dtype))
+        cache.cache_key(cache._describe_logmel(clips, source, PARAMS, rate, dtype))
         for rate, dtype in ((RATE, "float32"), (RATE, "float16"), (16000, "float32"))
     ]
     assert len(set(keys)) == len(CHANGES) + 3
@@ -117,7 +119,7 @@ def test_every_parameter_is_in_the_key(tmp_path, clips):
 
 def test_a_changed_file_id_path_or_format_is_another_key(tmp_path, clips, monkeypatch):
     def key(table=clips):
-        return cache._key(cache._describe_logmel(table, tmp_path / "source", PARAMS, RATE, "float32"))
+        return cache.cache_key(cache._describe_logmel(table, tmp_path / "source", PARAMS, RATE, "float32"))
 
     keys = [key(), key(clips.iloc[:4]), key(clips.replace("007", "008")), key(clips.replace("c.wav", "a.wav"))]
     status = (tmp_path / "source/a.wav").stat()

@@ -5,6 +5,7 @@ FOR, so a crop equals that slice of the whole file read at that rate. Nothing is
 What cannot be read is `UnreadableAudio`, whose message names the file and the reason; what can be read in part is
 returned with a warning (logger "earshot", each message once a process). The header's word is taken for a file's
 length until decoding shows otherwise; an Ogg file cut off leaves no trace of its former length, so it is only shorter.
+`FILE#ROW` reads one recording of a file that holds many (audio_rows.py).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from earshot.audio_rows import Row, file_of, is_row
 from earshot.spelling import suggest
 
 LOGGER = logging.getLogger("earshot")
@@ -167,6 +169,9 @@ class _File(sf.SoundFile):
 def _open(path: str | Path) -> Iterator[sf.SoundFile]:
     """The file, opened and known to promise samples; else UnreadableAudio with the reason."""
     path = Path(path)
+    if is_row(path):
+        yield _open_row(path)
+        return
     if not path.exists():
         raise UnreadableAudio(f"{path} does not exist")
     if path.is_dir():
@@ -183,6 +188,13 @@ def _open(path: str | Path) -> Iterator[sf.SoundFile]:
             raise UnreadableAudio(f"{path} holds no samples (a header alone)")
         _warn_if_cut(file, path)
         yield file
+
+
+def _open_row(path: str | Path) -> Row:
+    try:
+        return Row(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise UnreadableAudio(f"{path} cannot be read: {error}") from error
 
 
 def _looks_like(path: Path) -> str:
@@ -207,7 +219,7 @@ def _n_samples(file: sf.SoundFile, path: str | Path) -> int:
     """Samples a channel by the header, or counted where the header's number cannot be true."""
     if file.frames < IMPLAUSIBLE_SAMPLES:
         return file.frames
-    counted, _, _ = _survey(str(path), os.stat(path).st_mtime_ns)
+    counted, _, _ = _survey(str(path), os.stat(file_of(path)).st_mtime_ns)
     if not counted:
         raise UnreadableAudio(f"{path}: nothing of it can be decoded (truncated or corrupt)")
     _warn_once(f"{path} is truncated: its header promises {file.frames} samples, it holds {counted}")
@@ -257,7 +269,7 @@ def _salvage(path: str | Path, first: int, last: int) -> tuple[np.ndarray, int]:
 
 def _decode(path: str | Path) -> Iterator[np.ndarray]:
     """Yields (n, C) float32 from the start to the end or to the first damage."""
-    with _File(path) as file:
+    with _open_row(path) if is_row(path) else _File(path) as file:
         while True:
             try:
                 data = file.read(BLOCK, dtype="float32", always_2d=True)
@@ -293,7 +305,7 @@ def _finite(data: np.ndarray, path: str | Path) -> np.ndarray:
     """(n, C) with NaN and inf as 0; a FILE of which more than half is not finite is unreadable, whatever the crop."""
     if np.isfinite(data).all():
         return data
-    _, n_bad, n_values = _survey(str(path), os.stat(path).st_mtime_ns)
+    _, n_bad, n_values = _survey(str(path), os.stat(file_of(path)).st_mtime_ns)
     if 2 * n_bad > n_values:
         raise UnreadableAudio(f"{path}: {n_bad} of its {n_values} samples are NaN or infinite")
     _warn_once(f"{path}: {n_bad} of its {n_values} samples are NaN or infinite and count as 0")

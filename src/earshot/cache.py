@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from earshot import audio
+from earshot.audio_rows import file_of
 from earshot.logmel import LogmelParams, log_mel, n_frames
 from earshot.spelling import suggest
 
@@ -41,7 +42,7 @@ class LogmelCache:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.description, index = _read_index(self.path)
+        self.description, index = read_index(self.path)
         self.unreadable: list[str] = index.loc[index["frames"] == 0, "clip_id"].tolist()
         numbers = index[["offset", "frames", "n_samples"]].to_numpy(np.int64)
         self._index = dict(zip(index["clip_id"], map(tuple, numbers.tolist())))
@@ -85,7 +86,7 @@ class LogmelCache:
     ) -> LogmelCache:
         """The cache of exactly these clips and parameters; ValueError, with what differs, where there is none."""
         description = _describe_logmel(clips, source_root, params, sample_rate, dtype)
-        path = Path(folder) / _key(description)
+        path = Path(folder) / cache_key(description)
         if not path.is_dir():
             raise ValueError(
                 f"no log-mel cache {path} for these clips and parameters{_differences(path.parent, description)}; "
@@ -138,13 +139,13 @@ def waveform_cache(
     if extension not in (".flac", ".wav"):
         raise ValueError(f"waveform cache of '{extension}' files; choose .flac (16 bit) or .wav (float32)")
     settings = {"kind": "waveform", "sample_rate": sample_rate, "extension": extension}
-    description = {**settings, "files": _fingerprints(clips, source_root)}
+    description = {**settings, "files": fingerprints(clips, source_root)}
 
     def make(target: Path) -> None:
         _write_waveforms(target, description, source_root, workers)
 
     path = _finished(folder, description, make).resolve()
-    _, index = _read_index(path)
+    _, index = read_index(path)
     own = {row.clip_id: Path(source_root, row.path).resolve() for row in index.itertuples()}
     paths = {row.clip_id: str(path / row.file if row.file else own[row.clip_id]) for row in index.itertuples()}
     return clips.assign(path=[paths[str(clip_id)] for clip_id in clips["clip_id"]])
@@ -159,31 +160,33 @@ def _describe_logmel(clips, source_root, params: LogmelParams, sample_rate: int,
     params = asdict(replace(params, sample_rate=sample_rate))
     for name in ("fmin", "fmax", "amin", "ref"):
         params[name] = float(params[name])  # 50 and 50.0 are one cache
-    files = _fingerprints(clips, source_root)
+    files = fingerprints(clips, source_root)
     return {"kind": "logmel", "params": params, "sample_rate": sample_rate, "dtype": dtype, "files": files}
 
 
-def _fingerprints(clips: pd.DataFrame, source_root: str | Path) -> list[list]:
+def fingerprints(clips: pd.DataFrame, source_root: str | Path) -> list[list]:
     """[clip_id, path, size, modified_ns] of each clip, sorted by id; -1 where there is no file."""
     ids = clips["clip_id"].astype(str)
     if ids.duplicated().any():
         raise ValueError(f"clip_id '{ids[ids.duplicated()].iloc[0]}' stands twice in the clip table")
-    rows = []
+    rows, known = [], {}
     for clip_id, path in sorted(zip(ids, clips["path"].astype(str))):
-        place = Path(source_root) / path
-        status = place.stat() if place.exists() else None
-        rows.append([clip_id, path, status.st_size if status else -1, status.st_mtime_ns if status else -1])
+        file = str(Path(source_root, file_of(path)))
+        if file not in known:  # a file may hold many clips
+            status = os.stat(file) if os.path.exists(file) else None
+            known[file] = (status.st_size, status.st_mtime_ns) if status else (-1, -1)
+        rows.append([clip_id, path, *known[file]])
     return rows
 
 
-def _key(description: dict) -> str:
+def cache_key(description: dict) -> str:
     text = json.dumps({**description, "format": FORMAT}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _finished(folder: str | Path, description: dict, make: Callable[[Path], None]) -> Path:
     """`<folder>/<key>`, as it stands or as `make` fills it under a temporary name."""
-    key = _key(description)
+    key = cache_key(description)
     target = Path(folder) / key
     if target.is_dir():
         return target
@@ -204,7 +207,7 @@ def _finished(folder: str | Path, description: dict, make: Callable[[Path], None
     return target
 
 
-def _read_index(path: Path) -> tuple[dict, pd.DataFrame]:
+def read_index(path: Path) -> tuple[dict, pd.DataFrame]:
     """Description and index of a finished cache, checked against the key that it is named by."""
     if not (path / "params.json").is_file():
         raise ValueError(f"{path} is no finished cache: it holds no params.json")
@@ -212,7 +215,7 @@ def _read_index(path: Path) -> tuple[dict, pd.DataFrame]:
     text = {"clip_id": str, "path": str, "file": str}
     index = pd.read_csv(path / "index.csv", dtype=text, keep_default_na=False)
     description["files"] = [list(row) for row in index[FILE_COLUMNS].itertuples(index=False)]
-    if description.pop("format") != FORMAT or _key(description) != path.name:
+    if description.pop("format") != FORMAT or cache_key(description) != path.name:
         raise ValueError(f"cache {path} does not match its name: moved, edited or of another version; build it again")
     return description, index
 
@@ -255,7 +258,7 @@ def _write_logmels(target: Path, description: dict, source_root, params: LogmelP
     index["offset"] = index["path"].map(offsets)
     index["frames"] = [lengths[path][0] for path in index["path"]]
     index["n_samples"] = [lengths[path][1] for path in index["path"]]
-    _write_tables(target, index, reasons)
+    write_tables(target, index, reasons)
 
 
 def _write_waveforms(target: Path, description: dict, source_root, workers: int) -> None:
@@ -272,7 +275,7 @@ def _write_waveforms(target: Path, description: dict, source_root, workers: int)
     paths = index["path"].unique().tolist()
     names = dict(zip(paths, _each(convert, paths, workers, reasons, "", "waveforms written")))
     index["file"] = index["path"].map(names)
-    _write_tables(target, index, reasons)
+    write_tables(target, index, reasons)
 
 
 def _each(function: Callable, paths: list[str], workers: int, reasons: dict[str, str], failed, what: str) -> list:
@@ -289,12 +292,12 @@ def _each(function: Callable, paths: list[str], workers: int, reasons: dict[str,
 
     pool = ThreadPoolExecutor(max(1, workers))
     try:
-        return list(_told(pool.map(guarded, paths), len(paths), what))
+        return list(told(pool.map(guarded, paths), len(paths), what))
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt waits for the files in hand, not for all
 
 
-def _told(results: Iterable, total: int, what: str) -> Iterable:
+def told(results: Iterable, total: int, what: str) -> Iterable:
     """The same results; every tenth of them is logged."""
     for done, result in enumerate(results, 1):
         if done * 10 // total > (done - 1) * 10 // total:
@@ -311,7 +314,7 @@ def _check_space(target: Path, shape: tuple[int, int], dtype: str, n_clips: int)
         raise ValueError(f"log-mel cache: {size}, but {target.parent} has {free / 1e9:.3f} GB free")
 
 
-def _write_tables(target: Path, index: pd.DataFrame, reasons: dict[str, str]) -> None:
+def write_tables(target: Path, index: pd.DataFrame, reasons: dict[str, str]) -> None:
     index.to_csv(target / "index.csv", index=False)
     bad = index.loc[index["path"].isin(list(reasons)), ["clip_id", "path"]]
     bad.assign(reason=bad["path"].map(reasons)).to_csv(target / "unreadable.csv", index=False)

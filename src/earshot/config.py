@@ -38,7 +38,10 @@ class DataConfig:
     frame_targets: bool = False  # add frame_target (B, T, K) from events.csv
     frame_margin_seconds: float = 0.0  # both ends of an event that frame_target leaves out: touching events stay two
     min_overlap_seconds: float = 0.0  # an event counts for a crop when they share more than this
-    cache: str = "none"  # none | waveform (resampled once) | logmel (memory-mapped, no waveform augmentation)
+    cache: str = "none"  # none | waveform (resampled once) | packed (that, in one file) | logmel (no waveform is left)
+    pack_seconds: float = 10.0  # cache=packed: what is kept of every clip, from its start
+    sampler: str = "uniform"  # uniform: every clip once an epoch; balanced: classes take turns, a clip of each
+    train_share: float = 1.0  # so much of each fold's training clips, the same ones for a seed
     workers: int = 0  # loader processes for training
     metadata: tuple[str, ...] = ()  # numeric columns of clips.csv given to the model
     shuffle_labels: bool = False  # the control: labels permuted among the training clips
@@ -160,7 +163,8 @@ class Config:
         one_of = {
             "data.crop": ("random", "box", "full"),
             "data.targets": ("labels", "events"),
-            "data.cache": ("none", "waveform", "logmel"),
+            "data.cache": ("none", "waveform", "packed", "logmel"),
+            "data.sampler": ("uniform", "balanced"),
             "augment.mixup_on": ("none", "waveform", "logmel"),
             "augment.mixup_domain": ("input", "power", "either"),
             "optim.schedule": ("cosine", "linear", "constant"),
@@ -185,11 +189,14 @@ class Config:
         for key in ("augment.mixup_p", "augment.fmix_p"):
             if not 0 <= _get(self, key) <= 1:
                 raise ValueError(f"{key} is a probability, got {_get(self, key)}")
-        positive = ("data.sample_rate", "data.crop_seconds", "optim.lr", "optim.epochs", "optim.batch_size",
-                    "optim.accumulate", "optim.validate_every", "predict.workers")  # fmt: skip
+        positive = ("data.sample_rate", "data.crop_seconds", "data.pack_seconds", "data.train_share", "optim.lr",
+                    "optim.epochs", "optim.batch_size", "optim.accumulate", "optim.validate_every",
+                    "predict.workers")  # fmt: skip
         for key in positive:
             if _get(self, key) <= 0:
                 raise ValueError(f"{key} must be positive, got {_get(self, key)}")
+        if self.data.train_share > 1:
+            raise ValueError(f"data.train_share is {self.data.train_share}: a share lies above 0 and is at most 1")
         if self.data.frame_margin_seconds < 0:
             raise ValueError(f"data.frame_margin_seconds must be 0 or more, got {self.data.frame_margin_seconds}")
         if self.optim.warmup_epochs > self.optim.epochs:

@@ -1,7 +1,7 @@
 """A prepared data folder as tables, and the training examples cut from it.
 
-The random stream of an example depends on (seed, epoch, index of the clip) and nothing else: not on the worker, the
-process or what came before. So a resumed run equals one that was never stopped.
+The random stream of an example depends on (seed, epoch, index of the clip, how often the epoch had it before) and
+nothing else: not on the worker or the process. So a resumed run equals one that was never stopped.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from earshot import audio
 from earshot.augment.waveform import apply as apply_waveform
 from earshot.cache import LogmelCache, waveform_cache
+from earshot.cache_packed import packed_clips
 from earshot.competitions.tables import read_dataset
 from earshot.config import DataConfig
 from earshot.folds import read_folds, select_fold
@@ -31,6 +32,7 @@ from earshot.labels import (
 )
 from earshot.logmel import LogmelParams, n_frames, silence_db
 from earshot.predictions import Clip
+from earshot.sampling import ClassTurns, epoch_order, stratified_share
 from earshot.timebase import TimeBase
 
 MAX_SUBSTITUTES = 20  # unreadable clips in a row before training gives up
@@ -45,7 +47,7 @@ class PreparedData:
     clips: pd.DataFrame  # clip_id, path, labels, fold, ...
     classes: list[str]
     source: Path  # paths of the clip table are relative to it
-    target: np.ndarray  # (N, K)
+    target: np.ndarray  # (N, K), uint8 where every value is 0 or 1: 2 million clips of 527 classes are 1 GB
     mask: np.ndarray  # (N, K), 0 = unknown
     events: pd.DataFrame | None
 
@@ -59,6 +61,10 @@ class PreparedData:
         """(training clips, held-out clips) of a fold."""
         held_out = select_fold(self.clips, fold, folds_path)
         return self.take(~held_out), self.take(held_out)
+
+    def share(self, share: float, seed: int) -> PreparedData:
+        """`share` (0 ... 1] of the clips, of every class about as much; a smaller share is part of a larger one."""
+        return self if share >= 1 else self.take(np.sort(stratified_share(self.target > 0.5, share, seed)))
 
     def recordings(self) -> list[Clip]:
         """The clips as inference takes them."""
@@ -80,7 +86,13 @@ def load_data(data: DataConfig) -> PreparedData:
     clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
     clips = folds[["clip_id", "group", "fold"]].merge(clips, on="clip_id", validate="one_to_one")
     clips = _drop_unusable(clips, data)
-    target, mask = clip_targets(clips, classes, data.secondary_weight)
+    if data.cache == "packed":
+        source = read_dataset(root)["source"]
+        clips = packed_clips(
+            root / "cache", clips, source, data.sample_rate, data.pack_seconds, data.workers, logger.warning
+        )
+    whole = "secondary_labels" not in clips or data.secondary_weight in (-1, 0, 1)
+    target, mask = clip_targets(clips, classes, data.secondary_weight, np.uint8 if whole else np.float32)
     events = None
     if (root / "events.csv").is_file():
         events = read_table(root / "events.csv", ("filename", "onset", "offset", "event_label"))
@@ -103,7 +115,7 @@ def _drop_unusable(clips: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
 
 
 class TrainingClips(torch.utils.data.Dataset):
-    """Map (epoch, index) -> one training example (dict of arrays; contract 2 of the design)."""
+    """Map (epoch, index[, repeat]) -> one training example (dict of arrays; contract 2 of the design)."""
 
     def __init__(
         self, prepared: PreparedData, data: DataConfig, frontends: dict[str, LogmelParams], seed: int,
@@ -115,29 +127,34 @@ class TrainingClips(torch.utils.data.Dataset):
         if data.shuffle_labels:
             order = np.random.default_rng([seed, 0xC0]).permutation(len(prepared.clips))
             self.target, self.mask = self.target[order], self.mask[order]
-        self.paths = np.array([str(prepared.source / p) for p in prepared.clips.path])
+        self.paths = prepared.clips.path.to_numpy()  # below prepared.source, or absolute
         self.caches: dict[str, LogmelCache] = {}
         if data.cache == "waveform":
             cached = waveform_cache(cache_folder, prepared.clips, prepared.source, data.sample_rate)
-            self.paths = cached.path.to_numpy(str)
+            self.paths = cached.path.to_numpy()
         elif data.cache == "logmel":
             for name, params in frontends.items():
                 clips = prepared.clips[["clip_id", "path"]]
                 self.caches[name] = LogmelCache.build(cache_folder, clips, prepared.source, params, data.sample_rate)
+        self.turns = ClassTurns(self.target > 0.5) if data.sampler == "balanced" else None
         self.event_rows = _event_rows(prepared)
         self.first_params = next(iter(frontends.values())) if frontends else None
 
     def __len__(self) -> int:
         return len(self.prepared.clips)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict:
+    def order(self, epoch: int) -> np.ndarray:
+        """(N,) indices of the clips that an epoch hears, in turn, by the config's sampler."""
+        return self.turns.order(self.seed, epoch) if self.turns else epoch_order(len(self), self.seed, epoch)
+
+    def __getitem__(self, key: tuple[int, ...]) -> dict:
         """An unreadable clip is replaced by the next readable one and reported under `unreadable`."""
-        epoch, index = key
+        epoch, index, repeat = (*key, 0)[:3]
         unreadable = []
         for attempt in range(min(MAX_SUBSTITUTES, len(self))):
             now = (index + attempt) % len(self)
             try:
-                example = self._example(now, np.random.default_rng([self.seed, epoch, now]))
+                example = self._example(now, np.random.default_rng([self.seed, epoch, now, repeat]))
             except audio.UnreadableAudio as error:
                 unreadable.append((self.prepared.clips.clip_id[now], str(error)))
                 continue
@@ -169,14 +186,17 @@ class TrainingClips(torch.utils.data.Dataset):
             example["metadata"] = self.prepared.clips.loc[index, list(self.data.metadata)].to_numpy(np.float32)
         return example
 
+    def _path(self, index: int) -> Path:
+        return self.prepared.source / self.paths[index]
+
     def _n_samples(self, index: int) -> int:
         """Length of the clip at the data's rate."""
         if self.caches:
             length = next(iter(self.caches.values())).n_samples(self.prepared.clips.clip_id[index])
             if not length:
-                raise audio.UnreadableAudio(f"{self.paths[index]} is listed as unreadable in the log-mel cache")
+                raise audio.UnreadableAudio(f"{self._path(index)} is listed as unreadable in the log-mel cache")
             return length
-        info = audio.info(self.paths[index])
+        info = audio.info(self._path(index))
         return max(1, round(info.n_samples * self.data.sample_rate / info.sample_rate))
 
     def _start(self, index: int, n_samples: int, crop: int, rng) -> tuple[int, bool]:
@@ -198,7 +218,7 @@ class TrainingClips(torch.utils.data.Dataset):
 
     def _waveform(self, index, start, pad, crop, rng) -> np.ndarray:
         rate = self.data.sample_rate
-        waveform = audio.load(self.paths[index], rate, start / rate, crop / rate)
+        waveform = audio.load(self._path(index), rate, start / rate, crop / rate)
         waveform = audio.crop_or_pad(waveform, crop, 0, pad if len(waveform) + pad <= crop else 0)
         return apply_waveform(self.augment, waveform, rate, rng) if self.augment is not None else waveform
 
@@ -217,7 +237,7 @@ class TrainingClips(torch.utils.data.Dataset):
 
     def _targets(self, index, start, end, only_annotated) -> tuple[np.ndarray, np.ndarray]:
         if self.data.crop != "box" and self.data.targets == "labels":
-            return self.target[index], self.mask[index]
+            return self.target[index].astype(np.float32), self.mask[index].astype(np.float32)
         return crop_targets(
             self._events(index), self.prepared.classes, start, end, self.data.min_overlap_seconds, only_annotated
         )

@@ -83,14 +83,16 @@ def encode(labels: str, classes, clip_id: str = "") -> np.ndarray:
     return target
 
 
-def clip_targets(clips: pd.DataFrame, classes, secondary_weight: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def clip_targets(
+    clips: pd.DataFrame, classes, secondary_weight: float = 1.0, dtype=np.float32
+) -> tuple[np.ndarray, np.ndarray]:
     """Clip table -> target (N, K), mask (N, K). A label gives 1, a secondary one `secondary_weight` (-1: masked).
 
     A class that a clip names both ways counts as a primary label.
     """
     if secondary_weight != -1 and not 0 <= secondary_weight <= 1:
         raise ValueError(f"secondary_weight must be in 0 ... 1, or -1 to mask, got {secondary_weight}")
-    target = np.zeros((len(clips), len(classes)), np.float32)
+    target = np.zeros((len(clips), len(classes)), dtype)
     mask = np.ones_like(target)
     if "secondary_labels" in clips:
         at = _positions(clips, "secondary_labels", classes)

@@ -24,6 +24,7 @@ from earshot.config import AugmentConfig, Config, to_dict
 from earshot.dataset import PreparedData, TrainingClips, collate
 from earshot.features import FrontEnds
 from earshot.inference import clip_answer, predict_clips
+from earshot.labels import few
 from earshot.models.weights import LoadReport, load_weights, resolve
 
 
@@ -279,6 +280,14 @@ def announce(t: Training):
         f"frame {1000 * grid.frame_seconds:.0f} ms | lr {o.lr:g} {o.schedule} | "
         f"{t.accelerator.device} {o.precision} | {t.folder}"
     )
+    announce_skipped(t)
+
+
+def announce_skipped(t: Training):
+    """The classes that the balanced sampler cannot give a turn."""
+    if t.clips.turns and len(t.clips.turns.empty):
+        names = [t.about["classes"][k] for k in t.clips.turns.empty]
+        t.accelerator.print(f"fold {t.fold}: no training clip, so no turn, for {len(names)} classes: {few(names)}")
 
 
 def line(fold: int, row: dict, watch: str) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earshot.audio_rows import file_of
 from earshot.labels import check_classes, few, require_columns
 
 NEEDED = {
@@ -43,6 +44,7 @@ class Tables:
     test_events: pd.DataFrame | None = None  # the true events of the test, where they are known
     truth: pd.DataFrame | None = None  # what the competition's `score` takes as truth of the test, where it is known
     unreadable: pd.DataFrame | None = None  # clip_id, path, reason; filled by prepare.py
+    class_table: pd.DataFrame | None = None  # more columns of classes.csv, one row a class
 
     def __post_init__(self):
         check_classes(list(self.classes), "the class list of the competition")
@@ -70,8 +72,11 @@ def write_tables(tables: Tables, out: str | Path, competition: str, source: str 
     out, source = Path(out), Path(source).resolve()
     check_owner(out, competition, source, overwrite)
     out.mkdir(parents=True, exist_ok=True)
-    frames = {f.name: getattr(tables, f.name) for f in fields(tables) if f.name not in ("classes", "missing", "task")}
+    special = ("classes", "class_table", "missing", "task")
+    frames = {f.name: getattr(tables, f.name) for f in fields(tables) if f.name not in special}
     frames["classes"] = pd.DataFrame({"label": list(tables.classes)})
+    if tables.class_table is not None:
+        frames["classes"] = pd.concat([frames["classes"], tables.class_table.reset_index(drop=True)], axis=1)
     frames["missing"] = pd.DataFrame(tables.missing, columns=["clip_id", "path"]) if len(tables.missing) else None
     renames = []
     for name, frame in frames.items():
@@ -131,8 +136,10 @@ def find_files(folder: Path) -> dict[str, str]:
 
 
 def is_there(clips: pd.DataFrame, source: Path) -> np.ndarray:
-    """Clip table -> (N,) booleans: `path` is a file under `source`."""
-    return np.array([(source / p).is_file() for p in clips.path], dtype=bool)
+    """Clip table -> (N,) booleans: `path` is a file under `source`, or a row of one (audio_rows.py)."""
+    files = clips.path.map(file_of)
+    there = {f: (source / f).is_file() for f in files.unique()}
+    return files.map(there).to_numpy(bool)
 
 
 def absent(clips: pd.DataFrame, source: Path) -> tuple[tuple[str, str], ...]:
