@@ -1,4 +1,4 @@
-"""Say what a config costs and sees: parameters, multiply-accumulates, bytes, frames, empty mel bands; draw its inputs.
+"""Say what a config costs and sees: parameters, operations, bytes, frames, empty mel bands; draw its inputs.
 
 python src/describe.py --config configs/sed/synth_cnn.yaml --clips 6     # pictures of 6 augmented training inputs
 python src/describe.py --config configs/sed/synth_cnn.yaml --gallery 3   # each kind of augmentation on 3 of them
@@ -20,6 +20,7 @@ from earshot.augment.pipeline import augment_batch
 from earshot.augment.spectrogram import build_spec_augment, roll, sample_roll, sample_spec_augment, spec_augment
 from earshot.augment.waveform import build_waveform_augment
 from earshot.config import Config, load_config
+from earshot.counting import count
 from earshot.dataset import TrainingClips, collate, load_data
 from earshot.features import FrontEnds
 from earshot.labels import read_classes
@@ -69,12 +70,17 @@ def describe(config: Config, classes: int, seconds: float):
     parameters = sum(p.numel() for p in model.parameters())
     buffers = sum(b.numel() for b in model.buffers() if b.is_floating_point())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    print(f"model {config.model.name}, {classes} classes")
+    print(f"model {config.model.name}, {classes} classes, reads {', '.join(model.inputs)}")
     print(f"  parameters           {parameters:,} ({trained:,} trained)")
     for name, size in (("fp32", 4), ("fp16", 2), ("int8", 1)):
         print(f"  bytes in {name}        {parameters * size:,} + {buffers * size:,} of batch norm statistics")
-    print(f"  multiply-accumulates {count_macs(model, config, n_samples):,} for {seconds:g} s (without front end)")
-    for name, params in config.frontends.items():
+    for length in sorted({seconds, 10.0}):  # 10 s: what the PANNs paper states
+        costs = count(model, config.frontends, round(length * config.data.sample_rate), len(config.data.metadata))
+        print(f"  multiply-accumulates {costs.macs:,} for {length:g} s, and {costs.front_end_macs:,} of the front end")
+        if length == 10.0:
+            print(f'  PANNs\' "multi-adds" {costs.paper_multi_adds:,} for 10 s (as their paper counts, STFT included)')
+    read = {name: params for name, params in config.frontends.items() if name in model.inputs}
+    for name, params in read.items():
         grid = TimeBase(config.data.sample_rate, params.hop_length)
         frames = n_frames(n_samples, params)
         output_ms = 1000 * grid.pooled(model.pool).frame_seconds
@@ -87,22 +93,6 @@ def describe(config: Config, classes: int, seconds: float):
                 f"  WARNING: {len(empty)} of {params.n_mels} mel bands hold no FFT bin and are always silent: {empty}"
             )
             print("  raise n_fft or lower n_mels")
-
-
-def count_macs(model: torch.nn.Module, config: Config, n_samples: int) -> int:
-    """True multiply-accumulates of convolutions and matrix products for one input (PyTorch's FLOP counter / 2)."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    inputs = {}
-    for name in model.inputs:
-        if name in config.frontends:
-            params = config.frontends[name]
-            inputs[name] = torch.zeros(1, 1, n_frames(n_samples, params), params.n_mels)
-        else:
-            inputs[name] = torch.zeros(1, n_samples if name == "waveform" else len(config.data.metadata))
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(**inputs)
-    return counter.get_total_flops() // 2
 
 
 def draw_inputs(config: Config, count: int, path: Path):

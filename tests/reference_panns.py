@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from earshot.augment.mixing import mix
+from earshot.counting import count
 from earshot.features import LogMel
 from earshot.logmel import LogmelParams
 from earshot.models import build_model
@@ -39,18 +40,25 @@ FAMILY = {  # published network -> ours; classes, mel bins and embedding are rea
     "Cnn14_DecisionLevelMax": "cnn14_max",
     "Cnn14_DecisionLevelAvg": "cnn14_avg",
     "Cnn14_DecisionLevelAtt": "cnn14_att",
+    "ResNet22": "resnet22",
+    "ResNet38": "resnet38",
+    "ResNet54": "resnet54",
+    "MobileNetV1": "mobilenet_v1",
+    "MobileNetV2": "mobilenet_v2",
+    "DaiNet19": "dainet19",
+    "LeeNet11": "leenet11",
+    "LeeNet24": "leenet24",
+    "Res1dNet31": "res1dnet31",
+    "Res1dNet51": "res1dnet51",
+    "Wavegram_Cnn14": "wavegram_cnn14",
+    "Wavegram_Logmel_Cnn14": "wavegram_logmel_cnn14",
+    "Wavegram_Logmel128_Cnn14": "wavegram_logmel_cnn14",
 }
-NOT_BUILT = (
-    "ResNet22", "ResNet38", "ResNet54", "MobileNetV1", "MobileNetV2", "DaiNet19", "LeeNet11", "LeeNet24", "Res1dNet31",
-    "Res1dNet51", "Wavegram_Cnn14", "Wavegram_Logmel_Cnn14", "Wavegram_Logmel128_Cnn14", "Transfer_Cnn14",
-)  # fmt: skip
+NOT_BUILT = ("Transfer_Cnn14",)
 FRONT_END = ("spectrogram_extractor.", "logmel_extractor.")
-MULTI_ADDS = {  # the authors' operation counter: not built yet, named in the result
-    "peer_count_flops_10s_e9", "peer_count_flops_warnings", "paper_multi_adds_e9", "multi_adds_match_3dp",
-}  # fmt: skip
 LEFT_OUT = {  # about the published code itself, or its own diagnostics
     "table_row", "frozen_keys", "params_match", "params_diff_trainable", "diagnostics", "defined_but_never_called",
-    "rel_clip_diff",
+    "rel_clip_diff", "peer_count_flops_warnings", "multi_adds_match_3dp",
 }  # fmt: skip
 TOLERANCE = 1e-4
 
@@ -73,7 +81,7 @@ def check_panns(folder: Path) -> list[str]:
         if name in outputs or name in intermediates:
             _check_network(name, keys[name], outputs.get(name, {}), intermediates.get(name, {}), fill)
     _check_helpers(outputs.get("_helpers", {}))
-    return [*(n for n in NOT_BUILT if n in found), "the counter of multi-adds"]
+    return [n for n in NOT_BUILT if n in found]
 
 
 # names, shapes and sizes
@@ -85,7 +93,21 @@ def _on_meta(name: str, keys: list) -> torch.nn.Module:
     head = "att_block.cla.weight" if "att_block.cla.weight" in shapes else "fc_audioset.weight"
     params = {"embedding": shapes["fc1.weight"][0]}
     with torch.device("meta"):
-        return build_model(FAMILY[name], shapes[head][0], shapes["bn0.weight"][0], params).eval()
+        return build_model(FAMILY[name], shapes[head][0], _front_end(keys).n_mels, params).eval()
+
+
+def _front_end(keys: list) -> LogmelParams:
+    """PANNs' front end at the rate and with the mel bins of the published shapes; of a waveform network the usual one.
+
+    Rate, window, hop and fmax go together: 32 kHz, 1,024, 320, 14 kHz; 16 kHz and 8 kHz halve the lengths and cut at
+    the Nyquist frequency.
+    """
+    shapes = dict(map(tuple, keys))
+    n_bins, n_mels = shapes.get("logmel_extractor.melW", (513, 64))
+    rate = 32000 * (n_bins - 1) // 512
+    return LogmelParams(
+        rate, n_fft=2 * (n_bins - 1), hop_length=rate // 100, n_mels=n_mels, fmin=50, fmax=min(14000, rate / 2)
+    )
 
 
 def _numel(keys: list, front_end: bool) -> int:
@@ -100,12 +122,15 @@ def _check_shapes(name: str, keys: list):
 
 
 def _check_counts(where: str, entry: dict, name: str, keys: list):
-    """Parameter counts and class number of one network; the fields of MULTI_ADDS are for the counter to come."""
-    model = _on_meta(name, keys)
+    """Class number, parameter counts to the unit, multi-adds of 10 s to the unit of the authors' counter."""
+    model, front_end = _on_meta(name, keys), _front_end(keys)
     ours = sum(p.numel() for p in model.parameters())
-    clip = model(logmel=torch.zeros(1, 1, 64, model.bn0.num_features, device="meta"))["clipwise_output"]
+    multi_adds = count(model, {"logmel": front_end}, 10 * front_end.sample_rate).paper_multi_adds
+    head = model.att_block.cla if hasattr(model, "att_block") else model.fc_audioset
     facts = {
-        "classes_num": clip.shape[1],
+        "classes_num": len(head.weight),
+        "peer_count_flops_10s_e9": multi_adds / 1e9,
+        "paper_multi_adds_e9": round(multi_adds / 1e9, 3),
         "params_trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "params_all": ours + _numel(keys, front_end=True),
         "params_all_minus_frontend": ours,
@@ -113,7 +138,7 @@ def _check_counts(where: str, entry: dict, name: str, keys: list):
         "paper_params": ours,
     }
     for field, expected in entry.items():
-        if field in MULTI_ADDS | LEFT_OUT or expected is None:
+        if field in LEFT_OUT or expected is None:
             continue
         assert field in facts, f"{where}: no check for field '{field}'"
         assert facts[field] == expected, f"{where} {field}: ours {facts[field]}, expected {expected}"
@@ -129,10 +154,12 @@ def _check_network(name: str, keys: list, outputs: dict, intermediates: dict, fi
     _check_dead(name, outputs, _on_meta(name, keys))
     model = _on_meta(name, keys).to_empty(device="cpu").eval()  # the rule fills in every value
     clips, logmel = _inputs(name, outputs, keys, fill)
+    inputs = {"waveform": clips, "logmel": logmel}
     for rule in sorted({k for part in (outputs, intermediates) for k in part if k.startswith("rule_")}):
         fill.fill_(model, rule.removeprefix("rule_"))
         expected = intermediates.get(rule, {})
-        out, seen = _run(model, logmel, expected.get("modules", {}))
+        out, seen = _run(model, {k: inputs[k] for k in model.inputs}, expected.get("modules", {}))
+        seen["logmel_extractor"] = logmel
         if rule in outputs:
             _check_outputs(f"outputs.json {name} {rule}", outputs[rule], out)
         if expected:
@@ -154,33 +181,31 @@ def _check_dead(name: str, outputs: dict, model: torch.nn.Module):
 
 def _inputs(name: str, outputs: dict, keys: list, fill) -> tuple[torch.Tensor, torch.Tensor]:
     """The two clips of fill.py and their log-mels by our own front end."""
-    c = outputs.get("config") or {
-        "sample_rate": 32000, "window_size": 1024, "hop_size": 320, "fmin": 50, "fmax": 14000,
-        "mel_bins": dict(map(tuple, keys))["bn0.weight"][0],
-    }  # fmt: skip
-    about = outputs.get("waveform", {"sr": c["sample_rate"], "seconds": 10})
+    params = _front_end(keys)
+    if c := outputs.get("config"):
+        params = LogmelParams(
+            c["sample_rate"], n_fft=c["window_size"], hop_length=c["hop_size"], n_mels=c["mel_bins"], fmin=c["fmin"],
+            fmax=c["fmax"],
+        )  # fmt: skip
+    about = outputs.get("waveform", {"sr": params.sample_rate, "seconds": 10})
     clips = fill.waveform(about["sr"], about["seconds"])
     if "sha256_float32" in about:
         assert hashlib.sha256(clips.tobytes()).hexdigest() == about["sha256_float32"], f"{name}: other test clips"
-    params = LogmelParams(
-        c["sample_rate"], n_fft=c["window_size"], hop_length=c["hop_size"], n_mels=c["mel_bins"], fmin=c["fmin"],
-        fmax=c["fmax"],
-    )  # fmt: skip
     clips = torch.from_numpy(clips)
     with torch.no_grad():
         return clips, LogMel(params)(clips)
 
 
-def _run(model, logmel, modules: dict) -> tuple[dict, dict]:
+def _run(model, inputs: dict, modules: dict) -> tuple[dict, dict]:
     """(outputs, {module name: its output}) of one forward pass."""
-    seen = {"logmel_extractor": logmel}
+    seen = {}
     hooks = [
         module.register_forward_hook(lambda _, __, output, key=key: seen.__setitem__(key, output))
         for key, module in model.named_modules()
         if key in modules
     ]
     with torch.no_grad():
-        out = model(logmel=logmel)
+        out = model(**inputs)
     for hook in hooks:
         hook.remove()
     return out, seen

@@ -18,7 +18,7 @@ LAYERS = [
     ["windows", "events", "predictions", "sampling", "features", "models"],
     ["labels"],
     ["folds"],
-    ["blends", "postprocessing", "pictures", "cache", "synth", "backends", "tasks"],
+    ["blends", "postprocessing", "pictures", "cache", "synth", "backends", "tasks", "counting"],
     ["competitions"],
     ["dataset", "runs"],
     ["inference", "blending"],

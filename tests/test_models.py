@@ -30,9 +30,24 @@ SMALL = {  # the large ones made narrow, by their own parameters; a network that
     "cnn_bigru_avg": {"widths": (4, 8, 8, 8), "units": 8},
     "urban_baseline": {"piece_frames": 20, "hidden": 16},
     "separable_cnn": {"widths": (8, 8, 8, 16), "hidden": 16},
+    "resnet22": {"widths": (4, 8, 8, 8), "last_width": 16, "embedding": 16},
+    "resnet38": {"widths": (4, 4, 8, 8), "last_width": 16, "embedding": 16},
+    "resnet54": {"widths": (2, 2, 4, 4), "last_width": 16, "embedding": 16},
+    "mobilenet_v1": {"width": 0.1, "embedding": 16},
+    "mobilenet_v2": {"width": 0.25, "embedding": 16},
+    "dainet19": {"widths": (4, 8, 8, 8), "embedding": 16},
+    "leenet11": {"widths": (4,) * 8 + (8,), "embedding": 16},
+    "leenet24": {"widths": (4,) * 8 + (8,), "embedding": 16},
+    "res1dnet31": {"widths": (2, 4, 4, 8, 8, 8, 8), "embedding": 16},
+    "res1dnet51": {"widths": (2, 4, 4, 8, 8, 8, 8), "embedding": 16},
+    "wavegram_cnn14": NARROW | {"pre_widths": (4, 4)},
+    "wavegram_logmel_cnn14": NARROW | {"pre_widths": (4, 4)},
     "timm_sed": {"backbone": "test_efficientnet", "pretrained": False, "units": 16},
 }
-INPUTS = {"logmel": lambda batch, frames: torch.randn(batch, 1, frames, F) * 8 - 30}
+INPUTS = {
+    "logmel": lambda batch, frames: torch.randn(batch, 1, frames, F) * 8 - 30,
+    "waveform": lambda batch, frames: torch.randn(batch, 320 * frames - 160) * 0.1,  # of a clip with so many frames
+}
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +104,9 @@ def test_evaluation_is_deterministic_and_clips_do_not_see_each_other(networks, n
 @pytest.mark.parametrize("name", MODELS)
 def test_a_gradient_reaches_every_parameter_but_the_declared_dead_ones(networks, name):
     model = copy.deepcopy(networks[name]).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) and not module.weight.any():
+            torch.nn.init.ones_(module.weight)  # a residual branch that starts at 0 learns from the second step on
     out = model(**inputs_of(model, 4, 101))
     (out["clipwise_output"] * torch.linspace(-1, 1, 4)[:, None]).sum().backward()
     for key, parameter in model.named_parameters():
@@ -103,6 +121,10 @@ def test_a_gradient_reaches_every_parameter_but_the_declared_dead_ones(networks,
 @pytest.mark.parametrize("name", MODELS)
 def test_training_takes_one_clip_and_spec_augment_acts_there_only(networks, name):
     model = copy.deepcopy(networks[name])
+    if "logmel" not in model.inputs:
+        assert not hasattr(model, "spec_augment")
+        assert torch.isfinite(model.train()(**inputs_of(model, 1, 201))["clipwise_output"]).all()
+        return
     assert model.spec_augment is None
     keys = list(model.state_dict())
     model.spec_augment = SpecAugment(time_width=30, freq_width=10)
@@ -170,6 +192,13 @@ def test_the_wrong_number_of_mel_bins_is_named(networks):
         if model.inputs == ("logmel",):
             with pytest.raises(ValueError, match=r"logmel must be \(batch, 1, frames, 64\), got \(1, 1, 50, 40\)"):
                 model(logmel=torch.zeros(1, 1, 50, 40))
+
+
+def test_a_waveform_of_another_shape_is_named(networks):
+    for model in networks.values():
+        if model.inputs == ("waveform",):
+            with pytest.raises(ValueError, match=r"waveform must be \(batch, samples\), got \(1, 1, 9\)"):
+                model(waveform=torch.zeros(1, 1, 9))
 
 
 def test_unknown_names_are_errors_with_a_suggestion():
@@ -371,6 +400,42 @@ def test_timm_takes_pretrained_weights_from_the_cache_and_sums_their_colours(tmp
     assert torch.equal(by_path.backbone.state_dict()["conv_stem.weight"], loaded["conv_stem.weight"])
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "elsewhere"))
     build_model("timm_sed", K, F, params, weights_follow=True)  # trained weights come next: none are looked for
+
+
+@pytest.mark.parametrize("name", ["dainet19", "leenet11", "leenet24", "res1dnet31", "wavegram_cnn14"])
+def test_waveform_networks_give_one_frame_for_min_samples_and_pad_what_is_shorter(networks, name):
+    """`min_samples` is exact: that many pass every pooling, and a shorter clip equals itself with zeros behind it."""
+    model = networks[name].eval()
+    waveform = torch.randn(1, model.min_samples, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.isfinite(model(waveform=waveform)["logit"]).all()
+        if model.min_samples > 1:
+            waveform[:, -5:] = 0
+            whole, cut = model(waveform=waveform), model(waveform=waveform[:, :-5])
+            assert torch.equal(whole["logit"], cut["logit"])
+
+
+def test_wavegram_and_logmel_must_be_of_the_same_clip_and_hop(networks):
+    model = networks["wavegram_logmel_cnn14"].eval()
+    for frames in (100, 101):  # an odd number gives the log-mel's branch one frame more
+        with torch.no_grad():
+            model(waveform=torch.zeros(1, 320 * (frames - 1)), logmel=torch.zeros(1, 1, frames, F))
+    with pytest.raises(ValueError, match="log-mel gives 25 frames where the wavegram gives 50: .* hop_length 320"):
+        model(waveform=torch.zeros(1, 32000), logmel=torch.zeros(1, 1, 51, F))
+
+
+@given(st.integers(0, 3), st.sampled_from([1, 2]))
+def test_pooled_convolutions_of_mobilenet_by_a_second_implementation(seed, stride):
+    """A stride-1 convolution followed by average pooling, as the weights need; not a strided convolution."""
+    from earshot.models.panns_mobilenet import _pooled_conv
+
+    torch.manual_seed(seed)
+    conv, pool, norm = _pooled_conv(2, 3, stride)
+    x = torch.randn(1, 2, 6, 4)
+    full = torch.nn.functional.conv2d(x, conv.weight, padding=1)
+    expected = full.unflatten(3, (-1, stride)).unflatten(2, (-1, stride)).mean(dim=(3, 5))
+    torch.testing.assert_close(pool(conv(x)), expected)
+    assert norm.num_features == 3
 
 
 def test_modulation_expert_hears_what_repeats():

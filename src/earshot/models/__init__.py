@@ -1,8 +1,9 @@
 """Networks by name. A model declares what it reads and returns a dict (contract 3 of the design).
 
-Attributes: `inputs` (names of the tensors it takes as keywords), `pool` (input frames a segment), `min_frames` (fewer
-are padded with the last frame), `spec_augment` (None, or a module that is applied after bn0 in training),
-`dead_parameters` (prefixes of published weights that no output depends on).
+Attributes: `inputs` (names of the tensors it takes as keywords: front ends, `waveform`, `metadata`), `pool` (input
+frames a segment; 1 where there is none), `min_frames` (fewer are padded with the last frame), of a waveform
+`min_samples` (padded with zeros), where it reads a log-mel `spec_augment` (None, or a module that is applied after bn0
+in training), `dead_parameters` (prefixes of published weights that no output depends on).
 Returns `clipwise_output` (B, K) and, where the network has them, `logit` (B, K), `segmentwise_output` and
 `segmentwise_logit` (B, S, K), `framewise_output` and `framewise_logit` (B, T, K), `embedding` (B, D).
 """
@@ -14,7 +15,19 @@ from typing import Any
 
 from torch import nn
 
-from earshot.models import baselines, cnn, modulation, panns, se_trans, separable, timm_sed
+from earshot.models import (
+    baselines,
+    cnn,
+    modulation,
+    panns,
+    panns_mobilenet,
+    panns_resnet,
+    panns_waveform,
+    panns_wavegram,
+    se_trans,
+    separable,
+    timm_sed,
+)
 from earshot.spelling import suggest
 
 MODELS = {
@@ -26,6 +39,18 @@ MODELS = {
     "cnn14": panns.cnn14,
     "cnn10": panns.cnn10,
     "cnn6": panns.cnn6,
+    "resnet22": panns_resnet.resnet22,
+    "resnet38": panns_resnet.resnet38,
+    "resnet54": panns_resnet.resnet54,
+    "mobilenet_v1": panns_mobilenet.mobilenet_v1,
+    "mobilenet_v2": panns_mobilenet.mobilenet_v2,
+    "dainet19": panns_waveform.dainet19,
+    "leenet11": panns_waveform.leenet11,
+    "leenet24": panns_waveform.leenet24,
+    "res1dnet31": panns_resnet.res1dnet31,
+    "res1dnet51": panns_resnet.res1dnet51,
+    "wavegram_cnn14": panns_wavegram.wavegram_cnn14,
+    "wavegram_logmel_cnn14": panns_wavegram.wavegram_logmel_cnn14,
     "timm_sed": timm_sed.timm_sed,
     "se_trans": se_trans.SETrans,
     "cnn4_trans": se_trans.cnn4_trans,

@@ -210,6 +210,29 @@ def normalised_input(model: nn.Module, logmel: Tensor) -> Tensor:
     return x if x.shape[1] == model.in_chans else x.expand(-1, model.in_chans, -1, -1)
 
 
+def waveform_input(model: nn.Module, waveform: Tensor) -> Tensor:
+    """(B, S) waveform -> (B, 1, max(S, min_samples)), zeros behind a short one; reads min_samples of the model."""
+    if not torch.jit.is_tracing():  # as in `pad_frames`
+        if waveform.ndim != 2:
+            raise ValueError(f"waveform must be (batch, samples), got {tuple(waveform.shape)}")
+        waveform = F.pad(waveform, (0, max(0, model.min_samples - waveform.shape[1])))
+    return waveform[:, None]
+
+
+def clip_head(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """(B, D, S) features -> the contract's dict by PANNs' tagging head: maximum + mean over time, fc1, fc_audioset.
+
+    Reads fc1, fc_audioset and head_dropout of the model. As published, the classifier reads fc1's output itself, and
+    `embedding` is a dropped-out copy of it.
+    """
+    x = F.dropout(x.amax(dim=2) + x.mean(dim=2), model.head_dropout, model.training)
+    x = F.relu(model.fc1(x))
+    embedding = F.dropout(x, model.head_dropout, model.training)
+    with outside_autocast(x):
+        logit = model.fc_audioset(x.float())
+        return {"clipwise_output": torch.sigmoid(logit), "logit": logit, "embedding": embedding}
+
+
 def outside_autocast(x: Tensor):
     """Context in which layers on the device of `x` compute in their own precision."""
     kind = x.device.type

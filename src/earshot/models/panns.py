@@ -19,6 +19,7 @@ from earshot.models.layers import (
     AttentionBlock,
     ConvBlock,
     check_choice,
+    clip_head,
     init_layer,
     normalised_input,
     outside_autocast,
@@ -74,7 +75,7 @@ class PannsCnn(nn.Module):
     def forward(self, logmel: Tensor) -> dict[str, Tensor]:
         x = self.features(logmel)
         if self.head == "clip":
-            return self._clip_head(x)
+            return clip_head(self, x)
         x = F.dropout(smooth_over_time(x), self.head_dropout, self.training)
         x = F.relu(self.fc1(x.transpose(1, 2)))
         embedding = x.mean(dim=1)
@@ -88,14 +89,6 @@ class PannsCnn(nn.Module):
             if name.startswith("conv_block"):
                 x = F.dropout(block(x), self.dropout, self.training)
         return x.mean(dim=3)
-
-    def _clip_head(self, x: Tensor) -> dict[str, Tensor]:
-        x = F.dropout(x.amax(dim=2) + x.mean(dim=2), self.head_dropout, self.training)
-        x = F.relu(self.fc1(x))
-        embedding = F.dropout(x, self.head_dropout, self.training)
-        with outside_autocast(x):
-            logit = self.fc_audioset(x.float())  # the published code classifies x, not the dropped-out embedding
-            return {"clipwise_output": torch.sigmoid(logit), "logit": logit, "embedding": embedding}
 
     def _segment_head(self, x: Tensor, n_frames: int) -> dict[str, Tensor]:
         if self.head == "attention":

@@ -1,0 +1,89 @@
+"""Operations by hand, by a second way, and for every network without computing a value."""
+
+import pytest
+import torch
+from torch import nn
+
+from earshot import counting
+from earshot.logmel import LogmelParams
+from earshot.models import MODELS, build_model
+from test_models import SMALL, F, K
+
+FRONT_ENDS = {"logmel": LogmelParams(32000)}
+
+
+class Tiny(nn.Module):
+    inputs = ("logmel",)
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 5, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(5)
+        self.relu = nn.ReLU()
+        self.pool = nn.AvgPool2d(2)
+        self.fc = nn.Linear(5, 7)
+
+    def forward(self, logmel):
+        x = self.pool(self.relu(self.bn(self.conv(logmel))))
+        return {"clipwise_output": self.fc(x.mean((2, 3)))}
+
+
+def test_both_counts_by_hand():
+    model = Tiny().train()
+    front_ends = {"logmel": LogmelParams(8000, n_fft=256, hop_length=80, n_mels=16, fmax=4000)}
+    costs = counting.count(model, front_ends, 8000)  # 101 frames x 16 mels; pooled 50 x 8
+    cells = 101 * 16
+    assert costs.macs == cells * 5 * 9 + 5 * 7
+    stft = 2 * 101 * 129 * 256 * 2
+    modules = 2 * cells * 5 * 9 + 2 * cells * 5 + 2 * cells * 5 + 4 * 50 * 8 * 5 + 2 * 5 * 7 + 7
+    assert costs.paper_multi_adds == stft + modules
+    assert costs.front_end_macs == 101 * (256 + 256 * 8 + 2 * 129 + 129 * 16)
+    assert model.training
+    assert model.bn.running_mean.device.type == "cpu"
+    assert not model._forward_hooks
+    assert not model.conv._forward_hooks
+
+
+def test_grouped_dilated_and_one_dimensional_layers():
+    class Mixed(nn.Module):
+        inputs = ("waveform",)
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv1d(1, 4, 3, dilation=2)
+            self.grouped = nn.Conv1d(4, 4, 5, groups=4, bias=False)
+            self.pool = nn.AvgPool1d(4)
+            self.fc = nn.Linear(4, 6)  # over (batch, time, features): the paper counts it once
+
+        def forward(self, waveform):
+            return self.fc(self.pool(self.grouped(self.conv(waveform[:, None]))).transpose(1, 2))
+
+    costs = counting.count(Mixed(), {}, 100)  # lengths 96, 92, 23
+    assert costs.paper_multi_adds == 96 * 4 * (2 * 3 + 1) + 92 * 4 * 2 * 5 + 23 * 4 * 4 + 2 * 24 + 6
+    assert costs.macs == 96 * 4 * 3 + 92 * 4 * 5 + 23 * 24
+    assert costs.front_end_macs == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_is_counted_without_values(name):
+    model = build_model(name, K, F, SMALL.get(name))
+    front_ends = {n: FRONT_ENDS["logmel"] for n in model.inputs if n not in ("waveform", "metadata")}
+    short, long = (counting.count(model, front_ends, 32000 * seconds, 3) for seconds in (1, 2))
+    assert 0 < short.macs < long.macs
+    assert short.paper_multi_adds < long.paper_multi_adds
+    assert (short.front_end_macs > 0) == bool(front_ends)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "multi_adds"),
+    [("cnn14", 80_753_615, 42.220), ("resnet54", 104_318_159, 54.563), ("mobilenet_v2", 4_075_343, 2.810),
+     ("dainet19", 4_385_807, 30.395), ("leenet24", 10_003_791, 26.369), ("res1dnet51", 106_538_063, 61.833),
+     ("wavegram_cnn14", 80_991_759, 44.234), ("wavegram_logmel_cnn14", 81_065_487, 53.510)],
+)  # fmt: skip
+def test_the_papers_own_figures(name, parameters, multi_adds):
+    """Table XII; tests/reference_panns.py checks all networks to the unit where the reference folder is at hand."""
+    with torch.device("meta"):
+        model = build_model(name, 527, 64)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    costs = counting.count(model, FRONT_ENDS, 320000)
+    assert round(costs.paper_multi_adds / 1e9, 3) == multi_adds
