@@ -2,8 +2,11 @@
 
 python src/submit.py --competition synth --predictions runs/sed/synth_cnn/test.npz --test data/synth/test.csv \\
     --out submissions/synth.csv --post configs/post/synth.yaml
-python src/submit.py --check submissions/synth.csv --competition synth --test data/synth/test.csv \\
-    --classes data/synth/classes.csv
+python src/submit.py --check submissions/synth.csv --competition synth --test data/synth/test.csv
+
+The class names are those of classes.csv beside the test table (or of --classes). Nothing gets its name before it was
+written, read back and found valid. Where a challenge wants its own files (DCASE), the folder <out>_files holds them,
+and --check takes that folder too.
 
 --tune-on OOF.npz --clips data/synth/clips.csv chooses the event threshold on the OOF instead of taking the file's.
 """
@@ -17,6 +20,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +28,7 @@ from pathlib import Path
 import pandas as pd
 
 from earshot.competitions import get_competition
-from earshot.competitions.tables import write_csv
+from earshot.competitions.tables import write_checked
 from earshot.events import PostProcess, load_post
 from earshot.labels import clip_targets, read_classes, read_clips, read_table
 from earshot.postprocessing import best_event_threshold, tune_event_thresholds
@@ -38,22 +42,27 @@ def main():
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     competition = get_competition(options.competition)
     test = read_table(options.test)
+    classes = find_classes(options)
     if options.check:
-        classes = read_classes(options.classes) if options.classes else Predictions.load(options.predictions).classes
-        competition.validate(read_table(options.check), test, list(classes))
-        print(f"{options.check}: {len(test)} rows, valid for {options.competition}")
+        submission = read_submission(competition, options.check)
+        competition.validate(submission, test, classes)
+        print(f"{options.check}: {len(submission)} rows, valid for {options.competition}")
         return
     found = Predictions.load(options.predictions)
     post = load_post(options.post) if options.post else PostProcess()
     if options.tune_on:
         post = tune(post, options.tune_on, options.clips, options.per_class)
+    folder = options.out.with_name(f"{options.out.stem}_files") if hasattr(competition, "files") else None
+    for path in (options.out, folder):
+        if path is not None and path.exists() and not options.force:
+            raise ValueError(f"{path} exists already; choose another --out, or --force to replace it")
     submission = competition.rows(found, test, post)
-    competition.validate(submission, test, list(found.classes))
-    if options.out.exists() and not options.force:
-        raise ValueError(f"{options.out} exists already; choose another --out, or --force to replace it")
-    write_csv(submission, options.out)
+    write_checked(submission, options.out, lambda table: competition.validate(table, test, classes))
     log_submission(options, submission, post)
     print(f"-> {options.out}: {len(submission)} rows, valid for {options.competition}")
+    if folder is not None:
+        write_files(competition, submission, test, classes, folder)
+        print(f"-> {folder}/: the challenge's own files")
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,17 +78,51 @@ def parse_args() -> argparse.Namespace:
         "--per-class", action="store_true", help="with --tune-on: a threshold a class, if that gains over the folds"
     )
     parser.add_argument("--check", type=Path, help="only validate this file")
-    parser.add_argument("--classes", type=Path, help="classes.csv, for --check without --predictions")
+    parser.add_argument("--classes", type=Path, help="class names (default: classes.csv beside --test)")
     parser.add_argument("--log", type=Path, default=Path("submissions/log.csv"))
     parser.add_argument("--force", action="store_true", help="replace an existing --out")
     options = parser.parse_args()
-    if options.check and not (options.classes or options.predictions):
-        parser.error("--check needs the class names: --classes classes.csv or --predictions FILE")
     if not options.check and not (options.predictions and options.out):
         parser.error("a submission needs --predictions and --out")
     if options.tune_on and not options.clips:
         parser.error("--tune-on needs --clips, the table with the labels of the OOF clips")
     return options
+
+
+def find_classes(options: argparse.Namespace) -> list[str]:
+    """The competition's class names: --classes, classes.csv beside the test table, or those of the predictions."""
+    beside = options.test.parent / "classes.csv"
+    if options.classes or beside.is_file():
+        return read_classes(options.classes or beside)
+    if not options.predictions:
+        raise ValueError(
+            f"{beside} does not exist: give the class names by --classes classes.csv or --predictions FILE"
+        )
+    return list(Predictions.load(options.predictions).classes)
+
+
+def read_submission(competition, path: Path) -> pd.DataFrame:
+    """A submission: one table, or the folder of a challenge's own files where it has such."""
+    if not path.is_dir():
+        return read_table(path)
+    if not hasattr(competition, "read_files"):
+        raise ValueError(f"{path} is a folder; a submission of this competition is one CSV file")
+    return competition.read_files(path)
+
+
+def write_files(competition, submission: pd.DataFrame, test: pd.DataFrame, classes: list[str], folder: Path):
+    """Write the challenge's own files to `folder`; they too are read back and validated before it gets its name."""
+    partial = folder.with_name(f".{os.getpid()}.part.{folder.name}")
+    try:
+        partial.mkdir(parents=True)
+        for name, text in competition.files(submission).items():
+            (partial / name).write_text(text)
+        competition.validate(competition.read_files(partial), test, classes)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def tune(post: PostProcess, oof_path: Path, clips_path: Path, per_class: bool) -> PostProcess:

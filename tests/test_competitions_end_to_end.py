@@ -120,7 +120,7 @@ def test_birdcall_from_the_download_to_a_checked_submission(birdcall, capsys, ca
     with caplog.at_level(logging.WARNING, "earshot"):
         run(submit, *BIRDCALL, *BIRDCALL_NPZ, "--post", ROOT / f"configs/post/{post}.yaml", "--out", out)
     assert "1 recordings have no prediction and are nocall: broken" in caplog.text
-    run(submit, *BIRDCALL, "--check", out, "--classes", "data/birdcall/classes.csv")
+    run(submit, *BIRDCALL, "--check", out)
     assert f"{out}: 13 rows, valid for birdcall" in capsys.readouterr().out
     rows = pd.read_csv(out)
     assert rows.row_id.tolist() == pd.read_csv("data/birdcall/test.csv").row_id.tolist()
@@ -211,9 +211,9 @@ def test_predictions_that_do_not_fit_the_competition(birdcall, tmp_path):
     foreign, clipwise = tmp_path / "foreign.npz", tmp_path / "clipwise.npz"
     replace(found, classes=("wren", "crow", "jay")).save(foreign)
     replace(found, framewise_output=None, timebase=None).save(clipwise)
-    run(submit, *BIRDCALL, "--predictions", foreign, "--out", tmp_path / "foreign.csv")
     with pytest.raises(ValueError, match=r"5 rows name unknown labels \(crow, jay, wren\)"):
-        run(submit, *BIRDCALL, "--check", tmp_path / "foreign.csv", "--classes", "data/birdcall/classes.csv")
+        run(submit, *BIRDCALL, "--predictions", foreign, "--out", tmp_path / "out" / "foreign.csv")
+    assert not list((tmp_path / "out").iterdir()), "what is refused leaves no file, not even a temporary one"
     with pytest.raises(ValueError, match="rows of 5 s need framewise outputs, and these predictions have none"):
         run(submit, *BIRDCALL, "--predictions", clipwise, "--out", tmp_path / "x.csv")
     with pytest.raises(ValueError, match="unknown competition 'birdcal'; did you mean 'birdcall'"):

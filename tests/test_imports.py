@@ -27,8 +27,8 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 NO_TORCH = [
     "audio", "logmel", "timebase", "windows", "events", "predictions", "labels", "folds", "metrics", "event_metrics",
-    "blends", "postprocessing", "synth", "config", "inference", "backends", "competitions.birdcall",
-    "competitions.rfcx", "competitions.esc50", "competitions.synth", "competitions.finch_vocal", "competitions.tables",
+    "blends", "postprocessing", "synth", "config", "inference", "backends", "metrics_ust",
+    *(f"competitions.{path.stem}" for path in sorted((PACKAGE / "competitions").glob("[a-z]*.py"))),
 ]  # fmt: skip
 
 

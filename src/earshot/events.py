@@ -24,6 +24,7 @@ from earshot.spelling import suggest
 from earshot.timebase import TimeBase
 
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "max_confidence", "mean_confidence")
+ROW_POOLS = ("max", "mean")
 PAIR_BLOCK = 1_000_000  # candidate pairs looked at together in overlap suppression: 50 MB
 
 
@@ -40,6 +41,7 @@ class PostProcess:
     min_seconds: float = 0.0  # events shorter than this are dropped
     iou_threshold: float | None = 0.4  # of two events that overlap more than this the less confident goes
     per_class: bool = False  # suppression only among events of one class
+    row_pool: str = "max"  # the frames of a row -> its probability, where rows hold probabilities: max | mean
     strict: bool = False  # the birdcall source's rules to the letter; only threshold and iou_threshold apply
 
     def __post_init__(self):
@@ -52,10 +54,12 @@ class PostProcess:
         for name in ("median_filter_seconds", "max_gap_seconds", "min_seconds"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name} must be 0 or more seconds, got {getattr(self, name)}")
+        if self.row_pool not in ROW_POOLS:
+            raise ValueError(f"row_pool is '{self.row_pool}'{suggest(self.row_pool, ROW_POOLS)}")
         high = min([self.threshold, *self.class_thresholds.values()])
         if self.threshold_low is not None and self.threshold_low > high:
             raise ValueError(f"threshold_low ({self.threshold_low}) is above the threshold ({high}); swap them")
-        free = {"threshold", "iou_threshold", "strict"}
+        free = {"threshold", "iou_threshold", "strict", "row_pool"}
         changed = [f.name for f in fields(self) if f.name not in free and getattr(self, f.name)]
         if self.strict and changed:
             raise ValueError(
@@ -93,6 +97,8 @@ def _checked(key: str, value, where: str | Path):
         if not isinstance(value, bool):
             raise ValueError(f"{key} in {where} must be true or false, got {value!r}")
         return value
+    if key == "row_pool":
+        return str(value)
     if key == "class_thresholds":
         if not isinstance(value or {}, dict):
             raise ValueError(f"{key} in {where} must map labels to thresholds, got {value!r}")

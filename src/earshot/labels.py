@@ -18,7 +18,8 @@ from earshot.timebase import TimeBase
 
 TEXT_COLUMNS = (
     *("clip_id", "recording_id", "filename", "path", "group", "content_hash"),
-    *("labels", "secondary_labels", "label", "event_label"),
+    *("labels", "secondary_labels", "label", "event_label", "primary_label", "birds", "bird", "scene_label"),
+    *("row_id", "audio_id", "file_id", "fname", "audio_filename", "site", "section"),
 )
 
 

@@ -10,6 +10,8 @@ A competition module offers plain functions (pandas and NumPy, no torch: kernels
     LIMITS                                           {"hours": {"cpu": ..., "gpu": ...}, "internet": bool, ...} of the
                                                      rules; an entry left out is unknown or unlimited
 
+and, where a challenge wants other files than one CSV, `files(submission) -> {file name: text}` and its inverse
+`read_files(folder) -> submission`; submit.py writes them beside the submission. `validate` names every problem at once.
 A variant (ESC-10 of ESC-50) is a module of a few lines that binds an option of `prepare`.
 """
 
@@ -24,6 +26,7 @@ COMPETITIONS = {
     "synth": "earshot.competitions.synth",
     "birdcall": "earshot.competitions.birdcall",
     "rfcx": "earshot.competitions.rfcx",
+    **{f"birdclef{year}": f"earshot.competitions.birdclef{year}" for year in range(2021, 2027)},
     "esc50": "earshot.competitions.esc50",
     "esc10": "earshot.competitions.esc10",
     "finch_vocal": "earshot.competitions.finch_vocal",

@@ -9,7 +9,6 @@ Score: row-wise micro F1, `nocall` being a label. The embedded competition has t
 
 from __future__ import annotations
 
-import ast
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from earshot.competitions.tables import Tables, absent, class_name, find_files, present
+from earshot.competitions.tables import Tables, absent, class_name, find_files, listed, present
 from earshot.events import (
     EVENT_COLUMNS,
     PostProcess,
@@ -109,7 +108,7 @@ def _secondary(train: pd.DataFrame) -> list[str]:
     code = dict(zip(train.primary_label, train.ebird_code, strict=True)) | {c: c for c in train.ebird_code}
     texts, unknown = [], {}
     for row, (own, text) in enumerate(zip(train.ebird_code, train.secondary_labels, strict=True)):
-        names = _listed(text, row)
+        names = listed(text, f"row {row + 2} of train.csv")
         for name in names:
             if name not in code:
                 unknown[name] = unknown.get(name, 0) + 1
@@ -123,21 +122,6 @@ def _secondary(train: pd.DataFrame) -> list[str]:
             ", ..." if len(unknown) > 5 else "",
         )  # fmt: skip
     return texts
-
-
-def _listed(text, row: int) -> list[str]:
-    """A list written as text -> its names; an empty cell holds none."""
-    if not isinstance(text, str) or not text.strip():
-        return []
-    try:
-        names = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        names = None
-    if not isinstance(names, list):
-        raise ValueError(
-            f"secondary_labels in row {row + 2} of train.csv is {text!r}, expected a list such as ['a', 'b']"
-        )
-    return [str(name) for name in names]
 
 
 def check_test(test: pd.DataFrame):
@@ -275,6 +259,13 @@ def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
 
     Every kind of problem is in the message, because a submission costs hours.
     """
+    check_test(test)
+    if problems := answer_problems(submission, test, classes):
+        raise ValueError("the submission is not valid: " + "; ".join(problems))
+
+
+def answer_problems(submission: pd.DataFrame, test: pd.DataFrame, classes) -> list[str]:
+    """What is wrong with `row_id, birds` as the answer to `test`, whatever the rows stand for."""
     problems = []
     if list(submission.columns) != ["row_id", "birds"]:
         problems.append(f"columns are {', '.join(map(str, submission.columns))}, expected row_id, birds in this order")
@@ -286,8 +277,7 @@ def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
         problems += of_ids
     if "birds" in submission:
         problems += _label_problems(submission.birds, set(classes))
-    if problems:
-        raise ValueError("the submission is not valid: " + "; ".join(problems))
+    return problems
 
 
 def _id_problems(have: pd.Series, want: pd.Series) -> list[str]:

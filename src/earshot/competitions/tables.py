@@ -11,8 +11,10 @@ there stays in test_clips.csv, because it needs a row in the submission.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -20,7 +22,8 @@ import numpy as np
 import pandas as pd
 
 from earshot.audio_rows import file_of
-from earshot.labels import check_classes, few, require_columns
+from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
+from earshot.labels import check_classes, read_table, require_columns
 
 NEEDED = {
     "clips": ("clip_id", "path", "labels"),
@@ -104,6 +107,21 @@ def write_csv(table: pd.DataFrame, path: str | Path):
     os.replace(partial, path)
 
 
+def write_checked(table: pd.DataFrame, path: str | Path, validate: Callable[[pd.DataFrame], None]):
+    """Write a submission under a temporary name, read it back, validate what was read, and only then rename it.
+
+    What `validate` refuses leaves no file, and a file of that name as it was.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{os.getpid()}.part.{path.name}")  # keeps its ending, which says how to read it
+    write_csv(table, partial)
+    try:
+        validate(read_table(partial))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def read_dataset(folder: str | Path) -> dict:
     """dataset.json of a prepared folder -> {"competition", "source", "task"}."""
     path = Path(folder) / "dataset.json"
@@ -159,34 +177,24 @@ def present(clips: pd.DataFrame, source: Path, what: str) -> pd.DataFrame:
     return clips[there].reset_index(drop=True)
 
 
-def check_submission(submission: pd.DataFrame, columns, ids, numbers=()):
-    """Raise unless the rows are `columns` in this order, `ids` in its first, in this order, `numbers` all finite.
+def check_submission(submission: pd.DataFrame, columns, ids, numbers=(), low=None, high=None):
+    """Raise unless the rows are `columns` in this order, `ids` in its first, in this order, `numbers` all finite (and
+    from `low` to `high`). Every problem found is in the message."""
+    columns = list(columns)
+    problems = column_problems(submission, columns)
+    if columns[0] in submission:
+        problems += id_problems(submission[columns[0]], ids, columns[0])
+    refuse(problems + number_problems(submission, numbers, low, high))
 
-    Every problem found is in the message, because a submission costs hours.
-    """
-    problems, key, columns, ids = [], columns[0], list(columns), [str(i) for i in ids]
-    if list(submission.columns) != columns:
-        lost = [c for c in columns if c not in submission.columns]
-        extra = [c for c in submission.columns if c not in columns]
-        how = f"missing {few(lost) or 'none'}, unknown {few(extra) or 'none'}" if lost or extra else "in another order"
-        problems.append(f"columns are not {few(columns)}: {how}")
-    if key in submission:
-        have = submission[key].astype(str)
-        for text, found in (
-            ("twice", have[have.duplicated()].unique()),
-            ("not there", sorted(set(ids) - set(have))),
-            ("not asked for", sorted(set(have) - set(ids))),
-        ):
-            if len(found):
-                problems.append(f"{len(found)} {key} {text}: {few(found)}")
-        if not problems and have.tolist() != ids:
-            problems.append(f"{key} is in another order than the test table")
-    for column in numbers:
-        if column in submission:
-            values = pd.to_numeric(submission[column], errors="coerce").to_numpy(float)
-            if not np.isfinite(values).all():
-                problems.append(
-                    f"column {column} holds {(~np.isfinite(values)).sum()} values that are no finite number"
-                )
-    if problems:
-        raise ValueError("submission is not valid: " + "; ".join(problems[:8]))
+
+def listed(text, where: str) -> list[str]:
+    """A list written as text, "['a', 'b']" -> its names; an empty cell holds none; `where` is for the error."""
+    if not isinstance(text, str) or not text.strip():
+        return []
+    try:
+        names = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        names = None
+    if not isinstance(names, list):
+        raise ValueError(f"secondary_labels in {where} is {text!r}, expected a list such as ['a', 'b']")
+    return [str(name) for name in names]
