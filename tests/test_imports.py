@@ -13,11 +13,13 @@ PACKAGE = SRC / "earshot"
 # From the ground up: a module may import what stands in an earlier line (and, inside a package, its siblings).
 LAYERS = [
     ["spelling", "timebase"],
+    ["pooling"],
     ["metrics", "event_metrics", "losses", "optim", "audio", "logmel", "augment"],
     ["config"],
     ["windows", "events", "predictions", "sampling", "features", "models"],
     ["labels"],
     ["folds"],
+    ["hearing"],
     ["blends", "postprocessing", "pictures", "cache", "synth", "backends", "tasks", "counting"],
     ["competitions"],
     ["dataset", "runs"],
@@ -26,6 +28,7 @@ LAYERS = [
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 NO_TORCH = [
+    "hearing", "pooling", "runs",
     "audio", "logmel", "timebase", "windows", "events", "predictions", "labels", "folds", "metrics", "event_metrics",
     "blends", "postprocessing", "synth", "config", "inference", "backends", "metrics_ust",
     *(f"competitions.{path.stem}" for path in sorted((PACKAGE / "competitions").glob("[a-z]*.py"))),

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from earshot import audio
-from earshot.inference import TTA, output_timebase, predict_clips, tta_variants
+from earshot.inference import TTA, Member, output_timebase, predict_clips, predict_members, tta_variants
 from earshot.logmel import LogmelParams, log_mel
 from earshot.predictions import Clip
 from earshot.timebase import TimeBase
@@ -147,7 +147,7 @@ def test_output_grid_is_common_to_segments_and_windows():
 
 def test_long_recordings_are_read_in_spans(recordings, monkeypatch):
     whole, _ = predict_clips([MeanBackend()], recordings, windowing(stride=1.0), CLASSES, PRIOR)
-    monkeypatch.setattr("earshot.inference.SPAN_SECONDS", 2.5)
+    monkeypatch.setattr("earshot.hearing.SPAN_SECONDS", 2.5)
     spans, _ = predict_clips([MeanBackend()], recordings, windowing(stride=1.0), CLASSES, PRIOR)
     np.testing.assert_allclose(spans[0].clipwise_output, whole[0].clipwise_output, atol=1e-5)
     for a, b in zip(spans[0].framewise_output, whole[0].framewise_output, strict=True):
@@ -161,6 +161,80 @@ def test_members_share_windows_and_logmel(recordings):
     np.testing.assert_array_equal(both[1].clipwise_output, alone[0].clipwise_output)
     assert backends[0].shapes == backends[1].shapes
     assert all(shape[0] <= 3 for shape in backends[0].shapes), "batches are no larger than asked"
+
+
+class StackedBackend(MeanBackend):
+    """Two folds in one graph, on axis 1 of its outputs: scales 1 and 2."""
+
+    def run(self, inputs):
+        both = [MeanBackend.run(self, inputs), MeanBackend(scale=2.0).run(inputs)]
+        return {k: np.stack([o[k] for o in both], axis=1) for k in both[0]}
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_folds_stacked_in_one_graph_run_once_and_answer_apart(recordings, streams):
+    backend = StackedBackend()
+    members = [Member(backend, windowing(), CLASSES, PRIOR, fold, place=fold) for fold in (0, 1)]
+    (first, second), _ = predict_members(members, recordings, streams=streams)
+    alone, _ = predict_clips([MeanBackend(), MeanBackend(scale=2.0)], recordings, windowing(), CLASSES, PRIOR)
+    np.testing.assert_array_equal(first.clipwise_output, alone[0].clipwise_output)
+    np.testing.assert_array_equal(second.clipwise_output, alone[1].clipwise_output)
+    np.testing.assert_array_equal(second.framewise_output[2], alone[1].framewise_output[2])
+    assert (second.fold == 1).all()
+    assert sum(shape[0] for shape in backend.shapes) == 2 + 1 + 4 + 1, "every window went through once"
+
+
+def test_members_of_different_runs_share_one_pass(recordings, monkeypatch):
+    """Other classes, another rule, another front end under the same name: each answers as it does alone, and each of
+    the distinct log-mels is computed once a recording."""
+
+    class Coarse(MeanBackend):
+        frontends = {"logmel": LogmelParams(sample_rate=RATE, n_fft=1024, hop_length=160, n_mels=16, fmax=7000)}  # noqa: RUF012
+
+    by_max = Member(Coarse(), windowing(aggregate="max"), ("a", "b"), 1 - PRIOR)
+    members = [
+        Member(MeanBackend(), windowing(), CLASSES, PRIOR),
+        by_max,
+        Member(MeanBackend(3), windowing(), CLASSES, PRIOR),
+    ]
+    computed = []
+    monkeypatch.setattr("earshot.hearing.log_mel", lambda x, p: computed.append(p) or log_mel(x, p))
+    together, _ = predict_members(members, recordings)
+    assert len(computed) == 2 * len(recordings)
+    for member, found in zip(members, together, strict=True):
+        (alone,), _ = predict_members([member], recordings)
+        assert found.classes == tuple(member.classes)
+        np.testing.assert_array_equal(found.clipwise_output, alone.clipwise_output)
+    with pytest.raises(ValueError, match="must hear the same windows, but stride_samples is 32000 and 16000"):
+        predict_members([members[0], Member(MeanBackend(), windowing(stride=1.0), CLASSES, PRIOR)], recordings)
+
+
+@pytest.mark.parametrize("clip_from", ["clipwise", "frame_max"])
+@pytest.mark.parametrize("span_seconds", [60.0, 4.0])
+def test_one_pass_equals_windows_where_the_network_looks_at_single_segments(
+    recordings, monkeypatch, clip_from, span_seconds
+):
+    """A network without context beyond its segment gains or loses nothing by hearing a minute at once."""
+    monkeypatch.setattr("earshot.hearing.ONE_PASS_SECONDS", span_seconds)
+    backend = MeanBackend(pool=20)  # 1-s strides are five segments
+    backend.pooling = "mean"
+    (exact,), _ = predict_clips([backend], recordings, windowing(stride=1.0, clip_from=clip_from), CLASSES, PRIOR)
+    backend.shapes.clear()
+    fast = windowing(stride=1.0, clip_from=clip_from, one_pass=True)
+    (found,), _ = predict_clips([backend], recordings, fast, CLASSES, PRIOR)
+    # a window's last segment is its one frame past the last whole segment; what else differs is its reflected edge
+    np.testing.assert_allclose(found.clipwise_output, exact.clipwise_output, atol=0.05)
+    for a, b in zip(found.framewise_output, exact.framewise_output, strict=True):
+        assert a.shape == b.shape
+        assert np.median(np.abs(a - b)) < 1e-3
+    heard = sum(shape[1] for shape in backend.shapes) * 160 / RATE
+    seconds = 2 + 3 + 8 + 2 if span_seconds == 60 else 2 + 4 + 13 + 2
+    assert heard < seconds + 1.5 * len(backend.shapes), "overlapping windows share a pass"
+
+
+def test_one_pass_needs_pooled_segments(recordings):
+    with pytest.raises(ValueError, match="one pass needs a network whose clip output is pooled from its segments"):
+        predict_clips([MeanBackend()], recordings, windowing(one_pass=True), CLASSES, PRIOR)
 
 
 def test_unreadable_clips_get_the_prior_and_are_listed(recordings, tmp_path):

@@ -125,6 +125,7 @@ class PredictConfig:
     oof_frames: bool = True  # false: not in oof.npz, where hours of audio times hundreds of classes are gigabytes
     batch_size: int = 0  # windows; 0: optim.batch_size
     extra_window: bool = False  # the birdcall source's quirk: an exact multiple of the window gets one more, of padding
+    one_pass: bool = False  # the network hears a minute at once and windows share its features: faster, not the same
     tta: tuple[str, ...] = ()  # names of inference.TTA
     workers: int = 1  # threads that decode and compute log-mels ahead
 

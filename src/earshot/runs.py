@@ -8,6 +8,7 @@
     oof.npz test.npz   predictions
     unreadable.csv     clips that could not be read, with the reason
 A fold folder that exists is only entered by --resume; loading is strict and a mismatch is shown as a difference.
+torch is imported by the functions that need it only: finding a run and its exported graphs must not.
 """
 
 from __future__ import annotations
@@ -20,18 +21,19 @@ import subprocess
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 
 from earshot.config import Config, from_dict, suggest, to_dict
-from earshot.models import build_model
 from earshot.predictions import Predictions
 from earshot.timebase import TimeBase
 from earshot.windows import Windowing
+
+if TYPE_CHECKING:
+    import torch
 
 LIBRARIES = ("torch", "timm", "torchlibrosa", "accelerate", "numpy", "scipy", "scikit-learn", "soundfile", "soxr")
 
@@ -163,6 +165,8 @@ def describe_run(config: Config, fold: int, classes: list[str], prior: np.ndarra
 
 def save_weights(path: Path, model: torch.nn.Module, about: dict):
     """State dict -> safetensors with the run's description as metadata, atomically."""
+    from safetensors.torch import save_file
+
     partial = path.with_name(f".{path.name}.part")
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     save_file(state, partial, metadata={"earshot": json.dumps(about)})
@@ -171,6 +175,8 @@ def save_weights(path: Path, model: torch.nn.Module, about: dict):
 
 def load_model(fold: FoldRun) -> torch.nn.Module:
     """The trained network of a fold, in eval mode; any difference to its description is an error that shows it."""
+    from safetensors.torch import load_file
+
     path, config, about = fold.folder / "best.safetensors", fold.config, fold.about
     try:
         with safe_open(path, framework="pt") as file:
@@ -190,6 +196,8 @@ def load_model(fold: FoldRun) -> torch.nn.Module:
 
 def make_model(config: Config, n_classes: int, weights_follow: bool = False) -> torch.nn.Module:
     """The network that a config names, untrained."""
+    from earshot.models import build_model
+
     n_mels = next(iter(config.frontends.values())).n_mels if config.frontends else 0
     return build_model(config.model.name, n_classes, n_mels, config.model.params, weights_follow)
 
@@ -200,11 +208,14 @@ def windowing(config: Config) -> Windowing:
     return Windowing(
         config.data.sample_rate, config.window_seconds, config.stride_seconds, p.aggregate,
         p.batch_size or config.optim.batch_size, p.workers, p.keep_frames, p.extra_window, p.clip_from,
+        p.one_pass,
     )  # fmt: skip
 
 
 def save_checkpoint(path: Path, state: dict):
     """Everything --resume needs, atomically. Holds tensors and plain values only."""
+    import torch
+
     partial = path.with_name(f".{path.name}.part")
     torch.save(state, partial)
     os.replace(partial, path)
@@ -212,6 +223,8 @@ def save_checkpoint(path: Path, state: dict):
 
 def load_checkpoint(path: Path) -> dict:
     """What `save_checkpoint` wrote (never pickled classes)."""
+    import torch
+
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -78,6 +78,7 @@ class CnnSED(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.fc1 = init_layer(nn.Linear(widths[-1] * (bands if frequency == "flatten" else 1), embedding))
         self.head = SEDHead(embedding, classes, pooling, activation)
+        self.pooling = self.head.window_pooling
 
     def forward(self, logmel: Tensor) -> dict[str, Tensor]:
         x = self.stages(normalised_input(self, logmel))

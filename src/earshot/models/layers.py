@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from earshot.pooling import POOLINGS as WINDOW_POOLINGS
 from earshot.spelling import suggest
 
 POOLINGS = ("attention", "linear_softmax", "max", "mean", "gem", "auto_pool", "clip")
@@ -67,8 +68,9 @@ class AttentionBlock(nn.Module):
             x = x.float()
             logit = self.cla(x).transpose(1, 2)
             probability = torch.sigmoid(logit)
-            clipwise = attention_pool(probability, self.att(x).transpose(1, 2))
-        return {"clipwise_output": clipwise, **segment_outputs(logit, probability, n_frames, pool)}
+            attention = self.att(x).transpose(1, 2)
+            clip = {"clipwise_output": attention_pool(probability, attention), "segmentwise_attention": attention}
+        return {**clip, **segment_outputs(logit, probability, n_frames, pool)}
 
 
 class SEDHead(nn.Module):
@@ -109,6 +111,11 @@ class SEDHead(nn.Module):
             clip = self._pool_logit(x, logit) if self.activation == "softmax" else self._pool(x, logit, probability)
         return {**clip, **segment_outputs(logit, probability, n_frames, pool)}
 
+    @property
+    def window_pooling(self) -> str:
+        """The model contract's `pooling`: how segments become the clip output, '' where their outputs do not tell."""
+        return self.pooling if self.activation == "sigmoid" and self.pooling in WINDOW_POOLINGS else ""
+
     def probability(self, logit: Tensor) -> Tensor:
         return torch.sigmoid(logit) if self.activation == "sigmoid" else torch.softmax(logit, dim=-1)
 
@@ -117,8 +124,9 @@ class SEDHead(nn.Module):
             clip_logit = logit.amax(dim=1)
             return {"clipwise_output": torch.sigmoid(clip_logit), "logit": clip_logit}
         if self.pooling == "attention":
-            clipwise = attention_pool(probability, self.att(x))
-        elif self.pooling == "linear_softmax":
+            attention = self.att(x)
+            return {"clipwise_output": attention_pool(probability, attention), "segmentwise_attention": attention}
+        if self.pooling == "linear_softmax":
             clipwise = linear_softmax(probability)
         elif self.pooling == "gem":
             clipwise = gem(probability, self.power)

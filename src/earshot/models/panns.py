@@ -59,6 +59,7 @@ class PannsCnn(nn.Module):
         check_choice("head", head, HEADS)
         self.head, self.dropout, self.head_dropout, self.in_chans = head, dropout, head_dropout, in_chans
         self.pool = self.min_frames = 2**pooled
+        self.pooling = "" if head == "clip" else head
         self.dead_parameters = ("att_block.bn_att.",) if head == "attention" else ()
         self.register_module("spec_augment", None)
         self.bn0 = nn.BatchNorm2d(n_mels)

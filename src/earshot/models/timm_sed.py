@@ -43,6 +43,7 @@ class TimmSED(nn.Module):
         self.backbone = backbone
         self.fc1 = init_layer(nn.Linear(features, units))
         self.head = SEDHead(units, classes, pooling, activation)
+        self.pooling = self.head.window_pooling
 
     def forward(self, logmel: Tensor) -> dict[str, Tensor]:
         x = self.backbone.forward_features(normalised_input(self, logmel))
