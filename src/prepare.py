@@ -18,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from earshot import audio
 from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.tables import Tables, check_owner, is_there, write_tables
 from earshot.labels import few, label_lists
+from earshot.spelling import suggest
 
 
 def main():
@@ -55,6 +57,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder of the tables (default data/<competition>)")
     parser.add_argument("--check-audio", action="store_true",
                         help="decode every file: finds damaged ones, and duplicates by content_hash")  # fmt: skip
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="an option of this competition, as its module says: --set level=fine")  # fmt: skip
     parser.add_argument("--resample", type=int, metavar="HZ", help="resample once, into <out>/resampled")
     parser.add_argument("--pack", type=float, metavar="SECONDS",
                         help="with --resample: so much of every clip in one 16-bit file, <out>/packed")  # fmt: skip
@@ -93,7 +97,19 @@ def mix(competition, options: argparse.Namespace, mixed: Path) -> Path:
 
 
 def prepare_options(competition, options: argparse.Namespace) -> dict:
-    """What the command line gave that this competition's `prepare` takes; a --seed that nothing takes is an error."""
+    """What the command line gave that this competition's `prepare` takes; what nothing takes is an error."""
+    known = [name for name in inspect.signature(competition.prepare).parameters if name not in ("source", "seed")]
+    given = {}
+    for text in options.set:
+        key, _, value = text.partition("=")
+        if key not in known:
+            raise ValueError(f"{options.competition} has no option '{key}'{suggest(key, known)}")
+        given[key] = yaml.safe_load(value)
+    return given | seed_option(competition, options)
+
+
+def seed_option(competition, options: argparse.Namespace) -> dict:
+    """--seed for `prepare`, where it generates something; elsewhere a --seed is an error."""
     takes_seed = "seed" in inspect.signature(competition.prepare).parameters
     if options.seed is None or (options.backgrounds and not takes_seed):
         return {}

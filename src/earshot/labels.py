@@ -43,7 +43,7 @@ def read_table(path: str | Path, columns=()) -> pd.DataFrame:
         header = list(pd.read_csv(path, sep=separator, nrows=0).columns)
         text = {c: str for c in header if c in TEXT_COLUMNS}
         other = {c: ["", "nan", "NaN"] for c in header if c not in TEXT_COLUMNS}
-        table = pd.read_csv(path, sep=separator, dtype=text, keep_default_na=False, na_values=other)
+        table = pd.read_csv(path, sep=separator, dtype=text, keep_default_na=False, na_values=other, low_memory=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV table: {error}") from error
     require_columns(table, columns, path)

@@ -27,6 +27,8 @@ COMPETITIONS = {
     "birdcall": "earshot.competitions.birdcall",
     "rfcx": "earshot.competitions.rfcx",
     **{f"birdclef{year}": f"earshot.competitions.birdclef{year}" for year in range(2021, 2027)},
+    "sonyc_ust": "earshot.competitions.sonyc_ust",
+    "sonyc_ust_fine": "earshot.competitions.sonyc_ust_fine",
     "esc50": "earshot.competitions.esc50",
     "esc10": "earshot.competitions.esc10",
     "finch_vocal": "earshot.competitions.finch_vocal",

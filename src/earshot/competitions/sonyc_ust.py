@@ -1,0 +1,174 @@
+"""SONYC-UST-V2, urban sound tagging (DCASE 2020 task 5; the 2019 release has the same tables): 8 coarse, 23 fine tags.
+
+Download: annotations.csv, a row a clip and annotator: `split (train, validate, test), sensor_id, audio_filename,
+annotator_id`, in V2 `borough, block, latitude, longitude, year, week, day, hour`, then `<tag>_presence` (1, 0, -1 =
+not asked or not sure) and `<tag>_proximity`; dcase-ust-taxonomy.yaml is not needed: the columns carry the names. The
+files may lie in any folder below the source (audio/, audio-dev/train/, ...). Annotator 0 is the agreed truth of a
+verified clip, negative ids are the project's team, positive ones volunteers.
+
+Labels. A verified clip has the truth; the votes of the others decide elsewhere: `majority` of those who gave one (a tie
+counts as present: people miss more than they invent), or `any` of them (the 2019 baseline's rule). A tag without a vote
+counts as absent. `votes_<tag>` keeps the share of annotators who heard it (empty: no vote), `is_verified` and
+`n_annotations` say what a clip rests on. `group` is the sensor. Train clips always train (fold -1), validate is fold 0.
+The test is the verified clips of the split test, or of validate where there is none (the OOF answers it); without
+truth, all clips of test. A clip without any tag is a negative example, and has no label.
+
+level=fine: the classes are the 29 fine columns, the incomplete "X" tags among them. The submission has them and the
+coarse columns, each the maximum of its fine ones. Score: the challenge's public evaluation (metrics_ust.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot import metrics_ust
+from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
+from earshot.competitions.tables import Tables, absent, present
+from earshot.labels import few, read_table, require_columns
+from earshot.metrics_ust import parse_tag
+from earshot.predictions import Predictions
+from earshot.spelling import suggest
+
+COARSE = (
+    "1_engine", "2_machinery-impact", "3_non-machinery-impact", "4_powered-saw", "5_alert-signal", "6_music",
+    "7_human-voice", "8_dog",
+)  # fmt: skip
+COLUMNS = ("split", "sensor_id", "audio_filename", "annotator_id")
+METADATA = ("borough", "block", "latitude", "longitude", "year", "week", "day", "hour")
+OFFICIAL_FOLD = {"train": -1, "validate": 0}
+VOTES = ("majority", "any")
+LIMITS = {}  # files are sent in: nothing runs on their machines
+
+
+def prepare(source: Path, level: str = "coarse", votes: str = "majority") -> Tables:
+    """Download folder -> clips with labels by `votes` (majority | any) at `level` (coarse | fine), test and truth."""
+    source = Path(source)
+    for value, known in ((level, metrics_ust.LEVELS), (votes, VOTES)):
+        if value not in known:
+            raise ValueError(f"unknown option '{value}'{suggest(value, known)}")
+    annotations = read_table(source / "annotations.csv", COLUMNS)
+    clips, tags = clip_table(annotations, level, votes), tags_of(annotations, level)
+    files = {p.name: p.relative_to(source).as_posix() for p in sorted(source.rglob("*.wav"))}
+    clips.insert(1, "path", [files.get(f, f"audio/{f}") for f in clips.audio_filename])
+    is_test = (clips.split == "test").to_numpy()
+    test_clips, clips = clips[is_test].reset_index(drop=True), clips[~is_test].reset_index(drop=True)
+    missing = absent(clips, source) + absent(test_clips, source)
+    clips = present(clips, source, "annotations.csv")
+    clips["official_fold"] = clips.split.map(OFFICIAL_FOLD)
+    scored = test_clips if is_test.any() else clips[clips.split == "validate"]
+    if scored.is_verified.any():
+        scored = scored[scored.is_verified == 1]
+    truth = truth_table(annotations)
+    truth = truth[truth.audio_filename.isin(scored.audio_filename)].reset_index(drop=True)
+    test = scored[["audio_filename", "clip_id"]].reset_index(drop=True)
+    return Tables(
+        clips, tags, test_clips=test_clips if len(test_clips) else None, test=test if len(test) else None,
+        missing=missing, task="ust", truth=truth if len(truth) else None,
+    )  # fmt: skip
+
+
+def tags_of(annotations: pd.DataFrame, level: str) -> list[str]:
+    """Tags of a level in the table's order; fine ones with the incomplete "X"."""
+    tags = [c.removesuffix("_presence") for c in annotations.columns if c.endswith("_presence")]
+    tags = [t for t in tags if bool(parse_tag(t)[1]) == (level == "fine")]
+    if not tags:
+        raise ValueError(f"annotations.csv has no {level} presence column")
+    return tags
+
+
+def vote_shares(annotations: pd.DataFrame, tags: list[str]) -> pd.DataFrame:
+    """Share of the annotators (without annotator 0) who heard each tag, by audio_filename; NaN where nobody voted."""
+    people = annotations
+    if "annotator_id" in annotations:
+        people = annotations[annotations.annotator_id != 0]
+    said = people[[f"{t}_presence" for t in tags]].set_axis(tags, axis=1)
+    return (said == 1).astype(float).where(said >= 0).groupby(people.audio_filename, sort=True).mean()
+
+
+def truth_table(annotations: pd.DataFrame) -> pd.DataFrame:
+    """Annotator 0's rows -> `audio_filename` and a column a tag, coarse and fine, as annotated."""
+    rows = annotations[annotations.annotator_id == 0]
+    if (twice := rows.audio_filename[rows.audio_filename.duplicated()]).size:
+        raise ValueError(f"annotator 0 has {twice.nunique()} clips twice: {few(twice.unique())}")
+    presence = rows[[c for c in rows.columns if c.endswith("_presence")]].rename(columns=_tag)
+    table = pd.concat([rows[["audio_filename"]], presence], axis=1)
+    return table.sort_values("audio_filename", ignore_index=True)
+
+
+def _tag(column: str) -> str:
+    return column.removesuffix("_presence")
+
+
+def present_tags(annotations: pd.DataFrame, tags: list[str], votes: str = "majority") -> pd.DataFrame:
+    """(clips by audio_filename, tags) booleans: the truth where a clip is verified, else the vote."""
+    shares = vote_shares(annotations, tags)
+    heard = shares >= 0.5 if votes == "majority" else shares > 0
+    truth = truth_table(annotations).set_index("audio_filename")[tags] == 1
+    return pd.concat([heard[~heard.index.isin(truth.index)], truth]).sort_index()
+
+
+def clip_table(annotations: pd.DataFrame, level: str = "coarse", votes: str = "majority") -> pd.DataFrame:
+    """Annotations -> a row a clip, sorted by file: labels, group, split, votes, metadata. No file is looked at."""
+    by_clip = annotations.groupby("audio_filename", sort=True)
+    if (mixed := by_clip.split.nunique() > 1).any():
+        raise ValueError(f"{mixed.sum()} clips are in more than one split: {few(mixed.index[mixed])}")
+    tags = tags_of(annotations, level)
+    heard = present_tags(annotations, tags, votes)
+    known = [c for c in ("split", "sensor_id", *METADATA) if c in annotations]
+    clips = by_clip[known].first()
+    if unknown := sorted(set(clips.split) - {*OFFICIAL_FOLD, "test"}):
+        raise ValueError(f"annotations.csv has the split '{unknown[0]}', not train, validate or test")
+    clips.insert(0, "labels", [" ".join(np.array(tags)[row]) for row in heard.to_numpy()])
+    clips.insert(1, "group", "sensor_" + clips.sensor_id.astype(str))
+    clips["is_verified"] = by_clip.annotator_id.agg(lambda ids: int((ids == 0).any()))
+    clips["n_annotations"] = by_clip.annotator_id.agg(lambda ids: int((ids != 0).sum()))
+    shares = vote_shares(annotations, tags).reindex(clips.index).round(4)
+    clips = clips.join(shares.rename(columns=lambda tag: f"votes_{tag}")).reset_index()
+    clips.insert(0, "clip_id", [Path(f).stem for f in clips.audio_filename])
+    return clips
+
+
+def submission_tags(classes) -> list[str]:
+    """The columns of a submission: the coarse classes, or the fine ones and every coarse one that they belong to."""
+    classes = [str(c) for c in classes]
+    fine = {parse_tag(c)[0] for c in classes if parse_tag(c)[1]}
+    return [*classes, *(c for c in COARSE if parse_tag(c)[0] in fine and c not in classes)]
+
+
+def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
+    """Predictions -> `audio_filename` and a probability a tag, in the order of `test`; `post` is not used."""
+    found = predictions.aligned(test.clip_id)
+    table = pd.DataFrame(found.clipwise_output.astype(np.float64), columns=list(found.classes))
+    for name in submission_tags(found.classes)[len(found.classes) :]:
+        table[name] = table[[c for c in found.classes if parse_tag(c)[0] == parse_tag(name)[0]]].max(axis=1)
+    table.insert(0, "audio_filename", test.audio_filename.to_numpy())
+    return table
+
+
+def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
+    """Raise unless every clip of `test` has a row, in its order, with a probability a tag."""
+    tags = submission_tags(classes)
+    problems = column_problems(submission, ["audio_filename", *tags])
+    if "audio_filename" in submission:
+        problems += id_problems(submission.audio_filename, test.audio_filename, "audio_filename")
+    refuse(problems + number_problems(submission, tags, 0, 1))
+
+
+def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """The public evaluation's macro- and micro-AUPRC and micro-F1, at each level that the submission has columns of."""
+    for name, table in (("submission", submission), ("truth", truth)):
+        require_columns(table, ("audio_filename",), f"the {name}")
+    problems = id_problems(submission.audio_filename.sort_values(), sorted(truth.audio_filename), "audio_filename")
+    if problems:
+        raise ValueError("the submission does not answer the clips of this truth: " + "; ".join(problems))
+    truth = truth.set_index("audio_filename").loc[submission.audio_filename]
+    said = submission.set_index("audio_filename")
+    result = {}
+    for level in metrics_ust.LEVELS:
+        if any(bool(parse_tag(c)[1]) == (level == "fine") for c in said.columns):
+            values = metrics_ust.evaluate(truth, said, level)
+            result |= {f"{level}_{name}": values[name] for name in ("macro_auprc", "micro_auprc", "micro_f1")}
+    return result
