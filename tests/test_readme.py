@@ -19,7 +19,7 @@ def commands(text: str) -> list[str]:
 
 
 def sources() -> list[tuple[str, str]]:
-    files = [ROOT / "README.md", *sorted((ROOT / "configs").glob("*/*.yaml"))]
+    files = [ROOT / "README.md", *sorted((ROOT / "configs").rglob("*.yaml"))]
     return [(str(f.relative_to(ROOT)), c) for f in files for c in commands(f.read_text())]
 
 
@@ -40,7 +40,7 @@ def test_the_scripts_understand_it(name, command, monkeypatch):
 
 def test_the_tables_name_configs_that_exist():
     text = (ROOT / "README.md").read_text()
-    named = re.findall(r"`((?:sed|tagging)/[\w*]+)`", text)
+    named = re.findall(r"`((?:sed|tagging)/[\w*/]+)`", text)
     assert named
     for name in named:
         assert list((ROOT / "configs").glob(f"{name}.yaml")), name

@@ -82,6 +82,7 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
     """Build everything; the initial weights depend on (seed, fold) alone."""
     torch.manual_seed(np.random.SeedSequence([config.seed, fold]).generate_state(1)[0].item())
     network = runs.make_model(config, len(classes))
+    check_inputs(network, config)
     if config.model.weights:
         accelerator.print(load_start(network, config))
     network.spec_augment = build_spec_augment(config.augment.spec_augment)
@@ -106,6 +107,25 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
     augment = batch_augment(config.augment)
     return Training(config, fold, folder, model, optimizer, ema, front_ends, augment, clips, held_out, about,
                     accelerator, deadline, Progress())  # fmt: skip
+
+
+def check_inputs(network: torch.nn.Module, config: Config):
+    """Error for augmentation or a cache that this network's inputs do not allow, with what to set instead."""
+    a, reads = config.augment, f"{config.model.name} reads {' and '.join(network.inputs)}"
+    waveform = "waveform" in network.inputs
+    if waveform and config.data.cache == "logmel":
+        raise ValueError(f"data.cache=logmel leaves no waveform, and {reads}: set data.cache=waveform")
+    on_logmel = {
+        "logmel": a.logmel, "image": a.image, "spec_augment": build_spec_augment(a.spec_augment),
+        "spec_augment_pp": a.spec_augment_pp,
+    }  # fmt: skip
+    for key, value in on_logmel.items():
+        if value and not set(network.inputs) & set(config.frontends):
+            raise ValueError(f"augment.{key} acts on a log-mel: {reads}. Leave it out (SpecAugment: 0 stripes)")
+    for key, value in (("mixup_on=logmel", a.mixup_on == "logmel"), ("fmix_p", a.fmix_p)):
+        if value and waveform:
+            raise ValueError(f"augment.{key} would mix the labels of what is not mixed: {reads}; set "
+                             "augment.mixup_on=waveform")  # fmt: skip
 
 
 def batch_augment(a: AugmentConfig) -> BatchAugment:

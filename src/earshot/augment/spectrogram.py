@@ -240,9 +240,11 @@ class SpecAugment(nn.Module):
 
 
 def build_spec_augment(params: dict) -> SpecAugment | None:
-    """The config's augment.spec_augment -> module for a model's `spec_augment`; None of an empty dict."""
+    """The config's augment.spec_augment -> module for a model's `spec_augment`; None of an empty dict or no stripes."""
     _check_params("spec_augment", params, inspect.signature(SpecAugment).parameters)
-    return SpecAugment(**params) if params else None
+    module = SpecAugment(**params) if params else None
+    stripes = module and module.params["time_stripes"] + module.params["freq_stripes"]
+    return module if stripes else None
 
 
 LOGMEL_AUGMENTS = {
