@@ -1,0 +1,45 @@
+"""Networks that read the waveform, alone or beside a log-mel, from training to predictions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import describe
+import predict
+import train
+from earshot import runs
+from earshot.predictions import Predictions
+from scripts import run
+
+COMMON = ("augment.spec_augment={}", "augment.mixup_on=waveform", "loss.name=bce", "predict.keep_frames=false",
+          "optim.epochs=2", "predict.stride_seconds=0.7")  # fmt: skip
+NETWORKS = {
+    "leenet11": ("model.params={widths: [4, 4, 4, 4, 4, 4, 8], embedding: 16}", "optim.channels_last=true"),
+    "wavegram_logmel_cnn14": ("model.params={widths: [4, 8, 8], pre_widths: [4, 4], embedding: 16}",
+                              "frontends.logmel={n_fft: 512, hop_length: 320, n_mels: 16, fmax: 4000}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_waveform_network_trains_predicts_and_is_described(tiny, capsys, name):
+    options = (f"model.name={name}", *NETWORKS[name], *COMMON)
+    run(train, "--config", tiny, "--fold", "0", "--name", name, *options)
+    folder = runs.load_run(f"runs/sed/{name}")
+    log = pd.read_csv(folder.folds[0].folder / "log.csv")
+    assert np.isfinite(log.loss).all()
+    oof = folder.folds[0].oof()
+    assert len(oof) == 9
+    assert oof.clipwise_output.std(axis=0).min() > 0, "clips get different answers"
+    run(predict, "--run", folder.folder, "--clips", "data/test_clips.csv", "--tta", "time_shift")
+    test = Predictions.load(folder.folder / "test.npz")
+    assert test.clipwise_output.shape == (3, 3)
+    assert not test.unreadable.any()
+    run(describe, "--config", tiny, *options)
+    out = capsys.readouterr().out
+    assert f"model {name}, 3 classes, reads waveform" in out
+    assert ("front end logmel:" in out) == (name != "leenet11")
+
+
+def test_training_refuses_what_a_waveform_network_cannot_hear(tiny):
+    with pytest.raises(ValueError, match=r"spec_augment acts on a log-mel: leenet11 reads waveform\. Leave it out"):
+        run(train, "--config", tiny, "--fold", "0", "model.name=leenet11", "model.params={}", "loss.name=bce")
