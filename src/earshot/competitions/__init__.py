@@ -29,6 +29,8 @@ COMPETITIONS = {
     **{f"birdclef{year}": f"earshot.competitions.birdclef{year}" for year in range(2021, 2027)},
     "sonyc_ust": "earshot.competitions.sonyc_ust",
     "sonyc_ust_fine": "earshot.competitions.sonyc_ust_fine",
+    "audioset": "earshot.competitions.audioset",
+    "audioset_balanced": "earshot.competitions.audioset_balanced",
     "esc50": "earshot.competitions.esc50",
     "esc10": "earshot.competitions.esc10",
     "finch_vocal": "earshot.competitions.finch_vocal",
