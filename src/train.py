@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from earshot import losses, pictures, runs, sampling, tasks
 from earshot.augment.pipeline import augment_batch
@@ -42,6 +42,7 @@ from earshot.training import (
     seed_step,
     set_learning_rate,
     set_up,
+    start_epoch,
     start_wandb,
     stop_early,
     time_is_up,
@@ -64,7 +65,7 @@ def main():
         data = load_data(config.data)
         accelerator = Accelerator(
             mixed_precision=config.optim.precision, gradient_accumulation_steps=config.optim.accumulate,
-            cpu=not torch.cuda.is_available(),
+            cpu=not torch.cuda.is_available(), kwargs_handlers=[parallel_options(config)],
         )  # fmt: skip
         deadline = time.monotonic() + 60 * options.max_minutes if options.max_minutes else math.inf
         for n, fold in enumerate(folds):
@@ -114,6 +115,11 @@ def every_fold(config: Config) -> list[int]:
     return sorted(int(f) for f in table.fold.unique() if int(f) >= 0)
 
 
+def parallel_options(config: Config) -> DistributedDataParallelKwargs:
+    """Of several processes: while blocks are frozen, none waits for the gradients of their parameters."""
+    return DistributedDataParallelKwargs(find_unused_parameters=config.optim.unfreeze_epochs > 0)
+
+
 def train_in_parallel(folds: list[int], options: argparse.Namespace):
     """One process a fold, `--jobs` at a time, each with its share of the cores."""
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
@@ -144,6 +150,7 @@ def train_fold(config: Config, fold: int, folder: Path, data: PreparedData, acce
             f"fold {fold}: {len(train_data.clips)} of {len(everything.clips)} training clips "
             f"(data.train_share {config.data.train_share:g})"
         )
+    train_data = train_data.limit(config.data.clips_per_class, config.seed)
     if accelerator.is_main_process:
         run = runs.create_fold(fold_folder, config, resume)
     accelerator.wait_for_everyone()
@@ -178,7 +185,7 @@ def train_one_epoch(t: Training):
         pin_memory=accelerator.device.type == "cuda",
     )  # fmt: skip
     loss_of = losses.build_loss(**vars(config.loss))
-    t.model.train()
+    start_epoch(t)
     for batch in progress_bar(loader, f"epoch {p.epoch}", accelerator):
         generator = seed_step(config.seed, p.epoch, p.step, accelerator.process_index)
         p.unreadable |= dict(batch.pop("unreadable"))
@@ -186,7 +193,7 @@ def train_one_epoch(t: Training):
         set_learning_rate(t)
         with accelerator.accumulate(t.model):
             batch = augment_batch(batch, t.front_ends, t.augment, generator)
-            out = t.model(**{name: batch[name] for name in t.network.inputs})
+            out = t.model(**{name: batch[name] for name in t.inputs})
             loss = loss_of(out, batch)
             if not torch.isfinite(loss):
                 raise_not_finite(loss, batch, p)

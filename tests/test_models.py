@@ -43,6 +43,7 @@ SMALL = {  # the large ones made narrow, by their own parameters; a network that
     "wavegram_cnn14": NARROW | {"pre_widths": (4, 4)},
     "wavegram_logmel_cnn14": NARROW | {"pre_widths": (4, 4)},
     "timm_sed": {"backbone": "test_efficientnet", "pretrained": False, "units": 16},
+    "transfer": {"base": "cnn6", "base_params": {"widths": (4, 8, 8, 16), "embedding": 64}, "freeze": False},
 }
 INPUTS = {
     "logmel": lambda batch, frames: torch.randn(batch, 1, frames, F) * 8 - 30,

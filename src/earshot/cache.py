@@ -72,7 +72,7 @@ class LogmelCache:
         def make(target: Path) -> None:
             _write_logmels(target, description, source_root, params, workers)
 
-        return cls(_finished(folder, description, make))
+        return cls(finished(folder, description, make))
 
     @classmethod
     def open(
@@ -144,7 +144,7 @@ def waveform_cache(
     def make(target: Path) -> None:
         _write_waveforms(target, description, source_root, workers)
 
-    path = _finished(folder, description, make).resolve()
+    path = finished(folder, description, make).resolve()
     _, index = read_index(path)
     own = {row.clip_id: Path(source_root, row.path).resolve() for row in index.itertuples()}
     paths = {row.clip_id: str(path / row.file if row.file else own[row.clip_id]) for row in index.itertuples()}
@@ -184,7 +184,7 @@ def cache_key(description: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _finished(folder: str | Path, description: dict, make: Callable[[Path], None]) -> Path:
+def finished(folder: str | Path, description: dict, make: Callable[[Path], None]) -> Path:
     """`<folder>/<key>`, as it stands or as `make` fills it under a temporary name."""
     key = cache_key(description)
     target = Path(folder) / key

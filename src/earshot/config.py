@@ -38,11 +38,14 @@ class DataConfig:
     frame_targets: bool = False  # add frame_target (B, T, K) from events.csv
     frame_margin_seconds: float = 0.0  # both ends of an event that frame_target leaves out: touching events stay two
     min_overlap_seconds: float = 0.0  # an event counts for a crop when they share more than this
-    cache: str = "none"  # none | waveform (resampled once) | packed (that, in one file) | logmel (no waveform is left)
+    cache: str = (
+        "none"  # none | waveform (resampled once) | packed (that, in one file) | logmel | embedding (of a frozen base)
+    )
     pack_seconds: float = 10.0  # cache=packed: what is kept of every clip, from its start
     sampler: str = "uniform"  # uniform: every clip once an epoch; balanced: classes take turns, a clip of each
     train_share: float = 1.0  # so much of each fold's training clips, the same ones for a seed
     workers: int = 0  # loader processes for training
+    clips_per_class: int = 0  # training clips of each class, chosen by the seed, more adding to fewer; 0: all
     metadata: tuple[str, ...] = ()  # numeric columns of clips.csv given to the model
     shuffle_labels: bool = False  # the control: labels permuted among the training clips
 
@@ -99,6 +102,8 @@ class OptimConfig:
     schedule: str = "cosine"  # cosine | linear | constant, per step
     warmup_epochs: float = 0.0
     min_lr: float = 0.0
+    layer_decay: float = 1.0  # lr of each block of the network: the next one's towards the head times this
+    unfreeze_epochs: int = 0  # the head learns first, then one block more, downwards, every so many epochs; 0: all do
     epochs: int = 10
     batch_size: int = 32  # clips a process and step
     accumulate: int = 1  # batches a step
@@ -164,7 +169,7 @@ class Config:
         one_of = {
             "data.crop": ("random", "box", "full"),
             "data.targets": ("labels", "events"),
-            "data.cache": ("none", "waveform", "packed", "logmel"),
+            "data.cache": ("none", "waveform", "packed", "logmel", "embedding"),
             "data.sampler": ("uniform", "balanced"),
             "augment.mixup_on": ("none", "waveform", "logmel"),
             "augment.mixup_domain": ("input", "power", "either"),
@@ -215,10 +220,36 @@ class Config:
                 "data.cache=logmel leaves no waveform to augment: empty augment.waveform and use "
                 "augment.mixup_on=logmel, or set data.cache=waveform"
             )
+        if self.data.cache == "embedding":
+            self._check_cached_embeddings()
+        for key in ("data.clips_per_class", "optim.unfreeze_epochs"):
+            if _get(self, key) < 0:
+                raise ValueError(f"{key} must be 0 or more, got {_get(self, key)}")
+        if not 0 < self.optim.layer_decay <= 1:
+            raise ValueError(f"optim.layer_decay must be above 0 and at most 1, got {self.optim.layer_decay}")
         if self.predict.stride_seconds > (self.predict.window_seconds or self.data.crop_seconds):
             raise ValueError(
                 f"predict.stride_seconds ({self.predict.stride_seconds}) is longer than the window "
                 f"({self.predict.window_seconds or self.data.crop_seconds}): parts of the clip would never be heard"
+            )
+
+    def _check_cached_embeddings(self):
+        """What a batch of embeddings cannot have: augmented inputs, and targets that follow the crop."""
+        a = self.augment
+        acts = {
+            "augment.waveform": a.waveform, "augment.image": a.image, "augment.logmel": a.logmel,
+            "augment.spec_augment": a.spec_augment, "augment.spec_augment_pp": a.spec_augment_pp,
+            "augment.mixup_on": a.mixup_on != "none", "augment.fmix_p": a.fmix_p,
+        }  # fmt: skip
+        if acting := [key for key, value in acts.items() if value]:
+            raise ValueError(
+                f"data.cache=embedding leaves no input to augment, but {', '.join(acting)} would: empty it, or set "
+                "data.cache=none"
+            )
+        if self.data.crop == "box" or self.data.targets == "events" or self.data.frame_targets:
+            raise ValueError(
+                "data.cache=embedding knows whole clips and their segments: data.crop must be full or random, "
+                "data.targets labels, data.frame_targets false"
             )
 
     @property

@@ -17,6 +17,7 @@ import torch
 from earshot import audio
 from earshot.augment.waveform import apply as apply_waveform
 from earshot.cache import LogmelCache, waveform_cache
+from earshot.cache_embedding import EmbeddingCache
 from earshot.cache_packed import packed_clips
 from earshot.competitions.tables import read_dataset
 from earshot.config import DataConfig
@@ -50,6 +51,7 @@ class PreparedData:
     target: np.ndarray  # (N, K), uint8 where every value is 0 or 1: 2 million clips of 527 classes are 1 GB
     mask: np.ndarray  # (N, K), 0 = unknown
     events: pd.DataFrame | None
+    whole: pd.DataFrame  # clip_id, path of every clip of the data set, whichever of them are taken: for caches
 
     def take(self, index: np.ndarray) -> PreparedData:
         """The clips at `index`; events stay whole."""
@@ -65,6 +67,19 @@ class PreparedData:
     def share(self, share: float, seed: int) -> PreparedData:
         """`share` (0 ... 1] of the clips, of every class about as much; a smaller share is part of a larger one."""
         return self if share >= 1 else self.take(np.sort(stratified_share(self.target > 0.5, share, seed)))
+
+    def limit(self, clips_per_class: int, seed: int) -> PreparedData:
+        """So many clips of each class, the seed's first ones, so that more add to fewer; 0: all.
+
+        A clip of several classes stays if it is among the first of any of them, which then may have more. A class of
+        fewer clips keeps them all; clips without a label go.
+        """
+        if not clips_per_class:
+            return self
+        order = np.random.default_rng([seed, 0xFE3]).permutation(len(self.clips))
+        positive = self.target[order] > 0.5
+        first = (positive & (positive.cumsum(axis=0) <= clips_per_class)).any(axis=1)
+        return self.take(np.sort(order[first]))
 
     def recordings(self) -> list[Clip]:
         """The clips as inference takes them."""
@@ -101,7 +116,8 @@ def load_data(data: DataConfig) -> PreparedData:
         key, value = needs.split("=")
         if str(getattr(data, key)) == value and events is None:
             raise ValueError(f"data.{needs} needs {root / 'events.csv'}, which this competition does not have")
-    return PreparedData(clips, classes, Path(read_dataset(root)["source"]), target, mask, events)
+    source, whole = Path(read_dataset(root)["source"]), clips[["clip_id", "path"]]
+    return PreparedData(clips, classes, source, target, mask, events, whole)
 
 
 def _drop_unusable(clips: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
@@ -119,8 +135,10 @@ class TrainingClips(torch.utils.data.Dataset):
 
     def __init__(
         self, prepared: PreparedData, data: DataConfig, frontends: dict[str, LogmelParams], seed: int,
-        waveform_augment=None, cache_folder: Path = Path("data/cache"),
+        waveform_augment=None, cache_folder: Path = Path("data/cache"), embeddings: EmbeddingCache | None = None,
     ):  # fmt: skip
+        """embeddings: given in place of a waveform (data.cache=embedding)."""
+        self.embeddings = embeddings
         self.prepared, self.data, self.frontends, self.seed = prepared, data, frontends, seed
         self.augment = waveform_augment
         self.target, self.mask = prepared.target, prepared.mask
@@ -130,12 +148,12 @@ class TrainingClips(torch.utils.data.Dataset):
         self.paths = prepared.clips.path.to_numpy()  # below prepared.source, or absolute
         self.caches: dict[str, LogmelCache] = {}
         if data.cache == "waveform":
-            cached = waveform_cache(cache_folder, prepared.clips, prepared.source, data.sample_rate)
-            self.paths = cached.path.to_numpy()
+            cached = waveform_cache(cache_folder, prepared.whole, prepared.source, data.sample_rate)
+            self.paths = cached.set_index("clip_id").path[prepared.clips.clip_id].to_numpy()
         elif data.cache == "logmel":
             for name, params in frontends.items():
-                clips = prepared.clips[["clip_id", "path"]]
-                self.caches[name] = LogmelCache.build(cache_folder, clips, prepared.source, params, data.sample_rate)
+                whole, source = prepared.whole, prepared.source  # so that all folds share it
+                self.caches[name] = LogmelCache.build(cache_folder, whole, source, params, data.sample_rate)
         self.turns = ClassTurns(self.target > 0.5) if data.sampler == "balanced" else None
         self.event_rows = _event_rows(prepared)
         self.first_params = next(iter(frontends.values())) if frontends else None
@@ -165,6 +183,9 @@ class TrainingClips(torch.utils.data.Dataset):
         )
 
     def _example(self, index: int, rng: np.random.Generator) -> dict:
+        if self.embeddings is not None:
+            embedding = self._embedding(index, rng)
+            return {"embedding": embedding, "target": self.target[index], "mask": self.mask[index]}
         rate, crop = self.data.sample_rate, round(self.data.crop_seconds * self.data.sample_rate)
         n_samples = self._n_samples(index)
         start, only_annotated = self._start(index, n_samples, crop, rng)
@@ -234,6 +255,13 @@ class TrainingClips(torch.utils.data.Dataset):
             out[pad // hop : pad // hop + len(piece)] = piece
             inputs[name] = out[None]
         return inputs, start // hop * hop
+
+    def _embedding(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        """(D,) of the clip's first segment, with crop=random of any of them."""
+        segments = self.embeddings[self.prepared.clips.clip_id[index]]
+        if not len(segments):
+            raise audio.UnreadableAudio(f"{self.paths[index]} is listed as unreadable in the embedding cache")
+        return np.array(segments[0 if self.data.crop == "full" else rng.integers(len(segments))])
 
     def _targets(self, index, start, end, only_annotated) -> tuple[np.ndarray, np.ndarray]:
         if self.data.crop != "box" and self.data.targets == "labels":

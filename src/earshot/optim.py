@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from earshot.optim_blocks import depth_blocks
 from earshot.spelling import suggest
 
 
@@ -117,28 +118,49 @@ SGD_MOMENTUM = 0.9
 
 
 def build_optimizer(
-    name: str, parameters: nn.Module | Iterable[Tensor], lr: float, weight_decay: float, lookahead: int = 0
+    name: str,
+    parameters: nn.Module | Iterable[Tensor],
+    lr: float,
+    weight_decay: float,
+    lookahead: int = 0,
+    layer_decay: float = 1.0,
 ) -> torch.optim.Optimizer:
     """Optimiser over the trainable ones of a model's (or the given) parameters.
 
     adamw decays no parameter of one dimension (biases, batch norms, pooling exponents): decay would change what they
     mean, not how large the function is. adam's weight_decay is the L2 penalty of the original paper, sgd has Nesterov
     momentum 0.9; these, radam and ralamb decay everything they are given. lookahead > 0: slow weights every so many
-    steps.
+    steps. layer_decay (of a model): the head learns at `lr`, each block of `depth_blocks` at the rate of the one above
+    times this; a group's `lr_scale` is its factor, head first.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer '{name}'{suggest(name, OPTIMIZERS)}")
-    parameters = parameters.parameters() if isinstance(parameters, nn.Module) else parameters
+    model, parameters = parameters, parameters.parameters() if isinstance(parameters, nn.Module) else parameters
     trained = [p for p in parameters if p.requires_grad]
     if not trained:
         raise ValueError("no parameter requires a gradient: nothing to train")
-    groups = [{"params": trained, "weight_decay": weight_decay}]
+    groups = [{"params": trained}]
+    if layer_decay != 1:
+        groups = [
+            {"params": list(block.parameters), "lr_scale": layer_decay**depth, "lr": lr * layer_decay**depth}
+            for depth, block in enumerate(reversed(depth_blocks(model)))
+        ]
     if name == "adamw" and weight_decay:
-        matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        groups = [part for group in groups for part in _by_decay(group, weight_decay)]
+    else:
+        groups = [group | {"weight_decay": weight_decay} for group in groups]
     options = {"momentum": SGD_MOMENTUM, "nesterov": True} if name == "sgd" else {}
-    optimizer = OPTIMIZERS[name]([g for g in groups if g["params"]], lr=lr, **options)
+    optimizer = OPTIMIZERS[name](groups, lr=lr, **options)
     return Lookahead(optimizer, lookahead) if lookahead else optimizer
+
+
+def _by_decay(group: dict, weight_decay: float) -> list[dict]:
+    """A parameter group -> its matrices, decayed, and its vectors, not; an empty part is left out."""
+    parts = []
+    for decay, of_kind in ((weight_decay, lambda p: p.ndim > 1), (0.0, lambda p: p.ndim <= 1)):
+        if some := [p for p in group["params"] if of_kind(p)]:
+            parts.append(group | {"params": some, "weight_decay": decay})
+    return parts
 
 
 def learning_rate(

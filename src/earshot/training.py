@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator, utils
 from tqdm import tqdm
 
-from earshot import metrics, optim, pictures, predictions, runs, sampling, tasks
+from earshot import metrics, optim, optim_blocks, pictures, predictions, runs, sampling, tasks
 from earshot.augment.hidden import attach_spec_augment_pp
 from earshot.augment.pipeline import BatchAugment
 from earshot.augment.spectrogram import build_spec_augment
@@ -26,6 +26,7 @@ from earshot.features import FrontEnds
 from earshot.inference import clip_answer, predict_clips
 from earshot.labels import few
 from earshot.models.weights import LoadReport, load_weights, resolve
+from earshot.training_frozen import check_frozen, extractor_cache
 
 
 @dataclass
@@ -52,6 +53,8 @@ class Training:
     model: torch.nn.Module  # prepared: the network in whatever wraps it
     optimizer: torch.optim.Optimizer
     ema: optim.EMA | None
+    inputs: tuple[str, ...]  # what the network takes in training: its own, or cached embeddings
+    blocks: list[optim_blocks.Block]
     front_ends: FrontEnds
     augment: BatchAugment
     clips: TrainingClips
@@ -87,26 +90,35 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
         accelerator.print(load_start(network, config))
     network.spec_augment = build_spec_augment(config.augment.spec_augment)
     attach_spec_augment_pp(network, config.augment.spec_augment_pp)
+    check_frozen(network, config)
     if config.optim.channels_last:
         network = network.to(memory_format=torch.channels_last)
     for name, parameter in network.named_parameters():  # published but unused: several processes would wait for them
         parameter.requires_grad_(parameter.requires_grad and not name.startswith(network.dead_parameters))
-    o = config.optim
-    optimizer = optim.build_optimizer(o.name, network, o.lr, o.weight_decay, o.lookahead)
-    clips = TrainingClips(
-        train_data, config.data, config.frontends, config.seed, build_waveform_augment(config.augment.waveform),
-        Path(config.data.root) / "cache",
-    )  # fmt: skip
+    blocks, o = optim_blocks.depth_blocks(network), config.optim
+    optimizer = optim.build_optimizer(o.name, network, o.lr, o.weight_decay, o.lookahead, o.layer_decay)
     prior = (train_data.target * train_data.mask).sum(0) / np.maximum(train_data.mask.sum(0), 1)
     hop = next((p.hop_length for p in config.frontends.values()), 1)
     grid = predictions.TimeBase(config.data.sample_rate, hop, network.pool)
     about = runs.describe_run(config, fold, classes, prior, grid)
     model, optimizer = accelerator.prepare(network, optimizer)
-    ema = optim.EMA(accelerator.unwrap_model(model), config.optim.ema_decay) if config.optim.ema_decay else None
-    front_ends = FrontEnds(config.frontends, network.inputs).to(accelerator.device)
+    cache, embeddings, inputs = Path(config.data.root) / "cache", None, network.inputs
+    if config.data.cache == "embedding":
+        inputs = ("embedding",)
+        with accelerator.main_process_first():
+            embeddings = extractor_cache(
+                network, config, train_data, cache, accelerator.device,
+                lambda files: progress_bar(files, "embed", accelerator),
+            )  # fmt: skip
+    clips = TrainingClips(
+        train_data, config.data, config.frontends, config.seed, build_waveform_augment(config.augment.waveform), cache,
+        embeddings,
+    )  # fmt: skip
+    ema = optim.EMA(accelerator.unwrap_model(model), o.ema_decay) if o.ema_decay else None
+    front_ends = FrontEnds(config.frontends, inputs).to(accelerator.device)
     augment = batch_augment(config.augment)
-    return Training(config, fold, folder, model, optimizer, ema, front_ends, augment, clips, held_out, about,
-                    accelerator, deadline, Progress())  # fmt: skip
+    return Training(config, fold, folder, model, optimizer, ema, inputs, blocks, front_ends, augment, clips, held_out,
+                    about, accelerator, deadline, Progress())  # fmt: skip
 
 
 def check_inputs(network: torch.nn.Module, config: Config):
@@ -142,7 +154,8 @@ def load_start(network: torch.nn.Module, config: Config) -> LoadReport:
         path = resolve(config.model.weights)
     except ValueError as error:
         raise ValueError(f"{error}; to train from random weights: model.weights=") from error
-    return load_weights(network, path, config.model.drop, next(iter(config.frontends.values()), None))
+    front_end, part = next(iter(config.frontends.values()), None), getattr(network, "weights_prefix", "")
+    return load_weights(network, path, config.model.drop, front_end, part)
 
 
 def seed_step(seed: int, epoch: int, step: int, process: int) -> torch.Generator:
@@ -150,6 +163,13 @@ def seed_step(seed: int, epoch: int, step: int, process: int) -> torch.Generator
     state = np.random.SeedSequence([seed, epoch, step, process]).generate_state(2)
     torch.manual_seed(int(state[0]))
     return torch.Generator().manual_seed(int(state[1]))
+
+
+def start_epoch(t: Training):
+    """Training mode; with optim.unfreeze_epochs only the blocks whose time has come learn. The epoch alone decides."""
+    t.model.train()
+    if every := t.config.optim.unfreeze_epochs:
+        optim_blocks.unfreeze(t.blocks, 1 + t.progress.epoch // every)
 
 
 def set_learning_rate(t: Training):

@@ -4,7 +4,9 @@
 Attributes: `inputs` (names of the tensors it takes as keywords: front ends, `waveform`, `metadata`), `pool` (input
 frames a segment; 1 where there is none), `min_frames` (fewer are padded with the last frame), of a waveform
 `min_samples` (padded with zeros), where it reads a log-mel `spec_augment` (None, or a module that is applied after bn0
-in training), `dead_parameters` (prefixes of published weights that no output depends on).
+in training), `dead_parameters` (prefixes of published weights that no output depends on); optionally
+`opened` (children whose own children are blocks of their own, see optim_blocks) and `weights_prefix` (the part that a
+checkpoint is of).
 Returns `clipwise_output` (B, K) and, where the network has them, `logit` (B, K), `segmentwise_output` and
 `segmentwise_logit` (B, S, K), `framewise_output` and `framewise_logit` (B, T, K), `embedding` (B, D).
 =======
@@ -38,7 +40,29 @@ from earshot.models import (
     separable,
     timm_sed,
 )
+from earshot.models.transfer import Transfer
 from earshot.spelling import suggest
+
+
+def transfer(
+    classes: int,
+    n_mels: int,
+    base: str = "cnn14",
+    base_classes: int = 527,
+    base_params: dict[str, Any] | None = None,
+    hidden: tuple[int, ...] = (),
+    dropout: float = 0.0,
+    activation: str = "softmax",
+    freeze: bool = True,
+    pretrained: bool = True,
+) -> Transfer:
+    """Any network here that returns `embedding`, with a new head: see transfer.Transfer.
+
+    `base_classes` are those of the checkpoint (AudioSet: 527); `pretrained` false overrules `base_params.pretrained`.
+    """
+    network = build_model(base, base_classes, n_mels, base_params, weights_follow=not pretrained)
+    return Transfer(network, classes, n_mels, hidden, dropout, activation, freeze)
+
 
 MODELS = {
     "cnn_small": cnn.cnn_small,
@@ -62,6 +86,7 @@ MODELS = {
     "wavegram_cnn14": panns_wavegram.wavegram_cnn14,
     "wavegram_logmel_cnn14": panns_wavegram.wavegram_logmel_cnn14,
     "timm_sed": timm_sed.timm_sed,
+    "transfer": transfer,
     "se_trans": se_trans.SETrans,
     "cnn4_trans": se_trans.cnn4_trans,
     "cnn5": baselines.cnn5,

@@ -103,23 +103,29 @@ def load_weights(
     path: str | Path,
     drop: Iterable[str] = (),
     front_end: LogmelParams | None = None,
+    prefix: str = "",
 ) -> LoadReport:
     """Checkpoint file -> into `model`, strictly; what was dropped, kept and checked comes back as a report.
 
     drop: prefixes left out on purpose (a replaced head): such keys of the file are ignored, such keys of the model keep
     their initial values. Any other missing, extra or mis-shaped key is an error that lists them. Front-end tensors are
-    compared with `front_end`; a difference is an error with both values.
+    compared with `front_end`; a difference is an error with both values. prefix: the part of the model that the file
+    is of ("base."), whose other parts keep their initial values; a file with that prefix itself is of the whole model.
     """
-    state = read_state(path)
-    front = {k: state.pop(k) for k in list(state) if k.startswith(FRONT_END)}
+    state, drop = read_state(path), (drop,) if isinstance(drop, str) else tuple(drop)
+    whole = not prefix or any(k.startswith(prefix) for k in state)
+    inside = tuple(prefix + f for f in FRONT_END) if whole else FRONT_END
+    front = {k.removeprefix(prefix): state.pop(k) for k in list(state) if k.startswith(inside)}
+    if not whole:
+        state, drop = {prefix + k: v for k, v in state.items()}, tuple(prefix + d for d in drop)
     own = model.state_dict()
-    drop = (drop,) if isinstance(drop, str) else tuple(drop)
-    for prefix in drop:
-        if not any(k.startswith(prefix) for k in (*state, *own)):
-            heads = sorted({k.split(".")[0] for k in state})
-            raise ValueError(f"drop '{prefix}' names nothing in {path} or the model{suggest(prefix, heads)}")
-    dropped = tuple(k for k in state if k.startswith(drop)) if drop else ()
-    kept = tuple(k for k in own if k.startswith(drop)) if drop else ()
+    for name in drop:
+        if not any(k.startswith(name) for k in (*state, *own)):
+            heads = sorted({k.removeprefix(prefix).split(".")[0] for k in state})
+            name = name.removeprefix(prefix)
+            raise ValueError(f"drop '{name}' names nothing in {path} or the model{suggest(name, heads)}")
+    dropped = tuple(k for k in state if k.startswith(drop))
+    kept = tuple(k for k in own if k.startswith(drop) or not (whole or k.startswith(prefix)))
     wanted = {k: v for k, v in state.items() if k not in dropped}
     _check_keys(wanted, {k: v for k, v in own.items() if k not in kept}, path)
     checked = check_front_end(front, front_end, str(path)) if front else ""
