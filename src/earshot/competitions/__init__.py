@@ -27,6 +27,11 @@ COMPETITIONS = {
     "birdcall": "earshot.competitions.birdcall",
     "rfcx": "earshot.competitions.rfcx",
     **{f"birdclef{year}": f"earshot.competitions.birdclef{year}" for year in range(2021, 2027)},
+    "freesound2019": "earshot.competitions.freesound2019",
+    **{f"dcase{year}_task1": f"earshot.competitions.dcase{year}_task1" for year in range(2019, 2025)},
+    "tau2019": "earshot.competitions.dcase2019_task1",  # the data sets by their own names
+    "tau2020": "earshot.competitions.dcase2020_task1",
+    "tau2022": "earshot.competitions.dcase2022_task1",
     "sonyc_ust": "earshot.competitions.sonyc_ust",
     "sonyc_ust_fine": "earshot.competitions.sonyc_ust_fine",
     "audioset": "earshot.competitions.audioset",

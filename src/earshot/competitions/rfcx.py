@@ -9,23 +9,20 @@ species may still be heard, so an absent label is no statement.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from earshot import metrics
+from earshot.competitions.clip_rows import clip_scores
 from earshot.competitions.tables import Tables, absent, check_submission, find_files, present
 from earshot.labels import few, read_table
 from earshot.predictions import Predictions
-from earshot.spelling import suggest
 
 CLASSES = tuple(f"s{i}" for i in range(24))
 BOX_COLUMNS = ("recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max")
 LIMITS = {}  # a CSV is uploaded: nothing runs on their machines
-
-logger = logging.getLogger("earshot")
 
 
 def prepare(source: Path) -> Tables:
@@ -47,23 +44,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFram
 
     A recording without a prediction gets the mean of each class over the others, and a warning.
     """
-    for name in CLASSES:
-        if name not in predictions.classes:
-            raise ValueError(f"the predictions have no class '{name}'{suggest(name, predictions.classes)}")
-    order = [predictions.classes.index(c) for c in CLASSES]
-    place = {c: i for i, c in enumerate(predictions.clip_ids)}
-    index = np.array([place.get(r, -1) for r in test.recording_id], dtype=int)
-    readable = ~np.asarray(predictions.unreadable, dtype=bool)
-    if not readable.any():
-        raise ValueError("no recording could be read, so there is nothing to submit")
-    scores = predictions.clipwise_output[:, order].astype(np.float64)
-    lost = (index < 0) | ~readable[index]
-    if lost.any():
-        logger.warning(
-            "%d of %d recordings have no prediction (missing or unreadable) and get the mean of each class: %s",
-            lost.sum(), len(test), few(test.recording_id[lost]),
-        )  # fmt: skip
-    values = np.where(lost[:, None], scores[readable].mean(axis=0), scores[index])
+    values = clip_scores(predictions, test.recording_id, CLASSES)
     return pd.concat([test[["recording_id"]], pd.DataFrame(values, columns=CLASSES, index=test.index)], axis=1)
 
 

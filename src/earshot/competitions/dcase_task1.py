@@ -1,0 +1,204 @@
+"""DCASE task 1, acoustic scenes: TAU Urban Acoustic Scenes 2019, 2020 Mobile, 2022 Mobile; ten scenes.
+
+One module a challenge binds its options (dcase2019_task1.py ... dcase2024_task1.py). TAU 2020 Mobile is the data of
+2020 and 2021, TAU 2022 Mobile (1-s clips) of 2022 to 2024.
+
+Download: meta.csv (`filename, scene_label, identifier, source_label`), audio/, evaluation_setup/fold1_train.csv and
+fold1_evaluate.csv (`filename, scene_label`), fold1_test.csv (`filename`), all tab-separated. A file is
+<scene>-<city>-<location>-<segment>[-<second>]-<device>.wav. The official split is kept: fold 0 is fold1_evaluate, the
+clips of fold1_train always train (fold -1), clips in neither are left out and counted. `group` is the identifier (city
+and location), `device` and `city` are from the file name. A clip of the split that meta.csv lacks is read from its
+name, with a warning. 2024 trains on a share of the clips: `subset` 5, 10, 25, 50 or 100 per cent, listed in
+split<subset>.csv in evaluation_setup or split_setup (where the files lie is not certain). `evaluation`: folder of the
+evaluation set, whose fold1_test.csv or test.csv is then the test; else fold1_test is, which the OOF answers.
+
+Submission: `filename, scene_label` and from 2020 on a probability a scene. The challenge's own file has tabs, in 2019
+no header (as remembered; compare with the task's page). Score: class-mean accuracy, log loss over clips and
+as the mean over scenes, each device's class-mean accuracy; the first is the one that the year ranked by.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot import metrics
+from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
+from earshot.competitions.clip_rows import clip_scores
+from earshot.competitions.tables import Tables, absent, present
+from earshot.labels import few, require_columns
+from earshot.predictions import Predictions
+from earshot.spelling import suggest
+
+META = ("filename", "scene_label", "identifier", "source_label")
+SUBSETS = (5, 10, 25, 50, 100)
+LIMITS = {}  # files are sent in; the later years limit parameters and multiply-accumulates (a config's `budget`)
+
+logger = logging.getLogger("earshot")
+
+
+def prepare(source: Path, subset: int = 100, evaluation: str | None = None) -> Tables:
+    """Download folder -> clips in the official split, ten classes, the test; see the module's docstring."""
+    source = Path(source)
+    meta = read_tsv(source / "meta.csv", META).drop_duplicates("filename")
+    clips = _clips(source, meta, subset)
+    classes = sorted(set(meta.scene_label))
+    if lost := sorted(set(clips.labels) - set(classes)):
+        raise ValueError(f"the split names the scene '{lost[0]}', which meta.csv lacks{suggest(lost[0], classes)}")
+    missing, clips = absent(clips, source), present(clips, source, "evaluation_setup")
+    test, test_clips, truth = _test(source, clips, evaluation)
+    if test_clips is not None:
+        missing += absent(test_clips, source)
+    return Tables(clips, classes, test_clips=test_clips, test=test, truth=truth, missing=missing, task="scenes")
+
+
+def read_tsv(path: Path, columns) -> pd.DataFrame:
+    """A tab-separated .csv as DCASE has them, every cell as text."""
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; is --source the folder that holds meta.csv and evaluation_setup?")
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    require_columns(table, columns, path)
+    return table
+
+
+def from_name(filename: str) -> dict[str, str]:
+    """'audio/tram-lyon-1163-44730-3-s2.wav' -> scene, city, identifier, device; '' where the name has none."""
+    parts = Path(filename).stem.split("-")
+    if len(parts) < 5:
+        return {"scene": "", "city": "", "identifier": Path(filename).stem, "device": ""}
+    return {"scene": parts[0], "city": parts[1], "identifier": f"{parts[1]}-{parts[2]}", "device": parts[-1]}
+
+
+def _clips(source: Path, meta: pd.DataFrame, subset: int) -> pd.DataFrame:
+    """The split's lists and meta.csv -> clips with official_fold."""
+    train = _train_list(source, subset)
+    held_out = read_tsv(source / "evaluation_setup" / "fold1_evaluate.csv", ("filename",))
+    if both := sorted(set(train) & set(held_out.filename)):
+        raise ValueError(f"{len(both)} clips are both in fold1_train and in fold1_evaluate: {few(both)}")
+    files = pd.Series([*train, *held_out.filename], name="filename").drop_duplicates(ignore_index=True)
+    known = meta.set_index("filename")
+    if lost := [f for f in files if f not in known.index]:
+        logger.warning("meta.csv lacks %d clips of the split, read from their names: %s", len(lost), few(lost))
+    if unused := len(set(known.index) - set(files)):
+        logger.warning("%d clips of meta.csv are in no list of the split and are left out", unused)
+    named = pd.DataFrame([from_name(f) for f in files])
+    found = known.reindex(files).reset_index(drop=True)
+    return pd.DataFrame({
+        "clip_id": [Path(f).stem for f in files], "path": files, "filename": files, "device": named.device,
+        "labels": found.scene_label.fillna(named.scene), "group": found.identifier.fillna(named.identifier),
+        "official_fold": np.where(files.isin(set(held_out.filename)), 0, -1), "city": named.city,
+    })  # fmt: skip
+
+
+def _train_list(source: Path, subset: int) -> list[str]:
+    if subset not in SUBSETS:
+        raise ValueError(f"subset is {subset!r}: choose one of {', '.join(map(str, SUBSETS))} per cent")
+    places = [source / folder / f"split{subset}.csv" for folder in ("evaluation_setup", "split_setup")]
+    path = next((p for p in places if p.is_file()), None)
+    if path is None and subset == 100:
+        path = source / "evaluation_setup" / "fold1_train.csv"
+    elif path is None:
+        raise ValueError(f"{places[0]} does not exist (nor in {places[1].parent}): it lists {subset} % of the clips")
+    return read_tsv(path, ("filename",)).filename.drop_duplicates().tolist()
+
+
+def _test(source: Path, clips: pd.DataFrame, evaluation: str | None):
+    """(test: filename, clip_id; test_clips or None; truth or None)."""
+    if evaluation is None:
+        held_out = clips[clips.official_fold == 0]
+        listed = source / "evaluation_setup" / "fold1_test.csv"
+        if listed.is_file():
+            held_out = held_out[held_out.filename.isin(set(read_tsv(listed, ("filename",)).filename))]
+        truth = held_out[["filename", "labels", "device", "city"]].rename(columns={"labels": "scene_label"})
+        return held_out[["filename", "clip_id"]].reset_index(drop=True), None, truth.reset_index(drop=True)
+    folder = Path(evaluation).resolve()
+    names = ("fold1_test.csv", "test.csv")
+    path = next((p for p in (folder / "evaluation_setup" / n for n in names) if p.is_file()), None)
+    if path is None:
+        raise ValueError(f"{folder / 'evaluation_setup'} holds none of {', '.join(names)}")
+    files = read_tsv(path, ("filename",)).filename.drop_duplicates(ignore_index=True)
+    stems = pd.Series([Path(f).stem for f in files])
+    test_clips = pd.DataFrame({"clip_id": stems, "path": [str(folder / f) for f in files]})
+    return pd.DataFrame({"filename": files, "clip_id": stems}), test_clips, None
+
+
+# ---- submission
+
+
+def rows(predictions: Predictions, test: pd.DataFrame, post=None, probabilities: bool = True) -> pd.DataFrame:
+    """Predictions -> `filename, scene_label` (the best scene) and their probabilities; `post` is not used.
+
+    Probabilities are made to sum to one, as a mean of models or a sigmoid may not.
+    """
+    scores = clip_scores(predictions, test.clip_id, predictions.classes, "clips")
+    labels = np.array(predictions.classes)[scores.argmax(axis=1)]
+    table = pd.DataFrame({"filename": test.filename.to_numpy(), "scene_label": labels})
+    if not probabilities:
+        return table
+    total = scores.sum(axis=1, keepdims=True)
+    shares = np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / scores.shape[1])
+    return pd.concat([table, pd.DataFrame(shares, columns=list(predictions.classes))], axis=1)
+
+
+def validate(submission: pd.DataFrame, test: pd.DataFrame, classes, probabilities: bool = True):
+    """Raise unless every clip of `test` has a row, in its order, with a known scene and probabilities that sum to 1."""
+    columns = ["filename", "scene_label", *(classes if probabilities else ())]
+    problems = column_problems(submission, columns)
+    if "filename" in submission:
+        problems += id_problems(submission.filename, test.filename, "filename")
+    if "scene_label" in submission:
+        problems += label_problems(submission.scene_label, classes, "scene_label")
+    if probabilities:
+        problems += number_problems(submission, classes, 0, 1)
+        if not problems:
+            total = submission[list(classes)].to_numpy(float).sum(axis=1)
+            if (off := np.abs(total - 1) > 1e-3).any():
+                problems.append(f"probabilities sum to {total[off][0]:.4g}, not 1, in {off.sum()} rows")
+    refuse(problems)
+
+
+def files(submission: pd.DataFrame, header: bool = True) -> dict[str, str]:
+    """The challenge's own file: tab-separated."""
+    return {"task1.output.csv": submission.to_csv(sep="\t", index=False, header=header, lineterminator="\n")}
+
+
+def read_files(folder: Path, header: bool = True) -> pd.DataFrame:
+    """The inverse of `files`; the folder may hold one .csv of any name."""
+    found = sorted(p for p in Path(folder).iterdir() if p.suffix == ".csv")
+    if len(found) != 1:
+        raise ValueError(f"{folder} holds {len(found)} .csv files, expected one output file of task 1")
+    text = found[0].read_text()
+    names = None if header else ["filename", "scene_label"]
+    return pd.read_csv(io.StringIO(text), sep="\t", header=0 if header else None, names=names, dtype={"filename": str})
+
+
+def score(submission: pd.DataFrame, truth: pd.DataFrame, first: str = "class_mean_accuracy") -> dict[str, float]:
+    """Scores of a submission, `first` in front; `truth`: `filename, scene_label` and, where known, `device`.
+
+    A scene that the truth lacks is left out of the mean over scenes; so is it within a device.
+    """
+    require_columns(truth, ("filename", "scene_label"), "the truth")
+    problems = id_problems(submission.filename.sort_values(), sorted(truth.filename.astype(str)), "filename")
+    if problems:
+        raise ValueError("the submission does not answer the clips of this truth: " + "; ".join(problems))
+    truth = truth.set_index("filename").loc[submission.filename]
+    classes = sorted({*truth.scene_label, *submission.scene_label, *submission.columns[2:]})
+    true, said = (
+        pd.Categorical(s, classes).codes[:, None] == np.arange(len(classes))
+        for s in (truth.scene_label, submission.scene_label)
+    )
+    result = {"class_mean_accuracy": float(metrics.class_mean_accuracy(true, said.astype(float)))}
+    result["accuracy"] = metrics.accuracy(true, said.astype(float))
+    if len(submission.columns) > 2:
+        given = submission.reindex(columns=classes, fill_value=0).to_numpy(float)
+        result["log_loss"] = metrics.log_loss(true, given)
+        by_scene = [metrics.log_loss(true[rows], given[rows]) for rows in true.T if rows.any()]
+        result["class_mean_log_loss"] = float(np.mean(by_scene))
+    for device in sorted(set(truth.device) - {""}) if "device" in truth else ():
+        at = (truth.device == device).to_numpy()
+        result[f"class_mean_accuracy_{device}"] = float(metrics.class_mean_accuracy(true[at], said[at].astype(float)))
+    return {first: result[first]} | result
