@@ -38,6 +38,10 @@ COMPETITIONS = {
     "audioset_balanced": "earshot.competitions.audioset_balanced",
     "esc50": "earshot.competitions.esc50",
     "esc10": "earshot.competitions.esc10",
+    "dcase2018_task2": "earshot.competitions.dcase2018_task2",
+    "msos": "earshot.competitions.msos",
+    "gtzan": "earshot.competitions.gtzan",
+    "ravdess": "earshot.competitions.ravdess",
     "finch_vocal": "earshot.competitions.finch_vocal",
     "finch_syllables": "earshot.competitions.finch_syllables",
 }

@@ -1,0 +1,108 @@
+"""DCASE 2018 task 2, Freesound General-Purpose Audio Tagging (Kaggle): 41 labels, one a clip of 0.3 to 30 s; MAP@3.
+
+Source: the Kaggle download (train.csv `fname, label, manually_verified`, sample_submission.csv, audio_train/,
+audio_test/; with the later *_post_competition.csv the truth of the test is known), or the archive FSDKaggle2018
+(FSDKaggle2018.meta/, FSDKaggle2018.audio_train/, ...). Of the Kaggle test only some clips count: those whose `usage` is
+not Ignored. There are no official folds: src/make_folds.py stratifies by label (seed 42).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.competitions.tables import Tables, absent, check_submission, present, require_columns
+from earshot.labels import few, read_table
+from earshot.predictions import Predictions
+from earshot.spelling import suggest
+
+TRAIN = ("train.csv", "train_post_competition.csv", "FSDKaggle2018.meta/train_post_competition.csv")
+TRUTH = ("test_post_competition.csv", "test_post_competition_scoring_clips.csv",
+         "FSDKaggle2018.meta/test_post_competition_scoring_clips.csv")  # fmt: skip
+AUDIO = ("audio_{}", "FSDKaggle2018.audio_{}")
+ANSWERS = 3
+LIMITS = {}  # a CSV is uploaded: nothing runs on their machines
+
+
+def prepare(source: Path) -> Tables:
+    """Download folder -> one clip a row of the training table, with `manually_verified` (0 or 1); the test."""
+    source = Path(source)
+    train = read_table(_find(source, TRAIN), ("fname", "label", "manually_verified"))
+    clips = _clips(train.fname, source, "train").assign(
+        labels=train.label.to_numpy(), manually_verified=train.manually_verified.to_numpy(), filename=train.fname
+    )
+    classes = sorted(train.label.unique())
+    truth = _truth(source, classes)
+    sample = source / "sample_submission.csv"
+    if sample.is_file():
+        names = read_table(sample, ("fname", "label")).fname
+    elif truth is not None:
+        names = truth.fname
+    else:
+        raise ValueError(f"{source} says nothing of the test: it holds neither sample_submission.csv nor {TRUTH[0]}")
+    test_clips = _clips(names, source, "test")
+    test = pd.DataFrame({"fname": names.to_numpy(), "clip_id": test_clips.clip_id})
+    missing = absent(clips, source) + absent(test_clips, source)
+    clips = present(clips, source, "the training table")
+    return Tables(clips, classes, None, test_clips, test, missing, task="tagging", truth=truth)
+
+
+def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
+    """Predictions -> `fname, label`: the three best classes, best first, joined by spaces; `post` is not used."""
+    scores = predictions.aligned(test.clip_id).clipwise_output
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :ANSWERS]
+    names = np.array(predictions.classes)[best]
+    return pd.DataFrame({"fname": test.fname.to_numpy(), "label": [" ".join(some) for some in names]})
+
+
+def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
+    """Raise unless every clip of `test` has one row, in its order, with one to three different labels of `classes`."""
+    check_submission(submission, ("fname", "label"), test.fname)
+    for fname, text in zip(submission.fname, submission.label, strict=True):
+        given = text.split() if isinstance(text, str) else []
+        if not 1 <= len(given) <= ANSWERS or len(set(given)) < len(given):
+            raise ValueError(f"submission: '{fname}' needs 1 to {ANSWERS} different labels, got '{text}'")
+        for name in given:
+            if name not in classes:
+                raise ValueError(f"submission: '{fname}' has the unknown label '{name}'{suggest(name, classes)}")
+
+
+def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """MAP@3 over the clips of `truth` (`fname, label`): the mean of 1 / place of the true label, 0 past the third."""
+    require_columns(truth, ("fname", "label"), "the truth")
+    given = submission.set_index("fname").label
+    if lost := sorted(set(truth.fname) - set(given.index)):
+        raise ValueError(f"the submission lacks {len(lost)} of the {len(truth)} scored clips: {few(lost)}")
+    places = [given[f].split()[:ANSWERS] for f in truth.fname]
+    gains = [1 / (1 + some.index(t)) if t in some else 0.0 for some, t in zip(places, truth.label, strict=True)]
+    return {"map@3": float(np.mean(gains))}
+
+
+def _truth(source: Path, classes) -> pd.DataFrame | None:
+    """`fname, label` of the test clips that count, where the download has them."""
+    path = next((source / name for name in TRUTH if (source / name).is_file()), None)
+    if path is None:
+        return None
+    truth = read_table(path, ("fname", "label"))
+    if "usage" in truth:
+        truth = truth[truth.usage != "Ignored"]
+    unknown = sorted(set(truth.label.astype(str)) - set(classes))
+    if unknown:
+        raise ValueError(
+            f"{path} has the label '{unknown[0]}', which no training clip has{suggest(unknown[0], classes)}"
+        )
+    return truth[["fname", "label"]].reset_index(drop=True)
+
+
+def _clips(names: pd.Series, source: Path, part: str) -> pd.DataFrame:
+    folder = next((f.format(part) for f in AUDIO if (source / f.format(part)).is_dir()), AUDIO[0].format(part))
+    return pd.DataFrame({"clip_id": [Path(n).stem for n in names], "path": [f"{folder}/{n}" for n in names]})
+
+
+def _find(source: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (source / name).is_file():
+            return source / name
+    raise ValueError(f"{source} holds none of {', '.join(names)}; is --source the unzipped download?")

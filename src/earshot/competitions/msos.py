@@ -1,0 +1,49 @@
+"""Making Sense of Sounds (2018): five categories, 1,500 development and 500 evaluation clips of 4 s; accuracy.
+
+Source: the folder with Logsheet_Development.csv (`Category, Event, File`), Development/<Category>/<File>, and, for the
+test, Logsheet_EvaluationMaster.csv (`File`, `Category`) and Evaluation/<File>. `Event` (a dog, a guitar) is kept as a
+column. The development set has no official folds: src/make_folds.py stratifies by category (seed 42).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from earshot.competitions.esc50 import rows, score, validate
+from earshot.competitions.tables import Tables, absent, class_name, present
+from earshot.labels import read_table
+
+__all__ = ["LIMITS", "prepare", "rows", "score", "validate"]
+
+CLASSES = ("Effects", "Human", "Music", "Nature", "Urban")
+LIMITS = {}  # a benchmark: nothing is uploaded
+
+
+def prepare(source: Path) -> Tables:
+    """Download folder -> the development clips; the evaluation clips as test, where they are there."""
+    source = Path(source)
+    sheet = read_table(source / "Logsheet_Development.csv", ("Category", "Event", "File"))
+    _check_categories(sheet, "Logsheet_Development.csv")
+    clips = pd.DataFrame({
+        "clip_id": [Path(f).stem for f in sheet.File],
+        "path": [f"Development/{c}/{f}" for c, f in zip(sheet.Category, sheet.File, strict=True)],
+        "labels": sheet.Category, "event": sheet.Event.map(class_name), "filename": sheet.File,
+    })  # fmt: skip
+    missing, clips = absent(clips, source), present(clips, source, "Logsheet_Development.csv")
+    if not (source / "Logsheet_EvaluationMaster.csv").is_file():
+        return Tables(clips, CLASSES, missing=missing, task="tagging")
+    master = read_table(source / "Logsheet_EvaluationMaster.csv", ("File", "Category"))
+    _check_categories(master, "Logsheet_EvaluationMaster.csv")
+    ids = [f"eval_{Path(f).stem}" for f in master.File]  # numbers may be those of development clips
+    test_clips = pd.DataFrame({"clip_id": ids, "path": [f"Evaluation/{f}" for f in master.File]})
+    test = pd.DataFrame({"filename": master.File, "clip_id": ids})
+    truth = pd.DataFrame({"filename": master.File, "category": master.Category})
+    missing += absent(test_clips, source)
+    return Tables(clips, CLASSES, None, test_clips, test, missing, task="tagging", truth=truth)
+
+
+def _check_categories(sheet: pd.DataFrame, name: str):
+    if unknown := sorted(set(sheet.Category.astype(str)) - set(CLASSES)):
+        raise ValueError(f"{name} has the category '{unknown[0]}'; known are {', '.join(CLASSES)}")
