@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import json
 import os
 import pickle
 
@@ -107,6 +108,85 @@ def test_the_same_front_end_agrees_also_without_a_rate(front_end_tensors):
     for rate in (32000, 0):
         line = weights.check_front_end(front_end_tensors, dataclasses.replace(PARAMS, sample_rate=rate), "x.pth")
         assert line == "front end agrees (n_fft 1024, 64 mels, hann)"
+
+
+PUBLISHED = {  # the fifteen networks, narrow
+    "cnn6": {"widths": [4, 4, 4, 4], "embedding": 8},
+    "cnn10": {"widths": [4, 4, 4, 4], "embedding": 8},
+    "cnn14": NARROW,
+    "resnet22": {"widths": [4, 4, 4, 4], "last_width": 8, "embedding": 8},
+    "resnet38": {"widths": [4, 4, 4, 4], "last_width": 8, "embedding": 8},
+    "resnet54": {"widths": [2, 2, 2, 2], "last_width": 8, "embedding": 8},
+    "mobilenet_v1": {"width": 0.1, "embedding": 8},
+    "mobilenet_v2": {"width": 0.1, "embedding": 8},
+    "dainet19": {"widths": [4, 4, 4, 8], "embedding": 8},
+    "leenet11": {},
+    "leenet24": {"widths": [4] * 9, "embedding": 8},
+    "res1dnet31": {"widths": [4] * 7, "embedding": 8},
+    "res1dnet51": {"widths": [4] * 7, "embedding": 8},
+    "wavegram_cnn14": NARROW | {"pre_widths": [4, 4]},
+    "wavegram_logmel_cnn14": NARROW | {"pre_widths": [4, 4]},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_panns_checkpoint_loads_and_only_a_replaced_head_may_be_missing(name, tmp_path, front_end_tensors):
+    torch.manual_seed(0)
+    source, path = build_model(name, 527, 64, PUBLISHED[name]), tmp_path / f"{name}.pth"
+    front = front_end_tensors if "logmel" in source.inputs else {}
+    state = front | source.state_dict()
+    torch.save({"iteration": 600000, "model": state}, path)
+    model = build_model(name, 527, 64, PUBLISHED[name])
+    report = weights.load_weights(model, path, front_end=PARAMS)
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in source.state_dict().items())
+    assert ("front end agrees" in str(report)) == bool(front)
+    few = build_model(name, 10, 64, PUBLISHED[name])
+    with pytest.raises(ValueError, match=r"Is fc_audioset the head\? The file's has 527 classes, the model's 10: .*"
+                       r"model.drop=\[fc_audioset\]"):  # fmt: skip
+        weights.load_weights(few, path, front_end=PARAMS)
+    assert "dropped fc_audioset" in str(weights.load_weights(few, path, ("fc_audioset",), PARAMS))
+    without = {k: v for k, v in state.items() if k != "fc1.weight"}
+    for broken, message in ((without, "missing from the file: fc1.weight"),
+                            (state | {"fc2.weight": torch.ones(2)}, "not in the model: fc2.weight")):  # fmt: skip
+        torch.save({"model": broken}, path)
+        with pytest.raises(ValueError, match=message):
+            weights.load_weights(model, path, front_end=PARAMS)
+
+
+def test_another_mel_count_and_rate_are_named(panns, tmp_path, front_end_tensors):
+    path, _ = panns
+    wide = build_model("cnn14_att", 5, 128, NARROW)
+    with pytest.raises(ValueError, match="trained with n_mels 64, the front end has n_mels 128"):
+        weights.load_weights(wide, path, front_end=dataclasses.replace(PARAMS, n_mels=128))
+    bare = tmp_path / "bare.pth"
+    torch.save(panns[1].state_dict(), bare)
+    with pytest.raises(ValueError, match="file has 64 mel bins or channels at its input, the model 128"):
+        weights.load_weights(wide, bare)
+    low = LogmelParams(16000, n_fft=512, hop_length=160, fmax=8000)
+    with pytest.raises(
+        ValueError, match="n_fft 1024, the front end has n_fft 512; .* sample_rate 32000, fmin 50, fmax 1"
+    ):
+        weights.check_front_end(front_end_tensors, low, "x.pth")
+    with pytest.raises(ValueError, match=r"sample_rate 48000, .*; the checkpoint's: sample_rate 32000, fmin 50"):
+        weights.check_front_end(front_end_tensors, dataclasses.replace(PARAMS, sample_rate=48000), "x.pth")
+
+
+def test_a_hop_that_no_file_states_is_said(front_end_tensors):
+    line = weights.check_front_end(front_end_tensors, dataclasses.replace(PARAMS, hop_length=500), "x.pth")
+    assert line.endswith("; hop_length is not in the file: PANNs' usual is 320, here it is 500")
+
+
+def test_a_runs_own_weights_are_checked_by_their_description(tmp_path):
+    model = build_model("cnn14", 5, 64, NARROW)
+    about = json.dumps({"frontends": {"logmel": dataclasses.asdict(PARAMS)}})
+    save_file(model.state_dict(), tmp_path / "best.safetensors", metadata={"earshot": about})
+    report = weights.load_weights(model, tmp_path / "best.safetensors", front_end=PARAMS)
+    assert str(report).endswith("front end agrees with the run's")
+    for change in ({"hop_length": 640}, {"sample_rate": 44100}, {"fmin": 20.0}):
+        ((key, value),) = change.items()
+        message = f"trained with {key} {getattr(PARAMS, key)}, the front end has {key} {value}"
+        with pytest.raises(ValueError, match=message):
+            weights.load_weights(model, tmp_path / "best.safetensors", front_end=dataclasses.replace(PARAMS, **change))
 
 
 # read_state
@@ -234,6 +314,22 @@ def test_caches_of_torch_hub_and_hugging_face(places):
         os.utime(snapshots / revision, (1000 - i, 1000 - i))
     assert weights.resolve("hf:timm/b0").parent.name == "new"
     assert weights.resolve("hf:timm/b0/model.safetensors").parent.name == "new"
+
+
+def test_an_address_is_found_by_its_file_name_and_fetched_only_when_asked(places, monkeypatch):
+    address = "https://example.org/record/1/files/Cnn14_mAP%3D0.431.pth?download=1"
+    with pytest.raises(
+        ValueError, match=r"'Cnn14_mAP=0.431.pth' are neither .* set model.download=true to fetch https"
+    ):
+        weights.resolve(address)
+    fetched = []
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *a, **_: fetched.append(a))
+    expected = places / "torch" / "hub" / "checkpoints" / "Cnn14_mAP=0.431.pth"
+    assert weights.resolve(address, download=True) == expected
+    assert fetched == [(address, str(expected))]
+    expected.write_bytes(b"here")
+    assert weights.resolve(address) == expected
+    assert len(fetched) == 1
 
 
 def test_nothing_found_names_the_places_and_nothing_is_downloaded(places, monkeypatch):

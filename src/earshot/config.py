@@ -55,7 +55,8 @@ class ModelConfig:
     """Which network; `params` go to its function and are checked against its signature."""
 
     name: str = "cnn_small"  # key of models.MODELS
-    weights: str = ""  # checkpoint to start from: a path, a file of a /kaggle/input folder, or a cached name
+    weights: str = ""  # checkpoint to start from: a path, a file of a /kaggle/input folder, a cached name, hf:, https:
+    download: bool = False  # fetch weights that are nowhere (hf: or https: names only)
     drop: tuple[str, ...] = ()  # prefixes of the checkpoint left out on purpose (a replaced head)
     params: dict[str, Any] = field(default_factory=dict)
 

@@ -151,11 +151,11 @@ def batch_augment(a: AugmentConfig) -> BatchAugment:
 def load_start(network: torch.nn.Module, config: Config) -> LoadReport:
     """Load the weights that training starts from; missing ones are an error that says how to go without."""
     try:
-        path = resolve(config.model.weights)
+        path = resolve(config.model.weights, config.model.download)
     except ValueError as error:
         raise ValueError(f"{error}; to train from random weights: model.weights=") from error
-    front_end, part = next(iter(config.frontends.values()), None), getattr(network, "weights_prefix", "")
-    return load_weights(network, path, config.model.drop, front_end, part)
+    front_end = next((p for name, p in config.frontends.items() if name in network.inputs), None)
+    return load_weights(network, path, config.model.drop, front_end, getattr(network, "weights_prefix", ""))
 
 
 def seed_step(seed: int, epoch: int, step: int, process: int) -> torch.Generator:

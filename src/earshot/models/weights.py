@@ -1,8 +1,9 @@
 """Checkpoints: found (`resolve`), read (`read_state`) and loaded strictly (`load_weights`).
 
-Nothing is initialised at random in silence, nothing is downloaded unless `download=True` and the name is one of a
-known hub, and a file's pickled objects are never run. Published PANNs files hold their tensors under the key `model`
-together with those of the front end, which are compared with the run's `LogmelParams` instead of being loaded.
+Nothing is initialised at random in silence, nothing is downloaded unless `download=True` and the name is a hub's or an
+address, and a file's pickled objects are never run. Published PANNs files hold their tensors under the key `model`
+together with those of the front end, which are compared with the run's `LogmelParams` instead of being loaded; a run's
+own weights carry their front ends as metadata, which is compared too.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from earshot.logmel import WINDOWS, LogmelParams, fft_window, mel_filterbank
+from earshot.logmel import LogmelParams
+from earshot.models.front_end import check_description, check_front_end
 from earshot.spelling import suggest
 
 KAGGLE_INPUT = Path("/kaggle/input")
@@ -47,13 +51,16 @@ class LoadReport:
 
 
 def resolve(name_or_path: str | Path, download: bool = False, kaggle_input: Path = KAGGLE_INPUT) -> Path:
-    """Path, file name or `hf:owner/repository[/file]` (each with optional `#sha256=...`) -> existing file.
+    """Path, file name, `hf:owner/repository[/file]` or https address (each with optional `#sha256=...`) -> file.
 
     Looked for in this order: the path itself; below `kaggle_input` (name or trailing part of a path); torch hub's
-    and Hugging Face's caches. `download` fetches an `hf:` name that is nowhere. Errors: nothing found (with the places
-    looked at), several different files of that name, another hash.
+    and Hugging Face's caches; of an address, its file name there. `download` fetches an `hf:` name or an address that
+    is nowhere. Errors: nothing found (with the places looked at), several different files of that name, another hash.
     """
     name, _, expected = str(name_or_path).partition("#sha256=")
+    address = name if name.startswith(("https://", "http://")) else ""
+    if address:
+        name = unquote(Path(urlsplit(address).path).name)
     if Path(name).is_file():
         found = [Path(name)]
     elif name.startswith("hf:"):
@@ -61,6 +68,8 @@ def resolve(name_or_path: str | Path, download: bool = False, kaggle_input: Path
     else:
         found = _below(kaggle_input, name) or _below(Path(torch.hub.get_dir()) / "checkpoints", name)
         found = found or _below(_hub_cache(), name)
+    if not found and address:
+        found = _from_address(address, name, download)
     if not found:
         raise ValueError(
             f"weights '{name}' not found: no such path, nor below {kaggle_input}, {torch.hub.get_dir()} and "
@@ -127,66 +136,10 @@ def load_weights(
     dropped = tuple(k for k in state if k.startswith(drop))
     kept = tuple(k for k in own if k.startswith(drop) or not (whole or k.startswith(prefix)))
     wanted = {k: v for k, v in state.items() if k not in dropped}
+    checked = check_front_end(front, front_end, str(path)) if front else _check_description(path, front_end)
     _check_keys(wanted, {k: v for k, v in own.items() if k not in kept}, path)
-    checked = check_front_end(front, front_end, str(path)) if front else ""
     model.load_state_dict(wanted, strict=False)  # the keys were compared above
     return LoadReport(str(path), len(wanted), dropped, kept, checked)
-
-
-def check_front_end(tensors: dict[str, Tensor], params: LogmelParams | None, where: str) -> str:
-    """Front-end tensors of a PANNs checkpoint against `params` -> a line saying what agrees, or an error with both.
-
-    Compared: n_fft and n_mels (shapes), the window (the transform's row of frequency 0 is the window itself), and the
-    mel filter bank, which holds sample rate, fmin and fmax. The hop is not in the weights.
-    """
-    if params is None:
-        return f"front end of the checkpoint not checked ({len(tensors)} tensors left out)"
-    real = tensors.get("spectrogram_extractor.stft.conv_real.weight")
-    if real is not None:
-        _expect("n_fft", real.shape[-1], params.n_fft, where)
-        window = real[0, 0].numpy()
-        if not np.allclose(window, fft_window(params), atol=1e-4):
-            raise ValueError(
-                f"{where} was trained with {_window_name(window)}, the front end has window '{params.window}' "
-                f"(win_length {params.win_length or params.n_fft})"
-            )
-    mel = tensors.get("logmel_extractor.melW")
-    if mel is not None:
-        _expect("n_fft", 2 * (mel.shape[0] - 1), params.n_fft, where)
-        _expect("n_mels", mel.shape[1], params.n_mels, where)
-        if params.sample_rate:
-            _check_mel(mel.numpy(), params, where)
-    return f"front end agrees (n_fft {params.n_fft}, {params.n_mels} mels, {params.window})"
-
-
-def _check_mel(mel: np.ndarray, params: LogmelParams, where: str) -> None:
-    """Error unless the (n_bins, n_mels) filters are those of `params`; says which band the checkpoint's cover."""
-    ours = mel_filterbank(params).T
-    if np.abs(mel - ours).max() <= 1e-3 * np.abs(ours).max():
-        return
-    hz = params.sample_rate / params.n_fft
-
-    def band(filters):
-        used = np.flatnonzero(filters.sum(axis=1))
-        return f"{used.min() * hz:.0f} to {used.max() * hz:.0f} Hz at this rate" if len(used) else "empty"
-
-    raise ValueError(
-        f"{where} was trained with another mel filter bank: its bins cover {band(mel)}, those of the front end "
-        f"{band(ours)} (sample_rate {params.sample_rate}, fmin {params.fmin:g}, fmax {params.fmax:g})"
-    )
-
-
-def _expect(name: str, theirs: int, ours: int, where: str) -> None:
-    if theirs != ours:
-        raise ValueError(f"{where} was trained with {name} {theirs}, the front end has {name} {ours}")
-
-
-def _window_name(window: np.ndarray) -> str:
-    """'window <name>' of those we know, else its first values."""
-    for name in WINDOWS:
-        if np.allclose(window, fft_window(LogmelParams(n_fft=len(window), window=name)), atol=1e-4):
-            return f"window '{name}'"
-    return f"an unknown window or win_length (starts {', '.join(f'{v:.4f}' for v in window[:4])})"
 
 
 def _check_keys(theirs: dict[str, Tensor], ours: dict[str, Tensor], path: str | Path) -> None:
@@ -203,7 +156,26 @@ def _check_keys(theirs: dict[str, Tensor], ours: dict[str, Tensor], path: str | 
     named = (("missing from the file", missing), ("not in the model", extra), ("other shape", shapes))
     parts = [f"{what}: {_shorten(keys, 8, whole=True)}" for what, keys in named if keys]
     if parts:
-        raise ValueError(f"{path} does not fit the model; {'; '.join(parts)}. Replaced on purpose? Name it in `drop`")
+        hint = _hint([k for k in ours if k in theirs and theirs[k].shape != ours[k].shape], theirs, ours)
+        raise ValueError(f"{path} does not fit the model; {'; '.join(parts)}. {hint}")
+
+
+def _hint(misshaped: list[str], theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> str:
+    """What other shapes mean: another number of classes or mel bins, or another network."""
+    sizes = {k: (tuple(theirs[k].shape), tuple(ours[k].shape)) for k in misshaped}
+    if "bn0.weight" in sizes:
+        return "The file has {} mel bins or channels at its input, the model {}".format(
+            *(shape[0] for shape in sizes["bn0.weight"])
+        )
+    first = {(a[0], b[0]) for a, b in sizes.values() if a[1:] == b[1:] and a}
+    heads = list(dict.fromkeys(k.split(".")[0] for k in misshaped))
+    if len(first) == 1 and len(heads) == 1:
+        (theirs_count, ours_count), name = first.pop(), heads[0]
+        return (
+            f"Is {name} the head? The file's has {theirs_count} classes, the model's {ours_count}: to replace it on "
+            f"purpose, model.drop=[{name}]"
+        )
+    return "Replaced on purpose? Name it in `drop`"
 
 
 def _shorten(keys, limit: int = 4, whole: bool = False) -> str:
@@ -254,6 +226,19 @@ def _from_hub(name: str, download: bool) -> list[Path]:
     )
 
 
+def _from_address(address: str, name: str, download: bool) -> list[Path]:
+    """The file of an https address, fetched into torch hub's cache."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    if not download:
+        raise ValueError(
+            f"weights '{name}' are neither below {KAGGLE_INPUT} nor in the caches {folder} and {_hub_cache()}: set "
+            f"model.download=true to fetch {address}, or give a path"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.hub.download_url_to_file(address, str(folder / name), progress=False)
+    return [folder / name]
+
+
 def _with_hash(paths: list[Path], expected: str, name: str) -> Path:
     hashes = {}
     for path in paths:
@@ -286,8 +271,15 @@ def _is_safetensors(path: Path) -> bool:
     return path.suffix == ".safetensors" or (len(head) == 9 and head[8:] == b"{")
 
 
+def _check_description(path: str | Path, params: LogmelParams | None) -> str:
+    """Our own weights' metadata against `params`; '' where there is none."""
+    if params is None or not _is_safetensors(Path(path)):
+        return ""
+    with safe_open(path, framework="pt") as file:
+        return check_description((file.metadata() or {}).get("earshot", "{}"), params, str(path))
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
