@@ -1,7 +1,10 @@
-"""Predict recordings with a trained run: every fold, then their mean.
+"""Predict recordings with trained runs: every fold, then their mean.
 
 python src/predict.py --run runs/sed/synth_cnn --clips data/synth/test_clips.csv     # -> the run's own test.npz
 python src/predict.py --run runs/sed/synth_cnn --clips ~/recordings --out mine.npz --tta time_shift
+python src/predict.py --run runs/sed/a runs/sed/b --clips ... --backend onnx         # exported graphs; no PyTorch
+
+Runs that hear the same windows are predicted in one pass: a recording is decoded once, and so is each log-mel.
 """
 
 from __future__ import annotations
@@ -10,60 +13,158 @@ import argparse
 import logging
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-import torch
+import numpy as np
 from tqdm import tqdm
 
 from earshot import audio, predictions, runs
-from earshot.backends import TorchBackend
+from earshot.backends import ENDINGS, TorchBackend, open_graph
 from earshot.competitions.tables import read_dataset
-from earshot.inference import predict_clips, tta_variants
+from earshot.graphs import find_graphs, members_of
+from earshot.inference import Member, predict_members, tta_variants
 from earshot.labels import read_clips
-from earshot.predictions import Clip
+from earshot.predictions import Clip, Predictions
+from earshot.spelling import suggest
+from earshot.tuning import cores, tune
+
+BACKENDS = ("torch", *ENDINGS)
+COMPARED = 3  # recordings on which --one-pass is measured against single windows
 
 
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    tta_variants(options.tta or ())
-    run = runs.load_run(options.run)
-    config = run.config
+    check_options(options)
     clips = find_clips(options.clips, options.audio_root)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    backends = [
-        TorchBackend(runs.load_model(fold).to(device), config.frontends, device, config.optim.precision)
-        for fold in run.folds
-    ]
-    started = time.monotonic()
-    found, unreadable = predict_clips(
-        backends, clips, runs.windowing(config), run.folds[0].about["classes"], run.folds[0].about["prior"],
-        tta=config.predict.tta if options.tta is None else options.tta,
-        progress=lambda some: tqdm(some, "predict", leave=False, disable=not sys.stderr.isatty()),
-    )  # fmt: skip
-    out = options.out or run.folder / "test.npz"
-    if not options.out:
-        for fold, of_fold in zip(run.folds, found, strict=True):
-            of_fold.save(fold.folder / "test.npz")
-    predictions.weighted_mean(found).save(out)
-    seconds = time.monotonic() - started
-    print(f"{len(clips)} recordings, {len(backends)} folds of {run.name}, {seconds:.1f} s -> {out}")
+    threads, streams = how_many(options)
+    of_run = {folder: members_of_run(folder, options, threads) for folder in options.run}
+    started, unreadable = time.monotonic(), {}
+    for folders, tta in together(of_run, options):
+        members = [m for folder in folders for m, _ in of_run[folder]]
+        bar = "predict " + " ".join(folder.name for folder in folders)
+        found, failed = predict_members(
+            members, clips, tta, lambda some, bar=bar: tqdm(some, bar, leave=False, disable=not sys.stderr.isatty()),
+            streams,
+        )  # fmt: skip
+        unreadable |= dict(failed)
+        for folder in folders:
+            of_folds, found = found[: len(of_run[folder])], found[len(of_run[folder]) :]
+            save(folder, of_folds, [fold for _, fold in of_run[folder]], options)
+        if options.one_pass:
+            print(difference_of_one_pass(members, clips[:COMPARED], tta))
+    seconds, targets = time.monotonic() - started, [str(options.out or folder / "test.npz") for folder in options.run]
+    names = ", ".join(f"{len(m)} folds of {f.parent.name}/{f.name}" for f, m in of_run.items())
+    print(f"{len(clips)} recordings, {names}, {seconds:.1f} s -> {', '.join(targets)}")
     if unreadable:
-        listing = out.with_name(f"{out.stem}_unreadable.csv")
-        runs.write_rows(listing, [{"clip_id": c, "reason": r} for c, r in unreadable])
+        listing = Path(targets[0])
+        listing = listing.with_name(f"{listing.stem}_unreadable.csv")
+        runs.write_rows(listing, [{"clip_id": c, "reason": r} for c, r in unreadable.items()])
         print(f"{len(unreadable)} recordings could not be read and got the training prior; see {listing}")
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="folder of a run: runs/<task>/<name>")
-    parser.add_argument("--clips", type=Path, required=True, help="a table (clip_id, path) or a folder of recordings")
-    parser.add_argument(
-        "--audio-root", type=Path, help="folder the table's paths are relative to (default: dataset.json)"
-    )
-    parser.add_argument("--out", type=Path, help="where to write (default: test.npz of the run and of each fold)")
-    parser.add_argument("--tta", nargs="*", help="test-time augmentations (default: the config's)")
+    add = parser.add_argument
+    add("--run", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
+    add("--clips", type=Path, required=True, help="a table (clip_id, path) or a folder of recordings")
+    add("--audio-root", type=Path, help="folder the table's paths are relative to (default: dataset.json)")
+    add("--out", type=Path, help="where to write (default: test.npz of the run and of each fold)")
+    add("--tta", nargs="*", help="test-time augmentations (default: the config's)")
+    add("--backend", default="torch", help=f"{', '.join(BACKENDS)}; graphs are made by src/export.py")
+    add("--int8", action="store_true", help="the int8 graphs")
+    add("--together", action="store_true", help="the graph that holds all folds")
+    add("--one-pass", action="store_true", help="hear a minute at once, pool windows from it: faster, not the same")
+    add("--threads", type=int, default=1, help="of one call of a graph")
+    add("--streams", type=int, help="calls of a graph at a time (default: as many as cores)")
+    add("--tune", action="store_true", help="measure for some seconds which threads x streams are fastest")
     return parser.parse_args()
+
+
+def check_options(options: argparse.Namespace):
+    """Options that contradict each other are errors before anything is loaded."""
+    if options.backend not in BACKENDS:
+        raise ValueError(
+            f"unknown backend '{options.backend}'{suggest(options.backend, BACKENDS)} (known: {', '.join(BACKENDS)})"
+        )
+    if options.backend == "torch" and (options.int8 or options.together or options.tune):
+        raise ValueError("--int8, --together and --tune are of exported graphs: add --backend onnx or openvino")
+    if len(set(options.run)) < len(options.run):
+        raise ValueError("--run names a folder twice")
+    if options.out and len(options.run) > 1:
+        raise ValueError("--out takes the mean of ONE run; of several, each gets its test.npz (then src/ensemble.py)")
+    if options.threads < 1 or (options.streams or 1) < 1:
+        raise ValueError("--threads and --streams must be at least 1")
+    tta_variants(options.tta or ())
+
+
+def how_many(options: argparse.Namespace) -> tuple[int, int]:
+    """(threads of a call, calls at a time). PyTorch keeps to one call with the threads that it chooses."""
+    if options.backend == "torch":
+        return options.threads, 1
+    if not options.tune:
+        return options.threads, options.streams or max(1, cores() // options.threads)
+    path = find_graphs(options.run[0], options.backend, options.int8, options.together)[0].path
+    threads, streams, speeds = tune(lambda n: open_graph(path, n), cores())
+    listed = ", ".join(f"{t} x {s}: {speed:.1f}/s" for (t, s), speed in speeds.items())
+    print(f"threads x streams, windows a second: {listed}; taking {threads} x {streams}")
+    return threads, streams
+
+
+def members_of_run(folder: Path, options: argparse.Namespace, threads: int) -> list[tuple[Member, Path]]:
+    """The folds of a run, each with its folder."""
+    if options.backend != "torch":
+        graphs = find_graphs(folder, options.backend, options.int8, options.together, threads)
+        folds = [folder / f"fold{fold}" for graph in graphs for fold in graph.about["folds"]]
+        members = [m for graph in graphs for m in members_of(graph, options.one_pass)]
+        return list(zip(members, folds, strict=True))
+    import torch
+
+    run = runs.load_run(folder)
+    config, device = run.config, "cuda" if torch.cuda.is_available() else "cpu"
+    windowing = runs.windowing(config)
+    windowing = replace(windowing, one_pass=windowing.one_pass or options.one_pass)
+    found = []
+    for fold in run.folds:
+        backend = TorchBackend(runs.load_model(fold).to(device), config.frontends, device, config.optim.precision)
+        found.append((Member(backend, windowing, fold.about["classes"], fold.about["prior"]), fold.folder))
+    return found
+
+
+def together(of_run: dict[Path, list], options: argparse.Namespace) -> list[tuple[list[Path], tuple[str, ...]]]:
+    """(run folders, their TTA) that can share a pass: the same windows, the same variants."""
+    groups: dict[tuple, list[Path]] = {}
+    for folder, members in of_run.items():
+        tta = tuple(run_tta(folder, members, options) if options.tta is None else options.tta)
+        groups.setdefault((members[0][0].hearing, tta), []).append(folder)
+    return [(folders, tta) for (_, tta), folders in groups.items()]
+
+
+def run_tta(folder: Path, members: list, options: argparse.Namespace):
+    if options.backend == "torch":
+        return runs.load_run(folder).config.predict.tta
+    return members[0][0].backend.about["tta"]
+
+
+def save(folder: Path, of_folds: list[Predictions], folds: list[Path], options: argparse.Namespace):
+    """Each fold's test.npz (not with --out) and their mean."""
+    if not options.out:
+        for fold, found in zip(folds, of_folds, strict=True):
+            found.save(fold / "test.npz")
+    predictions.weighted_mean(of_folds).save(options.out or folder / "test.npz")
+
+
+def difference_of_one_pass(members: list[Member], clips: list[Clip], tta) -> str:
+    """What --one-pass changed on the first recordings, by predicting them again window by window."""
+    exact = [replace(m, windowing=replace(m.windowing, one_pass=False)) for m in members]
+    pairs = zip(predict_members(members, clips, tta)[0], predict_members(exact, clips, tta)[0], strict=True)
+    difference = np.concatenate([np.abs(a.clipwise_output - b.clipwise_output).ravel() for a, b in pairs])
+    largest = difference.max() if len(difference) else 0.0
+    return (
+        f"one pass against single windows, {len(clips)} recordings: clip outputs differ by {difference.mean():.4f} on "
+        f"average, {largest:.4f} at most"
+    )
 
 
 def find_clips(source: Path, audio_root: Path | None) -> list[Clip]:

@@ -25,10 +25,12 @@ LAYERS = [
     ["dataset", "runs"],
     ["inference", "blending"],
     ["training"],
+    ["graphs", "tuning"],
+    ["exporting"],
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 NO_TORCH = [
-    "hearing", "pooling", "runs",
+    "hearing", "pooling", "runs", "graphs", "tuning",
     "audio", "logmel", "timebase", "windows", "events", "predictions", "labels", "folds", "metrics", "event_metrics",
     "blends", "postprocessing", "synth", "config", "inference", "backends", "metrics_ust",
     *(f"competitions.{path.stem}" for path in sorted((PACKAGE / "competitions").glob("[a-z]*.py"))),

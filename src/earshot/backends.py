@@ -1,21 +1,34 @@
-"""What runs a network during inference: each backend declares its inputs and turns arrays into arrays."""
+"""What runs a network during inference: each backend declares its inputs and turns arrays into arrays.
+
+    inputs      names the network takes
+    frontends   those of them that are log-mels, with their parameters
+    timebase    the grid of `segmentwise_output`
+    pooling     how segments become the clip output (pooling.py), '' where they do not
+    run         dict of (B, ...) arrays -> dict of (B, ...) float32 arrays
+
+Exported graphs (exporting.py) carry all of this, and what a run folder knows besides, as JSON in their metadata:
+`about`. They may be called from several threads at once. No torch but in TorchBackend.
+"""
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from earshot.logmel import LogmelParams
+from earshot.spelling import suggest
 from earshot.timebase import TimeBase
+
+METADATA_KEY = "earshot"
+ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}  # format -> file ending (OpenVINO: weights lie beside in .bin)
 
 
 class TorchBackend:
-    """An eager PyTorch model on its device.
-
-    inputs: names the model takes; frontends: those of them that are log-mels, with their parameters; timebase: the grid
-    of `segmentwise_output`; run: dict of (B, ...) arrays -> dict of (B, ...) float32 arrays.
-    """
+    """An eager PyTorch model on its device."""
 
     def __init__(self, model, frontends: Mapping[str, LogmelParams], device="cpu", precision: str = "no"):
         first = next(iter(frontends.values())) if frontends else None
@@ -24,6 +37,7 @@ class TorchBackend:
         self.frontends = {name: frontends[name] for name in self.inputs if name in frontends}
         rate, hop = (first.sample_rate, first.hop_length) if first else (1, 1)
         self.timebase = TimeBase(rate, hop, model.pool)
+        self.pooling = getattr(model, "pooling", "")
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         import torch
@@ -37,3 +51,99 @@ class TorchBackend:
             outputs = self.model(**tensors)
         self.model.train(training)
         return {k: v.float().cpu().numpy() for k, v in outputs.items()}
+
+
+class _Graph:
+    """What exported graphs share: all they say about themselves, and the frames that a short input lacks."""
+
+    def __init__(self, path: Path, metadata: str | None):
+        if not metadata:
+            raise ValueError(f"{path} does not say what it is: export it with src/export.py")
+        self.path, self.about = path, json.loads(metadata)
+        self.inputs = tuple(self.about["inputs"])
+        self.frontends = {name: LogmelParams(**values) for name, values in self.about["frontends"].items()}
+        self.timebase = TimeBase(*self.about["timebase"])
+        self.pooling = self.about["pooling"]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return self._call({name: self._padded(name, inputs[name]) for name in self.inputs})
+
+    def _padded(self, name: str, values: np.ndarray) -> np.ndarray:
+        """(B, 1, T, F) with at least `min_frames` (a segment or more), the last one repeated.
+
+        Most networks do so themselves in PyTorch; OpenVINO answers with nothing where a pooling has less than one step.
+        """
+        missing = self.about["min_frames"] - values.shape[2] if name in self.frontends else 0
+        if missing > 0:
+            values = np.pad(values, ((0, 0), (0, 0), (0, missing), (0, 0)), mode="edge")
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+
+class OnnxBackend(_Graph):
+    """A graph in ONNX Runtime, on the CPU."""
+
+    def __init__(self, path: str | Path, threads: int = 1):
+        runtime = _library("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        # threads that spin while they wait halve the speed of a shared machine
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ValueError(f"{path} is not a graph that ONNX Runtime can run: {error}") from error
+        super().__init__(Path(path), self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
+        self.outputs = [output.name for output in self.session.get_outputs()]
+
+    def _call(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(self.outputs, self.session.run(self.outputs, inputs), strict=True))
+
+
+class OpenVinoBackend(_Graph):
+    """A graph in OpenVINO, on the CPU, in float32 where it is not int8 (its default would be bfloat16 on some CPUs)."""
+
+    def __init__(self, path: str | Path, threads: int = 1):
+        core = _library("openvino").Core()
+        try:
+            model = core.read_model(str(path))
+            options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+            self.compiled = core.compile_model(model, "CPU", options)
+        except Exception as error:
+            raise ValueError(f"{path} is not a graph that OpenVINO can run: {error}") from error
+        super().__init__(Path(path), model.get_rt_info(METADATA_KEY).value if METADATA_KEY in model.rt_info else None)
+        known = self.about["outputs"]  # an output also has the name of the node that computes it
+        self.outputs = [next(name for name in known if name in output.names) for output in self.compiled.outputs]
+        self.of_thread = threading.local()
+
+    def _call(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if not hasattr(self.of_thread, "request"):
+            self.of_thread.request = self.compiled.create_infer_request()
+        results = self.of_thread.request.infer(inputs)
+        return {name: np.array(results[i]) for i, name in enumerate(self.outputs)}  # the next call reuses its buffers
+
+
+def open_graph(path: str | Path, threads: int = 1) -> OnnxBackend | OpenVinoBackend:
+    """An exported graph, by its file's ending. `threads`: of one call."""
+    path = Path(path)
+    kinds = {ENDINGS["onnx"]: OnnxBackend, ENDINGS["openvino"]: OpenVinoBackend}
+    if path.suffix not in kinds:
+        raise ValueError(f"{path}: a graph ends in {' or '.join(kinds)}")
+    if not path.is_file():
+        raise ValueError(f"graph {path} does not exist; make it with src/export.py")
+    return kinds[path.suffix](path, threads)
+
+
+def check_format(name: str) -> str:
+    """A format's name, or an error that lists the known ones."""
+    if name not in ENDINGS:
+        raise ValueError(f"unknown graph format '{name}'{suggest(name, ENDINGS)} (known: {', '.join(ENDINGS)})")
+    return name
+
+
+def _library(name: str):
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"this backend needs {name}: pip install {name}") from error

@@ -1,0 +1,62 @@
+"""Export a trained run to graphs that predict fast on a CPU, without PyTorch.
+
+python src/export.py --run runs/sed/synth_cnn --format onnx                 # fold<k>/model.onnx
+python src/export.py --run runs/sed/synth_cnn --format openvino --int8      # fold<k>/model_int8.xml and .bin
+python src/export.py --run runs/sed/synth_cnn --format onnx --together      # together.onnx: all folds in one
+
+A graph is written only if it answers as PyTorch does and scores on the held-out clips what the run's OOF scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from earshot import runs
+from earshot.backends import ENDINGS
+from earshot.exporting import ExportSettings, export_run
+
+DEFAULTS = ExportSettings()
+
+
+def main():
+    options = parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    run = runs.load_run(options.run)
+    if options.folds:
+        here = {fold.fold: fold for fold in run.folds}
+        if unknown := sorted(set(options.folds) - set(here)):
+            raise ValueError(f"{run.folder} has no trained fold {', '.join(map(str, unknown))} (folds: {sorted(here)})")
+        run = replace(run, folds=tuple(here[fold] for fold in sorted(set(options.folds))))
+    settings = ExportSettings(
+        options.format, options.int8, options.together, options.max_difference, options.max_drop, not options.no_oof,
+        options.oof_clips, options.calibration_clips,
+    )  # fmt: skip
+    export_run(run, settings, options.out)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--run", type=Path, required=True, help="folder of a run: runs/<task>/<name>")
+    add("--format", default="onnx", help=" or ".join(ENDINGS))
+    add("--int8", action="store_true", help="8-bit integers, calibrated on training clips of each fold")
+    add("--folds", type=int, nargs="+", help="only these (default: all trained)")
+    add("--together", action="store_true", help="one graph for all folds, which share one log-mel")
+    add("--out", type=Path, help="folder for the graphs (default: the run's own)")
+    add("--max-drop", type=float, default=DEFAULTS.max_drop, help="of the watched score on held-out clips")
+    add("--max-difference", type=float, default=DEFAULTS.max_difference, help="of a probability to PyTorch")
+    add("--oof-clips", type=int, default=0, help="check only so many held-out clips a fold (default: all)")
+    add("--no-oof", action="store_true", help="do not check held-out clips (where the training data is not at hand)")
+    add("--calibration-clips", type=int, default=DEFAULTS.calibration_clips, help="for --int8")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
