@@ -29,6 +29,7 @@ COMPETITIONS = {
     **{f"birdclef{year}": f"earshot.competitions.birdclef{year}" for year in range(2021, 2027)},
     "freesound2019": "earshot.competitions.freesound2019",
     **{f"dcase{year}_task1": f"earshot.competitions.dcase{year}_task1" for year in range(2019, 2025)},
+    **{f"dcase{year}_task2": f"earshot.competitions.dcase{year}_task2" for year in range(2020, 2025)},
     "tau2019": "earshot.competitions.dcase2019_task1",  # the data sets by their own names
     "tau2020": "earshot.competitions.dcase2020_task1",
     "tau2022": "earshot.competitions.dcase2022_task1",

@@ -1,0 +1,241 @@
+"""DCASE task 2, anomalous sounds of machines, 2020 to 2024: normal clips to train on, an anomaly score a test clip.
+
+One module a year binds how that year scores (dcase2020_task2.py ...). Download: <machine>/train/*.wav and
+<machine>/test/*.wav (2021: source_test and target_test), in any folder below the source, so that development and
+evaluation data can lie beside each other; attributes_<section>.csv (`file_name, d1p, d1v, ...`). What a clip is stands
+in its name:
+
+    normal_id_00_00000000.wav, anomaly_id_02_00000005.wav, id_01_00000003.wav          2020 (an id is a section)
+    section_00_source_train_normal_0000_strength_1_ambient.wav                         2021 on
+    section_00_target_test_anomaly_0004_car_A2.wav, section_03_source_test_0007.wav, section_00_0001.wav
+
+Classes are the sections of each machine that have training clips, such as fan_section_00: models learn to tell them
+apart. Train clips always train (fold -1); test clips whose condition is known are fold 0, so that their AUC can be
+watched; the others are test_clips. A machine or section with test clips and without training clips is no class: its
+clips, known or not, are test_clips, and a warning says so. Anomalous clips among the training ones are left out, with
+a warning. The test is the clips of unknown condition, or, without any, those of known one (the OOF answers it).
+
+Submission: `machine, part, filename, score, decision` (1 = anomaly); `files` are the challenge's own, without header:
+anomaly_score_<machine>_<part>.csv and decision_result_<machine>_<part>.csv, part being section_00_test, in 2021
+section_00_source_test, in 2020 id_00 (no decisions that year). dcase_task2_scores.py scores.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
+from earshot.competitions.tables import Tables
+from earshot.labels import few, read_table, require_columns
+from earshot.predictions import Predictions
+
+FOLDERS = ("train", "test", "source_test", "target_test")
+NAME_2020 = re.compile(r"(?:(?P<condition>normal|anomaly)_)?(?P<section>id_\d+)_(?P<number>\d+)$")
+NAME = re.compile(
+    r"(?P<section>section_\d+)(?:_(?P<domain>source|target))?(?:_(?:train|test))?"
+    r"(?:_(?P<condition>normal|anomaly))?_(?P<number>\d+)(?:_(?P<attributes>.+))?$"
+)
+SCORE_FILE = re.compile(
+    r"(anomaly_score|decision_result)_(.+?)_((?:id|section)_\d+(?:_(?:source|target))?(?:_test)?)\.csv$"
+)
+LIMITS = {}  # files are sent in: nothing runs on their machines
+
+logger = logging.getLogger("earshot")
+
+
+def prepare(source: Path) -> Tables:
+    """Download folder -> clips (training and known test clips), sections as classes, the test; see above."""
+    source = Path(source)
+    clips = scan(source)
+    is_train = (clips.split == "train").to_numpy()
+    wrong = is_train & (clips.is_anomaly == 1).to_numpy()
+    if wrong.any():
+        logger.warning("%d anomalous clips lie among the training clips and are left out: %s", wrong.sum(),
+                       few(clips.clip_id[wrong]))  # fmt: skip
+        clips, is_train = clips[~wrong].reset_index(drop=True), is_train[~wrong]
+    if not is_train.any():
+        raise ValueError(f"{source} has no training clip in any <machine>/train/; is --source the unzipped download?")
+    classes = sorted(set(clips.labels[is_train]))
+    unseen = ~clips.labels.isin(classes).to_numpy()
+    if unseen.any():
+        names = clips.labels[unseen].value_counts(sort=False)
+        logger.warning("%d sections have test clips and no training clip; they are no classes: %s", len(names),
+                       few([f"{name} ({n})" for name, n in names.items()]))  # fmt: skip
+    known = clips.is_anomaly.notna().to_numpy()
+    inside = is_train | (known & ~unseen)
+    test_clips = clips[~inside].assign(labels="").reset_index(drop=True)
+    trained = clips[inside].reset_index(drop=True)
+    trained["official_fold"] = np.where(trained.split == "train", -1, 0)
+    scored = clips[~is_train & (known if known[~is_train].all() else ~known)].reset_index(drop=True)
+    columns = ["clip_id", "machine", "part", "filename", "section", "domain"]
+    truth = scored[[*columns, "is_anomaly"]].astype({"is_anomaly": int}) if scored.is_anomaly.notna().all() else None
+    return Tables(
+        trained, classes, test_clips=test_clips if len(test_clips) else None, task="asd",
+        test=scored[columns] if len(scored) else None, truth=truth if len(scored) else None,
+    )  # fmt: skip
+
+
+def scan(source: Path) -> pd.DataFrame:
+    """Every wav in a <machine>/{train,test,...}/ below `source` -> what its name, folder and attribute file say."""
+    found, odd = [], []
+    for path in sorted(p for p in source.rglob("*.wav") if p.parent.name in FOLDERS):
+        said = parse_name(path.name, path.parent.name)
+        if said is None:
+            odd.append(path.relative_to(source).as_posix())
+        else:
+            found.append({"machine": path.parents[1].name, "path": path.relative_to(source).as_posix()} | said)
+    if odd:
+        logger.warning("%d files are not named as DCASE names them and are left out: %s", len(odd), few(odd))
+    if not found:
+        raise ValueError(f"{source} has no <machine>/train/*.wav; is --source the unzipped download of DCASE task 2?")
+    clips = pd.DataFrame(found)
+    clips.insert(0, "clip_id", [_clip_id(path) for path in clips.path])
+    clips.insert(2, "labels", clips.machine + "_" + clips.section)
+    listed = attribute_files(source)
+    clips["attributes"] = [listed.get((m, f), a) for m, f, a in zip(clips.machine, clips.filename, clips.attributes)]
+    return clips.astype({"is_anomaly": "Int64"}).sort_values(["machine", "part", "filename"], ignore_index=True)
+
+
+def _clip_id(path: str) -> str:
+    """Machine and file name, and the folder where the name does not say train or test (2020 uses a name for both)."""
+    machine, folder, name = path.removesuffix(".wav").split("/")[-3:]
+    return f"{machine}_{name}" if folder in name else f"{machine}_{folder}_{name}"
+
+
+def parse_name(filename: str, folder: str) -> dict | None:
+    """File name and folder -> filename, section, domain, split, part, is_anomaly (None: unknown), attributes."""
+    stem = Path(filename).stem
+    match = NAME_2020.match(stem) or NAME.match(stem)
+    if not match:
+        return None
+    said = match.groupdict()
+    in_folder = folder.removesuffix("_test") if folder in ("source_test", "target_test") else ""
+    domain = said.get("domain") or in_folder
+    is_2020 = said["section"].startswith("id_")
+    part = said["section"] if is_2020 else f"{said['section']}_{in_folder + '_' if in_folder else ''}test"
+    condition = "normal" if folder == "train" and not said["condition"] else said["condition"]
+    return {
+        "filename": filename, "section": said["section"], "domain": domain or "",
+        "split": "train" if folder == "train" else "test", "part": part,
+        "is_anomaly": None if condition is None else int(condition == "anomaly"),
+        "attributes": _pairs((said.get("attributes") or "").split("_")),
+    }  # fmt: skip
+
+
+def _pairs(words: list[str]) -> str:
+    """['car', 'A2', 'spd', '28V'] -> 'car=A2 spd=28V'; an odd number of words stays as it is; 'noAttribute' is none."""
+    words = [w for w in words if w not in ("", "noAttribute")]
+    if len(words) % 2:
+        return "_".join(words)
+    return " ".join(f"{k}={v}" for k, v in zip(words[::2], words[1::2], strict=True))
+
+
+def attribute_files(source: Path) -> dict[tuple[str, str], str]:
+    """attributes_*.csv of every machine -> {(machine, file name): 'speed=31V load=2'}."""
+    listed = {}
+    for path in sorted(source.rglob("attributes_*.csv")):
+        table = read_table(path, ("file_name",)).fillna("")
+        values = [c for c in table.columns if c != "file_name"]
+        for name, row in zip(table.file_name, table[values].astype(str).to_numpy(), strict=True):
+            listed[path.parent.name, Path(str(name)).name] = _pairs(list(row))
+    return listed
+
+
+# ---- submission
+
+
+def rows(
+    predictions: Predictions, test: pd.DataFrame, post: Mapping | None = None, decisions: bool = True
+) -> pd.DataFrame:
+    """Anomaly scores (`predictions.score`) -> `machine, part, filename, score, decision`, in the order of `test`.
+
+    `post={"thresholds": {"fan_section_00": 3.1, ...}}` decides by score > threshold (of a gamma fit of training scores,
+    say); a section without one decides at its median, half of the clips being anomalous in these tests. A clip without
+    score gets the mean of its section, else of its machine, else of all, with a warning.
+    """
+    if predictions.score is None:
+        raise ValueError("these predictions have no anomaly score: predict with a run of the task asd")
+    place = {str(c): i for i, c in enumerate(predictions.clip_ids)}
+    scores = np.where(predictions.unreadable, np.nan, predictions.score.astype(np.float64))
+    found = np.array([scores[place[c]] if c in place else np.nan for c in test.clip_id.astype(str)])
+    lost = ~np.isfinite(found)
+    if lost.all():
+        raise ValueError("no clip of the test has an anomaly score, so there is nothing to submit")
+    table = test[["machine", "part", "filename"]].assign(score=np.where(lost, np.nan, found)).reset_index(drop=True)
+    if lost.any():
+        logger.warning("%d of %d clips have no anomaly score and get the mean of their section: %s", lost.sum(),
+                       len(test), few(test.clip_id[lost]))  # fmt: skip
+    for keys in (["machine", "part"], ["machine"]):
+        table["score"] = table.score.fillna(table.groupby(keys).score.transform("mean"))
+    table["score"] = table.score.fillna(table.score.mean())
+    if not decisions:
+        return table
+    return with_decisions(table, test, post.get("thresholds", {}) if isinstance(post, Mapping) else {})
+
+
+def with_decisions(table: pd.DataFrame, test: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
+    """Submission -> the same with `decision`: score > threshold of the section, or > the section's median."""
+    labels = (test.machine + "_" + test.section).reset_index(drop=True)
+    limit = labels.map(dict(thresholds)).astype(float).fillna(table.score.groupby(labels).transform("median"))
+    return table.assign(decision=(table.score > limit).astype(int))
+
+
+def keys(table: pd.DataFrame) -> pd.Series:
+    """One name a clip: machine/part/filename."""
+    return table.machine.astype(str) + "/" + table.part.astype(str) + "/" + table.filename.astype(str)
+
+
+def validate(submission: pd.DataFrame, test: pd.DataFrame, classes=(), decisions: bool = True):
+    """Raise unless every clip of `test` has one row, in its order, with a finite score and a decision of 0 or 1."""
+    require_columns(test, ("machine", "part", "filename"), "the test table")
+    columns = ["machine", "part", "filename", "score", *(["decision"] if decisions else [])]
+    problems = column_problems(submission, columns)
+    if {"machine", "part", "filename"} <= set(submission.columns):
+        problems += id_problems(keys(submission), keys(test), "clips")
+    problems += number_problems(submission, ["score"])
+    if decisions and "decision" in submission:
+        wrong = ~pd.to_numeric(submission.decision, errors="coerce").isin((0, 1))
+        if wrong.any():
+            problems.append(f"decision is neither 0 nor 1 in {wrong.sum()} rows: {few(submission.decision[wrong])}")
+    refuse(problems)
+
+
+def files(submission: pd.DataFrame) -> dict[str, str]:
+    """The challenge's own files: `filename,score` and `filename,decision` of a machine and part, without header."""
+    texts = {}
+    for (machine, part), table in submission.groupby(["machine", "part"], sort=True):
+        for name, column in (("anomaly_score", "score"), ("decision_result", "decision")):
+            if column in table:
+                text = table[["filename", column]].to_csv(index=False, header=False, lineterminator="\n")
+                texts[f"{name}_{machine}_{part}.csv"] = text
+    return texts
+
+
+def read_files(folder: Path) -> pd.DataFrame:
+    """The inverse of `files`: a folder of them -> the submission, sorted by machine, part and file."""
+    found: dict[str, list[pd.DataFrame]] = {"anomaly_score": [], "decision_result": []}
+    for path in sorted(Path(folder).iterdir()):
+        match = SCORE_FILE.match(path.name)
+        if not match:
+            raise ValueError(f"{path.name} is not named anomaly_score_<machine>_<part>.csv or decision_result_...")
+        value = "score" if match[1] == "anomaly_score" else "decision"
+        text = io.StringIO(path.read_text())
+        table = pd.read_csv(text, header=None, names=["filename", value], dtype={"filename": str})
+        found[match[1]].append(table.assign(machine=match[2], part=match[3]))
+    if not found["anomaly_score"]:
+        raise ValueError(f"{folder} holds no anomaly_score_<machine>_<part>.csv")
+    columns = ["machine", "part", "filename", "score"]
+    table = pd.concat(found["anomaly_score"], ignore_index=True)[columns]
+    if found["decision_result"]:
+        decided = pd.concat(found["decision_result"], ignore_index=True)
+        table = table.merge(decided, on=["machine", "part", "filename"], how="outer")
+        whole = table.decision.notna().all()
+        table = table.astype({"decision": int}) if whole and (table.decision % 1 == 0).all() else table
+    return table.sort_values(["machine", "part", "filename"], ignore_index=True)
