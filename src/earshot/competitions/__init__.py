@@ -30,6 +30,7 @@ COMPETITIONS = {
     "freesound2019": "earshot.competitions.freesound2019",
     **{f"dcase{year}_task1": f"earshot.competitions.dcase{year}_task1" for year in range(2019, 2025)},
     **{f"dcase{year}_task2": f"earshot.competitions.dcase{year}_task2" for year in range(2020, 2025)},
+    "dcase_task4": "earshot.competitions.dcase_task4",
     "tau2019": "earshot.competitions.dcase2019_task1",  # the data sets by their own names
     "tau2020": "earshot.competitions.dcase2020_task1",
     "tau2022": "earshot.competitions.dcase2022_task1",
