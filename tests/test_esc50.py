@@ -88,7 +88,7 @@ def test_rows_validate_and_score(tmp_path):
     esc50.validate(submission, tables.test, tables.classes)
     assert esc50.score(submission, tables.truth) == {"accuracy": pytest.approx(5 / 6)}
     assert esc50.score(submission, META)["accuracy"] == pytest.approx(5 / 6)
-    with pytest.raises(ValueError, match="category 'dogs'; did you mean 'dog'"):
+    with pytest.raises(ValueError, match="names 1 that are no classes: dogs; did you mean 'dog'"):
         esc50.validate(submission.replace("dog", "dogs"), tables.test, tables.classes)
     with pytest.raises(ValueError, match=r"1 filename not there: 2-11-A-2\.wav"):
         esc50.validate(submission.iloc[:-1], tables.test, tables.classes)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.competitions.tables import Tables, absent, check_submission, class_name, present, require_columns
+from earshot.competitions.checks import column_problems, id_problems, label_problems, refuse
+from earshot.competitions.tables import Tables, absent, class_name, present, require_columns
 from earshot.labels import read_table
 from earshot.predictions import Predictions
 from earshot.spelling import suggest
@@ -55,10 +56,12 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFram
 
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
     """Raise unless every clip of `test` has one row, in its order, with a category of `classes`."""
-    check_submission(submission, ("filename", "category"), test.filename)
-    unknown = sorted(set(submission.category.astype(str)) - set(classes))
-    if unknown:
-        raise ValueError(f"submission names the category '{unknown[0]}'{suggest(unknown[0], classes)}")
+    problems = column_problems(submission, ("filename", "category"))
+    if "filename" in submission:
+        problems += id_problems(submission.filename, test.filename, "filename")
+    if "category" in submission:
+        problems += label_problems(submission.category, classes, "the column category")
+    refuse(problems)
 
 
 def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
