@@ -39,6 +39,7 @@ from earshot.training import (
     raise_not_finite,
     restore,
     score_box_crops,
+    score_training_clips,
     seed_step,
     set_learning_rate,
     set_up,
@@ -223,7 +224,8 @@ def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
             return  # the best weights so far stand, with their OOF
     clips = (p.step - first_step) * o.batch_size * t.accelerator.num_processes
     row = {
-        "epoch": p.epoch, "loss": p.loss_sum / max(p.step, 1), "lr": t.optimizer.param_groups[0]["lr"],
+        "epoch": p.epoch, "steps": (p.epoch * t.batches_an_epoch + p.step) // o.accumulate,
+        "loss": p.loss_sum / max(p.step, 1), "lr": t.optimizer.param_groups[0]["lr"],
         "seconds": round(seconds, 2), "clips_per_second": round(clips / max(seconds, 1e-9), 2),
     }  # fmt: skip
     if p.out_of_time or p.epoch + 1 >= o.epochs or (p.epoch + 1) % o.validate_every == 0:
@@ -254,6 +256,7 @@ def validate_and_keep(t: Training) -> dict[str, float]:
             found.save(t.folder / "oof.npz")
             runs.save_weights(t.folder / "best.safetensors", predicting_network(t), t.about)
     scores |= score_box_crops(t, ~found.unreadable)  # shown and logged, never watched: an OOF does not have it
+    scores |= score_training_clips(t)
     return scores | {"validation_seconds": round(time.monotonic() - started, 2)}
 
 

@@ -370,3 +370,22 @@ def test_lam_follows_the_beta_distribution_and_its_generator():
     assert float(mixing.sample_lam(0.0, generator(0))) == 1.0
     with pytest.raises(ValueError, match="must not be negative, got -1"):
         mixing.sample_lam(-1, generator(0))
+
+
+def test_mixup_is_that_of_panns():
+    """PANNs mix neighbours: out[i] = lam[2i] * x[2i] + lam[2i+1] * x[2i+1], their shares add to 1, targets likewise."""
+    rng = torch.Generator().manual_seed(0)
+    x, target, lam = torch.rand(8, 1, 5, 3, generator=rng), torch.eye(8), torch.rand(4, generator=rng)
+    expected = [(x[2 * i] * lam[i] + x[2 * i + 1] * (1 - lam[i])) for i in range(4)]
+    partner = torch.tensor([1, 0, 3, 2, 5, 4, 7, 6])
+    mixed, mixed_target = mixing.mixup(x, target, lam.repeat_interleave(2), partner)
+    torch.testing.assert_close(mixed[::2], torch.stack(expected))
+    torch.testing.assert_close(mixed_target[0, :2], torch.stack([lam[0], 1 - lam[0]]))
+
+
+def test_shares_of_mixup_per_clip_are_beta_1_1():
+    """Beta(1, 1) is uniform; of two exchangeable clips it does not matter which one has the larger share."""
+    lam = mixing.sample_lam(1.0, torch.Generator().manual_seed(0), 20_000)
+    larger = torch.maximum(lam, 1 - lam)
+    np.testing.assert_allclose(np.quantile(lam, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.015)
+    np.testing.assert_allclose(np.quantile(larger, [0.1, 0.5, 0.9]), [0.55, 0.75, 0.95], atol=0.01)

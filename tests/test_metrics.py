@@ -403,3 +403,19 @@ def test_other_bad_input_is_refused():
         metrics.pauc([0, 1], [0.1, 0.2], max_fpr=0)
     with pytest.raises(ValueError, match=r"decisions are \(1,\)"):
         metrics.precision_recall_f1([0, 1], [True])
+
+
+def test_d_prime_of_the_published_tables():
+    # PANNs, Table IV: the embedding baseline's AUC 0.959 beside d-prime 2.452; chance
+    assert metrics.d_prime(0.959) == pytest.approx(2.452, abs=0.015)  # both were rounded
+    assert metrics.d_prime(0.5) == 0
+    assert np.isnan(metrics.d_prime([np.nan, 0.7])).tolist() == [True, False]
+
+
+def test_mean_d_prime_is_of_the_classes_that_have_an_auc():
+    truth = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]])
+    scores = np.array([[0.9, 0.9, 0], [0.8, 0.3, 0], [0.7, 0.4, 0], [0.1, 0.6, 0]])  # AUC 3/4, 1/4, none
+    mean = metrics.mean_d_prime(truth, scores)
+    assert mean == pytest.approx(0, abs=1e-12)
+    assert (mean.n_scored, mean.n_skipped) == (2, 1)
+    assert metrics.mean_d_prime(truth[:, :1], truth[:, :1].astype(float)) == np.inf

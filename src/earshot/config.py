@@ -116,6 +116,7 @@ class OptimConfig:
     select: str = "best"  # weights that predict: best (by task.watch on the fold) | last
     early_stop_epochs: int = 0  # 0: never
     validate_every: int = 1  # epochs; the last epoch is always validated
+    score_training: int = 0  # so many training clips are scored at every validation too: train_<watch> in log.csv
     checkpoint_steps: int = 0  # write last.ckpt every so many steps too (0: at epoch ends)
 
 

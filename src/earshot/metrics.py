@@ -250,6 +250,12 @@ def macro_roc_auc(truth, scores) -> ClassMean:
     return _class_mean(roc_auc(truth, scores))
 
 
+def mean_d_prime(truth, scores) -> ClassMean:
+    """Mean of the classes' d-primes (AudioSet's is that of the mean AUC); not finite with an AUC of 0 or 1."""
+    with np.errstate(invalid="ignore"):  # inf - inf, of a perfect class and one that is all wrong
+        return _class_mean(d_prime(roc_auc(truth, scores)))
+
+
 def _per_class(score: Callable, truth, scores, scored) -> np.ndarray:
     columns = zip(truth.T, scores.T, scored)
     return np.array([score(column, rated) if use else np.nan for column, rated, use in columns])
@@ -357,9 +363,9 @@ def harmonic_mean(values) -> float:
 
 
 def d_prime(auc):
-    """sqrt(2) * z(AUC): standard deviations between two normal score distributions with this AUC."""
+    """sqrt(2) * z(AUC): standard deviations between two normal score distributions with this AUC; NaN stays NaN."""
     values = np.asarray(auc, dtype=np.float64)
-    if not ((values >= 0) & (values <= 1)).all():
+    if not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
         raise ValueError(f"an AUC lies between 0 and 1, got {auc}")
     distance = np.sqrt(2) * norm.ppf(values)
     return float(distance) if distance.ndim == 0 else distance

@@ -6,6 +6,7 @@
     best.safetensors   the weights that predict (run.json is repeated in the file's metadata)
     last.ckpt          everything --resume needs; removed by nobody
     oof.npz test.npz   predictions
+    classes.csv        a row a class: clips trained on, average precision, AUC, d-prime on the held-out clips
     unreadable.csv     clips that could not be read, with the reason
 A fold folder that exists is only entered by --resume; loading is strict and a mismatch is shown as a difference.
 torch is imported by the functions that need it only: finding a run and its exported graphs must not.

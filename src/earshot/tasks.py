@@ -44,7 +44,8 @@ def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
     """Clip-level scores. A score that the data cannot define (one label a clip, ...) is left out.
 
     `macro_f1` and `micro_f1` are at the best single threshold on these very clips: an optimistic figure, as every
-    figure with a threshold chosen on the scored clips is; the others have no threshold.
+    figure with a threshold chosen on the scored clips is; the others have no threshold. `d_prime` is that of the mean
+    AUC (AudioSet's figure), `mean_d_prime` the mean over classes; where an AUC is 1 they are infinite and left out.
     """
     target, scores = truth.target, predictions.clipwise_output
     result = {}
@@ -53,6 +54,11 @@ def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
         result["lwlrap"] = metrics.lwlrap(target, scores)
         if (target.any(axis=0) & ~target.all(axis=0)).any():
             result["macro_auc"] = float(metrics.macro_roc_auc(target, scores))
+            d_primes = {
+                "d_prime": metrics.d_prime(result["macro_auc"]),
+                "mean_d_prime": float(metrics.mean_d_prime(target, scores)),
+            }
+            result |= {name: value for name, value in d_primes.items() if np.isfinite(value)}
         if scores.min() >= 0 and scores.max() <= 1 + 1e-5:  # sums over windows are no probabilities
             result["padded_cmap"] = metrics.padded_cmap(target, np.minimum(scores, 1))
         for name, f1 in (("macro_f1", metrics.macro_f1), ("micro_f1", metrics.micro_f1)):
@@ -64,6 +70,25 @@ def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
     if len(target) and target.any(axis=1).all():  # clips of false positives only have no label
         result["macro_f1_argmax"] = metrics.macro_f1_argmax(target, scores)
     return result
+
+
+def class_table(found: Predictions, target: np.ndarray, training: np.ndarray) -> list[dict]:
+    """A row a class: `label`, clips of it in training and scored, average precision, AUC, d-prime ('' if undefined).
+
+    target: (N, K) truth of the predictions, whose unreadable clips are left out; training: (K,) clips trained on.
+    """
+    truth, scores = target[~found.unreadable] > 0.5, found.clipwise_output[~found.unreadable]
+    if not len(truth):
+        return []
+    auc = metrics.roc_auc(truth, scores)
+    columns = {
+        "average_precision": metrics.average_precision(truth, scores), "auc": auc, "d_prime": metrics.d_prime(auc),
+    }  # fmt: skip
+    rows = []
+    for k, label in enumerate(found.classes):
+        values = {name: "" if np.isnan(v[k]) else round(float(v[k]), 6) for name, v in columns.items()}
+        rows.append({"label": label, "train_clips": int(training[k]), "clips": int(truth[:, k].sum())} | values)
+    return rows
 
 
 def score_sed(predictions: Predictions, truth: Truth) -> dict[str, float]:

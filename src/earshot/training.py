@@ -198,9 +198,9 @@ def time_is_up(t: Training) -> bool:
     return t.progress.out_of_time
 
 
-def validate(t: Training) -> tuple[predictions.Predictions, dict[str, str]]:
-    """Predict the held-out clips with the inference code, each process its share, every clip exactly once."""
-    accelerator, clips = t.accelerator, t.held_out.recordings()
+def validate(t: Training, some: PreparedData | None = None) -> tuple[predictions.Predictions, dict[str, str]]:
+    """Predict the held-out (or `some`) clips by the inference code, each process its share, every clip exactly once."""
+    accelerator, clips = t.accelerator, (some or t.held_out).recordings()
     mine = clips[accelerator.process_index :: accelerator.num_processes]
     windowing = runs.windowing(t.config)
     windowing = replace(windowing, keep_frames=windowing.keep_frames and t.config.predict.oof_frames)
@@ -212,6 +212,20 @@ def validate(t: Training) -> tuple[predictions.Predictions, dict[str, str]]:
     whole = predictions.join([p for p, _ in parts if len(p)])
     predictions.check_complete(whole, [c.clip_id for c in clips], f"fold {t.fold}")
     return whole.aligned([c.clip_id for c in clips]), {k: v for _, u in parts for k, v in u.items()}
+
+
+def score_training_clips(t: Training) -> dict[str, float]:
+    """`train_<watch>`: the watched score on optim.score_training of the training clips, the same ones every epoch."""
+    if not t.config.optim.score_training:
+        return {}
+    everything = t.clips.prepared
+    order = np.random.default_rng([t.config.seed, 0x7A]).permutation(len(everything.clips))
+    chosen = np.sort(order[: t.config.optim.score_training])
+    some = everything.take(chosen)
+    found, _ = validate(t, some)
+    truth = tasks.Truth(t.clips.target[chosen] > 0.5, some.clip_events(found.clip_ids))
+    scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
+    return {f"train_{t.watch}": scores[t.watch]} if t.watch in scores else {}
 
 
 def score_box_crops(t: Training, readable: np.ndarray) -> dict[str, float]:
@@ -279,6 +293,8 @@ def finish_fold(t: Training):
     pictures.learning_curves(p.log, t.watch, t.folder / "curves.png")
     oof = predictions.Predictions.load(t.folder / "oof.npz")
     pictures.class_scores(oof, t.held_out.target > 0.5, t.folder / "classes.png")
+    trained_on = (t.clips.prepared.target > 0.5).sum(axis=0)
+    runs.write_rows(t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on))
     if cut_short:
         print(f"fold {t.fold}: out of time after {p.epoch} whole epochs; the OOF is valid, --resume goes on")
 

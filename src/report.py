@@ -1,0 +1,99 @@
+"""Draw trained runs beside each other: score by class size, learning curves, score by multi-adds.
+
+python src/report.py --runs runs/tagging/esc10_cnn runs/tagging/esc10_cnn_small --out runs/report
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot import pictures_runs, runs, tasks
+from earshot.counting import count
+from earshot.labels import read_table
+from earshot.spelling import suggest
+
+
+def main():
+    options = parse_args()
+    found = {name: runs.load_run(folder) for name, folder in zip(short_names(options.runs), options.runs, strict=True)}
+    first = next(iter(found.values())).config
+    watch = options.score or first.watch or tasks.get_task(first.task).watch
+    options.out.mkdir(parents=True, exist_ok=True)
+    tables = {name: table for name, run in found.items() if len(table := class_table(run))}
+    if tables:
+        pictures_runs.class_precision(tables, options.out / "class_precision.png")
+    for name, table in tables.items():
+        pictures_runs.class_ranks(table, name, options.out / f"class_ranks_{name.replace('/', '_')}.png")
+    pictures_runs.run_curves({name: curve(run) for name, run in found.items()}, watch, options.out / "curves.png")
+    rows = [(name, *cost(run), score_of(run, watch)) for name, run in found.items()]
+    pictures_runs.score_by_cost([(n, adds, s) for n, _, adds, s in rows], watch, options.out / "cost.png")
+    for name, parameters, adds, score in rows:
+        print(f"  {name:32s} {parameters / 1e6:8.2f} M parameters {adds / 1e9:8.3f} G multi-adds  {watch} {score:.4f}")
+    print(f"-> {options.out}: {', '.join(sorted(p.name for p in options.out.glob('*.png')))}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--score", default="", help="score to draw (default: the one that the first run watches)")
+    return parser.parse_args()
+
+
+def short_names(folders: list[Path]) -> list[str]:
+    """The folders' own names, with their task where two are called the same; the same run twice is an error."""
+    names = [f.resolve().name for f in folders]
+    if len(set(names)) < len(names):
+        names = [f"{f.resolve().parent.name}/{f.resolve().name}" for f in folders]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--runs names a run twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
+    return names
+
+
+def class_table(run: runs.Run) -> pd.DataFrame:
+    """`label, train_clips, average_precision`, means over the folds; empty where no fold has a classes.csv."""
+    paths = [f.folder / "classes.csv" for f in run.folds if (f.folder / "classes.csv").is_file()]
+    if not paths:
+        print(f"  {run.name} has no classes.csv: it is left out of the pictures by class")
+        return pd.DataFrame()
+    tables = pd.concat([read_table(p, ("label", "train_clips", "average_precision")) for p in paths])
+    means = tables.groupby("label", sort=False)[["train_clips", "average_precision"]].mean()
+    return means.reset_index()
+
+
+def curve(run: runs.Run) -> pd.DataFrame:
+    """log.csv of a run, the mean over its folds of every epoch."""
+    logs = pd.concat([read_table(f.folder / "log.csv", ("epoch", "loss")) for f in run.folds])
+    if "steps" not in logs:
+        raise ValueError(f"{run.folder}: log.csv counts no steps, it was written by an older version; train it again")
+    return logs.groupby("epoch", as_index=False).mean(numeric_only=True)
+
+
+def cost(run: runs.Run) -> tuple[int, int]:
+    """(parameters, multi-adds as the PANNs paper counts them) of one window of the run."""
+    config = run.config
+    model = runs.make_model(config, len(run.folds[0].about["classes"]), weights_follow=True)
+    n_samples = round(config.window_seconds * config.data.sample_rate)
+    costs = count(model, config.frontends, n_samples, len(config.data.metadata))
+    return sum(p.numel() for p in model.parameters()), costs.paper_multi_adds
+
+
+def score_of(run: runs.Run, watch: str) -> float:
+    """Mean over the folds of the score that each reached with the weights it kept."""
+    scores = [f.about["scores"] for f in run.folds]
+    for some in scores:
+        if watch not in some:
+            raise ValueError(f"{run.folder} has no score '{watch}'{suggest(watch, some)}; it has {', '.join(some)}")
+    return float(np.mean([some[watch] for some in scores]))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

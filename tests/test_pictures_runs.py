@@ -1,0 +1,87 @@
+"""Pictures that compare runs: what is drawn where, and report.py on two runs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import report
+import train
+from earshot import pictures_runs
+from scripts import run
+from test_pictures import BLUE, looked_at, share_of
+
+ORANGE = (1.0, 0.5, 0.05)
+
+
+def table(n: int, precision: float, most: int = 10**5) -> pd.DataFrame:
+    clips = np.geomspace(50, most, n).round()
+    return pd.DataFrame({"label": [f"class_{i}" for i in range(n)], "train_clips": clips,
+                         "average_precision": np.full(n, precision)})  # fmt: skip
+
+
+def rows_of(image, colour) -> np.ndarray:
+    return np.argwhere(np.abs(image - np.array(colour)).max(axis=-1) < 0.1)[:, 0]
+
+
+@pytest.mark.parametrize("most", [10**5, 60])
+def test_a_better_run_lies_higher(tmp_path, most):
+    tables = {"good": table(60, 0.9, most), "bad": table(60, 0.2, most)}
+    pictures_runs.class_precision(tables, tmp_path / "p.png")
+    image = looked_at(tmp_path / "p.png")
+    assert np.median(rows_of(image, BLUE)) < np.median(rows_of(image, ORANGE)) - 100
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 527])
+def test_ranks_of_any_number_of_classes(tmp_path, n):
+    some = table(n, 0.5)
+    some.loc[0, "average_precision"] = np.nan  # no clip of it was held out
+    pictures_runs.class_ranks(some, "run", tmp_path / "r.png")
+    assert n == 1 or share_of(looked_at(tmp_path / "r.png"), BLUE) > 0.02
+
+
+def test_curves_of_runs_of_other_lengths_and_training_scores(tmp_path):
+    steps = np.arange(1, 21) * 100
+    log = pd.DataFrame({"steps": steps, "loss": 1 / steps, "map": np.where(steps % 500, np.nan, 0.5)})
+    logs = {"a": log, "b": log.iloc[:5].assign(train_map=0.9), "unscored": log.drop(columns="map")}
+    pictures_runs.run_curves(logs, "map", tmp_path / "c.png")
+    assert share_of(looked_at(tmp_path / "c.png"), ORANGE) > 0.0001
+
+
+def test_labels_of_neighbours_do_not_lie_on_each_other(tmp_path):
+    from earshot.pictures import _figure
+
+    points = [("Cnn14", 33e9, 0.431), ("ResNet22", 30.1e9, 0.430), ("ResNet54", 54.6e9, 0.429), ("Cnn6", 22e9, 0.343)]
+    _, axes = _figure(8, 5)
+    axes[0, 0].set(xscale="log", xlim=(2e10, 1e11), ylim=(0.3, 0.45))
+    heights = pictures_runs._label_heights(axes[0, 0], points)
+    assert heights[3] == 0, "alone: beside its dot"
+    assert heights[1] >= 5, "the dot of Cnn14 is in its way"
+    pictures_runs.score_by_cost(points, "map", tmp_path / "s.png")
+    looked_at(tmp_path / "s.png")
+    pictures_runs.score_by_cost(points[:1], "map", tmp_path / "s.png")
+    looked_at(tmp_path / "s.png")
+
+
+@pytest.mark.slow
+def test_report_of_two_runs(tiny, capsys):
+    for name, sampler in (("a", "uniform"), ("b", "balanced")):
+        run(train, "--config", tiny, "--fold", "0", "--name", name, f"data.sampler={sampler}", "optim.epochs=2",
+            "optim.score_training=6")  # fmt: skip
+    rows = pd.read_csv("runs/sed/b/fold0/classes.csv")
+    clips, folds = pd.read_csv("data/clips.csv"), pd.read_csv("folds.csv")
+    held_out = clips[clips.clip_id.isin(folds.clip_id[folds.fold == 0])]
+    assert rows.label.tolist() == ["low", "mid", "high"]
+    assert rows.clips.tolist() == [int((held_out.labels == c).sum()) for c in rows.label]
+    assert (rows.train_clips + rows.clips).tolist() == [int((clips.labels == c).sum()) for c in rows.label]
+    log = pd.read_csv("runs/sed/b/fold0/log.csv")
+    assert log.steps.tolist() == [3, 6]
+    assert log.train_map.dropna().between(0, 1).all()
+    assert log.train_map.notna().any()
+    run(report, "--runs", "runs/sed/a", "runs/sed/b", "--out", "pictures")
+    assert "multi-adds  map 0." in capsys.readouterr().out
+    made = {"class_precision.png", "class_ranks_a.png", "class_ranks_b.png", "cost.png", "curves.png"}
+    assert {p.name for p in (tiny.parent / "pictures").iterdir()} == made
+    with pytest.raises(ValueError, match="has no score 'mapp'; did you mean 'map'"):
+        run(report, "--runs", "runs/sed/a", "--out", "pictures", "--score", "mapp")
+    with pytest.raises(ValueError, match="names a run twice: sed/a"):
+        run(report, "--runs", "runs/sed/a", "runs/sed/a", "--out", "pictures")
