@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import describe
 import predict
 import train
 from earshot import runs
+from earshot.models import build_model
 from earshot.predictions import Predictions
 from scripts import run
 
@@ -43,3 +45,14 @@ def test_a_waveform_network_trains_predicts_and_is_described(tiny, capsys, name)
 def test_training_refuses_what_a_waveform_network_cannot_hear(tiny):
     with pytest.raises(ValueError, match=r"spec_augment acts on a log-mel: leenet11 reads waveform\. Leave it out"):
         run(train, "--config", tiny, "--fold", "0", "model.name=leenet11", "model.params={}", "loss.name=bce")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_waveform_network_can_be_transferred(name):
+    params = {"widths": (4, 8, 8), "embedding": 16} | ({"pre_widths": (4, 4)} if "wavegram" in name else {})
+    model = build_model("transfer", 3, 64, {"base": name, "base_classes": 527, "base_params": params}).eval()
+    inputs = {"waveform": torch.randn(2, 32000), "logmel": torch.randn(2, 1, 101, 64)}
+    with torch.no_grad():
+        out = model(**{k: inputs[k] for k in model.inputs})
+    assert out["clipwise_output"].shape == (2, 3)
+    assert out["embedding"].shape == (2, 16)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from earshot.models.layers import ACTIVATIONS, check_choice, init_layer, outside_autocast
 
-PROBE_FRAMES, PROBE_SAMPLES = 64, 64000  # an input that every network takes
+PROBE_FRAMES, PROBE_SAMPLES = 64, 64 * 320  # an input that every network takes, both inputs of one length
 
 
 class Transfer(nn.Module):
@@ -40,7 +40,7 @@ class Transfer(nn.Module):
         check_choice("activation", activation, ACTIVATIONS)
         width, unused = probe_embedding(base, n_mels)
         self.base, self.dropout, self.activation, self.frozen = base, dropout, activation, freeze
-        self.inputs, self.pool, self.min_frames = tuple(base.inputs), base.pool, base.min_frames
+        self.inputs, self.pool, self.min_frames = tuple(base.inputs), base.pool, getattr(base, "min_frames", 1)
         self.embedding_width = width
         self.dead_parameters = tuple(f"base.{name}" for name in unused)
         self.fc_hidden = nn.ModuleList()
