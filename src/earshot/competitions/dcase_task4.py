@@ -114,6 +114,7 @@ def read_metadata(source: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, f
         }))  # fmt: skip
     if not clips:
         raise ValueError(f"{source / 'metadata'} holds durations only, no table of labels")
+    events = [e for e in events if len(e)] or events[:1]
     return pd.concat(clips, ignore_index=True), pd.concat(events, ignore_index=True), durations
 
 
