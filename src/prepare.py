@@ -79,7 +79,7 @@ def find_source(options: argparse.Namespace, out: Path) -> Path:
     if options.source:
         _check_folder(options.source, "--source")
         return options.source
-    if options.competition != "synth":
+    if not getattr(get_competition(options.competition), "EMBEDDED", False):
         raise ValueError(f"{options.competition} needs --source, the folder of the unzipped download")
     return out / "download"
 

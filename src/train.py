@@ -22,7 +22,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from earshot import losses, pictures, runs, sampling, tasks
 from earshot.augment.pipeline import augment_batch
-from earshot.blending import oof_when_complete
+from earshot.blending import oof_when_complete, truth_of
 from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.dataset import PreparedData, collate, load_data
@@ -101,13 +101,17 @@ def parse_fold(text: str) -> int:
 
 
 def make_embedded_data(config: Config):
-    """The embedded competition makes itself when it is missing; every other one is prepared by its user."""
-    root = Path(config.data.root)
-    if config.data.competition == "synth" and not (root / "clips.csv").is_file():
+    """An embedded competition and its folds make themselves when missing; every other one is prepared by its user."""
+    root, folds, name = Path(config.data.root), Path(config.data.folds), config.data.competition
+    if not getattr(get_competition(name), "EMBEDDED", False):
+        return
+    here = Path(__file__).parent
+    if not (root / "clips.csv").is_file():
         print(f"making the embedded competition in {root} ...", flush=True)
-        here = Path(__file__).parent
-        subprocess.run([sys.executable, here / "prepare.py", "synth", "--out", root], check=True)
-    get_competition(config.data.competition)
+        subprocess.run([sys.executable, here / "prepare.py", name, "--out", root], check=True)
+    if not folds.is_file():
+        clips = root / "clips.csv"
+        subprocess.run([sys.executable, here / "make_folds.py", "--clips", clips, "--out", folds], check=True)
 
 
 def every_fold(config: Config) -> list[int]:
@@ -246,7 +250,7 @@ def validate_and_keep(t: Training) -> dict[str, float]:
     started, p = time.monotonic(), t.progress
     found, unreadable = validate(t)
     p.unreadable |= unreadable
-    truth = tasks.Truth(t.held_out.target > 0.5, t.held_out.clip_events(found.clip_ids))
+    truth = truth_of(found, t.held_out)
     scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
     if t.watch not in scores:
         raise ValueError(f"watch '{t.watch}' is not among the scores of this task and data{suggest(t.watch, scores)}")
@@ -266,6 +270,7 @@ def report_oof(config: Config, folder: Path):
     print(result.text)
     if result.oof is not None:
         pictures.class_scores(result.oof, result.truth.target, folder / "classes.png")
+        tasks.draw_pictures(tasks.get_task(config.task), result.oof, result.truth, folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from earshot.config import Config, from_dict, load_config, to_dict
@@ -30,7 +31,8 @@ def test_every_config_loads_and_names_a_model_that_can_be_built(path):
 )
 def test_every_configs_model_params_are_accepted(path):
     config = load_config(path)
-    model = make_model(config, 3, weights_follow=True)
+    with torch.device("meta"):  # shapes are enough
+        model = make_model(config, 3, weights_follow=True)
     assert set(model.inputs) <= set(config.frontends) | {"waveform", "metadata", "embedding"}
 
 

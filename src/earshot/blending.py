@@ -64,7 +64,7 @@ def truth_of(found: Predictions, data: PreparedData) -> Truth:
     """The answers to the predicted clips, in their order."""
     place = {c: i for i, c in enumerate(data.clips.clip_id)}
     index = np.array([place[c] for c in found.clip_ids], dtype=int)
-    return Truth(data.target[index] > 0.5, data.clip_events(found.clip_ids))
+    return Truth(data.target[index] > 0.5, data.clip_events(found.clip_ids), clips=data.clips.iloc[index])
 
 
 def score_table(scores: dict[str, float]) -> str:

@@ -47,6 +47,8 @@ class DataConfig:
     workers: int = 0  # loader processes for training
     clips_per_class: int = 0  # training clips of each class, chosen by the seed, more adding to fewer; 0: all
     metadata: tuple[str, ...] = ()  # numeric columns of clips.csv given to the model
+    where: dict[str, str] = field(default_factory=dict)  # only clips with these values of columns: {machine: fan}
+    keep_unlabelled: bool = False  # a clip without labels holds none of the classes; else it says nothing, left out
     shuffle_labels: bool = False  # the control: labels permuted among the training clips
 
 
@@ -126,7 +128,8 @@ class PredictConfig:
 
     window_seconds: float = 0.0  # 0: the training crop
     stride_seconds: float = 0.0  # 0: the window
-    clip_from: str = "clipwise"  # answer of a window: clipwise (the head's own) | frame_max (maximum over its segments)
+    # answer of a window: clipwise (the head's own) | frame_max (its best segment) | log_odds (of the logit's softmax)
+    clip_from: str = "clipwise"
     aggregate: str = "mean"  # mean | max | sum | mean_logit, over the windows of a clip
     keep_frames: bool = False  # store framewise output in oof.npz and test.npz
     oof_frames: bool = True  # false: not in oof.npz, where hours of audio times hundreds of classes are gigabytes
@@ -135,6 +138,14 @@ class PredictConfig:
     one_pass: bool = False  # the network hears a minute at once and windows share its features: faster, not the same
     tta: tuple[str, ...] = ()  # names of inference.TTA
     workers: int = 1  # threads that decode and compute log-mels ahead
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """What a network may cost; training refuses one that costs more. 0: no limit."""
+
+    parameters_kb: float = 0.0  # parameters at one byte each (int8), in 1,000 bytes
+    mmacs: float = 0.0  # million true multiply-accumulates for one window, front ends left out
 
 
 @dataclass(frozen=True)
@@ -151,6 +162,7 @@ class Config:
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     predict: PredictConfig = PredictConfig()
+    budget: BudgetConfig = BudgetConfig()
     wandb: str = ""  # project name; empty: off (WANDB_MODE=offline works without an account)
 
     def __post_init__(self):
@@ -178,7 +190,7 @@ class Config:
             "optim.schedule": ("cosine", "linear", "constant"),
             "optim.precision": ("no", "fp16", "bf16"),
             "optim.select": ("best", "last"),
-            "predict.clip_from": ("clipwise", "frame_max"),
+            "predict.clip_from": ("clipwise", "frame_max", "log_odds"),
             "predict.aggregate": ("mean", "max", "sum", "mean_logit"),
         }
         for key, allowed in one_of.items():

@@ -107,3 +107,14 @@ def front_end_macs(params: LogmelParams, n_samples: int) -> int:
     fft = params.n_fft * math.log2(params.n_fft)
     frame = params.n_fft + fft + 2 * params.n_bins + params.n_bins * params.n_mels
     return round(n_frames(n_samples, params) * frame)
+
+
+def check_budget(name: str, model: nn.Module, costs: Costs, parameters_kb: float, mmacs: float) -> None:
+    """Error, with both figures, if the model has more than `parameters_kb` kB of parameters (int8: one byte each,
+    1,000 to the kB) or more than `mmacs` million multiply-accumulates; 0 sets no limit."""
+    kilobytes, macs = sum(p.numel() for p in model.parameters()) / 1000, costs.macs / 1e6
+    if (parameters_kb and kilobytes > parameters_kb) or (mmacs and macs > mmacs):
+        raise ValueError(
+            f"{name} is over its budget: {kilobytes:.3f} kB of parameters in int8 (limit {parameters_kb:g}), "
+            f"{macs:.3f} million multiply-accumulates a window (limit {mmacs:g}); make it smaller or raise the budget"
+        )

@@ -34,6 +34,7 @@ from earshot.labels import (
 from earshot.logmel import LogmelParams, n_frames, silence_db
 from earshot.predictions import Clip
 from earshot.sampling import ClassTurns, epoch_order, stratified_share
+from earshot.spelling import suggest
 from earshot.timebase import TimeBase
 
 MAX_SUBSTITUTES = 20  # unreadable clips in a row before training gives up
@@ -100,7 +101,7 @@ def load_data(data: DataConfig) -> PreparedData:
     folds = read_folds(data.folds, clips)
     clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
     clips = folds[["clip_id", "group", "fold"]].merge(clips, on="clip_id", validate="one_to_one")
-    clips = _drop_unusable(clips, data)
+    clips, classes = _chosen(_drop_unusable(clips, data), classes, data.where)
     if data.cache == "packed":
         source = read_dataset(root)["source"]
         clips = packed_clips(
@@ -120,9 +121,24 @@ def load_data(data: DataConfig) -> PreparedData:
     return PreparedData(clips, classes, source, target, mask, events, whole)
 
 
+def _chosen(clips: pd.DataFrame, classes: list[str], where: dict[str, str]) -> tuple[pd.DataFrame, list[str]]:
+    """The clips whose columns have the values of `where`, and the classes that these clips have."""
+    if not where:
+        return clips, classes
+    for column, value in where.items():
+        if column not in clips:
+            raise ValueError(f"data.where names column '{column}'{suggest(column, clips.columns)}, not in clips.csv")
+        values = clips[column].astype(str)
+        if not (values == value).any():
+            raise ValueError(f"data.where: no clip has {column} '{value}'{suggest(value, sorted(set(values)))}")
+        clips = clips[values == value]
+    used = set(" ".join(clips.labels.fillna("")).split())
+    return clips.reset_index(drop=True), [c for c in classes if c in used]
+
+
 def _drop_unusable(clips: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
-    """Leave out, and count aloud, clips that carry no statement: no label, unless false positives are used."""
-    if data.false_positives or data.targets == "events":
+    """Leave out, and count aloud, clips that carry no statement: no label, unless that says something here."""
+    if data.keep_unlabelled or data.false_positives or data.targets == "events":
         return clips
     empty = clips.labels.fillna("").str.strip() == ""
     if empty.any():

@@ -52,14 +52,30 @@ def clip_answer(outputs: Mapping[str, np.ndarray], clip_from: str) -> np.ndarray
     """A model's outputs of windows (..., K) -> their answers (..., K): clipwise_output, or each class's best segment.
 
     The best segment ("frame_max") is the rainforest system's answer; attention pooling averages and so answers lower.
+    "log_odds": log(p / (1 - p)) of the softmax of `logit`, which says more of how sure a network is than a p of 1.
     """
     if clip_from == "clipwise":
         return outputs["clipwise_output"]
+    if clip_from == "log_odds":
+        return log_odds(outputs)
     if "segmentwise_output" not in outputs:
         raise ValueError(
             "predict.clip_from=frame_max needs a model with framewise output; this one has clip outputs only"
         )
     return outputs["segmentwise_output"].max(axis=-2)
+
+
+def log_odds(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """logit (..., K) -> logit_k - log sum of exp over the other classes, float32, finite where p rounds to 1."""
+    if "logit" not in outputs:
+        raise ValueError("predict.clip_from=log_odds needs a model with a logit; this one averages probabilities")
+    logit = np.asarray(outputs["logit"], np.float64)
+    classes = logit.shape[-1]
+    if classes < 2:
+        raise ValueError("predict.clip_from=log_odds compares classes: it needs at least 2")
+    others = np.where(np.eye(classes, dtype=bool), -np.inf, logit[..., None, :])
+    highest = others.max(axis=-1)
+    return (logit - highest - np.log(np.exp(others - highest[..., None]).sum(axis=-1))).astype(np.float32)
 
 
 def output_timebase(segments: TimeBase, stride_samples: int) -> TimeBase:

@@ -67,6 +67,58 @@ def class_scores(found: Predictions, target: np.ndarray, path: Path):
     _save(figure, path)
 
 
+def confusion(found: Predictions, target: np.ndarray, path: Path):
+    """Share of each true class (row) that was taken for each class (column), for one label a clip."""
+    true, best = target.argmax(axis=1), found.clipwise_output.argmax(axis=1)
+    counts = np.zeros((len(found.classes),) * 2)
+    np.add.at(counts, (true, best), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = 2.5 + 0.35 * len(found.classes)
+    figure, axes = _figure(size + 0.8, size)
+    drawn = axes[0, 0].imshow(share, vmin=0, vmax=1, cmap="Blues")
+    places = range(len(found.classes))
+    axes[0, 0].set_xticks(places, found.classes, rotation=90, fontsize=8)
+    axes[0, 0].set_yticks(places, found.classes, fontsize=8)
+    axes[0, 0].set(xlabel="predicted", ylabel="true", title=f"{len(true)} clips, class mean {_diagonal(counts):.3f}")
+    if len(found.classes) <= 20:
+        for row, column in np.argwhere(counts > 0):
+            colour = "white" if share[row, column] > 0.6 else "black"
+            axes[0, 0].text(
+                column, row, f"{share[row, column]:.2f}", ha="center", va="center", fontsize=6, color=colour
+            )
+    figure.colorbar(drawn, ax=axes, shrink=0.8)
+    _save(figure, path)
+
+
+def _diagonal(counts: np.ndarray) -> float:
+    rows = counts.sum(axis=1)
+    return float(np.mean(np.diag(counts)[rows > 0] / rows[rows > 0])) if rows.any() else float("nan")
+
+
+def roc_curves(scores: np.ndarray, clips, path: Path):
+    """ROC of (N,) anomaly scores: one panel a machine, one curve a domain (sections together)."""
+    from sklearn.metrics import roc_curve
+
+    machines = sorted(set(clips.machine.astype(str)))
+    columns = min(4, len(machines))
+    figure, axes = _figure(3.4 * columns, 3.4 * -(-len(machines) // columns), -(-len(machines) // columns), columns)
+    for axis, machine in zip(axes.flat, machines):
+        for domain in sorted(set(clips.domain.astype(str))):
+            here = ((clips.machine.astype(str) == machine) & (clips.domain.astype(str) == domain)).to_numpy()
+            truth = (clips.condition[here] == "anomaly").to_numpy()
+            if truth.any() and not truth.all():
+                false, true, _ = roc_curve(truth, scores[here])
+                axis.plot(false, true, label=f"{domain} {metrics.auc(truth, scores[here]):.3f}")
+        axis.plot([0, 1], [0, 1], color="grey", linewidth=0.7, linestyle="--")
+        axis.axvline(0.1, color="grey", linewidth=0.5)
+        axis.set(title=machine, xlabel="false positive rate", ylabel="true positive rate")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=8, loc="lower right")
+    for axis in axes.flat[len(machines) :]:
+        axis.axis("off")
+    _save(figure, path)
+
+
 def logmels(images: list[tuple[str, np.ndarray]], frame_seconds: float, path: Path, columns: int = 3):
     """(title, (T, F) decibels) pairs -> a sheet of log-mels, time to the right, frequency up, one colour scale."""
     rows = -(-len(images) // columns)

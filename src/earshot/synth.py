@@ -12,6 +12,8 @@ import json
 import os
 import shutil
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,18 +58,28 @@ def make_birds(
     `recordings` of `recording_seconds` each at site_1 and site_2 (rows of 5 s), `short_recordings` of 20 to 30 s at
     site_3 (one row each). Everything is written beside `folder` first and renamed at the end.
     """
+    options = {"seed": seed, "clips_per_species": clips_per_species, "recordings": recordings,
+               "recording_seconds": recording_seconds, "short_recordings": short_recordings}  # fmt: skip
+    with new_folder(folder) as partial:
+        _write_train(partial, seed, clips_per_species)
+        _write_test(partial, seed, plan_test(seed, recordings, recording_seconds, short_recordings))
+        (partial / "synth.json").write_text(json.dumps({"version": VERSION, **options}, indent=2) + "\n")
+
+
+@contextmanager
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """A folder to write into beside `folder`, renamed to it at the end; an error leaves neither.
+
+    `folder` must not exist or be empty.
+    """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not empty; give a new folder for the generated competition")
-    options = {"seed": seed, "clips_per_species": clips_per_species, "recordings": recordings,
-               "recording_seconds": recording_seconds, "short_recordings": short_recordings}  # fmt: skip
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         partial.mkdir()
-        _write_train(partial, seed, clips_per_species)
-        _write_test(partial, seed, plan_test(seed, recordings, recording_seconds, short_recordings))
-        (partial / "synth.json").write_text(json.dumps({"version": VERSION, **options}, indent=2) + "\n")
+        yield partial
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

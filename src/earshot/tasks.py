@@ -6,12 +6,13 @@ To add one: a loss (losses.py), a score (here, from metrics.py) and one line of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from earshot import event_metrics, metrics
+from earshot import anomaly, event_metrics, metrics, metrics_ust, pictures
 from earshot.events import PostProcess, detect, events_to_frames
 from earshot.predictions import Predictions
 from earshot.spelling import suggest
@@ -25,19 +26,25 @@ class Truth:
     target: np.ndarray  # (N, K) in {0, 1}
     events: pd.DataFrame | None = None
     durations: np.ndarray | None = None  # (N,) seconds
+    clips: pd.DataFrame | None = None  # N rows of the clip table: device, machine, section, domain, condition, ...
 
     def take(self, index) -> Truth:
         durations = None if self.durations is None else self.durations[index]
-        return Truth(self.target[index], self.events, durations)
+        clips = None if self.clips is None else self.clips.iloc[np.arange(len(self.target))[index]]
+        return Truth(self.target[index], self.events, durations, clips)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What `train.py` needs to know: `score` gives {name: value}, `watch` names the one that selects a checkpoint."""
+    """What `train.py` needs to know: `score` gives {name: value}, `watch` names the one that selects a checkpoint.
+
+    `pictures`: file name -> draw(predictions, truth, path), of the readable clips, into the folder of a fold and a run.
+    """
 
     name: str
     score: Callable[[Predictions, Truth], dict[str, float]]
     watch: str
+    pictures: dict[str, Callable[[Predictions, Truth, Path], None]] = field(default_factory=dict)
 
 
 def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
@@ -137,9 +144,70 @@ def detect_all(predictions: Predictions, post: PostProcess) -> pd.DataFrame:
     )  # fmt: skip
 
 
+def score_scenes(predictions: Predictions, truth: Truth) -> dict[str, float]:
+    """One scene a clip: class-mean accuracy (also of each device), accuracy, and log loss of probabilities."""
+    target, scores = truth.target, predictions.clipwise_output
+    if not len(target):
+        return {}
+    result = {
+        "class_mean_accuracy": float(metrics.class_mean_accuracy(target, scores)),
+        "accuracy": metrics.accuracy(target, scores),
+    }
+    if scores.min() >= 0 and np.abs(scores.sum(axis=1) - 1).max() < 1e-3:
+        result["log_loss"] = metrics.log_loss(target, scores)
+    if truth.clips is not None and "device" in truth.clips:
+        devices = truth.clips.device.astype(str).to_numpy()
+        for device in sorted(set(devices)):
+            here = devices == device
+            result[f"accuracy_{device}"] = float(metrics.class_mean_accuracy(target[here], scores[here]))
+    return result
+
+
+def score_urban(predictions: Predictions, truth: Truth) -> dict[str, float]:
+    """The public evaluation of SONYC-UST on coarse tags: macro_auprc, micro_auprc, micro_f1, each class's AUPRC."""
+    names = [
+        c if metrics_ust.TAG.match(c) else f"{i}_{c}" for i, c in enumerate(map(str, predictions.classes), start=1)
+    ]
+    if not len(truth.target):
+        return {}
+    tables = (pd.DataFrame(x, columns=names) for x in (truth.target.astype(int), predictions.clipwise_output))
+    found = metrics_ust.evaluate(*tables)
+    result = {name: found[name] for name in ("macro_auprc", "micro_auprc", "micro_f1", "auprc_of_macro_curve")}
+    named = {metrics_ust.parse_tag(n)[0]: c for n, c in zip(names, predictions.classes, strict=True)}
+    return result | {f"auprc_{named[k]}": v for k, v in found["class_auprc"].items()}
+
+
+def score_machines(predictions: Predictions, truth: Truth) -> dict[str, float]:
+    """Anomaly AUC and pAUC by machine, section and domain and their means, from how sure each own section is.
+
+    `accuracy`: how often a normal clip's own section is the best scored. Without any anomaly, only that.
+    """
+    if truth.clips is None:
+        raise ValueError("the asd task needs the clip table: machine, section, domain, condition")
+    own = truth.target.argmax(axis=1)
+    table = anomaly.auc_table(anomaly.own_class_scores(predictions.clipwise_output, own), truth.clips)
+    normal = (truth.clips.condition == "normal").to_numpy()
+    result = anomaly.summary(table)
+    if normal.any():
+        result["accuracy"] = metrics.accuracy(truth.target[normal], predictions.clipwise_output[normal])
+    return result
+
+
+def draw_confusion(predictions: Predictions, truth: Truth, path: Path):
+    pictures.confusion(predictions, truth.target, path)
+
+
+def draw_roc(predictions: Predictions, truth: Truth, path: Path):
+    scores = anomaly.own_class_scores(predictions.clipwise_output, truth.target.argmax(axis=1))
+    pictures.roc_curves(scores, truth.clips, path)
+
+
 TASKS: dict[str, Task] = {
     "sed": Task("sed", score_sed, "map"),
     "tagging": Task("tagging", score_clips, "map"),
+    "scenes": Task("scenes", score_scenes, "class_mean_accuracy", {"confusion.png": draw_confusion}),
+    "ust": Task("ust", score_urban, "macro_auprc"),
+    "asd": Task("asd", score_machines, "auc", {"roc.png": draw_roc}),
 }
 
 
@@ -155,3 +223,10 @@ def score_readable(task: Task, predictions: Predictions, truth: Truth) -> dict[s
     readable = ~predictions.unreadable
     scores = task.score(predictions.take(readable), truth.take(readable)) if readable.any() else {}
     return {k: float(v) for k, v in scores.items()} | {"unreadable": int(predictions.unreadable.sum())}
+
+
+def draw_pictures(task: Task, predictions: Predictions, truth: Truth, folder: Path):
+    """The task's own pictures of the clips that could be read, where there are any."""
+    readable = ~predictions.unreadable
+    for name, draw in task.pictures.items() if readable.any() else ():
+        draw(predictions.take(readable), truth.take(readable), folder / name)

@@ -14,12 +14,13 @@ import torch
 from accelerate import Accelerator, utils
 from tqdm import tqdm
 
-from earshot import metrics, optim, optim_blocks, pictures, predictions, runs, sampling, tasks
+from earshot import counting, metrics, optim, optim_blocks, pictures, predictions, runs, sampling, tasks
 from earshot.augment.hidden import attach_spec_augment_pp
 from earshot.augment.pipeline import BatchAugment
 from earshot.augment.spectrogram import build_spec_augment
 from earshot.augment.waveform import build_waveform_augment
 from earshot.backends import TorchBackend
+from earshot.blending import truth_of
 from earshot.config import AugmentConfig, Config, to_dict
 from earshot.dataset import PreparedData, TrainingClips, collate
 from earshot.features import FrontEnds
@@ -86,6 +87,7 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
     torch.manual_seed(np.random.SeedSequence([config.seed, fold]).generate_state(1)[0].item())
     network = runs.make_model(config, len(classes))
     check_inputs(network, config)
+    check_budget(network, config)
     if config.model.weights:
         accelerator.print(load_start(network, config))
     network.spec_augment = build_spec_augment(config.augment.spec_augment)
@@ -101,6 +103,7 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
     hop = next((p.hop_length for p in config.frontends.values()), 1)
     grid = predictions.TimeBase(config.data.sample_rate, hop, network.pool)
     about = runs.describe_run(config, fold, classes, prior, grid)
+    about["parameters"] = sum(p.numel() for p in network.parameters())
     model, optimizer = accelerator.prepare(network, optimizer)
     cache, embeddings, inputs = Path(config.data.root) / "cache", None, network.inputs
     if config.data.cache == "embedding":
@@ -138,6 +141,14 @@ def check_inputs(network: torch.nn.Module, config: Config):
         if value and waveform:
             raise ValueError(f"augment.{key} would mix the labels of what is not mixed: {reads}; set "
                              "augment.mixup_on=waveform")  # fmt: skip
+
+
+def check_budget(network: torch.nn.Module, config: Config):
+    """Refuse a network over the config's budget, with both figures and both limits."""
+    b, samples = config.budget, round(config.window_seconds * config.data.sample_rate)
+    if b.parameters_kb or b.mmacs:
+        costs = counting.count(network, config.frontends, samples, len(config.data.metadata))
+        counting.check_budget(config.model.name, network, costs, b.parameters_kb, b.mmacs)
 
 
 def batch_augment(a: AugmentConfig) -> BatchAugment:
@@ -292,7 +303,9 @@ def finish_fold(t: Training):
         print(f"fold {t.fold}: {len(p.unreadable)} clips could not be read; see {t.folder / 'unreadable.csv'}")
     pictures.learning_curves(p.log, t.watch, t.folder / "curves.png")
     oof = predictions.Predictions.load(t.folder / "oof.npz")
-    pictures.class_scores(oof, t.held_out.target > 0.5, t.folder / "classes.png")
+    truth = truth_of(oof, t.held_out)
+    pictures.class_scores(oof, truth.target, t.folder / "classes.png")
+    tasks.draw_pictures(tasks.get_task(t.config.task), oof, truth, t.folder)
     trained_on = (t.clips.prepared.target > 0.5).sum(axis=0)
     runs.write_rows(t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on))
     if cut_short:
@@ -348,7 +361,11 @@ def announce_skipped(t: Training):
 
 def line(fold: int, row: dict, watch: str) -> str:
     """One line an epoch."""
-    shown = [k for k in (watch, "map", "macro_f1_argmax", "accuracy", "event_f1", "crop_lwlrap") if k in row]
+    shown = [
+        k
+        for k in (watch, "map", "macro_f1_argmax", "accuracy", "pauc", "micro_auprc", "event_f1", "crop_lwlrap")
+        if k in row
+    ]
     scores = " ".join(f"{k} {row[k]:.4f}" for k in dict.fromkeys(shown))
     return f"fold {fold} epoch {row['epoch']:3d} | loss {row['loss']:.4f} | {scores} | {row['seconds']:.1f} s"
 

@@ -9,6 +9,7 @@ A competition module offers plain functions (pandas and NumPy, no torch: kernels
     score(submission, truth) -> {name: value}        the official score; the first name is the one on the leaderboard
     LIMITS                                           {"hours": {"cpu": ..., "gpu": ...}, "internet": bool, ...} of the
                                                      rules; an entry left out is unknown or unlimited
+    EMBEDDED                                         True where `prepare` makes the download itself
 
 and, where a challenge wants other files than one CSV, `files(submission) -> {file name: text}` and its inverse
 `read_files(folder) -> submission`; submit.py writes them beside the submission. `validate` names every problem at once.
@@ -24,6 +25,9 @@ from earshot.spelling import suggest
 
 COMPETITIONS = {
     "synth": "earshot.competitions.synth",
+    "synth_scenes": "earshot.competitions.synth_scenes",
+    "synth_ust": "earshot.competitions.synth_ust",
+    "synth_asd": "earshot.competitions.synth_asd",
     "birdcall": "earshot.competitions.birdcall",
     "rfcx": "earshot.competitions.rfcx",
     **{f"birdclef{year}": f"earshot.competitions.birdclef{year}" for year in range(2021, 2027)},

@@ -18,6 +18,8 @@ from earshot.labels import read_table
 
 __all__ = ["LIMITS", "prepare", "rows", "score", "truth_rows", "validate"]
 
+EMBEDDED = True  # makes its own download
+
 
 def prepare(source: Path, seed: int | None = None) -> Tables:
     """Tables of the generated competition in `source`, made first where the folder is missing or empty.
