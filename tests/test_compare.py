@@ -1,0 +1,86 @@
+"""compare.py: the plan is checked, the table is of what is finished."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import compare
+from scripts import run
+
+PLAN = """
+tasks: {scenes: [class_mean_accuracy], asd: [auc, pauc]}
+systems: [se_trans, cnn9]
+seeds: [1, 2]
+overrides: {all: [optim.epochs=1], asd: [data.where={machine: fan}]}
+"""
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(PLAN)
+    return tmp_path / "mine.yaml"
+
+
+def finish(task, name, **scores):
+    from pathlib import Path
+
+    folder = Path("runs") / task / name / "fold0"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"finished": True, "parameters": 1234, "scores": scores}))
+
+
+def test_every_run_is_trained_once_resumably_and_failures_are_named(plan, monkeypatch, capsys):
+    commands = []
+
+    def train(command, **options):
+        commands.append(command)
+        task, name = command[3].split("/")[-2], command[5]
+        if "cnn9" in name:
+            return SimpleNamespace(returncode=1, stderr="trace\nerror: no memory")
+        finish(task, name, class_mean_accuracy=0.5 + 0.1 * int(name[-1]), auc=0.75, pauc=0.5)
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(compare.subprocess, "run", train)
+    run(compare, plan)
+    assert len(commands) == 8
+    assert all("--resume" in c for c in commands)
+    asd = next(c for c in commands if "asd" in c[3])
+    assert asd[-3:] == ["seed=1", "optim.epochs=1", "data.where={machine: fan}"]
+    captured = capsys.readouterr()
+    assert "error: no memory" in captured.out
+    assert "4 runs failed" in captured.err
+    assert "| se_trans | 1,234 | 0.650 +- 0.071 | 0.750 +- 0.000 | 0.500 +- 0.000 |" in captured.out
+    assert "| cnn9 | - | - | - | - |" in captured.out
+
+
+def test_the_table_of_what_is_finished_so_far(plan, capsys):
+    finish("scenes", "mine-se_trans-seed1", class_mean_accuracy=0.6)
+    run(compare, plan, "--only-table", "--tasks", "scenes")
+    assert "| se_trans | 1,234 | 0.600 |" in capsys.readouterr().out
+    table = (plan.parent / "runs" / "compare" / "mine.csv").read_text().splitlines()
+    assert table[0] == "task,system,score,seeds,mean,deviation,parameters"
+    assert table[1] == "scenes,se_trans,class_mean_accuracy,1,0.6,,1234"
+    assert np.isnan(float(table[2].split(",")[4] or "nan"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("seeds:", "seed:"), "unknown key 'seed' .*; did you mean 'seeds'"),
+        (("systems: [se_trans, cnn9]", "systems: []"), "names no systems"),
+        (("cnn9", "cnn99"), "cnn99.yaml does not exist"),
+        (("asd: [data", "ast: [data"), "overrides of 'ast'"),
+    ],
+)
+def test_a_wrong_plan_is_an_error_before_any_training(plan, change, message):
+    plan.write_text(PLAN.replace(*change))
+    with pytest.raises(ValueError, match=message):
+        run(compare, plan, "--only-table")
+
+
+def test_a_wrong_choice_is_named(plan):
+    with pytest.raises(ValueError, match="--tasks scene is not in .*; did you mean 'scenes'"):
+        run(compare, plan, "--tasks", "scene")
