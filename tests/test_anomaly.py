@@ -71,10 +71,15 @@ def test_anomalies_of_both_domains_where_asked():
 
 
 def test_wrong_tables_are_named():
-    with pytest.raises(ValueError, match="need the columns domain, condition"):
+    with pytest.raises(ValueError, match="need the columns domain, is_anomaly"):
         anomaly.auc_table(np.zeros(6), TABLE[["machine", "section"]])
     with pytest.raises(ValueError, match="must be normal or anomaly, got 'broken'"):
         anomaly.auc_table(np.zeros(1), clip_table([("fan", "00", "source", "broken")]))
+    numbers = TABLE.drop(columns="condition").assign(is_anomaly=[0, 1, 0, 1, 0, 0])
+    scores = np.arange(6.0)
+    pd.testing.assert_frame_equal(anomaly.auc_table(scores, numbers), anomaly.auc_table(scores, TABLE))
+    with pytest.raises(ValueError, match="must be 0 or 1, got 2"):
+        anomaly.auc_table(scores, numbers.assign(is_anomaly=[0, 2, 0, 1, 0, 0]))
     with pytest.raises(ValueError, match="5 anomaly scores for 6 clips"):
         anomaly.auc_table(np.zeros(5), TABLE)
 
@@ -186,3 +191,16 @@ def test_the_urban_task_is_the_public_evaluation_of_coarse_tags():
         assert scores["micro_auprc"] == pytest.approx(expected["micro_auprc"])
         assert scores["micro_f1"] == pytest.approx(expected["micro_f1"])
         assert scores[f"auprc_{classes[1]}"] == pytest.approx(list(expected["class_auprc"].values())[1])
+
+
+def test_the_urban_task_takes_fine_tags_too():
+    from earshot import metrics_ust
+
+    names = ("1-1_small", "1-2_large", "1-X_engine", "6-1_music")
+    rng = np.random.default_rng(2)
+    target, output = rng.random((30, 4)) < 0.4, rng.random((30, 4)).astype(np.float32)
+    scores = tasks.get_task("ust").score(predictions(output, names), tasks.Truth(target))
+    truth, found = pd.DataFrame(target.astype(int), columns=names), pd.DataFrame(output, columns=names)
+    expected = metrics_ust.evaluate(truth, found, "fine")
+    assert scores["macro_auprc"] == pytest.approx(expected["macro_auprc"])
+    assert scores["auprc_1"] == pytest.approx(expected["class_auprc"]["1"])

@@ -40,7 +40,7 @@ def test_the_scripts_understand_it(name, command, monkeypatch):
 
 def test_the_tables_name_configs_that_exist():
     text = (ROOT / "README.md").read_text()
-    named = re.findall(r"`((?:sed|tagging)/[\w*/]+)`", text)
+    named = re.findall(r"`((?:sed|tagging|scenes|ust|asd)/[\w*/]+)`", text)
     assert named
     for name in named:
         assert list((ROOT / "configs").glob(f"{name}.yaml")), name

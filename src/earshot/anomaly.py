@@ -1,9 +1,9 @@
 """Is this machine broken? Anomaly scores of clips, their AUCs by machine, section and domain, and a threshold.
 
-A clip's columns: `machine`, `section`, `domain` (source, target, ...) and `condition` (normal or anomaly). Scores rise
-with anomaly. From a classifier of sections: the mean over windows of log((1 - p) / p), p its own section's probability
-(`predict.clip_from: log_odds`, mean over windows, gives -score without saturating at p = 1). From embeddings: distances
-and densities of what is normal, fitted to the normal training clips of the same section.
+A clip's columns: `machine`, `section`, `domain` (source, target, ...) and `is_anomaly` (0 or 1) or `condition` (normal
+or anomaly). Scores rise with anomaly. From a classifier of sections: the mean over windows of log((1 - p) / p), p its
+own section's probability (`predict.clip_from: log_odds`, mean over windows, gives -score without saturating at p = 1).
+From embeddings: distances and densities of what is normal, fitted to the normal training clips of the same section.
 
 AUCs follow DCASE 2021 task 2: a domain's normal clips against the same domain's anomalies (`across_domains`: against
 all of the section's, as from 2022 on); pAUC up to a false positive rate of 0.1. A group without both kinds of clips has
@@ -41,12 +41,11 @@ def own_class_scores(clipwise: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def auc_table(scores: np.ndarray, clips: pd.DataFrame, max_fpr: float = 0.1, across_domains: bool = False):
-    """(N,) scores, N rows with GROUP and condition -> machine, section, domain, n_normal, n_anomaly, auc, pauc.
+    """(N,) scores, N rows of the clip table -> machine, section, domain, n_normal, n_anomaly, auc, pauc.
 
     One row a group in order of appearance by name; auc and pauc are NaN where a group lacks one kind.
     """
-    check_clips(clips)
-    scores, anomalous = np.asarray(scores, np.float64), (clips.condition == "anomaly").to_numpy()
+    scores, anomalous = np.asarray(scores, np.float64), anomalies(clips)
     if len(scores) != len(clips):
         raise ValueError(f"{len(scores)} anomaly scores for {len(clips)} clips")
     keys = {name: clips[name].astype(str).to_numpy() for name in GROUP}
@@ -84,14 +83,24 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
     return result
 
 
-def check_clips(clips: pd.DataFrame) -> None:
-    """Error unless the table has the columns of an anomaly task and known conditions."""
-    missing = [c for c in (*GROUP, "condition") if c not in clips]
+def anomalies(clips: pd.DataFrame) -> np.ndarray:
+    """(N,) booleans: which clips are anomalous; an error unless the table has the columns of the task."""
+    missing = [c for c in GROUP if c not in clips]
+    if "is_anomaly" not in clips and "condition" not in clips:
+        missing.append("is_anomaly")
     if missing:
         raise ValueError(f"anomaly scores need the columns {', '.join(missing)} in clips.csv")
+    if "is_anomaly" in clips:
+        value = pd.to_numeric(clips.is_anomaly, errors="coerce").to_numpy(float, na_value=np.nan)
+        if not np.isin(value, (0, 1)).all():
+            raise ValueError(
+                f"column 'is_anomaly' must be 0 or 1, got {clips.is_anomaly[~np.isin(value, (0, 1))].iloc[0]}"
+            )
+        return value == 1
     unknown = sorted(set(clips.condition.astype(str)) - set(CONDITIONS))
     if unknown:
         raise ValueError(f"column 'condition' must be normal or anomaly, got '{unknown[0]}'")
+    return (clips.condition == "anomaly").to_numpy()
 
 
 # ---------------------------------------------------------------- scores of embeddings

@@ -95,8 +95,8 @@ def _diagonal(counts: np.ndarray) -> float:
     return float(np.mean(np.diag(counts)[rows > 0] / rows[rows > 0])) if rows.any() else float("nan")
 
 
-def roc_curves(scores: np.ndarray, clips, path: Path):
-    """ROC of (N,) anomaly scores: one panel a machine, one curve a domain (sections together)."""
+def roc_curves(scores: np.ndarray, anomalous: np.ndarray, clips, path: Path):
+    """ROC of (N,) anomaly scores against (N,) booleans: one panel a machine, one curve a domain (sections together)."""
     from sklearn.metrics import roc_curve
 
     machines = sorted(set(clips.machine.astype(str)))
@@ -105,7 +105,7 @@ def roc_curves(scores: np.ndarray, clips, path: Path):
     for axis, machine in zip(axes.flat, machines):
         for domain in sorted(set(clips.domain.astype(str))):
             here = ((clips.machine.astype(str) == machine) & (clips.domain.astype(str) == domain)).to_numpy()
-            truth = (clips.condition[here] == "anomaly").to_numpy()
+            truth = anomalous[here]
             if truth.any() and not truth.all():
                 false, true, _ = roc_curve(truth, scores[here])
                 axis.plot(false, true, label=f"{domain} {metrics.auc(truth, scores[here]):.3f}")

@@ -26,7 +26,7 @@ class Truth:
     target: np.ndarray  # (N, K) in {0, 1}
     events: pd.DataFrame | None = None
     durations: np.ndarray | None = None  # (N,) seconds
-    clips: pd.DataFrame | None = None  # N rows of the clip table: device, machine, section, domain, condition, ...
+    clips: pd.DataFrame | None = None  # N rows of the clip table: device, machine, section, domain, is_anomaly, ...
 
     def take(self, index) -> Truth:
         durations = None if self.durations is None else self.durations[index]
@@ -164,17 +164,22 @@ def score_scenes(predictions: Predictions, truth: Truth) -> dict[str, float]:
 
 
 def score_urban(predictions: Predictions, truth: Truth) -> dict[str, float]:
-    """The public evaluation of SONYC-UST on coarse tags: macro_auprc, micro_auprc, micro_f1, each class's AUPRC."""
+    """The public evaluation of SONYC-UST: macro_auprc, micro_auprc, micro_f1 and each coarse class's AUPRC.
+
+    Of coarse tags, or of fine ones (with their incomplete X) where these are the classes.
+    """
     names = [
         c if metrics_ust.TAG.match(c) else f"{i}_{c}" for i, c in enumerate(map(str, predictions.classes), start=1)
     ]
     if not len(truth.target):
         return {}
+    level = "fine" if any(metrics_ust.parse_tag(name)[1] for name in names) else "coarse"
     tables = (pd.DataFrame(x, columns=names) for x in (truth.target.astype(int), predictions.clipwise_output))
-    found = metrics_ust.evaluate(*tables)
+    found = metrics_ust.evaluate(*tables, level)
     result = {name: found[name] for name in ("macro_auprc", "micro_auprc", "micro_f1", "auprc_of_macro_curve")}
-    named = {metrics_ust.parse_tag(n)[0]: c for n, c in zip(names, predictions.classes, strict=True)}
-    return result | {f"auprc_{named[k]}": v for k, v in found["class_auprc"].items()}
+    title = {metrics_ust.parse_tag(n)[0]: c for n, c in zip(names, predictions.classes, strict=True)}
+    title = title if level == "coarse" else {k: k for k in title}
+    return result | {f"auprc_{title[k]}": v for k, v in found["class_auprc"].items()}
 
 
 def score_machines(predictions: Predictions, truth: Truth) -> dict[str, float]:
@@ -183,10 +188,10 @@ def score_machines(predictions: Predictions, truth: Truth) -> dict[str, float]:
     `accuracy`: how often a normal clip's own section is the best scored. Without any anomaly, only that.
     """
     if truth.clips is None:
-        raise ValueError("the asd task needs the clip table: machine, section, domain, condition")
+        raise ValueError("the asd task needs the clip table: machine, section, domain, is_anomaly")
     own = truth.target.argmax(axis=1)
     table = anomaly.auc_table(anomaly.own_class_scores(predictions.clipwise_output, own), truth.clips)
-    normal = (truth.clips.condition == "normal").to_numpy()
+    normal = ~anomaly.anomalies(truth.clips)
     result = anomaly.summary(table)
     if normal.any():
         result["accuracy"] = metrics.accuracy(truth.target[normal], predictions.clipwise_output[normal])
@@ -199,7 +204,7 @@ def draw_confusion(predictions: Predictions, truth: Truth, path: Path):
 
 def draw_roc(predictions: Predictions, truth: Truth, path: Path):
     scores = anomaly.own_class_scores(predictions.clipwise_output, truth.target.argmax(axis=1))
-    pictures.roc_curves(scores, truth.clips, path)
+    pictures.roc_curves(scores, anomaly.anomalies(truth.clips), truth.clips, path)
 
 
 TASKS: dict[str, Task] = {
