@@ -61,7 +61,11 @@ def read_plan(options: argparse.Namespace) -> dict:
     """The checked plan, with the command line's choices: {tasks: {task: [scores]}, systems, seeds, overrides, fold}."""
     if not options.plan.is_file():
         raise ValueError(f"{options.plan} does not exist; see configs/compare")
-    plan = yaml.safe_load(options.plan.read_text()) or {}
+    try:
+        plan = yaml.safe_load(options.plan.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{options.plan} is not valid YAML: {error}") from error
+    known_tasks = list(plan.get("tasks") or ())
     for key in plan:
         if key not in KEYS:
             raise ValueError(f"unknown key '{key}' in {options.plan}{suggest(key, KEYS)}")
@@ -79,8 +83,8 @@ def read_plan(options: argparse.Namespace) -> dict:
     plan["fold"] = str(plan.get("fold", 0))
     plan["overrides"] = plan.get("overrides") or {}
     for task in plan["overrides"]:
-        if task != "all" and task not in (yaml.safe_load(options.plan.read_text())["tasks"]):
-            raise ValueError(f"overrides of '{task}', which is no task here{suggest(task, ['all', *plan['tasks']])}")
+        if task not in ("all", *known_tasks):
+            raise ValueError(f"overrides of '{task}', which is no task here{suggest(task, ['all', *known_tasks])}")
     for task, system in ((t, s) for t in plan["tasks"] for s in plan["systems"]):
         load_config(config_of(task, system))  # a wrong name is an error before hours of training
     return plan

@@ -13,7 +13,7 @@ PLAN = """
 tasks: {scenes: [class_mean_accuracy], asd: [auc, pauc]}
 systems: [se_trans, cnn9]
 seeds: [1, 2]
-overrides: {all: [optim.epochs=1], asd: [data.where={machine: fan}]}
+overrides: {all: [optim.epochs=1], asd: ['data.where={machine: fan}']}
 """
 
 
@@ -72,7 +72,8 @@ def test_the_table_of_what_is_finished_so_far(plan, capsys):
         (("seeds:", "seed:"), "unknown key 'seed' .*; did you mean 'seeds'"),
         (("systems: [se_trans, cnn9]", "systems: []"), "names no systems"),
         (("cnn9", "cnn99"), "cnn99.yaml does not exist"),
-        (("asd: [data", "ast: [data"), "overrides of 'ast'"),
+        (("asd: ['data", "ast: ['data"), "overrides of 'ast'"),
+        (("seeds: [1, 2]", "seeds: [1, 2"), "is not valid YAML"),
     ],
 )
 def test_a_wrong_plan_is_an_error_before_any_training(plan, change, message):
