@@ -149,14 +149,14 @@ def _chimes(rng, n, place):
 
 
 SCENES: dict[str, tuple[dict, Callable, float]] = {  # background layers, what is heard over it, its SNR in dB
-    "airport": ({"pink": 1.0, "white": 0.1}, _chimes, -4),
-    "bus": ({"brown": 1.0, "pink": 0.5}, lambda r, n, p: _engine(r, n, 45, 75, p), -2),
-    "metro": ({"pink": 1.0, "brown": 1.0}, _metro, -5),
-    "park": ({"pink": 0.6, "wind": 1.0}, _birds, -3),
-    "public_square": ({"pink": 0.7, "stream": 0.9}, _steps, 0),
-    "shopping_mall": ({"pink": 1.0}, _babble, -5),
-    "street_traffic": ({"pink": 1.0, "wind": 0.3}, _pass_by, -2),
-    "tram": ({"pink": 0.8, "brown": 0.8, "hum": 0.3}, _rails, -2),
+    "airport": ({"pink": 1.0, "white": 0.1}, _chimes, -1),
+    "bus": ({"brown": 1.0, "pink": 0.5}, lambda r, n, p: _engine(r, n, 45, 75, p), 1),
+    "metro": ({"pink": 1.0, "brown": 1.0}, _metro, -2),
+    "park": ({"pink": 0.6, "wind": 1.0}, _birds, 0),
+    "public_square": ({"pink": 0.7, "stream": 0.9}, _steps, 3),
+    "shopping_mall": ({"pink": 1.0}, _babble, -2),
+    "street_traffic": ({"pink": 1.0, "wind": 0.3}, _pass_by, 1),
+    "tram": ({"pink": 0.8, "brown": 0.8, "hum": 0.3}, _rails, 1),
 }
 
 
