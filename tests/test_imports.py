@@ -12,7 +12,7 @@ PACKAGE = SRC / "earshot"
 
 # From the ground up: a module may import what stands in an earlier line (and, inside a package, its siblings).
 LAYERS = [
-    ["spelling", "timebase"],
+    ["spelling", "timebase", "budget", "manifest", "bundle_checks"],
     ["pooling"],
     ["metrics", "event_metrics", "losses", "optim", "audio", "logmel", "augment"],
     ["config"],
@@ -26,11 +26,13 @@ LAYERS = [
     ["inference", "blending"],
     ["training"],
     ["graphs", "tuning"],
-    ["exporting"],
+    ["exporting", "kernel"],
+    ["bundling", "dry_run", "kaggle_push"],
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 NO_TORCH = [
     "hearing", "pooling", "runs", "graphs", "tuning",
+    "budget", "kernel_speed", "kernel_runner", "kernel_bundle", "bundling", "dry_run", "kaggle_push",
     "audio", "logmel", "timebase", "windows", "events", "predictions", "labels", "folds", "metrics", "event_metrics",
     "blends", "postprocessing", "synth", "config", "inference", "backends", "metrics_ust",
     *(f"competitions.{path.stem}" for path in sorted((PACKAGE / "competitions").glob("[a-z]*.py"))),

@@ -172,15 +172,10 @@ def _open(path: str | Path) -> Iterator[sf.SoundFile]:
     if is_row(path):
         yield _open_row(path)
         return
-    if not path.exists():
-        raise UnreadableAudio(f"{path} does not exist")
-    if path.is_dir():
-        raise UnreadableAudio(f"{path} is a folder, not an audio file (find_audio lists a folder's files)")
-    if path.stat().st_size == 0:
-        raise UnreadableAudio(f"{path} is an empty file (0 bytes)")
+    _check_file(path)
     try:
         file = _File(path)
-    except (sf.LibsndfileError, TypeError) as error:  # TypeError: .raw, whose rate nothing tells
+    except (sf.LibsndfileError, TypeError, UnicodeEncodeError) as error:  # TypeError: .raw, whose rate nothing tells
         reason = getattr(error, "error_string", error)
         raise UnreadableAudio(f"{path} cannot be decoded{_looks_like(path)}; libsndfile: {reason}") from error
     with file:
@@ -188,6 +183,19 @@ def _open(path: str | Path) -> Iterator[sf.SoundFile]:
             raise UnreadableAudio(f"{path} holds no samples (a header alone)")
         _warn_if_cut(file, path)
         yield file
+
+
+def _check_file(path: Path) -> None:
+    """Raise UnreadableAudio unless `path` is a file that holds something."""
+    try:
+        if not path.exists():
+            raise UnreadableAudio(f"{path} does not exist")
+        if path.is_dir():
+            raise UnreadableAudio(f"{path} is a folder, not an audio file (find_audio lists a folder's files)")
+        if path.stat().st_size == 0:
+            raise UnreadableAudio(f"{path} is an empty file (0 bytes)")
+    except OSError as error:  # no permission, a name too long
+        raise UnreadableAudio(f"{path} cannot be opened: {error.strerror}") from error
 
 
 def _open_row(path: str | Path) -> Row:

@@ -145,9 +145,11 @@ def jobs(
             unreadable[index] = str(error)
             continue
         n_samples = max(1, round(info.n_samples * windowing.sample_rate / info.sample_rate))
-        for number, variant in enumerate(variants):
-            if variant.delay and n_samples <= windowing.window_samples:
-                continue  # one window has no borders to move
+        short = n_samples <= windowing.window_samples
+        heard = [(i, v) for i, v in enumerate(variants) if not (v.delay and short)]  # one window: no borders to move
+        if not heard:
+            unreadable[index] = f"{clip.path} is one window long: it has no other hearing"
+        for number, variant in heard:
             for span in _spans(index, number, clip, variant, windowing, n_samples):
                 yield lambda span=span, variant=variant: _read(span, variant, windowing, keys, context)
 

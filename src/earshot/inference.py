@@ -100,15 +100,17 @@ def predict_clips(
 
 
 def predict_members(
-    members: Sequence[Member], clips: Sequence[Clip], tta: Iterable[str] = (), progress=iter, streams: int = 1
-) -> tuple[list[Predictions], list[tuple[str, str]]]:
+    members: Sequence[Member], clips: Sequence[Clip], tta: Iterable[str] = (), progress=iter, streams: int = 1,
+    plain: bool = True,
+) -> tuple[list[Predictions], list[tuple[str, str]]]:  # fmt: skip
     """One Predictions a member, and the (clip_id, reason) of clips that could not be read.
 
     clips: N recordings. progress: wraps an iterable of the N clips (tqdm). streams: batches in flight at a time; more
-    than 1 needs backends that may be called from several threads (ONNX Runtime, OpenVINO).
+    than 1 needs backends that may be called from several threads (ONNX Runtime, OpenVINO). plain=False: only the
+    hearings that `tta` adds; a clip too short for them counts as unreadable.
     Members of different runs may differ in front ends, classes and joining rules, not in where windows lie (`HEARING`).
     """
-    variants = tta_variants(tta)
+    variants = tta_variants(tta)[0 if plain else 1 :]
     _check_members(members, variants)
     windowing = members[0].windowing
     answers = [[_Answer(m) for m in members] for _ in clips]

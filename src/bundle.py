@@ -1,0 +1,99 @@
+"""Exported runs -> a Kaggle kernel and the data set that it reads, tried out as Kaggle would run them, uploaded.
+
+python src/export.py --run runs/sed/mine --format onnx
+python src/bundle.py --runs runs/sed/mine --competition birdclef2026 --slug user/mine --post configs/post/birdcall.yaml
+python src/bundle.py --slug user/mine --dry-run --test-folder ~/birdclef-2026/train_soundscapes
+python src/bundle.py --slug user/mine --push --message "five folds"
+
+--dry-run and --push may stand beside --runs; the dry run comes first, and nothing is uploaded that fails it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from earshot.backends import ENDINGS
+from earshot.bundle_checks import check_slug
+from earshot.bundling import BundleSettings, build, sizes
+from earshot.dry_run import dry_run
+from earshot.kaggle_push import push
+
+
+def main():
+    options = parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    folder = options.root / check_slug(options.slug)[1] / "build"
+    if options.runs:
+        tta = None if options.tta is None else tuple(options.tta)
+        settings = BundleSettings(
+            tuple(options.runs), options.competition, options.slug, options.format, options.int8, options.together,
+            tuple(options.weights), tta, options.post, options.minutes, options.wheels, options.kind,
+        )  # fmt: skip
+        folder = build(settings, options.root)
+        print_build(folder)
+    if not (folder / "dataset").is_dir():
+        raise ValueError(f"{folder} does not exist yet: say --runs and --competition")
+    if options.dry_run:
+        results = dry_run(folder, options.dry_minutes, options.test_folder)
+        write_report(folder, results)
+        if any(result.problems for result in results):
+            raise ValueError("the kernel would fail on Kaggle: see above")
+    if options.push:
+        push(folder, options.message, wait=not options.no_wait)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--slug", required=True, metavar="USER/NAME", help="the kernel's; its data set is USER/NAME-files")
+    add("--runs", type=Path, nargs="+", default=[], help="run folders with exported graphs")
+    add("--competition", help="a name of competitions.COMPETITIONS that kernels answer")
+    add("--format", default="onnx", choices=sorted(ENDINGS))
+    add("--int8", action="store_true", help="the graphs that export.py made with --int8")
+    add("--together", action="store_true", help="the graphs that export.py made with --together")
+    add("--weights", type=float, nargs="+", default=[], help="one a run (default: all alike)")
+    add("--tta", nargs="*", help="further hearings, where there is time (default: those of the first run)")
+    add("--post", type=Path, help="post-processing YAML")
+    add("--minutes", type=float, default=0.0, help="the kernel plans with (default: 90 %% of the competition's limit)")
+    add("--wheels", type=Path, help="folder of .whl files that Kaggle's image lacks")
+    add("--kind", default="notebook", choices=("notebook", "script"), help="what Kaggle runs")
+    add("--dry-run", action="store_true", help="run the kernel as Kaggle would")
+    add("--test-folder", type=Path, help="recordings for the dry run's hidden test (default: made ones)")
+    add("--dry-minutes", type=float, default=5.0, help="the dry run's clock (default 5)")
+    add("--push", action="store_true", help="upload by the kaggle client, run there, fetch the output")
+    add("--message", default="made by src/bundle.py", help="notes of the data set's version")
+    add("--no-wait", action="store_true", help="with --push: do not wait for the kernel's run")
+    add("--root", type=Path, default=Path("kernels"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.runs and not options.competition:
+        parser.error("--runs needs --competition")
+    if not (options.runs or options.dry_run or options.push):
+        parser.error("nothing to do: say --runs, --dry-run or --push")
+    return options
+
+
+def print_build(folder: Path):
+    """What lies in the data set, largest first."""
+    found = sizes(folder / "dataset")
+    for name, size in list(found.items())[:12]:
+        print(f"  {size / 1e6:8.2f} MB  {name}")
+    print(f"-> {folder}: {len(found)} files, {sum(found.values()) / 1e6:.1f} MB")
+
+
+def write_report(folder: Path, results):
+    """dry_run.json beside the folders."""
+    scenes = [
+        {"scene": r.name, "seconds": round(r.seconds, 1), "rows": r.rows, "problems": r.problems} for r in results
+    ]
+    (folder / "dry_run.json").write_text(json.dumps(scenes, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"error: {error}")

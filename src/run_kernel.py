@@ -1,0 +1,102 @@
+"""What a scoring kernel runs: graphs and recordings -> a submission, within the minutes there are.
+
+python src/run_kernel.py --bundle kernels/mine/build/dataset --competition birdclef2026 \\
+    --test-folder ~/birdclef-2026/test_soundscapes --minutes 80 --out submission.csv
+python src/run_kernel.py --bundle kernels/mine/build/dataset --simulate 600x60s --cores 4     # how long would it take?
+
+A valid submission is there within seconds, a whole one after the first network; every further network and hearing makes
+it better until the time is up. <out>_report.json says what ran, what it took, and which recordings could not be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+import time
+from pathlib import Path
+
+from earshot.competitions.test_folders import find_test
+from earshot.kernel_bundle import Bundle, open_bundle
+from earshot.kernel_runner import KernelRun, run_kernel
+from earshot.kernel_speed import simulate
+from earshot.tuning import cores
+
+
+def main():
+    started = time.monotonic()
+    options = parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    logging.getLogger("earshot").setLevel(logging.INFO)
+    if options.simulate:
+        print_simulation(open_bundle(options.bundle, options.competition), options.simulate, options.cores)
+        return
+    bundle = open_bundle(options.bundle, options.competition)
+    test = find_test(options.competition, options.test_folder, bundle.classes, options.test)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    run = KernelRun(options.competition, test, bundle.networks, bundle.post, options.out, options.cores, started)
+    run.failures += [{"what": name, "how": "cannot be opened", "error": reason} for name, reason in bundle.broken]
+    report = run_kernel(run, options.minutes)
+    print_report(report, options.out)
+    if options.strict and report["failures"]:
+        raise ValueError(f"{len(report['failures'])} failures, first: {report['failures'][0]}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--bundle", type=Path, required=True, help="the data set that src/bundle.py made")
+    add("--competition", help="a name of competitions.COMPETITIONS")
+    add("--test-folder", type=Path, help="folder of recordings; may be empty or missing, as at commit time")
+    add("--test", type=Path, help="test table or sample submission (default: the one beside the folder, if there is)")
+    add("--minutes", type=float, default=60.0, help="from the start of this script, all told (default 60)")
+    add("--out", type=Path, default=Path("submission.csv"))
+    add("--cores", type=int, default=cores(), help="to use (default: all that there are)")
+    add("--strict", action="store_true", help="end with an error where a network or recording failed to be heard")
+    add("--simulate", type=recordings, metavar="600x60s", help="predict the time of so many recordings; runs nothing")
+    options = parser.parse_args()
+    if options.minutes <= 0 or options.cores < 1:
+        parser.error("--minutes must be positive and --cores at least 1")
+    if not options.simulate and not (options.competition and options.test_folder):
+        parser.error("a run needs --competition and --test-folder")
+    return options
+
+
+def recordings(text: str) -> tuple[int, float]:
+    """'600x60s' -> (600, 60.0)."""
+    found = re.fullmatch(r"(\d+)x(\d+(?:\.\d+)?)s?", text)
+    if not found or not int(found[1]) or not float(found[2]):
+        raise argparse.ArgumentTypeError(f"'{text}' is not NUMBERxSECONDS, such as 600x60s")
+    return int(found[1]), float(found[2])
+
+
+def print_simulation(bundle: Bundle, wanted: tuple[int, float], n_cores: int):
+    n_files, seconds = wanted
+    found = simulate(bundle.networks, n_files, seconds, n_cores)
+    print(f"{len(bundle.networks)} networks, {n_files} recordings of {seconds:g} s, speeds measured on this machine:")
+    for stage, value in found["stages"].items():
+        print(f"  {stage:8s} {value:10.1f} CPU s")
+    print(f"  {found['minutes']:.1f} minutes with {n_cores} cores ({found['cpu_seconds'] / 60:.1f} CPU minutes)")
+
+
+def print_report(report: dict, out: Path):
+    print(f"{report['seconds']:.0f} s of {60 * report['minutes']:.0f}: {report['heard']} of {report['recordings']} "
+          f"recordings heard, {report['rows']} rows -> {out}")  # fmt: skip
+    for done in report["passes"]:
+        whole = "" if done["complete"] else f", cut after {done['batches']} of {done['planned']} batches"
+        names = ", ".join(done["steps"])
+        print(f"  {names}: {done['seconds']:.1f} s, {done['predicted_seconds']:.1f} predicted{whole}")
+    if report["left_out"]:
+        print(f"  no time for: {', '.join(report['left_out'])}")
+    for clip, reason in list(report["unreadable"].items())[:20]:
+        print(f"  unreadable: {clip}: {reason}")
+    for failure in report["failures"]:
+        print(f"  FAILED: {failure['what']} {failure['how']}: {failure['error']}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,126 @@
+"""Test folders as no organiser would make them, one a seed: odd names, lengths, rates, files and tables."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from earshot.competitions.test_folders import RULES
+from earshot.labels import read_table
+
+NAMES = (
+    *("soundscape_7", "a", "0001", "7", "nan", "NA", "None", "True", "1e5", "a_5", "a_5_10", "1_COL_20200101", "2_SNE"),
+    *("x y", " padded ", "tab\there", "new\nline", "comma,name", 'quo"te', "single'", "semi;colon", "-dash", "a%b"),
+    *("back\\slash", "dots.in.name", "..x", "rec_", "_", "__", "a" * 120, "n" * 240),
+    *("日本語", "ünïcödé", "e\u0301", "🐦", "\u202eright", "line\u2028sep"),
+)  # fmt: skip
+RATES = (1000, 8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000)
+SECONDS = (0.0, 0.00005, 0.01, 0.3, 1.0, 2.5, 4.999, 5.0, 5.02, 7.3, 12.0)
+ENDINGS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS"), ".WAV": ("WAV", "FLOAT")}
+
+
+def make(folder: Path, competition: str, classes, seed: int) -> Path:
+    """A download's folder with, at times, a test folder and a table; returns the test folder."""
+    rng = np.random.default_rng([seed, 5])
+    rules = RULES[competition]
+    test = folder / rules.folder
+    if rng.random() < 0.05:
+        folder.mkdir(parents=True)
+        return test
+    test.mkdir(parents=True)
+    for _ in range(int(rng.choice([0, 1, 1, 2, 3, 5]))):
+        _entry(test, rng)
+    if rng.random() < 0.5:
+        _table(folder / rules.table, test, competition, classes, rng)
+    return test
+
+
+def _entry(test: Path, rng):
+    name = str(rng.choice(NAMES))
+    ending = str(rng.choice([*ENDINGS, *ENDINGS, ".mp3", ".txt", "", ".ogg"]))
+    path = test / f"{name}{ending}"
+    if path.exists() or path.is_symlink():
+        return
+    kind = rng.choice(["good", "good", "good", "good", "noise", "cut", "empty", "text", "other", "strange"])
+    if kind in ("good", "cut", "other"):
+        _sound(path, rng, kind)
+    elif kind == "noise":
+        path.write_bytes(rng.bytes(int(rng.integers(1, 3000))))
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("<html>429 Too Many Requests</html>")
+    else:
+        _strange(path, rng)
+
+
+def _sound(path: Path, rng, kind: str):
+    """A recording; cut: the end of its file is missing; other: its ending tells another format."""
+    rate, seconds = int(rng.choice(RATES)), float(rng.choice(SECONDS))
+    if rng.random() < 0.02:
+        seconds = 70.0
+    channels = int(rng.choice([1, 1, 1, 2, 3]))
+    sound = 0.3 * rng.standard_normal((round(rate * seconds), channels)) * rng.choice([0, 1e-4, 1, 10])
+    form, subtype = ENDINGS.get(path.suffix, ("WAV", "FLOAT"))
+    if kind == "other":
+        form, subtype = ENDINGS[str(rng.choice(list(ENDINGS)))]
+    if subtype == "FLOAT" and len(sound) and rng.random() < 0.3:
+        sound[rng.integers(len(sound))] = rng.choice([np.nan, np.inf, 1e30])
+    with open(path, "wb") as file:
+        soundfile.write(file, sound.astype(np.float32), rate, format=form, subtype=subtype)
+    if kind == "cut":
+        data = path.read_bytes()
+        path.write_bytes(data[: int(rng.integers(0, len(data) + 1))])
+
+
+def _strange(path: Path, rng):
+    """What is no file: folders, links to nowhere or in circles, pipes; names that are no text; hidden files."""
+    kind = rng.choice(["folder", "full folder", "broken", "circle", "pipe", "bytes", "hidden"])
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "full folder":
+        path.mkdir()
+        (path / "inside.ogg").write_bytes(b"OggS")
+    elif kind == "broken":
+        path.symlink_to("nowhere.ogg")
+    elif kind == "circle":
+        path.symlink_to(path.name)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "bytes":
+        Path(os.fsdecode(os.fsencode(path.parent) + b"/\xff\xfe" + os.fsencode(path.suffix))).write_bytes(b"RIFF")
+    else:
+        path.with_name("._" + path.name).write_bytes(b"\x00")
+
+
+def _table(path: Path, test: Path, competition: str, classes, rng):
+    """A table: that of the recordings, one that also names missing ones, one that is damaged."""
+    kind = rng.choice(["right", "right", "missing", "fewer", "bytes", "columns", "header", "nothing"])
+    if kind == "bytes":
+        path.write_bytes(rng.bytes(200))
+    elif kind == "nothing":
+        path.write_text("")
+    elif kind == "columns":
+        path.write_text("alpha,beta\n1,2\n")
+    else:
+        names = sorted({p.stem for p in test.iterdir() if p.suffix == ".ogg" and "\n" not in p.name and p.is_file()})
+        names = [os.fsencode(RULES[competition].clip_id(n)).decode("utf-8", "replace") for n in names]
+        if kind == "missing":
+            names += ["gone_1"]
+        elif kind == "fewer":
+            names = names[1:]
+        elif kind == "header":
+            names = []
+        pairs = [(n, 10.0) for n in dict.fromkeys(names)]
+        RULES[competition].make(pairs, classes, path.parent).to_csv(path, index=False)
+
+
+def check(competition: str, module, test, classes, out: Path):
+    """Raise unless `out` is what the competition takes for this test."""
+    table = read_table(out)
+    if test.empty:
+        assert not len(table), f"{len(table)} rows for an empty test"
+        assert len(table.columns) > 1
+    else:
+        module.validate(table, test.table, list(classes))
