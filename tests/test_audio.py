@@ -343,3 +343,13 @@ def test_real_recordings(shared_data):
         start = 0.37 * header.duration
         crop = load(path, RATE, start, 0.5)
         np.testing.assert_allclose(crop, whole[round(start * RATE) :][: len(crop)], atol=1e-4)
+
+
+def test_names_that_the_system_or_the_decoder_cannot_take_are_unreadable_files(tmp_path):
+    with pytest.raises(audio.UnreadableAudio, match="cannot be opened: File name too long"):
+        audio.info(tmp_path / ("n" * 300 + ".wav"))
+    no_text = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.wav")
+    audio.write(tmp_path / "a.wav", np.zeros(10, np.float32), 8000)
+    os.rename(tmp_path / "a.wav", no_text)
+    with pytest.raises(audio.UnreadableAudio, match="cannot be decoded"):
+        audio.info(no_text)
