@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from earshot import audio
+from earshot import audio, hearing
 from earshot.inference import TTA, Member, output_timebase, predict_clips, predict_members, tta_variants
 from earshot.logmel import LogmelParams, log_mel
 from earshot.predictions import Clip
@@ -191,22 +191,22 @@ def test_members_of_different_runs_share_one_pass(recordings, monkeypatch):
     class Coarse(MeanBackend):
         frontends = {"logmel": LogmelParams(sample_rate=RATE, n_fft=1024, hop_length=160, n_mels=16, fmax=7000)}  # noqa: RUF012
 
-    by_max = Member(Coarse(), windowing(aggregate="max"), ("a", "b"), 1 - PRIOR)
+    by_max = Member(Coarse(), windowing(stride=1.0, aggregate="max"), ("a", "b"), 1 - PRIOR)
     members = [
-        Member(MeanBackend(), windowing(), CLASSES, PRIOR),
+        Member(MeanBackend(), windowing(stride=1.0), CLASSES, PRIOR),
         by_max,
-        Member(MeanBackend(3), windowing(), CLASSES, PRIOR),
+        Member(MeanBackend(3), windowing(stride=1.0), CLASSES, PRIOR),
     ]
     computed = []
     monkeypatch.setattr("earshot.hearing.log_mel", lambda x, p: computed.append(p) or log_mel(x, p))
     together, _ = predict_members(members, recordings)
-    assert len(computed) == 2 * len(recordings)
+    assert sum(p is Coarse.frontends["logmel"] for p in computed) == sum(p is PARAMS for p in computed) == 2 + 2
     for member, found in zip(members, together, strict=True):
         (alone,), _ = predict_members([member], recordings)
         assert found.classes == tuple(member.classes)
         np.testing.assert_array_equal(found.clipwise_output, alone.clipwise_output)
-    with pytest.raises(ValueError, match="must hear the same windows, but stride_samples is 32000 and 16000"):
-        predict_members([members[0], Member(MeanBackend(), windowing(stride=1.0), CLASSES, PRIOR)], recordings)
+    with pytest.raises(ValueError, match="must hear the same windows, but stride_samples is 16000 and 32000"):
+        predict_members([members[0], Member(MeanBackend(), windowing(), CLASSES, PRIOR)], recordings)
 
 
 @pytest.mark.parametrize("clip_from", ["clipwise", "frame_max"])
@@ -230,6 +230,29 @@ def test_one_pass_equals_windows_where_the_network_looks_at_single_segments(
     heard = sum(shape[1] for shape in backend.shapes) * 160 / RATE
     seconds = 2 + 3 + 8 + 2 if span_seconds == 60 else 2 + 4 + 13 + 2
     assert heard < seconds + 1.5 * len(backend.shapes), "overlapping windows share a pass"
+
+
+@pytest.mark.parametrize(("hop_length", "n_samples"), [(480, 31 * 48000), (512, 31 * 48000), (480, 21 * 48000)])
+def test_windows_are_slices_of_one_logmel_where_they_can_be(tmp_path, hop_length, n_samples, monkeypatch):
+    """10-s windows every 5 s at 48 kHz: within 1e-2 dB of their own log-mel but for the edges; exact where hop 512 does
+    not divide the stride. Frames within half an n_fft of an edge see sound there instead of its reflection."""
+    params = LogmelParams(sample_rate=48000, n_fft=2048, hop_length=hop_length, n_mels=64, fmin=40, fmax=24000)
+    audio.write(tmp_path / "x.wav", 0.1 * np.random.default_rng(3).standard_normal(n_samples), 48000)
+    windowing, calls = Windowing(48000, 10.0, 5.0), []
+    monkeypatch.setattr(hearing, "log_mel", lambda x, p: calls.append(1) or log_mel(x, p))
+    (job,) = hearing.jobs([Clip("x", tmp_path / "x.wav")], windowing, tta_variants([]), {}, [params], 0)
+    chunk = job()
+    n_windows = -(-(n_samples - 480000) // 240000) + 1
+    assert len(chunk.span.starts) == n_windows
+    assert len(calls) == (1 if hop_length == 480 else n_windows)
+    waveform = np.pad(audio.load(tmp_path / "x.wav", 48000), (0, 480000))
+    edge = -(-1024 // hop_length) if hop_length == 480 else 0
+    for i, start in enumerate(chunk.span.starts):
+        own, sliced = log_mel(waveform[start : start + 480000], params), chunk.window(i)[params][0]
+        assert own.shape == sliced.shape
+        inside = slice(edge, len(own) - edge)
+        assert np.abs(own[inside] - sliced[inside]).max() < 1e-2
+        assert hop_length == 512 or np.abs(own - sliced).max() > 1, "edges do differ"
 
 
 def test_one_pass_needs_pooled_segments(recordings):

@@ -180,6 +180,7 @@ def _chunk(span, variant, windowing, keys, context) -> Chunk:
     window, starts = windowing.window_samples, span.starts
     margin = max([_margin(k) for k in keys if isinstance(k, LogmelParams)], default=0)
     margin = context or margin
+    overlap = round(windowing.stride_samples * variant.stride) < window
     begin = max(0, int(starts[0]) - margin)  # of the delayed recording; frames at the border see true context
     end = int(starts[-1]) + window + margin
     waveform = _waveform(span, variant, windowing, begin, end)
@@ -193,7 +194,7 @@ def _chunk(span, variant, windowing, keys, context) -> Chunk:
         elif windowing.one_pass:
             sources[key] = (log_mel(waveform, key), starts, 0)
         else:
-            sources[key] = _logmel_source(waveform, starts - begin, window, key, begin)
+            sources[key] = _logmel_source(waveform, starts - begin, window, key, begin, overlap)
     return Chunk(span, begin, sources)
 
 
@@ -222,11 +223,10 @@ def _margin(params: LogmelParams) -> int:
     return -(-params.n_fft // params.hop_length) * params.hop_length
 
 
-def _logmel_source(waveform, starts, window, params: LogmelParams, begin: int):
-    """Shared log-mel where every window starts on a frame, else one log-mel a window."""
-    if np.any(starts % params.hop_length) or begin % params.hop_length:
-        pieces = np.stack([waveform[s : s + window] for s in starts])
-        return log_mel(pieces, params), starts, 0
+def _logmel_source(waveform, starts, window, params: LogmelParams, begin: int, overlap: bool):
+    """One log-mel where windows overlap and start on its frames, else one a window, edges reflected as in training."""
+    if not overlap or np.any(starts % params.hop_length) or begin % params.hop_length:
+        return np.stack([log_mel(waveform[s : s + window], params) for s in starts]), starts, 0
     return log_mel(waveform, params), starts // params.hop_length, n_frames(window, params)
 
 

@@ -4,10 +4,10 @@ Validation in train.py, predict.py, exported graphs and kernels all end in `pred
 score of what is submitted. A backend (see backends.py) is anything with `inputs`, `frontends`, `timebase` and `run`.
 
 How a recording is heard (hearing.py): decoded and resampled once, its log-mel computed once for every distinct front
-end, windows cut from it where the hop divides the stride (else each window gets its own log-mel), all members (folds,
-models, runs) fed from the same windows, the windows of a clip joined by each member's rule. Decoding runs ahead in
-threads. At most `hearing.SPAN_SECONDS` of a recording are in memory at a time for each thread, so a recording may last
-a day. With `one_pass` a network hears up to a minute at once and windows are pooled from its segments.
+end, overlapping windows cut from it where the hop divides the stride (else each gets its own log-mel), all members
+(folds, models, runs) fed from the same windows, the windows of a clip joined by each member's rule. Decoding runs
+ahead in threads. At most `hearing.SPAN_SECONDS` of a recording are in memory at a time for each thread, so a recording
+may last a day. With `one_pass` a network hears up to a minute at once and windows are pooled from its segments.
 """
 
 from __future__ import annotations

@@ -1,0 +1,365 @@
+"""From an ogg file to rows on one thread of a CPU: exported graphs against the notebook's way, with the same weights.
+
+python benchmarks/bench_inference.py               # all parts, about three minutes of CPU
+python benchmarks/bench_inference.py b0 overlap    # some: b0 overlap cnn14 memory
+python benchmarks/bench_inference.py --oof runs/sed/synth_cnn runs/tagging/esc10_cnn_small   # scores of trained runs
+--record appends the figures to benchmarks/results.json.
+
+The notebook's way: librosa.load, a waveform a window, torchlibrosa inside the eager network, Python loops over frames.
+Both ways alternate in this one process; the figure is the median of process CPU seconds. The networks have random
+weights, batch norms that know such sounds, and logits of deviation 1; the threshold lies in the widest gap of the
+outputs around it, so that equal rows do not hang on rounding. Sounds are invented: sweeps over noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
+import numpy as np
+from results import record
+
+ROW_SECONDS = 5
+B0 = {"name": "timm_sed", "params": {"backbone": "tf_efficientnet_b0", "pretrained": False}}
+BIRDS = {"n_fft": 1024, "hop_length": 500, "n_mels": 128, "fmin": 50, "fmax": 14000}  # as configs/sed/birdcall_b0
+FINE = {"n_fft": 2048, "hop_length": 480, "n_mels": 128, "fmin": 40, "fmax": 24000}  # as configs/sed/rfcx_b0_hop480
+PANNS = {"n_fft": 1024, "hop_length": 320, "n_mels": 64, "fmin": 50, "fmax": 14000}  # as configs/sed/birdcall_cnn14_att
+SYSTEMS = {  # network, front end, Hz, window and stride in seconds
+    "b0": (B0, BIRDS, 32000, 5, 5),
+    "overlap": (B0, FINE, 48000, 10, 5),
+    "cnn14": ({"name": "cnn14_att"}, PANNS, 32000, 30, 30),
+}  # fmt: skip
+N_CLASSES = 264
+PARTS = (*SYSTEMS, "memory")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=PARTS, help=", ".join(PARTS))
+    parser.add_argument(
+        "--oof", nargs="+", type=Path, help="trained and exported runs: what fast prediction costs them"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)  # graph, recording: a process of its own
+    options = parser.parse_args()
+    if options.memory_of:
+        print(json.dumps(memory_of(*options.memory_of)))
+        return
+    command = f"python benchmarks/bench_inference.py {' '.join(options.parts)}"
+    with tempfile.TemporaryDirectory() as work:
+        if options.oof:
+            figures = {"oof_drop_fast": (max(oof_drop(run) for run in options.oof), "score")}
+            command = f"python benchmarks/bench_inference.py --oof {' '.join(map(str, options.oof))}"
+        else:
+            figures = {}
+            for part in options.parts:
+                figures |= measure_memory(Path(work)) if part == "memory" else measure(part, Path(work), options.rounds)
+    for name, (value, unit) in figures.items():
+        print(f"{name} = {value:.3f} {unit}")
+        if options.record:
+            record(name, round(value, 4), unit, command)
+
+
+def measure(part: str, work: Path, rounds: int) -> dict:
+    """Alternate the notebook's way and ours on one recording; prints seconds, differences and rows."""
+    from earshot.predictions import Clip
+
+    run, model = make_run(part, work)
+    seconds, rate = 120 if part == "b0" else 60, SYSTEMS[part][2]
+    clip = Clip("sounds", make_sounds(work / f"{part}.ogg", seconds, rate))
+    ways = {"notebook": Notebook(model, run.config, batched=part == "overlap")}
+    ways |= {name: Fast(graph, one_pass) for name, graph, one_pass in graphs_of(part, run, model, work, clip)}
+    expected = ways["notebook"].frames(clip)
+    threshold = gap(expected)
+    times = {name: [] for name in ways}
+    rows = {}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            started = time.process_time()
+            rows[name] = way.rows(clip, threshold)
+            times[name].append(time.process_time() - started)
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    print(f"{part}: {seconds} s of ogg at {rate} Hz, {rounds} rounds, threshold {threshold:.4f}")
+    print("| way | CPU s | times faster | max, mean difference of frames | rows that differ |\n|---|---|---|---|---|")
+    for name, way in ways.items():
+        found = way.frames(clip)
+        n = min(len(found), len(expected))
+        difference = np.abs(found[:n] - expected[:n])
+        other = sum(rows[name][r] != rows["notebook"][r] for r in rows["notebook"])
+        print(
+            f"| {name} | {medians[name]:.3f} | {medians['notebook'] / medians[name]:.2f} | {difference.max():.1e}, "
+            f"{difference.mean():.1e} | {other} of {len(rows[name])} |",
+            flush=True,
+        )
+    return {way.figure: (medians["notebook"] / medians[n], "times") for n, way in ways.items() if n != "notebook"}
+
+
+def make_run(part: str, work: Path):
+    """A run folder with one untrained fold -> (Run, its network)."""
+    import torch
+
+    from earshot import audio, runs
+    from earshot.config import from_dict
+    from earshot.logmel import log_mel
+    from earshot.timebase import TimeBase
+
+    network, front_end, rate, window, stride = SYSTEMS[part]
+    config = from_dict({
+        "data": {"sample_rate": rate, "crop_seconds": window}, "model": network, "frontends": {"logmel": front_end},
+        "predict": {"window_seconds": window, "stride_seconds": stride, "aggregate": "max", "keep_frames": True},
+    })  # fmt: skip
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = runs.make_model(config, N_CLASSES)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = None  # the plain mean of what it hears
+    sounds = audio.load(make_sounds(work / "calibration.ogg", 40, rate), rate).reshape(8, -1)
+    heard = log_mel(sounds, config.frontends["logmel"])[:, None]
+    with torch.no_grad():
+        model.train()(logmel=torch.from_numpy(heard))
+        spread = model.eval()(logmel=torch.from_numpy(heard))["segmentwise_logit"].std()
+        (model.head if part != "cnn14" else model.att_block).cla.weight /= spread  # else most outputs are 0 or 1
+    fold = runs.create_fold(work / "runs" / "sed" / part / "fold0", config, resume=False)
+    classes = [f"bird{i:03d}" for i in range(N_CLASSES)]
+    grid = TimeBase(rate, front_end["hop_length"], model.pool)
+    about = runs.describe_run(config, 0, classes, np.zeros(N_CLASSES), grid) | {"finished": True}
+    runs.save_weights(fold.folder / "best.safetensors", model, about)
+    runs.write_text(fold.folder / "run.json", json.dumps(about))
+    return runs.load_run(fold.folder.parent), model.eval()
+
+
+def make_sounds(path: Path, seconds: int, rate: int) -> Path:
+    """Sweeps of one second at several pitches and levels over noise, as ogg."""
+    from earshot import audio
+
+    rng = np.random.default_rng(1)
+    sound = 0.01 * rng.standard_normal(seconds * rate)
+    t = np.arange(rate) / rate
+    for second in range(0, seconds - 1, 2):
+        pitch, sweep = rng.uniform(1000, 6000), rng.uniform(-800, 3000)
+        sound[second * rate : (second + 1) * rate] += rng.uniform(0.02, 0.3) * np.sin(
+            2 * np.pi * (pitch + sweep * t) * t
+        )
+    audio.write(path, sound.astype(np.float32), rate)
+    return path
+
+
+def graphs_of(part: str, run, model, work: Path, clip) -> list[tuple]:
+    """(name, graph file, one pass) of what is measured beside the notebook."""
+    from earshot import audio, exporting
+    from earshot.logmel import log_mel
+
+    about = exporting.describe(run, list(run.folds), [model], exporting.ExportSettings())
+    folder = work / f"graphs_{part}"
+    folder.mkdir()
+    graph = folder / "model.onnx"
+    exporting.trace([model], run.config, about, graph)
+    if part == "overlap":
+        return [("exact windows, ONNX Runtime", graph, False), ("one pass, ONNX Runtime", graph, True)]
+    if part == "b0":
+        return [("ONNX Runtime", graph, False)]
+    rate, front_end = run.config.data.sample_rate, run.config.frontends["logmel"]
+    pieces = [audio.load(clip.path, rate, start, 5) for start in range(0, 50, 10)]
+    inputs = [{"logmel": log_mel(piece[None], front_end)[:, None]} for piece in pieces]
+    small = exporting.to_openvino(exporting.quantise(graph, inputs, about), about)
+    return [("float32, ONNX Runtime", graph, False), ("int8, OpenVINO", small, False)]
+
+
+class Notebook:
+    """librosa.load, windows one by one (overlapping ones in one batch), torchlibrosa, eager PyTorch, Python loops."""
+
+    def __init__(self, model, config, batched: bool):
+        from torchlibrosa.stft import LogmelFilterBank, Spectrogram
+
+        p, self.config, self.model, self.batched = config.frontends["logmel"], config, model, batched
+        self.spectrogram = Spectrogram(p.n_fft, p.hop_length, p.n_fft)
+        self.mel = LogmelFilterBank(p.sample_rate, p.n_fft, p.n_mels, p.fmin, p.fmax, top_db=None)
+
+    def windows(self, clip):
+        """(start in frames, (T, K) framewise output) of every window."""
+        import librosa
+        import torch
+
+        rate, hop = self.config.data.sample_rate, self.config.frontends["logmel"].hop_length
+        waveform, _ = librosa.load(str(clip.path), sr=rate)
+        window, stride = round(self.config.window_seconds * rate), round(self.config.stride_seconds * rate)
+        starts = list(range(0, max(1, len(waveform) - window + 1), stride))
+        pieces = torch.from_numpy(np.stack([waveform[s : s + window] for s in starts]))
+        with torch.no_grad():
+            batches = [pieces] if self.batched else pieces.split(1)
+            outputs = [self.model(logmel=self.mel(self.spectrogram(b)))["framewise_output"] for b in batches]
+        return [(s // hop, frames[: window // hop]) for s, frames in zip(starts, torch.cat(outputs).numpy())]
+
+    def frames(self, clip) -> np.ndarray:
+        """(T, K) of the recording, the mean where windows overlap."""
+        windows = self.windows(clip)
+        total = windows[-1][0] + len(windows[-1][1])
+        sums, counts = np.zeros((total, N_CLASSES), np.float32), np.zeros((total, 1))
+        for start, frames in windows:
+            sums[start : start + len(frames)] += frames
+            counts[start : start + len(frames)] += 1
+        return (sums / counts).astype(np.float32)
+
+    def rows(self, clip, threshold: float) -> dict[str, str]:
+        """Row id -> labels: frames to a list of events to rows, by loops."""
+        frames = self.frames(clip)
+        hop = self.config.frontends["logmel"].hop_length / self.config.data.sample_rate
+        events = []
+        for k in range(N_CLASSES):
+            above = np.argwhere(frames[:, k] > threshold).reshape(-1).tolist()
+            while above:
+                onset = offset = above.pop(0)
+                while above and above[0] == offset + 1:
+                    offset = above.pop(0)
+                some = frames[onset : offset + 1, k]
+                events.append((f"bird{k:03d}", onset * hop, (offset + 1) * hop, some.max(), some.mean()))
+        rows = {}
+        for row in range(round(len(frames) * hop / ROW_SECONDS)):
+            labels = set()
+            for label, onset, offset, _, _ in events:
+                if onset < (row + 1) * ROW_SECONDS - 1e-9 and offset > row * ROW_SECONDS + 1e-9:
+                    labels.add(label)
+            rows[f"site_1_{clip.clip_id}_{(row + 1) * ROW_SECONDS}"] = " ".join(sorted(labels)) or "nocall"
+        return rows
+
+
+class Fast:
+    """An exported graph through the one inference path."""
+
+    def __init__(self, graph: Path, one_pass: bool):
+        from earshot.backends import open_graph
+        from earshot.graphs import members_of
+
+        (self.member,) = members_of(open_graph(graph), one_pass)
+        part = self.member.backend.about["run"].removeprefix("sed/")
+        overlap = "e2e_speedup_b0_overlap" + "_exact" * (not one_pass)
+        cnn14 = f"e2e_speedup_cnn14_{'int8' if 'int8' in graph.stem else 'fp32'}"
+        self.figure = {"b0": "e2e_speedup_b0", "cnn14": cnn14, "overlap": overlap}[part]
+
+    def predicted(self, clip):
+        """Predictions of the one recording."""
+        from earshot.inference import predict_members
+
+        (found,), _ = predict_members([self.member], [clip])
+        return found
+
+    def frames(self, clip) -> np.ndarray:
+        found = self.predicted(clip)
+        return np.repeat(found.framewise_output[0], found.timebase.pool, axis=0)
+
+    def rows(self, clip, threshold: float) -> dict[str, str]:
+        """The same rows by the code of predict.py and submit.py."""
+        import pandas as pd
+
+        from earshot.competitions import birdcall
+        from earshot.events import PostProcess, detect
+
+        found = self.predicted(clip)
+        (frames,), grid = found.framewise_output, found.timebase
+        events = detect(frames, grid, found.classes, clip.clip_id, PostProcess(threshold=threshold))
+        ends = range(ROW_SECONDS, round(len(frames) * grid.frame_seconds) + 1, ROW_SECONDS)
+        test = pd.DataFrame([("site_1", f"site_1_{clip.clip_id}_{end}", end, clip.clip_id) for end in ends],
+                            columns=["site", "row_id", "seconds", "audio_id"])  # fmt: skip
+        rows = birdcall.answers(birdcall.touched_rows(events, test), test)
+        return dict(zip(rows.row_id, rows.birds))
+
+
+def gap(frames: np.ndarray) -> float:
+    """A threshold that about 2 % of the values exceed, in the widest gap between the values near it."""
+    values = np.sort(frames.ravel())
+    some = values[int(0.97 * len(values)) : int(0.99 * len(values))]
+    widest = int(np.argmax(np.diff(some)))
+    return float((some[widest] + some[widest + 1]) / 2)
+
+
+def measure_memory(work: Path) -> dict:
+    """Peak memory of ten minutes through the exported graph, in a process that never saw torch."""
+    from earshot import exporting
+
+    figures = {}
+    for part, suffix in (("b0", ""), ("cnn14", "_cnn14")):
+        folder = work / f"memory_{part}"
+        run, model = make_run(part, folder)
+        graph = folder / "model.onnx"
+        exporting.trace(
+            [model], run.config, exporting.describe(run, list(run.folds), [model], exporting.ExportSettings()), graph
+        )
+        sounds = make_sounds(folder / "long.ogg", 600, 32000)
+        done = subprocess.run(
+            [sys.executable, __file__, "--memory-of", str(graph), str(sounds)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        result = json.loads(done.stdout.splitlines()[-1])
+        if result["torch"]:
+            raise RuntimeError("torch was imported")
+        print(f"10 minutes, {part}: peak {result['peak_mb']:.0f} MB, {result['cpu_seconds']:.1f} s of CPU")
+        figures["soundscape_10min_peak_rss_mb" + suffix] = (result["peak_mb"], "MB")
+    return figures
+
+
+def memory_of(graph: str, recording: str) -> dict:
+    from earshot.backends import open_graph
+    from earshot.graphs import members_of
+    from earshot.inference import predict_members
+    from earshot.predictions import Clip
+
+    predict_members(members_of(open_graph(graph)), [Clip("x", Path(recording))])
+    # not getrusage: its peak starts with that of the process that started this one
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    peak = int(status["VmHWM"].split()[0]) / 1024
+    return {"peak_mb": peak, "cpu_seconds": time.process_time(), "torch": "torch" in sys.modules}
+
+
+def oof_drop(folder: Path) -> float:
+    """The largest drop of a run's watched OOF score by its graphs (all that were exported) and by one pass."""
+    from earshot import predictions, runs, tasks
+    from earshot.backends import ENDINGS
+    from earshot.blending import truth_of
+    from earshot.dataset import load_data
+    from earshot.graphs import find_graphs, graph_name, members_of
+    from earshot.inference import predict_members
+
+    run = runs.load_run(folder)
+    data, task = load_data(run.config.data), tasks.get_task(run.config.task)
+    watch = run.config.watch or task.watch
+
+    def score(parts) -> float:
+        whole = predictions.join(parts)
+        return tasks.score_readable(task, whole, truth_of(whole, data))[watch]
+
+    before, drops = score([fold.oof() for fold in run.folds]), []
+    exported = [(f, q) for f in ENDINGS for q in (False, True) if (run.folds[0].folder / graph_name(f, q)).is_file()]
+    for graph_format, int8 in exported:
+        graphs = find_graphs(folder, graph_format, int8)
+        for one_pass in [False] + [True] * bool(graphs[0].pooling):
+            parts = []
+            for graph, fold in zip(graphs, run.folds, strict=True):
+                (member,) = members_of(graph, one_pass)
+                keep = run.config.predict.keep_frames and run.config.predict.oof_frames
+                member = replace(member, fold=fold.fold, windowing=replace(member.windowing, keep_frames=keep))
+                held_out = data.split(fold.fold, run.config.data.folds)[1].recordings()
+                parts.append(predict_members([member], held_out)[0][0])
+            drops.append(before - score(parts))
+            what = graph_format + " int8" * int8 + " one pass" * one_pass
+            print(f"{folder}, {what}: {watch} {before:.4f} -> {before - drops[-1]:.4f}", flush=True)
+    if not drops:
+        raise ValueError(f"{folder} has no exported graphs: make them with src/export.py")
+    return max(drops)
+
+
+if __name__ == "__main__":
+    main()
