@@ -268,7 +268,7 @@ class Fast:
 
         found = self.predicted(clip)
         (frames,), grid = found.framewise_output, found.timebase
-        events = detect(frames, grid, found.classes, clip.clip_id, PostProcess(threshold=threshold))
+        events = detect(frames, grid, found.classes, clip.clip_id, PostProcess(threshold=threshold, iou_threshold=None))
         ends = range(ROW_SECONDS, round(len(frames) * grid.frame_seconds) + 1, ROW_SECONDS)
         test = pd.DataFrame([("site_1", f"site_1_{clip.clip_id}_{end}", end, clip.clip_id) for end in ends],
                             columns=["site", "row_id", "seconds", "audio_id"])  # fmt: skip

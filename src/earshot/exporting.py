@@ -162,6 +162,7 @@ def trace(models: list[nn.Module], config, about: dict, path: Path) -> int:
     network = _Traced(models, about["inputs"], outputs, about["stacked"]).eval()
     axes = {name: {0: "batch"} | _time_axis(name, t) for name, t in zip(about["inputs"], tensors)}
     axes |= {n: {0: "batch"} | ({1 + about["stacked"]: "segments"} if "segmentwise" in n else {}) for n in outputs}
+    before = set(path.parent.iterdir())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of every Python number that it keeps
         try:
@@ -176,8 +177,8 @@ def trace(models: list[nn.Module], config, about: dict, path: Path) -> int:
             ) from error
     graph = onnx.load(path)
     check_axes(graph, axes)
-    if len(list(path.parent.iterdir())) > 1:
-        raise ValueError(f"the exporter wrote weights beside the graph (over 2 GB?): {sorted(path.parent.iterdir())}")
+    if beside := set(path.parent.iterdir()) - before - {path}:
+        raise ValueError(f"the exporter wrote weights beside the graph (over 2 GB?): {sorted(map(str, beside))}")
     _write_onnx(graph, about, path)
     return sum(node.op_type == "BatchNormalization" for node in graph.graph.node)
 
