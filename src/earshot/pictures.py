@@ -148,3 +148,22 @@ def soundscape(framewise: np.ndarray, classes, true_active: np.ndarray, frame_se
         axis.set_title(f"{title}: {name}", fontsize=9)
     axes[1, 0].set_xlabel("seconds")
     _save(figure, path)
+
+
+def score_by_count(rows: list[dict], watch: str, path: Path):
+    """Rows (config, count, score), one a run -> a line a config: mean over runs, one standard deviation either side."""
+    figure, axes = _figure(7, 4.6)
+    axis, counts = axes[0, 0], sorted({row["count"] for row in rows})
+    for name in dict.fromkeys(row["config"] for row in rows):
+        known = [c for c in counts if any(row["config"] == name and row["count"] == c for row in rows)]
+        scores = [[row["score"] for row in rows if row["config"] == name and row["count"] == c] for c in known]
+        mean, spread = np.array([np.mean(s) for s in scores]), np.array([np.std(s) for s in scores])
+        (line,) = axis.plot(known, mean, marker="o", markersize=4, label=name)
+        axis.fill_between(known, mean - spread, mean + spread, color=line.get_color(), alpha=0.18, linewidth=0)
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(counts, [str(c) for c in counts])
+    axis.minorticks_off()
+    axis.set(xlabel="training clips of a class", ylabel=watch, title="mean and standard deviation over seeds and folds")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=9, loc="best")
+    _save(figure, path)

@@ -1,0 +1,95 @@
+"""Accuracy against the number of training clips of a class: trains every count and seed, writes a table and a picture.
+
+python src/fewshot.py --config configs/tagging/transfer/esc50_freeze_l1_cnn14.yaml \
+    configs/tagging/transfer/esc50_finetune_cnn14.yaml --counts 1 2 4 8 16 --seeds 3 --fold 0
+
+Runs are named <config>_<count>clips_seed<seed>; those that are finished are kept and stopped ones go on, so that the
+same command again adds what is missing. A seed chooses the clips and the initial weights; more clips add to fewer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from earshot import pictures, runs, tasks
+from earshot.config import Config, load_config
+
+
+def main():
+    options = parse_args()
+    configs = {path: load_config(path, options.overrides) for path in options.config}
+    watch = common_watch(configs)
+    rows = []
+    for path, config in configs.items():
+        for count in sorted(set(options.counts)):
+            for seed in range(options.seeds):
+                rows += train(path, config, count, seed, options, watch)
+                write(rows, watch, options.out)
+    print(f"-> {options.out}, {options.out.with_suffix('.png')}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, nargs="+", required=True, help="one line of the picture each")
+    parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="training clips of a class")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (default 3)")
+    parser.add_argument("--fold", nargs="+", default=["0"], help="folds, or 'all'")
+    parser.add_argument("--out", type=Path, default=Path("runs/fewshot.csv"), help="table; the picture lies beside it")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run, such as optim.epochs=20")
+    options = parser.parse_intermixed_args()
+    options.config, loose = [c for c in options.config if "=" not in str(c)], options.config
+    options.overrides += [str(c) for c in loose if "=" in str(c)] + [f for f in options.fold if "=" in f]
+    options.fold = [f for f in options.fold if "=" not in f]
+    if min(options.counts) < 1 or options.seeds < 1:
+        raise ValueError(f"--counts {options.counts} and --seeds {options.seeds} must all be 1 or more")
+    if len({c.stem for c in options.config}) < len(options.config):
+        raise ValueError("two configs of one name would share their runs: rename one")
+    if owned := [o for o in options.overrides if o.startswith(("seed=", "data.clips_per_class="))]:
+        raise ValueError(f"{owned[0]} is this script's own: use --seeds and --counts")
+    return options
+
+
+def common_watch(configs: dict[Path, Config]) -> str:
+    """The score that all configs watch."""
+    watched = {path: config.watch or tasks.get_task(config.task).watch for path, config in configs.items()}
+    if len(set(watched.values())) > 1:
+        told = ", ".join(f"{path.stem}: {name}" for path, name in watched.items())
+        raise ValueError(f"the configs watch different scores ({told}): one picture shows one, give watch=...")
+    return next(iter(watched.values()))
+
+
+def train(path: Path, config: Config, count: int, seed: int, options: argparse.Namespace, watch: str) -> list[dict]:
+    """Train one count and seed with train.py, or keep what is there -> a row a fold."""
+    name = f"{path.stem}_{count}clips_seed{seed}"
+    command = [sys.executable, str(Path(__file__).with_name("train.py")), "--config", str(path), "--name", name]
+    command += ["--resume", "--fold", *options.fold, *options.overrides]
+    command += [f"seed={seed}", f"data.clips_per_class={count}"]
+    if subprocess.run(command).returncode:
+        raise ValueError(f"training of {name} failed; its error stands above")
+    folder = runs.run_folder(config, path, name)
+    folds = runs.load_run(folder).folds
+    if options.fold != ["all"]:
+        folds = [f for f in folds if str(f.fold) in options.fold]
+    if waiting := [f.fold for f in folds if not f.finished]:
+        raise ValueError(f"folds {waiting} of {folder} are not finished")
+    return [
+        {"config": path.stem, "count": count, "seed": seed, "fold": f.fold, "score": f.about["scores"][watch]}
+        for f in folds
+    ]
+
+
+def write(rows: list[dict], watch: str, out: Path):
+    """The table so far, and its picture."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    runs.write_rows(out, rows)
+    pictures.score_by_count(rows, watch, out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
