@@ -218,7 +218,7 @@ def test_predictions_that_do_not_fit_the_competition(birdcall, tmp_path):
         run(submit, *BIRDCALL, "--predictions", clipwise, "--out", tmp_path / "x.csv")
     with pytest.raises(ValueError, match="unknown competition 'birdcal'; did you mean 'birdcall'"):
         run(submit, "--competition", "birdcal", *BIRDCALL[2:], *BIRDCALL_NPZ, "--out", tmp_path / "x.csv")
-    with pytest.raises(ValueError, match=r"the predictions have no class 's0'"):
+    with pytest.raises(ValueError, match="the test table has no column 'recording_id'"):
         run(submit, "--competition", "rfcx", *BIRDCALL[2:], *BIRDCALL_NPZ, "--out", tmp_path / "x.csv")
     with pytest.raises(ValueError, match=r"gone.npz do not exist; make them with src/predict.py"):
         run(submit, *BIRDCALL, "--predictions", "gone.npz", "--out", tmp_path / "x.csv")

@@ -331,6 +331,7 @@ def test_recordings_shorter_than_a_frame_get_an_answer(tmp_path, n_samples):
     assert len(found.framewise_output[0]) == found.timebase.n_frames(n_samples)
 
 
+@pytest.mark.slow
 def test_one_corrupt_file_among_a_thousand(tmp_path):
     rng, clips = np.random.default_rng(2), []
     for i in range(1000):

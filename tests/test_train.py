@@ -37,6 +37,7 @@ def same_fold(a: Path, b: Path):
     pd.testing.assert_frame_equal(*logs, check_exact=True)
 
 
+@pytest.mark.slow
 def test_from_training_to_a_valid_submission(tiny, capsys):
     run(
         train,

@@ -34,6 +34,7 @@ LISTS = {"balanced": "balanced_train_segments", "unbalanced": "unbalanced_train_
 LABELS = "class_labels_indices.csv"
 FORM = 'YTID, start_seconds, end_seconds, "mid,mid,..."'
 SPAN = re.compile(r"_\d+(?:\.\d+)?(?:_\d+(?:\.\d+)?)?$")  # what download tools append: start, or start and end
+TEST_COLUMNS = ("clip_id",)  # of the test table
 LIMITS = {}  # a benchmark: nothing is uploaded
 
 
@@ -68,6 +69,7 @@ def prepare(source: Path, subset: str = "full") -> Tables:
 
 def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
     """Predictions of the evaluation clips -> `clip_id` and a column a class, in the order of `test`; `post` unused."""
+    require_columns(test, TEST_COLUMNS, "the test table")
     found = predictions.aligned(test.clip_id)
     table = pd.DataFrame(found.clipwise_output, columns=list(found.classes))
     return pd.concat([test[["clip_id"]].reset_index(drop=True), table], axis=1)
@@ -75,6 +77,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFram
 
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
     """Raise unless every clip of `test` has one row, in its order, with a finite number for every class."""
+    require_columns(test, TEST_COLUMNS, "the test table")
     check_submission(submission, ("clip_id", *classes), test.clip_id, numbers=list(classes))
 
 

@@ -23,6 +23,7 @@ TRUTH = ("test_post_competition.csv", "test_post_competition_scoring_clips.csv",
          "FSDKaggle2018.meta/test_post_competition_scoring_clips.csv")  # fmt: skip
 AUDIO = ("audio_{}", "FSDKaggle2018.audio_{}")
 ANSWERS = 3
+TEST_COLUMNS = ("clip_id", "fname")  # of the test table
 LIMITS = {}  # a CSV is uploaded: nothing runs on their machines
 
 
@@ -51,6 +52,7 @@ def prepare(source: Path) -> Tables:
 
 def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
     """Predictions -> `fname, label`: the three best classes, best first, joined by spaces; `post` is not used."""
+    require_columns(test, TEST_COLUMNS, "the test table")
     scores = predictions.aligned(test.clip_id).clipwise_output
     best = np.argsort(-scores, axis=1, kind="stable")[:, :ANSWERS]
     names = np.array(predictions.classes)[best]
@@ -59,6 +61,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFram
 
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
     """Raise unless every clip of `test` has one row, in its order, with one to three different labels of `classes`."""
+    require_columns(test, TEST_COLUMNS, "the test table")
     check_submission(submission, ("fname", "label"), test.fname)
     for fname, text in zip(submission.fname, submission.label, strict=True):
         given = text.split() if isinstance(text, str) else []

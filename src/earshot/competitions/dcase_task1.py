@@ -36,6 +36,7 @@ from earshot.spelling import suggest
 
 META = ("filename", "scene_label", "identifier", "source_label")
 SUBSETS = (5, 10, 25, 50, 100)
+TEST_COLUMNS = ("clip_id", "filename")  # of the test table
 LIMITS = {}  # files are sent in; the later years limit parameters and multiply-accumulates (a config's `budget`)
 
 logger = logging.getLogger("earshot")
@@ -134,6 +135,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None, probabilities:
 
     Probabilities are made to sum to one, as a mean of models or a sigmoid may not.
     """
+    require_columns(test, TEST_COLUMNS, "the test table")
     scores = clip_scores(predictions, test.clip_id, predictions.classes, "clips")
     labels = np.array(predictions.classes)[scores.argmax(axis=1)]
     table = pd.DataFrame({"filename": test.filename.to_numpy(), "scene_label": labels})
@@ -146,6 +148,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None, probabilities:
 
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes, probabilities: bool = True):
     """Raise unless every clip of `test` has a row, in its order, with a known scene and probabilities that sum to 1."""
+    require_columns(test, TEST_COLUMNS, "the test table")
     columns = ["filename", "scene_label", *(classes if probabilities else ())]
     problems = column_problems(submission, columns)
     if "filename" in submission:

@@ -21,6 +21,7 @@ from earshot.spelling import suggest
 
 META = ("meta.csv", "meta/esc50.csv", "esc50.csv")
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file")
+TEST_COLUMNS = ("filename", "clip_id")  # of the test table
 LIMITS = {}  # a benchmark: nothing is uploaded
 
 
@@ -50,12 +51,14 @@ def prepare(source: Path, subset: str = "esc50") -> Tables:
 
 def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
     """Out-of-fold predictions -> `filename, category` (the best class), in the order of `test`; `post` is not used."""
+    require_columns(test, TEST_COLUMNS, "the test table")
     best = predictions.aligned(test.clip_id).clipwise_output.argmax(axis=1)
     return pd.DataFrame({"filename": test.filename.to_numpy(), "category": np.array(predictions.classes)[best]})
 
 
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
     """Raise unless every clip of `test` has one row, in its order, with a category of `classes`."""
+    require_columns(test, TEST_COLUMNS, "the test table")
     problems = column_problems(submission, ("filename", "category"))
     if "filename" in submission:
         problems += id_problems(submission.filename, test.filename, "filename")

@@ -32,6 +32,7 @@ from earshot.spelling import suggest
 META_COLUMNS = ("filename", "species", "individual", "session", "split", "duration_s", "labelling")
 EVENT_COLUMNS = ("filename", "onset_s", "offset_s", "event_type", "individual", "raw_label")
 SUBMISSION_COLUMNS = ("filename", "onset", "offset", "event_label")
+TEST_COLUMNS = ("clip_id", "duration")  # of the test table
 LIMITS = {}  # a benchmark: nothing is uploaded
 COLLAR = 0.05  # seconds
 OFFICIAL_FOLD = {"val": 0, "train": 1}
@@ -93,6 +94,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess | None 
 
     A recording without an event has one row with its name only, as DCASE writes it; so has an unreadable one.
     """
+    require_columns(test, TEST_COLUMNS, "the test table")
     if predictions.framewise_output is None:
         raise ValueError("events need framewise outputs: predict with predict.keep_frames=true")
     post = PostProcess(threshold=0.5, iou_threshold=None) if post is None else post
@@ -111,6 +113,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess | None 
 
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
     """Raise unless every recording of `test` is there, with events inside it and labels of `classes`."""
+    require_columns(test, TEST_COLUMNS, "the test table")
     require_columns(submission, SUBMISSION_COLUMNS, "the submission")
     problems = []
     if lost := sorted(set(test.clip_id) - set(submission.filename)):

@@ -24,6 +24,7 @@ from earshot.labels import few, read_table, require_columns
 from earshot.predictions import Predictions
 from earshot.spelling import suggest
 
+TEST_COLUMNS = ("fname",)  # of the test table
 LIMITS = MappingProxyType(
     {
         "minutes": 240,
@@ -71,6 +72,7 @@ def _clips(source: Path, subset: str, classes) -> pd.DataFrame:
 
 def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
     """Predictions -> `fname` and a score a class, in the order of `test`; `post` is not used."""
+    require_columns(test, TEST_COLUMNS, "the test table")
     scores = clip_scores(predictions, [Path(f).stem for f in test.fname], predictions.classes)
     table = pd.DataFrame(scores, columns=list(predictions.classes), index=test.index)
     return pd.concat([test[["fname"]], table], axis=1)
@@ -78,6 +80,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFram
 
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
     """Raise unless the columns, the files and their order are those of the competition and every score is finite."""
+    require_columns(test, TEST_COLUMNS, "the test table")
     check_submission(submission, ("fname", *classes), test.fname, list(classes))
 
 

@@ -17,11 +17,12 @@ import pandas as pd
 from earshot import metrics
 from earshot.competitions.clip_rows import clip_scores
 from earshot.competitions.tables import Tables, absent, check_submission, find_files, present
-from earshot.labels import few, read_table
+from earshot.labels import few, read_table, require_columns
 from earshot.predictions import Predictions
 
 CLASSES = tuple(f"s{i}" for i in range(24))
 BOX_COLUMNS = ("recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max")
+TEST_COLUMNS = ("recording_id",)  # of the test table
 LIMITS = {}  # a CSV is uploaded: nothing runs on their machines
 
 
@@ -44,12 +45,14 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFram
 
     A recording without a prediction gets the mean of each class over the others, and a warning.
     """
+    require_columns(test, TEST_COLUMNS, "the test table")
     values = clip_scores(predictions, test.recording_id, CLASSES)
     return pd.concat([test[["recording_id"]], pd.DataFrame(values, columns=CLASSES, index=test.index)], axis=1)
 
 
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes=CLASSES):
     """Raise unless the columns, the recordings and their order are those of `test` and every score is finite."""
+    require_columns(test, TEST_COLUMNS, "the test table")
     check_submission(submission, ("recording_id", *CLASSES), test.recording_id, CLASSES)
 
 

@@ -40,6 +40,7 @@ COLUMNS = ("split", "sensor_id", "audio_filename", "annotator_id")
 METADATA = ("borough", "block", "latitude", "longitude", "year", "week", "day", "hour")
 OFFICIAL_FOLD = {"train": -1, "validate": 0}
 VOTES = ("majority", "any")
+TEST_COLUMNS = ("clip_id", "audio_filename")  # of the test table
 LIMITS = {}  # files are sent in: nothing runs on their machines
 
 
@@ -140,6 +141,7 @@ def submission_tags(classes) -> list[str]:
 
 def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
     """Predictions -> `audio_filename` and a probability a tag, in the order of `test`; `post` is not used."""
+    require_columns(test, TEST_COLUMNS, "the test table")
     found = predictions.aligned(test.clip_id)
     table = pd.DataFrame(found.clipwise_output.astype(np.float64), columns=list(found.classes))
     for name in submission_tags(found.classes)[len(found.classes) :]:
@@ -150,6 +152,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFram
 
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
     """Raise unless every clip of `test` has a row, in its order, with a probability a tag."""
+    require_columns(test, TEST_COLUMNS, "the test table")
     tags = submission_tags(classes)
     problems = column_problems(submission, ["audio_filename", *tags])
     if "audio_filename" in submission:
