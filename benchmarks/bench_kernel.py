@@ -1,46 +1,62 @@
 """Kernels: how well their time is predicted, and what odd test folders do to them.
 
-OMP_NUM_THREADS=1 python benchmarks/bench_kernel.py --fuzz 1000 --record
+OMP_NUM_THREADS=1 python benchmarks/bench_kernel.py --files 60 --record     # about three minutes of CPU
+OMP_NUM_THREADS=1 python benchmarks/bench_kernel.py --fuzz 1000 --record    # about one
+
+Time: a bundle of five folds of EfficientNet-B0 with attention (5-s windows at 32 kHz, 264 classes; random weights, the
+same in each fold: a network's time does not depend on them). Speeds are measured on a made recording, as with
+run_kernel.py --simulate; then the runner hears one-minute Ogg files cut from the embedded competition. Both are CPU
+seconds of one core, which other work on the machine changes least.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+import numpy as np
+import pandas as pd
 from results import record
 
 import fuzz_folders
 import tiny_graphs
+from earshot import audio
+from earshot.bundling import BundleSettings, build
 from earshot.competitions import get_competition
 from earshot.competitions.test_folders import RULES, find_test
 from earshot.kernel_bundle import open_bundle
 from earshot.kernel_runner import KernelRun, run_kernel
-from earshot.kernel_speed import measure, synthetic_recording
+from earshot.kernel_speed import measure, simulate, synthetic_recording
 
+FOLDS, N_CLASSES = 5, 264
 MEASURE_EVERY = 10  # folders: else the speed measured before holds
 
 
 def fuzz(n: int) -> int:
     """Folders, of n, that end in a valid submission without any failure on the way."""
-    valid = 0
+    valid, totals = 0, Counter()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         bundles = {c: open_bundle(tiny_graphs.write_bundle(root / f"bundle_{c}", c, classes_of(c)), c) for c in RULES}
         speed = measure(bundles["synth"].networks, synthetic_recording(root, 5.0))
         for seed in range(n):
             competition = list(RULES)[seed % len(RULES)]
-            problem = one_folder(root / str(seed), bundles[competition], competition, seed, speed)
+            problem = one_folder(root / str(seed), bundles[competition], competition, seed, speed, totals)
             valid += not problem
             if problem:
                 print(f"folder {seed} ({competition}): {problem}")
+    print(", ".join(f"{count} {what}" for what, count in totals.items()))
     return valid
 
 
@@ -48,8 +64,8 @@ def classes_of(competition: str) -> tuple[str, ...]:
     return getattr(get_competition(competition), "CLASSES", tiny_graphs.CLASSES)
 
 
-def one_folder(folder: Path, bundle, competition: str, seed: int, speed) -> str:
-    """What went wrong with one folder; '' where nothing did."""
+def one_folder(folder: Path, bundle, competition: str, seed: int, speed, totals: Counter) -> str:
+    """What went wrong with one folder; '' where nothing did. Counts what was in it."""
     try:
         out = folder / "submission.csv"
         made = fuzz_folders.make(folder / "input", competition, bundle.classes, seed)
@@ -58,24 +74,111 @@ def one_folder(folder: Path, bundle, competition: str, seed: int, speed) -> str:
         run = KernelRun(competition, test, bundle.networks, bundle.post, out, cores=2, speed=known)
         report = run_kernel(run, minutes=1e-6 if seed % 7 == 3 else 1.0)
         fuzz_folders.check(competition, get_competition(competition), test, bundle.classes, out)
+        totals.update({"recordings": report["recordings"], "heard": report["heard"], "rows": report["rows"]})
+        totals.update({"empty tests": test.empty, "odd things noted": len(test.notes)})
         return f"failures: {report['failures'][0]}" if report["failures"] else ""
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
 
+# ---- time
+
+
+def make_run(root: Path, folds: int) -> Path:
+    """A run folder with the exported graphs of an untrained EfficientNet-B0."""
+    import onnx
+    import torch
+
+    from earshot import runs
+    from earshot.config import from_dict
+    from earshot.exporting import ExportSettings, export_run
+    from earshot.timebase import TimeBase
+
+    torch.set_num_threads(1)
+    front_end = {"n_fft": 1024, "hop_length": 500, "n_mels": 128, "fmin": 50, "fmax": 14000}
+    config = from_dict({
+        "data": {"sample_rate": 32000, "crop_seconds": 5}, "frontends": {"logmel": front_end},
+        "model": {"name": "timm_sed", "params": {"backbone": "tf_efficientnet_b0", "pretrained": False}},
+        "predict": {"window_seconds": 5, "stride_seconds": 5, "aggregate": "max", "keep_frames": True},
+    })  # fmt: skip
+    model = runs.make_model(config, N_CLASSES).eval()
+    fold = runs.create_fold(root / "sed" / "b0" / "fold0", config, resume=False)
+    classes, grid = [f"bird{i:03d}" for i in range(N_CLASSES)], TimeBase(32000, 500, model.pool)
+    about = runs.describe_run(config, 0, classes, np.full(N_CLASSES, 0.01), grid) | {"finished": True}
+    runs.save_weights(fold.folder / "best.safetensors", model, about)
+    runs.write_text(fold.folder / "run.json", json.dumps(about))
+    (path,) = export_run(runs.load_run(fold.folder.parent), ExportSettings(check_oof=False))
+    graph = onnx.load(path)
+    said = json.loads(next(p.value for p in graph.metadata_props if p.key == "earshot"))
+    for k in range(1, folds):
+        onnx.helper.set_model_props(graph, {"earshot": json.dumps(said | {"folds": [k]})})
+        copy = fold.folder.with_name(f"fold{k}") / path.name
+        copy.parent.mkdir()
+        onnx.save(graph, copy)
+    return fold.folder.parent
+
+
+def make_recordings(folder: Path, n: int):
+    """One-minute Ogg files at 32 kHz out of the embedded competition's training clips."""
+    source = ROOT / "data" / "synth"
+    clips = pd.read_csv(source / "clips.csv")
+    download = Path(json.loads((source / "dataset.json").read_text())["source"])
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        sound = np.zeros(0, np.float32)
+        while len(sound) < 60 * 32000:
+            sound = np.append(sound, audio.load(download / rng.choice(clips.path), 32000))
+        audio.write(folder / f"minute_{i}.ogg", sound[: 60 * 32000], 32000)
+
+
+def predicted_and_measured(n: int) -> dict[str, float]:
+    """Minutes predicted for 600 files on four cores, and how far the prediction is off the CPU time of `n` files."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        settings = BundleSettings((make_run(root / "runs", FOLDS),), "birdclef2026", "some-one/bench-kernel")
+        bundle = open_bundle(build(settings, root / "kernels") / "dataset")
+        make_recordings(root / "input" / "test_soundscapes", n)
+        large = simulate(bundle.networks, 600, 60.0, cores=4)
+        small = simulate(bundle.networks, n, 60.0, cores=1)
+        test = find_test("birdclef2026", root / "input" / "test_soundscapes", bundle.classes)
+        run = KernelRun("birdclef2026", test, bundle.networks, bundle.post, root / "s.csv", 1, speed=small["speed"])
+        began = time.process_time()
+        report = run_kernel(run, minutes=600)
+        measured = time.process_time() - began
+    assert report["heard"] == n, report
+    for stage, seconds in large["stages"].items():
+        print(f"  {stage:8s} {seconds:8.1f} CPU s for 600 files")
+    print(f"{n} files: {small['cpu_seconds']:.1f} CPU s predicted, {measured:.1f} measured")
+    return {"minutes": large["minutes"], "error": abs(small["cpu_seconds"] / measured - 1)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fuzz", type=int, metavar="N", help="make N odd test folders and answer them")
+    parser.add_argument("--files", type=int, metavar="N", help="predict and measure N one-minute recordings")
     parser.add_argument("--record", action="store_true", help="append the figures to results.json")
     options = parser.parse_args()
     logging.getLogger("earshot").setLevel(logging.ERROR)
-    command = f"OMP_NUM_THREADS=1 python benchmarks/bench_kernel.py --fuzz {options.fuzz} --record"
+    command = "OMP_NUM_THREADS=1 python benchmarks/bench_kernel.py"
+    if options.files:
+        found = predicted_and_measured(options.files)
+        print(
+            f"600 files on four cores: {found['minutes']:.1f} minutes; off by {100 * found['error']:.0f} % on real ones"
+        )
+        if options.record:
+            command = f"{command} --files {options.files} --record"
+            record("simulated_600_files_minutes", round(found["minutes"], 2), "min, 4 cores", command)
+            unit = f"of the measured CPU time of {options.files} files"
+            record("simulation_error", round(found["error"], 3), unit, command)
     if options.fuzz:
         began = time.process_time()
         valid = fuzz(options.fuzz)
         print(f"{valid} of {options.fuzz} folders valid, {time.process_time() - began:.0f} CPU s")
         if options.record:
-            record("fuzzed_folders_valid", valid, f"of {options.fuzz} folders", command)
+            record(
+                "fuzzed_folders_valid", valid, f"of {options.fuzz} folders", f"{command} --fuzz {options.fuzz} --record"
+            )
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ def _entry(test: Path, rng):
     path = test / f"{name}{ending}"
     if path.exists() or path.is_symlink():
         return
-    kind = rng.choice(["good", "good", "good", "good", "noise", "cut", "empty", "text", "other", "strange"])
-    if kind in ("good", "cut", "other"):
+    kind = rng.choice(["good", "good", "good", "good", "noise", "cut", "flipped", "empty", "text", "other", "strange"])
+    if kind in ("good", "cut", "flipped", "other"):
         _sound(path, rng, kind)
     elif kind == "noise":
         path.write_bytes(rng.bytes(int(rng.integers(1, 3000))))
@@ -56,7 +56,7 @@ def _entry(test: Path, rng):
 
 
 def _sound(path: Path, rng, kind: str):
-    """A recording; cut: the end of its file is missing; other: its ending tells another format."""
+    """A recording; cut: the end of its file is missing; flipped: some bytes; other: its ending tells another format."""
     rate, seconds = int(rng.choice(RATES)), float(rng.choice(SECONDS))
     if rng.random() < 0.02:
         seconds = 70.0
@@ -67,11 +67,17 @@ def _sound(path: Path, rng, kind: str):
         form, subtype = ENDINGS[str(rng.choice(list(ENDINGS)))]
     if subtype == "FLOAT" and len(sound) and rng.random() < 0.3:
         sound[rng.integers(len(sound))] = rng.choice([np.nan, np.inf, 1e30])
-    with open(path, "wb") as file:
-        soundfile.write(file, sound.astype(np.float32), rate, format=form, subtype=subtype)
+    with open(path, "wb") as file, soundfile.SoundFile(file, "w", rate, channels, subtype, format=form) as out:
+        for begin in range(0, len(sound), 4096):  # libsndfile crashes on long single writes of Vorbis
+            out.write(sound[begin : begin + 4096].astype(np.float32))
     if kind == "cut":
         data = path.read_bytes()
         path.write_bytes(data[: int(rng.integers(0, len(data) + 1))])
+    elif kind == "flipped":
+        data = bytearray(path.read_bytes())
+        for place in rng.integers(0, len(data), 20):
+            data[place] = int(rng.integers(256))
+        path.write_bytes(data)
 
 
 def _strange(path: Path, rng):
@@ -96,7 +102,9 @@ def _strange(path: Path, rng):
 
 def _table(path: Path, test: Path, competition: str, classes, rng):
     """A table: that of the recordings, one that also names missing ones, one that is damaged."""
-    kind = rng.choice(["right", "right", "missing", "fewer", "bytes", "columns", "header", "nothing"])
+    kind = rng.choice(
+        ["right", "right", "missing", "fewer", "twice", "shuffled", "gap", "bytes", "columns", "header", "nothing"]
+    )
     if kind == "bytes":
         path.write_bytes(rng.bytes(200))
     elif kind == "nothing":
@@ -113,7 +121,14 @@ def _table(path: Path, test: Path, competition: str, classes, rng):
         elif kind == "header":
             names = []
         pairs = [(n, 10.0) for n in dict.fromkeys(names)]
-        RULES[competition].make(pairs, classes, path.parent).to_csv(path, index=False)
+        table = RULES[competition].make(pairs, classes, path.parent)
+        if kind == "twice":
+            table = table.iloc[[*range(len(table)), *range(min(1, len(table)))]]
+        elif kind == "shuffled":
+            table = table.sample(frac=1, random_state=0)
+        elif kind == "gap":
+            table = table.iloc[1:]
+        table.to_csv(path, index=False)
 
 
 def check(competition: str, module, test, classes, out: Path):

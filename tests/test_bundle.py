@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import bundle as bundle_script
 import scripts
 import tiny_graphs
-from earshot import bundling, dry_run, kaggle_push
+from earshot import bundling, dry_run, kaggle_push, kernel_speed
 from earshot.bundle_checks import check_folder, check_slug
 from earshot.bundling import BundleSettings, build, needed_modules, write_sources
 from earshot.competitions.test_folders import RULES
@@ -343,10 +344,51 @@ def test_the_guard_refuses_network_and_torch(tmp_path):
     assert ran.stdout.splitlines() == ["no network: this is a dry run", "a kernel imports no torch"]
 
 
+def export_untrained(root: Path, graph_format: str) -> Path:
+    """A run of one fold of a small network of random weights, exported by the real exporter."""
+    import torch
+
+    from earshot import runs
+    from earshot.config import from_dict
+    from earshot.exporting import ExportSettings, export_run
+    from earshot.timebase import TimeBase
+
+    params = {"widths": [8, 8], "blocks": [1, 1], "time_strides": [2, 2], "freq_strides": [2, 2], "embedding": 16}
+    front_end = {"n_fft": 256, "hop_length": 80, "n_mels": 16, "fmin": 50, "fmax": 4000}
+    config = from_dict({
+        "data": {"sample_rate": 8000, "crop_seconds": 1.0}, "frontends": {"logmel": front_end},
+        "model": {"name": "cnn_small", "params": params},
+        "predict": {"window_seconds": 1.0, "stride_seconds": 1.0, "aggregate": "max", "keep_frames": True},
+    })  # fmt: skip
+    torch.manual_seed(0)
+    model = runs.make_model(config, 3).eval()
+    fold = runs.create_fold(root / "sed" / "small" / "fold0", config, resume=False)
+    about = runs.describe_run(config, 0, list(tiny_graphs.CLASSES), np.full(3, 0.1), TimeBase(8000, 80, model.pool))
+    runs.save_weights(fold.folder / "best.safetensors", model, about | {"finished": True})
+    runs.write_text(fold.folder / "run.json", json.dumps(about | {"finished": True}))
+    export_run(runs.load_run(fold.folder.parent), ExportSettings(graph_format, check_oof=False), say=lambda text: None)
+    return fold.folder.parent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("graph_format", ["onnx", "openvino"])
+def test_what_the_exporter_makes_can_be_bundled(tmp_path, graph_format):
+    run = export_untrained(tmp_path / "runs", graph_format)
+    built = build(BundleSettings((run,), "synth", SLUG, graph_format), tmp_path / "kernels")
+    (network,) = open_bundle(built / "dataset").networks
+    answer = network.backend.run(kernel_speed.one_window(network))
+    assert answer["clipwise_output"].shape == (1, 3)
+    assert ("openvino" if graph_format == "openvino" else "onnxruntime") in (
+        (built / "dataset" / "packages.txt").read_text()
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("competition", ["synth", "birdclef2026"])
 def test_dry_run(run, tmp_path, competition, capsys):
-    """The whole command: build, then all scenes; the report says what happened."""
+    """The whole command: build, then all scenes; the report says what happened. synth: what the exporter made."""
+    if competition == "synth":
+        run = export_untrained(tmp_path / "exported", "onnx")
     with zipfile.ZipFile(tmp_path / "tiny-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("tiny_wheel/__init__.py", "")
     scripts.run(
@@ -354,11 +396,11 @@ def test_dry_run(run, tmp_path, competition, capsys):
         "--dry-run", "--dry-minutes", 2, "--tta", "time_shift", "--wheels", tmp_path,
     )  # fmt: skip
     text = capsys.readouterr().out
-    assert text.count("valid, ") == 4
+    assert text.count("valid, ") == 5
     scenes = json.loads((tmp_path / "kernels" / "my-kernel" / "build" / "dry_run.json").read_text())
-    assert [s["problems"] for s in scenes] == [[], [], [], []]
-    assert scenes[0]["rows"] == 0
-    assert scenes[2]["rows"] > scenes[1]["rows"] == scenes[3]["rows"]
+    assert [s["problems"] for s in scenes] == [[], [], [], [], []]
+    assert [s["rows"] for s in scenes[:3]] == [2, 0, 7]
+    assert scenes[3]["rows"] > scenes[2]["rows"] == scenes[4]["rows"]
 
 
 @pytest.mark.slow
@@ -367,11 +409,13 @@ def test_a_dry_run_sees_a_kernel_that_misbehaves(built):
     kernel = built / "kernel" / "kernel.py"
     kernel.write_text(
         "import os, pathlib\nfolder = pathlib.Path(os.environ['KAGGLE_INPUT'])\n"
-        "os.chmod(folder / 'files', 0o755)\n(folder / 'files' / 'x').write_text('x')\n"
+        "os.chmod(folder / 'my-kernel-files', 0o755)\n(folder / 'my-kernel-files' / 'x').write_text('x')\n"
     )
     results = dry_run.dry_run(built, 1.0, say=lambda text: None)
     assert all("there is no submission.csv" in r.problems for r in results)
-    assert all(any("wrote outside the working folder: input/files/x" in p for p in r.problems) for r in results)
+    assert all(
+        any("wrote outside the working folder: input/my-kernel-files/x" in p for p in r.problems) for r in results
+    )
     kernel.write_text("import urllib.request\nurllib.request.urlopen('http://127.0.0.1:9')\n")
     (first, *_) = dry_run.dry_run(built, 1.0, say=lambda text: None)
     assert "ended with 1" in first.problems[0]

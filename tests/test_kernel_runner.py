@@ -176,6 +176,10 @@ def test_a_damaged_table_is_noted_beside_the_folder_and_refused_when_named(folde
     assert "row_id" in test.notes[0]
     with pytest.raises(ValueError, match="row_id"):
         find_test(COMPETITION, folder, CLASSES, table)
+    table.write_text("row_id\nrec0_5\nrec0_5\nrec1_5\nrec2_5\n")
+    test = find_test(COMPETITION, folder, CLASSES)
+    assert len(test.table) == 5
+    assert "row_id twice: rec0_5" in test.notes[0]
     with pytest.raises(ValueError, match="no kernel answers 'esc50'"):
         find_test("esc50", folder, CLASSES)
 

@@ -57,7 +57,7 @@ def find(name):
     return INPUT / name
 
 
-bundle = find("bundle.json").parent
+bundle = find("__FILES__/bundle.json").parent
 libraries = tempfile.mkdtemp()
 for wheel in sorted(bundle.glob("*.whl")):
     zipfile.ZipFile(wheel).extractall(libraries)
@@ -293,7 +293,7 @@ def kernel_script(settings: BundleSettings, dataset: str) -> str:
         raise ValueError(f"{settings.competition} states no time limit: say --minutes")
     rules = get_rules(settings.competition)
     values = {"COMPETITION": settings.competition, "DATASET": dataset, "MINUTES": f"{minutes:g}", "SLUG": rules.slug,
-              "FOLDER": rules.folder}  # fmt: skip
+              "FOLDER": rules.folder, "FILES": dataset.split("/")[-1]}  # fmt: skip
     script = SCRIPT
     for key, value in values.items():
         script = script.replace(f"__{key}__", value)

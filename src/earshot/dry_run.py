@@ -1,12 +1,13 @@
 """Run a built kernel as Kaggle would: read-only input, one folder to write to, no network, no torch, a clock.
 
-Scenes: the empty folder of a commit; hidden recordings in its place; the same with odd files among them; the same with
-hardly any time. After each the competition's own check takes the submission, and what the kernel must not touch is as
-it was, byte for byte.
+Scenes: the empty folder of a commit, beside a table that names a recording, and without any table; hidden recordings in
+its place; the same with odd files among them; the same with hardly any time. After each the competition's own check
+takes the submission, and what the kernel must not touch is as it was, byte for byte.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -70,7 +71,8 @@ def dry_run(build: Path, minutes: float, recordings: Path | None = None, say=pri
     competition = bundle.about["competition"]
     hidden = (lambda folder: _copy(recordings, folder)) if recordings else _made
     scenes = [
-        Scene("commit, empty test folder", minutes, lambda folder: None),
+        Scene("commit: a table, no recordings", minutes, lambda folder: _table(folder, competition, bundle.classes)),
+        Scene("empty test folder, no table", minutes, lambda folder: None),
         Scene("hidden test", minutes, hidden),
         Scene("odd files among the tests", minutes, lambda folder: (hidden(folder), _odd(folder))),
         Scene("hardly any time", SHORT_MINUTES, hidden),
@@ -90,7 +92,8 @@ def dry_run(build: Path, minutes: float, recordings: Path | None = None, say=pri
 def _play(scene: Scene, build: Path, root: Path, competition: str, classes, blocked: list[str]) -> SceneResult:
     rules = get_rules(competition)
     working, guard = root / "working", root / "guard"
-    inputs, tests = root / "input" / "files", root / "input" / rules.slug / rules.folder
+    dataset = json.loads((build / "dataset" / "dataset-metadata.json").read_text())["id"]
+    inputs, tests = root / "input" / dataset.split("/")[1], root / "input" / rules.slug / rules.folder
     for folder in (working / "tmp", guard, inputs, tests):
         folder.mkdir(parents=True)
     (guard / "sitecustomize.py").write_text(GUARD)
@@ -150,6 +153,13 @@ def _copy(source: Path, folder: Path):
     for table in source.parent.glob("*.csv"):
         if table.name in ("test.csv", "sample_submission.csv"):
             shutil.copyfile(table, folder.parent / table.name)
+
+
+def _table(folder: Path, competition: str, classes):
+    """The competition's table of one recording of 10 s, beside the folder."""
+    rules = get_rules(competition)
+    table = rules.make([(rules.clip_id("soundscape_0"), 10.0)], classes, folder.parent)
+    table.to_csv(folder.parent / rules.table, index=False)
 
 
 def _made(folder: Path):

@@ -19,7 +19,7 @@ import pandas as pd
 
 from earshot import audio
 from earshot.competitions import birdcall, birdclef2021, birdclef2022, get_competition
-from earshot.competitions.birdclef_rows import ROW_SECONDS, split_rows
+from earshot.competitions.birdclef_rows import ROW_SECONDS, check_test
 from earshot.labels import few, read_table, require_columns
 from earshot.predictions import Clip
 from earshot.spelling import suggest
@@ -187,6 +187,7 @@ def _birdcall_rows(recordings, classes, source) -> pd.DataFrame:
 def _2021_ids(table: pd.DataFrame):
     require_columns(table, birdclef2021.TEST_COLUMNS, "test.csv")
     birdclef2021.check_columns(table)
+    check_test(table)
     return table.audio_id.astype(str) + "_" + table.site.astype(str)
 
 
@@ -214,7 +215,7 @@ def _2022_rows(recordings, classes, source) -> pd.DataFrame:
 
 
 def _birdclef_ids(table: pd.DataFrame):
-    return split_rows(table).clip_id
+    return check_test(table).clip_id
 
 
 def _birdclef_rows(recordings, classes, source) -> pd.DataFrame:
@@ -224,9 +225,15 @@ def _birdclef_rows(recordings, classes, source) -> pd.DataFrame:
 # ---- one row a recording
 
 
+def _each_once(table: pd.DataFrame, column: str) -> pd.Series:
+    require_columns(table, (column,), "sample_submission.csv")
+    if (twice := table[column][table[column].duplicated()]).size:
+        raise ValueError(f"sample_submission.csv names {twice.nunique()} recordings twice: {few(twice.unique())}")
+    return table[column]
+
+
 def _rfcx_ids(table: pd.DataFrame):
-    require_columns(table, ("recording_id",), "sample_submission.csv")
-    return table.recording_id
+    return _each_once(table, "recording_id")
 
 
 def _rfcx_rows(recordings, classes, source) -> pd.DataFrame:
@@ -234,8 +241,7 @@ def _rfcx_rows(recordings, classes, source) -> pd.DataFrame:
 
 
 def _freesound_ids(table: pd.DataFrame):
-    require_columns(table, ("fname",), "sample_submission.csv")
-    return table.fname.map(lambda name: Path(name).stem)
+    return _each_once(table, "fname").map(lambda name: Path(name).stem)
 
 
 def _freesound_rows(recordings, classes, source) -> pd.DataFrame:
