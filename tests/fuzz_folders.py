@@ -73,7 +73,7 @@ def _sound(path: Path, rng, kind: str):
     if kind == "cut":
         data = path.read_bytes()
         path.write_bytes(data[: int(rng.integers(0, len(data) + 1))])
-    elif kind == "flipped":
+    elif kind == "flipped" and path.stat().st_size:
         data = bytearray(path.read_bytes())
         for place in rng.integers(0, len(data), 20):
             data[place] = int(rng.integers(256))
