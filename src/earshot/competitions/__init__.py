@@ -48,6 +48,7 @@ COMPETITIONS = {
     "msos": "earshot.competitions.msos",
     "gtzan": "earshot.competitions.gtzan",
     "ravdess": "earshot.competitions.ravdess",
+    "heart_asd": "earshot.competitions.heart_asd",
     "finch_vocal": "earshot.competitions.finch_vocal",
     "finch_syllables": "earshot.competitions.finch_syllables",
 }

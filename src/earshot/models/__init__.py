@@ -1,23 +1,15 @@
 """Networks by name. A model declares what it reads and returns a dict (contract 3 of the design).
 
-<<<<<<< HEAD
 Attributes: `inputs` (names of the tensors it takes as keywords: front ends, `waveform`, `metadata`), `pool` (input
-frames a segment; 1 where there is none), `min_frames` (fewer are padded with the last frame), of a waveform
+frames a segment; 1 where there is none), `min_frames` (fewer are padded with the last frame), `pooling` (how segments
+become the clip output, a name of pooling.POOLINGS; '' or absent where they do not), of a waveform
 `min_samples` (padded with zeros), where it reads a log-mel `spec_augment` (None, or a module that is applied after bn0
 in training), `dead_parameters` (prefixes of published weights that no output depends on); optionally
 `opened` (children whose own children are blocks of their own, see optim_blocks) and `weights_prefix` (the part that a
 checkpoint is of).
-Returns `clipwise_output` (B, K) and, where the network has them, `logit` (B, K), `segmentwise_output` and
-`segmentwise_logit` (B, S, K), `framewise_output` and `framewise_logit` (B, T, K), `embedding` (B, D).
-=======
-Attributes: `inputs` (names of the tensors it takes as keywords), `pool` (input frames a segment), `min_frames` (fewer
-are padded with the last frame), `pooling` (how segments become the clip output, a name of pooling.POOLINGS; '' or
-absent where they do not), `spec_augment` (None, or a module that is applied after bn0 in training),
-`dead_parameters` (prefixes of published weights that no output depends on).
 Returns `clipwise_output` (B, K) and, where the network has them, `logit` (B, K), `segmentwise_output`,
 `segmentwise_logit` and `segmentwise_attention` (before its softmax) (B, S, K), `framewise_output` and
 `framewise_logit` (B, T, K), `embedding` (B, D).
->>>>>>> 13bcac9 (Feed members of several runs from one hearing, pool windows from one pass)
 """
 
 from __future__ import annotations
