@@ -185,3 +185,8 @@ def test_tables_keep_names_as_text_and_numbers_as_numbers(tmp_path):
         read_clips(write(path, "clip_id,path\nx,1\nx,2\n"))
     with pytest.raises(ValueError, match=r"no column 'path'; known: clip_id \(its columns: clip_id\)"):
         read_clips(write(path, "clip_id\nx\n"))
+
+
+def test_a_missing_folder_says_what_makes_it(tmp_path):
+    with pytest.raises(ValueError, match=r"nor does its folder: data/<name>/ is made by src/prepare.py"):
+        read_table(tmp_path / "data" / "nothing" / "clips.csv")

@@ -37,6 +37,11 @@ def read_table(path: str | Path, columns=()) -> pd.DataFrame:
     """CSV or .tsv -> DataFrame, names as text ('007' stays, 'NA' is a name, empty is ''); `columns` must be there."""
     path = Path(path)
     if not path.is_file():
+        if not path.parent.is_dir():
+            raise ValueError(
+                f"{path} does not exist, nor does its folder: data/<name>/ is made by src/prepare.py, "
+                "folds/<name>.csv by src/make_folds.py"
+            )
         raise ValueError(f"{path} does not exist{suggest(path.name, [p.name for p in path.parent.glob('*.csv')])}")
     try:
         separator = "\t" if path.suffix == ".tsv" else ","
