@@ -137,7 +137,7 @@ def masked(logmel: torch.Tensor, config: Config) -> torch.Tensor:
 
 
 def draw_gallery(config: Config, count: int, path: Path):
-    """The first training inputs of fold 0 one above the other, and beside each what every augmentation makes of it."""
+    """Training inputs of fold 0 side by side, and below each what every augmentation makes of it."""
     train, _ = load_data(config.data).split(0, config.data.folds)
     cache = Path(config.data.root) / "cache"
     clips = TrainingClips(train, config.data, config.frontends, config.seed, None, cache)
@@ -145,15 +145,15 @@ def draw_gallery(config: Config, count: int, path: Path):
     # clips far apart, so that partners differ in class
     batch = collate([clips[(0, i * len(clips) // count)] for i in range(count)])
     logmel = FrontEnds(config.frontends, (name,))(batch)[name]
-    columns = gallery(logmel, config, seed_step(config.seed, 0, 0, 0))
+    rows = gallery(logmel, config, seed_step(config.seed, 0, 0, 0))
     path.parent.mkdir(parents=True, exist_ok=True)
     titles = [str(c) for c in batch["clip_id"]]
     sheet = [
         (f"{kind}: {titles[i]}" if kind == "plain" else kind, images[i, 0].numpy())
-        for i in range(count) for kind, images in columns.items()
+        for kind, images in rows.items() for i in range(count)
     ]  # fmt: skip
-    pictures.logmels(sheet, params.hop_length / params.sample_rate, path, columns=len(columns))
-    print(f"-> {path}: {count} clips, {', '.join(columns)}")
+    pictures.logmels(sheet, params.hop_length / params.sample_rate, path, columns=count)
+    print(f"-> {path}: {count} clips, {', '.join(rows)}")
 
 
 def gallery(logmel: torch.Tensor, config: Config, generator: torch.Generator) -> dict[str, torch.Tensor]:
