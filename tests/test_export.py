@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import export
 import predict
 from conftest import TINY_CLASSES, write_tiny
 from earshot import runs
-from earshot.backends import METADATA_KEY, TorchBackend, open_graph
+from earshot.backends import METADATA_KEY, OpenVinoBackend, TorchBackend, open_graph
 from earshot.config import load_config
 from earshot.dataset import load_data
 from earshot.exporting import check_axes, check_parity, parity_inputs, random_inputs
@@ -157,7 +159,7 @@ def test_predicting_by_graphs_imports_no_torch_and_needs_no_weights(here, graph_
     command = ["predict.py", "--run", str(here), "--clips", "data/test_clips.csv", "--backend", graph_format]
     code = f"import sys; sys.argv = {command!r}; sys.path.insert(0, {str(SRC)!r}); import predict; predict.main()\n"
     code += "print([m for m in ('torch', 'timm', 'onnx', 'nncf', 'librosa') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
     assert len(Predictions.load(here / "test.npz")) == 3
@@ -382,3 +384,24 @@ def test_networks_that_cannot_be_traced_say_so(tiny):
         ValueError, match=r"model 'cnn_modulation' cannot be exported: .*; predict with --backend torch"
     ):
         run(export, "--run", folder, "--no-oof")
+
+
+def test_the_first_openvino_call_of_a_process_is_alone(monkeypatch):
+    """Two threads in OpenVINO's first call have waited for each other for ever (a C++ static against the GIL)."""
+    inside, most = [], []
+
+    def infer(self, inputs):
+        inside.append(1)
+        most.append((len(inside), OpenVinoBackend.ready))
+        time.sleep(0.02)
+        inside.pop()
+        return {}
+
+    monkeypatch.setattr(OpenVinoBackend, "ready", False)
+    monkeypatch.setattr(OpenVinoBackend, "_infer", infer)
+    backend = OpenVinoBackend.__new__(OpenVinoBackend)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(backend._call, [{}] * 8)) == [{}] * 8
+    assert most[0] == (1, False)
+    assert all(count == 1 for count, ready in most if not ready)
+    assert OpenVinoBackend.ready

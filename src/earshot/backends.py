@@ -102,6 +102,9 @@ class OnnxBackend(_Graph):
 class OpenVinoBackend(_Graph):
     """A graph in OpenVINO, on the CPU, in float32 where it is not int8 (its default would be bfloat16 on some CPUs)."""
 
+    ready = False  # one call has come back in this process
+    first_call = threading.Lock()
+
     def __init__(self, path: str | Path, threads: int = 1):
         core = _library("openvino").Core()
         try:
@@ -116,6 +119,15 @@ class OpenVinoBackend(_Graph):
         self.of_thread = threading.local()
 
     def _call(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if OpenVinoBackend.ready:
+            return self._infer(inputs)
+        # what OpenVINO's Python side sets up at its first call: two threads in there wait for each other for ever
+        with OpenVinoBackend.first_call:
+            answer = self._infer(inputs)
+            OpenVinoBackend.ready = True
+            return answer
+
+    def _infer(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if not hasattr(self.of_thread, "request"):
             self.of_thread.request = self.compiled.create_infer_request()
         results = self.of_thread.request.infer(inputs)
