@@ -26,7 +26,7 @@ from earshot.audio_rows import SCALE
 from earshot.cache import FILE_COLUMNS, FORMAT, cache_key, fingerprints, read_index, told, write_tables
 
 BLOCK = 1024  # rows between two notes of what is done; all of a block is done again after a kill
-TODO = -1
+NOT_PACKED = -1
 
 logger = logging.getLogger("earshot")
 
@@ -77,7 +77,7 @@ def _pack(target: Path, description: dict, settings: dict, source: Path, workers
     part.mkdir(exist_ok=True)
     _check_space(part, len(names), rate, n_samples, say)
     waveform = _array(part / "waveform.npy", np.int16, (len(names), n_samples), 0)
-    lengths = _array(part / "lengths.npy", np.int32, (len(names),), TODO)
+    lengths = _array(part / "lengths.npy", np.int32, (len(names),), NOT_PACKED)
     clipped = _array(part / "clipped.npy", np.int32, (len(names),), 0)
     reasons: dict[str, str] = {}
 
