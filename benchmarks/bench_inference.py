@@ -173,7 +173,7 @@ def graphs_of(part: str, run, model, work: Path, clip) -> list[tuple]:
     rate, front_end = run.config.data.sample_rate, run.config.frontends["logmel"]
     pieces = [audio.load(clip.path, rate, start, 5) for start in range(0, 50, 10)]
     inputs = [{"logmel": log_mel(piece[None], front_end)[:, None]} for piece in pieces]
-    small = exporting.to_openvino(exporting.quantise(graph, inputs, about), about)
+    small = exporting.to_openvino(exporting.quantise(graph, inputs), about)
     return [("float32, ONNX Runtime", graph, False), ("int8, OpenVINO", small, False)]
 
 

@@ -3,6 +3,7 @@
 python src/export.py --run runs/sed/synth_cnn --format onnx                 # fold<k>/model.onnx
 python src/export.py --run runs/sed/synth_cnn --format openvino --int8      # fold<k>/model_int8.xml and .bin
 python src/export.py --run runs/sed/synth_cnn --format onnx --together      # together.onnx: all folds in one
+python src/export.py --run runs/scenes/separable_coordatt --int8 --int8-head    # every layer: the smallest file
 
 A graph is written only if it answers as PyTorch does and scores on the held-out clips what the run's OOF scores.
 """
@@ -18,12 +19,15 @@ from pathlib import Path
 from earshot import runs
 from earshot.backends import ENDINGS
 from earshot.exporting import ExportSettings, export_run
+from earshot.exporting_int8 import FLOAT_PARTS
 
 DEFAULTS = ExportSettings()
 
 
 def main():
     options = parse_args()
+    if options.int8_head and not options.int8:
+        raise ValueError("--int8-head says more of --int8: give both")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     run = runs.load_run(options.run)
     if options.folds:
@@ -33,7 +37,7 @@ def main():
         run = replace(run, folds=tuple(here[fold] for fold in sorted(set(options.folds))))
     settings = ExportSettings(
         options.format, options.int8, options.together, options.max_difference, options.max_drop, not options.no_oof,
-        options.oof_clips, options.calibration_clips,
+        options.oof_clips, options.calibration_clips, () if options.int8_head else FLOAT_PARTS,
     )  # fmt: skip
     export_run(run, settings, options.out)
 
@@ -44,6 +48,7 @@ def parse_args() -> argparse.Namespace:
     add("--run", type=Path, required=True, help="folder of a run: runs/<task>/<name>")
     add("--format", default="onnx", help=" or ".join(ENDINGS))
     add("--int8", action="store_true", help="8-bit integers, calibrated on training clips of each fold")
+    add("--int8-head", action="store_true", help="the last layers in 8 bits too (they stay float32 otherwise)")
     add("--folds", type=int, nargs="+", help="only these (default: all trained)")
     add("--together", action="store_true", help="one graph for all folds, which share one log-mel")
     add("--out", type=Path, help="folder for the graphs (default: the run's own)")

@@ -12,14 +12,12 @@ Traced by the exporter of TorchScript: torch's newer one freezes the time axis o
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import os
 import shutil
 import time
 import warnings
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,18 +25,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from earshot import audio, predictions, runs, tasks
+from earshot import predictions, runs, tasks
 from earshot.backends import METADATA_KEY, TorchBackend, check_format, open_graph
 from earshot.blending import truth_of
 from earshot.config import to_dict
 from earshot.dataset import PreparedData, load_data
+from earshot.exporting_int8 import FLOAT_PARTS, calibration_inputs, check_stored, quantise, stored_bytes
 from earshot.graphs import digest, graph_name, members_of
 from earshot.inference import predict_members
 from earshot.logmel import log_mel
+from earshot.sampling import evenly
 
 OPSET = 17
 REPEATED = ("framewise_output", "framewise_logit")  # segments repeated to frames: inference.py does that itself
-FLOAT_PARTS = ("head", "att_block", "fc1", "fc_audioset")  # never int8: little work, and they decide
 SECOND_CALL = 1e-5  # how far a second call may be from the first
 
 
@@ -54,6 +53,7 @@ class ExportSettings:
     check_oof: bool = True
     oof_clips: int = 0  # held-out clips a fold to check, evenly chosen; 0: all
     calibration_clips: int = 24  # training clips of the fold that int8 ranges are measured on
+    float_parts: tuple[str, ...] = FLOAT_PARTS  # modules that int8 leaves in float32
 
 
 def export_run(run: runs.Run, settings: ExportSettings, out: Path | None = None, say=print) -> list[Path]:
@@ -90,9 +90,14 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
         graph_file = folder / "fp32.onnx"
         if settings.int8:
             check_parity(open_graph(graph_file), eager, windows, settings.max_difference, f"{where}, before int8")
-            graph_file = quantise(graph_file, calibration_inputs(eager[0], run, folds, data, settings), about)
+            clips = data if settings.together else data.split(folds[0].fold, run.config.data.folds)[0]
+            inputs = calibration_inputs(eager[0], run, clips, settings.calibration_clips)
+            graph_file = quantise(graph_file, inputs, settings.float_parts)
         if settings.graph_format == "openvino":
             graph_file = to_openvino(graph_file, about)
+        report["stored_bytes"] = stored_bytes(graph_file)
+        if settings.int8:
+            check_stored(report["stored_bytes"], run.config.budget.parameters_kb * len(folds), where)
         tolerance = None if settings.int8 else settings.max_difference
         report["parity"] = check_parity(open_graph(graph_file), eager, windows, tolerance, where)
         report["oof"] = _check_oof(graph_file, run, folds, data, settings, where) if settings.check_oof else None
@@ -264,46 +269,6 @@ def check_parity(graph, eager: list, windows: list[dict], tolerance: float | Non
     return rows
 
 
-def calibration_inputs(backend, run, folds, data: PreparedData, settings: ExportSettings) -> list[dict]:
-    """A window of each of some training clips of the first fold, evenly chosen: what int8 ranges are measured on."""
-    clips = data if settings.together else data.split(folds[0].fold, run.config.data.folds)[0]
-    windowing = runs.windowing(run.config)
-    inputs = []
-    for i in _evenly(len(clips.clips), settings.calibration_clips):
-        try:
-            waveform = audio.load(clips.recordings()[i].path, windowing.sample_rate, 0, windowing.window_seconds)
-        except audio.UnreadableAudio:
-            continue  # training lists it; here any other clip does
-        waveform = audio.crop_or_pad(waveform, windowing.window_samples)[None]
-        one = {n: log_mel(waveform, backend.frontends[n])[:, None] for n in backend.inputs if n in backend.frontends}
-        one |= {"waveform": waveform} if "waveform" in backend.inputs else {}
-        if "metadata" in backend.inputs:
-            one["metadata"] = clips.clips.loc[[i], list(run.config.data.metadata)].to_numpy(np.float32)
-        inputs.append(one)
-    if not inputs:
-        raise ValueError(f"none of {settings.calibration_clips} training clips could be read: int8 needs some")
-    return inputs
-
-
-def quantise(path: Path, inputs: list[dict], about: dict) -> Path:
-    """Float32 ONNX graph -> int8 (static, ranges measured on `inputs`), beside it."""
-    import onnx
-
-    try:
-        import nncf
-    except ImportError as error:
-        raise ValueError("int8 needs nncf: pip install nncf") from error
-    nncf.set_log_level(logging.ERROR)
-    with redirect_stdout(io.StringIO()):  # it draws bars
-        graph = nncf.quantize(
-            onnx.load(path), nncf.Dataset(inputs), subset_size=len(inputs), preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(patterns=[f".*/{name}/.*" for name in FLOAT_PARTS], validate=False),
-        )  # fmt: skip
-    out = path.with_name("int8.onnx")
-    _write_onnx(graph, about, out)
-    return out
-
-
 def to_openvino(path: Path, about: dict) -> Path:
     """ONNX graph -> OpenVINO's .xml and .bin, beside it."""
     import openvino
@@ -321,7 +286,7 @@ def _check_oof(path: Path, run, folds, data: PreparedData, settings: ExportSetti
     ours, theirs = [], []
     for member, fold in zip(members, folds, strict=True):
         held_out = data.split(fold.fold, config.data.folds)[1]
-        held_out = held_out.take(_evenly(len(held_out.clips), settings.oof_clips or len(held_out.clips)))
+        held_out = held_out.take(evenly(len(held_out.clips), settings.oof_clips or len(held_out.clips)))
         keep = member.windowing.keep_frames and config.predict.oof_frames
         member = replace(member, windowing=replace(member.windowing, keep_frames=keep), fold=fold.fold)
         (found,), _ = predict_members([member], held_out.recordings())
@@ -337,19 +302,16 @@ def _check_oof(path: Path, run, folds, data: PreparedData, settings: ExportSetti
             raise ValueError(
                 f"{where}: the {len(whole)} held-out clips do not define {watch}; --no-oof leaves this out"
             )
-        scores.append(scored[watch])
-    drop = scores[0] - scores[1]
+        scores.append(scored)
+    (oof, graph), drop = scores, scores[0][watch] - scores[1][watch]
     if not drop <= settings.max_drop:
         raise ValueError(
-            f"{where}: the graph scores {watch} {scores[1]:.4f} on the held-out clips, the run's OOF {scores[0]:.4f}: "
-            f"a drop of {drop:.4f}, more than the {settings.max_drop:g} allowed (--max-drop); nothing was written"
+            f"{where}: the graph scores {watch} {graph[watch]:.4f} on the held-out clips, the run's OOF "
+            f"{oof[watch]:.4f}: a drop of {drop:.4f}, more than the {settings.max_drop:g} allowed (--max-drop); "
+            "nothing was written"
         )
-    return {"watch": watch, "oof": scores[0], "graph": scores[1], "drop": drop, "clips": sum(map(len, ours))}
-
-
-def _evenly(n: int, wanted: int) -> np.ndarray:
-    """At most `wanted` of range(n), evenly spread."""
-    return np.unique(np.linspace(0, n - 1, min(n, wanted)).round().astype(int)) if n else np.zeros(0, int)
+    return {"watch": watch, "oof": oof[watch], "graph": graph[watch], "drop": drop, "clips": sum(map(len, ours)),
+            "scores": {name: [oof[name], graph[name]] for name in oof if name in graph}}  # fmt: skip
 
 
 def _files(path: Path) -> list[Path]:
@@ -359,7 +321,9 @@ def _files(path: Path) -> list[Path]:
 
 def _summary(path: Path, report: dict) -> str:
     worst = max(v for row in report["parity"] for k, v in row["max_difference"].items() if k.endswith("_output"))
+    stored = " + ".join(f"{n / 1000:,.1f} kB {kind}" for kind, n in report["stored_bytes"].items() if n >= 100)
     oof = report["oof"]
     scores = f"{oof['watch']} {oof['oof']:.4f} -> {oof['graph']:.4f} on {oof['clips']} held-out clips" if oof else (
         "held-out clips not checked")  # fmt: skip
-    return f"{path}: {report['bytes'] / 1e6:.1f} MB, max difference {worst:.2g}, {scores}, {report['seconds']:.0f} s"
+    size = f"{report['bytes'] / 1e6:.2f} MB ({stored})"
+    return f"{path}: {size}, max difference {worst:.2g}, {scores}, {report['seconds']:.0f} s"

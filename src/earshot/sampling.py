@@ -18,6 +18,11 @@ def epoch_order(n_clips: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(n_clips)
 
 
+def evenly(n: int, wanted: int) -> np.ndarray:
+    """At most `wanted` of range(n), evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, n - 1, min(n, wanted)).round().astype(int)) if n else np.zeros(0, int)
+
+
 class ClassTurns:
     """Balanced sampling: classes take turns, each turn a clip of the class; an epoch is as many draws as clips.
 

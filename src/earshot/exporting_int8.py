@@ -1,0 +1,109 @@
+"""A float32 ONNX graph -> int8: post-training, static, ranges measured on training clips; and what graphs store.
+
+Weights become int8 with a scale a channel and lie so in the file, biases and scales stay float32.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections import Counter
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+
+from earshot import audio, runs
+from earshot.dataset import PreparedData
+from earshot.logmel import log_mel
+from earshot.sampling import evenly
+
+FLOAT_PARTS = ("head", "att_block", "fc1", "fc_audioset")  # float32 unless asked: little work, and they decide
+
+
+def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int) -> list[dict[str, np.ndarray]]:
+    """A window of each of at most `wanted` clips, evenly chosen, as the network takes it: for the ranges of int8."""
+    windowing = runs.windowing(run.config)
+    inputs = []
+    for i in evenly(len(clips.clips), wanted):
+        try:
+            waveform = audio.load(clips.recordings()[i].path, windowing.sample_rate, 0, windowing.window_seconds)
+        except audio.UnreadableAudio:
+            continue  # training lists it; here any other clip does
+        waveform = audio.crop_or_pad(waveform, windowing.window_samples)[None]
+        one = {n: log_mel(waveform, backend.frontends[n])[:, None] for n in backend.inputs if n in backend.frontends}
+        one |= {"waveform": waveform} if "waveform" in backend.inputs else {}
+        if "metadata" in backend.inputs:
+            one["metadata"] = clips.clips.loc[[i], list(run.config.data.metadata)].to_numpy(np.float32)
+        inputs.append(one)
+    if not inputs:
+        raise ValueError(f"none of {wanted} training clips could be read: int8 needs some")
+    return inputs
+
+
+def quantise(path: Path, inputs: list[dict[str, np.ndarray]], float_parts: tuple[str, ...] = FLOAT_PARTS) -> Path:
+    """Write the int8 graph beside the float32 one; the modules named `float_parts` stay float32."""
+    import onnx
+
+    try:
+        import nncf
+    except ImportError as error:
+        raise ValueError("int8 needs nncf: pip install nncf") from error
+    nncf.set_log_level(logging.ERROR)
+    whole = idle_casts_to_identities(onnx.load(path))
+    with redirect_stdout(io.StringIO()):  # it draws bars
+        graph = nncf.quantize(
+            whole, nncf.Dataset(inputs), subset_size=len(inputs), preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(patterns=[f".*/{name}/.*" for name in float_parts], validate=False),
+        )  # fmt: skip
+    onnx.helper.set_model_props(graph, {entry.key: entry.value for entry in whole.metadata_props})
+    out = path.with_name("int8.onnx")
+    onnx.save(graph, out)
+    return out
+
+
+def idle_casts_to_identities(graph):
+    """An onnx.ModelProto whose casts to the type that is there already are identities.
+
+    `x.float()` of float32 leaves such a cast; where it makes an output of the graph, NNCF's own removal of them fails.
+    """
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(graph).graph
+    tensors = (*inferred.value_info, *inferred.input, *inferred.output)
+    types = {tensor.name: tensor.type.tensor_type.elem_type for tensor in tensors}
+    types |= {tensor.name: tensor.data_type for tensor in inferred.initializer}
+    for node in graph.graph.node:
+        if node.op_type == "Cast" and types.get(node.input[0]) == node.attribute[0].i:
+            node.op_type = "Identity"
+            del node.attribute[:]
+    return graph
+
+
+def stored_bytes(path: Path) -> dict[str, int]:
+    """{type: bytes} of the numbers that a graph's file holds: weights, biases, scales; names and structure not."""
+    found = Counter()
+    if path.suffix == ".onnx":
+        import onnx
+
+        for tensor in onnx.load(path).graph.initializer:
+            values = onnx.numpy_helper.to_array(tensor)
+            found[str(values.dtype)] += values.nbytes
+    else:
+        import openvino
+
+        for node in openvino.Core().read_model(str(path)).get_ops():
+            if node.get_type_name() == "Constant":
+                found[str(np.dtype(node.get_element_type().to_dtype()))] += node.get_byte_size()
+    return dict(found)
+
+
+def check_stored(stored: dict[str, int], limit_kb: float, where: str):
+    """Raise where a graph stores more than a config's `budget.parameters_kb` (0: no limit), with what it stores."""
+    kilobytes = sum(stored.values()) / 1000
+    if limit_kb and kilobytes > limit_kb:
+        parts = ", ".join(f"{n / 1000:.1f} of {kind}" for kind, n in stored.items())
+        raise ValueError(
+            f"{where}: the int8 graph stores {kilobytes:.1f} kB ({parts}), more than budget.parameters_kb="
+            f"{limit_kb:g}; --int8-head makes the last layers int8 too"
+        )

@@ -1,0 +1,107 @@
+"""int8 graphs: what is quantised, what the file stores, what is refused."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import export
+from earshot.exporting_int8 import check_stored, idle_casts_to_identities, quantise, stored_bytes
+from earshot.sampling import evenly
+from scripts import run
+from test_export import files, make_run
+
+SEPARABLE = ["model.name=separable_cnn", "model.params={widths: [8, 8], hidden: 8}", "predict.keep_frames=false",
+             "loss.name=bce", "predict.aggregate=mean"]  # fmt: skip
+
+
+def graph_with_casts(path):
+    """x (B, 4) -> weights (4, 3) -> `answer`, by a cast of float32 to float32; `count`, by one of int64 to float32."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"], name="/fc/MatMul"),
+        helper.make_node("Cast", ["y"], ["answer"], to=TensorProto.FLOAT),
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Cast", ["shape"], ["count"], to=TensorProto.FLOAT),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "casts", [value("x", TensorProto.FLOAT, ["batch", 4])],
+        [value("answer", TensorProto.FLOAT, ["batch", 3]), value("count", TensorProto.FLOAT, [2])],
+        [numpy_helper.from_array(np.arange(12, dtype=np.float32).reshape(4, 3), "w")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"earshot": "{}"})
+    onnx.save(model, path)
+    return path
+
+
+def test_idle_casts_become_identities_and_others_stay(tmp_path):
+    graph = idle_casts_to_identities(onnx.load(graph_with_casts(tmp_path / "g.onnx"))).graph
+    assert [n.op_type for n in graph.node] == ["MatMul", "Identity", "Shape", "Cast"]
+    onnx.checker.check_model(onnx.load(tmp_path / "g.onnx"))
+
+
+@pytest.mark.slow
+def test_an_output_that_is_an_idle_cast_can_be_quantised(tmp_path):
+    """Network outputs are `.float()`; NNCF's own removal of such casts raises KeyError on them."""
+    import onnxruntime
+
+    path, x = graph_with_casts(tmp_path / "g.onnx"), np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
+    small = quantise(path, [{"x": x}], float_parts=())
+    assert stored_bytes(small)["int8"] >= 12, "the weights lie in the file as int8"
+    assert {p.key: p.value for p in onnx.load(small).metadata_props} == {"earshot": "{}"}
+    before, after = (onnxruntime.InferenceSession(p).run(None, {"x": x}) for p in (path, small))
+    np.testing.assert_allclose(after[0], before[0], atol=0.02 * np.abs(before[0]).max())
+    np.testing.assert_array_equal(after[1], [2, 4])
+    assert "int8" not in stored_bytes(quantise(path, [{"x": x}], float_parts=("fc",)))
+
+
+def test_stored_bytes_count_weights_of_both_formats(tmp_path):
+    import openvino
+
+    path = graph_with_casts(tmp_path / "g.onnx")
+    assert stored_bytes(path) == {"float32": 48}
+    openvino.save_model(openvino.Core().read_model(path), tmp_path / "g.xml", compress_to_fp16=False)
+    assert stored_bytes(tmp_path / "g.xml")["float32"] == 48
+
+
+def test_a_graph_over_the_budget_is_refused_with_what_it_stores():
+    check_stored({"int8": 70_000, "float32": 30_000}, 100, "fold 0")
+    check_stored({"float32": 10**9}, 0, "no limit")
+    message = (
+        r"fold 1: the int8 graph stores 100.1 kB \(70.1 of int8, 30.0 of float32\), more than .*kb=100; --int8-head"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_stored({"int8": 70_100, "float32": 30_000}, 100, "fold 1")
+
+
+@pytest.mark.parametrize(("n", "wanted", "chosen"), [(0, 3, []), (2, 3, [0, 1]), (5, 3, [0, 2, 4]), (9, 1, [0])])
+def test_evenly(n, wanted, chosen):
+    assert evenly(n, wanted).tolist() == chosen
+
+
+def test_int8_head_alone_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="--int8-head says more of --int8"):
+        run(export, "--run", tmp_path, "--int8-head")
+
+
+@pytest.mark.slow
+def test_every_layer_of_the_low_complexity_network_in_int8(tiny):
+    folder = make_run(tiny, SEPARABLE)
+    stored = {}
+    for head in ((), ("--int8-head",)):
+        run(export, "--run", folder, "--int8", "--max-drop", "1", "--calibration-clips", "4", *head)
+        report = json.loads((folder / "fold0/model_int8.onnx.json").read_text())
+        stored[head] = report["stored_bytes"]
+        assert report["oof"]["scores"]["map"] == [report["oof"]["oof"], report["oof"]["graph"]]
+    more = stored["--int8-head",]["int8"] - stored[()]["int8"]
+    assert more == 8 * 8 + 8, "fc1's weights and a zero point for each of its channels"
+    assert stored["--int8-head",]["float32"] < stored[()]["float32"]
+    before = files(folder)
+    for config in folder.glob("fold0/config.yaml"):
+        config.write_text(config.read_text() + "\nbudget: {parameters_kb: 0.1}\n")
+    with pytest.raises(ValueError, match=r"fold 0: the int8 graph stores .* more than budget.parameters_kb=0.1"):
+        run(export, "--run", folder, "--int8", "--max-drop", "1", "--calibration-clips", "4")
+    assert files(folder) == before
