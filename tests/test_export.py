@@ -24,6 +24,7 @@ from earshot.dataset import load_data
 from earshot.exporting import check_axes, check_parity, parity_inputs, random_inputs
 from earshot.graphs import members_of
 from earshot.inference import predict_clips
+from earshot.models import MODELS
 from earshot.predictions import Predictions
 from earshot.timebase import TimeBase
 from earshot.tuning import choices, tune
@@ -375,15 +376,39 @@ def test_int8_passes_a_wide_gate_and_fails_a_narrow_one(tiny, graph_format):
     assert files(folder) == before
 
 
-def test_networks_that_cannot_be_traced_say_so(tiny):
-    folder = make_run(
-        tiny,
-        ["model.name=cnn_modulation", "model.params={}", "predict.keep_frames=false", "frontends.logmel.n_mels=64"],
-    )
-    with pytest.raises(
-        ValueError, match=r"model 'cnn_modulation' cannot be exported: .*; predict with --backend torch"
-    ):
+class Untraceable(torch.nn.Module):
+    """A network whose answer needs a transform that graphs do not know."""
+
+    inputs, activation, in_chans, min_frames, pool, dead_parameters = ("logmel",), "sigmoid", 1, 1, 1, ()
+
+    def __init__(self, classes, n_mels):
+        super().__init__()
+        self.fc = torch.nn.Linear(n_mels, classes)
+
+    def forward(self, logmel):
+        logit = self.fc(torch.fft.rfft(logmel[:, 0], dim=1).abs().mean(dim=1))
+        return {"clipwise_output": logit.sigmoid(), "logit": logit}
+
+
+def test_networks_that_cannot_be_traced_say_so(tiny, monkeypatch):
+    monkeypatch.setitem(MODELS, "untraceable", Untraceable)
+    folder = make_run(tiny, ["model.name=untraceable", "model.params={}", "predict.keep_frames=false"])
+    with pytest.raises(ValueError, match=r"model 'untraceable' cannot be exported: .*; predict with --backend torch"):
         run(export, "--run", folder, "--no-oof")
+
+
+@pytest.mark.parametrize("graph_format", FORMATS)
+def test_the_modulation_expert_is_exported(tiny, graph_format):
+    """Its transforms follow the length that comes: parity at every shape, two of them not a multiple of anything."""
+    small = "model.params={widths: [4, 8], modulation_widths: [4, 8]}"
+    overrides = ["model.name=cnn_modulation", small, "predict.keep_frames=false", "frontends.logmel.n_mels=64"]
+    folder = make_run(tiny, overrides)
+    run(export, "--run", folder, "--format", graph_format, "--no-oof", "--max-difference", "1e-4")
+    graph = open_graph(folder / "fold0" / FORMATS[graph_format])
+    eager = TorchBackend(runs.load_model(runs.load_run(folder).folds[0]), graph.frontends)
+    for samples in (240, 5000, 11111, 24000):
+        inputs = random_inputs(eager, 2, samples, seed=samples)
+        np.testing.assert_allclose(graph.run(inputs)["logit"], eager.run(inputs)["logit"], atol=1e-3, rtol=1e-4)
 
 
 def test_the_first_openvino_call_of_a_process_is_alone(monkeypatch):
