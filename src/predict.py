@@ -106,7 +106,13 @@ def how_many(options: argparse.Namespace) -> tuple[int, int]:
     if not options.tune:
         return options.threads, options.streams or max(1, cores() // options.threads)
     path = find_graphs(options.run[0], options.backend, options.int8, options.together)[0].path
-    threads, streams, speeds = tune(lambda n: open_graph(path, n), cores())
+
+    def ready(threads: int):
+        graph = open_graph(path, threads)
+        members_of(graph, options.one_pass)  # compiles it for its window
+        return graph
+
+    threads, streams, speeds = tune(ready, cores())
     listed = ", ".join(f"{t} x {s}: {speed:.1f}/s" for (t, s), speed in speeds.items())
     print(f"threads x streams, windows a second: {listed}; taking {threads} x {streams}")
     return threads, streams

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -22,12 +23,13 @@ from earshot.backends import METADATA_KEY, OpenVinoBackend, TorchBackend, open_g
 from earshot.config import load_config
 from earshot.dataset import load_data
 from earshot.exporting import check_axes, check_parity, parity_inputs, random_inputs
-from earshot.graphs import members_of
+from earshot.graphs import members_of, windows_a_call
 from earshot.inference import predict_clips
 from earshot.models import MODELS
 from earshot.predictions import Predictions
 from earshot.timebase import TimeBase
 from earshot.tuning import choices, tune
+from earshot.windows import Windowing
 from scripts import run
 
 SRC = Path(__file__).parents[1] / "src"
@@ -115,6 +117,36 @@ def test_a_graph_says_all_that_prediction_needs(made, graph_format):
     (member,) = members_of(open_graph(folder / "fold1" / FORMATS[graph_format]))
     assert member.backend.frontends == config.frontends
     assert replace(member.windowing, batch_size=4) == runs.windowing(config)
+
+
+@pytest.mark.parametrize("name", ["fold0/model.onnx", "fold0/model.xml", "together.onnx", "together.xml"])
+def test_compiled_for_its_window_a_graph_answers_the_same(made, name):
+    folder = made / "runs/sed/tiny"
+    free, fixed = open_graph(folder / name), open_graph(folder / name)
+    fixed.fix(3)
+    inputs = random_inputs(free, 3, runs.windowing(runs.load_run(folder).config).window_samples)
+    for given in (3, 1, 2, 3):
+        some = {key: values[:given] for key, values in inputs.items()}
+        expected = free.run(some)
+        for key, values in fixed.run(some).items():
+            assert values.shape == expected[key].shape
+            np.testing.assert_allclose(values, expected[key], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FORMATS.values())
+def test_one_pass_leaves_a_graph_open_to_any_length(made, name):
+    graph = open_graph(made / "runs/sed/tiny/fold0" / name)
+    members_of(graph, one_pass=True)
+    assert graph.windows == 0
+    members_of(graph)
+    assert graph.windows == 4
+    with pytest.raises((RuntimeError, ValueError, onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument)):
+        graph.run(random_inputs(graph, 4, 40080))
+
+
+@pytest.mark.parametrize(("seconds", "windows"), [(0.5, 4), (2.5, 4), (5, 2), (10, 1), (30, 1)])
+def test_windows_a_call(seconds, windows):
+    assert windows_a_call(Windowing(32000, seconds, seconds)) == windows
 
 
 @pytest.mark.parametrize("name", ["fold0/model.onnx", "fold0/model.xml", "together.onnx", "together.xml"])
@@ -311,7 +343,7 @@ def test_tuning_takes_the_fastest(made):
     graph = open_graph(made / "runs/sed/tiny/fold0/model.onnx")
 
     class Slow:
-        about, inputs, frontends = graph.about, graph.inputs, graph.frontends
+        about, inputs, frontends, windows = graph.about, graph.inputs, graph.frontends, 0
 
         def run(self, inputs):
             import time
@@ -346,7 +378,7 @@ def test_published_networks_export(tiny, network):
         run(export, "--run", folder, "--format", graph_format, "--max-drop", "0.01")
         report = json.loads((folder / "fold0" / f"{name}.json").read_text())
         assert report["batch_norms"] == 1
-        assert [row["inputs"]["logmel"][0] for row in report["parity"]] == [7, 1, 1, 1]
+        assert [row["inputs"]["logmel"][0] for row in report["parity"]] == [7, 1, 1, 1, 1]
         worst = max(row["max_difference"]["segmentwise_output"] for row in report["parity"])
         assert worst < 3e-3
         graph = open_graph(folder / "fold0" / name)

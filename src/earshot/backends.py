@@ -7,7 +7,8 @@
     run         dict of (B, ...) arrays -> dict of (B, ...) float32 arrays
 
 Exported graphs (exporting.py) carry all of this, and what a run folder knows besides, as JSON in their metadata:
-`about`. They may be called from several threads at once. No torch but in TorchBackend.
+`about`. They may be called from several threads at once. They take any number of frames until `fix` compiles them for
+their own window, which is a fifth faster: what a network pads is then known before it runs. No torch but in TorchBackend.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from earshot.logmel import LogmelParams
+from earshot.logmel import LogmelParams, n_frames, silence_db
 from earshot.spelling import suggest
 from earshot.timebase import TimeBase
+from earshot.windows import Windowing
 
 METADATA_KEY = "earshot"
 ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}  # format -> file ending (OpenVINO: weights lie beside in .bin)
@@ -54,7 +56,7 @@ class TorchBackend:
 
 
 class _Graph:
-    """What exported graphs share: all they say about themselves, and the frames that a short input lacks."""
+    """What exported graphs share: all they say about themselves, a window's shape, the frames that a short input lacks."""
 
     def __init__(self, path: Path, metadata: str | None):
         if not metadata:
@@ -64,9 +66,23 @@ class _Graph:
         self.frontends = {name: LogmelParams(**values) for name, values in self.about["frontends"].items()}
         self.timebase = TimeBase(*self.about["timebase"])
         self.pooling = self.about["pooling"]
+        self.windows = 0  # of a call; 0: any number, of any length
+
+    def fix(self, windows: int):
+        """Compile it for calls of so many of its own windows (fewer are filled up): no other length can be run then."""
+        if windows != self.windows:
+            shapes = {name: (windows, *values.shape[1:]) for name, values in silent_window(self).items()}
+            self._compile(shapes)
+            self.windows = windows
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return self._call({name: self._padded(name, inputs[name]) for name in self.inputs})
+        """(B, ...) arrays -> (B, ...) arrays; of a fixed graph B is at most its `windows`."""
+        ready = {name: self._padded(name, inputs[name]) for name in self.inputs}
+        given = len(ready[self.inputs[0]])
+        if given < self.windows:
+            ready = {name: _filled_up(values, self.windows) for name, values in ready.items()}
+            return {name: values[:given] for name, values in self._call(ready).items()}
+        return self._call(ready)
 
     def _padded(self, name: str, values: np.ndarray) -> np.ndarray:
         """(B, 1, T, F) with at least `min_frames` (a segment or more), the last one repeated.
@@ -79,21 +95,40 @@ class _Graph:
         return np.ascontiguousarray(values, dtype=np.float32)
 
 
+def _filled_up(values: np.ndarray, windows: int) -> np.ndarray:
+    """(B, ...) -> (windows, ...), the last row repeated."""
+    return np.concatenate([values, np.repeat(values[-1:], windows - len(values), axis=0)])
+
+
 class OnnxBackend(_Graph):
     """A graph in ONNX Runtime, on the CPU."""
 
     def __init__(self, path: str | Path, threads: int = 1):
+        self.path, self.threads = Path(path), threads
+        self._compile({})
+        super().__init__(self.path, self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
+        self.outputs = [output.name for output in self.session.get_outputs()]
+
+    def _compile(self, shapes: Mapping[str, tuple[int, ...]]):
         runtime = _library("onnxruntime")
         options = runtime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         # threads that spin while they wait halve the speed of a shared machine
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        for name, size in self._free_axes(shapes).items():
+            options.add_free_dimension_override_by_name(name, size)
+        self.session = None  # before the next one is made: two would need twice the memory
         try:
-            self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = runtime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise ValueError(f"{path} is not a graph that ONNX Runtime can run: {error}") from error
-        super().__init__(Path(path), self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
-        self.outputs = [output.name for output in self.session.get_outputs()]
+            raise ValueError(f"{self.path} is not a graph that ONNX Runtime can run: {error}") from error
+
+    def _free_axes(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+        """Names of the graph's axes -> their sizes."""
+        if not shapes:
+            return {}
+        named = [zip(tensor.shape, shapes[tensor.name], strict=True) for tensor in self.session.get_inputs()]
+        return {name: size for axes in named for name, size in axes if isinstance(name, str)}
 
     def _call(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(zip(self.outputs, self.session.run(self.outputs, inputs), strict=True))
@@ -106,17 +141,23 @@ class OpenVinoBackend(_Graph):
     first_call = threading.Lock()
 
     def __init__(self, path: str | Path, threads: int = 1):
-        core = _library("openvino").Core()
-        try:
-            model = core.read_model(str(path))
-            options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-            self.compiled = core.compile_model(model, "CPU", options)
-        except Exception as error:
-            raise ValueError(f"{path} is not a graph that OpenVINO can run: {error}") from error
-        super().__init__(Path(path), model.get_rt_info(METADATA_KEY).value if METADATA_KEY in model.rt_info else None)
+        self.path, self.threads = Path(path), threads
+        model = self._compile({})
+        super().__init__(self.path, model.get_rt_info(METADATA_KEY).value if METADATA_KEY in model.rt_info else None)
         known = self.about["outputs"]  # an output also has the name of the node that computes it
         self.outputs = [next(name for name in known if name in output.names) for output in self.compiled.outputs]
-        self.of_thread = threading.local()
+
+    def _compile(self, shapes: Mapping[str, tuple[int, ...]]):
+        core, self.compiled, self.of_thread = _library("openvino").Core(), None, threading.local()
+        options = {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        try:
+            model = core.read_model(str(self.path))
+            if shapes:
+                model.reshape({name: list(shape) for name, shape in shapes.items()})
+            self.compiled = core.compile_model(model, "CPU", options)
+        except Exception as error:
+            raise ValueError(f"{self.path} is not a graph that OpenVINO can run: {error}") from error
+        return model
 
     def _call(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if OpenVinoBackend.ready:
@@ -132,6 +173,20 @@ class OpenVinoBackend(_Graph):
             self.of_thread.request = self.compiled.create_infer_request()
         results = self.of_thread.request.infer(inputs)
         return {name: np.array(results[i]) for i, name in enumerate(self.outputs)}  # the next call reuses its buffers
+
+
+def silent_window(graph: _Graph) -> dict[str, np.ndarray]:
+    """One window of silence as an exported graph takes it."""
+    samples, inputs = Windowing(**graph.about["windowing"]).window_samples, {}
+    for name in graph.inputs:
+        if name in graph.frontends:
+            params = graph.frontends[name]
+            frames = max(n_frames(samples, params), graph.about["min_frames"])
+            inputs[name] = np.full((1, 1, frames, params.n_mels), silence_db(params), np.float32)
+        else:
+            n_values = len(graph.about["metadata"]) if name == "metadata" else samples
+            inputs[name] = np.zeros((1, n_values), np.float32)
+    return inputs
 
 
 def open_graph(path: str | Path, threads: int = 1) -> OnnxBackend | OpenVinoBackend:

@@ -1,6 +1,7 @@
 """A run's networks -> ONNX or OpenVINO graphs, in float32 or int8, each through two gates before it gets its name.
 
-Parity: the graph answers as PyTorch does at several batch sizes and lengths, at the first call and at the second.
+Parity: the graph answers as PyTorch does at several batch sizes and lengths, at the first call and at the second, and
+once more when compiled for its own window.
 OOF: the graph predicts the clips held out of its fold through the one inference path, and the run's watched score may
 not drop by more than `max_drop`. A graph that fails leaves no file.
 
@@ -99,7 +100,10 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
         if settings.int8:
             check_stored(report["stored_bytes"], run.config.budget.parameters_kb * len(folds), where)
         tolerance = None if settings.int8 else settings.max_difference
-        report["parity"] = check_parity(open_graph(graph_file), eager, windows, tolerance, where)
+        graph = open_graph(graph_file)
+        report["parity"] = check_parity(graph, eager, windows, tolerance, where)
+        members_of(graph)  # compiles it for its window, as prediction does
+        report["parity"] += check_parity(graph, eager, windows[1:2], tolerance, f"{where}, compiled for its window")
         report["oof"] = _check_oof(graph_file, run, folds, data, settings, where) if settings.check_oof else None
         report["bytes"] = sum(p.stat().st_size for p in _files(graph_file))
         report["weights_bytes"] = sum((f.folder / "best.safetensors").stat().st_size for f in folds)

@@ -11,12 +11,14 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from earshot.backends import ENDINGS, check_format, open_graph
 from earshot.inference import Member
 from earshot.predictions import TEST_FOLD
 from earshot.windows import Windowing
 
-CPU_BATCH = 1  # windows a call: larger batches are no faster on a CPU and need their memory
+CALL_SECONDS, CALL_WINDOWS = 10, 4  # of sound and windows in a call: more is no faster on a CPU and needs the memory
 
 
 def graph_name(graph_format: str, int8: bool = False, together: bool = False) -> str:
@@ -47,14 +49,23 @@ def find_graphs(
 
 
 def members_of(graph, one_pass: bool = False) -> list[Member]:
-    """An opened graph -> its folds as `predict_members` takes them, by the graph's own metadata alone."""
-    about = graph.about
-    windowing = replace(Windowing(**about["windowing"]), batch_size=CPU_BATCH)
-    windowing = replace(windowing, one_pass=windowing.one_pass or one_pass)
+    """An opened graph -> its folds as `predict_members` takes them, by the graph's own metadata alone.
+
+    Where windows are heard one by one the graph is compiled for them: from then on it takes no other length.
+    """
+    about, windowing = graph.about, Windowing(**graph.about["windowing"])
+    windowing = replace(windowing, one_pass=windowing.one_pass or one_pass, batch_size=windows_a_call(windowing))
+    if not windowing.one_pass:
+        graph.fix(windowing.batch_size)
     return [
         Member(graph, windowing, tuple(about["classes"]), prior, TEST_FOLD, place if about["stacked"] else None)
         for place, prior in enumerate(about["priors"])
     ]
+
+
+def windows_a_call(windowing: Windowing) -> int:
+    """As many as CALL_SECONDS hold: two windows of 5 s share the reading of the weights, one of 30 s fills the cache."""
+    return int(np.clip(CALL_SECONDS / windowing.window_seconds, 1, CALL_WINDOWS))
 
 
 def digest(path: str | Path) -> str:

@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from earshot.logmel import n_frames, silence_db
-from earshot.windows import Windowing
+from earshot.backends import silent_window
 
 
 def cores() -> int:
@@ -36,28 +35,16 @@ def tune(open_backend: Callable[[int], object], n_cores: int, seconds: float = 1
     return threads, streams, speeds
 
 
-def silent_window(backend) -> dict[str, np.ndarray]:
-    """One window of silence as an exported graph takes it."""
-    samples, inputs = Windowing(**backend.about["windowing"]).window_samples, {}
-    for name in backend.inputs:
-        if name in backend.frontends:
-            params = backend.frontends[name]
-            inputs[name] = np.full((1, 1, n_frames(samples, params), params.n_mels), silence_db(params), np.float32)
-        else:
-            n_values = len(backend.about["metadata"]) if name == "metadata" else samples
-            inputs[name] = np.zeros((1, n_values), np.float32)
-    return inputs
-
-
 def _speed(backend, streams: int, seconds: float) -> float:
     """Windows a second with `streams` calls in flight; the first calls, which set up, do not count."""
-    inputs = silent_window(backend)
+    windows = backend.windows or 1
+    inputs = {name: np.repeat(values, windows, axis=0) for name, values in silent_window(backend).items()}
 
     def work(until: float) -> int:
         done = 0
         while time.monotonic() < until:
             backend.run(inputs)
-            done += 1
+            done += windows
         return done
 
     with ThreadPoolExecutor(streams) as pool:
