@@ -186,10 +186,20 @@ def trace(models: list[nn.Module], config, about: dict, path: Path) -> int:
             ) from error
     graph = onnx.load(path)
     check_axes(graph, axes)
+    _pool_maps(graph)
     if beside := set(path.parent.iterdir()) - before - {path}:
         raise ValueError(f"the exporter wrote weights beside the graph (over 2 GB?): {sorted(map(str, beside))}")
     _write_onnx(graph, about, path)
     return sum(node.op_type == "BatchNormalization" for node in graph.graph.node)
+
+
+def _pool_maps(graph):
+    """Means over both axes of a map (squeeze and excitation) -> GlobalAveragePool, which needs no other memory layout."""
+    for node in graph.graph.node:
+        options = {a.name: list(a.ints) or a.i for a in node.attribute}
+        if node.op_type == "ReduceMean" and options == {"axes": [2, 3], "keepdims": 1}:
+            node.op_type = "GlobalAveragePool"
+            del node.attribute[:]
 
 
 def _example(model, config) -> dict[str, np.ndarray]:

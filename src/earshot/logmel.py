@@ -20,6 +20,7 @@ import scipy.fft
 
 LOGGER = logging.getLogger("earshot")
 BLOCK_FRAMES = 256  # frames transformed at a time: bounds memory and stays in the processor's cache
+GROUP_BANDS = 16  # neighbouring mel bands summed at a time, from the few bins that they hold
 WINDOWS = {  # coefficients a_k of sum a_k (-1)^k cos(2 pi k n / length)
     "hann": (0.5, 0.5),
     "hamming": (0.54, 0.46),
@@ -97,10 +98,10 @@ def log_mel(waveform: np.ndarray, params: LogmelParams) -> np.ndarray:
     """(..., S) -> (..., T, F) float32 decibels; `top_db` counts from the maximum of each waveform."""
     clips = _clips(waveform)
     out = np.empty((len(clips), n_frames(clips.shape[1], params), params.n_mels), np.float32)
-    bank = mel_filterbank(params).T
     for clip, result in zip(clips, out):
         for begin, power in _power_blocks(clip, params):
-            np.matmul(power, bank, out=result[begin : begin + len(power)])
+            for bands, bins, bank in _band_groups(params):
+                np.matmul(power[:, bins], bank, out=result[begin : begin + len(power), bands])
         _to_decibels(result, params)
     return out.reshape(*np.shape(waveform)[:-1], *out.shape[1:])
 
@@ -144,6 +145,19 @@ def mel_filterbank(params: LogmelParams) -> np.ndarray:
             "and stay silent: fewer n_mels or a larger n_fft avoids that"
         )
     return _frozen(bank)
+
+
+@lru_cache(maxsize=32)
+def _band_groups(params: LogmelParams) -> tuple[tuple[slice, slice, np.ndarray], ...]:
+    """(bands, bins, (bins, bands) weights) of each group: the filter bank's transpose without most of its zeros."""
+    groups = []
+    for first in range(0, params.n_mels, GROUP_BANDS):
+        bands = slice(first, first + GROUP_BANDS)
+        weights = mel_filterbank(params)[bands].T
+        held = np.flatnonzero(weights.any(axis=1))
+        bins = slice(held[0], held[-1] + 1) if len(held) else slice(0, 1)
+        groups.append((bands, bins, np.ascontiguousarray(weights[bins])))
+    return tuple(groups)
 
 
 def empty_mel_bands(params: LogmelParams) -> list[int]:

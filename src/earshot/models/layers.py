@@ -212,10 +212,18 @@ def normalised_input(model: nn.Module, logmel: Tensor) -> Tensor:
     """
     _check_logmel(logmel, model.bn0.num_features, model.in_chans)
     x = pad_frames(logmel, model.min_frames)
-    x = model.bn0(x.transpose(1, 3)).transpose(1, 3)
+    x = _normalised_bands(model.bn0, x)
     if model.training and model.spec_augment is not None:
         x = model.spec_augment(x)
     return x if x.shape[1] == model.in_chans else x.expand(-1, model.in_chans, -1, -1)
+
+
+def _normalised_bands(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """(B, C, T, F) through a batch norm over F; in a traced graph by its two numbers a band, without turning the map."""
+    if not torch.jit.is_tracing():
+        return bn(x.transpose(1, 3)).transpose(1, 3)
+    scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+    return x * scale + (bn.bias - bn.running_mean * scale)
 
 
 def waveform_input(model: nn.Module, waveform: Tensor) -> Tensor:
