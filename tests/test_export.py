@@ -136,6 +136,7 @@ def test_compiled_for_its_window_a_graph_answers_the_same(made, name):
 @pytest.mark.parametrize("name", FORMATS.values())
 def test_one_pass_leaves_a_graph_open_to_any_length(made, name):
     graph = open_graph(made / "runs/sed/tiny/fold0" / name)
+    assert graph.windows is None
     members_of(graph, one_pass=True)
     assert graph.windows == 0
     members_of(graph)

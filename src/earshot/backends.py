@@ -58,25 +58,30 @@ class TorchBackend:
 class _Graph:
     """What exported graphs share: all they say about themselves, a window's shape, the frames that a short input lacks."""
 
-    def __init__(self, path: Path, metadata: str | None):
+    def __init__(self, path: str | Path, threads: int = 1):
+        self.path, self.threads, self.compiling = Path(path), threads, threading.Lock()
+        metadata = self._read()
         if not metadata:
             raise ValueError(f"{path} does not say what it is: export it with src/export.py")
-        self.path, self.about = path, json.loads(metadata)
+        self.about = json.loads(metadata)
         self.inputs = tuple(self.about["inputs"])
         self.frontends = {name: LogmelParams(**values) for name, values in self.about["frontends"].items()}
         self.timebase = TimeBase(*self.about["timebase"])
         self.pooling = self.about["pooling"]
-        self.windows = 0  # of a call; 0: any number, of any length
+        self.windows: int | None = None  # of a call; 0: any number, of any length; None: not compiled yet
 
     def fix(self, windows: int):
-        """Compile it for calls of so many of its own windows (fewer are filled up): no other length can be run then."""
-        if windows != self.windows:
-            shapes = {name: (windows, *values.shape[1:]) for name, values in silent_window(self).items()}
-            self._compile(shapes)
-            self.windows = windows
+        """Compile it for calls of so many of its own windows (fewer are filled up); 0: for any number, of any length."""
+        with self.compiling:
+            if windows != self.windows:
+                shapes = {name: (windows, *values.shape[1:]) for name, values in silent_window(self).items()}
+                self._compile(shapes if windows else {})
+                self.windows = windows
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """(B, ...) arrays -> (B, ...) arrays; of a fixed graph B is at most its `windows`."""
+        if self.windows is None:
+            self.fix(0)
         ready = {name: self._padded(name, inputs[name]) for name in self.inputs}
         given = len(ready[self.inputs[0]])
         if given < self.windows:
@@ -103,32 +108,33 @@ def _filled_up(values: np.ndarray, windows: int) -> np.ndarray:
 class OnnxBackend(_Graph):
     """A graph in ONNX Runtime, on the CPU."""
 
-    def __init__(self, path: str | Path, threads: int = 1):
-        self.path, self.threads = Path(path), threads
-        self._compile({})
-        super().__init__(self.path, self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
-        self.outputs = [output.name for output in self.session.get_outputs()]
+    def _read(self) -> str | None:
+        """Look at the graph without optimising it: that takes three times its memory, and needs its shapes."""
+        session = self._session({}, optimise=False)
+        self.outputs = [output.name for output in session.get_outputs()]
+        self.axes = {tensor.name: tensor.shape for tensor in session.get_inputs()}  # names of free ones, sizes of others
+        return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
 
     def _compile(self, shapes: Mapping[str, tuple[int, ...]]):
+        self.session = None  # two would need twice the memory
+        self.session = self._session(shapes)
+
+    def _session(self, shapes: Mapping[str, tuple[int, ...]], optimise: bool = True):
         runtime = _library("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         # threads that spin while they wait halve the speed of a shared machine
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        for name, size in self._free_axes(shapes).items():
-            options.add_free_dimension_override_by_name(name, size)
-        self.session = None  # before the next one is made: two would need twice the memory
+        if not optimise:
+            options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        for name, shape in shapes.items():
+            for axis, size in zip(self.axes[name], shape, strict=True):
+                if isinstance(axis, str):
+                    options.add_free_dimension_override_by_name(axis, size)
         try:
-            self.session = runtime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+            return runtime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ValueError(f"{self.path} is not a graph that ONNX Runtime can run: {error}") from error
-
-    def _free_axes(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-        """Names of the graph's axes -> their sizes."""
-        if not shapes:
-            return {}
-        named = [zip(tensor.shape, shapes[tensor.name], strict=True) for tensor in self.session.get_inputs()]
-        return {name: size for axes in named for name, size in axes if isinstance(name, str)}
 
     def _call(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(zip(self.outputs, self.session.run(self.outputs, inputs), strict=True))
@@ -140,24 +146,25 @@ class OpenVinoBackend(_Graph):
     ready = False  # one call has come back in this process
     first_call = threading.Lock()
 
-    def __init__(self, path: str | Path, threads: int = 1):
-        self.path, self.threads = Path(path), threads
-        model = self._compile({})
-        super().__init__(self.path, model.get_rt_info(METADATA_KEY).value if METADATA_KEY in model.rt_info else None)
-        known = self.about["outputs"]  # an output also has the name of the node that computes it
-        self.outputs = [next(name for name in known if name in output.names) for output in self.compiled.outputs]
-
-    def _compile(self, shapes: Mapping[str, tuple[int, ...]]):
-        core, self.compiled, self.of_thread = _library("openvino").Core(), None, threading.local()
-        options = {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    def _read(self) -> str | None:
         try:
-            model = core.read_model(str(self.path))
-            if shapes:
-                model.reshape({name: list(shape) for name, shape in shapes.items()})
-            self.compiled = core.compile_model(model, "CPU", options)
+            self.model = _library("openvino").Core().read_model(str(self.path))
         except Exception as error:
             raise ValueError(f"{self.path} is not a graph that OpenVINO can run: {error}") from error
-        return model
+        return self.model.get_rt_info(METADATA_KEY).value if METADATA_KEY in self.model.rt_info else None
+
+    def _compile(self, shapes: Mapping[str, tuple[int, ...]]):
+        options = {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        model = self.model.clone()
+        try:
+            if shapes:
+                model.reshape({name: list(shape) for name, shape in shapes.items()})
+            self.compiled = _library("openvino").Core().compile_model(model, "CPU", options)
+        except Exception as error:
+            raise ValueError(f"{self.path} is not a graph that OpenVINO can run: {error}") from error
+        self.of_thread = threading.local()
+        known = self.about["outputs"]  # an output also has the name of the node that computes it
+        self.outputs = [next(name for name in known if name in output.names) for output in self.compiled.outputs]
 
     def _call(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if OpenVinoBackend.ready:

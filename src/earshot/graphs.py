@@ -55,8 +55,7 @@ def members_of(graph, one_pass: bool = False) -> list[Member]:
     """
     about, windowing = graph.about, Windowing(**graph.about["windowing"])
     windowing = replace(windowing, one_pass=windowing.one_pass or one_pass, batch_size=windows_a_call(windowing))
-    if not windowing.one_pass:
-        graph.fix(windowing.batch_size)
+    graph.fix(0 if windowing.one_pass else windowing.batch_size)
     return [
         Member(graph, windowing, tuple(about["classes"]), prior, TEST_FOLD, place if about["stacked"] else None)
         for place, prior in enumerate(about["priors"])

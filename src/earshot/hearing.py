@@ -18,7 +18,7 @@ from earshot.logmel import LogmelParams, log_mel, n_frames
 from earshot.spelling import suggest
 from earshot.windows import Windowing, window_starts
 
-SPAN_SECONDS = 300.0
+SPAN_SECONDS = 60.0
 ONE_PASS_SECONDS = 60.0  # what a network hears at once in one pass: longer saves little and costs memory
 
 
