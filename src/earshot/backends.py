@@ -56,7 +56,7 @@ class TorchBackend:
 
 
 class _Graph:
-    """What exported graphs share: all they say about themselves, a window's shape, the frames that a short input lacks."""
+    """What exported graphs share: all they say about themselves, their shape, the frames that a short input lacks."""
 
     def __init__(self, path: str | Path, threads: int = 1):
         self.path, self.threads, self.compiling = Path(path), threads, threading.Lock()
@@ -112,7 +112,9 @@ class OnnxBackend(_Graph):
         """Look at the graph without optimising it: that takes three times its memory, and needs its shapes."""
         session = self._session({}, optimise=False)
         self.outputs = [output.name for output in session.get_outputs()]
-        self.axes = {tensor.name: tensor.shape for tensor in session.get_inputs()}  # names of free ones, sizes of others
+        self.axes = {
+            tensor.name: tensor.shape for tensor in session.get_inputs()
+        }  # names of free ones, sizes of others
         return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
 
     def _compile(self, shapes: Mapping[str, tuple[int, ...]]):

@@ -219,7 +219,7 @@ def normalised_input(model: nn.Module, logmel: Tensor) -> Tensor:
 
 
 def _normalised_bands(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """(B, C, T, F) through a batch norm over F; in a traced graph by its two numbers a band, without turning the map."""
+    """(B, C, T, F) through a batch norm over F; traced by its two numbers a band, without turning the map."""
     if not torch.jit.is_tracing():
         return bn(x.transpose(1, 3)).transpose(1, 3)
     scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
