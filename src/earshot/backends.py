@@ -8,7 +8,7 @@
 
 Exported graphs (exporting.py) carry all of this, and what a run folder knows besides, as JSON in their metadata:
 `about`. They may be called from several threads at once. They take any number of frames until `fix` compiles them for
-their own window, which is a fifth faster: what a network pads is then known before it runs. No torch but in TorchBackend.
+their own window, which is a fifth faster: what a network pads is then known before. No torch but in TorchBackend.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Graph:
         self.windows: int | None = None  # of a call; 0: any number, of any length; None: not compiled yet
 
     def fix(self, windows: int):
-        """Compile it for calls of so many of its own windows (fewer are filled up); 0: for any number, of any length."""
+        """Compile it for calls of so many of its own windows (fewer are filled up); 0: any number of any length."""
         with self.compiling:
             if windows != self.windows:
                 shapes = {name: (windows, *values.shape[1:]) for name, values in silent_window(self).items()}
@@ -112,9 +112,7 @@ class OnnxBackend(_Graph):
         """Look at the graph without optimising it: that takes three times its memory, and needs its shapes."""
         session = self._session({}, optimise=False)
         self.outputs = [output.name for output in session.get_outputs()]
-        self.axes = {
-            tensor.name: tensor.shape for tensor in session.get_inputs()
-        }  # names of free ones, sizes of others
+        self.axes = {tensor.name: tensor.shape for tensor in session.get_inputs()}  # names of free ones, else sizes
         return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
 
     def _compile(self, shapes: Mapping[str, tuple[int, ...]]):

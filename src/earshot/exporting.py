@@ -194,7 +194,7 @@ def trace(models: list[nn.Module], config, about: dict, path: Path) -> int:
 
 
 def _pool_maps(graph):
-    """Means over both axes of a map (squeeze and excitation) -> GlobalAveragePool, which needs no other memory layout."""
+    """Means over both axes of a map (squeeze and excitation) -> GlobalAveragePool, which keeps the memory layout."""
     for node in graph.graph.node:
         options = {a.name: list(a.ints) or a.i for a in node.attribute}
         if node.op_type == "ReduceMean" and options == {"axes": [2, 3], "keepdims": 1}:

@@ -63,7 +63,7 @@ def members_of(graph, one_pass: bool = False) -> list[Member]:
 
 
 def windows_a_call(windowing: Windowing) -> int:
-    """As many as CALL_SECONDS hold: two windows of 5 s share the reading of the weights, one of 30 s fills the cache."""
+    """As many as CALL_SECONDS hold: two of 5 s share the reading of the weights, one of 30 s fills the cache."""
     return int(np.clip(CALL_SECONDS / windowing.window_seconds, 1, CALL_WINDOWS))
 
 
