@@ -4,9 +4,11 @@ python src/compare.py configs/compare/se_trans.yaml                      # on th
 python src/compare.py configs/compare/se_trans.yaml --tasks scenes --systems se_trans se_trans_fmix --seeds 1 2
 python src/compare.py configs/compare/se_trans.yaml --only-table         # of what has been trained so far
 
-The file names the tasks with the scores to show, the systems (configs/<task>/<system>.yaml), the seeds, and `overrides`
-of every run and of each task (a real data set's folder, its rates). A run that is finished is kept and one that was
-stopped goes on, so that the command can be given again.
+The file names the tasks with the scores to show, the systems (configs/<task>/<system>.yaml), the seeds, `overrides`
+of every run and of each task (a real data set's folder, its rates), and `augmentations`: the systems whose class-wise
+scores are drawn beside each other. A run that is finished is kept and one that was stopped goes on, so that the command
+can be given again. Beside the table: <table>_parameters.png, each task's first score by the size of the system, and
+<table>_classes_<task>.png, clips and AUPRC of each class, where the task scores its classes (ust).
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from earshot import runs
+from earshot import pictures_runs, runs
 from earshot.competitions.tables import write_csv
 from earshot.config import load_config
+from earshot.labels import read_table
 from earshot.spelling import suggest
 
-KEYS = ("tasks", "systems", "seeds", "overrides", "fold")
+KEYS = ("tasks", "systems", "seeds", "overrides", "fold", "augmentations")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -42,7 +45,8 @@ def main():
     write_csv(table, out.with_suffix(".csv"))
     runs.write_text(out.with_suffix(".md"), markdown(table, plan))
     print(markdown(table, plan))
-    print(f"-> {out}.csv, {out}.md")
+    drawn = draw(plan, table, options.plan.stem, out)
+    print(f"-> {', '.join([f'{out}.csv', f'{out}.md', *map(str, drawn)])}")
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,7 +69,7 @@ def read_plan(options: argparse.Namespace) -> dict:
         plan = yaml.safe_load(options.plan.read_text()) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"{options.plan} is not valid YAML: {error}") from error
-    known_tasks = list(plan.get("tasks") or ())
+    known_tasks, known_systems = list(plan.get("tasks") or ()), list(plan.get("systems") or ())
     for key in plan:
         if key not in KEYS:
             raise ValueError(f"unknown key '{key}' in {options.plan}{suggest(key, KEYS)}")
@@ -85,6 +89,10 @@ def read_plan(options: argparse.Namespace) -> dict:
     for task in plan["overrides"]:
         if task not in ("all", *known_tasks):
             raise ValueError(f"overrides of '{task}', which is no task here{suggest(task, ['all', *known_tasks])}")
+    for system in plan.get("augmentations") or ():
+        if system not in known_systems:
+            raise ValueError(f"augmentations names {system}, which is no system here{suggest(system, known_systems)}")
+    plan["augmentations"] = [s for s in plan.get("augmentations") or () if s in plan["systems"]]
     for task, system in ((t, s) for t in plan["tasks"] for s in plan["systems"]):
         load_config(config_of(task, system))  # a wrong name is an error before hours of training
     return plan
@@ -121,7 +129,7 @@ def collect(plan: dict, plan_name: str) -> pd.DataFrame:
     rows = []
     for task, scores in plan["tasks"].items():
         for system in plan["systems"]:
-            found = [f for seed in plan["seeds"] if (f := _finished(task, run_name(plan_name, system, seed), plan))]
+            found = [fold.about for fold in finished(task, system, plan, plan_name)]
             for score in scores:
                 values = [f["scores"][score] for f in found if score in f["scores"]]
                 rows.append({
@@ -133,10 +141,43 @@ def collect(plan: dict, plan_name: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _finished(task: str, name: str, plan: dict) -> dict | None:
-    """run.json of a finished run, or None."""
-    fold = runs.FoldRun(Path("runs") / task / name / f"fold{plan['fold']}")
-    return fold.about if fold.finished else None
+def finished(task: str, system: str, plan: dict, plan_name: str) -> list[runs.FoldRun]:
+    """The folds of those seeds that are trained to their end."""
+    folders = [Path("runs") / task / run_name(plan_name, system, seed) for seed in plan["seeds"]]
+    folds = [runs.FoldRun(folder / f"fold{plan['fold']}") for folder in folders]
+    return [fold for fold in folds if fold.finished]
+
+
+def draw(plan: dict, table: pd.DataFrame, plan_name: str, out: Path) -> list[Path]:
+    """The pictures that the finished runs allow: score by parameters, class-wise AUPRC by augmentation."""
+    paths, panels = [], {}
+    for task, scores in plan["tasks"].items():
+        done = table[(table.task == task) & (table.score == scores[0]) & (table.seeds > 0)]
+        if len(done):
+            columns = done[["system", "parameters", "mean", "deviation"]]
+            panels[f"{task}: {scores[0]}"] = list(columns.itertuples(index=False, name=None))
+        folds = {system: finished(task, system, plan, plan_name) for system in plan["augmentations"]}
+        found = {system: class_scores(of) for system, of in folds.items() if of}
+        if found and len(next(iter(found.values())).columns):
+            clips = training_clips(next(of[0] for of in folds.values() if of))
+            paths.append(out.with_name(f"{out.name}_classes_{task}.png"))
+            pictures_runs.class_scores_by_system(clips, found, "AUPRC", paths[-1])
+    if panels:
+        paths.insert(0, out.with_name(f"{out.name}_parameters.png"))
+        pictures_runs.score_by_parameters(panels, paths[0])
+    return paths
+
+
+def class_scores(folds: list[runs.FoldRun]) -> pd.DataFrame:
+    """A row a seed, a column a class: its AUPRC, where the task's scores have it (auprc_<class>)."""
+    classes = folds[0].about["classes"]
+    rows = [{c: f.about["scores"][f"auprc_{c}"] for c in classes if f"auprc_{c}" in f.about["scores"]} for f in folds]
+    return pd.DataFrame(rows)
+
+
+def training_clips(fold: runs.FoldRun) -> pd.Series:
+    """Label -> clips that the fold was trained on."""
+    return read_table(fold.folder / "classes.csv", ("label", "train_clips")).set_index("label").train_clips
 
 
 def markdown(table: pd.DataFrame, plan: dict) -> str:

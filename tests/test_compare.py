@@ -25,11 +25,15 @@ def plan(tmp_path, monkeypatch):
 
 
 def finish(task, name, **scores):
+    """A finished run; classes are those of its auprc_<class> scores."""
     from pathlib import Path
 
     folder = Path("runs") / task / name / "fold0"
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"finished": True, "parameters": 1234, "scores": scores}))
+    classes = [s.removeprefix("auprc_") for s in scores if s.startswith("auprc_")]
+    about = {"finished": True, "parameters": 1234, "scores": scores, "classes": classes}
+    (folder / "run.json").write_text(json.dumps(about))
+    (folder / "classes.csv").write_text("label,train_clips\n" + "".join(f"{c},{9 * len(c)}\n" for c in classes))
 
 
 def test_every_run_is_trained_once_resumably_and_failures_are_named(plan, monkeypatch, capsys):
@@ -66,6 +70,25 @@ def test_the_table_of_what_is_finished_so_far(plan, capsys):
     assert np.isnan(float(table[2].split(",")[4] or "nan"))
 
 
+def test_pictures_of_what_is_finished(plan, capsys):
+    """Systems by size for every task that has a run; class-wise bars where the task scores classes."""
+    text = PLAN.replace("asd: [auc, pauc]", "ust: [macro_auprc]").replace("overrides", "augmentations: [se_trans]\n#")
+    plan.write_text(text)
+    run(compare, plan, "--only-table")
+    out = plan.parent / "runs" / "compare"
+    assert {p.name for p in out.iterdir()} == {"mine.csv", "mine.md"}, "nothing to draw"
+    finish("scenes", "mine-se_trans-seed1", class_mean_accuracy=0.6)
+    for seed in (1, 2):
+        finish("ust", f"mine-se_trans-seed{seed}", macro_auprc=0.6, auprc_dog=0.1 * seed, auprc_engine=0.9)
+    finish("ust", "mine-cnn9-seed1", macro_auprc=0.5, auprc_dog=0.3, auprc_engine=0.9)
+    run(compare, plan, "--only-table")
+    assert {p.name for p in out.glob("*.png")} == {"mine_parameters.png", "mine_classes_ust.png"}
+    assert "mine_parameters.png, " in capsys.readouterr().out
+    folds = compare.finished("ust", "se_trans", {"seeds": [1, 2, 3], "fold": "0"}, "mine")
+    assert compare.class_scores(folds).to_dict("list") == {"dog": [0.1, 0.2], "engine": [0.9, 0.9]}
+    assert compare.training_clips(folds[0]).to_dict() == {"dog": 27, "engine": 54}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -73,6 +96,7 @@ def test_the_table_of_what_is_finished_so_far(plan, capsys):
         (("systems: [se_trans, cnn9]", "systems: []"), "names no systems"),
         (("cnn9", "cnn99"), "cnn99.yaml does not exist"),
         (("asd: ['data", "ast: ['data"), "overrides of 'ast'"),
+        (("seeds:", "augmentations: [se_tran]\nseeds:"), "augmentations names se_tran, .*; did you mean 'se_trans'"),
         (("seeds: [1, 2]", "seeds: [1, 2"), "is not valid YAML"),
     ],
 )

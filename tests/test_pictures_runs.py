@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 
 import report
 import train
@@ -60,6 +61,51 @@ def test_labels_of_neighbours_do_not_lie_on_each_other(tmp_path):
     looked_at(tmp_path / "s.png")
     pictures_runs.score_by_cost(points[:1], "map", tmp_path / "s.png")
     looked_at(tmp_path / "s.png")
+
+
+@pytest.fixture
+def kept(monkeypatch) -> list:
+    """The figures that are drawn, written all the same."""
+    figures, save = [], pictures_runs._save
+
+    def keep(figure, path):
+        figures.append(figure)
+        save(figure, path)
+
+    monkeypatch.setattr(pictures_runs, "_save", keep)
+    return figures
+
+
+def test_a_panel_a_score_and_a_labelled_dot_a_system(tmp_path, kept):
+    points = [("baseline", 45_996, 0.60, 0.02), ("se_trans", 340_536, 0.70, np.nan), ("fmix", 340_536, 0.72, 0.01)]
+    pictures_runs.score_by_parameters({"scenes: accuracy": points, "ust: auprc": points[:1]}, tmp_path / "p.png")
+    looked_at(tmp_path / "p.png")
+    left, right = kept[0].axes
+    assert (left.get_xlabel(), left.get_ylabel()) == ("parameters", "scenes: accuracy")
+    assert right.get_ylabel() == "ust: auprc"
+    assert [t.get_text() for t in left.texts] == ["baseline", "se_trans", "fmix"]
+    dots = [c.get_offsets()[0].tolist() for c in left.collections if isinstance(c, PathCollection)]
+    assert dots == [[45_996, 0.6], [340_536, 0.7], [340_536, 0.72]]
+    assert len(left.containers) == 2, "a deviation where there is one"
+    low, high = left.get_xlim()
+    ticks = [t.get_text() for t in left.get_xticklabels() if low <= t.get_position()[0] <= high]
+    assert ticks == ["50 k", "100 k", "200 k", "500 k"]
+
+
+def test_bars_of_classes_by_system(tmp_path, kept):
+    labels = ["engine", "dog", "never"]
+    scores = {"plain": pd.DataFrame([[0.5, 0.8, np.nan], [0.7, 0.8, np.nan]], columns=labels),
+              "fmix": pd.DataFrame([[0.9, 0.4, np.nan]], columns=labels)}  # fmt: skip
+    pictures_runs.class_scores_by_system(pd.Series([141, 61, 5], labels), scores, "AUPRC", tmp_path / "c.png")
+    looked_at(tmp_path / "c.png")
+    counts, bars = kept[0].axes
+    assert [b.get_height() for b in counts.patches] == [141, 61], "a class without a score is left out"
+    assert [b.get_height() for b in bars.patches] == pytest.approx([0.6, 0.8, 0.9, 0.4])
+    assert (counts.get_ylabel(), bars.get_ylabel()) == ("training clips", "AUPRC")
+    assert [t.get_text() for t in bars.get_xticklabels()] == ["engine", "dog"]
+    assert [t.get_text() for t in kept[0].legends[0].get_texts()] == ["plain (2 seeds)", "fmix (1 seed)"]
+    middles = [b.get_x() + b.get_width() / 2 for b in bars.patches]
+    assert middles[0] < middles[2] < 0.5 < middles[1] < middles[3], "the bars of a class stand together"
 
 
 @pytest.mark.slow

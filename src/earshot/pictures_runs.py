@@ -90,11 +90,65 @@ def run_curves(logs: Mapping[str, pd.DataFrame], watch: str, path: Path):
 def score_by_cost(points: Sequence[tuple[str, float, float]], watch: str, path: Path):
     """(run, multi-adds of a clip, score) -> a labelled dot a run; multi-adds on a logarithmic axis."""
     figure, axes = _figure(8.5, 5)
-    axis = axes[0, 0]
+    axes[0, 0].set(xlabel="multi-adds of a clip, as the PANNs paper counts them", ylabel=watch)
+    axes[0, 0].set_title(f"{watch} by cost", fontsize=11)
+    _labelled_dots(axes[0, 0], points)
+    _save(figure, path)
+
+
+def score_by_parameters(panels: Mapping[str, Sequence[tuple[str, float, float, float]]], path: Path):
+    """{score: (system, parameters, mean, standard deviation or nan)} -> a panel a score, a labelled dot a system."""
+    figure, axes = _figure(6.6 * len(panels), 5.2, 1, len(panels))
+    for axis, (watch, points) in zip(axes[0], panels.items(), strict=True):
+        axis.set(xlabel="parameters", ylabel=watch)
+        axis.set_title(f"{watch} by size", fontsize=11)
+        for i, (_, x, mean, deviation) in enumerate(points):
+            if np.isfinite(deviation):
+                axis.errorbar([x], [mean], [deviation], color=f"C{i % 10}", capsize=3, linewidth=1, alpha=0.6)
+        _labelled_dots(axis, [(name, x, mean) for name, x, mean, _ in points])
+    _save(figure, path)
+
+
+def class_scores_by_system(clips: pd.Series, scores: Mapping[str, pd.DataFrame], watch: str, path: Path):
+    """Clips of each class (label -> training clips) above bars of its score, a colour a system.
+
+    scores: {system: a row a seed, a column a label}; bars are means over seeds, their lines one standard deviation. A
+    class without a score (none was held out) is left out.
+    """
+    scored = set.intersection(*(set(table.columns[table.notna().any()]) for table in scores.values()))
+    clips = clips[[label in scored for label in clips.index]]
+    figure, axes = _figure(max(6.0, 1.5 + 0.22 * len(clips) * (len(scores) + 2)), 6.2, 2, 1)
+    counts, bars = axes[:, 0]
+    place, width = np.arange(len(clips)), 0.82 / len(scores)
+    counts.bar(place, clips.to_numpy(), width=0.82, color="tab:grey")
+    counts.set(ylabel="training clips", title="clips of each class")
+    counts.set_xticks(place, [""] * len(clips))
+    for i, (name, table) in enumerate(scores.items()):
+        table = table[clips.index]
+        middle = place + (i - (len(scores) - 1) / 2) * width
+        error = table.std(ddof=1).to_numpy() if len(table) > 1 else None
+        label = f"{name} ({len(table)} seed{'s' * (len(table) > 1)})"
+        drawn = bars.bar(middle, table.mean(), width=width, yerr=error, label=label, error_kw={"linewidth": 0.8})
+        bars.bar_label(drawn, fmt="%.3f", rotation=90, fontsize=7, padding=2)
+    bars.set(ylabel=watch, ylim=(0, 1.25), yticks=np.linspace(0, 1, 6), title=f"{watch} of each class")
+    bars.set_xticks(place, clips.index, rotation=30, ha="right", fontsize=9)
+    figure.legend(*bars.get_legend_handles_labels(), fontsize=9, ncols=3, loc="outside lower center")
+    for axis in (counts, bars):
+        axis.grid(alpha=0.3, axis="y")
+        axis.set_axisbelow(True)
+    _save(figure, path)
+
+
+def _labelled_dots(axis, points: Sequence[tuple[str, float, float]]):
+    """(name, cost, score) -> a labelled dot each; the cost on a logarithmic axis."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
     cost = [x for _, x, _ in points]
     room = max(cost) / min(cost) if max(cost) > min(cost) else 4.0
-    axis.set(xscale="log", xlabel="multi-adds of a clip, as the PANNs paper counts them", ylabel=watch)
-    axis.set(xlim=(min(cost) * room**-0.08, max(cost) * room**0.35))  # labels stand to the right of their dots
+    axis.set(xscale="log", xlim=(min(cost) * room**-0.08, max(cost) * room**0.35))  # labels stand right of their dots
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if room < 1000 else (1,)))
+    axis.xaxis.set_major_formatter(EngFormatter())  # 20 k, 1 M
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.3, which="both")
     axis.margins(y=0.15)
     for i, (_, x, y) in enumerate(points):
@@ -102,8 +156,6 @@ def score_by_cost(points: Sequence[tuple[str, float, float]], watch: str, path: 
     for (name, x, y), height in zip(points, _label_heights(axis, points), strict=True):
         axis.annotate(name, (x, y), (9, height), textcoords="offset points", fontsize=8, va="center",
                       arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.6})  # fmt: skip
-    axis.set_title(f"{watch} by cost", fontsize=11)
-    _save(figure, path)
 
 
 def _label_heights(axis, points, apart: float = 10.0, letter: float = 4.8) -> list[float]:
