@@ -2,13 +2,15 @@
 
 python benchmarks/bench_inference.py               # all parts, about three minutes of CPU
 python benchmarks/bench_inference.py b0 overlap    # some: b0 overlap cnn14 memory
-python benchmarks/bench_inference.py --oof runs/sed/synth_cnn runs/tagging/esc10_cnn_small   # scores of trained runs
+python benchmarks/bench_inference.py --run runs/sed/synth_cnn data/synth/test_audio/a.ogg   # a trained run's rows
+python benchmarks/bench_inference.py --oof runs/sed/synth_cnn runs/scenes/esc10_cnn9   # scores of exported runs
 --record appends the figures to benchmarks/results.json.
 
 The notebook's way: librosa.load, a waveform a window, torchlibrosa inside the eager network, Python loops over frames.
 Both ways alternate in this one process; the figure is the median of process CPU seconds. The networks have random
 weights, batch norms that know such sounds, and logits of deviation 1; the threshold lies in the widest gap of the
-outputs around it, so that equal rows do not hang on rounding. Sounds are invented: sweeps over noise.
+outputs around it, so that equal rows do not hang on rounding. Sounds are invented: sweeps over noise. A network with
+random weights amplifies the edges of overlapping windows (they see sound instead of reflection): see --run for those.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ def main():
     parser.add_argument(
         "--oof", nargs="+", type=Path, help="trained and exported runs: what fast prediction costs them"
     )
+    parser.add_argument("--run", nargs=2, type=Path, metavar=("RUN", "RECORDING"), help="a trained run on a recording")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)  # graph, recording: a process of its own
@@ -61,6 +64,9 @@ def main():
         if options.oof:
             figures = {"oof_drop_fast": (max(oof_drop(run) for run in options.oof), "score")}
             command = f"python benchmarks/bench_inference.py --oof {' '.join(map(str, options.oof))}"
+        elif options.run:
+            compare_trained(*options.run, Path(work), options.rounds)
+            return
         else:
             figures = {}
             for part in options.parts:
@@ -72,37 +78,58 @@ def main():
 
 
 def measure(part: str, work: Path, rounds: int) -> dict:
-    """Alternate the notebook's way and ours on one recording; prints seconds, differences and rows."""
+    """Alternate the notebook's way and ours on one invented recording -> times faster, by figure."""
     from earshot.predictions import Clip
 
     run, model = make_run(part, work)
     seconds, rate = 120 if part == "b0" else 60, SYSTEMS[part][2]
     clip = Clip("sounds", make_sounds(work / f"{part}.ogg", seconds, rate))
-    ways = {"notebook": Notebook(model, run.config, batched=part == "overlap")}
+    ways = {"notebook": Notebook(model, run, batched=part == "overlap")}
     ways |= {name: Fast(graph, one_pass) for name, graph, one_pass in graphs_of(part, run, model, work, clip)}
-    expected = ways["notebook"].frames(clip)
-    threshold = gap(expected)
-    times = {name: [] for name in ways}
-    rows = {}
+    print(f"{part}: {seconds} s of ogg at {rate} Hz, {rounds} rounds")
+    medians = alternate(ways, clip, gap(ways["notebook"].frames(clip)), rounds)
+    return {way.figure(part): (medians["notebook"] / medians[n], "times") for n, way in ways.items() if n != "notebook"}
+
+
+def compare_trained(folder: Path, recording: Path, work: Path, rounds: int):
+    """The same table of a trained run's first fold at threshold 0.5, windows as the run has them and in one pass."""
+    from earshot import runs
+    from earshot.predictions import Clip
+
+    run = runs.load_run(folder)
+    run = replace(run, folds=run.folds[:1])
+    model = runs.load_model(run.folds[0]).eval()
+    graph = export(run, model, work)
+    ways = {"notebook": Notebook(model, run, batched=True)}
+    ways["windows, ONNX Runtime"] = Fast(graph, False)
+    if ways["windows, ONNX Runtime"].member.backend.pooling:
+        ways["one pass, ONNX Runtime"] = Fast(graph, True)
+    print(f"{folder} on {recording.name}, windows of {run.config.window_seconds} s every {run.config.stride_seconds} s")
+    alternate(ways, Clip("sounds", recording), 0.5, rounds)
+
+
+def alternate(ways: dict, clip, threshold: float, rounds: int) -> dict[str, float]:
+    """Median CPU seconds of each way; prints them, and how the ways differ from the notebook's."""
+    expected, rows, times = ways["notebook"].frames(clip), {}, {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             started = time.process_time()
             rows[name] = way.rows(clip, threshold)
             times[name].append(time.process_time() - started)
     medians = {name: float(np.median(values)) for name, values in times.items()}
-    print(f"{part}: {seconds} s of ogg at {rate} Hz, {rounds} rounds, threshold {threshold:.4f}")
+    print(f"threshold {threshold:.4f}")
     print("| way | CPU s | times faster | max, mean difference of frames | rows that differ |\n|---|---|---|---|---|")
     for name, way in ways.items():
         found = way.frames(clip)
         n = min(len(found), len(expected))
         difference = np.abs(found[:n] - expected[:n])
-        other = sum(rows[name][r] != rows["notebook"][r] for r in rows["notebook"])
+        other = sum(rows[name].get(row) != labels for row, labels in rows["notebook"].items())
         print(
             f"| {name} | {medians[name]:.3f} | {medians['notebook'] / medians[name]:.2f} | {difference.max():.1e}, "
-            f"{difference.mean():.1e} | {other} of {len(rows[name])} |",
+            f"{difference.mean():.1e} | {other} of {len(rows['notebook'])} |",
             flush=True,
         )
-    return {way.figure: (medians["notebook"] / medians[n], "times") for n, way in ways.items() if n != "notebook"}
+    return medians
 
 
 def make_run(part: str, work: Path):
@@ -159,13 +186,11 @@ def make_sounds(path: Path, seconds: int, rate: int) -> Path:
 def graphs_of(part: str, run, model, work: Path, clip) -> list[tuple]:
     """(name, graph file, one pass) of what is measured beside the notebook."""
     from earshot import audio, exporting
+    from earshot.backends import open_graph
+    from earshot.exporting_int8 import quantise
     from earshot.logmel import log_mel
 
-    about = exporting.describe(run, list(run.folds), [model], exporting.ExportSettings())
-    folder = work / f"graphs_{part}"
-    folder.mkdir()
-    graph = folder / "model.onnx"
-    exporting.trace([model], run.config, about, graph)
+    graph = export(run, model, work / f"graphs_{part}")
     if part == "overlap":
         return [("exact windows, ONNX Runtime", graph, False), ("one pass, ONNX Runtime", graph, True)]
     if part == "b0":
@@ -173,17 +198,28 @@ def graphs_of(part: str, run, model, work: Path, clip) -> list[tuple]:
     rate, front_end = run.config.data.sample_rate, run.config.frontends["logmel"]
     pieces = [audio.load(clip.path, rate, start, 5) for start in range(0, 50, 10)]
     inputs = [{"logmel": log_mel(piece[None], front_end)[:, None]} for piece in pieces]
-    small = exporting.to_openvino(exporting.quantise(graph, inputs), about)
+    small = exporting.to_openvino(quantise(graph, inputs), open_graph(graph).about)
     return [("float32, ONNX Runtime", graph, False), ("int8, OpenVINO", small, False)]
+
+
+def export(run, model, folder: Path) -> Path:
+    """The network as one ONNX graph, without the gates of export.py."""
+    from earshot import exporting
+
+    folder.mkdir(parents=True, exist_ok=True)
+    about = exporting.describe(run, list(run.folds), [model], exporting.ExportSettings())
+    exporting.trace([model], run.config, about, folder / "model.onnx")
+    return folder / "model.onnx"
 
 
 class Notebook:
     """librosa.load, windows one by one (overlapping ones in one batch), torchlibrosa, eager PyTorch, Python loops."""
 
-    def __init__(self, model, config, batched: bool):
+    def __init__(self, model, run, batched: bool):
         from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
-        p, self.config, self.model, self.batched = config.frontends["logmel"], config, model, batched
+        self.config, self.classes, self.model, self.batched = run.config, run.folds[0].about["classes"], model, batched
+        p = run.config.frontends["logmel"]
         self.spectrogram = Spectrogram(p.n_fft, p.hop_length, p.n_fft)
         self.mel = LogmelFilterBank(p.sample_rate, p.n_fft, p.n_mels, p.fmin, p.fmax, top_db=None)
 
@@ -206,7 +242,7 @@ class Notebook:
         """(T, K) of the recording, the mean where windows overlap."""
         windows = self.windows(clip)
         total = windows[-1][0] + len(windows[-1][1])
-        sums, counts = np.zeros((total, N_CLASSES), np.float32), np.zeros((total, 1))
+        sums, counts = np.zeros((total, len(self.classes)), np.float32), np.zeros((total, 1))
         for start, frames in windows:
             sums[start : start + len(frames)] += frames
             counts[start : start + len(frames)] += 1
@@ -217,14 +253,14 @@ class Notebook:
         frames = self.frames(clip)
         hop = self.config.frontends["logmel"].hop_length / self.config.data.sample_rate
         events = []
-        for k in range(N_CLASSES):
+        for k, label in enumerate(self.classes):
             above = np.argwhere(frames[:, k] > threshold).reshape(-1).tolist()
             while above:
                 onset = offset = above.pop(0)
                 while above and above[0] == offset + 1:
                     offset = above.pop(0)
                 some = frames[onset : offset + 1, k]
-                events.append((f"bird{k:03d}", onset * hop, (offset + 1) * hop, some.max(), some.mean()))
+                events.append((label, onset * hop, (offset + 1) * hop, some.max(), some.mean()))
         rows = {}
         for row in range(round(len(frames) * hop / ROW_SECONDS)):
             labels = set()
@@ -243,10 +279,13 @@ class Fast:
         from earshot.graphs import members_of
 
         (self.member,) = members_of(open_graph(graph), one_pass)
-        part = self.member.backend.about["run"].removeprefix("sed/")
-        overlap = "e2e_speedup_b0_overlap" + "_exact" * (not one_pass)
-        cnn14 = f"e2e_speedup_cnn14_{'int8' if 'int8' in graph.stem else 'fp32'}"
-        self.figure = {"b0": "e2e_speedup_b0", "cnn14": cnn14, "overlap": overlap}[part]
+        self.one_pass, self.int8 = one_pass, "int8" in graph.stem
+
+    def figure(self, part: str) -> str:
+        """The name under which its speed is recorded."""
+        overlap = "e2e_speedup_b0_overlap" + "_exact" * (not self.one_pass)
+        cnn14 = "e2e_speedup_cnn14_" + ("int8" if self.int8 else "fp32")
+        return {"b0": "e2e_speedup_b0", "cnn14": cnn14, "overlap": overlap}[part]
 
     def predicted(self, clip):
         """Predictions of the one recording."""
@@ -286,16 +325,11 @@ def gap(frames: np.ndarray) -> float:
 
 def measure_memory(work: Path) -> dict:
     """Peak memory of ten minutes through the exported graph, in a process that never saw torch."""
-    from earshot import exporting
-
     figures = {}
     for part, suffix in (("b0", ""), ("cnn14", "_cnn14")):
         folder = work / f"memory_{part}"
         run, model = make_run(part, folder)
-        graph = folder / "model.onnx"
-        exporting.trace(
-            [model], run.config, exporting.describe(run, list(run.folds), [model], exporting.ExportSettings()), graph
-        )
+        graph = export(run, model, folder)
         sounds = make_sounds(folder / "long.ogg", 600, 32000)
         done = subprocess.run(
             [sys.executable, __file__, "--memory-of", str(graph), str(sounds)],
