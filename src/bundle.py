@@ -2,10 +2,11 @@
 
 python src/export.py --run runs/sed/mine --format onnx
 python src/bundle.py --runs runs/sed/mine --competition birdclef2026 --slug user/mine --post configs/post/birdcall.yaml
+python src/bundle.py --blend runs/ensembles/two.json --competition birdclef2026 --slug user/two    # of src/ensemble.py
 python src/bundle.py --slug user/mine --dry-run --test-folder ~/birdclef-2026/train_soundscapes
 python src/bundle.py --slug user/mine --push --message "five folds"
 
---dry-run and --push may stand beside --runs; the dry run comes first, and nothing is uploaded that fails it.
+--dry-run and --push may stand beside --runs or --blend; the dry run comes first, and nothing is uploaded that fails it.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     folder = options.root / check_slug(options.slug)[1] / "build"
-    if options.runs:
+    if options.runs or options.blend:
         tta = None if options.tta is None else tuple(options.tta)
         settings = BundleSettings(
             tuple(options.runs), options.competition, options.slug, options.format, options.int8, options.together,
-            tuple(options.weights), tta, options.post, options.minutes, options.wheels, options.kind,
+            tuple(options.weights), options.blend, tta, options.post, options.minutes, options.wheels, options.kind,
         )  # fmt: skip
         folder = build(settings, options.root)
         print_build(folder)
     if not (folder / "dataset").is_dir():
-        raise ValueError(f"{folder} does not exist yet: say --runs and --competition")
+        raise ValueError(f"{folder} does not exist yet: say --runs (or --blend) and --competition")
     if options.dry_run:
         results = dry_run(folder, options.dry_minutes, options.test_folder)
         write_report(folder, results)
@@ -56,6 +57,9 @@ def parse_args() -> argparse.Namespace:
     add("--int8", action="store_true", help="the graphs that export.py made with --int8")
     add("--together", action="store_true", help="the graphs that export.py made with --together")
     add("--weights", type=float, nargs="+", default=[], help="one a run (default: all alike)")
+    add(
+        "--blend", type=Path, help="JSON of src/ensemble.py: its runs, mean, weights and thresholds, in place of --runs"
+    )
     add("--tta", nargs="*", help="further hearings, where there is time (default: those of the first run)")
     add("--post", type=Path, help="post-processing YAML")
     add("--minutes", type=float, default=0.0, help="the kernel plans with (default: 90 %% of the competition's limit)")
@@ -69,10 +73,10 @@ def parse_args() -> argparse.Namespace:
     add("--no-wait", action="store_true", help="with --push: do not wait for the kernel's run")
     add("--root", type=Path, default=Path("kernels"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.runs and not options.competition:
-        parser.error("--runs needs --competition")
-    if not (options.runs or options.dry_run or options.push):
-        parser.error("nothing to do: say --runs, --dry-run or --push")
+    if (options.runs or options.blend) and not options.competition:
+        parser.error("--runs and --blend need --competition")
+    if not (options.runs or options.blend or options.dry_run or options.push):
+        parser.error("nothing to do: say --runs, --blend, --dry-run or --push")
     return options
 
 

@@ -5,7 +5,8 @@ python src/ensemble.py --runs A B C --auto --out runs/ensembles/three.npz     # 
 
 Writes OUT (test), OUT's stem + _oof.npz and + .json (members, blend, CV). Every CV is nested: what blends a fold's OOF
 was fitted on the other folds. Whatever is not the plain mean is kept only if it beats it by more than its gain deviates
-over folds; else the plain mean is used, and that is said (--always keeps it all the same).
+over folds; else the plain mean is used, and that is said (--always keeps it all the same). --thresholds chooses event
+thresholds on the blended OOF under the same rule. src/bundle.py --blend OUT.json takes all of it to a kernel.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from earshot import blending, predictions, runs
 from earshot.blends import MEANS, Blend, correlations
 from earshot.dataset import load_data
+from earshot.postprocessing import tune_event_thresholds
 from earshot.tasks import get_task, score_readable
 
 
@@ -49,7 +51,8 @@ def main():
     spread = f"folds {np.mean(by_fold):.4f} +- {np.std(by_fold):.4f}"
     print(f"ensemble of {len(members)}, {blend.mean} mean: {watch} {scores[watch]:.4f} ({spread})")
     print(blending.score_table(scores))
-    write(options.out, members, blend, watch, scores, by_fold, oof)
+    thresholds = choose_thresholds(oof, truth, options.thresholds)
+    write(options.out, members, blend, thresholds, watch, scores, by_fold, oof)
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,6 +63,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--weights", choices=blending.WEIGHTS, default="equal")
     parser.add_argument("--mean", choices=MEANS, default="mean")
     parser.add_argument("--auto", action="store_true", help="try every mean and every kind of weights, keep the best")
+    parser.add_argument(
+        "--thresholds",
+        choices=("one", "per_class"),
+        help="choose event thresholds on the blended OOF (row-wise micro F1)",
+    )
     parser.add_argument("--always", action="store_true", help="keep what was asked for, better than the mean or not")
     parser.add_argument("--out", type=Path, required=True, help="npz of the blended test predictions")
     return parser.parse_args()
@@ -91,6 +99,19 @@ def choose(oofs, truth, task, watch: str, options) -> tuple[predictions.Predicti
     return oof, blending.fit_blend([t.aligned(oofs[0].clip_ids) for t in tried], truth, score, best.mean, best.weights)
 
 
+def choose_thresholds(oof, truth, how: str | None) -> dict:
+    """Fields of PostProcess: the threshold best on the OOF, or one a class where that gains over the folds."""
+    if not how:
+        return {}
+    choice = tune_event_thresholds(oof, truth.target)
+    print(f"threshold {choice.threshold:.3f}: row-wise micro F1 {choice.score:.4f} on {len(oof)} OOF clips")
+    if how == "one":
+        return {"threshold": float(choice.threshold)}
+    gain = f"{choice.gains.mean():+.4f} +- {choice.gains.std():.4f} over folds"
+    print(f"a threshold a class gains {gain}: {'kept' if choice.by_class else 'not kept'}")
+    return {"threshold": float(choice.threshold), "class_thresholds": choice.by_class}
+
+
 def mean_weights(blend: Blend, count: int) -> np.ndarray:
     """(M,) weights to print: those of the members, over classes their mean."""
     return np.array(blend.weights or [1 / count] * count).reshape(count, -1).mean(axis=1)
@@ -103,13 +124,13 @@ def print_correlations(members, matrix: np.ndarray):
         print(f"    {member.name:32s} {' '.join(f'{v:6.3f}' for v in row)}")
 
 
-def write(out: Path, members, blend: Blend, watch: str, scores: dict, by_fold: list, oof):
+def write(out: Path, members, blend: Blend, thresholds: dict, watch: str, scores: dict, by_fold: list, oof):
     """The blend's files; without test predictions of every member only the OOF and the figures are written."""
     out.parent.mkdir(parents=True, exist_ok=True)
     oof.save(out.with_name(f"{out.stem}_oof.npz"))
     about = {
         "runs": [str(m.folder) for m in members], "weights": mean_weights(blend, len(members)).tolist(),
-        "blend": dataclasses.asdict(blend), "watch": watch,
+        "blend": dataclasses.asdict(blend), "thresholds": thresholds, "watch": watch,
         "cv": scores[watch], "cv_folds": [float(v) for v in by_fold],
         "scores": {k: float(v) for k, v in scores.items()}, "commit": runs.git_commit(),
     }  # fmt: skip

@@ -35,7 +35,10 @@ def main():
     bundle = open_bundle(options.bundle, options.competition)
     test = find_test(options.competition, options.test_folder, bundle.classes, options.test)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    run = KernelRun(options.competition, test, bundle.networks, bundle.post, options.out, options.cores, started)
+    run = KernelRun(
+        options.competition, test, bundle.networks, bundle.post, options.out, options.cores, bundle.blend, bundle.runs,
+        started,
+    )  # fmt: skip
     run.failures += [{"what": name, "how": "cannot be opened", "error": reason} for name, reason in bundle.broken]
     report = run_kernel(run, options.minutes)
     print_report(report, options.out)
@@ -87,12 +90,23 @@ def print_report(report: dict, out: Path):
         whole = "" if done["complete"] else f", cut after {done['batches']} of {done['planned']} batches"
         names = ", ".join(done["steps"])
         print(f"  {names}: {done['seconds']:.1f} s, {done['predicted_seconds']:.1f} predicted{whole}")
+    print_blend(report["blend"])
     if report["left_out"]:
         print(f"  no time for: {', '.join(report['left_out'])}")
     for clip, reason in list(report["unreadable"].items())[:20]:
         print(f"  unreadable: {clip}: {reason}")
     for failure in report["failures"]:
         print(f"  FAILED: {failure['what']} {failure['how']}: {failure['error']}")
+
+
+def print_blend(blend: dict):
+    """How much each run says; only where there are several."""
+    if len(blend["runs"]) > 1:
+        said = ", ".join(f"{run} {100 * v['share']:.0f} %" for run, v in blend["runs"].items())
+        print(f"  {blend['mean']} mean of {said}")
+        if any(abs(v["share"] - v["weight"]) > 0.005 for v in blend["runs"].values()):
+            chosen = ", ".join(f"{100 * v['weight']:.0f}" for v in blend["runs"].values())
+            print(f"  (chosen were {chosen} %: the weights are renormalised over what ran)")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ from earshot.competitions import get_competition
 from earshot.competitions.test_folders import RULES, find_test
 from earshot.events import PostProcess
 from earshot.inference import predict_members
+from earshot.kernel_blend import KernelBlend, on_grid
 from earshot.kernel_bundle import open_bundle
-from earshot.kernel_runner import Blend, KernelRun, on_grid
+from earshot.kernel_runner import KernelRun
 from earshot.kernel_runner import run_kernel as run_all
 from earshot.kernel_speed import Network, Speed, measure, simulate
 from earshot.labels import read_table
@@ -310,7 +311,7 @@ def test_fuzzed_folders(tmp_path, monkeypatch):
 
 def test_a_blend_weighs_recording_by_recording_on_the_first_grid(bundle, folder):
     test = find_test(COMPETITION, folder, CLASSES)
-    blend = Blend(test, CLASSES, np.zeros(3))
+    blend = KernelBlend(test, CLASSES, np.zeros(3))
     member = bundle.networks[0].members[0]
     (found,), _ = predict_members([member], test.clips)
     blend.add([0, 1, 2], found, 1.0)

@@ -67,7 +67,7 @@ def write_bundle(folder: Path, competition="birdclef2026", classes=CLASSES, fold
     networks = []
     for fold in range(folds):
         path = write_graph(folder / f"tiny_fold{fold}.onnx", classes, 0.2 + 0.02 * fold, fold=fold, **changes)
-        networks.append({"file": path.name, "run": "sed/tiny", "weight": 1.0, "folds": folds})
+        networks.append({"file": path.name, "run": "sed/tiny", "folds": folds})
     (folder / "bundle.json").write_text(json.dumps({
         "competition": competition, "tta": list(tta), "networks": networks,
     }))  # fmt: skip

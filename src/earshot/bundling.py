@@ -15,16 +15,19 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+import yaml
+
+from earshot.blends import Blend, Ensemble, read_ensemble
 from earshot.bundle_checks import check_folder, check_slug
 from earshot.competitions import get_competition
 from earshot.competitions.test_folders import get_rules
-from earshot.events import load_post
+from earshot.events import PostProcess, load_post
 from earshot.graphs import find_graphs
 from earshot.hearing import tta_variants
 from earshot.kernel_bundle import ABOUT, CLASSES, PACKAGES, POST, SOURCES, open_bundle
@@ -72,7 +75,8 @@ runpy.run_path(str(bundle / "earshot.pyz"), run_name="__main__")
 
 @dataclass(frozen=True)
 class BundleSettings:
-    """What to bundle. weights: one a run; minutes 0: SHARE_OF_LIMIT of the competition's; tta None: the runs' own."""
+    """What to bundle. weights: one a run; blend: the JSON of ensemble.py, in place of runs and weights; minutes 0:
+    SHARE_OF_LIMIT of the competition's; tta None: the runs' own."""
 
     runs: tuple[Path, ...]
     competition: str
@@ -81,6 +85,7 @@ class BundleSettings:
     int8: bool = False
     together: bool = False
     weights: tuple[float, ...] = ()
+    blend: Path | None = None
     tta: tuple[str, ...] | None = None
     post: Path | None = None
     minutes: float = 0.0
@@ -128,12 +133,10 @@ def sizes(folder: Path) -> dict[str, int]:
 
 def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
     get_rules(settings.competition)
-    weights = settings.weights or (1.0,) * len(settings.runs)
-    if len(weights) != len(settings.runs) or min(weights) <= 0:
-        raise ValueError(f"{len(settings.runs)} runs need as many positive --weights, not {list(weights)}")
+    chosen = _blended(settings)
     entries, abouts = [], []
-    for run, weight in zip(settings.runs, weights, strict=True):
-        added, of_run = _add_run(folder, run, weight, settings)
+    for run in chosen.runs:
+        added, of_run = _add_run(folder, run, settings)
         entries += added
         abouts += of_run
     for about in abouts:
@@ -144,9 +147,7 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
     tta = list(abouts[0]["tta"] if settings.tta is None else settings.tta)
     tta_variants(tta)
     (folder / CLASSES).write_text("label\n" + "".join(f"{c}\n" for c in abouts[0]["classes"]))
-    if settings.post:
-        load_post(settings.post)
-        shutil.copyfile(settings.post, folder / POST)
+    _add_post(folder / POST, settings.post, chosen.thresholds)
     packages = write_sources(folder / SOURCES, settings.competition)
     packages |= _versions([RUNTIMES[settings.graph_format]])
     (folder / PACKAGES).write_text("".join(f"{k}=={v}\n" for k, v in sorted(packages.items())))
@@ -154,7 +155,7 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
         _add_wheels(folder, settings.wheels)
     about = {
         "competition": settings.competition, "slug": settings.slug, "format": settings.graph_format, "tta": tta,
-        "networks": entries, "commits": sorted({a["commit"] for a in abouts}),
+        "networks": entries, "blend": asdict(chosen.blend), "commits": sorted({a["commit"] for a in abouts}),
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
     }  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
@@ -166,7 +167,31 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
     (folder / "dataset-metadata.json").write_text(json.dumps(info, indent=1) + "\n")
 
 
-def _add_run(folder: Path, run: Path, weight: float, settings: BundleSettings) -> tuple[list[dict], list[dict]]:
+def _blended(settings: BundleSettings) -> Ensemble:
+    """The runs to bundle and their blend: those of --blend, else --runs with --weights."""
+    if settings.blend:
+        if settings.runs or settings.weights:
+            raise ValueError("--blend says which runs and with which weights: leave --runs and --weights out")
+        return read_ensemble(settings.blend)
+    weights = settings.weights or (1.0,) * len(settings.runs)
+    if len(weights) != len(settings.runs) or min(weights, default=1) <= 0:
+        raise ValueError(f"{len(settings.runs)} runs need as many positive --weights, not {list(weights)}")
+    return Ensemble(settings.runs, Blend(weights=weights), {})
+
+
+def _add_post(path: Path, given: Path | None, thresholds: Mapping):
+    """The post-processing file; thresholds that were chosen on the blend's OOF take the place of those in it."""
+    if not thresholds:
+        if given:
+            load_post(given)
+            shutil.copyfile(given, path)
+        return
+    post = replace(load_post(given) if given else PostProcess(), **thresholds)
+    path.write_text(yaml.safe_dump({k: dict(v) if isinstance(v, Mapping) else v for k, v in asdict(post).items()}))
+    load_post(path)
+
+
+def _add_run(folder: Path, run: Path, settings: BundleSettings) -> tuple[list[dict], list[dict]]:
     """Copy a run's graphs under names of their own; their entries in bundle.json, and what they say of themselves."""
     graphs = find_graphs(run, settings.graph_format, settings.int8, settings.together)
     folds = sum(len(graph.about["folds"]) for graph in graphs)
@@ -180,7 +205,7 @@ def _add_run(folder: Path, run: Path, weight: float, settings: BundleSettings) -
         shutil.copyfile(graph.path, target)
         if graph.path.suffix == ".xml":
             shutil.copyfile(graph.path.with_suffix(".bin"), target.with_suffix(".bin"))
-        entries.append({"file": target.name, "run": graph.about["run"], "weight": weight, "folds": folds})
+        entries.append({"file": target.name, "run": graph.about["run"], "folds": folds})
     return entries, [graph.about for graph in graphs]
 
 

@@ -2,7 +2,7 @@
 
 A bundle is one flat folder, because Kaggle's client leaves folders out unless told otherwise:
 
-    bundle.json            what is in here: competition, networks with their runs and weights, further hearings (tta)
+    bundle.json            what is in here: competition, networks and their runs, blend, further hearings (tta)
     earshot.pyz            the sources a kernel needs; `python earshot.pyz` is src/run_kernel.py
     <run>_fold<k>.onnx     graphs (OpenVINO: .xml and .bin); they carry front ends, windows, classes, priors
     classes.csv post.yaml  class names in model order; post-processing options
@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from earshot.backends import open_graph
+from earshot.blends import Blend, build_blend
 from earshot.events import PostProcess, load_post
 from earshot.graphs import members_of
+from earshot.kernel_blend import run_weights
 from earshot.kernel_speed import Network
 from earshot.labels import read_classes
 from earshot.manifest import check_manifest
@@ -35,6 +37,8 @@ class Bundle:
     classes: tuple[str, ...]
     post: PostProcess
     networks: tuple[Network, ...]
+    blend: Blend
+    runs: tuple[str, ...]  # in the order of the blend's weights
     broken: tuple[tuple[str, str], ...] = ()
 
 
@@ -60,12 +64,15 @@ def open_bundle(folder: str | Path, competition: str | None = None) -> Bundle:
             broken.append((entry["file"], str(error)))
     if not networks:
         raise ValueError(f"no graph of bundle {folder.name} can be opened: {broken[0][1]}")
-    return Bundle(folder, about, classes, post, tuple(networks), tuple(broken))
+    runs = tuple(dict.fromkeys(entry["run"] for entry in about["networks"]))
+    blend = build_blend(about.get("blend", {}), f"{ABOUT} of bundle {folder.name}")
+    run_weights(blend, len(runs), len(classes))
+    return Bundle(folder, about, classes, post, tuple(networks), blend, runs, tuple(broken))
 
 
 def _network(folder: Path, entry: dict, tta: list[str], classes: tuple[str, ...]) -> Network:
     members = members_of(open_graph(folder / entry["file"]))
     if tuple(members[0].classes) != classes:
         raise ValueError(f"{entry['file']} has {len(members[0].classes)} classes other than those of {CLASSES}")
-    share = entry["weight"] * len(members) / entry["folds"]  # of its run's weight: that of its folds
+    share = len(members) / entry["folds"]
     return Network(Path(entry["file"]).stem, tuple(members), entry["run"], share, tuple(tta))

@@ -4,9 +4,10 @@
     first round   the cheapest network hears all recordings
     later rounds  further folds and runs, then further hearings (tta), as long as they fit (budget.py)
 
-Answers of networks are averaged recording by recording with the weights of their runs. What could not be heard in time
-counts as unreadable: it gets what the competition gives such recordings. Nothing that one recording or one network does
-wrong ends the run: it is named in the report (JSON beside the submission). No torch in here.
+Answers are blended recording by recording as the bundle says (kernel_blend.py), with weights renormalised over what
+ran. What could not be heard in time counts as unreadable: it gets what the competition gives such recordings. Nothing
+that one recording or one network does wrong ends the run: it is named in the report (JSON beside the submission). No
+torch in here.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from earshot import audio
+from earshot.blends import Blend
 from earshot.budget import Spent, Step, spend
 from earshot.competitions import get_competition
 from earshot.competitions.tables import write_checked, write_csv
@@ -32,88 +34,22 @@ from earshot.competitions.test_folders import KernelTest, stand_in
 from earshot.events import PostProcess
 from earshot.hearing import tta_variants
 from earshot.inference import predict_members
+from earshot.kernel_blend import KernelBlend
 from earshot.kernel_speed import Network, Speed, measure, one_window, ordered, synthetic_recording
-from earshot.predictions import TEST_FOLD, Predictions
-from earshot.timebase import TimeBase
+from earshot.predictions import Predictions
 
-PRIOR_GRID = TimeBase(1, 1, 1)  # a prior is the same every second
 BATCH_SECONDS, LEAST_BATCH_SECONDS = 20.0, 1.0  # by the clock, of work between two looks at it
 MEASURED_FILES = 5  # of which the first readable one is measured on
 
 logger = logging.getLogger("earshot")
 
 
-class Blend:
-    """Weighted mean of what networks answered, recording by recording, on the time grid of the first."""
-
-    def __init__(self, test: KernelTest, classes: Sequence[str], prior: np.ndarray):
-        self.test, self.classes, self.prior = test, tuple(classes), np.asarray(prior, np.float32)
-        n = len(test.clips)
-        self.weight = np.zeros(n)
-        self.clipwise = np.zeros((n, len(self.classes)))
-        self.frames: list[np.ndarray | None] = [None] * n
-        self.timebase: TimeBase | None = None
-
-    def add(self, index: Sequence[int], found: Predictions, weight: float) -> list[int]:
-        """`found` are the recordings at `index`; unreadable ones add nothing, nor do answers that are no numbers, whose
-        recordings are returned."""
-        if found.framewise_output is not None:
-            self.timebase = self.timebase or found.timebase
-        broken = []
-        for row, i in enumerate(index):
-            if found.unreadable[row]:
-                continue
-            frames = found.framewise_output[row] if found.framewise_output is not None else ()
-            if not (np.isfinite(found.clipwise_output[row]).all() and np.isfinite(frames).all()):
-                broken.append(i)
-                continue
-            self.weight[i] += weight
-            self.clipwise[i] += weight * found.clipwise_output[row]
-            if found.framewise_output is not None:
-                self._add_frames(i, frames, found.timebase, weight)
-        return broken
-
-    def _add_frames(self, i: int, frames: np.ndarray, grid: TimeBase, weight: float):
-        if grid != self.timebase or (self.frames[i] is not None and len(self.frames[i]) != len(frames)):
-            frames = on_grid(frames, grid, self.timebase, None if self.frames[i] is None else len(self.frames[i]))
-        if self.frames[i] is None:
-            self.frames[i] = np.zeros(frames.shape, np.float32)
-        self.frames[i] += np.float32(weight) * frames
-
-    def predictions(self) -> Predictions:
-        """What is known now; recordings that nobody answered hold the prior and count as unreadable."""
-        heard = self.weight > 0
-        weight = np.where(heard, self.weight, 1)
-        clipwise = np.where(heard[:, None], self.clipwise / weight[:, None], self.prior).astype(np.float32)
-        frames = None
-        if self.timebase is not None:
-            pairs = zip(self.frames, weight, strict=True)
-            frames = tuple(self.prior[None] if f is None else f / np.float32(w) for f, w in pairs)
-        return self._predictions(clipwise, ~heard, frames, self.timebase)
-
-    def fallback(self) -> Predictions:
-        """The prior at every second of every recording, as if it had been heard."""
-        lengths = np.maximum(1, np.ceil(self.test.seconds)).astype(int)
-        frames = tuple(np.broadcast_to(self.prior, (n, len(self.prior))) for n in lengths)
-        clipwise = np.tile(self.prior, (len(self.test.clips), 1))
-        return self._predictions(clipwise, np.zeros(len(lengths), bool), frames, PRIOR_GRID)
-
-    def _predictions(self, clipwise, unreadable, frames, timebase) -> Predictions:
-        ids = np.array([clip.clip_id for clip in self.test.clips], dtype=str)
-        return Predictions(ids, self.classes, clipwise, np.full(len(ids), TEST_FOLD), unreadable, frames, timebase)
-
-
-def on_grid(frames: np.ndarray, grid: TimeBase, wanted: TimeBase, length: int | None = None) -> np.ndarray:
-    """(T, K) on `grid` -> (length or as long as it sounds, K) on `wanted`: at each middle, what was there."""
-    step, wanted_step = grid.frame_samples / grid.sample_rate, wanted.frame_samples / wanted.sample_rate
-    length = length or max(1, round(len(frames) * step / wanted_step))
-    index = ((np.arange(length) + 0.5) * wanted_step / step).astype(int)
-    return frames[np.minimum(index, len(frames) - 1)]
-
-
 @dataclass
 class KernelRun:
-    """The work that budget.spend divides: networks times recordings. `classes` and `prior` are those of all members."""
+    """The work that budget.spend divides: networks times recordings. `classes` and `prior` are those of all members.
+
+    `blend`: of `runs`, in their order; without them of all runs of the networks.
+    """
 
     competition: str
     test: KernelTest
@@ -121,6 +57,8 @@ class KernelRun:
     post: PostProcess
     out: Path
     cores: int = 1
+    blend: Blend = field(default_factory=Blend)
+    runs: Sequence[str] = ()
     started: float = field(default_factory=time.monotonic)
     speed: Speed | None = None
     writes: list[dict] = field(default_factory=list)
@@ -137,7 +75,8 @@ class KernelRun:
                     f"{network.name} knows other classes than {self.networks[0].name}: they cannot answer one test"
                 )
         self.prior = np.mean([m.prior for m in members], axis=0)
-        self.blend = Blend(self.test, self.classes, self.prior)
+        runs = self.runs or tuple(dict.fromkeys(n.alike for n in self.networks))
+        self.answers = KernelBlend(self.test, self.classes, self.prior, self.blend, runs)
         self.module = get_competition(self.competition)
         self.steps: list[Step] = []
 
@@ -145,7 +84,7 @@ class KernelRun:
 
     def write_fallback(self):
         """A valid submission out of priors alone."""
-        self._write(self.blend.fallback(), "fallback: priors")
+        self._write(self.answers.fallback(), "fallback: priors")
 
     def prepare(self):
         """Measure, order the networks, leave out those that do not run."""
@@ -219,14 +158,14 @@ class KernelRun:
         if tta is None:
             self.unreadable |= dict(unreadable)
         hearings = len(tta_variants(names)) - 1 if tta else 1
-        weights = [hearings * n.weight / len(n.members) for n in networks for _ in n.members]
-        for one, weight in zip(found, weights, strict=True):
-            for i in self.blend.add(batch, one, weight):
+        shares = [(hearings * n.weight / len(n.members), n.alike) for n in networks for _ in n.members]
+        for one, (share, of_run) in zip(found, shares, strict=True):
+            for i in self.answers.add(batch, one, share, of_run):
                 self.unreadable.setdefault(clips[batch.index(i)].clip_id, "a network's answer is no number")
 
     def write(self, what: str):
-        if (self.blend.weight > 0).any():  # else the fallback says more
-            self._write(self.blend.predictions(), what)
+        if self.answers.answered.any():  # else the fallback says more
+            self._write(self.answers.predictions(), what)
 
     def write_cost(self) -> float:
         return self.seconds_to_write
@@ -254,7 +193,7 @@ class KernelRun:
     def report(self, spent: Spent, minutes: float) -> dict:
         """What ran, for people and for JSON."""
         problems = dict(self.test.problems) | self.unreadable
-        heard = int((self.blend.weight > 0).sum())
+        heard = int(self.answers.answered.sum())
         return {
             "competition": self.competition, "minutes": minutes, "cores": self.cores,
             "seconds": round(time.monotonic() - self.started, 1),
@@ -262,6 +201,7 @@ class KernelRun:
             "unreadable": problems, "notes": list(self.test.notes), "failures": self.failures,
             "passes": [_rounded(asdict(p)) | {"complete": p.complete} for p in spent.passes],
             "left_out": spent.left_out, "writes": self.writes,
+            "blend": {"mean": self.blend.mean, "runs": self.answers.shares()},
             "networks": [{"name": n.name, "weight": n.weight, "folds": len(n.members)} for n in self.networks],
         }  # fmt: skip
 
@@ -280,7 +220,7 @@ def write_submission(module, competition: str, test: KernelTest, found: Predicti
         write_checked(table, out, lambda written: module.validate(written, test.table, list(found.classes)))
         return table
     example = stand_in(competition, found.classes, out.parent)
-    prior = Blend(example, found.classes, np.full(len(found.classes), 1 / len(found.classes))).fallback()
+    prior = KernelBlend(example, found.classes, np.full(len(found.classes), 1 / len(found.classes))).fallback()
     table = module.rows(prior, example.table, post)
     module.validate(table, example.table, list(found.classes))
     write_csv(table.iloc[:0], out)

@@ -29,7 +29,10 @@ SYNTHETIC_RATE = 32000
 
 @dataclass(frozen=True)
 class Network:
-    """A graph of a bundle and what it predicts: its folds as members. `alike`: networks of the same cost share it."""
+    """A graph of a bundle and what it predicts: its folds as members.
+
+    alike: the run, whose networks cost the same and are averaged; weight: the network's share of that mean.
+    """
 
     name: str
     members: tuple[Member, ...]
