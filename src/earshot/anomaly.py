@@ -172,15 +172,43 @@ def gamma_threshold(normal_scores: np.ndarray, quantile: float = 0.9) -> float:
     Scores that are not all positive are measured from a little below the least of them. Scores that are all equal give
     that score.
     """
-    scores = np.asarray(normal_scores, np.float64)
     if not 0 < quantile < 1:
         raise ValueError(f"the quantile of a threshold lies between 0 and 1, got {quantile}")
+    scores = _finite_training(normal_scores)
+    if np.ptp(scores) == 0:
+        return float(scores[0])
+    shape, start, scale = _gamma_fit(scores)
+    return float(stats.gamma.ppf(quantile, shape, loc=start, scale=scale))
+
+
+def surprise(normal_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(N,) scores -> (N,) -log of the share of normal clips that score higher, by the gamma distribution of
+    `gamma_threshold`: about 0 for what is very normal, 1 on average for what is normal, without bound beyond.
+
+    Training scores that are all equal have no spread: 0 up to them, beyond them how far beyond.
+    """
+    normal, scores = _finite_training(normal_scores), np.asarray(scores, np.float64)
+    if np.ptp(normal) == 0:
+        return np.maximum(scores - normal[0], 0.0)
+    shape, start, scale = _gamma_fit(normal)
+    x = np.maximum(scores, start + 1e-9)
+    with np.errstate(divide="ignore"):
+        log_share = stats.gamma.logsf(x, shape, loc=start, scale=scale)
+    far = np.isneginf(log_share)  # too small a share for a float: there it is about density times scale
+    log_share[far] = stats.gamma.logpdf(x[far], shape, loc=start, scale=scale) + np.log(scale)
+    return -log_share
+
+
+def _finite_training(normal_scores: np.ndarray) -> np.ndarray:
+    scores = np.asarray(normal_scores, np.float64)
     if not len(scores) or not np.isfinite(scores).all():
         raise ValueError(f"a threshold needs finite training scores, got {len(scores)} of which "
                          f"{int(np.isfinite(scores).sum())} are finite")  # fmt: skip
-    spread = float(np.ptp(scores))
-    if spread == 0:
-        return float(scores[0])
-    start = 0.0 if scores.min() > 0 else float(scores.min()) - 0.05 * spread
+    return scores
+
+
+def _gamma_fit(scores: np.ndarray) -> tuple[float, float, float]:
+    """Shape, start and scale; scores that are not all positive start a little below the least of them."""
+    start = 0.0 if scores.min() > 0 else float(scores.min()) - 0.05 * float(np.ptp(scores))
     shape, _, scale = stats.gamma.fit(scores, floc=start)
-    return float(stats.gamma.ppf(quantile, shape, loc=start, scale=scale))
+    return float(shape), start, float(scale)

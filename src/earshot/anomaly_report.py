@@ -2,12 +2,13 @@
 
 A system gives `Scores` a method: of the normal training clips and of the clips to judge. A training clip must not be
 compared with itself (its nearest neighbour would be 0 away), so its scores come from the other training clips
-(`cross_fitted`). The threshold of a group is the gamma quantile of its training scores.
+(`cross_fitted`). The threshold of a group is the gamma quantile of its training scores. `combined` makes one score of
+several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,19 @@ def embedding_methods(
         )
         for name, method in anomaly.EMBEDDING_SCORES.items()
     }
+
+
+def combined(views: Sequence[Scores], normal_groups: np.ndarray, groups: np.ndarray) -> Scores:
+    """Several methods' scores as one by Fisher's rule: the sum of `anomaly.surprise`, each group by its own training
+    scores; a group without training clips by those of all. All methods weigh alike, whatever their units."""
+    training, judged = np.zeros(len(normal_groups)), np.zeros(len(groups))
+    for view in views:
+        for group in np.union1d(normal_groups, groups):
+            own, here = normal_groups == group, groups == group
+            known = view.training[own] if own.any() else view.training
+            training[own] += anomaly.surprise(known, view.training[own])
+            judged[here] += anomaly.surprise(known, view.judged[here])
+    return Scores(training, judged)
 
 
 def decisions(scores: np.ndarray, groups: np.ndarray, normal_scores: np.ndarray, normal_groups: np.ndarray):
