@@ -90,6 +90,7 @@ def print_report(report: dict, out: Path):
         whole = "" if done["complete"] else f", cut after {done['batches']} of {done['planned']} batches"
         names = ", ".join(done["steps"])
         print(f"  {names}: {done['seconds']:.1f} s, {done['predicted_seconds']:.1f} predicted{whole}")
+    print_calls(report["calls"])
     print_blend(report["blend"])
     if report["left_out"]:
         print(f"  no time for: {', '.join(report['left_out'])}")
@@ -97,6 +98,14 @@ def print_report(report: dict, out: Path):
         print(f"  unreadable: {clip}: {reason}")
     for failure in report["failures"]:
         print(f"  FAILED: {failure['what']} {failure['how']}: {failure['error']}")
+
+
+def print_calls(calls: dict):
+    """How the networks were called, and what that choice took."""
+    said = f"  {calls['streams']} calls at a time, threads of each: {calls['threads']} ({calls['why']}"
+    if measured := ", ".join(f"{way} {speed:.1f}/s" for way, speed in calls["windows_a_second"].items()):
+        said += f"; threads x calls, windows: {measured}; measured in {calls['seconds']:.1f} s"
+    print(said + ")")
 
 
 def print_blend(blend: dict):

@@ -32,7 +32,8 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 NO_TORCH = [
     "hearing", "pooling", "runs", "graphs", "tuning",
-    "budget", "kernel_speed", "kernel_blend", "kernel_runner", "kernel_bundle", "bundling", "dry_run", "kaggle_push",
+    "budget", "kernel_speed", "kernel_blend", "kernel_calls", "kernel_runner", "kernel_bundle", "bundling", "dry_run",
+    "kaggle_push",
     "audio", "logmel", "timebase", "windows", "events", "predictions", "labels", "folds", "metrics", "event_metrics",
     "blends", "postprocessing", "synth", "config", "inference", "backends", "metrics_ust",
     *(f"competitions.{path.stem}" for path in sorted((PACKAGE / "competitions").glob("[a-z]*.py"))),

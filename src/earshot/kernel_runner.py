@@ -35,6 +35,7 @@ from earshot.events import PostProcess
 from earshot.hearing import tta_variants
 from earshot.inference import predict_members
 from earshot.kernel_blend import KernelBlend
+from earshot.kernel_calls import Calls, choose_calls
 from earshot.kernel_speed import Network, Speed, measure, one_window, ordered, synthetic_recording
 from earshot.predictions import Predictions
 
@@ -79,6 +80,7 @@ class KernelRun:
         self.answers = KernelBlend(self.test, self.classes, self.prior, self.blend, runs)
         self.module = get_competition(self.competition)
         self.steps: list[Step] = []
+        self.calls = Calls(1, self.cores)
 
     # ---- before the first round
 
@@ -86,19 +88,31 @@ class KernelRun:
         """A valid submission out of priors alone."""
         self._write(self.answers.fallback(), "fallback: priors")
 
-    def prepare(self):
-        """Measure, order the networks, leave out those that do not run."""
+    def prepare(self, seconds_left: float):
+        """Measure, order the networks, leave out those that do not run, choose how they are called."""
+        deadline = time.monotonic() + seconds_left
         usable = [n for n in self.networks if self._runs(n)]
         if not usable:
             raise ValueError("no network of the bundle runs here; the submission holds priors")
         self.speed = self.speed or self._measure(usable)
         self.networks = ordered(usable, self.speed)
+        self.steps = self._rounds()
+        self._choose_calls(deadline - time.monotonic())
+        self.steps = self._rounds()
+
+    def _rounds(self) -> list[Step]:
         rounds = [(network, None) for network in self.networks]
         for name in dict.fromkeys(name for n in self.networks for name in n.tta):
             rounds += [(network, name) for network in self.networks if name in network.tta]
-        for i, (network, tta) in enumerate(rounds):
-            name = network.name + (f" heard by {tta}" if tta else "")
-            self.steps.append(Step(name, (network.hearing, tta), rounds[i]))
+        names = [network.name + (f" heard by {tta}" if tta else "") for network, tta in rounds]
+        return [Step(name, (key[0].hearing, key[1]), key) for name, key in zip(names, rounds, strict=True)]
+
+    def _choose_calls(self, left: float):
+        costs = [self.cost([step]) for step in self.steps]
+        try:
+            self.networks, self.calls = choose_calls(self.networks, self.speed, self.cores, left, sum(costs), costs[0])
+        except Exception as error:  # a runtime's own: calls of one thread have run
+            self._failed("measuring threads x calls", "failed", error)
 
     def _runs(self, network: Network) -> bool:
         try:
@@ -154,7 +168,7 @@ class KernelRun:
         clips = [self.test.clips[i] for i in batch]
         members = [replace(m, windowing=replace(m.windowing, workers=self.cores)) for n in networks for m in n.members]
         names = [tta] if tta else []
-        found, unreadable = predict_members(members, clips, names, streams=self.cores, plain=tta is None)
+        found, unreadable = predict_members(members, clips, names, streams=self.calls.streams, plain=tta is None)
         if tta is None:
             self.unreadable |= dict(unreadable)
         hearings = len(tta_variants(names)) - 1 if tta else 1
@@ -201,6 +215,7 @@ class KernelRun:
             "unreadable": problems, "notes": list(self.test.notes), "failures": self.failures,
             "passes": [_rounded(asdict(p)) | {"complete": p.complete} for p in spent.passes],
             "left_out": spent.left_out, "writes": self.writes,
+            "calls": _rounded(asdict(self.calls)),
             "blend": {"mean": self.blend.mean, "runs": self.answers.shares()},
             "networks": [{"name": n.name, "weight": n.weight, "folds": len(n.members)} for n in self.networks],
         }  # fmt: skip
@@ -236,7 +251,7 @@ def run_kernel(run: KernelRun, minutes: float) -> dict:
     spent = Spent()
     if not run.test.empty and len(run.test.problems) < len(run.test.clips):
         try:
-            run.prepare()
+            run.prepare(minutes * 60 - (time.monotonic() - run.started))
             spent = spend(run, minutes * 60 - (time.monotonic() - run.started))
         except Exception as error:  # the submission that is there is valid: a kernel that throws would lose it
             run._failed("the run", "ended early", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from earshot.backends import silent_window
+
+TIE = 1.05  # speeds nearer to each other than this are alike
 
 
 def cores() -> int:
@@ -22,16 +25,21 @@ def choices(n_cores: int) -> list[tuple[int, int]]:
     return [(t, n_cores // t) for t in range(1, n_cores + 1) if n_cores % t == 0]
 
 
-def tune(open_backend: Callable[[int], object], n_cores: int, seconds: float = 1.0) -> tuple[int, int, dict]:
+def tune(
+    open_backend: Callable[[int], object], n_cores: int, seconds: float = 1.0, limit: float = math.inf
+) -> tuple[int, int, dict]:
     """(threads, streams, {(threads, streams): windows a second}): the fastest of `choices`, each heard for `seconds`.
 
-    open_backend: threads -> backend. On two loaded cores calls of one thread each were never slower than one call of
-    two threads and up to 1.6 times faster, so ties go to them; graphs of many small layers may differ.
+    open_backend: threads -> backend. After `limit` seconds no further choice is tried. On two loaded cores calls of one
+    thread each were never slower than one call of two threads and up to 1.6 times faster, so what is not faster than
+    them by TIE is no reason to leave them; graphs of many small layers may differ.
     """
-    speeds = {
-        (threads, streams): _speed(open_backend(threads), streams, seconds) for threads, streams in choices(n_cores)
-    }
-    threads, streams = max(speeds, key=lambda pair: (speeds[pair], pair[1]))
+    began, speeds = time.monotonic(), {}
+    for threads, streams in choices(n_cores):
+        if not speeds or time.monotonic() - began < limit:
+            speeds[threads, streams] = _speed(open_backend(threads), streams, seconds)
+    fastest = max(speeds.values())
+    threads, streams = max((p for p in speeds if TIE * speeds[p] >= fastest), key=lambda pair: pair[1])
     return threads, streams, speeds
 
 
