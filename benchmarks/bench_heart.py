@@ -69,7 +69,9 @@ def main():
         command = "python benchmarks/bench_heart.py" + " --no-networks" * options.no_networks + " --record"
         mean = table.groupby("method").auc.mean()
         unit = "mean AUC of domains a, d, e"
-        record("heart_auc_ade", float(mean["statistics, kNN"]), f"{unit}, statistics of the log-mel, kNN", command)
+        both = float(mean["statistics + made anomalies"])
+        record("heart_auc_ade", both, f"{unit}, statistics, kNN + network exposed to made anomalies, 3 seeds", command)
+        record("heart_statistics_auc_ade", float(mean["statistics, kNN"]), f"{unit}, statistics, kNN", command)
         record("heart_autoencoder_auc_ade", float(mean["autoencoder on log-mel"]), f"{unit}, 3 seeds", command)
 
 
