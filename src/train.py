@@ -253,7 +253,10 @@ def validate_and_keep(t: Training) -> dict[str, float]:
     truth = truth_of(found, t.held_out)
     scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
     if t.watch not in scores:
-        raise ValueError(f"watch '{t.watch}' is not among the scores of this task and data{suggest(t.watch, scores)}")
+        raise ValueError(
+            f"watch '{t.watch}' is not among the scores of this task and data{suggest(t.watch, scores)}; where the "
+            f"held-out clips do not define it (anomalies: no section with both kinds), choose another by watch=NAME"
+        )
     if scores[t.watch] > p.best_score or t.config.optim.select == "last" or p.best_epoch < 0:
         p.best_score, p.best_epoch = scores[t.watch], p.epoch
         if t.accelerator.is_main_process:
@@ -268,6 +271,10 @@ def report_oof(config: Config, folder: Path):
     """When every fold has its OOF: join, check, score and save the run's OOF."""
     result = oof_when_complete(folder, load_data(config.data), tasks.get_task(config.task), config.watch)
     print(result.text)
+    for remark in (
+        tasks.remarks(tasks.get_task(config.task), result.oof, result.truth) if result.oof is not None else ()
+    ):
+        print(f"  {remark}")
     if result.oof is not None:
         pictures.class_scores(result.oof, result.truth.target, folder / "classes.png")
         tasks.draw_pictures(tasks.get_task(config.task), result.oof, result.truth, folder)

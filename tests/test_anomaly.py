@@ -153,6 +153,10 @@ def test_the_asd_task_scores_own_sections(tmp_path):
     assert (tmp_path / "roc.png").stat().st_size > 1000
     only_normal = tasks.Truth(target, clips=clips.assign(condition="normal"))
     assert tasks.get_task("asd").score(found, only_normal)["undefined"] == 2
+    assert tasks.remarks(tasks.get_task("asd"), found, truth) == []
+    lines = tasks.remarks(tasks.get_task("asd"), found, only_normal)
+    assert lines[0] == "no AUC of fan 00 source: 2 normal clips, 0 anomalous ones"
+    assert len(lines) == 2
     with pytest.raises(ValueError, match="needs the clip table"):
         tasks.get_task("asd").score(found, tasks.Truth(target))
 
@@ -174,6 +178,25 @@ def test_the_scenes_task_scores_classes_and_devices(tmp_path):
     tasks.draw_pictures(tasks.get_task("scenes"), found, truth, tmp_path)
     assert (tmp_path / "confusion.png").stat().st_size > 1000
     assert truth.take(np.array([True, False, False, True])).clips.device.tolist() == ["a", "a"]
+
+
+def test_a_fold_with_one_class_only_is_scored_and_said():
+    """Held out: the scores are of that class. Trained on: cross entropy refuses."""
+    from earshot.training import check_classes
+
+    found = predictions([[1, 0, 0], [0, 1, 0]], ("bus", "park", "tram"))
+    one = tasks.Truth(np.eye(3)[[0, 0]] > 0)
+    assert tasks.get_task("scenes").score(found, one)["class_mean_accuracy"] == 0.5
+    said = tasks.remarks(tasks.get_task("scenes"), found, one)
+    assert said == ["all held-out clips are of one class, bus: the scores say nothing of the others"]
+    assert tasks.remarks(tasks.get_task("scenes"), found, tasks.Truth(np.eye(3)[[0, 1]] > 0)) == []
+    nothing = tasks.Truth(np.zeros((0, 3)))
+    assert tasks.remarks(tasks.get_task("scenes"), found.take(np.zeros(2, bool)), nothing) == []
+    with pytest.raises(
+        ValueError, match=r"fold 2 trains on clips of 1 classes \(bus\): loss cross_entropy tells classes"
+    ):
+        check_classes(2, one.target, found.classes, "cross_entropy")
+    check_classes(2, one.target, found.classes, "bce")
 
 
 def test_the_urban_task_is_the_public_evaluation_of_coarse_tags():

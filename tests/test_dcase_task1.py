@@ -128,6 +128,20 @@ def test_the_evaluation_set_is_the_test(tmp_path):
     assert tables.truth is None
 
 
+def test_recordings_that_no_table_names_are_said(tmp_path, caplog):
+    folder = download(tmp_path / "dev")
+    with caplog.at_level(logging.WARNING, "earshot"):
+        before = dcase_task1.prepare(folder)
+        assert "in neither" not in caplog.text
+        (folder / "audio/tram-oslo-9-9-9-a.wav").touch()
+        after = dcase_task1.prepare(folder)
+    assert (
+        "1 recordings are in neither meta.csv nor the split and are left out: audio/tram-oslo-9-9-9-a.wav"
+        in caplog.text
+    )
+    pd.testing.assert_frame_equal(before.clips, after.clips)
+
+
 def test_broken_downloads(tmp_path):
     with pytest.raises(ValueError, match=r"meta\.csv does not exist; is --source the folder"):
         dcase_task1.prepare(tmp_path)

@@ -63,6 +63,31 @@ def test_votes_and_truth():
     assert np.isnan(nobody.votes_1_engine[0])
 
 
+def test_annotators_who_disagree_wholly_and_recordings_without_annotations(tmp_path, caplog):
+    """A tie counts as present; three who each heard something else leave no label; both are said."""
+    rows = [
+        *((("train", 3, "03_7.wav", who, *heard)) for who, heard in ((5, (1, 0, 0, 1, 0)), (6, (0, 0, 1, 0, 1)))),
+        *(("train", 3, "03_8.wav", who, *heard) for who, heard in
+          ((5, (1, 0, 0, 1, 0)), (6, (0, 0, 1, 0, 1)), (7, (0, 0, 0, 0, 0)))),
+        ("train", 3, "03_9.wav", 5, 0, 0, 0, 0, 0),
+    ]  # fmt: skip
+    folder = download(tmp_path, annotations(rows))
+    (folder / "audio/99_1.wav").touch()
+    with caplog.at_level("WARNING", "earshot"):
+        clips = sonyc_ust.prepare(folder).clips.set_index("clip_id")
+    assert clips.labels.to_dict() == {"03_7": "1_engine 8_dog", "03_8": "", "03_9": ""}
+    assert clips.votes_8_dog.tolist() == [0.5, 0.3333, 0]
+    assert "1 clips have tags that half of their annotators heard, which count as present: 03_7.wav" in caplog.text
+    assert (
+        "the annotators of 1 clips heard something, but no tag has a majority: these clips have no label" in caplog.text
+    )
+    assert "1 recordings are not in annotations.csv and are left out: 99_1.wav" in caplog.text
+    caplog.clear()
+    clips = sonyc_ust.prepare(folder, votes="any").clips.set_index("clip_id")
+    assert clips.labels["03_8"] == "1_engine 8_dog"
+    assert "majority" not in caplog.text
+
+
 def test_from_the_download_to_the_score(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     download(tmp_path, annotations(ROWS, hour=13, block=547))

@@ -45,6 +45,7 @@ class Task:
     score: Callable[[Predictions, Truth], dict[str, float]]
     watch: str
     pictures: dict[str, Callable[[Predictions, Truth, Path], None]] = field(default_factory=dict)
+    remarks: Callable[[Predictions, Truth], list[str]] = lambda predictions, truth: []  # what its scores leave out
 
 
 def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
@@ -198,6 +199,14 @@ def score_machines(predictions: Predictions, truth: Truth) -> dict[str, float]:
     return result
 
 
+def undefined_groups(predictions: Predictions, truth: Truth) -> list[str]:
+    """The machines, sections and domains without both kinds of clips, which the anomaly scores leave out."""
+    table = anomaly.auc_table(np.zeros(len(truth.target)), truth.clips)
+    table = table[table.auc.isna()]
+    rows = zip(*(table[c] for c in (*anomaly.GROUP, "n_normal", "n_anomaly")), strict=True)
+    return [f"no AUC of {m} {s} {d}: {normal} normal clips, {odd} anomalous ones" for m, s, d, normal, odd in rows]
+
+
 def draw_confusion(predictions: Predictions, truth: Truth, path: Path):
     pictures.confusion(predictions, truth.target, path)
 
@@ -212,7 +221,7 @@ TASKS: dict[str, Task] = {
     "tagging": Task("tagging", score_clips, "map"),
     "scenes": Task("scenes", score_scenes, "class_mean_accuracy", {"confusion.png": draw_confusion}),
     "ust": Task("ust", score_urban, "macro_auprc"),
-    "asd": Task("asd", score_machines, "auc", {"roc.png": draw_roc}),
+    "asd": Task("asd", score_machines, "auc", {"roc.png": draw_roc}, undefined_groups),
 }
 
 
@@ -228,6 +237,19 @@ def score_readable(task: Task, predictions: Predictions, truth: Truth) -> dict[s
     readable = ~predictions.unreadable
     scores = task.score(predictions.take(readable), truth.take(readable)) if readable.any() else {}
     return {k: float(v) for k, v in scores.items()} | {"unreadable": int(predictions.unreadable.sum())}
+
+
+def remarks(task: Task, predictions: Predictions, truth: Truth) -> list[str]:
+    """What the scores of the readable clips leave out: the task's own lines, and a fold of one class."""
+    readable = ~predictions.unreadable
+    if not readable.any():
+        return []
+    found = np.flatnonzero((truth.target[readable] > 0.5).any(axis=0))
+    lines = []
+    if len(found) == 1 and len(predictions.classes) > 1:
+        name = predictions.classes[found[0]]
+        lines = [f"all held-out clips are of one class, {name}: the scores say nothing of the others"]
+    return lines + task.remarks(predictions.take(readable), truth.take(readable))
 
 
 def draw_pictures(task: Task, predictions: Predictions, truth: Truth, folder: Path):

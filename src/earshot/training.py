@@ -86,6 +86,7 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
     """Build everything; the initial weights depend on (seed, fold) alone."""
     torch.manual_seed(np.random.SeedSequence([config.seed, fold]).generate_state(1)[0].item())
     network = runs.make_model(config, len(classes))
+    check_classes(fold, train_data.target, classes, config.loss.name)
     check_inputs(network, config)
     check_budget(network, config)
     if config.model.weights:
@@ -122,6 +123,16 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
     augment = batch_augment(config.augment)
     return Training(config, fold, folder, model, optimizer, ema, inputs, blocks, front_ends, augment, clips, held_out,
                     about, accelerator, deadline, Progress())  # fmt: skip
+
+
+def check_classes(fold: int, target: np.ndarray, classes, loss: str):
+    """Error where a loss that tells classes apart gets training clips, (N, K), of one class alone."""
+    found = [str(c) for c, there in zip(classes, (target > 0.5).any(axis=0), strict=True) if there]
+    if loss == "cross_entropy" and len(found) < 2:
+        raise ValueError(
+            f"fold {fold} trains on clips of {len(found)} classes ({few(found)}): loss cross_entropy tells classes "
+            "apart and needs two; look at the fold table that src/make_folds.py printed"
+        )
 
 
 def check_inputs(network: torch.nn.Module, config: Config):

@@ -86,6 +86,11 @@ def _clips(source: Path, meta: pd.DataFrame, subset: int) -> pd.DataFrame:
         logger.warning("meta.csv lacks %d clips of the split, read from their names: %s", len(lost), few(lost))
     if unused := len(set(known.index) - set(files)):
         logger.warning("%d clips of meta.csv are in no list of the split and are left out", unused)
+    there = {f"audio/{path.name}" for path in (source / "audio").glob("*.wav")}
+    if stray := sorted(there - set(known.index) - set(files)):
+        logger.warning(
+            "%d recordings are in neither meta.csv nor the split and are left out: %s", len(stray), few(stray)
+        )
     named = pd.DataFrame([from_name(f) for f in files])
     found = known.reindex(files).reset_index(drop=True)
     return pd.DataFrame({

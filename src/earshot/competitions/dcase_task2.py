@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earshot import anomaly
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
 from earshot.competitions.tables import Tables
 from earshot.labels import few, read_table, require_columns
@@ -45,6 +46,7 @@ NAME = re.compile(
 SCORE_FILE = re.compile(
     r"(anomaly_score|decision_result)_(.+?)_((?:id|section)_\d+(?:_(?:source|target))?(?:_test)?)\.csv$"
 )
+SECTION = re.compile(r"(.+)_((?:id|section)_\d+)$")  # of a class: its machine and section
 LIMITS = {}  # files are sent in: nothing runs on their machines
 
 logger = logging.getLogger("earshot")
@@ -99,6 +101,12 @@ def scan(source: Path) -> pd.DataFrame:
     clips.insert(0, "clip_id", [_clip_id(path) for path in clips.path])
     clips.insert(2, "labels", clips.machine + "_" + clips.section)
     listed = attribute_files(source)
+    described = clips.machine.isin({machine for machine, _ in listed})
+    unlisted = np.array([key not in listed for key in zip(clips.machine, clips.filename, strict=True)])
+    silent = described & unlisted & (clips.split == "train")
+    if silent.any():
+        logger.warning("%d training clips are in no attribute file; what their names say is kept: %s", silent.sum(),
+                       few(clips.clip_id[silent]))  # fmt: skip
     clips["attributes"] = [listed.get((m, f), a) for m, f, a in zip(clips.machine, clips.filename, clips.attributes)]
     return clips.astype({"is_anomaly": "Int64"}).sort_values(["machine", "part", "filename"], ignore_index=True)
 
@@ -154,16 +162,14 @@ def attribute_files(source: Path) -> dict[tuple[str, str], str]:
 def rows(
     predictions: Predictions, test: pd.DataFrame, post: Mapping | None = None, decisions: bool = True
 ) -> pd.DataFrame:
-    """Anomaly scores (`predictions.score`) -> `machine, part, filename, score, decision`, in the order of `test`.
+    """Predictions -> `machine, part, filename, score, decision`, in the order of `test`; scores by `clip_scores`.
 
     `post={"thresholds": {"fan_section_00": 3.1, ...}}` decides by score > threshold (of a gamma fit of training scores,
     say); a section without one decides at its median, half of the clips being anomalous in these tests. A clip without
     score gets the mean of its section, else of its machine, else of all, with a warning.
     """
-    if predictions.score is None:
-        raise ValueError("these predictions have no anomaly score: predict with a run of the task asd")
     place = {str(c): i for i, c in enumerate(predictions.clip_ids)}
-    scores = np.where(predictions.unreadable, np.nan, predictions.score.astype(np.float64))
+    scores = np.where(predictions.unreadable, np.nan, clip_scores(predictions, test))
     found = np.array([scores[place[c]] if c in place else np.nan for c in test.clip_id.astype(str)])
     lost = ~np.isfinite(found)
     if lost.all():
@@ -178,6 +184,39 @@ def rows(
     if not decisions:
         return table
     return with_decisions(table, test, post.get("thresholds", {}) if isinstance(post, Mapping) else {})
+
+
+def clip_scores(predictions: Predictions, test: pd.DataFrame) -> np.ndarray:
+    """(N,) anomaly scores of the predicted clips: `predictions.score`, else how unsure the network is of the section.
+
+    A clip of a section that training never saw is scored by the section that it resembles most: of its machine where
+    training had another section of that, else of all. A warning names such sections.
+    """
+    if predictions.score is not None:
+        return predictions.score.astype(np.float64)
+    classes = [str(c) for c in predictions.classes]
+    machines = [match[1] if (match := SECTION.match(c)) else None for c in classes]
+    if not any(machines):
+        raise ValueError("these predictions have no anomaly score: predict with a run of the task asd")
+    n = len(predictions.clip_ids)
+    by_class = np.stack(
+        [anomaly.own_class_scores(predictions.clipwise_output, np.full(n, k)) for k in range(len(classes))], axis=1
+    )
+    own = dict(zip(test.clip_id.astype(str), zip(test.machine.astype(str), test.section.astype(str)), strict=True))
+    scores, unseen = np.full(n, np.nan), {}
+    for i, clip in enumerate(predictions.clip_ids.astype(str)):
+        machine, section = own.get(clip, ("", ""))
+        name = f"{machine}_{section}"
+        if name in classes:
+            scores[i] = by_class[i, classes.index(name)]
+        elif clip in own:
+            unseen[name] = unseen.get(name, 0) + 1
+            like = [k for k, m in enumerate(machines) if m == machine] or list(range(len(classes)))
+            scores[i] = by_class[i, like].min()
+    if unseen:
+        logger.warning("%d clips are of sections that training never saw, scored by what they resemble most: %s",
+                       sum(unseen.values()), few([f"{name} ({count})" for name, count in unseen.items()]))  # fmt: skip
+    return scores
 
 
 def with_decisions(table: pd.DataFrame, test: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:

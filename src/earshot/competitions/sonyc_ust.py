@@ -8,8 +8,10 @@ verified clip, negative ids are the project's team, positive ones volunteers.
 
 Labels. A verified clip has the truth; the votes of the others decide elsewhere: `majority` of those who gave one (a tie
 counts as present: people miss more than they invent), or `any` of them (the 2019 baseline's rule). A tag without a vote
-counts as absent. `votes_<tag>` keeps the share of annotators who heard it (empty: no vote), `is_verified` and
-`n_annotations` say what a clip rests on. `group` is the sensor. Train clips always train (fold -1), validate is fold 0.
+counts as absent. Where annotators heard something and no tag has a majority, the clip has no label; such clips and
+ties are counted in a warning. `votes_<tag>` keeps the share of annotators who heard it (empty: no vote), `is_verified`
+and `n_annotations` say what a clip rests on. `group` is the sensor. Train clips always train (fold -1), validate is
+fold 0.
 The test is the verified clips of the split test, or of validate where there is none (the OOF answers it); without
 truth, all clips of test. A clip without any tag is a negative example, and has no label.
 
@@ -19,6 +21,7 @@ coarse columns, each the maximum of its fine ones. Score: the challenge's public
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +46,8 @@ VOTES = ("majority", "any")
 TEST_COLUMNS = ("clip_id", "audio_filename")  # of the test table
 LIMITS = {}  # files are sent in: nothing runs on their machines
 
+logger = logging.getLogger("earshot")
+
 
 def prepare(source: Path, level: str = "coarse", votes: str = "majority") -> Tables:
     """Download folder -> clips with labels by `votes` (majority | any) at `level` (coarse | fine), test and truth."""
@@ -53,6 +58,9 @@ def prepare(source: Path, level: str = "coarse", votes: str = "majority") -> Tab
     annotations = read_table(source / "annotations.csv", COLUMNS)
     clips, tags = clip_table(annotations, level, votes), tags_of(annotations, level)
     files = {p.name: p.relative_to(source).as_posix() for p in sorted(source.rglob("*.wav"))}
+    warn_of_disagreement(annotations, clips, tags, votes)
+    if silent := sorted(set(files) - set(clips.audio_filename)):
+        logger.warning("%d recordings are not in annotations.csv and are left out: %s", len(silent), few(silent))
     clips.insert(1, "path", [files.get(f, f"audio/{f}") for f in clips.audio_filename])
     is_test = (clips.split == "test").to_numpy()
     test_clips, clips = clips[is_test].reset_index(drop=True), clips[~is_test].reset_index(drop=True)
@@ -69,6 +77,20 @@ def prepare(source: Path, level: str = "coarse", votes: str = "majority") -> Tab
         clips, tags, test_clips=test_clips if len(test_clips) else None, test=test if len(test) else None,
         missing=missing, task="ust", truth=truth if len(truth) else None,
     )  # fmt: skip
+
+
+def warn_of_disagreement(annotations: pd.DataFrame, clips: pd.DataFrame, tags: list[str], votes: str):
+    """Say how many unverified clips have tied tags, and how many lost every tag for want of a majority."""
+    shares = vote_shares(annotations, tags)
+    open_ = clips.audio_filename[clips.is_verified == 0]
+    shares = shares[shares.index.isin(open_)]
+    tied, lost = (shares == 0.5).any(axis=1), (shares > 0).any(axis=1) & ~(shares >= 0.5).any(axis=1)
+    if votes == "majority" and tied.any():
+        logger.warning("%d clips have tags that half of their annotators heard, which count as present: %s", tied.sum(),
+                       few(shares.index[tied]))  # fmt: skip
+    if votes == "majority" and lost.any():
+        logger.warning("the annotators of %d clips heard something, but no tag has a majority: these clips have no "
+                       "label (votes=any keeps every tag): %s", lost.sum(), few(shares.index[lost]))  # fmt: skip
 
 
 def tags_of(annotations: pd.DataFrame, level: str) -> list[str]:
