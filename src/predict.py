@@ -24,7 +24,7 @@ from earshot.backends import ENDINGS, TorchBackend, open_graph
 from earshot.competitions.tables import read_dataset
 from earshot.graphs import find_graphs, members_of
 from earshot.inference import Member, predict_members, tta_variants
-from earshot.labels import read_clips
+from earshot.labels import clip_metadata, read_clips
 from earshot.predictions import Clip, Predictions
 from earshot.spelling import suggest
 from earshot.tuning import cores, tune
@@ -41,8 +41,9 @@ def main():
     threads, streams = how_many(options)
     of_run = {folder: members_of_run(folder, options, threads) for folder in options.run}
     started, unreadable = time.monotonic(), {}
-    for folders, tta in together(of_run, options):
+    for folders, tta, columns in together(of_run, options):
         members = [m for folder in folders for m, _ in of_run[folder]]
+        clips = with_metadata(clips, options.clips, columns)
         bar = "predict " + " ".join(folder.name for folder in folders)
         found, failed = predict_members(
             members, clips, tta, lambda some, bar=bar: tqdm(some, bar, leave=False, disable=not sys.stderr.isatty()),
@@ -138,13 +139,37 @@ def members_of_run(folder: Path, options: argparse.Namespace, threads: int) -> l
     return found
 
 
-def together(of_run: dict[Path, list], options: argparse.Namespace) -> list[tuple[list[Path], tuple[str, ...]]]:
-    """(run folders, their TTA) that can share a pass: the same windows, the same variants."""
+def together(of_run: dict[Path, list], options: argparse.Namespace) -> list[tuple[list[Path], tuple, tuple]]:
+    """(run folders, their TTA, their metadata) that can share a pass: the same windows, variants and columns."""
     groups: dict[tuple, list[Path]] = {}
     for folder, members in of_run.items():
         tta = tuple(run_tta(folder, members, options) if options.tta is None else options.tta)
-        groups.setdefault((members[0][0].hearing, tta), []).append(folder)
-    return [(folders, tta) for (_, tta), folders in groups.items()]
+        columns = metadata_columns(folder, members, options)
+        groups.setdefault((members[0][0].hearing, tta, columns), []).append(folder)
+    return [(folders, tta, columns) for (_, tta, columns), folders in groups.items()]
+
+
+def metadata_columns(folder: Path, members: list, options: argparse.Namespace) -> tuple[str, ...]:
+    """The columns of the clip table that a run's networks take besides the sound."""
+    backend = members[0][0].backend
+    if "metadata" not in backend.inputs:
+        return ()
+    return tuple(
+        runs.load_run(folder).config.data.metadata if options.backend == "torch" else backend.about["metadata"]
+    )
+
+
+def with_metadata(clips: list[Clip], source: Path, columns: tuple[str, ...]) -> list[Clip]:
+    """The clips with the values of these columns of the table `source`; a folder has none: an error."""
+    if not columns:
+        return clips
+    if source.is_dir():
+        raise ValueError(
+            f"the network takes {', '.join(columns)} of each recording, which a folder does not say: give --clips a "
+            f"table with clip_id, path, {', '.join(columns)}"
+        )
+    values = clip_metadata(read_clips(source), columns, source)
+    return [replace(clip, metadata=row) for clip, row in zip(clips, values, strict=True)]
 
 
 def run_tta(folder: Path, members: list, options: argparse.Namespace):

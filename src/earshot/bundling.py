@@ -142,8 +142,12 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
     for about in abouts:
         if about["classes"] != abouts[0]["classes"]:
             raise ValueError(f"runs {abouts[0]['run']} and {about['run']} have other classes: bundle them apart")
-        if about["metadata"]:
-            raise ValueError(f"run {about['run']} needs metadata of each recording, which a kernel does not have")
+        if "metadata" in about["inputs"]:
+            raise ValueError(
+                f"run {about['run']} takes {', '.join(about['metadata'])} of each recording, which the hidden test of "
+                f"{settings.competition} does not give: train with a model that takes sound alone, or answer where the "
+                "columns are at hand, with src/predict.py --clips TABLE --backend onnx"
+            )
     tta = list(abouts[0]["tta"] if settings.tta is None else settings.tta)
     tta_variants(tta)
     (folder / CLASSES).write_text("label\n" + "".join(f"{c}\n" for c in abouts[0]["classes"]))

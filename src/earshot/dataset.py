@@ -23,6 +23,7 @@ from earshot.competitions.tables import read_dataset
 from earshot.config import DataConfig
 from earshot.folds import read_folds, select_fold
 from earshot.labels import (
+    clip_metadata,
     clip_targets,
     crop_targets,
     frame_targets,
@@ -53,6 +54,7 @@ class PreparedData:
     mask: np.ndarray  # (N, K), 0 = unknown
     events: pd.DataFrame | None
     whole: pd.DataFrame  # clip_id, path of every clip of the data set, whichever of them are taken: for caches
+    metadata: tuple[str, ...] = ()  # numeric columns of `clips` that the network takes
 
     def take(self, index: np.ndarray) -> PreparedData:
         """The clips at `index`; events stay whole."""
@@ -84,7 +86,11 @@ class PreparedData:
 
     def recordings(self) -> list[Clip]:
         """The clips as inference takes them."""
-        return [Clip(c, self.source / p) for c, p in zip(self.clips.clip_id, self.clips.path)]
+        clips = [Clip(c, self.source / p) for c, p in zip(self.clips.clip_id, self.clips.path)]
+        if not self.metadata:
+            return clips
+        values = clip_metadata(self.clips, self.metadata)
+        return [replace(c, metadata=v) for c, v in zip(clips, values, strict=True)]
 
     def clip_events(self, clip_ids) -> pd.DataFrame | None:
         """True events of the given clips (an expert's false positives are none)."""
@@ -118,7 +124,8 @@ def load_data(data: DataConfig) -> PreparedData:
         if str(getattr(data, key)) == value and events is None:
             raise ValueError(f"data.{needs} needs {root / 'events.csv'}, which this competition does not have")
     source, whole = Path(read_dataset(root)["source"]), clips[["clip_id", "path"]]
-    return PreparedData(clips, classes, source, target, mask, events, whole)
+    clip_metadata(clips, data.metadata, root / "clips.csv")
+    return PreparedData(clips, classes, source, target, mask, events, whole, data.metadata)
 
 
 def _chosen(clips: pd.DataFrame, classes: list[str], where: dict[str, str]) -> tuple[pd.DataFrame, list[str]]:

@@ -248,7 +248,12 @@ def parity_inputs(backend, window_samples: int, n_metadata: int = 0) -> list[dic
     """Batches of 1 and 7; a window, an odd number of frames, a single segment, three windows and one frame."""
     hop, segment = backend.timebase.hop_length, backend.timebase.frame_samples
     odd = window_samples * 3 // 5 // (2 * hop) * 2 * hop
-    shapes = [(7, odd), (1, window_samples), (1, min(segment - hop, window_samples)), (1, 3 * window_samples + hop)]
+    shapes = [
+        (7, odd),
+        (1, window_samples),
+        (1, min(max(hop, segment - hop), window_samples)),
+        (1, 3 * window_samples + hop),
+    ]
     return [random_inputs(backend, batch, n, n_metadata, seed) for seed, (batch, n) in enumerate(shapes)]
 
 

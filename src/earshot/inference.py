@@ -112,6 +112,8 @@ def predict_members(
     """
     variants = tta_variants(tta)[0 if plain else 1 :]
     _check_members(members, variants)
+    if any("metadata" in m.backend.inputs for m in members):
+        _check_metadata(clips)
     windowing = members[0].windowing
     answers = [[_Answer(m) for m in members] for _ in clips]
     keys = {input_key(m.backend, name): None for m in members for name in m.backend.inputs if name != "metadata"}
@@ -147,6 +149,15 @@ def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
                 "one pass needs a network whose clip output is pooled from its segments (attention, max, mean, "
                 "linear_softmax); this one's is not: predict without one_pass"
             )
+
+
+def _check_metadata(clips: Sequence[Clip]):
+    bare = [clip.clip_id for clip in clips if clip.metadata is None]
+    if bare:
+        raise ValueError(
+            f"the network takes metadata of each recording, which {len(bare)} of {len(clips)} come without, such as "
+            f"{bare[0]}: name a table that has the columns of data.metadata"
+        )
 
 
 def _ahead(pool, jobs: Iterator, depth: int) -> Iterator:

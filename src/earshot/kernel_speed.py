@@ -139,7 +139,9 @@ def one_window(network: Network) -> dict[str, np.ndarray]:
         elif name == "waveform":
             inputs[name] = waveform[None]
         else:
-            raise ValueError(f"network {network.name} needs '{name}', which a folder of recordings does not have")
+            raise ValueError(
+                f"network {network.name} needs '{name}', which a folder of recordings does not have: see src/predict.py"
+            )
     return inputs
 
 

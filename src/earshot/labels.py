@@ -63,6 +63,21 @@ def read_clips(path: str | Path) -> pd.DataFrame:
     return clips
 
 
+def clip_metadata(clips: pd.DataFrame, columns, path: str | Path = "the clip table") -> np.ndarray:
+    """(N, M) float32 values of numeric `columns` (data.metadata); a column or value that is not there is an error."""
+    require_columns(clips, columns, path)
+    values = np.empty((len(clips), len(columns)), np.float32)
+    for i, column in enumerate(columns):
+        numbers = pd.to_numeric(clips[column], errors="coerce")
+        if (bad := ~np.isfinite(numbers.to_numpy(float))).any():
+            raise ValueError(
+                f"{path}: column '{column}' is given to the network (data.metadata), but is no number for "
+                f"{bad.sum()} of {len(clips)} clips: {few(clips.clip_id[bad])}"
+            )
+        values[:, i] = numbers
+    return values
+
+
 def read_classes(path: str | Path) -> list[str]:
     """classes.csv (column `label`, one class a row) -> class names in model order."""
     classes = read_table(path, ("label",)).label.tolist()
