@@ -184,8 +184,9 @@ def _chunk(span, variant, windowing, keys, context) -> Chunk:
     begin = max(0, int(starts[0]) - margin)  # of the delayed recording; frames at the border see true context
     end = int(starts[-1]) + window + margin
     waveform = _waveform(span, variant, windowing, begin, end)
-    if end > span.n_samples + span.delay_samples:  # the last span ends with its last window
-        end = max(int(starts[-1]) + window, min(end, span.n_samples + span.delay_samples))
+    recorded = span.n_samples + span.delay_samples
+    if end > recorded:  # single windows are filled up with silence; in one pass all windows would hear that
+        end = max(begin + window, recorded) if windowing.one_pass else max(int(starts[-1]) + window, recorded)
         waveform = waveform[: end - begin]
     sources = {}
     for key in keys:
