@@ -38,9 +38,9 @@ def speed_of(networks, window_seconds=0.01) -> Speed:
     (1, 5000, 5000, 100, 0.1, "one core"),
     (4, 100, 5000, 90, 0.1, "no time before the first round"),
     (4, 100, 5000, 200, 0.1, "no time before the first round"),
-    (4, 30, 5000, 1, 0.1, "measuring takes 4 s, of 30 s that are to be used"),
-    (4, 5000, 40, 10, 0.1, "measuring takes 4 s, of 40 s that are to be used"),
-    (4, 5000, 5000, 1000, 60.0, "measuring takes 318 s, of 5000 s that are to be used"),
+    (4, 30, 5000, 1, 0.1, "it would take 4 s, which 30 s of work or time left do not repay"),
+    (4, 5000, 40, 10, 0.1, "it would take 4 s, which 40 s of work or time left do not repay"),
+    (4, 5000, 5000, 1000, 60.0, "it would take 318 s, which 5000 s of work or time left do not repay"),
 ])  # fmt: skip
 def test_when_it_is_measured(networks, cores, left, work, first, window, reason):
     network = replace(

@@ -57,7 +57,7 @@ def reason_not_to(network: Network, speed: Speed, cores: int, left: float, work:
     if longest + MARGIN * first > left:
         return "no time before the first round"
     if expected > SHARE * min(left, work):
-        return f"measuring takes {expected:.0f} s, of {min(left, work):.0f} s that are to be used"
+        return f"it would take {expected:.0f} s, which {min(left, work):.0f} s of work or time left do not repay"
     return ""
 
 
