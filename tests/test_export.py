@@ -444,6 +444,23 @@ def test_the_modulation_expert_is_exported(tiny, graph_format):
         np.testing.assert_allclose(graph.run(inputs)["logit"], eager.run(inputs)["logit"], atol=1e-3, rtol=1e-4)
 
 
+def test_signals_are_survived_after_openvino_compiled(made):
+    """OpenVINO leaves a stack for signals too small for Python's handlers: Ctrl-C ended in a segmentation fault."""
+    code = (
+        "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from earshot.backends import _SignalStack, open_graph\n"
+        "import ctypes\n"
+        "def stack():\n"
+        "    now = _SignalStack(); ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now)); return now.start, now.size\n"
+        "before = stack(); graph = open_graph(sys.argv[2]); graph.fix(1); assert stack() == before, stack()\n"
+        "heard = []; signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))\n"
+        "os.kill(os.getpid(), signal.SIGUSR1); assert heard == [1]"
+    )
+    graph = made / "runs/sed/tiny/fold0/model.xml"
+    done = subprocess.run([sys.executable, "-c", code, str(SRC), str(graph)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_first_openvino_call_of_a_process_is_alone(monkeypatch):
     """Two threads in OpenVINO's first call have waited for each other for ever (a C++ static against the GIL)."""
     inside, most = [], []

@@ -13,9 +13,12 @@ their own window, which is a fifth faster: what a network pads is then known bef
 
 from __future__ import annotations
 
+import ctypes
 import json
+import sys
 import threading
 from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +162,8 @@ class OpenVinoBackend(_Graph):
         try:
             if shapes:
                 model.reshape({name: list(shape) for name, shape in shapes.items()})
-            self.compiled = _library("openvino").Core().compile_model(model, "CPU", options)
+            with _same_signal_stack():
+                self.compiled = _library("openvino").Core().compile_model(model, "CPU", options)
         except Exception as error:
             raise ValueError(f"{self.path} is not a graph that OpenVINO can run: {error}") from error
         self.of_thread = threading.local()
@@ -180,6 +184,30 @@ class OpenVinoBackend(_Graph):
             self.of_thread.request = self.compiled.create_infer_request()
         results = self.of_thread.request.infer(inputs)
         return {name: np.array(results[i]) for i, name in enumerate(self.outputs)}  # the next call reuses its buffers
+
+
+class _SignalStack(ctypes.Structure):
+    """stack_t of sigaltstack(2)."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def _same_signal_stack():
+    """Puts this thread's stack for signals back to what it was (Linux; nothing elsewhere).
+
+    OpenVINO leaves one of the least size there is, on which Python's handlers run over the edge where AVX-512 makes
+    frames large: Ctrl-C, or a loader's worker that ends, then ends the process with a segmentation fault.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    library, before = ctypes.CDLL(None), _SignalStack()
+    library.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        library.sigaltstack(ctypes.byref(before), None)
 
 
 def silent_window(graph: _Graph) -> dict[str, np.ndarray]:
