@@ -107,7 +107,7 @@ def test_a_run_measures_and_answers_the_same(kernel, networks, monkeypatch, caps
     run = kernel(2, speed_of(networks))
     report = kernel_runner.run_kernel(run, 1.0)
     assert set(report["calls"]["windows_a_second"]) == {"1 x 2", "2 x 1"}
-    assert 0.02 < report["calls"]["seconds"] < 10
+    assert report["calls"]["seconds"] > 0
     assert report["heard"] == 2
     assert not report["failures"]
     pd.testing.assert_frame_equal(read_table(run.out), read_table(run.out.with_name("plain.csv")), atol=1e-6)
