@@ -48,7 +48,11 @@ def parse_args() -> argparse.Namespace:
     add("--run", type=Path, required=True, help="folder of a run: runs/<task>/<name>")
     add("--format", default="onnx", help=" or ".join(ENDINGS))
     add("--int8", action="store_true", help="8-bit integers, calibrated on training clips of each fold")
-    add("--int8-head", action="store_true", help="the last layers in 8 bits too (they stay float32 otherwise)")
+    add(
+        "--int8-head",
+        action="store_true",
+        help="first convolution and last layers in 8 bits too (else float32)",
+    )
     add("--folds", type=int, nargs="+", help="only these (default: all trained)")
     add("--together", action="store_true", help="one graph for all folds, which share one log-mel")
     add("--out", type=Path, help="folder for the graphs (default: the run's own)")

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import export
-from earshot.exporting_int8 import check_stored, idle_casts_to_identities, quantise, stored_bytes
+from earshot.exporting_int8 import check_stored, first_convolutions, idle_casts_to_identities, quantise, stored_bytes
 from earshot.sampling import evenly
 from scripts import run
 from test_export import files, make_run
@@ -56,6 +56,13 @@ def test_an_output_that_is_an_idle_cast_can_be_quantised(tmp_path):
     np.testing.assert_allclose(after[0], before[0], atol=0.02 * np.abs(before[0]).max())
     np.testing.assert_array_equal(after[1], [2, 4])
     assert "int8" not in stored_bytes(quantise(path, [{"x": x}], float_parts=("fc",)))
+
+
+def test_each_network_of_a_graph_has_a_first_convolution():
+    names = ["/models.0/a/Conv", "/models.0/b/Conv", "/models.1/a/Conv", "/models.1/b/Conv"]
+    nodes = [helper.make_node("Conv", ["x", "w"], [name], name=name) for name in names]
+    graph = helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"]), *nodes], "two", [], []))
+    assert first_convolutions(graph) == ["/models.0/a/Conv", "/models.1/a/Conv"]
 
 
 def test_stored_bytes_count_weights_of_both_formats(tmp_path):

@@ -53,7 +53,7 @@ class ExportSettings:
     max_drop: float = 0.002  # of the watched score on held-out clips
     check_oof: bool = True
     oof_clips: int = 0  # held-out clips a fold to check, evenly chosen; 0: all
-    calibration_clips: int = 24  # training clips of the fold that int8 ranges are measured on
+    calibration_clips: int = 64  # training clips of the fold that int8 ranges are measured on
     float_parts: tuple[str, ...] = FLOAT_PARTS  # modules that int8 leaves in float32
 
 

@@ -42,7 +42,8 @@ def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int)
 
 
 def quantise(path: Path, inputs: list[dict[str, np.ndarray]], float_parts: tuple[str, ...] = FLOAT_PARTS) -> Path:
-    """Write the int8 graph beside the float32 one; the modules named `float_parts` stay float32."""
+    """Write the int8 graph beside the float32 one; the modules named `float_parts` stay float32, and where there are
+    any, so does each network's first convolution: it does little work, on decibels, whose range 8 bits cut coarsely."""
     import onnx
 
     try:
@@ -54,12 +55,24 @@ def quantise(path: Path, inputs: list[dict[str, np.ndarray]], float_parts: tuple
     with redirect_stdout(io.StringIO()):  # it draws bars
         graph = nncf.quantize(
             whole, nncf.Dataset(inputs), subset_size=len(inputs), preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(patterns=[f".*/{name}/.*" for name in float_parts], validate=False),
+            ignored_scope=nncf.IgnoredScope(
+                names=first_convolutions(whole) if float_parts else [],
+                patterns=[f".*/{name}/.*" for name in float_parts], validate=False,
+            ),
         )  # fmt: skip
     onnx.helper.set_model_props(graph, {entry.key: entry.value for entry in whole.metadata_props})
     out = path.with_name("int8.onnx")
     onnx.save(graph, out)
     return out
+
+
+def first_convolutions(graph) -> list[str]:
+    """Names of the nodes of an onnx.ModelProto that convolve first, one a network (/models.<k>/...) of the graph."""
+    names = {}
+    for node in graph.graph.node:
+        if node.op_type == "Conv":
+            names.setdefault(node.name.split("/")[1] if "/" in node.name else "", node.name)
+    return list(names.values())
 
 
 def idle_casts_to_identities(graph):
