@@ -15,6 +15,22 @@ settings.load_profile("earshot")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+# a network of a few weights on the heart sounds' layout
+HEART_CONFIG = """
+task: asd
+seed: 3
+data: {competition: heart_asd, root: data, folds: folds.csv, sample_rate: 2000, crop_seconds: 0.5}
+frontends:
+  logmel: {n_fft: 128, hop_length: 64, n_mels: 16, fmin: 20, fmax: 1000}
+model:
+  name: cnn_small
+  params: {widths: [8], blocks: [1], time_strides: [2], freq_strides: [2], embedding: 8, activation: softmax}
+loss: {name: cross_entropy}
+optim: {epochs: 2, batch_size: 4, lr: 1.0e-2, select: last}
+predict: {clip_from: log_odds}
+"""
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real recordings: EARSHOT_SHARED, or shared/data beside the checkout; the test skips without it."""

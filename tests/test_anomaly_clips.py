@@ -15,6 +15,7 @@ import make_folds
 import prepare
 import score_anomalies
 import train
+from conftest import HEART_CONFIG
 from earshot import anomaly, anomaly_clips, anomaly_made, anomaly_report
 from earshot.anomaly_clips import clip_scores, several_nearest
 from earshot.anomaly_exposure import augmented, exposure_scores, parts_of
@@ -160,20 +161,6 @@ def test_combined_scores_weigh_alike_whatever_their_units_and_each_group_by_itse
     )
 
 
-CONFIG = """
-task: asd
-data: {competition: heart_asd, root: data, folds: folds.csv, sample_rate: 2000, crop_seconds: 1.0}
-frontends:
-  logmel: {n_fft: 128, hop_length: 64, n_mels: 16, fmin: 20, fmax: 1000}
-model:
-  name: cnn_small
-  params: {widths: [8], blocks: [1], time_strides: [2], freq_strides: [2], embedding: 8, activation: softmax}
-loss: {name: cross_entropy}
-optim: {epochs: 1, batch_size: 4, select: last}
-predict: {clip_from: log_odds}
-"""
-
-
 def test_a_run_is_scored_by_its_clips_too(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng, rows = np.random.default_rng(5), []
@@ -188,10 +175,10 @@ def test_a_run_is_scored_by_its_clips_too(tmp_path, monkeypatch, capsys):
             rows.append((name, label, domain, split, f"{domain}{i}"))
     meta = pd.DataFrame(rows, columns=["filename", "label", "domain", "split", "record"])
     meta.to_csv(tmp_path / "source/meta.csv", index=False)
-    (tmp_path / "heart.yaml").write_text(CONFIG)
+    (tmp_path / "heart.yaml").write_text(HEART_CONFIG)
     run(prepare, "heart_asd", "--source", "source", "--out", "data")
     run(make_folds, "--clips", "data/clips.csv", "--out", "folds.csv")
-    run(train, "--config", "heart.yaml")
+    run(train, "--config", "heart.yaml", "data.crop_seconds=1.0", "optim.epochs=1")
     short = partial(exposure_scores, rounds=1, copies=1)
     monkeypatch.setitem(anomaly_clips.CLIP_METHODS, "exposure", short)
     both = ["--also", "statistics", "exposure", "--combine", "statistics", "exposure"]

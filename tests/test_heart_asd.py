@@ -10,25 +10,12 @@ import make_folds
 import prepare
 import score_anomalies
 import train
+from conftest import HEART_CONFIG
 from earshot import anomaly, anomaly_autoencoder, anomaly_report, anomaly_statistics
 from earshot.anomaly_report import Scores
 from earshot.competitions import heart_asd
 from earshot.predictions import Predictions
 from scripts import run
-
-CONFIG = """
-task: asd
-seed: 3
-data: {competition: heart_asd, root: data, folds: folds.csv, sample_rate: 2000, crop_seconds: 0.5}
-frontends:
-  logmel: {n_fft: 128, hop_length: 64, n_mels: 16, fmin: 20, fmax: 1000}
-model:
-  name: cnn_small
-  params: {widths: [8], blocks: [1], time_strides: [2], freq_strides: [2], embedding: 8, activation: softmax}
-loss: {name: cross_entropy}
-optim: {epochs: 2, batch_size: 4, lr: 1.0e-2, select: last}
-predict: {clip_from: log_odds}
-"""
 
 
 def write_pack(folder, rate=2000):
@@ -105,7 +92,7 @@ def test_the_real_pack_has_the_counts_of_its_readme(shared_data):
 def test_a_run_is_scored_by_every_method(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_pack(tmp_path / "source")
-    (tmp_path / "heart.yaml").write_text(CONFIG)
+    (tmp_path / "heart.yaml").write_text(HEART_CONFIG)
     run(prepare, "heart_asd", "--source", "source", "--out", "data")
     run(make_folds, "--clips", "data/clips.csv", "--out", "folds.csv")
     run(train, "--config", "heart.yaml")
