@@ -149,6 +149,23 @@ def test_weights_are_renormalised_over_what_ran():
     assert blend.shares()["b"]["share"] == pytest.approx((0.25 + 0) / 2)
 
 
+@pytest.mark.parametrize("mean", ["mean", "rank", "geometric"])
+def test_a_run_that_is_heard_again_weighs_no_more_than_before(mean):
+    heard_once, again = make(Blend(mean, (0.6, 0.4))), make(Blend(mean, (0.6, 0.4)))
+    for blend in (heard_once, again):
+        blend.add([0, 1], answers([0.1, 0.2]), 1.0, "a")
+        blend.add([0, 1], answers([0.4, 0.3]), 1.0, "b")
+    again.add([0, 1], answers([0.1, 0.2]), 2.0, "a")  # a hearing of two variants that answers as before
+    found, expected = again.predictions(), heard_once.predictions()
+    np.testing.assert_allclose(found.clipwise_output, expected.clipwise_output, rtol=1e-6)
+    for ours, theirs in zip(found.framewise_output, expected.framewise_output, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    assert again.shares()["a"] == {"weight": pytest.approx(0.6), "share": pytest.approx(0.6)}
+    again.add([0, 1], answers([0.7, 0.8]), 3.0, "a")  # but its own answer becomes the mean of all its hearings
+    if mean == "mean":
+        np.testing.assert_allclose(again.predictions().clipwise_output[:, 0], [0.6 * 0.4 + 0.16, 0.6 * 0.5 + 0.12])
+
+
 @pytest.mark.parametrize("mean", MEANS)
 def test_a_run_without_weight_answers_where_no_other_did(mean):
     blend = make(Blend(mean, ((1.0, 0.0, 0.5), (0.0, 1.0, 0.5))))

@@ -2,7 +2,8 @@
 
 A run's answer is the mean of its networks' (folds, further hearings); the runs' answers are blended as ensemble.py
 blends them (blends.py). Where not all networks answered, the weights are renormalised over those that did: of a run
-that was heard with two of its five folds, two fifths of its weight count.
+that was heard with two of its five folds, two fifths of its weight count. Further hearings never make a run's weight
+more than the whole of it: a blend of which one run alone is heard again keeps its weights.
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ from earshot.predictions import TEST_FOLD, Predictions
 from earshot.timebase import TimeBase
 
 PRIOR_GRID = TimeBase(1, 1, 1)  # a prior is the same every second
-LEAST_WEIGHT = 1e-6  # of the largest, in sums: a run without weight in a class answers where no other did
 
 
 class KernelBlend:
     """Sums of what networks answered, on the time grid of the first.
 
-    `runs` are those that the blend has weights of, in its order. Framewise outputs are added up over all runs, or kept
-    by run where the mean is no weighted sum (geometric, power): then they need that many times the memory.
+    `runs` are those that the blend has weights of, in its order; framewise outputs take as many times the memory.
     """
 
     def __init__(
@@ -34,14 +33,11 @@ class KernelBlend:
         self.test, self.classes, self.prior = test, tuple(classes), np.asarray(prior, np.float32)
         self.blend, self.runs = blend or Blend(), tuple(runs)
         n, k = len(test.clips), len(self.classes)
-        weights = run_weights(self.blend, len(self.runs), k)
-        self.of_run, self.most = dict(zip(self.runs, weights, strict=True)), weights.max(axis=0)
-        self.heard = {run: np.zeros(n) for run in self.runs}  # sums of shares
+        self.of_run = dict(zip(self.runs, run_weights(self.blend, len(self.runs), k), strict=True))
+        self.heard = {run: np.zeros(n) for run in self.runs}  # sums of shares: 1 is the whole run, heard once
         self.clipwise = {run: np.zeros((n, k)) for run in self.runs}
-        self.by_run = self.blend.mean in ("geometric", "power")
-        parts = self.runs if self.by_run else ("",)
-        self.frames: dict[str, list[np.ndarray | None]] = {part: [None] * n for part in parts}
-        self.frame_weight = {part: np.zeros((n, k)) for part in parts}
+        self.frames: dict[str, list[np.ndarray | None]] = {run: [None] * n for run in self.runs}
+        self.frame_weight = {run: np.zeros(n) for run in self.runs}
         self.timebase: TimeBase | None = None
 
     @property
@@ -75,14 +71,10 @@ class KernelBlend:
         known = next((f[i] for f in self.frames.values() if f[i] is not None), None)
         if grid != self.timebase or (known is not None and len(known) != len(frames)):
             frames = on_grid(frames, grid, self.timebase, None if known is None else len(known))
-        weight = np.full(len(self.classes), share)
-        if not self.by_run:
-            weight *= np.maximum(self.of_run[run], LEAST_WEIGHT * self.most)
-        part = run if self.by_run else ""
-        if self.frames[part][i] is None:
-            self.frames[part][i] = np.zeros(frames.shape, np.float32)
-        self.frames[part][i] += weight.astype(np.float32) * frames
-        self.frame_weight[part][i] += weight
+        if self.frames[run][i] is None:
+            self.frames[run][i] = np.zeros(frames.shape, np.float32)
+        self.frames[run][i] += np.float32(share) * frames
+        self.frame_weight[run][i] += share
 
     def predictions(self) -> Predictions:
         """What is known now; recordings that nobody answered hold the prior and count as unreadable."""
@@ -105,16 +97,17 @@ class KernelBlend:
 
     def _frames(self, i: int) -> np.ndarray:
         """(T, K) of a recording; where nobody answered one frame of the prior."""
-        parts = [part for part, frames in self.frames.items() if frames[i] is not None]
-        if not parts:
+        runs = [run for run, frames in self.frames.items() if frames[i] is not None]
+        if not runs:
             return self.prior[None]
-        shares = [self.frame_weight[part][i].astype(np.float32) for part in parts]
-        means = [self.frames[part][i] / share for part, share in zip(parts, shares, strict=True)]
-        return self._joined(parts, means, shares) if self.by_run else means[0]
+        shares = [np.float32(self.frame_weight[run][i]) for run in runs]
+        means = [self.frames[run][i] / share for run, share in zip(runs, shares, strict=True)]
+        return self._joined(runs, means, shares)
 
     def _joined(self, runs: Sequence[str], means: list[np.ndarray], shares: list[np.ndarray]) -> np.ndarray:
         """The blend of runs of which `shares` were heard; in a class where none of them has weight all are alike."""
         before, after = self.blend.transforms()
+        shares = [np.minimum(share, 1) for share in shares]
         weights = [share * self.of_run[run] for run, share in zip(runs, shares, strict=True)]
         nothing = sum(weights) == 0
         weights = [np.where(nothing, share, w) for w, share in zip(weights, shares, strict=True)]
@@ -133,7 +126,7 @@ class KernelBlend:
         """{run: {"weight": as chosen, "share": of the answers given by now}}, means over classes (and recordings)."""
         chosen = {run: w / sum(self.of_run.values()) for run, w in self.of_run.items()}
         answered = self.answered
-        weights = {run: self.heard[run][answered, None] * w for run, w in self.of_run.items()}
+        weights = {run: np.minimum(self.heard[run][answered, None], 1) * w for run, w in self.of_run.items()}
         total = np.maximum(sum(weights.values()), np.finfo(float).tiny)
         share = {run: float((w / total).mean()) if len(w) else 0.0 for run, w in weights.items()}
         return {run: {"weight": float(chosen[run].mean()), "share": share[run]} for run in self.runs}
