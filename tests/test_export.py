@@ -448,10 +448,11 @@ def test_signals_are_survived_after_openvino_compiled(made):
     """OpenVINO leaves a stack for signals too small for Python's handlers: Ctrl-C ended in a segmentation fault."""
     code = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from earshot.backends import _SignalStack, open_graph\n"
+        "from earshot.backends import open_graph\n"
+        "from earshot.native import SignalStack\n"
         "import ctypes\n"
         "def stack():\n"
-        "    now = _SignalStack(); ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now)); return now.start, now.size\n"
+        "    now = SignalStack(); ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now)); return now.start, now.size\n"
         "before = stack(); graph = open_graph(sys.argv[2]); graph.fix(1); assert stack() == before, stack()\n"
         "heard = []; signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))\n"
         "os.kill(os.getpid(), signal.SIGUSR1); assert heard == [1]"

@@ -12,7 +12,7 @@ PACKAGE = SRC / "earshot"
 
 # From the ground up: a module may import what stands in an earlier line (and, inside a package, its siblings).
 LAYERS = [
-    ["spelling", "timebase", "budget", "manifest", "bundle_checks"],
+    ["spelling", "timebase", "budget", "manifest", "bundle_checks", "native"],
     ["pooling"],
     ["metrics", "event_metrics", "losses", "optim", "audio", "logmel", "augment"],
     ["config"],
@@ -35,7 +35,7 @@ NO_TORCH = [
     "budget", "kernel_speed", "kernel_blend", "kernel_calls", "kernel_runner", "kernel_bundle", "bundling", "dry_run",
     "kaggle_push",
     "audio", "logmel", "timebase", "windows", "events", "predictions", "labels", "folds", "metrics", "event_metrics",
-    "blends", "postprocessing", "synth", "config", "inference", "backends", "metrics_ust",
+    "blends", "postprocessing", "synth", "config", "inference", "backends", "native", "metrics_ust",
     *(f"competitions.{path.stem}" for path in sorted((PACKAGE / "competitions").glob("[a-z]*.py"))),
 ]  # fmt: skip
 

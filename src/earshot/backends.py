@@ -13,17 +13,15 @@ their own window, which is a fifth faster: what a network pads is then known bef
 
 from __future__ import annotations
 
-import ctypes
 import json
-import sys
 import threading
 from collections.abc import Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from earshot.logmel import LogmelParams, n_frames, silence_db
+from earshot.native import freed_at_once, same_signal_stack
 from earshot.spelling import suggest
 from earshot.timebase import TimeBase
 from earshot.windows import Windowing
@@ -135,7 +133,8 @@ class OnnxBackend(_Graph):
                 if isinstance(axis, str):
                     options.add_free_dimension_override_by_name(axis, size)
         try:
-            return runtime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+            with freed_at_once():
+                return runtime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ValueError(f"{self.path} is not a graph that ONNX Runtime can run: {error}") from error
 
@@ -162,7 +161,7 @@ class OpenVinoBackend(_Graph):
         try:
             if shapes:
                 model.reshape({name: list(shape) for name, shape in shapes.items()})
-            with _same_signal_stack():
+            with same_signal_stack():
                 self.compiled = _library("openvino").Core().compile_model(model, "CPU", options)
         except Exception as error:
             raise ValueError(f"{self.path} is not a graph that OpenVINO can run: {error}") from error
@@ -184,30 +183,6 @@ class OpenVinoBackend(_Graph):
             self.of_thread.request = self.compiled.create_infer_request()
         results = self.of_thread.request.infer(inputs)
         return {name: np.array(results[i]) for i, name in enumerate(self.outputs)}  # the next call reuses its buffers
-
-
-class _SignalStack(ctypes.Structure):
-    """stack_t of sigaltstack(2)."""
-
-    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-
-@contextmanager
-def _same_signal_stack():
-    """Puts this thread's stack for signals back to what it was (Linux; nothing elsewhere).
-
-    OpenVINO leaves one of the least size there is, on which Python's handlers run over the edge where AVX-512 makes
-    frames large: Ctrl-C, or a loader's worker that ends, then ends the process with a segmentation fault.
-    """
-    if not sys.platform.startswith("linux"):
-        yield
-        return
-    library, before = ctypes.CDLL(None), _SignalStack()
-    library.sigaltstack(None, ctypes.byref(before))
-    try:
-        yield
-    finally:
-        library.sigaltstack(ctypes.byref(before), None)
 
 
 def silent_window(graph: _Graph) -> dict[str, np.ndarray]:
