@@ -71,7 +71,7 @@ def train_fold():
 
 def exported(run: runs.Run) -> dict:
     """The report of the int8 graph."""
-    (path,) = export_run(run, ExportSettings(int8=True, float_parts=(), max_drop=1.0))
+    (path,) = export_run(run, ExportSettings(int8=True, calibrate_on="training", float_parts=(), max_drop=1.0))
     return json.loads(path.with_name(path.name + ".json").read_text())
 
 

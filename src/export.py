@@ -37,7 +37,7 @@ def main():
         run = replace(run, folds=tuple(here[fold] for fold in sorted(set(options.folds))))
     settings = ExportSettings(
         options.format, options.int8, options.together, options.max_difference, options.max_drop, not options.no_oof,
-        options.oof_clips, options.calibration_clips, () if options.int8_head else FLOAT_PARTS,
+        options.oof_clips, options.calibration_clips, options.calibrate_on, () if options.int8_head else FLOAT_PARTS,
     )  # fmt: skip
     export_run(run, settings, options.out)
 
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add("--run", type=Path, required=True, help="folder of a run: runs/<task>/<name>")
     add("--format", default="onnx", help=" or ".join(ENDINGS))
-    add("--int8", action="store_true", help="8-bit integers, calibrated on training clips of each fold")
+    add("--int8", action="store_true", help="8-bit integers, calibrated on clips of each fold")
     add(
         "--int8-head",
         action="store_true",
@@ -60,7 +60,13 @@ def parse_args() -> argparse.Namespace:
     add("--max-difference", type=float, default=DEFAULTS.max_difference, help="of a probability to PyTorch")
     add("--oof-clips", type=int, default=0, help="check only so many held-out clips a fold (default: all)")
     add("--no-oof", action="store_true", help="do not check held-out clips (where the training data is not at hand)")
-    add("--calibration-clips", type=int, default=DEFAULTS.calibration_clips, help="for --int8")
+    add("--calibration-clips", type=int, default=DEFAULTS.calibration_clips, help="for --int8: how many")
+    add(
+        "--calibrate-on",
+        choices=("held-out", "training"),
+        default=DEFAULTS.calibrate_on,
+        help="for --int8: which clips of a fold; held-out ones are like the test's, but the gate hears them too",
+    )
     return parser.parse_args()
 
 

@@ -8,6 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import export
+from earshot import exporting, runs
+from earshot.dataset import load_data
 from earshot.exporting_int8 import check_stored, first_convolutions, idle_casts_to_identities, quantise, stored_bytes
 from earshot.sampling import evenly
 from scripts import run
@@ -112,3 +114,21 @@ def test_every_layer_of_the_low_complexity_network_in_int8(tiny):
     with pytest.raises(ValueError, match=r"fold 0: the int8 graph stores .* more than budget.parameters_kb=0.1"):
         run(export, "--run", folder, "--int8", "--max-drop", "1", "--calibration-clips", "4")
     assert files(folder) == before
+
+
+@pytest.mark.parametrize("which", ["held-out", "training"])
+def test_ranges_come_from_the_clips_that_were_asked_for(tiny, monkeypatch, which):
+    heard = []
+
+    def calibration_inputs(backend, run, clips, wanted):
+        heard.extend(clips.clips.clip_id)
+        raise ValueError("that will do")
+
+    folder = make_run(tiny, SEPARABLE)
+    monkeypatch.setattr(exporting, "calibration_inputs", calibration_inputs)
+    with pytest.raises(ValueError, match="that will do"):
+        run(export, "--run", folder, "--int8", "--calibrate-on", which)
+    loaded = runs.load_run(folder)
+    training, held_out = load_data(loaded.config.data).split(loaded.folds[0].fold, loaded.config.data.folds)
+    assert heard == list((held_out if which == "held-out" else training).clips.clip_id)
+    assert not set(training.clips.clip_id) & set(held_out.clips.clip_id)

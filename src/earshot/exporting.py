@@ -53,7 +53,8 @@ class ExportSettings:
     max_drop: float = 0.002  # of the watched score on held-out clips
     check_oof: bool = True
     oof_clips: int = 0  # held-out clips a fold to check, evenly chosen; 0: all
-    calibration_clips: int = 64  # training clips of the fold that int8 ranges are measured on
+    calibration_clips: int = 64  # that int8 ranges are measured on
+    calibrate_on: str = "held-out"  # clips of the fold (their labels say nothing to int8), or "training" clips
     float_parts: tuple[str, ...] = FLOAT_PARTS  # modules that int8 leaves in float32
 
 
@@ -91,7 +92,7 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
         graph_file = folder / "fp32.onnx"
         if settings.int8:
             check_parity(open_graph(graph_file), eager, windows, settings.max_difference, f"{where}, before int8")
-            clips = data if settings.together else data.split(folds[0].fold, run.config.data.folds)[0]
+            clips = data if settings.together else _calibration_clips(run, folds[0], data, settings)
             inputs = calibration_inputs(eager[0], run, clips, settings.calibration_clips)
             graph_file = quantise(graph_file, inputs, settings.float_parts)
         if settings.graph_format == "openvino":
@@ -112,6 +113,11 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
             os.replace(part, path.with_suffix(part.suffix))
         runs.write_text(path.with_name(path.name + ".json"), json.dumps(report, indent=1))
     return report
+
+
+def _calibration_clips(run, fold: runs.FoldRun, data: PreparedData, settings: ExportSettings) -> PreparedData:
+    training, held_out = data.split(fold.fold, run.config.data.folds)
+    return held_out if settings.calibrate_on == "held-out" else training
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A float32 ONNX graph -> int8: post-training, static, ranges measured on training clips; and what graphs store.
+"""A float32 ONNX graph -> int8: post-training, static, ranges measured on a fold's clips; and what graphs store.
 
 Weights become int8 with a scale a channel and lie so in the file, biases and scales stay float32.
 """
@@ -29,7 +29,7 @@ def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int)
         try:
             waveform = audio.load(clips.recordings()[i].path, windowing.sample_rate, 0, windowing.window_seconds)
         except audio.UnreadableAudio:
-            continue  # training lists it; here any other clip does
+            continue  # training and prediction list it; here any other clip does
         waveform = audio.crop_or_pad(waveform, windowing.window_samples)[None]
         one = {n: log_mel(waveform, backend.frontends[n])[:, None] for n in backend.inputs if n in backend.frontends}
         one |= {"waveform": waveform} if "waveform" in backend.inputs else {}
@@ -37,7 +37,7 @@ def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int)
             one["metadata"] = clips.clips.loc[[i], list(run.config.data.metadata)].to_numpy(np.float32)
         inputs.append(one)
     if not inputs:
-        raise ValueError(f"none of {wanted} training clips could be read: int8 needs some")
+        raise ValueError(f"none of {wanted} clips could be read: int8 needs some")
     return inputs
 
 
