@@ -60,6 +60,18 @@ def test_an_output_that_is_an_idle_cast_can_be_quantised(tmp_path):
     assert "int8" not in stored_bytes(quantise(path, [{"x": x}], float_parts=("fc",)))
 
 
+@pytest.mark.slow
+def test_what_is_loud_in_one_clip_alone_is_not_cut_off(tmp_path):
+    """NNCF's own range is the mean of the clips' largest values: the rare loud event would be lost."""
+    import onnxruntime
+
+    path = graph_with_casts(tmp_path / "g.onnx")
+    quiet, loud = np.full((1, 4), 0.1, np.float32), np.full((1, 4), 10.0, np.float32)
+    small = quantise(path, [{"x": quiet}] * 15 + [{"x": loud}], float_parts=())
+    before, after = (onnxruntime.InferenceSession(p).run(["answer"], {"x": loud})[0] for p in (path, small))
+    np.testing.assert_allclose(after, before, rtol=0.02)
+
+
 def test_each_network_of_a_graph_has_a_first_convolution():
     names = ["/models.0/a/Conv", "/models.0/b/Conv", "/models.1/a/Conv", "/models.1/b/Conv"]
     nodes = [helper.make_node("Conv", ["x", "w"], [name], name=name) for name in names]

@@ -43,11 +43,15 @@ def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int)
 
 def quantise(path: Path, inputs: list[dict[str, np.ndarray]], float_parts: tuple[str, ...] = FLOAT_PARTS) -> Path:
     """Write the int8 graph beside the float32 one; the modules named `float_parts` stay float32, and where there are
-    any, so does each network's first convolution: it does little work, on decibels, whose range 8 bits cut coarsely."""
+    any, so does each network's first convolution: it does little work, on decibels, whose range 8 bits cut coarsely.
+
+    Activations range over all that any of `inputs` gave. NNCF's own choice, the mean over inputs of each one's largest,
+    cuts off what is loud in few of them, the very events (benchmarks/RESULTS.md has the figures)."""
     import onnx
 
     try:
         import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     except ImportError as error:
         raise ValueError("int8 needs nncf: pip install nncf") from error
     nncf.set_log_level(logging.ERROR)
@@ -55,6 +59,9 @@ def quantise(path: Path, inputs: list[dict[str, np.ndarray]], float_parts: tuple
     with redirect_stdout(io.StringIO()):  # it draws bars
         graph = nncf.quantize(
             whole, nncf.Dataset(inputs), subset_size=len(inputs), preset=nncf.QuantizationPreset.MIXED,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+            ),
             ignored_scope=nncf.IgnoredScope(
                 names=first_convolutions(whole) if float_parts else [],
                 patterns=[f".*/{name}/.*" for name in float_parts], validate=False,
