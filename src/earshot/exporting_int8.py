@@ -63,7 +63,7 @@ def quantise(path: Path, inputs: list[dict[str, np.ndarray]], float_parts: tuple
     try:
         graph = _quantised(whole, inputs, names, patterns)
     except Exception as error:  # its runtime's own: it cuts some branches in a way that the runtime refuses
-        logger.warning("int8 without corrected biases, since NNCF cannot cut this graph: %s", error)
+        logger.warning("int8 without corrected biases: NNCF could not correct this graph's: %s", error)
         graph = _quantised(whole, inputs, names, patterns, disable_bias_correction=True)
     onnx.helper.set_model_props(graph, {entry.key: entry.value for entry in whole.metadata_props})
     out = path.with_name("int8.onnx")

@@ -7,10 +7,7 @@ import sys
 from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
-SMALL, LARGE = (
-    128 * 1024,
-    32 * 1024 * 1024,
-)  # bytes: where glibc's moving threshold for blocks of their own starts and ends
+SMALL, LARGE = 128 * 1024, 32 * 1024 * 1024  # bytes: from where to where glibc moves that threshold by itself
 
 
 class SignalStack(ctypes.Structure):
