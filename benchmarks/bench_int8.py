@@ -10,20 +10,16 @@ Ranges are measured on 64 held-out clips, errors on the same windows: root mean 
 from __future__ import annotations
 
 import argparse
-import io
-import logging
 import os
 import sys
 import tempfile
-from contextlib import redirect_stdout
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-import nncf
 import numpy as np
 import onnx
-from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+from nncf.quantization.range_estimator import RangeEstimatorParameters
 
 from earshot import exporting, runs
 from earshot.backends import TorchBackend, open_graph
@@ -31,17 +27,16 @@ from earshot.dataset import load_data
 from earshot.exporting_int8 import (
     FLOAT_PARTS,
     calibration_inputs,
-    first_convolutions,
     idle_casts_to_identities,
     quantise,
+    quantised,
 )
 
 CLIPS = 64
-ALL_VALUES = {"activations_range_estimator_params": RangeEstimatorParametersSet.MINMAX}
-WAYS = {  # fast bias correction, advanced parameters
-    "NNCF's defaults": (True, {}),
-    "ranges of all values": (True, ALL_VALUES),
-    "these, biases not corrected": (True, ALL_VALUES | {"disable_bias_correction": True}),
+WAYS = {  # NNCF's fast bias correction, advanced parameters other than ours
+    "NNCF's defaults": (True, {"activations_range_estimator_params": RangeEstimatorParameters()}),
+    "ranges of all values": (True, {}),
+    "these, biases not corrected": (True, {"disable_bias_correction": True}),
 }
 
 
@@ -50,7 +45,6 @@ def main():
     parser.add_argument("run", type=Path)
     parser.add_argument("--folds", type=int, nargs="+")
     options = parser.parse_args()
-    logging.getLogger("nncf").setLevel(logging.ERROR)
     run = runs.load_run(options.run)
     data = load_data(run.config.data)
     print("| fold | int8 | rms | largest | other first class |\n|---|---|---|---|---|")
@@ -74,14 +68,7 @@ def measure(run, fold, held_out):
 
 def small_graph(path: Path, inputs, fast: bool, advanced: dict, about: dict) -> Path:
     """The int8 graph of one way, in OpenVINO."""
-    whole = idle_casts_to_identities(onnx.load(path))
-    patterns = [f".*/{name}/.*" for name in FLOAT_PARTS]
-    with redirect_stdout(io.StringIO()):
-        graph = nncf.quantize(
-            whole, nncf.Dataset(inputs), subset_size=len(inputs), preset=nncf.QuantizationPreset.MIXED,
-            fast_bias_correction=fast, advanced_parameters=nncf.AdvancedQuantizationParameters(**advanced),
-            ignored_scope=nncf.IgnoredScope(names=first_convolutions(whole), patterns=patterns, validate=False),
-        )  # fmt: skip
+    graph = quantised(idle_casts_to_identities(onnx.load(path)), inputs, FLOAT_PARTS, fast, **advanced)
     onnx.save(graph, path.with_name("way.onnx"))
     return exporting.to_openvino(path.with_name("way.onnx"), about)
 

@@ -65,7 +65,7 @@ def parse_args() -> argparse.Namespace:
         "--calibrate-on",
         choices=("held-out", "training"),
         default=DEFAULTS.calibrate_on,
-        help="for --int8: which clips of a fold; held-out ones are like the test's, but the gate hears them too",
+        help="for --int8: clips of a fold (--together: all); held-out ones are like the test, the gate hears them too",
     )
     return parser.parse_args()
 

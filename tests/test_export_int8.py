@@ -145,3 +145,9 @@ def test_ranges_come_from_the_clips_that_were_asked_for(tiny, monkeypatch, which
     training, held_out = load_data(loaded.config.data).split(loaded.folds[0].fold, loaded.config.data.folds)
     assert heard == list((held_out if which == "held-out" else training).clips.clip_id)
     assert not set(training.clips.clip_id) & set(held_out.clips.clip_id)
+
+
+@pytest.mark.parametrize("wanted", ["0", "-3"])
+def test_int8_needs_clips(tiny, wanted):
+    with pytest.raises(ValueError, match=rf"--calibration-clips must be at least 1, got {wanted}"):
+        run(export, "--run", make_run(tiny, SEPARABLE), "--int8", "--calibration-clips", wanted)

@@ -26,6 +26,8 @@ FLOAT_PARTS = ("head", "att_block", "fc1", "fc_audioset")  # float32 unless aske
 
 def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int) -> list[dict[str, np.ndarray]]:
     """A window of each of at most `wanted` clips, evenly chosen, as the network takes it: for the ranges of int8."""
+    if wanted < 1:
+        raise ValueError(f"int8 needs clips to measure ranges on: --calibration-clips must be at least 1, got {wanted}")
     windowing = runs.windowing(run.config)
     inputs = []
     for i in evenly(len(clips.clips), wanted):
@@ -58,33 +60,29 @@ def quantise(path: Path, inputs: list[dict[str, np.ndarray]], float_parts: tuple
     if find_spec("nncf") is None:
         raise ValueError("int8 needs nncf: pip install nncf")
     whole = idle_casts_to_identities(onnx.load(path))
-    names = first_convolutions(whole) if float_parts else []
-    patterns = [f".*/{name}/.*" for name in float_parts]
     try:
-        graph = _quantised(whole, inputs, names, patterns)
+        graph = quantised(whole, inputs, float_parts)
     except Exception as error:  # its runtime's own: it cuts some branches in a way that the runtime refuses
         logger.warning("int8 without corrected biases: NNCF could not correct this graph's: %s", error)
-        graph = _quantised(whole, inputs, names, patterns, disable_bias_correction=True)
+        graph = quantised(whole, inputs, float_parts, disable_bias_correction=True)
     onnx.helper.set_model_props(graph, {entry.key: entry.value for entry in whole.metadata_props})
     out = path.with_name("int8.onnx")
     onnx.save(graph, out)
     return out
 
 
-def _quantised(whole, inputs: list[dict], names: list[str], patterns: list[str], **advanced):
-    """onnx.ModelProto -> onnx.ModelProto, nodes of these names and patterns left as they are."""
+def quantised(whole, inputs: list[dict], float_parts: tuple[str, ...], fast: bool = False, **advanced):
+    """onnx.ModelProto -> onnx.ModelProto. fast: NNCF's own bias correction; advanced: of its advanced parameters."""
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    ranges = RangeEstimatorParametersSet.MINMAX
+    ours = {"activations_range_estimator_params": RangeEstimatorParametersSet.MINMAX}
+    names, patterns = first_convolutions(whole) if float_parts else [], [f".*/{name}/.*" for name in float_parts]
     with redirect_stdout(io.StringIO()):  # it draws bars
         return nncf.quantize(
             whole, nncf.Dataset(inputs), subset_size=len(inputs), preset=nncf.QuantizationPreset.MIXED,
-            fast_bias_correction=False,
-            advanced_parameters=nncf.AdvancedQuantizationParameters(
-                activations_range_estimator_params=ranges, **advanced
-            ),
+            fast_bias_correction=fast, advanced_parameters=nncf.AdvancedQuantizationParameters(**ours | advanced),
             ignored_scope=nncf.IgnoredScope(names=names, patterns=patterns, validate=False),
         )  # fmt: skip
 
