@@ -19,15 +19,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from earshot import audio, predictions, runs
-from earshot.backends import ENDINGS, TorchBackend, open_graph
-from earshot.competitions.tables import read_dataset
-from earshot.graphs import find_graphs, members_of
-from earshot.inference import Member, predict_members, tta_variants
-from earshot.labels import clip_metadata, read_clips
-from earshot.predictions import Clip, Predictions
-from earshot.spelling import suggest
-from earshot.tuning import cores, tune
+from earshot import files, runs
+from earshot.data.dataset import read_dataset
+from earshot.data.labels import clip_metadata, read_clips
+from earshot.messages import suggest
+from earshot.prediction import predictions
+from earshot.prediction.backends import ENDINGS, TorchBackend, open_graph
+from earshot.prediction.graphs import find_graphs, members_of
+from earshot.prediction.inference import Member, predict_members, tta_variants
+from earshot.prediction.predictions import Clip, Predictions
+from earshot.prediction.threads import cores, tune
+from earshot.sound import audio
 
 BACKENDS = ("torch", *ENDINGS)
 COMPARED = 3  # recordings on which --one-pass is measured against single windows
@@ -61,7 +63,7 @@ def main():
     if unreadable:
         listing = Path(targets[0])
         listing = listing.with_name(f"{listing.stem}_unreadable.csv")
-        runs.write_rows(listing, [{"clip_id": c, "reason": r} for c, r in unreadable.items()])
+        files.write_rows(listing, [{"clip_id": c, "reason": r} for c, r in unreadable.items()])
         print(f"{len(unreadable)} recordings could not be read and got the training prior; see {listing}")
 
 
