@@ -83,5 +83,3 @@ def test_rows_checks_and_score(tmp_path, caplog):
     assert freesound2019.score(rows, truth.iloc[::-1])["lwlrap"] == pytest.approx(expected, abs=1e-12)
     with pytest.raises(ValueError, match="the truth lacks b.wav"):
         freesound2019.score(rows, truth.iloc[:2])
-    limits = freesound2019.LIMITS
-    assert (limits["hours"]["cpu"], limits["hours"]["gpu"], limits["pretrained"]) == (4, 1, False)

@@ -17,11 +17,11 @@ import run_kernel
 import scripts
 import tiny_graphs
 from earshot.competitions import get_competition
-from earshot.competitions.test_folders import find_test
 from earshot.ensemble.blends import MEANS, Blend, build_blend, ranks, read_ensemble
 from earshot.kaggle.bundling import BundleSettings, build
 from earshot.kernel.answers import KernelBlend, run_weights
 from earshot.kernel.bundle import open_bundle
+from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun
 from earshot.kernel.runner import run_kernel as run_all
 from earshot.kernel.speed import Speed, front_ends
