@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import torch
-from earshot.data.prepared import load_data
 
 from earshot import runs
 from earshot.augment.hidden import INPUT, SCHEMES, SpecAugmentPP, sample_spec_augment_pp, spec_augment_pp
@@ -23,6 +22,7 @@ from earshot.augment.waveform import build_waveform_augment
 from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.data.labels import read_classes
+from earshot.data.prepared import load_data
 from earshot.inputs.torch_logmel import FrontEnds
 from earshot.models.counting import count
 from earshot.pictures import folds as fold_pictures

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from earshot.tables import read_table
 
 from earshot import runs, tasks
 from earshot.messages import suggest
 from earshot.models.counting import count
 from earshot.pictures import runs as run_pictures
+from earshot.tables import read_table
 
 
 def main():

@@ -26,7 +26,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
-from earshot.tables import read_table
 
 from earshot.competitions import get_competition
 from earshot.competitions.competition import Competition
@@ -35,6 +34,7 @@ from earshot.data.labels import clip_targets, read_classes, read_clips
 from earshot.ensemble.thresholds import best_event_threshold, tune_event_thresholds
 from earshot.events import PostProcess, load_post
 from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table
 
 LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "runs", "cv", "post")
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from earshot.tables import read_table
 
 import tiny_graphs
 from earshot.competitions import rfcx
 from earshot.competitions.competition import Competition
 from earshot.kernel.hidden_test import all_rules
+from earshot.tables import read_table
 
 RULES = all_rules()  # of the competitions that kernels answer
 NAMES = (

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.tables import read_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, roc_auc_score
@@ -20,6 +19,7 @@ from earshot.data.labels import read_classes
 from earshot.events import PostProcess
 from earshot.prediction.predictions import Predictions
 from earshot.sound.timebase import TimeBase
+from earshot.tables import read_table
 from scripts import run
 
 BIRDS = ["zebdov", "ameavo", "22930"]  # the submission's order is not the alphabet's; numbers name other taxa

@@ -5,7 +5,6 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
-from earshot.tables import read_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, log_loss
@@ -15,6 +14,7 @@ import prepare
 import submit
 from earshot.competitions import dcase_task1, get_competition
 from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table
 from scripts import run
 
 SCENES = ["airport", "metro_station", "tram"]

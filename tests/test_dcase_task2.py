@@ -5,7 +5,6 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
-from earshot.tables import read_table
 from scipy.stats import hmean
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -15,6 +14,7 @@ from earshot.competitions import dcase_task2, get_competition
 from earshot.competitions.dcase_task2_scores import section_scores
 from earshot.data.labels import read_classes
 from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table
 from scripts import run
 
 YEARS = range(2020, 2025)

@@ -5,7 +5,6 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from earshot.tables import read_table
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from earshot.data.folds import make_folds
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.sound.timebase import TimeBase
+from earshot.tables import read_table
 
 RATE = finch.BACKGROUND_RATE
 META = pd.DataFrame({

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from earshot.tables import read_table
 
 import bundle as bundle_script
 import ensemble
@@ -28,6 +27,7 @@ from earshot.kernel.speed import Speed, front_ends
 from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import Clip, Predictions, weighted_mean
 from earshot.sound.timebase import TimeBase
+from earshot.tables import read_table
 from earshot.tasks import Truth
 from tiny_graphs import CLASSES
 

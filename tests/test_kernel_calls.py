@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.tables import read_table
 
 import run_kernel
 import tiny_graphs
@@ -17,6 +16,7 @@ from earshot.kernel.calls import choose_calls, heaviest, reason_not_to, reopened
 from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun
 from earshot.kernel.speed import Speed, front_ends
+from earshot.tables import read_table
 
 COMPETITION = "birdclef2026"
 

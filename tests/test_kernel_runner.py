@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.tables import read_table
 
 import fuzz_folders
 import run_kernel
@@ -29,6 +28,7 @@ from earshot.kernel.speed import Network, Speed, measure, simulate
 from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import weighted_mean
 from earshot.sound.timebase import TimeBase
+from earshot.tables import read_table
 from fuzz_folders import RULES, classes_of
 from tiny_graphs import CLASSES
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from earshot.tables import read_table
 
 import make_folds
 import prepare
@@ -16,6 +15,7 @@ from earshot.competitions.tables import Tables, class_name, read_dataset, write_
 from earshot.data.folds import read_folds
 from earshot.data.labels import read_classes, read_clips
 from earshot.sound import audio
+from earshot.tables import read_table
 
 SRC = Path(prepare.__file__).parent
 

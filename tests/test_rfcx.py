@@ -5,7 +5,6 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
-from earshot.tables import read_table
 from sklearn.metrics import label_ranking_average_precision_score
 from sklearn.model_selection import StratifiedKFold
 
@@ -13,6 +12,7 @@ from earshot.competitions import get_competition, rfcx
 from earshot.data.folds import make_folds
 from earshot.data.labels import crop_targets
 from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table
 
 CLASSES = list(rfcx.CLASSES)
 

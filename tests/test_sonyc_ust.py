@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.tables import read_table
 
 import make_folds
 import prepare
@@ -15,6 +14,7 @@ from earshot.competitions import get_competition, sonyc_ust
 from earshot.data.labels import read_classes, read_clips
 from earshot.metrics import urban as urban_metrics
 from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table
 from scripts import run
 
 TAGS = ["1-1_small-engine", "1-X_engine-of-uncertain-size", "8-1_dog-barking-whining", "1_engine", "8_dog"]

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.tables import read_table
 
 from earshot.competitions import birdcall, get_competition
 from earshot.synth import birds
 from earshot.synth import sounds as synth_sounds
+from earshot.tables import read_table
 
 COMPETITION = get_competition("synth")
 TINY = {"clips_per_species": 2, "recordings": 1, "recording_seconds": 40.0, "short_recordings": 3}

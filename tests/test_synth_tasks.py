@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.data.prepared import load_data
 
 import train
 from earshot import tasks
 from earshot.competitions import get_competition, synth
 from earshot.config import DataConfig, load_config
+from earshot.data.prepared import load_data
 from earshot.prediction.predictions import Predictions
 from earshot.synth import tasks as synth_tasks
 from scripts import run

@@ -35,7 +35,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.anomaly import scores as anomaly_scores
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
 from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.dcase_task2_scores import clip_keys, score
