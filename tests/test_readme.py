@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import typing
@@ -96,6 +97,18 @@ def is_known(key: str) -> bool:
             return False
         kind = hints[part]
     return True
+
+
+def test_the_configs_that_pages_show_can_be_loaded(tmp_path):
+    """A block of YAML whose first line is `# configs/<task>/<name>.yaml`, with the base that lies there."""
+    shown = [block for page in PAGES for block in blocks(page.read_text(), "yaml")]
+    assert shown
+    for block in shown:
+        path = Path(block.splitlines()[0].removeprefix("# "))
+        for base in (ROOT / path).parent.glob("_*.yaml"):
+            shutil.copy(base, tmp_path)
+        (tmp_path / path.name).write_text(block)
+        load_config(tmp_path / path.name)
 
 
 @page
