@@ -96,6 +96,9 @@ def test_rare_classes_are_named_with_their_counts():
     rare = rare_classes(clips, 5)
     assert rare.to_dict("list") == {"label": ["d", "c", "b"], "clips": [1, 3, 4], "groups": [1, 2, 4]}
     assert rare_classes(clips, 5, group="none").groups.tolist() == [1, 3, 4]
+    assert rare_classes(clips, 4).label.tolist() == ["d", "c"], "b has a group for each of 4 folds"
+    assert rare_classes(clips, 10).label.tolist() == ["d", "c", "b"], "a has a group for each of 10"
+    assert rare_classes(clips, 11).label.tolist() == ["d", "c", "b", "a"]
     missing = missing_classes(fold_table(clips, make_folds(clips, 5)))
     assert sum("d" in names for names in missing.values()) == 4
     assert not any("a" in names for names in missing.values())
@@ -189,6 +192,13 @@ def test_repair_moves_the_smallest_group_and_robs_no_fold():
     repaired = _repair(held, fold, 2)  # class 0 is absent from fold 1, class 1 is in both
     assert repaired.tolist() == [0, 1, 0, 1, 1]
     assert _repair(held, np.array([0, 1, 0, 1, 1]), 2).tolist() == [0, 1, 0, 1, 1]
+
+
+def test_repair_helps_classes_of_exactly_as_many_groups_as_folds_and_no_rarer_ones():
+    three = np.array([[1], [1], [1], [0], [0]])
+    assert sorted(_repair(three, np.array([0, 0, 0, 1, 2]), 3)[:3]) == [0, 1, 2]
+    two = np.array([[1], [1], [0], [0], [0]])
+    assert _repair(two, np.array([0, 0, 0, 1, 2]), 3).tolist() == [0, 0, 0, 1, 2]
 
 
 def test_greedy_assignment_by_hand():
