@@ -178,10 +178,12 @@ def run(room: Room, chosen: list[Mutant], folder: Path, processes: int) -> dict[
         copy(ROOT / part, folder / part)
     shutil.rmtree(folder / "mutants" / "tests", ignore_errors=True)  # tests that are gone
     (folder / "setup.cfg").write_text(settings(room))
-    (folder / "quick_first.py").write_text(QUICK_FIRST)
+    plugins = folder / "plugins"  # a folder of its own: mutmut takes the one it runs in off the path
+    plugins.mkdir(exist_ok=True)
+    (plugins / "quick_first.py").write_text(QUICK_FIRST)
     shared = {"EARSHOT_SHARED": ROOT.parent / "shared" / "data", "EARSHOT_REFERENCE": ROOT.parent / "shared/reference"}
     environment = {k: str(v) for k, v in shared.items()} | {"OMP_NUM_THREADS": "1"} | os.environ
-    environment["PYTHONPATH"] = str(folder)
+    environment["PYTHONPATH"] = str(plugins)
     command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(processes), *(m.name for m in chosen)]
     if subprocess.run(command, cwd=folder, env=environment).returncode:
         raise SystemExit(f"error: mutmut failed in {folder}; see its output above")
