@@ -49,7 +49,8 @@ class Room:
 
 ROOMS = {
     "metrics": Room(
-        ("metrics/*.py",), ("test_metrics.py", "test_event_metrics.py", "test_metrics_ust.py", "test_anomaly.py")
+        ("metrics/*.py",),
+        ("test_metrics.py", "test_event_metrics.py", "test_metrics_ust.py", "test_anomaly_metrics.py"),
     ),
     "prediction": Room(("prediction/*.py",), ("test_inference.py", "test_predictions.py", "test_pooling.py")),
     "ensemble": Room(("ensemble/*.py",), ("test_blending.py", "test_postprocessing.py")),
