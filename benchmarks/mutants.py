@@ -52,10 +52,12 @@ ROOMS = {
         ("metrics/*.py",),
         ("test_metrics.py", "test_event_metrics.py", "test_metrics_ust.py", "test_anomaly_metrics.py"),
     ),
-    "prediction": Room(("prediction/*.py",), ("test_inference.py", "test_predictions.py", "test_pooling.py")),
+    "prediction": Room(
+        ("prediction/*.py",), ("test_inference.py", "test_predictions.py", "test_pooling.py", "test_graphs.py")
+    ),
     "ensemble": Room(("ensemble/*.py",), ("test_blending.py", "test_postprocessing.py")),
     "folds": Room(("data/folds.py",), ("test_folds.py",)),
-    "events": Room(("events.py",), ("test_events.py", "test_postprocessing.py")),
+    "events": Room(("events.py",), ("test_events.py", "test_post_options.py")),
 }
 # a pytest plugin: the quickest tests first, by the times that mutmut took, so that most mutants die at once
 QUICK_FIRST = """

@@ -158,6 +158,7 @@ def test_events_by_hand():
     events = frames_to_events(prob, active(prob, 0.5), TENTH, ("zebra", "ant"), "clip", offset_seconds=10)
     assert tuple(events.columns) == EVENT_COLUMNS
     assert events["event_label"].tolist() == ["zebra", "ant", "zebra"]
+    assert {type(label) for label in events["event_label"]} == {str}
     assert events["filename"].tolist() == ["clip"] * 3
     assert events["onset"].tolist() == [10.0, 10.1, 10.3]
     assert events["offset"].tolist() == pytest.approx([10.2, 10.3, 10.4])  # the END of the last frame
@@ -194,6 +195,8 @@ def test_frames_touched_by_an_event_off_the_grid():
     events = pd.DataFrame({"onset": [0.15, 0.3, -1.0], "offset": [0.21, 0.3, 0.05], "event_label": ["a", "a", "b"]})
     frames = events_to_frames(events, ["a", "b"], TENTH, 4)
     assert frames.T.tolist() == [[False, True, True, False], [True, False, False, False]]
+    early = pd.DataFrame({"onset": [-2.0], "offset": [-1.0], "event_label": ["a"]})
+    assert not events_to_frames(early, ["a"], TENTH, 4).any()
     late = pd.DataFrame({"onset": [0.35, 9.0], "offset": [7.0, 9.5], "event_label": ["a", "a"]})
     assert events_to_frames(late, ["a"], TENTH, 4).ravel().tolist() == [False, False, False, True]
 
@@ -214,6 +217,7 @@ def test_events_to_frames_errors():
 def test_suppression_by_hand():
     assert overlap_losers([0, 0], [1, 2.5], [0.9, 0.8]).tolist() == [False, False]  # IoU exactly 0.4
     assert overlap_losers([0, 0], [1, 2.49], [0.9, 0.8]).tolist() == [False, True]
+    assert overlap_losers([0, 0], [1, 2.5 - 1e-12], [0.9, 0.8]).tolist() == [False, True]  # by however little
     assert overlap_losers([0, 0], [1, 1], [0.7, 0.7]).tolist() == [True, False]  # a tie: the first goes
     assert overlap_losers([0, 1], [1, 2], [0.7, 0.8], 0).tolist() == [False, False]  # touching is no overlap
     assert overlap_losers([0.5, 0], [0.5, 1], [0.7, 0.8], 0).tolist() == [False, False]  # nothing shared
