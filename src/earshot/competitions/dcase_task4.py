@@ -30,7 +30,8 @@ from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.tables import Tables, absent, class_name, present
 from earshot.events import PostProcess
 from earshot.messages import few, suggest
-from earshot.metrics.events import PSDS1, PSDS2, event_based_f1, psds
+from earshot.metrics.events import event_based_f1
+from earshot.metrics.psds import PSDS1, PSDS2, psds
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.tables import read_table, require_columns
@@ -189,7 +190,7 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
 def score_frames(predictions: Predictions, test: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """`psds1, psds2` of the frame scores of the recordings of `test` (clip_id, filename, duration); truth by filename.
 
-    Classes without a true event are left out, as event_metrics.psds does; frames behind the end are cut.
+    Classes without a true event are left out, as psds_metrics.psds does; frames behind the end are cut.
     """
     if predictions.framewise_output is None:
         raise ValueError("PSDS needs framewise outputs: predict with predict.keep_frames=true")
