@@ -42,12 +42,15 @@ SMALL = {  # the large ones made narrow, by their own parameters; a network that
     "res1dnet51": {"widths": (2, 4, 4, 8, 8, 8, 8), "embedding": 16},
     "wavegram_cnn14": NARROW | {"pre_widths": (4, 4)},
     "wavegram_logmel_cnn14": NARROW | {"pre_widths": (4, 4)},
+    "vggish": {"widths": (4, 8, 8, 8), "hidden": 16, "embedding": 16},
+    "talnet": {"embedding": 32, "input_norm": True},
     "timm_sed": {"backbone": "test_efficientnet", "pretrained": False, "units": 16},
     "transfer": {"base": "cnn6", "base_params": {"widths": (4, 8, 8, 16), "embedding": 64}, "freeze": False},
 }
 INPUTS = {
     "logmel": lambda batch, frames: torch.randn(batch, 1, frames, F) * 8 - 30,
     "waveform": lambda batch, frames: torch.randn(batch, 320 * frames - 160) * 0.1,  # of a clip with so many frames
+    "vggish": lambda batch, frames: torch.randn(batch, 1 + frames // 48, 96, 64),
 }
 
 
