@@ -23,6 +23,7 @@ from earshot.messages import suggest
 from earshot.models import (
     baselines,
     cnn,
+    cross_task,
     modulation,
     panns,
     panns_mobilenet,
@@ -92,6 +93,10 @@ MODELS = {
     "machines_baseline": baselines.MachinesBaseline,
     "separable_cnn": separable.SeparableCnn,
     "vggish": vggish.Vggish,
+    "cross_task_fa": cross_task.FundamentalArchitecture,
+    "cross_task_vem": cross_task.EmbeddingModel,
+    "cross_task_jrm": cross_task.JointModel,
+    "cross_task_cmam": cross_task.AttentionModel,
     "talnet": talnet.Talnet,
 }
 
