@@ -10,11 +10,14 @@ from test_models import INPUTS, K, Positional
 
 NARROW = {"widths": [4, 8, 8, 8], "attention": 8}
 VGGISH = {"widths": [4, 8, 8, 8], "hidden": 16, "embedding": 12}
+URBAN = {"columns": ["latitude", "longitude", "hour"], "embedding": 32, "heads": 4, "ffn": 8, "metadata_size": 8}
 INSIDE = {"extractor": "vggish", "extractor_params": VGGISH}
 CASES = {
     "vggish": ("vggish", VGGISH),
     "vggish post-processed": ("vggish", VGGISH | {"postprocess": True}),
     "talnet": ("talnet", {"embedding": 32, "pooling": "att"}),
+    "urban": ("urban_tagger", URBAN | {"join": "time", "branches": ["generic", "specific", "metadata"]}),
+    "urban clips": ("urban_tagger", URBAN),
     "fa": ("cross_task_fa", NARROW),
     "vem": ("cross_task_vem", NARROW),
     "jrm": ("cross_task_jrm", NARROW | {"deep_widths": [4, 8, 8, 8, 8, 8, 16]} | INSIDE),
@@ -39,7 +42,7 @@ def test_a_graph_follows_other_batches_and_lengths(case, tmp_path):
             dynamic_axes=axes, output_names=[f"out{n}" for n in range(count)],
         )  # fmt: skip
         session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-        for batch, frames in ((1, 400), (3, 250), (2, 977)):
+        for batch, frames in ((1, 400), (4, 250), (2, 977)):
             tensors = tuple(INPUTS[i](batch, frames) for i in inputs)
             answers = session.run(None, {i: t.numpy() for i, t in zip(inputs, tensors)})
             for ours, expected in zip(answers, network(*tensors), strict=True):

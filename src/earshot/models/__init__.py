@@ -34,6 +34,7 @@ from earshot.models import (
     separable,
     talnet,
     timm_sed,
+    urban,
     vggish,
 )
 from earshot.models.transfer import Transfer
@@ -98,6 +99,7 @@ MODELS = {
     "cross_task_jrm": cross_task.JointModel,
     "cross_task_cmam": cross_task.AttentionModel,
     "talnet": talnet.Talnet,
+    "urban_tagger": urban.UrbanTagger,
 }
 
 

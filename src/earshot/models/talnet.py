@@ -57,11 +57,7 @@ class TalnetEncoder(nn.Module):
 
     def __init__(self, n_mels: int = 64, embedding: int = 1024, dropout: float = 0.0):
         super().__init__()
-        if n_mels < 32 or embedding < 32 or embedding % 32:
-            raise ValueError(
-                f"TALNet halves the mel bins five times and starts with a 32nd of its {embedding} features: it needs "
-                f"n_mels of at least 32 (got {n_mels}) and an embedding that 32 divides"
-            )
+        check_sizes(n_mels, embedding)
         self.dropout, self.width = dropout, embedding
         self.blocks, channels = [], 1
         for i in range(2 * len(POOLS)):
@@ -146,6 +142,15 @@ class Talnet(TalnetEncoder):
         if self.kind == "lin":
             return {"clipwise_output": linear_softmax(p)}
         return {"clipwise_output": p.mean(dim=1) if self.kind == "ave" else (torch.softmax(p, dim=1) * p).sum(dim=1)}
+
+
+def check_sizes(n_mels: int, embedding: int) -> None:
+    """Error for sizes that TALNet's convolutions cannot have."""
+    if n_mels < 32 or embedding < 32 or embedding % 32:
+        raise ValueError(
+            f"TALNet halves the mel bins five times and starts with a 32nd of its {embedding} features: it needs "
+            f"n_mels of at least 32 (got {n_mels}) and an embedding that 32 divides"
+        )
 
 
 def _linear(width: int, classes: int) -> nn.Linear:
