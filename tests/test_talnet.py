@@ -76,5 +76,7 @@ def test_sizes_that_cannot_be_are_errors():
         build_model("talnet", 3, 24)
     with pytest.raises(ValueError, match="unknown pooling 'linn'; did you mean 'lin'"):
         build_model("talnet", 3, 64, {"pooling": "linn"})
+    with pytest.raises(ValueError, match="set activation: sigmoid, not softmax"):
+        build_model("talnet", 3, 64, {"activation": "softmax"})
     with pytest.raises(ValueError, match=r"logmel must be \(batch, 1, frames, 64\), got \(1, 1, 9, 40\)"):
         build_model("talnet", 3, 64, SMALL)(logmel=torch.zeros(1, 1, 9, 40))

@@ -165,6 +165,10 @@ def test_branches_and_joins():
             assert ("logit" in out) == (join == "clip")
             assert ("segmentwise_output" in out) == (join == "time")
     assert out["segmentwise_output"].shape == (2, 10, 31)
+    for join in ("clip", "time"):
+        model = build_model("urban_tagger", 5, 64, NARROW | {"join": join, "activation": "softmax"}).eval()
+        clip = model(logmel=logmel, metadata=ROWS)["clipwise_output"]
+        torch.testing.assert_close(clip.sum(dim=1), torch.ones(2))
     with pytest.raises(ValueError, match="branches need generic or specific"):
         build_model("urban_tagger", 3, 64, {"branches": ["metadata"]})
     with pytest.raises(ValueError, match="unknown branch 'generik'; did you mean 'generic'"):

@@ -101,8 +101,13 @@ class Talnet(TalnetEncoder):
         embedding: int = 1024,
         dropout: float = 0.0,
         input_norm: bool = False,
+        activation: str = "sigmoid",
     ):
         check_choice("pooling", pooling, POOLINGS)
+        if activation != "sigmoid":
+            raise ValueError(
+                f"TALNet's poolings are of sigmoid probabilities: set activation: sigmoid, not {activation}"
+            )
         super().__init__(n_mels, embedding, dropout)
         self.n_mels, self.kind, self.pooling = n_mels, pooling, WINDOW_POOLINGS.get(pooling, "")
         self.register_module("spec_augment", None)

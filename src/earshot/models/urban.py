@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earshot.models.layers import SEDHead, check_choice, init_layer, normalised_input, single_answer
+from earshot.models.layers import ACTIVATIONS, SEDHead, check_choice, init_layer, normalised_input, single_answer
 from earshot.models.se_trans import Encoder
 from earshot.models.talnet import POOL, POOLS, TalnetEncoder, check_sizes
 from earshot.models.time2vec import MetadataEncoder
@@ -93,7 +93,6 @@ class UrbanTagger(nn.Module):
     opened = ("generic", "specific")
     pool = min_frames = POOL
     in_chans = 1
-    activation = "sigmoid"
     dead_parameters = ()
 
     def __init__(
@@ -112,8 +111,10 @@ class UrbanTagger(nn.Module):
         place_width: int = 16,
         dropout: float = 0.1,
         metadata_drop: float = 0.0,
+        activation: str = "sigmoid",
     ):
         super().__init__()
+        check_choice("activation", activation, ACTIVATIONS)
         check_choice("join", join, JOINS)
         for branch in branches:
             check_choice("branch", branch, BRANCHES)
@@ -123,7 +124,7 @@ class UrbanTagger(nn.Module):
         self.inputs = ("logmel",) + ("metadata",) * ("metadata" in branches)
         self.input_shapes = {"metadata": (len(columns),)}
         self.weights_prefix = "generic." if "generic" in branches else ""
-        self.join = join
+        self.join, self.activation = join, activation
         self.register_module("spec_augment", None)
         self.bn0 = nn.BatchNorm2d(n_mels)
         if "generic" in branches:
@@ -136,8 +137,9 @@ class UrbanTagger(nn.Module):
                 columns, metadata_size, layers, heads, ffn, place_width, dropout, metadata_drop
             )
             width += self.metadata.width
-        self.pooling = "attention" if join == "time" else ""
-        self.fc = SEDHead(width, classes) if join == "time" else init_layer(nn.Linear(width, classes))
+        time = join == "time"
+        self.fc = SEDHead(width, classes, "attention", activation) if time else init_layer(nn.Linear(width, classes))
+        self.pooling = self.fc.window_pooling if time else ""
 
     def forward(self, logmel: Tensor, metadata: Tensor | None = None) -> dict[str, Tensor]:
         x = normalised_input(self, logmel)
