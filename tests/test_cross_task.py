@@ -198,6 +198,11 @@ def test_post_processed_embeddings_are_frozen(tmp_path):
     model = build_model("cross_task_jrm", K, 64, params | {"pretrained": str(tmp_path / "pca.npz")}).train()
     assert not any(p.requires_grad for p in model.extractor.parameters())
     model(logmel=torch.randn(2, 1, 70, 64), vggish=examples(2))["logit"].sum().backward()
+    torch.save({k: v for k, v in model.extractor.state_dict().items() if "pproc" not in k}, tmp_path / "vggish.pth")
+    report = load_weights(model, tmp_path / "vggish.pth", ("pproc",), prefix=model.weights_prefix)
+    assert {k for k in report.kept if k.startswith("extractor.")} == {
+        "extractor.pproc.pca_eigen_vectors", "extractor.pproc.pca_means",
+    }  # fmt: skip
     build_model("cross_task_jrm", K, 64, params | {"pretrained": "elsewhere"}, weights_follow=True)
 
 
