@@ -7,10 +7,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import export
+import predict
+import train
 from earshot.models import build_model
 from earshot.models.time2vec import MetadataEncoder, PlacePath, Time2Vec
 from earshot.models.urban import COLUMNS, StandardisedConv
 from earshot.models.weights import load_weights
+from earshot.prediction.predictions import Predictions
+from scripts import run
+from test_metadata import add_columns
 
 NARROW = {"embedding": 32, "heads": 4, "ffn": 8, "metadata_size": 8, "place_width": 4}
 ALL = NARROW | {"branches": ["generic", "specific", "metadata"]}
@@ -217,3 +223,31 @@ def test_it_learns_what_only_the_hour_tells():
     with torch.no_grad():
         out = model.eval()(logmel=logmel, metadata=metadata.T)["clipwise_output"]
     assert ((out > 0.5) == (target > 0)).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("join", ["clip", "time"])
+def test_trained_exported_and_predicted(tiny, join):
+    """Through the scripts, with columns of the tables; the export's own gate compares graph and network."""
+    for table in ("clips", "test_clips"):
+        add_columns(f"data/{table}.csv", week=np.arange(60) % 52 + 0.5, hour=np.arange(60) % 24)
+    params = "branches: [generic, specific, metadata], columns: [week, hour], embedding: 32, heads: 4, ffn: 8"
+    run(train, "--config", tiny, "--fold", 0, "--name", "urban", "model.name=urban_tagger",
+        f"model.params={{{params}, metadata_size: 8, join: {join}}}", "data.metadata=[week, hour]",
+        "frontends.logmel.n_mels=32", "loss.name=bce", "predict.keep_frames=false", "watch=map",
+        "optim.epochs=1")  # fmt: skip
+    run(export, "--run", "runs/sed/urban", "--format", "onnx")
+    answers = []
+    for backend in ("torch", "onnx"):
+        run(
+            predict,
+            "--run",
+            "runs/sed/urban",
+            "--clips",
+            "data/test_clips.csv",
+            "--backend",
+            backend,
+            "--out",
+            "out.npz",
+        )
+        answers.append(Predictions.load("out.npz").clipwise_output)
+    np.testing.assert_allclose(*answers, atol=1e-4)
