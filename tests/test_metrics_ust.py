@@ -67,7 +67,7 @@ def slow(truth: pd.DataFrame, scores: pd.DataFrame, level: str) -> dict:
         return total
 
     def area(counts):
-        points = [(0.0, 0.0)]
+        points = [(0.0, 1.0)]
         points += [(tp / max(tp + fn, 0.5), tp / max(tp + fp, 0.5)) for tp, fp, fn in counts] + [(1.0, 0.0)]
         points = sorted(points, key=lambda p: p[0])
         return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(points))
@@ -79,10 +79,15 @@ def slow(truth: pd.DataFrame, scores: pd.DataFrame, level: str) -> dict:
         thresholds[c] = sorted({*values[values >= 0.01], 1.0}, reverse=True)
     every = sorted(set(thresholds["1"]) | set(thresholds["2"]), reverse=True)
     at = [t for t in every if t >= 0.5][-1]
-    tp, fp, fn = count("1", at) + count("2", at)
+
+    def together(t):
+        """Both classes, each at its own smallest threshold from t on."""
+        return sum(count(c, min(own for own in thresholds[c] if own >= t)) for c in ("1", "2"))
+
+    tp, fp, fn = together(at)
     classes = {c: area([count(c, t) for t in thresholds[c]]) for c in ("1", "2")}
     return {
-        "micro_auprc": area([count("1", t) + count("2", t) for t in every]), "class_auprc": classes,
+        "micro_auprc": area([together(t) for t in every]), "class_auprc": classes,
         "macro_auprc": sum(classes.values()) / 2, "micro_f1": 2 * tp / max(2 * tp + fp + fn, 1), "threshold": at,
         "tp": tp, "fp": fp, "fn": fn, "n_thresholds": len(every),
     }  # fmt: skip
@@ -141,3 +146,24 @@ def test_wrong_input():
     with pytest.raises(ValueError, match="no finite number"):
         evaluate(truth, pd.DataFrame({"1_engine": [0.5, np.nan]}))
     assert metrics_ust.LEVELS == ("coarse", "fine")
+
+
+def test_tags_predicted_at_exactly_one_lose_nothing():
+    """The curve starts at (R 0, P 1): a class whose every positive is predicted at 1, and no other clip, is perfect."""
+    truth = pd.DataFrame({"1_engine": [1, 1, 0, 0]})
+    result = evaluate(truth, truth.astype(float))
+    assert (result["macro_auprc"], result["micro_auprc"], result["micro_f1"]) == (1, 1, 1)
+
+
+def test_an_incomplete_tag_is_cut_at_the_own_threshold_of_its_class():
+    """At t = 0.5, class 2's threshold, class 1 counts at 0.9, its own: its X of 0.6 is no false positive there."""
+    truth = pd.DataFrame({"1-1_a": [1, 0], "1-X_b": [0, 0], "2-1_c": [1, 0]})
+    scores = pd.DataFrame({"1-1_a": [0.9, 0.0], "1-X_b": [0.0, 0.6], "2-1_c": [0.5, 0.0]})
+    result = evaluate(truth, scores, "fine")
+    assert (result["threshold"], result["tp"], result["fp"], result["fn"]) == (0.5, 2, 0, 0)
+    truth["1-2_d"], scores["1-2_d"] = (
+        [1, 0],
+        [0.55, 0.0],
+    )  # now class 1 has a threshold, 0.55, that its X of 0.6 reaches
+    result = evaluate(truth, scores, "fine")
+    assert (result["threshold"], result["tp"], result["fp"], result["fn"]) == (0.5, 3, 1, 0)

@@ -13,12 +13,13 @@ How a coarse class counts one clip at one threshold (`prediction >= threshold`),
 A coarse tag is the case of one complete tag and no X; its truth is the maximum of its fine columns, X included, where
 there are any.
 
-Curves: thresholds are the predictions from 0.01 on and 1, of the class for its own AUPRC, of all classes for the micro
-one; the points (R 0, P 0) and (R 1, P 0) are added, points are sorted by recall, and the area is the trapezoids'. An
-empty precision or recall is 0, so that a class without positives has AUPRC 0, and counts in the macro mean. Ties in
-recall are ordered by chance in the published code; here they keep the order of falling thresholds, which moves a class
-by at most 7e-3 and the micro value by 1e-4. Checked by `check_sonyc` in tests/reference_metrics.py and against a loop
-over thresholds in tests/test_metrics_ust.py.
+Curves: a class's thresholds are the predictions of its complete tags from 0.01 on, and 1; the micro curve has a point
+at every threshold t of any class, where each class counts at its OWN smallest threshold from t on (so that a predicted
+X is cut there too, not at t). The points (R 0, P 1) and (R 1, P 0) are added, points are sorted by recall, and the area
+is the trapezoids'. An empty precision or recall is 0; a class without positives has AUPRC 0, and counts in the macro
+mean. Ties in recall are ordered by chance in the published code; here they keep the order of falling thresholds, which
+moves a class by at most 7e-3 and the micro value by 1e-4. Checked by `check_sonyc` in tests/reference_metrics.py and
+against a loop over thresholds in tests/test_metrics_ust.py.
 """
 
 from __future__ import annotations
@@ -49,6 +50,13 @@ class Curve:
         """(U,) thresholds -> (U, 3) TP, FP, FN."""
         reached = np.searchsorted(-self.values, -np.asarray(thresholds), side="right")
         return (self.base + np.concatenate([np.zeros((1, 3), int), np.cumsum(self.change, axis=0)]))[reached]
+
+    def counts_from(self, thresholds: np.ndarray) -> np.ndarray:
+        """(U,) thresholds -> (U, 3) TP, FP, FN at the class's own smallest threshold from each on; 0 without one."""
+        own = self.thresholds[::-1]
+        at = np.searchsorted(own, thresholds, side="left")
+        counts = self.counts(own[np.minimum(at, len(own) - 1)])
+        return np.where((at < len(own))[:, None], counts, 0)
 
 
 def parse_tag(name: str) -> tuple[str, str]:
@@ -139,8 +147,8 @@ def precision_recall(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def auprc(precision: np.ndarray, recall: np.ndarray) -> float:
-    """(U,) points by falling threshold -> area, with (R 0, P 0) and (R 1, P 0) added; ties in recall stay in order."""
-    precision, recall = np.r_[0.0, precision, 0.0], np.r_[0.0, recall, 1.0]
+    """(U,) points by falling threshold -> area, with (R 0, P 1) and (R 1, P 0) added; ties in recall stay in order."""
+    precision, recall = np.r_[1.0, precision, 0.0], np.r_[0.0, recall, 1.0]
     order = np.argsort(recall, kind="stable")
     return float(np.trapezoid(precision[order], recall[order]))
 
@@ -157,7 +165,7 @@ def evaluate(truth: pd.DataFrame, predictions: pd.DataFrame, level: str = "coars
     class_auprc = {c: auprc(*precision_recall(curve.counts(curve.thresholds))) for c, curve in curves.items()}
     thresholds = np.unique(np.concatenate([c.thresholds for c in curves.values()]))[::-1]
     by_class = np.stack([c.counts(thresholds) for c in curves.values()])  # (classes, U, 3)
-    total = by_class.sum(axis=0)
+    total = sum(c.counts_from(thresholds) for c in curves.values())
     precision, recall = precision_recall(by_class)
     at = np.flatnonzero(thresholds >= F1_THRESHOLD)[-1]
     tp, fp, fn = (int(v) for v in total[at])
