@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot import audio
-from earshot.sound import decoding
 from earshot.audio import AudioInfo, UnreadableAudio, blocks, crop_or_pad, find_audio, info, load, write
+from earshot.sound import decoding
 
 RATE = 16000
 FORMATS = ("wav", "flac", "ogg", "mp3")

@@ -131,7 +131,7 @@ def test_a_changed_file_id_path_or_format_is_another_key(tmp_path, clips, monkey
     keys.append(key())
     (tmp_path / "source/c.wav").unlink()
     keys.append(key())
-    monkeypatch.setattr(cache, "FORMAT", 2)
+    monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
     keys.append(key())
     assert len(set(keys)) == len(keys)
 

@@ -45,6 +45,7 @@ __all__ = [
     "list_recordings", "load", "odd_files", "write",
 ]  # fmt: skip
 WRITABLE = {".wav": ("WAV", "FLOAT"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
+ROUNDING_SAMPLES = 2  # by which a crop may be shorter than a length in seconds says
 MARGIN = 256  # samples of the lower rate read either side of a crop; soxr HQ forgets after 128 (measured: 3e-7)
 
 

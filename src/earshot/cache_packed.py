@@ -4,7 +4,8 @@ A store is a cache like those of cache.py, `<folder>/<key>`, that holds `wavefor
 v / 32767, zeros behind a shorter clip), `lengths.npy` (N,) int32 samples (0: unreadable), `index.csv`, `unreadable.csv`
 and `params.json`. It is filled under a temporary name that the next attempt finds again: a killed packing goes on
 where it was, a second process waits for the first. What is kept of a clip is its beginning; a mean of channels,
-resampled; samples beyond -1 ... 1 are clipped and counted.
+resampled. A recording of floats beyond full scale is scaled when it is read (sound/levels.py); where decoders of lossy
+files overshoot -1 ... 1, samples are clipped and counted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import pandas as pd
 
 from earshot import audio
 from earshot.audio_rows import SCALE
-from earshot.cache import FILE_COLUMNS, FORMAT, cache_key, fingerprints, read_index, told, write_tables
+from earshot.cache import FILE_COLUMNS, FORMAT, cache_key, fingerprints, read_index, say_clipped, told, write_tables
 
 BLOCK = 1024  # rows between two notes of what is done; all of a block is done again after a kill
 NOT_PACKED = -1
@@ -102,8 +103,7 @@ def _pack(target: Path, description: dict, settings: dict, source: Path, workers
         array.flush()
     index["samples"], index["clipped"] = lengths[index["row"]], clipped[index["row"]]
     write_tables(part, index, reasons)
-    if total := int(np.sum(clipped, dtype=np.int64)):
-        logger.warning(f"{total} samples of {int((clipped > 0).sum())} clips lay beyond -1 ... 1 and are clipped")
+    say_clipped(clipped)
     (part / "params.json").write_text(json.dumps({**settings, "format": FORMAT}, indent=1))
     (part / "clipped.npy").unlink()
     part.rename(target)

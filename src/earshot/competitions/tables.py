@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -24,6 +25,9 @@ import pandas as pd
 from earshot.audio_rows import file_of
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
 from earshot.labels import check_classes, read_table, require_columns
+from earshot.sound.folder import list_recordings
+
+logger = logging.getLogger("earshot")
 
 NEEDED = {
     "clips": ("clip_id", "path", "labels"),
@@ -147,10 +151,20 @@ def _partial(path: Path) -> Path:
 
 
 def find_files(folder: Path) -> dict[str, str]:
-    """Folder of a download -> {name without extension: file name}; hidden files left out, no folder: nothing found."""
+    """Recordings of a download's folder -> {name without extension: file name}; no folder: nothing found.
+
+    What is no recording is left out, and so is a second file of one name; both are counted in a warning.
+    """
     if not folder.is_dir():
         return {}
-    return {p.stem: p.name for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")}
+    recordings = list_recordings(folder, deep=False)
+    found: dict[str, str] = {}
+    for path in recordings.files:
+        if found.setdefault(path.stem, path.name) != path.name:
+            recordings.left_out[path] = f"it has the name of {found[path.stem]}"
+    if text := recordings.said():
+        logger.warning(text)
+    return found
 
 
 def is_there(clips: pd.DataFrame, source: Path) -> np.ndarray:

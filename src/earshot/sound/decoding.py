@@ -23,6 +23,7 @@ import numpy as np
 import soundfile as sf
 
 from earshot.audio_rows import Row, file_of, is_row
+from earshot.sound.folder import printable
 from earshot.sound.lengths import Header, Shown, inspect, with_total
 from earshot.sound.levels import Survey, survey
 
@@ -40,7 +41,10 @@ _odd: dict[str, list[str]] = {}
 
 
 class UnreadableAudio(ValueError):
-    """A file that gives no waveform; the message names the file and the reason."""
+    """A file that gives no waveform; the message names the file and the reason, in text that a table can hold."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ def odd_files() -> dict[str, tuple[str, ...]]:
 
 def note(path: str | Path, message: str) -> None:
     """Log what is odd about a file, once, and keep it for `odd_files`."""
+    message = printable(message)
     messages = _odd.setdefault(str(path), [])
     if message not in messages:
         messages.append(message)

@@ -30,8 +30,8 @@ class Recordings:
 
         Bytes that are no text are written as \\xNN, so that tables can hold the name.
         """
-        whole = [_printable(path.relative_to(self.folder).as_posix()) for path in self.files]
-        names = [_printable(path.relative_to(self.folder).with_suffix("").as_posix()) for path in self.files]
+        whole = [printable(path.relative_to(self.folder).as_posix()) for path in self.files]
+        names = [printable(path.relative_to(self.folder).with_suffix("").as_posix()) for path in self.files]
         while len(set(names)) < len(names):
             counts = Counter(names)
             changed = [full if counts[name] > 1 else name for name, full in zip(names, whole)]
@@ -44,9 +44,9 @@ class Recordings:
         """'3 files of recordings are left out: notes.txt (no recording); ...', '' where there is nothing to say."""
         if not self.left_out:
             return ""
-        some = [f"{_printable(p.name)} ({reason})" for p, reason in list(self.left_out.items())[:3]]
+        some = [f"{printable(p.name)} ({reason})" for p, reason in list(self.left_out.items())[:3]]
         more = f" and {len(self.left_out) - 3} more" if len(self.left_out) > 3 else ""
-        return f"{len(self.left_out)} {what} in {_printable(str(self.folder))} are left out: {'; '.join(some)}{more}"
+        return f"{len(self.left_out)} {what} in {printable(str(self.folder))} are left out: {'; '.join(some)}{more}"
 
 
 def list_recordings(folder: str | Path, deep: bool = True) -> Recordings:
@@ -73,7 +73,7 @@ def _scan(at: Path, seen: dict, found: Recordings, folders: list | None, links: 
     try:
         status = os.stat(at)
         if (known := seen.setdefault((status.st_dev, status.st_ino), at)) != at:
-            found.left_out[at] = f"the folder {_printable(str(known))} again"
+            found.left_out[at] = f"the folder {printable(str(known))} again"
             return
         entries = sorted(os.scandir(at), key=lambda entry: entry.name, reverse=True)
     except OSError as error:
@@ -101,7 +101,7 @@ def _follow(link: Path, seen: dict, found: Recordings, folders: list | None):
         return
     known = seen.get((status.st_dev, status.st_ino))
     if known is not None:
-        found.left_out[link] = f"a link to {_printable(str(known))}, which is read already"
+        found.left_out[link] = f"a link to {printable(str(known))}, which is read already"
     elif not stat.S_ISDIR(status.st_mode):
         _take(link, status, seen, found)
     elif folders is not None:
@@ -122,6 +122,9 @@ def _take(path: Path, status: os.stat_result, seen: dict, found: Recordings):
         found.files.append(path)
 
 
-def _printable(text: str) -> str:
-    """A name with bytes that are no UTF-8 as \\xNN."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+def printable(text: str) -> str:
+    """A text that any table can hold: bytes of a file's name that are no UTF-8 stand as \\xNN."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character that no file system has written
+        return text.encode("utf-8", "backslashreplace").decode()
