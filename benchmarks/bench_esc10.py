@@ -19,10 +19,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from earshot.data.prepared import load_data
 from results import record
 
-from earshot import blending, metrics, predictions, runs
-from earshot.dataset import load_data
+from earshot import runs
+from earshot.ensemble import search
+from earshot.metrics import clips as clip_metrics
+from earshot.prediction import predictions
 
 MEMBERS = {"esc10_s1213": ("esc10_cnn", 1213), "esc10_s1214": ("esc10_cnn", 1214),
            "esc10_small_s1213": ("esc10_cnn_small", 1213)}  # run: config, seed  # fmt: skip
@@ -41,7 +44,7 @@ def main():
         oofs.append(predictions.Predictions.load(folder / "oof.npz"))
     minutes = wall_minutes(folders)
     data = load_data(runs.load_run(folder).config.data)
-    truth = blending.truth_of(oofs[0], data).target
+    truth = search.truth_of(oofs[0], data).target
     oofs = [o.aligned(oofs[0].clip_ids) for o in oofs]
     names = [f"{config}, seed {seed}" for config, seed in MEMBERS.values()]
     rows = [(name, fold_accuracies(o, truth)) for name, o in zip(names, oofs, strict=True)]
@@ -71,7 +74,7 @@ def wall_minutes(folders: list[Path]) -> float:
 def fold_accuracies(found: predictions.Predictions, truth: np.ndarray) -> list[float]:
     """Accuracy of each official fold."""
     folds = np.unique(found.fold)
-    return [metrics.accuracy(truth[found.fold == f], found.clipwise_output[found.fold == f]) for f in folds]
+    return [clip_metrics.accuracy(truth[found.fold == f], found.clipwise_output[found.fold == f]) for f in folds]
 
 
 if __name__ == "__main__":

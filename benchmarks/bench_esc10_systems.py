@@ -22,10 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from bench_esc10 import fold_accuracies
+from earshot.data.prepared import load_data
 from results import record
 
-from earshot import blending, predictions, runs
-from earshot.dataset import load_data
+from earshot import runs
+from earshot.ensemble import search
+from earshot.prediction import predictions
 
 SYSTEMS = ("se_trans", "se_trans_fmix", "cnn9", "cnn14")
 
@@ -41,7 +43,7 @@ def main():
     for system in options.systems:
         folder = trained(system)
         oof, folds = predictions.Predictions.load(folder / "oof.npz"), runs.load_run(folder).folds
-        truth = blending.truth_of(oof, load_data(runs.load_run(folder).config.data)).target
+        truth = search.truth_of(oof, load_data(runs.load_run(folder).config.data)).target
         values = fold_accuracies(oof, truth)
         minutes = sum(pd.read_csv(fold.folder / "log.csv").seconds.sum() for fold in folds) / 60
         print(

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from bench_esc10 import ROOT, fold_accuracies, wall_minutes
+from earshot.data.prepared import load_data
 from results import record
 
-from earshot import blending, runs
-from earshot.dataset import load_data
-from earshot.predictions import Predictions
+from earshot import runs
+from earshot.ensemble import search
+from earshot.prediction.predictions import Predictions
 
 COMMAND = "python benchmarks/bench_esc50.py --record"
 LIMIT_MINUTES = 120
@@ -37,7 +38,7 @@ def main():
         command = [sys.executable, "src/train.py", "--config", options.config, "--fold", "all", "--jobs", "2"]
         subprocess.run([*command, "--resume"], check=True)
     found = Predictions.load(folder / "oof.npz")
-    truth = blending.truth_of(found, load_data(runs.load_run(folder).config.data)).target
+    truth = search.truth_of(found, load_data(runs.load_run(folder).config.data)).target
     folds, minutes = fold_accuracies(found, truth), wall_minutes([folder])
     print(f"| {' | '.join(f'{v:.4f}' for v in folds)} | {np.mean(folds):.4f} | {np.std(folds):.4f} |")
     print(f"{minutes:.1f} minutes for all folds (allowed: {LIMIT_MINUTES})")

@@ -28,15 +28,18 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from results import record
 
-from earshot import anomaly, anomaly_report, audio
-from earshot.anomaly_autoencoder import autoencoder_scores
-from earshot.anomaly_clips import NEIGHBOURS, clip_scores
-from earshot.anomaly_report import Scores
-from earshot.anomaly_statistics import clip_statistics, level_statistics, nearest_scores, standardised
+from earshot.anomaly import report as anomaly_report
+from earshot.anomaly import scores as anomaly_scores
+from earshot.anomaly.autoencoder import autoencoder_scores
+from earshot.anomaly.clips import NEIGHBOURS, clip_scores
+from earshot.anomaly.report import Scores
+from earshot.anomaly.statistics import clip_statistics, level_statistics, nearest_scores, standardised
 from earshot.competitions.heart_asd import means
-from earshot.competitions.tables import read_dataset
-from earshot.labels import read_clips
-from earshot.logmel import LogmelParams, log_mel
+from earshot.data.dataset import read_dataset
+from earshot.data.labels import read_clips
+from earshot.metrics import anomalies as anomaly_metrics
+from earshot.sound import audio
+from earshot.sound.logmel import LogmelParams, log_mel
 
 DATA = Path("data/heart_asd")
 SEEDS = (1, 2, 3)
@@ -81,7 +84,7 @@ def by_domain(clips: pd.DataFrame, score) -> pd.DataFrame:
     for domain in sorted(clips.domain.unique()):
         here = (clips.domain == domain).to_numpy()
         scores[here & ~trains] = score(np.flatnonzero(here & trains), np.flatnonzero(here & ~trains))
-    return anomaly.auc_table(scores[~trains], clips[~trains])
+    return anomaly_metrics.auc_table(scores[~trains], clips[~trains])
 
 
 def statistics_methods(clips: pd.DataFrame, logmels: list[np.ndarray]) -> list[tuple[str, int, pd.DataFrame]]:
@@ -99,7 +102,7 @@ def statistics_methods(clips: pd.DataFrame, logmels: list[np.ndarray]) -> list[t
     ]
     found += [(f"statistics, {k} nearest", 0, nearest(whole, (k,))) for k in NEIGHBOURS]
     for name in ("mahalanobis", "gmm"):
-        method = anomaly.EMBEDDING_SCORES[name]
+        method = anomaly_scores.EMBEDDING_SCORES[name]
 
         def density(a, b, method=method):
             return method(standardised(whole[a], whole[a]), standardised(whole[a], whole[b]))
@@ -137,7 +140,7 @@ def exposure_methods(
     statistics = clip_scores("statistics", normal, normal_groups, heard, groups, FRONT_END)
     both = anomaly_report.combined([statistics, exposure], normal_groups, groups)
     named = {"made anomalies, network": exposure, "statistics + made anomalies": both}
-    return [(name, seed, anomaly.auc_table(scores.judged, clips.iloc[test])) for name, scores in named.items()]
+    return [(name, seed, anomaly_metrics.auc_table(scores.judged, clips.iloc[test])) for name, scores in named.items()]
 
 
 def network_methods(seed: int) -> list[tuple[str, int, pd.DataFrame]]:

@@ -79,7 +79,7 @@ def main():
 
 def measure(part: str, work: Path, rounds: int) -> dict:
     """Alternate the notebook's way and ours on one invented recording -> times faster, by figure."""
-    from earshot.predictions import Clip
+    from earshot.prediction.predictions import Clip
 
     run, model = make_run(part, work)
     seconds, rate = 120 if part == "b0" else 60, SYSTEMS[part][2]
@@ -94,7 +94,7 @@ def measure(part: str, work: Path, rounds: int) -> dict:
 def compare_trained(folder: Path, recording: Path, work: Path, rounds: int):
     """The same table of a trained run's first fold at threshold 0.5, windows as the run has them and in one pass."""
     from earshot import runs
-    from earshot.predictions import Clip
+    from earshot.prediction.predictions import Clip
 
     run = runs.load_run(folder)
     run = replace(run, folds=run.folds[:1])
@@ -136,10 +136,11 @@ def make_run(part: str, work: Path):
     """A run folder with one untrained fold -> (Run, its network)."""
     import torch
 
-    from earshot import audio, runs
+    from earshot import files, runs
     from earshot.config import from_dict
-    from earshot.logmel import log_mel
-    from earshot.timebase import TimeBase
+    from earshot.sound import audio
+    from earshot.sound.logmel import log_mel
+    from earshot.sound.timebase import TimeBase
 
     network, front_end, rate, window, stride = SYSTEMS[part]
     config = from_dict({
@@ -163,13 +164,13 @@ def make_run(part: str, work: Path):
     grid = TimeBase(rate, front_end["hop_length"], model.pool)
     about = runs.describe_run(config, 0, classes, np.zeros(N_CLASSES), grid) | {"finished": True}
     runs.save_weights(fold.folder / "best.safetensors", model, about)
-    runs.write_text(fold.folder / "run.json", json.dumps(about))
+    files.write_text(fold.folder / "run.json", json.dumps(about))
     return runs.load_run(fold.folder.parent), model.eval()
 
 
 def make_sounds(path: Path, seconds: int, rate: int) -> Path:
     """Sweeps of one second at several pitches and levels over noise, as ogg."""
-    from earshot import audio
+    from earshot.sound import audio
 
     rng = np.random.default_rng(1)
     sound = 0.01 * rng.standard_normal(seconds * rate)
@@ -185,10 +186,11 @@ def make_sounds(path: Path, seconds: int, rate: int) -> Path:
 
 def graphs_of(part: str, run, model, work: Path, clip) -> list[tuple]:
     """(name, graph file, one pass) of what is measured beside the notebook."""
-    from earshot import audio, exporting
-    from earshot.backends import open_graph
-    from earshot.exporting_int8 import quantise
-    from earshot.logmel import log_mel
+    from earshot.export import graph as graph_export
+    from earshot.export.int8 import quantise
+    from earshot.prediction.backends import open_graph
+    from earshot.sound import audio
+    from earshot.sound.logmel import log_mel
 
     graph = export(run, model, work / f"graphs_{part}")
     if part == "overlap":
@@ -198,17 +200,17 @@ def graphs_of(part: str, run, model, work: Path, clip) -> list[tuple]:
     rate, front_end = run.config.data.sample_rate, run.config.frontends["logmel"]
     pieces = [audio.load(clip.path, rate, start, 5) for start in range(0, 50, 10)]
     inputs = [{"logmel": log_mel(piece[None], front_end)[:, None]} for piece in pieces]
-    small = exporting.to_openvino(quantise(graph, inputs), open_graph(graph).about)
+    small = graph_export.to_openvino(quantise(graph, inputs), open_graph(graph).about)
     return [("float32, ONNX Runtime", graph, False), ("int8, OpenVINO", small, False)]
 
 
 def export(run, model, folder: Path) -> Path:
     """The network as one ONNX graph, without the gates of export.py."""
-    from earshot import exporting
+    from earshot.export import graph as graph_export
 
     folder.mkdir(parents=True, exist_ok=True)
-    about = exporting.describe(run, list(run.folds), [model], exporting.ExportSettings())
-    exporting.trace([model], run.config, about, folder / "model.onnx")
+    about = graph_export.describe(run, list(run.folds), [model], graph_export.ExportSettings())
+    graph_export.trace([model], run.config, about, folder / "model.onnx")
     return folder / "model.onnx"
 
 
@@ -216,8 +218,8 @@ class Fast:
     """An exported graph through the one inference path."""
 
     def __init__(self, graph: Path, one_pass: bool):
-        from earshot.backends import open_graph
-        from earshot.graphs import members_of
+        from earshot.prediction.backends import open_graph
+        from earshot.prediction.graphs import members_of
 
         (self.member,) = members_of(open_graph(graph), one_pass)
         self.one_pass, self.int8 = one_pass, "int8" in graph.stem
@@ -230,7 +232,7 @@ class Fast:
 
     def predicted(self, clip):
         """Predictions of the one recording."""
-        from earshot.inference import predict_members
+        from earshot.prediction.inference import predict_members
 
         (found,), _ = predict_members([self.member], [clip])
         return found
@@ -287,10 +289,10 @@ def measure_memory(work: Path) -> dict:
 
 
 def memory_of(graph: str, recording: str) -> dict:
-    from earshot.backends import open_graph
-    from earshot.graphs import members_of
-    from earshot.inference import predict_members
-    from earshot.predictions import Clip
+    from earshot.prediction.backends import open_graph
+    from earshot.prediction.graphs import members_of
+    from earshot.prediction.inference import predict_members
+    from earshot.prediction.predictions import Clip
 
     predict_members(members_of(open_graph(graph)), [Clip("x", Path(recording))])
     # not getrusage: its peak starts with that of the process that started this one
@@ -301,12 +303,13 @@ def memory_of(graph: str, recording: str) -> dict:
 
 def oof_drop(folder: Path) -> float:
     """The largest drop of a run's watched OOF score by its graphs (all that were exported) and by one pass."""
-    from earshot import predictions, runs, tasks
-    from earshot.backends import ENDINGS
-    from earshot.blending import truth_of
-    from earshot.dataset import load_data
-    from earshot.graphs import find_graphs, graph_name, members_of
-    from earshot.inference import predict_members
+    from earshot import runs, tasks
+    from earshot.data.prepared import load_data
+    from earshot.ensemble.search import truth_of
+    from earshot.prediction import predictions
+    from earshot.prediction.backends import ENDINGS
+    from earshot.prediction.graphs import find_graphs, graph_name, members_of
+    from earshot.prediction.inference import predict_members
 
     run = runs.load_run(folder)
     data, task = load_data(run.config.data), tasks.get_task(run.config.task)

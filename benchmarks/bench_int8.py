@@ -19,18 +19,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import numpy as np
 import onnx
+from earshot.data.prepared import load_data
 from nncf.quantization.range_estimator import RangeEstimatorParameters
 
-from earshot import exporting, runs
-from earshot.backends import TorchBackend, open_graph
-from earshot.dataset import load_data
-from earshot.exporting_int8 import (
-    FLOAT_PARTS,
-    calibration_inputs,
-    idle_casts_to_identities,
-    quantise,
-    quantised,
-)
+from earshot import runs
+from earshot.export import graph as graph_export
+from earshot.export.int8 import FLOAT_PARTS, calibration_inputs, idle_casts_to_identities, quantise, quantised
+from earshot.prediction.backends import TorchBackend, open_graph
 
 CLIPS = 64
 WAYS = {  # NNCF's fast bias correction, advanced parameters other than ours
@@ -57,20 +52,20 @@ def measure(run, fold, held_out):
     """Print a line for each way of one fold."""
     with tempfile.TemporaryDirectory() as work:
         path, model = Path(work) / "fp32.onnx", runs.load_model(fold)
-        about = exporting.describe(run, [fold], [model], exporting.ExportSettings())
-        exporting.trace([model], run.config, about, path)
+        about = graph_export.describe(run, [fold], [model], graph_export.ExportSettings())
+        graph_export.trace([model], run.config, about, path)
         inputs = calibration_inputs(TorchBackend(model, run.config.frontends), run, held_out, CLIPS)
         expected = answers(path, inputs)
         for name, (fast, advanced) in WAYS.items():
             report(fold, name, expected, answers(small_graph(path, inputs, fast, advanced, about), inputs))
-        report(fold, "as exported", expected, answers(exporting.to_openvino(quantise(path, inputs), about), inputs))
+        report(fold, "as exported", expected, answers(graph_export.to_openvino(quantise(path, inputs), about), inputs))
 
 
 def small_graph(path: Path, inputs, fast: bool, advanced: dict, about: dict) -> Path:
     """The int8 graph of one way, in OpenVINO."""
     graph = quantised(idle_casts_to_identities(onnx.load(path)), inputs, FLOAT_PARTS, fast, **advanced)
     onnx.save(graph, path.with_name("way.onnx"))
-    return exporting.to_openvino(path.with_name("way.onnx"), about)
+    return graph_export.to_openvino(path.with_name("way.onnx"), about)
 
 
 def answers(path: Path, inputs) -> tuple[np.ndarray, np.ndarray]:

@@ -31,13 +31,13 @@ from results import record
 
 import fuzz_folders
 import tiny_graphs
-from earshot import audio
-from earshot.bundling import BundleSettings, build
 from earshot.competitions import get_competition
 from earshot.competitions.test_folders import RULES, find_test
-from earshot.kernel_bundle import open_bundle
-from earshot.kernel_runner import KernelRun, run_kernel
-from earshot.kernel_speed import measure, simulate, synthetic_recording
+from earshot.kaggle.bundling import BundleSettings, build
+from earshot.kernel.bundle import open_bundle
+from earshot.kernel.runner import KernelRun, run_kernel
+from earshot.kernel.speed import measure, simulate, synthetic_recording
+from earshot.sound import audio
 
 FOLDS, N_CLASSES = 5, 264
 MEASURE_EVERY = 10  # folders: else the speed measured before holds
@@ -89,10 +89,10 @@ def make_run(root: Path, folds: int) -> Path:
     import onnx
     import torch
 
-    from earshot import runs
+    from earshot import files, runs
     from earshot.config import from_dict
-    from earshot.exporting import ExportSettings, export_run
-    from earshot.timebase import TimeBase
+    from earshot.export.graph import ExportSettings, export_run
+    from earshot.sound.timebase import TimeBase
 
     torch.set_num_threads(1)
     front_end = {"n_fft": 1024, "hop_length": 500, "n_mels": 128, "fmin": 50, "fmax": 14000}
@@ -106,7 +106,7 @@ def make_run(root: Path, folds: int) -> Path:
     classes, grid = [f"bird{i:03d}" for i in range(N_CLASSES)], TimeBase(32000, 500, model.pool)
     about = runs.describe_run(config, 0, classes, np.full(N_CLASSES, 0.01), grid) | {"finished": True}
     runs.save_weights(fold.folder / "best.safetensors", model, about)
-    runs.write_text(fold.folder / "run.json", json.dumps(about))
+    files.write_text(fold.folder / "run.json", json.dumps(about))
     (path,) = export_run(runs.load_run(fold.folder.parent), ExportSettings(check_oof=False))
     graph = onnx.load(path)
     said = json.loads(next(p.value for p in graph.metadata_props if p.key == "earshot"))

@@ -22,8 +22,8 @@ sys.path.insert(0, str(ROOT / "src"))
 from results import record
 
 from earshot import runs
-from earshot.counting import count
-from earshot.exporting import ExportSettings, export_run
+from earshot.export.graph import ExportSettings, export_run
+from earshot.models.counting import count
 
 CONFIG = Path("configs/scenes/separable_coordatt.yaml")
 FOLDER = Path("runs/scenes/bench_low_complexity")

@@ -76,11 +76,12 @@ def measure_train(options) -> dict:
 
 def measure_predict(options) -> dict:
     """The fold just trained, on its training clips."""
+    from earshot.data.prepared import load_data
+
     from earshot import runs
-    from earshot.backends import TorchBackend
     from earshot.config import load_config
-    from earshot.dataset import load_data
-    from earshot.inference import predict_clips
+    from earshot.prediction.backends import TorchBackend
+    from earshot.prediction.inference import predict_clips
 
     config = load_config(options.config)
     folder = Path("runs") / config.task / NAME
@@ -98,13 +99,13 @@ def measure_soundscape(options) -> dict:
     """EfficientNet-B0 SED, eager, 5-s windows over ten minutes at 32 kHz; one clip."""
     import numpy as np
 
-    from earshot import audio
-    from earshot.backends import TorchBackend
-    from earshot.inference import predict_clips
-    from earshot.logmel import LogmelParams
     from earshot.models import build_model
-    from earshot.predictions import Clip
-    from earshot.windows import Windowing
+    from earshot.prediction.backends import TorchBackend
+    from earshot.prediction.inference import predict_clips
+    from earshot.prediction.predictions import Clip
+    from earshot.sound import audio
+    from earshot.sound.logmel import LogmelParams
+    from earshot.sound.windows import Windowing
 
     path = Path(options.work) / "soundscape.ogg"
     noise = np.random.default_rng(0).standard_normal(600 * 32000).astype(np.float32)

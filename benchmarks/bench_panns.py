@@ -127,7 +127,7 @@ def measure_step(options) -> dict:
     """Seconds of one training step after a small one that loads what is loaded once; peak memory."""
     import torch
 
-    from earshot.features import FrontEnds
+    from earshot.inputs.torch_logmel import FrontEnds
 
     config, model = network(options.networks[0])
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -183,7 +183,7 @@ def sizes(stem: str):
     """(parameters, Costs of 10 s) of a config, without values."""
     import torch
 
-    from earshot.counting import count
+    from earshot.models.counting import count
 
     with torch.device("meta"):
         config, model = network(stem)
@@ -196,7 +196,7 @@ def measure_speed(options) -> dict:
     import onnxruntime
     import torch
 
-    from earshot.features import FrontEnds
+    from earshot.inputs.torch_logmel import FrontEnds
 
     config, model = network(options.networks[0])
     model.eval()

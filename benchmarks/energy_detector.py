@@ -13,12 +13,12 @@ import pandas as pd
 from event_tuning import Split, best_of, event_f1, post_text, tune_post
 from scipy.ndimage import percentile_filter
 
-from earshot import audio
 from earshot.events import PostProcess
-from earshot.logmel import LogmelParams, log_mel
-from earshot.predictions import Predictions
+from earshot.prediction.predictions import Predictions
+from earshot.sound import audio
+from earshot.sound.logmel import LogmelParams, log_mel
+from earshot.sound.timebase import TimeBase
 from earshot.tasks import detect_all
-from earshot.timebase import TimeBase
 
 RATE, N_FFT = 32000, 512
 GRID = TimeBase(RATE, 160)  # frames of 5 ms

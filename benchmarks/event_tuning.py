@@ -17,10 +17,10 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from earshot.competitions.tables import read_dataset
-from earshot.event_metrics import event_based_f1
+from earshot.data.dataset import read_dataset
 from earshot.events import PostProcess
-from earshot.labels import read_table
+from earshot.metrics.events import event_based_f1
+from earshot.tables import read_table
 
 COLLAR = {"onset_collar": 0.05, "offset_collar": 0.05, "percentage_of_length": 0.0}  # s, s, share
 

@@ -17,11 +17,11 @@ import logging
 import sys
 from pathlib import Path
 
-from earshot.backends import ENDINGS
-from earshot.bundle_checks import check_slug
-from earshot.bundling import BundleSettings, build, sizes
-from earshot.dry_run import dry_run
-from earshot.kaggle_push import push
+from earshot.kaggle.bundling import BundleSettings, build, sizes
+from earshot.kaggle.checks import check_slug
+from earshot.kaggle.dry_run import dry_run
+from earshot.kaggle.push import push
+from earshot.prediction.backends import ENDINGS
 
 
 def main():

@@ -24,11 +24,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from earshot import pictures_runs, runs
+from earshot import files, runs
 from earshot.competitions.tables import write_csv
 from earshot.config import load_config
-from earshot.labels import read_table
-from earshot.spelling import suggest
+from earshot.messages import suggest
+from earshot.pictures import runs as run_pictures
+from earshot.tables import read_table
 
 KEYS = ("tasks", "systems", "seeds", "overrides", "fold", "augmentations")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -43,7 +44,7 @@ def main():
     out = options.out or Path("runs") / "compare" / options.plan.stem
     out.parent.mkdir(parents=True, exist_ok=True)
     write_csv(table, out.with_suffix(".csv"))
-    runs.write_text(out.with_suffix(".md"), markdown(table, plan))
+    files.write_text(out.with_suffix(".md"), markdown(table, plan))
     print(markdown(table, plan))
     drawn = draw(plan, table, options.plan.stem, out)
     print(f"-> {', '.join([f'{out}.csv', f'{out}.md', *map(str, drawn)])}")
@@ -161,10 +162,10 @@ def draw(plan: dict, table: pd.DataFrame, plan_name: str, out: Path) -> list[Pat
         if found and len(next(iter(found.values())).columns):
             clips = training_clips(next(of[0] for of in folds.values() if of))
             paths.append(out.with_name(f"{out.name}_classes_{task}.png"))
-            pictures_runs.class_scores_by_system(clips, found, "AUPRC", paths[-1])
+            run_pictures.class_scores_by_system(clips, found, "AUPRC", paths[-1])
     if panels:
         paths.insert(0, out.with_name(f"{out.name}_parameters.png"))
-        pictures_runs.score_by_parameters(panels, paths[0])
+        run_pictures.score_by_parameters(panels, paths[0])
     return paths
 
 

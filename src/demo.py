@@ -20,12 +20,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from earshot import pictures, runs
+from earshot import files, runs
 from earshot.competitions import get_competition
 from earshot.competitions.tables import write_csv
+from earshot.data.labels import read_classes
 from earshot.events import PostProcess, events_to_frames, load_post
-from earshot.labels import read_classes, read_table
-from earshot.predictions import Predictions
+from earshot.pictures import folds as fold_pictures
+from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table
 
 CONFIG, POST = Path("configs/sed/synth_cnn.yaml"), Path("configs/post/synth.yaml")
 DATA, FOLDS, OUT = Path("data/synth"), Path("folds/synth.csv"), Path("runs/demo")
@@ -61,7 +63,7 @@ def main():
         "seconds": round(time.monotonic() - started, 1), "peak_rss_mb": round(memory.stop()), "run": str(run_dir),
         "commit": runs.git_commit(), "quick": quick,
     }  # fmt: skip
-    runs.write_text(OUT / "summary.json", json.dumps(summary, indent=1) + "\n")
+    files.write_text(OUT / "summary.json", json.dumps(summary, indent=1) + "\n")
     draw(run_dir)
     report(summary, run_dir)
 
@@ -118,7 +120,7 @@ def draw(run_dir: Path):
     i = int(np.argmax([len(f) for f in found.framewise_output]))
     clip_id, frames = str(found.clip_ids[i]), found.framewise_output[i]
     true = events_to_frames(events[events.filename == clip_id], found.classes, found.timebase, len(frames))
-    pictures.soundscape(frames, found.classes, true, found.timebase.frame_seconds, clip_id, OUT / "soundscape.png")
+    fold_pictures.soundscape(frames, found.classes, true, found.timebase.frame_seconds, clip_id, OUT / "soundscape.png")
     write_csv(read_table(SUBMISSION), OUT / "submission.csv")
 
 

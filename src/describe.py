@@ -12,21 +12,23 @@ import sys
 from pathlib import Path
 
 import torch
+from earshot.data.prepared import load_data
 
-from earshot import pictures, runs
+from earshot import runs
 from earshot.augment.hidden import INPUT, SCHEMES, SpecAugmentPP, sample_spec_augment_pp, spec_augment_pp
 from earshot.augment.mixing import fmix, mix, sample_fmix_mask
 from earshot.augment.pipeline import augment_batch
 from earshot.augment.spectrogram import build_spec_augment, roll, sample_roll, sample_spec_augment, spec_augment
 from earshot.augment.waveform import build_waveform_augment
 from earshot.config import Config, load_config
-from earshot.counting import count
-from earshot.dataset import TrainingClips, collate, load_data
-from earshot.features import FrontEnds
-from earshot.labels import read_classes
-from earshot.logmel import empty_mel_bands, n_frames
-from earshot.timebase import TimeBase
-from earshot.training import batch_augment, seed_step
+from earshot.data.labels import read_classes
+from earshot.inputs.torch_logmel import FrontEnds
+from earshot.models.counting import count
+from earshot.pictures import folds as fold_pictures
+from earshot.sound.logmel import empty_mel_bands, n_frames
+from earshot.sound.timebase import TimeBase
+from earshot.training.examples import TrainingClips, collate
+from earshot.training.setup import batch_augment, seed_step
 
 
 def main():
@@ -118,7 +120,7 @@ def draw_inputs(config: Config, count: int, path: Path):
         columns.append([(f"{title}: {c}", image[0].numpy()) for c, image in zip(batch["clip_id"], logmel, strict=True)])
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet = [image for row in zip(*columns, strict=True) for image in row]
-    pictures.logmels(sheet, params.hop_length / params.sample_rate, path, columns=len(columns))
+    fold_pictures.logmels(sheet, params.hop_length / params.sample_rate, path, columns=len(columns))
     how = "plain and twice augmented" if augments else "plain: this config augments nothing"
     print(f"-> {path}: {count} clips, {how}")
 
@@ -152,7 +154,7 @@ def draw_gallery(config: Config, count: int, path: Path):
         (f"{kind}: {titles[i]}" if kind == "plain" else kind, images[i, 0].numpy())
         for kind, images in rows.items() for i in range(count)
     ]  # fmt: skip
-    pictures.logmels(sheet, params.hop_length / params.sample_rate, path, columns=count)
+    fold_pictures.logmels(sheet, params.hop_length / params.sample_rate, path, columns=count)
     print(f"-> {path}: {count} clips, {', '.join(rows)}")
 
 

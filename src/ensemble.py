@@ -19,10 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from earshot import blending, predictions, runs
-from earshot.blends import MEANS, Blend, correlations
-from earshot.dataset import load_data
-from earshot.postprocessing import tune_event_thresholds
+from earshot import files, runs
+from earshot.data.prepared import load_data
+from earshot.ensemble import search
+from earshot.ensemble.blends import MEANS, Blend, correlations
+from earshot.ensemble.thresholds import tune_event_thresholds
+from earshot.prediction import predictions
 from earshot.tasks import get_task, score_readable
 
 
@@ -33,12 +35,12 @@ def main():
     task = get_task(config.task)
     watch = config.watch or task.watch
     data = load_data(config.data)
-    reports = [blending.oof_when_complete(m.folder, data, task, watch) for m in members]
+    reports = [search.oof_when_complete(m.folder, data, task, watch) for m in members]
     for report in reports:
         if report.oof is None:
             raise ValueError(f"{report.text}; train them first")
     oofs = [r.oof for r in reports]
-    truth = blending.truth_of(oofs[0], data)
+    truth = search.truth_of(oofs[0], data)
     oof, blend = choose(oofs, truth, task, watch, options)
     scores = score_readable(task, oof, truth)
     by_fold = [
@@ -50,7 +52,7 @@ def main():
         print_correlations(members, correlations(oofs))
     spread = f"folds {np.mean(by_fold):.4f} +- {np.std(by_fold):.4f}"
     print(f"ensemble of {len(members)}, {blend.mean} mean: {watch} {scores[watch]:.4f} ({spread})")
-    print(blending.score_table(scores))
+    print(search.score_table(scores))
     thresholds = choose_thresholds(oof, truth, options.thresholds)
     write(options.out, members, blend, thresholds, watch, scores, by_fold, oof)
 
@@ -60,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--runs", type=Path, nargs="+", required=True, help="folders of runs whose folds are all trained"
     )
-    parser.add_argument("--weights", choices=blending.WEIGHTS, default="equal")
+    parser.add_argument("--weights", choices=search.WEIGHTS, default="equal")
     parser.add_argument("--mean", choices=MEANS, default="mean")
     parser.add_argument("--auto", action="store_true", help="try every mean and every kind of weights, keep the best")
     parser.add_argument(
@@ -76,7 +78,7 @@ def parse_args() -> argparse.Namespace:
 def choose(oofs, truth, task, watch: str, options) -> tuple[predictions.Predictions, Blend]:
     """(blended OOF, the blend for the test): the plain mean, or what beats it in a nested CV."""
     asked = (options.mean, options.weights)
-    ways = blending.EVERY_WAY if options.auto else [asked] * (asked != ("mean", "equal"))
+    ways = search.EVERY_WAY if options.auto else [asked] * (asked != ("mean", "equal"))
     if len(oofs) == 1 or not ways:
         return predictions.weighted_mean(oofs), Blend()
     light = [dataclasses.replace(o, framewise_output=None, timebase=None) for o in oofs]
@@ -86,7 +88,7 @@ def choose(oofs, truth, task, watch: str, options) -> tuple[predictions.Predicti
         return score_readable(task, found, answers)[watch]
 
     tried = light if fast else oofs
-    _, candidates = blending.try_blends(tried, truth, score, ways)
+    _, candidates = search.try_blends(tried, truth, score, ways)
     for candidate in candidates:
         print(f"  against the plain mean, {watch}: {candidate}")
     kept = [c for c in candidates if c.kept or options.always]
@@ -95,8 +97,8 @@ def choose(oofs, truth, task, watch: str, options) -> tuple[predictions.Predicti
         return predictions.weighted_mean(oofs), Blend()
     best = max(kept, key=lambda c: c.gains.mean())
     aligned = [o.aligned(oofs[0].clip_ids) for o in oofs]
-    oof = blending.nested(aligned, truth, score, best.mean, best.weights) if fast else best.oof
-    return oof, blending.fit_blend([t.aligned(oofs[0].clip_ids) for t in tried], truth, score, best.mean, best.weights)
+    oof = search.nested(aligned, truth, score, best.mean, best.weights) if fast else best.oof
+    return oof, search.fit_blend([t.aligned(oofs[0].clip_ids) for t in tried], truth, score, best.mean, best.weights)
 
 
 def choose_thresholds(oof, truth, how: str | None) -> dict:
@@ -134,7 +136,7 @@ def write(out: Path, members, blend: Blend, thresholds: dict, watch: str, scores
         "cv": scores[watch], "cv_folds": [float(v) for v in by_fold],
         "scores": {k: float(v) for k, v in scores.items()}, "commit": runs.git_commit(),
     }  # fmt: skip
-    runs.write_text(out.with_suffix(".json"), json.dumps(about, indent=1))
+    files.write_text(out.with_suffix(".json"), json.dumps(about, indent=1))
     tests = [m.folder / "test.npz" for m in members]
     absent = [str(t) for t in tests if not t.is_file()]
     if absent:

@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from earshot import runs
-from earshot.backends import ENDINGS
-from earshot.exporting import ExportSettings, export_run
-from earshot.exporting_int8 import FLOAT_PARTS
+from earshot.export.graph import ExportSettings, export_run
+from earshot.export.int8 import FLOAT_PARTS
+from earshot.prediction.backends import ENDINGS
 
 DEFAULTS = ExportSettings()
 

@@ -14,8 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from earshot import pictures, runs, tasks
+from earshot import files, runs, tasks
 from earshot.config import Config, load_config
+from earshot.pictures import folds as fold_pictures
 
 
 def main():
@@ -84,8 +85,8 @@ def train(path: Path, config: Config, count: int, seed: int, options: argparse.N
 def write(rows: list[dict], watch: str, out: Path):
     """The table so far, and its picture."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    runs.write_rows(out, rows)
-    pictures.score_by_count(rows, watch, out.with_suffix(".png"))
+    files.write_rows(out, rows)
+    fold_pictures.score_by_count(rows, watch, out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

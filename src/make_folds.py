@@ -12,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from earshot.competitions.tables import write_csv
-from earshot.folds import TRAIN_ONLY, audit, choose_method, fold_table, make_folds, missing_classes, rare_classes
-from earshot.labels import few, read_classes, read_clips
+from earshot.data.folds import TRAIN_ONLY, audit, choose_method, fold_table, make_folds, missing_classes, rare_classes
+from earshot.data.labels import read_classes, read_clips
+from earshot.messages import few
 
 FULL_TABLE = 30  # classes; beyond, only the least even ones are printed
 SHORT_TABLE = 12

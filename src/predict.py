@@ -19,16 +19,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from earshot import audio, predictions, runs
-from earshot.backends import ENDINGS, TorchBackend, open_graph
-from earshot.competitions.tables import read_dataset
-from earshot.graphs import find_graphs, members_of
-from earshot.inference import Member, predict_members, tta_variants
-from earshot.labels import clip_metadata, read_clips
-from earshot.predictions import Clip, Predictions
+from earshot import files, runs
+from earshot.data.dataset import read_dataset
+from earshot.data.labels import clip_metadata, read_clips
+from earshot.messages import suggest
+from earshot.prediction import predictions
+from earshot.prediction.backends import ENDINGS, TorchBackend, open_graph
+from earshot.prediction.graphs import find_graphs, members_of
+from earshot.prediction.inference import Member, predict_members, tta_variants
+from earshot.prediction.predictions import Clip, Predictions
+from earshot.prediction.threads import cores, tune
+from earshot.sound import audio
 from earshot.sound.folder import printable
-from earshot.spelling import suggest
-from earshot.tuning import cores, tune
 
 BACKENDS = ("torch", *ENDINGS)
 COMPARED = 3  # recordings on which --one-pass is measured against single windows
@@ -62,7 +64,7 @@ def main():
     if unreadable:
         listing = Path(targets[0])
         listing = listing.with_name(f"{listing.stem}_unreadable.csv")
-        runs.write_rows(listing, [{"clip_id": c, "reason": r} for c, r in unreadable.items()])
+        files.write_rows(listing, [{"clip_id": c, "reason": r} for c, r in unreadable.items()])
         print(f"{len(unreadable)} recordings could not be read and got the training prior; see {listing}")
     print_oddities(options.clips, clips, Path(targets[0]))
 
@@ -77,7 +79,7 @@ def print_oddities(source: Path, clips: list[Clip], target: Path):
     rows = [(path, reason) for path, reason in left_out.items()]
     rows += [(path, text) for path, texts in odd.items() for text in texts]
     listing = target.with_name(f"{target.stem}_odd_files.csv")
-    runs.write_rows(listing, [{"path": printable(str(path)), "note": text} for path, text in rows])
+    files.write_rows(listing, [{"path": printable(str(path)), "note": text} for path, text in rows])
     print(f"{len(left_out)} files are left out, {len(odd)} recordings are not as their files say; see {listing}")
 
 

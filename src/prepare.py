@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from earshot import audio
 from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.tables import Tables, check_owner, is_there, write_csv, write_tables
-from earshot.labels import few, label_lists
+from earshot.data.labels import label_lists
+from earshot.messages import few, suggest
+from earshot.sound import audio
 from earshot.sound.folder import printable
-from earshot.spelling import suggest
 
 
 def main():
@@ -155,8 +155,8 @@ def examine(path: Path, decode: bool) -> tuple[float, float, str, str]:
 
 def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespace) -> Tables:
     """Tables whose paths point (absolute) at copies of the readable files, in <out>/resampled or <out>/packed."""
-    from earshot.cache import waveform_cache
-    from earshot.cache_packed import packed_clips
+    from earshot.data.caches import waveform_cache
+    from earshot.data.packed import packed_clips
 
     rate, workers = options.resample, options.workers
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from earshot.tables import read_table
 
-from earshot import pictures_runs, runs, tasks
-from earshot.counting import count
-from earshot.labels import read_table
-from earshot.spelling import suggest
+from earshot import runs, tasks
+from earshot.messages import suggest
+from earshot.models.counting import count
+from earshot.pictures import runs as run_pictures
 
 
 def main():
@@ -26,12 +27,12 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     tables = {name: table for name, run in found.items() if len(table := class_table(run))}
     if tables:
-        pictures_runs.class_precision(tables, options.out / "class_precision.png")
+        run_pictures.class_precision(tables, options.out / "class_precision.png")
     for name, table in tables.items():
-        pictures_runs.class_ranks(table, name, options.out / f"class_ranks_{name.replace('/', '_')}.png")
-    pictures_runs.run_curves({name: curve(run) for name, run in found.items()}, watch, options.out / "curves.png")
+        run_pictures.class_ranks(table, name, options.out / f"class_ranks_{name.replace('/', '_')}.png")
+    run_pictures.run_curves({name: curve(run) for name, run in found.items()}, watch, options.out / "curves.png")
     rows = [(name, *cost(run), score_of(run, watch)) for name, run in found.items()]
-    pictures_runs.score_by_cost([(n, adds, s) for n, _, adds, s in rows], watch, options.out / "cost.png")
+    run_pictures.score_by_cost([(n, adds, s) for n, _, adds, s in rows], watch, options.out / "cost.png")
     for name, parameters, adds, score in rows:
         print(f"  {name:32s} {parameters / 1e6:8.2f} M parameters {adds / 1e9:8.3f} G multi-adds  {watch} {score:.4f}")
     print(f"-> {options.out}: {', '.join(sorted(p.name for p in options.out.glob('*.png')))}")

@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 
 from earshot.competitions.test_folders import find_test
-from earshot.kernel_bundle import Bundle, open_bundle
-from earshot.kernel_runner import KernelRun, run_kernel
-from earshot.kernel_speed import simulate
-from earshot.tuning import cores
+from earshot.kernel.bundle import Bundle, open_bundle
+from earshot.kernel.runner import KernelRun, run_kernel
+from earshot.kernel.speed import simulate
+from earshot.prediction.threads import cores
 
 
 def main():

@@ -25,13 +25,15 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from earshot import anomaly, anomaly_report, audio, runs
-from earshot.anomaly_report import Scores
-from earshot.dataset import PreparedData, load_data
-from earshot.inference import predict_clips
-from earshot.labels import few
-from earshot.predictions import Predictions
-from earshot.spelling import suggest
+from earshot import files, runs
+from earshot.anomaly import report as anomaly_report
+from earshot.anomaly.report import Scores
+from earshot.data.prepared import PreparedData, load_data
+from earshot.messages import few, suggest
+from earshot.metrics import anomalies as anomaly_metrics
+from earshot.prediction.inference import predict_clips
+from earshot.prediction.predictions import Predictions
+from earshot.sound import audio
 
 ALSO = ("statistics", "exposure")  # of anomaly_clips, which imports torch
 
@@ -49,7 +51,7 @@ def main():
         print(f"fold {fold.fold}\n{anomaly_report.text(found)}")
         tables.append(found.assign(fold=fold.fold))
     out = options.run / "anomaly_scores.csv"
-    runs.write_text(out, pd.concat(tables).to_csv(index=False, lineterminator="\n"))
+    files.write_text(out, pd.concat(tables).to_csv(index=False, lineterminator="\n"))
     print(f"-> {out}")
 
 
@@ -64,7 +66,7 @@ def parse_args() -> argparse.Namespace:
 def score_fold(fold: runs.FoldRun, data: PreparedData, also: Sequence[str] = (), combine: Sequence[str] = ()):
     """A fold's table of methods by machine, section and domain."""
     training, held_out = data.split(fold.fold, fold.config.data.folds)
-    normal = training.take(~anomaly.anomalies(training.clips))
+    normal = training.take(~anomaly_metrics.anomalies(training.clips))
     known, judged = training_predictions(fold, normal), fold.oof()
     normal, known = readable(normal, known)
     held_out, judged = readable(held_out, judged)
@@ -89,7 +91,7 @@ def heard_methods(
     """Scores of the named methods of anomaly_clips by the bands of the run's (first) log-mel."""
     if not names:
         return {}
-    from earshot.anomaly_clips import clip_scores
+    from earshot.anomaly.clips import clip_scores
 
     config, rate = fold.config, fold.config.data.sample_rate
     if not config.frontends:
@@ -107,7 +109,7 @@ def training_predictions(fold: runs.FoldRun, normal: PreparedData) -> Prediction
     kept, weights = fold.folder / "train.npz", fold.folder / "best.safetensors"
     if kept.is_file() and kept.stat().st_mtime > weights.stat().st_mtime:
         return Predictions.load(kept)
-    from earshot.backends import TorchBackend
+    from earshot.prediction.backends import TorchBackend
 
     config, about = fold.config, fold.about
     backend = TorchBackend(runs.load_model(fold), config.frontends, precision=config.optim.precision)
@@ -130,7 +132,7 @@ def readable(data: PreparedData, found: Predictions) -> tuple[PreparedData, Pred
 
 def own_scores(found: Predictions, data: PreparedData) -> np.ndarray:
     """(N,) how unsure the network is of each clip's own section."""
-    return anomaly.own_class_scores(found.clipwise_output, data.target.argmax(axis=1))
+    return anomaly_metrics.own_class_scores(found.clipwise_output, data.target.argmax(axis=1))
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+from earshot.tables import read_table
 
 from earshot.competitions import get_competition
 from earshot.competitions.tables import write_checked
+from earshot.data.labels import clip_targets, read_classes, read_clips
+from earshot.ensemble.thresholds import best_event_threshold, tune_event_thresholds
 from earshot.events import PostProcess, load_post
-from earshot.labels import clip_targets, read_classes, read_clips, read_table
-from earshot.postprocessing import best_event_threshold, tune_event_thresholds
-from earshot.predictions import Predictions
+from earshot.prediction.predictions import Predictions
 
 LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "runs", "cv", "post")
 

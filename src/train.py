@@ -20,15 +20,18 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
-from earshot import losses, pictures, runs, sampling, tasks
+from earshot import files, losses, runs, tasks
 from earshot.augment.pipeline import augment_batch
-from earshot.blending import oof_when_complete, truth_of
 from earshot.competitions import get_competition
 from earshot.config import Config, load_config
-from earshot.dataset import PreparedData, collate, load_data
-from earshot.labels import read_table
-from earshot.spelling import suggest
-from earshot.training import (
+from earshot.data import sampling
+from earshot.data.prepared import PreparedData, load_data
+from earshot.ensemble.search import oof_when_complete, truth_of
+from earshot.messages import suggest
+from earshot.pictures import folds as fold_pictures
+from earshot.tables import read_table
+from earshot.training.examples import collate
+from earshot.training.setup import (
     Training,
     announce,
     checkpoint,
@@ -242,7 +245,7 @@ def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
         p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
         checkpoint(t)
     if t.accelerator.is_main_process:
-        runs.write_rows(t.folder / "log.csv", p.log)
+        files.write_rows(t.folder / "log.csv", p.log)
 
 
 def validate_and_keep(t: Training) -> dict[str, float]:
@@ -276,7 +279,7 @@ def report_oof(config: Config, folder: Path):
     ):
         print(f"  {remark}")
     if result.oof is not None:
-        pictures.class_scores(result.oof, result.truth.target, folder / "classes.png")
+        fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png")
         tasks.draw_pictures(tasks.get_task(config.task), result.oof, result.truth, folder)
 
 

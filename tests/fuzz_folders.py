@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from earshot.tables import read_table
 
 from earshot.competitions.test_folders import RULES
-from earshot.labels import read_table
 
 NAMES = (
     *("soundscape_7", "a", "0001", "7", "nan", "NA", "None", "True", "1e5", "a_5", "a_5_10", "1_COL_20200101", "2_SNE"),

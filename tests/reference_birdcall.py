@@ -14,8 +14,8 @@ import pytest
 
 from earshot.competitions import birdcall
 from earshot.events import EVENT_COLUMNS, PostProcess, overlap_losers, strict_events
-from earshot.predictions import Predictions
-from earshot.timebase import TimeBase
+from earshot.prediction.predictions import Predictions
+from earshot.sound.timebase import TimeBase
 
 IOU = 0.4
 FILE_KEYS = {"_meta", "cases", "error_cases"}

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from earshot import logmel
-from earshot.features import LogMel
-from earshot.logmel import LogmelParams
+from earshot.inputs.torch_logmel import LogMel
+from earshot.sound import logmel
+from earshot.sound.logmel import LogmelParams
 
 CONFIG_SAME = {"sr": "sample_rate", "hop": "hop_length", **{n: n for n in (
     "n_fft", "win_length", "n_mels", "fmin", "fmax", "center", "pad_mode", "ref", "amin")}}  # fmt: skip
@@ -154,14 +154,14 @@ def params_of(config: dict) -> LogmelParams:
 
 
 def numpy_case(waveform: np.ndarray, params: LogmelParams, entry: dict) -> Case:
-    """What logmel.py gives."""
+    """What sound/logmel.py gives."""
     values = logmel.log_mel(waveform, params)
     bank = logmel.mel_filterbank(params).T
     return Case(waveform, logmel.power_spectrogram(waveform, params), values, bank, params, entry)
 
 
 def torch_case(waveform: np.ndarray, params: LogmelParams, entry: dict) -> Case:
-    """What features.py gives; the power is its mel energy under a filter bank of ones on the diagonal."""
+    """What inputs/torch_logmel.py gives; the power is its mel energy under a filter bank of ones on the diagonal."""
     front = LogMel(params)
     bank = front.bank.numpy().copy()
     with torch.no_grad():

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import event_metrics, metrics, metrics_ust
+from earshot.metrics import clips as clip_metrics
+from earshot.metrics import events as event_metrics
+from earshot.metrics import urban as urban_metrics
 
 TOLERANCE = 1e-9  # everything here is float64 on both sides; the README would allow 1e-6
 
@@ -64,10 +66,10 @@ def _check_lwlrap_field(name, field, expected, fields, inputs, case) -> int:
         assert facts[field] == expected, f"{name}: the inputs have {facts[field]}, expected {expected}"
         return 1
     if field in ("lwlrap_sklearn_class", "own_exact_value"):
-        return _close(name, metrics.lwlrap(truth, scores), expected)
+        return _close(name, clip_metrics.lwlrap(truth, scores), expected)
     if field == "own_exact_fraction_ties_count_at_worst_rank":
-        return _close(name, metrics.lwlrap(truth, scores), float(Fraction(expected)))
-    per_class, weight = metrics.per_class_lwlrap(truth, scores)
+        return _close(name, clip_metrics.lwlrap(truth, scores), float(Fraction(expected)))
+    per_class, weight = clip_metrics.per_class_lwlrap(truth, scores)
     if field == "per_class_weight":
         return _close(name, weight, expected)
     if facts["rows_with_score_ties"] and "numpy" in field:
@@ -103,16 +105,16 @@ def check_asd(folder: Path) -> int:
 def _check_asd_field(name, field, expected, rows, meta) -> int:
     truth, scores = rows["y_true"].to_numpy(), rows["score"].to_numpy()
     if field == "auc":
-        return _close(name, metrics.auc(truth, scores), expected)
+        return _close(name, clip_metrics.auc(truth, scores), expected)
     if match := re.fullmatch(r"pauc_(\d+)p(\d+)", field):
         max_fpr = float(f"{match[1]}.{match[2]}")
-        return _close(name, metrics.pauc(truth, scores, max_fpr), expected)
+        return _close(name, clip_metrics.pauc(truth, scores, max_fpr), expected)
     if field in ("precision", "recall", "f1"):
-        decided = metrics.precision_recall_f1(truth, scores > meta["threshold"])
+        decided = clip_metrics.precision_recall_f1(truth, scores > meta["threshold"])
         return _close(name, decided[("precision", "recall", "f1").index(field)], expected)
     if field == "raw_partial_area_over_max_fpr":  # undo McClish: 0.5 * (1 + (A - min) / (max - min))
         most, least = meta["max_fpr"], meta["max_fpr"] ** 2 / 2
-        area = least + (2 * metrics.pauc(truth, scores, most) - 1) * (most - least)
+        area = least + (2 * clip_metrics.pauc(truth, scores, most) - 1) * (most - least)
         return _close(name, area / most, expected)
     if field == "has_ties":
         assert (len(np.unique(scores)) < len(scores)) == expected, f"{name}: expected {expected}"
@@ -217,8 +219,8 @@ def check_sonyc(folder: Path) -> int:
         truth = presence.loc[predictions.index]
         for field, expected in entry.items():
             full = f"sonyc.json {name} {field}"
-            if field in metrics_ust.LEVELS:
-                ours = metrics_ust.evaluate(truth, predictions, field)
+            if field in urban_metrics.LEVELS:
+                ours = urban_metrics.evaluate(truth, predictions, field)
                 orders = [values["micro"] for values in entry.get("stable_sort_variants", {}).get(field, {}).values()]
                 tolerance = max(UNSTABLE_MICRO, np.ptp(orders) if orders else 0.0)
                 compared += sum(_check_sonyc_field(f"{full} {k}", k, v, ours, tolerance) for k, v in expected.items())
@@ -262,19 +264,19 @@ def _check_sonyc_order(name, truth, predictions, level: str, order: str, expecte
     """The areas with ties in recall in the order of falling ("desc", ours) or rising ("asc") thresholds."""
     assert order in ("desc", "asc"), f"{name}: no check knows this order"
     assert set(expected) <= {"micro", "macro"}, f"{name}: unknown fields in {sorted(expected)}"
-    curves = metrics_ust.class_curves(truth, predictions, level)
+    curves = urban_metrics.class_curves(truth, predictions, level)
     every = np.unique(np.concatenate([c.thresholds for c in curves.values()]))[::-1]
     step = 1 if order == "desc" else -1
 
     def area(counts):
-        return metrics_ust.auprc(*(values[::step] for values in metrics_ust.precision_recall(counts)))
+        return urban_metrics.auprc(*(values[::step] for values in urban_metrics.precision_recall(counts)))
 
     ours = {
         "micro": area(sum(c.counts_from(every) for c in curves.values())),
         "macro": float(np.mean([area(c.counts(c.thresholds)) for c in curves.values()])),
     }
     if order == "desc":  # what `evaluate` gives
-        result = metrics_ust.evaluate(truth, predictions, level)
+        result = urban_metrics.evaluate(truth, predictions, level)
         assert ours == {"micro": result["micro_auprc"], "macro": result["macro_auprc"]}
     return sum(_close(f"{name} {field}", ours[field], value) for field, value in expected.items())
 
@@ -287,7 +289,7 @@ def _check_sonyc_counts(table: dict | None) -> int:
     truth, predicted = rows.filter(regex=r"^true\d+$"), rows.filter(regex=r"^pred\d+$")
     known = {*truth, *predicted, "trueX", "predX", "TP", "FP", "FN"}
     assert set(rows) == known, f"sonyc.json truth table: no check knows the columns {sorted(set(rows) - known)}"
-    ours = metrics_ust.clip_counts(
+    ours = urban_metrics.clip_counts(
         truth.to_numpy(bool), predicted.to_numpy(bool), rows.trueX.to_numpy(bool), rows.predX.to_numpy(bool)
     )
     return _close("sonyc.json truth table", ours, rows[["TP", "FP", "FN"]].to_numpy())

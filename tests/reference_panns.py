@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from earshot.augment.mixing import mix
-from earshot.counting import count
-from earshot.features import LogMel
-from earshot.logmel import LogmelParams
+from earshot.inputs.torch_logmel import LogMel
 from earshot.models import build_model
+from earshot.models.counting import count
 from earshot.models.layers import repeat_to_frames
+from earshot.sound.logmel import LogmelParams
 
 FAMILY = {  # published network -> ours; classes, mel bins and embedding are read off its shapes
     "Cnn6": "cnn6",

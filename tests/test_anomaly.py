@@ -7,10 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from earshot import anomaly, metrics, tasks
-from earshot.inference import clip_answer
-from earshot.predictions import Predictions
-from earshot.windows import join_clipwise
+from earshot import tasks
+from earshot.anomaly import scores as anomaly_scores
+from earshot.metrics import anomalies as anomaly_metrics
+from earshot.metrics import clips as clip_metrics
+from earshot.prediction.inference import clip_answer
+from earshot.prediction.predictions import Predictions
+from earshot.sound.windows import join_clipwise
 
 
 def clip_table(rows):
@@ -31,8 +34,8 @@ def test_the_sources_score_from_probabilities_and_from_logits():
     for own in range(4):
         by_hand = np.mean(np.log((1 - p[:, own]) / p[:, own]))
         joined = join_clipwise(clip_answer({"logit": logit}, "log_odds"), "mean")
-        assert anomaly.own_class_scores(joined[None], np.array([own]))[0] == pytest.approx(by_hand, rel=1e-5)
-        one = anomaly.own_class_scores(p[:1], np.array([own]))[0]
+        assert anomaly_metrics.own_class_scores(joined[None], np.array([own]))[0] == pytest.approx(by_hand, rel=1e-5)
+        one = anomaly_metrics.own_class_scores(p[:1], np.array([own]))[0]
         assert one == pytest.approx(np.log((1 - p[0, own]) / p[0, own]))
 
 
@@ -47,44 +50,44 @@ def test_log_odds_do_not_saturate():
 
 
 def test_auc_by_group_and_a_group_without_anomalies():
-    table = anomaly.auc_table(np.array([1.0, 2.0, 5.0, 4.0, 0.0, 9.0]), TABLE)
+    table = anomaly_metrics.auc_table(np.array([1.0, 2.0, 5.0, 4.0, 0.0, 9.0]), TABLE)
     assert table[["section", "domain", "n_normal", "n_anomaly"]].to_numpy().tolist() == [
         ["00", "source", 1, 1], ["00", "target", 1, 1], ["01", "source", 2, 0],
     ]  # fmt: skip
     assert table.auc.tolist()[:2] == [1.0, 0.0]
     assert np.isnan(table.auc[2])
-    found = anomaly.summary(table)
+    found = anomaly_metrics.summary(table)
     assert found["auc"] == 0.5
     assert found["auc_source"] == 1.0
     assert found["auc_fan"] == 0.5
     assert found["undefined"] == 1
-    assert found["auc_harmonic"] == pytest.approx(metrics.harmonic_mean([1.0, 0.0]))
-    assert anomaly.summary(table[2:]) == {"undefined": 1.0}
+    assert found["auc_harmonic"] == pytest.approx(clip_metrics.harmonic_mean([1.0, 0.0]))
+    assert anomaly_metrics.summary(table[2:]) == {"undefined": 1.0}
 
 
 def test_anomalies_of_both_domains_where_asked():
     scores = np.array([1.0, 2.0, 5.0, 4.0, 0.0, 9.0])
-    table = anomaly.auc_table(scores, TABLE, across_domains=True)
+    table = anomaly_metrics.auc_table(scores, TABLE, across_domains=True)
     assert table.n_anomaly.tolist() == [2, 2, 0]
     assert table.auc.tolist()[:2] == [1.0, 0.0]
-    assert anomaly.auc_table(scores[::-1], TABLE, across_domains=True).auc[0] == 0.0
+    assert anomaly_metrics.auc_table(scores[::-1], TABLE, across_domains=True).auc[0] == 0.0
 
 
 def test_wrong_tables_are_named():
     with pytest.raises(ValueError, match="need the columns domain, is_anomaly"):
-        anomaly.auc_table(np.zeros(6), TABLE[["machine", "section"]])
+        anomaly_metrics.auc_table(np.zeros(6), TABLE[["machine", "section"]])
     with pytest.raises(ValueError, match="must be normal or anomaly, got 'broken'"):
-        anomaly.auc_table(np.zeros(1), clip_table([("fan", "00", "source", "broken")]))
+        anomaly_metrics.auc_table(np.zeros(1), clip_table([("fan", "00", "source", "broken")]))
     numbers = TABLE.drop(columns="condition").assign(is_anomaly=[0, 1, 0, 1, 0, 0])
     scores = np.arange(6.0)
-    pd.testing.assert_frame_equal(anomaly.auc_table(scores, numbers), anomaly.auc_table(scores, TABLE))
+    pd.testing.assert_frame_equal(anomaly_metrics.auc_table(scores, numbers), anomaly_metrics.auc_table(scores, TABLE))
     with pytest.raises(ValueError, match="must be 0 or 1, got 2"):
-        anomaly.auc_table(scores, numbers.assign(is_anomaly=[0, 2, 0, 1, 0, 0]))
+        anomaly_metrics.auc_table(scores, numbers.assign(is_anomaly=[0, 2, 0, 1, 0, 0]))
     with pytest.raises(ValueError, match="5 anomaly scores for 6 clips"):
-        anomaly.auc_table(np.zeros(5), TABLE)
+        anomaly_metrics.auc_table(np.zeros(5), TABLE)
 
 
-@pytest.mark.parametrize("method", anomaly.EMBEDDING_SCORES)
+@pytest.mark.parametrize("method", anomaly_scores.EMBEDDING_SCORES)
 def test_what_lies_far_from_the_normal_ones_of_its_group_scores_higher(method):
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 4, (3, 6))
@@ -93,42 +96,44 @@ def test_what_lies_far_from_the_normal_ones_of_its_group_scores_higher(method):
     test_groups = np.repeat(np.arange(3), 20)
     test = centres[test_groups] + rng.normal(0, 0.3, (60, 6))
     moved = centres[(test_groups + 1) % 3] + rng.normal(0, 0.3, (60, 6))  # another group's place is far for this one
-    scores = anomaly.embedding_scores(
+    scores = anomaly_scores.embedding_scores(
         method, normal, groups, np.concatenate([test, moved]), np.concatenate([test_groups] * 2)
     )
-    assert metrics.auc(np.repeat([0, 1], 60), scores) > 0.99
-    unseen = anomaly.embedding_scores(method, normal, groups, moved, np.full(60, 7))
+    assert clip_metrics.auc(np.repeat([0, 1], 60), scores) > 0.99
+    unseen = anomaly_scores.embedding_scores(method, normal, groups, moved, np.full(60, 7))
     assert np.isfinite(unseen).all(), "a machine that training never saw is compared with all normal clips"
 
 
 def test_embedding_scores_by_hand_and_bad_input():
     normal, x = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[3.0, 3.0], [0.0, 1.0]])
-    assert anomaly.knn_scores(normal, x) == pytest.approx([1 - np.sqrt(0.5), 0])
-    assert anomaly.knn_scores(normal, x, neighbours=9) == pytest.approx([1 - np.sqrt(0.5), 0.5])
-    assert anomaly.mahalanobis_scores(normal[:1], x) == pytest.approx([np.hypot(2, 3), np.hypot(1, 1)])
+    assert anomaly_scores.knn_scores(normal, x) == pytest.approx([1 - np.sqrt(0.5), 0])
+    assert anomaly_scores.knn_scores(normal, x, neighbours=9) == pytest.approx([1 - np.sqrt(0.5), 0.5])
+    assert anomaly_scores.mahalanobis_scores(normal[:1], x) == pytest.approx([np.hypot(2, 3), np.hypot(1, 1)])
     with pytest.raises(ValueError, match="unknown anomaly score 'knnn'; did you mean 'knn'"):
-        anomaly.embedding_scores("knnn", normal, np.zeros(2), x, np.zeros(2))
+        anomaly_scores.embedding_scores("knnn", normal, np.zeros(2), x, np.zeros(2))
     with pytest.raises(ValueError, match="no normal training clip"):
-        anomaly.embedding_scores("knn", normal[:0], np.zeros(0), x, np.zeros(2))
+        anomaly_scores.embedding_scores("knn", normal[:0], np.zeros(0), x, np.zeros(2))
 
 
 @settings(max_examples=25)
 @given(st.floats(1, 20), st.floats(0.01, 50), st.floats(0.5, 0.99), st.integers(0, 20))
 def test_gamma_threshold_is_the_fitted_quantile(shape, scale, quantile, seed):
     scores = stats.gamma.rvs(shape, scale=scale, size=400, random_state=seed)
-    threshold = anomaly.gamma_threshold(scores, quantile)
+    threshold = anomaly_scores.gamma_threshold(scores, quantile)
     assert (scores < threshold).mean() == pytest.approx(quantile, abs=0.08)
     assert scores.min() <= threshold
-    shifted = anomaly.gamma_threshold(scores - scores.mean(), quantile)  # scores of log odds lie on both sides of 0
+    shifted = anomaly_scores.gamma_threshold(
+        scores - scores.mean(), quantile
+    )  # scores of log odds lie on both sides of 0
     assert (scores - scores.mean() < shifted).mean() == pytest.approx(quantile, abs=0.15)
 
 
 def test_gamma_threshold_of_odd_scores():
-    assert anomaly.gamma_threshold(np.full(4, -3.0)) == -3.0
+    assert anomaly_scores.gamma_threshold(np.full(4, -3.0)) == -3.0
     with pytest.raises(ValueError, match="finite training scores, got 2 of which 1"):
-        anomaly.gamma_threshold(np.array([1.0, np.nan]))
+        anomaly_scores.gamma_threshold(np.array([1.0, np.nan]))
     with pytest.raises(ValueError, match="between 0 and 1, got 1"):
-        anomaly.gamma_threshold(np.ones(3), 1)
+        anomaly_scores.gamma_threshold(np.ones(3), 1)
 
 
 # the three tasks on predictions
@@ -182,7 +187,7 @@ def test_the_scenes_task_scores_classes_and_devices(tmp_path):
 
 def test_a_fold_with_one_class_only_is_scored_and_said():
     """Held out: the scores are of that class. Trained on: cross entropy refuses."""
-    from earshot.training import check_classes
+    from earshot.training.setup import check_classes
 
     found = predictions([[1, 0, 0], [0, 1, 0]], ("bus", "park", "tram"))
     one = tasks.Truth(np.eye(3)[[0, 0]] > 0)
@@ -200,13 +205,13 @@ def test_a_fold_with_one_class_only_is_scored_and_said():
 
 
 def test_the_urban_task_is_the_public_evaluation_of_coarse_tags():
-    from earshot import metrics_ust
+    from earshot.metrics import urban as urban_metrics
 
     rng = np.random.default_rng(1)
     for classes in (("1_engine", "6_music", "8_dog"), ("engine", "music", "dog")):
         target, output = rng.random((40, 3)) < 0.4, rng.random((40, 3)).astype(np.float32)
         names = classes if classes[0][0] == "1" else [f"{i}_{c}" for i, c in enumerate(classes, start=1)]
-        expected = metrics_ust.evaluate(
+        expected = urban_metrics.evaluate(
             pd.DataFrame(target.astype(int), columns=names), pd.DataFrame(output, columns=names)
         )
         scores = tasks.get_task("ust").score(predictions(output, classes), tasks.Truth(target))
@@ -217,13 +222,13 @@ def test_the_urban_task_is_the_public_evaluation_of_coarse_tags():
 
 
 def test_the_urban_task_takes_fine_tags_too():
-    from earshot import metrics_ust
+    from earshot.metrics import urban as urban_metrics
 
     names = ("1-1_small", "1-2_large", "1-X_engine", "6-1_music")
     rng = np.random.default_rng(2)
     target, output = rng.random((30, 4)) < 0.4, rng.random((30, 4)).astype(np.float32)
     scores = tasks.get_task("ust").score(predictions(output, names), tasks.Truth(target))
     truth, found = pd.DataFrame(target.astype(int), columns=names), pd.DataFrame(output, columns=names)
-    expected = metrics_ust.evaluate(truth, found, "fine")
+    expected = urban_metrics.evaluate(truth, found, "fine")
     assert scores["macro_auprc"] == pytest.approx(expected["macro_auprc"])
     assert scores["auprc_1"] == pytest.approx(expected["class_auprc"]["1"])

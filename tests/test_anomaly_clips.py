@@ -16,12 +16,23 @@ import prepare
 import score_anomalies
 import train
 from conftest import HEART_CONFIG
-from earshot import anomaly, anomaly_clips, anomaly_made, anomaly_report
-from earshot.anomaly_clips import clip_scores, several_nearest
-from earshot.anomaly_exposure import augmented, exposure_scores, parts_of
-from earshot.anomaly_report import Scores
-from earshot.anomaly_statistics import nearest_scores
-from earshot.logmel import LogmelParams
+from earshot.anomaly import (
+    clips as anomaly_clips,
+)
+from earshot.anomaly import (
+    made as anomaly_made,
+)
+from earshot.anomaly import (
+    report as anomaly_report,
+)
+from earshot.anomaly import (
+    scores as anomaly_scores,
+)
+from earshot.anomaly.clips import clip_scores, several_nearest
+from earshot.anomaly.exposure import augmented, exposure_scores, parts_of
+from earshot.anomaly.report import Scores
+from earshot.anomaly.statistics import nearest_scores
+from earshot.sound.logmel import LogmelParams
 from scripts import run
 
 RATE = 2000
@@ -134,15 +145,17 @@ def test_several_nearest_is_the_mean_over_numbers_of_neighbours():
 def test_surprise_is_the_logarithm_of_a_share():
     normal = stats.gamma.ppf((np.arange(2000) + 0.5) / 2000, 3, scale=2)
     x = np.array([0.0, 2.0, 6.0, 30.0])
-    assert anomaly.surprise(normal, x) == pytest.approx(-stats.gamma.logsf(x, 3, scale=2), rel=0.02, abs=1e-3)
-    far = anomaly.surprise(normal, np.array([1e3, 1e4, 1e5, 1e6]))
+    assert anomaly_scores.surprise(normal, x) == pytest.approx(-stats.gamma.logsf(x, 3, scale=2), rel=0.02, abs=1e-3)
+    far = anomaly_scores.surprise(normal, np.array([1e3, 1e4, 1e5, 1e6]))
     assert np.isfinite(far).all()
     assert (np.diff(far) > 0).all()
     assert far[1] == pytest.approx(1e4 / 2, rel=0.02)  # the tail of a gamma distribution is exponential
-    assert anomaly.surprise(normal - 50, x - 50) == pytest.approx(anomaly.surprise(normal, x), rel=0.3, abs=0.1)
-    assert anomaly.surprise(np.full(4, 2.0), np.array([1.0, 2.0, 5.0])).tolist() == [0, 0, 3]
+    assert anomaly_scores.surprise(normal - 50, x - 50) == pytest.approx(
+        anomaly_scores.surprise(normal, x), rel=0.3, abs=0.1
+    )
+    assert anomaly_scores.surprise(np.full(4, 2.0), np.array([1.0, 2.0, 5.0])).tolist() == [0, 0, 3]
     with pytest.raises(ValueError, match="finite training scores"):
-        anomaly.surprise(np.array([1.0, np.nan]), x)
+        anomaly_scores.surprise(np.array([1.0, np.nan]), x)
 
 
 def test_combined_scores_weigh_alike_whatever_their_units_and_each_group_by_itself():
@@ -154,10 +167,10 @@ def test_combined_scores_weigh_alike_whatever_their_units_and_each_group_by_itse
     assert scaled.judged == pytest.approx(found.judged, rel=1e-4)
     for i, group in enumerate(groups):
         known = normal_groups == group if group != "new" else np.ones(60, bool)
-        by_hand = sum(anomaly.surprise(s.training[known], s.judged[[i]])[0] for s in (one, two))
+        by_hand = sum(anomaly_scores.surprise(s.training[known], s.judged[[i]])[0] for s in (one, two))
         assert found.judged[i] == pytest.approx(by_hand)
     assert found.training[:30] == pytest.approx(
-        sum(anomaly.surprise(s.training[:30], s.training[:30]) for s in (one, two))
+        sum(anomaly_scores.surprise(s.training[:30], s.training[:30]) for s in (one, two))
     )
 
 

@@ -10,9 +10,8 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earshot import audio
-from earshot.audio import AudioInfo, UnreadableAudio, blocks, crop_or_pad, find_audio, info, load, write
-from earshot.sound import decoding
+from earshot.sound import audio, decoding
+from earshot.sound.audio import AudioInfo, UnreadableAudio, blocks, crop_or_pad, find_audio, info, load, write
 
 RATE = 16000
 FORMATS = ("wav", "flac", "ogg", "mp3")

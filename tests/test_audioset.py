@@ -10,10 +10,10 @@ import pytest
 import make_folds
 import prepare
 import train
-from earshot import audio
 from earshot.competitions import audioset, audioset_balanced, get_competition
-from earshot.labels import read_clips
-from earshot.predictions import Predictions
+from earshot.data.labels import read_clips
+from earshot.prediction.predictions import Predictions
+from earshot.sound import audio
 from scripts import run
 
 RATE = 8000

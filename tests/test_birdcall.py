@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from earshot.competitions import birdcall, get_competition
 from earshot.events import PostProcess, load_post
-from earshot.predictions import Predictions
-from earshot.timebase import TimeBase, repeat_to_frames
-from earshot.windows import frame_starts, join_framewise
+from earshot.prediction.predictions import Predictions
+from earshot.sound.timebase import TimeBase, repeat_to_frames
+from earshot.sound.windows import frame_starts, join_framewise
 
 CLASSES = ("aldfly", "ameavo", "amebit")
 GRID = TimeBase(32000, 320, 10)  # 0.1 s a frame

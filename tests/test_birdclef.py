@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from earshot.tables import read_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, roc_auc_score
@@ -15,10 +16,10 @@ import prepare
 import submit
 from earshot.competitions import birdclef, birdclef2021, birdclef2022, birdclef2023, get_competition
 from earshot.competitions.birdclef_rows import arithmetic_problems, pool_rows, row_ends, split_rows
+from earshot.data.labels import read_classes
 from earshot.events import PostProcess
-from earshot.labels import read_classes, read_table
-from earshot.predictions import Predictions
-from earshot.timebase import TimeBase
+from earshot.prediction.predictions import Predictions
+from earshot.sound.timebase import TimeBase
 from scripts import run
 
 BIRDS = ["zebdov", "ameavo", "22930"]  # the submission's order is not the alphabet's; numbers name other taxa

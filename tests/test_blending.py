@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from earshot.data.prepared import load_data
 from scipy.stats import spearmanr
 
-from earshot import blending, metrics
-from earshot.blends import MEANS, Blend, correlations, ranks
 from earshot.config import load_config
-from earshot.dataset import load_data
-from earshot.postprocessing import best_event_threshold, peak_output, tune_event_thresholds
-from earshot.predictions import Predictions, weighted_mean
+from earshot.ensemble import search
+from earshot.ensemble.blends import MEANS, Blend, correlations, ranks
+from earshot.ensemble.thresholds import best_event_threshold, peak_output, tune_event_thresholds
+from earshot.metrics import clips as clip_metrics
+from earshot.prediction.predictions import Predictions, weighted_mean
+from earshot.sound.timebase import TimeBase
 from earshot.tasks import Truth, get_task
-from earshot.timebase import TimeBase
 
 CLASSES = ("a", "b", "c")
 
@@ -37,12 +38,12 @@ def blend():
 
 
 def score(found, truth):
-    return float(metrics.mean_average_precision(truth.target, found.clipwise_output))
+    return float(clip_metrics.mean_average_precision(truth.target, found.clipwise_output))
 
 
 def test_search_is_never_worse_than_the_best_member_on_what_it_searched(blend):
     members, truth = blend
-    weights = blending.search_weights(members, truth, score)
+    weights = search.search_weights(members, truth, score)
     assert weights.sum() == pytest.approx(1)
     assert (weights >= 0).all()
     assert score(weighted_mean(members, weights), truth) >= max(score(m, truth) for m in members) - 1e-12
@@ -51,7 +52,7 @@ def test_search_is_never_worse_than_the_best_member_on_what_it_searched(blend):
 
 def test_copies_of_one_member_change_nothing(blend):
     members, truth = blend
-    weights = blending.search_weights([members[0]] * 3, truth, score)
+    weights = search.search_weights([members[0]] * 3, truth, score)
     assert score(weighted_mean([members[0]] * 3, weights), truth) == pytest.approx(score(members[0], truth))
 
 
@@ -59,10 +60,10 @@ def test_copies_of_one_member_change_nothing(blend):
 def test_nested_weights_do_not_see_their_own_fold(blend, weights):
     """Other answers for fold 0 change the weights used elsewhere, never the blend of fold 0 itself."""
     members, truth = blend
-    honest = blending.nested(members, truth, score, "mean", weights)
+    honest = search.nested(members, truth, score, "mean", weights)
     turned = truth.target.copy()
     turned[members[0].fold == 0] = np.roll(turned[members[0].fold == 0], 1, axis=1)
-    other = blending.nested(members, Truth(turned), score, "mean", weights)
+    other = search.nested(members, Truth(turned), score, "mean", weights)
     held = honest.fold == 0
     np.testing.assert_array_equal(honest.clipwise_output[held], other.clipwise_output[held])
     assert honest.clip_ids.tolist() == members[0].clip_ids.tolist()
@@ -73,7 +74,7 @@ def test_oof_needs_every_fold_and_every_clip(tiny):
     data, task, folder = load_data(config.data), get_task("sed"), Path("runs/sed/x")
     names = data.clips.clip_id.to_numpy()
     for fold in (0, 1, 2):
-        report = blending.oof_when_complete(folder, data, task)
+        report = search.oof_when_complete(folder, data, task)
         assert report.oof is None
         assert "to go before an OOF" in report.text
         (folder / f"fold{fold}").mkdir(parents=True)
@@ -83,7 +84,7 @@ def test_oof_needs_every_fold_and_every_clip(tiny):
         Predictions(ids, tuple(data.classes), truth, np.full(len(ids), fold), np.zeros(len(ids), bool)).save(
             folder / f"fold{fold}" / "oof.npz"
         )
-    report = blending.oof_when_complete(folder, data, task)
+    report = search.oof_when_complete(folder, data, task)
     assert report.scores["map"] == 1.0
     assert "map 1.0000 (folds 1.0000 +- 0.0000" in report.text
     oof = Predictions.load(folder / "oof.npz")
@@ -91,11 +92,11 @@ def test_oof_needs_every_fold_and_every_clip(tiny):
     short = Predictions.load(folder / "fold1" / "oof.npz")
     short.take(slice(1, None)).save(folder / "fold1" / "oof.npz")
     with pytest.raises(ValueError, match=f"OOF misses 1 of 24 clips: {short.clip_ids[0]}"):
-        blending.oof_when_complete(folder, data, task)
+        search.oof_when_complete(folder, data, task)
     short.save(folder / "fold2" / "oof.npz")
     short.save(folder / "fold1" / "oof.npz")
     with pytest.raises(ValueError, match="clips are predicted more than once"):
-        blending.oof_when_complete(folder, data, task)
+        search.oof_when_complete(folder, data, task)
 
 
 def test_event_threshold_against_every_threshold(blend):
@@ -109,7 +110,7 @@ def test_event_threshold_against_every_threshold(blend):
     def rows(at):
         found = [" ".join(np.array(CLASSES)[p >= at]) or "nocall" for p in peak_output(oof)]
         true = [" ".join(np.array(CLASSES)[t]) or "nocall" for t in truth.target]
-        return metrics.row_micro_f1(true, found)
+        return clip_metrics.row_micro_f1(true, found)
 
     assert value == pytest.approx(rows(np.float32(threshold)))
     assert value >= max(rows(at) for at in np.linspace(0, 1, 101)) - 1e-9
@@ -152,11 +153,11 @@ def test_a_mean_of_copies_is_the_member_or_its_ranks(blend, mean):
 def test_a_blend_is_kept_only_where_it_gains_over_the_folds(blend):
     """One member is noise: weights that find it out gain in every fold. Equal good members: nothing to gain."""
     members, truth = blend
-    _, (found,) = blending.try_blends(members, truth, score, [("mean", "search")])
+    _, (found,) = search.try_blends(members, truth, score, [("mean", "search")])
     assert found.kept
     assert found.gains.shape == (3,)
     assert found.gains.mean() > found.gains.std()
-    _, (found,) = blending.try_blends([members[0]] * 2, truth, score, [("mean", "per_class")])
+    _, (found,) = search.try_blends([members[0]] * 2, truth, score, [("mean", "per_class")])
     assert not found.kept, "no gain is no reason"
 
 
@@ -166,14 +167,14 @@ def test_weights_per_class_trust_who_knows_the_class(blend):
     a, b = good.clipwise_output.copy(), good.clipwise_output.copy()
     a[:, 0], b[:, 2] = noise.clipwise_output[:, 0], noise.clipwise_output[:, 2]
     pair = [replace(good, clipwise_output=a), replace(good, clipwise_output=b)]
-    weights = blending.search_class_weights(pair, truth)
+    weights = search.search_class_weights(pair, truth)
     assert weights[0, 0] < 0.2
     assert weights[1, 2] < 0.2
     np.testing.assert_allclose(weights.sum(axis=0), 1)
     rare = Truth(truth.target & (np.arange(90) < 6)[:, None])
-    assert rare.target.sum(axis=0).min() < blending.RARE, "the case is there"
-    few = rare.target.sum(axis=0) < blending.RARE
-    np.testing.assert_array_equal(blending.search_class_weights(pair, rare)[:, few], 0.5)
+    assert rare.target.sum(axis=0).min() < search.RARE, "the case is there"
+    few = rare.target.sum(axis=0) < search.RARE
+    np.testing.assert_array_equal(search.search_class_weights(pair, rare)[:, few], 0.5)
 
 
 def test_correlations_against_scipy(blend):

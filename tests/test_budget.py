@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earshot.budget import Spent, Step, next_steps, spend
+from earshot.kernel.schedule import Spent, Step, next_steps, spend
 
 
 @dataclass

@@ -17,11 +17,12 @@ import pytest
 import bundle as bundle_script
 import scripts
 import tiny_graphs
-from earshot import bundling, dry_run, kaggle_push, kernel_speed
-from earshot.bundle_checks import check_folder, check_slug
-from earshot.bundling import BundleSettings, build, needed_modules, write_sources
 from earshot.competitions.test_folders import RULES
-from earshot.kernel_bundle import open_bundle
+from earshot.kaggle import bundling, dry_run, push
+from earshot.kaggle.bundling import BundleSettings, build, needed_modules, write_sources
+from earshot.kaggle.checks import check_folder, check_slug
+from earshot.kernel import speed as kernel_speed
+from earshot.kernel.bundle import open_bundle
 
 SLUG = "some-one/my-kernel"
 
@@ -74,7 +75,7 @@ def test_the_same_sources_give_the_same_bytes(made, tmp_path):
 def test_sources_of_every_competition_import_no_torch(competition):
     modules = needed_modules(competition)
     assert f"{competition}.py" in {m.name for m in modules}
-    assert not {"training.py", "runs.py", "models", "features.py"} & {m.name for m in modules}
+    assert not {"setup.py", "runs.py", "models", "torch_logmel.py"} & {m.name for m in modules}
     assert not set(bundling.HEAVY) & {name for m in modules for name in bundling._outside(m)}
 
 
@@ -100,7 +101,7 @@ def test_heavy_imports_are_refused(tmp_path, monkeypatch):
 def test_modules_follow_imports():
     names = {p.name for p in needed_modules("birdclef2021")}
     assert {"birdclef2021.py", "birdclef_rows.py", "inference.py", "timebase.py", "__init__.py"} <= names
-    assert not {"runs.py", "config.py", "dataset.py", "rfcx.py"} & names
+    assert not {"runs.py", "config.py", "examples.py", "prepared.py", "rfcx.py"} & names
 
 
 @pytest.mark.parametrize("competition", list(RULES))
@@ -288,7 +289,7 @@ def test_kaggles_own_client_takes_both_folders(run, tmp_path, client, exists, ki
     built = build(BundleSettings((run,), "birdclef2026", SLUG, kind=kind), tmp_path / "kernels")
     api, requests, uploaded = client(exists)
     said, slept = [], []
-    assert kaggle_push.push(built, "first", api, say=said.append, sleep=slept.append) == "complete"
+    assert push.push(built, "first", api, say=said.append, sleep=slept.append) == "complete"
     assert set(uploaded) == {p.name for p in (built / "dataset").iterdir()} - {"dataset-metadata.json"}
     dataset, kernel = requests.sent
     assert type(dataset).__name__ == ("ApiCreateDatasetVersionRequest" if exists else "ApiCreateDatasetRequest")
@@ -306,14 +307,14 @@ def test_a_kernel_that_fails_on_kaggle_is_an_error(built, client):
     api, requests, _ = client(True)
     requests.states = ["ERROR"]
     with pytest.raises(ValueError, match="ended as 'error'"):
-        kaggle_push.push(built, "x", api, say=lambda text: None, sleep=lambda s: None)
+        push.push(built, "x", api, say=lambda text: None, sleep=lambda s: None)
 
 
 def test_nothing_secret_is_pushed(built, client):
     api, _, uploaded = client(True)
     (built / "dataset" / "kaggle.json").write_text("{}")
     with pytest.raises(ValueError, match=r"kaggle\.json looks like a secret"):
-        kaggle_push.push(built, "x", api, say=print)
+        push.push(built, "x", api, say=print)
     assert uploaded == []
 
 
@@ -325,10 +326,10 @@ def test_a_missing_token_or_client_is_explained(monkeypatch, tmp_path):
 
     monkeypatch.setattr(module.KaggleApi, "authenticate", no_token)
     with pytest.raises(ValueError, match="found no token.*KAGGLE_API_TOKEN"):
-        kaggle_push.connect()
+        push.connect()
     monkeypatch.setitem(sys.modules, "kaggle.api.kaggle_api_extended", None)
     with pytest.raises(ValueError, match="pip install kaggle"):
-        kaggle_push.connect()
+        push.connect()
 
 
 # ---- as Kaggle would run it
@@ -348,10 +349,10 @@ def export_untrained(root: Path, graph_format: str) -> Path:
     """A run of one fold of a small network of random weights, exported by the real exporter."""
     import torch
 
-    from earshot import runs
+    from earshot import files, runs
     from earshot.config import from_dict
-    from earshot.exporting import ExportSettings, export_run
-    from earshot.timebase import TimeBase
+    from earshot.export.graph import ExportSettings, export_run
+    from earshot.sound.timebase import TimeBase
 
     params = {"widths": [8, 8], "blocks": [1, 1], "time_strides": [2, 2], "freq_strides": [2, 2], "embedding": 16}
     front_end = {"n_fft": 256, "hop_length": 80, "n_mels": 16, "fmin": 50, "fmax": 4000}
@@ -365,7 +366,7 @@ def export_untrained(root: Path, graph_format: str) -> Path:
     fold = runs.create_fold(root / "sed" / "small" / "fold0", config, resume=False)
     about = runs.describe_run(config, 0, list(tiny_graphs.CLASSES), np.full(3, 0.1), TimeBase(8000, 80, model.pool))
     runs.save_weights(fold.folder / "best.safetensors", model, about | {"finished": True})
-    runs.write_text(fold.folder / "run.json", json.dumps(about | {"finished": True}))
+    files.write_text(fold.folder / "run.json", json.dumps(about | {"finished": True}))
     export_run(runs.load_run(fold.folder.parent), ExportSettings(graph_format, check_oof=False), say=lambda text: None)
     return fold.folder.parent
 

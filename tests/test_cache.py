@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from earshot import audio, cache
-from earshot.cache import LogmelCache, waveform_cache
-from earshot.logmel import LogmelParams, log_mel
+from earshot.data import caches
+from earshot.data.caches import LogmelCache, waveform_cache
+from earshot.sound import audio
+from earshot.sound.logmel import LogmelParams, log_mel
 
 RATE = 8000
 PARAMS = LogmelParams(n_fft=256, hop_length=80, n_mels=16, fmin=50, fmax=4000)
@@ -107,10 +108,10 @@ def test_every_parameter_is_in_the_key(tmp_path, clips):
     assert {name for change in CHANGES for name in change} | {"sample_rate"} == set(vars(PARAMS))
     source = tmp_path / "source"
     keys = [
-        cache.cache_key(cache._describe_logmel(clips, source, replace(PARAMS, **c), RATE, "float32")) for c in CHANGES
+        caches.cache_key(caches._describe_logmel(clips, source, replace(PARAMS, **c), RATE, "float32")) for c in CHANGES
     ]
     keys += [
-        cache.cache_key(cache._describe_logmel(clips, source, PARAMS, rate, dtype))
+        caches.cache_key(caches._describe_logmel(clips, source, PARAMS, rate, dtype))
         for rate, dtype in ((RATE, "float32"), (RATE, "float16"), (16000, "float32"))
     ]
     assert len(set(keys)) == len(CHANGES) + 3
@@ -119,7 +120,7 @@ def test_every_parameter_is_in_the_key(tmp_path, clips):
 
 def test_a_changed_file_id_path_or_format_is_another_key(tmp_path, clips, monkeypatch):
     def key(table=clips):
-        return cache.cache_key(cache._describe_logmel(table, tmp_path / "source", PARAMS, RATE, "float32"))
+        return caches.cache_key(caches._describe_logmel(table, tmp_path / "source", PARAMS, RATE, "float32"))
 
     keys = [key(), key(clips.iloc[:4]), key(clips.replace("007", "008")), key(clips.replace("c.wav", "a.wav"))]
     status = (tmp_path / "source/a.wav").stat()
@@ -131,7 +132,7 @@ def test_a_changed_file_id_path_or_format_is_another_key(tmp_path, clips, monkey
     keys.append(key())
     (tmp_path / "source/c.wav").unlink()
     keys.append(key())
-    monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
+    monkeypatch.setattr(caches, "FORMAT", caches.FORMAT + 1)
     keys.append(key())
     assert len(set(keys)) == len(keys)
 
@@ -181,22 +182,22 @@ def test_an_interrupted_build_leaves_nothing(tmp_path, clips, monkeypatch):
 
 
 def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path, clips, monkeypatch):
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(caches.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(ValueError, match=r"154 frames x 16 mels of float32 = 0.000 GB, but .* has 0.000 GB free"):
         build(tmp_path, clips)
     assert folders(tmp_path) == []
 
 
 def test_another_process_that_was_first_wins(tmp_path, clips, monkeypatch):
-    rename = cache.Path.rename
+    rename = caches.Path.rename
 
     def second(self, target):
-        monkeypatch.setattr(cache.Path, "rename", rename)
+        monkeypatch.setattr(caches.Path, "rename", rename)
         build(tmp_path, clips)
         return rename(self, target)
 
-    monkeypatch.setattr(cache.os, "getpid", iter(range(10**6, 10**6 + 99)).__next__)
-    monkeypatch.setattr(cache.Path, "rename", second)
+    monkeypatch.setattr(caches.os, "getpid", iter(range(10**6, 10**6 + 99)).__next__)
+    monkeypatch.setattr(caches.Path, "rename", second)
     assert len(build(tmp_path, clips)["c"]) == 71
     assert len(folders(tmp_path)) == 1
 

@@ -18,10 +18,11 @@ import predict
 import prepare
 import submit
 import train
-from earshot import audio, runs
-from earshot.logmel import log_mel
+from earshot import runs
 from earshot.models import build_model
-from earshot.predictions import Predictions
+from earshot.prediction.predictions import Predictions
+from earshot.sound import audio
+from earshot.sound.logmel import log_mel
 from scripts import run
 
 ROOT = Path(__file__).parents[1]

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from earshot import counting
-from earshot.logmel import LogmelParams
-from earshot.models import MODELS, build_model
+from earshot.models import MODELS, build_model, counting
+from earshot.sound.logmel import LogmelParams
 from test_models import SMALL, F, K
 
 FRONT_ENDS = {"logmel": LogmelParams(32000)}

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+from earshot.tables import read_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, log_loss
@@ -13,8 +14,7 @@ import make_folds
 import prepare
 import submit
 from earshot.competitions import dcase2019_task1, dcase2022_task1, dcase2024_task1, dcase_task1, get_competition
-from earshot.labels import read_table
-from earshot.predictions import Predictions
+from earshot.prediction.predictions import Predictions
 from scripts import run
 
 SCENES = ["airport", "metro_station", "tram"]

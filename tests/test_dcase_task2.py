@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+from earshot.tables import read_table
 from scipy.stats import hmean
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -12,8 +13,8 @@ import prepare
 import submit
 from earshot.competitions import dcase2020_task2, dcase2021_task2, dcase2023_task2, dcase_task2, get_competition
 from earshot.competitions.dcase_task2_scores import section_scores
-from earshot.labels import read_classes, read_table
-from earshot.predictions import Predictions
+from earshot.data.labels import read_classes
+from earshot.prediction.predictions import Predictions
 from scripts import run
 
 YEARS = range(2020, 2025)

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from earshot.tables import read_table
 
 import prepare
 import submit
 from earshot.competitions import dcase_task4
-from earshot.labels import read_table
-from earshot.predictions import Predictions
-from earshot.timebase import TimeBase
+from earshot.prediction.predictions import Predictions
+from earshot.sound.timebase import TimeBase
 from scripts import run
 
 GRID = TimeBase(16000, 160, 5)  # 0.05 s

@@ -11,9 +11,9 @@ from matplotlib.image import imread
 import describe
 import predict
 import submit
-from earshot import pictures
 from earshot.config import load_config
-from earshot.predictions import Predictions
+from earshot.pictures import folds as fold_pictures
+from earshot.prediction.predictions import Predictions
 from scripts import run
 
 
@@ -38,11 +38,11 @@ def test_describe_without_data_needs_the_number_of_classes(tiny, capsys):
 
 
 def test_pictures_are_drawn_also_of_little(tmp_path):
-    pictures.learning_curves([{"epoch": 0, "loss": 1.0}], "map", tmp_path / "curves.png")
+    fold_pictures.learning_curves([{"epoch": 0, "loss": 1.0}], "map", tmp_path / "curves.png")
     found = Predictions(np.array(["x"]), ("a", "b"), np.array([[0.2, 0.8]]), np.zeros(1), np.zeros(1, bool))
-    pictures.class_scores(found, np.array([[True, False]]), tmp_path / "classes.png")
+    fold_pictures.class_scores(found, np.array([[True, False]]), tmp_path / "classes.png")
     rng = np.random.default_rng(0)
-    pictures.soundscape(rng.random((50, 2)), ("a", "b"), rng.random((50, 2)) > 0.5, 0.1, "x", tmp_path / "s.png")
+    fold_pictures.soundscape(rng.random((50, 2)), ("a", "b"), rng.random((50, 2)) > 0.5, 0.1, "x", tmp_path / "s.png")
     for path in tmp_path.glob("*.png"):
         assert imread(path).std() > 0.05, path
     assert len(list(tmp_path.iterdir())) == 3

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from earshot.competitions import esc10, esc50, get_competition
-from earshot.folds import audit, fold_table, make_folds
-from earshot.predictions import Predictions
+from earshot.data.folds import audit, fold_table, make_folds
+from earshot.prediction.predictions import Predictions
 
 META = pd.DataFrame({
     "filename": ["1-11-A-0.wav", "1-11-B-0.wav", "2-12-A-0.wav", "1-13-A-10.wav", "2-14-A-10.wav", "2-11-A-2.wav"],

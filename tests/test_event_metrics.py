@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earshot import event_metrics
+from earshot.metrics import events as event_metrics
 
 LABELS = ["alarm", "dog", "water"]
 

@@ -24,7 +24,7 @@ from earshot.events import (
     strict_events,
     suppress_overlaps,
 )
-from earshot.timebase import TimeBase
+from earshot.sound.timebase import TimeBase
 
 GRID = TimeBase(32000, 320, 32)  # 0.32 s a segment
 TENTH = TimeBase(1000, 100)  # 0.1 s a frame

@@ -18,18 +18,18 @@ import torch
 import export
 import predict
 from conftest import TINY_CLASSES, write_tiny
-from earshot import runs
-from earshot.backends import METADATA_KEY, OpenVinoBackend, TorchBackend, open_graph
+from earshot import files, runs
 from earshot.config import load_config
-from earshot.dataset import load_data
-from earshot.exporting import check_axes, check_parity, parity_inputs, random_inputs
-from earshot.graphs import members_of, windows_a_call
-from earshot.inference import predict_clips
+from earshot.data.prepared import load_data
+from earshot.export.graph import check_axes, check_parity, parity_inputs, random_inputs
 from earshot.models import MODELS
-from earshot.predictions import Predictions
-from earshot.timebase import TimeBase
-from earshot.tuning import choices, tune
-from earshot.windows import Windowing
+from earshot.prediction.backends import METADATA_KEY, OpenVinoBackend, TorchBackend, open_graph
+from earshot.prediction.graphs import members_of, windows_a_call
+from earshot.prediction.inference import predict_clips
+from earshot.prediction.predictions import Predictions
+from earshot.prediction.threads import choices, tune
+from earshot.sound.timebase import TimeBase
+from earshot.sound.windows import Windowing
 from scripts import run
 
 SRC = Path(__file__).parents[1] / "src"
@@ -53,7 +53,7 @@ def make_run(config_path: Path, overrides=(), folds=(0,), name="tiny") -> Path:
         grid = TimeBase(config.data.sample_rate, config.frontends["logmel"].hop_length, model.pool)
         about = runs.describe_run(config, number, data.classes, prior, grid) | {"finished": True}
         runs.save_weights(fold.folder / "best.safetensors", model, about)
-        runs.write_text(fold.folder / "run.json", json.dumps(about))
+        files.write_text(fold.folder / "run.json", json.dumps(about))
         held_out = data.split(number, config.data.folds)[1].recordings()
         (oof,), _ = predict_clips([backend], held_out, runs.windowing(config), data.classes, prior, number)
         oof.save(fold.folder / "oof.npz")
@@ -83,7 +83,7 @@ def here(made, tmp_path, monkeypatch) -> Path:
     return Path("runs/sed/tiny")
 
 
-def files(folder: Path) -> set[str]:
+def graph_files(folder: Path) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
 
 
@@ -92,7 +92,7 @@ def test_files_and_report(made):
     graphs = {"model.onnx", "model.onnx.json", "model.xml", "model.bin", "model.xml.json"}
     trained = {"config.yaml", "run.json", "best.safetensors", "oof.npz"}
     for fold in ("fold0", "fold1"):
-        assert files(folder / fold) == graphs | trained, "one file of weights at most, nothing half done"
+        assert graph_files(folder / fold) == graphs | trained, "one file of weights at most, nothing half done"
     report = json.loads((folder / "fold1/model.onnx.json").read_text())
     assert report["bytes"] == (folder / "fold1/model.onnx").stat().st_size
     assert report["folds"] == [1]
@@ -202,11 +202,11 @@ def test_predicting_by_graphs_imports_no_torch_and_needs_no_weights(here, graph_
 def test_two_runs_in_one_pass_decode_once(here, monkeypatch, capsys):
     shutil.copytree(here, here.with_name("twin"))
     heard = []
-    from earshot import audio
+    from earshot.sound import audio
 
     load = audio.load
     monkeypatch.setattr(
-        "earshot.hearing.audio.load", lambda path, *a, **k: heard.append(path.name) or load(path, *a, **k)
+        "earshot.prediction.reading.audio.load", lambda path, *a, **k: heard.append(path.name) or load(path, *a, **k)
     )
     both = ("--run", here, here.with_name("twin"), "--clips", "data/test_clips.csv")
     run(predict, *both)
@@ -228,10 +228,10 @@ def test_one_pass_says_what_it_changes(here, capsys):
 
 
 def refused(here: Path, message: str, *arguments):
-    before = files(here)
+    before = graph_files(here)
     with pytest.raises(ValueError, match=message):
         run(export, "--run", here, *arguments)
-    assert files(here) == before
+    assert graph_files(here) == before
 
 
 def test_a_graph_that_scores_less_than_the_oof_is_not_written(here):
@@ -403,10 +403,10 @@ def test_int8_passes_a_wide_gate_and_fails_a_narrow_one(tiny, graph_format):
     assert report["oof"]["drop"] <= 0.2
     assert open_graph(report_of).about["int8"] is True
     run(predict, "--run", folder, "--clips", "data/test_clips.csv", "--backend", graph_format, "--int8")
-    before = files(folder)
+    before = graph_files(folder)
     with pytest.raises(ValueError, match=r"fold 0: the graph scores map .* a drop of .* more than the -1 allowed"):
         run(export, "--run", folder, "--format", graph_format, "--int8", "--max-drop", "-1")
-    assert files(folder) == before
+    assert graph_files(folder) == before
 
 
 class Untraceable(torch.nn.Module):
@@ -448,8 +448,8 @@ def test_signals_are_survived_after_openvino_compiled(made):
     """OpenVINO leaves a stack for signals too small for Python's handlers: Ctrl-C ended in a segmentation fault."""
     code = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from earshot.backends import open_graph\n"
-        "from earshot.native import SignalStack\n"
+        "from earshot.prediction.backends import open_graph\n"
+        "from earshot.prediction.library_fixes import SignalStack\n"
         "import ctypes\n"
         "def stack():\n"
         "    now = SignalStack(); ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now)); return now.start, now.size\n"

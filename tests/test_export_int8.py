@@ -5,13 +5,14 @@ import json
 import numpy as np
 import onnx
 import pytest
+from earshot.data.prepared import load_data
 from onnx import TensorProto, helper, numpy_helper
 
 import export
-from earshot import exporting, runs
-from earshot.dataset import load_data
-from earshot.exporting_int8 import check_stored, first_convolutions, idle_casts_to_identities, quantise, stored_bytes
-from earshot.sampling import evenly
+from earshot import runs
+from earshot.data.sampling import evenly
+from earshot.export import graph as graph_export
+from earshot.export.int8 import check_stored, first_convolutions, idle_casts_to_identities, quantise, stored_bytes
 from scripts import run
 from test_export import files, make_run
 
@@ -138,7 +139,7 @@ def test_ranges_come_from_the_clips_that_were_asked_for(tiny, monkeypatch, which
         raise ValueError("that will do")
 
     folder = make_run(tiny, SEPARABLE)
-    monkeypatch.setattr(exporting, "calibration_inputs", calibration_inputs)
+    monkeypatch.setattr(graph_export, "calibration_inputs", calibration_inputs)
     with pytest.raises(ValueError, match="that will do"):
         run(export, "--run", folder, "--int8", "--calibrate-on", which)
     loaded = runs.load_run(folder)

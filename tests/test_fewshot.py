@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from earshot.data.prepared import PreparedData, load_data
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fewshot
-from earshot import pictures
 from earshot.config import load_config
-from earshot.dataset import PreparedData, load_data
+from earshot.pictures import folds as fold_pictures
 from scripts import run
 
 
@@ -51,8 +51,8 @@ def rows(config, values):
 
 def test_the_picture_shows_means_and_deviations(tmp_path, monkeypatch):
     axes = []
-    monkeypatch.setattr(pictures, "_save", lambda figure, path: axes.append(figure.axes[0]))
-    pictures.score_by_count(
+    monkeypatch.setattr(fold_pictures, "_save", lambda figure, path: axes.append(figure.axes[0]))
+    fold_pictures.score_by_count(
         rows("a", {1: [0.2, 0.4], 4: [0.8]}) + rows("b", {1: [0.1]}), "accuracy", tmp_path / "x.png"
     )
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes[0].lines}

@@ -5,15 +5,15 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from earshot.tables import read_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earshot import audio
 from earshot.competitions import finch, get_competition
-from earshot.folds import make_folds
-from earshot.labels import read_table
-from earshot.predictions import Predictions
-from earshot.timebase import TimeBase
+from earshot.data.folds import make_folds
+from earshot.prediction.predictions import Predictions
+from earshot.sound import audio
+from earshot.sound.timebase import TimeBase
 
 RATE = finch.BACKGROUND_RATE
 META = pd.DataFrame({

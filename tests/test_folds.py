@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
 
-from earshot.folds import (
+from earshot.data.folds import (
     _assign_groups,
     _refine,
     _repair,

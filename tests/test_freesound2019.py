@@ -5,11 +5,11 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+from earshot.tables import read_table
 from sklearn.metrics import label_ranking_average_precision_score
 
 from earshot.competitions import freesound2019
-from earshot.labels import read_table
-from earshot.predictions import Predictions
+from earshot.prediction.predictions import Predictions
 
 CLASSES = ["Bark", "Accordion", "Bathtub_(filling_or_washing)"]
 

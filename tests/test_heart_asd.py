@@ -11,10 +11,21 @@ import prepare
 import score_anomalies
 import train
 from conftest import HEART_CONFIG
-from earshot import anomaly, anomaly_autoencoder, anomaly_report, anomaly_statistics
-from earshot.anomaly_report import Scores
+from earshot.anomaly import (
+    autoencoder,
+)
+from earshot.anomaly import (
+    report as anomaly_report,
+)
+from earshot.anomaly import (
+    scores as anomaly_scores,
+)
+from earshot.anomaly import (
+    statistics as anomaly_statistics,
+)
+from earshot.anomaly.report import Scores
 from earshot.competitions import heart_asd
-from earshot.predictions import Predictions
+from earshot.prediction.predictions import Predictions
 from scripts import run
 
 
@@ -113,13 +124,13 @@ def test_a_run_is_scored_by_every_method(tmp_path, monkeypatch, capsys):
 
 def test_a_training_clip_is_not_its_own_neighbour():
     normal, groups = np.random.default_rng(0).normal(size=(12, 5)), np.array(["a"] * 11 + ["b"])
-    scores = anomaly_report.cross_fitted(anomaly.knn_scores, normal, groups)
+    scores = anomaly_report.cross_fitted(anomaly_scores.knn_scores, normal, groups)
     assert (scores[:11] > 0.01).all()
     assert scores[11] == pytest.approx(0, abs=1e-12)  # alone in its group
     part = np.arange(11) % 10
     for i in range(11):
         others = normal[:11][part != part[i]]
-        assert scores[i] == pytest.approx(anomaly.knn_scores(others, normal[[i]])[0])
+        assert scores[i] == pytest.approx(anomaly_scores.knn_scores(others, normal[[i]])[0])
 
 
 def test_decisions_and_their_precision_by_hand():
@@ -190,19 +201,19 @@ def test_the_autoencoder_rebuilds_what_it_learned_and_repeats_itself():
     shape, other = np.array([1.0, 2, 3, 4]), np.array([4.0, -3, 2, -1])
     normal = [clip(shape) for _ in range(8)]
     clips = [clip(shape), clip(other)]
-    scores = anomaly_autoencoder.autoencoder_scores(normal, clips, seed=0, epochs=10, batch_size=64)
+    scores = autoencoder.autoencoder_scores(normal, clips, seed=0, epochs=10, batch_size=64)
     assert scores[1] > 2 * scores[0]
-    again = anomaly_autoencoder.autoencoder_scores(normal, clips, seed=0, epochs=10, batch_size=64)
+    again = autoencoder.autoencoder_scores(normal, clips, seed=0, epochs=10, batch_size=64)
     assert again.tolist() == scores.tolist()
-    network = anomaly_autoencoder.autoencoder(640)
+    network = autoencoder.autoencoder(640)
     moving = sum(v.numel() for k, v in network.state_dict().items() if "running" in k)  # Keras counts them
     assert sum(p.numel() for p in network.parameters()) + moving == 269992  # that of DCASE 2020's baseline
     assert torch.is_grad_enabled()
     with pytest.raises(ValueError, match="5 frames in a row, the clip has 3"):
-        anomaly_autoencoder.in_context(np.zeros((3, 4)))
+        autoencoder.in_context(np.zeros((3, 4)))
 
 
 def test_frames_stand_in_order():
-    frames = anomaly_autoencoder.in_context(np.arange(14).reshape(7, 2))
+    frames = autoencoder.in_context(np.arange(14).reshape(7, 2))
     assert frames.shape == (3, 10)
     assert frames[1].tolist() == list(range(2, 12))

@@ -10,34 +10,29 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 PACKAGE = SRC / "earshot"
 
-# From the ground up: a module may import what stands in an earlier line (and, inside a package, its siblings).
+# From the ground up: a room (a package, or a file beside them) may import rooms of earlier lines, and its own files.
 LAYERS = [
-    ["spelling", "timebase", "budget", "manifest", "bundle_checks", "native"],
-    ["pooling"],
-    ["metrics", "event_metrics", "losses", "optim", "audio", "logmel", "augment"],
-    ["config"],
-    ["windows", "events", "predictions", "sampling", "features", "models"],
-    ["labels", "anomaly"],
-    ["folds"],
-    ["hearing"],
-    ["blends", "postprocessing", "pictures", "cache", "synth", "backends", "counting"],
-    ["competitions"],
-    ["dataset", "runs", "tasks"],
-    ["inference", "blending"],
-    ["training"],
-    ["graphs", "tuning"],
-    ["exporting", "kernel"],
-    ["bundling", "dry_run", "kaggle_push"],
+    ["messages", "files"],
+    ["tables"],
+    ["sound"],
+    ["events", "metrics", "inputs", "augment", "losses", "synth"],
+    ["prediction"],
+    ["models", "config"],
+    ["optim", "data"],
+    ["competitions", "anomaly", "pictures"],
+    ["tasks", "runs"],
+    ["ensemble"],
+    ["training", "kernel"],
+    ["export"],
+    ["kaggle"],
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# Rooms that import no torch (nor anything else that a scoring kernel lacks), each proved in a fresh process.
 NO_TORCH = [
-    "hearing", "pooling", "runs", "graphs", "tuning",
-    "budget", "kernel_speed", "kernel_blend", "kernel_calls", "kernel_runner", "kernel_bundle", "bundling", "dry_run",
-    "kaggle_push",
-    "audio", "logmel", "timebase", "windows", "events", "predictions", "labels", "folds", "metrics", "event_metrics",
-    "blends", "postprocessing", "synth", "config", "inference", "backends", "native", "metrics_ust",
-    *(f"competitions.{path.stem}" for path in sorted((PACKAGE / "competitions").glob("[a-z]*.py"))),
-]  # fmt: skip
+    *("messages", "files", "tables", "sound", "events", "metrics", "config", "prediction", "data"),
+    *("competitions", "pictures", "tasks", "runs", "ensemble", "kernel", "kaggle", "synth"),
+]
+HEAVY = ("torch", "timm", "matplotlib", "wandb", "transformers")
 
 
 def modules() -> dict[str, Path]:
@@ -59,18 +54,20 @@ def imports_of(path: Path) -> set[str]:
     return found - {""}
 
 
-def level_of(module: str) -> int:
-    """synth_sounds and the like stand where their first word stands."""
-    top = module.split(".")[0]
-    return LEVEL[top] if top in LEVEL else LEVEL[top.split("_")[0]]
+def room_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def test_every_room_has_its_place():
+    rooms = {p.stem for p in PACKAGE.iterdir() if p.name not in ("__init__.py", "__pycache__")}
+    assert rooms == set(LEVEL)
 
 
 @pytest.mark.parametrize("module", list(modules()))
 def test_imports_point_down(module):
     for imported in imports_of(modules()[module]):
-        same_family = imported.split(".")[0].split("_")[0] == module.split(".")[0].split("_")[0]
-        below = level_of(imported) < level_of(module)
-        assert below or same_family, f"{module} imports {imported}, which does not stand below it"
+        below = LEVEL[room_of(imported)] < LEVEL[room_of(module)]
+        assert below or room_of(imported) == room_of(module), f"{module} imports {imported}, which is not below it"
 
 
 def test_no_cycles():
@@ -98,9 +95,12 @@ def test_no_script_imports_a_script():
             assert not scripts & {n.split(".")[0] for n in names}, f"{path} imports a script"
 
 
-def test_kernels_need_no_torch():
-    code = f"import sys, importlib\nfor m in {NO_TORCH}: importlib.import_module('earshot.' + m)\n"
-    code += "print([m for m in ('torch', 'timm', 'matplotlib', 'wandb') if m in sys.modules])"
+@pytest.mark.parametrize("room", NO_TORCH)
+def test_rooms_without_torch(room):
+    """All files of the room, imported in a process of their own, bring none of what kernels lack."""
+    names = [m for m in modules() if room_of(m) == room]
+    code = f"import sys, importlib\nfor m in {names}: importlib.import_module('earshot.' + m)\n"
+    code += f"print([m for m in {HEAVY} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     assert out.stdout.strip() == "[]"

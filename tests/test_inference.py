@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from earshot import audio, hearing
-from earshot.inference import TTA, Member, output_timebase, predict_clips, predict_members, tta_variants
-from earshot.logmel import LogmelParams, log_mel, n_frames
-from earshot.predictions import Clip
-from earshot.timebase import TimeBase
-from earshot.windows import Windowing
+from earshot.prediction import reading
+from earshot.prediction.inference import TTA, Member, output_timebase, predict_clips, predict_members, tta_variants
+from earshot.prediction.predictions import Clip
+from earshot.sound import audio
+from earshot.sound.logmel import LogmelParams, log_mel, n_frames
+from earshot.sound.timebase import TimeBase
+from earshot.sound.windows import Windowing
 
 RATE = 16000
 PARAMS = LogmelParams(sample_rate=RATE, n_fft=512, hop_length=160, n_mels=16, fmin=50, fmax=7000)
@@ -147,7 +148,7 @@ def test_output_grid_is_common_to_segments_and_windows():
 
 def test_long_recordings_are_read_in_spans(recordings, monkeypatch):
     whole, _ = predict_clips([MeanBackend()], recordings, windowing(stride=1.0), CLASSES, PRIOR)
-    monkeypatch.setattr("earshot.hearing.SPAN_SECONDS", 2.5)
+    monkeypatch.setattr("earshot.prediction.reading.SPAN_SECONDS", 2.5)
     spans, _ = predict_clips([MeanBackend()], recordings, windowing(stride=1.0), CLASSES, PRIOR)
     np.testing.assert_allclose(spans[0].clipwise_output, whole[0].clipwise_output, atol=1e-5)
     for a, b in zip(spans[0].framewise_output, whole[0].framewise_output, strict=True):
@@ -198,7 +199,7 @@ def test_members_of_different_runs_share_one_pass(recordings, monkeypatch):
         Member(MeanBackend(3), windowing(stride=1.0), CLASSES, PRIOR),
     ]
     computed = []
-    monkeypatch.setattr("earshot.hearing.log_mel", lambda x, p: computed.append(p) or log_mel(x, p))
+    monkeypatch.setattr("earshot.prediction.reading.log_mel", lambda x, p: computed.append(p) or log_mel(x, p))
     together, _ = predict_members(members, recordings)
     assert sum(p is Coarse.frontends["logmel"] for p in computed) == sum(p is PARAMS for p in computed) == 2 + 2
     for member, found in zip(members, together, strict=True):
@@ -215,7 +216,7 @@ def test_one_pass_equals_windows_where_the_network_looks_at_single_segments(
     recordings, monkeypatch, clip_from, span_seconds
 ):
     """A network without context beyond its segment gains or loses nothing by hearing a minute at once."""
-    monkeypatch.setattr("earshot.hearing.ONE_PASS_SECONDS", span_seconds)
+    monkeypatch.setattr("earshot.prediction.reading.ONE_PASS_SECONDS", span_seconds)
     backend = MeanBackend(pool=20)  # 1-s strides are five segments
     backend.pooling = "mean"
     (exact,), _ = predict_clips([backend], recordings, windowing(stride=1.0, clip_from=clip_from), CLASSES, PRIOR)
@@ -240,8 +241,8 @@ def test_windows_are_slices_of_one_logmel_where_they_can_be(tmp_path, hop_length
     params = LogmelParams(sample_rate=48000, n_fft=2048, hop_length=hop_length, n_mels=64, fmin=40, fmax=24000)
     audio.write(tmp_path / "x.wav", 0.1 * np.random.default_rng(3).standard_normal(n_samples), 48000)
     windowing, calls = Windowing(48000, 10.0, 5.0), []
-    monkeypatch.setattr(hearing, "log_mel", lambda x, p: calls.append(1) or log_mel(x, p))
-    (job,) = hearing.jobs([(0, Clip("x", tmp_path / "x.wav"))], windowing, tta_variants([]), {}, [params], 0)
+    monkeypatch.setattr(reading, "log_mel", lambda x, p: calls.append(1) or log_mel(x, p))
+    (job,) = reading.jobs([(0, Clip("x", tmp_path / "x.wav"))], windowing, tta_variants([]), {}, [params], 0)
     chunk = job()
     n_windows = -(-(n_samples - 480000) // 240000) + 1
     assert len(chunk.span.starts) == n_windows

@@ -11,24 +11,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from earshot.tables import read_table
 
 import fuzz_folders
 import run_kernel
 import scripts
 import tiny_graphs
-from earshot import kernel_speed
 from earshot.competitions import get_competition
 from earshot.competitions.test_folders import RULES, find_test
 from earshot.events import PostProcess
-from earshot.inference import predict_members
-from earshot.kernel_blend import KernelBlend, on_grid
-from earshot.kernel_bundle import open_bundle
-from earshot.kernel_runner import KernelRun
-from earshot.kernel_runner import run_kernel as run_all
-from earshot.kernel_speed import Network, Speed, measure, simulate
-from earshot.labels import read_table
-from earshot.predictions import weighted_mean
-from earshot.timebase import TimeBase
+from earshot.kernel import speed as kernel_speed
+from earshot.kernel.answers import KernelBlend, on_grid
+from earshot.kernel.bundle import open_bundle
+from earshot.kernel.runner import KernelRun
+from earshot.kernel.runner import run_kernel as run_all
+from earshot.kernel.speed import Network, Speed, measure, simulate
+from earshot.prediction.inference import predict_members
+from earshot.prediction.predictions import weighted_mean
+from earshot.sound.timebase import TimeBase
 from tiny_graphs import CLASSES
 
 COMPETITION = "birdclef2026"

@@ -3,20 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from earshot.tables import read_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earshot.labels import (
-    clip_targets,
-    crop_targets,
-    encode,
-    frame_targets,
-    label_lists,
-    read_classes,
-    read_clips,
-    read_table,
-)
-from earshot.timebase import TimeBase
+from earshot.data.labels import clip_targets, crop_targets, encode, frame_targets, label_lists, read_classes, read_clips
+from earshot.sound.timebase import TimeBase
 
 CLASSES = ["wren", "crow", "owl"]
 

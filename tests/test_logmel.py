@@ -1,4 +1,4 @@
-"""logmel.py and features.py against librosa, torchlibrosa, each other and values derived by hand."""
+"""logmel.py and inputs/torch_logmel.py against librosa, torchlibrosa, each other and values derived by hand."""
 
 import logging
 import warnings
@@ -12,9 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
-from earshot import logmel
-from earshot.features import FrontEnds, LogMel
-from earshot.logmel import LogmelParams, empty_mel_bands, fft_window, log_mel, mel_filterbank, n_frames, silence_db
+from earshot.inputs.torch_logmel import FrontEnds, LogMel
+from earshot.sound import logmel
+from earshot.sound.logmel import (
+    LogmelParams,
+    empty_mel_bands,
+    fft_window,
+    log_mel,
+    mel_filterbank,
+    n_frames,
+    silence_db,
+)
 
 PANNS = LogmelParams(sample_rate=32000)
 RAINFOREST = LogmelParams(sample_rate=48000, n_fft=512, hop_length=512, n_mels=128, fmin=0, fmax=24000)

@@ -4,20 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from earshot.data.prepared import load_data
 
 import export
 import predict
 import tiny_graphs
 import train
 from earshot import runs
-from earshot.backends import open_graph
-from earshot.bundling import BundleSettings, build
 from earshot.config import load_config
-from earshot.dataset import load_data
-from earshot.inference import predict_clips
-from earshot.labels import clip_metadata
+from earshot.data.labels import clip_metadata
+from earshot.kaggle.bundling import BundleSettings, build
 from earshot.models import MODELS
-from earshot.predictions import Predictions
+from earshot.prediction.backends import open_graph
+from earshot.prediction.inference import predict_clips
+from earshot.prediction.predictions import Predictions
 from scripts import run
 
 COLUMNS = ("week", "hour")

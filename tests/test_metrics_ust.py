@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earshot import metrics_ust
-from earshot.metrics_ust import clip_counts, coarse_truth, evaluate, parse_tag
+from earshot.metrics import urban as urban_metrics
+from earshot.metrics.urban import clip_counts, coarse_truth, evaluate, parse_tag
 
 FINE = ["1-1_small", "1-2_large", "1-X_unsure", "2-1_dog"]
 
@@ -145,7 +145,7 @@ def test_wrong_input():
         evaluate(truth, truth, "medium")
     with pytest.raises(ValueError, match="no finite number"):
         evaluate(truth, pd.DataFrame({"1_engine": [0.5, np.nan]}))
-    assert metrics_ust.LEVELS == ("coarse", "fine")
+    assert urban_metrics.LEVELS == ("coarse", "fine")
 
 
 def test_tags_predicted_at_exactly_one_lose_nothing():

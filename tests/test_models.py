@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earshot import timebase
 from earshot.augment.spectrogram import SpecAugment
 from earshot.models import MODELS, build_model, layers
+from earshot.sound import timebase
 
 K, F = 3, 64
 NARROW = {"widths": (4, 8, 8, 8, 16, 16), "embedding": 16}

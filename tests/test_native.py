@@ -13,7 +13,7 @@ KEPT = """
 import sys; sys.path.insert(0, sys.argv[1])
 from contextlib import nullcontext
 import numpy as np
-from earshot.native import freed_at_once
+from earshot.prediction.library_fixes import freed_at_once
 
 def resident():
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))

@@ -1,4 +1,4 @@
-"""cache_packed.py and audio_rows.py: samples, sizes, interruption, damaged clips, rows of HDF5 files as recordings."""
+"""cache_packed.py and sound/rows.py: samples, sizes, interruption, damaged clips, rows of HDF5 files as recordings."""
 
 import json
 import logging
@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from earshot import audio, audio_rows, cache_packed
-from earshot.cache_packed import packed_bytes, packed_clips
+from earshot.data import caches, packed
+from earshot.data.packed import packed_bytes, packed_clips
+from earshot.sound import audio
+from earshot.sound import rows as audio_rows
 
 RATE = 8000
 
@@ -106,7 +108,7 @@ def test_a_killed_packing_goes_on_and_ends_with_the_same_bytes(tmp_path, clips, 
     whole = pack(tmp_path, clips)
     waveform = np.load(f"{store_of(whole)}/waveform.npy")
     shutil.rmtree(tmp_path / "cache")
-    monkeypatch.setattr(cache_packed, "BLOCK", 1)
+    monkeypatch.setattr(packed, "BLOCK", 1)
     load, calls = audio.load, []
 
     def dying(path, *arguments):
@@ -211,4 +213,4 @@ def test_only_rows_are_rows():
 
 def test_params_say_what_a_store_holds(tmp_path, clips):
     about = json.loads(Path(store_of(pack(tmp_path, clips)), "params.json").read_text())
-    assert about == {"kind": "packed", "sample_rate": RATE, "n_samples": 4000, "format": cache_packed.FORMAT}
+    assert about == {"kind": "packed", "sample_rate": RATE, "n_samples": 4000, "format": caches.FORMAT}

@@ -4,8 +4,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from earshot import pictures
-from earshot.predictions import Predictions
+from earshot.pictures import folds as fold_pictures
+from earshot.prediction.predictions import Predictions
 
 
 def looked_at(path) -> np.ndarray:
@@ -27,14 +27,14 @@ GREEN, BLUE = (0.17, 0.63, 0.17), (0.12, 0.47, 0.71)  # matplotlib's tab:green, 
 
 def test_learning_curves(tmp_path):
     log = [{"epoch": e, "loss": 1 / (1 + e)} | ({"map": 0.1 * e} if e % 2 else {}) for e in range(6)]
-    pictures.learning_curves(log, "map", tmp_path / "curves.png")
+    fold_pictures.learning_curves(log, "map", tmp_path / "curves.png")
     image = looked_at(tmp_path / "curves.png")
     assert share_of(image, BLUE) > 0.0005
     assert share_of(image, GREEN) > 0.0005
 
 
 def test_learning_curves_before_the_first_score(tmp_path):
-    pictures.learning_curves([{"epoch": 0, "loss": 0.5}], "map", tmp_path / "curves.png")
+    fold_pictures.learning_curves([{"epoch": 0, "loss": 0.5}], "map", tmp_path / "curves.png")
     assert share_of(looked_at(tmp_path / "curves.png"), GREEN) == 0
 
 
@@ -47,23 +47,25 @@ def predictions(scores: np.ndarray, unreadable=()) -> Predictions:
 
 def test_class_scores_draw_perfect_and_wrong_classes(tmp_path):
     target = np.eye(4, dtype=bool)[np.arange(12) % 4]
-    pictures.class_scores(predictions(target * 0.9), target, tmp_path / "right.png")
+    fold_pictures.class_scores(predictions(target * 0.9), target, tmp_path / "right.png")
     right = share_of(looked_at(tmp_path / "right.png"), GREEN)
     (tmp_path / "w").mkdir()
-    pictures.class_scores(predictions(0.9 - target * 0.8), target, tmp_path / "w" / "wrong.png")
+    fold_pictures.class_scores(predictions(0.9 - target * 0.8), target, tmp_path / "w" / "wrong.png")
     assert right > 2 * share_of(looked_at(tmp_path / "w" / "wrong.png"), GREEN) > 0, "bars are as long as the score"
 
 
 def test_class_scores_of_hundreds_of_classes_stay_readable(tmp_path):
     target = np.eye(264, dtype=bool)[np.arange(528) % 264]
-    pictures.class_scores(predictions(np.random.default_rng(0).random(target.shape)), target, tmp_path / "many.png")
+    fold_pictures.class_scores(
+        predictions(np.random.default_rng(0).random(target.shape)), target, tmp_path / "many.png"
+    )
     assert looked_at(tmp_path / "many.png").shape[0] < 2500, "at most 60 classes"
 
 
 def test_class_scores_leave_out_the_unreadable_and_may_have_nothing_to_draw(tmp_path):
     target = np.eye(2, dtype=bool)
-    pictures.class_scores(predictions(target * 1.0, unreadable=(0, 1)), target, tmp_path / "none.png")
-    pictures.class_scores(predictions(target * 1.0), np.zeros((2, 2), bool), tmp_path / "none.png")
+    fold_pictures.class_scores(predictions(target * 1.0, unreadable=(0, 1)), target, tmp_path / "none.png")
+    fold_pictures.class_scores(predictions(target * 1.0), np.zeros((2, 2), bool), tmp_path / "none.png")
     assert not list(tmp_path.iterdir())
 
 
@@ -71,7 +73,7 @@ def test_class_scores_leave_out_the_unreadable_and_may_have_nothing_to_draw(tmp_
 def test_logmel_sheets(tmp_path, count):
     rng = np.random.default_rng(0)
     images = [(f"clip {i}", rng.normal(-40, 10, (100, 32)).astype(np.float32)) for i in range(count)]
-    pictures.logmels(images, 0.01, tmp_path / "sheet.png")
+    fold_pictures.logmels(images, 0.01, tmp_path / "sheet.png")
     image = looked_at(tmp_path / "sheet.png")
     rows = -(-count // 3)
     assert image.shape[0] == pytest.approx(rows * 2.4 * 110, rel=0.15)
@@ -81,7 +83,7 @@ def test_logmels_put_time_to_the_right_and_frequency_up(tmp_path):
     """A loud spot late and high is bright in the upper right quarter."""
     logmel = np.full((100, 40), -80, np.float32)
     logmel[75:95, 30:38] = 0
-    pictures.logmels([("spot", logmel)], 0.01, tmp_path / "spot.png", columns=1)
+    fold_pictures.logmels([("spot", logmel)], 0.01, tmp_path / "spot.png", columns=1)
     image = looked_at(tmp_path / "spot.png")
     bright = np.argwhere(share_bright(image))
     height, width = image.shape[:2]
@@ -95,14 +97,14 @@ def share_bright(image: np.ndarray) -> np.ndarray:
 
 
 def test_silent_logmels_can_be_drawn(tmp_path):
-    pictures.logmels([("silence", np.full((50, 16), -100, np.float32))], 0.01, tmp_path / "silence.png")
+    fold_pictures.logmels([("silence", np.full((50, 16), -100, np.float32))], 0.01, tmp_path / "silence.png")
     looked_at(tmp_path / "silence.png")
 
 
 def test_soundscape_shows_prediction_above_truth(tmp_path):
     true = np.zeros((200, 3), bool)
     true[50:150, 1] = True
-    pictures.soundscape(true * 0.9, ("a", "b", "c"), true, 0.1, "recording", tmp_path / "s.png")
+    fold_pictures.soundscape(true * 0.9, ("a", "b", "c"), true, 0.1, "recording", tmp_path / "s.png")
     image = looked_at(tmp_path / "s.png")
     yellow, violet = (0.99, 0.91, 0.14), (0.27, 0.0, 0.33)  # both ends of viridis
     assert share_of(image, yellow) > 0.01

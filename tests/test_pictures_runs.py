@@ -7,7 +7,7 @@ from matplotlib.collections import PathCollection
 
 import report
 import train
-from earshot import pictures_runs
+from earshot.pictures import runs as run_pictures
 from scripts import run
 from test_pictures import BLUE, looked_at, share_of
 
@@ -27,7 +27,7 @@ def rows_of(image, colour) -> np.ndarray:
 @pytest.mark.parametrize("most", [10**5, 60])
 def test_a_better_run_lies_higher(tmp_path, most):
     tables = {"good": table(60, 0.9, most), "bad": table(60, 0.2, most)}
-    pictures_runs.class_precision(tables, tmp_path / "p.png")
+    run_pictures.class_precision(tables, tmp_path / "p.png")
     image = looked_at(tmp_path / "p.png")
     assert np.median(rows_of(image, BLUE)) < np.median(rows_of(image, ORANGE)) - 100
 
@@ -36,7 +36,7 @@ def test_a_better_run_lies_higher(tmp_path, most):
 def test_ranks_of_any_number_of_classes(tmp_path, n):
     some = table(n, 0.5)
     some.loc[0, "average_precision"] = np.nan  # no clip of it was held out
-    pictures_runs.class_ranks(some, "run", tmp_path / "r.png")
+    run_pictures.class_ranks(some, "run", tmp_path / "r.png")
     assert n == 1 or share_of(looked_at(tmp_path / "r.png"), BLUE) > 0.02
 
 
@@ -44,41 +44,41 @@ def test_curves_of_runs_of_other_lengths_and_training_scores(tmp_path):
     steps = np.arange(1, 21) * 100
     log = pd.DataFrame({"steps": steps, "loss": 1 / steps, "map": np.where(steps % 500, np.nan, 0.5)})
     logs = {"a": log, "b": log.iloc[:5].assign(train_map=0.9), "unscored": log.drop(columns="map")}
-    pictures_runs.run_curves(logs, "map", tmp_path / "c.png")
+    run_pictures.run_curves(logs, "map", tmp_path / "c.png")
     assert share_of(looked_at(tmp_path / "c.png"), ORANGE) > 0.0001
 
 
 def test_labels_of_neighbours_do_not_lie_on_each_other(tmp_path):
-    from earshot.pictures import _figure
+    from earshot.pictures.folds import _figure
 
     points = [("Cnn14", 33e9, 0.431), ("ResNet22", 30.1e9, 0.430), ("ResNet54", 54.6e9, 0.429), ("Cnn6", 22e9, 0.343)]
     _, axes = _figure(8, 5)
     axes[0, 0].set(xscale="log", xlim=(2e10, 1e11), ylim=(0.3, 0.45))
-    heights = pictures_runs._label_heights(axes[0, 0], points)
+    heights = run_pictures._label_heights(axes[0, 0], points)
     assert heights[3] == 0, "alone: beside its dot"
     assert heights[1] >= 5, "the dot of Cnn14 is in its way"
-    pictures_runs.score_by_cost(points, "map", tmp_path / "s.png")
+    run_pictures.score_by_cost(points, "map", tmp_path / "s.png")
     looked_at(tmp_path / "s.png")
-    pictures_runs.score_by_cost(points[:1], "map", tmp_path / "s.png")
+    run_pictures.score_by_cost(points[:1], "map", tmp_path / "s.png")
     looked_at(tmp_path / "s.png")
 
 
 @pytest.fixture
 def kept(monkeypatch) -> list:
     """The figures that are drawn, written all the same."""
-    figures, save = [], pictures_runs._save
+    figures, save = [], run_pictures._save
 
     def keep(figure, path):
         figures.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(pictures_runs, "_save", keep)
+    monkeypatch.setattr(run_pictures, "_save", keep)
     return figures
 
 
 def test_a_panel_a_score_and_a_labelled_dot_a_system(tmp_path, kept):
     points = [("baseline", 45_996, 0.60, 0.02), ("se_trans", 340_536, 0.70, np.nan), ("fmix", 340_536, 0.72, 0.01)]
-    pictures_runs.score_by_parameters({"scenes: accuracy": points, "ust: auprc": points[:1]}, tmp_path / "p.png")
+    run_pictures.score_by_parameters({"scenes: accuracy": points, "ust: auprc": points[:1]}, tmp_path / "p.png")
     looked_at(tmp_path / "p.png")
     left, right = kept[0].axes
     assert (left.get_xlabel(), left.get_ylabel()) == ("parameters", "scenes: accuracy")
@@ -96,7 +96,7 @@ def test_bars_of_classes_by_system(tmp_path, kept):
     labels = ["engine", "dog", "never"]
     scores = {"plain": pd.DataFrame([[0.5, 0.8, np.nan], [0.7, 0.8, np.nan]], columns=labels),
               "fmix": pd.DataFrame([[0.9, 0.4, np.nan]], columns=labels)}  # fmt: skip
-    pictures_runs.class_scores_by_system(pd.Series([141, 61, 5], labels), scores, "AUPRC", tmp_path / "c.png")
+    run_pictures.class_scores_by_system(pd.Series([141, 61, 5], labels), scores, "AUPRC", tmp_path / "c.png")
     looked_at(tmp_path / "c.png")
     counts, bars = kept[0].axes
     assert [b.get_height() for b in counts.patches] == [141, 61], "a class without a score is left out"

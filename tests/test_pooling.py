@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from earshot.models import build_model, layers
-from earshot.pooling import POOLINGS, pool_segments
+from earshot.prediction.pooling import POOLINGS, pool_segments
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from earshot.ensemble.thresholds import best_event_threshold, peak_output
 from earshot.events import PostProcess, detect
-from earshot.metrics import row_micro_f1
-from earshot.postprocessing import best_event_threshold, peak_output
-from earshot.predictions import Predictions
-from earshot.timebase import TimeBase
+from earshot.metrics.clips import row_micro_f1
+from earshot.prediction.predictions import Predictions
+from earshot.sound.timebase import TimeBase
 
 GRID = TimeBase(32000, 320, 32)
 CLASSES = ("a", "b", "c")

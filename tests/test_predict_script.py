@@ -10,7 +10,7 @@ import pytest
 import predict
 import train
 from conftest import TINY_CLASSES, write_tiny
-from earshot.predictions import Predictions
+from earshot.prediction.predictions import Predictions
 from scripts import run
 
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earshot.predictions import Predictions, check_complete, join, weighted_mean
-from earshot.timebase import TimeBase
+from earshot.prediction.predictions import Predictions, check_complete, join, weighted_mean
+from earshot.sound.timebase import TimeBase
 
 GRID = TimeBase(32000, 320, 8)
 

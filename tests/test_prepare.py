@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from earshot.tables import read_table
 
 import make_folds
 import prepare
-from earshot import audio
 from earshot.competitions.tables import Tables, class_name, read_dataset, write_csv, write_tables
-from earshot.folds import read_folds
-from earshot.labels import read_classes, read_clips, read_table
+from earshot.data.folds import read_folds
+from earshot.data.labels import read_classes, read_clips
+from earshot.sound import audio
 
 SRC = Path(prepare.__file__).parent
 

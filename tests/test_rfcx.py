@@ -5,13 +5,14 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+from earshot.tables import read_table
 from sklearn.metrics import label_ranking_average_precision_score
 from sklearn.model_selection import StratifiedKFold
 
 from earshot.competitions import get_competition, rfcx
-from earshot.folds import make_folds
-from earshot.labels import crop_targets, read_table
-from earshot.predictions import Predictions
+from earshot.data.folds import make_folds
+from earshot.data.labels import crop_targets
+from earshot.prediction.predictions import Predictions
 
 CLASSES = list(rfcx.CLASSES)
 

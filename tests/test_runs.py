@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from earshot import runs
+from earshot import files, runs
 from earshot.config import load_config, to_dict
-from earshot.predictions import Predictions
-from earshot.timebase import TimeBase
+from earshot.prediction.predictions import Predictions
+from earshot.sound.timebase import TimeBase
 
 CLASSES = ["a", "b"]
 
@@ -23,7 +23,7 @@ def write_fold(folder, config, fold=0, classes=CLASSES, seed=0):
     model = runs.make_model(config, len(classes))
     about = runs.describe_run(config, fold, classes, np.full(len(classes), 0.5), TimeBase(32000, 320, model.pool))
     runs.save_weights(run.folder / "best.safetensors", model, about)
-    runs.write_text(run.folder / "run.json", json.dumps(about | {"finished": True}))
+    files.write_text(run.folder / "run.json", json.dumps(about | {"finished": True}))
     n = len(classes)
     ids, outputs = np.array([f"clip{fold}"]), np.full((1, n), 0.5)
     Predictions(ids, tuple(classes), outputs, np.array([fold]), np.zeros(1, bool)).save(run.folder / "oof.npz")
@@ -67,10 +67,10 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
     write_fold(tmp_path / "x", tiny_config())
     fold = runs.load_run(tmp_path / "x").folds[0]
     about = fold.about
-    runs.write_text(fold.folder / "run.json", json.dumps(about | {"sample_rate": 44100}))
+    files.write_text(fold.folder / "run.json", json.dumps(about | {"sample_rate": 44100}))
     with pytest.raises(ValueError, match="saved with sample_rate = 32000 but run.json says 44100"):
         runs.load_model(fold)
-    runs.write_text(fold.folder / "run.json", json.dumps(about))
+    files.write_text(fold.folder / "run.json", json.dumps(about))
     (fold.folder / "best.safetensors").write_bytes(b"<html>not weights</html>")
     with pytest.raises(ValueError, match="is not a readable weights file"):
         runs.load_model(fold)
@@ -104,6 +104,6 @@ def test_checkpoints_hold_no_pickled_classes(tmp_path):
 
 
 def test_rows_with_different_columns_make_one_table(tmp_path):
-    runs.write_rows(tmp_path / "log.csv", [{"a": 1}, {"a": 2, "b": 3}])
+    files.write_rows(tmp_path / "log.csv", [{"a": 1}, {"a": 2, "b": 3}])
     assert (tmp_path / "log.csv").read_text() == "a,b\n1,\n2,3\n"
     assert to_dict(tiny_config())["model"]["params"]["widths"] == [8, 8]

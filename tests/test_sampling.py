@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earshot.sampling import ClassTurns, epoch_batches, epoch_order, n_batches, stratified_share
+from earshot.data.sampling import ClassTurns, epoch_batches, epoch_order, n_batches, stratified_share
 
 
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 3), st.booleans(), st.integers(1, 3))

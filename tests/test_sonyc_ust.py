@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from earshot.tables import read_table
 
 import make_folds
 import prepare
-from earshot import metrics_ust
 from earshot.competitions import sonyc_ust, sonyc_ust_fine
-from earshot.labels import read_classes, read_clips, read_table
-from earshot.predictions import Predictions
+from earshot.data.labels import read_classes, read_clips
+from earshot.metrics import urban as urban_metrics
+from earshot.prediction.predictions import Predictions
 from scripts import run
 
 TAGS = ["1-1_small-engine", "1-X_engine-of-uncertain-size", "8-1_dog-barking-whining", "1_engine", "8_dog"]
@@ -129,7 +130,7 @@ def test_the_test_split_of_v2_and_the_fine_level(tmp_path):
     np.testing.assert_allclose(submission[["1_engine", "8_dog"]], [[0.3, 0.2], [0.7, 0.1]], rtol=1e-6)
     sonyc_ust_fine.validate(submission, tables.test, tables.classes)
     score = sonyc_ust_fine.score(submission, tables.truth)
-    fine = metrics_ust.evaluate(tables.truth[TAGS], submission[TAGS], "fine")
+    fine = urban_metrics.evaluate(tables.truth[TAGS], submission[TAGS], "fine")
     assert score["fine_micro_auprc"] == fine["micro_auprc"]
     assert score["coarse_micro_f1"] == 1
     hidden = annotations([r for r in rows if not (r[0] == "test" and r[3] == 0)])

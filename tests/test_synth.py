@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from earshot.tables import read_table
 
-from earshot import synth, synth_sounds
 from earshot.competitions import get_competition
-from earshot.labels import read_table
+from earshot.synth import birds
+from earshot.synth import sounds as synth_sounds
 
 COMPETITION = get_competition("synth")
 TINY = {"clips_per_species": 2, "recordings": 1, "recording_seconds": 40.0, "short_recordings": 3}
@@ -21,7 +22,7 @@ TINY = {"clips_per_species": 2, "recordings": 1, "recording_seconds": 40.0, "sho
 def tiny(tmp_path_factory) -> Path:
     """A tiny variant, written once for this module."""
     folder = tmp_path_factory.mktemp("synth") / "tiny"
-    synth.make_birds(folder, seed=0, **TINY)
+    birds.make_birds(folder, seed=0, **TINY)
     return folder
 
 
@@ -57,12 +58,12 @@ def row_micro_f1(answers, truth) -> float:
 
 
 def test_same_seed_same_bytes(tiny, tmp_path):
-    synth.make_birds(tmp_path / "again", seed=0, **TINY)
+    birds.make_birds(tmp_path / "again", seed=0, **TINY)
     assert digests(tmp_path / "again") == digests(tiny)
 
 
 def test_other_seed_other_bytes(tiny, tmp_path):
-    synth.make_birds(tmp_path / "other", seed=1, **TINY)
+    birds.make_birds(tmp_path / "other", seed=1, **TINY)
     first, other = digests(tiny), digests(tmp_path / "other")
     sounds = [name for name in first if name.startswith("train_audio")]
     assert len(sounds) == 20
@@ -70,9 +71,9 @@ def test_other_seed_other_bytes(tiny, tmp_path):
 
 
 def test_a_clip_depends_on_nothing_but_seed_and_index():
-    alone, row = synth.train_clip(0, 7, "duswhi")
-    synth.train_clip(0, 3, "reequa")
-    again, row_again = synth.train_clip(0, 7, "duswhi")
+    alone, row = birds.train_clip(0, 7, "duswhi")
+    birds.train_clip(0, 3, "reequa")
+    again, row_again = birds.train_clip(0, 7, "duswhi")
     np.testing.assert_array_equal(alone, again)
     assert row == row_again
 
@@ -81,16 +82,16 @@ def test_failure_leaves_nothing(tmp_path, monkeypatch):
     def full_disk(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(synth.soundfile, "write", full_disk)
+    monkeypatch.setattr(birds.soundfile, "write", full_disk)
     with pytest.raises(OSError, match="disk full"):
-        synth.make_birds(tmp_path / "birds", **TINY)
+        birds.make_birds(tmp_path / "birds", **TINY)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="exists and is not empty"):
-        synth.make_birds(tmp_path, **TINY)
+        birds.make_birds(tmp_path, **TINY)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -131,9 +132,9 @@ def test_events_keep_clear_of_row_borders(tiny):
     for event in in_rows.itertuples():
         for border in np.arange(0, 41, 5):
             if event.onset < border < event.offset:
-                assert min(border - event.onset, event.offset - border) >= synth.STRADDLE_SECONDS - 0.002
+                assert min(border - event.onset, event.offset - border) >= birds.STRADDLE_SECONDS - 0.002
             else:
-                assert min(abs(border - event.onset), abs(event.offset - border)) >= synth.BORDER_SECONDS - 0.002
+                assert min(abs(border - event.onset), abs(event.offset - border)) >= birds.BORDER_SECONDS - 0.002
 
 
 def test_truth_agrees_with_the_events(tiny):
@@ -181,9 +182,9 @@ def test_clips_are_five_to_eight_seconds(tiny):
 def planned_truth(seed: int) -> pd.DataFrame:
     """Truth rows of the default test if every planned call were heard in the stretch that it is planned for."""
     rows = []
-    for plan in synth.plan_test(seed, recordings=2, recording_seconds=90.0, short_recordings=8):
+    for plan in birds.plan_test(seed, recordings=2, recording_seconds=90.0, short_recordings=8):
         events = [(start + 1, start + 2, code) for start, _, codes in plan.stretches for code in codes]
-        rows += synth.truth_rows(events, plan)
+        rows += birds.truth_rows(events, plan)
     return pd.DataFrame(rows)
 
 
@@ -201,7 +202,7 @@ def test_a_constant_answer_scores_low(seed):
 
 
 def test_species_are_dealt_evenly():
-    calls = [c for p in synth.plan_test(0, 2, 90.0, 8) for _, _, codes in p.stretches for c in codes]
+    calls = [c for p in birds.plan_test(0, 2, 90.0, 8) for _, _, codes in p.stretches for c in codes]
     counts = pd.Series(calls).value_counts()
     assert len(counts) == 10
     assert counts.max() - counts.min() <= 2
@@ -214,10 +215,10 @@ def test_some_second_species_are_listed_and_some_are_not(monkeypatch):
         sung.append({s.event_label for s in sounds})
         return scene, []
 
-    monkeypatch.setattr(synth, "background", lambda rng, n, layers: np.ones(n, np.float32))
-    monkeypatch.setattr(synth, "mix", remember)
+    monkeypatch.setattr(birds, "background", lambda rng, n, layers: np.ones(n, np.float32))
+    monkeypatch.setattr(birds, "mix", remember)
     for index in range(100):
-        rows.append(synth.train_clip(0, index, "duswhi")[1])
+        rows.append(birds.train_clip(0, index, "duswhi")[1])
     second = [len(labels - {""}) == 2 for labels in sung]
     listed = [row["secondary_labels"] != "[]" for row in rows]
     assert 0.15 < np.mean(second) < 0.35
@@ -268,7 +269,7 @@ def test_phrases_fit_a_row_in_any_voice(code):
     rng = np.random.default_rng(0)
     for _ in range(30):
         _, seconds = synth_sounds.sing(code, synth_sounds.Voice(tempo=0.78), rng, 1.0)
-        assert 0.3 < seconds <= synth.ROW_SECONDS - 2 * synth.BORDER_SECONDS
+        assert 0.3 < seconds <= birds.ROW_SECONDS - 2 * birds.BORDER_SECONDS
 
 
 def test_distance_takes_the_highs():
@@ -299,8 +300,8 @@ def test_prepare_reads_what_is_there(tiny):
 
 
 def test_prepare_makes_what_is_missing(tmp_path, monkeypatch):
-    make = synth.make_birds
-    monkeypatch.setattr(synth, "make_birds", lambda folder, seed: make(folder, seed, 1, 1, 10.0, 1))
+    make = birds.make_birds
+    monkeypatch.setattr(birds, "make_birds", lambda folder, seed: make(folder, seed, 1, 1, 10.0, 1))
     assert len(COMPETITION.prepare(tmp_path / "new" / "download", seed=5).clips) == 10
     assert len(COMPETITION.prepare(tmp_path / "new" / "download").clips) == 10
     with pytest.raises(ValueError, match=r"was not made with .*'seed': 6"):
@@ -316,7 +317,7 @@ def test_prepare_refuses_a_foreign_folder(tmp_path):
 @pytest.mark.slow
 def test_the_default(tmp_path):
     started = time.process_time()
-    synth.make_birds(tmp_path / "birds")
+    birds.make_birds(tmp_path / "birds")
     size = sum(p.stat().st_size for p in (tmp_path / "birds").rglob("*") if p.is_file())
     print(f"\ndefault competition: {time.process_time() - started:.1f} s of CPU, {size / 1e6:.0f} MB")
     test, truth = pd.read_csv(tmp_path / "birds" / "test.csv"), pd.read_csv(tmp_path / "birds" / "truth.csv")

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from earshot.data.prepared import load_data
 
 import train
-from earshot import synth_tasks, tasks
+from earshot import tasks
 from earshot.competitions import embedded, get_competition, synth_asd, synth_scenes, synth_ust
 from earshot.config import DataConfig, load_config
-from earshot.dataset import load_data
-from earshot.predictions import Predictions
+from earshot.prediction.predictions import Predictions
+from earshot.synth import tasks as synth_tasks
 from scripts import run
 
 SMALL = {

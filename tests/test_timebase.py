@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earshot.timebase import TimeBase, repeat_to_frames
+from earshot.sound.timebase import TimeBase, repeat_to_frames
 
 grids = st.builds(TimeBase, st.sampled_from([8000, 16000, 20480, 22050, 32000, 44100, 48000]),
                   st.integers(1, 2048), st.sampled_from([1, 2, 4, 8, 30, 32]))  # fmt: skip

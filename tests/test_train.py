@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from earshot.data.prepared import load_data
 from sklearn.metrics import label_ranking_average_precision_score
 
 import ensemble
@@ -17,11 +18,11 @@ import submit
 import train
 from earshot import runs
 from earshot.config import load_config
-from earshot.dataset import TrainingClips, collate, load_data
-from earshot.features import FrontEnds
-from earshot.logmel import log_mel
-from earshot.predictions import Predictions
-from earshot.training import seed_step
+from earshot.inputs.torch_logmel import FrontEnds
+from earshot.prediction.predictions import Predictions
+from earshot.sound.logmel import log_mel
+from earshot.training.examples import TrainingClips, collate
+from earshot.training.setup import seed_step
 from scripts import run
 
 SRC = Path(__file__).parents[1] / "src"

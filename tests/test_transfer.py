@@ -7,20 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from earshot.data.prepared import load_data
 from safetensors.torch import save_file
 
 import predict
 import train
-from earshot import optim, optim_blocks, runs
-from earshot.cache_embedding import EmbeddingCache, segment_starts
+from earshot import optim, runs
 from earshot.config import load_config
-from earshot.dataset import TrainingClips, collate, load_data
-from earshot.features import FrontEnds
+from earshot.data.embeddings import EmbeddingCache, segment_starts
+from earshot.inputs.torch_logmel import FrontEnds
+from earshot.models import blocks as network_blocks
 from earshot.models import build_model
 from earshot.models.weights import load_weights
-from earshot.predictions import Predictions
-from earshot.training import seed_step
-from earshot.training_frozen import extractor_cache
+from earshot.prediction.predictions import Predictions
+from earshot.training.examples import TrainingClips, collate
+from earshot.training.frozen import extractor_cache
+from earshot.training.setup import seed_step
 from scripts import run
 from test_train import Killed, same_fold
 
@@ -118,7 +120,7 @@ def test_a_checkpoint_of_the_base_loads_strictly(tmp_path):
 def names(model):
     for name, parameter in model.named_parameters():  # as training does
         parameter.requires_grad_(parameter.requires_grad and not name.startswith(model.dead_parameters))
-    return [block.name for block in optim_blocks.depth_blocks(model)]
+    return [block.name for block in network_blocks.depth_blocks(model)]
 
 
 def test_blocks_run_from_the_input_to_the_head():
@@ -130,7 +132,7 @@ def test_blocks_run_from_the_input_to_the_head():
     assert small == ["bn0 stages.0", "stages.1", "stages.2", "stages.3", "fc1", "head"]
     model = build(freeze=False)
     trained = {id(p) for p in model.parameters() if p.requires_grad}
-    assert {id(p) for block in optim_blocks.depth_blocks(model) for p in block.parameters} == trained
+    assert {id(p) for block in network_blocks.depth_blocks(model) for p in block.parameters} == trained
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
@@ -152,14 +154,14 @@ def test_each_block_learns_slower_than_the_one_above(name):
 def test_unfreezing_goes_down_from_the_head():
     model = build(freeze=False).train()
     names(model)
-    blocks = optim_blocks.depth_blocks(model)
-    optim_blocks.unfreeze(blocks, 2)
+    blocks = network_blocks.depth_blocks(model)
+    network_blocks.unfreeze(blocks, 2)
     learning = {n.split(".")[-2] for n, p in model.named_parameters() if p.requires_grad}
     assert learning == {"fc1", "fc_transfer"}
     assert not model.base.conv_block4.bn1.training
     assert not model.base.bn0.training
     model.train()
-    optim_blocks.unfreeze(blocks, 99)
+    network_blocks.unfreeze(blocks, 99)
     assert all(m.training for m in model.modules())
     assert {n for n, p in model.named_parameters() if not p.requires_grad} == set(model.dead_parameters)
 

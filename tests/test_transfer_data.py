@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 import prepare as prepare_script
-from earshot import audio
 from earshot.competitions import dcase2018_task2, get_competition, gtzan, ravdess
-from earshot.folds import make_folds
-from earshot.predictions import Predictions
+from earshot.data.folds import make_folds
+from earshot.prediction.predictions import Predictions
+from earshot.sound import audio
 from scripts import run
 
 

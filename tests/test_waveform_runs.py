@@ -10,7 +10,7 @@ import predict
 import train
 from earshot import runs
 from earshot.models import build_model
-from earshot.predictions import Predictions
+from earshot.prediction.predictions import Predictions
 from scripts import run
 
 COMMON = ("augment.spec_augment={}", "augment.mixup_on=waveform", "loss.name=bce", "predict.keep_frames=false",

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from earshot.logmel import LogmelParams
 from earshot.models import build_model, weights
+from earshot.sound.logmel import LogmelParams
 
 NARROW = {"widths": [4, 4, 4, 4, 8, 8], "embedding": 8}
 PARAMS = LogmelParams(sample_rate=32000)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earshot.timebase import TimeBase, repeat_to_frames
-from earshot.windows import (
+from earshot.sound.timebase import TimeBase, repeat_to_frames
+from earshot.sound.windows import (
     frame_starts,
     join_clipwise,
     join_framewise,

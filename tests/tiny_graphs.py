@@ -62,7 +62,7 @@ def write_graph(path: Path, classes=CLASSES, gain: float = 0.2, layers: int = 0,
 
 def write_bundle(folder: Path, competition="birdclef2026", classes=CLASSES, folds=2, tta=(), **changes) -> Path:
     """A bundle of tiny graphs: files, manifest and all, but without sources."""
-    from earshot.manifest import write_manifest
+    from earshot.kernel.manifest import write_manifest
 
     networks = []
     for fold in range(folds):

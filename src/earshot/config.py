@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from earshot.logmel import LogmelParams
-from earshot.spelling import suggest
+from earshot.messages import suggest
+from earshot.sound.logmel import LogmelParams
 
 
 @dataclass(frozen=True)

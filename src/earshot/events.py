@@ -20,8 +20,8 @@ import pandas as pd
 import yaml
 from scipy.ndimage import median_filter as rank_filter
 
-from earshot.spelling import suggest
-from earshot.timebase import TimeBase
+from earshot.messages import suggest
+from earshot.sound.timebase import TimeBase
 
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "max_confidence", "mean_confidence")
 ROW_POOLS = ("max", "mean")

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from earshot.spelling import suggest
+from earshot.messages import suggest
 
 EPSILON = torch.finfo(torch.float32).eps
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from earshot.optim_blocks import depth_blocks
-from earshot.spelling import suggest
+from earshot.messages import suggest
+from earshot.models.blocks import depth_blocks
 
 
 class Ralamb(torch.optim.Optimizer):

@@ -14,7 +14,6 @@ torch is imported by the functions that need it only: finding a run and its expo
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import platform
@@ -29,9 +28,10 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from earshot.config import Config, from_dict, suggest, to_dict
-from earshot.predictions import Predictions
-from earshot.timebase import TimeBase
-from earshot.windows import Windowing
+from earshot.files import write_text
+from earshot.prediction.predictions import Predictions
+from earshot.sound.timebase import TimeBase
+from earshot.sound.windows import Windowing
 
 if TYPE_CHECKING:
     import torch
@@ -230,24 +230,6 @@ def load_checkpoint(path: Path) -> dict:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} cannot be resumed from: {error}; remove the fold's folder to start again") from error
-
-
-def write_text(path: Path, text: str):
-    """Write under a temporary name, then rename."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(text)
-    os.replace(partial, path)
-
-
-def write_rows(path: Path, rows: list[dict]):
-    """List of dicts -> CSV with the union of their keys as columns, atomically."""
-    columns = list(dict.fromkeys(k for row in rows for k in row))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(partial, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(partial, path)
 
 
 def git_commit() -> str:

@@ -1,6 +1,6 @@
 """A task = a frozen record of plain functions. The training loop knows nothing else about what it trains.
 
-To add one: a loss (losses.py), a score (here, from metrics.py) and one line of TASKS.
+To add one: a loss (losses.py), a score (here, from metrics/clips.py) and one line of TASKS.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import anomaly, event_metrics, metrics, metrics_ust, pictures
 from earshot.events import PostProcess, detect, events_to_frames
-from earshot.predictions import Predictions
-from earshot.spelling import suggest
-from earshot.timebase import TimeBase
+from earshot.messages import suggest
+from earshot.metrics import anomalies as anomaly_metrics
+from earshot.metrics import clips as clip_metrics
+from earshot.metrics import events as event_metrics
+from earshot.metrics import urban as urban_metrics
+from earshot.pictures import folds as fold_pictures
+from earshot.prediction.predictions import Predictions
+from earshot.sound.timebase import TimeBase
 
 
 @dataclass(frozen=True)
@@ -58,25 +62,25 @@ def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
     target, scores = truth.target, predictions.clipwise_output
     result = {}
     if target.any():
-        result["map"] = float(metrics.mean_average_precision(target, scores))
-        result["lwlrap"] = metrics.lwlrap(target, scores)
+        result["map"] = float(clip_metrics.mean_average_precision(target, scores))
+        result["lwlrap"] = clip_metrics.lwlrap(target, scores)
         if (target.any(axis=0) & ~target.all(axis=0)).any():
-            result["macro_auc"] = float(metrics.macro_roc_auc(target, scores))
+            result["macro_auc"] = float(clip_metrics.macro_roc_auc(target, scores))
             d_primes = {
-                "d_prime": metrics.d_prime(result["macro_auc"]),
-                "mean_d_prime": float(metrics.mean_d_prime(target, scores)),
+                "d_prime": clip_metrics.d_prime(result["macro_auc"]),
+                "mean_d_prime": float(clip_metrics.mean_d_prime(target, scores)),
             }
             result |= {name: value for name, value in d_primes.items() if np.isfinite(value)}
         if scores.min() >= 0 and scores.max() <= 1 + 1e-5:  # sums over windows are no probabilities
-            result["padded_cmap"] = metrics.padded_cmap(target, np.minimum(scores, 1))
-        for name, f1 in (("macro_f1", metrics.macro_f1), ("micro_f1", metrics.micro_f1)):
-            threshold, value = metrics.best_threshold(target, scores, f1)
+            result["padded_cmap"] = clip_metrics.padded_cmap(target, np.minimum(scores, 1))
+        for name, f1 in (("macro_f1", clip_metrics.macro_f1), ("micro_f1", clip_metrics.micro_f1)):
+            threshold, value = clip_metrics.best_threshold(target, scores, f1)
             result |= {name: float(value), f"{name}_threshold": float(threshold)}
     if len(target) and (target.sum(axis=1) == 1).all():
-        result["accuracy"] = metrics.accuracy(target, scores)
-        result["class_mean_accuracy"] = float(metrics.class_mean_accuracy(target, scores))
+        result["accuracy"] = clip_metrics.accuracy(target, scores)
+        result["class_mean_accuracy"] = float(clip_metrics.class_mean_accuracy(target, scores))
     if len(target) and target.any(axis=1).all():  # clips of false positives only have no label
-        result["macro_f1_argmax"] = metrics.macro_f1_argmax(target, scores)
+        result["macro_f1_argmax"] = clip_metrics.macro_f1_argmax(target, scores)
     return result
 
 
@@ -88,9 +92,11 @@ def class_table(found: Predictions, target: np.ndarray, training: np.ndarray) ->
     truth, scores = target[~found.unreadable] > 0.5, found.clipwise_output[~found.unreadable]
     if not len(truth):
         return []
-    auc = metrics.roc_auc(truth, scores)
+    auc = clip_metrics.roc_auc(truth, scores)
     columns = {
-        "average_precision": metrics.average_precision(truth, scores), "auc": auc, "d_prime": metrics.d_prime(auc),
+        "average_precision": clip_metrics.average_precision(truth, scores),
+        "auc": auc,
+        "d_prime": clip_metrics.d_prime(auc),
     }  # fmt: skip
     rows = []
     for k, label in enumerate(found.classes):
@@ -109,7 +115,7 @@ def score_sed(predictions: Predictions, truth: Truth) -> dict[str, float]:
     if truth.events is None or predictions.framewise_output is None or not len(truth.events):
         return result
     active, scores = frame_truth(predictions, truth.events)
-    result["frame_map"] = float(metrics.mean_average_precision(active, scores))
+    result["frame_map"] = float(clip_metrics.mean_average_precision(active, scores))
     found = detect_all(predictions, PostProcess(threshold=0.5))
     reference = truth.events[truth.events.filename.isin(set(predictions.clip_ids.tolist()))]
     f1 = event_metrics.event_based_f1(
@@ -151,16 +157,16 @@ def score_scenes(predictions: Predictions, truth: Truth) -> dict[str, float]:
     if not len(target):
         return {}
     result = {
-        "class_mean_accuracy": float(metrics.class_mean_accuracy(target, scores)),
-        "accuracy": metrics.accuracy(target, scores),
+        "class_mean_accuracy": float(clip_metrics.class_mean_accuracy(target, scores)),
+        "accuracy": clip_metrics.accuracy(target, scores),
     }
     if scores.min() >= 0 and np.abs(scores.sum(axis=1) - 1).max() < 1e-3:
-        result["log_loss"] = metrics.log_loss(target, scores)
+        result["log_loss"] = clip_metrics.log_loss(target, scores)
     if truth.clips is not None and "device" in truth.clips:
         devices = truth.clips.device.astype(str).to_numpy()
         for device in sorted(set(devices)):
             here = devices == device
-            result[f"accuracy_{device}"] = float(metrics.class_mean_accuracy(target[here], scores[here]))
+            result[f"accuracy_{device}"] = float(clip_metrics.class_mean_accuracy(target[here], scores[here]))
     return result
 
 
@@ -170,15 +176,15 @@ def score_urban(predictions: Predictions, truth: Truth) -> dict[str, float]:
     Of coarse tags, or of fine ones (with their incomplete X) where these are the classes.
     """
     names = [
-        c if metrics_ust.TAG.match(c) else f"{i}_{c}" for i, c in enumerate(map(str, predictions.classes), start=1)
+        c if urban_metrics.TAG.match(c) else f"{i}_{c}" for i, c in enumerate(map(str, predictions.classes), start=1)
     ]
     if not len(truth.target):
         return {}
-    level = "fine" if any(metrics_ust.parse_tag(name)[1] for name in names) else "coarse"
+    level = "fine" if any(urban_metrics.parse_tag(name)[1] for name in names) else "coarse"
     tables = (pd.DataFrame(x, columns=names) for x in (truth.target.astype(int), predictions.clipwise_output))
-    found = metrics_ust.evaluate(*tables, level)
+    found = urban_metrics.evaluate(*tables, level)
     result = {name: found[name] for name in ("macro_auprc", "micro_auprc", "micro_f1", "auprc_of_macro_curve")}
-    title = {metrics_ust.parse_tag(n)[0]: c for n, c in zip(names, predictions.classes, strict=True)}
+    title = {urban_metrics.parse_tag(n)[0]: c for n, c in zip(names, predictions.classes, strict=True)}
     title = title if level == "coarse" else {k: k for k in title}
     return result | {f"auprc_{title[k]}": v for k, v in found["class_auprc"].items()}
 
@@ -191,29 +197,29 @@ def score_machines(predictions: Predictions, truth: Truth) -> dict[str, float]:
     if truth.clips is None:
         raise ValueError("the asd task needs the clip table: machine, section, domain, is_anomaly")
     own = truth.target.argmax(axis=1)
-    table = anomaly.auc_table(anomaly.own_class_scores(predictions.clipwise_output, own), truth.clips)
-    normal = ~anomaly.anomalies(truth.clips)
-    result = anomaly.summary(table)
+    table = anomaly_metrics.auc_table(anomaly_metrics.own_class_scores(predictions.clipwise_output, own), truth.clips)
+    normal = ~anomaly_metrics.anomalies(truth.clips)
+    result = anomaly_metrics.summary(table)
     if normal.any():
-        result["accuracy"] = metrics.accuracy(truth.target[normal], predictions.clipwise_output[normal])
+        result["accuracy"] = clip_metrics.accuracy(truth.target[normal], predictions.clipwise_output[normal])
     return result
 
 
 def undefined_groups(predictions: Predictions, truth: Truth) -> list[str]:
     """The machines, sections and domains without both kinds of clips, which the anomaly scores leave out."""
-    table = anomaly.auc_table(np.zeros(len(truth.target)), truth.clips)
+    table = anomaly_metrics.auc_table(np.zeros(len(truth.target)), truth.clips)
     table = table[table.auc.isna()]
-    rows = zip(*(table[c] for c in (*anomaly.GROUP, "n_normal", "n_anomaly")), strict=True)
+    rows = zip(*(table[c] for c in (*anomaly_metrics.GROUP, "n_normal", "n_anomaly")), strict=True)
     return [f"no AUC of {m} {s} {d}: {normal} normal clips, {odd} anomalous ones" for m, s, d, normal, odd in rows]
 
 
 def draw_confusion(predictions: Predictions, truth: Truth, path: Path):
-    pictures.confusion(predictions, truth.target, path)
+    fold_pictures.confusion(predictions, truth.target, path)
 
 
 def draw_roc(predictions: Predictions, truth: Truth, path: Path):
-    scores = anomaly.own_class_scores(predictions.clipwise_output, truth.target.argmax(axis=1))
-    pictures.roc_curves(scores, anomaly.anomalies(truth.clips), truth.clips, path)
+    scores = anomaly_metrics.own_class_scores(predictions.clipwise_output, truth.target.argmax(axis=1))
+    fold_pictures.roc_curves(scores, anomaly_metrics.anomalies(truth.clips), truth.clips, path)
 
 
 TASKS: dict[str, Task] = {

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from earshot.augment.spectrogram import sample_stripes
-from earshot.spelling import suggest
+from earshot.messages import suggest
 
 SCHEMES = ("zero", "mixture", "cutting")
 INPUT = "input"  # the layer name of the network's input, after its first batch norm

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from earshot.spelling import suggest
+from earshot.messages import suggest
 
 
 class LogmelAugment(NamedTuple):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from earshot.spelling import suggest
+from earshot.messages import suggest
 
 CONTAINERS = ("Compose", "OneOf", "SomeOf")  # hold `transforms`, a list of entries themselves
 FILE_LISTS = ("sound_file_paths", "ir_files")  # in the order of the folder, which differs between machines

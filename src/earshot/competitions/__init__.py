@@ -21,7 +21,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from earshot.spelling import suggest
+from earshot.messages import suggest
 
 COMPETITIONS = {
     "synth": "earshot.competitions.synth",

@@ -22,13 +22,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import metrics
-from earshot.audio import EXTENSIONS
 from earshot.competitions.tables import Tables, check_submission, class_name, require_columns
-from earshot.folds import TRAIN_ONLY
-from earshot.labels import clip_targets, few, read_table
-from earshot.predictions import Predictions
-from earshot.spelling import suggest
+from earshot.data.folds import TRAIN_ONLY
+from earshot.data.labels import clip_targets
+from earshot.messages import few, suggest
+from earshot.metrics import clips as clip_metrics
+from earshot.prediction.predictions import Predictions
+from earshot.sound.audio import EXTENSIONS
+from earshot.tables import read_table
 
 LISTS = {"balanced": "balanced_train_segments", "unbalanced": "unbalanced_train_segments", "eval": "eval_segments"}
 LABELS = "class_labels_indices.csv"
@@ -89,10 +90,10 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     classes = [c for c in submission.columns if c != "clip_id"]
     target, _ = clip_targets(truth.set_index("clip_id", drop=False).loc[submission.clip_id], classes)
     scores = submission[classes].to_numpy(float)
-    auc = metrics.macro_roc_auc(target, scores)
+    auc = clip_metrics.macro_roc_auc(target, scores)
     return {
-        "map": float(metrics.mean_average_precision(target, scores)), "macro_auc": float(auc),
-        "d_prime": metrics.d_prime(auc),
+        "map": float(clip_metrics.mean_average_precision(target, scores)), "macro_auc": float(auc),
+        "d_prime": clip_metrics.d_prime(auc),
     }  # fmt: skip
 
 

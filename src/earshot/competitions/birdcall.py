@@ -26,10 +26,11 @@ from earshot.events import (
     overlap_losers,
     strict_events,
 )
-from earshot.labels import few, require_columns
-from earshot.metrics import row_micro_f1
-from earshot.predictions import Predictions
-from earshot.windows import split_framewise
+from earshot.messages import few
+from earshot.metrics.clips import row_micro_f1
+from earshot.prediction.predictions import Predictions
+from earshot.sound.windows import split_framewise
+from earshot.tables import require_columns
 
 TRAIN_COLUMNS = ("ebird_code", "filename", "primary_label", "secondary_labels", "duration", "recordist")
 TEST_COLUMNS = ("site", "row_id", "seconds", "audio_id")

@@ -28,9 +28,9 @@ import pandas as pd
 
 from earshot.competitions.birdclef_rows import AUDIO_SUFFIXES, ROW_SECONDS, find_test
 from earshot.competitions.tables import Tables, absent, class_name, listed, present
-from earshot.event_metrics import merge_overlapping_events
-from earshot.labels import few, read_table, require_columns
-from earshot.spelling import suggest
+from earshot.messages import few, suggest
+from earshot.metrics.events import merge_overlapping_events
+from earshot.tables import read_table, require_columns
 
 METADATA = ("train_metadata.csv", "train.csv")
 LABELLED_SOUNDSCAPES = ("train_soundscape_labels.csv", "train_soundscapes_labels.csv")

@@ -20,8 +20,9 @@ from earshot.competitions.birdclef_rows import check_test, marked_rows, options
 from earshot.competitions.checks import refuse
 from earshot.competitions.tables import Tables, absent, class_name
 from earshot.events import PostProcess
-from earshot.labels import few, read_table
-from earshot.predictions import Predictions
+from earshot.messages import few
+from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table
 
 __all__ = ["LIMITS", "prepare", "rows", "score", "validate"]
 

@@ -24,8 +24,9 @@ from earshot.competitions.birdclef_rows import ROW_SECONDS, marked_rows, options
 from earshot.competitions.checks import column_problems, id_problems, label_problems, refuse
 from earshot.competitions.tables import Tables, absent, class_name
 from earshot.events import PostProcess
-from earshot.labels import few, read_table, require_columns
-from earshot.predictions import Predictions
+from earshot.messages import few
+from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table, require_columns
 
 TEST_COLUMNS = ("row_id", "file_id", "bird", "end_time")
 LIMITS = MappingProxyType(

@@ -11,9 +11,9 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from earshot import metrics
 from earshot.competitions import birdclef
 from earshot.competitions.birdclef_rows import aligned, rows, validate
+from earshot.metrics import clips as clip_metrics
 
 __all__ = ["LIMITS", "prepare", "rows", "score", "validate"]
 
@@ -31,4 +31,4 @@ prepare = partial(birdclef.prepare, seconds=600.0)
 
 def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """Padded cmAP; `truth` has the columns of the submission with 0 and 1, rows in any order."""
-    return {"padded_cmap": metrics.padded_cmap(*aligned(submission, truth))}
+    return {"padded_cmap": clip_metrics.padded_cmap(*aligned(submission, truth))}

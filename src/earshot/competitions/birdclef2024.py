@@ -11,9 +11,9 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from earshot import metrics
 from earshot.competitions import birdclef
 from earshot.competitions.birdclef_rows import aligned, rows, validate
+from earshot.metrics import clips as clip_metrics
 
 __all__ = ["LIMITS", "prepare", "rows", "score", "validate"]
 
@@ -31,4 +31,4 @@ prepare = partial(birdclef.prepare, seconds=240.0)
 
 def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """Macro ROC-AUC over the classes with positives (and negatives: the official scorer has no value there)."""
-    return {"macro_roc_auc": float(metrics.macro_roc_auc(*aligned(submission, truth)))}
+    return {"macro_roc_auc": float(clip_metrics.macro_roc_auc(*aligned(submission, truth)))}

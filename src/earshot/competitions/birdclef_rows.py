@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import audio
 from earshot.competitions.birdcall import touched_rows
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
 from earshot.events import EVENT_COLUMNS, PostProcess, build_post, detect, median_filter
-from earshot.labels import few, require_columns
-from earshot.predictions import Predictions
-from earshot.timebase import TimeBase
+from earshot.messages import few
+from earshot.prediction.predictions import Predictions
+from earshot.sound import audio
+from earshot.sound.timebase import TimeBase
+from earshot.tables import require_columns
 
 ROW_SECONDS = 5
 AUDIO_SUFFIXES = (".ogg", ".flac", ".wav", ".mp3")

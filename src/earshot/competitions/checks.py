@@ -6,8 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from earshot.labels import few
-from earshot.spelling import suggest
+from earshot.messages import few, suggest
 
 
 def refuse(problems: list[str], what: str = "submission"):

@@ -6,9 +6,8 @@ import logging
 
 import numpy as np
 
-from earshot.labels import few
-from earshot.predictions import Predictions
-from earshot.spelling import suggest
+from earshot.messages import few, suggest
+from earshot.prediction.predictions import Predictions
 
 logger = logging.getLogger("earshot")
 

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.tables import Tables, absent, check_submission, present, require_columns
-from earshot.labels import few, read_table
-from earshot.predictions import Predictions
-from earshot.spelling import suggest
+from earshot.messages import few, suggest
+from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table
 
 TRAIN = ("train.csv", "train_post_competition.csv", "FSDKaggle2018.meta/train_post_competition.csv")
 TRUTH = ("test_post_competition.csv", "test_post_competition_scoring_clips.csv",

@@ -26,13 +26,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import metrics
 from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
 from earshot.competitions.clip_rows import clip_scores
 from earshot.competitions.tables import Tables, absent, present
-from earshot.labels import few, require_columns
-from earshot.predictions import Predictions
-from earshot.spelling import suggest
+from earshot.messages import few, suggest
+from earshot.metrics import clips as clip_metrics
+from earshot.prediction.predictions import Predictions
+from earshot.tables import require_columns
 
 META = ("filename", "scene_label", "identifier", "source_label")
 SUBSETS = (5, 10, 25, 50, 100)
@@ -199,14 +199,16 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame, first: str = "class_mea
         pd.Categorical(s, classes).codes[:, None] == np.arange(len(classes))
         for s in (truth.scene_label, submission.scene_label)
     )
-    result = {"class_mean_accuracy": float(metrics.class_mean_accuracy(true, said.astype(float)))}
-    result["accuracy"] = metrics.accuracy(true, said.astype(float))
+    result = {"class_mean_accuracy": float(clip_metrics.class_mean_accuracy(true, said.astype(float)))}
+    result["accuracy"] = clip_metrics.accuracy(true, said.astype(float))
     if len(submission.columns) > 2:
         given = submission.reindex(columns=classes, fill_value=0).to_numpy(float)
-        result["log_loss"] = metrics.log_loss(true, given)
-        by_scene = [metrics.log_loss(true[rows], given[rows]) for rows in true.T if rows.any()]
+        result["log_loss"] = clip_metrics.log_loss(true, given)
+        by_scene = [clip_metrics.log_loss(true[rows], given[rows]) for rows in true.T if rows.any()]
         result["class_mean_log_loss"] = float(np.mean(by_scene))
     for device in sorted(set(truth.device) - {""}) if "device" in truth else ():
         at = (truth.device == device).to_numpy()
-        result[f"class_mean_accuracy_{device}"] = float(metrics.class_mean_accuracy(true[at], said[at].astype(float)))
+        result[f"class_mean_accuracy_{device}"] = float(
+            clip_metrics.class_mean_accuracy(true[at], said[at].astype(float))
+        )
     return {first: result[first]} | result

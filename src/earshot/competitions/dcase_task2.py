@@ -31,11 +31,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import anomaly
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
 from earshot.competitions.tables import Tables
-from earshot.labels import few, read_table, require_columns
-from earshot.predictions import Predictions
+from earshot.messages import few
+from earshot.metrics import anomalies as anomaly_metrics
+from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table, require_columns
 
 FOLDERS = ("train", "test", "source_test", "target_test")
 NAME_2020 = re.compile(r"(?:(?P<condition>normal|anomaly)_)?(?P<section>id_\d+)_(?P<number>\d+)$")
@@ -200,7 +201,8 @@ def clip_scores(predictions: Predictions, test: pd.DataFrame) -> np.ndarray:
         raise ValueError("these predictions have no anomaly score: predict with a run of the task asd")
     n = len(predictions.clip_ids)
     by_class = np.stack(
-        [anomaly.own_class_scores(predictions.clipwise_output, np.full(n, k)) for k in range(len(classes))], axis=1
+        [anomaly_metrics.own_class_scores(predictions.clipwise_output, np.full(n, k)) for k in range(len(classes))],
+        axis=1,
     )
     own = dict(zip(test.clip_id.astype(str), zip(test.machine.astype(str), test.section.astype(str)), strict=True))
     scores, unseen = np.full(n, np.nan), {}

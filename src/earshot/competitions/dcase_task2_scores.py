@@ -18,10 +18,11 @@ import logging
 import numpy as np
 import pandas as pd
 
-from earshot import metrics
 from earshot.competitions.checks import id_problems
 from earshot.competitions.dcase_task2 import keys
-from earshot.labels import few, require_columns
+from earshot.messages import few
+from earshot.metrics import clips as clip_metrics
+from earshot.tables import require_columns
 
 MODES = ("plain", "domain", "shared")
 MAX_FPR = 0.1
@@ -45,13 +46,13 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame, mode: str = "shared") -
         means = [table.groupby("machine")[name].mean().mean() for name in values]
         result = {"official": float(np.mean(means))}
     else:
-        result = {"official": metrics.harmonic_mean(np.concatenate(list(values.values())))}
+        result = {"official": clip_metrics.harmonic_mean(np.concatenate(list(values.values())))}
     for name, found in values.items():
-        result |= {f"{name}_arithmetic": float(found.mean()), f"{name}_harmonic": metrics.harmonic_mean(found)}
+        result |= {f"{name}_arithmetic": float(found.mean()), f"{name}_harmonic": clip_metrics.harmonic_mean(found)}
     for column, prefix in (("domain", "auc"), ("machine", "auc"), ("machine", "pauc")):
         for key, found in table.dropna(subset=[prefix]).groupby(column)[prefix]:
             if key and key != BOTH:
-                result[f"{prefix}_{key}"] = metrics.harmonic_mean(found)
+                result[f"{prefix}_{key}"] = clip_metrics.harmonic_mean(found)
     if "f1" in table and table.f1.notna().any():
         result["f1"] = float(table.f1.mean())
     return result | {"skipped": int(table.skipped.sum())}
@@ -68,7 +69,7 @@ def section_scores(submission: pd.DataFrame, truth: pd.DataFrame, mode: str = "s
             row = {"machine": machine, "section": section, "domain": domain} | _areas(rated, with_auc, with_pauc)
             own = clip if domain == BOTH else clip[clip.domain == domain]
             if "decision" in own and with_auc:
-                decided = metrics.precision_recall_f1(own.is_anomaly.to_numpy(), own.decision.to_numpy())
+                decided = clip_metrics.precision_recall_f1(own.is_anomaly.to_numpy(), own.decision.to_numpy())
                 row |= dict(zip(("precision", "recall", "f1"), decided, strict=True))
             found.append(row)
     table = pd.DataFrame(found)
@@ -94,8 +95,8 @@ def _areas(clips: pd.DataFrame, with_auc: bool, with_pauc: bool) -> dict[str, fl
     truth, scores = clips.is_anomaly.to_numpy(), clips.score.to_numpy(float)
     if truth.all() or not truth.any():
         return {"auc": np.nan, "pauc": np.nan, "skipped": with_auc + with_pauc}
-    auc = metrics.auc(truth, scores) if with_auc else np.nan
-    return {"auc": auc, "pauc": metrics.pauc(truth, scores, MAX_FPR) if with_pauc else np.nan, "skipped": 0}
+    auc = clip_metrics.auc(truth, scores) if with_auc else np.nan
+    return {"auc": auc, "pauc": clip_metrics.pauc(truth, scores, MAX_FPR) if with_pauc else np.nan, "skipped": 0}
 
 
 def joined(submission: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:

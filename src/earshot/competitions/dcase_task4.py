@@ -25,14 +25,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import audio
 from earshot.competitions import finch
 from earshot.competitions.tables import Tables, absent, class_name, present
-from earshot.event_metrics import PSDS1, PSDS2, event_based_f1, psds
 from earshot.events import PostProcess
-from earshot.labels import few, read_table, require_columns
-from earshot.predictions import Predictions
-from earshot.spelling import suggest
+from earshot.messages import few, suggest
+from earshot.metrics.events import PSDS1, PSDS2, event_based_f1, psds
+from earshot.prediction.predictions import Predictions
+from earshot.sound import audio
+from earshot.tables import read_table, require_columns
 
 AUDIO_FOLDERS = ("audio", "audio_16k")
 KINDS = ("strong", "weak", "unlabelled")

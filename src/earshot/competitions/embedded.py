@@ -12,10 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import anomaly, metrics, metrics_ust, synth_tasks
 from earshot.competitions.tables import Tables, check_submission, require_columns
-from earshot.labels import encode, read_table
-from earshot.predictions import Predictions
+from earshot.data.labels import encode
+from earshot.metrics import anomalies as anomaly_metrics
+from earshot.metrics import clips as clip_metrics
+from earshot.metrics import urban as urban_metrics
+from earshot.prediction.predictions import Predictions
+from earshot.synth import tasks as synth_tasks
+from earshot.tables import read_table
 
 CLASSES = {
     "scenes": tuple(synth_tasks.SCENES),
@@ -71,13 +75,15 @@ def truth_and_scores(submission: pd.DataFrame, truth: pd.DataFrame, kind: str) -
 
 def score_scenes(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """Class-mean accuracy of a submission."""
-    return {"class_mean_accuracy": float(metrics.class_mean_accuracy(*truth_and_scores(submission, truth, "scenes")))}
+    return {
+        "class_mean_accuracy": float(clip_metrics.class_mean_accuracy(*truth_and_scores(submission, truth, "scenes")))
+    }
 
 
 def score_urban(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """macro_auprc, micro_auprc and micro_f1 of SONYC-UST's public evaluation."""
     tables = (pd.DataFrame(x, columns=CLASSES["ust"]) for x in truth_and_scores(submission, truth, "ust"))
-    found = metrics_ust.evaluate(*(t.astype(float) for t in tables))
+    found = urban_metrics.evaluate(*(t.astype(float) for t in tables))
     return {name: found[name] for name in ("macro_auprc", "micro_auprc", "micro_f1")}
 
 
@@ -86,7 +92,7 @@ def machine_rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.
     require_columns(test, ("clip_id", "labels"), "the test table")
     found = predictions.aligned(test.clip_id)
     own = np.array([list(found.classes).index(name) for name in test.labels])
-    scores = anomaly.own_class_scores(found.clipwise_output, own)
+    scores = anomaly_metrics.own_class_scores(found.clipwise_output, own)
     return pd.DataFrame({"clip_id": test.clip_id.to_numpy(), "score": scores})
 
 
@@ -98,5 +104,5 @@ def validate_machines(submission: pd.DataFrame, test: pd.DataFrame, classes=()):
 def score_machines(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """Means of AUC and pAUC over machines, sections and domains; the first is the arithmetic mean of the AUCs."""
     clips = truth.set_index("clip_id").loc[submission.clip_id].reset_index()
-    found = anomaly.summary(anomaly.auc_table(submission.score.to_numpy(), clips))
+    found = anomaly_metrics.summary(anomaly_metrics.auc_table(submission.score.to_numpy(), clips))
     return {name: found[name] for name in ("auc", "pauc", "auc_harmonic", "pauc_harmonic") if name in found}

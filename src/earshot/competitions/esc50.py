@@ -15,9 +15,9 @@ import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, label_problems, refuse
 from earshot.competitions.tables import Tables, absent, class_name, present, require_columns
-from earshot.labels import read_table
-from earshot.predictions import Predictions
-from earshot.spelling import suggest
+from earshot.messages import suggest
+from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table
 
 META = ("meta.csv", "meta/esc50.csv", "esc50.csv")
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file")

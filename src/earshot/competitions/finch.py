@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import audio
 from earshot.competitions.esc50 import find_meta
 from earshot.competitions.tables import Tables, absent, present, require_columns, write_csv
-from earshot.event_metrics import event_based_f1
 from earshot.events import PostProcess, detect
-from earshot.labels import few, read_table
-from earshot.predictions import Predictions
-from earshot.spelling import suggest
+from earshot.messages import few, suggest
+from earshot.metrics.events import event_based_f1
+from earshot.prediction.predictions import Predictions
+from earshot.sound import audio
+from earshot.tables import read_table
 
 META_COLUMNS = ("filename", "species", "individual", "session", "split", "duration_s", "labelling")
 EVENT_COLUMNS = ("filename", "onset_s", "offset_s", "event_type", "individual", "raw_label")

@@ -16,13 +16,13 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from earshot import metrics
 from earshot.competitions.clip_rows import clip_scores
 from earshot.competitions.tables import Tables, absent, check_submission, class_name, present
-from earshot.folds import TRAIN_ONLY, make_folds
-from earshot.labels import few, read_table, require_columns
-from earshot.predictions import Predictions
-from earshot.spelling import suggest
+from earshot.data.folds import TRAIN_ONLY, make_folds
+from earshot.messages import few, suggest
+from earshot.metrics import clips as clip_metrics
+from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table, require_columns
 
 TEST_COLUMNS = ("fname",)  # of the test table
 LIMITS = MappingProxyType(
@@ -91,4 +91,4 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     truth = truth.set_index("fname").reindex(submission.fname)
     if (lost := truth[classes].isna().any(axis=1)).any():
         raise ValueError(f"the truth lacks {few(truth.index[lost])}")
-    return {"lwlrap": metrics.lwlrap(truth[classes].to_numpy(), submission[classes].to_numpy(float))}
+    return {"lwlrap": clip_metrics.lwlrap(truth[classes].to_numpy(), submission[classes].to_numpy(float))}

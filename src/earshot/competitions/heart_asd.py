@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import anomaly
 from earshot.competitions.embedded import machine_rows, validate_machines
 from earshot.competitions.tables import Tables, absent, present, require_columns
-from earshot.labels import few, read_table
-from earshot.predictions import Predictions
+from earshot.messages import few
+from earshot.metrics import anomalies as anomaly_metrics
+from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table
 
 COLUMNS = ("filename", "label", "domain", "split", "record")
 FEW_NORMALS = ("c",)  # domains left out of the leading mean
@@ -32,7 +33,7 @@ def prepare(source: Path) -> Tables:
     """Folder -> clips with machine, section (= domain), domain, is_anomaly, group (= record), official_fold."""
     source = Path(source)
     meta = read_table(source / "meta.csv", COLUMNS)
-    for column, known in (("label", anomaly.CONDITIONS), ("split", ("train", "test"))):
+    for column, known in (("label", anomaly_metrics.CONDITIONS), ("split", ("train", "test"))):
         odd = meta[~meta[column].isin(known)]
         if len(odd):
             raise ValueError(
@@ -78,7 +79,7 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """`auc`: mean of the domains with enough normal clips (without c); `pauc`, then both of each domain."""
     require_columns(truth, ("clip_id", "domain"), "the truth")
     clips = truth.set_index("clip_id").loc[submission.clip_id].reset_index()
-    return means(anomaly.auc_table(submission.score.to_numpy(), clips))
+    return means(anomaly_metrics.auc_table(submission.score.to_numpy(), clips))
 
 
 def means(table: pd.DataFrame) -> dict[str, float]:

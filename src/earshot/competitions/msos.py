@@ -13,7 +13,7 @@ import pandas as pd
 
 from earshot.competitions.esc50 import rows, score, validate
 from earshot.competitions.tables import Tables, absent, class_name, present
-from earshot.labels import read_table
+from earshot.tables import read_table
 
 __all__ = ["LIMITS", "prepare", "rows", "score", "validate"]
 

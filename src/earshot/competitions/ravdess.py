@@ -16,7 +16,7 @@ import pandas as pd
 
 from earshot.competitions.esc50 import rows, score, validate
 from earshot.competitions.tables import Tables
-from earshot.labels import few
+from earshot.messages import few
 
 __all__ = ["LIMITS", "prepare", "rows", "score", "validate"]
 

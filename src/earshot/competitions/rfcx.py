@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import metrics
 from earshot.competitions.clip_rows import clip_scores
 from earshot.competitions.tables import Tables, absent, check_submission, find_files, present
-from earshot.labels import few, read_table, require_columns
-from earshot.predictions import Predictions
+from earshot.messages import few
+from earshot.metrics import clips as clip_metrics
+from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table, require_columns
 
 CLASSES = tuple(f"s{i}" for i in range(24))
 BOX_COLUMNS = ("recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max")
@@ -61,7 +62,7 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     truth = truth.set_index("recording_id").reindex(submission.recording_id)
     if truth[list(CLASSES)].isna().any(axis=None):
         raise ValueError(f"the truth lacks {few(truth.index[truth.isna().any(axis=1)])}")
-    return {"lwlrap": metrics.lwlrap(truth[list(CLASSES)].to_numpy(), submission[list(CLASSES)].to_numpy())}
+    return {"lwlrap": clip_metrics.lwlrap(truth[list(CLASSES)].to_numpy(), submission[list(CLASSES)].to_numpy())}
 
 
 def _clips(tp: pd.DataFrame, fp: pd.DataFrame, source: Path) -> pd.DataFrame:

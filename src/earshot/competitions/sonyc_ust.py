@@ -16,7 +16,7 @@ The test is the verified clips of the split test, or of validate where there is 
 truth, all clips of test. A clip without any tag is a negative example, and has no label.
 
 level=fine: the classes are the 29 fine columns, the incomplete "X" tags among them. The submission has them and the
-coarse columns, each the maximum of its fine ones. Score: the challenge's public evaluation (metrics_ust.py).
+coarse columns, each the maximum of its fine ones. Score: the challenge's public evaluation (metrics/urban.py).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import metrics_ust
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
 from earshot.competitions.tables import Tables, absent, present
-from earshot.labels import few, read_table, require_columns
-from earshot.metrics_ust import parse_tag
-from earshot.predictions import Predictions
-from earshot.spelling import suggest
+from earshot.messages import few, suggest
+from earshot.metrics import urban as urban_metrics
+from earshot.metrics.urban import parse_tag
+from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table, require_columns
 
 COARSE = (
     "1_engine", "2_machinery-impact", "3_non-machinery-impact", "4_powered-saw", "5_alert-signal", "6_music",
@@ -52,7 +52,7 @@ logger = logging.getLogger("earshot")
 def prepare(source: Path, level: str = "coarse", votes: str = "majority") -> Tables:
     """Download folder -> clips with labels by `votes` (majority | any) at `level` (coarse | fine), test and truth."""
     source = Path(source)
-    for value, known in ((level, metrics_ust.LEVELS), (votes, VOTES)):
+    for value, known in ((level, urban_metrics.LEVELS), (votes, VOTES)):
         if value not in known:
             raise ValueError(f"unknown option '{value}'{suggest(value, known)}")
     annotations = read_table(source / "annotations.csv", COLUMNS)
@@ -192,8 +192,8 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     truth = truth.set_index("audio_filename").loc[submission.audio_filename]
     said = submission.set_index("audio_filename")
     result = {}
-    for level in metrics_ust.LEVELS:
+    for level in urban_metrics.LEVELS:
         if any(bool(parse_tag(c)[1]) == (level == "fine") for c in said.columns):
-            values = metrics_ust.evaluate(truth, said, level)
+            values = urban_metrics.evaluate(truth, said, level)
             result |= {f"{level}_{name}": values[name] for name in ("macro_auprc", "micro_auprc", "micro_f1")}
     return result

@@ -10,11 +10,11 @@ import dataclasses
 import json
 from pathlib import Path
 
-from earshot import synth
 from earshot.competitions import birdcall
 from earshot.competitions.birdcall import LIMITS, rows, score, truth_rows, validate
 from earshot.competitions.tables import Tables, class_name
-from earshot.labels import read_table
+from earshot.synth import birds
+from earshot.tables import read_table
 
 __all__ = ["LIMITS", "prepare", "rows", "score", "truth_rows", "validate"]
 
@@ -28,10 +28,10 @@ def prepare(source: Path, seed: int | None = None) -> Tables:
     """
     source = Path(source)
     if not source.is_dir() or not any(source.iterdir()):
-        synth.make_birds(source, seed or 0)
+        birds.make_birds(source, seed or 0)
     about = source / "synth.json"
     made = json.loads(about.read_text()) if about.is_file() else {}
-    wanted = {"version": synth.VERSION, "seed": made.get("seed") if seed is None else seed}
+    wanted = {"version": birds.VERSION, "seed": made.get("seed") if seed is None else seed}
     if any(made.get(key) != value for key, value in wanted.items()):
         raise ValueError(
             f"{source} was not made with {wanted} (its synth.json: {made or 'missing'}); remove the folder, or choose "

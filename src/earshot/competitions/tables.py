@@ -22,10 +22,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.audio_rows import file_of
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
-from earshot.labels import check_classes, read_table, require_columns
+from earshot.data.dataset import read_dataset
+from earshot.data.labels import check_classes
 from earshot.sound.folder import list_recordings
+from earshot.sound.rows import file_of
+from earshot.tables import read_table, require_columns
 
 logger = logging.getLogger("earshot")
 
@@ -126,14 +128,6 @@ def write_checked(table: pd.DataFrame, path: str | Path, validate: Callable[[pd.
         partial.unlink(missing_ok=True)
 
 
-def read_dataset(folder: str | Path) -> dict:
-    """dataset.json of a prepared folder -> {"competition", "source", "task"}."""
-    path = Path(folder) / "dataset.json"
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist; make it with src/prepare.py <competition> --out {folder}")
-    return json.loads(path.read_text())
-
-
 def check_owner(out: Path, competition: str, source: Path, overwrite: bool = False):
     """Raise when `out` was made from another competition or source; `overwrite` says that this is meant."""
     if overwrite or not (out / "dataset.json").is_file():
@@ -168,7 +162,7 @@ def find_files(folder: Path) -> dict[str, str]:
 
 
 def is_there(clips: pd.DataFrame, source: Path) -> np.ndarray:
-    """Clip table -> (N,) booleans: `path` is a file under `source`, or a row of one (audio_rows.py)."""
+    """Clip table -> (N,) booleans: `path` is a file under `source`, or a row of one (sound/rows.py)."""
     files = clips.path.map(file_of)
     there = {f: (source / f).is_file() for f in files.unique()}
     return files.map(there).to_numpy(bool)

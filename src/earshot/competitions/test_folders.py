@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot import audio
 from earshot.competitions import birdcall, birdclef2021, birdclef2022, get_competition
 from earshot.competitions.birdclef_rows import ROW_SECONDS, check_test
-from earshot.labels import few, read_table, require_columns
-from earshot.predictions import Clip
-from earshot.spelling import suggest
+from earshot.messages import few, suggest
+from earshot.prediction.predictions import Clip
+from earshot.sound import audio
+from earshot.tables import read_table, require_columns
 
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # no table can hold these
 HEADER_THREADS = 8

@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import nn
 
+from earshot.messages import suggest
 from earshot.models import (
     baselines,
     cnn,
@@ -33,7 +34,6 @@ from earshot.models import (
     timm_sed,
 )
 from earshot.models.transfer import Transfer
-from earshot.spelling import suggest
 
 
 def transfer(

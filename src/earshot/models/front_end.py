@@ -8,7 +8,7 @@ import json
 import numpy as np
 from torch import Tensor
 
-from earshot.logmel import WINDOWS, LogmelParams, fft_window, mel_filterbank
+from earshot.sound.logmel import WINDOWS, LogmelParams, fft_window, mel_filterbank
 
 RATES = (8000, 16000, 22050, 32000, 44100, 48000)  # that a foreign filter bank is tried at
 

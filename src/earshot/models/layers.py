@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earshot.pooling import POOLINGS as WINDOW_POOLINGS
-from earshot.spelling import suggest
+from earshot.messages import suggest
+from earshot.prediction.pooling import POOLINGS as WINDOW_POOLINGS
 
 POOLINGS = ("attention", "linear_softmax", "max", "mean", "gem", "auto_pool", "clip")
 ACTIVATIONS = ("sigmoid", "softmax")

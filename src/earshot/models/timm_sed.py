@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from earshot.messages import suggest
 from earshot.models import weights
 from earshot.models.layers import SEDHead, init_layer, normalised_input, smooth_over_time
-from earshot.spelling import suggest
 
 
 class TimmSED(nn.Module):

@@ -21,9 +21,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from earshot.logmel import LogmelParams
+from earshot.messages import suggest
 from earshot.models.front_end import check_description, check_front_end
-from earshot.spelling import suggest
+from earshot.sound.logmel import LogmelParams
 
 KAGGLE_INPUT = Path("/kaggle/input")
 NESTED = ("model", "state_dict", "model_state_dict")  # where checkpoints keep their tensors, PANNs first

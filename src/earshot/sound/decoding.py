@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from earshot.audio_rows import Row, file_of, is_row
 from earshot.sound.folder import printable
 from earshot.sound.lengths import Header, Shown, inspect, with_total
 from earshot.sound.levels import Survey, survey
+from earshot.sound.rows import Row, file_of, is_row
 
 LOGGER = logging.getLogger("earshot")
 BLOCK = 4096  # samples a sequential read: what a damaged file loses beyond its damage

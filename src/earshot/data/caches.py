@@ -1,0 +1,332 @@
+"""Decoded once: log-mels in one memory-mapped file, or waveforms resampled to one rate.
+
+A cache is a folder `<folder>/<key>`, the key a hash of EVERYTHING that shapes its content: the parameters, the rate,
+the number type, this module's format and each clip's id, path, size and time of change. Another parameter or an edited
+file is another key, so nothing stale is ever read; older siblings are left alone (delete them at will). A cache is
+written under a temporary name and renamed, so an interrupted build leaves nothing under the final one. Clips that
+share a file share its data; a table's `start` and `end` are not applied. Clips that cannot be read are listed in
+`unreadable.csv` and hold 0 frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.messages import suggest
+from earshot.sound import audio
+from earshot.sound.logmel import LogmelParams, log_mel, n_frames
+from earshot.sound.rows import file_of
+
+LOGGER = logging.getLogger("earshot")
+FORMAT = 2  # raise it when the same parameters come to give other content
+DTYPES = ("float32", "float16")
+FILE_COLUMNS = ["clip_id", "path", "size", "modified_ns"]
+
+
+class LogmelCache:
+    """`cache[clip_id]` -> (T, F) read-only view of the log-mel of the whole clip, mono, from disk.
+
+    `unreadable` lists the clips without one. Picklable: a loader's workers open the file themselves.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.description, index = read_index(self.path)
+        self.unreadable: list[str] = index.loc[index["frames"] == 0, "clip_id"].tolist()
+        numbers = index[["offset", "frames", "n_samples"]].to_numpy(np.int64)
+        self._index = dict(zip(index["clip_id"], map(tuple, numbers.tolist())))
+        self._memmap = None
+        needed, found = int(numbers[:, :2].sum(axis=1).max(initial=0)), len(self._logmel)
+        if found < needed:
+            raise ValueError(f"log-mel cache {self.path} holds {found} frames of {needed}: delete it, build it again")
+
+    @classmethod
+    def build(
+        cls,
+        folder: str | Path,
+        clips: pd.DataFrame,
+        source_root: str | Path,
+        params: LogmelParams,
+        sample_rate: int,
+        workers: int = 1,
+        dtype: str = "float32",
+    ) -> LogmelCache:
+        """The cache of `clips` (clip_id, path below `source_root`): the one that stands, or a new one.
+
+        `workers` threads decode and transform, each holding one whole recording.
+        """
+        description = _describe_logmel(clips, source_root, params, sample_rate, dtype)
+        params = LogmelParams(**description["params"])
+
+        def make(target: Path) -> None:
+            _write_logmels(target, description, source_root, params, workers)
+
+        return cls(finished(folder, description, make))
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        clips: pd.DataFrame,
+        source_root: str | Path,
+        params: LogmelParams,
+        sample_rate: int,
+        dtype: str = "float32",
+    ) -> LogmelCache:
+        """The cache of exactly these clips and parameters; ValueError, with what differs, where there is none."""
+        description = _describe_logmel(clips, source_root, params, sample_rate, dtype)
+        path = Path(folder) / cache_key(description)
+        if not path.is_dir():
+            raise ValueError(
+                f"no log-mel cache {path} for these clips and parameters{_differences(path.parent, description)}; "
+                "LogmelCache.build makes it"
+            )
+        return cls(path)
+
+    def __getitem__(self, clip_id: str) -> np.ndarray:
+        offset, frames, _ = self._entry(clip_id)
+        return self._logmel[offset : offset + frames]
+
+    def n_samples(self, clip_id: str) -> int:
+        """Samples of the clip at the cache's sample rate; 0 where it could not be read."""
+        return self._entry(clip_id)[2]
+
+    def __contains__(self, clip_id: str) -> bool:
+        return str(clip_id) in self._index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_memmap": None}
+
+    def _entry(self, clip_id: str) -> tuple[int, int, int]:
+        if clip_id not in self:
+            raise ValueError(f"clip '{clip_id}' is not in log-mel cache {self.path}{suggest(clip_id, self._index)}")
+        return self._index[str(clip_id)]
+
+    @property
+    def _logmel(self) -> np.ndarray:
+        if self._memmap is None:
+            self._memmap = np.load(self.path / "logmel.npy", mmap_mode="r")
+        return self._memmap
+
+
+def waveform_cache(
+    folder: str | Path,
+    clips: pd.DataFrame,
+    source_root: str | Path,
+    sample_rate: int,
+    workers: int = 1,
+    extension: str = ".flac",
+) -> pd.DataFrame:
+    """`clips` with `path` pointing (absolute) at mono files of `sample_rate`, decoded and resampled once.
+
+    extension .flac: 16 bit, clipped to [-1, 1], about half of .wav's size or less; .wav: float32, exact. A clip that
+    cannot be read keeps its own path, at which it fails again.
+    """
+    if extension not in (".flac", ".wav"):
+        raise ValueError(f"waveform cache of '{extension}' files; choose .flac (16 bit) or .wav (float32)")
+    settings = {"kind": "waveform", "sample_rate": sample_rate, "extension": extension}
+    description = {**settings, "files": fingerprints(clips, source_root)}
+
+    def make(target: Path) -> None:
+        _write_waveforms(target, description, source_root, workers)
+
+    path = finished(folder, description, make).resolve()
+    _, index = read_index(path)
+    own = {row.clip_id: Path(source_root, row.path).resolve() for row in index.itertuples()}
+    paths = {row.clip_id: str(path / row.file if row.file else own[row.clip_id]) for row in index.itertuples()}
+    return clips.assign(path=[paths[str(clip_id)] for clip_id in clips["clip_id"]])
+
+
+def _describe_logmel(clips, source_root, params: LogmelParams, sample_rate: int, dtype: str) -> dict:
+    """Everything that shapes the cache, as JSON holds it."""
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown log-mel cache dtype '{dtype}'{suggest(dtype, DTYPES)}")
+    if params.sample_rate not in (0, sample_rate):
+        raise ValueError(f"the front end is of {params.sample_rate} Hz, the cache of {sample_rate} Hz")
+    params = asdict(replace(params, sample_rate=sample_rate))
+    for name in ("fmin", "fmax", "amin", "ref"):
+        params[name] = float(params[name])  # 50 and 50.0 are one cache
+    files = fingerprints(clips, source_root)
+    return {"kind": "logmel", "params": params, "sample_rate": sample_rate, "dtype": dtype, "files": files}
+
+
+def fingerprints(clips: pd.DataFrame, source_root: str | Path) -> list[list]:
+    """[clip_id, path, size, modified_ns] of each clip, sorted by id; -1 where there is no file."""
+    ids = clips["clip_id"].astype(str)
+    if ids.duplicated().any():
+        raise ValueError(f"clip_id '{ids[ids.duplicated()].iloc[0]}' stands twice in the clip table")
+    rows, known = [], {}
+    for clip_id, path in sorted(zip(ids, clips["path"].astype(str))):
+        file = str(Path(source_root, file_of(path)))
+        if file not in known:  # a file may hold many clips
+            status = os.stat(file) if os.path.exists(file) else None
+            known[file] = (status.st_size, status.st_mtime_ns) if status else (-1, -1)
+        rows.append([clip_id, path, *known[file]])
+    return rows
+
+
+def cache_key(description: dict) -> str:
+    text = json.dumps({**description, "format": FORMAT}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def finished(folder: str | Path, description: dict, make: Callable[[Path], None]) -> Path:
+    """`<folder>/<key>`, as it stands or as `make` fills it under a temporary name."""
+    key = cache_key(description)
+    target = Path(folder) / key
+    if target.is_dir():
+        return target
+    temporary = Path(folder) / f".{key}.{os.getpid()}.tmp"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+        temporary.mkdir(parents=True)
+        make(temporary)
+        settings = {name: value for name, value in description.items() if name != "files"}
+        (temporary / "params.json").write_text(json.dumps({**settings, "format": FORMAT}, indent=1))
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another process was first, with the same content
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def read_index(path: Path) -> tuple[dict, pd.DataFrame]:
+    """Description and index of a finished cache, checked against the key that it is named by."""
+    if not (path / "params.json").is_file():
+        raise ValueError(f"{path} is no finished cache: it holds no params.json")
+    description = json.loads((path / "params.json").read_text())
+    text = {"clip_id": str, "path": str, "file": str}
+    index = pd.read_csv(path / "index.csv", dtype=text, keep_default_na=False)
+    description["files"] = [list(row) for row in index[FILE_COLUMNS].itertuples(index=False)]
+    if description.pop("format") != FORMAT or cache_key(description) != path.name:
+        raise ValueError(f"cache {path} does not match its name: moved, edited or of another version; build it again")
+    return description, index
+
+
+def _differences(folder: Path, description: dict) -> str:
+    """'; 0123abcd differs in hop_length' for each cache that stands in the folder."""
+    told = []
+    for other in sorted(folder.glob("*/params.json")):
+        flat = [{**d, **d.get("params", {})} for d in (json.loads(other.read_text()), description)]
+        skipped = ("params", "files", "format")
+        names = [n for n in flat[1] if n not in skipped and flat[0].get(n) != flat[1][n]]
+        told.append(f"; {other.parent.name} differs in {', '.join(names) or 'its files'}")
+    return "".join(told)
+
+
+def _write_logmels(target: Path, description: dict, source_root, params: LogmelParams, workers: int) -> None:
+    """logmel.npy, index.csv and unreadable.csv. Room is made by the headers; a truncated clip leaves some unused."""
+    index = pd.DataFrame(description["files"], columns=FILE_COLUMNS)
+    paths, rate = index["path"].unique().tolist(), description["sample_rate"]
+    reasons: dict[str, str] = {}
+
+    def room(path: str) -> int:
+        header = audio.info(Path(source_root) / path)
+        return n_frames(-(-header.n_samples * rate // header.sample_rate), params)
+
+    rooms = _each(room, paths, workers, reasons, 0, "headers read")
+    offsets = dict(zip(paths, np.cumsum([0, *rooms])[:-1].tolist()))
+    shape = (max(1, sum(rooms)), params.n_mels)
+    _check_space(target, shape, description["dtype"], len(index))
+    logmel = np.lib.format.open_memmap(target / "logmel.npy", "w+", description["dtype"], shape)
+
+    def fill(path: str) -> tuple[int, int]:
+        waveform = audio.load(Path(source_root) / path, rate)
+        values = log_mel(waveform, params)
+        logmel[offsets[path] : offsets[path] + len(values)] = values
+        return len(values), len(waveform)
+
+    lengths = dict(zip(paths, _each(fill, paths, workers, reasons, (0, 0), "log-mels computed")))
+    logmel.flush()
+    index["offset"] = index["path"].map(offsets)
+    index["frames"] = [lengths[path][0] for path in index["path"]]
+    index["n_samples"] = [lengths[path][1] for path in index["path"]]
+    write_tables(target, index, reasons)
+
+
+def _write_waveforms(target: Path, description: dict, source_root, workers: int) -> None:
+    """One file a recording, index.csv and unreadable.csv."""
+    index = pd.DataFrame(description["files"], columns=FILE_COLUMNS)
+    reasons: dict[str, str] = {}
+
+    clipped: dict[str, int] = {}
+
+    def convert(path: str) -> str:
+        name = f"{Path(path).stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}{description['extension']}"
+        waveform = audio.load(Path(source_root) / path, description["sample_rate"])
+        clipped[path] = audio.write(target / name, waveform, description["sample_rate"])
+        return name
+
+    paths = index["path"].unique().tolist()
+    names = dict(zip(paths, _each(convert, paths, workers, reasons, "", "waveforms written")))
+    index["file"] = index["path"].map(names)
+    say_clipped(clipped.values())
+    write_tables(target, index, reasons)
+
+
+def say_clipped(counts: Iterable[int]) -> None:
+    """Log how many samples of how many clips a store of 16 bit could not hold (decoders of lossy files overshoot)."""
+    counts = [int(n) for n in counts if n]
+    if counts:
+        LOGGER.warning(f"{sum(counts)} samples of {len(counts)} clips lay beyond -1 ... 1 and are clipped")
+
+
+def _each(function: Callable, paths: list[str], workers: int, reasons: dict[str, str], failed, what: str) -> list:
+    """`function` of each path, in order, by threads; `failed` and a reason where the audio cannot be read."""
+
+    def guarded(path: str):
+        if path in reasons:
+            return failed
+        try:
+            return function(path)
+        except audio.UnreadableAudio as error:
+            reasons[path] = str(error)
+            return failed
+
+    pool = ThreadPoolExecutor(max(1, workers))
+    try:
+        return list(told(pool.map(guarded, paths), len(paths), what))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt waits for the files in hand, not for all
+
+
+def told(results: Iterable, total: int, what: str) -> Iterable:
+    """The same results; every tenth of them is logged."""
+    for done, result in enumerate(results, 1):
+        if done * 10 // total > (done - 1) * 10 // total:
+            LOGGER.info(f"{what}: {done} of {total}")
+        yield result
+
+
+def _check_space(target: Path, shape: tuple[int, int], dtype: str, n_clips: int) -> None:
+    """Logs the size to come; ValueError where the disk is too small for it."""
+    n_bytes, free = shape[0] * shape[1] * np.dtype(dtype).itemsize, shutil.disk_usage(target).free
+    size = f"{n_clips} clips, {shape[0]} frames x {shape[1]} mels of {dtype} = {n_bytes / 1e9:.3f} GB"
+    LOGGER.info(f"log-mel cache: {size}")
+    if n_bytes > free:
+        raise ValueError(f"log-mel cache: {size}, but {target.parent} has {free / 1e9:.3f} GB free")
+
+
+def write_tables(target: Path, index: pd.DataFrame, reasons: dict[str, str]) -> None:
+    index.to_csv(target / "index.csv", index=False)
+    bad = index.loc[index["path"].isin(list(reasons)), ["clip_id", "path"]]
+    bad.assign(reason=bad["path"].map(reasons)).to_csv(target / "unreadable.csv", index=False)
+    if len(bad):
+        LOGGER.warning(f"{len(bad)} of {len(index)} clips cannot be read; {target.parent} lists them in unreadable.csv")

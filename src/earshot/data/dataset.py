@@ -1,0 +1,14 @@
+"""What a prepared folder says of itself: `dataset.json`, beside clips.csv."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def read_dataset(folder: str | Path) -> dict:
+    """dataset.json of a prepared folder -> {"competition", "source", "task"}."""
+    path = Path(folder) / "dataset.json"
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; make it with src/prepare.py <competition> --out {folder}")
+    return json.loads(path.read_text())

@@ -1,0 +1,301 @@
+"""Clip table -> folds: every clip once, no group in two folds, every class in every fold where it can be.
+
+The method follows from the data (`choose_method`):
+- `official`: the table has `official_fold`: fold = its rank from 0, the official number stays in its own column; -1
+  stays -1 (`TRAIN_ONLY`): the clip trains in every fold and is never held out (an official training set).
+- `stratified`: one label a clip, no groups: scikit-learn's StratifiedKFold (shuffled, seeded).
+- `multilabel`: several labels a clip, no groups: iterative stratification (Sechidis et al. 2011), the package.
+- `grouped`: with groups, one label or several: whole groups, greedily (`_assign_groups`), then improved by single
+  moves (`_refine`). Instead of scikit-learn's StratifiedGroupKFold, which takes one label a clip, changes between
+  releases, and left larger class imbalances on simulated data (worst share off by 0.104 against 0.065).
+- `rfcx`: as the source of the rainforest system (see `_rfcx`).
+
+After `multilabel` and `grouped`, `_repair` moves single groups so that a class with at least k groups misses no fold
+where that is possible. Rows are sorted by clip_id first: the order of the input does not matter. A clip without labels
+counts as of a class of its own, so that `nocall` clips are spread too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedKFold
+
+from earshot.data.labels import label_lists
+from earshot.messages import few
+from earshot.tables import read_table, require_columns
+
+NO_LABEL = "(no label)"
+NO_GROUP = "none"
+TRAIN_ONLY = -1  # fold of a clip that is never held out
+METHODS = ("auto", "official", "stratified", "multilabel", "grouped", "rfcx")
+
+
+def make_folds(
+    clips: pd.DataFrame, k: int = 5, seed: int = 42, group: str | None = None, method: str = "auto"
+) -> pd.DataFrame:
+    """Clips (`clip_id, labels`, ...) -> DataFrame `clip_id, group, fold` (+ `official_fold`), sorted by clip_id.
+
+    `group`: the column whose values are never split (None: `group` where the table has it; "none": no groups, each
+    clip its own).
+    """
+    require_columns(clips, ("clip_id", "labels"), "the clip table")
+    if method not in METHODS:
+        raise ValueError(f"unknown fold method '{method}'; choose one of {', '.join(METHODS)}")
+    clips = clips.sort_values("clip_id", kind="stable").reset_index(drop=True)
+    groups = _groups(clips, group)
+    method = choose_method(clips, group) if method == "auto" else method
+    if method not in ("official", "rfcx"):
+        _check_k(k, groups.nunique())
+    folds = pd.DataFrame({"clip_id": clips.clip_id, "group": groups})
+    if method == "official":
+        require_columns(clips, ("official_fold",), "the clip table")
+        held_out = clips.official_fold != TRAIN_ONLY
+        folds["fold"] = clips.official_fold.where(held_out).rank(method="dense").fillna(0).astype(int) - 1
+        folds["official_fold"] = clips.official_fold
+    elif method == "rfcx":
+        folds["fold"] = _rfcx(clips, k, seed)
+    else:
+        counts, _ = _class_counts(clips)
+        folds["fold"] = _stratify(counts, groups, k, seed, method)
+    return folds
+
+
+def choose_method(clips: pd.DataFrame, group: str | None = None) -> str:
+    """Clip table -> the name of the method that `make_folds` takes by itself."""
+    if group is None and "official_fold" in clips:
+        return "official"
+    if _groups(clips, group).duplicated().any():
+        return "grouped"
+    return "multilabel" if any(len(names) > 1 for names in label_lists(clips)) else "stratified"
+
+
+def fold_table(clips: pd.DataFrame, folds: pd.DataFrame, classes=None) -> pd.DataFrame:
+    """Class-by-fold clip counts: index label (in `classes` order, else sorted), one column a fold."""
+    labels = pd.DataFrame({"clip_id": clips.clip_id, "label": label_lists(clips)}).explode("label").dropna()
+    labels = labels.merge(folds[["clip_id", "fold"]], on="clip_id")
+    table = pd.crosstab(labels.label, labels.fold)
+    columns = sorted(folds.fold.unique())
+    return table.reindex(index=sorted(table.index) if classes is None else list(classes), columns=columns, fill_value=0)
+
+
+def missing_classes(table: pd.DataFrame) -> dict[int, list[str]]:
+    """What `fold_table` gave -> fold: names of the classes that it holds no clip of (folds that miss none left out)."""
+    lost = {int(fold): table.index[table[fold] == 0].tolist() for fold in table}
+    return {fold: names for fold, names in lost.items() if names}
+
+
+def rare_classes(clips: pd.DataFrame, k: int, group: str | None = None) -> pd.DataFrame:
+    """Classes that cannot be in each of k folds: `label, clips, groups`, fewer than k groups each, rarest first."""
+    labels = pd.DataFrame({"clip_id": clips.clip_id, "group": _groups(clips, group), "label": label_lists(clips)})
+    labels = labels.explode("label").dropna(subset="label")
+    counts = labels.groupby("label").agg(clips=("clip_id", "nunique"), groups=("group", "nunique")).reset_index()
+    return counts[counts.groups < k].sort_values(["groups", "clips", "label"]).reset_index(drop=True)
+
+
+def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=("content_hash", "group")) -> pd.DataFrame:
+    """What one fold shares with another: `column, value, folds, clips` for each value of `columns` met in two folds.
+
+    `content_hash` (prepare.py --check-audio) finds the same recording under two names; `group` a source that an
+    official split tears apart. Columns that neither table has are skipped, and so are empty values.
+    """
+    both = folds.merge(clips.drop(columns=["group", "official_fold"], errors="ignore"), on="clip_id")
+    found = []
+    for column in columns:
+        if column not in both:
+            continue
+        known = both[both[column].notna() & (both[column].astype(str) != "")]
+        for value, rows in known.groupby(column):
+            if rows.fold.nunique() > 1:
+                where = " ".join(str(f) for f in sorted(rows.fold.unique()))
+                found.append((column, str(value), where, " ".join(rows.clip_id)))
+    return pd.DataFrame(found, columns=["column", "value", "folds", "clips"])
+
+
+def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
+    """Fold CSV -> its rows in the order of `clips`; a clip listed twice, missing or unknown is an error."""
+    folds = read_table(path, ("clip_id", "group", "fold"))
+    number = pd.to_numeric(folds.fold, errors="coerce")
+    if (wrong := ~((number >= TRAIN_ONLY) & (number % 1 == 0))).any():
+        raise ValueError(
+            f"{path} column 'fold' must hold whole numbers from 0, or {TRAIN_ONLY} for clips that always train, "
+            f"got '{folds.fold[wrong].iloc[0]}'"
+        )
+    folds["fold"] = number.astype(int)
+    if (twice := folds.clip_id[folds.clip_id.duplicated()]).size:
+        raise ValueError(f"{path} lists {twice.nunique()} clips twice: {few(twice.unique())}")
+    remedy = "make it again with src/make_folds.py"
+    if missing := sorted(set(clips.clip_id) - set(folds.clip_id)):
+        raise ValueError(f"{path} misses {len(missing)} of {len(clips)} clips: {few(missing)}; {remedy}")
+    if unknown := sorted(set(folds.clip_id) - set(clips.clip_id)):
+        raise ValueError(f"{path} names {len(unknown)} clips that are not in the clip table: {few(unknown)}; {remedy}")
+    return folds.set_index("clip_id").loc[clips.clip_id].reset_index()
+
+
+def select_fold(folds: pd.DataFrame, fold: int, path: str | Path = "the fold table") -> np.ndarray:
+    """Fold table -> (N,) booleans: the rows that `fold` holds out; the others train. `path` is for the error."""
+    known = sorted({int(f) for f in folds.fold} - {TRAIN_ONLY})
+    if fold not in known:
+        span = f"{known[0]}-{known[-1]}" if known == list(range(len(known))) and len(known) > 1 else few(known, 20)
+        raise ValueError(f"fold {fold} is not in {path} (folds: {span or 'none'})")
+    return (folds.fold == fold).to_numpy()
+
+
+def _groups(clips: pd.DataFrame, group: str | None) -> pd.Series:
+    """(N,) group of each clip as text: the column asked for, else the clip itself; an empty value is a group alone."""
+    if group == NO_GROUP or (group is None and "group" not in clips):
+        return clips.clip_id.astype(str)
+    column = "group" if group is None else group
+    require_columns(clips, (column,), "the clip table")
+    values = clips[column]
+    text = values.astype(str)
+    return text.where(values.notna() & (text != ""), clips.clip_id.astype(str))
+
+
+def _check_k(k: int, n_groups: int):
+    if k < 2:
+        raise ValueError(f"k must be at least 2 folds, got {k}")
+    if n_groups < k:
+        raise ValueError(f"{n_groups} groups cannot fill {k} folds; take --k {max(n_groups, 2)} or another --group")
+
+
+def _class_counts(clips: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
+    """Clip table -> (N, K) 0/1 of the classes that occur (the clips without labels as one more), and their names."""
+    names = [some or [NO_LABEL] for some in label_lists(clips)]
+    classes = sorted({n for some in names for n in some})
+    place = {c: i for i, c in enumerate(classes)}
+    counts = np.zeros((len(clips), len(classes)), np.int64)
+    for row, some in enumerate(names):
+        counts[row, [place[n] for n in some]] = 1
+    return counts, classes
+
+
+def _stratify(counts: np.ndarray, groups: pd.Series, k: int, seed: int, method: str) -> np.ndarray:
+    """(N, K) class counts of clips -> (N,) folds by `method`."""
+    alone = np.arange(len(counts))
+    if method == "stratified" and counts.sum(axis=0).max() >= k:
+        splitter = StratifiedKFold(k, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            # classes with fewer than k clips: `rare_classes` names them, where scikit-learn only warns
+            warnings.simplefilter("ignore", UserWarning)
+            return _as_folds(splitter.split(alone, counts.argmax(axis=1)), len(counts))
+    if method == "multilabel":
+        from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
+
+        splitter = MultilabelStratifiedKFold(k, shuffle=True, random_state=seed)
+        return _repair(counts, _as_folds(splitter.split(alone, counts), len(counts)), k)
+    member = alone if method != "grouped" else pd.factorize(groups, sort=True)[0]
+    held = np.zeros((member.max() + 1, counts.shape[1]), np.int64)
+    np.add.at(held, member, counts)
+    sizes = np.bincount(member)
+    fold = _refine(held, sizes, _assign_groups(held, sizes, k, seed), k)
+    return _repair(held, fold, k)[member]
+
+
+def _as_folds(splits, n: int) -> np.ndarray:
+    fold = np.full(n, -1)
+    for number, (_, valid) in enumerate(splits):
+        fold[valid] = number
+    return fold
+
+
+def _assign_groups(held: np.ndarray, sizes: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """(G, K) clips of each class in each group, (G,) clips of each group -> (G,) folds, a group never split.
+
+    Greedy: the class with the fewest clips left goes first, its groups from the one that holds most of it; each goes
+    to the fold that still wants most clips of that class (its share of 1/k less what it has), then, at a tie, to
+    the fold that wants most clips at all, then to the one that holds fewest groups. The seed orders equal groups.
+    """
+    order = np.random.default_rng(seed).permutation(len(held))
+    held, sizes = held[order], sizes[order]
+    wanted = np.repeat(held.sum(axis=0)[None] / k, k, axis=0)
+    wanted_clips = np.full(k, sizes.sum() / k)
+    fold = np.full(len(held), -1)
+    left = held.sum(axis=0)
+    while (left > 0).any():
+        c = np.where(left > 0, left, np.iinfo(np.int64).max).argmin()
+        members = np.flatnonzero((fold < 0) & (held[:, c] > 0))
+        for g in members[np.argsort(-held[members, c], kind="stable")]:
+            f = np.lexsort((np.bincount(fold[fold >= 0], minlength=k), -wanted_clips, -wanted[:, c].round(9)))[0]
+            fold[g] = f
+            wanted[f] -= held[g]
+            wanted_clips[f] -= sizes[g]
+            left -= held[g]
+    result = np.empty_like(fold)
+    result[order] = fold
+    return result
+
+
+def _refine(held: np.ndarray, sizes: np.ndarray, fold: np.ndarray, k: int, passes: int = 10) -> np.ndarray:
+    """Folds after single groups moved to where they lower the imbalance: the greedy order cannot foresee later groups.
+
+    Imbalance: squared distance of each fold's count from 1/k of the class, over the count of the class, summed over the
+    classes; the number of clips counts as two classes (more, and the sizes block the moves that the classes need).
+    """
+    held = np.column_stack([held, sizes]).astype(float)
+    total = held.sum(axis=0)
+    weight = 1 / np.maximum(total, 1)
+    weight[-1] *= 2
+    fold = fold.copy()
+    surplus = np.stack([held[fold == f].sum(axis=0) for f in range(k)]) - total / k
+    for _ in range(passes):
+        moved = False
+        for g, row in enumerate(held):
+            own = fold[g]
+            without = surplus[own] - row
+            # (s + row)^2 - s^2, of each fold as it would be without g
+            cost = ((2 * np.where((np.arange(k) == own)[:, None], without, surplus) + row) * row * weight).sum(axis=1)
+            best = cost.argmin()
+            if cost[best] < cost[own] - 1e-9:
+                surplus[own], surplus[best] = without, surplus[best] + row
+                fold[g], moved = best, True
+        if not moved:
+            break
+    return fold
+
+
+def _repair(held: np.ndarray, fold: np.ndarray, k: int) -> np.ndarray:
+    """Folds in which a class with at least k groups misses no fold, as far as moves of single groups can do it.
+
+    A group moves only from a fold that keeps another group of every class it takes along (unless that class is too
+    rare for every fold anyway): from the fold with most groups of the class, the smallest group first.
+    """
+    fold = fold.copy()
+    has = held > 0
+    spread = has.sum(axis=0) >= k
+    groups_in = np.stack([has[fold == f].sum(axis=0) for f in range(k)])
+    for c in np.flatnonzero(spread)[np.argsort(has.sum(axis=0)[spread], kind="stable")]:
+        for f in np.flatnonzero(groups_in[:, c] == 0):
+            candidates = np.flatnonzero(has[:, c])
+            keeps = ((groups_in[fold[candidates]] > 1) | ~has[candidates] | ~spread).all(axis=1)
+            candidates = candidates[keeps]
+            if len(candidates) == 0:
+                continue
+            crowd = groups_in[fold[candidates], c]
+            g = candidates[np.lexsort((held[candidates].sum(axis=1), -crowd))[0]]
+            groups_in[fold[g]] -= has[g]
+            groups_in[f] += has[g]
+            fold[g] = f
+    return fold
+
+
+def _rfcx(clips: pd.DataFrame, k: int, seed: int) -> np.ndarray:
+    """(N,) folds as the source of the rainforest system makes them (clips sorted by clip_id).
+
+    One row a recording with its first species (column `first_label`, see competitions/rfcx.py), shuffled by pandas'
+    `sample(frac=1)`, then an unshuffled StratifiedKFold. Recordings without a species of their own (false positives
+    only, unknown to the source) are dealt out in seeded order.
+    """
+    require_columns(clips, ("first_label",), "the clip table")
+    has = (clips.first_label.notna() & (clips.first_label != "")).to_numpy()
+    shuffled = clips.first_label[has].sample(frac=1, random_state=seed)
+    fold = np.full(len(clips), -1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        fold[shuffled.index] = _as_folds(StratifiedKFold(k).split(shuffled, shuffled.astype(str)), len(shuffled))
+    rest = np.random.default_rng(seed).permutation(np.flatnonzero(~has))
+    fold[rest] = np.arange(len(rest)) % k
+    return fold

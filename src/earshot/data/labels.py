@@ -1,0 +1,170 @@
+"""Class lists, label texts and event boxes -> targets and masks. NumPy only.
+
+Conventions: `labels` is a text of class names joined by spaces ("" = none). A target is 1 where the class is there, a
+mask is 0 where nobody knows and the loss must look away, else 1; both float32. Times are seconds from the start of
+the recording. An event of no duration overlaps nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.events import events_to_frames
+from earshot.messages import few, suggest
+from earshot.sound.timebase import TimeBase
+from earshot.tables import read_table, require_columns
+
+
+def read_clips(path: str | Path) -> pd.DataFrame:
+    """clips.csv -> DataFrame with `clip_id, path, ...`; a clip listed twice is an error."""
+    clips = read_table(path, ("clip_id", "path"))
+    if (twice := clips.clip_id[clips.clip_id.duplicated()]).size:
+        raise ValueError(f"{path} lists {twice.nunique()} clips twice: {few(twice.unique())}")
+    return clips
+
+
+def clip_metadata(clips: pd.DataFrame, columns, path: str | Path = "the clip table") -> np.ndarray:
+    """(N, M) float32 values of numeric `columns` (data.metadata); a column or value that is not there is an error."""
+    require_columns(clips, columns, path)
+    values = np.empty((len(clips), len(columns)), np.float32)
+    for i, column in enumerate(columns):
+        numbers = pd.to_numeric(clips[column], errors="coerce")
+        if (bad := ~np.isfinite(numbers.to_numpy(float))).any():
+            raise ValueError(
+                f"{path}: column '{column}' is given to the network (data.metadata), but is no number for "
+                f"{bad.sum()} of {len(clips)} clips: {few(clips.clip_id[bad])}"
+            )
+        values[:, i] = numbers
+    return values
+
+
+def read_classes(path: str | Path) -> list[str]:
+    """classes.csv (column `label`, one class a row) -> class names in model order."""
+    classes = read_table(path, ("label",)).label.tolist()
+    check_classes(classes, path)
+    return classes
+
+
+def check_classes(classes, path: str | Path = "the class list"):
+    """Raise unless `classes` are names that a label text can hold: some, none empty, none twice, none with a space."""
+    if not len(classes):
+        raise ValueError(f"{path} names no class")
+    for row, name in enumerate(classes):
+        if not name or name != "".join(name.split()):
+            raise ValueError(f"{path} row {row + 1}: '{name}' cannot be a class name; it must be there, without spaces")
+    if len(set(classes)) < len(classes):
+        twice = sorted({c for c in classes if list(classes).count(c) > 1})
+        raise ValueError(f"{path} names a class twice: {few(twice)}")
+
+
+def encode(labels: str, classes, clip_id: str = "") -> np.ndarray:
+    """Class names joined by spaces -> (K,) float32 with 1 where named; an unknown name is an error with its clip."""
+    target = np.zeros(len(classes), np.float32)
+    target[_indices(_split(labels), classes, [clip_id] * len(_split(labels)))] = 1
+    return target
+
+
+def clip_targets(
+    clips: pd.DataFrame, classes, secondary_weight: float = 1.0, dtype=np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clip table -> target (N, K), mask (N, K). A label gives 1, a secondary one `secondary_weight` (-1: masked).
+
+    A class that a clip names both ways counts as a primary label.
+    """
+    if secondary_weight != -1 and not 0 <= secondary_weight <= 1:
+        raise ValueError(f"secondary_weight must be in 0 ... 1, or -1 to mask, got {secondary_weight}")
+    target = np.zeros((len(clips), len(classes)), dtype)
+    mask = np.ones_like(target)
+    if "secondary_labels" in clips:
+        at = _positions(clips, "secondary_labels", classes)
+        if secondary_weight == -1:
+            mask[at] = 0
+        else:
+            target[at] = secondary_weight
+    at = _positions(clips, "labels", classes)
+    target[at] = 1
+    mask[at] = 1
+    return target, mask
+
+
+def crop_targets(
+    events: pd.DataFrame, classes, start: float, end: float, min_overlap: float = 0.0, only_annotated: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Events of ONE clip and a crop (seconds) -> target (K,), mask (K,).
+
+    Every label whose event shares more than `min_overlap` seconds with the crop is 1. An `is_negative` box (an expert
+    said: not there) is a statement about its class when the crop holds the box's centre; a positive one wins over it.
+    With `only_annotated` every class without a statement about this crop is masked, else it counts as absent.
+    """
+    onset, offset = events.onset.to_numpy(float), events.offset.to_numpy(float)
+    index = _event_indices(events, classes)
+    negative = negative_events(events)
+    overlap = np.minimum(offset, end) - np.maximum(onset, start)
+    centre = (onset + offset) / 2
+    target = np.zeros(len(classes), np.float32)
+    target[index[~negative & (overlap > min_overlap)]] = 1
+    if not only_annotated:
+        return target, np.ones_like(target)
+    mask = target.copy()
+    mask[index[negative & (centre >= start) & (centre < end)]] = 1
+    return target, mask
+
+
+def frame_targets(
+    events: pd.DataFrame, classes, start: float, timebase: TimeBase, n_frames: int, margin: float = 0.0
+) -> np.ndarray:
+    """Events of ONE clip -> (T, K) float32: the T = `n_frames` frames from second `start` on the grid of `timebase`.
+
+    1 on every frame that an event touches, as in scoring (`events.events_to_frames`); `is_negative` boxes mark nothing.
+    A frame closes any pause shorter than itself, and two events become one. `margin` (seconds) is cut from either end
+    of every event first, so that a pause of at least twice the margin stays; a tenth of an event is always left.
+    """
+    events = events[~negative_events(events)]
+    cut = np.minimum(margin, 0.45 * (events.offset - events.onset))
+    shifted = events.assign(onset=events.onset + cut - start, offset=events.offset - cut - start)
+    return events_to_frames(shifted, classes, timebase, n_frames).astype(np.float32)
+
+
+def label_lists(clips: pd.DataFrame, column: str = "labels") -> list[list[str]]:
+    """Clip table -> the class names of each clip, each once, in the order written."""
+    return [list(dict.fromkeys(_split(text))) for text in clips[column]]
+
+
+def _split(labels) -> list[str]:
+    """Label text -> names; what pandas reads from an empty cell (NaN, None) holds none."""
+    return labels.split() if isinstance(labels, str) else []
+
+
+def _positions(clips: pd.DataFrame, column: str, classes) -> tuple[np.ndarray, np.ndarray]:
+    """Clip table -> (row, class) index arrays of every label in `column`."""
+    names = [_split(text) for text in clips[column]]
+    counts = [len(n) for n in names]
+    row = np.repeat(np.arange(len(clips)), counts)
+    owners = np.repeat(clips.clip_id.to_numpy(object), counts)
+    return row, _indices([n for some in names for n in some], classes, owners)
+
+
+def _indices(names: list[str], classes, owners) -> np.ndarray:
+    """Class names -> (n,) positions in `classes`; `owners` say in an error whose label it was."""
+    place = {c: i for i, c in enumerate(classes)}
+    for name, owner in zip(names, owners, strict=True):
+        if name not in place:
+            raise ValueError(
+                f"clip '{owner}' has the label '{name}', which is not in the class list{suggest(name, classes)}"
+            )
+    return np.array([place[n] for n in names], dtype=np.int64)
+
+
+def _event_indices(events: pd.DataFrame, classes) -> np.ndarray:
+    owners = events.filename if "filename" in events else [""] * len(events)
+    return _indices(events.event_label.tolist(), classes, owners)
+
+
+def negative_events(events: pd.DataFrame) -> np.ndarray:
+    """(n,) bool: the boxes in which an expert did NOT hear the class."""
+    if "is_negative" not in events:
+        return np.zeros(len(events), bool)
+    return events.is_negative.fillna(0).to_numpy().astype(float) > 0

@@ -1,0 +1,163 @@
+"""Millions of clips in one memory-mapped int16 file: each cut to the same length, a row each, read as `FILE#ROW`.
+
+A store is a cache like those of data/caches.py, `<folder>/<key>`, that holds `waveform.npy` (N, S) int16 (value v for
+v / 32767, zeros behind a shorter clip), `lengths.npy` (N,) int32 samples (0: unreadable), `index.csv`, `unreadable.csv`
+and `params.json`. It is filled under a temporary name that the next attempt finds again: a killed packing goes on
+where it was, a second process waits for the first. What is kept of a clip is its beginning; a mean of channels,
+resampled. A recording of floats beyond full scale is scaled when it is read (sound/levels.py); where decoders of lossy
+files overshoot -1 ... 1, samples are clipped and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.data.caches import (
+    FILE_COLUMNS,
+    FORMAT,
+    cache_key,
+    fingerprints,
+    read_index,
+    say_clipped,
+    told,
+    write_tables,
+)
+from earshot.sound import audio
+from earshot.sound.rows import SCALE
+
+BLOCK = 1024  # rows between two notes of what is done; all of a block is done again after a kill
+NOT_PACKED = -1
+
+logger = logging.getLogger("earshot")
+
+
+def packed_clips(
+    folder: str | Path,
+    clips: pd.DataFrame,
+    source_root: str | Path,
+    sample_rate: int,
+    seconds: float,
+    workers: int = 1,
+    say: Callable[[str], None] = logger.info,
+) -> pd.DataFrame:
+    """`clips` with `path` pointing (absolute) at rows of a packed store, the one that stands or a new one.
+
+    `say` gets the size before anything is written; ValueError where the disk is too small. Clips that all are rows of
+    stores already come back as they are. An unreadable clip has a row that says so when it is read.
+    """
+    if len(clips) and clips["path"].str.contains(r"\.npy#\d+$").all():
+        return clips
+    n_samples = round(seconds * sample_rate)
+    if n_samples < 1:
+        raise ValueError(f"packing {seconds} s at {sample_rate} Hz keeps less than one sample of a clip")
+    settings = {"kind": "packed", "sample_rate": sample_rate, "n_samples": n_samples}
+    description = {**settings, "files": fingerprints(clips, source_root)}
+    target = Path(folder).resolve() / cache_key(description)
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(target.with_name(f".{target.name}.lock")):
+            if not target.is_dir():
+                _pack(target, description, settings, Path(source_root), workers, say)
+    _, index = read_index(target)
+    rows = dict(zip(index["clip_id"], index["row"]))
+    return clips.assign(path=[f"{target}/waveform.npy#{rows[str(clip_id)]}" for clip_id in clips["clip_id"]])
+
+
+def packed_bytes(n_clips: int, sample_rate: int, seconds: float) -> int:
+    """Size of a store on disk: waveforms and lengths."""
+    return n_clips * (2 * round(seconds * sample_rate) + 8)
+
+
+def _pack(target: Path, description: dict, settings: dict, source: Path, workers: int, say):
+    """Fill `.<key>.part` from where it stands, then give it its name."""
+    index = pd.DataFrame(description["files"], columns=FILE_COLUMNS)
+    index["row"], names = pd.factorize(index["path"])  # clips of one file share a row
+    rate, n_samples = settings["sample_rate"], settings["n_samples"]
+    part = target.with_name(f".{target.name}.part")
+    part.mkdir(exist_ok=True)
+    _check_space(part, len(names), rate, n_samples, say)
+    waveform = _array(part / "waveform.npy", np.int16, (len(names), n_samples), 0)
+    lengths = _array(part / "lengths.npy", np.int32, (len(names),), NOT_PACKED)
+    clipped = _array(part / "clipped.npy", np.int32, (len(names),), 0)
+    reasons: dict[str, str] = {}
+
+    def fill(row: int) -> tuple[int, int, int]:
+        try:
+            heard = audio.load(source / names[row], rate, 0.0, n_samples / rate)
+        except audio.UnreadableAudio as error:
+            reasons[names[row]] = str(error)
+            return row, 0, 0
+        waveform[row, : len(heard)] = np.rint(np.clip(heard, -1, 1) * SCALE)
+        waveform[row, len(heard) :] = 0
+        return row, len(heard), int((np.abs(heard) > 1).sum())
+
+    todo = np.flatnonzero(lengths[:] <= 0)  # unreadable ones are tried again: their reasons are not noted yet
+    if len(todo) < len(names):
+        say(f"packing goes on: {len(names) - len(todo)} of {len(names)} clips are there")
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        blocks = (todo[i : i + BLOCK] for i in range(0, len(todo), BLOCK))
+        for row, length, beyond in told(_in_blocks(pool, fill, blocks, waveform), len(todo), "clips packed"):
+            lengths[row], clipped[row] = length, beyond
+    for array in (waveform, lengths, clipped):
+        array.flush()
+    index["samples"], index["clipped"] = lengths[index["row"]], clipped[index["row"]]
+    write_tables(part, index, reasons)
+    say_clipped(clipped)
+    (part / "params.json").write_text(json.dumps({**settings, "format": FORMAT}, indent=1))
+    (part / "clipped.npy").unlink()
+    part.rename(target)
+
+
+def _in_blocks(pool: ThreadPoolExecutor, fill: Callable, blocks, waveform: np.memmap) -> Iterator:
+    """What `fill` gives for each row; a block's results come when its samples are on the disk."""
+    for block in blocks:
+        results = list(pool.map(fill, block.tolist()))
+        waveform.flush()
+        yield from results
+
+
+def _array(path: Path, dtype, shape: tuple[int, ...], value: int) -> np.memmap:
+    """The memory-mapped array as an earlier attempt left it, else a new one filled with `value`."""
+    if path.is_file():
+        return np.load(path, mmap_mode="r+")
+    partial = path.with_name(f"{path.name}.new.npy")
+    array = np.lib.format.open_memmap(partial, "w+", dtype, shape)
+    if value:
+        array[:] = value
+    array.flush()
+    os.replace(partial, path)
+    return array
+
+
+def _check_space(part: Path, n_rows: int, sample_rate: int, n_samples: int, say):
+    """Say the size to come; ValueError where the disk has less than what is still to be written."""
+    needed = packed_bytes(n_rows, sample_rate, n_samples / sample_rate)
+    written = sum(512 * p.stat().st_blocks for p in part.iterdir())  # files are sparse until they are filled
+    free = shutil.disk_usage(part).free
+    size = f"{n_rows} clips x {n_samples / sample_rate:g} s at {sample_rate} Hz in 16 bit = {needed / 1e9:.3f} GB"
+    say(f"packed store: {size}, {free / 1e9:.3f} GB free in {part.parent}")
+    if needed - written > free:
+        raise ValueError(
+            f"packed store: {size}, but {part.parent} has {free / 1e9:.3f} GB free; pack fewer seconds, "
+            "at a lower rate, or on another disk"
+        )
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold the lock file: another process that packs the same clips waits here until this one is done."""
+    import fcntl  # not on Windows, where packing needs one process
+
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, also by a kill
+        yield

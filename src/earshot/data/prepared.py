@@ -1,0 +1,138 @@
+"""A prepared data folder (what prepare.py and make_folds.py wrote) joined to one table of clips with targets."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.config import DataConfig
+from earshot.data.dataset import read_dataset
+from earshot.data.folds import read_folds, select_fold
+from earshot.data.labels import (
+    clip_metadata,
+    clip_targets,
+    negative_events,
+    read_classes,
+    read_clips,
+)
+from earshot.data.packed import packed_clips
+from earshot.data.sampling import stratified_share
+from earshot.messages import suggest
+from earshot.prediction.predictions import Clip
+from earshot.tables import read_table
+
+logger = logging.getLogger("earshot")
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """What prepare.py and make_folds.py wrote, joined: N clips in the order of the fold table."""
+
+    clips: pd.DataFrame  # clip_id, path, labels, fold, ...
+    classes: list[str]
+    source: Path  # paths of the clip table are relative to it
+    target: np.ndarray  # (N, K), uint8 where every value is 0 or 1: 2 million clips of 527 classes are 1 GB
+    mask: np.ndarray  # (N, K), 0 = unknown
+    events: pd.DataFrame | None
+    whole: pd.DataFrame  # clip_id, path of every clip of the data set, whichever of them are taken: for caches
+    metadata: tuple[str, ...] = ()  # numeric columns of `clips` that the network takes
+
+    def take(self, index: np.ndarray) -> PreparedData:
+        """The clips at `index`; events stay whole."""
+        index = np.arange(len(self.clips))[index]
+        clips = self.clips.iloc[index].reset_index(drop=True)
+        return replace(self, clips=clips, target=self.target[index], mask=self.mask[index])
+
+    def split(self, fold: int, folds_path: str) -> tuple[PreparedData, PreparedData]:
+        """(training clips, held-out clips) of a fold."""
+        held_out = select_fold(self.clips, fold, folds_path)
+        return self.take(~held_out), self.take(held_out)
+
+    def share(self, share: float, seed: int) -> PreparedData:
+        """`share` (0 ... 1] of the clips, of every class about as much; a smaller share is part of a larger one."""
+        return self if share >= 1 else self.take(np.sort(stratified_share(self.target > 0.5, share, seed)))
+
+    def limit(self, clips_per_class: int, seed: int) -> PreparedData:
+        """So many clips of each class, the seed's first ones, so that more add to fewer; 0: all.
+
+        A clip of several classes stays if it is among the first of any of them, which then may have more. A class of
+        fewer clips keeps them all; clips without a label go.
+        """
+        if not clips_per_class:
+            return self
+        order = np.random.default_rng([seed, 0xFE3]).permutation(len(self.clips))
+        positive = self.target[order] > 0.5
+        first = (positive & (positive.cumsum(axis=0) <= clips_per_class)).any(axis=1)
+        return self.take(np.sort(order[first]))
+
+    def recordings(self) -> list[Clip]:
+        """The clips as inference takes them."""
+        clips = [Clip(c, self.source / p) for c, p in zip(self.clips.clip_id, self.clips.path)]
+        if not self.metadata:
+            return clips
+        values = clip_metadata(self.clips, self.metadata)
+        return [replace(c, metadata=v) for c, v in zip(clips, values, strict=True)]
+
+    def clip_events(self, clip_ids) -> pd.DataFrame | None:
+        """True events of the given clips (an expert's false positives are none)."""
+        if self.events is None:
+            return None
+        events = self.events[self.events.filename.isin(set(clip_ids))]
+        return events[~negative_events(events)]
+
+
+def load_data(data: DataConfig) -> PreparedData:
+    """Read the tables that a config names and join them; every inconsistency is an error that names clip and file."""
+    root = Path(data.root)
+    clips, classes = read_clips(root / "clips.csv"), read_classes(data.classes or root / "classes.csv")
+    folds = read_folds(data.folds, clips)
+    clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
+    clips = folds[["clip_id", "group", "fold"]].merge(clips, on="clip_id", validate="one_to_one")
+    clips, classes = _chosen(_drop_unusable(clips, data), classes, data.where)
+    if data.cache == "packed":
+        source = read_dataset(root)["source"]
+        clips = packed_clips(
+            root / "cache", clips, source, data.sample_rate, data.pack_seconds, data.workers, logger.warning
+        )
+    whole = "secondary_labels" not in clips or data.secondary_weight in (-1, 0, 1)
+    target, mask = clip_targets(clips, classes, data.secondary_weight, np.uint8 if whole else np.float32)
+    events = None
+    if (root / "events.csv").is_file():
+        events = read_table(root / "events.csv", ("filename", "onset", "offset", "event_label"))
+        events = events.sort_values(["filename", "onset"], kind="stable").reset_index(drop=True)
+    for needs in ("crop=box", "frame_targets=True", "targets=events", "false_positives=True"):
+        key, value = needs.split("=")
+        if str(getattr(data, key)) == value and events is None:
+            raise ValueError(f"data.{needs} needs {root / 'events.csv'}, which this competition does not have")
+    source, whole = Path(read_dataset(root)["source"]), clips[["clip_id", "path"]]
+    clip_metadata(clips, data.metadata, root / "clips.csv")
+    return PreparedData(clips, classes, source, target, mask, events, whole, data.metadata)
+
+
+def _chosen(clips: pd.DataFrame, classes: list[str], where: dict[str, str]) -> tuple[pd.DataFrame, list[str]]:
+    """The clips whose columns have the values of `where`, and the classes that these clips have."""
+    if not where:
+        return clips, classes
+    for column, value in where.items():
+        if column not in clips:
+            raise ValueError(f"data.where names column '{column}'{suggest(column, clips.columns)}, not in clips.csv")
+        values = clips[column].astype(str)
+        if not (values == value).any():
+            raise ValueError(f"data.where: no clip has {column} '{value}'{suggest(value, sorted(set(values)))}")
+        clips = clips[values == value]
+    used = set(" ".join(clips.labels.fillna("")).split())
+    return clips.reset_index(drop=True), [c for c in classes if c in used]
+
+
+def _drop_unusable(clips: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
+    """Leave out, and count aloud, clips that carry no statement: no label, unless that says something here."""
+    if data.keep_unlabelled or data.false_positives or data.targets == "events":
+        return clips
+    empty = clips.labels.fillna("").str.strip() == ""
+    if empty.any():
+        logger.warning("%d of %d clips have no label and are left out", empty.sum(), len(clips))
+    return clips[~empty].reset_index(drop=True)

@@ -1,0 +1,132 @@
+"""Several members' predictions as one: which mean, with which weights. No torch: kernels blend too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import rankdata
+
+from earshot.messages import suggest
+from earshot.prediction.predictions import Predictions, weighted_mean
+
+MEANS = ("mean", "geometric", "rank", "power")
+FLOOR = 1e-7  # probability below which a geometric mean does not look
+
+
+@dataclass(frozen=True)
+class Blend:
+    """How members become one answer.
+
+    mean: the arithmetic, the `geometric`, that of the clips' `rank`s inside each class (0 to 1; a member's scale stops
+    to matter; framewise outputs are averaged as they are), or the `power` mean, (mean of p ** power) ** (1 / power).
+    weights: one a member, or for each member one a class; empty: equal.
+    """
+
+    mean: str = "mean"
+    weights: tuple = ()
+    power: float = 2.0
+
+    def __post_init__(self):
+        if self.mean not in MEANS:
+            raise ValueError(f"unknown mean '{self.mean}'{suggest(self.mean, MEANS)}")
+        if self.power <= 0:
+            raise ValueError(f"the power of a power mean must be positive, got {self.power}")
+
+    def __call__(self, members: list[Predictions]) -> Predictions:
+        """Predictions of the SAME clips -> one; a number of weights that is not that of the members is an error."""
+        if len(self.weights) not in (0, len(members)):
+            raise ValueError(f"the blend has weights of {len(self.weights)} members, {len(members)} came")
+        weights = np.array(self.weights, float) if len(self.weights) else None
+        before, after = self.transforms()
+        if self.mean == "rank":
+            return weighted_mean([replace(m, clipwise_output=ranks(m.clipwise_output)) for m in members], weights)
+        return _mapped(weighted_mean([_mapped(m, before) for m in members], weights), after)
+
+    def transforms(self) -> tuple[Callable, Callable]:
+        """What is done to probabilities before and after the weighted mean (of `rank`: nothing, ranks come first)."""
+        if self.mean == "geometric":
+            return lambda x: np.log(np.maximum(x, FLOOR)), np.exp
+        if self.mean == "power":
+            return lambda x: np.maximum(x, 0) ** self.power, lambda x: x ** (1 / self.power)
+        return (lambda x: x), (lambda x: x)
+
+
+def build_blend(values: Mapping, where: str | Path = "the blend") -> Blend:
+    """{"mean", "weights", "power"} as JSON gives them -> Blend; what is wrong is said of `where`."""
+    known = [f.name for f in fields(Blend)]
+    for key in values:
+        if key not in known:
+            raise ValueError(f"{where}: unknown key '{key}'{suggest(key, known)}")
+    weights = values.get("weights", ())
+    try:
+        table = np.array(weights, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: weights must be numbers, one a run or one a run and class: {error}") from error
+    if table.ndim > 2 or not np.isfinite(table).all() or (table < 0).any() or (table.size and not table.sum(0).all()):
+        raise ValueError(
+            f"{where}: weights must be numbers from 0, one a run or one a run and class, not all of them 0"
+        )
+    nested = tuple(tuple(row) for row in table.tolist()) if table.ndim == 2 else tuple(table.tolist())
+    return Blend(values.get("mean", "mean"), nested, float(values.get("power", 2.0)))
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What ensemble.py chose: run folders, their blend, `thresholds` of PostProcess ({}: none were chosen)."""
+
+    runs: tuple[Path, ...]
+    blend: Blend
+    thresholds: Mapping
+
+
+def read_ensemble(path: str | Path) -> Ensemble:
+    """The JSON that ensemble.py wrote beside its predictions; runs whose weights are all 0 are left out."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: src/ensemble.py --out x.npz writes x.json")
+    try:
+        about = json.loads(path.read_text())
+        runs, values = [Path(run) for run in about["runs"]], about["blend"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not what src/ensemble.py writes beside its --out: {error!r}") from error
+    blend = build_blend(values, path)
+    if len(blend.weights) not in (0, len(runs)):
+        raise ValueError(f"{path} names {len(runs)} runs and weights of {len(blend.weights)}")
+    kept = [i for i in range(len(runs)) if not blend.weights or np.any(blend.weights[i])]
+    weights = tuple(blend.weights[i] for i in kept) if blend.weights else ()
+    return Ensemble(tuple(runs[i] for i in kept), replace(blend, weights=weights), about.get("thresholds") or {})
+
+
+def _mapped(found: Predictions, change: Callable) -> Predictions:
+    frames = found.framewise_output
+    return replace(
+        found, clipwise_output=change(found.clipwise_output),
+        framewise_output=None if frames is None else tuple(change(f) for f in frames),
+    )  # fmt: skip
+
+
+def ranks(scores: np.ndarray) -> np.ndarray:
+    """(N, K) -> (N, K) in (0, 1]: rank inside each class over N, equal scores share the mean of their ranks."""
+    if not len(scores):
+        return scores
+    return (rankdata(scores, axis=0) / len(scores)).astype(np.float32)
+
+
+def correlations(members: list[Predictions]) -> np.ndarray:
+    """(M, M) Spearman correlations of the members' clipwise outputs, mean over classes; 1 on the diagonal.
+
+    A class in which a member says the same of every clip has none and is left out; NaN where no class is left.
+    """
+    first = members[0]
+    stack = np.stack([ranks(m.aligned(first.clip_ids).clipwise_output) for m in members]).astype(float)  # (M, N, K)
+    stack -= stack.mean(axis=1, keepdims=True)
+    size = np.sqrt((stack**2).sum(axis=1))  # (M, K)
+    defined = size[:, None] * size[None] > 0
+    product = np.einsum("ink,jnk->ijk", stack, stack)
+    each = np.divide(product, size[:, None] * size[None], out=np.zeros_like(product), where=defined)
+    count = defined.sum(axis=2)
+    return np.divide(each.sum(axis=2), count, out=np.full(count.shape, np.nan), where=count > 0)

@@ -1,0 +1,181 @@
+"""Folds to one OOF, members to one ensemble: joining, weights by OOF search, and the CV that goes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from earshot import runs
+from earshot.data.folds import TRAIN_ONLY
+from earshot.data.prepared import PreparedData
+from earshot.ensemble.blends import MEANS, Blend
+from earshot.metrics.clips import average_precision
+from earshot.prediction import predictions
+from earshot.prediction.predictions import Predictions
+from earshot.tasks import Task, Truth, score_readable
+
+Score = Callable[[Predictions, Truth], float]
+WEIGHTS = ("equal", "search", "per_class")
+EVERY_WAY = [(m, "equal") for m in MEANS if m != "mean"] + [("mean", w) for w in WEIGHTS if w != "equal"]
+RARE = 5  # clips
+
+
+@dataclass(frozen=True)
+class OofReport:
+    """The joined OOF of a run (None while folds are missing), its truth and scores, and what to print."""
+
+    oof: Predictions | None
+    truth: Truth | None
+    scores: dict[str, float]
+    text: str
+
+
+def oof_when_complete(folder: Path, data: PreparedData, task: Task, watch: str = "") -> OofReport:
+    """Join the folds' OOF when all have one, check that every held-out clip is there once, score it, write `oof.npz`.
+
+    scores: over all clips together; the text also gives mean and deviation of the watched score over folds.
+    """
+    data = data.take((data.clips.fold != TRAIN_ONLY).to_numpy())
+    expected = sorted({int(f) for f in data.clips.fold})
+    folds = [runs.FoldRun(path.parent) for path in sorted(folder.glob("fold*/run.json"))]
+    done = {f.fold: f for f in folds}
+    missing = [f for f in expected if f not in done]
+    if missing:
+        return OofReport(None, None, {}, f"{folder}: folds {sorted(done)} finished, {missing} to go before an OOF")
+    oof = predictions.join([done[f].oof() for f in expected])
+    predictions.check_complete(oof, data.clips.clip_id)
+    oof = oof.aligned(data.clips.clip_id)
+    oof.save(folder / "oof.npz")
+    truth = truth_of(oof, data)
+    scores = score_readable(task, oof, truth)
+    watch = watch or task.watch
+    by_fold = [score_readable(task, oof.take(oof.fold == f), truth.take(oof.fold == f)).get(watch) for f in expected]
+    spread = [v for v in by_fold if v is not None]
+    text = f"{folder}: OOF of {len(oof)} clips, {watch} {scores.get(watch, float('nan')):.4f}"
+    if spread:
+        text += f" (folds {np.mean(spread):.4f} +- {np.std(spread):.4f}: {' '.join(f'{v:.4f}' for v in spread)})"
+    text += "\n" + score_table(scores)
+    return OofReport(oof, truth, scores, text)
+
+
+def truth_of(found: Predictions, data: PreparedData) -> Truth:
+    """The answers to the predicted clips, in their order."""
+    place = {c: i for i, c in enumerate(data.clips.clip_id)}
+    index = np.array([place[c] for c in found.clip_ids], dtype=int)
+    return Truth(data.target[index] > 0.5, data.clip_events(found.clip_ids), clips=data.clips.iloc[index])
+
+
+def score_table(scores: dict[str, float]) -> str:
+    """Scores as aligned lines."""
+    return "\n".join(f"  {name:24s} {value:.4f}" for name, value in scores.items() if isinstance(value, (int, float)))
+
+
+def search_weights(
+    members: list[Predictions], truth: Truth, score: Score, mean: str = "mean", steps: int = 30
+) -> np.ndarray:
+    """(M,) weights that sum to 1: greedy forward selection with replacement on the given OOF (Caruana et al. 2004).
+
+    mean: of blends.MEANS, in which the members are joined.
+    Each step adds the member that raises the score of the running mean most; the best prefix counts, so the answer is
+    never worse on these clips than the best single member. Ties go to the earlier member.
+    """
+    counts, best, best_counts = np.zeros(len(members)), -np.inf, np.ones(len(members))
+    for _ in range(steps):
+        trials = []
+        for m in range(len(members)):
+            counts[m] += 1
+            trials.append(score(Blend(mean, tuple(counts))(members), truth))
+            counts[m] -= 1
+        pick = int(np.argmax(trials))
+        counts[pick] += 1
+        if trials[pick] > best + 1e-12:
+            best, best_counts = trials[pick], counts.copy()
+    return best_counts / best_counts.sum()
+
+
+def search_class_weights(members: list[Predictions], truth: Truth, mean: str = "mean") -> np.ndarray:
+    """(M, K) weights that sum to 1 in each class: the search of `search_weights` on each class's average precision.
+
+    A class with fewer than `RARE` positives or negatives says too little: equal weights.
+    """
+    target, (m, k) = truth.target, (len(members), members[0].clipwise_output.shape[1])
+    weights = np.full((m, k), 1 / m)
+    positives = target.sum(axis=0)
+    for c in np.flatnonzero((positives >= RARE) & (len(target) - positives >= RARE)):
+        column = [_one_class(member, c) for member in members]
+        one = Truth(target[:, [c]])
+        weights[:, c] = search_weights(column, one, _class_precision, mean)
+    return weights
+
+
+def _class_precision(found: Predictions, truth: Truth) -> float:
+    return average_precision(truth.target, found.clipwise_output)[0]
+
+
+def _one_class(member: Predictions, c: int) -> Predictions:
+    """The clip outputs of class c alone."""
+    return Predictions(
+        member.clip_ids, (member.classes[c],), member.clipwise_output[:, [c]], member.fold, member.unreadable
+    )
+
+
+def fit_blend(members: list[Predictions], truth: Truth, score: Score, mean: str, weights: str) -> Blend:
+    """The blend of these OOF: `mean` of blends.MEANS; weights "equal", "search" (on `score`) or "per_class"."""
+    if weights == "search":
+        return Blend(mean, tuple(search_weights(members, truth, score, mean).tolist()))
+    if weights == "per_class":
+        return Blend(mean, tuple(map(tuple, search_class_weights(members, truth, mean).tolist())))
+    return Blend(mean)
+
+
+def nested(members: list[Predictions], truth: Truth, score: Score, mean: str, weights: str) -> Predictions:
+    """The honest OOF of a blend: what blends a fold was fitted on the OTHER folds."""
+    fold, parts = members[0].fold, []
+    for f in np.unique(fold):
+        inside, held = fold != f, fold == f
+        blend = Blend(mean)
+        if inside.any():
+            blend = fit_blend([m.take(inside) for m in members], truth.take(inside), score, mean, weights)
+        parts.append(blend([m.take(held) for m in members]))
+    return predictions.join(parts).aligned(members[0].clip_ids)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to blend: its nested OOF, and how much it gains over the plain mean in each fold."""
+
+    mean: str
+    weights: str
+    oof: Predictions
+    gains: np.ndarray  # (folds,)
+
+    @property
+    def kept(self) -> bool:
+        """It beats the plain mean by more than its gain deviates over folds."""
+        return bool(self.gains.mean() > self.gains.std() and self.gains.mean() > 0)
+
+    def __str__(self) -> str:
+        verdict = "kept" if self.kept else "not kept"
+        return (
+            f"{self.mean} mean, {self.weights} weights: {self.gains.mean():+.4f} +- {self.gains.std():.4f}, {verdict}"
+        )
+
+
+def try_blends(
+    members: list[Predictions], truth: Truth, score: Score, ways: list[tuple[str, str]]
+) -> tuple[Predictions, list[Candidate]]:
+    """(OOF of the plain mean, a Candidate for each (mean, weights) of `ways`), scored fold by fold."""
+    members = [m.aligned(members[0].clip_ids) for m in members]
+    fold, plain = members[0].fold, predictions.weighted_mean(members)
+
+    def by_fold(found: Predictions) -> np.ndarray:
+        return np.array([score(found.take(fold == f), truth.take(fold == f)) for f in np.unique(fold)])
+
+    base, found = by_fold(plain), []
+    for mean, weights in ways:
+        oof = nested(members, truth, score, mean, weights)
+        found.append(Candidate(mean, weights, oof, by_fold(oof) - base))
+    return plain, found

@@ -1,0 +1,358 @@
+"""A run's networks -> ONNX or OpenVINO graphs, in float32 or int8, each through two gates before it gets its name.
+
+Parity: the graph answers as PyTorch does at several batch sizes and lengths, at the first call and at the second, and
+once more when compiled for its own window.
+OOF: the graph predicts the clips held out of its fold through the one inference path, and the run's watched score may
+not drop by more than `max_drop`. A graph that fails leaves no file.
+
+What exporters get wrong, and what guards against it: a time axis that is silently static (names of the axes, and
+lengths the tracer never saw), weights in a file beside (one file is checked for), batch norms left unfolded (counted in
+the report), precision lost on saving (OpenVINO's default is float16), a first call that differs from the second.
+Traced by the exporter of TorchScript: torch's newer one freezes the time axis of some networks without a word.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from earshot import files, runs, tasks
+from earshot.config import to_dict
+from earshot.data.prepared import PreparedData, load_data
+from earshot.data.sampling import evenly
+from earshot.ensemble.search import truth_of
+from earshot.export.int8 import FLOAT_PARTS, calibration_inputs, check_stored, quantise, stored_bytes
+from earshot.prediction import predictions
+from earshot.prediction.backends import METADATA_KEY, TorchBackend, check_format, open_graph
+from earshot.prediction.graphs import digest, graph_name, members_of
+from earshot.prediction.inference import predict_members
+from earshot.sound.logmel import log_mel
+
+OPSET = 17
+REPEATED = (
+    "framewise_output",
+    "framewise_logit",
+)  # segments repeated to frames: prediction/inference.py does that itself
+SECOND_CALL = 1e-5  # how far a second call may be from the first
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What to export and what it must hold."""
+
+    graph_format: str = "onnx"
+    int8: bool = False
+    together: bool = False  # all folds in one graph, stacked on axis 1 of its outputs
+    max_difference: float = 3e-3  # of probabilities to PyTorch (float32)
+    max_drop: float = 0.002  # of the watched score on held-out clips
+    check_oof: bool = True
+    oof_clips: int = 0  # held-out clips a fold to check, evenly chosen; 0: all
+    calibration_clips: int = 64  # that int8 ranges are measured on
+    calibrate_on: str = "held-out"  # clips of the fold (their labels say nothing to int8), or "training" clips
+    float_parts: tuple[str, ...] = FLOAT_PARTS  # modules that int8 leaves in float32
+
+
+def export_run(run: runs.Run, settings: ExportSettings, out: Path | None = None, say=print) -> list[Path]:
+    """Export the run's folds (a `Run` with fewer folds: those); returns the graphs' paths, in `out` or the run folder.
+
+    Errors (ValueError): a network that cannot be traced, a gate that fails (with its figures), a folder that cannot be
+    written.
+    """
+    check_format(settings.graph_format)
+    wants_clips = settings.check_oof or settings.int8
+    data = load_data(run.config.data) if wants_clips else None
+    groups = [list(run.folds)] if settings.together else [[fold] for fold in run.folds]
+    paths = []
+    for folds in groups:
+        folder = (out or run.folder) / ("" if settings.together else folds[0].folder.name)
+        path = folder / graph_name(settings.graph_format, settings.int8, settings.together)
+        report = _export(run, folds, settings, path, data)
+        say(_summary(path, report))
+        paths.append(path)
+    return paths
+
+
+def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path, data: PreparedData | None) -> dict:
+    """Build one graph in a folder of its own, check it, and only then move it to `path`."""
+    started = time.monotonic()
+    models = [runs.load_model(fold) for fold in folds]
+    about = describe(run, folds, models, settings)
+    where = "folds together" if settings.together else f"fold {folds[0].fold}"
+    with _workshop(path) as folder:
+        traced = trace(models, run.config, about, folder / "fp32.onnx")
+        report = {"graph": path.name, "run": run.name, "folds": about["folds"], "batch_norms": traced}
+        eager = [TorchBackend(model, run.config.frontends) for model in models]
+        windows = parity_inputs(eager[0], runs.windowing(run.config).window_samples, len(run.config.data.metadata))
+        graph_file = folder / "fp32.onnx"
+        if settings.int8:
+            check_parity(open_graph(graph_file), eager, windows, settings.max_difference, f"{where}, before int8")
+            clips = data if settings.together else _calibration_clips(run, folds[0], data, settings)
+            inputs = calibration_inputs(eager[0], run, clips, settings.calibration_clips)
+            graph_file = quantise(graph_file, inputs, settings.float_parts)
+        if settings.graph_format == "openvino":
+            graph_file = to_openvino(graph_file, about)
+        report["stored_bytes"] = stored_bytes(graph_file)
+        if settings.int8:
+            check_stored(report["stored_bytes"], run.config.budget.parameters_kb * len(folds), where)
+        tolerance = None if settings.int8 else settings.max_difference
+        graph = open_graph(graph_file)
+        report["parity"] = check_parity(graph, eager, windows, tolerance, where)
+        members_of(graph)  # compiles it for its window, as prediction does
+        report["parity"] += check_parity(graph, eager, windows[1:2], tolerance, f"{where}, compiled for its window")
+        report["oof"] = _check_oof(graph_file, run, folds, data, settings, where) if settings.check_oof else None
+        report["bytes"] = sum(p.stat().st_size for p in _files(graph_file))
+        report["weights_bytes"] = sum((f.folder / "best.safetensors").stat().st_size for f in folds)
+        report |= {"seconds": round(time.monotonic() - started, 1), "settings": asdict(settings)}
+        for part in reversed(_files(graph_file)):  # the graph itself last
+            os.replace(part, path.with_suffix(part.suffix))
+        files.write_text(path.with_name(path.name + ".json"), json.dumps(report, indent=1))
+    return report
+
+
+def _calibration_clips(run, fold: runs.FoldRun, data: PreparedData, settings: ExportSettings) -> PreparedData:
+    training, held_out = data.split(fold.fold, run.config.data.folds)
+    return held_out if settings.calibrate_on == "held-out" else training
+
+
+@contextmanager
+def _workshop(path: Path):
+    """A folder beside `path` that is gone afterwards."""
+    folder = path.parent / f".{path.name}.{os.getpid()}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error}; give a folder of your own with --out") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def describe(run, folds, models, settings: ExportSettings) -> dict:
+    """All that prediction needs besides the graph; it goes into the graph."""
+    config, abouts = run.config, [fold.about for fold in folds]
+    inputs = tuple(models[0].inputs)
+    outputs = TorchBackend(models[0], config.frontends).run(_example(models[0], config))
+    return {
+        "format": 1, "run": run.name, "task": config.task, "competition": config.data.competition,
+        "folds": [fold.fold for fold in folds], "stacked": settings.together, "int8": settings.int8,
+        "classes": abouts[0]["classes"], "priors": [about["prior"] for about in abouts],
+        "sample_rate": config.data.sample_rate, "inputs": list(inputs),
+        "outputs": [name for name in outputs if name not in REPEATED],
+        "frontends": {name: to_dict(p) for name, p in config.frontends.items() if name in inputs},
+        "metadata": list(config.data.metadata), "timebase": abouts[0]["timebase"], "pool": models[0].pool,
+        "min_frames": max(models[0].min_frames, models[0].pool), "pooling": getattr(models[0], "pooling", ""),
+        "windowing": asdict(runs.windowing(config)), "tta": list(config.predict.tta),
+        "weights": [digest(fold.folder / "best.safetensors") for fold in folds],
+        "commit": abouts[0]["commit"], "libraries": abouts[0]["libraries"],
+    }  # fmt: skip
+
+
+class _Traced(nn.Module):
+    """Networks of one run -> tuple of the named outputs; of several, stacked on axis 1."""
+
+    def __init__(self, models, inputs, outputs, stacked: bool):
+        super().__init__()
+        self.models, self.names, self.outputs, self.stacked = nn.ModuleList(models), inputs, outputs, stacked
+
+    def forward(self, *tensors):
+        found = [model(**dict(zip(self.names, tensors))) for model in self.models]
+        if not self.stacked:
+            return tuple(found[0][name] for name in self.outputs)
+        return tuple(torch.stack([out[name] for out in found], dim=1) for name in self.outputs)
+
+
+def trace(models: list[nn.Module], config, about: dict, path: Path) -> int:
+    """Write the float32 ONNX graph with the metadata `about`; returns the batch norms that no convolution took in."""
+    import onnx
+
+    example, outputs = _example(models[0], config), about["outputs"]
+    tensors = tuple(torch.from_numpy(example[name]) for name in about["inputs"])
+    network = _Traced(models, about["inputs"], outputs, about["stacked"]).eval()
+    axes = {name: {0: "batch"} | _time_axis(name, t) for name, t in zip(about["inputs"], tensors)}
+    axes |= {n: {0: "batch"} | ({1 + about["stacked"]: "segments"} if "segmentwise" in n else {}) for n in outputs}
+    before = set(path.parent.iterdir())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer warns of every Python number that it keeps
+        try:
+            torch.onnx.export(
+                network, tensors, str(path), dynamo=False, opset_version=OPSET, input_names=about["inputs"],
+                output_names=outputs, dynamic_axes=axes,
+            )  # fmt: skip
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"model '{config.model.name}' cannot be exported: {reason}; predict with --backend torch"
+            ) from error
+    graph = onnx.load(path)
+    check_axes(graph, axes)
+    _pool_maps(graph)
+    if beside := set(path.parent.iterdir()) - before - {path}:
+        raise ValueError(f"the exporter wrote weights beside the graph (over 2 GB?): {sorted(map(str, beside))}")
+    _write_onnx(graph, about, path)
+    return sum(node.op_type == "BatchNormalization" for node in graph.graph.node)
+
+
+def _pool_maps(graph):
+    """Means over both axes of a map (squeeze and excitation) -> GlobalAveragePool, which keeps the memory layout."""
+    for node in graph.graph.node:
+        options = {a.name: list(a.ints) or a.i for a in node.attribute}
+        if node.op_type == "ReduceMean" and options == {"axes": [2, 3], "keepdims": 1}:
+            node.op_type = "GlobalAveragePool"
+            del node.attribute[:]
+
+
+def _example(model, config) -> dict[str, np.ndarray]:
+    """Two windows as the network takes them."""
+    backend = TorchBackend(model, config.frontends)
+    return random_inputs(backend, 2, runs.windowing(config).window_samples, len(config.data.metadata))
+
+
+def _time_axis(name: str, tensor: torch.Tensor) -> dict[int, str]:
+    return {4: {2: f"{name}_frames"}, 2: {1: "samples"} if name == "waveform" else {}}.get(tensor.ndim, {})
+
+
+def check_axes(graph, axes: dict[str, dict[int, str]]):
+    """Raise where an axis of the graph's inputs (an onnx.ModelProto) is a number although it was to be free."""
+    for tensor in graph.graph.input:
+        for axis, name in axes[tensor.name].items():
+            dim = tensor.type.tensor_type.shape.dim[axis]
+            if dim.dim_param != name:
+                raise ValueError(f"the exporter froze axis '{name}' of input {tensor.name} to {dim.dim_value}")
+
+
+def _write_onnx(graph, about: dict, path: Path):
+    import onnx
+
+    onnx.helper.set_model_props(graph, {METADATA_KEY: json.dumps(about)})
+    onnx.save(graph, path)
+
+
+def random_inputs(backend, batch: int, n_samples: int, n_metadata: int = 0, seed: int = 0) -> dict[str, np.ndarray]:
+    """Noise and a rising tone at several levels, as the network takes them: (B, 1, T, F) log-mels, (B, S), (B, M)."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(n_samples) / max(1, n_samples)
+    level = 10 ** rng.uniform(-4, -0.5, (batch, 1))
+    tone = np.sin(2 * np.pi * rng.uniform(0.01, 0.2, (batch, 1)) * n_samples * t * (0.5 + t))
+    waveform = (level * (tone + 0.3 * rng.standard_normal((batch, n_samples)))).astype(np.float32)
+    inputs = {}
+    for name in backend.inputs:
+        if name in backend.frontends:
+            inputs[name] = log_mel(waveform, backend.frontends[name])[:, None]
+        else:
+            inputs[name] = rng.random((batch, n_metadata), np.float32) if name == "metadata" else waveform
+    return inputs
+
+
+def parity_inputs(backend, window_samples: int, n_metadata: int = 0) -> list[dict[str, np.ndarray]]:
+    """Batches of 1 and 7; a window, an odd number of frames, a single segment, three windows and one frame."""
+    hop, segment = backend.timebase.hop_length, backend.timebase.frame_samples
+    odd = window_samples * 3 // 5 // (2 * hop) * 2 * hop
+    shapes = [
+        (7, odd),
+        (1, window_samples),
+        (1, min(max(hop, segment - hop), window_samples)),
+        (1, 3 * window_samples + hop),
+    ]
+    return [random_inputs(backend, batch, n, n_metadata, seed) for seed, (batch, n) in enumerate(shapes)]
+
+
+def check_parity(graph, eager: list, windows: list[dict], tolerance: float | None, where: str) -> list[dict]:
+    """Largest differences of a graph to PyTorch at every shape; raises over `tolerance` (None: only say it).
+
+    Each shape is called twice: a graph whose second answer differs from its first is refused at any tolerance.
+    """
+    rows = []
+    for inputs in windows:
+        expected = [backend.run(inputs) for backend in eager]
+        expected = {k: np.stack([e[k] for e in expected], axis=1) for k in expected[0]} if graph.about["stacked"] else (
+            expected[0])  # fmt: skip
+        first, second = graph.run(inputs), graph.run(inputs)
+        shape = {name: list(values.shape) for name, values in inputs.items()}
+        for name, values in first.items():
+            if values.shape != expected[name].shape:
+                raise ValueError(f"{where}: {name} of {shape} is {values.shape}, PyTorch gives {expected[name].shape}")
+            if not np.isfinite(values).all():
+                raise ValueError(f"{where}: {name} of {shape} is not finite")
+        differences = {k: float(np.abs(first[k] - expected[k]).max()) for k in first}
+        again = max(float(np.abs(first[k] - second[k]).max()) for k in first if k.endswith("_output"))
+        rows.append({"inputs": shape, "max_difference": differences, "second_call": again})
+        worst = max(v for k, v in differences.items() if k.endswith("_output"))
+        if again > SECOND_CALL:
+            raise ValueError(f"{where}: the second call differs from the first by {again:.2g} at {shape}")
+        if tolerance is not None and worst > tolerance:
+            raise ValueError(
+                f"{where}: the graph differs from PyTorch by {worst:.2g} at {shape}, more than the "
+                f"{tolerance:g} allowed (--max-difference); nothing was written"
+            )
+    return rows
+
+
+def to_openvino(path: Path, about: dict) -> Path:
+    """ONNX graph -> OpenVINO's .xml and .bin, beside it."""
+    import openvino
+
+    model = openvino.Core().read_model(str(path))
+    model.set_rt_info(json.dumps(about), METADATA_KEY)
+    out = path.with_suffix(".xml")
+    openvino.save_model(model, str(out), compress_to_fp16=False)
+    return out
+
+
+def _check_oof(path: Path, run, folds, data: PreparedData, settings: ExportSettings, where: str) -> dict:
+    """Scores of the graph and of the run's own OOF on the same held-out clips; raises over `max_drop`."""
+    members, config = members_of(open_graph(path)), run.config
+    ours, theirs = [], []
+    for member, fold in zip(members, folds, strict=True):
+        held_out = data.split(fold.fold, config.data.folds)[1]
+        held_out = held_out.take(evenly(len(held_out.clips), settings.oof_clips or len(held_out.clips)))
+        keep = member.windowing.keep_frames and config.predict.oof_frames
+        member = replace(member, windowing=replace(member.windowing, keep_frames=keep), fold=fold.fold)
+        (found,), _ = predict_members([member], held_out.recordings())
+        ours.append(found)
+        theirs.append(fold.oof().aligned(found.clip_ids))
+    task = tasks.get_task(config.task)
+    watch = config.watch or task.watch
+    scores = []
+    for parts in (theirs, ours):
+        whole = predictions.join(parts)
+        scored = tasks.score_readable(task, whole, truth_of(whole, data))
+        if watch not in scored:
+            raise ValueError(
+                f"{where}: the {len(whole)} held-out clips do not define {watch}; --no-oof leaves this out"
+            )
+        scores.append(scored)
+    (oof, graph), drop = scores, scores[0][watch] - scores[1][watch]
+    if not drop <= settings.max_drop:
+        raise ValueError(
+            f"{where}: the graph scores {watch} {graph[watch]:.4f} on the held-out clips, the run's OOF "
+            f"{oof[watch]:.4f}: a drop of {drop:.4f}, more than the {settings.max_drop:g} allowed (--max-drop); "
+            "nothing was written"
+        )
+    return {"watch": watch, "oof": oof[watch], "graph": graph[watch], "drop": drop, "clips": sum(map(len, ours)),
+            "scores": {name: [oof[name], graph[name]] for name in oof if name in graph}}  # fmt: skip
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that make up a graph, the graph itself first."""
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
+def _summary(path: Path, report: dict) -> str:
+    worst = max(v for row in report["parity"] for k, v in row["max_difference"].items() if k.endswith("_output"))
+    stored = " + ".join(f"{n / 1000:,.1f} kB {kind}" for kind, n in report["stored_bytes"].items() if n >= 100)
+    oof = report["oof"]
+    scores = f"{oof['watch']} {oof['oof']:.4f} -> {oof['graph']:.4f} on {oof['clips']} held-out clips" if oof else (
+        "held-out clips not checked")  # fmt: skip
+    size = f"{report['bytes'] / 1e6:.2f} MB ({stored})"
+    return f"{path}: {size}, max difference {worst:.2g}, {scores}, {report['seconds']:.0f} s"

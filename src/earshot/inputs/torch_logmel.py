@@ -1,0 +1,102 @@
+"""Waveforms -> log-mels in torch: the twin of `logmel.log_mel` (same conventions), differentiable, on any device.
+
+Always computed in float32 outside autocast: a power spectrum overflows float16 and bfloat16 blurs its decibels. On a
+GPU one `torch.stft`; on a CPU a real FFT of 256 frames at a time, which stays in the processor's cache and is there as
+fast as the NumPy path, torch.stft on a batch being the slower of the two. Window and mel matrix are no part of the
+state dict.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from earshot.messages import suggest
+from earshot.sound.logmel import BLOCK_FRAMES, LogmelParams, fft_window, mel_filterbank, reference_db, reflected_index
+
+PASSED = ("waveform", "metadata", "embedding")  # inputs that no front end makes
+
+
+class LogMel(nn.Module):
+    """(B, S) or (B, C, S) -> (B, C or 1, T, F) float32 decibels; `top_db` counts from each waveform's own maximum."""
+
+    def __init__(self, params: LogmelParams):
+        super().__init__()
+        self.params = params
+        self.register_buffer("window", torch.tensor(fft_window(params)), persistent=False)
+        self.register_buffer("bank", torch.tensor(mel_filterbank(params)).T.contiguous(), persistent=False)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        if waveform.ndim not in (2, 3) or waveform.shape[-1] == 0:
+            raise ValueError(f"LogMel needs (B, S) or (B, C, S) with samples in it, got {tuple(waveform.shape)}")
+        channels = waveform.shape[1] if waveform.ndim == 3 else 1
+        with torch.autocast(waveform.device.type, enabled=False):
+            mel = self.mel(waveform.float().reshape(-1, waveform.shape[-1]))
+            return _to_decibels(mel, self.params).unflatten(0, (-1, channels))
+
+    def mel(self, waveform: torch.Tensor) -> torch.Tensor:
+        """(N, S) float32 -> (N, T, F) energies."""
+        padded = _padded(waveform, self.params)
+        return self._by_blocks(padded) if padded.device.type == "cpu" else self._by_stft(padded)
+
+    def _by_stft(self, padded: torch.Tensor) -> torch.Tensor:
+        n_fft, hop_length = self.params.n_fft, self.params.hop_length
+        spectrum = torch.stft(padded, n_fft, hop_length, window=self.window, center=False, return_complex=True)
+        return spectrum.abs().square().transpose(1, 2) @ self.bank
+
+    def _by_blocks(self, padded: torch.Tensor) -> torch.Tensor:
+        mels = []
+        for clip in padded.unfold(-1, self.params.n_fft, self.params.hop_length):
+            for frames in clip.split(BLOCK_FRAMES):
+                spectrum = torch.fft.rfft(frames * self.window)
+                mels.append((spectrum.real.square() + spectrum.imag.square()) @ self.bank)
+        return torch.cat(mels).unflatten(0, (len(padded), -1))
+
+
+class FrontEnds(nn.Module):
+    """The batch -> the model's inputs: each declared name taken from the batch (cached) or computed from its waveform.
+
+    `params` are the config's front ends; `inputs` the names that the model declares (None: all front ends).
+    """
+
+    def __init__(self, params: dict[str, LogmelParams], inputs: tuple[str, ...] | None = None):
+        super().__init__()
+        self.inputs = tuple(params) if inputs is None else tuple(inputs)
+        for name in self.inputs:
+            if name not in params and name not in PASSED:
+                raise ValueError(f"the model wants input '{name}', which no front end makes{suggest(name, params)}")
+        self.extractors = nn.ModuleDict({name: LogMel(p) for name, p in params.items() if name in self.inputs})
+
+    def forward(self, batch: dict) -> dict[str, torch.Tensor]:
+        """Cached log-mels (B, T, F) or (B, C, T, F), float16 too, come out as (B, C or 1, T, F) float32."""
+        return {name: self._input(name, batch) for name in self.inputs}
+
+    def _input(self, name: str, batch: dict) -> torch.Tensor:
+        if name in batch:
+            if name not in self.extractors:
+                return batch[name]
+            cached = batch[name].float()
+            return cached[:, None] if cached.ndim == 3 else cached
+        if name not in self.extractors or "waveform" not in batch:
+            missing = "waveform" if name in self.extractors else name
+            raise ValueError(f"input '{name}' needs '{missing}', which the batch lacks{suggest(missing, batch)}")
+        return self.extractors[name](batch["waveform"])
+
+
+def _padded(waveform: torch.Tensor, params: LogmelParams) -> torch.Tensor:
+    """(N, S) with the edges that its frames need, as `logmel.log_mel` pads."""
+    n_samples, padding = waveform.shape[-1], params.padding
+    if padding and params.pad_mode == "reflect":
+        if n_samples > padding:
+            return F.pad(waveform, (padding, padding), mode="reflect")
+        return waveform[:, torch.from_numpy(reflected_index(n_samples, padding)).to(waveform.device)]
+    return F.pad(waveform, (padding, max(padding, params.n_fft - n_samples - padding)))
+
+
+def _to_decibels(mel: torch.Tensor, params: LogmelParams) -> torch.Tensor:
+    """(N, T, F) energies -> decibels."""
+    decibels = 10 * torch.log10(mel.clamp_min(params.amin)) - reference_db(params)
+    if params.top_db is None:
+        return decibels
+    return torch.maximum(decibels, decibels.amax(dim=(1, 2), keepdim=True) - params.top_db)

@@ -1,0 +1,345 @@
+"""Exported runs -> what Kaggle gets: a data set (kernel/bundle.py says what is in it) and a kernel that uses it.
+
+    kernels/<name>/build/dataset/    the flat bundle and dataset-metadata.json
+    kernels/<name>/build/kernel/     kernel.py, the same as kernel.ipynb, kernel-metadata.json: CPU, internet off
+
+Everything is made in a folder beside and checked before it gets its place. No torch: graphs come from src/export.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import os
+import shutil
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+import yaml
+
+from earshot.competitions import get_competition
+from earshot.competitions.test_folders import get_rules
+from earshot.ensemble.blends import Blend, Ensemble, read_ensemble
+from earshot.events import PostProcess, load_post
+from earshot.kaggle.checks import check_folder, check_slug
+from earshot.kernel.bundle import ABOUT, CLASSES, PACKAGES, POST, SOURCES, open_bundle
+from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
+from earshot.prediction.graphs import find_graphs
+from earshot.prediction.reading import tta_variants
+
+SRC = Path(__file__).parents[2]
+ENTRY = "run_kernel.py"
+HEAVY = ("torch", "timm", "torchlibrosa", "transformers", "accelerate", "wandb", "matplotlib")  # not in a kernel
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same sources give the same bytes
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
+SHARE_OF_LIMIT = 0.9  # of the competition's minutes a kernel plans with
+SCRIPT = '''"""Answers __COMPETITION__ with the data set __DATASET__. Made by Earshot; runs offline, on CPUs."""
+import os
+import runpy
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+INPUT = Path(os.environ.get("KAGGLE_INPUT", "/kaggle/input"))
+WORKING = Path(os.environ.get("KAGGLE_WORKING", "/kaggle/working"))
+MINUTES = os.environ.get("KERNEL_MINUTES", "__MINUTES__")
+
+
+def find(name):
+    """The file or folder of this name, at most four folders below INPUT."""
+    for depth in range(5):
+        for path in INPUT.glob("*/" * depth + name):
+            return path
+    return INPUT / name
+
+
+bundle = find("__FILES__/bundle.json").parent
+libraries = tempfile.mkdtemp()
+for wheel in sorted(bundle.glob("*.whl")):
+    zipfile.ZipFile(wheel).extractall(libraries)
+sys.path.insert(0, libraries)
+
+sys.argv = ["run_kernel.py", "--bundle", str(bundle), "--competition", "__COMPETITION__"]
+sys.argv += ["--test-folder", str(find("__SLUG__") / "__FOLDER__"), "--minutes", MINUTES]
+sys.argv += ["--out", str(WORKING / "submission.csv")]
+runpy.run_path(str(bundle / "earshot.pyz"), run_name="__main__")
+'''
+
+
+@dataclass(frozen=True)
+class BundleSettings:
+    """What to bundle. weights: one a run; blend: the JSON of ensemble.py, in place of runs and weights; minutes 0:
+    SHARE_OF_LIMIT of the competition's; tta None: the runs' own."""
+
+    runs: tuple[Path, ...]
+    competition: str
+    slug: str
+    graph_format: str = "onnx"
+    int8: bool = False
+    together: bool = False
+    weights: tuple[float, ...] = ()
+    blend: Path | None = None
+    tta: tuple[str, ...] | None = None
+    post: Path | None = None
+    minutes: float = 0.0
+    wheels: Path | None = None
+    kind: str = "notebook"  # what Kaggle runs: notebook | script
+
+
+def build(settings: BundleSettings, root: str | Path = "kernels") -> Path:
+    """Make both folders; returns kernels/<name>/build. An older build is replaced, anything else there is an error."""
+    user, name = check_slug(settings.slug)
+    if settings.kind not in ("notebook", "script"):
+        raise ValueError(f"a kernel is a notebook or a script, not '{settings.kind}'")
+    target = Path(root) / name / "build"
+    if target.exists() and not (target / "dataset" / ABOUT).is_file():
+        raise ValueError(f"{target} exists and is no build of this command: remove or rename it")
+    partial = target.with_name(f".build.{os.getpid()}.part")
+    try:
+        (partial / "dataset").mkdir(parents=True)
+        (partial / "kernel").mkdir()
+        _fill_dataset(partial / "dataset", settings, user, name)
+        _fill_kernel(partial / "kernel", settings, user, name)
+        check_folder(partial)
+        open_bundle(partial / "dataset", settings.competition)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def dataset_slug(name: str) -> str:
+    """Name of the data set of a kernel."""
+    return f"{name}-files"
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every file of a built data set, largest first."""
+    found = {p.name: p.stat().st_size for p in folder.iterdir() if p.name not in NOT_UPLOADED}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+# ---- the data set
+
+
+def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
+    get_rules(settings.competition)
+    chosen = _blended(settings)
+    entries, abouts = [], []
+    for run in chosen.runs:
+        added, of_run = _add_run(folder, run, settings)
+        entries += added
+        abouts += of_run
+    for about in abouts:
+        if about["classes"] != abouts[0]["classes"]:
+            raise ValueError(f"runs {abouts[0]['run']} and {about['run']} have other classes: bundle them apart")
+        if "metadata" in about["inputs"]:
+            raise ValueError(
+                f"run {about['run']} takes {', '.join(about['metadata'])} of each recording, which the hidden test of "
+                f"{settings.competition} does not give: train with a model that takes sound alone, or answer where the "
+                "columns are at hand, with src/predict.py --clips TABLE --backend onnx"
+            )
+    tta = list(abouts[0]["tta"] if settings.tta is None else settings.tta)
+    tta_variants(tta)
+    (folder / CLASSES).write_text("label\n" + "".join(f"{c}\n" for c in abouts[0]["classes"]))
+    _add_post(folder / POST, settings.post, chosen.thresholds)
+    packages = write_sources(folder / SOURCES, settings.competition)
+    packages |= _versions([RUNTIMES[settings.graph_format]])
+    (folder / PACKAGES).write_text("".join(f"{k}=={v}\n" for k, v in sorted(packages.items())))
+    if settings.wheels:
+        _add_wheels(folder, settings.wheels)
+    about = {
+        "competition": settings.competition, "slug": settings.slug, "format": settings.graph_format, "tta": tta,
+        "networks": entries, "blend": asdict(chosen.blend), "commits": sorted({a["commit"] for a in abouts}),
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+    }  # fmt: skip
+    (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+    write_manifest(folder)
+    info = {
+        "title": _title(dataset_slug(name)), "id": f"{user}/{dataset_slug(name)}", "licenses": [{"name": "other"}],
+        "subtitle": f"Networks and sources for {settings.competition}"[:80],
+    }  # fmt: skip
+    (folder / "dataset-metadata.json").write_text(json.dumps(info, indent=1) + "\n")
+
+
+def _blended(settings: BundleSettings) -> Ensemble:
+    """The runs to bundle and their blend: those of --blend, else --runs with --weights."""
+    if settings.blend:
+        if settings.runs or settings.weights:
+            raise ValueError("--blend says which runs and with which weights: leave --runs and --weights out")
+        return read_ensemble(settings.blend)
+    weights = settings.weights or (1.0,) * len(settings.runs)
+    if len(weights) != len(settings.runs) or min(weights, default=1) <= 0:
+        raise ValueError(f"{len(settings.runs)} runs need as many positive --weights, not {list(weights)}")
+    return Ensemble(settings.runs, Blend(weights=weights), {})
+
+
+def _add_post(path: Path, given: Path | None, thresholds: Mapping):
+    """The post-processing file; thresholds that were chosen on the blend's OOF take the place of those in it."""
+    if not thresholds:
+        if given:
+            load_post(given)
+            shutil.copyfile(given, path)
+        return
+    post = replace(load_post(given) if given else PostProcess(), **thresholds)
+    path.write_text(yaml.safe_dump({k: dict(v) if isinstance(v, Mapping) else v for k, v in asdict(post).items()}))
+    load_post(path)
+
+
+def _add_run(folder: Path, run: Path, settings: BundleSettings) -> tuple[list[dict], list[dict]]:
+    """Copy a run's graphs under names of their own; their entries in bundle.json, and what they say of themselves."""
+    graphs = find_graphs(run, settings.graph_format, settings.int8, settings.together)
+    folds = sum(len(graph.about["folds"]) for graph in graphs)
+    entries = []
+    for graph in graphs:
+        which = "together" if graph.about["stacked"] else f"fold{graph.about['folds'][0]}"
+        name = f"{graph.about['run'].replace('/', '-')}{'_int8' * settings.int8}_{which}"
+        target = folder / (name + graph.path.suffix)
+        if target.exists():
+            raise ValueError(f"run {graph.about['run']} is named twice in --runs")
+        shutil.copyfile(graph.path, target)
+        if graph.path.suffix == ".xml":
+            shutil.copyfile(graph.path.with_suffix(".bin"), target.with_suffix(".bin"))
+        entries.append({"file": target.name, "run": graph.about["run"], "folds": folds})
+    return entries, [graph.about for graph in graphs]
+
+
+def _add_wheels(folder: Path, wheels: Path):
+    """Copy *.whl; anything else there that looks like a secret is an error, the rest is left."""
+    if not wheels.is_dir():
+        raise ValueError(f"--wheels {wheels} is no folder")
+    check_folder(wheels)
+    found = sorted(wheels.glob("*.whl"))
+    if not found:
+        raise ValueError(f"{wheels} holds no .whl file; get them with: pip download --no-deps -d {wheels} PACKAGE")
+    for wheel in found:
+        if not zipfile.is_zipfile(wheel):
+            raise ValueError(f"{wheel.name} is no wheel: it is no zip archive")
+        shutil.copyfile(wheel, folder / wheel.name)
+
+
+def write_sources(path: Path, competition: str) -> dict[str, str]:
+    """What src/run_kernel.py imports for `competition` -> an archive that Python runs; packages it needs, by version.
+
+    Sources only, the same bytes each time. A module that imports torch where it is imported itself is an error.
+    """
+    modules = needed_modules(competition)
+    packages: set[str] = set()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, source in [("__main__.py", SRC / ENTRY), *sorted((str(m.relative_to(SRC)), m) for m in modules)]:
+            archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), source.read_bytes())
+            packages |= _outside(source)
+    if heavy := packages & set(HEAVY):
+        raise ValueError(f"the sources of a kernel must not import {', '.join(sorted(heavy))}")
+    return _versions(sorted(packages))
+
+
+def needed_modules(competition: str) -> set[Path]:
+    """Files of the package that run_kernel.py and the competition import, directly or through others."""
+    waiting = [SRC / ENTRY, Path(importlib.import_module(get_competition(competition).__name__).__file__)]
+    found: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += [file for name in _imports(path) for file in _files_of(name)]
+    return found - {SRC / ENTRY}
+
+
+@lru_cache(maxsize=256)
+def _imports(path: Path, top_only: bool = False) -> frozenset[str]:
+    """Dotted names that a file imports; `from a import b` gives a and a.b."""
+    tree = ast.parse(path.read_text())
+    names = set()
+    for node in tree.body if top_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(names)
+
+
+def _files_of(name: str) -> list[Path]:
+    """Dotted name -> its file in the package and the __init__ files above; [] for what is not ours or no module."""
+    if name.split(".")[0] != "earshot":
+        return []
+    path = SRC.joinpath(*name.split("."))
+    inits = [p / "__init__.py" for p in (path, *path.parents) if (p / "__init__.py").is_file() and SRC in p.parents]
+    module = path.with_suffix(".py")
+    return inits + ([module] if module.is_file() else [])
+
+
+def _outside(path: Path) -> set[str]:
+    """Top names of third-party packages that a file imports when it is imported."""
+    tops = {name.split(".")[0] for name in _imports(path, top_only=True)}
+    return {t for t in tops if t not in sys.stdlib_module_names and t not in ("earshot", "__future__")}
+
+
+def _versions(modules: Sequence[str]) -> dict[str, str]:
+    """Import names -> {distribution: version} of those that are installed here."""
+    known = _distributions()
+    names = [sorted(known[m])[0] for m in modules if m in known]
+    return {name: metadata.version(name) for name in names}
+
+
+@lru_cache(maxsize=1)
+def _distributions() -> dict[str, list[str]]:
+    """Import name -> distributions that have it; looks at every installed one."""
+    return dict(metadata.packages_distributions())
+
+
+# ---- the kernel
+
+
+def _fill_kernel(folder: Path, settings: BundleSettings, user: str, name: str):
+    rules = get_rules(settings.competition)
+    script = kernel_script(settings, f"{user}/{dataset_slug(name)}")
+    (folder / "kernel.py").write_text(script)
+    (folder / "kernel.ipynb").write_text(json.dumps(notebook(script), indent=1) + "\n")
+    info = {
+        "id": f"{user}/{name}", "title": _title(name), "language": "python", "kernel_type": settings.kind,
+        "code_file": "kernel.ipynb" if settings.kind == "notebook" else "kernel.py",
+        "is_private": True, "enable_gpu": False, "enable_tpu": False, "enable_internet": False,
+        "dataset_sources": [f"{user}/{dataset_slug(name)}"], "competition_sources": [rules.slug],
+        "kernel_sources": [], "model_sources": [],
+    }  # fmt: skip
+    (folder / "kernel-metadata.json").write_text(json.dumps(info, indent=1) + "\n")
+
+
+def kernel_script(settings: BundleSettings, dataset: str) -> str:
+    """Text of kernel.py."""
+    minutes = settings.minutes or SHARE_OF_LIMIT * get_competition(settings.competition).LIMITS.get("minutes", 0)
+    if not minutes > 0:
+        raise ValueError(f"{settings.competition} states no time limit: say --minutes")
+    rules = get_rules(settings.competition)
+    values = {"COMPETITION": settings.competition, "DATASET": dataset, "MINUTES": f"{minutes:g}", "SLUG": rules.slug,
+              "FOLDER": rules.folder, "FILES": dataset.split("/")[-1]}  # fmt: skip
+    script = SCRIPT
+    for key, value in values.items():
+        script = script.replace(f"__{key}__", value)
+    return script
+
+
+def notebook(script: str) -> dict:
+    """A script -> nbformat 4: one cell of text, one of code."""
+    title, code = script.splitlines()[0].strip('"'), script.splitlines(keepends=True)
+    cells = [
+        {"cell_type": "markdown", "id": "about", "metadata": {}, "source": [title]},
+        {"cell_type": "code", "id": "kernel", "metadata": {}, "execution_count": None, "outputs": [], "source": code},
+    ]
+    kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return {"cells": cells, "metadata": {"kernelspec": kernelspec}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def _title(slug: str) -> str:
+    """A title that Kaggle turns into this slug again."""
+    return slug.replace("-", " ").capitalize()

@@ -1,0 +1,204 @@
+"""Run a built kernel as Kaggle would: read-only input, one folder to write to, no network, no torch, a clock.
+
+Scenes: the empty folder of a commit, beside a table that names a recording, and without any table; hidden recordings in
+its place; the same with odd files among them; the same with hardly any time. After each the competition's own check
+takes the submission, and what the kernel must not touch is as it was, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from earshot.competitions import get_competition
+from earshot.competitions.test_folders import find_test, get_rules
+from earshot.kernel.bundle import open_bundle
+from earshot.kernel.manifest import NOT_UPLOADED, digest
+from earshot.sound import audio
+from earshot.tables import read_table
+
+GUARD = """import importlib.abc, os, socket, sys
+
+def refuse(*_, **__):
+    raise OSError("no network: this is a dry run")
+
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
+
+class NoTorch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "timm", "torchlibrosa"):
+            raise ImportError(f"a kernel imports no {name}")
+
+sys.meta_path.insert(0, NoTorch())
+"""
+GRACE_SECONDS = 60.0  # beyond its minutes: starting Python, loading graphs on a busy machine
+SHORT_MINUTES = 0.02
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One run: what it is called, its minutes, and what fills the folder of recordings."""
+
+    name: str
+    minutes: float
+    fill: Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """How it went; `problems` is empty where all was well."""
+
+    name: str
+    seconds: float
+    rows: int
+    problems: tuple[str, ...]
+
+
+def dry_run(build: Path, minutes: float, recordings: Path | None = None, say=print) -> list[SceneResult]:
+    """Run all scenes on kernels/<name>/build. `recordings`: a folder whose content takes the place of the hidden test
+    (default: a few made ones). Says each scene's outcome; the caller looks at `problems`."""
+    bundle = open_bundle(build / "dataset")
+    competition = bundle.about["competition"]
+    hidden = (lambda folder: _copy(recordings, folder)) if recordings else _made
+    scenes = [
+        Scene("commit: a table, no recordings", minutes, lambda folder: _table(folder, competition, bundle.classes)),
+        Scene("empty test folder, no table", minutes, lambda folder: None),
+        Scene("hidden test", minutes, hidden),
+        Scene("odd files among the tests", minutes, lambda folder: (hidden(folder), _odd(folder))),
+        Scene("hardly any time", SHORT_MINUTES, hidden),
+    ]
+    blocked = _network_blocker()
+    say(f"network: {'a namespace without any (unshare)' if blocked else 'connections refused inside Python'}")
+    results = []
+    for scene in scenes:
+        with tempfile.TemporaryDirectory() as root:
+            result = _play(scene, build, Path(root), competition, bundle.classes, blocked)
+        results.append(result)
+        outcome = "; ".join(result.problems) or f"valid, {result.rows} rows"
+        say(f"{scene.name}: {outcome} ({result.seconds:.1f} s)")
+    return results
+
+
+def _play(scene: Scene, build: Path, root: Path, competition: str, classes, blocked: list[str]) -> SceneResult:
+    rules = get_rules(competition)
+    working, guard = root / "working", root / "guard"
+    dataset = json.loads((build / "dataset" / "dataset-metadata.json").read_text())["id"]
+    inputs, tests = root / "input" / dataset.split("/")[1], root / "input" / rules.slug / rules.folder
+    for folder in (working / "tmp", guard, inputs, tests):
+        folder.mkdir(parents=True)
+    (guard / "sitecustomize.py").write_text(GUARD)
+    for path in (build / "dataset").iterdir():
+        if path.name not in NOT_UPLOADED:
+            shutil.copyfile(path, inputs / path.name)
+    scene.fill(tests)
+    _read_only(root / "input")
+    before = _snapshot(root, working)
+    environment = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")}
+    environment |= {
+        "KAGGLE_INPUT": str(root / "input"), "KAGGLE_WORKING": str(working), "KERNEL_MINUTES": str(scene.minutes),
+        "HOME": str(working / "tmp"), "TMPDIR": str(working / "tmp"), "PYTHONPATH": str(guard),
+        "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    command = [*blocked, sys.executable, str(build.resolve() / "kernel" / "kernel.py")]
+    began, limit = time.monotonic(), scene.minutes * 60 + GRACE_SECONDS
+    problems = []
+    try:
+        ran = subprocess.run(command, cwd=working, env=environment, capture_output=True, text=True, timeout=limit)
+        if ran.returncode:
+            problems.append(f"ended with {ran.returncode}: {ran.stderr.strip()[-800:]}")
+        if "FAILED" in ran.stdout:
+            problems.append(ran.stdout[ran.stdout.index("FAILED") :].strip()[:800])
+    except subprocess.TimeoutExpired:
+        problems.append(f"was not done {GRACE_SECONDS:g} s after its {scene.minutes:g} minutes")
+    seconds = time.monotonic() - began
+    changed = sorted(p for p, d in (before.items() ^ _snapshot(root, working).items()) if d is not None)
+    if changed:
+        problems.append(f"wrote outside the working folder: {', '.join(dict.fromkeys(changed))}")
+    rows, problem = _check(competition, tests, classes, working / "submission.csv")
+    return SceneResult(scene.name, seconds, rows, tuple(problems + ([problem] if problem else [])))
+
+
+def _check(competition: str, tests: Path, classes, submission: Path) -> tuple[int, str]:
+    """(rows, what is wrong with them) by the competition's own check; an empty test asks for a header alone."""
+    if not submission.is_file():
+        return 0, "there is no submission.csv"
+    test, table = find_test(competition, tests, classes), read_table(submission)
+    if test.empty:
+        return len(table), f"{len(table)} rows for an empty test" if len(table) else ""
+    try:
+        get_competition(competition).validate(table, test.table, list(classes))
+    except ValueError as error:
+        return len(table), str(error)
+    return len(table), ""
+
+
+# ---- what lies in the test folder
+
+
+def _copy(source: Path, folder: Path):
+    """Recordings, and the tables that lie beside them."""
+    if not source.is_dir():
+        raise ValueError(f"--test-folder {source} is no folder")
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    for table in source.parent.glob("*.csv"):
+        if table.name in ("test.csv", "sample_submission.csv"):
+            shutil.copyfile(table, folder.parent / table.name)
+
+
+def _table(folder: Path, competition: str, classes):
+    """The competition's table of one recording of 10 s, beside the folder."""
+    rules = get_rules(competition)
+    table = rules.make([(rules.clip_id("soundscape_0"), 10.0)], classes, folder.parent)
+    table.to_csv(folder.parent / rules.table, index=False)
+
+
+def _made(folder: Path):
+    """Three recordings of noise and tones, the last one ends within a row."""
+    rng = np.random.default_rng(0)
+    for i, seconds in enumerate((10.0, 15.0, 7.3)):
+        t = np.arange(round(seconds * 32000)) / 32000
+        sound = 0.2 * np.sin(2 * np.pi * 1000 * (i + 1) * t) + 0.02 * rng.standard_normal(len(t))
+        audio.write(folder / f"soundscape_{i}.ogg", sound.astype(np.float32), 32000)
+
+
+def _odd(folder: Path):
+    """What lies in real test folders at times, and what should not."""
+    (folder / "soundscape_bad.ogg").write_bytes(b"OggS" + bytes(range(256)))
+    (folder / "soundscape_empty.ogg").write_bytes(b"")
+    (folder / "readme.txt").write_text("no recording")
+    (folder / "._soundscape_0.ogg").write_bytes(b"\x00")
+    (folder / "folder.ogg").mkdir()
+    audio.write(folder / "soundscape_short.ogg", np.zeros(100, np.float32), 32000)
+    audio.write(folder / "Aufnahme_überall.wav", np.zeros(8000, np.float32), 8000)
+
+
+# ---- the walls
+
+
+def _network_blocker() -> list[str]:
+    """Command prefix that takes the network away where the system allows it, else nothing (the guard still refuses)."""
+    if not shutil.which("unshare"):
+        return []
+    command = ["unshare", "--map-root-user", "--net"]
+    return command if subprocess.run([*command, "true"], capture_output=True).returncode == 0 else []
+
+
+def _read_only(folder: Path):
+    for path in folder.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+
+def _snapshot(root: Path, working: Path) -> dict[str, str | None]:
+    """Every path under `root` but not under `working`, with the SHA-256 of files."""
+    paths = (p for p in root.rglob("*") if p != working and working not in p.parents)
+    return {str(p.relative_to(root)): digest(p) if p.is_file() else "folder" for p in paths}

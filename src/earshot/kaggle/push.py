@@ -1,0 +1,119 @@
+"""A built bundle -> Kaggle, through its official client: data set, kernel, its run, its output. Needs a token.
+
+The client is imported here only. It takes a token from KAGGLE_API_TOKEN, from KAGGLE_USERNAME and KAGGLE_KEY, or from
+the files in ~/.kaggle that it describes; nothing here reads or stores one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from earshot.kaggle.checks import check_folder
+
+INSTALL = "pushing needs Kaggle's client: pip install kaggle"
+TOKEN_HELP = (
+    "Kaggle's client found no token. On kaggle.com: Settings, API, create a token; then export KAGGLE_API_TOKEN, "
+    "or save kaggle.json as ~/.kaggle/kaggle.json (chmod 600), or export KAGGLE_USERNAME and KAGGLE_KEY"
+)
+POLL_SECONDS, WAIT_SECONDS = 20.0, 12 * 3600.0
+ENDED = ("complete", "error", "cancel")  # what the status of a kernel begins with when it is over
+
+
+def connect():
+    """Kaggle's client, logged in; without client or token an error that says what to do."""
+    try:
+        from kaggle.api.kaggle_api_extended import KaggleApi
+    except ImportError as error:
+        raise ValueError(INSTALL) from error
+    api = KaggleApi()
+    try:
+        api.authenticate()
+    except SystemExit as error:  # the client ends the process where there is no token
+        raise ValueError(TOKEN_HELP) from error
+    return api
+
+
+def push(
+    build: Path, message: str, api=None, wait: bool = True, say=print, sleep: Callable[[float], None] = time.sleep
+) -> str:
+    """Upload kernels/<name>/build: a new data set or a new version of it, then the kernel; returns its last status.
+
+    With `wait` the output of the finished kernel lies in build/output. What the client refuses is a ValueError.
+    """
+    dataset, kernel = build / "dataset", build / "kernel"
+    for path in (dataset / "dataset-metadata.json", kernel / "kernel-metadata.json"):
+        if not path.is_file():
+            raise ValueError(f"{path} does not exist; build the bundle first: src/bundle.py --runs ... --slug ...")
+    check_folder(build)
+    api = api or connect()
+    dataset_id = json.loads((dataset / "dataset-metadata.json").read_text())["id"]
+    kernel_id = json.loads((kernel / "kernel-metadata.json").read_text())["id"]
+    _upload(api, dataset, dataset_id, message, say)
+    _wait(lambda: str(api.dataset_status(dataset_id)), ("ready", "error"), f"data set {dataset_id}", say, sleep)
+    response = api.kernels_push(str(kernel))
+    _refuse(response, f"kernel {kernel_id}")
+    say(f"kernel {kernel_id}: pushed, version {getattr(response, 'version_number', '?')}")
+    if not wait:
+        return "pushed"
+    status = _wait(lambda: _status(api, kernel_id), ENDED, f"kernel {kernel_id}", say, sleep)
+    output = build / "output"
+    api.kernels_output(kernel_id, str(output), force=True)
+    say(f"kernel {kernel_id}: {status}; its output lies in {output}")
+    if not status.startswith("complete"):
+        raise ValueError(f"kernel {kernel_id} ended as '{status}': its log lies in {output}")
+    return status
+
+
+def _upload(api, folder: Path, dataset_id: str, message: str, say):
+    """A new version where the data set is there already, else a new, private data set."""
+    if _exists(api, dataset_id):
+        response = api.dataset_create_version(str(folder), message, quiet=True, dir_mode="zip")
+    else:
+        response = api.dataset_create_new(str(folder), public=False, quiet=True, dir_mode="zip")
+    _refuse(response, f"data set {dataset_id}")
+    say(f"data set {dataset_id}: uploaded")
+
+
+def _exists(api, dataset_id: str) -> bool:
+    from requests.exceptions import HTTPError
+
+    try:
+        api.dataset_status(dataset_id)
+        return True
+    except HTTPError as error:
+        if error.response is not None and error.response.status_code in (403, 404):
+            return False  # Kaggle says "forbidden" of what does not exist
+        raise ValueError(f"Kaggle does not answer for data set {dataset_id}: {error}") from error
+
+
+def _refuse(response, what: str):
+    reason = getattr(response, "error", "") or ""
+    if reason or str(getattr(response, "status", "") or "").lower() == "error":
+        raise ValueError(f"Kaggle refused {what}: {reason or 'no reason given'}")
+
+
+def _status(api, kernel_id: str) -> str:
+    """'complete', 'running', ... whatever the client wraps it in."""
+    status = api.kernels_status(kernel_id).status
+    return str(getattr(status, "name", status)).lower().removeprefix("kernelworkerstatus.")
+
+
+def _wait(ask: Callable[[], str], until: tuple[str, ...], what: str, say, sleep) -> str:
+    """Ask until the answer begins with one of `until`; a new answer is said."""
+    last, waited = "", 0.0
+    while not last.startswith(until):
+        if waited > WAIT_SECONDS:
+            raise ValueError(f"{what} is still '{last}' after {WAIT_SECONDS / 3600:g} hours: look at it on kaggle.com")
+        if last:
+            sleep(POLL_SECONDS)
+            waited += POLL_SECONDS
+        answer = ask().lower()
+        if answer != last:
+            say(f"{what}: {answer}")
+        last = answer
+    if last.startswith("error") and what.startswith("data set"):
+        raise ValueError(f"{what}: Kaggle could not process it")
+    return last

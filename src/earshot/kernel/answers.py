@@ -1,0 +1,154 @@
+"""What a kernel's networks answered, joined recording by recording as the bundle's blend says. No torch.
+
+A run's answer is the mean of its networks' (folds, further hearings); the runs' answers are blended as ensemble.py
+blends them (ensemble/blends.py). Where not all networks answered, the weights are renormalised over those that did:
+of a run that was heard with two of its five folds, two fifths of its weight count. Further hearings never make a run's
+weight more than the whole of it: a blend of which one run alone is heard again keeps its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from earshot.competitions.test_folders import KernelTest
+from earshot.ensemble.blends import Blend, ranks
+from earshot.prediction.predictions import TEST_FOLD, Predictions
+from earshot.sound.timebase import TimeBase
+
+PRIOR_GRID = TimeBase(1, 1, 1)  # a prior is the same every second
+
+
+class KernelBlend:
+    """Sums of what networks answered, on the time grid of the first.
+
+    `runs` are those that the blend has weights of, in its order; framewise outputs take as many times the memory.
+    """
+
+    def __init__(
+        self, test: KernelTest, classes: Sequence[str], prior: np.ndarray, blend: Blend | None = None,
+        runs: Sequence[str] = ("",),
+    ):  # fmt: skip
+        self.test, self.classes, self.prior = test, tuple(classes), np.asarray(prior, np.float32)
+        self.blend, self.runs = blend or Blend(), tuple(runs)
+        n, k = len(test.clips), len(self.classes)
+        self.of_run = dict(zip(self.runs, run_weights(self.blend, len(self.runs), k), strict=True))
+        self.heard = {run: np.zeros(n) for run in self.runs}  # sums of shares: 1 is the whole run, heard once
+        self.clipwise = {run: np.zeros((n, k)) for run in self.runs}
+        self.frames: dict[str, list[np.ndarray | None]] = {run: [None] * n for run in self.runs}
+        self.frame_weight = {run: np.zeros(n) for run in self.runs}
+        self.timebase: TimeBase | None = None
+
+    @property
+    def answered(self) -> np.ndarray:
+        """(N,) which recordings any network answered."""
+        return sum(self.heard.values()) > 0
+
+    def add(self, index: Sequence[int], found: Predictions, share: float = 1.0, run: str = "") -> list[int]:
+        """`found` are the recordings at `index`, `share` is that of the network in its run; unreadable ones add
+        nothing, nor do answers that are no numbers, whose recordings are returned."""
+        if found.framewise_output is not None:
+            self.timebase = self.timebase or found.timebase
+        broken = []
+        for row, i in enumerate(index):
+            if found.unreadable[row]:
+                continue
+            frames = found.framewise_output[row] if found.framewise_output is not None else None
+            if (
+                not np.isfinite(found.clipwise_output[row]).all()
+                or not np.isfinite(() if frames is None else frames).all()
+            ):
+                broken.append(i)
+                continue
+            self.heard[run][i] += share
+            self.clipwise[run][i] += share * found.clipwise_output[row]
+            if frames is not None:
+                self._add_frames(i, frames, found.timebase, share, run)
+        return broken
+
+    def _add_frames(self, i: int, frames: np.ndarray, grid: TimeBase, share: float, run: str):
+        known = next((f[i] for f in self.frames.values() if f[i] is not None), None)
+        if grid != self.timebase or (known is not None and len(known) != len(frames)):
+            frames = on_grid(frames, grid, self.timebase, None if known is None else len(known))
+        if self.frames[run][i] is None:
+            self.frames[run][i] = np.zeros(frames.shape, np.float32)
+        self.frames[run][i] += np.float32(share) * frames
+        self.frame_weight[run][i] += share
+
+    def predictions(self) -> Predictions:
+        """What is known now; recordings that nobody answered hold the prior and count as unreadable."""
+        answered = self.answered
+        clipwise = np.where(answered[:, None], self._clips(), self.prior).astype(np.float32)
+        frames = None
+        if self.timebase is not None:
+            frames = tuple(self._frames(i) for i in range(len(answered)))
+        return self._predictions(clipwise, ~answered, frames, self.timebase)
+
+    def _clips(self) -> np.ndarray:
+        """(N, K) the blend of the runs' clip outputs; of recordings that nobody answered anything."""
+        means = []
+        for run, heard in self.heard.items():
+            mean = self.clipwise[run] / np.where(heard > 0, heard, 1)[:, None]
+            if self.blend.mean == "rank":  # among the recordings that the run answered
+                mean[heard > 0] = ranks(mean[heard > 0])
+            means.append(mean)
+        return self._joined(self.runs, means, [heard[:, None] for heard in self.heard.values()])
+
+    def _frames(self, i: int) -> np.ndarray:
+        """(T, K) of a recording; where nobody answered one frame of the prior."""
+        runs = [run for run, frames in self.frames.items() if frames[i] is not None]
+        if not runs:
+            return self.prior[None]
+        shares = [np.float32(self.frame_weight[run][i]) for run in runs]
+        means = [self.frames[run][i] / share for run, share in zip(runs, shares, strict=True)]
+        return self._joined(runs, means, shares)
+
+    def _joined(self, runs: Sequence[str], means: list[np.ndarray], shares: list[np.ndarray]) -> np.ndarray:
+        """The blend of runs of which `shares` were heard; in a class where none of them has weight all are alike."""
+        before, after = self.blend.transforms()
+        shares = [np.minimum(share, 1) for share in shares]
+        weights = [share * self.of_run[run] for run, share in zip(runs, shares, strict=True)]
+        nothing = sum(weights) == 0
+        weights = [np.where(nothing, share, w) for w, share in zip(weights, shares, strict=True)]
+        total = np.maximum(sum(weights), np.finfo(np.float32).tiny)
+        mixed = after(sum(w / total * before(mean) for w, mean in zip(weights, means, strict=True)))
+        return mixed.astype(means[0].dtype)
+
+    def fallback(self) -> Predictions:
+        """The prior at every second of every recording, as if it had been heard."""
+        lengths = np.maximum(1, np.ceil(self.test.seconds)).astype(int)
+        frames = tuple(np.broadcast_to(self.prior, (n, len(self.prior))) for n in lengths)
+        clipwise = np.tile(self.prior, (len(self.test.clips), 1))
+        return self._predictions(clipwise, np.zeros(len(lengths), bool), frames, PRIOR_GRID)
+
+    def shares(self) -> dict[str, dict[str, float]]:
+        """{run: {"weight": as chosen, "share": of the answers given by now}}, means over classes (and recordings)."""
+        chosen = {run: w / sum(self.of_run.values()) for run, w in self.of_run.items()}
+        answered = self.answered
+        weights = {run: np.minimum(self.heard[run][answered, None], 1) * w for run, w in self.of_run.items()}
+        total = np.maximum(sum(weights.values()), np.finfo(float).tiny)
+        share = {run: float((w / total).mean()) if len(w) else 0.0 for run, w in weights.items()}
+        return {run: {"weight": float(chosen[run].mean()), "share": share[run]} for run in self.runs}
+
+    def _predictions(self, clipwise, unreadable, frames, timebase) -> Predictions:
+        ids = np.array([clip.clip_id for clip in self.test.clips], dtype=str)
+        return Predictions(ids, self.classes, clipwise, np.full(len(ids), TEST_FOLD), unreadable, frames, timebase)
+
+
+def run_weights(blend: Blend, n_runs: int, n_classes: int) -> np.ndarray:
+    """(R, K) weights of the runs; a number of them that fits neither runs nor classes is an error."""
+    if len(blend.weights) not in (0, n_runs):
+        raise ValueError(f"the blend has weights of {len(blend.weights)} runs, there are {n_runs}")
+    weights = np.array(blend.weights, float) if len(blend.weights) else np.ones(n_runs)
+    if weights.ndim == 2 and weights.shape[1] != n_classes:
+        raise ValueError(f"the blend has weights of {weights.shape[1]} classes, the runs know {n_classes}")
+    return np.broadcast_to(weights.reshape(n_runs, -1), (n_runs, n_classes))
+
+
+def on_grid(frames: np.ndarray, grid: TimeBase, wanted: TimeBase, length: int | None = None) -> np.ndarray:
+    """(T, K) on `grid` -> (length or as long as it sounds, K) on `wanted`: at each middle, what was there."""
+    step, wanted_step = grid.frame_samples / grid.sample_rate, wanted.frame_samples / wanted.sample_rate
+    length = length or max(1, round(len(frames) * step / wanted_step))
+    index = ((np.arange(length) + 0.5) * wanted_step / step).astype(int)
+    return frames[np.minimum(index, len(frames) - 1)]

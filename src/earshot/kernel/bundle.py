@@ -1,0 +1,78 @@
+"""What a kernel reads from its data set: bundle.json, graphs, classes, post-processing. No torch.
+
+A bundle is one flat folder, because Kaggle's client leaves folders out unless told otherwise:
+
+    bundle.json            what is in here: competition, networks and their runs, blend, further hearings (tta)
+    earshot.pyz            the sources a kernel needs; `python earshot.pyz` is src/run_kernel.py
+    <run>_fold<k>.onnx     graphs (OpenVINO: .xml and .bin); they carry front ends, windows, classes, priors
+    classes.csv post.yaml  class names in model order; post-processing options
+    packages.txt *.whl     what Python needs, with versions; wheels of what Kaggle's image lacks
+    manifest.json          SHA-256 of all that
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from earshot.data.labels import read_classes
+from earshot.ensemble.blends import Blend, build_blend
+from earshot.events import PostProcess, load_post
+from earshot.kernel.answers import run_weights
+from earshot.kernel.manifest import check_manifest
+from earshot.kernel.speed import Network
+from earshot.prediction.backends import open_graph
+from earshot.prediction.graphs import members_of
+
+ABOUT, SOURCES, CLASSES, POST, PACKAGES = "bundle.json", "earshot.pyz", "classes.csv", "post.yaml", "packages.txt"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle; `broken`: (file, reason) of graphs that could not be opened."""
+
+    folder: Path
+    about: dict
+    classes: tuple[str, ...]
+    post: PostProcess
+    networks: tuple[Network, ...]
+    blend: Blend
+    runs: tuple[str, ...]  # in the order of the blend's weights
+    broken: tuple[tuple[str, str], ...] = ()
+
+
+def open_bundle(folder: str | Path, competition: str | None = None) -> Bundle:
+    """Folder -> Bundle, its files checked against the manifest first; made for another competition: an error.
+
+    A graph that cannot be opened is named in `broken`; without any other the bundle is an error.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"bundle {folder} does not exist; make one with src/bundle.py")
+    check_manifest(folder)
+    about = json.loads((folder / ABOUT).read_text())
+    if competition not in (None, about["competition"]):
+        raise ValueError(f"bundle {folder.name} was made for {about['competition']}, not for {competition}")
+    classes = tuple(read_classes(folder / CLASSES))
+    post = load_post(folder / POST) if (folder / POST).is_file() else PostProcess()
+    networks, broken = [], []
+    for entry in about["networks"]:
+        try:
+            networks.append(_network(folder, entry, about["tta"], classes))
+        except ValueError as error:
+            broken.append((entry["file"], str(error)))
+    if not networks:
+        raise ValueError(f"no graph of bundle {folder.name} can be opened: {broken[0][1]}")
+    runs = tuple(dict.fromkeys(entry["run"] for entry in about["networks"]))
+    blend = build_blend(about.get("blend", {}), f"{ABOUT} of bundle {folder.name}")
+    run_weights(blend, len(runs), len(classes))
+    return Bundle(folder, about, classes, post, tuple(networks), blend, runs, tuple(broken))
+
+
+def _network(folder: Path, entry: dict, tta: list[str], classes: tuple[str, ...]) -> Network:
+    members = members_of(open_graph(folder / entry["file"]))
+    if tuple(members[0].classes) != classes:
+        raise ValueError(f"{entry['file']} has {len(members[0].classes)} classes other than those of {CLASSES}")
+    share = len(members) / entry["folds"]
+    return Network(Path(entry["file"]).stem, tuple(members), entry["run"], share, tuple(tta))

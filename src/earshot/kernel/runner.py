@@ -1,0 +1,263 @@
+"""A scoring kernel's run: a valid submission within seconds, whole after the first network, better with each further.
+
+    fallback      every recording gets the training prior
+    first round   the cheapest network hears all recordings
+    later rounds  further folds and runs, then further hearings (tta), as long as they fit (kernel/schedule.py)
+
+Answers are blended recording by recording as the bundle says (kernel/answers.py), with weights renormalised over what
+ran. What could not be heard in time counts as unreadable: it gets what the competition gives such recordings. Nothing
+that one recording or one network does wrong ends the run: it is named in the report (JSON beside the submission). No
+torch in here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.competitions import get_competition
+from earshot.competitions.tables import write_checked, write_csv
+from earshot.competitions.test_folders import KernelTest, stand_in
+from earshot.ensemble.blends import Blend
+from earshot.events import PostProcess
+from earshot.kernel.answers import KernelBlend
+from earshot.kernel.calls import Calls, choose_calls
+from earshot.kernel.schedule import Spent, Step, spend
+from earshot.kernel.speed import Network, Speed, measure, one_window, ordered, synthetic_recording
+from earshot.prediction.inference import predict_members
+from earshot.prediction.predictions import Predictions
+from earshot.prediction.reading import tta_variants
+from earshot.sound import audio
+
+BATCH_SECONDS, LEAST_BATCH_SECONDS = 20.0, 1.0  # by the clock, of work between two looks at it
+MEASURED_FILES = 5  # of which the first readable one is measured on
+
+logger = logging.getLogger("earshot")
+
+
+@dataclass
+class KernelRun:
+    """The work that budget.spend divides: networks times recordings. `classes` and `prior` are those of all members.
+
+    `blend`: of `runs`, in their order; without them of all runs of the networks.
+    """
+
+    competition: str
+    test: KernelTest
+    networks: Sequence[Network]
+    post: PostProcess
+    out: Path
+    cores: int = 1
+    blend: Blend = field(default_factory=Blend)
+    runs: Sequence[str] = ()
+    started: float = field(default_factory=time.monotonic)
+    speed: Speed | None = None
+    writes: list[dict] = field(default_factory=list)
+    failures: list[dict] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    seconds_to_write: float = 0.0
+
+    def __post_init__(self):
+        members = [m for n in self.networks for m in n.members]
+        self.classes = tuple(members[0].classes)
+        for network in self.networks:
+            if tuple(network.members[0].classes) != self.classes:
+                raise ValueError(
+                    f"{network.name} knows other classes than {self.networks[0].name}: they cannot answer one test"
+                )
+        self.prior = np.mean([m.prior for m in members], axis=0)
+        runs = self.runs or tuple(dict.fromkeys(n.alike for n in self.networks))
+        self.answers = KernelBlend(self.test, self.classes, self.prior, self.blend, runs)
+        self.module = get_competition(self.competition)
+        self.steps: list[Step] = []
+        self.calls = Calls(1, self.cores)
+
+    # ---- before the first round
+
+    def write_fallback(self):
+        """A valid submission out of priors alone."""
+        self._write(self.answers.fallback(), "fallback: priors")
+
+    def prepare(self, seconds_left: float):
+        """Measure, order the networks, leave out those that do not run, choose how they are called."""
+        deadline = time.monotonic() + seconds_left
+        usable = [n for n in self.networks if self._runs(n)]
+        if not usable:
+            raise ValueError("no network of the bundle runs here; the submission holds priors")
+        self.speed = self.speed or self._measure(usable)
+        self.networks = ordered(usable, self.speed)
+        self.steps = self._rounds()
+        self._choose_calls(deadline - time.monotonic())
+        self.steps = self._rounds()
+
+    def _rounds(self) -> list[Step]:
+        rounds = [(network, None) for network in self.networks]
+        for name in dict.fromkeys(name for n in self.networks for name in n.tta):
+            rounds += [(network, name) for network in self.networks if name in network.tta]
+        names = [network.name + (f" heard by {tta}" if tta else "") for network, tta in rounds]
+        return [Step(name, (key[0].hearing, key[1]), key) for name, key in zip(names, rounds, strict=True)]
+
+    def _choose_calls(self, left: float):
+        costs = [self.cost([step]) for step in self.steps]
+        try:
+            self.networks, self.calls = choose_calls(self.networks, self.speed, self.cores, left, sum(costs), costs[0])
+        except Exception as error:  # a runtime's own: calls of one thread have run
+            self._failed("measuring threads x calls", "failed", error)
+
+    def _runs(self, network: Network) -> bool:
+        try:
+            network.backend.run(one_window(network))
+        except Exception as error:  # any runtime's own: the others go on without it, and the report says so
+            self._failed(network.name, "does not run", error)
+            return False
+        return True
+
+    def _measure(self, networks: Sequence[Network]) -> Speed:
+        readable = [c for c in self.test.clips if c.clip_id not in self.test.problems]
+        for clip in readable[:MEASURED_FILES]:
+            try:
+                return measure(networks, clip.path)
+            except audio.UnreadableAudio as error:
+                logger.warning("not measured on %s: %s", clip.clip_id, error)
+        with tempfile.TemporaryDirectory() as folder:
+            return measure(networks, synthetic_recording(Path(folder), 10.0))
+
+    # ---- what budget.spend asks for
+
+    def cost(self, steps: Sequence[Step], batch: Sequence[int] | None = None) -> float:
+        networks, tta = [s.key[0] for s in steps], steps[0].key[1]
+        index = range(len(self.test.clips)) if batch is None else batch
+        some = Counter(self.test.seconds[i] for i in index if self.test.clips[i].clip_id not in self.test.problems)
+        return sum(times * self.speed.wall(networks, seconds, self.cores, tta) for seconds, times in some.items())
+
+    def batches(self, steps: Sequence[Step], seconds_left: float) -> list[list[int]]:
+        """Recordings in groups of about BATCH_SECONDS of work, less where little time is left."""
+        size = min(BATCH_SECONDS, max(LEAST_BATCH_SECONDS, seconds_left / 50))
+        groups, cost = [[]], 0.0
+        for i in range(len(self.test.clips)):
+            if groups[-1] and cost > size:
+                groups.append([])
+                cost = 0.0
+            groups[-1].append(i)
+            cost += self.cost(steps, [i])
+        return [g for g in groups if g]
+
+    def run(self, steps: Sequence[Step], batch: Sequence[int]):
+        """Hear some recordings; where that fails as a whole, each alone."""
+        try:
+            self._hear(steps, batch)
+        except Exception as error:  # a runtime's own, out of memory, ...: one recording must not cost the others
+            if len(batch) == 1:
+                self._failed(self.test.clips[batch[0]].clip_id, "failed with " + steps[0].name, error)
+                return
+            for i in batch:
+                self.run(steps, [i])
+
+    def _hear(self, steps: Sequence[Step], batch: Sequence[int]):
+        networks, tta = [s.key[0] for s in steps], steps[0].key[1]
+        clips = [self.test.clips[i] for i in batch]
+        members = [replace(m, windowing=replace(m.windowing, workers=self.cores)) for n in networks for m in n.members]
+        names = [tta] if tta else []
+        found, unreadable = predict_members(members, clips, names, streams=self.calls.streams, plain=tta is None)
+        if tta is None:
+            self.unreadable |= dict(unreadable)
+        hearings = len(tta_variants(names)) - 1 if tta else 1
+        shares = [(hearings * n.weight / len(n.members), n.alike) for n in networks for _ in n.members]
+        for one, (share, of_run) in zip(found, shares, strict=True):
+            for i in self.answers.add(batch, one, share, of_run):
+                self.unreadable.setdefault(clips[batch.index(i)].clip_id, "a network's answer is no number")
+
+    def write(self, what: str):
+        if self.answers.answered.any():  # else the fallback says more
+            self._write(self.answers.predictions(), what)
+
+    def write_cost(self) -> float:
+        return self.seconds_to_write
+
+    # ---- the submission
+
+    def _write(self, found: Predictions, what: str):
+        """Rows -> a checked file; where that fails the last one stays, and the first failure is raised."""
+        began = time.monotonic()
+        try:
+            table = write_submission(self.module, self.competition, self.test, found, self.post, self.out)
+        except Exception as error:
+            if not self.writes:
+                raise
+            self._failed(what, "was not written", error)
+            return
+        self.seconds_to_write = 1.5 * (time.monotonic() - began)
+        self.writes.append({"at": round(time.monotonic() - self.started, 2), "what": what, "rows": len(table)})
+        logger.info("%7.1f s  %s: %d rows -> %s", self.writes[-1]["at"], what, len(table), self.out)
+
+    def _failed(self, what: str, how: str, error: Exception):
+        logger.warning("%s %s: %s", what, how, error)
+        self.failures.append({"what": what, "how": how, "error": f"{type(error).__name__}: {error}"})
+
+    def report(self, spent: Spent, minutes: float) -> dict:
+        """What ran, for people and for JSON."""
+        problems = dict(self.test.problems) | self.unreadable
+        heard = int(self.answers.answered.sum())
+        return {
+            "competition": self.competition, "minutes": minutes, "cores": self.cores,
+            "seconds": round(time.monotonic() - self.started, 1),
+            "recordings": len(self.test.clips), "heard": heard, "rows": len(self.test.table),
+            "unreadable": problems, "notes": list(self.test.notes), "failures": self.failures,
+            "passes": [_rounded(asdict(p)) | {"complete": p.complete} for p in spent.passes],
+            "left_out": spent.left_out, "writes": self.writes,
+            "calls": _rounded(asdict(self.calls)),
+            "blend": {"mean": self.blend.mean, "runs": self.answers.shares()},
+            "networks": [{"name": n.name, "weight": n.weight, "folds": len(n.members)} for n in self.networks],
+        }  # fmt: skip
+
+
+def _rounded(values: dict) -> dict:
+    return {k: round(v, 2) if isinstance(v, float) else v for k, v in values.items()}
+
+
+def write_submission(module, competition: str, test: KernelTest, found: Predictions, post, out: Path) -> pd.DataFrame:
+    """Predictions -> the competition's file, read back and validated before it gets its name.
+
+    An empty test gives the header alone: the columns of the answer to one made-up recording.
+    """
+    if not test.empty:
+        table = module.rows(found, test.table, post)
+        write_checked(table, out, lambda written: module.validate(written, test.table, list(found.classes)))
+        return table
+    example = stand_in(competition, found.classes, out.parent)
+    prior = KernelBlend(example, found.classes, np.full(len(found.classes), 1 / len(found.classes))).fallback()
+    table = module.rows(prior, example.table, post)
+    module.validate(table, example.table, list(found.classes))
+    write_csv(table.iloc[:0], out)
+    return table.iloc[:0]
+
+
+def run_kernel(run: KernelRun, minutes: float) -> dict:
+    """Fallback, rounds, report; `minutes` count from `run.started`. The report is written beside the submission."""
+    logger.info("%d recordings, %d rows", len(run.test.clips), len(run.test.table))
+    for note in run.test.notes:
+        logger.info("note: %s", note)
+    run.write_fallback()
+    spent = Spent()
+    if not run.test.empty and len(run.test.problems) < len(run.test.clips):
+        try:
+            run.prepare(minutes * 60 - (time.monotonic() - run.started))
+            spent = spend(run, minutes * 60 - (time.monotonic() - run.started))
+        except Exception as error:  # the submission that is there is valid: a kernel that throws would lose it
+            run._failed("the run", "ended early", error)
+    report = run.report(spent, minutes)
+    path = run.out.with_name(f"{run.out.stem}_report.json")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(json.dumps(report, indent=1) + "\n")
+    os.replace(partial, path)
+    return report

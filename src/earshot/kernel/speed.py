@@ -1,0 +1,237 @@
+"""How fast this machine decodes, computes log-mels and runs networks, and what a whole test would take. No torch.
+
+CPU seconds of one core, by stage, measured on one recording with the very functions that predict: what is left of the
+one inference path when decoding, log-mel and networks are taken off is `join` (cutting windows, joining answers;
+Python, one core whatever there are).
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from earshot.prediction.inference import Member, predict_members
+from earshot.prediction.predictions import Clip
+from earshot.prediction.reading import input_key, tta_variants
+from earshot.sound import audio
+from earshot.sound.logmel import LogmelParams, log_mel
+from earshot.sound.windows import Windowing, window_starts
+
+MEASURED_SECONDS, MEL_SECONDS = 30.0, 20.0  # of a recording
+REPEATS, LEAST_CALLS, CALL_SECONDS = 3, 3, 1.0
+SYNTHETIC_RATE = 32000
+
+
+@dataclass(frozen=True)
+class Network:
+    """A graph of a bundle and what it predicts: its folds as members.
+
+    alike: the run, whose networks cost the same and are averaged; weight: the network's share of that mean.
+    """
+
+    name: str
+    members: tuple[Member, ...]
+    alike: str
+    weight: float = 1.0
+    tta: tuple[str, ...] = ()  # further hearings, each worth a round of its own
+
+    @property
+    def backend(self):
+        return self.members[0].backend
+
+    @property
+    def windowing(self) -> Windowing:
+        return self.members[0].windowing
+
+    @property
+    def hearing(self) -> tuple:
+        return self.members[0].hearing
+
+
+@dataclass(frozen=True)
+class Speed:
+    """CPU seconds: `decode` a second of audio by rate, `logmel` a second by front end, others a window by `alike`."""
+
+    decode: Mapping[int, float] = field(default_factory=dict)
+    logmel: Mapping[Hashable, float] = field(default_factory=dict)
+    network: Mapping[str, float] = field(default_factory=dict)
+    join: Mapping[str, float] = field(default_factory=dict)
+
+    def stages(self, networks: Sequence[Network], seconds: float, tta: str | None = None) -> dict[str, float]:
+        """CPU seconds by stage of a recording that `networks`, which hear alike, hear in one pass (or by `tta`)."""
+        windowing = networks[0].windowing
+        n_samples = max(1, round(seconds * windowing.sample_rate))
+        total = dict.fromkeys(("decode", "logmel", "network", "join"), 0.0)
+        for variant in tta_variants([tta])[1:] if tta else tta_variants([]):
+            stride = max(1, round(windowing.stride_samples * variant.stride))
+            windows = len(window_starts(n_samples, windowing.window_samples, stride, windowing.extra_window))
+            heard = max(n_samples, windowing.window_samples) / windowing.sample_rate
+            total["decode"] += seconds * self.decode[windowing.sample_rate]
+            for key in {k for n in networks for k in front_ends(n)}:
+                shared = stride % key.hop_length == 0
+                total["logmel"] += self.logmel[key] * (heard if shared else windows * windowing.window_seconds)
+            total["network"] += windows * sum(self.network[n.alike] for n in networks)
+            total["join"] += windows * sum(self.join[n.alike] for n in networks)
+        return total
+
+    def wall(self, networks: Sequence[Network], seconds: float, cores: int, tta: str | None = None) -> float:
+        """Seconds by the clock with `cores` for all but `join`."""
+        return wall_of(self.stages(networks, seconds, tta), cores)
+
+
+def wall_of(stages: Mapping[str, float], cores: int) -> float:
+    """CPU seconds by stage -> seconds by the clock: `join` is Python and has one core, the rest has all."""
+    return stages["join"] + (stages["decode"] + stages["logmel"] + stages["network"]) / cores
+
+
+def front_ends(network: Network) -> set[LogmelParams]:
+    """The distinct log-mels that a network takes."""
+    keys = {input_key(network.backend, name) for name in network.backend.inputs}
+    return {key for key in keys if isinstance(key, LogmelParams)}
+
+
+# ---- measuring
+
+
+def measure(networks: Sequence[Network], recording: Path, clock: Callable[[], float] = time.process_time) -> Speed:
+    """Speed of all stages on the first half minute of a recording. UnreadableAudio where it cannot be read.
+
+    One of each `alike` networks is timed, after a first call that is not.
+    """
+    decode, logmel, network, join = {}, {}, {}, {}
+    info = audio.info(recording)
+    seconds = min(MEASURED_SECONDS, info.duration)
+    for rate in {n.windowing.sample_rate for n in networks}:
+        decode[rate] = _best(lambda rate=rate: audio.load(recording, rate, 0.0, seconds), clock) / seconds
+    for key in {k for n in networks for k in front_ends(n)}:
+        waveform = np.resize(audio.load(recording, key.sample_rate, 0.0, seconds), round(MEL_SECONDS * key.sample_rate))
+        logmel[key] = _best(lambda key=key, waveform=waveform: log_mel(waveform, key), clock) / MEL_SECONDS
+    for one in networks:
+        if one.alike not in network:
+            network[one.alike], outputs = _network_seconds(one, clock)
+            join[one.alike] = _join_seconds(one, outputs, recording, decode, logmel, clock)
+    return Speed(decode, logmel, network, join)
+
+
+def _best(call: Callable, clock) -> float:
+    """The least of a few times: others are the machine's doing."""
+    times = []
+    for _ in range(REPEATS):
+        began = clock()
+        call()
+        times.append(clock() - began)
+    return min(times)
+
+
+def one_window(network: Network) -> dict[str, np.ndarray]:
+    """Quiet noise as one window of a network's inputs."""
+    rng, n = np.random.default_rng(0), network.windowing.window_samples
+    waveform = (0.01 * rng.standard_normal(n)).astype(np.float32)
+    inputs = {}
+    for name in network.backend.inputs:
+        if name in network.backend.frontends:
+            inputs[name] = log_mel(waveform, network.backend.frontends[name])[None, None]
+        elif name == "waveform":
+            inputs[name] = waveform[None]
+        else:
+            raise ValueError(
+                f"network {network.name} needs '{name}', which a folder of recordings does not have: see src/predict.py"
+            )
+    return inputs
+
+
+def _network_seconds(network: Network, clock) -> tuple[float, dict]:
+    """CPU seconds a window where calls are full, and what the network answers to one window."""
+    windows = network.windowing.batch_size
+    inputs = {name: np.repeat(values, windows, axis=0) for name, values in one_window(network).items()}
+    outputs = network.backend.run(inputs)
+    began, calls = clock(), 0
+    while calls < LEAST_CALLS or (clock() - began < CALL_SECONDS and calls < 50):
+        network.backend.run(inputs)
+        calls += 1
+    return (clock() - began) / (calls * windows), {name: values[:1] for name, values in outputs.items()}
+
+
+@dataclass
+class _Answered:
+    """A backend that costs nothing: it answers every window alike."""
+
+    backend: object
+    outputs: dict
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        batch = len(next(iter(inputs.values())))
+        return {k: np.repeat(v, batch, axis=0) for k, v in self.outputs.items()}
+
+
+def _join_seconds(network: Network, outputs, recording: Path, decode, logmel, clock) -> float:
+    """CPU seconds a window of the inference path without decoding, log-mel and network."""
+    free = _Answered(network.backend, outputs)
+    windowing = replace(network.windowing, one_pass=False)
+    members = [replace(m, backend=free, windowing=windowing) for m in network.members]
+    seconds = audio.info(recording).duration
+    clip = Clip("one", recording)
+    total = _best(lambda: predict_members(members, [clip]), clock)
+    known = Speed(decode, logmel, {network.alike: 0.0}, {network.alike: 0.0}).stages([network], seconds)
+    windows = len(
+        window_starts(round(seconds * windowing.sample_rate), windowing.window_samples, windowing.stride_samples)
+    )
+    return max(0.0, total - sum(known.values())) / windows
+
+
+# ---- what a whole test would take
+
+
+def synthetic_recording(folder: Path, seconds: float) -> Path:
+    """An Ogg file of noise and tones at 32 kHz: takes longer to decode than most real ones."""
+    rng, t = np.random.default_rng(0), np.arange(round(seconds * SYNTHETIC_RATE)) / SYNTHETIC_RATE
+    tone = np.sin(2 * np.pi * (2000 + 500 * np.sin(2 * np.pi * 0.5 * t)) * t)
+    path = folder / "recording.ogg"
+    audio.write(path, (0.1 * tone + 0.02 * rng.standard_normal(len(t))).astype(np.float32), SYNTHETIC_RATE)
+    return path
+
+
+def simulate(
+    networks: Sequence[Network], n_files: int, seconds: float, cores: int, recording: Path | None = None
+) -> dict:
+    """Time that `n_files` recordings of `seconds` take, as the runner would run them: the first network alone, then
+    each group that hears alike in one pass, then their further hearings; from speeds measured now on `recording`
+    (default: a made one). {"stages": CPU seconds by stage, "cpu_seconds", "minutes": by the clock with `cores`}."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = recording or synthetic_recording(Path(folder), min(seconds, MEASURED_SECONDS))
+        speed = measure(networks, path)
+    stages = dict.fromkeys(("decode", "logmel", "network", "join"), 0.0)
+    for some, tta in passes(ordered(networks, speed)):
+        for stage, value in speed.stages(some, seconds, tta).items():
+            stages[stage] += n_files * value
+    wall = wall_of(stages, cores)
+    return {"stages": stages, "cpu_seconds": sum(stages.values()), "minutes": wall / 60, "speed": speed}
+
+
+def ordered(networks: Sequence[Network], speed: Speed) -> list[Network]:
+    """Cheap ones first; those that hear alike stay together, where they share decoding and log-mel."""
+
+    def cost(n):
+        return (speed.network[n.alike] + speed.join[n.alike]) / n.windowing.stride_seconds
+
+    cheapest = {n.hearing: min(cost(m) for m in networks if m.hearing == n.hearing) for n in networks}
+    return sorted(networks, key=lambda n: (cheapest[n.hearing], str(n.hearing), cost(n)))
+
+
+def passes(networks: Sequence[Network]) -> list[tuple[list[Network], str | None]]:
+    """What the runner does with all the time in the world: (networks of a pass, further hearing or None)."""
+    first, groups = networks[0], {}
+    for network in networks[1:]:
+        groups.setdefault((network.hearing, None), []).append(network)
+    for network in networks:
+        for name in network.tta:
+            groups.setdefault((network.hearing, name), []).append(network)
+    return [([first], None)] + [(some, tta) for (_, tta), some in groups.items()]

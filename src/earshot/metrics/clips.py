@@ -1,0 +1,371 @@
+"""Scores of clips on plain arrays, each in agreement with the scorer that decides in its competition.
+
+Conventions. `truth` (N, K) holds 0 and 1, `scores` (N, K) finite numbers: a row a clip, a column a class;
+anomaly scores are (N,). A decision is `score >= threshold`, compared in the dtype of the scores, as kernels
+do. A class that a score cannot rate is NaN in a (K,) result and left out of a mean, which then is a
+`ClassMean`: a float that knows how many classes it stands for. Wrong input is a ValueError.
+
+| function | agrees with | to | shown by |
+|---|---|---|---|
+| macro_f1, micro_f1, macro_f1_argmax | scikit-learn's f1_score | 1e-12 | test_f1_equals_sklearn |
+| row_micro_f1 | Birdcall 2020, BirdCLEF 2021: `nocall` is a label | hand | test_row_micro_f1_by_hand |
+| macro_roc_auc | BirdCLEF 2024-26 where that has a value | 1e-12 | test_macro_roc_auc_equals_official |
+| padded_cmap | BirdCLEF 2023: ones under truth AND scores | 1e-12 | test_padded_cmap_pads_both_with_ones |
+| lwlrap | label_ranking_average_precision_score weighted by labels | 1e-12 | check_lwlrap |
+| auc, pauc, precision_recall_f1 | DCASE Task 2; pAUC McClish-standardised | 1e-12 | check_asd |
+| class_mean_accuracy, log_loss | scikit-learn | 1e-12 | test_single_label_equals_sklearn |
+
+`check_*` are in tests/reference_metrics.py and compare with values from other people's code, the tests are in
+tests/test_metrics.py. Where a number is not the published code's: the official macro ROC-AUC fails or is NaN
+with a class of only positives, ours skips it; per_class_lwlrap is NaN, not 0, for a class without positives
+(weight 0 in both); the NumPy form of lwlrap orders ties by chance, ours counts them at the worst rank, as
+scikit-learn's does. Events and PSDS are in `metrics/events.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from scipy.stats import hmean, norm, rankdata
+from sklearn import metrics as sk
+
+
+class ClassMean(float):
+    """Mean over the classes that could be scored; `n_scored` and `n_skipped` say how many those are."""
+
+    def __new__(cls, mean: float, n_scored: int, n_skipped: int):
+        self = super().__new__(cls, mean)
+        self.n_scored, self.n_skipped = n_scored, n_skipped
+        return self
+
+    def __getnewargs__(self):  # for copy and pickle
+        return float(self), self.n_scored, self.n_skipped
+
+
+def _class_mean(per_class: np.ndarray) -> ClassMean:
+    """(K,) values, NaN where a class could not be scored -> their mean over the others."""
+    scored = ~np.isnan(per_class)
+    if not scored.any():
+        raise ValueError(f"none of {len(scored)} classes can be scored: positives or negatives are missing")
+    return ClassMean(np.mean(per_class[scored]), int(scored.sum()), int((~scored).sum()))
+
+
+# ---------------------------------------------------------------- what comes in
+
+
+def _binary(truth, what: str = "truth") -> np.ndarray:
+    """Anything array-like -> booleans of the same shape; every value must be 0 or 1."""
+    truth = np.asarray(truth)
+    if len(truth.shape) == 0 or truth.size == 0:
+        raise ValueError(f"{what} of shape {truth.shape} has nothing to score")
+    if truth.dtype == bool:
+        return truth
+    wrong = ~np.isin(truth, (0, 1))
+    if wrong.any():
+        raise ValueError(f"{what} must hold 0 and 1 only, got {truth[wrong][0]}: threshold soft labels first")
+    return truth.astype(bool)
+
+
+def _check(truth, scores, ndim: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Truth as booleans and scores as floats of the dtype they came in, of equal shape, or a ValueError."""
+    truth, scores = _binary(truth), np.asarray(scores)
+    if truth.shape != scores.shape:
+        raise ValueError(f"truth is {truth.shape}, scores are {scores.shape}: give the same rows and classes")
+    if truth.ndim != ndim:
+        raise ValueError(f"expected {'(N, K)' if ndim == 2 else '(N,)'} arrays, got shape {truth.shape}")
+    if not np.issubdtype(scores.dtype, np.floating):
+        scores = scores.astype(np.float64)
+    if not np.isfinite(scores).all():
+        first = np.argwhere(~np.isfinite(scores))[0].tolist()
+        raise ValueError(f"scores hold {scores[tuple(first)]} at {first}: every score must be finite")
+    return truth, scores
+
+
+def _check_single(truth, scores) -> tuple[np.ndarray, np.ndarray]:
+    """As `_check`, and every row of the truth has exactly one label."""
+    truth, scores = _check(truth, scores)
+    labels = truth.sum(axis=1)
+    if (labels != 1).any():
+        row = int(np.argmax(labels != 1))
+        raise ValueError(f"row {row} has {labels[row]} labels: this score needs exactly one a row")
+    return truth, scores
+
+
+def _check_anomaly(truth, scores) -> tuple[np.ndarray, np.ndarray]:
+    """As `_check` for (N,) arrays, and the truth has both normal and anomalous clips."""
+    truth, scores = _check(truth, scores, ndim=1)
+    if truth.all() or not truth.any():
+        what = "anomalous" if truth[0] else "normal"
+        raise ValueError(f"all {len(truth)} clips are {what}: an AUC needs both kinds")
+    return truth, scores
+
+
+def _decide(scores: np.ndarray, threshold) -> np.ndarray:
+    """(N, K) floats and one threshold, or (K,), -> (N, K) booleans: `>=` in the dtype of the scores."""
+    threshold = np.asarray(threshold, dtype=scores.dtype)
+    if threshold.shape not in ((), (scores.shape[1],)):
+        raise ValueError(f"{threshold.shape} thresholds for {scores.shape[1]} classes: give 1 or 1 a class")
+    if np.isnan(threshold).any():
+        raise ValueError("a threshold is NaN: use inf for a class that is never to be predicted")
+    return scores >= threshold
+
+
+# ---------------------------------------------------------------- F1 and its thresholds
+
+
+def _f1(hits, predicted, actual, empty: float) -> np.ndarray:
+    """2 TP / (2 TP + FP + FN) from counts; `empty` where nothing is there and nothing is predicted."""
+    total = np.asarray(predicted) + actual
+    return np.where(total > 0, 2 * np.asarray(hits) / np.maximum(total, 1), empty)
+
+
+def macro_f1(truth, scores, threshold=0.5) -> float:
+    """Mean over classes of F1 at one threshold, or at (K,); a class never there nor predicted has 0."""
+    truth, scores = _check(truth, scores)
+    positive = _decide(scores, threshold)
+    return float(np.mean(_f1((truth & positive).sum(0), positive.sum(0), truth.sum(0), empty=0.0)))
+
+
+def micro_f1(truth, scores, threshold=0.5) -> float:
+    """F1 over all N * K decisions at one threshold, or at (K,)."""
+    truth, scores = _check(truth, scores)
+    positive = _decide(scores, threshold)
+    return float(_f1((truth & positive).sum(), positive.sum(), truth.sum(), empty=0.0))
+
+
+def row_micro_f1_at(truth, scores, threshold=0.5) -> float:
+    """`row_micro_f1` of the rows that one threshold, or (K,), gives; an empty row is `nocall` in both."""
+    truth, scores = _check(truth, scores)
+    positive = _decide(scores, threshold)
+    return float(np.mean(_f1((truth & positive).sum(1), positive.sum(1), truth.sum(1), empty=1.0)))
+
+
+def row_micro_f1(truth_rows: Iterable[str], predicted_rows: Iterable[str]) -> float:
+    """Mean over rows of 2 TP / (2 TP + FP + FN); a row is its labels between spaces, `nocall` one of them."""
+    truth_rows, predicted_rows = list(truth_rows), list(predicted_rows)
+    if len(truth_rows) != len(predicted_rows) or not truth_rows:
+        raise ValueError(f"{len(truth_rows)} truth rows, {len(predicted_rows)} predicted: they must pair up")
+    score = 0.0
+    for index, (truth, predicted) in enumerate(zip(truth_rows, predicted_rows)):
+        truth, predicted = _labels(truth, f"truth row {index}"), _labels(predicted, f"predicted row {index}")
+        score += 2 * len(truth & predicted) / (len(truth) + len(predicted))
+    return score / len(truth_rows)
+
+
+def _labels(row: str, where: str) -> set[str]:
+    labels = set(row.split()) if isinstance(row, str) else set()
+    if not labels:
+        raise ValueError(f"{where} is {row!r}: a row without a bird must say nocall")
+    return labels
+
+
+def macro_f1_argmax(truth, scores) -> float:
+    """Macro F1 of each row's best-scored class against its (first) label, over classes that occur."""
+    truth, scores = _check(truth, scores)
+    if not truth.any(axis=1).all():
+        raise ValueError(f"row {np.argmin(truth.any(axis=1))} has no label: its arg-max would be class 0")
+    return float(sk.f1_score(truth.argmax(1), scores.argmax(1), average="macro", zero_division=0))
+
+
+def best_threshold(truth, scores, metric: Callable = macro_f1, grid=None) -> tuple[float, float]:
+    """(threshold, score): the first of `grid` with the highest `metric(truth, scores, threshold)`.
+
+    Without a grid the search is exact, for macro_f1, micro_f1 and row_micro_f1_at: it tries every distinct
+    score in O(NK log NK) and returns the middle of the best gap between two, the highest gap on a tie.
+    """
+    truth, scores = _check(truth, scores)
+    if grid is None:
+        as_columns = {
+            macro_f1: lambda a: a,
+            micro_f1: lambda a: a.reshape(-1, 1),
+            row_micro_f1_at: lambda a: a.T,
+        }
+        if metric not in as_columns:
+            raise ValueError("exact search knows macro_f1, micro_f1 and row_micro_f1_at: give a grid")
+        empty = 1.0 if metric is row_micro_f1_at else 0.0
+        grid, values = _f1_curve(as_columns[metric](truth), as_columns[metric](scores), empty)
+    else:
+        grid = list(grid)
+        values = [metric(truth, scores, threshold) for threshold in grid]
+        if not values:
+            raise ValueError("the grid of thresholds is empty")
+    threshold = float(grid[int(np.argmax(values))])
+    return threshold, float(metric(truth, scores, threshold))
+
+
+def best_thresholds(truth, scores, grid=None, default: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) thresholds of the highest F1 and those F1; a class without positives gets `default` and NaN."""
+    truth, scores = _check(truth, scores)
+    thresholds, best = np.full(truth.shape[1], default), np.full(truth.shape[1], np.nan)
+    for k in np.flatnonzero(truth.any(axis=0)):
+        thresholds[k], best[k] = best_threshold(truth[:, [k]], scores[:, [k]], macro_f1, grid)
+    return thresholds, best
+
+
+def _f1_curve(truth: np.ndarray, scores: np.ndarray, empty: float) -> tuple[np.ndarray, np.ndarray]:
+    """(M, U) columns -> thresholds (falling) and the mean F1 of the columns at each.
+
+    As the threshold falls one score enters at a time and changes the F1 of its own column only, so that one
+    sort of all changes and one running sum give the mean at every threshold.
+    """
+    order = np.argsort(-scores, axis=0, kind="stable")
+    hits = np.cumsum(np.take_along_axis(truth, order, axis=0), axis=0)
+    predicted = np.arange(1, len(truth) + 1)[:, None]
+    start = np.where(hits[-1] == 0, empty, 0.0)
+    change = np.diff(_f1(hits, predicted, hits[-1], empty), axis=0, prepend=start[None])
+    entering = np.take_along_axis(scores, order, axis=0).ravel()
+    order = np.argsort(-entering, kind="stable")
+    entering, value = entering[order], start.sum() + np.cumsum(change.ravel()[order])
+    last = np.append(entering[1:] != entering[:-1], True)  # equal scores enter together
+    entering, value = entering[last], np.append(start.sum(), value[last])
+    middle = entering[1:] / 2 + entering[:-1] / 2
+    middle = np.where(middle > entering[1:], middle, entering[:-1])  # two neighbouring floats have no middle
+    nothing = np.nextafter(entering[:1], np.array(np.inf, entering.dtype))
+    return np.concatenate([nothing, middle, entering[-1:]]), value / truth.shape[1]
+
+
+# ---------------------------------------------------------------- ranking
+
+
+def average_precision(truth, scores) -> np.ndarray:
+    """(K,) average precision, NaN for a class without positives."""
+    truth, scores = _check(truth, scores)
+    return _per_class(sk.average_precision_score, truth, scores, truth.any(0))
+
+
+def mean_average_precision(truth, scores) -> ClassMean:
+    """Mean of the average precision over the classes with positives (AudioSet's mAP)."""
+    return _class_mean(average_precision(truth, scores))
+
+
+def roc_auc(truth, scores) -> np.ndarray:
+    """(K,) area under the ROC curve, NaN for a class without positives or without negatives."""
+    truth, scores = _check(truth, scores)
+    return _per_class(sk.roc_auc_score, truth, scores, truth.any(0) & ~truth.all(0))
+
+
+def macro_roc_auc(truth, scores) -> ClassMean:
+    """Mean ROC-AUC over the classes with positives and negatives (BirdCLEF 2024 to 2026)."""
+    return _class_mean(roc_auc(truth, scores))
+
+
+def mean_d_prime(truth, scores) -> ClassMean:
+    """Mean of the classes' d-primes (AudioSet's is that of the mean AUC); not finite with an AUC of 0 or 1."""
+    with np.errstate(invalid="ignore"):  # inf - inf, of a perfect class and one that is all wrong
+        return _class_mean(d_prime(roc_auc(truth, scores)))
+
+
+def _per_class(score: Callable, truth, scores, scored) -> np.ndarray:
+    columns = zip(truth.T, scores.T, scored)
+    return np.array([score(column, rated) if use else np.nan for column, rated, use in columns])
+
+
+def padded_cmap(truth, scores, padding: int = 5) -> float:
+    """Macro average precision after `padding` rows of ones under both arrays (BirdCLEF 2023).
+
+    They keep a class without positives scorable. Zeros, or rows under the truth alone, give other numbers.
+    """
+    truth, scores = _check(truth, scores)
+    if scores.min() < 0 or scores.max() > 1:
+        raise ValueError(f"scores reach from {scores.min()} to {scores.max()}: rows of ones need [0, 1]")
+    ones = np.ones((padding, truth.shape[1]))
+    truth, scores = np.vstack([truth, ones.astype(bool)]), np.vstack([scores, ones])
+    if not truth.any(axis=0).all():
+        raise ValueError(f"padding {padding} leaves classes without positives: at least one row is needed")
+    return float(sk.average_precision_score(truth, scores, average="macro"))
+
+
+def lwlrap(truth, scores) -> float:
+    """Label-weighted label-ranking average precision: mean over positives of the precision at their rank."""
+    truth, precision = _precision_at_positives(truth, scores)
+    return float(precision.sum() / truth.sum())
+
+
+def per_class_lwlrap(truth, scores) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) lwlrap, NaN without positives, and (K,) weights: `nansum(values * weights)` is `lwlrap`."""
+    truth, precision = _precision_at_positives(truth, scores)
+    labels = truth.sum(axis=0)
+    values = np.where(labels > 0, precision.sum(axis=0) / np.maximum(labels, 1), np.nan)
+    return values, labels / labels.sum()
+
+
+def _precision_at_positives(truth, scores) -> tuple[np.ndarray, np.ndarray]:
+    """(N, K) booleans and, at each positive, the share of positives among scores not below it; else 0."""
+    truth, scores = _check(truth, scores)
+    if not truth.any():
+        raise ValueError("the truth has no positive at all: lwlrap is not defined")
+    rank = rankdata(-scores, method="max", axis=1)  # "max": ties count at the worst rank
+    rank_among_positives = rankdata(np.where(truth, -scores, np.inf), method="max", axis=1)
+    return truth, np.where(truth, rank_among_positives / rank, 0.0)
+
+
+# ---------------------------------------------------------------- one label a clip
+
+
+def accuracy(truth, scores) -> float:
+    """Share of rows whose best-scored class is their one label."""
+    truth, scores = _check_single(truth, scores)
+    return float(np.mean(truth.argmax(1) == scores.argmax(1)))
+
+
+def class_mean_accuracy(truth, scores) -> ClassMean:
+    """Mean over the classes that occur of the share of their rows that are right (DCASE Task 1)."""
+    truth, scores = _check_single(truth, scores)
+    right = truth & (truth.argmax(1) == scores.argmax(1))[:, None]
+    rows = truth.sum(axis=0)
+    return _class_mean(np.where(rows > 0, right.sum(axis=0) / np.maximum(rows, 1), np.nan))
+
+
+def log_loss(truth, probabilities) -> float:
+    """Mean over rows of -log of the probability given to the one label, in float64 (a 0 counts as 2e-16)."""
+    truth, probabilities = _check_single(truth, probabilities)
+    total = probabilities.sum(axis=1, dtype=np.float64)
+    wrong = (probabilities < 0).any(axis=1) | (np.abs(total - 1) > 1e-3)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"row {row} holds no probabilities (sum {total[row]:.4g}): apply softmax first")
+    given = (probabilities.astype(np.float64) / total[:, None])[truth]
+    return float(-np.mean(np.log(np.maximum(given, np.finfo(np.float64).eps))))
+
+
+# ---------------------------------------------------------------- anomalies
+
+
+def auc(truth, scores) -> float:
+    """Area under the ROC curve of (N,) anomaly scores; truth 1 = anomalous."""
+    return float(sk.roc_auc_score(*_check_anomaly(truth, scores)))
+
+
+def pauc(truth, scores, max_fpr: float = 0.1) -> float:
+    """Area up to a false positive rate of `max_fpr`, McClish-standardised: chance is 0.5, perfect is 1."""
+    if not 0 < max_fpr <= 1:
+        raise ValueError(f"max_fpr is {max_fpr}: it must be above 0 and at most 1")
+    return float(sk.roc_auc_score(*_check_anomaly(truth, scores), max_fpr=max_fpr))
+
+
+def precision_recall_f1(truth, positive) -> tuple[float, float, float]:
+    """Precision, recall, F1 of (N,) decisions, 0 where undefined. DCASE Task 2: `score > threshold`."""
+    truth, positive = _binary(truth), _binary(positive, "positive")
+    if truth.shape != positive.shape or truth.ndim != 1:
+        raise ValueError(f"truth is {truth.shape} and decisions are {positive.shape}: both must be (N,)")
+    hits = (truth & positive).sum()
+    precision, recall = hits / max(positive.sum(), 1), hits / max(truth.sum(), 1)
+    return float(precision), float(recall), float(_f1(hits, positive.sum(), truth.sum(), empty=0.0))
+
+
+def harmonic_mean(values) -> float:
+    """Harmonic mean of AUCs over machines and sections; a 0 counts as 2.2e-16, as in DCASE's evaluator."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.size == 0 or not (values >= 0).all():
+        raise ValueError(f"a harmonic mean needs values of at least 0, got {values.ravel().tolist()}")
+    return float(hmean(np.maximum(values.ravel(), np.finfo(np.float64).eps)))
+
+
+def d_prime(auc):
+    """sqrt(2) * z(AUC): standard deviations between two normal score distributions with this AUC; NaN stays NaN."""
+    values = np.asarray(auc, dtype=np.float64)
+    if not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
+        raise ValueError(f"an AUC lies between 0 and 1, got {auc}")
+    distance = np.sqrt(2) * norm.ppf(values)
+    return float(distance) if distance.ndim == 0 else distance

@@ -1,0 +1,120 @@
+"""What a network costs: parameters, the PANNs paper's "multi-adds", true multiply-accumulates.
+
+The paper's counter (Kong et al. 2020, table XII) counts modules, not functions: convolutions and linear layers with
+multiplication and addition apart, the bias of each, a linear layer over (batch, time, features) once; batch norm and
+ReLU modules 2 an element; average and maximum pooling modules their window an output; the STFT as the convolution it
+was. Functional pooling and ReLU, ReLU6 and the mel product are not counted. It is about twice the true count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from earshot.sound.logmel import LogmelParams, n_frames
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+POOLS = (nn.AvgPool1d, nn.MaxPool1d, nn.AvgPool2d, nn.MaxPool2d)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one clip, in numbers of operations."""
+
+    paper_multi_adds: int  # as the PANNs paper counts, its STFT included
+    macs: int  # multiply-accumulates of convolutions and matrix products, front ends left out
+    front_end_macs: int  # of our own front ends: window, FFT, power, mel product
+
+
+def count(model: nn.Module, frontends: Mapping[str, LogmelParams], n_samples: int, n_metadata: int = 0) -> Costs:
+    """Costs of one clip of `n_samples` samples; shapes alone are followed, so that a large network takes no longer."""
+    inputs = meta_inputs(model, frontends, n_samples, n_metadata)
+    used = [frontends[name] for name in model.inputs if name in frontends]
+    paper = paper_multi_adds(model, inputs) + sum(stft_multi_adds(p, n_samples) for p in used)
+    return Costs(paper, multiply_accumulates(model, inputs), sum(front_end_macs(p, n_samples) for p in used))
+
+
+def meta_inputs(
+    model: nn.Module, frontends: Mapping[str, LogmelParams], n_samples: int, n_metadata: int = 0
+) -> dict[str, torch.Tensor]:
+    """Inputs of the declared names and right shapes, batch 1, without values."""
+    shapes = {"waveform": (1, n_samples), "metadata": (1, n_metadata)}
+    shapes |= {name: (1, 1, n_frames(n_samples, p), p.n_mels) for name, p in frontends.items()}
+    return {name: torch.empty(shapes[name], device="meta") for name in model.inputs}
+
+
+def paper_multi_adds(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> int:
+    """Operations of one forward pass by the paper's counter (see the module's docstring), without the STFT."""
+    total = 0
+
+    def add(module, args, output):
+        nonlocal total
+        total += _module_operations(module, args[0], output)
+
+    hooks = [m.register_forward_hook(add) for m in model.modules() if not list(m.children())]
+    try:
+        _forward(model, inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+def _forward(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
+    """One evaluating pass without values: the model's own tensors stay as they are."""
+    shapes = {k: v.to("meta") for k, v in (*model.named_parameters(), *model.named_buffers())}
+    training = model.training
+    with torch.no_grad():
+        torch.func.functional_call(model.eval(), shapes, kwargs=dict(inputs))
+    model.train(training)
+
+
+def _module_operations(module: nn.Module, x: torch.Tensor, output: torch.Tensor) -> int:
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        kernel = math.prod(module.kernel_size) * module.in_channels // module.groups
+        return output[0].numel() * (2 * kernel + (module.bias is not None))
+    if isinstance(module, nn.Linear):
+        clips = len(x) if x.ndim == 2 else 1
+        return clips * (2 * module.weight.numel() + (0 if module.bias is None else module.bias.numel()))
+    if isinstance(module, (*NORMS, nn.ReLU)):
+        return 2 * x.numel()
+    if isinstance(module, POOLS):
+        size, dims = module.kernel_size, x.ndim - 2
+        return output[0].numel() * (math.prod(size) if isinstance(size, tuple) else size**dims)
+    return 0
+
+
+def stft_multi_adds(params: LogmelParams, n_samples: int) -> int:
+    """The paper's count of a log-mel's STFT: two convolutions (real, imaginary) of n_fft samples a frame and bin."""
+    return 2 * n_frames(n_samples, params) * params.n_bins * 2 * params.n_fft
+
+
+def multiply_accumulates(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> int:
+    """True multiply-accumulates of convolutions and matrix products (PyTorch's FLOP counter / 2)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        _forward(model, inputs)
+    return counter.get_total_flops() // 2
+
+
+def front_end_macs(params: LogmelParams, n_samples: int) -> int:
+    """Multiply-accumulates of our front end: window, radix-2 FFT of real samples, power, mel product, each frame."""
+    fft = params.n_fft * math.log2(params.n_fft)
+    frame = params.n_fft + fft + 2 * params.n_bins + params.n_bins * params.n_mels
+    return round(n_frames(n_samples, params) * frame)
+
+
+def check_budget(name: str, model: nn.Module, costs: Costs, parameters_kb: float, mmacs: float) -> None:
+    """Error, with both figures, if the model has more than `parameters_kb` kB of parameters (int8: one byte each,
+    1,000 to the kB) or more than `mmacs` million multiply-accumulates; 0 sets no limit."""
+    kilobytes, macs = sum(p.numel() for p in model.parameters()) / 1000, costs.macs / 1e6
+    if (parameters_kb and kilobytes > parameters_kb) or (mmacs and macs > mmacs):
+        raise ValueError(
+            f"{name} is over its budget: {kilobytes:.3f} kB of parameters in int8 (limit {parameters_kb:g}), "
+            f"{macs:.3f} million multiply-accumulates a window (limit {mmacs:g}); make it smaller or raise the budget"
+        )

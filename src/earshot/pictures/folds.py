@@ -1,0 +1,169 @@
+"""PNG pictures: learning curves, class-wise scores, augmented inputs, soundscapes. The one user of matplotlib."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from earshot.metrics import clips as clip_metrics
+from earshot.prediction.predictions import Predictions
+
+MAX_CLASSES = 60
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _save(figure, path: Path):
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.part.png")
+    figure.savefig(partial, dpi=110)
+    os.replace(partial, path)
+
+
+def learning_curves(log: list[dict], watch: str, path: Path):
+    """Rows of log.csv -> training loss and the watched score by epoch."""
+    figure, axes = _figure(9, 3.6, 1, 2)
+    epochs = [row["epoch"] for row in log]
+    axes[0, 0].plot(epochs, [row["loss"] for row in log], marker=".")
+    axes[0, 0].set(xlabel="epoch", ylabel="training loss", title="loss")
+    scored = [(row["epoch"], row[watch]) for row in log if watch in row]
+    if scored:
+        axes[0, 1].plot(*zip(*scored, strict=True), marker=".", color="tab:green")
+        best = max(scored, key=lambda pair: pair[1])
+        axes[0, 1].axhline(best[1], linewidth=0.7, color="grey", linestyle="--")
+        axes[0, 1].set(xlabel="epoch", ylabel=watch, title=f"{watch} on the held-out fold, best {best[1]:.3f}")
+    for axis in axes[0]:
+        axis.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def class_scores(found: Predictions, target: np.ndarray, path: Path):
+    """Average precision of each class beside its number of clips, weakest first (at most 60 classes)."""
+    readable = ~found.unreadable
+    truth = target[readable]
+    if not truth.any():
+        return
+    precision = clip_metrics.average_precision(truth, found.clipwise_output[readable])
+    counts = truth.sum(axis=0)
+    order = [i for i in np.argsort(np.where(counts > 0, precision, np.inf)) if counts[i] > 0][:MAX_CLASSES]
+    figure, axes = _figure(9, 1.2 + 0.24 * len(order), 1, 2)
+    names = [found.classes[i] for i in order]
+    axes[0, 0].barh(names, [precision[i] for i in order], color="tab:green")
+    axes[0, 0].set(xlim=(0, 1), xlabel="average precision", title=f"{len(order)} of {len(counts)} classes")
+    axes[0, 1].barh(names, [counts[i] for i in order], color="tab:grey")
+    axes[0, 1].set(xlabel="clips", yticklabels=[])
+    for axis in axes[0]:
+        axis.invert_yaxis()
+        axis.grid(alpha=0.3, axis="x")
+        axis.tick_params(labelsize=8)
+    _save(figure, path)
+
+
+def confusion(found: Predictions, target: np.ndarray, path: Path):
+    """Share of each true class (row) that was taken for each class (column), for one label a clip."""
+    true, best = target.argmax(axis=1), found.clipwise_output.argmax(axis=1)
+    counts = np.zeros((len(found.classes),) * 2)
+    np.add.at(counts, (true, best), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = 2.5 + 0.35 * len(found.classes)
+    figure, axes = _figure(size + 0.8, size)
+    drawn = axes[0, 0].imshow(share, vmin=0, vmax=1, cmap="Blues")
+    places = range(len(found.classes))
+    axes[0, 0].set_xticks(places, found.classes, rotation=90, fontsize=8)
+    axes[0, 0].set_yticks(places, found.classes, fontsize=8)
+    axes[0, 0].set(xlabel="predicted", ylabel="true", title=f"{len(true)} clips, class mean {_diagonal(counts):.3f}")
+    if len(found.classes) <= 20:
+        for row, column in np.argwhere(counts > 0):
+            colour = "white" if share[row, column] > 0.6 else "black"
+            axes[0, 0].text(
+                column, row, f"{share[row, column]:.2f}", ha="center", va="center", fontsize=6, color=colour
+            )
+    figure.colorbar(drawn, ax=axes, shrink=0.8)
+    _save(figure, path)
+
+
+def _diagonal(counts: np.ndarray) -> float:
+    rows = counts.sum(axis=1)
+    return float(np.mean(np.diag(counts)[rows > 0] / rows[rows > 0])) if rows.any() else float("nan")
+
+
+def roc_curves(scores: np.ndarray, anomalous: np.ndarray, clips, path: Path):
+    """ROC of (N,) anomaly scores against (N,) booleans: one panel a machine, one curve a domain (sections together)."""
+    from sklearn.metrics import roc_curve
+
+    machines = sorted(set(clips.machine.astype(str)))
+    columns = min(4, len(machines))
+    figure, axes = _figure(3.4 * columns, 3.4 * -(-len(machines) // columns), -(-len(machines) // columns), columns)
+    for axis, machine in zip(axes.flat, machines):
+        for domain in sorted(set(clips.domain.astype(str))):
+            here = ((clips.machine.astype(str) == machine) & (clips.domain.astype(str) == domain)).to_numpy()
+            truth = anomalous[here]
+            if truth.any() and not truth.all():
+                false, true, _ = roc_curve(truth, scores[here])
+                axis.plot(false, true, label=f"{domain} {clip_metrics.auc(truth, scores[here]):.3f}")
+        axis.plot([0, 1], [0, 1], color="grey", linewidth=0.7, linestyle="--")
+        axis.axvline(0.1, color="grey", linewidth=0.5)
+        axis.set(title=machine, xlabel="false positive rate", ylabel="true positive rate")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=8, loc="lower right")
+    for axis in axes.flat[len(machines) :]:
+        axis.axis("off")
+    _save(figure, path)
+
+
+def logmels(images: list[tuple[str, np.ndarray]], frame_seconds: float, path: Path, columns: int = 3):
+    """(title, (T, F) decibels) pairs -> a sheet of log-mels, time to the right, frequency up, one colour scale."""
+    rows = -(-len(images) // columns)
+    figure, axes = _figure(4.2 * columns, 2.4 * rows, rows, columns)
+    low = min(np.percentile(image, 2) for _, image in images)
+    high = max(image.max() for _, image in images)
+    for axis, (title, image) in zip(axes.flat, images):
+        extent = (0, len(image) * frame_seconds, 0, image.shape[1])
+        drawn = axis.imshow(image.T, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="magma")
+        axis.set_title(title, fontsize=9)
+        axis.tick_params(labelsize=7)
+    for axis in axes.flat[len(images) :]:
+        axis.axis("off")
+    figure.colorbar(drawn, ax=axes, label="dB", pad=0.01, fraction=0.02).ax.tick_params(labelsize=7)
+    figure.supxlabel("seconds", fontsize=9)
+    figure.supylabel("mel band", fontsize=9)
+    _save(figure, path)
+
+
+def soundscape(framewise: np.ndarray, classes, true_active: np.ndarray, frame_seconds: float, title: str, path: Path):
+    """(T, K) probabilities above the (T, K) true activity of one recording."""
+    figure, axes = _figure(12, 2 + 0.4 * len(classes), 2, 1)
+    for axis, image, name in zip(axes[:, 0], (framewise, true_active), ("predicted", "true"), strict=True):
+        extent = (0, len(image) * frame_seconds, len(classes), 0)
+        axis.imshow(image.T.astype(float), aspect="auto", extent=extent, vmin=0, vmax=1, cmap="viridis")
+        axis.set_yticks(np.arange(len(classes)) + 0.5, classes, fontsize=8)
+        axis.set_title(f"{title}: {name}", fontsize=9)
+    axes[1, 0].set_xlabel("seconds")
+    _save(figure, path)
+
+
+def score_by_count(rows: list[dict], watch: str, path: Path):
+    """Rows (config, count, score), one a run -> a line a config: mean over runs, one standard deviation either side."""
+    figure, axes = _figure(7, 4.6)
+    axis, counts = axes[0, 0], sorted({row["count"] for row in rows})
+    for name in dict.fromkeys(row["config"] for row in rows):
+        known = [c for c in counts if any(row["config"] == name and row["count"] == c for row in rows)]
+        scores = [[row["score"] for row in rows if row["config"] == name and row["count"] == c] for c in known]
+        mean, spread = np.array([np.mean(s) for s in scores]), np.array([np.std(s) for s in scores])
+        (line,) = axis.plot(known, mean, marker="o", markersize=4, label=name)
+        axis.fill_between(known, mean - spread, mean + spread, color=line.get_color(), alpha=0.18, linewidth=0)
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(counts, [str(c) for c in counts])
+    axis.minorticks_off()
+    axis.set(xlabel="training clips of a class", ylabel=watch, title="mean and standard deviation over seeds and folds")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=9, loc="best")
+    _save(figure, path)

@@ -1,0 +1,226 @@
+"""What runs a network during inference: each backend declares its inputs and turns arrays into arrays.
+
+    inputs      names the network takes
+    frontends   those of them that are log-mels, with their parameters
+    timebase    the grid of `segmentwise_output`
+    pooling     how segments become the clip output (prediction/pooling.py), '' where they do not
+    run         dict of (B, ...) arrays -> dict of (B, ...) float32 arrays
+
+Exported graphs (export/graph.py) carry all of this, and what a run folder knows besides, as JSON in their metadata:
+`about`. They may be called from several threads at once. They take any number of frames until `fix` compiles them for
+their own window, which is a fifth faster: what a network pads is then known before. No torch but in TorchBackend.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from earshot.messages import suggest
+from earshot.prediction.library_fixes import freed_at_once, same_signal_stack
+from earshot.sound.logmel import LogmelParams, n_frames, silence_db
+from earshot.sound.timebase import TimeBase
+from earshot.sound.windows import Windowing
+
+METADATA_KEY = "earshot"
+ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}  # format -> file ending (OpenVINO: weights lie beside in .bin)
+
+
+class TorchBackend:
+    """An eager PyTorch model on its device."""
+
+    def __init__(self, model, frontends: Mapping[str, LogmelParams], device="cpu", precision: str = "no"):
+        first = next(iter(frontends.values())) if frontends else None
+        self.model, self.device, self.precision = model, device, precision
+        self.inputs = tuple(model.inputs)
+        self.frontends = {name: frontends[name] for name in self.inputs if name in frontends}
+        rate, hop = (first.sample_rate, first.hop_length) if first else (1, 1)
+        self.timebase = TimeBase(rate, hop, model.pool)
+        self.pooling = getattr(model, "pooling", "")
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        import torch
+
+        dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.precision)
+        kind = torch.device(self.device).type
+        training = self.model.training
+        self.model.eval()
+        with torch.inference_mode(), torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
+            tensors = {k: torch.from_numpy(np.ascontiguousarray(v)).to(self.device) for k, v in inputs.items()}
+            outputs = self.model(**tensors)
+        self.model.train(training)
+        return {k: v.float().cpu().numpy() for k, v in outputs.items()}
+
+
+class _Graph:
+    """What exported graphs share: all they say about themselves, their shape, the frames that a short input lacks."""
+
+    def __init__(self, path: str | Path, threads: int = 1):
+        self.path, self.threads, self.compiling = Path(path), threads, threading.Lock()
+        metadata = self._read()
+        if not metadata:
+            raise ValueError(f"{path} does not say what it is: export it with src/export.py")
+        self.about = json.loads(metadata)
+        self.inputs = tuple(self.about["inputs"])
+        self.frontends = {name: LogmelParams(**values) for name, values in self.about["frontends"].items()}
+        self.timebase = TimeBase(*self.about["timebase"])
+        self.pooling = self.about["pooling"]
+        self.windows: int | None = None  # of a call; 0: any number, of any length; None: not compiled yet
+
+    def fix(self, windows: int):
+        """Compile it for calls of so many of its own windows (fewer are filled up); 0: any number of any length."""
+        with self.compiling:
+            if windows != self.windows:
+                shapes = {name: (windows, *values.shape[1:]) for name, values in silent_window(self).items()}
+                self._compile(shapes if windows else {})
+                self.windows = windows
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """(B, ...) arrays -> (B, ...) arrays; of a fixed graph B is at most its `windows`."""
+        if self.windows is None:
+            self.fix(0)
+        ready = {name: self._padded(name, inputs[name]) for name in self.inputs}
+        given = len(ready[self.inputs[0]])
+        if given < self.windows:
+            ready = {name: _filled_up(values, self.windows) for name, values in ready.items()}
+            return {name: values[:given] for name, values in self._call(ready).items()}
+        return self._call(ready)
+
+    def _padded(self, name: str, values: np.ndarray) -> np.ndarray:
+        """(B, 1, T, F) with at least `min_frames` (a segment or more), the last one repeated.
+
+        Most networks do so themselves in PyTorch; OpenVINO answers with nothing where a pooling has less than one step.
+        """
+        missing = self.about["min_frames"] - values.shape[2] if name in self.frontends else 0
+        if missing > 0:
+            values = np.pad(values, ((0, 0), (0, 0), (0, missing), (0, 0)), mode="edge")
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _filled_up(values: np.ndarray, windows: int) -> np.ndarray:
+    """(B, ...) -> (windows, ...), the last row repeated."""
+    return np.concatenate([values, np.repeat(values[-1:], windows - len(values), axis=0)])
+
+
+class OnnxBackend(_Graph):
+    """A graph in ONNX Runtime, on the CPU."""
+
+    def _read(self) -> str | None:
+        """Look at the graph without optimising it: that takes three times its memory, and needs its shapes."""
+        session = self._session({}, optimise=False)
+        self.outputs = [output.name for output in session.get_outputs()]
+        self.axes = {tensor.name: tensor.shape for tensor in session.get_inputs()}  # names of free ones, else sizes
+        return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+
+    def _compile(self, shapes: Mapping[str, tuple[int, ...]]):
+        self.session = None  # two would need twice the memory
+        self.session = self._session(shapes)
+
+    def _session(self, shapes: Mapping[str, tuple[int, ...]], optimise: bool = True):
+        runtime = _library("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        # threads that spin while they wait halve the speed of a shared machine
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if not optimise:
+            options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        for name, shape in shapes.items():
+            for axis, size in zip(self.axes[name], shape, strict=True):
+                if isinstance(axis, str):
+                    options.add_free_dimension_override_by_name(axis, size)
+        try:
+            with freed_at_once():
+                return runtime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ValueError(f"{self.path} is not a graph that ONNX Runtime can run: {error}") from error
+
+    def _call(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(self.outputs, self.session.run(self.outputs, inputs), strict=True))
+
+
+class OpenVinoBackend(_Graph):
+    """A graph in OpenVINO, on the CPU, in float32 where it is not int8 (its default would be bfloat16 on some CPUs)."""
+
+    ready = False  # one call has come back in this process
+    first_call = threading.Lock()
+
+    def _read(self) -> str | None:
+        try:
+            self.model = _library("openvino").Core().read_model(str(self.path))
+        except Exception as error:
+            raise ValueError(f"{self.path} is not a graph that OpenVINO can run: {error}") from error
+        return self.model.get_rt_info(METADATA_KEY).value if METADATA_KEY in self.model.rt_info else None
+
+    def _compile(self, shapes: Mapping[str, tuple[int, ...]]):
+        options = {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        model = self.model.clone()
+        try:
+            if shapes:
+                model.reshape({name: list(shape) for name, shape in shapes.items()})
+            with same_signal_stack():
+                self.compiled = _library("openvino").Core().compile_model(model, "CPU", options)
+        except Exception as error:
+            raise ValueError(f"{self.path} is not a graph that OpenVINO can run: {error}") from error
+        self.of_thread = threading.local()
+        known = self.about["outputs"]  # an output also has the name of the node that computes it
+        self.outputs = [next(name for name in known if name in output.names) for output in self.compiled.outputs]
+
+    def _call(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if OpenVinoBackend.ready:
+            return self._infer(inputs)
+        # what OpenVINO's Python side sets up at its first call: two threads in there wait for each other for ever
+        with OpenVinoBackend.first_call:
+            answer = self._infer(inputs)
+            OpenVinoBackend.ready = True
+            return answer
+
+    def _infer(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if not hasattr(self.of_thread, "request"):
+            self.of_thread.request = self.compiled.create_infer_request()
+        results = self.of_thread.request.infer(inputs)
+        return {name: np.array(results[i]) for i, name in enumerate(self.outputs)}  # the next call reuses its buffers
+
+
+def silent_window(graph: _Graph) -> dict[str, np.ndarray]:
+    """One window of silence as an exported graph takes it."""
+    samples, inputs = Windowing(**graph.about["windowing"]).window_samples, {}
+    for name in graph.inputs:
+        if name in graph.frontends:
+            params = graph.frontends[name]
+            frames = max(n_frames(samples, params), graph.about["min_frames"])
+            inputs[name] = np.full((1, 1, frames, params.n_mels), silence_db(params), np.float32)
+        else:
+            n_values = len(graph.about["metadata"]) if name == "metadata" else samples
+            inputs[name] = np.zeros((1, n_values), np.float32)
+    return inputs
+
+
+def open_graph(path: str | Path, threads: int = 1) -> OnnxBackend | OpenVinoBackend:
+    """An exported graph, by its file's ending. `threads`: of one call."""
+    path = Path(path)
+    kinds = {ENDINGS["onnx"]: OnnxBackend, ENDINGS["openvino"]: OpenVinoBackend}
+    if path.suffix not in kinds:
+        raise ValueError(f"{path}: a graph ends in {' or '.join(kinds)}")
+    if not path.is_file():
+        raise ValueError(f"graph {path} does not exist; make it with src/export.py")
+    return kinds[path.suffix](path, threads)
+
+
+def check_format(name: str) -> str:
+    """A format's name, or an error that lists the known ones."""
+    if name not in ENDINGS:
+        raise ValueError(f"unknown graph format '{name}'{suggest(name, ENDINGS)} (known: {', '.join(ENDINGS)})")
+    return name
+
+
+def _library(name: str):
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"this backend needs {name}: pip install {name}") from error

@@ -1,0 +1,93 @@
+"""The exported graphs of a run: where they lie, whether they belong to it, what they predict. No torch.
+
+fold<k>/model.onnx   fold<k>/model_int8.onnx      one graph a fold
+together.onnx        together_int8.onnx           all folds in one, on axis 1 of every output
+... .xml and .bin for OpenVINO, and beside each graph its report (.json)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from earshot.prediction.backends import ENDINGS, check_format, open_graph
+from earshot.prediction.inference import Member
+from earshot.prediction.predictions import TEST_FOLD
+from earshot.sound.windows import Windowing
+
+CALL_SECONDS, CALL_WINDOWS = 10, 4  # of sound and windows in a call: more is no faster on a CPU and needs the memory
+
+
+def graph_name(graph_format: str, int8: bool = False, together: bool = False) -> str:
+    """File name of a graph."""
+    return ("together" if together else "model") + "_int8" * int8 + ENDINGS[check_format(graph_format)]
+
+
+def find_graphs(
+    folder: str | Path, graph_format: str, int8: bool = False, together: bool = False, threads: int = 1
+) -> list:
+    """Opened graphs of a run folder, by fold, each checked against the folder it lies in."""
+    folder, name = Path(folder), graph_name(graph_format, int8, together)
+    if not folder.is_dir():
+        raise ValueError(f"run {folder} does not exist")
+    paths = [folder / name] if together else sorted(folder.glob(f"fold*/{name}"), key=_fold)
+    paths = [p for p in paths if p.is_file()]
+    command = f"src/export.py --run {folder} --format {graph_format}" + " --int8" * int8 + " --together" * together
+    if not paths:
+        raise ValueError(f"{folder} has no {name}: make it with {command}")
+    trained = {_fold(p) for p in folder.glob("fold*/best.safetensors")}
+    found = [open_graph(p, threads) for p in paths]
+    missing = sorted(trained - {fold for graph in found for fold in graph.about["folds"]})
+    if missing:
+        raise ValueError(f"{folder}: folds {missing} are trained but have no {name}: make it with {command}")
+    for graph in found:
+        _check_graph(graph, found[0], folder, together)
+    return found
+
+
+def members_of(graph, one_pass: bool = False) -> list[Member]:
+    """An opened graph -> its folds as `predict_members` takes them, by the graph's own metadata alone.
+
+    Where windows are heard one by one the graph is compiled for them: from then on it takes no other length.
+    """
+    about, windowing = graph.about, Windowing(**graph.about["windowing"])
+    windowing = replace(windowing, one_pass=windowing.one_pass or one_pass, batch_size=windows_a_call(windowing))
+    graph.fix(0 if windowing.one_pass else windowing.batch_size)
+    return [
+        Member(graph, windowing, tuple(about["classes"]), prior, TEST_FOLD, place if about["stacked"] else None)
+        for place, prior in enumerate(about["priors"])
+    ]
+
+
+def windows_a_call(windowing: Windowing) -> int:
+    """As many as CALL_SECONDS hold: two of 5 s share the reading of the weights, one of 30 s fills the cache."""
+    return int(np.clip(CALL_SECONDS / windowing.window_seconds, 1, CALL_WINDOWS))
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file: by its weights a graph knows the run that it came from."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fold(path: Path) -> int:
+    return int(path.parent.name.removeprefix("fold"))
+
+
+def _check_graph(graph, first, folder: Path, together: bool):
+    """Folds in the right place, of one run, made of the weights that lie beside them (a kernel has none)."""
+    about, path = graph.about, graph.path
+    if not together and about["folds"] != [_fold(path)]:
+        raise ValueError(
+            f"{path} is the graph of fold {about['folds'][0]} of run {about['run']}: export this run again"
+        )
+    for key in ("run", "classes", "frontends", "windowing"):
+        if about[key] != first.about[key]:
+            raise ValueError(f"{path} and {first.path} are of different runs: their {key} differ; export them again")
+    for fold, weights in zip(about["folds"], about["weights"], strict=True):
+        beside = folder / f"fold{fold}" / "best.safetensors"
+        if beside.is_file() and digest(beside) != weights:
+            raise ValueError(f"{path} was made of other weights than {beside} (run {about['run']}): export it again")

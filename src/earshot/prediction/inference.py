@@ -1,0 +1,350 @@
+"""The one inference path: recordings -> windows -> networks -> Predictions. No torch in here.
+
+Validation in train.py, predict.py, exported graphs and kernels all end in `predict_members`, so that the CV is the
+score of what is submitted. A backend (see backends.py) is anything with `inputs`, `frontends`, `timebase` and `run`.
+
+How a recording is heard (reading.py): decoded and resampled once, its log-mel computed once for every distinct front
+end, overlapping windows cut from it where the hop divides the stride (else each gets its own log-mel), all members
+(folds, models, runs) fed from the same windows, the windows of a clip joined by each member's rule. Decoding runs
+ahead in threads. At most `hearing.SPAN_SECONDS` of a recording are in memory at a time for each thread, so a recording
+may last a day. With `one_pass` a network hears up to a minute at once and windows are pooled from its segments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from earshot.prediction.pooling import pool_segments
+from earshot.prediction.predictions import TEST_FOLD, Clip, Predictions
+from earshot.prediction.reading import TTA, Chunk, Failed, Shorter, Span, Variant, input_key, jobs, tta_variants
+from earshot.sound.timebase import TimeBase, repeat_to_frames
+from earshot.sound.windows import Windowing, join_clipwise, join_framewise
+
+__all__ = ["TTA", "Member", "Variant", "clip_answer", "predict_clips", "predict_members", "tta_variants"]
+CONTEXT_SEGMENTS = 4  # heard either side of a span in one pass
+HEARING = ("sample_rate", "window_samples", "stride_samples", "extra_window", "one_pass")  # shared by all members
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of a prediction: what runs it, how its windows are joined, what its outputs mean."""
+
+    backend: object
+    windowing: Windowing
+    classes: Sequence[str]
+    prior: np.ndarray  # (K,) what an unreadable clip gets
+    fold: int = TEST_FOLD
+    place: int | None = None  # index on axis 1 of the outputs of a graph that stacks several folds
+
+    @property
+    def hearing(self) -> tuple:
+        """What members must have in common to be fed from the same windows."""
+        return tuple(getattr(self.windowing, name) for name in HEARING)
+
+
+def clip_answer(outputs: Mapping[str, np.ndarray], clip_from: str) -> np.ndarray:
+    """A model's outputs of windows (..., K) -> their answers (..., K): clipwise_output, or each class's best segment.
+
+    The best segment ("frame_max") is the rainforest system's answer; attention pooling averages and so answers lower.
+    "log_odds": log(p / (1 - p)) of the softmax of `logit`, which says more of how sure a network is than a p of 1.
+    """
+    if clip_from == "clipwise":
+        return outputs["clipwise_output"]
+    if clip_from == "log_odds":
+        return log_odds(outputs)
+    if "segmentwise_output" not in outputs:
+        raise ValueError(
+            "predict.clip_from=frame_max needs a model with framewise output; this one has clip outputs only"
+        )
+    return outputs["segmentwise_output"].max(axis=-2)
+
+
+def log_odds(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """logit (..., K) -> logit_k - log sum of exp over the other classes, float32, finite where p rounds to 1."""
+    if "logit" not in outputs:
+        raise ValueError("predict.clip_from=log_odds needs a model with a logit; this one averages probabilities")
+    logit = np.asarray(outputs["logit"], np.float64)
+    classes = logit.shape[-1]
+    if classes < 2:
+        raise ValueError("predict.clip_from=log_odds compares classes: it needs at least 2")
+    others = np.where(np.eye(classes, dtype=bool), -np.inf, logit[..., None, :])
+    highest = others.max(axis=-1)
+    return (logit - highest - np.log(np.exp(others - highest[..., None]).sum(axis=-1))).astype(np.float32)
+
+
+def output_timebase(segments: TimeBase, stride_samples: int) -> TimeBase:
+    """The grid of joined framewise outputs: the finest that both segments and window starts lie on.
+
+    30-s windows start every 3,000 frames of 10 ms, which is no multiple of a 32-frame segment: joined on segments their
+    times would drift by up to half a segment. On the greatest common divisor (8 frames) they are exact.
+    """
+    if stride_samples % segments.hop_length:
+        return TimeBase(segments.sample_rate, segments.hop_length, 1)
+    pool = math.gcd(segments.pool, stride_samples // segments.hop_length)
+    return TimeBase(segments.sample_rate, segments.hop_length, pool)
+
+
+def predict_clips(
+    backends: Sequence, clips: Sequence[Clip], windowing: Windowing, classes: Sequence[str], prior: np.ndarray,
+    fold: int = TEST_FOLD, tta: Iterable[str] = (), progress=iter,
+) -> tuple[list[Predictions], list[tuple[str, str]]]:  # fmt: skip
+    """`predict_members` for networks of one run: one windowing, one class list, one prior."""
+    members = [Member(b, windowing, classes, prior, fold) for b in backends]
+    return predict_members(members, clips, tta, progress)
+
+
+def predict_members(
+    members: Sequence[Member], clips: Sequence[Clip], tta: Iterable[str] = (), progress=iter, streams: int = 1,
+    plain: bool = True,
+) -> tuple[list[Predictions], list[tuple[str, str]]]:  # fmt: skip
+    """One Predictions a member, and the (clip_id, reason) of clips that could not be read.
+
+    clips: N recordings. progress: wraps an iterable of the N clips (tqdm). streams: batches in flight at a time; more
+    than 1 needs backends that may be called from several threads (ONNX Runtime, OpenVINO). plain=False: only the
+    hearings that `tta` adds; a clip too short for them counts as unreadable.
+    Members of different runs may differ in front ends, classes and joining rules, not in where windows lie (`HEARING`).
+    """
+    variants = tta_variants(tta)[0 if plain else 1 :]
+    _check_members(members, variants)
+    if any("metadata" in m.backend.inputs for m in members):
+        _check_metadata(clips)
+    windowing = members[0].windowing
+    answers = [[_Answer(m) for m in members] for _ in clips]
+    keys = {input_key(m.backend, name): None for m in members for name in m.backend.inputs if name != "metadata"}
+    segments = math.lcm(*(m.backend.timebase.frame_samples for m in members))
+    context = CONTEXT_SEGMENTS * segments if windowing.one_pass else 0
+    unreadable: dict[int, str] = {}
+    workers = max(m.windowing.workers for m in members)
+    with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(streams) as runners:
+        running, shorter = _Running(members, answers, runners, streams), set()
+
+        def hear(some: Iterable[tuple[int, Clip]], decoded: bool):
+            reading = jobs(some, windowing, variants, unreadable, tuple(keys), context, decoded)
+            for chunk in _ahead(pool, reading, workers + 1):
+                if isinstance(chunk, Failed):
+                    unreadable.setdefault(chunk.clip, chunk.reason)
+                elif isinstance(chunk, Shorter):
+                    shorter.add(chunk.clip)
+                elif chunk.clip not in unreadable:
+                    running.add(chunk)
+            running.finish()
+
+        hear(enumerate(progress(clips)), decoded=False)
+        for i in shorter:  # damaged: its last windows would be silence that nobody recorded
+            answers[i] = [_Answer(m) for m in members]
+        hear([(i, clips[i]) for i in sorted(shorter)], decoded=True)
+    bad = set(unreadable)
+    predictions = [_collect([a[i] for a in answers], clips, bad, member) for i, member in enumerate(members)]
+    return predictions, [(clips[i].clip_id, reason) for i, reason in sorted(unreadable.items())]
+
+
+def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
+    first = members[0]
+    for member in members:
+        for name, a, b in zip(HEARING, first.hearing, member.hearing):
+            if a != b:
+                raise ValueError(f"members of one pass must hear the same windows, but {name} is {a} and {b}")
+        keep, one_pass = member.windowing.keep_frames, member.windowing.one_pass
+        if keep and any(v.roll for v in variants):
+            raise ValueError("tta 'roll' moves events in time: it cannot be used with keep_frames")
+        if one_pass and member.windowing.clip_from == "clipwise" and not getattr(member.backend, "pooling", ""):
+            raise ValueError(
+                "one pass needs a network whose clip output is pooled from its segments (attention, max, mean, "
+                "linear_softmax); this one's is not: predict without one_pass"
+            )
+
+
+def _check_metadata(clips: Sequence[Clip]):
+    bare = [clip.clip_id for clip in clips if clip.metadata is None]
+    if bare:
+        raise ValueError(
+            f"the network takes metadata of each recording, which {len(bare)} of {len(clips)} come without, such as "
+            f"{bare[0]}: name a table that has the columns of data.metadata"
+        )
+
+
+def _ahead(pool, jobs: Iterator, depth: int) -> Iterator:
+    """Results of jobs in order, at most `depth` of them computed ahead."""
+    waiting = deque()
+    for job in jobs:
+        waiting.append(pool.submit(job))
+        if len(waiting) >= depth:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+@dataclass
+class _Running:
+    """Windows on their way through the networks: gathered to batches, at most `streams` of them at a time."""
+
+    members: Sequence[Member]
+    answers: list
+    runners: ThreadPoolExecutor
+    streams: int
+    waiting: list = field(default_factory=list)  # (span, i, inputs) of windows
+    started: deque = field(default_factory=deque)  # (future of outputs, what to do with them)
+
+    def add(self, chunk: Chunk):
+        if self.members[0].windowing.one_pass:
+            inputs = {k: v[None] for k, v in chunk.whole().items()}
+            self._start(inputs, lambda outputs: self._deliver_pass(chunk.span, chunk.begin, outputs))
+            return
+        size = min(m.windowing.batch_size for m in self.members)
+        for i in range(len(chunk.span.starts)):
+            self.waiting.append((chunk.span, i, chunk.window(i)))
+            if len(self.waiting) == size:
+                self._flush()
+
+    def finish(self):
+        if self.waiting:
+            self._flush()
+        while self.started:
+            self._take()
+
+    def _flush(self):
+        windows, self.waiting = self.waiting, []
+        inputs = {k: np.stack([w[2][k] for w in windows]) for k in windows[0][2]}
+        self._start(inputs, lambda outputs: self._deliver(windows, outputs))
+
+    def _start(self, inputs: dict, deliver):
+        if self.streams == 1:
+            deliver(self._run(inputs))
+            return
+        self.started.append((self.runners.submit(self._run, inputs), deliver))
+        if len(self.started) > self.streams:
+            self._take()
+
+    def _take(self):
+        future, deliver = self.started.popleft()
+        deliver(future.result())
+
+    def _run(self, inputs: dict) -> list[dict]:
+        """Outputs of every member; a backend that several members share runs once."""
+        ran = {}
+        for backend in {id(m.backend): m.backend for m in self.members}.values():
+            ran[id(backend)] = backend.run({name: inputs[input_key(backend, name)] for name in backend.inputs})
+        return [_of_place(ran[id(m.backend)], m.place) for m in self.members]
+
+    def _deliver(self, windows: list, outputs: list[dict]):
+        for number, out in enumerate(outputs):
+            for row, (span, i, _) in enumerate(windows):
+                self.answers[span.clip][number].add(span, i, {k: v[row] for k, v in out.items()})
+
+    def _deliver_pass(self, span: Span, begin: int, outputs: list[dict]):
+        for number, out in enumerate(outputs):
+            self.answers[span.clip][number].add_pass(span, begin, {k: v[0] for k, v in out.items()})
+
+
+def _of_place(outputs: Mapping[str, np.ndarray], place: int | None) -> Mapping[str, np.ndarray]:
+    return outputs if place is None else {k: v[:, place] for k, v in outputs.items()}
+
+
+class _Answer:
+    """The windows of one clip from one member; a hearing is joined as soon as its last window has come."""
+
+    def __init__(self, member: Member):
+        self.windowing, self.segments = member.windowing, member.backend.timebase
+        self.pooling = getattr(member.backend, "pooling", "")
+        self.timebase = output_timebase(self.segments, self.windowing.stride_samples)
+        self.open: dict[int, dict[int, dict]] = {}
+        self.clipwise, self.framewise, self.embedding = [], [], []
+
+    @property
+    def cells(self) -> int:
+        """Cells of the output grid in a window."""
+        return max(1, round(self.windowing.window_samples / self.timebase.frame_samples))
+
+    @property
+    def repeats(self) -> int:
+        """Cells in a segment."""
+        return self.segments.pool // self.timebase.pool
+
+    def add(self, span: Span, i: int, outputs: dict):
+        """Outputs of the span's i-th window."""
+        window = {"answer": clip_answer(outputs, self.windowing.clip_from)}
+        keep = ["embedding"] + ["segmentwise_output"] * self.windowing.keep_frames
+        self._keep(span, i, window | {k: outputs[k] for k in keep if k in outputs})
+
+    def add_pass(self, span: Span, begin: int, outputs: dict):
+        """Outputs of the whole span, which starts on sample `begin`: its windows are pooled from the segments."""
+        probability, attention = _segments(outputs), outputs.get("segmentwise_attention")
+        repeated = np.repeat(probability, self.repeats, axis=0) if self.windowing.keep_frames else None
+        in_window = max(1, round(self.windowing.window_samples / self.segments.frame_samples))
+        for i, start in enumerate(span.starts - begin):
+            first = min(round(start / self.segments.frame_samples), len(probability) - 1)
+            some = slice(first, first + in_window)
+            if self.windowing.clip_from == "frame_max":
+                window = {"answer": probability[some].max(axis=0)}
+            else:
+                weights = None if attention is None else attention[some]
+                window = {"answer": pool_segments(probability[some], weights, self.pooling)}
+            if repeated is not None:
+                cells = round(start / self.timebase.frame_samples) + np.arange(self.cells)
+                window["frames"] = repeated[np.minimum(cells, len(repeated) - 1)]
+            self._keep(span, i, window)
+
+    def _keep(self, span: Span, i: int, window: dict):
+        hearing = self.open.setdefault(span.variant, {})
+        hearing[span.first_window + i] = window | {"start": int(span.starts[i])}
+        if len(hearing) == span.n_windows:
+            self._join([hearing[w] for w in range(span.n_windows)], span)
+            del self.open[span.variant]
+
+    def _join(self, windows: list[dict], span: Span):
+        self.clipwise.append(join_clipwise(np.stack([w["answer"] for w in windows]), self.windowing.aggregate))
+        if "embedding" in windows[0]:
+            self.embedding.append(np.mean([w["embedding"] for w in windows], axis=0))
+        if self.windowing.keep_frames:
+            self.framewise.append(self._join_frames(windows, span))
+
+    def _join_frames(self, windows: list[dict], span: Span) -> np.ndarray:
+        """(T, K) on the output grid, the delay of a shifted hearing taken off again."""
+        cell = self.timebase.frame_samples
+        frames = np.stack([self._frames(w) for w in windows])
+        first = np.array([round(w["start"] / cell) for w in windows])
+        joined = join_framewise(frames, first, int(first[-1]) + self.cells)
+        if self.windowing.extra_window:
+            return joined  # the source's rows know events in the padding
+        delay = round(span.delay_samples / cell)
+        return repeat_to_frames(joined[delay:], 1, self.timebase.n_frames(span.n_samples))
+
+    def _frames(self, window: dict) -> np.ndarray:
+        """(cells, K) of one window."""
+        return window["frames"] if "frames" in window else repeat_to_frames(_segments(window), self.repeats, self.cells)
+
+
+def _segments(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    if "segmentwise_output" not in outputs:
+        raise ValueError("predict.keep_frames needs a model with framewise output; this one has clip outputs only")
+    return outputs["segmentwise_output"]
+
+
+def _collect(answers: list[_Answer], clips, unreadable: set[int], member: Member) -> Predictions:
+    """A member's answers to all clips -> Predictions; unreadable clips get the prior and one frame of it."""
+    prior, keep_frames = np.asarray(member.prior, np.float32), member.windowing.keep_frames
+
+    def mean(values, fallback):
+        return np.mean(values, axis=0, dtype=np.float64).astype(np.float32) if values else fallback
+
+    bad = np.array([i in unreadable for i in range(len(clips))], dtype=bool)
+    clipwise = [mean([] if b else a.clipwise, prior) for a, b in zip(answers, bad)]
+    frames, embedding = None, None
+    if keep_frames:
+        frames = tuple(mean([] if b else a.framewise, prior[None]) for a, b in zip(answers, bad))
+    width = next((len(a.embedding[0]) for a in answers if a.embedding), 0)
+    if width:
+        nothing = np.zeros(width, np.float32)
+        embedding = np.stack([mean([] if b else a.embedding, nothing) for a, b in zip(answers, bad)])
+    return Predictions(
+        np.array([c.clip_id for c in clips], dtype=str), tuple(member.classes),
+        np.stack(clipwise) if clipwise else np.zeros((0, len(member.classes)), np.float32),
+        np.full(len(clips), member.fold), bad, frames, answers[0].timebase if answers and keep_frames else None,
+        embedding,
+    )  # fmt: skip

@@ -1,0 +1,212 @@
+"""What a model said about clips: the file format of OOF and test predictions (contract 4 of the design).
+
+An npz without pickles. `clipwise_output` has one row a clip; framewise outputs have a clip's own number of frames and
+are stored one after the other. A clip that could not be read is present with the training prior and marked
+`unreadable`: it gets a row in every submission and is left out of scores.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from earshot.messages import few
+from earshot.sound.timebase import TimeBase
+
+TEST_FOLD = -1
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording to predict; `metadata` (M,) where the model takes it."""
+
+    clip_id: str
+    path: Path
+    metadata: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """N clips, K classes. Arrays: clip_ids (N,) str; clipwise_output (N, K) float32; fold (N,) int, -1 = test."""
+
+    clip_ids: np.ndarray
+    classes: tuple[str, ...]
+    clipwise_output: np.ndarray
+    fold: np.ndarray
+    unreadable: np.ndarray  # (N,) bool
+    framewise_output: tuple[np.ndarray, ...] | None = None  # a clip: (T_i, K) float32 on the grid of `timebase`
+    timebase: TimeBase | None = None
+    embedding: np.ndarray | None = None  # (N, D)
+    score: np.ndarray | None = None  # (N,) anomaly score
+
+    def __post_init__(self):
+        n, k = len(self.clip_ids), len(self.classes)
+        if self.clipwise_output.shape != (n, k):
+            raise ValueError(
+                f"clipwise_output has shape {self.clipwise_output.shape}, expected ({n}, {k}): {n} clips by {k} classes"
+            )
+        for name in ("fold", "unreadable", "framewise_output", "embedding", "score"):
+            value = getattr(self, name)
+            if value is not None and len(value) != n:
+                raise ValueError(f"{name} has {len(value)} entries for {n} clips")
+        if self.framewise_output is not None and self.timebase is None:
+            raise ValueError("framewise_output needs a timebase to say where its frames lie")
+        ids, counts = np.unique(np.asarray(self.clip_ids, dtype=str), return_counts=True)
+        if len(ids) != n:
+            raise ValueError(f"{(counts > 1).sum()} clips are predicted more than once: {few(ids[counts > 1])}")
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def take(self, index) -> Predictions:
+        """The clips at `index` (integers or a boolean mask), in that order."""
+        index = np.arange(len(self))[index]
+        picked = {
+            name: None if getattr(self, name) is None else getattr(self, name)[index]
+            for name in ("clip_ids", "clipwise_output", "fold", "unreadable", "embedding", "score")
+        }
+        frames = self.framewise_output
+        return replace(self, **picked, framewise_output=None if frames is None else tuple(frames[i] for i in index))
+
+    def aligned(self, clip_ids) -> Predictions:
+        """The same predictions in the order of `clip_ids`; a missing clip is an error that names it."""
+        place = {c: i for i, c in enumerate(self.clip_ids)}
+        missing = [c for c in clip_ids if c not in place]
+        if missing:
+            raise ValueError(f"{len(missing)} clips have no prediction: {few(missing)}; predict them first")
+        return self.take(np.array([place[c] for c in clip_ids], dtype=int))
+
+    def save(self, path: str | Path):
+        """Write the npz under a temporary name, then rename: a killed run leaves no half file."""
+        arrays = {
+            "clip_ids": np.asarray(self.clip_ids, dtype=str),
+            "classes": np.asarray(self.classes, dtype=str),
+            "clipwise_output": self.clipwise_output.astype(np.float32),
+            "fold": np.asarray(self.fold, dtype=np.int64),
+            "unreadable": np.asarray(self.unreadable, dtype=bool),
+        }
+        if self.framewise_output is not None:
+            arrays["frame_counts"] = np.array([len(f) for f in self.framewise_output], dtype=np.int64)
+            empty = np.zeros((0, len(self.classes)), np.float32)
+            arrays["framewise_output"] = np.concatenate([empty, *self.framewise_output]).astype(np.float32)
+        if self.timebase is not None:
+            arrays["timebase"] = np.array([self.timebase.sample_rate, self.timebase.hop_length, self.timebase.pool])
+        for name in ("embedding", "score"):
+            if getattr(self, name) is not None:
+                arrays[name] = getattr(self, name)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        with open(partial, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Predictions:
+        """Read what `save` wrote; anything else is an error that says what is missing."""
+        path = Path(path)
+        if not path.is_file():
+            raise ValueError(f"predictions {path} do not exist; make them with src/predict.py or src/train.py")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                data = {k: file[k] for k in file.files}
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{path} is not a predictions file (npz without pickles): {error}") from error
+        needed = ("clip_ids", "classes", "clipwise_output", "fold", "unreadable")
+        missing = [k for k in needed if k not in data]
+        if missing:
+            raise ValueError(f"{path} is not a predictions file: no {', '.join(missing)} (it has {sorted(data)})")
+        frames = None
+        if "framewise_output" in data:
+            frames = tuple(np.split(data["framewise_output"], np.cumsum(data["frame_counts"])[:-1]))
+        timebase = TimeBase(*(int(v) for v in data["timebase"])) if "timebase" in data else None
+        return cls(
+            data["clip_ids"], tuple(str(c) for c in data["classes"]), data["clipwise_output"], data["fold"],
+            data["unreadable"], frames, timebase, data.get("embedding"), data.get("score"),
+        )  # fmt: skip
+
+
+def join(parts: list[Predictions]) -> Predictions:
+    """Predictions of different clips (folds, processes) one after the other; a clip twice is an error."""
+    first = parts[0]
+    for part in parts[1:]:
+        if part.classes != first.classes:
+            raise ValueError(f"cannot join predictions of different class lists: {_class_difference(first, part)}")
+        if part.timebase != first.timebase:
+            raise ValueError(f"cannot join predictions on different time grids: {first.timebase} and {part.timebase}")
+
+    def stack(name):
+        values = [getattr(p, name) for p in parts]
+        return None if any(v is None for v in values) else np.concatenate(values)
+
+    frames = None
+    if all(p.framewise_output is not None for p in parts):
+        frames = tuple(f for p in parts for f in p.framewise_output)
+    return replace(
+        first, **{n: stack(n) for n in ("clip_ids", "clipwise_output", "fold", "unreadable", "embedding", "score")},
+        framewise_output=frames,
+    )  # fmt: skip
+
+
+def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
+    """Members' predictions of the SAME clips (folds on the test, models of an ensemble) -> their weighted mean.
+
+    weights: (M,), or (M, K) with weights of its own for every class; the anomaly score takes their mean over classes.
+    Clips are aligned by id to the first member. Frames are kept when every member has them on one grid. A clip that any
+    member could not read counts as unreadable only when no member read it.
+    """
+    first = members[0]
+    weights = np.ones(len(members)) if weights is None else np.asarray(weights, float)
+    weights = weights / weights.sum(axis=0)
+    for other in members[1:]:
+        if other.classes != first.classes:
+            raise ValueError(f"cannot average predictions of different class lists: {_class_difference(first, other)}")
+        if len(other) != len(first):
+            raise ValueError(f"cannot average: one member has {len(first)} clips, another {len(other)}")
+    members = [first] + [m.aligned(first.clip_ids) for m in members[1:]]
+
+    def mean(arrays, weights=weights):
+        return sum(np.float64(w) * a for w, a in zip(weights, arrays, strict=True)).astype(np.float32)
+
+    frames = None
+    same_grid = all(m.framewise_output is not None and m.timebase == first.timebase for m in members)
+    if same_grid:
+        _check_lengths(members)
+        frames = tuple(mean(clip) for clip in zip(*(m.framewise_output for m in members), strict=True))
+    score = None
+    if all(m.score is not None for m in members):
+        score = mean([m.score for m in members], weights.reshape(len(members), -1).mean(axis=1))
+    return replace(
+        first, clipwise_output=mean([m.clipwise_output for m in members]), framewise_output=frames,
+        timebase=first.timebase if same_grid else None, score=score, embedding=None,
+        unreadable=np.logical_and.reduce([m.unreadable for m in members]),
+    )  # fmt: skip
+
+
+def _check_lengths(members: list[Predictions]):
+    for i, clip_id in enumerate(members[0].clip_ids):
+        lengths = sorted({len(m.framewise_output[i]) for m in members})
+        readable = [not m.unreadable[i] for m in members]
+        if len(lengths) > 1 and all(readable):
+            raise ValueError(
+                f"cannot average: clip {clip_id} has {lengths[0]} frames in one member, {lengths[-1]} in another"
+            )
+
+
+def check_complete(predictions: Predictions, clip_ids, what: str = "OOF"):
+    """Raise unless `predictions` hold exactly `clip_ids`: missing and unknown clips are named."""
+    have, want = set(predictions.clip_ids.tolist()), set(clip_ids)
+    if missing := sorted(want - have):
+        raise ValueError(f"{what} misses {len(missing)} of {len(want)} clips: {few(missing)}; are all folds trained?")
+    if unknown := sorted(have - want):
+        raise ValueError(f"{what} holds {len(unknown)} clips that are not in the table: {few(unknown)}")
+
+
+def _class_difference(a: Predictions, b: Predictions) -> str:
+    only_a, only_b = [c for c in a.classes if c not in b.classes], [c for c in b.classes if c not in a.classes]
+    if not only_a and not only_b:
+        return "same classes in another order"
+    return f"only in the first: {few(only_a) or 'none'}; only in the second: {few(only_b) or 'none'}"

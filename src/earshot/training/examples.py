@@ -1,0 +1,213 @@
+"""Training examples, cut from prepared clips.
+
+The random stream of an example depends on (seed, epoch, index of the clip, how often the epoch had it before) and
+nothing else: not on the worker or the process. So a resumed run equals one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from earshot.augment.waveform import apply as apply_waveform
+from earshot.config import DataConfig
+from earshot.data.caches import LogmelCache, waveform_cache
+from earshot.data.embeddings import EmbeddingCache
+from earshot.data.labels import (
+    crop_targets,
+    frame_targets,
+    negative_events,
+)
+from earshot.data.prepared import PreparedData
+from earshot.data.sampling import ClassTurns, epoch_order
+from earshot.sound import audio
+from earshot.sound.logmel import LogmelParams, n_frames, silence_db
+from earshot.sound.timebase import TimeBase
+
+MAX_SUBSTITUTES = 20  # unreadable clips in a row before training gives up
+
+logger = logging.getLogger("earshot")
+
+
+class ShorterThanPromised(Exception):
+    """A crop of a damaged recording has less sound than the recording's length leaves room for."""
+
+
+class TrainingClips(torch.utils.data.Dataset):
+    """Map (epoch, index[, repeat]) -> one training example (dict of arrays; contract 2 of the design)."""
+
+    def __init__(
+        self, prepared: PreparedData, data: DataConfig, frontends: dict[str, LogmelParams], seed: int,
+        waveform_augment=None, cache_folder: Path = Path("data/cache"), embeddings: EmbeddingCache | None = None,
+    ):  # fmt: skip
+        """embeddings: given in place of a waveform (data.cache=embedding)."""
+        self.embeddings = embeddings
+        self.prepared, self.data, self.frontends, self.seed = prepared, data, frontends, seed
+        self.augment = waveform_augment
+        self.target, self.mask = prepared.target, prepared.mask
+        if data.shuffle_labels:
+            order = np.random.default_rng([seed, 0xC0]).permutation(len(prepared.clips))
+            self.target, self.mask = self.target[order], self.mask[order]
+        self.paths = prepared.clips.path.to_numpy()  # below prepared.source, or absolute
+        self.caches: dict[str, LogmelCache] = {}
+        if data.cache == "waveform":
+            cached = waveform_cache(cache_folder, prepared.whole, prepared.source, data.sample_rate)
+            self.paths = cached.set_index("clip_id").path[prepared.clips.clip_id].to_numpy()
+        elif data.cache == "logmel":
+            for name, params in frontends.items():
+                whole, source = prepared.whole, prepared.source  # so that all folds share it
+                self.caches[name] = LogmelCache.build(cache_folder, whole, source, params, data.sample_rate)
+        self.turns = ClassTurns(self.target > 0.5) if data.sampler == "balanced" else None
+        self.event_rows = _event_rows(prepared)
+        self.first_params = next(iter(frontends.values())) if frontends else None
+
+    def __len__(self) -> int:
+        return len(self.prepared.clips)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """(N,) indices of the clips that an epoch hears, in turn, by the config's sampler."""
+        return self.turns.order(self.seed, epoch) if self.turns else epoch_order(len(self), self.seed, epoch)
+
+    def __getitem__(self, key: tuple[int, ...]) -> dict:
+        """An unreadable clip is replaced by the next readable one and reported under `unreadable`."""
+        epoch, index, repeat = (*key, 0)[:3]
+        unreadable = []
+        for attempt in range(min(MAX_SUBSTITUTES, len(self))):
+            now = (index + attempt) % len(self)
+            try:
+                example = self._heard_example(now, [self.seed, epoch, now, repeat])
+            except audio.UnreadableAudio as error:
+                unreadable.append((self.prepared.clips.clip_id[now], str(error)))
+                continue
+            return example | {"clip_id": self.prepared.clips.clip_id[now], "unreadable": unreadable}
+        raise ValueError(
+            f"{len(unreadable)} clips in a row could not be read, the last: {unreadable[-1][1]}; "
+            "check dataset.json's source folder and prepare.py's unreadable.csv"
+        )
+
+    def _heard_example(self, index: int, seed: list[int]) -> dict:
+        """An example of what the clip really holds: where its crop falls behind damage it is drawn again, before it.
+
+        Whether the damage was known before makes no difference to what is drawn.
+        """
+        try:
+            return self._example(index, np.random.default_rng(seed))
+        except ShorterThanPromised:
+            return self._example(index, np.random.default_rng(seed), decoded=True)
+
+    def _example(self, index: int, rng: np.random.Generator, decoded: bool = False) -> dict:
+        if self.embeddings is not None:
+            embedding = self._embedding(index, rng)
+            return {"embedding": embedding, "target": self.target[index], "mask": self.mask[index]}
+        rate, crop = self.data.sample_rate, round(self.data.crop_seconds * self.data.sample_rate)
+        n_samples = self._n_samples(index, decoded)
+        start, only_annotated = self._start(index, n_samples, crop, rng)
+        pad = int(rng.integers(crop - n_samples + 1)) if n_samples < crop and self.data.crop != "full" else 0
+        if self.caches:
+            inputs, start = self._cached(index, start, pad, crop)
+        else:
+            promised = 0 if decoded or self.data.crop == "full" else min(crop, n_samples - start)
+            inputs = {"waveform": self._waveform(index, start, pad, crop, rng, promised)}
+        heard_from = (start - pad) / rate
+        target, mask = self._targets(index, heard_from, heard_from + crop / rate, only_annotated)
+        example = inputs | {"target": target, "mask": mask}
+        if self.data.frame_targets:
+            base = TimeBase(rate, self.first_params.hop_length)
+            example["frame_target"] = frame_targets(
+                self._events(index), self.prepared.classes, heard_from, base, base.n_frames(crop),
+                self.data.frame_margin_seconds,
+            )  # fmt: skip
+        if self.data.metadata:
+            example["metadata"] = self.prepared.clips.loc[index, list(self.data.metadata)].to_numpy(np.float32)
+        return example
+
+    def _path(self, index: int) -> Path:
+        return self.prepared.source / self.paths[index]
+
+    def _n_samples(self, index: int, decoded: bool = False) -> int:
+        """Length of the clip at the data's rate, by its header or by decoding."""
+        if self.caches:
+            length = next(iter(self.caches.values())).n_samples(self.prepared.clips.clip_id[index])
+            if not length:
+                raise audio.UnreadableAudio(f"{self._path(index)} is listed as unreadable in the log-mel cache")
+            return length
+        info = (audio.decoded_info if decoded else audio.info)(self._path(index))
+        return max(1, round(info.n_samples * self.data.sample_rate / info.sample_rate))
+
+    def _start(self, index: int, n_samples: int, crop: int, rng) -> tuple[int, bool]:
+        """First sample of the crop, and whether classes without a statement are to be masked."""
+        last = max(0, n_samples - crop)
+        if self.data.crop == "full":
+            return 0, False
+        if self.data.crop == "random":
+            return int(rng.integers(last + 1)), False
+        events = self._events(index)
+        if not self.data.false_positives:
+            events = events[~negative_events(events)]
+        if not len(events):
+            return int(rng.integers(last + 1)), False
+        box = events.iloc[int(rng.integers(len(events)))]
+        centre = (box.onset + box.offset) / 2 * self.data.sample_rate
+        start = centre - crop / 2 + self.data.box_jitter * (rng.random() - 0.5) * crop
+        return int(np.clip(round(start), 0, last)), bool(box.get("is_negative", 0))
+
+    def _waveform(self, index, start, pad, crop, rng, promised: int) -> np.ndarray:
+        """(crop,) samples; ShorterThanPromised where decoding gives fewer than `promised` of the clip."""
+        rate = self.data.sample_rate
+        waveform = audio.load(self._path(index), rate, start / rate, crop / rate)
+        if len(waveform) < promised - audio.ROUNDING_SAMPLES:
+            raise ShorterThanPromised
+        waveform = audio.crop_or_pad(waveform, crop, 0, pad if len(waveform) + pad <= crop else 0)
+        return apply_waveform(self.augment, waveform, rate, rng) if self.augment is not None else waveform
+
+    def _cached(self, index, start, pad, crop) -> tuple[dict, int]:
+        """Crops of the cached log-mels (1, T, F), and the crop's start moved to a whole frame."""
+        inputs = {}
+        for name, params in self.frontends.items():
+            frames = self.caches[name][self.prepared.clips.clip_id[index]]
+            hop, length = params.hop_length, n_frames(crop, params)
+            first = start // hop
+            out = np.full((length, params.n_mels), silence_db(params), np.float32)
+            piece = frames[first : first + length - pad // hop]
+            out[pad // hop : pad // hop + len(piece)] = piece
+            inputs[name] = out[None]
+        return inputs, start // hop * hop
+
+    def _embedding(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        """(D,) of the clip's first segment, with crop=random of any of them."""
+        segments = self.embeddings[self.prepared.clips.clip_id[index]]
+        if not len(segments):
+            raise audio.UnreadableAudio(f"{self.paths[index]} is listed as unreadable in the embedding cache")
+        return np.array(segments[0 if self.data.crop == "full" else rng.integers(len(segments))])
+
+    def _targets(self, index, start, end, only_annotated) -> tuple[np.ndarray, np.ndarray]:
+        if self.data.crop != "box" and self.data.targets == "labels":
+            return self.target[index].astype(np.float32), self.mask[index].astype(np.float32)
+        return crop_targets(
+            self._events(index), self.prepared.classes, start, end, self.data.min_overlap_seconds, only_annotated
+        )
+
+    def _events(self, index: int) -> pd.DataFrame:
+        first, stop = self.event_rows[index]
+        return self.prepared.events.iloc[first:stop]
+
+
+def _event_rows(prepared: PreparedData) -> np.ndarray:
+    """(N, 2) first and stop row of each clip in the sorted event table."""
+    if prepared.events is None:
+        return np.zeros((len(prepared.clips), 2), int)
+    names, ids = prepared.events.filename.to_numpy(str), prepared.clips.clip_id.to_numpy(str)
+    return np.stack([np.searchsorted(names, ids, "left"), np.searchsorted(names, ids, "right")], axis=1)
+
+
+def collate(examples: list[dict]) -> dict:
+    """Examples -> batch: arrays stacked to tensors, ids and reports as lists."""
+    batch = {"clip_id": [e["clip_id"] for e in examples], "unreadable": [u for e in examples for u in e["unreadable"]]}
+    for key in examples[0]:
+        if key not in batch:
+            batch[key] = torch.from_numpy(np.stack([e[key] for e in examples]))
+    return batch

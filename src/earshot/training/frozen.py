@@ -1,0 +1,52 @@
+"""A frozen extractor in training: what does not go together, and its embeddings computed once."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from earshot.config import Config, to_dict
+from earshot.data.embeddings import EmbeddingCache, state_hash
+from earshot.data.prepared import PreparedData
+from earshot.inputs.torch_logmel import FrontEnds
+
+logger = logging.getLogger("earshot")
+
+
+def check_frozen(network: torch.nn.Module, config: Config):
+    """Say what a frozen extractor (models.transfer) makes useless: random weights, SpecAugment; what a cache needs."""
+    frozen = getattr(network, "frozen", False)
+    if config.data.cache == "embedding" and not frozen:
+        raise ValueError("data.cache=embedding needs a frozen extractor: model.name=transfer with params.freeze true")
+    if frozen and (config.augment.spec_augment or config.augment.spec_augment_pp):
+        raise ValueError(
+            "augment.spec_augment (and _pp) acts in training only, and a frozen base stays in eval mode: empty it, "
+            "or set model.params.freeze=false"
+        )
+    if frozen and not config.model.weights and not config.model.params.get("base_params", {}).get("pretrained"):
+        logger.warning("the frozen base keeps its RANDOM weights: model.weights names no checkpoint")
+
+
+def extractor_cache(network, config: Config, data: PreparedData, folder: Path, device, progress) -> EmbeddingCache:
+    """The base's embeddings of every clip of the data set, so that all folds and heads share them."""
+    params, d = config.model.params, config.data
+    front_ends = {name: p for name, p in config.frontends.items() if name in network.inputs}
+    about = {
+        "model": {k: v for k, v in params.items() if k.startswith("base")}, "weights": state_hash(network.base),
+        "frontends": {name: to_dict(p) for name, p in front_ends.items()},
+    }  # fmt: skip
+    extract = FrontEnds(config.frontends, network.inputs).to(device)
+
+    @torch.no_grad()
+    def embed(waveform: np.ndarray) -> np.ndarray:
+        inputs = extract({"waveform": torch.from_numpy(waveform).to(device)})
+        return network.embed(**inputs).float().cpu().numpy()
+
+    return EmbeddingCache.build(
+        folder, data.whole, data.source, embed, network.embedding_width, about, d.sample_rate,
+        round(d.crop_seconds * d.sample_rate), d.crop == "random", config.optim.batch_size,
+        progress,
+    )  # fmt: skip
