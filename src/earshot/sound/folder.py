@@ -75,10 +75,11 @@ def _scan(at: Path, seen: dict, found: Recordings, folders: list | None, links: 
         if (known := seen.setdefault((status.st_dev, status.st_ino), at)) != at:
             found.left_out[at] = f"the folder {printable(str(known))} again"
             return
-        entries = sorted(os.scandir(at), key=lambda entry: entry.name, reverse=True)
+        entries = sorted(os.scandir(at), key=lambda entry: entry.name)
     except OSError as error:
         found.left_out[at] = f"a folder that cannot be opened: {error.strerror}"
         return
+    last = len(folders) if folders is not None else 0
     for entry in entries:
         path = at / entry.name
         if entry.name.startswith("."):
@@ -88,7 +89,7 @@ def _scan(at: Path, seen: dict, found: Recordings, folders: list | None, links: 
         elif not entry.is_dir(follow_symlinks=False):
             _take(path, entry.stat(follow_symlinks=False), seen, found)
         elif folders is not None:
-            folders.append(path)
+            folders.insert(last, path)  # the first by name is taken next
 
 
 def _follow(link: Path, seen: dict, found: Recordings, folders: list | None):
@@ -117,6 +118,8 @@ def _take(path: Path, status: os.stat_result, seen: dict, found: Recordings):
         found.left_out[path] = f"no recording by its ending, '{path.suffix}'" if path.suffix else "it has no ending"
     elif not stat.S_ISREG(status.st_mode):
         found.left_out[path] = "a pipe, socket or device, not a file"
+    elif (known := seen.get((status.st_dev, status.st_ino))) and known.is_symlink():  # two hard links are two files
+        found.left_out[path] = f"the file that {printable(str(known))} links to"
     else:
         seen[status.st_dev, status.st_ino] = path
         found.files.append(path)
