@@ -53,7 +53,7 @@ def list_recordings(folder: str | Path, deep: bool = True) -> Recordings:
     """What lies in a folder, at any depth or (deep=False) right in it. ValueError where it is no folder.
 
     Links are followed, after all that is no link, to whatever was not seen yet: a folder is walked once and a file is
-    listed once, by its own name before a link's. Hidden files (`._x.wav`) are left out and not mentioned.
+    listed once, by its own name before a link's; a link to a folder above `folder` is not. Hidden files (`._x.wav`) are left out and not mentioned.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -101,7 +101,9 @@ def _follow(link: Path, seen: dict, found: Recordings, folders: list | None):
         found.left_out[link] = "a link to nothing" if missing else f"a link that leads nowhere: {error.strerror}"
         return
     known = seen.get((status.st_dev, status.st_ino))
-    if known is not None:
+    if found.folder.resolve().is_relative_to(link.resolve()) and known is None:
+        found.left_out[link] = "a link to a folder above"
+    elif known is not None:
         found.left_out[link] = f"a link to {printable(str(known))}, which is read already"
     elif not stat.S_ISDIR(status.st_mode):
         _take(link, status, seen, found)
