@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ FLOATS = ("FLOAT", "DOUBLE")
 KINDS = {stat.S_ISDIR: "a folder, not an audio file (find_audio lists a folder's files)", stat.S_ISFIFO: "a pipe",
          stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}  # fmt: skip
 REMEMBERED = 1 << 16
+STREAMED_BYTES = 0x7FFFF000  # from here on a size in a header means "unknown", as sox and ffmpeg write it to a pipe
 
 _odd: dict[str, list[str]] = {}
 
@@ -105,14 +107,16 @@ def decode(path: str | Path, known: Contents | Header | None = None) -> Iterator
     """Yields (n, C) float32 from the start to the end or to the first damage."""
     known = contents(path) if known is None else known
     block = FLOAT_BLOCK if getattr(known, "floats", False) else BLOCK
+    left = getattr(known, "n_samples", sys.maxsize)  # beyond it a read would meet what is no sound, and lose its own
     with _open_row(path) if is_row(path) else _open(str(path), known.prefix, known.skip) as file:
-        while True:
+        while left > 0:
             try:
-                data = file.read(block, dtype="float32", always_2d=True)
+                data = file.read(min(block, left), dtype="float32", always_2d=True)
             except sf.LibsndfileError:
                 return
             if not len(data):
                 return
+            left -= len(data)
             yield data
 
 
@@ -246,7 +250,7 @@ def _promised_before_cut(file: sf.SoundFile) -> int:
     libsndfile corrects the length and tells only in its log.
     """
     found = re.search(r"(?:data|SSND) +: (\d+) \(should be (\d+)\)", file.extra_info)
-    if not found or int(found[2]) == 0 or int(found[1]) >= 0x7FFFFFFF:  # such lengths mean "unknown, streamed"
+    if not found or int(found[2]) == 0 or int(found[1]) >= STREAMED_BYTES:
         return 0
     promised = int(found[1]) // max(1, int(found[2]) // file.frames)  # bytes over bytes a sample
     return promised if promised > file.frames else 0

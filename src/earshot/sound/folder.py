@@ -53,7 +53,8 @@ def list_recordings(folder: str | Path, deep: bool = True) -> Recordings:
     """What lies in a folder, at any depth or (deep=False) right in it. ValueError where it is no folder.
 
     Links are followed, after all that is no link, to whatever was not seen yet: a folder is walked once and a file is
-    listed once, by its own name before a link's; a link to a folder above `folder` is not. Hidden files (`._x.wav`) are left out and not mentioned.
+    listed once, by its own name before a link's; a link to a folder above `folder` is not followed. Hidden files
+    (`._x.wav`) are left out and not mentioned.
     """
     folder = Path(folder)
     if not folder.is_dir():
