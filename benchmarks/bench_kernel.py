@@ -32,9 +32,9 @@ from results import record
 import fuzz_folders
 import tiny_graphs
 from earshot.competitions import get_competition
-from earshot.competitions.test_folders import RULES, find_test
 from earshot.kaggle.bundling import BundleSettings, build
 from earshot.kernel.bundle import open_bundle
+from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun, run_kernel
 from earshot.kernel.speed import measure, simulate, synthetic_recording
 from earshot.sound import audio
@@ -48,20 +48,19 @@ def fuzz(n: int) -> int:
     valid, totals = 0, Counter()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        bundles = {c: open_bundle(tiny_graphs.write_bundle(root / f"bundle_{c}", c, classes_of(c)), c) for c in RULES}
+        bundles = {
+            c: open_bundle(tiny_graphs.write_bundle(root / f"bundle_{c}", c, fuzz_folders.classes_of(c)), c)
+            for c in fuzz_folders.RULES
+        }
         speed = measure(bundles["synth"].networks, synthetic_recording(root, 5.0))
         for seed in range(n):
-            competition = list(RULES)[seed % len(RULES)]
+            competition = list(fuzz_folders.RULES)[seed % len(fuzz_folders.RULES)]
             problem = one_folder(root / str(seed), bundles[competition], competition, seed, speed, totals)
             valid += not problem
             if problem:
                 print(f"folder {seed} ({competition}): {problem}")
     print(", ".join(f"{count} {what}" for what, count in totals.items()))
     return valid
-
-
-def classes_of(competition: str) -> tuple[str, ...]:
-    return getattr(get_competition(competition), "CLASSES", tiny_graphs.CLASSES)
 
 
 def one_folder(folder: Path, bundle, competition: str, seed: int, speed, totals: Counter) -> str:
@@ -73,7 +72,7 @@ def one_folder(folder: Path, bundle, competition: str, seed: int, speed, totals:
         known = None if seed % MEASURE_EVERY == 0 else speed
         run = KernelRun(competition, test, bundle.networks, bundle.post, out, cores=2, speed=known)
         report = run_kernel(run, minutes=1e-6 if seed % 7 == 3 else 1.0)
-        fuzz_folders.check(competition, get_competition(competition), test, bundle.classes, out)
+        fuzz_folders.check(get_competition(competition), test, bundle.classes, out)
         totals.update({"recordings": report["recordings"], "heard": report["heard"], "rows": report["rows"]})
         totals.update({"empty tests": test.empty, "odd things noted": len(test.notes)})
         return f"failures: {report['failures'][0]}" if report["failures"] else ""

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import torch
-from earshot.data.prepared import load_data
 
 from earshot import runs
 from earshot.augment.hidden import INPUT, SCHEMES, SpecAugmentPP, sample_spec_augment_pp, spec_augment_pp
@@ -20,8 +19,10 @@ from earshot.augment.mixing import fmix, mix, sample_fmix_mask
 from earshot.augment.pipeline import augment_batch
 from earshot.augment.spectrogram import build_spec_augment, roll, sample_roll, sample_spec_augment, spec_augment
 from earshot.augment.waveform import build_waveform_augment
+from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.data.labels import read_classes
+from earshot.data.prepared import load_data
 from earshot.inputs.torch_logmel import FrontEnds
 from earshot.models.counting import count
 from earshot.pictures import folds as fold_pictures
@@ -79,6 +80,8 @@ def describe(config: Config, classes: int, seconds: float):
     for length in sorted({seconds, 10.0}):  # 10 s: what the PANNs paper states
         costs = count(model, config.frontends, round(length * config.data.sample_rate), len(config.data.metadata))
         print(f"  multiply-accumulates {costs.macs:,} for {length:g} s, and {costs.front_end_macs:,} of the front end")
+        if length == seconds:
+            warn_over_limits(config.data.competition, parameters / 1000, costs.macs / 1e6)
         if length == 10.0:
             print(f'  PANNs\' "multi-adds" {costs.paper_multi_adds:,} for 10 s (as their paper counts, STFT included)')
     read = {name: params for name, params in config.frontends.items() if name in model.inputs}
@@ -95,6 +98,17 @@ def describe(config: Config, classes: int, seconds: float):
                 f"  WARNING: {len(empty)} of {params.n_mels} mel bands hold no FFT bin and are always silent: {empty}"
             )
             print("  raise n_fft or lower n_mels")
+
+
+def warn_over_limits(name: str, parameters_kb: float, mmacs: float):
+    """Say which of the competition's limits on networks one of so many kB (int8) and million operations breaks."""
+    limits = get_competition(name).limits
+    for value, limit, what in (
+        (parameters_kb, limits.parameters_kb, "kB of parameters in int8"),
+        (mmacs, limits.mmacs, "million multiply-accumulates for one input"),
+    ):
+        if 0 < limit < value:
+            print(f"  WARNING: {name} allows {limit:g} {what}, this network has {value:.3f}")
 
 
 def draw_inputs(config: Config, count: int, path: Path):

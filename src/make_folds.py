@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from earshot.competitions.tables import write_csv
+from earshot.competitions import get_competition
+from earshot.competitions.tables import read_dataset, write_csv
 from earshot.data.folds import TRAIN_ONLY, audit, choose_method, fold_table, make_folds, missing_classes, rare_classes
 from earshot.data.labels import read_classes, read_clips
-from earshot.messages import few
+from earshot.messages import few, suggest
 
 FULL_TABLE = 30  # classes; beyond, only the least even ones are printed
 SHORT_TABLE = 12
@@ -26,7 +28,8 @@ def main():
     if options.ignore_official:
         clips = clips.drop(columns="official_fold", errors="ignore")
     method = choose_method(clips, options.group) if options.method == "auto" else options.method
-    folds = make_folds(clips, options.k, options.seed, options.group, method)
+    assign = method if options.method == "auto" else find_method(options.method, options.clips.parent)
+    folds = make_folds(clips, options.k, options.seed, options.group, assign)
     class_list = options.clips.parent / "classes.csv"
     table = fold_table(clips, folds, read_classes(class_list) if class_list.is_file() else None)
     report(clips, folds, table, method, options)
@@ -43,13 +46,23 @@ def parse_args() -> argparse.Namespace:
         "--group", help="column never split between folds (default: group, where there; none: no groups)"
     )
     parser.add_argument(
-        "--method", default="auto", choices=("auto", "rfcx"), help="auto: by the data; rfcx: as its source"
+        "--method", default="auto", help="auto: by the data; else one of the competition's own, such as rfcx"
     )
     parser.add_argument(
         "--ignore-official", action="store_true", help="make own folds although the table has official ones"
     )
     parser.add_argument("--force", action="store_true", help="replace a fold table that differs")
     return parser.parse_args()
+
+
+def find_method(name: str, folder: Path) -> Callable:
+    """The fold method of this name, of the competition that `folder` was prepared from."""
+    competition = get_competition(read_dataset(folder)["competition"])
+    if name not in competition.fold_methods:
+        raise ValueError(
+            f"{competition.name} has no fold method '{name}'{suggest(name, ('auto', *competition.fold_methods))}"
+        )
+    return competition.fold_methods[name]
 
 
 def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method: str, options: argparse.Namespace):
@@ -61,7 +74,7 @@ def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method
     print(f"{len(folds)} clips, {grouping}, {classes} -> {n_folds} fold{'s' * (n_folds != 1)} ({method})")
     if not held_out.all():
         print(f"fold {TRAIN_ONLY}: {(~held_out).sum()} clips train in every fold and are never held out")
-    print(class_table(table, folds))
+    print(shown_counts(table, folds))
     rare = rare_classes(clips, n_folds, options.group)
     if len(rare):
         names = [f"{r.label} ({r.groups})" for r in rare.itertuples()]
@@ -72,7 +85,7 @@ def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method
         print(f"folds {row.folds.replace(' ', ', ')} share {row.column} {row.value}: {few(row.clips.split(), 8)}")
 
 
-def class_table(table: pd.DataFrame, folds: pd.DataFrame) -> str:
+def shown_counts(table: pd.DataFrame, folds: pd.DataFrame) -> str:
     """Class-by-fold counts as text; of many classes those whose shares differ most from even ones."""
     clips = folds.fold.value_counts().reindex(table.columns).rename("all clips").to_frame().T
     shown, note = table, ""

@@ -21,6 +21,7 @@ import pandas as pd
 import yaml
 
 from earshot.competitions import COMPETITIONS, get_competition
+from earshot.competitions.competition import Competition, Flag, Remake
 from earshot.competitions.tables import Tables, check_owner, is_there, write_csv, write_tables
 from earshot.data.labels import label_lists
 from earshot.messages import few, suggest
@@ -33,12 +34,10 @@ def main():
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     competition = get_competition(options.competition)
     out = options.out or Path("data") / options.competition
-    if options.backgrounds and not hasattr(competition, "mix_backgrounds"):
-        raise ValueError(f"{options.competition} has no --backgrounds; finch_vocal and finch_syllables have")
-    source = find_source(options, out)
+    source = find_source(competition, options, out)
     check_owner(out, options.competition, source, options.force)
-    if options.backgrounds:
-        source = mix(competition, options, source)
+    if is_remade(competition, options):
+        remake(competition.remake, options, source)
     if options.pack and not options.resample:
         raise ValueError("--pack needs --resample HZ, the rate of what is packed")
     tables = competition.prepare(source, **prepare_options(competition, options))
@@ -53,8 +52,28 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("competition", help=", ".join(COMPETITIONS))
+    """The command line; the competition on it says which further flags there are."""
+    name = _parser(add_help=False, nargs="?").parse_known_args()[0].competition
+    parser = _parser()
+    for flag in own_flags(get_competition(name)) if name in COMPETITIONS else ():
+        parser.add_argument(flag.name, type=flag.type, default=flag.default, metavar=flag.metavar, help=flag.help)
+    options, unknown = parser.parse_known_args()
+    if unknown:
+        parser.error(f"{options.competition} has no {' '.join(unknown)}")
+    return options
+
+
+def own_flags(competition: Competition) -> tuple[Flag, ...]:
+    """The flags that this competition takes and others do not."""
+    return competition.remake.flags if competition.remake else ()
+
+
+def _parser(add_help: bool = True, nargs: str | None = None) -> argparse.ArgumentParser:
+    """What every competition takes; `nargs`: of the competition itself."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=add_help
+    )
+    parser.add_argument("competition", nargs=nargs, help=", ".join(COMPETITIONS) + "; NAME --help shows its own flags")
     parser.add_argument("--source", type=Path, help="folder of the unzipped download (synth makes its own)")
     parser.add_argument("--out", type=Path, help="folder of the tables (default data/<competition>)")
     parser.add_argument("--check-audio", action="store_true",
@@ -64,24 +83,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--resample", type=int, metavar="HZ", help="resample once, into <out>/resampled")
     parser.add_argument("--pack", type=float, metavar="SECONDS",
                         help="with --resample: so much of every clip in one 16-bit file, <out>/packed")  # fmt: skip
-    parser.add_argument("--seed", type=int, help="of what is generated (synth, --backgrounds)")
-    parser.add_argument("--backgrounds", type=Path, metavar="ESC50", help="finch: mix over ESC-50, into <out>/mixed")
-    parser.add_argument("--snr-db", type=float, default=0.0, help="finch: events over background (default 0)")
+    parser.add_argument("--seed", type=int, help="of what is generated (synth, mixtures)")
     parser.add_argument("--workers", type=int, default=8, help="threads that read files (default 8)")
     parser.add_argument("--force", action="store_true", help="replace tables made from another source")
-    return parser.parse_args()
+    return parser
 
 
-def find_source(options: argparse.Namespace, out: Path) -> Path:
-    """The download's folder: --source, <out>/download where the competition generates it, <out>/mixed for mixtures."""
-    if options.backgrounds and options.source:
-        _check_folder(options.backgrounds, "--backgrounds")
-        _check_folder(options.source, "--source")
-        return out / "mixed"
+def find_source(competition: Competition, options: argparse.Namespace, out: Path) -> Path:
+    """The folder to read: --source, one to be made of it, or <out>/download where the competition makes its own."""
     if options.source:
         _check_folder(options.source, "--source")
-        return options.source
-    if not getattr(get_competition(options.competition), "EMBEDDED", False):
+        for flag in own_flags(competition):
+            if isinstance(folder := getattr(options, flag.key), Path):
+                _check_folder(folder, flag.name)
+        return out / competition.remake.folder if is_remade(competition, options) else options.source
+    if not competition.embedded:
         raise ValueError(f"{options.competition} needs --source, the folder of the unzipped download")
     return out / "download"
 
@@ -91,14 +107,20 @@ def _check_folder(folder: Path, flag: str):
         raise ValueError(f"{flag} {folder} is not a folder")
 
 
-def mix(competition, options: argparse.Namespace, mixed: Path) -> Path:
-    """Write the download mixed over backgrounds; returns its folder."""
-    print(f"mixing {options.source} over {options.backgrounds} at {options.snr_db:g} dB into {mixed} ...", flush=True)
-    competition.mix_backgrounds(options.source, options.backgrounds, mixed, options.snr_db, options.seed or 0)
-    return mixed
+def is_remade(competition: Competition, options: argparse.Namespace) -> bool:
+    """Whether the command line asks for another download made out of the one given: by the first of its flags."""
+    return competition.remake is not None and getattr(options, competition.remake.flags[0].key) is not None
 
 
-def prepare_options(competition, options: argparse.Namespace) -> dict:
+def remake(how: Remake, options: argparse.Namespace, folder: Path):
+    """Write the other download to `folder`."""
+    values = {flag.key: getattr(options, flag.key) for flag in how.flags}
+    said = ", ".join(f"{name} {value}" for name, value in values.items())
+    print(f"making {folder} of {options.source}: {said} ...", flush=True)
+    how.make(options.source, folder, seed=options.seed or 0, **values)
+
+
+def prepare_options(competition: Competition, options: argparse.Namespace) -> dict:
     """What the command line gave that this competition's `prepare` takes; what nothing takes is an error."""
     known = [name for name in inspect.signature(competition.prepare).parameters if name not in ("source", "seed")]
     given = {}
@@ -110,10 +132,10 @@ def prepare_options(competition, options: argparse.Namespace) -> dict:
     return given | seed_option(competition, options)
 
 
-def seed_option(competition, options: argparse.Namespace) -> dict:
+def seed_option(competition: Competition, options: argparse.Namespace) -> dict:
     """--seed for `prepare`, where it generates something; elsewhere a --seed is an error."""
     takes_seed = "seed" in inspect.signature(competition.prepare).parameters
-    if options.seed is None or (options.backgrounds and not takes_seed):
+    if options.seed is None or (is_remade(competition, options) and not takes_seed):
         return {}
     if not takes_seed:
         raise ValueError(f"{options.competition} generates nothing: leave out --seed")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from earshot.tables import read_table
 
 from earshot import runs, tasks
 from earshot.messages import suggest
 from earshot.models.counting import count
 from earshot.pictures import runs as run_pictures
+from earshot.tables import read_table
 
 
 def main():
@@ -25,7 +25,7 @@ def main():
     first = next(iter(found.values())).config
     watch = options.score or first.watch or tasks.get_task(first.task).watch
     options.out.mkdir(parents=True, exist_ok=True)
-    tables = {name: table for name, run in found.items() if len(table := class_table(run))}
+    tables = {name: table for name, run in found.items() if len(table := means_by_class(run))}
     if tables:
         run_pictures.class_precision(tables, options.out / "class_precision.png")
     for name, table in tables.items():
@@ -56,7 +56,7 @@ def short_names(folders: list[Path]) -> list[str]:
     return names
 
 
-def class_table(run: runs.Run) -> pd.DataFrame:
+def means_by_class(run: runs.Run) -> pd.DataFrame:
     """`label, train_clips, average_precision`, means over the folds; empty where no fold has a classes.csv."""
     paths = [f.folder / "classes.csv" for f in run.folds if (f.folder / "classes.csv").is_file()]
     if not paths:

@@ -17,8 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-from earshot.competitions.test_folders import find_test
 from earshot.kernel.bundle import Bundle, open_bundle
+from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun, run_kernel
 from earshot.kernel.speed import simulate
 from earshot.prediction.threads import cores

@@ -26,14 +26,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
-from earshot.tables import read_table
 
 from earshot.competitions import get_competition
+from earshot.competitions.competition import Competition
 from earshot.competitions.tables import write_checked
 from earshot.data.labels import clip_targets, read_classes, read_clips
 from earshot.ensemble.thresholds import best_event_threshold, tune_event_thresholds
 from earshot.events import PostProcess, load_post
 from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table
 
 LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "runs", "cv", "post")
 
@@ -53,7 +54,7 @@ def main():
     post = load_post(options.post) if options.post else PostProcess()
     if options.tune_on:
         post = tune(post, options.tune_on, options.clips, options.per_class)
-    folder = options.out.with_name(f"{options.out.stem}_files") if hasattr(competition, "files") else None
+    folder = options.out.with_name(f"{options.out.stem}_files") if competition.files else None
     for path in (options.out, folder):
         if path is not None and path.exists() and not options.force:
             raise ValueError(f"{path} exists already; choose another --out, or --force to replace it")
@@ -102,16 +103,16 @@ def find_classes(options: argparse.Namespace) -> list[str]:
     return list(Predictions.load(options.predictions).classes)
 
 
-def read_submission(competition, path: Path) -> pd.DataFrame:
+def read_submission(competition: Competition, path: Path) -> pd.DataFrame:
     """A submission: one table, or the folder of a challenge's own files where it has such."""
     if not path.is_dir():
         return read_table(path)
-    if not hasattr(competition, "read_files"):
+    if competition.read_files is None:
         raise ValueError(f"{path} is a folder; a submission of this competition is one CSV file")
     return competition.read_files(path)
 
 
-def write_files(competition, submission: pd.DataFrame, test: pd.DataFrame, classes: list[str], folder: Path):
+def write_files(competition: Competition, submission: pd.DataFrame, test, classes: list[str], folder: Path):
     """Write the challenge's own files to `folder`; they too are read back and validated before it gets its name."""
     partial = folder.with_name(f".{os.getpid()}.part.{folder.name}")
     try:

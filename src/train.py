@@ -106,7 +106,7 @@ def parse_fold(text: str) -> int:
 def make_embedded_data(config: Config):
     """An embedded competition and its folds make themselves when missing; every other one is prepared by its user."""
     root, folds, name = Path(config.data.root), Path(config.data.folds), config.data.competition
-    if not getattr(get_competition(name), "EMBEDDED", False):
+    if not get_competition(name).embedded:
         return
     here = Path(__file__).parent
     if not (root / "clips.csv").is_file():

@@ -100,7 +100,7 @@ def _test_table(audios: list[dict], row_ids) -> pd.DataFrame:
             elif row_id.startswith(f"{site}_{audio_id}_"):
                 rows.append((site, row_id, float(row_id.rsplit("_", 1)[1]), audio_id))
     test = pd.DataFrame(rows, columns=["site", "row_id", "seconds", "audio_id"])
-    birdcall.check_test(test)
+    birdcall.check_site_rows(test)
     return test
 
 

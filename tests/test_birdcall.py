@@ -104,7 +104,7 @@ def test_prepare_reads_the_published_layout(tmp_path, caplog):
     assert tables.test.row_id.tolist() == test.row_id.tolist()
     assert tables.missing == ()
     assert tables.task == "sed"
-    assert get_competition("birdcall") is birdcall
+    assert get_competition("birdcall").rows is birdcall.rows
 
 
 def test_absent_audio_is_listed_and_left_out(tmp_path):
@@ -153,13 +153,13 @@ def test_broken_downloads_are_clear_errors(tmp_path):
 # ---- the test table
 
 
-def test_check_test_accepts_the_published_form():
+def test_check_site_rows_accepts_the_published_form():
     test = test_table(("site_1", "41e6fe", 25), ("site_2", "cce64f", 10), ("site_3", "9cc5d9", 0))
-    birdcall.check_test(test)
-    birdcall.check_test(test.astype({"seconds": float}).sample(frac=1, random_state=0))
+    birdcall.check_site_rows(test)
+    birdcall.check_site_rows(test.astype({"seconds": float}).sample(frac=1, random_state=0))
 
 
-def test_check_test_names_every_problem():
+def test_check_site_rows_names_every_problem():
     good = test_table(("site_1", "a", 10), ("site_3", "b", 0))
     for change, message in [
         (good.drop(columns="seconds"), "no column 'seconds'"),
@@ -173,7 +173,7 @@ def test_check_test_names_every_problem():
         (good.assign(audio_id=["a", "b", "b"]), "recordings at more than one site: b"),
     ]:
         with pytest.raises(ValueError, match=message):
-            birdcall.check_test(change)
+            birdcall.check_site_rows(change)
 
 
 # ---- rows
@@ -358,10 +358,10 @@ def test_score_by_hand():
 
 
 def test_limits_are_frozen():
-    assert birdcall.LIMITS["minutes"] == 120
-    assert birdcall.LIMITS["internet"] is False
-    with pytest.raises(TypeError):
-        birdcall.LIMITS["minutes"] = 500
+    limits = get_competition("birdcall").limits
+    assert limits.minutes == 120
+    with pytest.raises(AttributeError):
+        limits.minutes = 500
 
 
 def test_committed_post_processing_loads():

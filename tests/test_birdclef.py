@@ -7,24 +7,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.tables import read_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, roc_auc_score
 
 import prepare
 import submit
-from earshot.competitions import birdclef, birdclef2021, birdclef2022, birdclef2023, get_competition
+from earshot.competitions import birdclef_recordings, get_competition
 from earshot.competitions.birdclef_rows import arithmetic_problems, pool_rows, row_ends, split_rows
 from earshot.data.labels import read_classes
 from earshot.events import PostProcess
 from earshot.prediction.predictions import Predictions
 from earshot.sound.timebase import TimeBase
+from earshot.tables import read_table
 from scripts import run
 
 BIRDS = ["zebdov", "ameavo", "22930"]  # the submission's order is not the alphabet's; numbers name other taxa
 GRID = TimeBase(32000, 320, 10)  # 0.1 s a frame
 POST = PostProcess(iou_threshold=None)
+BIRDCLEF2021, BIRDCLEF2022, BIRDCLEF2023 = (get_competition(f"birdclef{year}") for year in (2021, 2022, 2023))
 
 
 def focal(folder, audio="train_audio", prefixed=True, table="train_metadata.csv", **columns):
@@ -103,16 +104,14 @@ def test_from_the_download_to_a_checked_submission(tmp_path, monkeypatch, capsys
     truth = pd.concat([submission.row_id, pd.DataFrame(loud, columns=BIRDS)], axis=1)
     score = get_competition(f"birdclef{year}").score(submission, truth.iloc[::-1])
     assert list(score.values()) == [1.0]
-    limits = get_competition(f"birdclef{year}").LIMITS
-    assert limits["internet"] is False
-    assert limits["minutes"] == 60 * limits["hours"]["cpu"]
+    assert get_competition(f"birdclef{year}").limits.minutes == (120 if year < 2025 else 90)
 
 
 def test_training_table(tmp_path, caplog):
     sample(focal(tmp_path), "soundscape_1_5")
     (tmp_path / "train_audio/zebdov/XC1.ogg").unlink()
     with caplog.at_level(logging.WARNING, "earshot"):
-        tables = birdclef2023.prepare(tmp_path)
+        tables = BIRDCLEF2023.prepare(tmp_path)
     assert tables.clips.clip_id.tolist() == ["ameavo_XC2", "22930_XC2", "iNat3"]  # XC2 is there twice
     assert tables.clips.path.tolist()[1] == "train_audio/22930/XC2.ogg"
     assert tables.clips.group.tolist() == ["XC2", "XC2", "iNat3"]  # one recording is never split
@@ -120,22 +119,22 @@ def test_training_table(tmp_path, caplog):
     assert tables.missing[0] == ("XC1", "train_audio/zebdov/XC1.ogg")
     assert "1 secondary labels of 1 species outside the classes are dropped: crow1 (1)" in caplog.text
     (tmp_path / "train_audio/zebdov/XC1.ogg").touch()
-    clips = birdclef2023.prepare(tmp_path).clips
+    clips = BIRDCLEF2023.prepare(tmp_path).clips
     assert clips.secondary_labels.tolist() == ["ameavo", "", "", ""]  # neither the unknown one nor its own
 
 
 def test_broken_downloads(tmp_path):
     with pytest.raises(ValueError, match=r"sample_submission\.csv does not exist"):
-        birdclef2023.prepare(tmp_path)
+        BIRDCLEF2023.prepare(tmp_path)
     sample(tmp_path, "soundscape_1_5")
     with pytest.raises(ValueError, match=r"holds none of train_metadata\.csv, train\.csv"):
-        birdclef2023.prepare(tmp_path)
+        BIRDCLEF2023.prepare(tmp_path)
     focal(tmp_path, primary_label=["zebdof", "ameavo", "22930", "22930"])
     with pytest.raises(ValueError, match="1 primary labels are no column .* zebdof; did you mean 'zebdov'"):
-        birdclef2023.prepare(tmp_path)
+        BIRDCLEF2023.prepare(tmp_path)
     focal(tmp_path, secondary_labels="zebdov")
     with pytest.raises(ValueError, match="row 2 of the training table is 'zebdov', expected a list"):
-        birdclef2023.prepare(tmp_path)
+        BIRDCLEF2023.prepare(tmp_path)
 
 
 def test_labelled_soundscapes_of_2026(tmp_path, caplog):
@@ -153,29 +152,29 @@ def test_labelled_soundscapes_of_2026(tmp_path, caplog):
     assert (clip.labels, clip.kind, clip.group) == ("22930 ameavo zebdov", "soundscape", "site_S05")
     events = tables.events[["onset", "offset", "event_label"]].values.tolist()
     assert events == [[0, 10, "ameavo"], [5, 10, "22930"], [60, 65, "zebdov"]]
-    test, truth = birdclef.soundscape_truth(tmp_path, BIRDS)
+    test, truth = birdclef_recordings.soundscape_truth(tmp_path, BIRDS)
     assert test.seconds.tolist() == [5, 10, 65]
     assert truth[BIRDS].to_numpy().tolist() == [[0, 1, 0], [0, 1, 1], [1, 0, 0]]
     stem = name.removesuffix(".ogg")
     heard = [("ameavo", 0.1, 9.9), ("22930", 5.5, 6), ("zebdov", 62, 63)]
-    submission = birdclef2023.rows(predictions({stem: (65, heard)}), test)
-    assert birdclef2023.score(submission, truth)["padded_cmap"] == 1
+    submission = BIRDCLEF2023.rows(predictions({stem: (65, heard)}), test)
+    assert BIRDCLEF2023.score(submission, truth)["padded_cmap"] == 1
     labels.assign(end="later").to_csv(tmp_path / "train_soundscapes_labels.csv", index=False)
     with pytest.raises(ValueError, match="has the time 'later', expected hh:mm:ss"):
-        birdclef.labelled_rows(tmp_path)
+        birdclef_recordings.labelled_rows(tmp_path)
 
 
 def test_an_empty_test_folder_takes_the_sample_rows(tmp_path, caplog):
     """As at commit time: nothing is predicted, and the submission is complete and valid all the same."""
     sample(focal(tmp_path), "soundscape_1_5", "soundscape_1_10")
     (tmp_path / "test_soundscapes").mkdir()
-    tables = birdclef2023.prepare(tmp_path)
+    tables = BIRDCLEF2023.prepare(tmp_path)
     assert tables.test.row_id.tolist() == ["soundscape_1_5", "soundscape_1_10"]
     assert tables.missing == (("soundscape_1", "test_soundscapes/soundscape_1.ogg"),)
     with caplog.at_level(logging.WARNING, "earshot"):
-        submission = birdclef2023.rows(predictions({}), tables.test)
+        submission = BIRDCLEF2023.rows(predictions({}), tables.test)
     assert "1 of 1 recordings have no prediction: soundscape_1" in caplog.text
-    birdclef2023.validate(submission, tables.test, BIRDS)
+    BIRDCLEF2023.validate(submission, tables.test, BIRDS)
     np.testing.assert_allclose(submission[BIRDS], 1 / 3)
 
 
@@ -183,7 +182,7 @@ def test_a_full_sample_submission_gives_the_order(tmp_path):
     sample(focal(tmp_path), "b_5", "b_10", "a_5", "a_10")
     for name in "ab":
         sound(tmp_path / f"test_soundscapes/{name}.ogg", 10)
-    assert birdclef2023.prepare(tmp_path).test.row_id.tolist() == ["b_5", "b_10", "a_5", "a_10"]
+    assert BIRDCLEF2023.prepare(tmp_path).test.row_id.tolist() == ["b_5", "b_10", "a_5", "a_10"]
 
 
 @pytest.mark.parametrize(("seconds", "last"), [(0.5, 5), (5, 5), (5.04, 5), (5.1, 10), (60, 60), (58.7, 60), (62, 65)])
@@ -198,13 +197,13 @@ def test_rows_of_unpredicted_recordings_get_the_mean(caplog):
     test = pd.DataFrame({"row_id": ["a_5", "a_10", "b_5", "c_5", "a_20"]})
     found = predictions({"c": (5, []), "a": (10, [("ameavo", 1, 2)])}, unreadable=["c"])
     with caplog.at_level(logging.WARNING, "earshot"):
-        submission = birdclef2023.rows(found, test)
+        submission = BIRDCLEF2023.rows(found, test)
     assert "2 of 3 recordings have no prediction: b, c" in caplog.text
     mean = [0.1, 0.5, 0.1]
     np.testing.assert_allclose(submission[BIRDS].iloc[[2, 3, 4]], [mean] * 3, rtol=1e-6)  # a ends at 10 s
     clipwise = Predictions(np.array(["a"]), tuple(BIRDS), np.zeros((1, 3)), np.array([-1]), np.array([False]))
     with pytest.raises(ValueError, match=r"need framewise outputs: predict with predict\.keep_frames=true"):
-        birdclef2023.rows(clipwise, test)
+        BIRDCLEF2023.rows(clipwise, test)
 
 
 @settings(max_examples=12)
@@ -225,17 +224,17 @@ def test_rows_pool_the_frames_that_they_touch(seconds, grid):
 def test_row_pool_and_median_filter_are_options():
     test = pd.DataFrame({"row_id": ["a_5"]})
     found = predictions({"a": (5, [("ameavo", 1, 1.1)])})
-    assert birdclef2023.rows(found, test)["ameavo"][0] == pytest.approx(0.9)
-    assert birdclef2023.rows(found, test, {"row_pool": "mean"})["ameavo"][0] == pytest.approx(0.116)
-    assert birdclef2023.rows(found, test, {"median_filter_seconds": 0.5})["ameavo"][0] == pytest.approx(0.1)
+    assert BIRDCLEF2023.rows(found, test)["ameavo"][0] == pytest.approx(0.9)
+    assert BIRDCLEF2023.rows(found, test, {"row_pool": "mean"})["ameavo"][0] == pytest.approx(0.116)
+    assert BIRDCLEF2023.rows(found, test, {"median_filter_seconds": 0.5})["ameavo"][0] == pytest.approx(0.1)
     with pytest.raises(ValueError, match="row_pool is 'maximum'; did you mean 'max'"):
-        birdclef2023.rows(found, test, {"row_pool": "maximum"})
+        BIRDCLEF2023.rows(found, test, {"row_pool": "maximum"})
 
 
 def test_validate_names_every_problem_at_once():
     test = pd.DataFrame({"row_id": ["a_5", "a_10", "b_5"]})
-    good = birdclef2023.rows(predictions({"a": (10, []), "b": (5, [])}), test)
-    birdclef2023.validate(good, test, BIRDS)
+    good = BIRDCLEF2023.rows(predictions({"a": (10, []), "b": (5, [])}), test)
+    BIRDCLEF2023.validate(good, test, BIRDS)
     for wrong, message in (
         (good[["row_id", *sorted(BIRDS)]], "columns are not .*: in another order"),
         (good.rename(columns={"zebdov": "zebdof"}), "missing zebdov, unknown zebdof; did you mean 'zebdov'"),
@@ -248,7 +247,7 @@ def test_validate_names_every_problem_at_once():
         (good.assign(ameavo="x", zebdov=7.0).iloc[:2], "not there: b_5.*ameavo holds 2 values that.*zebdov.*such as 7"),
     ):
         with pytest.raises(ValueError, match=f"submission is not valid: .*{message}"):
-            birdclef2023.validate(wrong, test, BIRDS)
+            BIRDCLEF2023.validate(wrong, test, BIRDS)
     for rows, message in (
         (["a_5", "a_15"], "1 recordings do not have a row every 5 s up to their last: a"),
         (["a_5", "a_7"], "1 row_id do not end on a multiple of 5 s: a_7"),
@@ -257,7 +256,7 @@ def test_validate_names_every_problem_at_once():
         ([], "it has no rows"),
     ):
         with pytest.raises(ValueError, match=message):
-            birdclef2023.validate(good, pd.DataFrame({"row_id": pd.Series(rows, dtype=str)}), BIRDS)
+            BIRDCLEF2023.validate(good, pd.DataFrame({"row_id": pd.Series(rows, dtype=str)}), BIRDS)
 
 
 @settings(max_examples=15)
@@ -289,7 +288,7 @@ def test_padded_cmap_and_macro_auc_are_the_official_ones(seed):
     submission, answers = tables(truth, scores)
     ones = np.ones((5, 5), int)
     padded = average_precision_score(np.r_[truth, ones], np.r_[scores, ones], average="macro")
-    assert birdclef2023.score(submission, answers)["padded_cmap"] == pytest.approx(padded, abs=1e-12)
+    assert BIRDCLEF2023.score(submission, answers)["padded_cmap"] == pytest.approx(padded, abs=1e-12)
     only_truth = average_precision_score(np.r_[truth, ones], np.r_[scores, 0 * ones], average="macro")
     assert abs(padded - only_truth) > 1e-3, "padding the truth alone is another score"
     scored = truth.any(axis=0)
@@ -308,7 +307,7 @@ def test_padded_cmap_and_macro_auc_are_the_official_ones(seed):
 def test_truth_and_submission_must_match():
     submission, answers = tables(np.eye(3, dtype=int), np.eye(3))
     with pytest.raises(ValueError, match="do not have the same rows, each once: r_15"):
-        birdclef2023.score(submission.iloc[:2], answers)
+        BIRDCLEF2023.score(submission.iloc[:2], answers)
     with pytest.raises(ValueError, match="none of 3 classes can be scored"):
         get_competition("birdclef2024").score(submission, answers.assign(s0=0, s1=0, s2=0))
 
@@ -331,7 +330,7 @@ def download_2021(folder):
 
 
 def test_2021_from_layout_to_score(tmp_path, caplog):
-    made = birdclef2021.prepare(download_2021(tmp_path))
+    made = BIRDCLEF2021.prepare(download_2021(tmp_path))
     assert made.classes == ["22930", "ameavo", "zebdov"]
     assert made.clips.path.tolist()[0] == "train_short_audio/zebdov/XC1.ogg"
     clip = made.clips.set_index("clip_id").loc["3575_COL"]
@@ -341,19 +340,19 @@ def test_2021_from_layout_to_score(tmp_path, caplog):
     heard = [("zebdov", 1, 6), ("ameavo", 2, 5)]
     found = predictions({"17_SSW": (10, heard)}, made.classes)
     with caplog.at_level(logging.WARNING, "earshot"):
-        submission = birdclef2021.rows(found, made.test, POST)
+        submission = BIRDCLEF2021.rows(found, made.test, POST)
     assert "1 of 2 recordings have no prediction: 42_SSW" in caplog.text
     assert submission.birds.tolist() == ["ameavo zebdov", "zebdov", "nocall", "nocall"]
-    birdclef2021.validate(submission, made.test, made.classes)
+    BIRDCLEF2021.validate(submission, made.test, made.classes)
     truth = submission.assign(birds=["ameavo", "zebdov", "nocall", "ameavo"])
-    assert birdclef2021.score(submission, truth)["row_micro_f1"] == pytest.approx((2 / 3 + 1 + 1 + 0) / 4)
+    assert BIRDCLEF2021.score(submission, truth)["row_micro_f1"] == pytest.approx((2 / 3 + 1 + 1 + 0) / 4)
     labels = ["22930", "ameavo", "zebdov", "nocall"]
     hot = [[[int(n in row.split()) for n in labels] for row in t.birds] for t in (truth, submission)]
-    assert birdclef2021.score(submission, truth)["row_micro_f1"] == pytest.approx(f1_score(*hot, average="samples"))
+    assert BIRDCLEF2021.score(submission, truth)["row_micro_f1"] == pytest.approx(f1_score(*hot, average="samples"))
 
 
 def test_2021_bad_rows(tmp_path):
-    made = birdclef2021.prepare(download_2021(tmp_path))
+    made = BIRDCLEF2021.prepare(download_2021(tmp_path))
     good = made.test[["row_id"]].assign(birds="nocall")
     for wrong, message in (
         (good.assign(birds=["nocall ameavo", "nocall", "", "nocall"]), "are empty.*mix nocall with labels"),
@@ -361,10 +360,10 @@ def test_2021_bad_rows(tmp_path):
         (good.assign(row_id=["17_SSW_0", "17_SSW_5", "42_SSW_5", "42_SSW_10"]), "not in the test table: 17_SSW_0"),
     ):
         with pytest.raises(ValueError, match=message):
-            birdclef2021.validate(wrong, made.test, made.classes)
+            BIRDCLEF2021.validate(wrong, made.test, made.classes)
     read_table(tmp_path / "test.csv").assign(seconds=5).to_csv(tmp_path / "test.csv", index=False)
     with pytest.raises(ValueError, match="2 row_id do not follow from audio_id, site, seconds: 17_SSW_10"):
-        birdclef2021.prepare(tmp_path)
+        BIRDCLEF2021.prepare(tmp_path)
 
 
 # ---- 2022: yes or no for the scored birds
@@ -381,16 +380,16 @@ def download_2022(folder):
 
 
 def test_2022_from_layout_to_score(tmp_path):
-    made = birdclef2022.prepare(download_2022(tmp_path))
+    made = BIRDCLEF2022.prepare(download_2022(tmp_path))
     assert made.classes == ["22930", "ameavo", "zebdov"]
     assert made.test_clips.path.tolist() == ["test_soundscapes/soundscape_7.ogg"]
     found = predictions({"soundscape_7": (10, [("zebdov", 1, 3), ("ameavo", 7, 8), ("22930", 1, 9)])}, made.classes)
-    submission = birdclef2022.rows(found, made.test, POST)
+    submission = BIRDCLEF2022.rows(found, made.test, POST)
     assert submission.target.tolist() == [False, True, True, False]  # 22930 is not scored
     submission.to_csv(tmp_path / "s.csv", index=False)
-    birdclef2022.validate(read_table(tmp_path / "s.csv"), made.test, made.classes)
-    assert birdclef2022.score(submission, submission.iloc[::-1])["balanced_accuracy"] == 1
-    silent = birdclef2022.rows(predictions({}, made.classes), made.test, POST)
+    BIRDCLEF2022.validate(read_table(tmp_path / "s.csv"), made.test, made.classes)
+    assert BIRDCLEF2022.score(submission, submission.iloc[::-1])["balanced_accuracy"] == 1
+    silent = BIRDCLEF2022.rows(predictions({}, made.classes), made.test, POST)
     assert not silent.target.any()
     for wrong, message in (
         (submission.assign(target=[0.5, "maybe", True, True]), "neither True nor False in 2 rows: 0.5, maybe"),
@@ -398,14 +397,14 @@ def test_2022_from_layout_to_score(tmp_path):
         (submission.rename(columns={"target": "birds"}), "missing target, unknown birds"),
     ):
         with pytest.raises(ValueError, match=message):
-            birdclef2022.validate(wrong, made.test, made.classes)
+            BIRDCLEF2022.validate(wrong, made.test, made.classes)
     with pytest.raises(ValueError, match="do not follow from file_id, bird, end_time"):
-        birdclef2022.validate(submission, made.test.assign(end_time=[5, 5, 5, 10]), made.classes)
+        BIRDCLEF2022.validate(submission, made.test.assign(end_time=[5, 5, 5, 10]), made.classes)
     (tmp_path / "scored_birds.json").write_text('["ameavo", "zebdof"]')
     with pytest.raises(
         ValueError, match="scored_birds.json names 1 .*: zebdof; did you mean 'zebdov'.*test.csv names 1"
     ):
-        birdclef2022.prepare(tmp_path)
+        BIRDCLEF2022.prepare(tmp_path)
 
 
 @settings(max_examples=10)
@@ -417,8 +416,8 @@ def test_2022_score_is_the_mean_balanced_accuracy(seed):
     truth[0, 2:], truth[1, 2:] = True, False
     ids = [f"soundscape_1_{b}_{5 * i + 5}" for i in range(9) for b in "abcd"]
     frame = pd.DataFrame({"row_id": ids, "target": said.ravel()})
-    result = birdclef2022.score(frame, frame.assign(target=truth.ravel()).sample(frac=1, random_state=1))
+    result = BIRDCLEF2022.score(frame, frame.assign(target=truth.ravel()).sample(frac=1, random_state=1))
     expected = np.mean([balanced_accuracy_score(truth[:, k], said[:, k]) for k in (2, 3)])
     assert result == {"balanced_accuracy": pytest.approx(expected), "birds_scored": 2}
     with pytest.raises(ValueError, match="none of 4 birds"):
-        birdclef2022.score(frame, frame.assign(target=False))
+        BIRDCLEF2022.score(frame, frame.assign(target=False))

@@ -17,13 +17,15 @@ import pytest
 import bundle as bundle_script
 import scripts
 import tiny_graphs
-from earshot.competitions.test_folders import RULES
+from earshot.competitions import family_module
 from earshot.kaggle import bundling, dry_run, push
-from earshot.kaggle.bundling import BundleSettings, build, needed_modules, write_sources
+from earshot.kaggle.bundling import SRC, BundleSettings, build, needed_modules, write_sources
 from earshot.kaggle.checks import check_folder, check_slug
 from earshot.kernel import speed as kernel_speed
 from earshot.kernel.bundle import open_bundle
+from earshot.kernel.hidden_test import all_rules
 
+RULES = all_rules()
 SLUG = "some-one/my-kernel"
 
 
@@ -68,13 +70,13 @@ def test_the_same_sources_give_the_same_bytes(made, tmp_path):
     write_sources(tmp_path / "a.pyz", "birdclef2026")
     assert (tmp_path / "a.pyz").read_bytes() == (made / "dataset" / "earshot.pyz").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.pyz") as archive:
-        assert {"__main__.py", "earshot/competitions/birdclef2026.py"} <= set(archive.namelist())
+        assert {"__main__.py", "earshot/competitions/birdclef.py"} <= set(archive.namelist())
 
 
 @pytest.mark.parametrize("competition", list(RULES))
 def test_sources_of_every_competition_import_no_torch(competition):
     modules = needed_modules(competition)
-    assert f"{competition}.py" in {m.name for m in modules}
+    assert SRC / f"{family_module(competition).replace('.', '/')}.py" in modules
     assert not {"setup.py", "runs.py", "models", "torch_logmel.py"} & {m.name for m in modules}
     assert not set(bundling.HEAVY) & {name for m in modules for name in bundling._outside(m)}
 
@@ -100,8 +102,9 @@ def test_heavy_imports_are_refused(tmp_path, monkeypatch):
 
 def test_modules_follow_imports():
     names = {p.name for p in needed_modules("birdclef2021")}
-    assert {"birdclef2021.py", "birdclef_rows.py", "inference.py", "timebase.py", "__init__.py"} <= names
-    assert not {"runs.py", "config.py", "examples.py", "prepared.py", "rfcx.py"} & names
+    assert {"birdclef.py", "birdclef_rows.py", "hidden_test.py", "inference.py", "timebase.py", "__init__.py"} <= names
+    assert not {"runs.py", "config.py", "examples.py", "prepared.py", "rfcx.py", "freesound2019.py", "finch.py"} & names
+    assert "birdclef.py" not in {p.name for p in needed_modules("rfcx")}
 
 
 @pytest.mark.parametrize("competition", list(RULES))
@@ -122,6 +125,13 @@ def test_minutes_come_from_the_competition_or_must_be_said():
     assert '"81"' in bundling.kernel_script(BundleSettings((), "birdclef2026", SLUG), "a/b")
     with pytest.raises(ValueError, match="rfcx states no time limit: say --minutes"):
         bundling.kernel_script(BundleSettings((), "rfcx", SLUG), "a/b")
+
+
+@pytest.mark.parametrize(("minutes", "warns"), [(90, False), (91, True)])
+def test_more_minutes_than_the_competition_allows_are_a_warning(minutes, warns, caplog):
+    with caplog.at_level("WARNING", "earshot"):
+        bundling.kernel_script(BundleSettings((), "birdclef2026", SLUG, minutes=minutes), "a/b")
+    assert ("birdclef2026 stops kernels after 90 minutes, and this one plans with 91" in caplog.text) == warns
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,16 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
-from earshot.tables import read_table
 from scipy.stats import hmean
 from sklearn.metrics import f1_score, roc_auc_score
 
 import prepare
 import submit
-from earshot.competitions import dcase2020_task2, dcase2021_task2, dcase2023_task2, dcase_task2, get_competition
+from earshot.competitions import dcase_task2, get_competition
 from earshot.competitions.dcase_task2_scores import section_scores
 from earshot.data.labels import read_classes
 from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table
 from scripts import run
 
 YEARS = range(2020, 2025)
@@ -196,7 +196,7 @@ def test_clips_without_a_score_and_decisions(caplog):
     with pytest.raises(ValueError, match="no clip of the test has an anomaly score"):
         dcase_task2.rows(predictions(["z"], [1.0]), test)
     dcase_task2.validate(rows, test)
-    dcase2020_task2.validate(rows.drop(columns="decision"), test)
+    get_competition("dcase2020_task2").validate(rows.drop(columns="decision"), test)
     for wrong, message in (
         (rows.assign(score=[1, 2, np.inf, 4, 5]), "score holds 1 values that are no finite number"),
         (rows.assign(decision=[0, 1, 2, 0, np.nan]), "decision is neither 0 nor 1 in 2 rows"),
@@ -249,15 +249,17 @@ def test_official_scores_are_those_of_the_published_rules():
             apart += [roc_auc_score(own.is_anomaly, own.score), roc_auc_score(own.is_anomaly, own.score, max_fpr=0.1)]
         auc.append(roc_auc_score(clip.is_anomaly, clip.score))
         pauc.append(roc_auc_score(clip.is_anomaly, clip.score, max_fpr=0.1))
-    new = dcase2023_task2.score(submission, truth)
+    new = get_competition("dcase2023_task2").score(submission, truth)
     assert new["official"] == pytest.approx(hmean([*shared, *pauc]), abs=1e-12)
     assert new["auc_source"] == pytest.approx(hmean(shared[::2]), abs=1e-12)
     assert new["auc_fan"] == pytest.approx(hmean(shared[:4]), abs=1e-12)
     assert new["pauc_arithmetic"] == pytest.approx(np.mean(pauc), abs=1e-12)
     f1 = [f1_score(c.is_anomaly, c.decision) for _, c in both.groupby(["machine", "section", "domain"])]
     assert new["f1"] == pytest.approx(np.mean(f1), abs=1e-12)
-    assert dcase2021_task2.score(submission, truth)["official"] == pytest.approx(hmean(apart), abs=1e-12)
-    old = dcase2020_task2.score(submission, truth)
+    assert get_competition("dcase2021_task2").score(submission, truth)["official"] == pytest.approx(
+        hmean(apart), abs=1e-12
+    )
+    old = get_competition("dcase2020_task2").score(submission, truth)
     assert old["official"] == pytest.approx((np.mean(auc) + np.mean(pauc)) / 2, abs=1e-12)
     assert old["auc_harmonic"] == pytest.approx(hmean(auc), abs=1e-12)
 

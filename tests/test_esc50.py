@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from earshot.competitions import esc10, esc50, get_competition
+from earshot.competitions import esc50, get_competition
 from earshot.data.folds import audit, fold_table, make_folds
 from earshot.prediction.predictions import Predictions
 
@@ -53,7 +53,7 @@ def test_esc10_is_a_subset(tmp_path):
     tables = get_competition("esc10").prepare(official(tmp_path))
     assert list(tables.classes) == ["dog", "rain"]
     assert len(tables.clips) == len(tables.test) == 5
-    assert esc10.score is esc50.score
+    assert get_competition("esc10").score is esc50.score
     with pytest.raises(ValueError, match="unknown subset 'esc5'; did you mean"):
         esc50.prepare(tmp_path, subset="esc5")
 

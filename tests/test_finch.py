@@ -5,7 +5,6 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from earshot.tables import read_table
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from earshot.data.folds import make_folds
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.sound.timebase import TimeBase
+from earshot.tables import read_table
 
 RATE = finch.BACKGROUND_RATE
 META = pd.DataFrame({
@@ -188,7 +188,7 @@ def test_backgrounds_are_joined_without_gaps_and_of_equal_power(esc50):
 
 def test_mix_backgrounds_writes_a_folder_of_the_same_shape(songs, esc50, tmp_path):
     out = tmp_path / "mixed"
-    assert finch.mix_backgrounds(songs, esc50, out, snr_db=-5, seed=1) == 4
+    assert finch.mix_backgrounds(songs, out, esc50, snr_db=-5, seed=1) == 4
     meta = read_table(out / "meta.csv")
     assert meta.filename.tolist() == [f"audio/{Path}.flac" for Path in ("b0_1", "b0_2", "b0_3", "z_1")]
     used = [{name.split("-")[0] for name in text.split()} for text in meta.backgrounds]
@@ -208,9 +208,9 @@ def test_mix_backgrounds_writes_a_folder_of_the_same_shape(songs, esc50, tmp_pat
     ratio = np.mean(clean[inside] ** 2) / np.mean(mixture[quiet] ** 2)
     assert 10 * np.log10(ratio) == pytest.approx(-5, abs=1.5)
     first = (out / "audio" / "z_1.flac").read_bytes()
-    finch.mix_backgrounds(songs, esc50, out, snr_db=-5, seed=1)
+    finch.mix_backgrounds(songs, out, esc50, snr_db=-5, seed=1)
     assert (out / "audio" / "z_1.flac").read_bytes() == first
-    finch.mix_backgrounds(songs, esc50, out, snr_db=-5, seed=2)
+    finch.mix_backgrounds(songs, out, esc50, snr_db=-5, seed=2)
     assert (out / "audio" / "z_1.flac").read_bytes() != first
 
 
@@ -218,7 +218,7 @@ def test_missing_backgrounds_are_an_error(songs, esc50, tmp_path):
     meta = read_table(esc50 / "meta.csv")
     meta[meta.fold != 5].to_csv(esc50 / "meta.csv", index=False)
     with pytest.raises(ValueError, match="no background in ESC-50 fold 5"):
-        finch.mix_backgrounds(songs, esc50, tmp_path / "out")
+        finch.mix_backgrounds(songs, tmp_path / "out", esc50)
 
 
 def test_the_real_songs(shared_data):

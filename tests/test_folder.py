@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from earshot.competitions.tables import find_files
+from earshot.files import walk
 from earshot.sound import audio
 from earshot.sound.folder import list_recordings, printable
 
@@ -129,3 +130,11 @@ def test_find_files_of_a_download(tmp_path, caplog):
     assert "3 files in" in caplog.text
     assert "a.wav (it has the name of a.ogg)" in caplog.text
     assert find_files(tmp_path / "nowhere") == {}
+
+
+def test_walk_goes_through_each_folder_once(tmp_path):
+    touch(tmp_path, "a.pth", "deep/er/b.pth")
+    for i in range(3):  # without a memory of folders: 3 links to the power of 40 levels
+        os.symlink("..", tmp_path / f"deep/up{i}")
+    names = [(p.relative_to(tmp_path).as_posix(), n) for p, n in walk(tmp_path)]
+    assert names == [(".", ["a.pth"]), ("deep", []), ("deep/er", ["b.pth"])]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
 
+from earshot.competitions import rfcx
 from earshot.data.folds import (
     _assign_groups,
     _refine,
@@ -262,4 +263,4 @@ def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="no column 'sites'; did you mean 'site'"):
         make_folds(table(["a"] * 9, site="x"), group="sites")
     with pytest.raises(ValueError, match="no column 'first_label'"):
-        make_folds(table(["a"] * 9), method="rfcx")
+        make_folds(table(["a"] * 9), method=rfcx.source_folds)

@@ -24,7 +24,7 @@ from earshot.anomaly import (
     statistics as anomaly_statistics,
 )
 from earshot.anomaly.report import Scores
-from earshot.competitions import heart_asd
+from earshot.competitions import get_competition, heart_asd
 from earshot.prediction.predictions import Predictions
 from scripts import run
 
@@ -63,7 +63,7 @@ def test_the_pack_becomes_tables_and_every_domain_is_scored_by_itself(tmp_path):
         score=score,
     )  # fmt: skip
     submission = heart_asd.rows(known, tables.test)
-    heart_asd.validate(submission, tables.test)
+    get_competition("heart_asd").validate(submission, tables.test)
     assert submission.score.tolist() == score.tolist()
 
 

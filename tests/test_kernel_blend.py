@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from earshot.tables import read_table
 
 import bundle as bundle_script
 import ensemble
@@ -17,17 +16,18 @@ import run_kernel
 import scripts
 import tiny_graphs
 from earshot.competitions import get_competition
-from earshot.competitions.test_folders import find_test
 from earshot.ensemble.blends import MEANS, Blend, build_blend, ranks, read_ensemble
 from earshot.kaggle.bundling import BundleSettings, build
 from earshot.kernel.answers import KernelBlend, run_weights
 from earshot.kernel.bundle import open_bundle
+from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun
 from earshot.kernel.runner import run_kernel as run_all
 from earshot.kernel.speed import Speed, front_ends
 from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import Clip, Predictions, weighted_mean
 from earshot.sound.timebase import TimeBase
+from earshot.tables import read_table
 from earshot.tasks import Truth
 from tiny_graphs import CLASSES
 

@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.tables import read_table
 
 import run_kernel
 import tiny_graphs
-from earshot.competitions.test_folders import find_test
 from earshot.kernel import calls as kernel_calls
 from earshot.kernel import runner as kernel_runner
 from earshot.kernel.bundle import open_bundle
 from earshot.kernel.calls import choose_calls, heaviest, reason_not_to, reopened
+from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun
 from earshot.kernel.speed import Speed, front_ends
+from earshot.tables import read_table
 
 COMPETITION = "birdclef2026"
 

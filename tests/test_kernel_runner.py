@@ -11,24 +11,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.tables import read_table
 
 import fuzz_folders
 import run_kernel
 import scripts
 import tiny_graphs
 from earshot.competitions import get_competition
-from earshot.competitions.test_folders import RULES, find_test
 from earshot.events import PostProcess
 from earshot.kernel import speed as kernel_speed
 from earshot.kernel.answers import KernelBlend, on_grid
 from earshot.kernel.bundle import open_bundle
+from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun
 from earshot.kernel.runner import run_kernel as run_all
 from earshot.kernel.speed import Network, Speed, measure, simulate
 from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import weighted_mean
 from earshot.sound.timebase import TimeBase
+from earshot.tables import read_table
+from fuzz_folders import RULES, classes_of
 from tiny_graphs import CLASSES
 
 COMPETITION = "birdclef2026"
@@ -132,7 +133,7 @@ def test_files_that_cannot_be_read_are_listed_and_get_a_row(bundle, folder, tmp_
 @pytest.mark.parametrize("competition", list(RULES))
 @pytest.mark.parametrize("there", [False, True], ids=["no folder", "empty folder"])
 def test_an_empty_test_gives_a_header(competition, there, tmp_path):
-    classes = getattr(get_competition(competition), "CLASSES", CLASSES)
+    classes = classes_of(competition)
     test_folder = tmp_path / "input" / RULES[competition].folder
     if there:
         test_folder.mkdir(parents=True)
@@ -187,7 +188,7 @@ def test_a_damaged_table_is_noted_beside_the_folder_and_refused_when_named(folde
 
 def test_rows_without_a_table_by_competition(folder):
     (folder / "9_SNE_20200101.wav").write_bytes((folder / "rec0.wav").read_bytes())
-    made = {c: find_test(c, folder, getattr(get_competition(c), "CLASSES", CLASSES)).table for c in RULES}
+    made = {c: find_test(c, folder, classes_of(c)).table for c in RULES}
     assert made["birdcall"].row_id.tolist()[:2] == ["site_1_9_SNE_20200101_5", "site_1_rec0_5"]
     assert made["birdclef2021"].row_id.tolist()[:2] == ["9_SNE_5", "rec0_site_5"]
     assert made["birdclef2022"].row_id.tolist()[3:5] == ["rec0_low_5", "rec0_mid_5"]
@@ -291,7 +292,7 @@ def test_fuzzed_folders(tmp_path, monkeypatch):
     for seed in range(len(RULES)):
         competition = list(RULES)[seed % len(RULES)]
         if competition not in bundles:
-            classes = getattr(get_competition(competition), "CLASSES", CLASSES)
+            classes = classes_of(competition)
             bundles[competition] = open_bundle(tiny_graphs.write_bundle(tmp_path / competition, competition, classes))
             recording = kernel_speed.synthetic_recording(tmp_path, 1.0)
             speeds[competition] = speeds.get("any") or measure(bundles[competition].networks, recording)
@@ -302,7 +303,7 @@ def test_fuzzed_folders(tmp_path, monkeypatch):
         )
         run = KernelRun(competition, test, one.networks, one.post, out, cores=2, speed=speeds[competition])
         report = run_all(run, 1.0)
-        fuzz_folders.check(competition, get_competition(competition), test, one.classes, out)
+        fuzz_folders.check(get_competition(competition), test, one.classes, out)
         assert not report["failures"], (seed, competition)
 
 

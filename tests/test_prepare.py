@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from earshot.tables import read_table
 
 import make_folds
 import prepare
@@ -16,6 +15,7 @@ from earshot.competitions.tables import Tables, class_name, read_dataset, write_
 from earshot.data.folds import read_folds
 from earshot.data.labels import read_classes, read_clips
 from earshot.sound import audio
+from earshot.tables import read_table
 
 SRC = Path(prepare.__file__).parent
 
@@ -120,12 +120,26 @@ def test_errors_of_the_command_line(monkeypatch, download, tmp_path):
         (["esc50"], "esc50 needs --source"),
         (["esc50", "--source", tmp_path / "no"], "--source .*no is not a folder"),
         (["esc50", "--source", download, "--seed", 1], "esc50 generates nothing: leave out --seed"),
-        (["esc50", "--source", download, "--backgrounds", download], "esc50 has no --backgrounds"),
         (["finch_vocal", "--source", download, "--backgrounds", tmp_path / "no"], "--backgrounds .*no is not a folder"),
     ):
         with pytest.raises(ValueError, match=message):
             call(monkeypatch, prepare, *arguments, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_flags_of_one_family_are_errors_elsewhere_and_in_its_own_help(monkeypatch, capsys, download):
+    said = {}
+    for name, arguments in (
+        ("esc50", ["--source", download, "--backgrounds", download]),
+        ("esc50", ["--help"]),
+        ("finch_vocal", ["--help"]),
+    ):
+        with pytest.raises(SystemExit):
+            call(monkeypatch, prepare, name, *arguments)
+        said[name, arguments[0]] = "".join(capsys.readouterr())
+    assert f"esc50 has no --backgrounds {download}" in said["esc50", "--source"]
+    assert "--snr-db SNR_DB" not in said["esc50", "--help"]
+    assert "--snr-db SNR_DB" in said["finch_vocal", "--help"]
 
 
 def test_a_users_error_is_one_line_and_exit_code_2(tmp_path):

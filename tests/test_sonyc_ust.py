@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.tables import read_table
 
 import make_folds
 import prepare
-from earshot.competitions import sonyc_ust, sonyc_ust_fine
+from earshot.competitions import get_competition, sonyc_ust
 from earshot.data.labels import read_classes, read_clips
 from earshot.metrics import urban as urban_metrics
 from earshot.prediction.predictions import Predictions
+from earshot.tables import read_table
 from scripts import run
 
 TAGS = ["1-1_small-engine", "1-X_engine-of-uncertain-size", "8-1_dog-barking-whining", "1_engine", "8_dog"]
@@ -120,16 +120,17 @@ def predictions(ids, scores, classes):
 def test_the_test_split_of_v2_and_the_fine_level(tmp_path):
     rows = [*ROWS, *(("test", 6, f"06_{i}.wav", a, i, 0, 0, i, 0) for i in (0, 1) for a in (0, 8))]
     rows.append(("test", 6, "06_5.wav", 8, 0, 0, 0, 0, 0))
-    tables = sonyc_ust_fine.prepare(download(tmp_path, annotations(rows)))
+    fine = get_competition("sonyc_ust_fine")
+    tables = fine.prepare(download(tmp_path, annotations(rows)))
     assert tables.classes == TAGS[:3]
     assert tables.test_clips.clip_id.tolist() == ["06_0", "06_1", "06_5"]
     assert tables.test.audio_filename.tolist() == ["06_0.wav", "06_1.wav"]
     found = predictions(["06_1", "06_0", "06_5"], [[0.2, 0.7, 0.1], [0.1, 0.3, 0.2], [0, 0, 0]], tables.classes)
-    submission = sonyc_ust_fine.rows(found, tables.test)
+    submission = fine.rows(found, tables.test)
     assert submission.columns.tolist() == ["audio_filename", *TAGS]
     np.testing.assert_allclose(submission[["1_engine", "8_dog"]], [[0.3, 0.2], [0.7, 0.1]], rtol=1e-6)
-    sonyc_ust_fine.validate(submission, tables.test, tables.classes)
-    score = sonyc_ust_fine.score(submission, tables.truth)
+    fine.validate(submission, tables.test, tables.classes)
+    score = fine.score(submission, tables.truth)
     fine = urban_metrics.evaluate(tables.truth[TAGS], submission[TAGS], "fine")
     assert score["fine_micro_auprc"] == fine["micro_auprc"]
     assert score["coarse_micro_f1"] == 1

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.tables import read_table
 
-from earshot.competitions import get_competition
+from earshot.competitions import birdcall, get_competition
 from earshot.synth import birds
 from earshot.synth import sounds as synth_sounds
+from earshot.tables import read_table
 
 COMPETITION = get_competition("synth")
 TINY = {"clips_per_species": 2, "recordings": 1, "recording_seconds": 40.0, "short_recordings": 3}
@@ -142,7 +142,7 @@ def test_truth_agrees_with_the_events(tiny):
     truth = pd.read_csv(tiny / "truth.csv")
     assert truth.row_id.tolist() == test.row_id.tolist()
     assert truth.birds.tolist() == slow_truth(events, test)
-    assert truth.birds.tolist() == COMPETITION.truth_rows(events, test).birds.tolist()
+    assert truth.birds.tolist() == birdcall.truth_rows(events, test).birds.tolist()
 
 
 def test_events_are_louder_than_their_surroundings(tiny):

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.data.prepared import load_data
 
 import train
 from earshot import tasks
-from earshot.competitions import embedded, get_competition, synth_asd, synth_scenes, synth_ust
+from earshot.competitions import get_competition, synth
 from earshot.config import DataConfig, load_config
+from earshot.data.prepared import load_data
 from earshot.prediction.predictions import Predictions
 from earshot.synth import tasks as synth_tasks
 from scripts import run
@@ -50,23 +50,23 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(small, tmp_p
 
 
 def test_what_is_held_out_was_not_heard_in_training(small, tmp_path):
-    scenes = synth_scenes.prepare(tmp_path / "scenes").clips
+    scenes = get_competition("synth_scenes").prepare(tmp_path / "scenes").clips
     held_out = scenes.official_fold == synth_tasks.HELD_OUT
     assert not set(scenes.city[held_out]) & set(scenes.city[~held_out])
     assert not {"s1", "s2"} & set(scenes.device[~held_out])
     assert {"s1"} <= set(scenes.device[held_out])
-    urban = synth_ust.prepare(tmp_path / "ust").clips
+    urban = get_competition("synth_ust").prepare(tmp_path / "ust").clips
     held_out = urban.official_fold == synth_tasks.HELD_OUT
     assert not set(urban.sensor[held_out]) & set(urban.sensor[~held_out])
-    machines = synth_asd.prepare(tmp_path / "asd").clips
+    machines = get_competition("synth_asd").prepare(tmp_path / "asd").clips
     held_out = machines.official_fold == synth_tasks.HELD_OUT
     assert (machines.condition[~held_out] == "normal").all()
     assert set(machines.condition[held_out]) == {"normal", "anomaly"}
     assert (machines.fault.notna() == (machines.condition == "anomaly")).all()
     with pytest.raises(ValueError, match="was not made with"):
-        synth_scenes.prepare(tmp_path / "asd")
+        get_competition("synth_scenes").prepare(tmp_path / "asd")
     with pytest.raises(ValueError, match="was not made with"):
-        synth_scenes.prepare(tmp_path / "scenes", seed=5)
+        get_competition("synth_scenes").prepare(tmp_path / "scenes", seed=5)
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -94,7 +94,7 @@ def test_rows_are_valid_and_a_perfect_submission_scores_1(small, tmp_path, kind)
     with pytest.raises(ValueError, match="not there"):
         competition.validate(submission[1:], tables.test, tables.classes)
     with pytest.raises(ValueError, match=r"the truth|not in index|KeyError"):
-        competition.score(submission.assign(clip_id="x"), truth) if kind != "asd" else embedded.truth_and_scores(
+        competition.score(submission.assign(clip_id="x"), truth) if kind != "asd" else synth.truth_and_scores(
             submission, truth[1:], "asd"
         )
 

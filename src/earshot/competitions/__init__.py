@@ -1,61 +1,57 @@
-"""One file a competition. To add one: write `competitions/<name>.py` and one line of COMPETITIONS.
+"""The competitions: one file a family, in it a table of editions (EDITIONS), each a `Competition` (competition.py).
 
-A competition module offers plain functions (pandas and NumPy, no torch: kernels import it):
+To add an edition of a family that is there (a new year, another list of clips): one row of the family's EDITIONS, and
+its name in COMPETITIONS below. To add a competition of a new kind: a file `competitions/<family>.py` of plain functions
+(pandas and NumPy, no torch: kernels import it)
 
     prepare(source: Path, **options) -> Tables       the download's layout -> clip, class, event and test tables
     rows(predictions, test, post) -> DataFrame       Predictions of the test clips, the competition's test table and
                                                      post-processing options (dict or None) -> the submission
     validate(submission, test, classes)              ValueError that names what would make the submission fail
     score(submission, truth) -> {name: value}        the official score; the first name is the one on the leaderboard
-    LIMITS                                           {"hours": {"cpu": ..., "gpu": ...}, "internet": bool, ...} of the
-                                                     rules; an entry left out is unknown or unlimited
-    EMBEDDED                                         True where `prepare` makes the download itself
 
-and, where a challenge wants other files than one CSV, `files(submission) -> {file name: text}` and its inverse
-`read_files(folder) -> submission`; submit.py writes them beside the submission. `validate` names every problem at once.
-A variant (ESC-10 of ESC-50) is a module of a few lines that binds an option of `prepare`.
+that ends with a table of editions. The record says the rest where there is any: limits of the rules, the hidden test
+that a kernel finds, files in place of one CSV, fold methods and flags of prepare.py that no other family takes. Options
+of `prepare` are given by `prepare.py --set key=value`. What families share is in tables (of a data set), checks (of a
+submission) and clip_rows (one row a clip).
 """
 
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
 
+from earshot.competitions.competition import Competition
 from earshot.messages import suggest
 
-COMPETITIONS = {
-    "synth": "earshot.competitions.synth",
-    "synth_scenes": "earshot.competitions.synth_scenes",
-    "synth_ust": "earshot.competitions.synth_ust",
-    "synth_asd": "earshot.competitions.synth_asd",
-    "birdcall": "earshot.competitions.birdcall",
-    "rfcx": "earshot.competitions.rfcx",
-    **{f"birdclef{year}": f"earshot.competitions.birdclef{year}" for year in range(2021, 2027)},
-    "freesound2019": "earshot.competitions.freesound2019",
-    **{f"dcase{year}_task1": f"earshot.competitions.dcase{year}_task1" for year in range(2019, 2025)},
-    **{f"dcase{year}_task2": f"earshot.competitions.dcase{year}_task2" for year in range(2020, 2025)},
-    "dcase_task4": "earshot.competitions.dcase_task4",
-    "tau2019": "earshot.competitions.dcase2019_task1",  # the data sets by their own names
-    "tau2020": "earshot.competitions.dcase2020_task1",
-    "tau2022": "earshot.competitions.dcase2022_task1",
-    "sonyc_ust": "earshot.competitions.sonyc_ust",
-    "sonyc_ust_fine": "earshot.competitions.sonyc_ust_fine",
-    "audioset": "earshot.competitions.audioset",
-    "audioset_balanced": "earshot.competitions.audioset_balanced",
-    "esc50": "earshot.competitions.esc50",
-    "esc10": "earshot.competitions.esc10",
-    "dcase2018_task2": "earshot.competitions.dcase2018_task2",
-    "msos": "earshot.competitions.msos",
-    "gtzan": "earshot.competitions.gtzan",
-    "ravdess": "earshot.competitions.ravdess",
-    "heart_asd": "earshot.competitions.heart_asd",
-    "finch_vocal": "earshot.competitions.finch_vocal",
-    "finch_syllables": "earshot.competitions.finch_syllables",
+COMPETITIONS = {  # name -> the family's module, whose EDITIONS has it; imported only when it is asked for
+    **dict.fromkeys(("synth", "synth_scenes", "synth_ust", "synth_asd"), "synth"),
+    "birdcall": "birdcall",
+    "rfcx": "rfcx",
+    **{f"birdclef{year}": "birdclef" for year in range(2021, 2027)},
+    "freesound2019": "freesound2019",
+    **{f"dcase{year}_task1": "dcase_task1" for year in range(2019, 2025)},
+    **{f"dcase{year}_task2": "dcase_task2" for year in range(2020, 2025)},
+    "dcase_task4": "dcase_task4",
+    **{f"tau{year}": "dcase_task1" for year in (2019, 2020, 2022)},  # data sets of task 1 by their own names
+    **dict.fromkeys(("sonyc_ust", "sonyc_ust_fine"), "sonyc_ust"),
+    **dict.fromkeys(("audioset", "audioset_balanced"), "audioset"),
+    **dict.fromkeys(("esc50", "esc10"), "esc50"),
+    "dcase2018_task2": "dcase2018_task2",
+    "msos": "msos",
+    "gtzan": "gtzan",
+    "ravdess": "ravdess",
+    "heart_asd": "heart_asd",
+    **dict.fromkeys(("finch_vocal", "finch_syllables"), "finch"),
 }
 
 
-def get_competition(name: str) -> ModuleType:
-    """Name -> its module, imported now; an unknown name is an error with a suggestion."""
+def get_competition(name: str) -> Competition:
+    """The record of a competition, its family imported now; an unknown name is an error with a suggestion."""
+    return importlib.import_module(family_module(name)).EDITIONS[name]
+
+
+def family_module(name: str) -> str:
+    """The dotted name of the module that holds a competition; an unknown name is an error with a suggestion."""
     if name not in COMPETITIONS:
         raise ValueError(f"unknown competition '{name}'{suggest(name, COMPETITIONS)}")
-    return importlib.import_module(COMPETITIONS[name])
+    return f"{__name__}.{COMPETITIONS[name]}"

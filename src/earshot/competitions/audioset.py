@@ -10,21 +10,23 @@ Source: one folder that holds, at any depth, the lists as published (`balanced_t
 
 Clips that are gone from the web are in missing.csv. The evaluation clips are fold 0, the training clips in no fold. A
 class is called by its display name without spaces; classes.csv has the machine identifier (`mid`) beside it.
-audioset_balanced.py trains on the balanced list alone.
+`audioset_balanced` trains on the balanced list (22,160 clips) alone.
 """
 
 from __future__ import annotations
 
-import os
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.tables import Tables, check_submission, class_name, require_columns
 from earshot.data.folds import TRAIN_ONLY
 from earshot.data.labels import clip_targets
+from earshot.files import walk
 from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
@@ -36,7 +38,6 @@ LABELS = "class_labels_indices.csv"
 FORM = 'YTID, start_seconds, end_seconds, "mid,mid,..."'
 SPAN = re.compile(r"_\d+(?:\.\d+)?(?:_\d+(?:\.\d+)?)?$")  # what download tools append: start, or start and end
 TEST_COLUMNS = ("clip_id",)  # of the test table
-LIMITS = {}  # a benchmark: nothing is uploaded
 
 
 def prepare(source: Path, subset: str = "full") -> Tables:
@@ -44,9 +45,9 @@ def prepare(source: Path, subset: str = "full") -> Tables:
     if subset not in ("full", "balanced"):
         raise ValueError(f"unknown subset '{subset}'{suggest(subset, ('full', 'balanced'))}")
     files = list_files(Path(source))
-    classes = read_labels(Path(source) / _table(files, LABELS, source))
+    classes = read_labels(Path(source) / _listed_once(files, LABELS, source))
     parts = [p for p in LISTS if p != "unbalanced" or subset == "full"]
-    lists = [read_segments(Path(source) / _table(files, f"{LISTS[p]}.csv", source)).assign(part=p) for p in parts]
+    lists = [read_segments(Path(source) / _listed_once(files, f"{LISTS[p]}.csv", source)).assign(part=p) for p in parts]
     clips = pd.concat(lists, ignore_index=True)
     clips["labels"] = label_texts(clips.mids, dict(zip(classes.mid, classes.label)))
     clips["official_fold"] = np.where(clips.part == "eval", 0, TRAIN_ONLY)
@@ -64,7 +65,7 @@ def prepare(source: Path, subset: str = "full") -> Tables:
     evaluation = clips.loc[clips.part == "eval", ["clip_id", "labels"]].reset_index(drop=True)
     return Tables(
         clips, classes.label.tolist(), test=evaluation[["clip_id"]], truth=evaluation,
-        missing=tuple(zip(gone.clip_id, expected, strict=True)), task="tagging", class_table=classes[["mid", "name"]],
+        missing=tuple(zip(gone.clip_id, expected, strict=True)), task="tagging", class_columns=classes[["mid", "name"]],
     )  # fmt: skip
 
 
@@ -103,14 +104,14 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
 def list_files(source: Path) -> list[str]:
     """Every file below the folder, hidden ones left out, as sorted paths relative to it, '/' between their parts."""
     found = []
-    for folder, _, names in os.walk(source, followlinks=True):
-        inside = os.path.relpath(folder, source).replace(os.sep, "/")
+    for folder, names in walk(source):
+        inside = folder.relative_to(source).as_posix()
         prefix = "" if inside == "." else inside + "/"
         found += [prefix + name for name in names if not name.startswith(".")]
     return sorted(found)
 
 
-def _table(files: list[str], name: str, source) -> str:
+def _listed_once(files: list[str], name: str, source) -> str:
     """The one file of that name, at any depth."""
     found = [f for f in files if f.rpartition("/")[2] == name]
     if len(found) == 1:
@@ -196,3 +197,12 @@ def label_texts(mids: pd.Series, name_of: dict[str, str]) -> pd.Series:
         return " ".join(name_of[m] for m in some)
 
     return mids.map({text: names(text) for text in mids.unique()})
+
+
+# ---- the editions
+
+_SHARED = {"rows": rows, "validate": validate, "score": score}
+EDITIONS = by_name(
+    Competition(name="audioset", prepare=prepare, **_SHARED),
+    Competition(name="audioset_balanced", prepare=partial(prepare, subset="balanced"), **_SHARED),
+)

@@ -4,7 +4,8 @@ Download: train.csv, train_audio/<ebird_code>/<filename>, test.csv (`site, row_i
 test_audio/<audio_id>.mp3. A row's answer is its species, sorted, joined by spaces, or `nocall`. Rows of site_1 and
 site_2 last 5 s and are named by the second at which they end; a recording of site_3 is one row.
 
-Score: row-wise micro F1, `nocall` being a label. The embedded competition has the same layout and rules.
+Score: row-wise micro F1, `nocall` being a label. A kernel had two hours, CPU or GPU, without internet, for about 150
+hidden recordings of 10 minutes. The embedded competition has the same layout and rules.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
+from earshot.competitions.competition import Competition, Limits, Rules, by_name
 from earshot.competitions.tables import Tables, absent, class_name, find_files, listed, present
 from earshot.events import (
     EVENT_COLUMNS,
@@ -37,14 +38,6 @@ TEST_COLUMNS = ("site", "row_id", "seconds", "audio_id")
 ROW_SITES, WHOLE_SITES = ("site_1", "site_2"), ("site_3",)
 ROW_SECONDS, CHUNK_SECONDS = 5, 30
 NOCALL = "nocall"
-LIMITS = MappingProxyType(
-    {
-        "minutes": 120,
-        "hours": MappingProxyType({"cpu": 2, "gpu": 2}),
-        "internet": False,
-        "hardware": "one Kaggle notebook, CPU or GPU; about 150 hidden recordings of 10 minutes",
-    }
-)
 
 logger = logging.getLogger("earshot")
 
@@ -63,7 +56,7 @@ def prepare(source: Path) -> Tables:
     if not (source / "test.csv").is_file():
         return Tables(clips, classes, missing=missing)
     test = _read(source / "test.csv", TEST_COLUMNS)
-    check_test(test)
+    check_site_rows(test)
     found = find_files(source / "test_audio")
     test_clips = test[["audio_id", "site"]].drop_duplicates("audio_id", ignore_index=True)
     test_clips = test_clips.rename(columns={"audio_id": "clip_id"})
@@ -125,7 +118,7 @@ def _secondary(train: pd.DataFrame) -> list[str]:
     return texts
 
 
-def check_test(test: pd.DataFrame):
+def check_site_rows(test: pd.DataFrame):
     """Raise unless `test` is a test table of this competition; every problem found is in the message."""
     require_columns(test, TEST_COLUMNS, "the test table")
     if not len(test):
@@ -172,7 +165,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess | Mappi
     last frame, and one exactly on a border marks the next row. A recording without prediction, or unreadable, is
     `nocall` throughout, with a warning.
     """
-    check_test(test)
+    check_site_rows(test)
     post = post if isinstance(post, PostProcess) else build_post(post or {})
     if predictions.framewise_output is None:
         raise ValueError(
@@ -214,7 +207,7 @@ def strict_survivors(
 
 def truth_rows(events: pd.DataFrame, test: pd.DataFrame, min_overlap_seconds: float = 0.0) -> pd.DataFrame:
     """True events of the recordings -> `row_id, birds` in the order of `test`: who is heard in a row for longer."""
-    check_test(test)
+    check_site_rows(test)
     return answers(touched_rows(events, test, min_overlap_seconds=min_overlap_seconds), test)
 
 
@@ -260,7 +253,7 @@ def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
 
     Every kind of problem is in the message, because a submission costs hours.
     """
-    check_test(test)
+    check_site_rows(test)
     if problems := answer_problems(submission, test, classes):
         raise ValueError("the submission is not valid: " + "; ".join(problems))
 
@@ -272,16 +265,16 @@ def answer_problems(submission: pd.DataFrame, test: pd.DataFrame, classes) -> li
         problems.append(f"columns are {', '.join(map(str, submission.columns))}, expected row_id, birds in this order")
     if "row_id" in submission:
         have, want = submission.row_id.astype(str), test.row_id.astype(str)
-        of_ids = _id_problems(have, want)
+        of_ids = _row_problems(have, want)
         if not of_ids and have.tolist() != want.tolist():
             of_ids = ["row_ids are in another order than the test table"]
         problems += of_ids
     if "birds" in submission:
-        problems += _label_problems(submission.birds, set(classes))
+        problems += _species_problems(submission.birds, set(classes))
     return problems
 
 
-def _id_problems(have: pd.Series, want: pd.Series) -> list[str]:
+def _row_problems(have: pd.Series, want: pd.Series) -> list[str]:
     found = {
         "are missing": sorted(set(want) - set(have)),
         "are not in the test table": sorted(set(have) - set(want)),
@@ -290,7 +283,7 @@ def _id_problems(have: pd.Series, want: pd.Series) -> list[str]:
     return [f"{len(ids)} row_ids {what}: {few(ids)}" for what, ids in found.items() if len(ids)]
 
 
-def _label_problems(birds: pd.Series, classes: set[str]) -> list[str]:
+def _species_problems(birds: pd.Series, classes: set[str]) -> list[str]:
     filled = birds.map(lambda text: isinstance(text, str) and bool(text.strip())).to_numpy(bool)
     texts = birds[filled]
     labels = texts.str.split()
@@ -310,7 +303,40 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """Row-wise micro F1 of a submission; `truth` is `row_id, birds` of the same rows, in any order."""
     for name, table in (("submission", submission), ("truth", truth)):
         require_columns(table, ("row_id", "birds"), f"the {name}")
-    if problems := _id_problems(submission.row_id.astype(str), truth.row_id.astype(str)):
+    if problems := _row_problems(submission.row_id.astype(str), truth.row_id.astype(str)):
         raise ValueError("the submission does not answer the rows of this truth: " + "; ".join(problems))
     answers = submission.assign(row_id=submission.row_id.astype(str)).set_index("row_id").birds
     return {"row_micro_f1": row_micro_f1(truth.birds.tolist(), answers.reindex(truth.row_id.astype(str)).tolist())}
+
+
+def ends_of_rows(seconds: float) -> range:
+    """Seconds at which rows of 5 s end; the last one may be partial (rests below 0.05 s do not count)."""
+    rows = max(1, int(np.ceil((seconds - 0.05) / ROW_SECONDS)))
+    return range(ROW_SECONDS, ROW_SECONDS * rows + 1, ROW_SECONDS)
+
+
+# ---- the hidden test of a kernel, and the edition
+
+
+def _hidden_ids(table: pd.DataFrame) -> pd.Series:
+    check_site_rows(table)
+    return table.audio_id
+
+
+def _hidden_rows(recordings, classes, source) -> pd.DataFrame:
+    """Without test.csv the site is not known: rows of 5 s, as at the first."""
+    site = ROW_SITES[0]
+    rows = [(site, f"{site}_{name}_{end}", end, name) for name, seconds in recordings for end in ends_of_rows(seconds)]
+    return pd.DataFrame(rows, columns=list(TEST_COLUMNS))
+
+
+HIDDEN = Rules(
+    slug="birdsong-recognition", folder="test_audio", table="test.csv", seconds=600.0, read=_hidden_ids,
+    make=_hidden_rows,
+)  # fmt: skip
+EDITIONS = by_name(
+    Competition(
+        name="birdcall", prepare=prepare, rows=rows, validate=validate, score=score, limits=Limits(minutes=120),
+        hidden=HIDDEN,
+    )
+)  # fmt: skip

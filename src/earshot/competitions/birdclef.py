@@ -1,42 +1,43 @@
 """BirdCLEF (Kaggle, every year since 2021): species of focal recordings are to be found in soundscapes, in rows of 5 s.
 
-What the editions share; each is a module of its own that binds its options (birdclef2021.py ... birdclef2026.py).
+Download: what birdclef_recordings.py reads, and sample_submission.csv; test_soundscapes/*.ogg, empty or nearly so until
+a kernel is scored. Classes are the submission's columns in its order, from 2023 on. Kernels run without internet.
 
-Download: train_metadata.csv (2021 to 2024) or train.csv (2025, 2026) with `primary_label, secondary_labels, filename,
-author, ...`; train_audio/<label>/<file>.ogg, `filename` holding the label's folder (2021: train_short_audio, `filename`
-without it); sample_submission.csv; test_soundscapes/*.ogg, empty or nearly so until a kernel is scored. Two years have
-soundscapes with labels: 2021 (train_soundscape_labels.csv: `row_id, site, audio_id, seconds, birds`) and 2026
-(train_soundscapes_labels.csv: `filename, start, end, primary_label`, times as hh:mm:ss, labels joined by `;`).
-
-Tables. Classes are the submission's columns in its order, from 2023 on. `group` is the recording (the name of its
-file), for soundscapes the site; `author` stays, for folds by recordist (make_folds.py --group author). A soundscape
-with labels is a clip too, its labels those of all its rows; events.csv holds the rows. `kind` says which is which:
-focal or soundscape. Secondary labels that are no class are dropped and counted in a warning.
-
-The rows of the test are in birdclef_rows.py. The layouts are from memory and from public code that reads them, not from
-the downloads; a column or file that is missing is an error that names it.
+- 2021: 397 species, about 80 hidden soundscapes of 10 minutes; 3 hours, CPU or GPU (sources differ: once 9). test.csv
+  (`row_id, site, audio_id, seconds`), test_soundscapes/<audio_id>_<site>_<date>.ogg; rows are named
+  <audio_id>_<site>_<end second>. A row's answer is its species, sorted, joined by spaces, or `nocall`. Score: row-wise
+  micro F1, `nocall` being a label.
+- 2022: 152 species, 21 of them scored, about 5,500 hidden soundscapes of 1 minute; 9 hours, CPU or GPU.
+  scored_birds.json (a list), test.csv (`row_id, file_id, bird, end_time`), test_soundscapes/<file_id>.ogg. A row is one
+  scored bird in 5 s: <file_id>_<bird>_<end second>, and its `target` True or False. All species are classes, only the
+  scored ones have rows. Score: for each bird the mean of its true positive rate and its true negative rate, then the
+  mean over birds: of the published descriptions ("most similar to macro F1") what a winner's code computes. A bird
+  without positives, or without negatives, has no such value and is left out; how the official scorer counts it is not
+  known.
+- 2023: 264 species, about 200 hidden soundscapes of 10 minutes; 2 hours on 4 CPU cores. Score: padded cmAP, the macro
+  average precision after five rows of ones under truth and submission alike, so that a class without positives counts.
+- 2024: 182 species, about 1,100 of 4 minutes; 2 hours on 4 CPU cores (a GPU notebook gets one minute). Score: macro
+  ROC-AUC, as in the later years. unlabeled_soundscapes/ holds more of the test's sites, without labels: not read here.
+- 2025: 206 species, about 700 of 1 minute; 90 minutes. train_soundscapes/ has no labels and is not read here.
+- 2026: 234 species, about 600 of 1 minute; 90 minutes. Some of train_soundscapes/ have labels. Recordings are named
+  BC2026_Test_0001_S05_20250227_010002: number, site, date, time.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
+import json
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from earshot.competitions.birdclef_rows import AUDIO_SUFFIXES, ROW_SECONDS, find_test
-from earshot.competitions.tables import Tables, absent, class_name, listed, present
-from earshot.messages import few, suggest
-from earshot.metrics.events import merge_overlapping_events
+from earshot.competitions import birdcall, birdclef_recordings, birdclef_rows
+from earshot.competitions.birdcall import ends_of_rows
+from earshot.competitions.birdclef_rows import BIRD_COLUMNS, SITE_COLUMNS, check_bird_rows, check_site_columns
+from earshot.competitions.checks import label_problems, refuse
+from earshot.competitions.competition import Competition, Limits, Rules, by_name
+from earshot.competitions.tables import Tables, absent, class_name
 from earshot.tables import read_table, require_columns
-
-METADATA = ("train_metadata.csv", "train.csv")
-LABELLED_SOUNDSCAPES = ("train_soundscape_labels.csv", "train_soundscapes_labels.csv")
-NOCALL = "nocall"
-
-logger = logging.getLogger("earshot")
 
 
 def prepare(source: Path, seconds: float = 60.0) -> Tables:
@@ -44,150 +45,116 @@ def prepare(source: Path, seconds: float = 60.0) -> Tables:
     source = Path(source)
     sample = read_table(source / "sample_submission.csv", ("row_id",))
     classes = [class_name(c) for c in sample.columns if c != "row_id"]
-    clips, events, missing = train_tables(source, classes)
-    test, test_clips = find_test(source, sample, seconds)
+    clips, events, missing = birdclef_recordings.train_tables(source, classes)
+    test, test_clips = birdclef_rows.tables_of_test(source, sample, seconds)
     return Tables(clips, classes, events, test_clips, test, missing + absent(test_clips, source))
 
 
-# ---- training recordings
-
-
-def train_tables(source: Path, classes, audio_folder: str = "train_audio"):
-    """Download folder -> clips with a file (focal, then labelled soundscapes), their events or None, missing files."""
-    clips = focal_clips(source, classes, audio_folder)
-    rows = labelled_rows(source)
-    if rows is None:
-        return present(clips, source, "the training table"), None, absent(clips, source)
-    rows = _known_labels(rows, classes)
-    clips = pd.concat([clips, _soundscape_clips(rows)], ignore_index=True)
-    missing, clips = absent(clips, source), present(clips, source, "the training tables")
-    events = rows.explode("labels").dropna(subset="labels")
-    events = events.assign(onset=events.seconds - ROW_SECONDS).rename(
-        columns={"clip_id": "filename", "seconds": "offset", "labels": "event_label"}
-    )
-    events = merge_overlapping_events(events[events.filename.isin(clips.clip_id)])
-    return clips, events.sort_values(["filename", "onset"], kind="stable", ignore_index=True), missing
-
-
-def metadata(source: Path) -> pd.DataFrame:
-    """The training table of the download, under either of its names."""
-    path = next((source / name for name in METADATA if (source / name).is_file()), None)
-    if path is None:
-        raise ValueError(f"{source} holds none of {', '.join(METADATA)}; is --source the unzipped download?")
-    table = read_table(path, ("primary_label", "secondary_labels", "filename", "author"))
-    empty = (table[["primary_label", "filename"]] == "").any(axis=1)
-    if empty.any():
-        raise ValueError(
-            f"{path.name} has no primary_label or filename in {empty.sum()} rows, first row {empty.argmax() + 2}"
-        )
-    return table
-
-
-def focal_clips(source: Path, classes, audio_folder: str) -> pd.DataFrame:
-    """Training table -> one clip a recording; a file name that occurs twice gets its label in front."""
-    table = metadata(source)
-    labels = table.primary_label.map(class_name)
-    if lost := sorted(set(labels) - set(classes)):
-        raise ValueError(
-            f"{len(lost)} primary labels are no column of the sample submission: {few(lost)}{suggest(lost[0], classes)}"
-        )
-    stems = pd.Series([Path(name).stem for name in table.filename])
-    folder = [f"{audio_folder}/" + ("" if "/" in f else f"{c}/") for f, c in zip(table.filename, table.primary_label)]
-    clips = pd.DataFrame({
-        "clip_id": np.where(stems.duplicated(keep=False), labels + "_" + stems, stems),
-        "path": [a + b for a, b in zip(folder, table.filename, strict=True)],
-        "labels": labels,
-        "secondary_labels": _secondary(table, labels, set(classes)),
-        "group": stems,
-        "kind": "focal",
+def prepare_2021(source: Path) -> Tables:
+    """Download folder -> clips (focal and labelled soundscapes), classes sorted, and the test of test.csv."""
+    source = Path(source)
+    classes = sorted({class_name(label) for label in birdclef_recordings.metadata(source).primary_label})
+    clips, events, missing = birdclef_recordings.train_tables(source, classes, "train_short_audio")
+    test = read_table(source / "test.csv", SITE_COLUMNS)
+    check_site_columns(test)
+    found = birdclef_recordings.by_recording(source / "test_soundscapes")
+    recordings = (test.audio_id.astype(str) + "_" + test.site.astype(str)).drop_duplicates()
+    test_clips = pd.DataFrame({
+        "clip_id": recordings.to_numpy(),
+        "path": [f"test_soundscapes/{found.get(c, c + '.ogg')}" for c in recordings],
     })  # fmt: skip
-    rest = [c for c in table.columns if c not in (*clips.columns, "primary_label", "filename")]
-    return pd.concat([clips, table[rest]], axis=1)
+    return Tables(clips, classes, events, test_clips, test, missing + absent(test_clips, source))
 
 
-def _secondary(table: pd.DataFrame, own: pd.Series, classes: set[str]) -> list[str]:
-    """Lists written as text -> class names joined by spaces, without the row's own; others are dropped, and counted."""
-    texts, unknown = [], Counter()
-    for row, (text, label) in enumerate(zip(table.secondary_labels, own, strict=True)):
-        names = dict.fromkeys(class_name(n) for n in listed(text, f"row {row + 2} of the training table") if n)
-        unknown.update(n for n in names if n not in classes)
-        texts.append(" ".join(n for n in names if n in classes and n != label))
-    _warn_unknown(unknown, "secondary labels")
-    return texts
+def prepare_2022(source: Path) -> Tables:
+    """Download folder -> clips, all species sorted as classes, the test of test.csv."""
+    source = Path(source)
+    classes = sorted({class_name(label) for label in birdclef_recordings.metadata(source).primary_label})
+    clips, events, missing = birdclef_recordings.train_tables(source, classes)
+    test = read_table(source / "test.csv", BIRD_COLUMNS)
+    check_bird_rows(test)
+    scored = source / "scored_birds.json"
+    if not scored.is_file():
+        raise ValueError(f"{scored} does not exist; is --source the unzipped download of 2022?")
+    scored = json.loads(scored.read_text())
+    problems = label_problems(scored, classes, "scored_birds.json") + label_problems(test.bird, scored, "test.csv")
+    refuse(problems, "the download")
+    test_clips = pd.DataFrame({"clip_id": test.file_id.astype(str).unique()})
+    test_clips["path"] = "test_soundscapes/" + test_clips.clip_id + ".ogg"
+    return Tables(clips, classes, events, test_clips, test, missing + absent(test_clips, source))
 
 
-def _warn_unknown(unknown: Counter, what: str):
-    if unknown:
-        shown = few([f"{name} ({k})" for name, k in unknown.most_common()])
-        logger.warning(
-            "%d %s of %d species outside the classes are dropped: %s", unknown.total(), what, len(unknown), shown
-        )
+# ---- the hidden test of a kernel
 
 
-def labelled_rows(source: Path) -> pd.DataFrame | None:
-    """Soundscapes with labels -> clip_id, path, site, seconds (end of the row), labels (list); None: there are none."""
-    path = next((source / name for name in LABELLED_SOUNDSCAPES if (source / name).is_file()), None)
-    if path is None:
-        return None
-    table = read_table(path).drop_duplicates(ignore_index=True)
-    if "birds" in table:  # 2021
-        require_columns(table, ("row_id", "site", "audio_id", "seconds", "birds"), path)
-        names = by_recording(source / "train_soundscapes")
-        clip_id = table.audio_id + "_" + table.site
-        table = table.assign(
-            clip_id=clip_id, path=[f"train_soundscapes/{names.get(c, c + '.ogg')}" for c in clip_id],
-            labels=[[n for n in text.split() if n != NOCALL] for text in table.birds],
-        )  # fmt: skip
-    else:  # 2026
-        require_columns(table, ("filename", "start", "end", "primary_label"), path)
-        table = table.assign(
-            clip_id=[Path(f).stem for f in table.filename], path="train_soundscapes/" + table.filename,
-            site=table.filename.str.extract(r"_(S\d+)_")[0].fillna(""), seconds=_seconds(table.end, path),
-            labels=[[class_name(n) for n in text.split(";") if n.strip()] for text in table.primary_label],
-        )  # fmt: skip
-    if (off := table.seconds % ROW_SECONDS != 0).any():
-        raise ValueError(f"{path.name}: a row of {table.clip_id[off].iloc[0]} ends at {table.seconds[off].iloc[0]} s")
-    return table[["clip_id", "path", "site", "seconds", "labels"]]
+def _sample_ids(table: pd.DataFrame) -> pd.Series:
+    return birdclef_rows.check_grid(table).clip_id
 
 
-def _seconds(times: pd.Series, path: Path) -> pd.Series:
-    """Times as hh:mm:ss, or already as numbers -> seconds."""
-    if pd.api.types.is_numeric_dtype(times):
-        return times.astype(float)
-    seconds = pd.to_timedelta(times, errors="coerce").dt.total_seconds()
-    if seconds.isna().any():
-        raise ValueError(f"{path.name} has the time {times[seconds.isna()].iloc[0]!r}, expected hh:mm:ss")
-    return seconds
+def _sample_rows(recordings, classes, source) -> pd.DataFrame:
+    return pd.DataFrame({"row_id": [f"{name}_{end}" for name, seconds in recordings for end in ends_of_rows(seconds)]})
 
 
-def by_recording(folder: Path) -> dict[str, str]:
-    """Files of 2021, <audio_id>_<site>_<date>.ogg -> {'<audio_id>_<site>': file name}."""
-    names = sorted(p.name for p in folder.iterdir() if p.suffix in AUDIO_SUFFIXES) if folder.is_dir() else []
-    return {"_".join(Path(n).stem.split("_")[:2]): n for n in names}
+def _site_ids(table: pd.DataFrame) -> pd.Series:
+    require_columns(table, SITE_COLUMNS, "test.csv")
+    check_site_columns(table)
+    birdclef_rows.check_grid(table)
+    return table.audio_id.astype(str) + "_" + table.site.astype(str)
 
 
-def _known_labels(rows: pd.DataFrame, classes) -> pd.DataFrame:
-    unknown = Counter(n for names in rows.labels for n in names if n not in set(classes))
-    _warn_unknown(unknown, "soundscape labels")
-    return rows.assign(labels=[[n for n in names if n not in unknown] for names in rows.labels])
+def _site_rows(recordings, classes, source) -> pd.DataFrame:
+    rows = [(f"{n}_{end}", *reversed(n.split("_")), end) for n, seconds in recordings for end in ends_of_rows(seconds)]
+    return pd.DataFrame(rows, columns=list(SITE_COLUMNS))
 
 
-def _soundscape_clips(rows: pd.DataFrame) -> pd.DataFrame:
-    clips = rows.groupby("clip_id", sort=True).agg(
-        path=("path", "first"), site=("site", "first"),
-        labels=("labels", lambda lists: " ".join(sorted({n for names in lists for n in names}))),
+def _site_clip(stem: str) -> str:
+    """<audio_id>_<site>_<date> -> <audio_id>_<site>; a name without a site gets one, as rows need it."""
+    return "_".join([*stem.split("_"), "site"][:2])
+
+
+def _bird_ids(table: pd.DataFrame) -> pd.Series:
+    check_bird_rows(table)
+    return table.file_id
+
+
+def _bird_rows(recordings, classes, source) -> pd.DataFrame:
+    """A row a scored bird and 5 s; without scored_birds.json all classes count as scored."""
+    scored = source / "scored_birds.json"
+    birds = json.loads(scored.read_text()) if scored.is_file() else classes
+    rows = [(f"{n}_{b}_{end}", n, b, end) for n, seconds in recordings for b in birds for end in ends_of_rows(seconds)]
+    return pd.DataFrame(rows, columns=list(BIRD_COLUMNS))
+
+
+# ---- the editions
+
+
+def _hidden(year: int, seconds: float, table: str = "test.csv", **how) -> Rules:
+    return Rules(slug=f"birdclef-{year}", folder="test_soundscapes", table=table, seconds=seconds, **how)
+
+
+def _edition(year: int, minutes: float, seconds: float, score) -> Competition:
+    """A year with a probability a class and row. minutes: a kernel's; seconds: the length of test recordings."""
+    sample = {"read": _sample_ids, "make": _sample_rows, "sample": True}
+    return Competition(
+        name=f"birdclef{year}", prepare=partial(prepare, seconds=seconds), rows=birdclef_rows.rows,
+        validate=birdclef_rows.validate, score=score, limits=Limits(minutes=minutes),
+        hidden=_hidden(year, seconds, "sample_submission.csv", **sample),
     )  # fmt: skip
-    site = clips.site.where(clips.site != "", clips.index.to_series())
-    return clips.assign(secondary_labels="", group="site_" + site, kind="soundscape").reset_index()
 
 
-def soundscape_truth(source: Path, classes) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Labelled soundscapes -> (test table, truth with 0 and 1 a class), to score OOF rows of them as the test's are."""
-    rows = labelled_rows(Path(source))
-    if rows is None:
-        raise ValueError(f"{source} has no soundscapes with labels; 2021 and 2026 have")
-    rows = _known_labels(rows, classes)
-    row_id = rows.clip_id + "_" + rows.seconds.astype(int).astype(str)
-    heard = pd.DataFrame([[int(c in names) for c in classes] for names in rows.labels], columns=list(classes))
-    test = pd.DataFrame({"row_id": row_id, "clip_id": rows.clip_id, "seconds": rows.seconds.astype(int)})
-    return test, pd.concat([row_id.rename("row_id"), heard], axis=1)
+EDITIONS = by_name(
+    Competition(
+        name="birdclef2021", prepare=prepare_2021, rows=birdclef_rows.species_rows,
+        validate=birdclef_rows.validate_species, score=birdcall.score, limits=Limits(minutes=180),
+        hidden=_hidden(2021, 600.0, read=_site_ids, make=_site_rows, clip_id=_site_clip),
+    ),
+    Competition(
+        name="birdclef2022", prepare=prepare_2022, rows=birdclef_rows.bird_rows, validate=birdclef_rows.validate_birds,
+        score=birdclef_rows.score_birds, limits=Limits(minutes=540),
+        hidden=_hidden(2022, 60.0, read=_bird_ids, make=_bird_rows),
+    ),
+    _edition(2023, minutes=120, seconds=600.0, score=birdclef_rows.score_cmap),
+    _edition(2024, minutes=120, seconds=240.0, score=birdclef_rows.score_roc_auc),
+    _edition(2025, minutes=90, seconds=60.0, score=birdclef_rows.score_roc_auc),
+    _edition(2026, minutes=90, seconds=60.0, score=birdclef_rows.score_roc_auc),
+)  # fmt: skip

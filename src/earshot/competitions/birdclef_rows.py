@@ -1,4 +1,6 @@
-"""The rows of BirdCLEF: which there are, predictions -> rows, and their checks.
+"""The rows of BirdCLEF: which there are, predictions -> rows, their checks and scores, in the three forms of the years.
+
+2021: the species of a row joined by spaces; 2022: yes or no for a bird and row; 2023 on: a probability a class and row.
 
 Rows are named <recording>_<second at which the row ends>. A recording whose length is no multiple of 5 s has a last,
 partial row (rests below 0.05 s do not count). Where the sample submission names every recording of the folder its rows
@@ -16,22 +18,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.competitions.birdcall import touched_rows
-from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
+from earshot.competitions import birdcall
+from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
 from earshot.events import EVENT_COLUMNS, PostProcess, build_post, detect, median_filter
 from earshot.messages import few
+from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.sound.timebase import TimeBase
 from earshot.tables import require_columns
 
 ROW_SECONDS = 5
+SITE_COLUMNS = ("row_id", "site", "audio_id", "seconds")  # of the test table of 2021
+BIRD_COLUMNS = ("row_id", "file_id", "bird", "end_time")  # of the test table of 2022
 AUDIO_SUFFIXES = (".ogg", ".flac", ".wav", ".mp3")
 
 logger = logging.getLogger("earshot")
 
 
-def find_test(source: Path, sample: pd.DataFrame, seconds: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables_of_test(source: Path, sample: pd.DataFrame, seconds: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(test: row_id, clip_id, seconds; test_clips: clip_id, path) of test_soundscapes and the sample submission."""
     folder = source / "test_soundscapes"
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES) if folder.is_dir() else []
@@ -51,7 +56,7 @@ def row_ends(path: Path, seconds: float) -> list[int]:
         seconds = audio.info(path).duration
     except audio.UnreadableAudio as error:
         logger.warning("%s cannot be read and gets the rows of %g s: %s", path.name, seconds, error)
-    return [ROW_SECONDS * i for i in range(1, max(1, int(np.ceil((seconds - 0.05) / ROW_SECONDS))) + 1)]
+    return list(birdcall.ends_of_rows(seconds))
 
 
 def split_rows(test: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +82,7 @@ def arithmetic_problems(test: pd.DataFrame, complete: bool = True) -> list[str]:
     return [f"{len(gaps)} recordings do not have a row every 5 s up to their last: {few(gaps)}"] if len(gaps) else []
 
 
-def check_test(test: pd.DataFrame, complete: bool = True) -> pd.DataFrame:
+def check_grid(test: pd.DataFrame, complete: bool = True) -> pd.DataFrame:
     """A test table -> `split_rows` of it; a row twice, off the grid, or (`complete`) left out is an error."""
     rows = split_rows(test)
     problems = [] if len(rows) else ["it has no rows, so there is nothing to predict"]
@@ -87,7 +92,7 @@ def check_test(test: pd.DataFrame, complete: bool = True) -> pd.DataFrame:
     return rows
 
 
-# ---- predictions -> rows
+# ---- a probability a class and row: 2023 on
 
 
 def options(post: PostProcess | Mapping | None) -> PostProcess:
@@ -100,7 +105,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess | Mappi
     A row pools the frames that it touches (`post.row_pool`: max or mean, after `post.median_filter_seconds`). A
     recording without prediction, or unreadable, gets the mean row of the others, and a warning; without any other, 1/K.
     """
-    table, post = check_test(test, complete=False), options(post)
+    table, post = check_grid(test, complete=False), options(post)
     values = np.full((len(table), len(predictions.classes)), np.nan)
     for clip_id, index in usable(predictions, table).items():
         at = table.clip_id.to_numpy() == clip_id
@@ -134,29 +139,9 @@ def pool_rows(frames: np.ndarray, grid: TimeBase, ends: np.ndarray, pool: str = 
     return np.stack([join(frames[a:b], axis=0) if a < len(frames) else empty for a, b in spans])
 
 
-def marked_rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess) -> pd.DataFrame:
-    """Events of the recordings -> `clip_id, seconds, event_label` of the rows that they touch (2021, 2022)."""
-    found = usable(predictions, test)
-    events = [
-        detect(
-            predictions.framewise_output[i], predictions.timebase, predictions.classes, clip_id, post,
-            predictions.clipwise_output[i],
-        )
-        for clip_id, i in found.items()
-    ]  # fmt: skip
-    table = pd.concat(events, ignore_index=True) if events else pd.DataFrame(columns=list(EVENT_COLUMNS))
-    clips = test[["clip_id"]].drop_duplicates().rename(columns={"clip_id": "audio_id"}).assign(site="site_1")
-    marked = touched_rows(table, clips)
-    parts = split_rows(marked.assign(row_id=marked.row_id.str.removeprefix("site_1_")))
-    return parts[["clip_id", "seconds"]].assign(event_label=marked.event_label)
-
-
-# ---- checks and truth
-
-
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
     """Raise unless `submission` has a row for each of `test`, in its order, and a probability for each of `classes`."""
-    test, columns = check_test(test), ["row_id", *classes]
+    test, columns = check_grid(test), ["row_id", *classes]
     problems = column_problems(submission, columns)
     if "row_id" in submission:
         problems += id_problems(submission.row_id, test.row_id, "row_id")
@@ -179,3 +164,131 @@ def aligned(submission: pd.DataFrame, truth: pd.DataFrame) -> tuple[np.ndarray, 
     if lost or not scores.index.is_unique:
         raise ValueError(f"truth and submission do not have the same rows, each once: {few(lost) or 'rows twice'}")
     return truth[classes].to_numpy(), scores.loc[truth.row_id.astype(str), classes].to_numpy(float)
+
+
+def score_cmap(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """Padded cmAP; `truth` has the columns of the submission with 0 and 1, rows in any order."""
+    return {"padded_cmap": clip_metrics.padded_cmap(*aligned(submission, truth))}
+
+
+def score_roc_auc(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """Macro ROC-AUC over the classes with positives (and negatives: the official scorer has no value there)."""
+    return {"macro_roc_auc": float(clip_metrics.macro_roc_auc(*aligned(submission, truth)))}
+
+
+# ---- events mark rows: 2021 and 2022
+
+
+def marked_rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess) -> pd.DataFrame:
+    """Events of the recordings -> `clip_id, seconds, event_label` of the rows that they touch (2021, 2022)."""
+    found = usable(predictions, test)
+    events = [
+        detect(
+            predictions.framewise_output[i], predictions.timebase, predictions.classes, clip_id, post,
+            predictions.clipwise_output[i],
+        )
+        for clip_id, i in found.items()
+    ]  # fmt: skip
+    table = pd.concat(events, ignore_index=True) if events else pd.DataFrame(columns=list(EVENT_COLUMNS))
+    clips = test[["clip_id"]].drop_duplicates().rename(columns={"clip_id": "audio_id"}).assign(site="site_1")
+    marked = birdcall.touched_rows(table, clips)
+    parts = split_rows(marked.assign(row_id=marked.row_id.str.removeprefix("site_1_")))
+    return parts[["clip_id", "seconds"]].assign(event_label=marked.event_label)
+
+
+# ---- the species of a row as text: 2021
+
+
+def check_site_columns(test: pd.DataFrame):
+    """Raise unless row_id follows from audio_id, site and seconds in every row."""
+    expected = test.audio_id.astype(str) + "_" + test.site.astype(str) + "_" + test.seconds.astype(str)
+    wrong = expected != test.row_id.astype(str)
+    text = f"{wrong.sum()} row_id do not follow from audio_id, site, seconds: {few(test.row_id[wrong])}"
+    refuse([text] if wrong.any() else [], "the test table")
+
+
+def species_rows(
+    predictions: Predictions, test: pd.DataFrame, post: PostProcess | Mapping | None = None
+) -> pd.DataFrame:
+    """Framewise predictions -> `row_id, birds` in the order of `test`: who has an event that touches the row.
+
+    A recording without prediction, or unreadable, is `nocall` throughout, with a warning.
+    """
+    table = check_grid(test, complete=False)
+    marked = marked_rows(predictions, table, options(post))
+    marked["row_id"] = marked.clip_id + "_" + marked.seconds.astype(str)
+    return birdcall.answers(marked.sort_values(["row_id", "event_label"]), table)
+
+
+def validate_species(submission: pd.DataFrame, test: pd.DataFrame, classes):
+    """Raise unless `submission` answers `test`, row by row, with sorted species of `classes`, or with nocall alone."""
+    test = check_grid(test)
+    refuse(birdcall.answer_problems(submission, test, classes))
+
+
+# ---- a yes or no for a bird and row: 2022
+
+
+def check_bird_rows(test: pd.DataFrame):
+    """Raise unless each row_id follows from its columns, is there once, and ends on a multiple of 5 s."""
+    require_columns(test, BIRD_COLUMNS, "the test table")
+    problems = [] if len(test) else ["it has no rows, so there is nothing to predict"]
+    expected = test.file_id.astype(str) + "_" + test.bird.astype(str) + "_" + test.end_time.astype(str)
+    off = (test.end_time % ROW_SECONDS != 0) | (test.end_time <= 0)
+    for wrong, text in (
+        (expected != test.row_id.astype(str), "row_id do not follow from file_id, bird, end_time"),
+        (test.row_id.duplicated(), "row_id twice"),
+        (off, "row_id do not end on a multiple of 5 s"),
+    ):
+        if wrong.any():
+            problems.append(f"{wrong.sum()} {text}: {few(test.row_id[wrong])}")
+    refuse(problems, "the test table")
+
+
+def bird_rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess | Mapping | None = None) -> pd.DataFrame:
+    """Framewise predictions -> `row_id, target` in the order of `test`: True where the bird has an event in the row.
+
+    A recording without prediction, or unreadable, is False throughout, with a warning.
+    """
+    check_bird_rows(test)
+    refuse(label_problems(test.bird, predictions.classes, "the test table"), "predictions: their class list")
+    table = pd.DataFrame({"row_id": test.row_id, "clip_id": test.file_id.astype(str), "seconds": test.end_time})
+    marked = marked_rows(predictions, table, options(post))
+    names = marked.clip_id + "_" + marked.event_label + "_" + marked.seconds.astype(str)
+    return pd.DataFrame({"row_id": test.row_id.to_numpy(), "target": test.row_id.isin(set(names)).to_numpy()})
+
+
+def validate_birds(submission: pd.DataFrame, test: pd.DataFrame, classes):
+    """Raise unless `submission` says True or False in each row of `test`, in its order; birds are of `classes`."""
+    check_bird_rows(test)
+    problems = column_problems(submission, ("row_id", "target")) + label_problems(test.bird, classes, "the test table")
+    if "row_id" in submission:
+        problems += id_problems(submission.row_id, test.row_id, "row_id")
+    if "target" in submission:
+        wrong = ~submission.target.astype(str).isin(("True", "False"))
+        if wrong.any():
+            problems.append(f"target is neither True nor False in {wrong.sum()} rows: {few(submission.target[wrong])}")
+    refuse(problems)
+
+
+def score_birds(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """Mean over birds of (TPR + TNR) / 2, and how many could be scored; `truth` is `row_id, target`, in any order."""
+    for name, table in (("submission", submission), ("truth", truth)):
+        require_columns(table, ("row_id", "target"), f"the {name}")
+    if problems := id_problems(submission.row_id.sort_values(), truth.row_id.sort_values(), "row_id"):
+        raise ValueError("the submission does not answer the rows of this truth: " + "; ".join(problems))
+    said = submission.set_index("row_id").target.astype(str).eq("True").reindex(truth.row_id).to_numpy()
+    true = truth.target.astype(str).eq("True").to_numpy()
+    birds = truth.row_id.astype(str).str.rsplit("_", n=2).str[1].to_numpy()
+    values = [balanced_accuracy(true[birds == bird], said[birds == bird]) for bird in np.unique(birds)]
+    scored = [v for v in values if v is not None]
+    if not scored:
+        raise ValueError(f"none of {len(values)} birds has rows with it and rows without it: there is no score")
+    return {"balanced_accuracy": float(np.mean(scored)), "birds_scored": len(scored)}
+
+
+def balanced_accuracy(truth: np.ndarray, said: np.ndarray) -> float | None:
+    """(N,) booleans -> (TPR + TNR) / 2; None without positives or without negatives."""
+    if truth.all() or not truth.any():
+        return None
+    return float((said[truth].mean() + (~said[~truth]).mean()) / 2)

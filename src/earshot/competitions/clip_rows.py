@@ -1,18 +1,20 @@
-"""Predictions of whole clips -> one row a clip, for competitions that ask a probability a class and clip."""
+"""One row a clip: the class scores of predictions, and the clip ids of a sample submission."""
 
 from __future__ import annotations
 
 import logging
 
 import numpy as np
+import pandas as pd
 
 from earshot.messages import few, suggest
 from earshot.prediction.predictions import Predictions
+from earshot.tables import require_columns
 
 logger = logging.getLogger("earshot")
 
 
-def clip_scores(predictions: Predictions, clip_ids, classes, what: str = "recordings") -> np.ndarray:
+def class_scores(predictions: Predictions, clip_ids, classes, what: str = "recordings") -> np.ndarray:
     """(N, K) float64 clip outputs of `clip_ids`, in their order and that of `classes`.
 
     A clip without prediction, or unreadable, gets the mean of each class over the others, and a warning.
@@ -35,3 +37,11 @@ def clip_scores(predictions: Predictions, clip_ids, classes, what: str = "record
             lost.sum(), len(clip_ids), what, few(np.array(clip_ids)[lost]),
         )  # fmt: skip
     return np.where(lost[:, None], scores[readable].mean(axis=0), scores[index])
+
+
+def sample_ids(table: pd.DataFrame, column: str) -> pd.Series:
+    """The ids that a sample submission names in `column`; one that comes twice is an error."""
+    require_columns(table, (column,), "sample_submission.csv")
+    if (twice := table[column][table[column].duplicated()]).size:
+        raise ValueError(f"sample_submission.csv names {twice.nunique()} recordings twice: {few(twice.unique())}")
+    return table[column]

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.tables import Tables, absent, check_submission, present, require_columns
 from earshot.messages import few, suggest
 from earshot.prediction.predictions import Predictions
@@ -24,7 +25,6 @@ TRUTH = ("test_post_competition.csv", "test_post_competition_scoring_clips.csv",
 AUDIO = ("audio_{}", "FSDKaggle2018.audio_{}")
 ANSWERS = 3
 TEST_COLUMNS = ("clip_id", "fname")  # of the test table
-LIMITS = {}  # a CSV is uploaded: nothing runs on their machines
 
 
 def prepare(source: Path) -> Tables:
@@ -109,3 +109,6 @@ def _find(source: Path, names: tuple[str, ...]) -> Path:
         if (source / name).is_file():
             return source / name
     raise ValueError(f"{source} holds none of {', '.join(names)}; is --source the unzipped download?")
+
+
+EDITIONS = by_name(Competition(name="dcase2018_task2", prepare=prepare, rows=rows, validate=validate, score=score))

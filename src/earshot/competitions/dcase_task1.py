@@ -1,7 +1,7 @@
 """DCASE task 1, acoustic scenes: TAU Urban Acoustic Scenes 2019, 2020 Mobile, 2022 Mobile; ten scenes.
 
-One module a challenge binds its options (dcase2019_task1.py ... dcase2024_task1.py). TAU 2020 Mobile is the data of
-2020 and 2021, TAU 2022 Mobile (1-s clips) of 2022 to 2024.
+EDITIONS, below, says what a year asks for. 2019: subtask A, one device; 2020: subtask A, several devices; 2021 on:
+small networks. TAU 2020 Mobile is the data of 2020 and 2021, TAU 2022 Mobile (1-s clips) of 2022 to 2024.
 
 Download: meta.csv (`filename, scene_label, identifier, source_label`), audio/, evaluation_setup/fold1_train.csv and
 fold1_evaluate.csv (`filename, scene_label`), fold1_test.csv (`filename`), all tab-separated. A file is
@@ -21,13 +21,15 @@ from __future__ import annotations
 
 import io
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
-from earshot.competitions.clip_rows import clip_scores
+from earshot.competitions.clip_rows import class_scores
+from earshot.competitions.competition import Competition, Limits, by_name
 from earshot.competitions.tables import Tables, absent, present
 from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics
@@ -37,7 +39,6 @@ from earshot.tables import require_columns
 META = ("filename", "scene_label", "identifier", "source_label")
 SUBSETS = (5, 10, 25, 50, 100)
 TEST_COLUMNS = ("clip_id", "filename")  # of the test table
-LIMITS = {}  # files are sent in; the later years limit parameters and multiply-accumulates (a config's `budget`)
 
 logger = logging.getLogger("earshot")
 
@@ -141,7 +142,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None, probabilities:
     Probabilities are made to sum to one, as a mean of models or a sigmoid may not.
     """
     require_columns(test, TEST_COLUMNS, "the test table")
-    scores = clip_scores(predictions, test.clip_id, predictions.classes, "clips")
+    scores = class_scores(predictions, test.clip_id, predictions.classes, "clips")
     labels = np.array(predictions.classes)[scores.argmax(axis=1)]
     table = pd.DataFrame({"filename": test.filename.to_numpy(), "scene_label": labels})
     if not probabilities:
@@ -212,3 +213,30 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame, first: str = "class_mea
             clip_metrics.class_mean_accuracy(true[at], said[at].astype(float))
         )
     return {first: result[first]} | result
+
+
+# ---- the editions
+
+
+def _edition(year: int, first: str = "class_mean_accuracy", limits: Limits | None = None, **other) -> Competition:
+    """The challenge of a year: `first` ranked it; `other`: what it did differently."""
+    shared = {"rows": rows, "validate": validate, "files": files, "read_files": read_files}
+    scored = partial(score, first=first)
+    return Competition(
+        name=f"dcase{year}_task1", prepare=prepare, score=scored, limits=limits or Limits(), **(shared | other)
+    )
+
+
+_LABELS_ALONE = {
+    "rows": partial(rows, probabilities=False), "validate": partial(validate, probabilities=False),
+    "files": partial(files, header=False), "read_files": partial(read_files, header=False),
+}  # fmt: skip
+EDITIONS = by_name(
+    _edition(2019, **_LABELS_ALONE),
+    _edition(2020),
+    _edition(2021, "log_loss", Limits(parameters_kb=128)),
+    _edition(2022, "log_loss", Limits(parameters_kb=128, mmacs=30)),
+    _edition(2023, limits=Limits(parameters_kb=128, mmacs=30)),
+    _edition(2024, limits=Limits(parameters_kb=128, mmacs=30)),
+)
+EDITIONS |= {f"tau{year}": EDITIONS[f"dcase{year}_task1"] for year in (2019, 2020, 2022)}

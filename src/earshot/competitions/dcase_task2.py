@@ -1,9 +1,12 @@
 """DCASE task 2, anomalous sounds of machines, 2020 to 2024: normal clips to train on, an anomaly score a test clip.
 
-One module a year binds how that year scores (dcase2020_task2.py ...). Download: <machine>/train/*.wav and
-<machine>/test/*.wav (2021: source_test and target_test), in any folder below the source, so that development and
-evaluation data can lie beside each other; attributes_<section>.csv (`file_name, d1p, d1v, ...`). What a clip is stands
-in its name:
+EDITIONS, below, says how a year scores. 2020: six machines, ids 00 to 06; 2021: seven, sections 00 to 05, source and
+target tested apart; 2022: the domains mixed in the test; 2023: first shot, other machines in the evaluation, one
+section each; 2024: some machines without attributes.
+
+Download: <machine>/train/*.wav and <machine>/test/*.wav (2021: source_test and target_test), in any folder below the
+source, so that development and evaluation data can lie beside each other; attributes_<section>.csv (`file_name, d1p,
+d1v, ...`). What a clip is stands in its name:
 
     normal_id_00_00000000.wav, anomaly_id_02_00000005.wav, id_01_00000003.wav          2020 (an id is a section)
     section_00_source_train_normal_0000_strength_1_ambient.wav                         2021 on
@@ -26,12 +29,15 @@ import io
 import logging
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
+from earshot.competitions.competition import Competition, by_name
+from earshot.competitions.dcase_task2_scores import clip_keys, score
 from earshot.competitions.tables import Tables
 from earshot.messages import few
 from earshot.metrics import anomalies as anomaly_metrics
@@ -48,7 +54,6 @@ SCORE_FILE = re.compile(
     r"(anomaly_score|decision_result)_(.+?)_((?:id|section)_\d+(?:_(?:source|target))?(?:_test)?)\.csv$"
 )
 SECTION = re.compile(r"(.+)_((?:id|section)_\d+)$")  # of a class: its machine and section
-LIMITS = {}  # files are sent in: nothing runs on their machines
 
 logger = logging.getLogger("earshot")
 
@@ -163,14 +168,14 @@ def attribute_files(source: Path) -> dict[tuple[str, str], str]:
 def rows(
     predictions: Predictions, test: pd.DataFrame, post: Mapping | None = None, decisions: bool = True
 ) -> pd.DataFrame:
-    """Predictions -> `machine, part, filename, score, decision`, in the order of `test`; scores by `clip_scores`.
+    """Predictions -> `machine, part, filename, score, decision`, in the order of `test`; scores by `anomaly_scores`.
 
     `post={"thresholds": {"fan_section_00": 3.1, ...}}` decides by score > threshold (of a gamma fit of training scores,
     say); a section without one decides at its median, half of the clips being anomalous in these tests. A clip without
     score gets the mean of its section, else of its machine, else of all, with a warning.
     """
     place = {str(c): i for i, c in enumerate(predictions.clip_ids)}
-    scores = np.where(predictions.unreadable, np.nan, clip_scores(predictions, test))
+    scores = np.where(predictions.unreadable, np.nan, anomaly_scores(predictions, test))
     found = np.array([scores[place[c]] if c in place else np.nan for c in test.clip_id.astype(str)])
     lost = ~np.isfinite(found)
     if lost.all():
@@ -187,7 +192,7 @@ def rows(
     return with_decisions(table, test, post.get("thresholds", {}) if isinstance(post, Mapping) else {})
 
 
-def clip_scores(predictions: Predictions, test: pd.DataFrame) -> np.ndarray:
+def anomaly_scores(predictions: Predictions, test: pd.DataFrame) -> np.ndarray:
     """(N,) anomaly scores of the predicted clips: `predictions.score`, else how unsure the network is of the section.
 
     A clip of a section that training never saw is scored by the section that it resembles most: of its machine where
@@ -228,18 +233,13 @@ def with_decisions(table: pd.DataFrame, test: pd.DataFrame, thresholds: Mapping[
     return table.assign(decision=(table.score > limit).astype(int))
 
 
-def keys(table: pd.DataFrame) -> pd.Series:
-    """One name a clip: machine/part/filename."""
-    return table.machine.astype(str) + "/" + table.part.astype(str) + "/" + table.filename.astype(str)
-
-
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes=(), decisions: bool = True):
     """Raise unless every clip of `test` has one row, in its order, with a finite score and a decision of 0 or 1."""
     require_columns(test, ("machine", "part", "filename"), "the test table")
     columns = ["machine", "part", "filename", "score", *(["decision"] if decisions else [])]
     problems = column_problems(submission, columns)
     if {"machine", "part", "filename"} <= set(submission.columns):
-        problems += id_problems(keys(submission), keys(test), "clips")
+        problems += id_problems(clip_keys(submission), clip_keys(test), "clips")
     problems += number_problems(submission, ["score"])
     if decisions and "decision" in submission:
         wrong = ~pd.to_numeric(submission.decision, errors="coerce").isin((0, 1))
@@ -280,3 +280,24 @@ def read_files(folder: Path) -> pd.DataFrame:
         whole = table.decision.notna().all()
         table = table.astype({"decision": int}) if whole and (table.decision % 1 == 0).all() else table
     return table.sort_values(["machine", "part", "filename"], ignore_index=True)
+
+
+# ---- the editions
+
+
+def _edition(year: int, mode: str, decisions: bool = True) -> Competition:
+    """The challenge of a year, scored as `mode` says."""
+    return Competition(
+        name=f"dcase{year}_task2", prepare=prepare, rows=partial(rows, decisions=decisions),
+        validate=partial(validate, decisions=decisions), score=partial(score, mode=mode), files=files,
+        read_files=read_files,
+    )  # fmt: skip
+
+
+EDITIONS = by_name(
+    _edition(2020, "plain", decisions=False),
+    _edition(2021, "domain"),
+    _edition(2022, "shared"),
+    _edition(2023, "shared"),
+    _edition(2024, "shared"),
+)

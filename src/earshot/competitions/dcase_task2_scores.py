@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.checks import id_problems
-from earshot.competitions.dcase_task2 import keys
 from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
 from earshot.tables import require_columns
@@ -103,10 +102,15 @@ def joined(submission: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Truth with the submission's `score` (and `decision`), clip by clip."""
     require_columns(truth, ("machine", "part", "filename", "section", "domain", "is_anomaly"), "the truth")
     require_columns(submission, ("machine", "part", "filename", "score"), "the submission")
-    have, want = keys(submission), keys(truth)
+    have, want = clip_keys(submission), clip_keys(truth)
     if problems := id_problems(have.sort_values(), want.sort_values(), "clips"):
         raise ValueError("the submission does not answer the clips of this truth: " + "; ".join(problems))
     said = submission.set_index(have).loc[want, [c for c in ("score", "decision") if c in submission]]
     columns = ["machine", "section", "domain", "is_anomaly"]
     facts = truth[columns].fillna({"domain": ""}).reset_index(drop=True)
     return pd.concat([facts, said.reset_index(drop=True)], axis=1)
+
+
+def clip_keys(table: pd.DataFrame) -> pd.Series:
+    """One name a clip: machine/part/filename."""
+    return table.machine.astype(str) + "/" + table.part.astype(str) + "/" + table.filename.astype(str)

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions import finch
+from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.tables import Tables, absent, class_name, present
 from earshot.events import PostProcess
 from earshot.messages import few, suggest
@@ -39,7 +40,6 @@ KINDS = ("strong", "weak", "unlabelled")
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label")
 COLLAR = 0.2  # seconds
 NOMINAL_SECONDS = 10.0  # of a recording whose length nothing says
-LIMITS = {}  # files are sent in: nothing runs on their machines
 
 logger = logging.getLogger("earshot")
 
@@ -106,7 +106,7 @@ def read_metadata(source: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, f
             continue
         kind, found, labels = _read_kind(table, path)
         events.append(found.assign(split=inner.parts[0], subset=inner.as_posix()))
-        files = _find_files(source, inner)
+        files = _recordings_of(source, inner)
         clips.append(pd.DataFrame({
             "clip_id": "", "path": [files.get(f, f"audio/{inner.as_posix()}/{f}") for f in labels.index],
             "filename": labels.index, "labels": labels.to_numpy(), "kind": kind, "split": inner.parts[0],
@@ -137,7 +137,7 @@ def _read_kind(table: pd.DataFrame, path: Path) -> tuple[str, pd.DataFrame, pd.S
     return "unlabelled", none, pd.Series("", index=table.filename)
 
 
-def _find_files(source: Path, inner: Path) -> dict[str, str]:
+def _recordings_of(source: Path, inner: Path) -> dict[str, str]:
     """Recordings of one table -> {file name: path}: its own folder, else everything of its split."""
     for folder in AUDIO_FOLDERS:
         for place in (source / folder / inner, source / folder / inner.parts[0]):
@@ -204,3 +204,6 @@ def score_frames(predictions: Predictions, test: pd.DataFrame, truth: pd.DataFra
         name: psds(scores, classes, truth, durations, **scenario)["psds"]
         for name, scenario in (("psds1", PSDS1), ("psds2", PSDS2))
     }
+
+
+EDITIONS = by_name(Competition(name="dcase_task4", prepare=prepare, rows=rows, validate=validate, score=score))

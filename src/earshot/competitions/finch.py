@@ -15,11 +15,13 @@ test_clips.csv with its events in test_events.csv. Events are well above the noi
 from __future__ import annotations
 
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from earshot.competitions.competition import Competition, Flag, Remake, by_name
 from earshot.competitions.esc50 import find_meta
 from earshot.competitions.tables import Tables, absent, present, require_columns, write_csv
 from earshot.events import PostProcess, detect
@@ -33,7 +35,6 @@ META_COLUMNS = ("filename", "species", "individual", "session", "split", "durati
 EVENT_COLUMNS = ("filename", "onset_s", "offset_s", "event_type", "individual", "raw_label")
 SUBMISSION_COLUMNS = ("filename", "onset", "offset", "event_label")
 TEST_COLUMNS = ("clip_id", "duration")  # of the test table
-LIMITS = {}  # a benchmark: nothing is uploaded
 COLLAR = 0.05  # seconds
 OFFICIAL_FOLD = {"val": 0, "train": 1}
 
@@ -147,8 +148,8 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     }  # fmt: skip
 
 
-def mix_backgrounds(source: Path, esc50: Path, out: Path, snr_db: float = 0.0, seed: int = 0) -> int:
-    """Write the recordings over ESC-50 backgrounds to `out`, a folder of the same layout; returns how many.
+def mix_backgrounds(source: Path, out: Path, backgrounds: Path, snr_db: float = 0.0, seed: int = 0) -> int:
+    """Write the recordings over `backgrounds` (a folder of ESC-50) to `out`, of the same layout; returns how many.
 
     Backgrounds are clips that are no animal, of ESC-50 folds 1-3 for train, 4 for val, 5 for test: brought to one
     power, joined until they are as long as the recording. `snr_db`: mean power of the recording over its vocal events,
@@ -158,7 +159,7 @@ def mix_backgrounds(source: Path, esc50: Path, out: Path, snr_db: float = 0.0, s
     source, out = Path(source), Path(out)
     meta = read_table(source / "meta.csv", META_COLUMNS)
     events = read_table(source / "events.csv", EVENT_COLUMNS)
-    clips = _backgrounds(Path(esc50))
+    clips = _backgrounds(Path(backgrounds))
     used = []
     for row in meta.itertuples():
         rng = np.random.default_rng([seed, zlib.crc32(Path(row.filename).stem.encode())])
@@ -255,3 +256,20 @@ def _real_events(submission: pd.DataFrame) -> pd.DataFrame:
 
 def _mixed(filename: str) -> str:
     return f"audio/{Path(filename).stem}.flac"
+
+
+# ---- the variants
+
+BACKGROUNDS = Remake(
+    "mixed",
+    (
+        Flag("--backgrounds", Path, "mix over ESC-50, into <out>/mixed", metavar="ESC50"),
+        Flag("--snr-db", float, "events over background (default 0)", 0.0),
+    ),
+    mix_backgrounds,
+)
+_SHARED = {"rows": rows, "validate": validate, "score": score, "remake": BACKGROUNDS}
+EDITIONS = by_name(
+    Competition(name="finch_vocal", prepare=partial(prepare, labels="vocal"), **_SHARED),
+    Competition(name="finch_syllables", prepare=partial(prepare, labels="syllables"), **_SHARED),
+)

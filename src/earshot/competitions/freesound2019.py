@@ -6,17 +6,20 @@ test/ (the public part; kernels see all), sample_submission.csv (`fname` and 80 
 The curated clips alone are the default. `noisy=true` adds the noisy ones, which always train (fold -1): a CV on noisy
 labels would say little about the test, whose labels are curated. The curated ones then get five folds here
 (folds.make_folds, as official_fold), because a table has folds of its own for all clips or for none. `subset` says
-which part a clip is of. Score: LWLRAP; each class weighs as many labels as it has, one without labels nothing.
+which part a clip is of.
+
+A kernel had 4 hours of CPU (or one of GPU), without internet or packages of one's own; external data and pretrained
+weights were not allowed. Score: LWLRAP; each class weighs as many labels as it has, one without labels nothing.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import MappingProxyType
 
 import pandas as pd
 
-from earshot.competitions.clip_rows import clip_scores
+from earshot.competitions.clip_rows import class_scores, sample_ids
+from earshot.competitions.competition import Competition, Limits, Rules, by_name
 from earshot.competitions.tables import Tables, absent, check_submission, class_name, present
 from earshot.data.folds import TRAIN_ONLY, make_folds
 from earshot.messages import few, suggest
@@ -25,16 +28,6 @@ from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table, require_columns
 
 TEST_COLUMNS = ("fname",)  # of the test table
-LIMITS = MappingProxyType(
-    {
-        "minutes": 240,
-        "hours": MappingProxyType({"cpu": 4, "gpu": 1}),
-        "internet": False,
-        "external_data": False,
-        "pretrained": False,
-        "hardware": "one Kaggle notebook without packages of one's own",
-    }
-)
 
 
 def prepare(source: Path, noisy: bool = False) -> Tables:
@@ -73,7 +66,7 @@ def _clips(source: Path, subset: str, classes) -> pd.DataFrame:
 def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
     """Predictions -> `fname` and a score a class, in the order of `test`; `post` is not used."""
     require_columns(test, TEST_COLUMNS, "the test table")
-    scores = clip_scores(predictions, [Path(f).stem for f in test.fname], predictions.classes)
+    scores = class_scores(predictions, [Path(f).stem for f in test.fname], predictions.classes)
     table = pd.DataFrame(scores, columns=list(predictions.classes), index=test.index)
     return pd.concat([test[["fname"]], table], axis=1)
 
@@ -92,3 +85,26 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     if (lost := truth[classes].isna().any(axis=1)).any():
         raise ValueError(f"the truth lacks {few(truth.index[lost])}")
     return {"lwlrap": clip_metrics.lwlrap(truth[classes].to_numpy(), submission[classes].to_numpy(float))}
+
+
+# ---- the hidden test of a kernel, and the edition
+
+
+def _hidden_ids(table: pd.DataFrame) -> pd.Series:
+    return sample_ids(table, "fname").map(lambda name: Path(name).stem)
+
+
+def _hidden_rows(recordings, classes, source) -> pd.DataFrame:
+    return pd.DataFrame({"fname": [f"{name}.wav" for name, _ in recordings]})
+
+
+HIDDEN = Rules(
+    slug="freesound-audio-tagging-2019", folder="test", table="sample_submission.csv", seconds=10.0, read=_hidden_ids,
+    make=_hidden_rows, sample=True,
+)  # fmt: skip
+EDITIONS = by_name(
+    Competition(
+        name="freesound2019", prepare=prepare, rows=rows, validate=validate, score=score, limits=Limits(minutes=240),
+        hidden=HIDDEN,
+    )
+)  # fmt: skip

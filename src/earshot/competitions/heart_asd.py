@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.competitions.embedded import machine_rows, validate_machines
+from earshot.competitions.competition import Competition, by_name
+from earshot.competitions.synth import machine_rows, validate_machines
 from earshot.competitions.tables import Tables, absent, present, require_columns
 from earshot.messages import few
 from earshot.metrics import anomalies as anomaly_metrics
@@ -26,7 +27,6 @@ from earshot.tables import read_table
 COLUMNS = ("filename", "label", "domain", "split", "record")
 FEW_NORMALS = ("c",)  # domains left out of the leading mean
 MACHINE = "heart"
-LIMITS = {}  # a benchmark: nothing is uploaded
 
 
 def prepare(source: Path) -> Tables:
@@ -72,9 +72,6 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFram
     return pd.DataFrame({"clip_id": test.clip_id.to_numpy(), "score": found.score})
 
 
-validate = validate_machines
-
-
 def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """`auc`: mean of the domains with enough normal clips (without c); `pauc`, then both of each domain."""
     require_columns(truth, ("clip_id", "domain"), "the truth")
@@ -89,3 +86,6 @@ def means(table: pd.DataFrame) -> dict[str, float]:
     for row in table.itertuples():
         result |= {f"auc_{row.domain}": float(row.auc), f"pauc_{row.domain}": float(row.pauc)}
     return result
+
+
+EDITIONS = by_name(Competition(name="heart_asd", prepare=prepare, rows=rows, validate=validate_machines, score=score))

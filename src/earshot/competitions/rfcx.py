@@ -9,12 +9,15 @@ species may still be heard, so an absent label is no statement.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import StratifiedKFold
 
-from earshot.competitions.clip_rows import clip_scores
+from earshot.competitions.clip_rows import class_scores, sample_ids
+from earshot.competitions.competition import Competition, Rules, by_name
 from earshot.competitions.tables import Tables, absent, check_submission, find_files, present
 from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
@@ -24,7 +27,6 @@ from earshot.tables import read_table, require_columns
 CLASSES = tuple(f"s{i}" for i in range(24))
 BOX_COLUMNS = ("recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max")
 TEST_COLUMNS = ("recording_id",)  # of the test table
-LIMITS = {}  # a CSV is uploaded: nothing runs on their machines
 
 
 def prepare(source: Path) -> Tables:
@@ -34,7 +36,7 @@ def prepare(source: Path) -> Tables:
     test = read_table(source / "sample_submission.csv", ("recording_id", *CLASSES))
     everything = _clips(tp, fp, source)
     clips = present(everything, source, "train_tp.csv and train_fp.csv")
-    test_clips = _table(test.recording_id, source, "test")
+    test_clips = _recordings(test.recording_id, source, "test")
     events = pd.concat([_events(boxes, negative) for negative, boxes in enumerate((tp, fp)) if len(boxes)])
     events = events[events.filename.isin(clips.clip_id)].sort_values(["filename", "onset"], kind="stable")
     missing = absent(everything, source) + absent(test_clips, source)
@@ -47,7 +49,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFram
     A recording without a prediction gets the mean of each class over the others, and a warning.
     """
     require_columns(test, TEST_COLUMNS, "the test table")
-    values = clip_scores(predictions, test.recording_id, CLASSES)
+    values = class_scores(predictions, test.recording_id, CLASSES)
     return pd.concat([test[["recording_id"]], pd.DataFrame(values, columns=CLASSES, index=test.index)], axis=1)
 
 
@@ -66,7 +68,7 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
 
 
 def _clips(tp: pd.DataFrame, fp: pd.DataFrame, source: Path) -> pd.DataFrame:
-    """Boxes -> clips. `first_label` is what the source's folds stratify on: see `folds.make_folds(method="rfcx")`.
+    """Boxes -> clips. `first_label` is what the source's folds stratify on: see `source_folds`.
 
     The sort is the source's own call: of one recording's boxes it is not stable, and the first species depends on it.
     """
@@ -74,7 +76,7 @@ def _clips(tp: pd.DataFrame, fp: pd.DataFrame, source: Path) -> pd.DataFrame:
     first = by_recording.first().map(_name)
     labels = by_recording.agg(lambda ids: " ".join(_name(i) for i in sorted(set(ids))))
     ids = np.union1d(tp.recording_id.unique(), fp.recording_id.unique())
-    clips = _table(pd.Series(ids), source, "train")
+    clips = _recordings(pd.Series(ids), source, "train")
     clips["labels"] = clips.clip_id.map(labels).fillna("")
     clips["first_label"] = clips.clip_id.map(first).fillna("")
     return clips.assign(split="train")
@@ -92,7 +94,7 @@ def _events(boxes: pd.DataFrame, is_negative: int) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def _table(ids: pd.Series, source: Path, folder: str) -> pd.DataFrame:
+def _recordings(ids: pd.Series, source: Path, folder: str) -> pd.DataFrame:
     """Recording ids -> `clip_id, path`: the file of that name in `folder`, .flac where there is none."""
     found = find_files(source / folder)
     return pd.DataFrame({"clip_id": ids.to_numpy(), "path": [f"{folder}/{found.get(i, f'{i}.flac')}" for i in ids]})
@@ -102,3 +104,49 @@ def _name(species_id: int) -> str:
     if not 0 <= int(species_id) < len(CLASSES):
         raise ValueError(f"species_id {species_id} is not in 0-{len(CLASSES) - 1}")
     return CLASSES[int(species_id)]
+
+
+# ---- folds
+
+
+def source_folds(clips: pd.DataFrame, k: int, seed: int) -> np.ndarray:
+    """(N,) folds as the source of the rainforest system makes them (clips sorted by clip_id).
+
+    One row a recording with its first species (column `first_label`), shuffled by pandas' `sample(frac=1)`, then an
+    unshuffled StratifiedKFold. Recordings without a species of their own (false positives only, unknown to the source)
+    are dealt out in seeded order.
+    """
+    require_columns(clips, ("first_label",), "the clip table")
+    has = (clips.first_label.notna() & (clips.first_label != "")).to_numpy()
+    shuffled = clips.first_label[has].sample(frac=1, random_state=seed)
+    fold = np.full(len(clips), -1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # species with fewer than k recordings
+        for number, (_, valid) in enumerate(StratifiedKFold(k).split(shuffled, shuffled.astype(str))):
+            fold[shuffled.index[valid]] = number
+    rest = np.random.default_rng(seed).permutation(np.flatnonzero(~has))
+    fold[rest] = np.arange(len(rest)) % k
+    return fold
+
+
+# ---- the hidden test of a kernel, and the edition
+
+
+def _hidden_ids(table: pd.DataFrame) -> pd.Series:
+    return sample_ids(table, "recording_id")
+
+
+def _hidden_rows(recordings, classes, source) -> pd.DataFrame:
+    return pd.DataFrame({"recording_id": [name for name, _ in recordings]})
+
+
+HIDDEN = Rules(
+    slug="rfcx-species-audio-detection", folder="test", table="sample_submission.csv", seconds=60.0, read=_hidden_ids,
+    make=_hidden_rows, sample=True,
+)  # fmt: skip
+EDITIONS = by_name(
+    Competition(
+        name="rfcx", prepare=prepare, rows=rows, validate=validate, score=score, hidden=HIDDEN,
+        fold_methods={"rfcx": source_folds},
+    )
+)  # fmt: skip

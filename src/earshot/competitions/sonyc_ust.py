@@ -15,19 +15,22 @@ fold 0.
 The test is the verified clips of the split test, or of validate where there is none (the OOF answers it); without
 truth, all clips of test. A clip without any tag is a negative example, and has no label.
 
-level=fine: the classes are the 29 fine columns, the incomplete "X" tags among them. The submission has them and the
-coarse columns, each the maximum of its fine ones. Score: the challenge's public evaluation (metrics/urban.py).
+`sonyc_ust_fine` (level=fine): the classes are the 29 fine columns, the incomplete "X" tags among them. The submission
+has them and the coarse columns, each the maximum of its fine ones. Score: the challenge's public evaluation
+(metrics/urban.py).
 """
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
+from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.tables import Tables, absent, present
 from earshot.messages import few, suggest
 from earshot.metrics import urban as urban_metrics
@@ -44,7 +47,6 @@ METADATA = ("borough", "block", "latitude", "longitude", "year", "week", "day", 
 OFFICIAL_FOLD = {"train": -1, "validate": 0}
 VOTES = ("majority", "any")
 TEST_COLUMNS = ("clip_id", "audio_filename")  # of the test table
-LIMITS = {}  # files are sent in: nothing runs on their machines
 
 logger = logging.getLogger("earshot")
 
@@ -197,3 +199,10 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
             values = urban_metrics.evaluate(truth, said, level)
             result |= {f"{level}_{name}": values[name] for name in ("macro_auprc", "micro_auprc", "micro_f1")}
     return result
+
+
+_SHARED = {"rows": rows, "validate": validate, "score": score}
+EDITIONS = by_name(
+    Competition(name="sonyc_ust", prepare=prepare, **_SHARED),
+    Competition(name="sonyc_ust_fine", prepare=partial(prepare, level="fine"), **_SHARED),
+)

@@ -53,7 +53,7 @@ class Tables:
     test_events: pd.DataFrame | None = None  # the true events of the test, where they are known
     truth: pd.DataFrame | None = None  # what the competition's `score` takes as truth of the test, where it is known
     unreadable: pd.DataFrame | None = None  # clip_id, path, reason; filled by prepare.py
-    class_table: pd.DataFrame | None = None  # more columns of classes.csv, one row a class
+    class_columns: pd.DataFrame | None = None  # more columns of classes.csv, one row a class
 
     def __post_init__(self):
         check_classes(list(self.classes), "the class list of the competition")
@@ -81,11 +81,11 @@ def write_tables(tables: Tables, out: str | Path, competition: str, source: str 
     out, source = Path(out), Path(source).resolve()
     check_owner(out, competition, source, overwrite)
     out.mkdir(parents=True, exist_ok=True)
-    special = ("classes", "class_table", "missing", "task")
+    special = ("classes", "class_columns", "missing", "task")
     frames = {f.name: getattr(tables, f.name) for f in fields(tables) if f.name not in special}
     frames["classes"] = pd.DataFrame({"label": list(tables.classes)})
-    if tables.class_table is not None:
-        frames["classes"] = pd.concat([frames["classes"], tables.class_table.reset_index(drop=True)], axis=1)
+    if tables.class_columns is not None:
+        frames["classes"] = pd.concat([frames["classes"], tables.class_columns.reset_index(drop=True)], axis=1)
     frames["missing"] = pd.DataFrame(tables.missing, columns=["clip_id", "path"]) if len(tables.missing) else None
     renames = []
     for name, frame in frames.items():

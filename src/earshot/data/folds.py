@@ -8,7 +8,7 @@ The method follows from the data (`choose_method`):
 - `grouped`: with groups, one label or several: whole groups, greedily (`_assign_groups`), then improved by single
   moves (`_refine`). Instead of scikit-learn's StratifiedGroupKFold, which takes one label a clip, changes between
   releases, and left larger class imbalances on simulated data (worst share off by 0.104 against 0.065).
-- `rfcx`: as the source of the rainforest system (see `_rfcx`).
+- a function: what a competition declares of its own (`Competition.fold_methods`).
 
 After `multilabel` and `grouped`, `_repair` moves single groups so that a class with at least k groups misses no fold
 where that is possible. Rows are sorted by clip_id first: the order of the input does not matter. A clip without labels
@@ -18,6 +18,7 @@ counts as of a class of its own, so that `nocall` clips are spread too.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,24 +32,24 @@ from earshot.tables import read_table, require_columns
 NO_LABEL = "(no label)"
 NO_GROUP = "none"
 TRAIN_ONLY = -1  # fold of a clip that is never held out
-METHODS = ("auto", "official", "stratified", "multilabel", "grouped", "rfcx")
+METHODS = ("auto", "official", "stratified", "multilabel", "grouped")
 
 
 def make_folds(
-    clips: pd.DataFrame, k: int = 5, seed: int = 42, group: str | None = None, method: str = "auto"
+    clips: pd.DataFrame, k: int = 5, seed: int = 42, group: str | None = None, method: str | Callable = "auto"
 ) -> pd.DataFrame:
     """Clips (`clip_id, labels`, ...) -> DataFrame `clip_id, group, fold` (+ `official_fold`), sorted by clip_id.
 
     `group`: the column whose values are never split (None: `group` where the table has it; "none": no groups, each
-    clip its own).
+    clip its own). `method`: one of METHODS, or a function (clips sorted by clip_id, k, seed) -> (N,) folds.
     """
     require_columns(clips, ("clip_id", "labels"), "the clip table")
-    if method not in METHODS:
+    if not callable(method) and method not in METHODS:
         raise ValueError(f"unknown fold method '{method}'; choose one of {', '.join(METHODS)}")
     clips = clips.sort_values("clip_id", kind="stable").reset_index(drop=True)
     groups = _groups(clips, group)
     method = choose_method(clips, group) if method == "auto" else method
-    if method not in ("official", "rfcx"):
+    if method != "official" and not callable(method):
         _check_k(k, groups.nunique())
     folds = pd.DataFrame({"clip_id": clips.clip_id, "group": groups})
     if method == "official":
@@ -56,8 +57,8 @@ def make_folds(
         held_out = clips.official_fold != TRAIN_ONLY
         folds["fold"] = clips.official_fold.where(held_out).rank(method="dense").fillna(0).astype(int) - 1
         folds["official_fold"] = clips.official_fold
-    elif method == "rfcx":
-        folds["fold"] = _rfcx(clips, k, seed)
+    elif callable(method):
+        folds["fold"] = method(clips, k, seed)
     else:
         counts, _ = _class_counts(clips)
         folds["fold"] = _stratify(counts, groups, k, seed, method)
@@ -279,23 +280,4 @@ def _repair(held: np.ndarray, fold: np.ndarray, k: int) -> np.ndarray:
             groups_in[fold[g]] -= has[g]
             groups_in[f] += has[g]
             fold[g] = f
-    return fold
-
-
-def _rfcx(clips: pd.DataFrame, k: int, seed: int) -> np.ndarray:
-    """(N,) folds as the source of the rainforest system makes them (clips sorted by clip_id).
-
-    One row a recording with its first species (column `first_label`, see competitions/rfcx.py), shuffled by pandas'
-    `sample(frac=1)`, then an unshuffled StratifiedKFold. Recordings without a species of their own (false positives
-    only, unknown to the source) are dealt out in seeded order.
-    """
-    require_columns(clips, ("first_label",), "the clip table")
-    has = (clips.first_label.notna() & (clips.first_label != "")).to_numpy()
-    shuffled = clips.first_label[has].sample(frac=1, random_state=seed)
-    fold = np.full(len(clips), -1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        fold[shuffled.index] = _as_folds(StratifiedKFold(k).split(shuffled, shuffled.astype(str)), len(shuffled))
-    rest = np.random.default_rng(seed).permutation(np.flatnonzero(~has))
-    fold[rest] = np.arange(len(rest)) % k
     return fold

@@ -9,8 +9,8 @@ Everything is made in a folder beside and checked before it gets its place. No t
 from __future__ import annotations
 
 import ast
-import importlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -23,15 +23,17 @@ from pathlib import Path
 
 import yaml
 
-from earshot.competitions import get_competition
-from earshot.competitions.test_folders import get_rules
+from earshot.competitions import family_module, get_competition
 from earshot.ensemble.blends import Blend, Ensemble, read_ensemble
 from earshot.events import PostProcess, load_post
 from earshot.kaggle.checks import check_folder, check_slug
 from earshot.kernel.bundle import ABOUT, CLASSES, PACKAGES, POST, SOURCES, open_bundle
+from earshot.kernel.hidden_test import get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
 from earshot.prediction.graphs import find_graphs
 from earshot.prediction.reading import tta_variants
+
+logger = logging.getLogger("earshot")
 
 SRC = Path(__file__).parents[2]
 ENTRY = "run_kernel.py"
@@ -244,8 +246,8 @@ def write_sources(path: Path, competition: str) -> dict[str, str]:
 
 
 def needed_modules(competition: str) -> set[Path]:
-    """Files of the package that run_kernel.py and the competition import, directly or through others."""
-    waiting = [SRC / ENTRY, Path(importlib.import_module(get_competition(competition).__name__).__file__)]
+    """Files of the package that run_kernel.py and the competition's family import, directly or through others."""
+    waiting = [SRC / ENTRY, *_files_of(family_module(competition))]
     found: set[Path] = set()
     while waiting:
         path = waiting.pop()
@@ -317,9 +319,14 @@ def _fill_kernel(folder: Path, settings: BundleSettings, user: str, name: str):
 
 def kernel_script(settings: BundleSettings, dataset: str) -> str:
     """Text of kernel.py."""
-    minutes = settings.minutes or SHARE_OF_LIMIT * get_competition(settings.competition).LIMITS.get("minutes", 0)
+    limit = get_competition(settings.competition).limits.minutes
+    minutes = settings.minutes or SHARE_OF_LIMIT * limit
     if not minutes > 0:
         raise ValueError(f"{settings.competition} states no time limit: say --minutes")
+    if 0 < limit < minutes:
+        logger.warning(
+            "%s stops kernels after %g minutes, and this one plans with %g", settings.competition, limit, minutes
+        )
     rules = get_rules(settings.competition)
     values = {"COMPETITION": settings.competition, "DATASET": dataset, "MINUTES": f"{minutes:g}", "SLUG": rules.slug,
               "FOLDER": rules.folder, "FILES": dataset.split("/")[-1]}  # fmt: skip

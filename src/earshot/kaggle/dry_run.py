@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from earshot.competitions import get_competition
-from earshot.competitions.test_folders import find_test, get_rules
 from earshot.kernel.bundle import open_bundle
+from earshot.kernel.hidden_test import find_test, get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, digest
 from earshot.sound import audio
 from earshot.tables import read_table

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from earshot.competitions.test_folders import KernelTest
 from earshot.ensemble.blends import Blend, ranks
+from earshot.kernel.hidden_test import KernelTest
 from earshot.prediction.predictions import TEST_FOLD, Predictions
 from earshot.sound.timebase import TimeBase
 

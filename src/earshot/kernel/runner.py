@@ -26,12 +26,13 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions import get_competition
+from earshot.competitions.competition import Competition
 from earshot.competitions.tables import write_checked, write_csv
-from earshot.competitions.test_folders import KernelTest, stand_in
 from earshot.ensemble.blends import Blend
 from earshot.events import PostProcess
 from earshot.kernel.answers import KernelBlend
 from earshot.kernel.calls import Calls, choose_calls
+from earshot.kernel.hidden_test import KernelTest, stand_in
 from earshot.kernel.schedule import Spent, Step, spend
 from earshot.kernel.speed import Network, Speed, measure, one_window, ordered, synthetic_recording
 from earshot.prediction.inference import predict_members
@@ -78,7 +79,7 @@ class KernelRun:
         self.prior = np.mean([m.prior for m in members], axis=0)
         runs = self.runs or tuple(dict.fromkeys(n.alike for n in self.networks))
         self.answers = KernelBlend(self.test, self.classes, self.prior, self.blend, runs)
-        self.module = get_competition(self.competition)
+        self.record = get_competition(self.competition)
         self.steps: list[Step] = []
         self.calls = Calls(1, self.cores)
 
@@ -190,7 +191,7 @@ class KernelRun:
         """Rows -> a checked file; where that fails the last one stays, and the first failure is raised."""
         began = time.monotonic()
         try:
-            table = write_submission(self.module, self.competition, self.test, found, self.post, self.out)
+            table = write_submission(self.record, self.test, found, self.post, self.out)
         except Exception as error:
             if not self.writes:
                 raise
@@ -225,19 +226,21 @@ def _rounded(values: dict) -> dict:
     return {k: round(v, 2) if isinstance(v, float) else v for k, v in values.items()}
 
 
-def write_submission(module, competition: str, test: KernelTest, found: Predictions, post, out: Path) -> pd.DataFrame:
+def write_submission(
+    competition: Competition, test: KernelTest, found: Predictions, post: PostProcess, out: Path
+) -> pd.DataFrame:
     """Predictions -> the competition's file, read back and validated before it gets its name.
 
     An empty test gives the header alone: the columns of the answer to one made-up recording.
     """
     if not test.empty:
-        table = module.rows(found, test.table, post)
-        write_checked(table, out, lambda written: module.validate(written, test.table, list(found.classes)))
+        table = competition.rows(found, test.table, post)
+        write_checked(table, out, lambda written: competition.validate(written, test.table, list(found.classes)))
         return table
-    example = stand_in(competition, found.classes, out.parent)
+    example = stand_in(competition.name, found.classes, out.parent)
     prior = KernelBlend(example, found.classes, np.full(len(found.classes), 1 / len(found.classes))).fallback()
-    table = module.rows(prior, example.table, post)
-    module.validate(table, example.table, list(found.classes))
+    table = competition.rows(prior, example.table, post)
+    competition.validate(table, example.table, list(found.classes))
     write_csv(table.iloc[:0], out)
     return table.iloc[:0]
 

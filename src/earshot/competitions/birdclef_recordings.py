@@ -1,0 +1,178 @@
+"""The training recordings of BirdCLEF: focal ones with a species each, and soundscapes with labels of 5 s.
+
+Download: train_metadata.csv (2021 to 2024) or train.csv (2025, 2026) with `primary_label, secondary_labels, filename,
+author, ...`; train_audio/<label>/<file>.ogg, `filename` holding the label's folder (2021: train_short_audio, `filename`
+without it). Two years have soundscapes with labels: 2021 (train_soundscape_labels.csv: `row_id, site, audio_id,
+seconds, birds`) and 2026 (train_soundscapes_labels.csv: `filename, start, end, primary_label`, times as hh:mm:ss,
+labels joined by `;`).
+
+Tables. `group` is the recording (the name of its file), for soundscapes the site; `author` stays, for folds by
+recordist (make_folds.py --group author). A soundscape with labels is a clip too, its labels those of all its rows;
+events.csv holds the rows. `kind` says which is which: focal or soundscape. Secondary labels that are no class are
+dropped and counted in a warning.
+
+The layouts are from memory and from public code that reads them, not from the downloads; a column or file that is
+missing is an error that names it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.competitions.birdclef_rows import AUDIO_SUFFIXES, ROW_SECONDS
+from earshot.competitions.tables import absent, class_name, listed, present
+from earshot.messages import few, suggest
+from earshot.metrics.events import merge_overlapping_events
+from earshot.tables import read_table, require_columns
+
+METADATA = ("train_metadata.csv", "train.csv")
+LABELLED_SOUNDSCAPES = ("train_soundscape_labels.csv", "train_soundscapes_labels.csv")
+NOCALL = "nocall"
+
+logger = logging.getLogger("earshot")
+
+
+def train_tables(source: Path, classes, audio_folder: str = "train_audio"):
+    """Download folder -> clips with a file (focal, then labelled soundscapes), their events or None, missing files."""
+    clips = focal_clips(source, classes, audio_folder)
+    rows = labelled_rows(source)
+    if rows is None:
+        return present(clips, source, "the training table"), None, absent(clips, source)
+    rows = _known_labels(rows, classes)
+    clips = pd.concat([clips, _soundscape_clips(rows)], ignore_index=True)
+    missing, clips = absent(clips, source), present(clips, source, "the training tables")
+    events = rows.explode("labels").dropna(subset="labels")
+    events = events.assign(onset=events.seconds - ROW_SECONDS).rename(
+        columns={"clip_id": "filename", "seconds": "offset", "labels": "event_label"}
+    )
+    events = merge_overlapping_events(events[events.filename.isin(clips.clip_id)])
+    return clips, events.sort_values(["filename", "onset"], kind="stable", ignore_index=True), missing
+
+
+def metadata(source: Path) -> pd.DataFrame:
+    """The training table of the download, under either of its names."""
+    path = next((source / name for name in METADATA if (source / name).is_file()), None)
+    if path is None:
+        raise ValueError(f"{source} holds none of {', '.join(METADATA)}; is --source the unzipped download?")
+    table = read_table(path, ("primary_label", "secondary_labels", "filename", "author"))
+    empty = (table[["primary_label", "filename"]] == "").any(axis=1)
+    if empty.any():
+        raise ValueError(
+            f"{path.name} has no primary_label or filename in {empty.sum()} rows, first row {empty.argmax() + 2}"
+        )
+    return table
+
+
+def focal_clips(source: Path, classes, audio_folder: str) -> pd.DataFrame:
+    """Training table -> one clip a recording; a file name that occurs twice gets its label in front."""
+    table = metadata(source)
+    labels = table.primary_label.map(class_name)
+    if lost := sorted(set(labels) - set(classes)):
+        raise ValueError(
+            f"{len(lost)} primary labels are no column of the sample submission: {few(lost)}{suggest(lost[0], classes)}"
+        )
+    stems = pd.Series([Path(name).stem for name in table.filename])
+    folder = [f"{audio_folder}/" + ("" if "/" in f else f"{c}/") for f, c in zip(table.filename, table.primary_label)]
+    clips = pd.DataFrame({
+        "clip_id": np.where(stems.duplicated(keep=False), labels + "_" + stems, stems),
+        "path": [a + b for a, b in zip(folder, table.filename, strict=True)],
+        "labels": labels,
+        "secondary_labels": _secondary(table, labels, set(classes)),
+        "group": stems,
+        "kind": "focal",
+    })  # fmt: skip
+    rest = [c for c in table.columns if c not in (*clips.columns, "primary_label", "filename")]
+    return pd.concat([clips, table[rest]], axis=1)
+
+
+def _secondary(table: pd.DataFrame, own: pd.Series, classes: set[str]) -> list[str]:
+    """Lists written as text -> class names joined by spaces, without the row's own; others are dropped, and counted."""
+    texts, unknown = [], Counter()
+    for row, (text, label) in enumerate(zip(table.secondary_labels, own, strict=True)):
+        names = dict.fromkeys(class_name(n) for n in listed(text, f"row {row + 2} of the training table") if n)
+        unknown.update(n for n in names if n not in classes)
+        texts.append(" ".join(n for n in names if n in classes and n != label))
+    _warn_unknown(unknown, "secondary labels")
+    return texts
+
+
+def _warn_unknown(unknown: Counter, what: str):
+    if unknown:
+        shown = few([f"{name} ({k})" for name, k in unknown.most_common()])
+        logger.warning(
+            "%d %s of %d species outside the classes are dropped: %s", unknown.total(), what, len(unknown), shown
+        )
+
+
+def labelled_rows(source: Path) -> pd.DataFrame | None:
+    """Soundscapes with labels -> clip_id, path, site, seconds (end of the row), labels (list); None: there are none."""
+    path = next((source / name for name in LABELLED_SOUNDSCAPES if (source / name).is_file()), None)
+    if path is None:
+        return None
+    table = read_table(path).drop_duplicates(ignore_index=True)
+    if "birds" in table:  # 2021
+        require_columns(table, ("row_id", "site", "audio_id", "seconds", "birds"), path)
+        names = by_recording(source / "train_soundscapes")
+        clip_id = table.audio_id + "_" + table.site
+        table = table.assign(
+            clip_id=clip_id, path=[f"train_soundscapes/{names.get(c, c + '.ogg')}" for c in clip_id],
+            labels=[[n for n in text.split() if n != NOCALL] for text in table.birds],
+        )  # fmt: skip
+    else:  # 2026
+        require_columns(table, ("filename", "start", "end", "primary_label"), path)
+        table = table.assign(
+            clip_id=[Path(f).stem for f in table.filename], path="train_soundscapes/" + table.filename,
+            site=table.filename.str.extract(r"_(S\d+)_")[0].fillna(""), seconds=_seconds(table.end, path),
+            labels=[[class_name(n) for n in text.split(";") if n.strip()] for text in table.primary_label],
+        )  # fmt: skip
+    if (off := table.seconds % ROW_SECONDS != 0).any():
+        raise ValueError(f"{path.name}: a row of {table.clip_id[off].iloc[0]} ends at {table.seconds[off].iloc[0]} s")
+    return table[["clip_id", "path", "site", "seconds", "labels"]]
+
+
+def _seconds(times: pd.Series, path: Path) -> pd.Series:
+    """Times as hh:mm:ss, or already as numbers -> seconds."""
+    if pd.api.types.is_numeric_dtype(times):
+        return times.astype(float)
+    seconds = pd.to_timedelta(times, errors="coerce").dt.total_seconds()
+    if seconds.isna().any():
+        raise ValueError(f"{path.name} has the time {times[seconds.isna()].iloc[0]!r}, expected hh:mm:ss")
+    return seconds
+
+
+def by_recording(folder: Path) -> dict[str, str]:
+    """Files of 2021, <audio_id>_<site>_<date>.ogg -> {'<audio_id>_<site>': file name}."""
+    names = sorted(p.name for p in folder.iterdir() if p.suffix in AUDIO_SUFFIXES) if folder.is_dir() else []
+    return {"_".join(Path(n).stem.split("_")[:2]): n for n in names}
+
+
+def _known_labels(rows: pd.DataFrame, classes) -> pd.DataFrame:
+    unknown = Counter(n for names in rows.labels for n in names if n not in set(classes))
+    _warn_unknown(unknown, "soundscape labels")
+    return rows.assign(labels=[[n for n in names if n not in unknown] for names in rows.labels])
+
+
+def _soundscape_clips(rows: pd.DataFrame) -> pd.DataFrame:
+    clips = rows.groupby("clip_id", sort=True).agg(
+        path=("path", "first"), site=("site", "first"),
+        labels=("labels", lambda lists: " ".join(sorted({n for names in lists for n in names}))),
+    )  # fmt: skip
+    site = clips.site.where(clips.site != "", clips.index.to_series())
+    return clips.assign(secondary_labels="", group="site_" + site, kind="soundscape").reset_index()
+
+
+def soundscape_truth(source: Path, classes) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Labelled soundscapes -> (test table, truth with 0 and 1 a class), to score OOF rows of them as the test's are."""
+    rows = labelled_rows(Path(source))
+    if rows is None:
+        raise ValueError(f"{source} has no soundscapes with labels; 2021 and 2026 have")
+    rows = _known_labels(rows, classes)
+    row_id = rows.clip_id + "_" + rows.seconds.astype(int).astype(str)
+    heard = pd.DataFrame([[int(c in names) for c in classes] for names in rows.labels], columns=list(classes))
+    test = pd.DataFrame({"row_id": row_id, "clip_id": rows.clip_id, "seconds": rows.seconds.astype(int)})
+    return test, pd.concat([row_id.rename("row_id"), heard], axis=1)

@@ -1,0 +1,107 @@
+"""What a competition is to the rest of Earshot: a record of plain functions and facts, a row of its family's table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.competitions.tables import Tables
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the rules allow; 0: unlimited, or not known.
+
+    minutes: a scoring kernel's, on CPUs; parameters_kb: of a network, one byte a parameter (int8), 1,000 bytes to the
+    kB; mmacs: million multiply-accumulates for one input.
+    """
+
+    minutes: float = 0.0
+    parameters_kb: float = 0.0
+    mmacs: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Where Kaggle keeps a competition's hidden test, and how its table and its recordings belong together.
+
+    slug: of the competition; folder, table: names in its download; seconds: what an unreadable recording counts as;
+    read: (table) -> (N,) clip id of each row, ValueError where it is no such table; make: ([(clip_id, seconds)], class
+    names, folder of the download) -> table; sample: the table is a sample submission, which may not know all
+    recordings; clip_id: file name without ending -> clip id.
+    """
+
+    slug: str
+    folder: str
+    table: str
+    seconds: float
+    read: Callable[[pd.DataFrame], pd.Series]
+    make: Callable[[Sequence[tuple[str, float]], Sequence[str], Path], pd.DataFrame]
+    sample: bool = False
+    clip_id: Callable[[str], str] = str
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An option of prepare.py that one family alone takes, as argparse wants it: name "--snr-db", type, help.
+
+    A value of type Path is a folder that must be there.
+    """
+
+    name: str
+    type: Callable[[str], object]
+    help: str
+    default: object = None
+    metavar: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The name as a keyword of a function: snr_db."""
+        return self.name.lstrip("-").replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Remake:
+    """Another download that prepare.py makes out of the one given, and reads in its place, where the first flag is set.
+
+    folder: its name below prepare.py's --out; make: (source, out folder, **values of the flags, seed=int) writes it.
+    """
+
+    folder: str
+    flags: tuple[Flag, ...]
+    make: Callable[..., object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Competition:
+    """A competition (or one edition, or one variant of it).
+
+    name: key of COMPETITIONS; prepare: (download folder, **options) -> Tables; rows: (predictions, test table,
+    post-processing or None) -> submission; validate: (submission, test table, classes) raises ValueError naming every
+    problem at once; score: (submission, truth) -> {name: value}, the first one on the leaderboard; files, read_files:
+    where a challenge wants other files than one CSV, (submission) -> {file name: text} and (folder) -> submission;
+    hidden: what a scoring kernel finds (None: no kernel answers); embedded: `prepare` makes the download itself;
+    fold_methods: {value of make_folds.py --method: (clips sorted by clip_id, k, seed) -> (N,) folds}.
+    """
+
+    name: str
+    prepare: Callable[..., Tables]
+    rows: Callable[..., pd.DataFrame]
+    validate: Callable[..., None]
+    score: Callable[[pd.DataFrame, pd.DataFrame], dict[str, float]]
+    files: Callable[[pd.DataFrame], dict[str, str]] | None = None
+    read_files: Callable[[Path], pd.DataFrame] | None = None
+    limits: Limits = Limits()
+    hidden: Rules | None = None
+    embedded: bool = False
+    fold_methods: Mapping[str, Callable[[pd.DataFrame, int, int], np.ndarray]] = field(default_factory=dict)
+    remake: Remake | None = None
+
+
+def by_name(*competitions: Competition) -> dict[str, Competition]:
+    """The table of a family's editions."""
+    return {competition.name: competition for competition in competitions}

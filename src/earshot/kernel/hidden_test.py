@@ -1,0 +1,147 @@
+"""The test as a scoring kernel finds it: recordings in a folder, a table beside it, or neither.
+
+When a kernel is committed the folder is empty or missing and the table names a few recordings; when it is scored hidden
+recordings lie there, and with most competitions a hidden table replaces the other. Where a table is missing, damaged,
+or (a sample submission) does not know every recording, the rows follow from the recordings themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.competitions import COMPETITIONS, get_competition
+from earshot.competitions.competition import Rules
+from earshot.messages import few, suggest
+from earshot.prediction.predictions import Clip
+from earshot.sound import audio
+from earshot.tables import read_table
+
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # no table can hold these
+HEADER_THREADS = 8
+STAND_IN_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class KernelTest:
+    """What a kernel has to answer. seconds: (N,) by the headers, of an unreadable file the competition's usual."""
+
+    table: pd.DataFrame
+    clips: tuple[Clip, ...]
+    seconds: np.ndarray
+    problems: Mapping[str, str]  # clip_id -> why its file cannot be read
+    notes: tuple[str, ...] = ()  # what was odd about the folder
+
+    @property
+    def empty(self) -> bool:
+        return not len(self.table)
+
+
+def get_rules(competition: str) -> Rules:
+    """The rules of a competition; one that no kernel answers is an error."""
+    rules = get_competition(competition).hidden
+    if rules is None:
+        known = all_rules()
+        raise ValueError(f"no kernel answers '{competition}'{suggest(competition, known)}; known: {', '.join(known)}")
+    return rules
+
+
+def all_rules() -> dict[str, Rules]:
+    """The rules of every competition that kernels answer."""
+    rules = {name: get_competition(name).hidden for name in COMPETITIONS}
+    return {name: of_one for name, of_one in rules.items() if of_one is not None}
+
+
+def find_test(
+    competition: str, folder: str | Path, classes: Sequence[str], table_path: str | Path | None = None
+) -> KernelTest:
+    """Folder of recordings (may be empty or missing) -> what is to be answered.
+
+    `table_path` is the test table or sample submission, which must then be sound; without it the one beside the folder
+    is taken, or where there is none, or it is damaged, the rows that follow from the recordings.
+    """
+    rules, folder = get_rules(competition), Path(folder)
+    files, notes = _recordings(folder, rules)
+    table, ids = _given_table(rules, folder, table_path, notes)
+    if table is not None and rules.sample and not set(files) <= set(ids):
+        notes.append(f"{rules.table} does not know {few(sorted(set(files) - set(ids)))}: rows follow from recordings")
+        table = None
+    names = list(files) if table is None else list(dict.fromkeys(ids))
+    if table is not None and (unasked := sorted(set(files) - set(ids))):
+        notes.append(f"{len(unasked)} recordings are in no row and not heard: {few(unasked)}")
+    missing = folder / "missing"
+    clips = tuple(Clip(name, files.get(name, missing / name)) for name in names)
+    seconds, problems = _headers(clips, rules.seconds)
+    if table is None:
+        table = rules.make(list(zip(names, seconds, strict=True)), classes, folder.parent)
+    return KernelTest(table, clips, seconds, problems, tuple(notes))
+
+
+def stand_in(competition: str, classes: Sequence[str], folder: str | Path) -> KernelTest:
+    """The test of one recording of 5 s that is not there: from its answer an empty test's columns are known."""
+    rules = get_rules(competition)
+    name = rules.clip_id("none")
+    table = rules.make([(name, STAND_IN_SECONDS)], classes, Path(folder).parent)
+    return KernelTest(table, (Clip(name, Path(name)),), np.array([STAND_IN_SECONDS]), {name: "it is no file"})
+
+
+def _recordings(folder: Path, rules: Rules) -> tuple[dict[str, Path], list[str]]:
+    """{clip id: file} of a folder, sorted, and what else lies there."""
+    files, notes = {}, []
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in entries:
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() not in audio.EXTENSIONS or not path.is_file():
+            notes.append(f"{_printable(path.name)} is no recording")
+            continue
+        name = rules.clip_id(_printable(path.stem))
+        if name in files:
+            notes.append(f"{_printable(path.name)} has the name of {_printable(files[name].name)} and is not heard")
+        files.setdefault(name, path)
+    if not entries:
+        notes.append("the test folder is empty" if folder.is_dir() else "there is no test folder")
+    return files, notes
+
+
+def _printable(name: str) -> str:
+    return UNPRINTABLE.sub("_", name)
+
+
+def _given_table(rules: Rules, folder: Path, table_path, notes: list[str]):
+    """(table, (N,) clip id of each row), or (None, ()) where there is none that is sound."""
+    beside = folder.parent / rules.table
+    if table_path is None and not beside.is_file():
+        return None, ()
+    try:
+        table = read_table(table_path or beside)
+        if not len(table):
+            notes.append(f"{rules.table} has no rows")
+            return None, ()
+        return table, [str(i) for i in rules.read(table)]
+    except ValueError as error:
+        if table_path is not None:
+            raise
+        notes.append(f"{rules.table} is not used: {error}".replace(f"{folder.parent}/", ""))
+        return None, ()
+
+
+def _headers(clips: Sequence[Clip], usual: float) -> tuple[np.ndarray, dict[str, str]]:
+    """Seconds of each recording, and why those that cannot be read cannot."""
+
+    def seconds(clip):
+        try:
+            return audio.info(clip.path).duration
+        except audio.UnreadableAudio as error:
+            return str(error)
+
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:
+        found = list(pool.map(seconds, clips))
+    problems = {c.clip_id: s for c, s in zip(clips, found, strict=True) if isinstance(s, str)}
+    return np.array([usual if isinstance(s, str) else s for s in found], dtype=float), problems
