@@ -207,7 +207,7 @@ class Odd:
 
     def run(self, inputs):
         out = self.backend.run(inputs)
-        loud = inputs["logmel"].max(axis=(1, 2, 3)) > 20  # a call may hold windows of several recordings
+        loud = inputs["logmel"].max(axis=(1, 2, 3)) > 8  # a call may hold windows of several recordings
         if loud.any() and self.how == "raise":
             raise RuntimeError("bad alloc")
         for values in out.values():
@@ -219,7 +219,7 @@ class Odd:
 def test_a_network_that_fails_on_a_recording_costs_only_that(bundle, folder, tmp_path, speed, how):
     network = bundle.networks[0]
     sound, rate = soundfile.read(folder / "rec1.wav")
-    soundfile.write(folder / "loud.wav", sound * 30, rate, subtype="FLOAT")
+    soundfile.write(folder / "loud.wav", sound / np.abs(sound).max(), rate, subtype="FLOAT")
     odd = replace(network, tta=(), members=tuple(replace(m, backend=Odd(m.backend, how)) for m in network.members))
     table, report, _ = play(bundle, folder, tmp_path / "s.csv", speed=speed, networks=[odd])
     assert report["heard"] == 3

@@ -15,7 +15,6 @@ class is called by its display name without spaces; classes.csv has the machine 
 
 from __future__ import annotations
 
-import os
 import re
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.tables import Tables, check_submission, class_name, require_columns
 from earshot.data.folds import TRAIN_ONLY
 from earshot.data.labels import clip_targets
+from earshot.files import walk
 from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
@@ -104,8 +104,8 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
 def list_files(source: Path) -> list[str]:
     """Every file below the folder, hidden ones left out, as sorted paths relative to it, '/' between their parts."""
     found = []
-    for folder, _, names in os.walk(source, followlinks=True):
-        inside = os.path.relpath(folder, source).replace(os.sep, "/")
+    for folder, names in walk(source):
+        inside = folder.relative_to(source).as_posix()
         prefix = "" if inside == "." else inside + "/"
         found += [prefix + name for name in names if not name.startswith(".")]
     return sorted(found)

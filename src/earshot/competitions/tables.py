@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -24,8 +25,11 @@ import pandas as pd
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import check_classes
+from earshot.sound.folder import list_recordings
 from earshot.sound.rows import file_of
 from earshot.tables import read_table, require_columns
+
+logger = logging.getLogger("earshot")
 
 NEEDED = {
     "clips": ("clip_id", "path", "labels"),
@@ -141,10 +145,20 @@ def _partial(path: Path) -> Path:
 
 
 def find_files(folder: Path) -> dict[str, str]:
-    """Folder of a download -> {name without extension: file name}; hidden files left out, no folder: nothing found."""
+    """Recordings of a download's folder -> {name without extension: file name}; no folder: nothing found.
+
+    What is no recording is left out, and so is a second file of one name; both are counted in a warning.
+    """
     if not folder.is_dir():
         return {}
-    return {p.stem: p.name for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")}
+    recordings = list_recordings(folder, deep=False)
+    found: dict[str, str] = {}
+    for path in recordings.files:
+        if found.setdefault(path.stem, path.name) != path.name:
+            recordings.left_out[path] = f"it has the name of {found[path.stem]}"
+    if text := recordings.said():
+        logger.warning(text)
+    return found
 
 
 def is_there(clips: pd.DataFrame, source: Path) -> np.ndarray:

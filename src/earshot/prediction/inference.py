@@ -22,7 +22,7 @@ import numpy as np
 
 from earshot.prediction.pooling import pool_segments
 from earshot.prediction.predictions import TEST_FOLD, Clip, Predictions
-from earshot.prediction.reading import TTA, Chunk, Failed, Span, Variant, input_key, jobs, tta_variants
+from earshot.prediction.reading import TTA, Chunk, Failed, Shorter, Span, Variant, input_key, jobs, tta_variants
 from earshot.sound.timebase import TimeBase, repeat_to_frames
 from earshot.sound.windows import Windowing, join_clipwise, join_framewise
 
@@ -122,14 +122,23 @@ def predict_members(
     unreadable: dict[int, str] = {}
     workers = max(m.windowing.workers for m in members)
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(streams) as runners:
-        running = _Running(members, answers, runners, streams)
-        reading = jobs(progress(clips), windowing, variants, unreadable, tuple(keys), context)
-        for chunk in _ahead(pool, reading, workers + 1):
-            if isinstance(chunk, Failed):
-                unreadable.setdefault(chunk.clip, chunk.reason)
-            elif chunk.clip not in unreadable:
-                running.add(chunk)
-        running.finish()
+        running, shorter = _Running(members, answers, runners, streams), set()
+
+        def hear(some: Iterable[tuple[int, Clip]], decoded: bool):
+            reading = jobs(some, windowing, variants, unreadable, tuple(keys), context, decoded)
+            for chunk in _ahead(pool, reading, workers + 1):
+                if isinstance(chunk, Failed):
+                    unreadable.setdefault(chunk.clip, chunk.reason)
+                elif isinstance(chunk, Shorter):
+                    shorter.add(chunk.clip)
+                elif chunk.clip not in unreadable:
+                    running.add(chunk)
+            running.finish()
+
+        hear(enumerate(progress(clips)), decoded=False)
+        for i in shorter:  # damaged: its last windows would be silence that nobody recorded
+            answers[i] = [_Answer(m) for m in members]
+        hear([(i, clips[i]) for i in sorted(shorter)], decoded=True)
     bad = set(unreadable)
     predictions = [_collect([a[i] for a in answers], clips, bad, member) for i, member in enumerate(members)]
     return predictions, [(clips[i].clip_id, reason) for i, reason in sorted(unreadable.items())]
