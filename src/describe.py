@@ -29,7 +29,8 @@ from earshot.pictures import folds as fold_pictures
 from earshot.sound.logmel import empty_mel_bands, n_frames
 from earshot.sound.timebase import TimeBase
 from earshot.training.examples import TrainingClips, collate
-from earshot.training.setup import batch_augment, seed_step
+from earshot.training.schedule import seed_step
+from earshot.training.setup import batch_augment
 
 
 def main():

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from earshot.data.prepared import load_data
 from sklearn.metrics import label_ranking_average_precision_score
 
 import ensemble
@@ -18,11 +17,12 @@ import submit
 import train
 from earshot import runs
 from earshot.config import load_config
+from earshot.data.prepared import load_data
 from earshot.inputs.torch_logmel import FrontEnds
 from earshot.prediction.predictions import Predictions
 from earshot.sound.logmel import log_mel
 from earshot.training.examples import TrainingClips, collate
-from earshot.training.setup import seed_step
+from earshot.training.schedule import seed_step
 from scripts import run
 
 SRC = Path(__file__).parents[1] / "src"
