@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -45,3 +46,14 @@ def sample_ids(table: pd.DataFrame, column: str) -> pd.Series:
     if (twice := table[column][table[column].duplicated()]).size:
         raise ValueError(f"sample_submission.csv names {twice.nunique()} recordings twice: {few(twice.unique())}")
     return table[column]
+
+
+def tested(ids: pd.Series, found: Iterable[str], table: str) -> pd.Series:
+    """Ids that a sample submission names, ids of the recordings of the test folder -> all, the sample's in front.
+
+    A sample may be shorter than the test; recordings that it does not know are counted in a warning.
+    """
+    if extra := sorted(set(found) - set(ids)):
+        logger.warning("%s does not name %d recordings of the test folder, which get rows too: %s", table, len(extra),
+                       few(extra))  # fmt: skip
+    return pd.Series([*ids, *extra], dtype=object)
