@@ -3,9 +3,9 @@
 2021: the species of a row joined by spaces; 2022: yes or no for a bird and row; 2023 on: a probability a class and row.
 
 Rows are named <recording>_<second at which the row ends>. A recording whose length is no multiple of 5 s has a last,
-partial row (rests below 0.05 s do not count). Where the sample submission has every row of every recording of the folder
-its rows are the test's, in its order; else they follow from the recordings. An unreadable recording counts as long as
-the edition's are.
+partial row (rests below 0.05 s do not count). Where the sample submission has every row of every recording of the
+folder its rows are the test's, in its order; else they follow from the recordings. An unreadable recording counts as
+long as the edition's are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Labels as people write them into tables: lists as text, other cases of one name, words that mean that nothing is heard.
+"""Labels as people write them into tables: lists as text, other spellings of a name, words that say "nothing".
 
 `nocall` and `nan` (and an empty cell) say that no class was heard, so that none of them can be a class: a submission
 would mix "no bird" with birds, a table would lose the name when it is read again.
