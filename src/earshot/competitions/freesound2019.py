@@ -72,7 +72,7 @@ def _classes(source: Path) -> tuple[list[str], pd.Series | None]:
     path = next((p for p in places if p.is_file()), None)
     if path is None:
         raise ValueError(
-            f"{source / 'sample_submission.csv'} does not exist, nor the archive's vocabulary.csv: they name the classes"
+            f"{source / 'sample_submission.csv'} does not exist, nor the archive's vocabulary.csv, to name classes"
         )
     rows = [line.strip().split(",", 1) for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
     return [class_name(row[-1].strip('"')) for row in rows if row[0] != "index"], None

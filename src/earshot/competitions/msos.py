@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from earshot.competitions.competition import Competition, by_name
-from earshot.competitions.esc50 import rows, score, validate
 from earshot.competitions.downloads import found_below, located
+from earshot.competitions.esc50 import rows, score, validate
 from earshot.competitions.label_texts import respelled
 from earshot.competitions.tables import Tables, absent, class_name, present
 from earshot.tables import read_table
