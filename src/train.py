@@ -192,7 +192,7 @@ def train_one_epoch(t: Training):
         batch = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
         set_learning_rate(t)
         with accelerator.accumulate(t.model):
-            batch = augment_batch(batch, t.front_ends, t.augment, generator)
+            batch = augment_batch(batch, t.front_ends, config.augment.batch, generator)
             out = t.model(**{name: batch[name] for name in t.inputs})
             loss = loss_of(out, batch)
             if not torch.isfinite(loss):

@@ -148,6 +148,8 @@ def predict_members(
 def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
     first = members[0]
     for member in members:
+        if member.windowing.window_samples < 1 or member.windowing.batch_size < 1:
+            raise ValueError("a windowing must say its sample rate, window and batch size before it hears recordings")
         for name, a, b in zip(HEARING, first.hearing, member.hearing):
             if a != b:
                 raise ValueError(f"members of one pass must hear the same windows, but {name} is {a} and {b}")
