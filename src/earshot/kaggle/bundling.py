@@ -21,6 +21,7 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from earshot.competitions import family_module, get_competition
@@ -110,7 +111,7 @@ def build(settings: BundleSettings, root: str | Path = "kernels") -> Path:
         _fill_dataset(partial / "dataset", settings, user, name)
         _fill_kernel(partial / "kernel", settings, user, name)
         check_folder(partial)
-        open_bundle(partial / "dataset", settings.competition)
+        open_bundle(partial / "dataset", settings.competition).need_networks()
         if target.exists():
             shutil.rmtree(target)
         os.replace(partial, target)
@@ -162,6 +163,7 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
     about = {
         "competition": settings.competition, "slug": settings.slug, "format": settings.graph_format, "tta": tta,
         "networks": entries, "blend": asdict(chosen.blend), "commits": sorted({a["commit"] for a in abouts}),
+        "prior": [round(float(p), 6) for p in np.mean([p for a in abouts for p in a["priors"]], axis=0)],
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
     }  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
