@@ -5,6 +5,7 @@ OMP_NUM_THREADS=1 python benchmarks/bench_checks.py --record      # about three 
 Tests of 200 x 120, 1,100 x 48 and 5,500 x 12 rows of 264 classes (BirdCLEF 2023, 2024, and the many short recordings
 of 2022), one Ogg file linked as often as there are recordings. Each kernel is a process of its own that has no time to
 hear anything; the clock runs from its start until the file is there, and the file is then checked by the competition.
+CPU seconds of the kernel are told beside: where they are far fewer, the machine was busy with other things.
 Beside that: the same of 2022's own form, a yes or no for each of 21 birds and 5 s (1.4 million rows).
 """
 
@@ -41,8 +42,14 @@ SIZES = {
 }
 
 
-def first_file(competition: str, n: int, seconds: float) -> tuple[float, int]:
-    """(seconds from the start of the kernel until its first file is there, rows of that file)."""
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def first_file(competition: str, n: int, seconds: float) -> tuple[float, float, int]:
+    """(seconds from the start of the kernel until its first file is there, CPU seconds by then, rows of that file)."""
     with tempfile.TemporaryDirectory() as name:
         root, rules = Path(name), all_rules()[competition]
         priors = [(0.05 * np.random.default_rng(1).random(len(CLASSES))).tolist()]
@@ -62,29 +69,30 @@ def first_file(competition: str, n: int, seconds: float) -> tuple[float, int]:
         kernel = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         while not out.is_file() and kernel.poll() is None:
             time.sleep(0.02)
-        took = time.monotonic() - began
+        took, used = time.monotonic() - began, cpu_seconds(kernel.pid)
         _, said = kernel.communicate()
         if kernel.returncode:
             raise RuntimeError(f"the kernel of {competition} ended with {kernel.returncode}: {said[-800:]}")
         table, test = read_table(out), find_test(competition, folder, CLASSES)
         get_competition(competition).validate(table, test.table, list(CLASSES))
-        return took, len(table)
+        return took, used, len(table)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", action="store_true", help="append the figure to results.json")
     options = parser.parse_args()
-    found = {}
+    slowest = (0.0, 0.0)
     for name, (competition, n, seconds) in SIZES.items():
-        found[name], rows = first_file(competition, n, seconds)
-        print(f"{name} ({competition}): {rows} rows of {len(CLASSES)} classes, valid after {found[name]:.1f} s")
-    took, rows = first_file("birdclef2022", 5500, 60.0)
-    print(f"5,500 x 12 x {SCORED} (birdclef2022): {rows} rows, valid after {took:.1f} s")
+        took, used, rows = first_file(competition, n, seconds)
+        print(f"{name} ({competition}): {rows} rows of {len(CLASSES)} classes, {took:.1f} s, {used:.1f} of CPU")
+        slowest = max(slowest, (took, used))
+    took, used, rows = first_file("birdclef2022", 5500, 60.0)
+    print(f"5,500 x 12 x {SCORED} (birdclef2022): {rows} rows, {took:.1f} s, {used:.1f} of CPU")
     if options.record:
-        unit = f"s from the kernel's start, largest of {', '.join(SIZES)} rows, {len(CLASSES)} classes"
+        unit = f"s from the kernel's start ({slowest[1]:.1f} of CPU), largest of {', '.join(SIZES)} rows of 264 classes"
         command = "OMP_NUM_THREADS=1 python benchmarks/bench_checks.py --record"
-        record("first_valid_file_seconds", round(max(found.values()), 1), unit, command)
+        record("first_valid_file_seconds", round(slowest[0], 1), unit, command)
 
 
 if __name__ == "__main__":

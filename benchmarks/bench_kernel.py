@@ -31,6 +31,7 @@ from results import record
 
 import fuzz_folders
 import tiny_graphs
+import tiny_wheels
 from earshot.competitions import get_competition
 from earshot.kaggle.bundling import BundleSettings, build
 from earshot.kernel.bundle import open_bundle
@@ -145,7 +146,9 @@ def predicted_and_measured(n: int) -> dict[str, float]:
     """Minutes predicted for 600 files on four cores, and how far the prediction is off the CPU time of `n` files."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        settings = BundleSettings((make_run(root / "runs", FOLDS),), "birdclef2026", "some-one/bench-kernel")
+        image = tiny_wheels.write_image(root / "image.txt", tiny_wheels.RUNTIMES)
+        run = make_run(root / "runs", FOLDS)
+        settings = BundleSettings((run,), "birdclef2026", "some-one/bench-kernel", image_packages=image)
         bundle = open_bundle(build(settings, root / "kernels") / "dataset")
         make_recordings(root / "input" / "test_soundscapes", n)
         large = simulate(bundle.networks, 600, 60.0, cores=4)

@@ -40,6 +40,9 @@ def main():
         print_simulation(bundle, options.simulate, options.cores)
         return
     bundle = open_bundle(options.bundle, options.competition)
+    said = bundle.about.get("image", {}).get("python", "")
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    print(f"Python {here}" + (f", the bundle and its wheels were made for {said}" if said not in ("", here) else ""))
     test = find_test(options.competition, options.test_folder, bundle.classes, options.test)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     run = KernelRun(

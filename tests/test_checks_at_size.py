@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import fuzz_folders
 from earshot.competitions import birdclef_rows, get_competition
 from earshot.competitions.number_text import is_number_table
 from earshot.competitions.tables import write_checked, write_csv
@@ -13,7 +14,6 @@ from earshot.kernel.answers import KernelBlend
 from earshot.kernel.hidden_test import KernelTest, all_rules
 from earshot.prediction.predictions import Clip
 from earshot.tables import read_table
-from tiny_graphs import CLASSES
 
 GROWTH = 8  # times the recordings; a check that looks at all rows for each row takes 64 times as long
 ALLOWED = 24  # times as long: caches and the collector make linear work grow a little faster than the rows
@@ -21,8 +21,8 @@ ALLOWED = 24  # times as long: caches and the collector make linear work grow a 
 
 def work(competition: str, n: int, tmp_path) -> float:
     """CPU seconds of rows, writing and checking for `n` recordings of a minute; the least of three."""
-    rules, module = all_rules()[competition], get_competition(competition)
-    classes = getattr(module, "CLASSES", CLASSES)
+    rules, record = all_rules()[competition], get_competition(competition)
+    classes = fuzz_folders.classes_of(competition)
     names = [rules.clip_id(f"rec{i}_site") for i in range(n)]
     table = rules.make([(name, 60.0) for name in names], classes, tmp_path)
     test = KernelTest(table, tuple(Clip(name, tmp_path / name) for name in names), np.full(n, 60.0), {})
@@ -31,13 +31,13 @@ def work(competition: str, n: int, tmp_path) -> float:
     for _ in range(3):
         began = time.process_time()
         found = KernelBlend(test, classes, prior).fallback()
-        made = module.rows(found, test.table, None)
-        write_checked(made, tmp_path / "s.csv", lambda written: module.validate(written, test.table, list(classes)))
+        made = record.rows(found, test.table, None)
+        write_checked(made, tmp_path / "s.csv", lambda written: record.validate(written, test.table, list(classes)))
         times.append(time.process_time() - began)
     return min(times)
 
 
-@pytest.mark.parametrize("competition", list(RULES))
+@pytest.mark.parametrize("competition", list(all_rules()))
 def test_work_grows_as_the_rows_do(competition, tmp_path):
     few = work(competition, 60, tmp_path)
     many = work(competition, 60 * GROWTH, tmp_path)

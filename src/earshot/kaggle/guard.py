@@ -54,7 +54,7 @@ def in_wheels(name, here):
 
 def watch(working, log):
     """Write to `log` what is opened for writing, made, moved or removed anywhere but in `working`."""
-    out = open(log, "a", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115 (open for as long as the process lives)
+    out = open(log, "a", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115, open to the end
     allowed = (os.path.realpath(working), "/dev", "/proc")
 
     def note(path):

@@ -178,8 +178,9 @@ class KernelRun:
         self.aside |= {i for batch in batches for i in batch}
 
     def run_part(self, steps: Sequence[Step], batch: Sequence[int], seconds: float):
-        """Hear as much of recordings that were set aside as fits into `seconds`."""
-        usual, self.deadline = self.deadline, min(self.deadline, time.monotonic() + seconds)
+        """Hear as much of recordings that were set aside as fits into `seconds`, writing not counted."""
+        until = time.monotonic() + seconds + self.seconds_to_write
+        usual, self.deadline = self.deadline, min(self.deadline, until)
         try:
             self.run(steps, batch)
         finally:
