@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from earshot.data.prepared import load_data
 from scipy.stats import spearmanr
 
 from earshot.config import load_config
+from earshot.data.prepared import load_data
 from earshot.ensemble import search
 from earshot.ensemble.blends import MEANS, Blend, correlations, ranks
 from earshot.ensemble.thresholds import best_event_threshold, peak_output, tune_event_thresholds

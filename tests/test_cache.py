@@ -132,7 +132,7 @@ def test_a_changed_file_id_path_or_format_is_another_key(tmp_path, clips, monkey
     keys.append(key())
     (tmp_path / "source/c.wav").unlink()
     keys.append(key())
-    monkeypatch.setattr(caches, "FORMAT", 2)
+    monkeypatch.setattr(caches, "FORMAT", caches.FORMAT + 1)
     keys.append(key())
     assert len(set(keys)) == len(keys)
 

@@ -66,10 +66,12 @@ def test_grouped_dilated_and_one_dimensional_layers():
 @pytest.mark.parametrize("name", MODELS)
 def test_every_network_is_counted_without_values(name):
     model = build_model(name, K, F, SMALL.get(name))
-    front_ends = {n: FRONT_ENDS["logmel"] for n in model.inputs if n not in ("waveform", "metadata")}
+    front_ends = {n: FRONT_ENDS["logmel"] for n in model.inputs if n == "logmel"}
     short, long = (counting.count(model, front_ends, 32000 * seconds, 3) for seconds in (1, 2))
-    assert 0 < short.macs < long.macs
-    assert short.paper_multi_adds < long.paper_multi_adds
+    assert 0 < short.macs <= long.macs
+    if {"logmel", "waveform"} & set(model.inputs):  # else of the model's own example, whatever the clip's length
+        assert short.macs < long.macs
+        assert short.paper_multi_adds < long.paper_multi_adds
     assert (short.front_end_macs > 0) == bool(front_ends)
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from earshot.data.prepared import PreparedData, load_data
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fewshot
 from earshot.config import load_config
+from earshot.data.prepared import PreparedData, load_data
 from earshot.pictures import folds as fold_pictures
 from scripts import run
 

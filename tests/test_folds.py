@@ -263,10 +263,17 @@ def test_groups_are_assigned_as_the_slow_way_does(case, seed):
 @given(grouped_counts(), st.randoms(use_true_random=False))
 def test_folds_are_repaired_as_the_slow_way_does(case, random):
     held, _, k = case
-    fold = np.array([random.randrange(k) for _ in held])
+    fold = np.array([min(random.randrange(k), random.randrange(k)) for _ in held])  # the last folds miss classes
     before = fold.copy()
     assert _repair(held, fold, k).tolist() == slow_repair(held, fold, k)
     assert (fold == before).all(), "the folds that came are left alone"
+
+
+def test_repair_takes_no_class_from_a_fold_unless_it_is_too_rare_anyway():
+    """Class 0 misses fold 1; its smaller group is all that fold 0 has of class 1, which has groups for both folds."""
+    held = np.array([[1, 1], [5, 0], [0, 3]])
+    assert _repair(held, np.array([0, 0, 1]), 2).tolist() == [0, 1, 1]
+    assert _repair(held[:2], np.array([0, 0]), 2).tolist() == [1, 0], "one group alone cannot be in both folds"
 
 
 def test_greedy_assignment_by_hand():
@@ -332,6 +339,9 @@ def test_fold_table_counts_every_label_once():
     assert counts.index.tolist() == ["b", "a", "zzz"]
     assert counts.to_numpy().tolist() == [[1, 1], [2, 0], [0, 0]]
     assert missing_classes(counts) == {0: ["zzz"], 1: ["a", "zzz"]}
+    with_empty = fold_table(clips, folds.assign(fold=[0, 0, 1, 2]))
+    assert with_empty.index.tolist() == ["a", "b"]
+    assert with_empty[2].tolist() == [0, 0], "a fold of clips without labels is there too"
 
 
 def test_read_folds_checks_the_table(tmp_path):
@@ -389,3 +399,29 @@ def test_errors_say_what_to_do():
         make_folds(table(["a"] * 9, site="x"), group="sites")
     with pytest.raises(ValueError, match="no column 'first_label'"):
         make_folds(table(["a"] * 9), method=rfcx.source_folds)
+
+
+def test_an_empty_group_falls_back_to_the_tables_own():
+    """Soundscapes have a site and no author: folds by author keep a site together; stray spaces are no other author."""
+    clips = pd.DataFrame({
+        "clip_id": [f"c{i}" for i in range(12)], "labels": "a",
+        "group": [f"r{i}" for i in range(6)] + ["site_S08"] * 4 + ["", "x"],
+        "author": ["one", "one ", " one", "two", "t  wo", "t wo"] + [""] * 4 + [None, ""],
+    })  # fmt: skip
+    groups = make_folds(clips, 3, group="author").set_index("clip_id").group
+    assert groups[[f"c{i}" for i in range(6)]].tolist() == ["one", "one", "one", "two", "t wo", "t wo"]
+    assert set(groups[["c6", "c7", "c8", "c9"]]) == {"site_S08"}
+    assert groups["c10"] == "c10"
+    assert groups["c11"] == "x"
+
+
+def test_audit_speaks_of_sites_recordists_and_the_tables_own_groups():
+    clips = pd.DataFrame({
+        "clip_id": list("abcdef"), "labels": "x", "group": ["g", "g", "", "h", "i", "j"],
+        "site": ["S1", "", "S1", "", "", ""], "author": ["A ", "B", "A", "Unknown", "unknown", "C"],
+    })  # fmt: skip
+    folds = pd.DataFrame({"clip_id": list("abcdef"), "group": list("abcdef"), "fold": [0, 1, 1, 0, 1, 0]})
+    found = audit(clips, folds)
+    assert found[["column", "value", "folds", "clips"]].values.tolist() == [
+        ["group", "g", "0 1", "a b"], ["site", "S1", "0 1", "a c"], ["author", "A", "0 1", "a c"],
+    ]  # fmt: skip

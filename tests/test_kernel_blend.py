@@ -31,6 +31,8 @@ from earshot.tables import read_table
 from earshot.tasks import Truth
 from tiny_graphs import CLASSES
 
+pytestmark = pytest.mark.usefixtures("image_with_runtimes")
+
 COMPETITION, SLUG = "birdclef2026", "user/two-runs"
 GRID = TimeBase(10, 1, 10)
 PER_CLASS = [[0.8, 0.0, 0.5], [0.2, 1.0, 0.5]]

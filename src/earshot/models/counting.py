@@ -41,8 +41,10 @@ def count(model: nn.Module, frontends: Mapping[str, LogmelParams], n_samples: in
 def meta_inputs(
     model: nn.Module, frontends: Mapping[str, LogmelParams], n_samples: int, n_metadata: int = 0
 ) -> dict[str, torch.Tensor]:
-    """Inputs of the declared names and right shapes, batch 1, without values."""
-    shapes = {"waveform": (1, n_samples), "metadata": (1, n_metadata)}
+    """Inputs of the declared names and right shapes, batch 1, without values; one that no front end makes is the
+    model's own example."""
+    shapes = {name: (1, *shape) for name, shape in getattr(model, "input_shapes", {}).items()}
+    shapes |= {"waveform": (1, n_samples), "metadata": (1, n_metadata)}
     shapes |= {name: (1, 1, n_frames(n_samples, p), p.n_mels) for name, p in frontends.items()}
     return {name: torch.empty(shapes[name], device="meta") for name in model.inputs}
 

@@ -95,6 +95,7 @@ def probe_embedding(base: nn.Module, n_mels: int) -> tuple[int, list[str]]:
         raise ValueError(f"{type(base).__name__} reads metadata: only a network of sound alone can be transferred")
     names, parameters = zip(*base.named_parameters(), strict=True)
     shapes = {"waveform": (1, PROBE_SAMPLES)}
+    shapes |= {name: (1, *shape) for name, shape in getattr(base, "input_shapes", {}).items()}
     inputs = {n: torch.zeros(shapes.get(n, (1, 1, PROBE_FRAMES, n_mels)), device=parameters[0].device)
               for n in base.inputs}  # fmt: skip
     with torch.enable_grad():

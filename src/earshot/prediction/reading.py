@@ -84,6 +84,18 @@ class Span:
     n_windows: int  # of the whole hearing
     n_samples: int  # of the recording
     delay_samples: int
+    decoded: bool = False  # n_samples was counted, not promised
+
+
+@dataclass(frozen=True)
+class Shorter:
+    """A damaged clip, which holds less than its header says: to be heard again by its decoded length."""
+
+    clip: int
+
+
+class _EndsEarly(Exception):
+    """A span of a damaged clip has less sound than the clip's length leaves room for."""
 
 
 @dataclass(frozen=True)
@@ -131,16 +143,18 @@ def input_key(backend, name: str) -> Hashable:
 
 
 def jobs(
-    clips, windowing: Windowing, variants: Sequence[Variant], unreadable: dict, keys: Sequence[Hashable], context: int
-) -> Iterator:
-    """Functions without arguments, one a span: each gives a Chunk with the inputs `keys`, or a Failed.
+    clips, windowing: Windowing, variants: Sequence[Variant], unreadable: dict, keys: Sequence[Hashable], context: int,
+    decoded: bool = False,
+) -> Iterator:  # fmt: skip
+    """Functions without arguments, one a span: each gives a Chunk with the inputs `keys`, a Failed or a Shorter.
 
-    context: samples of true sound beside a span that the network itself is to hear (one pass only). A clip whose header
-    cannot be read goes to `unreadable` {index: reason} at once.
+    clips: pairs of an index and a clip. context: samples of true sound beside a span that the network itself is to hear
+    (one pass only). decoded: lengths come from decoding, so that nothing is Shorter. A clip whose header cannot be read
+    goes to `unreadable` {index: reason} at once.
     """
-    for index, clip in enumerate(clips):
+    for index, clip in clips:
         try:
-            info = audio.info(clip.path)
+            info = (audio.decoded_info if decoded else audio.info)(clip.path)
         except audio.UnreadableAudio as error:
             unreadable[index] = str(error)
             continue
@@ -150,11 +164,11 @@ def jobs(
         if not heard:
             unreadable[index] = f"{clip.path} is one window long: it has no other hearing"
         for number, variant in heard:
-            for span in _spans(index, number, clip, variant, windowing, n_samples):
+            for span in _spans(index, number, clip, variant, windowing, n_samples, decoded):
                 yield lambda span=span, variant=variant: _read(span, variant, windowing, keys, context)
 
 
-def _spans(index, number, clip, variant, windowing, n_samples) -> Iterator[Span]:
+def _spans(index, number, clip, variant, windowing, n_samples, decoded) -> Iterator[Span]:
     stride = max(1, round(windowing.stride_samples * variant.stride))
     delay = round(windowing.stride_samples * variant.delay)
     starts = window_starts(n_samples + delay, windowing.window_samples, stride, extra_chunk=windowing.extra_window)
@@ -165,13 +179,15 @@ def _spans(index, number, clip, variant, windowing, n_samples) -> Iterator[Span]
         size = len(starts)
     for first in range(0, len(starts), size):
         some = starts[first : first + size]
-        yield Span(index, number, clip.path, clip.metadata, some, first, len(starts), n_samples, delay)
+        yield Span(index, number, clip.path, clip.metadata, some, first, len(starts), n_samples, delay, decoded)
 
 
-def _read(span: Span, variant: Variant, windowing: Windowing, keys, context: int) -> Chunk | Failed:
+def _read(span: Span, variant: Variant, windowing: Windowing, keys, context) -> Chunk | Failed | Shorter:
     """Decode a span, apply the variant, compute each front end once."""
     try:
         return _chunk(span, variant, windowing, keys, context)
+    except _EndsEarly:
+        return Shorter(span.clip)
     except audio.UnreadableAudio as error:
         return Failed(span.clip, str(error))
 
@@ -207,6 +223,8 @@ def _waveform(span, variant, windowing, begin: int, end: int) -> np.ndarray:
     if last > first:
         heard = audio.load(span.path, rate, start_seconds=first / rate, duration_seconds=(last - first) / rate)
         heard = heard[: last - first]
+        if not span.decoded and len(heard) < min(last, span.n_samples) - first - audio.ROUNDING_SAMPLES:
+            raise _EndsEarly
         if variant.roll:
             heard = np.roll(heard, round(variant.roll * len(heard)))
         place = max(0, span.delay_samples - begin)
