@@ -53,9 +53,10 @@ ROOMS = {
         ("test_metrics.py", "test_event_metrics.py", "test_metrics_ust.py", "test_anomaly_metrics.py"),
     ),
     "prediction": Room(
-        ("prediction/*.py",), ("test_inference.py", "test_predictions.py", "test_pooling.py", "test_graphs.py", "test_hearings.py")
+        ("prediction/*.py",),
+        ("test_inference.py", "test_predictions.py", "test_pooling.py", "test_graphs.py", "test_hearings.py"),
     ),
-    "ensemble": Room(("ensemble/*.py",), ("test_blending.py", "test_postprocessing.py")),
+    "ensemble": Room(("ensemble/*.py",), ("test_blends.py", "test_blending.py", "test_postprocessing.py")),
     "folds": Room(("data/folds.py",), ("test_folds.py",)),
     "events": Room(("events.py",), ("test_events.py", "test_post_options.py")),
 }
