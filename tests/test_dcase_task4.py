@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.tables import read_table
 
 import prepare
 import submit
 from earshot.competitions import dcase_task4
 from earshot.prediction.predictions import Predictions
 from earshot.sound.timebase import TimeBase
+from earshot.tables import read_table
 from scripts import run
 
 GRID = TimeBase(16000, 160, 5)  # 0.05 s
@@ -60,7 +60,7 @@ def predictions(clips, classes=("Dog", "Running_water", "Speech")):
     n = len(frames)
     return Predictions(
         np.array(list(clips)), classes, np.stack([f.max(0) for f in frames]), np.zeros(n, int), np.zeros(n, bool),
-        tuple(frames), GRID,
+        framewise_output=tuple(frames), timebase=GRID,
     )  # fmt: skip
 
 

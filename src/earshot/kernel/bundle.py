@@ -28,7 +28,7 @@ from earshot.prediction.graphs import members_of
 ABOUT, SOURCES, CLASSES, POST, PACKAGES = "bundle.json", "earshot.pyz", "classes.csv", "post.yaml", "packages.txt"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bundle:
     """An opened bundle; `broken`: (file, reason) of graphs that could not be opened."""
 
@@ -67,7 +67,16 @@ def open_bundle(folder: str | Path, competition: str | None = None) -> Bundle:
     runs = tuple(dict.fromkeys(entry["run"] for entry in about["networks"]))
     blend = build_blend(about.get("blend", {}), f"{ABOUT} of bundle {folder.name}")
     run_weights(blend, len(runs), len(classes))
-    return Bundle(folder, about, classes, post, tuple(networks), blend, runs, tuple(broken))
+    return Bundle(
+        folder=folder,
+        about=about,
+        classes=classes,
+        post=post,
+        networks=tuple(networks),
+        blend=blend,
+        runs=runs,
+        broken=tuple(broken),
+    )
 
 
 def _network(folder: Path, entry: dict, tta: list[str], classes: tuple[str, ...]) -> Network:

@@ -16,7 +16,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 
@@ -123,7 +123,7 @@ def predict_members(
     unreadable: dict[int, str] = {}
     workers = max(m.windowing.workers for m in members)
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(streams) as runners:
-        running = _Running(members, answers, runners, streams, listen)
+        running = _Running(members, answers, runners, streams, listen=listen)
         reading = jobs(progress(clips), windowing, variants, unreadable, tuple(keys), context)
         for chunk in _ahead(pool, reading, workers + 1):
             if isinstance(chunk, Failed):
@@ -182,6 +182,7 @@ class _Running:
     answers: list
     runners: ThreadPoolExecutor
     streams: int
+    _: KW_ONLY
     listen: Callable | None = None
     waiting: list = field(default_factory=list)  # (span, i, inputs) of windows
     started: deque = field(default_factory=deque)  # (future of outputs, what to do with them)
@@ -341,8 +342,12 @@ def _collect(answers: list[_Answer], clips, unreadable: set[int], member: Member
         nothing = np.zeros(width, np.float32)
         embedding = np.stack([mean([] if b else a.embedding, nothing) for a, b in zip(answers, bad)])
     return Predictions(
-        np.array([c.clip_id for c in clips], dtype=str), tuple(member.classes),
+        np.array([c.clip_id for c in clips], dtype=str),
+        tuple(member.classes),
         np.stack(clipwise) if clipwise else np.zeros((0, len(member.classes)), np.float32),
-        np.full(len(clips), member.fold), bad, frames, answers[0].timebase if answers and keep_frames else None,
-        embedding,
-    )  # fmt: skip
+        np.full(len(clips), member.fold),
+        bad,
+        framewise_output=frames,
+        timebase=answers[0].timebase if answers and keep_frames else None,
+        embedding=embedding,
+    )
