@@ -41,10 +41,21 @@ def main():
     if options.runs or options.blend:
         tta = None if options.tta is None else tuple(options.tta)
         settings = BundleSettings(
-            tuple(options.runs), options.competition, options.slug, options.format, options.int8, options.together,
-            tuple(options.weights), options.blend, tta, options.post, options.minutes, options.wheels,
-            options.image_packages, options.kind,
-        )  # fmt: skip
+            tuple(options.runs),
+            options.competition,
+            options.slug,
+            graph_format=options.format,
+            int8=options.int8,
+            together=options.together,
+            weights=tuple(options.weights),
+            blend=options.blend,
+            tta=tta,
+            post=options.post,
+            minutes=options.minutes,
+            wheels=options.wheels,
+            image_packages=options.image_packages,
+            kind=options.kind,
+        )
         folder = build(settings, options.root)
         print_build(folder)
     if not (folder / "dataset").is_dir():

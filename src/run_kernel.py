@@ -46,9 +46,17 @@ def main():
     test = find_test(options.competition, options.test_folder, bundle.classes, options.test)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     run = KernelRun(
-        options.competition, test, bundle.networks, bundle.post, options.out, options.cores, bundle.blend, bundle.runs,
-        started, known=(bundle.classes, bundle.prior),
-    )  # fmt: skip
+        options.competition,
+        test,
+        bundle.networks,
+        bundle.post,
+        options.out,
+        cores=options.cores,
+        blend=bundle.blend,
+        runs=bundle.runs,
+        started=started,
+        known=(bundle.classes, bundle.prior),
+    )
     run.failures += [{"what": name, "how": "cannot be opened", "error": reason} for name, reason in bundle.broken]
     try:
         report = run_kernel(run, options.minutes)

@@ -60,7 +60,7 @@ def predictions(clips, classes=("Dog", "Running_water", "Speech")):
     n = len(frames)
     return Predictions(
         np.array(list(clips)), classes, np.stack([f.max(0) for f in frames]), np.zeros(n, int), np.zeros(n, bool),
-        tuple(frames), GRID,
+        framewise_output=tuple(frames), timebase=GRID,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -85,6 +85,7 @@ class BundleSettings:
     runs: tuple[Path, ...]
     competition: str
     slug: str
+    _: KW_ONLY
     graph_format: str = "onnx"
     int8: bool = False
     together: bool = False

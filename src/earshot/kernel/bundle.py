@@ -28,7 +28,7 @@ from earshot.prediction.graphs import members_of
 ABOUT, SOURCES, CLASSES, POST, PACKAGES = "bundle.json", "earshot.pyz", "classes.csv", "post.yaml", "packages.txt"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bundle:
     """An opened bundle; `broken`: (file, reason) of graphs that could not be opened.
 
@@ -80,7 +80,17 @@ def open_bundle(folder: str | Path, competition: str | None = None) -> Bundle:
         raise ValueError(
             f"{ABOUT} of bundle {folder.name} has priors of {len(prior)} classes, there are {len(classes)}"
         )
-    return Bundle(folder, about, classes, post, tuple(networks), blend, runs, tuple(broken), prior)
+    return Bundle(
+        folder=folder,
+        about=about,
+        classes=classes,
+        post=post,
+        networks=tuple(networks),
+        blend=blend,
+        runs=runs,
+        broken=tuple(broken),
+        prior=prior,
+    )
 
 
 def _network(folder: Path, entry: dict, tta: list[str], classes: tuple[str, ...]) -> Network:
