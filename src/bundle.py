@@ -94,7 +94,7 @@ def parse_args() -> argparse.Namespace:
         "--image-packages",
         type=Path,
         metavar="FILE",
-        help="a newer list of Kaggle's image (see docs/kernels_wheels.md)",
+        help="a newer list of Kaggle's image (see docs/kernels.md)",
     )
     add("--kind", default="notebook", choices=("notebook", "script"), help="what Kaggle runs")
     add("--dry-run", action="store_true", help="run the kernel as Kaggle would")
