@@ -261,6 +261,6 @@ def run_chain(name: str, folder: Path) -> str:
     check_submission(name, source, submission)
     if (data / "truth.csv").is_file():
         truth = read_table(data / "truth.csv")
-        assert all(0 <= v or np.isnan(v) for v in get_competition(layout.competition).score(submission, truth).values())
+        assert all(v >= 0 or np.isnan(v) for v in get_competition(layout.competition).score(submission, truth).values())
     shutil.rmtree(source)
     return f"{len(submission)} rows"
