@@ -201,6 +201,24 @@ def write_config(name: str, data: Path, folds: Path, path: Path) -> Path:
     return path
 
 
+def check_tables(name: str, data: Path, folds: Path):
+    """Clips, classes, folds, events, missing recordings and the test are those of the folder's description."""
+    from earshot.data.labels import read_classes
+    from earshot.tables import read_table
+
+    layout = LAYOUTS[name]
+
+    def rows(table: str) -> int | None:
+        return len(read_table(data / table)) if (data / table).is_file() else None
+
+    assert rows("clips.csv") == layout.clips
+    assert len(read_classes(data / "classes.csv")) == layout.classes
+    assert read_table(folds).fold.value_counts().sort_index().to_dict() == layout.folds
+    assert rows("events.csv") == layout.events
+    assert (rows("missing.csv") or 0) == layout.missing
+    assert (rows("test.csv"), rows("test_clips.csv")) == (layout.test, layout.test_clips)
+
+
 def check_submission(name: str, download: Path, submission: pd.DataFrame):
     """A submission has the rows and columns of the real sample; where recordings are longer, also the rows behind."""
     path = download / "sample_submission.csv"
@@ -247,8 +265,10 @@ def run_chain(name: str, folder: Path) -> str:
     data, folds = folder / "data", folder / "folds.csv"
     run(prepare, *prepare_arguments(name, source, data))
     run(make_folds, *fold_arguments(name, data, folds))
+    check_tables(name, data, folds)
     config = write_config(name, data, folds, folder / "tiny.yaml")
-    run(train, "--config", config, "--fold", "all", "--name", "tiny")
+    fold = "0" if layout.test_clips is not None else "all"  # the OOF answers where there is no test
+    run(train, "--config", config, "--fold", fold, "--name", "tiny")
     npz = Path("runs") / layout.task / "tiny" / "oof.npz"
     if layout.test_clips is not None:
         run(predict, "--run", npz.parent, "--clips", data / "test_clips.csv")

@@ -16,6 +16,7 @@ from real_tables import (
     FOLDER,
     LAYOUTS,
     check_submission,
+    check_tables,
     fold_arguments,
     folders,
     made_predictions,
@@ -46,25 +47,13 @@ def test_tables_folds_and_submission(name, tmp_path, monkeypatch):
     source = make_download(name, tmp_path / "download", layout.hidden, quick=True)
     data = tmp_path / "data"
     run(prepare, *prepare_arguments(name, source, data))
-    clips, classes = read_table(data / "clips.csv"), read_classes(data / "classes.csv")
-    assert (len(clips), len(classes)) == (layout.clips, layout.classes)
-    inside = source / layout.inside
-    assert all((inside / path).is_file() for path in clips.path)
-    missing = read_table(data / "missing.csv").path if (data / "missing.csv").is_file() else []
-    assert len(missing) == layout.missing
-    events = read_table(data / "events.csv") if (data / "events.csv").is_file() else None
-    assert (None if events is None else len(events)) == layout.events
     run(make_folds, *fold_arguments(name, data, tmp_path / "folds.csv"))
-    folds = read_table(tmp_path / "folds.csv").fold.value_counts()
-    assert folds.sort_index().to_dict() == layout.folds
-    test = read_table(data / "test.csv")
-    assert len(test) == layout.test
-    heard = clips
+    check_tables(name, data, tmp_path / "folds.csv")
+    clips = heard = read_table(data / "clips.csv")
     if layout.test_clips is not None:
         heard = read_table(data / "test_clips.csv")
-        assert len(heard) == layout.test_clips
-        assert all((inside / path).is_file() for path in heard.path)
-    made_predictions(heard, classes, layout.task).save(tmp_path / "test.npz")
+    assert all((source / layout.inside / path).is_file() for path in (*clips.path, *heard.path))
+    made_predictions(heard, read_classes(data / "classes.csv"), layout.task).save(tmp_path / "test.npz")
     out = tmp_path / ("s.tsv" if layout.competition == "dcase_task4" else "s.csv")
     arguments = ("--competition", layout.competition, "--test", data / "test.csv")
     run(submit, *arguments, "--predictions", tmp_path / "test.npz", "--out", out)
