@@ -150,6 +150,73 @@ def test_recordists_with_stray_spaces_are_one(tmp_path):
     assert folds.group.nunique() == authors.str.strip().nunique()
 
 
+def wrapped(source):
+    """One more folder of the same name around everything."""
+    aside = source.rename(source.with_name("aside"))
+    source.mkdir()
+    aside.rename(source / source.name)
+
+
+def capitals(source):
+    for path in recordings(source):
+        path.rename(path.with_suffix(path.suffix.upper()))
+
+
+def converted(source):
+    for path in recordings(source):
+        path.rename(path.with_suffix(".wav"))
+
+
+def nested(source):
+    """In each folder of recordings one more of its own name, as archives of folders unpack."""
+    for path in recordings(source):
+        inner = path.parent / path.parent.name
+        inner.mkdir(exist_ok=True)
+        path.rename(inner / path.name)
+
+
+def from_windows(source):
+    """A byte order mark, Windows line ends, and the last two rows of training tables once more."""
+    for path in [*source.rglob("*.csv"), *source.rglob("*.tsv")]:
+        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+        others = ("sample", "test", "vocabulary", "class_labels", "ground_truth", "evaluate")
+        again = [] if any(word in path.name for word in others) else lines[-2:]
+        path.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(lines + again) + b"\r\n")
+
+
+def recordings(source):
+    return [p for p in sorted(source.rglob("*")) if p.suffix.lower() in (".wav", ".ogg", ".flac", ".mp3")]
+
+
+QUICK = ("birdclef2021", "dcase2018_task2", "dcase2023_task2", "rfcx")  # the others are tried in the slow part
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in folders()] or [NO_FOLDER]
+)
+def test_rearranged_downloads_become_the_same_tables(name, tmp_path):
+    """However a copy arranges and writes a download: the same clips, labels, events and test."""
+    layout, seen = described(name), {}
+    for arrange in (None, wrapped, capitals, converted, nested, from_windows):
+        source = make_download(name, tmp_path / str(arrange and arrange.__name__), layout.hidden, quick=True)
+        if arrange is not None:
+            arrange(source)
+        given = source / layout.inside if arrange is not wrapped else source
+        if arrange is wrapped and layout.inside:
+            given = source / source.name / layout.inside
+        options = {}
+        for option in layout.options[1::2]:
+            key, value = option.format(given.parent).split("=")
+            options[key] = True if value == "true" else value
+        tables = get_competition(layout.competition).prepare(given, **options)
+        test = None if tables.test is None else tables.test.iloc[:, 0].tolist()
+        events = None if tables.events is None else tables.events.filename.tolist()
+        seen[arrange] = (tables.clips.clip_id.tolist(), tables.clips.labels.tolist(), tables.classes, events, test,
+                         len(tables.missing))  # fmt: skip
+        assert len(test or []) == layout.test
+        assert list(seen[arrange]) == list(seen[None]), arrange
+
+
 @pytest.mark.slow
 @every_folder
 def test_from_the_download_to_a_checked_submission(name, tmp_path, monkeypatch):
