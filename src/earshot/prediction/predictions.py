@@ -122,7 +122,8 @@ class Predictions:
             raise ValueError(f"{path} is not a predictions file: no {', '.join(missing)} (it has {sorted(data)})")
         frames = None
         if "framewise_output" in data:
-            frames = tuple(np.split(data["framewise_output"], np.cumsum(data["frame_counts"])[:-1]))
+            ends = np.cumsum(data["frame_counts"])
+            frames = tuple(np.split(data["framewise_output"], ends)[:-1])  # behind the last clip's end there is nothing
         timebase = TimeBase(*(int(v) for v in data["timebase"])) if "timebase" in data else None
         return cls(
             data["clip_ids"],
