@@ -44,8 +44,9 @@ def main():
     oof, blend = choose(oofs, truth, task, watch, options)
     scores = score_readable(task, oof, truth)
     by_fold = [
-        score_readable(task, oof.take(oof.fold == f), truth.take(oof.fold == f))[watch] for f in np.unique(oof.fold)
+        score_readable(task, oof.take(oof.fold == f), truth.take(oof.fold == f)).get(watch) for f in np.unique(oof.fold)
     ]
+    by_fold = [value for value in by_fold if value is not None]
     for member, weight, report in zip(members, mean_weights(blend, len(members)), reports, strict=True):
         print(f"  {weight:.3f}  {member.name:32s} {watch} {report.scores[watch]:.4f}")
     if len(members) > 1:

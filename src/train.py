@@ -27,7 +27,6 @@ from earshot.config import Config, load_config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData, load_data
 from earshot.ensemble.search import oof_when_complete, truth_of
-from earshot.messages import suggest
 from earshot.pictures import folds as fold_pictures
 from earshot.tables import read_table
 from earshot.training.examples import collate
@@ -52,6 +51,7 @@ from earshot.training.setup import (
     time_is_up,
     validate,
 )  # fmt: skip
+from earshot.training.watch import check_watch, defines_watch
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
 
@@ -67,6 +67,7 @@ def main():
         train_in_parallel(folds, options)
     else:
         data = load_data(config.data)
+        check_watch(config, tasks.get_task(config.task), data)
         accelerator = Accelerator(
             mixed_precision=config.optim.precision, gradient_accumulation_steps=config.optim.accumulate,
             cpu=not torch.cuda.is_available(), kwargs_handlers=[parallel_options(config)],
@@ -170,6 +171,8 @@ def train_fold(config: Config, fold: int, folder: Path, data: PreparedData, acce
     if resume and (fold_folder / "last.ckpt").is_file():
         restore(t)
     announce(t)
+    if not defines_watch(config, tasks.get_task(config.task), held_out):
+        accelerator.print(f"fold {fold}: its held-out clips do not define {t.watch}: the last epoch's weights are kept")
     tracker = start_wandb(t)
     while t.progress.epoch < config.optim.epochs and not t.progress.out_of_time and not stop_early(t):
         started, first_step = time.monotonic(), t.progress.step
@@ -255,13 +258,10 @@ def validate_and_keep(t: Training) -> dict[str, float]:
     p.unreadable |= unreadable
     truth = truth_of(found, t.held_out)
     scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
-    if t.watch not in scores:
-        raise ValueError(
-            f"watch '{t.watch}' is not among the scores of this task and data{suggest(t.watch, scores)}; where the "
-            f"held-out clips do not define it (anomalies: no section with both kinds), choose another by watch=NAME"
-        )
-    if scores[t.watch] > p.best_score or t.config.optim.select == "last" or p.best_epoch < 0:
-        p.best_score, p.best_epoch = scores[t.watch], p.epoch
+    value = scores.get(t.watch)  # None: the held-out clips do not define it, the last weights stay
+    never = p.best_score == -math.inf
+    if t.config.optim.select == "last" or p.best_epoch < 0 or (never if value is None else value > p.best_score):
+        p.best_score, p.best_epoch = p.best_score if value is None else value, p.epoch
         if t.accelerator.is_main_process:
             found.save(t.folder / "oof.npz")
             runs.save_weights(t.folder / "best.safetensors", predicting_network(t), t.about)

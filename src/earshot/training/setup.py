@@ -252,7 +252,7 @@ def score_training_clips(t: Training) -> dict[str, float]:
     chosen = np.sort(order[: t.config.optim.score_training])
     some = everything.take(chosen)
     found, _ = validate(t, some)
-    truth = tasks.Truth(t.clips.target[chosen] > 0.5, some.clip_events(found.clip_ids))
+    truth = replace(truth_of(found, some), target=t.clips.target[chosen] > 0.5)
     scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
     return {f"train_{t.watch}": scores[t.watch]} if t.watch in scores else {}
 
