@@ -19,10 +19,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import numpy as np
 import onnx
-from earshot.data.prepared import load_data
 from nncf.quantization.range_estimator import RangeEstimatorParameters
 
 from earshot import runs
+from earshot.data.prepared import load_data
 from earshot.export import graph as graph_export
 from earshot.export.int8 import FLOAT_PARTS, calibration_inputs, idle_casts_to_identities, quantise, quantised
 from earshot.prediction.backends import TorchBackend, open_graph

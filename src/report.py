@@ -69,7 +69,7 @@ def means_by_class(run: runs.Run) -> pd.DataFrame:
 
 def curve(run: runs.Run) -> pd.DataFrame:
     """log.csv of a run, the mean over its folds of every epoch."""
-    logs = pd.concat([read_table(f.folder / "log.csv", ("epoch", "loss")) for f in run.folds])
+    logs = pd.concat([read_table(f.folder / "log.csv", ("epoch",)) for f in run.folds])
     if "steps" not in logs:
         raise ValueError(f"{run.folder}: log.csv counts no steps, it was written by an older version; train it again")
     return logs.groupby("epoch", as_index=False).mean(numeric_only=True)
@@ -79,7 +79,7 @@ def cost(run: runs.Run) -> tuple[int, int]:
     """(parameters, multi-adds as the PANNs paper counts them) of one window of the run."""
     config = run.config
     model = runs.make_model(config, len(run.folds[0].about["classes"]), weights_follow=True)
-    n_samples = round(config.window_seconds * config.data.sample_rate)
+    n_samples = round(config.predict.window_seconds * config.data.sample_rate)
     costs = count(model, config.frontends, n_samples, len(config.data.metadata))
     return sum(p.numel() for p in model.parameters()), costs.paper_multi_adds
 

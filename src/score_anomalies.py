@@ -115,7 +115,7 @@ def training_predictions(fold: runs.FoldRun, normal: PreparedData) -> Prediction
     backend = TorchBackend(runs.load_model(fold), config.frontends, precision=config.optim.precision)
     quiet = not sys.stderr.isatty()
     found, failed = predict_clips(
-        [backend], normal.recordings(), runs.windowing(config), about["classes"], about["prior"],
+        [backend], normal.recordings(), config.predict, about["classes"], about["prior"],
         progress=lambda clips: tqdm(clips, "training clips", leave=False, disable=quiet),
     )  # fmt: skip
     if failed:

@@ -52,8 +52,9 @@ model:
   params: {widths: [8, 8], blocks: [1, 1], time_strides: [2, 2], freq_strides: [2, 2], embedding: 16}
 augment:
   spec_augment: {time_width: 8, time_stripes: 1, freq_width: 2, freq_stripes: 1}
-  mixup_on: logmel
-  mixup_p: 0.5
+  batch:
+    mixup_on: logmel
+    mixup_p: 0.5
 loss: {name: bce_clip_frame}
 optim: {epochs: 3, batch_size: 4, lr: 1.0e-2, ema_decay: 0.9}
 predict: {window_seconds: 1.0, stride_seconds: 1.0, aggregate: max, keep_frames: true}

@@ -164,10 +164,16 @@ def test_a_sample_that_does_not_know_all_recordings_is_not_the_test(bundle, fold
     test = find_test(COMPETITION, folder, CLASSES)
     assert len(test.table) == 5
     assert "does not know" in test.notes[0]
-    pd.DataFrame({"row_id": [f"rec{i}_5" for i in (2, 1, 0)]}).to_csv(
+    full = ["rec2_5", "rec2_10", "rec1_5", "rec1_10", "rec0_5"]
+    pd.DataFrame({"row_id": full}).to_csv(folder.parent / "sample_submission.csv", index=False)
+    assert find_test(COMPETITION, folder, CLASSES).table.row_id.tolist() == full
+    pd.DataFrame({"row_id": ["rec9_5", *full[:4:2], "rec0_5"]}).to_csv(
         folder.parent / "sample_submission.csv", index=False
     )
-    assert find_test(COMPETITION, folder, CLASSES).table.row_id.tolist() == ["rec2_5", "rec1_5", "rec0_5"]
+    test = find_test(COMPETITION, folder, CLASSES)  # the public sample names the first rows alone
+    assert test.table.row_id.tolist() == full
+    assert [c.clip_id for c in test.clips] == ["rec2", "rec1", "rec0"]
+    assert "lacks 2 rows of its recordings" in test.notes[0]
 
 
 def test_a_damaged_table_is_noted_beside_the_folder_and_refused_when_named(folder):

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from earshot.data.prepared import load_data
 
 import export
 import predict
@@ -13,6 +12,7 @@ import train
 from earshot import runs
 from earshot.config import load_config
 from earshot.data.labels import clip_metadata
+from earshot.data.prepared import load_data
 from earshot.kaggle.bundling import BundleSettings, build
 from earshot.models import MODELS
 from earshot.prediction.backends import open_graph
@@ -113,7 +113,7 @@ def test_tables_that_lack_them(aware, tiny):
     bare = [type(c)(c.clip_id, c.path) for c in held_out[:2]]
     backend = type("B", (), {"inputs": ("logmel", "metadata"), "frontends": {}})()
     with pytest.raises(ValueError, match="takes metadata of each recording, which 2 of 2 come without, such as "):
-        predict_clips([backend], bare, runs.windowing(config), ("a",), np.zeros(1))
+        predict_clips([backend], bare, config.predict, ("a",), np.zeros(1))
 
 
 def test_columns_that_no_network_takes_are_no_reason_to_refuse_a_bundle(tmp_path):

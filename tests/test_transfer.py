@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from earshot.data.prepared import load_data
 from safetensors.torch import save_file
 
 import predict
@@ -15,6 +14,7 @@ import train
 from earshot import optim, runs
 from earshot.config import load_config
 from earshot.data.embeddings import EmbeddingCache, segment_starts
+from earshot.data.prepared import load_data
 from earshot.inputs.torch_logmel import FrontEnds
 from earshot.models import blocks as network_blocks
 from earshot.models import build_model
@@ -22,7 +22,7 @@ from earshot.models.weights import load_weights
 from earshot.prediction.predictions import Predictions
 from earshot.training.examples import TrainingClips, collate
 from earshot.training.frozen import extractor_cache
-from earshot.training.setup import seed_step
+from earshot.training.schedule import seed_step
 from scripts import run
 from test_train import Killed, same_fold
 
@@ -311,8 +311,8 @@ def test_gradual_unfreezing_with_layer_wise_rates_resumes_bit_by_bit(frozen, mon
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("augment.logmel=[{name: roll, p: 1.0}]", "leaves no input to augment, but augment.logmel would: empty it"),
-        ("augment.mixup_on=waveform", "but augment.mixup_on would"),
+        ("augment.batch.logmel=[{name: roll, p: 1.0}]", "leaves no input to augment, but augment.batch.logmel would"),
+        ("augment.batch.mixup_on=waveform", "but augment.batch.mixup_on would"),
         ("augment.waveform=[{name: Gain, p: 1.0}]", "but augment.waveform would"),
         ("data.crop=box", "data.crop must be full or random"),
         ("model.params.freeze=false", "data.cache=embedding needs a frozen extractor"),

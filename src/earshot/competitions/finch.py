@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.competition import Competition, Flag, Remake, by_name
+from earshot.competitions.downloads import found_below, located
 from earshot.competitions.esc50 import find_meta
 from earshot.competitions.tables import Tables, absent, present, require_columns, write_csv
 from earshot.events import PostProcess, detect
@@ -58,6 +59,7 @@ SILENCE = 1e-4  # what stays below is the zero padding of an ESC-50 clip
 FADE_SECONDS = 0.02
 
 
+@found_below("meta.csv")
 def prepare(source: Path, labels: str = "vocal") -> Tables:
     """Data folder -> clips, events, test clips and their true events; `labels`: vocal | syllables."""
     source = Path(source)
@@ -74,6 +76,7 @@ def prepare(source: Path, labels: str = "vocal") -> Tables:
     clips["labels"] = clips.clip_id.map(present_labels).fillna("")
     clips["annotated"] = 1  # whole recordings: one without a vocalisation is silent
     classes = ["vocal"] if labels == "vocal" else sorted(events.event_label.unique())
+    clips = located(clips, source)
     missing, clips = absent(clips, source), present(clips, source, "meta.csv")
     is_test = clips.split == "test"
     test_clips = clips[is_test].reset_index(drop=True)

@@ -11,7 +11,6 @@ there stays in test_clips.csv, because it needs a row in the submission.
 
 from __future__ import annotations
 
-import ast
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
+from earshot.competitions.label_texts import check_reserved
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import check_classes
 from earshot.sound.folder import list_recordings
@@ -57,6 +57,7 @@ class Tables:
 
     def __post_init__(self):
         check_classes(list(self.classes), "the class list of the competition")
+        check_reserved(self.classes, "the class list of the competition")
         for name, columns in NEEDED.items():
             table = getattr(self, name)
             if table is None:
@@ -193,16 +194,3 @@ def check_submission(submission: pd.DataFrame, columns, ids, numbers=(), low=Non
     if columns[0] in submission:
         problems += id_problems(submission[columns[0]], ids, columns[0])
     refuse(problems + number_problems(submission, numbers, low, high))
-
-
-def listed(text, where: str) -> list[str]:
-    """A list written as text, "['a', 'b']" -> its names; an empty cell holds none; `where` is for the error."""
-    if not isinstance(text, str) or not text.strip():
-        return []
-    try:
-        names = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        names = None
-    if not isinstance(names, list):
-        raise ValueError(f"secondary_labels in {where} is {text!r}, expected a list such as ['a', 'b']")
-    return [str(name) for name in names]

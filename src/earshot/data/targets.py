@@ -1,4 +1,4 @@
-"""What a crop of a clip is to answer: by the events heard in it, or by the clip's labels where nobody wrote events down.
+"""What a crop of a clip is to answer: by the events heard in it, or by the clip's labels where nobody wrote them down.
 
 | the clip | `data.targets=events`, `data.crop=box` | `data.frame_targets` |
 |---|---|---|

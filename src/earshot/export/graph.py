@@ -27,7 +27,6 @@ import torch
 from torch import nn
 
 from earshot import files, runs, tasks
-from earshot.config import to_dict
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.sampling import evenly
 from earshot.ensemble.search import truth_of
@@ -36,6 +35,7 @@ from earshot.prediction import predictions
 from earshot.prediction.backends import METADATA_KEY, TorchBackend, check_format, open_graph
 from earshot.prediction.graphs import digest, graph_name, members_of
 from earshot.prediction.inference import predict_members
+from earshot.records import to_dict
 from earshot.sound.logmel import log_mel
 
 OPSET = 17
@@ -92,7 +92,7 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
         traced = trace(models, run.config, about, folder / "fp32.onnx")
         report = {"graph": path.name, "run": run.name, "folds": about["folds"], "batch_norms": traced}
         eager = [TorchBackend(model, run.config.frontends) for model in models]
-        windows = parity_inputs(eager[0], runs.windowing(run.config).window_samples, len(run.config.data.metadata))
+        windows = parity_inputs(eager[0], run.config.predict.window_samples, len(run.config.data.metadata))
         graph_file = folder / "fp32.onnx"
         if settings.int8:
             check_parity(open_graph(graph_file), eager, windows, settings.max_difference, f"{where}, before int8")
@@ -152,7 +152,7 @@ def describe(run, folds, models, settings: ExportSettings) -> dict:
         "frontends": {name: to_dict(p) for name, p in config.frontends.items() if name in inputs},
         "metadata": list(config.data.metadata), "timebase": abouts[0]["timebase"], "pool": models[0].pool,
         "min_frames": max(models[0].min_frames, models[0].pool), "pooling": getattr(models[0], "pooling", ""),
-        "windowing": asdict(runs.windowing(config)), "tta": list(config.predict.tta),
+        "windowing": asdict(config.predict), "tta": list(config.predict.tta),
         "weights": [digest(fold.folder / "best.safetensors") for fold in folds],
         "commit": abouts[0]["commit"], "libraries": abouts[0]["libraries"],
     }  # fmt: skip
@@ -215,7 +215,7 @@ def _pool_maps(graph):
 def _example(model, config) -> dict[str, np.ndarray]:
     """Two windows as the network takes them."""
     backend = TorchBackend(model, config.frontends)
-    return random_inputs(backend, 2, runs.windowing(config).window_samples, len(config.data.metadata))
+    return random_inputs(backend, 2, config.predict.window_samples, len(config.data.metadata))
 
 
 def _time_axis(name: str, tensor: torch.Tensor) -> dict[int, str]:

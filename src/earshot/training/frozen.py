@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from earshot.config import Config, to_dict
+from earshot.config import Config
 from earshot.data.embeddings import EmbeddingCache, state_hash
 from earshot.data.prepared import PreparedData
 from earshot.inputs.torch_logmel import FrontEnds
+from earshot.records import to_dict
 
 logger = logging.getLogger("earshot")
 
