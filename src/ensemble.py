@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,14 @@ from earshot.data.prepared import load_data
 from earshot.ensemble import search
 from earshot.ensemble.blends import MEANS, Blend, correlations
 from earshot.ensemble.thresholds import tune_event_thresholds
+from earshot.messages import run_script
 from earshot.prediction import predictions
 from earshot.tasks import get_task, score_readable
 
 
 def main():
     options = parse_args()
+    files.check_writable(options.out)
     members = [runs.load_run(folder) for folder in options.runs]
     config = members[0].config
     task = get_task(config.task)
@@ -149,7 +150,4 @@ def write(out: Path, members, blend: Blend, thresholds: dict, watch: str, scores
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

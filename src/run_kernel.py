@@ -13,14 +13,15 @@ from __future__ import annotations
 import argparse
 import logging
 import re
-import sys
 import time
 from pathlib import Path
 
+from earshot.files import check_writable
 from earshot.kernel.bundle import Bundle, open_bundle
 from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun, run_kernel
 from earshot.kernel.speed import simulate
+from earshot.messages import run_script
 from earshot.prediction.threads import cores
 
 
@@ -32,6 +33,7 @@ def main():
     if options.simulate:
         print_simulation(open_bundle(options.bundle, options.competition), options.simulate, options.cores)
         return
+    check_writable(options.out)
     bundle = open_bundle(options.bundle, options.competition)
     test = find_test(options.competition, options.test_folder, bundle.classes, options.test)
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +121,4 @@ def print_blend(blend: dict):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

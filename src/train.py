@@ -27,6 +27,7 @@ from earshot.config import Config, load_config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData, load_data
 from earshot.ensemble.search import oof_when_complete
+from earshot.messages import run_script
 from earshot.pictures import folds as fold_pictures
 from earshot.tables import read_table
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
@@ -54,6 +55,8 @@ def main():
     make_embedded_data(config)
     folder = runs.run_folder(config, options.config, options.name)
     folds = every_fold(config) if options.fold == ["all"] else [parse_fold(f) for f in options.fold]
+    for target in (folder, *(folder / f"fold{fold}" for fold in folds)):
+        files.check_writable(target / "oof.npz", "train where the folder of runs can be written")
     if options.jobs > 1 and len(folds) > 1:
         train_in_parallel(folds, options)
     else:
@@ -263,7 +266,4 @@ def report_oof(config: Config, folder: Path):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run_script(main, RuntimeError)

@@ -169,7 +169,34 @@ def oof_fold_without_events(source, trained, case, capsys, caplog):
     assert "not defined in fold" in said
 
 
+def readonly_run_folder(source, trained, case, capsys, caplog):
+    read_only, bound = source / "run", []
+    shutil.copytree(trained, read_only)
+    inside = [read_only, *read_only.rglob("*")]
+    if not os.geteuid():  # modes bind root only without these capabilities
+        if not shutil.which("setpriv"):
+            pytest.skip("as root this needs setpriv (util-linux)")
+        lost = "-dac_override,-dac_read_search"
+        bound = ["setpriv", f"--bounding-set={lost}", f"--inh-caps={lost}"]
+    script = Path(predict.__file__)
+    command = [*bound, sys.executable, script, "--run", read_only, "--clips", case / "wav"]
+    for path in inside:
+        path.chmod(path.stat().st_mode & ~0o222)
+    try:
+        refused = subprocess.run(command, capture_output=True, text=True)
+        allowed = subprocess.run([*command, "--out", "found.npz"], capture_output=True, text=True)
+    finally:
+        for path in inside:
+            path.chmod(path.stat().st_mode | 0o200)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "test.npz cannot be written" in refused.stderr and "give --out" in refused.stderr
+    assert "recordings" not in refused.stdout, "said before the first recording is heard"
+    assert allowed.returncode == 0, allowed.stderr
+    assert Predictions.load("found.npz").clip_ids.tolist() == ["a"]
+
+
 CASES: dict[str, Callable] = {
+    "readonly_run_folder": readonly_run_folder,
     "focal_clips_with_soundscape_rows": focal_clips_with_soundscape_rows,
     "oof_fold_without_events": oof_fold_without_events,
     "header_longer_than_audio": header_longer_than_audio,
@@ -178,7 +205,7 @@ CASES: dict[str, Callable] = {
     "damaged_noise_file": damaged_noise_file,
     "symlink_loop": symlink_loop,
 }
-ELSEWHERE = {"author_groups_split_a_site", "desed_layouts", "nocall_as_class", "readonly_run_folder"}  # fmt: skip
+ELSEWHERE = {"author_groups_split_a_site", "desed_layouts", "nocall_as_class"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)
