@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,14 @@ from earshot.data.prepared import load_data
 from earshot.ensemble import search
 from earshot.ensemble.blends import MEANS, Blend, correlations
 from earshot.ensemble.thresholds import tune_event_thresholds
+from earshot.messages import run_script
 from earshot.prediction import predictions
 from earshot.tasks import get_task, score_readable
 
 
 def main():
     options = parse_args()
+    files.check_writable(options.out)
     members = [runs.load_run(folder) for folder in options.runs]
     config = members[0].config
     task = get_task(config.task)
@@ -44,8 +45,9 @@ def main():
     oof, blend = choose(oofs, truth, task, watch, options)
     scores = score_readable(task, oof, truth)
     by_fold = [
-        score_readable(task, oof.take(oof.fold == f), truth.take(oof.fold == f))[watch] for f in np.unique(oof.fold)
+        score_readable(task, oof.take(oof.fold == f), truth.take(oof.fold == f)).get(watch) for f in np.unique(oof.fold)
     ]
+    by_fold = [value for value in by_fold if value is not None]
     for member, weight, report in zip(members, mean_weights(blend, len(members)), reports, strict=True):
         print(f"  {weight:.3f}  {member.name:32s} {watch} {report.scores[watch]:.4f}")
     if len(members) > 1:
@@ -148,7 +150,4 @@ def write(out: Path, members, blend: Blend, oof, *, thresholds: dict, watch: str
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

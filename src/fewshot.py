@@ -16,11 +16,13 @@ from pathlib import Path
 
 from earshot import files, runs, tasks
 from earshot.config import Config, load_config
+from earshot.messages import run_script
 from earshot.pictures import folds as fold_pictures
 
 
 def main():
     options = parse_args()
+    files.check_writable(options.out)
     configs = {path: load_config(path, options.overrides) for path in options.config}
     watch = common_watch(configs)
     rows = []
@@ -90,7 +92,4 @@ def write(rows: list[dict], watch: str, out: Path):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run_script(main, RuntimeError)

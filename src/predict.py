@@ -22,7 +22,7 @@ from tqdm import tqdm
 from earshot import files, runs
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import clip_metadata, read_clips
-from earshot.messages import suggest
+from earshot.messages import run_script, suggest
 from earshot.prediction import predictions
 from earshot.prediction.backends import ENDINGS, TorchBackend, open_graph
 from earshot.prediction.graphs import find_graphs, members_of
@@ -40,6 +40,7 @@ def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     check_options(options)
+    check_targets(options)
     clips = find_clips(options.clips, options.audio_root)
     threads, streams = how_many(options)
     of_run = {folder: members_of_run(folder, options, threads) for folder in options.run}
@@ -116,6 +117,22 @@ def check_options(options: argparse.Namespace):
     if options.threads < 1 or (options.streams or 1) < 1:
         raise ValueError("--threads and --streams must be at least 1")
     tta_variants(options.tta or ())
+
+
+def check_targets(options: argparse.Namespace):
+    """Runs that are no runs, and places that cannot be written, are errors before the first recording is heard."""
+    for folder in options.run:
+        if not folder.is_dir():
+            runs.load_run(folder)  # says what is near
+        for target in (
+            [options.out] if options.out else [folder / "test.npz", *(f / "test.npz" for f in folds_of(folder))]
+        ):
+            files.check_writable(target, "" if options.out else "give --out FILE, one run at a time")
+
+
+def folds_of(folder: Path) -> list[Path]:
+    """The fold folders of a run, trained or exported."""
+    return sorted(path for path in folder.glob("fold*") if path.is_dir())
 
 
 def how_many(options: argparse.Namespace) -> tuple[int, int]:
@@ -234,7 +251,4 @@ def find_clips(source: Path, audio_root: Path | None) -> list[Clip]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

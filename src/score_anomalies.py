@@ -29,7 +29,7 @@ from earshot import files, runs
 from earshot.anomaly import report as anomaly_report
 from earshot.anomaly.report import Scores
 from earshot.data.prepared import PreparedData, load_data
-from earshot.messages import few, suggest
+from earshot.messages import few, run_script, suggest
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.inference import predict_clips
 from earshot.prediction.predictions import Predictions
@@ -41,6 +41,8 @@ ALSO = ("statistics", "exposure")  # of anomaly_clips, which imports torch
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if options.run.is_dir():
+        files.check_writable(options.run / "anomaly_scores.csv", "copy the run where it can be written")
     run = runs.load_run(options.run)
     if run.config.task != "asd":
         raise ValueError(f"{options.run} is a run of the task {run.config.task}; anomaly scores are of the task asd")
@@ -136,7 +138,4 @@ def own_scores(found: Predictions, data: PreparedData) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -21,7 +21,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +32,8 @@ from earshot.competitions.tables import write_checked
 from earshot.data.labels import clip_targets, read_classes, read_clips
 from earshot.ensemble.thresholds import best_event_threshold, tune_event_thresholds
 from earshot.events import PostProcess, load_post
+from earshot.files import check_writable
+from earshot.messages import run_script
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
 
@@ -50,6 +51,8 @@ def main():
         competition.validate(submission, test, classes)
         print(f"{options.check}: {len(submission)} rows, valid for {options.competition}")
         return
+    check_writable(options.out)
+    check_writable(options.log, "name another file by --log")
     found = Predictions.load(options.predictions)
     post = load_post(options.post) if options.post else PostProcess()
     if options.tune_on:
@@ -172,7 +175,4 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -31,11 +31,24 @@ class Truth:
     events: pd.DataFrame | None = None
     durations: np.ndarray | None = None  # (N,) seconds
     clips: pd.DataFrame | None = None  # N rows of the clip table: device, machine, section, domain, is_anomaly, ...
+    annotated: np.ndarray | None = None  # (N,) bool: `events` has all that is heard in the clip; None: in every clip
 
     def take(self, index) -> Truth:
         durations = None if self.durations is None else self.durations[index]
         clips = None if self.clips is None else self.clips.iloc[np.arange(len(self.target))[index]]
-        return Truth(self.target[index], self.events, durations, clips)
+        annotated = None if self.annotated is None else self.annotated[index]
+        return Truth(self.target[index], self.events, durations, clips, annotated)
+
+    def in_time(self, found: Predictions) -> tuple[Predictions, pd.DataFrame] | None:
+        """(predictions of the annotated clips, their true events); None where no such clip has an event or frames.
+
+        What a clip without annotation holds is unknown: scores in time leave it out.
+        """
+        if self.events is None or found.framewise_output is None:
+            return None
+        found = found if self.annotated is None else found.take(self.annotated)
+        events = self.events[self.events.filename.isin(set(found.clip_ids.tolist()))]
+        return (found, events) if len(events) else None
 
 
 @dataclass(frozen=True)
@@ -106,21 +119,23 @@ def class_table(found: Predictions, target: np.ndarray, training: np.ndarray) ->
 
 
 def score_sed(predictions: Predictions, truth: Truth) -> dict[str, float]:
-    """Clip-level scores and, with true events and framewise outputs, those in time.
+    """Clip-level scores and, with true events and framewise outputs, those in time of the clips that are annotated.
 
     `frame_map`: mean over classes of the average precision of frames (no threshold); `event_f1`: event-based F1 at
     threshold 0.5, onsets and offsets within 0.2 s (offset also within 20 % of the event).
     """
     result = score_clips(predictions, truth)
-    if truth.events is None or predictions.framewise_output is None or not len(truth.events):
+    in_time = truth.in_time(predictions)
+    if in_time is None:
         return result
-    active, scores = frame_truth(predictions, truth.events)
-    result["frame_map"] = float(clip_metrics.mean_average_precision(active, scores))
-    found = detect_all(predictions, PostProcess(threshold=0.5))
-    reference = truth.events[truth.events.filename.isin(set(predictions.clip_ids.tolist()))]
+    found, events = in_time
+    active, scores = frame_truth(found, events)
+    if active.any():
+        result["frame_map"] = float(clip_metrics.mean_average_precision(active, scores))
     f1 = event_metrics.event_based_f1(
-        reference, found, classes=list(predictions.classes), empty_system_output_handling="zero_score"
-    )
+        events, detect_all(found, PostProcess(threshold=0.5)), classes=list(found.classes),
+        empty_system_output_handling="zero_score",
+    )  # fmt: skip
     result["event_f1"] = f1["overall"]["f_measure"]["f_measure"]
     return result
 
@@ -245,17 +260,42 @@ def score_readable(task: Task, predictions: Predictions, truth: Truth) -> dict[s
     return {k: float(v) for k, v in scores.items()} | {"unreadable": int(predictions.unreadable.sum())}
 
 
+def defined_scores(task: Task, truth: Truth, classes, frames: bool) -> set[str]:
+    """Names of the scores that these answers define, whatever is predicted; `frames`: predictions will have them.
+
+    Found by scoring predictions that know nothing.
+    """
+    n, k = truth.target.shape
+    if not n:
+        return set()
+    ends = {}
+    if frames and truth.events is not None and len(truth.events):
+        ends = truth.events.groupby("filename").offset.max().to_dict()
+    ids = np.arange(n).astype(str) if truth.clips is None else truth.clips.clip_id.to_numpy(str)
+    blank = tuple(np.full((int(np.ceil(ends.get(c, 0))) + 1, k), 1 / k, np.float32) for c in ids) if ends else None
+    guess = Predictions(
+        ids, tuple(classes), np.full((n, k), 1 / k, np.float32), np.zeros(n, int), np.zeros(n, bool), blank,
+        TimeBase(1, 1) if ends else None,
+    )  # fmt: skip
+    return set(task.score(guess, truth))
+
+
 def remarks(task: Task, predictions: Predictions, truth: Truth) -> list[str]:
     """What the scores of the readable clips leave out: the task's own lines, and a fold of one class."""
     readable = ~predictions.unreadable
     if not readable.any():
         return []
     found = np.flatnonzero((truth.target[readable] > 0.5).any(axis=0))
-    lines = []
+    lines, kept = [], truth.take(readable)
+    if truth.events is not None and predictions.framewise_output is not None:
+        if kept.in_time(predictions.take(readable)) is None:
+            lines = ["no annotated clip has an event: no score in time (frame_map, event_f1)"]
+        elif kept.annotated is not None and not kept.annotated.all():
+            lines = [f"scores in time are of the {kept.annotated.sum()} annotated clips of {len(kept.annotated)}"]
     if len(found) == 1 and len(predictions.classes) > 1:
         name = predictions.classes[found[0]]
-        lines = [f"all held-out clips are of one class, {name}: the scores say nothing of the others"]
-    return lines + task.remarks(predictions.take(readable), truth.take(readable))
+        lines += [f"all held-out clips are of one class, {name}: the scores say nothing of the others"]
+    return lines + task.remarks(predictions.take(readable), kept)
 
 
 def draw_pictures(task: Task, predictions: Predictions, truth: Truth, folder: Path):

@@ -8,7 +8,8 @@ labels joined by `;`).
 
 Tables. `group` is the recording (the name of its file), for soundscapes the site; `author` stays, for folds by
 recordist (make_folds.py --group author). A soundscape with labels is a clip too, its labels those of all its rows;
-events.csv holds the rows. `kind` says which is which: focal or soundscape. Secondary labels that are no class are
+events.csv holds the rows. `kind` says which is which: focal, of which nobody said when the species is heard, or
+soundscape, which is `annotated`: where it has no row nothing is heard. Secondary labels that are no class are
 dropped and counted in a warning.
 A recording that is labelled `nocall` is a clip without labels. Every row of 2026's soundscapes is there twice.
 """
@@ -90,6 +91,7 @@ def focal_clips(source: Path, classes, audio_folder: str) -> pd.DataFrame:
         "secondary_labels": _secondary(table, labels, set(classes)),
         "group": stems,
         "kind": "focal",
+        "annotated": 0,
     })  # fmt: skip
     rest = [c for c in table.columns if c not in (*clips.columns, "primary_label", "filename")]
     return pd.concat([clips, table[rest]], axis=1)
@@ -170,7 +172,7 @@ def _soundscape_clips(rows: pd.DataFrame) -> pd.DataFrame:
         labels=("labels", lambda lists: " ".join(sorted({n for names in lists for n in names}))),
     )  # fmt: skip
     site = clips.site.where(clips.site != "", clips.index.to_series())
-    return clips.assign(secondary_labels="", group="site_" + site, kind="soundscape").reset_index()
+    return clips.assign(secondary_labels="", group="site_" + site, kind="soundscape", annotated=1).reset_index()
 
 
 def soundscape_truth(source: Path, classes) -> tuple[pd.DataFrame, pd.DataFrame]:

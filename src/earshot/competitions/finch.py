@@ -74,6 +74,7 @@ def prepare(source: Path, labels: str = "vocal") -> Tables:
     events = events[events.filename.isin(clips.clip_id)].sort_values(["filename", "onset"], kind="stable")
     present_labels = events.groupby("filename").event_label.agg(lambda names: " ".join(sorted(set(names))))
     clips["labels"] = clips.clip_id.map(present_labels).fillna("")
+    clips["annotated"] = 1  # whole recordings: one without a vocalisation is silent
     classes = ["vocal"] if labels == "vocal" else sorted(events.event_label.unique())
     clips = located(clips, source)
     missing, clips = absent(clips, source), present(clips, source, "meta.csv")

@@ -88,7 +88,7 @@ def _clips(tp: pd.DataFrame, fp: pd.DataFrame, source: Path) -> pd.DataFrame:
     clips = _recordings(pd.Series(ids), source, "train")
     clips["labels"] = clips.clip_id.map(labels).fillna("")
     clips["first_label"] = clips.clip_id.map(first).fillna("")
-    return clips.assign(split="train")
+    return clips.assign(split="train", annotated=0)  # boxes are examples: more is heard than they say
 
 
 def _events(boxes: pd.DataFrame, is_negative: int) -> pd.DataFrame:

@@ -52,20 +52,41 @@ def oof_when_complete(folder: Path, data: PreparedData, task: Task, watch: str =
     truth = truth_of(oof, data)
     scores = score_readable(task, oof, truth)
     watch = watch or task.watch
-    by_fold = [score_readable(task, oof.take(oof.fold == f), truth.take(oof.fold == f)).get(watch) for f in expected]
-    spread = [v for v in by_fold if v is not None]
     text = f"{folder}: OOF of {len(oof)} clips, {watch} {scores.get(watch, float('nan')):.4f}"
-    if spread:
-        text += f" (folds {np.mean(spread):.4f} +- {np.std(spread):.4f}: {' '.join(f'{v:.4f}' for v in spread)})"
-    text += "\n" + score_table(scores)
+    text += spread(fold_scores(task, oof, truth, watch)) + "\n" + score_table(scores)
     return OofReport(oof, truth, scores, text)
+
+
+def fold_scores(task: Task, oof: Predictions, truth: Truth, watch: str) -> dict[int, float]:
+    """{fold: watched score of its clips}; NaN where they do not define it (a fold without an event, ...)."""
+    parts = {int(f): oof.fold == f for f in np.unique(oof.fold)}
+    return {
+        f: score_readable(task, oof.take(p), truth.take(p)).get(watch, float("nan")) for f, p in parts.items()
+    }  # fmt: skip
+
+
+def spread(by_fold: dict[int, float]) -> str:
+    """What to print of `fold_scores`: mean, deviation and values of the folds that have one, and which have none."""
+    known = [v for v in by_fold.values() if np.isfinite(v)]
+    none = [str(f) for f, v in by_fold.items() if not np.isfinite(v)]
+    lacking = f"not defined in fold {', '.join(none)}" if none else ""
+    if not known:
+        return f" ({lacking})"
+    text = f"folds {np.mean(known):.4f} +- {np.std(known):.4f}: {' '.join(f'{v:.4f}' for v in known)}"
+    return f" ({text}{'; ' * bool(none)}{lacking})"
 
 
 def truth_of(found: Predictions, data: PreparedData) -> Truth:
     """The answers to the predicted clips, in their order."""
     place = {c: i for i, c in enumerate(data.clips.clip_id)}
-    index = np.array([place[c] for c in found.clip_ids], dtype=int)
-    return Truth(data.target[index] > 0.5, data.clip_events(found.clip_ids), clips=data.clips.iloc[index])
+    return answers_of(data.take(np.array([place[c] for c in found.clip_ids], dtype=int)))
+
+
+def answers_of(data: PreparedData) -> Truth:
+    """The answers to these clips, in their order."""
+    events = data.clip_events(data.clips.clip_id)
+    annotated = None if events is None else data.annotated
+    return Truth(data.target > 0.5, events, clips=data.clips, annotated=annotated)
 
 
 def score_table(scores: dict[str, float]) -> str:
@@ -150,12 +171,12 @@ class Candidate:
     mean: str
     weights: str
     oof: Predictions
-    gains: np.ndarray  # (folds,)
+    gains: np.ndarray  # (folds,) of those that define the score
 
     @property
     def kept(self) -> bool:
         """It beats the plain mean by more than its gain deviates over folds."""
-        return bool(self.gains.mean() > self.gains.std() and self.gains.mean() > 0)
+        return bool(len(self.gains) and self.gains.mean() > self.gains.std() and self.gains.mean() > 0)
 
     def __str__(self) -> str:
         verdict = "kept" if self.kept else "not kept"
@@ -167,7 +188,7 @@ class Candidate:
 def try_blends(
     members: list[Predictions], truth: Truth, score: Score, ways: list[tuple[str, str]]
 ) -> tuple[Predictions, list[Candidate]]:
-    """(OOF of the plain mean, a Candidate for each (mean, weights) of `ways`), scored fold by fold."""
+    """(OOF of the plain mean, a Candidate for each (mean, weights) of `ways`), scored fold by fold (NaN: undefined)."""
     members = [m.aligned(members[0].clip_ids) for m in members]
     fold, plain = members[0].fold, predictions.weighted_mean(members)
 
@@ -177,5 +198,6 @@ def try_blends(
     base, found = by_fold(plain), []
     for mean, weights in ways:
         oof = nested(members, truth, score, mean, weights)
-        found.append(Candidate(mean, weights, oof, by_fold(oof) - base))
+        gains = by_fold(oof) - base
+        found.append(Candidate(mean, weights, oof, gains[np.isfinite(gains)]))
     return plain, found

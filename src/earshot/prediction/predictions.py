@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from earshot.files import write_or_rescue
 from earshot.messages import few
 from earshot.sound.timebase import TimeBase
 
@@ -81,7 +82,10 @@ class Predictions:
         return self.take(np.array([place[c] for c in clip_ids], dtype=int))
 
     def save(self, path: str | Path):
-        """Write the npz under a temporary name, then rename: a killed run leaves no half file."""
+        """Write the npz under a temporary name, then rename: a killed run leaves no half file.
+
+        Where the disk refuses it the error names the temporary file that holds it.
+        """
         arrays = {
             "clip_ids": np.asarray(self.clip_ids, dtype=str),
             "classes": np.asarray(self.classes, dtype=str),
@@ -98,12 +102,7 @@ class Predictions:
         for name in ("embedding", "score"):
             if getattr(self, name) is not None:
                 arrays[name] = getattr(self, name)
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        with open(partial, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(partial, path)
+        write_or_rescue(path, lambda target: _write_arrays(target, arrays))
 
     @classmethod
     def load(cls, path: str | Path) -> Predictions:
@@ -136,6 +135,13 @@ class Predictions:
             embedding=data.get("embedding"),
             score=data.get("score"),
         )
+
+
+def _write_arrays(path: Path, arrays: dict):
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with open(partial, "wb") as file:
+        np.savez(file, **arrays)
+    os.replace(partial, path)
 
 
 def join(parts: list[Predictions]) -> Predictions:
