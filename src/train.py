@@ -26,7 +26,7 @@ from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData, load_data
-from earshot.ensemble.search import oof_when_complete, truth_of
+from earshot.ensemble.search import frame_scores, oof_when_complete, score_table, truth_of
 from earshot.messages import suggest
 from earshot.pictures import folds as fold_pictures
 from earshot.tables import read_table
@@ -254,14 +254,17 @@ def validate_and_keep(t: Training) -> dict[str, float]:
     found, unreadable = validate(t)
     p.unreadable |= unreadable
     truth = truth_of(found, t.held_out)
-    scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
+    task = tasks.get_task(t.config.task, t.config.data.competition)
+    found = task.answered(found, truth)
+    scores = tasks.score_readable(task, found, truth)
     if t.watch not in scores:
         raise ValueError(
             f"watch '{t.watch}' is not among the scores of this task and data{suggest(t.watch, scores)}; where the "
             f"held-out clips do not define it (anomalies: no section with both kinds), choose another by watch=NAME"
         )
-    if scores[t.watch] > p.best_score or t.config.optim.select == "last" or p.best_epoch < 0:
-        p.best_score, p.best_epoch = scores[t.watch], p.epoch
+    reached = tasks.upward(t.watch, scores[t.watch])
+    if reached > p.best_score or t.config.optim.select == "last" or p.best_epoch < 0:
+        p.best_score, p.best_epoch = reached, p.epoch
         if t.accelerator.is_main_process:
             found.save(t.folder / "oof.npz")
             runs.save_weights(t.folder / "best.safetensors", predicting_network(t), t.about)
@@ -272,15 +275,26 @@ def validate_and_keep(t: Training) -> dict[str, float]:
 
 def report_oof(config: Config, folder: Path):
     """When every fold has its OOF: join, check, score and save the run's OOF."""
-    result = oof_when_complete(folder, load_data(config.data), tasks.get_task(config.task), config.watch)
+    task = tasks.get_task(config.task, config.data.competition)
+    result = oof_when_complete(folder, load_data(config.data), task, config.watch)
     print(result.text)
-    for remark in (
-        tasks.remarks(tasks.get_task(config.task), result.oof, result.truth) if result.oof is not None else ()
-    ):
+    for remark in tasks.remarks(task, result.oof, result.truth) if result.oof is not None else ():
         print(f"  {remark}")
     if result.oof is not None:
+        print_frame_scores(get_competition(config.data.competition), result)
         fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png")
-        tasks.draw_pictures(tasks.get_task(config.task), result.oof, result.truth, folder)
+        tasks.draw_pictures(task, result.oof, result.truth, folder)
+
+
+def print_frame_scores(competition, result):
+    """PSDS of the OOF's frames, where the competition has it; a library that is missing is said, no reason to fail."""
+    try:
+        scores = frame_scores(competition, result.oof, result.truth)
+    except ImportError as error:
+        print(f"  no PSDS: {error}")
+        return
+    if scores:
+        print(score_table(scores))
 
 
 if __name__ == "__main__":

@@ -18,12 +18,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.competitions import birdcall
+from earshot.competitions import birdcall, oof_scores
 from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
+from earshot.competitions.competition import OofScore
 from earshot.events import EVENT_COLUMNS, PostProcess, build_post, detect, median_filter
 from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
+from earshot.prediction.detection import classes_present
 from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth
 from earshot.sound import audio
 from earshot.sound.timebase import TimeBase
 from earshot.tables import require_columns
@@ -292,3 +295,25 @@ def balanced_accuracy(truth: np.ndarray, said: np.ndarray) -> float | None:
     if truth.all() or not truth.any():
         return None
     return float((said[truth].mean() + (~said[~truth]).mean()) / 2)
+
+
+# ---- what an OOF is scored by: each clip as one row
+
+
+def bird_values(found: Predictions, truth: Truth, post: PostProcess | None = None) -> dict[str, float]:
+    """As `score_birds`, of an OOF: each clip is one row a bird."""
+    present, target = classes_present(found, post or PostProcess()), truth.target > 0.5
+    values = [balanced_accuracy(true, said) for true, said in zip(target.T, present.T, strict=True)]
+    scored = [v for v in values if v is not None]
+    return {"balanced_accuracy": float(np.mean(scored)), "birds_scored": len(scored)} if scored else {}
+
+
+def _rated(target: np.ndarray, scores: np.ndarray) -> bool:
+    return oof_scores.is_probability(target, scores) and bool(target.any())
+
+
+BALANCED_ACCURACY = OofScore("balanced_accuracy", bird_values)
+PADDED_CMAP = oof_scores.of_pooled_rows("padded_cmap", oof_scores.padded_cmap, _rated, pool_rows, ROW_SECONDS)
+MACRO_ROC_AUC = oof_scores.of_pooled_rows(
+    "macro_roc_auc", clip_metrics.macro_roc_auc, oof_scores.has_both_kinds, pool_rows, ROW_SECONDS
+)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.competition import Competition, by_name
+from earshot.competitions.oof_scores import mean_precision_at
 from earshot.competitions.tables import Tables, absent, check_submission, present, require_columns
 from earshot.messages import few, suggest
 from earshot.prediction.predictions import Predictions
@@ -111,4 +112,9 @@ def _find(source: Path, names: tuple[str, ...]) -> Path:
     raise ValueError(f"{source} holds none of {', '.join(names)}; is --source the unzipped download?")
 
 
-EDITIONS = by_name(Competition(name="dcase2018_task2", prepare=prepare, rows=rows, validate=validate, score=score))
+EDITIONS = by_name(
+    Competition(
+        name="dcase2018_task2", prepare=prepare, rows=rows, validate=validate, score=score,
+        oof_score=mean_precision_at(ANSWERS),
+    )
+)  # fmt: skip

@@ -36,8 +36,8 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
-from earshot.competitions.competition import Competition, by_name
-from earshot.competitions.dcase_task2_scores import clip_keys, score
+from earshot.competitions.competition import Competition, OofScore, by_name
+from earshot.competitions.dcase_task2_scores import clip_keys, oof_values, score
 from earshot.competitions.tables import Tables
 from earshot.messages import few
 from earshot.metrics import anomalies as anomaly_metrics
@@ -290,7 +290,7 @@ def _edition(year: int, mode: str, decisions: bool = True) -> Competition:
     return Competition(
         name=f"dcase{year}_task2", prepare=prepare, rows=partial(rows, decisions=decisions),
         validate=partial(validate, decisions=decisions), score=partial(score, mode=mode), files=files,
-        read_files=read_files,
+        read_files=read_files, oof_score=OofScore("official", partial(oof_values, mode=mode)),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 
 from earshot.competitions.clip_rows import class_scores, sample_ids
 from earshot.competitions.competition import Competition, Limits, Rules, by_name
+from earshot.competitions.oof_scores import LWLRAP
 from earshot.competitions.tables import Tables, absent, check_submission, class_name, present
 from earshot.data.folds import TRAIN_ONLY, make_folds
 from earshot.messages import few, suggest
@@ -105,6 +106,6 @@ HIDDEN = Rules(
 EDITIONS = by_name(
     Competition(
         name="freesound2019", prepare=prepare, rows=rows, validate=validate, score=score, limits=Limits(minutes=240),
-        hidden=HIDDEN,
+        hidden=HIDDEN, oof_score=LWLRAP,
     )
 )  # fmt: skip

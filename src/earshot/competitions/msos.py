@@ -13,6 +13,7 @@ import pandas as pd
 
 from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.esc50 import rows, score, validate
+from earshot.competitions.oof_scores import ACCURACY
 from earshot.competitions.tables import Tables, absent, class_name, present
 from earshot.tables import read_table
 
@@ -47,4 +48,6 @@ def _check_categories(sheet: pd.DataFrame, name: str):
         raise ValueError(f"{name} has the category '{unknown[0]}'; known are {', '.join(CLASSES)}")
 
 
-EDITIONS = by_name(Competition(name="msos", prepare=prepare, rows=rows, validate=validate, score=score))
+EDITIONS = by_name(
+    Competition(name="msos", prepare=prepare, rows=rows, validate=validate, score=score, oof_score=ACCURACY)
+)

@@ -134,7 +134,7 @@ def join(parts: list[Predictions]) -> Predictions:
     first = parts[0]
     for part in parts[1:]:
         if part.classes != first.classes:
-            raise ValueError(f"cannot join predictions of different class lists: {_class_difference(first, part)}")
+            raise ValueError(f"cannot join predictions of different class lists: {class_difference(first, part)}")
         if part.timebase != first.timebase:
             raise ValueError(f"cannot join predictions on different time grids: {first.timebase} and {part.timebase}")
 
@@ -163,7 +163,7 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
     weights = weights / weights.sum(axis=0)
     for other in members[1:]:
         if other.classes != first.classes:
-            raise ValueError(f"cannot average predictions of different class lists: {_class_difference(first, other)}")
+            raise ValueError(f"cannot average predictions of different class lists: {class_difference(first, other)}")
         if len(other) != len(first):
             raise ValueError(f"cannot average: one member has {len(first)} clips, another {len(other)}")
     members = [first] + [m.aligned(first.clip_ids) for m in members[1:]]
@@ -205,7 +205,8 @@ def check_complete(predictions: Predictions, clip_ids, what: str = "OOF"):
         raise ValueError(f"{what} holds {len(unknown)} clips that are not in the table: {few(unknown)}")
 
 
-def _class_difference(a: Predictions, b: Predictions) -> str:
+def class_difference(a: Predictions, b: Predictions) -> str:
+    """What two class lists do not share, for an error."""
     only_a, only_b = [c for c in a.classes if c not in b.classes], [c for c in b.classes if c not in a.classes]
     if not only_a and not only_b:
         return "same classes in another order"

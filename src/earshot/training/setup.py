@@ -253,7 +253,7 @@ def score_training_clips(t: Training) -> dict[str, float]:
     some = everything.take(chosen)
     found, _ = validate(t, some)
     truth = tasks.Truth(t.clips.target[chosen] > 0.5, some.clip_events(found.clip_ids))
-    scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
+    scores = tasks.score_readable(tasks.get_task(t.config.task, t.config.data.competition), found, truth)
     return {f"train_{t.watch}": scores[t.watch]} if t.watch in scores else {}
 
 
