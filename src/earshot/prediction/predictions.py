@@ -41,6 +41,7 @@ class Predictions:
     timebase: TimeBase | None = None
     embedding: np.ndarray | None = None  # (N, D)
     score: np.ndarray | None = None  # (N,) anomaly score
+    threshold: np.ndarray | None = None  # (N,) score above which a clip of its section is taken for anomalous
 
     def __post_init__(self):
         n, k = len(self.clip_ids), len(self.classes)
@@ -48,7 +49,7 @@ class Predictions:
             raise ValueError(
                 f"clipwise_output has shape {self.clipwise_output.shape}, expected ({n}, {k}): {n} clips by {k} classes"
             )
-        for name in ("fold", "unreadable", "framewise_output", "embedding", "score"):
+        for name in ("fold", "unreadable", "framewise_output", "embedding", "score", "threshold"):
             value = getattr(self, name)
             if value is not None and len(value) != n:
                 raise ValueError(f"{name} has {len(value)} entries for {n} clips")
@@ -66,7 +67,7 @@ class Predictions:
         index = np.arange(len(self))[index]
         picked = {
             name: None if getattr(self, name) is None else getattr(self, name)[index]
-            for name in ("clip_ids", "clipwise_output", "fold", "unreadable", "embedding", "score")
+            for name in ("clip_ids", "clipwise_output", "fold", "unreadable", "embedding", "score", "threshold")
         }
         frames = self.framewise_output
         return replace(self, **picked, framewise_output=None if frames is None else tuple(frames[i] for i in index))
@@ -94,7 +95,7 @@ class Predictions:
             arrays["framewise_output"] = np.concatenate([empty, *self.framewise_output]).astype(np.float32)
         if self.timebase is not None:
             arrays["timebase"] = np.array([self.timebase.sample_rate, self.timebase.hop_length, self.timebase.pool])
-        for name in ("embedding", "score"):
+        for name in ("embedding", "score", "threshold"):
             if getattr(self, name) is not None:
                 arrays[name] = getattr(self, name)
         path = Path(path)
@@ -125,7 +126,7 @@ class Predictions:
         timebase = TimeBase(*(int(v) for v in data["timebase"])) if "timebase" in data else None
         return cls(
             data["clip_ids"], tuple(str(c) for c in data["classes"]), data["clipwise_output"], data["fold"],
-            data["unreadable"], frames, timebase, data.get("embedding"), data.get("score"),
+            data["unreadable"], frames, timebase, data.get("embedding"), data.get("score"), data.get("threshold"),
         )  # fmt: skip
 
 
@@ -142,19 +143,18 @@ def join(parts: list[Predictions]) -> Predictions:
         values = [getattr(p, name) for p in parts]
         return None if any(v is None for v in values) else np.concatenate(values)
 
+    names = ("clip_ids", "clipwise_output", "fold", "unreadable", "embedding", "score", "threshold")
     frames = None
     if all(p.framewise_output is not None for p in parts):
         frames = tuple(f for p in parts for f in p.framewise_output)
-    return replace(
-        first, **{n: stack(n) for n in ("clip_ids", "clipwise_output", "fold", "unreadable", "embedding", "score")},
-        framewise_output=frames,
-    )  # fmt: skip
+    return replace(first, **{n: stack(n) for n in names}, framewise_output=frames)
 
 
 def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
     """Members' predictions of the SAME clips (folds on the test, models of an ensemble) -> their weighted mean.
 
-    weights: (M,), or (M, K) with weights of its own for every class; the anomaly score takes their mean over classes.
+    weights: (M,), or (M, K) with weights of its own for every class; anomaly scores and thresholds take their mean over
+    classes.
     Clips are aligned by id to the first member. Frames are kept when every member has them on one grid. A clip that any
     member could not read counts as unreadable only when no member read it.
     """
@@ -176,12 +176,16 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
     if same_grid:
         _check_lengths(members)
         frames = tuple(mean(clip) for clip in zip(*(m.framewise_output for m in members), strict=True))
-    score = None
-    if all(m.score is not None for m in members):
-        score = mean([m.score for m in members], weights.reshape(len(members), -1).mean(axis=1))
+    of_member = weights.reshape(len(members), -1).mean(axis=1)
+    scores = {
+        name: mean([getattr(m, name) for m in members], of_member)
+        for name in ("score", "threshold")
+        if all(getattr(m, name) is not None for m in members)
+    }
     return replace(
         first, clipwise_output=mean([m.clipwise_output for m in members]), framewise_output=frames,
-        timebase=first.timebase if same_grid else None, score=score, embedding=None,
+        timebase=first.timebase if same_grid else None, embedding=None, score=scores.get("score"),
+        threshold=scores.get("threshold"),
         unreadable=np.logical_and.reduce([m.unreadable for m in members]),
     )  # fmt: skip
 
