@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot.events import PostProcess, detect
+from earshot.prediction import detection
 from earshot.prediction.detection import classes_present, detect_all, peak_output
 from earshot.prediction.predictions import Predictions
 from earshot.sound.timebase import TimeBase
@@ -36,8 +37,9 @@ def random_post(rng) -> PostProcess:
     )  # fmt: skip
 
 
-@given(st.integers(0, 10_000))
-def test_all_clips_at_once_are_one_clip_after_the_other(seed):
+@pytest.mark.parametrize("together", [1, 30, 8_000_000])
+@given(seed=st.integers(0, 10_000))
+def test_all_clips_at_once_are_one_clip_after_the_other(together, seed):
     rng = np.random.default_rng(seed)
     found, post = random_clips(rng), random_post(rng)
     alone = [
@@ -48,10 +50,12 @@ def test_all_clips_at_once_are_one_clip_after_the_other(seed):
         if not bad
     ]
     alone = [table for table in alone if len(table)]
-    together = detect_all(found, post)
-    assert len(together) == sum(map(len, alone))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detection, "TOGETHER", together)
+        at_once = detect_all(found, post)
+    assert len(at_once) == sum(map(len, alone))
     if alone:
-        pd.testing.assert_frame_equal(together, pd.concat(alone, ignore_index=True))
+        pd.testing.assert_frame_equal(at_once, pd.concat(alone, ignore_index=True))
 
 
 def test_a_gap_between_two_recordings_is_not_closed():

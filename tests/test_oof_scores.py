@@ -11,6 +11,7 @@ import pytest
 import train
 from earshot import tasks
 from earshot.competitions import get_competition
+from earshot.competitions.birdclef_rows import balanced_accuracy, best_bird_thresholds
 from earshot.competitions.oof_scores import SCORE_ROWS
 from earshot.ensemble import search
 from earshot.ensemble.post_processing import choose_post
@@ -192,6 +193,20 @@ def test_birds_that_are_scored_one_by_one():
     found = Predictions(np.array(list("wxyz")), ("a", "b", "c"), clip, np.zeros(4), np.zeros(4, bool))
     values = get_competition("birdclef2022").oof_score.of(found, Truth(target), PostProcess())
     assert values == {"balanced_accuracy": (0.5 + 0.75) / 2, "birds_scored": 2}  # a: 1/2, 1/2; b: 1, 1/2; c: never
+
+
+def test_a_birds_threshold_is_where_both_rates_are_best():
+    """Against trying every threshold; a bird that is never there takes the common one."""
+    rng = np.random.default_rng(6)
+    target = rng.random((60, 4)) < 0.3
+    target[:, 3] = False
+    found = oof(target.astype(float), "abcd", seed=7)
+    one, many = best_bird_thresholds(found, Truth(target))
+    assert many[3] == one
+    for k in range(3):
+        values = [balanced_accuracy(target[:, k], found.clipwise_output[:, k] >= t) for t in np.linspace(0, 1, 2001)]
+        at_best = balanced_accuracy(target[:, k], found.clipwise_output[:, k] >= np.float32(many[k]))
+        assert at_best == pytest.approx(max(values))
 
 
 # ---- where they show

@@ -11,6 +11,8 @@ from earshot import events
 from earshot.events import PostProcess
 from earshot.prediction.predictions import Predictions
 
+TOGETHER = 8_000_000  # framewise outputs detected at a time: 32 MB
+
 
 def peak_output(found: Predictions) -> np.ndarray:
     """(N, K) the largest framewise output of each clip and class; the clip output where there are no frames.
@@ -25,16 +27,26 @@ def peak_output(found: Predictions) -> np.ndarray:
 def detect_all(found: Predictions, post: PostProcess) -> pd.DataFrame:
     """Events of every readable clip, one table: clip after clip what `events.detect` finds.
 
-    All clips go through the chain together, one after the other on one long grid with silence between them, because a
+    Many clips go through the chain together, one after the other on one long grid with silence between them, because a
     search of post-processing detects the same clips hundreds of times.
     """
     if found.framewise_output is None:
         raise ValueError("events need framewise outputs, and these predictions have none: predict.keep_frames=true")
     kept = np.flatnonzero(~np.asarray(found.unreadable, bool))
-    clips = [found.framewise_output[i] for i in kept]
-    for i, frames in zip(kept, clips, strict=True):
-        if not np.isfinite(frames).all():
+    for i in kept:
+        if not np.isfinite(found.framewise_output[i]).all():
             raise ValueError(f"framewise outputs of '{found.clip_ids[i]}' are not finite numbers")
+    sizes = np.cumsum([found.framewise_output[i].size for i in kept]) // TOGETHER
+    blocks = [kept[sizes == block] for block in np.unique(sizes)] or [kept]
+    table = pd.concat([_detect_together(found, block, post) for block in blocks], ignore_index=True)
+    if post.iou_threshold is None:
+        return table
+    return events.suppress_overlaps(table, post.iou_threshold, post.per_class).reset_index(drop=True)
+
+
+def _detect_together(found: Predictions, kept: np.ndarray, post: PostProcess) -> pd.DataFrame:
+    """Events of the clips at `kept`, overlaps and all."""
+    clips = [found.framewise_output[i] for i in kept]
     pause = 1 + int(found.timebase.frame(post.max_gap_seconds))  # longer than any gap that is closed
     starts = np.cumsum([0] + [len(frames) + pause for frames in clips])
     grid = np.zeros((starts[-1], len(found.classes)), np.float32)
@@ -54,10 +66,7 @@ def detect_all(found: Predictions, post: PostProcess) -> pd.DataFrame:
         "event_label": np.asarray(found.classes, dtype=object)[class_index], "place": start,
     })  # fmt: skip
     table["max_confidence"], table["mean_confidence"] = events.confidence(grid, class_index, start, stop)
-    table = table.sort_values(["place", "event_label"], kind="stable", ignore_index=True).drop(columns="place")
-    if post.iou_threshold is None:
-        return table
-    return events.suppress_overlaps(table, post.iou_threshold, post.per_class).reset_index(drop=True)
+    return table.sort_values(["place", "event_label"], kind="stable", ignore_index=True).drop(columns="place")
 
 
 def classes_present(found: Predictions, post: PostProcess) -> np.ndarray:
