@@ -27,9 +27,7 @@ EVENTS = PostRanges(
     min_seconds=(0.0, 0.02, 0.03, 0.05, 0.1, 0.25), max_gap_seconds=(0.0, 0.01, 0.02, 0.05, 0.1, 0.25),
     iou_threshold=(None, 0.2),
 )  # fmt: skip
-EVENT_ROWS = PostRanges(
-    class_thresholds=True, threshold=THRESHOLDS, median_filter_seconds=(0.0, 0.1, 0.3), min_seconds=(0.0, 0.1, 0.3)
-)
+EVENT_ROWS = PostRanges(threshold=THRESHOLDS, class_thresholds=True, min_seconds=(0.0, 0.1, 0.3))
 SCORE_ROWS = PostRanges(row_pool=("max", "mean"), median_filter_seconds=(0.0, 0.5, 1.0))
 
 
