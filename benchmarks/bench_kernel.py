@@ -154,7 +154,9 @@ def predicted_and_measured(n: int) -> dict[str, float]:
         large = simulate(bundle.networks, 600, 60.0, cores=4)
         small = simulate(bundle.networks, n, 60.0, cores=1)
         test = find_test("birdclef2026", root / "input" / "test_soundscapes", bundle.classes)
-        run = KernelRun("birdclef2026", test, bundle.networks, bundle.post, root / "s.csv", 1, speed=small["speed"])
+        run = KernelRun(
+            "birdclef2026", test, bundle.networks, bundle.post, root / "s.csv", cores=1, speed=small["speed"]
+        )
         began = time.process_time()
         report = run_kernel(run, minutes=600)
         measured = time.process_time() - began

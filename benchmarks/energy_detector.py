@@ -14,11 +14,11 @@ from event_tuning import Split, best_of, event_f1, post_text, tune_post
 from scipy.ndimage import percentile_filter
 
 from earshot.events import PostProcess
+from earshot.prediction.detection import detect_all
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.sound.logmel import LogmelParams, log_mel
 from earshot.sound.timebase import TimeBase
-from earshot.tasks import detect_all
 
 RATE, N_FFT = 32000, 512
 GRID = TimeBase(RATE, 160)  # frames of 5 ms
@@ -60,7 +60,7 @@ def as_predictions(scores: list[np.ndarray], clip_ids: list[str]) -> Predictions
     """(T,) scores of each recording -> what a network of the one class `vocal` would have said."""
     return Predictions(
         np.array(clip_ids), ("vocal",), np.array([[s.max()] for s in scores]), np.zeros(len(scores), int),
-        np.zeros(len(scores), bool), tuple(s[:, None] for s in scores), GRID,
+        np.zeros(len(scores), bool), framewise_output=tuple(s[:, None] for s in scores), timebase=GRID,
     )  # fmt: skip
 
 
@@ -101,12 +101,12 @@ class EnergyDetector:
 
         def front_score(front: tuple[int, str]) -> float:
             found, _ = self._score(levels, val.clip_ids, front)
-            posts = (PostProcess(t / 20, min_seconds=0.03, iou_threshold=None) for t in range(1, 20))
+            posts = (PostProcess(threshold=t / 20, min_seconds=0.03, iou_threshold=None) for t in range(1, 20))
             return best_of(posts, lambda post: f1(detect_all(found, post)))[0]
 
         _, self.front = best_of(itertools.product(range(len(BANDS)), BACKGROUNDS), front_score)
         found, self.span = self._score(levels, val.clip_ids, self.front)
-        value, self.post = tune_post(lambda post: self.labelled(detect_all(found, post)), val, self.classes)
+        value, self.post = tune_post(found, val, self.classes, self.labelled)
         if self.means:
             events = detect_all(found, self.post)
             value, self.feature = best_of(FEATURES, lambda feature: f1(events, feature))

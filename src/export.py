@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-from earshot import runs
+from earshot import files, runs
 from earshot.export.graph import ExportSettings, export_run
 from earshot.export.int8 import FLOAT_PARTS
+from earshot.messages import run_script
 from earshot.prediction.backends import ENDINGS
 
 DEFAULTS = ExportSettings()
@@ -29,6 +29,7 @@ def main():
     if options.int8_head and not options.int8:
         raise ValueError("--int8-head says more of --int8: give both")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    files.check_writable((options.out or options.run) / "fold0" / f"model.{options.format}", "give --out FOLDER")
     run = runs.load_run(options.run)
     if options.folds:
         here = {fold.fold: fold for fold in run.folds}
@@ -36,9 +37,17 @@ def main():
             raise ValueError(f"{run.folder} has no trained fold {', '.join(map(str, unknown))} (folds: {sorted(here)})")
         run = replace(run, folds=tuple(here[fold] for fold in sorted(set(options.folds))))
     settings = ExportSettings(
-        options.format, options.int8, options.together, options.max_difference, options.max_drop, not options.no_oof,
-        options.oof_clips, options.calibration_clips, options.calibrate_on, () if options.int8_head else FLOAT_PARTS,
-    )  # fmt: skip
+        options.format,
+        int8=options.int8,
+        together=options.together,
+        max_difference=options.max_difference,
+        max_drop=options.max_drop,
+        check_oof=not options.no_oof,
+        oof_clips=options.oof_clips,
+        calibration_clips=options.calibration_clips,
+        calibrate_on=options.calibrate_on,
+        float_parts=() if options.int8_head else FLOAT_PARTS,
+    )
     export_run(run, settings, options.out)
 
 
@@ -71,7 +80,4 @@ def parse_args() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

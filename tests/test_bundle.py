@@ -388,7 +388,7 @@ def export_untrained(root: Path, graph_format: str) -> Path:
 @pytest.mark.parametrize("graph_format", ["onnx", "openvino"])
 def test_what_the_exporter_makes_can_be_bundled(tmp_path, graph_format):
     run = export_untrained(tmp_path / "runs", graph_format)
-    built = build(BundleSettings((run,), "synth", SLUG, graph_format), tmp_path / "kernels")
+    built = build(BundleSettings((run,), "synth", SLUG, graph_format=graph_format), tmp_path / "kernels")
     (network,) = open_bundle(built / "dataset").networks
     answer = network.backend.run(kernel_speed.one_window(network))
     assert answer["clipwise_output"].shape == (1, 3)

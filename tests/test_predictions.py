@@ -17,10 +17,16 @@ def make(ids, seed=0, fold=0, frames=True, classes=("a", "b", "c")):
     rng = np.random.default_rng(seed)
     n, k = len(ids), len(classes)
     return Predictions(
-        np.array(ids, dtype=str), tuple(classes), rng.random((n, k)).astype(np.float32), np.full(n, fold),
-        np.zeros(n, bool), tuple(rng.random((2 + i, k)).astype(np.float32) for i in range(n)) if frames else None,
-        GRID if frames else None, rng.random((n, 4)).astype(np.float32), rng.random(n),
-    )  # fmt: skip
+        np.array(ids, dtype=str),
+        tuple(classes),
+        rng.random((n, k)).astype(np.float32),
+        np.full(n, fold),
+        np.zeros(n, bool),
+        framewise_output=tuple(rng.random((2 + i, k)).astype(np.float32) for i in range(n)) if frames else None,
+        timebase=GRID if frames else None,
+        embedding=rng.random((n, 4)).astype(np.float32),
+        score=rng.random(n),
+    )
 
 
 def same(a, b):
@@ -104,7 +110,14 @@ def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"expected \(2, 3\)"):
         Predictions(np.array(["a", "b"]), ("x", "y", "z"), np.zeros((2, 2)), np.zeros(2), np.zeros(2, bool))
     with pytest.raises(ValueError, match="needs a timebase"):
-        Predictions(np.array(["a"]), ("x",), np.zeros((1, 1)), np.zeros(1), np.zeros(1, bool), (np.zeros((3, 1)),))
+        Predictions(
+            np.array(["a"]),
+            ("x",),
+            np.zeros((1, 1)),
+            np.zeros(1),
+            np.zeros(1, bool),
+            framewise_output=(np.zeros((3, 1)),),
+        )
 
 
 @pytest.mark.parametrize(("name", "value"), [
@@ -121,7 +134,7 @@ def test_every_part_has_an_entry_a_clip(name, value):
 def test_files_hold_plain_types_and_no_more_than_there_is(tmp_path):
     found = Predictions(
         np.array(["x", "y"], object), ("k",), np.array([[0.1], [0.2]]), [3, -1], [0, 1],
-        (np.zeros((2, 1)), np.zeros((0, 1))), GRID,
+        framewise_output=(np.zeros((2, 1)), np.zeros((0, 1))), timebase=GRID,
     )  # fmt: skip
     found.save(tmp_path / "oof.npz")
     with np.load(tmp_path / "oof.npz") as file:

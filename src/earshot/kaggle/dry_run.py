@@ -36,8 +36,8 @@ from earshot.kernel.manifest import NOT_UPLOADED, digest
 from earshot.sound import audio
 from earshot.tables import read_table
 
-GUARD = Path(__file__).with_name("kaggle") / "guard.py"
-NO_NETWORK = Path(__file__).with_name("kaggle") / "no_network.py"
+GUARD = Path(__file__).with_name("guard.py")
+NO_NETWORK = Path(__file__).with_name("no_network.py")
 PROBE = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])), 2)"
 GRACE_SECONDS = 60.0  # beyond its minutes: starting Python, loading graphs on a busy machine
 SHORT_MINUTES = 0.02

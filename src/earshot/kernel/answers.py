@@ -134,7 +134,15 @@ class KernelBlend:
 
     def _predictions(self, clipwise, unreadable, frames, timebase) -> Predictions:
         ids = np.array([clip.clip_id for clip in self.test.clips], dtype=str)
-        return Predictions(ids, self.classes, clipwise, np.full(len(ids), TEST_FOLD), unreadable, frames, timebase)
+        return Predictions(
+            ids,
+            self.classes,
+            clipwise,
+            np.full(len(ids), TEST_FOLD),
+            unreadable,
+            framewise_output=frames,
+            timebase=timebase,
+        )
 
 
 def run_weights(blend: Blend, n_runs: int, n_classes: int) -> np.ndarray:

@@ -20,7 +20,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,7 @@ class KernelRun:
     networks: Sequence[Network]
     post: PostProcess
     out: Path
+    _: KW_ONLY
     cores: int = 1
     blend: Blend = field(default_factory=Blend)
     runs: Sequence[str] = ()

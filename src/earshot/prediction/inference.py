@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 import numpy as np
 
@@ -140,7 +140,7 @@ def predict_members(
     unreadable: dict[int, str] = {}
     workers = max(m.windowing.workers for m in members)
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(streams) as runners:
-        running, shorter = _Running(members, answers, runners, streams, listen), set()
+        running, shorter = _Running(members, answers, runners, streams, listen=listen), set()
 
         def hear(some: Iterable[tuple[int, Clip]], decoded: bool):
             reading = jobs(some, windowing, variants, unreadable, tuple(keys), context, decoded)
@@ -225,6 +225,7 @@ class _Running:
     answers: list
     runners: ThreadPoolExecutor
     streams: int
+    _: KW_ONLY
     listen: Callable | None = None
     waiting: list = field(default_factory=list)  # (span, i, inputs) of windows
     started: deque = field(default_factory=deque)  # (future of outputs, what to do with them)
@@ -401,8 +402,12 @@ def _collect(answers: list[_Answer], clips, unreadable: set[int], member: Member
         nothing = np.zeros(width, np.float32)
         embedding = np.stack([mean([] if b else a.embedding, nothing) for a, b in zip(answers, bad)])
     return Predictions(
-        np.array([c.clip_id for c in clips], dtype=str), tuple(member.classes),
+        np.array([c.clip_id for c in clips], dtype=str),
+        tuple(member.classes),
         np.stack(clipwise) if clipwise else np.zeros((0, len(member.classes)), np.float32),
-        np.full(len(clips), member.fold), bad, frames, answers[0].timebase if answers and keep_frames else None,
-        embedding,
-    )  # fmt: skip
+        np.full(len(clips), member.fold),
+        bad,
+        framewise_output=frames,
+        timebase=answers[0].timebase if answers and keep_frames else None,
+        embedding=embedding,
+    )

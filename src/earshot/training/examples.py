@@ -10,20 +10,16 @@ import logging
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from earshot.augment.waveform import apply as apply_waveform
 from earshot.config import DataConfig
 from earshot.data.caches import LogmelCache, waveform_cache
 from earshot.data.embeddings import EmbeddingCache
-from earshot.data.labels import (
-    crop_targets,
-    frame_targets,
-    negative_events,
-)
+from earshot.data.labels import negative_events
 from earshot.data.prepared import PreparedData
 from earshot.data.sampling import ClassTurns, epoch_order
+from earshot.data.targets import CropTargets
 from earshot.sound import audio
 from earshot.sound.logmel import LogmelParams, n_frames, silence_db
 from earshot.sound.timebase import TimeBase
@@ -62,7 +58,7 @@ class TrainingClips(torch.utils.data.Dataset):
                 whole, source = prepared.whole, prepared.source  # so that all folds share it
                 self.caches[name] = LogmelCache.build(cache_folder, whole, source, params, data.sample_rate)
         self.turns = ClassTurns(self.target > 0.5) if data.sampler == "balanced" else None
-        self.event_rows = _event_rows(prepared)
+        self.targets = CropTargets(prepared, data, (self.target, self.mask))
         self.first_params = next(iter(frontends.values())) if frontends else None
 
     def __len__(self) -> int:
@@ -113,14 +109,12 @@ class TrainingClips(torch.utils.data.Dataset):
             promised = 0 if decoded or self.data.crop == "full" else min(crop, n_samples - start)
             inputs = {"waveform": self._waveform(index, start, pad, crop, rng, promised)}
         heard_from = (start - pad) / rate
-        target, mask = self._targets(index, heard_from, heard_from + crop / rate, only_annotated)
+        target, mask = self.targets.of_crop(index, heard_from, heard_from + crop / rate, only_annotated)
         example = inputs | {"target": target, "mask": mask}
         if self.data.frame_targets:
             base = TimeBase(rate, self.first_params.hop_length)
-            example["frame_target"] = frame_targets(
-                self._events(index), self.prepared.classes, heard_from, base, base.n_frames(crop),
-                self.data.frame_margin_seconds,
-            )  # fmt: skip
+            frames, known = self.targets.of_frames(index, heard_from, base, base.n_frames(crop))
+            example |= {"frame_target": frames, "frame_mask": np.minimum(known, mask)}
         if self.data.metadata:
             example["metadata"] = self.prepared.clips.loc[index, list(self.data.metadata)].to_numpy(np.float32)
         return example
@@ -145,7 +139,7 @@ class TrainingClips(torch.utils.data.Dataset):
             return 0, False
         if self.data.crop == "random":
             return int(rng.integers(last + 1)), False
-        events = self._events(index)
+        events = self.targets.events(index)
         if not self.data.false_positives:
             events = events[~negative_events(events)]
         if not len(events):
@@ -183,25 +177,6 @@ class TrainingClips(torch.utils.data.Dataset):
         if not len(segments):
             raise audio.UnreadableAudio(f"{self.paths[index]} is listed as unreadable in the embedding cache")
         return np.array(segments[0 if self.data.crop == "full" else rng.integers(len(segments))])
-
-    def _targets(self, index, start, end, only_annotated) -> tuple[np.ndarray, np.ndarray]:
-        if self.data.crop != "box" and self.data.targets == "labels":
-            return self.target[index].astype(np.float32), self.mask[index].astype(np.float32)
-        return crop_targets(
-            self._events(index), self.prepared.classes, start, end, self.data.min_overlap_seconds, only_annotated
-        )
-
-    def _events(self, index: int) -> pd.DataFrame:
-        first, stop = self.event_rows[index]
-        return self.prepared.events.iloc[first:stop]
-
-
-def _event_rows(prepared: PreparedData) -> np.ndarray:
-    """(N, 2) first and stop row of each clip in the sorted event table."""
-    if prepared.events is None:
-        return np.zeros((len(prepared.clips), 2), int)
-    names, ids = prepared.events.filename.to_numpy(str), prepared.clips.clip_id.to_numpy(str)
-    return np.stack([np.searchsorted(names, ids, "left"), np.searchsorted(names, ids, "right")], axis=1)
 
 
 def collate(examples: list[dict]) -> dict:
