@@ -3,12 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from earshot.data.prepared import PreparedData
 from earshot.ensemble import search
 from earshot.ensemble.blends import Blend, build_blend, correlations, ranks, read_ensemble
 from earshot.prediction.predictions import Predictions
@@ -209,12 +209,17 @@ def test_candidates_are_scored_fold_by_fold_against_the_plain_mean():
 
 def test_truth_follows_the_predictions_order():
     clips = pd.DataFrame({"clip_id": ["x", "y", "z"], "site": [1, 2, 3]})
-    data = SimpleNamespace(
-        clips=clips, target=np.array([[0.4, 0.6], [1.0, 0.0], [0.5, 1.0]]), clip_events=lambda ids: list(ids)
+    events = pd.DataFrame(
+        [("z", 0.0, 1.0, "b"), ("y", 0.0, 1.0, "a")], columns=["filename", "onset", "offset", "event_label"]
+    )
+    target = np.array([[0.4, 0.6], [1.0, 0.0], [0.5, 1.0]])
+    mask = np.ones((3, 2))
+    data = PreparedData(
+        clips=clips, classes=["a", "b"], source=Path(), target=target, mask=mask, events=events, whole=clips
     )
     found = search.truth_of(clip_outputs([0.1, 0.2], [0.3, 0.4], ids=["z", "x"]), data)
     assert found.target.tolist() == [[False, True], [False, True]], "soft labels count from above a half"
-    assert found.events == ["z", "x"]
+    assert found.events.filename.tolist() == ["z"]
     assert found.clips.site.tolist() == [3, 1]
 
 
