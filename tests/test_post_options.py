@@ -73,5 +73,5 @@ def test_load_post(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             load_post(path)
-    with pytest.raises(ValueError, match=r"did you mean 'post\.yaml'"):
+    with pytest.raises(ValueError, match=r"^post-processing .*pots\.yaml does not exist; did you mean 'post\.yaml'"):
         load_post(tmp_path / "pots.yaml")

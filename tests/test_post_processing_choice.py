@@ -159,7 +159,7 @@ def test_strict_rules_have_a_threshold_alone():
 # ---- events
 
 
-def sure_of_one_call(n=20, seed=0) -> tuple[Predictions, Truth]:
+def sure_of_one_call(n=8, seed=0) -> tuple[Predictions, Truth]:
     """Every clip has four calls of 0.7 and one of 0.999, between noise of 0.4 with clicks of 0.9 that last 10 ms."""
     rng = np.random.default_rng(seed)
     frames, events = [], []
@@ -186,15 +186,17 @@ def test_events_are_tuned_by_their_own_score():
     assert by_rows > 0.9
     at_rows = competition.oof_score.value(oof, truth, replace(competition.post.start, threshold=by_rows))
     assert at_rows == pytest.approx(2 / 6)  # 1 of 5 found, nothing wrong
-    choice = choose_post(oof, truth, competition.oof_score, competition.post)
+    few = replace(competition.post, threshold=competition.post.threshold[::3], min_seconds=(0.0, 0.05))  # quick
+    choice = choose_post(oof, truth, competition.oof_score, few, steps=["threshold", "min_seconds"])
     assert choice.score_name == "event_f1"
     assert 0.4 < choice.post.threshold < 0.7
-    assert choice.post.min_seconds or choice.post.median_filter_seconds
+    assert choice.post.min_seconds == 0.05
     assert choice.fitted == 1.0
     assert choice.after.mean() == 1.0
     assert choice.before.mean() == pytest.approx(2 * 5 / (5 + 10))  # every click is an event too
 
 
+@pytest.mark.slow  # hundreds of looks at the events of real songs
 def test_real_songs_are_tuned_by_event_f1(shared_data):
     """Outputs made of the real events of finches, blurred and noisy: no threshold of rows is as good for events."""
     source = shared_data / "finch_sed"
