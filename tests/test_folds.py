@@ -282,7 +282,7 @@ def test_greedy_assignment_by_hand():
     held = np.array([[5], [4], [3], [2], [1]])
     assert _assign_groups(held, np.array([5, 9, 3, 2, 1]), 2, seed=0).tolist() == [0, 1, 1, 0, 0]
     assert _assign_groups(held, np.array([9, 4, 3, 2, 1]), 2, seed=0).tolist() == [0, 1, 1, 0, 1]
-    # after three groups both folds want half a clip of class 0 and one clip at all: the one of fewer groups gets the last
+    # after three groups both folds want as much of class 0 and of all clips: the one of fewer groups gets the last
     equal = np.array([[1, 0], [2, 2], [1, 2], [1, 0]])
     assert _assign_groups(equal, np.array([2, 4, 2, 2]), 2, seed=0).tolist() == [0, 1, 0, 1]
     rare_first = np.array([[4, 0], [1, 0], [1, 0], [1, 0], [1, 1], [0, 1]])  # class 1 parts the last two, then class 0

@@ -398,7 +398,7 @@ def test_other_bad_input_is_refused():
     with pytest.raises(ValueError, match="0 truth rows"):
         clip_metrics.row_micro_f1([], [])
     with pytest.raises(ValueError, match=r"need \[0, 1\]"):
-        clip_metrics.padded_cmap(GOOD, GOOD * 3.0)
+        clip_metrics.padded_cmap(GOOD, GOOD * 1.5)
     with pytest.raises(ValueError, match="padding 0 leaves classes"):
         clip_metrics.padded_cmap([[1, 0]], [[0.5, 0.5]], padding=0)
     with pytest.raises(ValueError, match="all 2 clips are normal"):
