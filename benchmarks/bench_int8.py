@@ -19,10 +19,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import numpy as np
 import onnx
-from earshot.data.prepared import load_data
 from nncf.quantization.range_estimator import RangeEstimatorParameters
 
 from earshot import runs
+from earshot.data.prepared import load_data
 from earshot.export import graph as graph_export
 from earshot.export.int8 import FLOAT_PARTS, calibration_inputs, idle_casts_to_identities, quantise, quantised
 from earshot.prediction.backends import TorchBackend, open_graph
@@ -54,7 +54,7 @@ def measure(run, fold, held_out):
         path, model = Path(work) / "fp32.onnx", runs.load_model(fold)
         about = graph_export.describe(run, [fold], [model], graph_export.ExportSettings())
         graph_export.trace([model], run.config, about, path)
-        inputs = calibration_inputs(TorchBackend(model, run.config.frontends), run, held_out, CLIPS)
+        inputs = calibration_inputs(TorchBackend(model, run.config.inputs(model.inputs)), run, held_out, CLIPS)
         expected = answers(path, inputs)
         for name, (fast, advanced) in WAYS.items():
             report(fold, name, expected, answers(small_graph(path, inputs, fast, advanced, about), inputs))

@@ -76,10 +76,9 @@ def measure_train(options) -> dict:
 
 def measure_predict(options) -> dict:
     """The fold just trained, on its training clips."""
-    from earshot.data.prepared import load_data
-
     from earshot import runs
     from earshot.config import load_config
+    from earshot.data.prepared import load_data
     from earshot.prediction.backends import TorchBackend
     from earshot.prediction.inference import predict_clips
 
@@ -87,7 +86,8 @@ def measure_predict(options) -> dict:
     folder = Path("runs") / config.task / NAME
     fold = runs.load_run(folder).folds[0]
     clips = load_data(config.data).recordings()[:200]
-    backend = TorchBackend(runs.load_model(fold), config.frontends)
+    model = runs.load_model(fold)
+    backend = TorchBackend(model, config.inputs(model.inputs))
     started = time.monotonic()
     predict_clips([backend], clips, runs.windowing(config), fold.about["classes"], fold.about["prior"])
     seconds = time.monotonic() - started

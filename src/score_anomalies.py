@@ -19,6 +19,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,11 @@ from earshot import files, runs
 from earshot.anomaly import report as anomaly_report
 from earshot.anomaly.report import Scores
 from earshot.data.prepared import PreparedData, load_data
+from earshot.inputs.decoding import as_heard, decode
 from earshot.messages import few, suggest
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.inference import predict_clips
 from earshot.prediction.predictions import Predictions
-from earshot.sound import audio
 
 ALSO = ("statistics", "exposure")  # of anomaly_clips, which imports torch
 
@@ -94,10 +95,13 @@ def heard_methods(
     from earshot.anomaly.clips import clip_scores
 
     config, rate = fold.config, fold.config.data.sample_rate
-    if not config.frontends:
+    logmels = [record for record in config.frontends.values() if record.kind == "logmel"]
+    if not logmels:
         raise ValueError(f"--also {' '.join(names)} needs a run with a log-mel front end, {fold.folder} has none")
-    params = next(iter(config.frontends.values()))
-    normal_audio, judged_audio = ([audio.load(c.path, rate) for c in some.recordings()] for some in (normal, judged))
+    params = replace(logmels[0], channels="mono")
+    normal_audio, judged_audio = (
+        [as_heard(decode(c.path, rate), rate, params) for c in some.recordings()] for some in (normal, judged)
+    )
     return {
         name: clip_scores(name, normal_audio, normal_groups, judged_audio, groups, params, config.seed)
         for name in dict.fromkeys(names)
@@ -112,7 +116,8 @@ def training_predictions(fold: runs.FoldRun, normal: PreparedData) -> Prediction
     from earshot.prediction.backends import TorchBackend
 
     config, about = fold.config, fold.about
-    backend = TorchBackend(runs.load_model(fold), config.frontends, precision=config.optim.precision)
+    model = runs.load_model(fold)
+    backend = TorchBackend(model, config.inputs(model.inputs), precision=config.optim.precision)
     quiet = not sys.stderr.isatty()
     found, failed = predict_clips(
         [backend], normal.recordings(), runs.windowing(config), about["classes"], about["prior"],

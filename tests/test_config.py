@@ -64,7 +64,13 @@ def test_defaults_round_trip_through_yaml():
         ("data.train_share=0", "data.train_share must be positive, got 0"),
         ("data.cache=pack", "data.cache is 'pack'; choose one of none, waveform, packed, logmel"),
         ("optim.batch_size=0", "optim.batch_size must be positive, got 0"),
-        ("frontends.logmel.sample_rate=44100", "44100 Hz but data.sample_rate is 32000 Hz"),
+        (
+            "frontends.logmel.sample_rate=44100",
+            r"44100 Hz, above data.sample_rate \(32000 Hz\).* set data.sample_rate=44100",
+        ),
+        ("frontends.logmel.channels=stereo", "data.channels is mono.*set data.channels=stereo"),
+        ("frontends.logmel.kind=logmle", r"frontends\.logmel\.kind is 'logmle'; did you mean 'logmel'"),
+        ("data.channels=surround", "data.channels is 'surround'; choose one of mono, stereo, mid_side"),
         ("frontends.logmel.fmax=20000", "20000"),
     ],
 )

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from earshot.data.prepared import load_data
 
 import export
 import predict
@@ -13,6 +12,7 @@ import train
 from earshot import runs
 from earshot.config import load_config
 from earshot.data.labels import clip_metadata
+from earshot.data.prepared import load_data
 from earshot.kaggle.bundling import BundleSettings, build
 from earshot.models import MODELS
 from earshot.prediction.backends import open_graph

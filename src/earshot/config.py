@@ -16,8 +16,12 @@ from typing import Any
 
 import yaml
 
+from earshot.inputs.given import Metadata
+from earshot.inputs.kinds import make_input
+from earshot.inputs.logmel import Logmel
+from earshot.inputs.network import Inputs
+from earshot.inputs.record import CHANNELS, Input
 from earshot.messages import suggest
-from earshot.sound.logmel import LogmelParams
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class DataConfig:
     root: str = "data/synth"  # what prepare.py wrote: clips.csv, classes.csv, optionally events.csv, test_clips.csv
     folds: str = "folds/synth.csv"  # clip_id, group, fold
     classes: str = ""  # class list CSV; default <root>/classes.csv
-    sample_rate: int = 32000  # Hz
+    sample_rate: int = 32000  # Hz; an input may have a lower one of its own
+    channels: str = "mono"  # mono | stereo | mid_side: what is heard of a recording; an input may have its own
     crop_seconds: float = 5.0  # length of a training example
     crop: str = "random"  # random: anywhere; box: around an annotated event; full: from the start of the clip
     targets: str = "labels"  # labels: those of the clip; events: those heard in the crop (always so with crop=box)
@@ -47,9 +52,16 @@ class DataConfig:
     workers: int = 0  # loader processes for training
     clips_per_class: int = 0  # training clips of each class, chosen by the seed, more adding to fewer; 0: all
     metadata: tuple[str, ...] = ()  # numeric columns of clips.csv given to the model
+    metadata_missing: dict[str, str] = field(default_factory=dict)  # column: what an empty cell counts as (nan: a gap)
     where: dict[str, str] = field(default_factory=dict)  # only clips with these values of columns: {machine: fan}
     keep_unlabelled: bool = False  # a clip without labels holds none of the classes; else it says nothing, left out
     shuffle_labels: bool = False  # the control: labels permuted among the training clips
+
+    @property
+    def metadata_record(self) -> Metadata:
+        """The columns that a network with the input `metadata` takes, and what stands for their empty cells."""
+        missing = tuple(self.metadata_missing.get(c, "") for c in self.metadata) if self.metadata_missing else ()
+        return Metadata(columns=self.metadata, missing=missing)
 
 
 @dataclass(frozen=True)
@@ -156,7 +168,7 @@ class Config:
     watch: str = ""  # score that selects the checkpoint; default: the task's
     seed: int = 1213
     data: DataConfig = DataConfig()
-    frontends: dict[str, LogmelParams] = field(default_factory=lambda: {"logmel": LogmelParams()})
+    frontends: dict[str, Input] = field(default_factory=lambda: {"logmel": Logmel()})
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
@@ -166,16 +178,16 @@ class Config:
     wandb: str = ""  # project name; empty: off (WANDB_MODE=offline works without an account)
 
     def __post_init__(self):
-        rate = self.data.sample_rate
-        for name, params in self.frontends.items():
-            if params.sample_rate not in (0, rate):
-                raise ValueError(
-                    f"frontends.{name}.sample_rate is {params.sample_rate} Hz but data.sample_rate is {rate} Hz; "
-                    "leave the former out to follow the latter"
-                )
-        object.__setattr__(
-            self, "frontends", {k: dataclasses.replace(v, sample_rate=rate) for k, v in self.frontends.items()}
-        )
+        if self.data.channels not in CHANNELS:
+            raise ValueError(f"data.channels is '{self.data.channels}'; choose one of {', '.join(CHANNELS)}")
+        for column, value in self.data.metadata_missing.items():
+            if column not in self.data.metadata:
+                raise ValueError(f"data.metadata_missing names '{column}', which data.metadata does not"
+                                 f"{suggest(column, self.data.metadata)}")  # fmt: skip
+            _convert_scalar(float, value, f"data.metadata_missing.{column}")
+        heard = (self.data.sample_rate, self.data.channels)
+        resolved = {k: v.resolved(*heard, f"frontends.{k}") for k, v in self.frontends.items()}
+        object.__setattr__(self, "frontends", resolved)
         self._check_sense()
 
     def _check_sense(self):
@@ -266,6 +278,11 @@ class Config:
                 "data.targets labels, data.frame_targets false"
             )
 
+    def inputs(self, names: tuple[str, ...] | None = None) -> Inputs:
+        """What a network that declares these inputs hears (None: all front ends)."""
+        metadata = self.data.metadata_record
+        return Inputs.made(self.frontends, names, self.data.sample_rate, self.data.channels, metadata)
+
     @property
     def window_seconds(self) -> float:
         return self.predict.window_seconds or self.data.crop_seconds
@@ -288,6 +305,8 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str
 
 def to_dict(config) -> dict:
     """Config -> plain nested dict of what YAML can hold (tuples become lists)."""
+    if isinstance(config, Input):
+        return to_dict(config.to_json())
     if dataclasses.is_dataclass(config):
         return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
     if isinstance(config, dict):
@@ -364,6 +383,8 @@ def _convert(hint, value, where: str):
         if value is None:
             return None
         return _convert(next(a for a in args if a is not type(None)), value, where)
+    if hint is Input:
+        return make_input(value or {}, where, _build)
     if dataclasses.is_dataclass(hint):
         return _build(hint, value or {}, where)
     if origin is dict:

@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 
 from earshot.config import Config, from_dict, suggest, to_dict
 from earshot.files import write_text
+from earshot.inputs.record import CHANNELS
 from earshot.prediction.predictions import Predictions
 from earshot.sound.timebase import TimeBase
 from earshot.sound.windows import Windowing
@@ -154,6 +155,7 @@ def describe_run(config: Config, fold: int, classes: list[str], prior: np.ndarra
         "classes": list(classes),
         "prior": [float(p) for p in prior],
         "sample_rate": config.data.sample_rate,
+        "channels": config.data.channels,
         "frontends": {k: to_dict(v) for k, v in config.frontends.items()},
         "window_seconds": config.window_seconds,
         "stride_seconds": config.stride_seconds,
@@ -199,8 +201,9 @@ def make_model(config: Config, n_classes: int, weights_follow: bool = False) -> 
     """The network that a config names, untrained."""
     from earshot.models import build_model
 
-    n_mels = next(iter(config.frontends.values())).n_mels if config.frontends else 0
-    return build_model(config.model.name, n_classes, n_mels, config.model.params, weights_follow)
+    n_mels = next((record.bands for record in config.frontends.values() if record.bands), 0)
+    heard = config.inputs(tuple(dict.fromkeys((*config.frontends, "waveform", "metadata"))))
+    return build_model(config.model.name, n_classes, n_mels, config.model.params, weights_follow, heard)
 
 
 def windowing(config: Config) -> Windowing:
@@ -209,7 +212,7 @@ def windowing(config: Config) -> Windowing:
     return Windowing(
         config.data.sample_rate, config.window_seconds, config.stride_seconds, p.aggregate,
         p.batch_size or config.optim.batch_size, p.workers, p.keep_frames, p.extra_window, p.clip_from,
-        p.one_pass,
+        p.one_pass, CHANNELS[config.data.channels],
     )  # fmt: skip
 
 

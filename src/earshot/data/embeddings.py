@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.data.caches import FILE_COLUMNS, fingerprints, finished, read_index, write_tables
+from earshot.inputs.decoding import decode
 from earshot.messages import suggest
 from earshot.sound import audio
 from earshot.sound.windows import window_starts
@@ -46,17 +47,20 @@ class EmbeddingCache:
         every_segment: bool,
         batch_size: int = 32,
         progress: Callable = iter,
+        n_channels: int = 1,
     ) -> EmbeddingCache:
         """The cache of `clips` (clip_id, path below `source_root`): the one that stands, or a new one.
 
-        embed: (B, segment_samples) float32 waveforms -> (B, width) embeddings; about: everything that shapes them, as
-        JSON; every_segment: False keeps a clip's first one only; progress: wraps the list of files (tqdm).
+        embed: (B, segment_samples) or (B, 2, segment_samples) float32 waveforms -> (B, width) embeddings; about:
+        everything that shapes them, as JSON; every_segment: False keeps a clip's first one only; progress: wraps the
+        list of files (tqdm).
         """
         description = {
             "kind": "embedding", **about, "width": width, "sample_rate": sample_rate,
             "segment_samples": segment_samples, "every_segment": every_segment,
             "files": fingerprints(clips, source_root),
         }  # fmt: skip
+        description |= {"channels": n_channels} if n_channels > 1 else {}
 
         def make(target: Path) -> None:
             _write(target, description, source_root, embed, batch_size, progress)
@@ -104,12 +108,14 @@ def _write(target: Path, description: dict, source_root, embed: Callable, batch_
 
     def segments(path: str) -> list[np.ndarray]:
         try:
-            waveform = audio.load(Path(source_root) / path, rate, 0.0, None if every else length / rate)
+            waveform = decode(
+                Path(source_root) / path, rate, description.get("channels", 1), 0.0, None if every else length / rate
+            )
         except audio.UnreadableAudio as error:
             reasons[path] = str(error)
             return []
-        starts = segment_starts(len(waveform), length, every)
-        return [audio.crop_or_pad(waveform[s : s + length], length) for s in starts]
+        starts = segment_starts(waveform.shape[-1], length, every)
+        return [audio.crop_or_pad(waveform[..., s : s + length], length) for s in starts]
 
     with open(target / "embedding.f32", "wb") as file:
         waiting: list[np.ndarray] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from earshot.data.labels import (
 )
 from earshot.data.packed import packed_clips
 from earshot.data.sampling import stratified_share
+from earshot.inputs.given import Metadata
+from earshot.inputs.record import CHANNELS
 from earshot.messages import suggest
 from earshot.prediction.predictions import Clip
 from earshot.tables import read_table
@@ -39,7 +41,7 @@ class PreparedData:
     mask: np.ndarray  # (N, K), 0 = unknown
     events: pd.DataFrame | None
     whole: pd.DataFrame  # clip_id, path of every clip of the data set, whichever of them are taken: for caches
-    metadata: tuple[str, ...] = ()  # numeric columns of `clips` that the network takes
+    metadata: Metadata = field(default_factory=Metadata)  # numeric columns of `clips` that the network takes
 
     def take(self, index: np.ndarray) -> PreparedData:
         """The clips at `index`; events stay whole."""
@@ -72,10 +74,14 @@ class PreparedData:
     def recordings(self) -> list[Clip]:
         """The clips as inference takes them."""
         clips = [Clip(c, self.source / p) for c, p in zip(self.clips.clip_id, self.clips.path)]
-        if not self.metadata:
+        if not self.metadata.columns:
             return clips
-        values = clip_metadata(self.clips, self.metadata)
+        values = self.metadata_values()
         return [replace(c, metadata=v) for c, v in zip(clips, values, strict=True)]
+
+    def metadata_values(self) -> np.ndarray:
+        """(N, M) float32 columns that the network takes."""
+        return clip_metadata(self.clips, self.metadata.columns, missing=self.metadata.missing)
 
     def clip_events(self, clip_ids) -> pd.DataFrame | None:
         """True events of the given clips (an expert's false positives are none)."""
@@ -96,8 +102,9 @@ def load_data(data: DataConfig) -> PreparedData:
     if data.cache == "packed":
         source = read_dataset(root)["source"]
         clips = packed_clips(
-            root / "cache", clips, source, data.sample_rate, data.pack_seconds, data.workers, logger.warning
-        )
+            root / "cache", clips, source, data.sample_rate, data.pack_seconds, data.workers, logger.warning,
+            CHANNELS[data.channels],
+        )  # fmt: skip
     whole = "secondary_labels" not in clips or data.secondary_weight in (-1, 0, 1)
     target, mask = clip_targets(clips, classes, data.secondary_weight, np.uint8 if whole else np.float32)
     events = None
@@ -109,8 +116,9 @@ def load_data(data: DataConfig) -> PreparedData:
         if str(getattr(data, key)) == value and events is None:
             raise ValueError(f"data.{needs} needs {root / 'events.csv'}, which this competition does not have")
     source, whole = Path(read_dataset(root)["source"]), clips[["clip_id", "path"]]
-    clip_metadata(clips, data.metadata, root / "clips.csv")
-    return PreparedData(clips, classes, source, target, mask, events, whole, data.metadata)
+    metadata = data.metadata_record
+    clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
+    return PreparedData(clips, classes, source, target, mask, events, whole, metadata)
 
 
 def _chosen(clips: pd.DataFrame, classes: list[str], where: dict[str, str]) -> tuple[pd.DataFrame, list[str]]:

@@ -251,7 +251,7 @@ def needed_modules(competition: str) -> set[Path]:
     found: set[Path] = set()
     while waiting:
         path = waiting.pop()
-        if path not in found:
+        if path not in found and "torch" not in path.stem:  # the twins of inputs, imported where training asks for them
             found.add(path)
             waiting += [file for name in _imports(path) for file in _files_of(name)]
     return found - {SRC / ENTRY}

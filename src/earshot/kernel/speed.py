@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from earshot.inputs import decoding
+from earshot.inputs.record import Input
 from earshot.prediction.inference import Member, predict_members
 from earshot.prediction.predictions import Clip
 from earshot.prediction.reading import input_key, tta_variants
 from earshot.sound import audio
-from earshot.sound.logmel import LogmelParams, log_mel
 from earshot.sound.windows import Windowing, window_starts
 
 MEASURED_SECONDS, MEL_SECONDS = 30.0, 20.0  # of a recording
@@ -73,7 +74,8 @@ class Speed:
             heard = max(n_samples, windowing.window_samples) / windowing.sample_rate
             total["decode"] += seconds * self.decode[windowing.sample_rate]
             for key in {k for n in networks for k in front_ends(n)}:
-                shared = stride % key.hop_length == 0
+                grid = decoding.grid(windowing.sample_rate, key)
+                shared = grid and stride % grid == 0
                 total["logmel"] += self.logmel[key] * (heard if shared else windows * windowing.window_seconds)
             total["network"] += windows * sum(self.network[n.alike] for n in networks)
             total["join"] += windows * sum(self.join[n.alike] for n in networks)
@@ -89,10 +91,10 @@ def wall_of(stages: Mapping[str, float], cores: int) -> float:
     return stages["join"] + (stages["decode"] + stages["logmel"] + stages["network"]) / cores
 
 
-def front_ends(network: Network) -> set[LogmelParams]:
-    """The distinct log-mels that a network takes."""
+def front_ends(network: Network) -> set[Input]:
+    """The distinct inputs that are computed for a network."""
     keys = {input_key(network.backend, name) for name in network.backend.inputs}
-    return {key for key in keys if isinstance(key, LogmelParams)}
+    return {key for key in keys if isinstance(key, Input) and not (key.hop == 1 and not key.macs(1))}
 
 
 # ---- measuring
@@ -108,9 +110,17 @@ def measure(networks: Sequence[Network], recording: Path, clock: Callable[[], fl
     seconds = min(MEASURED_SECONDS, info.duration)
     for rate in {n.windowing.sample_rate for n in networks}:
         decode[rate] = _best(lambda rate=rate: audio.load(recording, rate, 0.0, seconds), clock) / seconds
-    for key in {k for n in networks for k in front_ends(n)}:
-        waveform = np.resize(audio.load(recording, key.sample_rate, 0.0, seconds), round(MEL_SECONDS * key.sample_rate))
-        logmel[key] = _best(lambda key=key, waveform=waveform: log_mel(waveform, key), clock) / MEL_SECONDS
+    for key, w in {k: n.windowing for n in networks for k in front_ends(n)}.items():
+        loaded = decoding.decode(recording, w.sample_rate, w.n_channels, 0.0, seconds)
+        size = round(MEL_SECONDS * w.sample_rate)
+        waveform = (
+            np.resize(loaded, size) if w.n_channels == 1 else np.stack([np.resize(side, size) for side in loaded])
+        )
+
+        def compute(key=key, waveform=waveform, rate=w.sample_rate):
+            return key.compute(decoding.as_heard(waveform, rate, key))
+
+        logmel[key] = _best(compute, clock) / MEL_SECONDS
     for one in networks:
         if one.alike not in network:
             network[one.alike], outputs = _network_seconds(one, clock)
@@ -130,19 +140,16 @@ def _best(call: Callable, clock) -> float:
 
 def one_window(network: Network) -> dict[str, np.ndarray]:
     """Quiet noise as one window of a network's inputs."""
-    rng, n = np.random.default_rng(0), network.windowing.window_samples
-    waveform = (0.01 * rng.standard_normal(n)).astype(np.float32)
-    inputs = {}
-    for name in network.backend.inputs:
-        if name in network.backend.frontends:
-            inputs[name] = log_mel(waveform, network.backend.frontends[name])[None, None]
-        elif name == "waveform":
-            inputs[name] = waveform[None]
-        else:
+    rng, w = np.random.default_rng(0), network.windowing
+    shape = w.window_samples if w.n_channels == 1 else (w.n_channels, w.window_samples)
+    waveform = (0.01 * rng.standard_normal(shape)).astype(np.float32)
+    heard = {name: network.backend.frontends[name] for name in network.backend.inputs}
+    for name, record in heard.items():
+        if not record.sounds:
             raise ValueError(
                 f"network {network.name} needs '{name}', which a folder of recordings does not have: see src/predict.py"
             )
-    return inputs
+    return {name: values[None] for name, values in decoding.hear(heard, waveform, w.sample_rate).items()}
 
 
 def _network_seconds(network: Network, clock) -> tuple[float, dict]:

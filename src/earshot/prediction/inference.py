@@ -6,7 +6,7 @@ score of what is submitted. A backend (see backends.py) is anything with `inputs
 How a recording is heard (reading.py): decoded and resampled once, its log-mel computed once for every distinct front
 end, overlapping windows cut from it where the hop divides the stride (else each gets its own log-mel), all members
 (folds, models, runs) fed from the same windows, the windows of a clip joined by each member's rule. Decoding runs
-ahead in threads. At most `hearing.SPAN_SECONDS` of a recording are in memory at a time for each thread, so a recording
+ahead in threads. At most `reading.SPAN_SECONDS` of a recording are in memory at a time for each thread, so a recording
 may last a day. With `one_pass` a network hears up to a minute at once and windows are pooled from its segments.
 """
 
@@ -28,7 +28,8 @@ from earshot.sound.windows import Windowing, join_clipwise, join_framewise
 
 __all__ = ["TTA", "Member", "Variant", "clip_answer", "predict_clips", "predict_members", "tta_variants"]
 CONTEXT_SEGMENTS = 4  # heard either side of a span in one pass
-HEARING = ("sample_rate", "window_samples", "stride_samples", "extra_window", "one_pass")  # shared by all members
+# what members must share to be fed from the same windows
+HEARING = ("sample_rate", "n_channels", "window_samples", "stride_samples", "extra_window", "one_pass")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Windowing:
     extra_window: bool = False  # the birdcall source's quirk: an exact multiple of the window gets one more, of padding
     clip_from: str = "clipwise"  # answer of a window: clipwise | frame_max, the maximum over its segments
     one_pass: bool = False  # the network hears a minute at once, windows are pooled from its segments
+    n_channels: int = 1  # decoded of a recording: 1 their mean, 2 left and right
 
     @property
     def window_samples(self) -> int:

@@ -24,9 +24,9 @@ from earshot.data.labels import (
 )
 from earshot.data.prepared import PreparedData
 from earshot.data.sampling import ClassTurns, epoch_order
+from earshot.inputs.decoding import decode, own_samples, steps
+from earshot.inputs.network import Inputs
 from earshot.sound import audio
-from earshot.sound.logmel import LogmelParams, n_frames, silence_db
-from earshot.sound.timebase import TimeBase
 
 MAX_SUBSTITUTES = 20  # unreadable clips in a row before training gives up
 
@@ -37,12 +37,12 @@ class TrainingClips(torch.utils.data.Dataset):
     """Map (epoch, index[, repeat]) -> one training example (dict of arrays; contract 2 of the design)."""
 
     def __init__(
-        self, prepared: PreparedData, data: DataConfig, frontends: dict[str, LogmelParams], seed: int,
+        self, prepared: PreparedData, data: DataConfig, inputs: Inputs, seed: int,
         waveform_augment=None, cache_folder: Path = Path("data/cache"), embeddings: EmbeddingCache | None = None,
     ):  # fmt: skip
         """embeddings: given in place of a waveform (data.cache=embedding)."""
         self.embeddings = embeddings
-        self.prepared, self.data, self.frontends, self.seed = prepared, data, frontends, seed
+        self.prepared, self.data, self.inputs, self.seed = prepared, data, inputs, seed
         self.augment = waveform_augment
         self.target, self.mask = prepared.target, prepared.mask
         if data.shuffle_labels:
@@ -51,15 +51,19 @@ class TrainingClips(torch.utils.data.Dataset):
         self.paths = prepared.clips.path.to_numpy()  # below prepared.source, or absolute
         self.caches: dict[str, LogmelCache] = {}
         if data.cache == "waveform":
-            cached = waveform_cache(cache_folder, prepared.whole, prepared.source, data.sample_rate)
+            cached = waveform_cache(
+                cache_folder, prepared.whole, prepared.source, data.sample_rate, n_channels=inputs.n_channels
+            )
             self.paths = cached.set_index("clip_id").path[prepared.clips.clip_id].to_numpy()
         elif data.cache == "logmel":
-            for name, params in frontends.items():
+            for name in inputs.of(sounds=True):
                 whole, source = prepared.whole, prepared.source  # so that all folds share it
-                self.caches[name] = LogmelCache.build(cache_folder, whole, source, params, data.sample_rate)
+                self.caches[name] = LogmelCache.build(
+                    cache_folder, whole, source, inputs[name], data.sample_rate, n_channels=inputs.n_channels
+                )
         self.turns = ClassTurns(self.target > 0.5) if data.sampler == "balanced" else None
         self.event_rows = _event_rows(prepared)
-        self.first_params = next(iter(frontends.values())) if frontends else None
+        self.metadata = prepared.metadata_values() if data.metadata else None
 
     def __len__(self) -> int:
         return len(self.prepared.clips)
@@ -96,18 +100,18 @@ class TrainingClips(torch.utils.data.Dataset):
         if self.caches:
             inputs, start = self._cached(index, start, pad, crop)
         else:
-            inputs = {"waveform": self._waveform(index, start, pad, crop, rng)}
+            inputs = self.inputs.training_sounds(self._waveform(index, start, pad, crop, rng))
         heard_from = (start - pad) / rate
         target, mask = self._targets(index, heard_from, heard_from + crop / rate, only_annotated)
         example = inputs | {"target": target, "mask": mask}
         if self.data.frame_targets:
-            base = TimeBase(rate, self.first_params.hop_length)
+            base = self.inputs.timebase(1)
             example["frame_target"] = frame_targets(
                 self._events(index), self.prepared.classes, heard_from, base, base.n_frames(crop),
                 self.data.frame_margin_seconds,
             )  # fmt: skip
-        if self.data.metadata:
-            example["metadata"] = self.prepared.clips.loc[index, list(self.data.metadata)].to_numpy(np.float32)
+        if self.metadata is not None:
+            example["metadata"] = self.metadata[index]
         return example
 
     def _path(self, index: int) -> Path:
@@ -142,22 +146,24 @@ class TrainingClips(torch.utils.data.Dataset):
 
     def _waveform(self, index, start, pad, crop, rng) -> np.ndarray:
         rate = self.data.sample_rate
-        waveform = audio.load(self._path(index), rate, start / rate, crop / rate)
-        waveform = audio.crop_or_pad(waveform, crop, 0, pad if len(waveform) + pad <= crop else 0)
+        waveform = decode(self._path(index), rate, self.inputs.n_channels, start / rate, crop / rate)
+        waveform = audio.crop_or_pad(waveform, crop, 0, pad if waveform.shape[-1] + pad <= crop else 0)
         return apply_waveform(self.augment, waveform, rate, rng) if self.augment is not None else waveform
 
     def _cached(self, index, start, pad, crop) -> tuple[dict, int]:
-        """Crops of the cached log-mels (1, T, F), and the crop's start moved to a whole frame."""
-        inputs = {}
-        for name, params in self.frontends.items():
-            frames = self.caches[name][self.prepared.clips.clip_id[index]]
-            hop, length = params.hop_length, n_frames(crop, params)
-            first = start // hop
-            out = np.full((length, params.n_mels), silence_db(params), np.float32)
-            piece = frames[first : first + length - pad // hop]
-            out[pad // hop : pad // hop + len(piece)] = piece
-            inputs[name] = out[None]
-        return inputs, start // hop * hop
+        """Crops of the cached pictures (C, T, F), and the crop's start moved to a whole frame."""
+        inputs, hop, rate = {}, self.inputs.hop_length, self.data.sample_rate
+        start = start // hop * hop
+        for name, cache in self.caches.items():
+            record = self.inputs[name]
+            frames = cache[self.prepared.clips.clip_id[index]]
+            frames = frames[None] if frames.ndim == 2 else frames
+            out = record.silence(own_samples(crop, rate, record))
+            first, before = (int(i) for i in steps([start, pad], rate, record))
+            piece = frames[:, first : first + out.shape[1] - before]
+            out[:, before : before + piece.shape[1]] = piece
+            inputs[name] = out
+        return inputs, start
 
     def _embedding(self, index: int, rng: np.random.Generator) -> np.ndarray:
         """(D,) of the clip's first segment, with crop=random of any of them."""
