@@ -5,15 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
+from earshot.inputs.gammatone import Gammatone
 from earshot.inputs.given import Metadata, Waveform
 from earshot.inputs.logmel import Logmel
+from earshot.inputs.pcen import Pcen
 from earshot.inputs.record import Input
+from earshot.inputs.vggish_examples import VggishInput
 from earshot.messages import suggest
 
 KINDS: dict[str, type[Input]] = {
     "logmel": Logmel,
     "waveform": Waveform,
     "metadata": Metadata,
+    "pcen": Pcen,
+    "gammatone": Gammatone,
+    "vggish": VggishInput,
 }
 
 
