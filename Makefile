@@ -28,5 +28,7 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+# What the next `make` builds again. Never runs/ and data/: they hold days of training and downloads.
 clean:
-	rm -rf $(VENV) runs data
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +

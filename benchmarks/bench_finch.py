@@ -29,7 +29,8 @@ from event_tuning import Split, event_f1, post_text, read_split, tune_post
 
 from earshot.competitions.tables import write_csv
 from earshot.data.labels import read_classes
-from earshot.metrics.events import PSDS1, psds, segment_based_f1
+from earshot.metrics.events import segment_based_f1
+from earshot.metrics.psds import PSDS1, psds
 from earshot.prediction.predictions import Predictions
 from earshot.runs import FoldRun
 from earshot.tasks import detect_all

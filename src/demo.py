@@ -37,9 +37,7 @@ QUICK = ("optim.epochs=2", "optim.warmup_epochs=0")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two epochs: shows that it runs, scores mean nothing")
-    quick = parser.parse_args().quick
+    quick = parse_args().quick
     os.chdir(Path(__file__).resolve().parents[1])
     started, memory = time.monotonic(), PeakMemory()
     OUT.mkdir(parents=True, exist_ok=True)
@@ -66,6 +64,12 @@ def main():
     files.write_text(OUT / "summary.json", json.dumps(summary, indent=1) + "\n")
     draw(run_dir)
     report(summary, run_dir)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two epochs: shows that it runs, scores mean nothing")
+    return parser.parse_args()
 
 
 def script(*arguments):

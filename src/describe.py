@@ -30,7 +30,8 @@ from earshot.pictures import folds as fold_pictures
 from earshot.sound.logmel import LogmelParams, empty_mel_bands
 from earshot.sound.timebase import TimeBase
 from earshot.training.examples import TrainingClips, collate
-from earshot.training.setup import batch_augment, seed_step
+from earshot.training.schedule import seed_step
+from earshot.training.setup import batch_augment
 
 
 def main():

@@ -81,8 +81,24 @@ def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method
         print(f"{len(rare)} classes have fewer groups than {n_folds} folds (groups in brackets): {few(names, 20)}")
     for fold, names in missing_classes(table).items():
         print(f"fold {fold} holds no clip of {len(names)} classes: {few(names, 20)}")
-    for row in audit(clips, folds).itertuples():
-        print(f"folds {row.folds.replace(' ', ', ')} share {row.column} {row.value}: {few(row.clips.split(), 8)}")
+    for line in shared_sources(audit(clips, folds), clips):
+        print(line)
+
+
+def shared_sources(found: pd.DataFrame, clips: pd.DataFrame) -> list[str]:
+    """What `audit` found, as lines for people: a value a line, of a column with many values one line in all."""
+    lines = []
+    for column, rows in found.groupby("column", sort=False):
+        if len(rows) <= SHORT_TABLE:
+            lines += [
+                f"folds {row.folds.replace(' ', ', ')} share {row.column} {row.value}: {few(row.clips.split(), 8)}"
+                for row in rows.itertuples()
+            ]
+            continue
+        of = f" of {clips[column].nunique()}" if column in clips else ""
+        remedy = f"; --group {column} keeps each in one fold" if column in clips and column != "group" else ""
+        lines.append(f"folds share {len(rows)}{of} values of {column}: {few(rows.value)}{remedy}")
+    return lines
 
 
 def shown_counts(table: pd.DataFrame, folds: pd.DataFrame) -> str:

@@ -31,6 +31,7 @@ from earshot.prediction.inference import Member, predict_members, tta_variants
 from earshot.prediction.predictions import Clip, Predictions
 from earshot.prediction.threads import cores, tune
 from earshot.sound import audio
+from earshot.sound.folder import printable
 
 BACKENDS = ("torch", *ENDINGS)
 COMPARED = 3  # recordings on which --one-pass is measured against single windows
@@ -66,6 +67,21 @@ def main():
         listing = listing.with_name(f"{listing.stem}_unreadable.csv")
         files.write_rows(listing, [{"clip_id": c, "reason": r} for c, r in unreadable.items()])
         print(f"{len(unreadable)} recordings could not be read and got the training prior; see {listing}")
+    print_oddities(options.clips, clips, Path(targets[0]))
+
+
+def print_oddities(source: Path, clips: list[Clip], target: Path):
+    """Count, and list beside `target`, the files of a folder that are left out and what was odd about those heard."""
+    left_out = audio.list_recordings(source).left_out if source.is_dir() else {}
+    known = audio.odd_files()
+    odd = {path: known[path] for path in (str(clip.path) for clip in clips) if path in known}
+    if not left_out and not odd:
+        return
+    rows = [(path, reason) for path, reason in left_out.items()]
+    rows += [(path, text) for path, texts in odd.items() for text in texts]
+    listing = target.with_name(f"{target.stem}_odd_files.csv")
+    files.write_rows(listing, [{"path": printable(str(path)), "note": text} for path, text in rows])
+    print(f"{len(left_out)} files are left out, {len(odd)} recordings are not as their files say; see {listing}")
 
 
 def parse_args() -> argparse.Namespace:
@@ -199,18 +215,12 @@ def difference_of_one_pass(members: list[Member], clips: list[Clip], tta) -> str
 
 
 def find_clips(source: Path, audio_root: Path | None) -> list[Clip]:
-    """A clip table or a folder -> recordings; a folder's ids are the file names without their endings."""
+    """A clip table or a folder -> recordings; a folder's ids are the file names without endings, where they differ."""
     if source.is_dir():
-        paths = audio.find_audio(source)
-        if not paths:
-            raise ValueError(f"{source} holds no wav, flac, ogg or mp3 file")
-        ids = [str(p.relative_to(source).with_suffix("")) for p in paths]
-        twice = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) < len(ids) else []
-        if twice:
-            raise ValueError(
-                f"{source} holds several files of one name: {', '.join(twice[:5])}; rename them or use a table"
-            )
-        return [Clip(i, p) for i, p in zip(ids, paths, strict=True)]
+        found = audio.list_recordings(source)
+        if not found.files:
+            raise ValueError("; ".join(filter(None, [f"{source} holds no wav, flac, ogg or mp3 file", found.said()])))
+        return [Clip(i, p) for i, p in zip(found.ids(), found.files, strict=True)]
     table = read_clips(source)
     if not len(table):
         raise ValueError(f"{source} lists no clips")

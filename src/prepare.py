@@ -22,10 +22,11 @@ import yaml
 
 from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.competition import Competition, Flag, Remake
-from earshot.competitions.tables import Tables, check_owner, is_there, write_tables
+from earshot.competitions.tables import Tables, check_owner, is_there, write_csv, write_tables
 from earshot.data.labels import label_lists
 from earshot.messages import few, suggest
 from earshot.sound import audio
+from earshot.sound.folder import printable
 
 
 def main():
@@ -45,6 +46,7 @@ def main():
         tables = resampled(tables, source, out, options)
     write_tables(tables, out, options.competition, source, options.force)
     print(summary(tables, options.competition))
+    list_odd_files(source, out)
     print(f"-> {out}")
     print(f"next: python src/make_folds.py --clips {out}/clips.csv --out folds/{out.name}.csv")
 
@@ -192,6 +194,18 @@ def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespa
         return clips.assign(sample_rate=clips.sample_rate.mask(clips.sample_rate.notna(), rate))
 
     return dataclasses.replace(tables, clips=moved(tables.clips), test_clips=moved(tables.test_clips))
+
+
+def list_odd_files(source: Path, out: Path):
+    """Count, and list in odd_files.csv, the files that are not as they say: cut, of a wrong header, over full scale."""
+    odd = {path: texts for path, texts in audio.odd_files().items() if Path(path).is_relative_to(source)}
+    target = out / "odd_files.csv"
+    if not odd:
+        target.unlink(missing_ok=True)
+        return
+    rows = [(printable(path), text) for path, texts in odd.items() for text in texts]
+    write_csv(pd.DataFrame(rows, columns=["path", "note"]), target)
+    print(f"  not as they say (odd_files.csv): {len(odd)} files: {few(Path(path).name for path in odd)}")
 
 
 def summary(tables: Tables, competition: str) -> str:

@@ -30,7 +30,7 @@ from earshot import files, runs
 from earshot.anomaly import report as anomaly_report
 from earshot.anomaly.report import Scores
 from earshot.data.prepared import PreparedData, load_data
-from earshot.inputs.decoding import as_heard, decode
+from earshot.inputs.waveforms import as_heard, decode
 from earshot.messages import few, suggest
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.inference import predict_clips

@@ -26,32 +26,22 @@ from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData, load_data
-from earshot.ensemble.search import oof_when_complete, truth_of
-from earshot.messages import suggest
+from earshot.ensemble.search import oof_when_complete
 from earshot.pictures import folds as fold_pictures
 from earshot.tables import read_table
+from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.examples import collate
-from earshot.training.setup import (
-    Training,
-    announce,
-    checkpoint,
-    finish_fold,
-    line,
-    predicting_network,
-    progress_bar,
+from earshot.training.reporting import announce, epoch_line, finish_fold, start_wandb
+from earshot.training.schedule import (
     raise_not_finite,
-    restore,
-    score_box_crops,
-    score_training_clips,
     seed_step,
     set_learning_rate,
-    set_up,
     start_epoch,
-    start_wandb,
     stop_early,
     time_is_up,
-    validate,
-)  # fmt: skip
+)
+from earshot.training.setup import Training, progress_bar, set_up
+from earshot.training.validation import validate_and_keep
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
 
@@ -168,9 +158,11 @@ def train_fold(config: Config, fold: int, folder: Path, data: PreparedData, acce
         return
     t = set_up(config, fold, fold_folder, train_data, held_out, data.classes, accelerator, deadline)
     if resume and (fold_folder / "last.ckpt").is_file():
-        restore(t)
+        restore_checkpoint(t)
     announce(t)
     tracker = start_wandb(t)
+    if not config.optim.epochs:  # the given weights, untouched
+        log_epoch(t, {"epoch": 0, "steps": 0, "seconds": 0.0} | validate_and_keep(t), tracker)
     while t.progress.epoch < config.optim.epochs and not t.progress.out_of_time and not stop_early(t):
         started, first_step = time.monotonic(), t.progress.step
         train_one_epoch(t)
@@ -216,7 +208,7 @@ def train_one_epoch(t: Training):
         p.loss_sum += loss.item()
         every = config.optim.checkpoint_steps
         if every and accelerator.sync_gradients and p.step // config.optim.accumulate % every == 0:
-            checkpoint(t)
+            write_checkpoint(t)
         if time_is_up(t):
             return
 
@@ -226,7 +218,7 @@ def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
     p, o = t.progress, t.config.optim
     cut_short = p.out_of_time and p.step < t.batches_an_epoch
     if cut_short:
-        checkpoint(t)  # --resume goes on in the middle of this epoch
+        write_checkpoint(t)  # --resume goes on in the middle of this epoch
         if p.best_epoch >= 0 and o.select == "best":
             return  # the best weights so far stand, with their OOF
     clips = (p.step - first_step) * o.batch_size * t.accelerator.num_processes
@@ -237,37 +229,20 @@ def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
     }  # fmt: skip
     if p.out_of_time or p.epoch + 1 >= o.epochs or (p.epoch + 1) % o.validate_every == 0:
         row |= validate_and_keep(t)
-    p.log.append(row)
-    t.accelerator.print(line(t.fold, row, t.watch))
-    if tracker:
-        tracker.log(row)
+    log_epoch(t, row, tracker)
     if not cut_short:
         p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
-        checkpoint(t)
+        write_checkpoint(t)
+
+
+def log_epoch(t: Training, row: dict, tracker):
+    """One more row of log.csv, printed and tracked as well."""
+    t.progress.log.append(row)
+    t.accelerator.print(epoch_line(t.fold, row, t.watch))
+    if tracker:
+        tracker.log(row)
     if t.accelerator.is_main_process:
-        files.write_rows(t.folder / "log.csv", p.log)
-
-
-def validate_and_keep(t: Training) -> dict[str, float]:
-    """Scores of the held-out clips; better weights than any before are saved together with their OOF."""
-    started, p = time.monotonic(), t.progress
-    found, unreadable = validate(t)
-    p.unreadable |= unreadable
-    truth = truth_of(found, t.held_out)
-    scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
-    if t.watch not in scores:
-        raise ValueError(
-            f"watch '{t.watch}' is not among the scores of this task and data{suggest(t.watch, scores)}; where the "
-            f"held-out clips do not define it (anomalies: no section with both kinds), choose another by watch=NAME"
-        )
-    if scores[t.watch] > p.best_score or t.config.optim.select == "last" or p.best_epoch < 0:
-        p.best_score, p.best_epoch = scores[t.watch], p.epoch
-        if t.accelerator.is_main_process:
-            found.save(t.folder / "oof.npz")
-            runs.save_weights(t.folder / "best.safetensors", predicting_network(t), t.about)
-    scores |= score_box_crops(t, ~found.unreadable)  # shown and logged, never watched: an OOF does not have it
-    scores |= score_training_clips(t)
-    return scores | {"validation_seconds": round(time.monotonic() - started, 2)}
+        files.write_rows(t.folder / "log.csv", t.progress.log)
 
 
 def report_oof(config: Config, folder: Path):

@@ -17,6 +17,7 @@ import pandas as pd
 
 from earshot.metrics import clips as clip_metrics
 from earshot.metrics import events as event_metrics
+from earshot.metrics import psds as psds_metrics
 from earshot.metrics import urban as urban_metrics
 
 TOLERANCE = 1e-9  # everything here is float64 on both sides; the README would allow 1e-6
@@ -188,7 +189,7 @@ def _check_psds(name: str, expected: dict, tables: dict, folder: Path) -> int:
     scores = {file: (arrays["edges"], arrays[Path(file).stem]) for file in tables["durations"]}
     unscored = set(arrays.files) - {"edges", "classes"} - {Path(file).stem for file in scores}
     assert not unscored, f"{name}: scores.npz has files without a duration: {sorted(unscored)}"
-    ours = event_metrics.psds(
+    ours = psds_metrics.psds(
         scores,
         arrays["classes"].tolist(),
         tables["reference"],

@@ -124,7 +124,7 @@ def test_training_table(tmp_path, caplog):
 
 
 def test_broken_downloads(tmp_path):
-    with pytest.raises(ValueError, match=r"sample_submission\.csv does not exist"):
+    with pytest.raises(ValueError, match=r"holds none of train_metadata\.csv, train\.csv"):
         BIRDCLEF2023.prepare(tmp_path)
     sample(tmp_path, "soundscape_1_5")
     with pytest.raises(ValueError, match=r"holds none of train_metadata\.csv, train\.csv"):
@@ -162,6 +162,25 @@ def test_labelled_soundscapes_of_2026(tmp_path, caplog):
     labels.assign(end="later").to_csv(tmp_path / "train_soundscapes_labels.csv", index=False)
     with pytest.raises(ValueError, match="has the time 'later', expected hh:mm:ss"):
         birdclef_recordings.labelled_rows(tmp_path)
+
+
+def test_without_a_sample_submission_the_training_table_names_the_classes(tmp_path, caplog):
+    tables = BIRDCLEF2023.prepare(focal(tmp_path))
+    assert tables.classes == ["22930", "ameavo", "zebdov"]
+    assert tables.test is None
+    assert "has no sample_submission.csv: the 3 classes are those of the training table" in caplog.text
+    sound(tmp_path / "test_soundscapes" / "soundscape_7.ogg", 12)
+    assert BIRDCLEF2023.prepare(tmp_path).test.row_id.tolist() == [f"soundscape_7_{s}" for s in (5, 10, 15)]
+
+
+def test_a_sample_submission_may_be_shorter_than_its_recording(tmp_path, caplog):
+    """The public sample names the first seconds of one recording; a rest of half a second it may leave out."""
+    sample(focal(tmp_path), "a_5", "a_10", "b_5")
+    sound(tmp_path / "test_soundscapes" / "a.ogg", 10.3)
+    assert BIRDCLEF2023.prepare(tmp_path).test.row_id.tolist() == ["a_5", "a_10", "b_5"]
+    sound(tmp_path / "test_soundscapes" / "a.ogg", 16)
+    assert BIRDCLEF2023.prepare(tmp_path).test.row_id.tolist() == ["a_5", "a_10", "a_15", "a_20"]
+    assert "does not have all rows of 1 recordings of test_soundscapes" in caplog.text
 
 
 def test_an_empty_test_folder_takes_the_sample_rows(tmp_path, caplog):

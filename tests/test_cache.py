@@ -13,8 +13,8 @@ import pytest
 
 from earshot.data import caches
 from earshot.data.caches import LogmelCache, waveform_cache
-from earshot.inputs.decoding import as_heard
 from earshot.inputs.logmel import Logmel
+from earshot.inputs.waveforms import as_heard
 from earshot.sound import audio
 from earshot.sound.logmel import log_mel
 
@@ -160,7 +160,7 @@ def test_a_changed_file_id_path_or_format_is_another_key(tmp_path, clips, monkey
     keys.append(key())
     (tmp_path / "source/c.wav").unlink()
     keys.append(key())
-    monkeypatch.setattr(caches, "FORMAT", 2)
+    monkeypatch.setattr(caches, "FORMAT", caches.FORMAT + 1)
     keys.append(key())
     assert len(set(keys)) == len(keys)
 

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from earshot.tables import read_table
 
 import prepare
 import submit
 from earshot.competitions import dcase_task4
 from earshot.prediction.predictions import Predictions
 from earshot.sound.timebase import TimeBase
+from earshot.tables import read_table
 from scripts import run
 
 GRID = TimeBase(16000, 160, 5)  # 0.05 s
@@ -162,3 +162,79 @@ def test_psds_of_both_scenarios():
     found = dcase_task4.score_frames(half, test, truth)
     assert found["psds1"] < 0.6  # half of the only dog is too little there, enough here
     assert found["psds2"] == pytest.approx(1)
+
+
+def test_a_recording_that_several_tables_name_is_one_clip(tmp_path, caplog):
+    """validation.tsv is the union of two tables beside it, an old one disagrees; a strong recording is a weak one too."""
+    first, second = ("v1.wav", 1, 3, "Speech"), ("v2.wav", 2, 6, "Cat")
+    table(tmp_path, "validation/test_dcase2018", STRONG, [first])
+    table(tmp_path, "validation/eval_dcase2018", STRONG, [second])
+    table(tmp_path, "validation/validation", STRONG, [first, second, second, ("v3.wav", None, None, None)])
+    table(tmp_path, "validation/validation_old", STRONG, [("v1.wav", 1.5, 3, "Speech"), second])
+    table(tmp_path, "train/weak", ("filename", "event_labels"), [("y.wav", "Cat,Speech"), ("z.wav", "Cat")])
+    table(tmp_path, "train/audioset_strong", STRONG, [("y.wav", 1, 2, "Cat")])
+    sound(tmp_path, "validation/v1.wav", "validation/v2.wav", "validation/v3.wav", "train/weak/y.wav",
+          "train/weak/z.wav", "train/strong_label_real/y.wav")  # fmt: skip
+    tables = dcase_task4.prepare(tmp_path)
+    assert tables.test.clip_id.tolist() == ["v1", "v2", "v3"]
+    assert tables.truth.values.tolist() == [list(first), list(second)]
+    assert dcase_task4.score(tables.truth, tables.truth) == {"event_f1_macro": 1, "event_f1": 1}
+    clips = tables.clips.set_index("clip_id")
+    assert clips.kind.to_dict() == {"y": "strong", "z": "weak", "v1": "strong", "v2": "strong", "v3": "strong"}
+    assert clips.annotated["v3"] == 1
+    assert clips.labels["v3"] == ""
+    assert "1 recordings have other events in another table: v1.wav (validation/validation counts)" in caplog.text
+
+
+def test_silent_recordings_of_the_evaluation_set_stay(tmp_path, caplog):
+    """A list of durations names them; one that is in no table at all is there all the same."""
+    folder = download(tmp_path)
+    table(folder, "eval/public", STRONG, [("e1.wav", 1, 2, "Dog")])
+    table(folder, "eval/public_meta", ("filename", "duration"), [("e1.wav", 10), ("e2.wav", 11)])
+    sound(folder, "eval/public/e1.wav", "eval/public/e2.wav", "eval/public/e3.WAV")
+    tables = dcase_task4.prepare(folder)
+    assert tables.test[["filename", "duration"]].values.tolist() == [["e1.wav", 10], ["e2.wav", 11], ["e3.WAV", 10]]
+    assert len(tables.truth) == 1
+    assert "1 recordings of the evaluation set are in no table" in caplog.text
+    (folder / "metadata/eval/public.tsv").unlink()
+    tables = dcase_task4.prepare(folder)  # as in the challenge: nobody knows the events
+    assert tables.test.filename.tolist() == ["e1.wav", "e2.wav", "e3.WAV"]
+    assert tables.truth is None
+
+
+def test_sets_beside_the_real_one(tmp_path, caplog):
+    """dcase_synth/, a synthetic validation set, MAESTRO's tables, copies at 16 kHz: each is used or named."""
+    folder = download(tmp_path)
+    table(folder / "dcase_synth", "train/synthetic21_train/soundscapes", STRONG, [("7.wav", 1, 2, "dog")])
+    table(folder / "dcase_synth", "validation/synthetic21_validation/soundscapes", STRONG, [("1.wav", 1, 2, "Dog")])
+    sound(folder / "dcase_synth", "train/synthetic21_train/soundscapes/7.wav",
+          "validation/synthetic21_validation/soundscapes/1.wav")  # fmt: skip
+    table(folder, "maestro_real_train", STRONG, [("cafe.wav", 0, 1, "people talking")])
+    sound(folder, "train/strong_label_real_16k/r1.wav", "maestro_real_train/cafe.wav")
+    tables = dcase_task4.prepare(folder)
+    clips = tables.clips.set_index("clip_id")
+    assert clips.path["7"] == "dcase_synth/audio/train/synthetic21_train/soundscapes/7.wav"
+    assert clips.path["r1"] == "audio/train/strong_label_real/r1.wav"
+    assert tables.test.clip_id.tolist() == ["v1", "v2"]
+    assert tables.classes == ["Dog", "Running_water", "Speech"]
+    assert "left out: maestro_real_train (1 recordings)" in caplog.text
+    assert "neither train nor are they the test: validation/synthetic21_validation/soundscapes (1 rec" in caplog.text
+    for path in (folder / "audio").rglob("*.wav"):
+        if "16k" not in path.parent.name:
+            target = folder / "audio_16k" / path.relative_to(folder / "audio")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+    assert dcase_task4.prepare(folder).clips.path.str.contains("16k").sum() == 7  # all but dcase_synth's own
+
+
+def test_silent_recordings_are_heard_in_training_and_scored(tmp_path, tiny):
+    """`annotated` says that no label is a statement; without it such a clip is left out."""
+    from earshot.config import load_config
+    from earshot.data.prepared import load_data
+
+    clips = read_table(tmp_path / "data/clips.csv")
+    clips.loc[:1, "labels"] = ""
+    clips.assign(annotated=[1] + [0] * 23).to_csv(tmp_path / "data/clips.csv", index=False)
+    data = load_data(load_config(tiny).data)
+    assert len(data.clips) == 23
+    assert data.target[data.clips.clip_id == "c0"].sum() == 0

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from earshot.metrics import events as event_metrics
+from earshot.metrics import psds as psds_metrics
 
 LABELS = ["alarm", "dog", "water"]
 
@@ -303,7 +304,7 @@ def test_psds_by_hand():
     # in one hour: a hit at score 0.9, a false alarm at 0.8, the other hit at 0.7
     scores = {"a": frames(dog=[0, 0.9, 0, 0, 0.8, 0, 0, 0.7, 0, 0])}
     reference = table(("a", 1.0, 2.0, "dog"), ("a", 7.0, 8.0, "dog"))
-    result = event_metrics.psds(
+    result = psds_metrics.psds(
         scores, ["dog"], reference, {"a": 3600.0}, dtc_threshold=0.7, gtc_threshold=0.7, max_efpr=2.0
     )
     # half the events up to one false alarm an hour, all of them from there to two
@@ -317,7 +318,7 @@ def test_psds_merges_overlapping_reference_events():  # pitfall (g)
     overlapping = table(("a", 1.0, 3.0, "dog"), ("a", 2.0, 4.0, "dog"))
     one = table(("a", 1.0, 4.0, "dog"))
     for reference in (overlapping, one):
-        result = event_metrics.psds(scores, ["dog"], reference, {"a": 10.0}, **event_metrics.PSDS1)
+        result = psds_metrics.psds(scores, ["dog"], reference, {"a": 10.0}, **psds_metrics.PSDS1)
         assert result == {"psds": 1.0, "class_wise": {"dog": 1.0}, "skipped": []}
 
 
@@ -332,9 +333,9 @@ def three_files():
     return scores, ["dog", "alarm", "water"], reference, dict.fromkeys(scores, 10.0)
 
 
-@pytest.mark.parametrize("scenario", [event_metrics.PSDS1, event_metrics.PSDS2])
+@pytest.mark.parametrize("scenario", [psds_metrics.PSDS1, psds_metrics.PSDS2])
 def test_psds_of_perfect_scores_is_one(scenario):
-    result = event_metrics.psds(*three_files(), **scenario)
+    result = psds_metrics.psds(*three_files(), **scenario)
     assert result == {"psds": 1.0, "class_wise": {"dog": 1.0, "water": 1.0}, "skipped": ["alarm"]}
 
 
@@ -343,8 +344,8 @@ def test_psds_ignores_the_scale_of_the_scores():
     noise = np.random.default_rng(0).normal(0, 0.7, (10, 3))
     noisy = {name: (edges, values + noise) for name, (edges, values) in scores.items()}
     stretched = {name: (edges, np.exp(values)) for name, (edges, values) in noisy.items()}
-    result = event_metrics.psds(noisy, *rest, **event_metrics.PSDS1)
-    assert result == event_metrics.psds(stretched, *rest, **event_metrics.PSDS1)
+    result = psds_metrics.psds(noisy, *rest, **psds_metrics.PSDS1)
+    assert result == psds_metrics.psds(stretched, *rest, **psds_metrics.PSDS1)
     assert 0 < result["psds"] < 1
 
 
@@ -415,10 +416,10 @@ def test_bad_psds_input_is_refused(changes, message):
         "gtc_threshold": 0.5,
     }
     with pytest.raises(ValueError, match=message):
-        event_metrics.psds(**(good | changes))
+        psds_metrics.psds(**(good | changes))
 
 
 def test_a_missing_library_is_an_error_with_its_install_line(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sed_scores_eval.intersection_based", None)
     with pytest.raises(ImportError, match="pip install sed_scores_eval"):
-        event_metrics.psds({}, [], REFERENCE, {}, dtc_threshold=0.5, gtc_threshold=0.5)
+        psds_metrics.psds({}, [], REFERENCE, {}, dtc_threshold=0.5, gtc_threshold=0.5)

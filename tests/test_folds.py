@@ -264,3 +264,29 @@ def test_errors_say_what_to_do():
         make_folds(table(["a"] * 9, site="x"), group="sites")
     with pytest.raises(ValueError, match="no column 'first_label'"):
         make_folds(table(["a"] * 9), method=rfcx.source_folds)
+
+
+def test_an_empty_group_falls_back_to_the_tables_own():
+    """Soundscapes have a site and no author: folds by author keep a site together; stray spaces are no other author."""
+    clips = pd.DataFrame({
+        "clip_id": [f"c{i}" for i in range(12)], "labels": "a",
+        "group": [f"r{i}" for i in range(6)] + ["site_S08"] * 4 + ["", "x"],
+        "author": ["one", "one ", " one", "two", "t  wo", "t wo"] + [""] * 4 + [None, ""],
+    })  # fmt: skip
+    groups = make_folds(clips, 3, group="author").set_index("clip_id").group
+    assert groups[[f"c{i}" for i in range(6)]].tolist() == ["one", "one", "one", "two", "t wo", "t wo"]
+    assert set(groups[["c6", "c7", "c8", "c9"]]) == {"site_S08"}
+    assert groups["c10"] == "c10"
+    assert groups["c11"] == "x"
+
+
+def test_audit_speaks_of_sites_recordists_and_the_tables_own_groups():
+    clips = pd.DataFrame({
+        "clip_id": list("abcdef"), "labels": "x", "group": ["g", "g", "", "h", "i", "j"],
+        "site": ["S1", "", "S1", "", "", ""], "author": ["A ", "B", "A", "Unknown", "unknown", "C"],
+    })  # fmt: skip
+    folds = pd.DataFrame({"clip_id": list("abcdef"), "group": list("abcdef"), "fold": [0, 1, 1, 0, 1, 0]})
+    found = audit(clips, folds)
+    assert found[["column", "value", "folds", "clips"]].values.tolist() == [
+        ["group", "g", "0 1", "a b"], ["site", "S1", "0 1", "a c"], ["author", "A", "0 1", "a c"],
+    ]  # fmt: skip

@@ -133,15 +133,6 @@ def test_a_training_clip_is_not_its_own_neighbour():
         assert scores[i] == pytest.approx(anomaly_scores.knn_scores(others, normal[[i]])[0])
 
 
-def test_decisions_and_their_precision_by_hand():
-    truth, decided = np.array([1, 1, 1, 0, 0]) > 0, np.array([1, 1, 0, 1, 0]) > 0
-    assert anomaly_report.precision_recall_f1(truth, decided) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
-    nothing = anomaly_report.precision_recall_f1(truth, np.zeros(5, bool))
-    assert np.isnan(nothing[0])
-    assert nothing[1:] == (0, 0)
-    assert np.isnan(anomaly_report.precision_recall_f1(~truth & truth, ~truth & truth)).all()
-
-
 def test_the_threshold_of_a_group_is_that_of_its_own_training_scores():
     training, groups = np.r_[np.linspace(1, 2, 20), np.linspace(101, 102, 20)], np.repeat(["a", "b"], 20)
     judged = np.array([1.5, 3.0, 99.0, 105.0, 60.0, 150.0])

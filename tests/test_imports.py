@@ -12,7 +12,7 @@ PACKAGE = SRC / "earshot"
 
 # From the ground up: a room (a package, or a file beside them) may import rooms of earlier lines, and its own files.
 LAYERS = [
-    ["messages", "files"],
+    ["messages", "files", "former"],
     ["tables"],
     ["sound"],
     ["events", "metrics", "inputs", "augment", "losses", "synth"],

@@ -243,7 +243,7 @@ def test_windows_are_slices_of_one_logmel_where_they_can_be(tmp_path, hop_length
     audio.write(tmp_path / "x.wav", 0.1 * np.random.default_rng(3).standard_normal(n_samples), 48000)
     windowing, calls = Windowing(48000, 10.0, 5.0), []
     monkeypatch.setattr("earshot.inputs.logmel.log_mel", lambda x, p: calls.append(1) or log_mel(x, p))
-    (job,) = reading.jobs([Clip("x", tmp_path / "x.wav")], windowing, tta_variants([]), {}, [params], 0)
+    (job,) = reading.jobs([(0, Clip("x", tmp_path / "x.wav"))], windowing, tta_variants([]), {}, [params], 0)
     chunk = job()
     n_windows = -(-(n_samples - 480000) // 240000) + 1
     assert len(chunk.span.starts) == n_windows

@@ -14,11 +14,11 @@ import train
 from earshot import runs
 from earshot.config import load_config
 from earshot.inputs import vggish
-from earshot.inputs.decoding import as_heard, grid, own_samples
 from earshot.inputs.gammatone import Gammatone, centres, gammatone_bank
 from earshot.inputs.kinds import KINDS, make_input
 from earshot.inputs.pcen import Pcen
 from earshot.inputs.vggish_examples import VggishInput
+from earshot.inputs.waveforms import as_heard, grid, own_samples
 from earshot.models import MODELS
 from earshot.prediction.predictions import Predictions
 from earshot.sound.logmel import mel_energies

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from earshot.config import from_dict, load_config, to_dict
-from earshot.inputs import decoding
+from earshot.inputs import waveforms
 from earshot.inputs.given import Metadata, Waveform
 from earshot.inputs.kinds import KINDS, make_input
 from earshot.inputs.logmel import Logmel
@@ -62,28 +62,30 @@ def test_front_ends_name_what_is_missing():
 
 def test_an_input_of_a_lower_rate_hears_the_same_sound_resampled(tmp_path):
     waveform = noise(32000)
-    heard = decoding.as_heard(waveform, 32000, LOW)
+    heard = waveforms.as_heard(waveform, 32000, LOW)
     audio.write(tmp_path / "x.wav", waveform, 32000)
     assert heard.shape == (16000,)
     np.testing.assert_allclose(heard, audio.load(tmp_path / "x.wav", 16000), atol=1e-6)
-    assert decoding.as_heard(waveform, 32000, PANNS) is waveform
+    assert waveforms.as_heard(waveform, 32000, PANNS) is waveform
     for n in (1, 2, 3, 441, 44101):
         for rate, own in ((44100, 16000), (32000, 22050), (48000, 8000)):
-            assert len(decoding.as_heard(noise(n), rate, Waveform(own))) == decoding.own_samples(n, rate, Waveform(own))
+            assert len(waveforms.as_heard(noise(n), rate, Waveform(own))) == waveforms.own_samples(
+                n, rate, Waveform(own)
+            )
 
 
 def test_channels_are_arranged():
     sides = np.stack([noise(800), noise(800, seed=1)])
     mono, stereo, mid_side = (Waveform(8000, channels) for channels in ("mono", "stereo", "mid_side"))
-    np.testing.assert_array_equal(decoding.as_heard(sides, 8000, mono), sides.mean(axis=0))
-    assert decoding.as_heard(sides, 8000, stereo) is sides
-    mid, side = decoding.as_heard(sides, 8000, mid_side)
+    np.testing.assert_array_equal(waveforms.as_heard(sides, 8000, mono), sides.mean(axis=0))
+    assert waveforms.as_heard(sides, 8000, stereo) is sides
+    mid, side = waveforms.as_heard(sides, 8000, mid_side)
     np.testing.assert_allclose(mid + side, sides[0], atol=1e-7)
     np.testing.assert_allclose(mid - side, sides[1], atol=1e-7)
     with pytest.raises(ValueError, match=r"channels mid_side needs a waveform \(2, S\), got \(800,\)"):
-        decoding.as_heard(sides[0], 8000, mid_side)
-    low = decoding.as_heard(sides, 8000, Waveform(4000, "stereo"))
-    np.testing.assert_allclose(low[1], decoding.as_heard(sides[1], 8000, Waveform(4000)), atol=1e-7)
+        waveforms.as_heard(sides[0], 8000, mid_side)
+    low = waveforms.as_heard(sides, 8000, Waveform(4000, "stereo"))
+    np.testing.assert_allclose(low[1], waveforms.as_heard(sides[1], 8000, Waveform(4000)), atol=1e-7)
 
 
 def test_files_of_one_two_and_six_channels(tmp_path):
@@ -91,8 +93,8 @@ def test_files_of_one_two_and_six_channels(tmp_path):
     for n in (1, 2, 6):
         audio.write(tmp_path / f"{n}.wav", sides[:n], 8000)
     for n, expected in ((1, sides[[0, 0]]), (2, sides[:2]), (6, sides[:2])):
-        np.testing.assert_array_equal(decoding.decode(tmp_path / f"{n}.wav", 8000, 2), expected)
-    np.testing.assert_allclose(decoding.decode(tmp_path / "2.wav", 8000, 1), sides[:2].mean(axis=0), atol=1e-7)
+        np.testing.assert_array_equal(waveforms.decode(tmp_path / f"{n}.wav", 8000, 2), expected)
+    np.testing.assert_allclose(waveforms.decode(tmp_path / "2.wav", 8000, 1), sides[:2].mean(axis=0), atol=1e-7)
 
 
 def test_batches_hold_each_distinct_sound_once():
@@ -109,14 +111,14 @@ def test_batches_hold_each_distinct_sound_once():
 @pytest.mark.parametrize("rate", [32000, 44100])
 def test_steps_of_a_time_axis_at_another_rate(rate):
     """Where a window starts on the grid, its frames are those of the whole recording's log-mel."""
-    grid = decoding.grid(rate, LOW)
+    grid = waveforms.grid(rate, LOW)
     assert grid * LOW.sample_rate % (LOW.hop_length * rate) == 0
-    assert decoding.grid(rate, replace(LOW, sample_rate=rate, fmax=8000)) == LOW.hop_length
+    assert waveforms.grid(rate, replace(LOW, sample_rate=rate, fmax=8000)) == LOW.hop_length
     waveform = noise(rate * 3)
-    whole = LOW.compute(decoding.as_heard(waveform, rate, LOW))
+    whole = LOW.compute(waveforms.as_heard(waveform, rate, LOW))
     start = 40 * grid
-    own = LOW.compute(decoding.as_heard(waveform[start : start + rate], rate, LOW))
-    first = int(decoding.steps(start, rate, LOW))
+    own = LOW.compute(waveforms.as_heard(waveform[start : start + rate], rate, LOW))
+    first = int(waveforms.steps(start, rate, LOW))
     inside = slice(4, own.shape[1] - 4)  # borders hear resampling's and reflected edges
     np.testing.assert_allclose(whole[:, first : first + own.shape[1]][:, inside], own[:, inside], atol=0.05)
 

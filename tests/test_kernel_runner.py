@@ -164,10 +164,16 @@ def test_a_sample_that_does_not_know_all_recordings_is_not_the_test(bundle, fold
     test = find_test(COMPETITION, folder, CLASSES)
     assert len(test.table) == 5
     assert "does not know" in test.notes[0]
-    pd.DataFrame({"row_id": [f"rec{i}_5" for i in (2, 1, 0)]}).to_csv(
+    full = ["rec2_5", "rec2_10", "rec1_5", "rec1_10", "rec0_5"]
+    pd.DataFrame({"row_id": full}).to_csv(folder.parent / "sample_submission.csv", index=False)
+    assert find_test(COMPETITION, folder, CLASSES).table.row_id.tolist() == full
+    pd.DataFrame({"row_id": ["rec9_5", *full[:4:2], "rec0_5"]}).to_csv(
         folder.parent / "sample_submission.csv", index=False
     )
-    assert find_test(COMPETITION, folder, CLASSES).table.row_id.tolist() == ["rec2_5", "rec1_5", "rec0_5"]
+    test = find_test(COMPETITION, folder, CLASSES)  # the public sample names the first rows alone
+    assert test.table.row_id.tolist() == full
+    assert [c.clip_id for c in test.clips] == ["rec2", "rec1", "rec0"]
+    assert "lacks 2 rows of its recordings" in test.notes[0]
 
 
 def test_a_damaged_table_is_noted_beside_the_folder_and_refused_when_named(folder):
@@ -207,7 +213,7 @@ class Odd:
 
     def run(self, inputs):
         out = self.backend.run(inputs)
-        loud = inputs["logmel"].max(axis=(1, 2, 3)) > 20  # a call may hold windows of several recordings
+        loud = inputs["logmel"].max(axis=(1, 2, 3)) > 8  # a call may hold windows of several recordings
         if loud.any() and self.how == "raise":
             raise RuntimeError("bad alloc")
         for values in out.values():
@@ -219,7 +225,7 @@ class Odd:
 def test_a_network_that_fails_on_a_recording_costs_only_that(bundle, folder, tmp_path, speed, how):
     network = bundle.networks[0]
     sound, rate = soundfile.read(folder / "rec1.wav")
-    soundfile.write(folder / "loud.wav", sound * 30, rate, subtype="FLOAT")
+    soundfile.write(folder / "loud.wav", sound / np.abs(sound).max(), rate, subtype="FLOAT")
     odd = replace(network, tta=(), members=tuple(replace(m, backend=Odd(m.backend, how)) for m in network.members))
     table, report, _ = play(bundle, folder, tmp_path / "s.csv", speed=speed, networks=[odd])
     assert report["heard"] == 3

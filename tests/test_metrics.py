@@ -330,6 +330,10 @@ def test_precision_recall_f1_by_hand():
     scores = np.array([7.0, 6.0, 8.0, 1.0])
     assert clip_metrics.precision_recall_f1([1, 1, 0, 0], scores > 6.0) == (0.5, 0.5, 0.5)  # 6.0 itself is normal
     assert clip_metrics.precision_recall_f1([1, 0], [False, False]) == (0, 0, 0)
+    undefined = clip_metrics.precision_recall_f1([1, 0], [False, False], empty=np.nan)
+    assert np.isnan(undefined[0])
+    assert undefined[1:] == (0, 0), "an anomaly that was missed is a recall of 0, and F1 with it"
+    assert np.isnan(clip_metrics.precision_recall_f1([0, 0], [0, 0], empty=np.nan)).all()
     assert clip_metrics.precision_recall_f1([1, 1, 0], [1, 1, 1]) == pytest.approx((2 / 3, 1, 0.8))
 
 

@@ -42,12 +42,32 @@ SMALL = {  # the large ones made narrow, by their own parameters; a network that
     "res1dnet51": {"widths": (2, 4, 4, 8, 8, 8, 8), "embedding": 16},
     "wavegram_cnn14": NARROW | {"pre_widths": (4, 4)},
     "wavegram_logmel_cnn14": NARROW | {"pre_widths": (4, 4)},
+    "vggish": {"widths": (4, 8, 8, 8), "hidden": 16, "embedding": 16},
+    "cross_task_fa": {"widths": (4, 8, 8, 8), "attention": 8},
+    "cross_task_vem": {"widths": (4, 8, 8, 8), "attention": 8},
+    "cross_task_jrm": {"widths": (4, 8, 8, 8), "deep_widths": (4, 8, 8, 8, 8, 8, 16), "attention": 8},
+    "cross_task_cmam": {"widths": (4, 8, 8, 8), "query_dim": 32, "attention": 8},
+    "talnet": {"embedding": 32, "input_norm": True},
+    "urban_tagger": {
+        "branches": ("generic", "specific", "metadata"),
+        "columns": ("latitude", "longitude", "hour"),
+        "embedding": 32,
+        "heads": 4,
+        "ffn": 8,
+        "metadata_size": 8,
+        "place_width": 4,
+    },
     "timm_sed": {"backbone": "test_efficientnet", "pretrained": False, "units": 16},
     "transfer": {"base": "cnn6", "base_params": {"widths": (4, 8, 8, 16), "embedding": 64}, "freeze": False},
 }
 INPUTS = {
     "logmel": lambda batch, frames: torch.randn(batch, 1, frames, F) * 8 - 30,
     "waveform": lambda batch, frames: torch.randn(batch, 320 * frames - 160) * 0.1,  # of a clip with so many frames
+    "extractor": lambda batch, frames: torch.randn(batch, 1 + frames // 10, 128).relu(),
+    "metadata": lambda batch, frames: torch.tensor([[math.nan] * 3, [40.7, -74, 0], [40.8, -73.9, 11], [40, -74, 23]])[
+        -batch:
+    ],  # a clip of four has none
+    "vggish": lambda batch, frames: torch.randn(batch, 1 + frames // 48, 96, 64),
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from earshot.data import packed
+from earshot.data import caches, packed
 from earshot.data.packed import packed_bytes, packed_clips
 from earshot.sound import audio
 from earshot.sound import rows as audio_rows
@@ -27,12 +27,12 @@ def clips(tmp_path) -> pd.DataFrame:
         "a.wav": (0.3, RATE, 0.1),
         "b.wav": (0.8, RATE, 0.1),
         "c.wav": (0.5, 16000, 0.1),
-        "loud.wav": (0.4, RATE, 1),
+        "loud.ogg": (0.4, RATE, 1),
     }
     for name, (seconds, rate, level) in sounds.items():
-        audio.write(source / name, level * random.standard_normal(round(seconds * rate)), rate)
+        audio.write(source / name, np.clip(level * random.standard_normal(round(seconds * rate)), -1, 1), rate)
     (source / "bad.wav").write_text("<html>")
-    paths = ["a.wav", "b.wav", "c.wav", "loud.wav", "bad.wav", "a.wav"]
+    paths = ["a.wav", "b.wav", "c.wav", "loud.ogg", "bad.wav", "a.wav"]
     return pd.DataFrame({"clip_id": ["a", "b", "c", "loud", "bad", "a again"], "path": paths, "labels": "x"})
 
 
@@ -68,9 +68,9 @@ def test_a_crop_is_that_slice_and_other_rates_are_resampled(tmp_path, clips):
     assert np.concatenate(list(audio.blocks(path, RATE, 0.2))).tolist() == whole.tolist()
 
 
-def test_loud_samples_are_clipped_and_counted(tmp_path, clips, caplog):
+def test_samples_that_a_lossy_decoder_overshoots_are_clipped_and_counted(tmp_path, clips, caplog):
     packed = pack(tmp_path, clips)
-    true = audio.load(tmp_path / "source/loud.wav", RATE, 0, 0.5)
+    true = audio.load(tmp_path / "source/loud.ogg", RATE, 0, 0.5)
     beyond = int((np.abs(true) > 1).sum())
     assert beyond > 100
     assert f"{beyond} samples of 1 clips lay beyond" in caplog.text
@@ -213,4 +213,4 @@ def test_only_rows_are_rows():
 
 def test_params_say_what_a_store_holds(tmp_path, clips):
     about = json.loads(Path(store_of(pack(tmp_path, clips)), "params.json").read_text())
-    assert about == {"kind": "packed", "sample_rate": RATE, "n_samples": 4000, "format": 1}
+    assert about == {"kind": "packed", "sample_rate": RATE, "n_samples": 4000, "format": caches.FORMAT}

@@ -106,7 +106,6 @@ def test_tta_is_averaged_in(here):
 
 
 @pytest.mark.parametrize(("clips", "message"), [
-    ("twice", r"twice holds several files of one name: bird; rename them or use a table"),
     ("empty", r"empty holds no wav, flac, ogg or mp3 file"),
     ("nothing.csv", r"nothing.csv lists no clips"),
     ("columns.csv", r"columns.csv has no column 'clip_id'; did you mean 'clip'"),
@@ -115,9 +114,6 @@ def test_tta_is_averaged_in(here):
 ])  # fmt: skip
 def test_what_cannot_be_predicted_is_named(here, clips, message):
     Path("empty").mkdir()
-    Path("twice").mkdir()
-    for ending in ("wav", "flac"):
-        Path(f"twice/bird.{ending}").touch()
     Path("nothing.csv").write_text("clip_id,path\n")
     Path("columns.csv").write_text("clip,path\nx,a.wav\n")
     Path("ids.csv").write_text("clip_id,path\nx,a.wav\nx,b.wav\n")

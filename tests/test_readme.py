@@ -1,51 +1,179 @@
-"""Every command of the README and of the config headers is one that the scripts understand."""
+"""What our pages and config headers say is so: the scripts take their commands, and what they name exists."""
 
+import dataclasses
 import importlib
 import re
 import shlex
+import shutil
+import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+import demo
+from earshot.competitions import COMPETITIONS
+from earshot.config import Config, load_config
+from pages import PAGES, ROOT, anchors, blocks, header_lines, name, our_commands, page_lines, shell_lines, spans
+
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+LINKING = [*PAGES, *(ROOT / p for p in ("ARCHITECTURE.md", "kernels/README.md", "submissions/README.md"))]
+page = pytest.mark.parametrize("page", PAGES, ids=name)
+PLACEHOLDER = re.compile(r"[A-Z]+")  # NAME, FILE, DIR: whatever a reader puts there
+OTHER_COMMANDS = re.compile(r"(make [a-z-]+$|source \.venv/bin/activate$|\.venv/bin/python -m pytest )")
 
 
-def commands(text: str) -> list[str]:
-    """`python src/...` lines, continued ones joined, comments cut."""
-    joined = re.sub(r"\\\n\s*(# *)?", " ", text)
-    lines = [line.strip(" #").split("   #")[0].strip() for line in joined.splitlines()]
-    return [line for line in lines if line.startswith("python src/")]
-
-
-def sources() -> list[tuple[str, str]]:
-    files = [ROOT / "README.md", *sorted((ROOT / "configs").rglob("*.yaml"))]
-    return [(str(f.relative_to(ROOT)), c) for f in files for c in commands(f.read_text())]
+def commands() -> list[tuple[str, str]]:
+    """(page, command) of all pages and config headers, each pair once."""
+    found = [(name(p), c) for p in PAGES for c in our_commands(page_lines(p.read_text()) + spans(p.read_text()))]
+    found += [(name(p), c) for p in CONFIGS for c in our_commands(header_lines(p))]
+    return list(dict.fromkeys(found))
 
 
 def test_there_are_commands():
-    assert sum(name == "README.md" for name, _ in sources()) >= 15
+    found = [p for p, _ in commands()]
+    assert found.count("README.md") >= 8
+    assert sum(p.startswith("docs/") for p in found) >= 40
+    assert sum(p.startswith("configs/") for p in found) >= 40
 
 
-@pytest.mark.parametrize(("name", "command"), sources(), ids=lambda value: value[:60])
-def test_the_scripts_understand_it(name, command, monkeypatch):
-    arguments = shlex.split(command.removeprefix("python src/").split("  #")[0])
-    script = importlib.import_module(arguments[0].removesuffix(".py"))
-    monkeypatch.setattr(sys, "argv", arguments)
-    script.parse_args()
-    for argument in arguments[1:]:
+@page
+def test_every_line_of_a_shell_block_is_a_command_that_is_checked(page):
+    for block in blocks(page.read_text()):
+        for line in shell_lines(block):
+            assert our_commands([line]) or OTHER_COMMANDS.match(line), f"{page.name}: what is '{line}'?"
+
+
+@pytest.mark.parametrize(("where", "command"), commands(), ids=lambda value: value[:70])
+def test_the_scripts_understand_it(where, command, monkeypatch):
+    script, *arguments = shlex.split(command)
+    assert (ROOT / script).is_file(), f"{where}: {script} does not exist"
+    for argument in arguments:
         if argument.startswith("configs/"):
-            assert (ROOT / argument).is_file(), f"{name}: {argument} does not exist"
+            assert (ROOT / argument).is_file(), f"{where}: {argument} does not exist"
+    if script.startswith("benchmarks/"):
+        source = (ROOT / script).read_text()
+        assert all(f'"{flag}"' in source for flag in arguments if flag.startswith("--")), f"{where}: {command}"
+        return
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    module = importlib.import_module(Path(script).stem)
+    options = module.parse_args()
+    check_names(module, options)
 
 
-def test_the_tables_name_configs_that_exist():
-    text = (ROOT / "README.md").read_text()
-    named = re.findall(r"`((?:sed|tagging|scenes|ust|asd)/[\w*/]+)`", text)
-    assert named
-    for name in named:
-        assert list((ROOT / "configs").glob(f"{name}.yaml")), name
+def check_names(module, options):
+    """The competition, the settings and what else the script looks at before it starts."""
+    competition = getattr(options, "competition", None)
+    assert competition is None or competition in COMPETITIONS or PLACEHOLDER.fullmatch(competition)
+    if hasattr(module, "check_options"):
+        module.check_options(options)
+    overrides = getattr(options, "overrides", [])
+    configs = getattr(options, "config", None) or []
+    for config in configs if isinstance(configs, list) else [configs]:
+        if not PLACEHOLDER.fullmatch(str(config)):
+            load_config(config, overrides)
 
 
-def test_make_targets_of_the_readme_exist():
+@page
+def test_the_settings_that_a_page_names_exist(page):
+    sections = "|".join(field.name for field in dataclasses.fields(Config))
+    for span in spans(page.read_text()):
+        found = re.fullmatch(rf"((?:{sections})(?:\.[a-z_]+)*)(=.*)?", span)
+        is_setting = found and ("." in found[1] or found[2])
+        if is_setting and not re.search(r"\.(onnx|json|npz|csv|xml|bin|yaml)$", span):
+            assert is_known(found[1]), f"{page.name}: {span}"
+
+
+def is_known(key: str) -> bool:
+    """A dotted key of the config; below a plain dict every key is taken."""
+    kind = Config
+    for part in key.split("."):
+        if not dataclasses.is_dataclass(kind):
+            return True
+        hints = typing.get_type_hints(kind)
+        if part not in hints:
+            return False
+        kind = hints[part]
+    return True
+
+
+def test_the_configs_that_pages_show_can_be_loaded(tmp_path):
+    """A block of YAML whose first line is `# configs/<task>/<name>.yaml`, with the base that lies there."""
+    shown = [block for page in PAGES for block in blocks(page.read_text(), "yaml")]
+    assert shown
+    for block in shown:
+        path = Path(block.splitlines()[0].removeprefix("# "))
+        for base in (ROOT / path).parent.glob("_*.yaml"):
+            shutil.copy(base, tmp_path)
+        (tmp_path / path.name).write_text(block)
+        load_config(tmp_path / path.name)
+
+
+@page
+def test_the_files_and_configs_that_a_page_names_exist(page):
+    for span in spans(page.read_text()):
+        path = span.split()[0]
+        if re.fullmatch(r"(src|configs|benchmarks|tests)/[\w/]+(\.\w+|/)", path):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
+        elif re.fullmatch(r"(sed|tagging|scenes|ust|asd)/[\w*/]+", path):
+            assert list((ROOT / "configs").glob(f"{path}.yaml")), f"{page.name}: {path}"
+
+
+@page
+def test_the_make_targets_that_a_page_names_exist(page):
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"make ([\w-]+)", (ROOT / "README.md").read_text())) <= targets | {"it"}
+    text = page.read_text()
+    named = [line.split() for line in [*page_lines(text), *spans(text)] if line.startswith("make ")]
+    assert {words[1] for words in named} <= targets
+
+
+@pytest.mark.parametrize("page", LINKING, ids=name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(("http:", "https:")):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name}: no heading for {target}"
+
+
+def test_the_readme_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) <= 1300
+    assert len(text.splitlines()) <= 130
+
+
+def test_the_readme_leads_to_every_page():
+    linked = re.findall(r"\]\((docs/\w+\.md)", (ROOT / "README.md").read_text())
+    assert {name(p) for p in PAGES[1:]} <= set(linked)
+
+
+def test_every_script_is_in_the_table_of_commands():
+    table = (ROOT / "docs" / "commands.md").read_text()
+    missing = [s.name for s in sorted((ROOT / "src").glob("*.py")) if f"| `src/{s.name}" not in table]
+    assert not missing
+
+
+def test_every_competition_is_in_its_table_and_nothing_else():
+    first_cells = re.findall(r"^\| (`[^|]*) \|", (ROOT / "docs" / "data.md").read_text(), re.M)
+    named = set(re.findall(r"`(\w+)`", " ".join(first_cells)))
+    ranges = re.findall(r"`(\D+)(\d{4})(\w*)` \.\.\. `\1(\d{4})\3`", " ".join(first_cells))
+    for stem, first, ending, last in ranges:
+        named |= {f"{stem}{year}{ending}" for year in range(int(first), int(last) + 1)}
+    assert named == set(COMPETITIONS)
+
+
+def git(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run(["git", "-C", str(ROOT), *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_git_ignores_what_the_demo_writes():
+    if git("rev-parse", "--show-toplevel").returncode:
+        pytest.skip("no git checkout: nothing to ask")
+    written = (demo.DATA / "clips.csv", demo.OUT / "summary.json", demo.SUBMISSION, "submissions/log.csv")
+    for path in written:
+        assert git("check-ignore", "--no-index", path).returncode == 0, path
+    assert git("ls-files", "submissions").stdout.split() == ["submissions/README.md"]

@@ -22,7 +22,7 @@ from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.prediction.predictions import Predictions
 from earshot.sound.logmel import log_mel
 from earshot.training.examples import TrainingClips, collate
-from earshot.training.setup import seed_step
+from earshot.training.schedule import seed_step
 from scripts import run
 
 SRC = Path(__file__).parents[1] / "src"

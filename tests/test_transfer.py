@@ -22,7 +22,7 @@ from earshot.models.weights import load_weights
 from earshot.prediction.predictions import Predictions
 from earshot.training.examples import TrainingClips, collate
 from earshot.training.frozen import extractor_cache
-from earshot.training.setup import seed_step
+from earshot.training.schedule import seed_step
 from scripts import run
 from test_train import Killed, same_fold
 

@@ -134,7 +134,7 @@ def test_gtzan_with_its_broken_file(tmp_path, monkeypatch, capsys):
     assert clips.path[0] == "genres/blues/blues.00000.wav"
     folds = make_folds(clips, 10).merge(clips, on="clip_id")
     assert (pd.crosstab(folds.fold, folds.labels) == 1).all(axis=None)
-    (source / "rock").rename(source / "rocks")
+    (source / "rock").rename(tmp_path.with_name(f"{tmp_path.name}_rock"))
     with pytest.raises(ValueError, match="lacks the genres rock"):
         gtzan.prepare(tmp_path)
     with pytest.raises(ValueError, match="holds no folder of genres such as blues/"):

@@ -1,0 +1,5 @@
+"""Earshot: one trainer for sounds. ARCHITECTURE.md draws the rooms."""
+
+from earshot import former
+
+former.install()

@@ -69,7 +69,9 @@ class ModelConfig:
     """Which network; `params` go to its function and are checked against its signature."""
 
     name: str = "cnn_small"  # key of models.MODELS
-    weights: str = ""  # checkpoint to start from: a path, a file of a /kaggle/input folder, a cached name, hf:, https:
+    # checkpoint to start from: a path, a file of a /kaggle/input folder, a cached name, hf:, https:; {fold} in it
+    # becomes the fold's number
+    weights: str = ""
     download: bool = False  # fetch weights that are nowhere (hf: or https: names only)
     drop: tuple[str, ...] = ()  # prefixes of the checkpoint left out on purpose (a replaced head)
     params: dict[str, Any] = field(default_factory=dict)
@@ -119,7 +121,7 @@ class OptimConfig:
     min_lr: float = 0.0
     layer_decay: float = 1.0  # lr of each block of the network: the next one's towards the head times this
     unfreeze_epochs: int = 0  # the head learns first, then one block more, downwards, every so many epochs; 0: all do
-    epochs: int = 10
+    epochs: int = 10  # 0: nothing is trained, model.weights themselves are validated, kept and predict
     batch_size: int = 32  # clips a process and step
     accumulate: int = 1  # batches a step
     clip_norm: float = 0.0  # 0: no gradient clipping
@@ -222,7 +224,7 @@ class Config:
             if not 0 <= _get(self, key) <= 1:
                 raise ValueError(f"{key} is a probability, got {_get(self, key)}")
         positive = ("data.sample_rate", "data.crop_seconds", "data.pack_seconds", "data.train_share", "optim.lr",
-                    "optim.epochs", "optim.batch_size", "optim.accumulate", "optim.validate_every",
+                    "optim.batch_size", "optim.accumulate", "optim.validate_every",
                     "predict.workers")  # fmt: skip
         for key in positive:
             if _get(self, key) <= 0:
@@ -231,7 +233,12 @@ class Config:
             raise ValueError(f"data.train_share is {self.data.train_share}: a share lies above 0 and is at most 1")
         if self.data.frame_margin_seconds < 0:
             raise ValueError(f"data.frame_margin_seconds must be 0 or more, got {self.data.frame_margin_seconds}")
-        if self.optim.warmup_epochs > self.optim.epochs:
+        if not self.optim.epochs and not self.model.weights:
+            raise ValueError(
+                "optim.epochs=0 evaluates given weights without a training step, but model.weights names none: name a "
+                "checkpoint there, or train for at least one epoch"
+            )
+        if self.optim.warmup_epochs > self.optim.epochs > 0:
             raise ValueError(
                 f"optim.warmup_epochs ({self.optim.warmup_epochs}) is longer than training "
                 f"(optim.epochs {self.optim.epochs})"
@@ -248,7 +255,7 @@ class Config:
             )
         if self.data.cache == "embedding":
             self._check_cached_embeddings()
-        for key in ("data.clips_per_class", "optim.unfreeze_epochs"):
+        for key in ("data.clips_per_class", "optim.epochs", "optim.unfreeze_epochs"):
             if _get(self, key) < 0:
                 raise ValueError(f"{key} must be 0 or more, got {_get(self, key)}")
         if not 0 < self.optim.layer_decay <= 1:

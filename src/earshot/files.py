@@ -1,9 +1,10 @@
-"""Writing files so that no half-written one ever has its final name."""
+"""Files: written so that no half-written one ever has its final name, and found below a folder."""
 
 from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -12,6 +13,19 @@ def write_text(path: Path, text: str):
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     partial.write_text(text)
     os.replace(partial, path)
+
+
+def walk(folder: str | Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder at and below `folder`, once, with the names of its files; links are followed, but never in a loop."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()  # nothing below it either
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(parent, name)), name))  # a link comes last
+        yield Path(parent), names
 
 
 def write_rows(path: Path, rows: list[dict]):

@@ -236,15 +236,15 @@ def load_checkpoint(path: Path) -> dict:
 
 
 def git_commit() -> str:
-    """The checkout's commit, '+' behind it when files were changed (logs apart); '' outside a checkout."""
+    """The checkout's commit, '+' behind it when files were changed (recorded figures apart); '' outside a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        logs = (":(top,exclude)submissions/log.csv", ":(top,exclude)benchmarks/results.json")  # written by runs
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *logs)
+        figures = ":(top,exclude)benchmarks/results.json"  # written by what is measured here
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", figures)
         return git("rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return ""

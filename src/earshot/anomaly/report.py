@@ -16,6 +16,7 @@ import pandas as pd
 
 from earshot.anomaly import scores as anomaly_scores
 from earshot.metrics import anomalies as anomaly_metrics
+from earshot.metrics import clips as clip_metrics
 
 PARTS = 10  # parts of a group's training clips, each scored by the others
 QUANTILE = 0.9  # of the gamma distribution, as DCASE 2021's baselines
@@ -82,14 +83,6 @@ def decisions(scores: np.ndarray, groups: np.ndarray, normal_scores: np.ndarray,
     return scores > np.array([thresholds[g] for g in groups])
 
 
-def precision_recall_f1(truth: np.ndarray, decided: np.ndarray) -> tuple[float, float, float]:
-    """Booleans -> precision (NaN when nothing was decided anomalous), recall (NaN without an anomaly), F1."""
-    hits = int((truth & decided).sum())
-    precision = hits / decided.sum() if decided.any() else np.nan
-    recall = hits / truth.sum() if truth.any() else np.nan
-    return precision, recall, 2 * hits / (truth.sum() + decided.sum()) if (truth | decided).any() else np.nan
-
-
 def table(methods: Mapping[str, Scores], normal_groups: np.ndarray, groups: np.ndarray, clips: pd.DataFrame):
     """Methods, (M,) groups of training clips, (N,) of the judged ones and their clip rows -> a row a method and
     machine, section, domain: n_normal, n_anomaly, auc, pauc, precision, recall, f1."""
@@ -99,7 +92,7 @@ def table(methods: Mapping[str, Scores], normal_groups: np.ndarray, groups: np.n
         decided = decisions(found.judged, groups, found.training, normal_groups)
         for row in anomaly_metrics.auc_table(found.judged, clips).to_dict("records"):
             here = keys == "/".join(str(row[k]) for k in anomaly_metrics.GROUP)
-            values = precision_recall_f1(truth[here], decided[here])
+            values = clip_metrics.precision_recall_f1(truth[here], decided[here], empty=np.nan)
             rows.append({"method": name} | row | dict(zip(("precision", "recall", "f1"), values, strict=True)))
     return pd.DataFrame(rows)
 

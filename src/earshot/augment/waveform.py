@@ -3,20 +3,32 @@
 audiomentations draws from the global `random` and `numpy.random`. Here both are seeded from the caller's generator
 for the call and put back after it: the same generator gives the same samples whatever ran before, and nothing else
 moves. So two threads must not augment at once (loader processes may).
+
+Files that transforms mix in (noise, impulse responses) are read as all recordings here are, by sound/audio.py: what a
+folder holds besides, and what cannot be read, is named when the augmentation is built and left out; a file that proves
+damaged later leaves the example as it is.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import logging
 import random
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
-from earshot.messages import suggest
+from earshot.messages import few, suggest
+from earshot.sound import audio
 
 CONTAINERS = ("Compose", "OneOf", "SomeOf")  # hold `transforms`, a list of entries themselves
-FILE_LISTS = ("sound_file_paths", "ir_files")  # in the order of the folder, which differs between machines
+FILE_LISTS = {"sounds_path": "sound_file_paths", "ir_path": "ir_files"}  # a parameter -> the transform's own list
+FILE_READERS = ("add_background_noise", "add_short_noises", "apply_impulse_response")  # modules that load files
+
+logger = logging.getLogger("earshot")
 
 
 def build_waveform_augment(specs: Sequence[dict]):
@@ -35,14 +47,19 @@ def build_waveform_augment(specs: Sequence[dict]):
 def apply(augment, waveform: np.ndarray, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
     """(S,) or (C, S) float32 -> the same shape, augmented; the input is left as it is.
 
-    Errors: a transform that changes the length (AdjustDuration, Trim, Padding), since a batch needs equal lengths.
+    A file to mix in that proves unreadable is named once and leaves the waveform as it is. Errors: a transform that
+    changes the length (AdjustDuration, Trim, Padding), since a batch needs equal lengths.
     """
+    _read_files_as_recordings()
     states = random.getstate(), np.random.get_state()
     seed = int(rng.integers(2**32))
     try:
         random.seed(seed)
         np.random.seed(seed)
         out = augment(np.array(waveform, np.float32), sample_rate)
+    except audio.UnreadableAudio as error:
+        audio.warn_once(f"waveform augmentation leaves examples that would hear it as they are: {error}")
+        out = waveform
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
@@ -66,8 +83,50 @@ def _build(spec: dict):
             raise ValueError(f"unknown parameter '{key}' of waveform augmentation {name}{suggest(key, known)}")
     if name in CONTAINERS:
         spec["transforms"] = [_build(inner) for inner in spec.get("transforms", ())]
+    files = {key: _readable(spec[key], f"{name}.{key}") for key in FILE_LISTS if spec.get(key)}
+    for key, known in files.items():
+        spec[key] = list(known)
     transform = kinds[name](**spec)
-    for attribute in FILE_LISTS:
-        if hasattr(transform, attribute):
-            setattr(transform, attribute, sorted(getattr(transform, attribute)))
+    for key, known in files.items():
+        setattr(transform, FILE_LISTS[key], list(known))
+        if hasattr(transform, "time_info_arr"):  # durations, which it would otherwise take from the headers
+            transform.time_info_arr = np.array(list(known.values()), np.float32)
     return transform
+
+
+def _readable(given, what: str) -> dict[str, float]:
+    """Folders and files -> {path: seconds} of the recordings among them, sorted, whatever the machine's order."""
+    given = [given] if isinstance(given, str | Path) else list(given)
+    found, left_out = {}, []
+    for path in map(Path, given):
+        recordings = audio.list_recordings(path) if path.is_dir() else None
+        if recordings and (text := recordings.said()):
+            logger.warning(f"{what}: {text}")
+        for file in recordings.files if recordings else [path]:
+            try:
+                found[str(file.absolute())] = audio.info(file).duration
+            except audio.UnreadableAudio as error:
+                left_out.append(str(error))
+    if left_out:
+        logger.warning(f"{what}: {len(left_out)} files cannot be read and are left out: {few(left_out, 3)}")
+    if not found:
+        raise ValueError(f"{what} names no recording that can be read: {few(map(str, given))}")
+    return dict(sorted(found.items()))
+
+
+@lru_cache(maxsize=1)  # once a process: a loader's worker may have been started afresh
+def _read_files_as_recordings():
+    """Let audiomentations load files by sound/audio.py: its own loader ends a run at a damaged one, and names none."""
+    for module in FILE_READERS:
+        importlib.import_module(f"audiomentations.augmentations.{module}").load_sound_file = _load_sound_file
+
+
+def _load_sound_file(
+    file_path, sample_rate=None, mono=True, resample_type="auto", offset=0.0, duration=None
+) -> tuple[np.ndarray, int]:
+    """What audiomentations' loader of that name gives: (S,) or (C, S) float32 and its rate in Hz."""
+    rate = sample_rate or audio.info(file_path).sample_rate
+    waveform = audio.load(file_path, rate, offset, duration, mono)
+    if not waveform.size:
+        raise audio.UnreadableAudio(f"{file_path} holds nothing from {offset:.2f} s on, where it is damaged")
+    return waveform, rate

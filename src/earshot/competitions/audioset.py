@@ -15,7 +15,7 @@ class is called by its display name without spaces; classes.csv has the machine 
 
 from __future__ import annotations
 
-import os
+import csv
 import re
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.tables import Tables, check_submission, class_name, require_columns
 from earshot.data.folds import TRAIN_ONLY
 from earshot.data.labels import clip_targets
+from earshot.files import walk
 from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
@@ -104,29 +105,29 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
 def list_files(source: Path) -> list[str]:
     """Every file below the folder, hidden ones left out, as sorted paths relative to it, '/' between their parts."""
     found = []
-    for folder, _, names in os.walk(source, followlinks=True):
-        inside = os.path.relpath(folder, source).replace(os.sep, "/")
+    for folder, names in walk(source):
+        inside = folder.relative_to(source).as_posix()
         prefix = "" if inside == "." else inside + "/"
         found += [prefix + name for name in names if not name.startswith(".")]
     return sorted(found)
 
 
 def _listed_once(files: list[str], name: str, source) -> str:
-    """The one file of that name, at any depth."""
-    found = [f for f in files if f.rpartition("/")[2] == name]
-    if len(found) == 1:
-        return found[0]
+    """The one file of that name, at any depth; of copies of the same content the first."""
+    found = [f for f in files if f.rpartition("/")[2].lower() == name]
+    if len({(Path(source) / f).read_bytes() for f in found}) == 1:
+        return min(found, key=lambda f: (f.count("/"), f))
     if found:
         raise ValueError(f"{source} holds several {name}: {few(found)}; leave one")
-    raise ValueError(
-        f"{source} does not hold {name}; its CSV files: {few(f for f in files if f.endswith('.csv')) or 'none'}"
-    )
+    csv_files = few(f for f in files if f.lower().endswith(".csv")) or "none"
+    remedy = "; audioset_balanced does without it" if name.startswith(LISTS["unbalanced"]) else ""
+    raise ValueError(f"{source} does not hold {name}; its CSV files: {csv_files}{remedy}")
 
 
 def find_audio(source: Path, files: list[str], ids: pd.Series) -> dict[str, str]:
     """YouTube ids -> path below `source`, a file or a row of an HDF5 file; ids without audio are left out."""
     rows_of = {}
-    for file in (f for f in files if f.endswith((".h5", ".hdf5"))):
+    for file in (f for f in files if f.lower().endswith((".h5", ".hdf5"))):
         rows_of |= {name.rpartition(".")[0] or name: f"{file}#{i}" for i, name in enumerate(hdf5_names(source / file))}
     named = [(f.rpartition("/")[2].rpartition(".")[0], f) for f in files if f.lower().endswith(EXTENSIONS)]
     by_name = dict(reversed(named))  # of two, the first in the alphabet
@@ -166,25 +167,32 @@ def read_labels(path: Path) -> pd.DataFrame:
 
 
 def read_segments(path: Path) -> pd.DataFrame:
-    """A list of segments -> `clip_id` (YouTube's), `start_seconds`, `mids` (joined by commas)."""
-    with open(path) as file:
-        comments = 0
-        for line in file:
-            if not line.startswith("#") and not line.startswith("YTID"):
-                break
-            comments += 1
-    names = ["clip_id", "start_seconds", "end_seconds", "mids"]
-    text = {"clip_id": str, "mids": str}
-    try:
-        table = pd.read_csv(path, skiprows=comments, names=names, dtype=text, skipinitialspace=True,
-                            keep_default_na=False, index_col=False)  # fmt: skip
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise ValueError(f"{path} is not a list of segments, {FORM}: {error}") from error
-    if not len(table):
+    """A list of segments -> `clip_id` (YouTube's), `start_seconds`, `mids` (joined by commas), each row once.
+
+    Comments (#) and a header of any names in front, spaces, quotes, and labels without quotes, as copies have them.
+    """
+    found = []
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        for row in csv.reader((line for line in file if line.strip()), skipinitialspace=True):
+            if row[0].startswith("#") or (not found and len(row) > 1 and not _is_number(row[1])):
+                continue
+            if len(row) < 4 or not _is_number(row[1]):
+                raise ValueError(f"{path} is not a list of segments, {FORM}: {','.join(row)[:100]!r}")
+            mids = ",".join(m.strip() for text in row[3:] for m in text.split(",") if m.strip())
+            found.append((row[0].strip(), float(row[1]), mids))
+    if not found:
         raise ValueError(f"{path} lists no segment; its lines must be {FORM}")
+    table = pd.DataFrame(found, columns=["clip_id", "start_seconds", "mids"]).drop_duplicates(ignore_index=True)
     if len(empty := table.clip_id[table.mids == ""]):
         raise ValueError(f"{path}: clip '{empty.iloc[0]}' has no label; its lines must be {FORM}")
-    return table[["clip_id", "start_seconds", "mids"]]
+    return table
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return np.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def label_texts(mids: pd.Series, name_of: dict[str, str]) -> pd.Series:

@@ -18,7 +18,9 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.competition import Competition, Limits, Rules, by_name
-from earshot.competitions.tables import Tables, absent, class_name, find_files, listed, present
+from earshot.competitions.downloads import found_below, located
+from earshot.competitions.label_texts import listed, unlabelled
+from earshot.competitions.tables import Tables, absent, class_name, find_files, present
 from earshot.events import (
     EVENT_COLUMNS,
     PostProcess,
@@ -31,7 +33,7 @@ from earshot.messages import few
 from earshot.metrics.clips import row_micro_f1
 from earshot.prediction.predictions import Predictions
 from earshot.sound.windows import split_framewise
-from earshot.tables import require_columns
+from earshot.tables import read_table, require_columns
 
 TRAIN_COLUMNS = ("ebird_code", "filename", "primary_label", "secondary_labels", "duration", "recordist")
 TEST_COLUMNS = ("site", "row_id", "seconds", "audio_id")
@@ -42,16 +44,18 @@ NOCALL = "nocall"
 logger = logging.getLogger("earshot")
 
 
+@found_below("train.csv")
 def prepare(source: Path) -> Tables:
     """Download folder -> one clip a recording of train.csv, the classes sorted, and the test if there is a test.csv.
 
+    A recording labelled `nocall` is a clip without labels.
     Secondary labels are written as in `primary_label`; what names no species of the competition is dropped, counted in
     a warning. `group` is the recording itself: the source stratifies plainly; group by `recordist` for a harder split.
     """
     source = Path(source)
     train = _read(source / "train.csv", TRAIN_COLUMNS)
-    clips = _clips(train)
-    classes = sorted(set(clips.labels))
+    clips = located(_clips(train.drop_duplicates(ignore_index=True)), source)
+    classes = sorted(set(clips.labels) - {""})
     missing, clips = absent(clips, source), present(clips, source, "train.csv")
     if not (source / "test.csv").is_file():
         return Tables(clips, classes, missing=missing)
@@ -68,15 +72,12 @@ def _read(path: Path, columns) -> pd.DataFrame:
     """CSV with every name as text; a missing file or column is an error that says what came."""
     if not path.is_file():
         raise ValueError(f"{path} does not exist; is the source the unzipped download of the competition?")
-    names = ("ebird_code", "filename", "primary_label", "secondary_labels", "recordist", "xc_id")
-    table = pd.read_csv(path, dtype=dict.fromkeys((*names, "site", "row_id", "audio_id"), str))
-    require_columns(table, columns, path)
-    return table
+    return read_table(path, columns)
 
 
 def _clips(train: pd.DataFrame) -> pd.DataFrame:
     """train.csv -> clips.csv: the contract's columns, then what is left of the original's."""
-    empty = train[["ebird_code", "filename"]].isna().any(axis=1)
+    empty = (train[["ebird_code", "filename"]] == "").any(axis=1)
     if empty.any():
         raise ValueError(
             f"train.csv has no ebird_code or filename in {empty.sum()} rows, first row {empty.argmax() + 2}"
@@ -85,9 +86,9 @@ def _clips(train: pd.DataFrame) -> pd.DataFrame:
     clips = pd.DataFrame({
         "clip_id": clip_id,
         "path": "train_audio/" + train.ebird_code + "/" + train.filename,
-        "labels": train.ebird_code.map(class_name),
+        "labels": unlabelled(train.ebird_code.map(class_name), "train.csv"),
         "secondary_labels": _secondary(train),
-        "group": train.xc_id.fillna(pd.Series(clip_id)) if "xc_id" in train else clip_id,
+        "group": train.xc_id.where(train.xc_id != "", pd.Series(clip_id)) if "xc_id" in train else clip_id,
         "duration": train.duration,
     })  # fmt: skip
     if "sampling_rate" in train:  # '44100 (Hz)'
@@ -243,8 +244,8 @@ def touched_rows(
 
 
 def answers(marked: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
-    """Marked rows -> one row of text for each of `test`."""
-    birds = marked.groupby("row_id").event_label.agg(" ".join)
+    """Marked rows -> one row of text for each of `test`; a network's own class `nocall` never stands beside a bird."""
+    birds = marked[marked.event_label != NOCALL].groupby("row_id").event_label.agg(" ".join)
     return pd.DataFrame({"row_id": test.row_id.to_numpy(), "birds": test.row_id.map(birds).fillna(NOCALL).to_numpy()})
 
 

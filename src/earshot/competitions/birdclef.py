@@ -26,6 +26,7 @@ a kernel is scored. Classes are the submission's columns in its order, from 2023
 from __future__ import annotations
 
 import json
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -36,29 +37,45 @@ from earshot.competitions.birdcall import ends_of_rows
 from earshot.competitions.birdclef_rows import BIRD_COLUMNS, SITE_COLUMNS, check_bird_rows, check_site_columns
 from earshot.competitions.checks import label_problems, refuse
 from earshot.competitions.competition import Competition, Limits, Rules, by_name
+from earshot.competitions.downloads import found_below
 from earshot.competitions.tables import Tables, absent, class_name
 from earshot.tables import read_table, require_columns
 
+logger = logging.getLogger("earshot")
 
+
+@found_below(*birdclef_recordings.METADATA)
 def prepare(source: Path, seconds: float = 60.0) -> Tables:
-    """Download folder of 2023 or later -> tables; `seconds`: the length of test recordings, for an unreadable one."""
+    """Download folder of 2023 or later -> tables; `seconds`: the length of test recordings, for an unreadable one.
+
+    Without a sample submission the classes are the species of the training table, sorted, which a warning says.
+    """
     source = Path(source)
-    sample = read_table(source / "sample_submission.csv", ("row_id",))
-    classes = [class_name(c) for c in sample.columns if c != "row_id"]
+    if (source / "sample_submission.csv").is_file():
+        sample = read_table(source / "sample_submission.csv", ("row_id",))
+        classes = [class_name(c) for c in sample.columns if c != "row_id"]
+    else:
+        sample, classes = pd.DataFrame({"row_id": []}, dtype=str), birdclef_recordings.classes_of(source)
+        logger.warning("%s has no sample_submission.csv: the %d classes are those of the training table, sorted",
+                       source, len(classes))  # fmt: skip
     clips, events, missing = birdclef_recordings.train_tables(source, classes)
     test, test_clips = birdclef_rows.tables_of_test(source, sample, seconds)
+    if not len(test):
+        return Tables(clips, classes, events, missing=missing)
     return Tables(clips, classes, events, test_clips, test, missing + absent(test_clips, source))
 
 
+@found_below(*birdclef_recordings.METADATA)
 def prepare_2021(source: Path) -> Tables:
     """Download folder -> clips (focal and labelled soundscapes), classes sorted, and the test of test.csv."""
     source = Path(source)
-    classes = sorted({class_name(label) for label in birdclef_recordings.metadata(source).primary_label})
+    classes = birdclef_recordings.classes_of(source)
     clips, events, missing = birdclef_recordings.train_tables(source, classes, "train_short_audio")
     test = read_table(source / "test.csv", SITE_COLUMNS)
     check_site_columns(test)
     found = birdclef_recordings.by_recording(source / "test_soundscapes")
     recordings = (test.audio_id.astype(str) + "_" + test.site.astype(str)).drop_duplicates()
+    birdclef_rows.say_unasked(found, recordings, "test.csv")
     test_clips = pd.DataFrame({
         "clip_id": recordings.to_numpy(),
         "path": [f"test_soundscapes/{found.get(c, c + '.ogg')}" for c in recordings],
@@ -66,10 +83,11 @@ def prepare_2021(source: Path) -> Tables:
     return Tables(clips, classes, events, test_clips, test, missing + absent(test_clips, source))
 
 
+@found_below(*birdclef_recordings.METADATA)
 def prepare_2022(source: Path) -> Tables:
     """Download folder -> clips, all species sorted as classes, the test of test.csv."""
     source = Path(source)
-    classes = sorted({class_name(label) for label in birdclef_recordings.metadata(source).primary_label})
+    classes = birdclef_recordings.classes_of(source)
     clips, events, missing = birdclef_recordings.train_tables(source, classes)
     test = read_table(source / "test.csv", BIRD_COLUMNS)
     check_bird_rows(test)
@@ -80,7 +98,9 @@ def prepare_2022(source: Path) -> Tables:
     problems = label_problems(scored, classes, "scored_birds.json") + label_problems(test.bird, scored, "test.csv")
     refuse(problems, "the download")
     test_clips = pd.DataFrame({"clip_id": test.file_id.astype(str).unique()})
-    test_clips["path"] = "test_soundscapes/" + test_clips.clip_id + ".ogg"
+    found = birdclef_rows.test_files(source)
+    birdclef_rows.say_unasked(found, test_clips.clip_id, "test.csv")
+    test_clips["path"] = [f"test_soundscapes/{found.get(c, c + '.ogg')}" for c in test_clips.clip_id]
     return Tables(clips, classes, events, test_clips, test, missing + absent(test_clips, source))
 
 

@@ -10,9 +10,7 @@ Tables. `group` is the recording (the name of its file), for soundscapes the sit
 recordist (make_folds.py --group author). A soundscape with labels is a clip too, its labels those of all its rows;
 events.csv holds the rows. `kind` says which is which: focal or soundscape. Secondary labels that are no class are
 dropped and counted in a warning.
-
-The layouts are from memory and from public code that reads them, not from the downloads; a column or file that is
-missing is an error that names it.
+A recording that is labelled `nocall` is a clip without labels. Every row of 2026's soundscapes is there twice.
 """
 
 from __future__ import annotations
@@ -25,26 +23,26 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.birdclef_rows import AUDIO_SUFFIXES, ROW_SECONDS
-from earshot.competitions.tables import absent, class_name, listed, present
+from earshot.competitions.downloads import located
+from earshot.competitions.label_texts import is_reserved, listed, unlabelled
+from earshot.competitions.tables import absent, class_name, present
 from earshot.messages import few, suggest
 from earshot.metrics.events import merge_overlapping_events
 from earshot.tables import read_table, require_columns
 
 METADATA = ("train_metadata.csv", "train.csv")
 LABELLED_SOUNDSCAPES = ("train_soundscape_labels.csv", "train_soundscapes_labels.csv")
-NOCALL = "nocall"
-
 logger = logging.getLogger("earshot")
 
 
 def train_tables(source: Path, classes, audio_folder: str = "train_audio"):
     """Download folder -> clips with a file (focal, then labelled soundscapes), their events or None, missing files."""
-    clips = focal_clips(source, classes, audio_folder)
+    clips = located(focal_clips(source, classes, audio_folder), source)
     rows = labelled_rows(source)
     if rows is None:
         return present(clips, source, "the training table"), None, absent(clips, source)
     rows = _known_labels(rows, classes)
-    clips = pd.concat([clips, _soundscape_clips(rows)], ignore_index=True)
+    clips = pd.concat([clips, located(_soundscape_clips(rows), source)], ignore_index=True)
     missing, clips = absent(clips, source), present(clips, source, "the training tables")
     events = rows.explode("labels").dropna(subset="labels")
     events = events.assign(onset=events.seconds - ROW_SECONDS).rename(
@@ -55,11 +53,12 @@ def train_tables(source: Path, classes, audio_folder: str = "train_audio"):
 
 
 def metadata(source: Path) -> pd.DataFrame:
-    """The training table of the download, under either of its names."""
+    """The training table of the download, under either of its names; rows that are there twice count once."""
     path = next((source / name for name in METADATA if (source / name).is_file()), None)
     if path is None:
         raise ValueError(f"{source} holds none of {', '.join(METADATA)}; is --source the unzipped download?")
-    table = read_table(path, ("primary_label", "secondary_labels", "filename", "author"))
+    columns = ("primary_label", "secondary_labels", "filename", "author")
+    table = read_table(path, columns).drop_duplicates(ignore_index=True)
     empty = (table[["primary_label", "filename"]] == "").any(axis=1)
     if empty.any():
         raise ValueError(
@@ -68,11 +67,17 @@ def metadata(source: Path) -> pd.DataFrame:
     return table
 
 
+def classes_of(source: Path) -> list[str]:
+    """The species of the training table, sorted, where no submission names them."""
+    names = {class_name(label) for label in metadata(source).primary_label}
+    return sorted(name for name in names if not is_reserved(name))
+
+
 def focal_clips(source: Path, classes, audio_folder: str) -> pd.DataFrame:
     """Training table -> one clip a recording; a file name that occurs twice gets its label in front."""
     table = metadata(source)
-    labels = table.primary_label.map(class_name)
-    if lost := sorted(set(labels) - set(classes)):
+    labels = unlabelled(table.primary_label.map(class_name), "the training table")
+    if lost := sorted(set(labels) - {"", *classes}):
         raise ValueError(
             f"{len(lost)} primary labels are no column of the sample submission: {few(lost)}{suggest(lost[0], classes)}"
         )
@@ -121,14 +126,14 @@ def labelled_rows(source: Path) -> pd.DataFrame | None:
         clip_id = table.audio_id + "_" + table.site
         table = table.assign(
             clip_id=clip_id, path=[f"train_soundscapes/{names.get(c, c + '.ogg')}" for c in clip_id],
-            labels=[[n for n in text.split() if n != NOCALL] for text in table.birds],
+            labels=[[n for n in text.split() if not is_reserved(n)] for text in table.birds],
         )  # fmt: skip
     else:  # 2026
         require_columns(table, ("filename", "start", "end", "primary_label"), path)
         table = table.assign(
             clip_id=[Path(f).stem for f in table.filename], path="train_soundscapes/" + table.filename,
             site=table.filename.str.extract(r"_(S\d+)_")[0].fillna(""), seconds=_seconds(table.end, path),
-            labels=[[class_name(n) for n in text.split(";") if n.strip()] for text in table.primary_label],
+            labels=[[class_name(n) for n in text.split(";") if not is_reserved(n)] for text in table.primary_label],
         )  # fmt: skip
     if (off := table.seconds % ROW_SECONDS != 0).any():
         raise ValueError(f"{path.name}: a row of {table.clip_id[off].iloc[0]} ends at {table.seconds[off].iloc[0]} s")
@@ -147,7 +152,7 @@ def _seconds(times: pd.Series, path: Path) -> pd.Series:
 
 def by_recording(folder: Path) -> dict[str, str]:
     """Files of 2021, <audio_id>_<site>_<date>.ogg -> {'<audio_id>_<site>': file name}."""
-    names = sorted(p.name for p in folder.iterdir() if p.suffix in AUDIO_SUFFIXES) if folder.is_dir() else []
+    names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES) if folder.is_dir() else []
     return {"_".join(Path(n).stem.split("_")[:2]): n for n in names}
 
 

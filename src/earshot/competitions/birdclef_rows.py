@@ -3,9 +3,9 @@
 2021: the species of a row joined by spaces; 2022: yes or no for a bird and row; 2023 on: a probability a class and row.
 
 Rows are named <recording>_<second at which the row ends>. A recording whose length is no multiple of 5 s has a last,
-partial row (rests below 0.05 s do not count). Where the sample submission names every recording of the folder its rows
-are the test's, in its order; else they follow from the recordings. An unreadable recording counts as long as the
-edition's are.
+partial row (rests below 0.05 s do not count). Where the sample submission has every row of every recording of the
+folder its rows are the test's, in its order; else they follow from the recordings. An unreadable recording counts as
+long as the edition's are.
 """
 
 from __future__ import annotations
@@ -31,32 +31,61 @@ from earshot.tables import require_columns
 ROW_SECONDS = 5
 SITE_COLUMNS = ("row_id", "site", "audio_id", "seconds")  # of the test table of 2021
 BIRD_COLUMNS = ("row_id", "file_id", "bird", "end_time")  # of the test table of 2022
+ROUNDING = 0.5  # seconds by which a sample submission may count a recording as shorter
 AUDIO_SUFFIXES = (".ogg", ".flac", ".wav", ".mp3")
 
 logger = logging.getLogger("earshot")
 
 
 def tables_of_test(source: Path, sample: pd.DataFrame, seconds: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(test: row_id, clip_id, seconds; test_clips: clip_id, path) of test_soundscapes and the sample submission."""
-    folder = source / "test_soundscapes"
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES) if folder.is_dir() else []
-    names = {p.stem: p.name for p in found if not p.name.startswith(".")}
-    test = split_rows(sample)
-    if not names.keys() <= set(test.clip_id):
-        ends = [(name, end) for name in names for end in row_ends(folder / names[name], seconds)]
+    """(test: row_id, clip_id, seconds; test_clips: clip_id, path) of test_soundscapes and the sample submission.
+
+    The sample's rows are the test's where they answer every recording of the folder to its end; else (the public sample
+    names a few rows of one recording) the rows follow from the recordings, and a warning says so.
+    """
+    names, test = test_files(source), split_rows(sample)
+    lengths = {name: _length(source / "test_soundscapes" / file, seconds) for name, file in names.items()}
+    have = test.groupby("clip_id").seconds.agg(set)
+    short = [name for name, length in lengths.items() if not _ends(length - ROUNDING) <= have.get(name, set())]
+    if short:
+        logger.warning("sample_submission.csv does not have all rows of %d recordings of test_soundscapes: the test "
+                       "has the rows that follow from their lengths: %s", len(short), few(short))  # fmt: skip
+        ends = [(name, end) for name, length in lengths.items() for end in birdcall.ends_of_rows(length)]
         test = pd.DataFrame(ends, columns=["clip_id", "seconds"])
         test.insert(0, "row_id", test.clip_id + "_" + test.seconds.astype(str))
     clips = test[["clip_id"]].drop_duplicates(ignore_index=True)
     return test, clips.assign(path=[f"test_soundscapes/{names.get(c, c + '.ogg')}" for c in clips.clip_id])
 
 
+def test_files(source: Path) -> dict[str, str]:
+    """Recordings of test_soundscapes: {clip_id: file name}."""
+    folder = source / "test_soundscapes"
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES) if folder.is_dir() else []
+    return {p.stem: p.name for p in found if not p.name.startswith(".")}
+
+
+def say_unasked(found, asked, table: str):
+    """Warn of recordings of the test folder that the competition's own test table has no row of."""
+    if extra := sorted(set(found) - set(asked)):
+        logger.warning("%d recordings of test_soundscapes are in no row of %s and get no answer: %s", len(extra), table,
+                       few(extra))  # fmt: skip
+
+
 def row_ends(path: Path, seconds: float) -> list[int]:
     """Seconds at which the rows of a recording end; of an unreadable one as if it were `seconds` long."""
+    return list(birdcall.ends_of_rows(_length(path, seconds)))
+
+
+def _ends(seconds: float) -> set[int]:
+    return set(birdcall.ends_of_rows(seconds))
+
+
+def _length(path: Path, seconds: float) -> float:
     try:
-        seconds = audio.info(path).duration
+        return audio.info(path).duration
     except audio.UnreadableAudio as error:
         logger.warning("%s cannot be read and gets the rows of %g s: %s", path.name, seconds, error)
-    return list(birdcall.ends_of_rows(seconds))
+        return seconds
 
 
 def split_rows(test: pd.DataFrame) -> pd.DataFrame:

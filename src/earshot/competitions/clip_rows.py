@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from earshot.messages import few, suggest
 from earshot.prediction.predictions import Predictions
+from earshot.sound.audio import EXTENSIONS
 from earshot.tables import require_columns
 
 logger = logging.getLogger("earshot")
@@ -45,3 +48,21 @@ def sample_ids(table: pd.DataFrame, column: str) -> pd.Series:
     if (twice := table[column][table[column].duplicated()]).size:
         raise ValueError(f"sample_submission.csv names {twice.nunique()} recordings twice: {few(twice.unique())}")
     return table[column]
+
+
+def tested(ids: pd.Series, found: Iterable[str], table: str) -> pd.Series:
+    """Ids that a sample submission names, ids of the recordings of the test folder -> all, the sample's in front.
+
+    A sample may be shorter than the test; recordings that it does not know are counted in a warning.
+    """
+    if extra := sorted(set(found) - set(ids)):
+        logger.warning("%s does not name %d recordings of the test folder, which get rows too: %s", table, len(extra),
+                       few(extra))  # fmt: skip
+    return pd.Series([*ids, *extra], dtype=object)
+
+
+def list_audio(folder: Path) -> list[Path]:
+    """The recordings of one folder, sorted, hidden ones left out; no folder holds none."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))

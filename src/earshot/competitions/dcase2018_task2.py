@@ -13,24 +13,30 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earshot.competitions.clip_rows import list_audio, tested
 from earshot.competitions.competition import Competition, by_name
-from earshot.competitions.tables import Tables, absent, check_submission, present, require_columns
+from earshot.competitions.downloads import found_below, located
+from earshot.competitions.label_texts import one_spelling, respelled
+from earshot.competitions.tables import Tables, absent, check_submission, class_name, present, require_columns
 from earshot.messages import few, suggest
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
 
 TRAIN = ("train.csv", "train_post_competition.csv", "FSDKaggle2018.meta/train_post_competition.csv")
 TRUTH = ("test_post_competition.csv", "test_post_competition_scoring_clips.csv",
-         "FSDKaggle2018.meta/test_post_competition_scoring_clips.csv")  # fmt: skip
+         "FSDKaggle2018.meta/test_post_competition_scoring_clips.csv",
+         "FSDKaggle2018.meta/test_post_competition.csv")  # fmt: skip
 AUDIO = ("audio_{}", "FSDKaggle2018.audio_{}")
 ANSWERS = 3
 TEST_COLUMNS = ("clip_id", "fname")  # of the test table
 
 
+@found_below(*TRAIN)
 def prepare(source: Path) -> Tables:
     """Download folder -> one clip a row of the training table, with `manually_verified` (0 or 1); the test."""
     source = Path(source)
-    train = read_table(_find(source, TRAIN), ("fname", "label", "manually_verified"))
+    train = read_table(_find(source, TRAIN), ("fname", "label", "manually_verified")).drop_duplicates(ignore_index=True)
+    train["label"] = one_spelling(train.label.map(class_name), "the training table")
     clips = _clips(train.fname, source, "train").assign(
         labels=train.label.to_numpy(), manually_verified=train.manually_verified.to_numpy(), filename=train.fname
     )
@@ -38,12 +44,13 @@ def prepare(source: Path) -> Tables:
     truth = _truth(source, classes)
     sample = source / "sample_submission.csv"
     if sample.is_file():
-        names = read_table(sample, ("fname", "label")).fname
+        found = (p.name for p in list_audio(source / _folder(source, "test")))
+        names = tested(read_table(sample, ("fname", "label")).fname, found, sample.name)
     elif truth is not None:
         names = truth.fname
     else:
         raise ValueError(f"{source} says nothing of the test: it holds neither sample_submission.csv nor {TRUTH[0]}")
-    test_clips = _clips(names, source, "test")
+    clips, test_clips = located(clips, source), located(_clips(names, source, "test"), source)
     test = pd.DataFrame({"fname": names.to_numpy(), "clip_id": test_clips.clip_id})
     missing = absent(clips, source) + absent(test_clips, source)
     clips = present(clips, source, "the training table")
@@ -91,7 +98,8 @@ def _truth(source: Path, classes) -> pd.DataFrame | None:
     truth = read_table(path, ("fname", "label"))
     if "usage" in truth:
         truth = truth[truth.usage != "Ignored"]
-    unknown = sorted(set(truth.label.astype(str)) - set(classes))
+    truth = truth.assign(label=respelled([class_name(n) for n in truth.label], classes, path.name))
+    unknown = sorted(set(truth.label) - set(classes))
     if unknown:
         raise ValueError(
             f"{path} has the label '{unknown[0]}', which no training clip has{suggest(unknown[0], classes)}"
@@ -100,8 +108,12 @@ def _truth(source: Path, classes) -> pd.DataFrame | None:
 
 
 def _clips(names: pd.Series, source: Path, part: str) -> pd.DataFrame:
-    folder = next((f.format(part) for f in AUDIO if (source / f.format(part)).is_dir()), AUDIO[0].format(part))
+    folder = _folder(source, part)
     return pd.DataFrame({"clip_id": [Path(n).stem for n in names], "path": [f"{folder}/{n}" for n in names]})
+
+
+def _folder(source: Path, part: str) -> str:
+    return next((f.format(part) for f in AUDIO if (source / f.format(part)).is_dir()), AUDIO[0].format(part))
 
 
 def _find(source: Path, names: tuple[str, ...]) -> Path:

@@ -28,13 +28,14 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
-from earshot.competitions.clip_rows import class_scores
+from earshot.competitions.clip_rows import class_scores, list_audio
 from earshot.competitions.competition import Competition, Limits, by_name
+from earshot.competitions.downloads import found_below, located, root_of
 from earshot.competitions.tables import Tables, absent, present
 from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
-from earshot.tables import require_columns
+from earshot.tables import find_separator, require_columns
 
 META = ("filename", "scene_label", "identifier", "source_label")
 SUBSETS = (5, 10, 25, 50, 100)
@@ -43,11 +44,12 @@ TEST_COLUMNS = ("clip_id", "filename")  # of the test table
 logger = logging.getLogger("earshot")
 
 
+@found_below("meta.csv", "evaluation_setup/fold1_train.csv")
 def prepare(source: Path, subset: int = 100, evaluation: str | None = None) -> Tables:
     """Download folder -> clips in the official split, ten classes, the test; see the module's docstring."""
     source = Path(source)
     meta = read_tsv(source / "meta.csv", META).drop_duplicates("filename")
-    clips = _clips(source, meta, subset)
+    clips = located(_clips(source, meta, subset), source)
     classes = sorted(set(meta.scene_label))
     if lost := sorted(set(clips.labels) - set(classes)):
         raise ValueError(f"the split names the scene '{lost[0]}', which meta.csv lacks{suggest(lost[0], classes)}")
@@ -59,10 +61,11 @@ def prepare(source: Path, subset: int = 100, evaluation: str | None = None) -> T
 
 
 def read_tsv(path: Path, columns) -> pd.DataFrame:
-    """A tab-separated .csv as DCASE has them, every cell as text."""
+    """A tab-separated .csv as DCASE has them (copies: with commas), every cell as text."""
     if not path.is_file():
         raise ValueError(f"{path} does not exist; is --source the folder that holds meta.csv and evaluation_setup?")
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    table = pd.read_csv(path, sep=find_separator(path), dtype=str, keep_default_na=False)
+    table.columns = [c.strip() for c in table.columns]
     require_columns(table, columns, path)
     return table
 
@@ -87,7 +90,7 @@ def _clips(source: Path, meta: pd.DataFrame, subset: int) -> pd.DataFrame:
         logger.warning("meta.csv lacks %d clips of the split, read from their names: %s", len(lost), few(lost))
     if unused := len(set(known.index) - set(files)):
         logger.warning("%d clips of meta.csv are in no list of the split and are left out", unused)
-    there = {f"audio/{path.name}" for path in (source / "audio").glob("*.wav")}
+    there = {f"audio/{path.name}" for path in list_audio(source / "audio")}
     if stray := sorted(there - set(known.index) - set(files)):
         logger.warning(
             "%d recordings are in neither meta.csv nor the split and are left out: %s", len(stray), few(stray)
@@ -122,14 +125,15 @@ def _test(source: Path, clips: pd.DataFrame, evaluation: str | None):
             held_out = held_out[held_out.filename.isin(set(read_tsv(listed, ("filename",)).filename))]
         truth = held_out[["filename", "labels", "device", "city"]].rename(columns={"labels": "scene_label"})
         return held_out[["filename", "clip_id"]].reset_index(drop=True), None, truth.reset_index(drop=True)
-    folder = Path(evaluation).resolve()
+    folder = root_of(Path(evaluation).resolve(), ("evaluation_setup",))
     names = ("fold1_test.csv", "test.csv")
     path = next((p for p in (folder / "evaluation_setup" / n for n in names) if p.is_file()), None)
     if path is None:
         raise ValueError(f"{folder / 'evaluation_setup'} holds none of {', '.join(names)}")
     files = read_tsv(path, ("filename",)).filename.drop_duplicates(ignore_index=True)
     stems = pd.Series([Path(f).stem for f in files])
-    test_clips = pd.DataFrame({"clip_id": stems, "path": [str(folder / f) for f in files]})
+    inside = located(pd.DataFrame({"clip_id": stems, "path": files}), folder)
+    test_clips = inside.assign(path=[str(folder / f) for f in inside.path])
     return pd.DataFrame({"filename": files, "clip_id": stems}), test_clips, None
 
 

@@ -17,6 +17,7 @@ apart. Train clips always train (fold -1); test clips whose condition is known a
 watched; the others are test_clips. A machine or section with test clips and without training clips is no class: its
 clips, known or not, are test_clips, and a warning says so. Anomalous clips among the training ones are left out, with
 a warning. The test is the clips of unknown condition, or, without any, those of known one (the OOF answers it).
+The organisers' ground_truth_*.csv, where they lie below the source, give the truth of the test, which stays the test.
 
 Submission: `machine, part, filename, score, decision` (1 = anomaly); `files` are the challenge's own, without header:
 anomaly_score_<machine>_<part>.csv and decision_result_<machine>_<part>.csv, part being section_00_test, in 2021
@@ -53,6 +54,7 @@ NAME = re.compile(
 SCORE_FILE = re.compile(
     r"(anomaly_score|decision_result)_(.+?)_((?:id|section)_\d+(?:_(?:source|target))?(?:_test)?)\.csv$"
 )
+TRUTH_FILE = re.compile(r"ground_truth_(.+?)_(?:id|section)_\d+(?:_(?:source|target))?_test\.csv$")
 SECTION = re.compile(r"(.+)_((?:id|section)_\d+)$")  # of a class: its machine and section
 
 logger = logging.getLogger("earshot")
@@ -83,17 +85,32 @@ def prepare(source: Path) -> Tables:
     trained["official_fold"] = np.where(trained.split == "train", -1, 0)
     scored = clips[~is_train & (known if known[~is_train].all() else ~known)].reset_index(drop=True)
     columns = ["clip_id", "machine", "part", "filename", "section", "domain"]
-    truth = scored[[*columns, "is_anomaly"]].astype({"is_anomaly": int}) if scored.is_anomaly.notna().all() else None
+    answers = _with_truth(scored, ground_truth(source))
+    truth = answers[[*columns, "is_anomaly"]].astype({"is_anomaly": int}) if answers.is_anomaly.notna().all() else None
     return Tables(
         trained, classes, test_clips=test_clips if len(test_clips) else None, task="asd",
         test=scored[columns] if len(scored) else None, truth=truth if len(scored) else None,
     )  # fmt: skip
 
 
+def _with_truth(test: pd.DataFrame, known: Mapping[tuple[str, str], tuple[int, str]]) -> pd.DataFrame:
+    """Clips of the test -> the same with condition and domain, where `ground_truth` knows them."""
+    if not known:
+        return test
+    keys = list(zip(test.machine, map(_stem, test.filename), strict=True))
+    said = [known.get(key) for key in keys]
+    if lost := [f"{machine} {name}" for (machine, name), one in zip(keys, said, strict=True) if one is None]:
+        logger.warning("the ground truth lacks %d of %d test clips: %s", len(lost), len(test), few(lost))
+    condition = [own if one is None else one[0] for own, one in zip(test.is_anomaly, said, strict=True)]
+    domain = [own or (one[1] if one else "") for own, one in zip(test.domain, said, strict=True)]
+    return test.assign(is_anomaly=pd.array(condition, "Int64"), domain=domain)
+
+
 def scan(source: Path) -> pd.DataFrame:
     """Every wav in a <machine>/{train,test,...}/ below `source` -> what its name, folder and attribute file say."""
     found, odd = [], []
-    for path in sorted(p for p in source.rglob("*.wav") if p.parent.name in FOLDERS):
+    paths = (p for p in source.rglob("*") if p.suffix.lower() == ".wav" and p.parent.name in FOLDERS)
+    for path in sorted(paths, key=lambda p: (len(p.parts), p)):
         said = parse_name(path.name, path.parent.name)
         if said is None:
             odd.append(path.relative_to(source).as_posix())
@@ -105,21 +122,26 @@ def scan(source: Path) -> pd.DataFrame:
         raise ValueError(f"{source} has no <machine>/train/*.wav; is --source the unzipped download of DCASE task 2?")
     clips = pd.DataFrame(found)
     clips.insert(0, "clip_id", [_clip_id(path) for path in clips.path])
+    twice = clips.clip_id.duplicated()
+    if twice.any():
+        logger.warning("%d recordings lie there twice and count once: %s", twice.sum(), few(clips.path[twice]))
+        clips = clips[~twice].reset_index(drop=True)
     clips.insert(2, "labels", clips.machine + "_" + clips.section)
     listed = attribute_files(source)
     described = clips.machine.isin({machine for machine, _ in listed})
-    unlisted = np.array([key not in listed for key in zip(clips.machine, clips.filename, strict=True)])
+    keys = list(zip(clips.machine, map(_stem, clips.filename), strict=True))
+    unlisted = np.array([key not in listed for key in keys])
     silent = described & unlisted & (clips.split == "train")
     if silent.any():
         logger.warning("%d training clips are in no attribute file; what their names say is kept: %s", silent.sum(),
                        few(clips.clip_id[silent]))  # fmt: skip
-    clips["attributes"] = [listed.get((m, f), a) for m, f, a in zip(clips.machine, clips.filename, clips.attributes)]
+    clips["attributes"] = [listed.get(key, said) for key, said in zip(keys, clips.attributes, strict=True)]
     return clips.astype({"is_anomaly": "Int64"}).sort_values(["machine", "part", "filename"], ignore_index=True)
 
 
 def _clip_id(path: str) -> str:
     """Machine and file name, and the folder where the name does not say train or test (2020 uses a name for both)."""
-    machine, folder, name = path.removesuffix(".wav").split("/")[-3:]
+    machine, folder, name = _stem(path, folders=True).split("/")[-3:]
     return f"{machine}_{name}" if folder in name else f"{machine}_{folder}_{name}"
 
 
@@ -152,14 +174,42 @@ def _pairs(words: list[str]) -> str:
 
 
 def attribute_files(source: Path) -> dict[tuple[str, str], str]:
-    """attributes_*.csv of every machine -> {(machine, file name): 'speed=31V load=2'}."""
+    """attributes_*.csv of every machine -> {(machine, file name without ending): 'speed=31V load=2'}.
+
+    Some tables list files with their folders and endings, others (ToyDrone's) without.
+    """
     listed = {}
     for path in sorted(source.rglob("attributes_*.csv")):
         table = read_table(path, ("file_name",)).fillna("")
         values = [c for c in table.columns if c != "file_name"]
         for name, row in zip(table.file_name, table[values].astype(str).to_numpy(), strict=True):
-            listed[path.parent.name, Path(str(name)).name] = _pairs(list(row))
+            listed[path.parent.name, _stem(str(name))] = _pairs(list(row))
     return listed
+
+
+def _stem(name: str, folders: bool = False) -> str:
+    """A file's name without the ending .wav (in any case) and, unless asked for, without its folders."""
+    name = name.strip() if folders else name.strip().replace("\\", "/").rpartition("/")[2]
+    return name[: -len(".wav")] if name.lower().endswith(".wav") else name
+
+
+def ground_truth(source: Path) -> dict[tuple[str, str], tuple[int, str]]:
+    """ground_truth_<machine>_section_<s>[_<domain>]_test.csv -> {(machine, file name): (is_anomaly, domain or '')}.
+
+    The organisers publish them after a challenge, without header: `file name, 0 or 1` in 2021, then
+    `file name, the name that says condition and domain`, in 2024 with a third column.
+    """
+    known = {}
+    for path in sorted(source.rglob("ground_truth_*_test.csv")):
+        if not (match := TRUTH_FILE.match(path.name)):
+            continue
+        for name, said, *_ in (line.split(",") for line in path.read_text("utf-8-sig").splitlines() if line.strip()):
+            full = parse_name(f"{_stem(said)}.wav", "test")
+            condition = int(said) if said.strip() in ("0", "1") else full and full["is_anomaly"]
+            if condition is None:
+                raise ValueError(f"{path.name}: '{said}' of {name} says neither normal nor anomaly")
+            known[match[1], _stem(name)] = (condition, (full or {}).get("domain", ""))
+    return known
 
 
 # ---- submission

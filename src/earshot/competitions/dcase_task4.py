@@ -1,20 +1,21 @@
 """DCASE task 4, sound events in homes: the DESED data, strong, weak and no labels, ten classes.
 
-Download: metadata/{train,validation,eval}/**/*.tsv and the recordings under audio/ (or audio_16k/) in folders of the
-same names. What a table is stands in its columns: `filename, onset, offset, event_label` strong (a row with a name
-only: a recording without events), `filename, event_labels` (joined by commas) weak, `filename` alone unlabelled;
-*_durations.tsv lists `filename, duration`. The recordings of metadata/train/weak.tsv lie in audio/train/weak/; where
-there is no such folder they are looked for by name in all of audio/train/ (the real strong ones lie in
-strong_label_real/).
+Download: metadata/{train,validation,eval}/**/*.tsv and recordings under audio/, beside each other in the source or in a
+folder below it (dcase_synth/); dcase_task4_tables.py reads them. What a table is stands in its columns: `filename,
+onset, offset, event_label` strong (a row with a name only: a recording without events), `filename, event_labels`
+(joined by commas) weak, `filename` alone unlabelled, `filename, duration` a list of recordings.
 
-Tables. `kind` is strong, weak or unlabelled, `subset` the table. Train clips always train (fold -1), those of
-validation are fold 0. `kinds` chooses what trains, `strong,weak` at first: an event loss wants kinds=strong, because a
-weak clip has no events in events.csv; unlabelled clips have no label either, and the trainer leaves clips without one
-out. The test is metadata/eval where it is there, else validation, which the OOF answers.
+Tables. A recording is one clip, whatever tables name it (validation.tsv is the union of two others); `kind` is strong,
+weak or unlabelled, `subset` the table. Train clips always train (fold -1), real recordings of validation are fold 0;
+the synthetic validation set is neither, where there is a real one. `kinds` chooses what trains, `strong,weak` at first:
+an event loss wants kinds=strong, because a weak clip has no events in events.csv; unlabelled clips have no label
+either, and the trainer leaves them out. Strong clips are `annotated`: one without events is silent, and is heard. The
+test is metadata/eval where it is there, else validation, which the OOF answers. Tables in none of the three splits
+(MAESTRO's) are named and left out.
 
 Submission: `filename, onset, offset, event_label` (name it .tsv), seconds, a row with the name only where nothing was
 found. Score: event-based F1, onsets within 0.2 s and offsets within 0.2 s or 20 % of the event, as the mean over
-classes; `score_frames` gives the PSDS of both scenarios from frame scores. Layouts as remembered from public code.
+classes; `score_frames` gives the PSDS of both scenarios from frame scores.
 """
 
 from __future__ import annotations
@@ -27,17 +28,16 @@ import pandas as pd
 
 from earshot.competitions import finch
 from earshot.competitions.competition import Competition, by_name
-from earshot.competitions.tables import Tables, absent, class_name, present
+from earshot.competitions.dcase_task4_tables import EVENT_COLUMNS, KINDS, Recordings, read_metadata
+from earshot.competitions.tables import Tables, absent, present
 from earshot.events import PostProcess
 from earshot.messages import few, suggest
-from earshot.metrics.events import PSDS1, PSDS2, event_based_f1, psds
+from earshot.metrics.events import event_based_f1
+from earshot.metrics.psds import PSDS1, PSDS2, psds
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
-from earshot.tables import read_table, require_columns
+from earshot.tables import require_columns
 
-AUDIO_FOLDERS = ("audio", "audio_16k")
-KINDS = ("strong", "weak", "unlabelled")
-EVENT_COLUMNS = ("filename", "onset", "offset", "event_label")
 COLLAR = 0.2  # seconds
 NOMINAL_SECONDS = 10.0  # of a recording whose length nothing says
 
@@ -51,25 +51,26 @@ def prepare(source: Path, kinds: str = "strong,weak") -> Tables:
     for kind in wanted:
         if kind not in KINDS:
             raise ValueError(f"unknown kind '{kind}' in kinds={kinds}{suggest(kind, KINDS)}")
-    clips, events, durations = read_metadata(source)
-    clips = _unique_ids(clips)
-    events = events.merge(clips[["split", "subset", "filename", "clip_id"]], on=["split", "subset", "filename"])
+    found = read_metadata(source, wanted)
+    clips, events = _with_ids(found)
     held_out = "eval" if (clips.split == "eval").any() else "validation"
-    test = clips[(clips.split == held_out) & (clips.kind == "strong")]
+    test = clips[(clips.split == held_out) & (clips.kind == "strong")].reset_index(drop=True)
+    known = (test.annotated == 1).all()
     truth = events[events.clip_id.isin(test.clip_id)][list(EVENT_COLUMNS)].reset_index(drop=True)
     events = events.assign(filename=events.clip_id)[list(EVENT_COLUMNS)]
-    kept = clips.kind.isin(wanted) & (clips.split == "train")
-    kept |= (clips.split == "validation") & (clips.kind == "strong")
-    missing, trained = absent(clips[kept], source), present(clips[kept], source, "metadata/")
+    trains = clips[clips.split != "eval"]
+    missing, trained = absent(trains, source), present(trains, source, "metadata/")
     trained["official_fold"] = np.where(trained.split == "validation", 0, -1)
-    test_clips = test.reset_index(drop=True) if held_out == "eval" else None
-    table = test[["clip_id", "filename"]].reset_index(drop=True)
-    table["duration"] = [durations.get(f) or _length(source / p) for f, p in zip(test.filename, test.path)]
-    classes = sorted({n for text in clips.labels for n in text.split()})
+    test_clips = test if held_out == "eval" else None
+    table = test[["clip_id", "filename"]].copy()
+    table["duration"] = [
+        found.seconds.get(f) or _length(source / p) for f, p in zip(test.filename, test.path, strict=True)
+    ]
     return Tables(
-        trained, classes, _of(events, trained), test_clips, table if len(table) else None,
-        missing + (absent(test_clips, source) if test_clips is not None else ()), truth=truth if len(truth) else None,
-        test_events=_of(events, test_clips) if test_clips is not None else None,
+        trained, found.classes, _of(events, trained), test_clips, table if len(table) else None,
+        missing + (absent(test_clips, source) if test_clips is not None else ()),
+        truth=truth if len(truth) and known else None,
+        test_events=_of(events, test_clips) if test_clips is not None and known else None,
     )  # fmt: skip
 
 
@@ -85,65 +86,15 @@ def _length(path: Path) -> float:
         return NOMINAL_SECONDS
 
 
-def _unique_ids(clips: pd.DataFrame) -> pd.DataFrame:
-    """clip_id = the file's name; of a name that two tables have, with the table in front (synthetic: numbers)."""
-    stems = pd.Series([Path(f).stem for f in clips.filename], index=clips.index)
+def _with_ids(found: Recordings) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(clips, events) with `clip_id`: the file's name; of a name that two recordings have, with the table in front."""
+    clips = found.clips
+    stems = pd.Series([Path(f).stem for f in clips.filename], index=clips.index, dtype=object)
     twice = stems.duplicated(keep=False)
-    return clips.assign(clip_id=stems.where(~twice, clips.subset.str.replace("/", "_") + "_" + stems))
-
-
-def read_metadata(source: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, float]]:
-    """metadata/ -> clips (path, filename, labels, kind, split, subset), strong events, {file name: seconds}."""
-    paths = sorted((source / "metadata").rglob("*.tsv"))
-    if not paths:
-        raise ValueError(f"{source / 'metadata'} holds no .tsv; is --source the folder of DESED?")
-    clips, events, durations = [], [], {}
-    for path in paths:
-        table = read_table(path, ("filename",)).drop_duplicates(ignore_index=True)
-        inner = path.relative_to(source / "metadata").with_suffix("")
-        if "duration" in table:
-            durations |= dict(zip(table.filename, table.duration.astype(float), strict=True))
-            continue
-        kind, found, labels = _read_kind(table, path)
-        events.append(found.assign(split=inner.parts[0], subset=inner.as_posix()))
-        files = _recordings_of(source, inner)
-        clips.append(pd.DataFrame({
-            "clip_id": "", "path": [files.get(f, f"audio/{inner.as_posix()}/{f}") for f in labels.index],
-            "filename": labels.index, "labels": labels.to_numpy(), "kind": kind, "split": inner.parts[0],
-            "subset": inner.as_posix(),
-        }))  # fmt: skip
-    if not clips:
-        raise ValueError(f"{source / 'metadata'} holds durations only, no table of labels")
-    events = [e for e in events if len(e)] or events[:1]
-    return pd.concat(clips, ignore_index=True), pd.concat(events, ignore_index=True), durations
-
-
-def _read_kind(table: pd.DataFrame, path: Path) -> tuple[str, pd.DataFrame, pd.Series]:
-    """A table -> (kind, its events, labels by file name)."""
-    if "onset" in table:
-        require_columns(table, EVENT_COLUMNS, path)
-        real = table[table.onset.notna() & (table.event_label != "")]
-        wrong = ~(real.offset > real.onset)
-        if wrong.any():
-            names = few(real.filename[wrong])
-            raise ValueError(f"{path.name} has {wrong.sum()} events that end where they begin: {names}")
-        real = real.assign(event_label=real.event_label.map(class_name))[list(EVENT_COLUMNS)]
-        labels = real.groupby("filename").event_label.agg(lambda names: " ".join(sorted(set(names))))
-        return "strong", real, labels.reindex(table.filename.unique()).fillna("")
-    none = pd.DataFrame(columns=list(EVENT_COLUMNS))
-    if "event_labels" in table:
-        texts = [" ".join(sorted({class_name(n) for n in t.split(",") if n})) for t in table.event_labels.astype(str)]
-        return "weak", none, pd.Series(texts, index=table.filename)
-    return "unlabelled", none, pd.Series("", index=table.filename)
-
-
-def _recordings_of(source: Path, inner: Path) -> dict[str, str]:
-    """Recordings of one table -> {file name: path}: its own folder, else everything of its split."""
-    for folder in AUDIO_FOLDERS:
-        for place in (source / folder / inner, source / folder / inner.parts[0]):
-            if place.is_dir():
-                return {p.name: p.relative_to(source).as_posix() for p in sorted(place.rglob("*.wav"))}
-    return {}
+    clips = clips.assign(clip_id=stems.where(~twice, clips.subset.str.replace("/", "_") + "_" + stems))
+    clips = clips[["clip_id", *(c for c in clips.columns if c not in ("clip_id", "key"))]].assign(key=clips.key)
+    events = found.events.assign(clip_id=found.events.key.map(dict(zip(clips.key, clips.clip_id, strict=True))))
+    return clips.drop(columns="key"), events.drop(columns="key")
 
 
 # ---- submission
@@ -189,7 +140,7 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
 def score_frames(predictions: Predictions, test: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """`psds1, psds2` of the frame scores of the recordings of `test` (clip_id, filename, duration); truth by filename.
 
-    Classes without a true event are left out, as event_metrics.psds does; frames behind the end are cut.
+    Classes without a true event are left out, as psds_metrics.psds does; frames behind the end are cut.
     """
     if predictions.framewise_output is None:
         raise ValueError("PSDS needs framewise outputs: predict with predict.keep_frames=true")

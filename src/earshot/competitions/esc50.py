@@ -1,6 +1,7 @@
 """ESC-50: environmental sounds, 50 classes of 40 clips of 5 s, one label each, five official folds; accuracy.
 
-Source: the official download (meta/esc50.csv, audio/*.wav) or a folder with meta.csv whose `filename` holds the path.
+Source: the official download (meta/esc50.csv, audio/*.wav), copies of it that have esc50.csv beside audio/audio/ and
+the like, or a folder with meta.csv whose `filename` holds the path.
 There is no test set: the score is the accuracy of the out-of-fold predictions, so that test.csv lists every clip. The
 official folds keep the clips of one Freesound recording together; four ids (131943, 134049, 209698, 234879) occur in
 two folds all the same, under two classes, which `folds.audit` shows. `esc10` is the
@@ -17,6 +18,8 @@ import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, label_problems, refuse
 from earshot.competitions.competition import Competition, by_name
+from earshot.competitions.downloads import found_below, located
+from earshot.competitions.label_texts import one_spelling
 from earshot.competitions.tables import Tables, absent, class_name, present, require_columns
 from earshot.messages import suggest
 from earshot.prediction.predictions import Predictions
@@ -27,10 +30,11 @@ COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file")
 TEST_COLUMNS = ("filename", "clip_id")  # of the test table
 
 
+@found_below(*META)
 def prepare(source: Path, subset: str = "esc50") -> Tables:
     """Download folder -> clips with `official_fold` 1-5 and `group` = Freesound id; subset="esc10": ten classes."""
     source = Path(source)
-    meta = read_table(find_meta(source), COLUMNS)
+    meta = read_table(find_meta(source), COLUMNS).drop_duplicates(ignore_index=True)
     if subset not in ("esc50", "esc10"):
         raise ValueError(f"unknown subset '{subset}'{suggest(subset, ('esc50', 'esc10'))}")
     if subset == "esc10":
@@ -39,12 +43,13 @@ def prepare(source: Path, subset: str = "esc50") -> Tables:
     clips = pd.DataFrame({
         "clip_id": [Path(n).stem for n in names],
         "path": [f if "/" in f else f"audio/{f}" for f in meta.filename],
-        "labels": meta.category.map(class_name),
+        "labels": one_spelling(meta.category.map(class_name), "the meta table"),
         "group": meta.src_file.astype(str),
         "official_fold": meta.fold,
         "filename": names,
     })  # fmt: skip
     classes = clips.labels.groupby(meta.target).first().tolist()  # in the order of the official numbers
+    clips = located(clips, source)
     missing, clips = absent(clips, source), present(clips, source, "the meta table")
     test = clips[["filename", "clip_id"]]
     truth = pd.DataFrame({"filename": clips.filename, "category": clips.labels})

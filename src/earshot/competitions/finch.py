@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.competition import Competition, Flag, Remake, by_name
+from earshot.competitions.downloads import found_below, located
 from earshot.competitions.esc50 import find_meta
 from earshot.competitions.tables import Tables, absent, present, require_columns, write_csv
 from earshot.events import PostProcess, detect
@@ -58,6 +59,7 @@ SILENCE = 1e-4  # what stays below is the zero padding of an ESC-50 clip
 FADE_SECONDS = 0.02
 
 
+@found_below("meta.csv")
 def prepare(source: Path, labels: str = "vocal") -> Tables:
     """Data folder -> clips, events, test clips and their true events; `labels`: vocal | syllables."""
     source = Path(source)
@@ -73,6 +75,7 @@ def prepare(source: Path, labels: str = "vocal") -> Tables:
     present_labels = events.groupby("filename").event_label.agg(lambda names: " ".join(sorted(set(names))))
     clips["labels"] = clips.clip_id.map(present_labels).fillna("")
     classes = ["vocal"] if labels == "vocal" else sorted(events.event_label.unique())
+    clips = located(clips, source)
     missing, clips = absent(clips, source), present(clips, source, "meta.csv")
     is_test = clips.split == "test"
     test_clips = clips[is_test].reset_index(drop=True)

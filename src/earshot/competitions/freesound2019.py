@@ -1,7 +1,9 @@
 """Freesound Audio Tagging 2019 (Kaggle; DCASE 2019 task 2): 80 everyday sounds, few curated and many noisy labels.
 
 Download: train_curated.csv and train_noisy.csv (`fname, labels`, names joined by commas), train_curated/, train_noisy/,
-test/ (the public part; kernels see all), sample_submission.csv (`fname` and 80 columns, the classes in their order).
+test/ (the public part; kernels see all), sample_submission.csv (`fname` and 80 columns, the classes in their order). Or
+the archive FSDKaggle2019: FSDKaggle2019.meta/ with train_curated_post_competition.csv, ... , vocabulary.csv and the
+test's truth, FSDKaggle2019.audio_train_curated/, ...
 
 The curated clips alone are the default. `noisy=true` adds the noisy ones, which always train (fold -1): a CV on noisy
 labels would say little about the test, whose labels are curated. The curated ones then get five folds here
@@ -18,8 +20,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from earshot.competitions.clip_rows import class_scores, sample_ids
+from earshot.competitions.clip_rows import class_scores, list_audio, sample_ids, tested
 from earshot.competitions.competition import Competition, Limits, Rules, by_name
+from earshot.competitions.downloads import found_below, located
+from earshot.competitions.label_texts import respelled
 from earshot.competitions.tables import Tables, absent, check_submission, class_name, present
 from earshot.data.folds import TRAIN_ONLY, make_folds
 from earshot.messages import few, suggest
@@ -28,39 +32,98 @@ from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table, require_columns
 
 TEST_COLUMNS = ("fname",)  # of the test table
+ARCHIVE = "FSDKaggle2019."  # how its folders begin
+# part -> its tables and its folders, Kaggle's and the archive's
+TABLES = ("{}.csv", "{}_post_competition.csv", ARCHIVE + "meta/{}_post_competition.csv")
+AUDIO = ("{}", ARCHIVE + "audio_{}")
 
 
+@found_below("train_curated.csv", "train_curated_post_competition.csv", ARCHIVE + "meta")
 def prepare(source: Path, noisy: bool = False) -> Tables:
-    """Download folder -> clips (curated, with `noisy` the others too), 80 classes, test of sample_submission.csv."""
+    """Download folder -> clips (curated, with `noisy` the others too), 80 classes, the test."""
     source = Path(source)
-    sample = read_table(source / "sample_submission.csv", ("fname",))
-    classes = [class_name(c) for c in sample.columns if c != "fname"]
+    classes, sample = _classes(source)
+    truth = _truth(source, classes)
+    if sample is not None:
+        names = tested(sample, (p.name for p in list_audio(source / _folder(source, "test"))), "sample_submission.csv")
+    elif truth is not None:
+        names = truth.fname
+    else:
+        raise ValueError(f"{source} says nothing of the test: it has neither sample_submission.csv nor its truth")
     clips = _clips(source, "curated", classes)
     if noisy:
         folds = make_folds(clips).set_index("clip_id").fold
         clips["official_fold"] = clips.clip_id.map(folds)
         clips = pd.concat([clips, _clips(source, "noisy", classes).assign(official_fold=TRAIN_ONLY)], ignore_index=True)
-    test_clips = pd.DataFrame({"clip_id": [Path(f).stem for f in sample.fname], "path": "test/" + sample.fname})
+    test_clips = pd.DataFrame({"clip_id": [Path(f).stem for f in names], "path": _folder(source, "test") + "/" + names})
+    clips, test_clips = located(clips, source), located(test_clips, source)
     missing = absent(clips, source) + absent(test_clips, source)
     clips = present(clips, source, "train_curated.csv")
-    return Tables(clips, classes, test_clips=test_clips, test=sample[["fname"]], missing=missing, task="tagging")
+    test = names.to_frame("fname").reset_index(drop=True)
+    return Tables(clips, classes, test_clips=test_clips, test=test, missing=missing, task="tagging", truth=truth)
 
 
-def _clips(source: Path, subset: str, classes) -> pd.DataFrame:
-    table = read_table(source / f"train_{subset}.csv", ("fname", "labels"))
+def _classes(source: Path) -> tuple[list[str], pd.Series | None]:
+    """(class names, `fname` of the sample submission): its columns, else vocabulary.csv of the archive."""
+    if (source / "sample_submission.csv").is_file():
+        sample = read_table(source / "sample_submission.csv", ("fname",))
+        return [class_name(c) for c in sample.columns if c != "fname"], sample.fname
+    places = [source / name for name in ("vocabulary.csv", ARCHIVE + "meta/vocabulary.csv")]
+    path = next((p for p in places if p.is_file()), None)
+    if path is None:
+        raise ValueError(
+            f"{source / 'sample_submission.csv'} does not exist, nor the archive's vocabulary.csv, to name classes"
+        )
+    rows = [line.strip().split(",", 1) for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    return [class_name(row[-1].strip('"')) for row in rows if row[0] != "index"], None
+
+
+def _table(source: Path, part: str) -> Path | None:
+    return next((p for p in (source / name.format(part) for name in TABLES) if p.is_file()), None)
+
+
+def _folder(source: Path, part: str) -> str:
+    names = [name.format(part) for name in AUDIO]
+    return next((name for name in names if (source / name).is_dir()), names[(source / f"{ARCHIVE}meta").is_dir()])
+
+
+def _labels(path: Path, classes) -> tuple[pd.DataFrame, list[list[str]]]:
+    """A table `fname, labels` -> it, and the class names of each row; what is no class is an error."""
+    table = read_table(path, ("fname", "labels")).drop_duplicates(ignore_index=True)
     names = [[class_name(n) for n in text.split(",") if n.strip()] for text in table.labels]
     empty = [f for f, some in zip(table.fname, names, strict=True) if not some]
     if empty:
-        raise ValueError(f"train_{subset}.csv has no label for {len(empty)} clips: {few(empty)}")
-    if unknown := sorted({n for some in names for n in some} - set(classes)):
+        raise ValueError(f"{path.name} has no label for {len(empty)} clips: {few(empty)}")
+    named = sorted({n for some in names for n in some})
+    spelling = dict(zip(named, respelled(named, classes, path.name), strict=True))
+    if unknown := sorted(set(spelling.values()) - set(classes)):
         raise ValueError(
-            f"train_{subset}.csv names {len(unknown)} labels that are no column of sample_submission.csv: "
+            f"{path.name} names {len(unknown)} labels that are no column of sample_submission.csv: "
             f"{few(unknown)}{suggest(unknown[0], classes)}"
         )
+    return table, [list(dict.fromkeys(spelling[n] for n in some)) for some in names]
+
+
+def _clips(source: Path, subset: str, classes) -> pd.DataFrame:
+    path = _table(source, f"train_{subset}")
+    if path is None:
+        raise ValueError(f"{source} has no train_{subset}.csv")
+    table, names = _labels(path, classes)
     return pd.DataFrame({
-        "clip_id": [Path(f).stem for f in table.fname], "path": f"train_{subset}/" + table.fname,
-        "labels": [" ".join(dict.fromkeys(some)) for some in names], "subset": subset,
+        "clip_id": [Path(f).stem for f in table.fname],
+        "path": _folder(source, f"train_{subset}") + "/" + table.fname,
+        "labels": [" ".join(some) for some in names], "subset": subset,
     })  # fmt: skip
+
+
+def _truth(source: Path, classes) -> pd.DataFrame | None:
+    """`fname` and 0 or 1 a class, where the archive's truth of the test is there."""
+    path = _table(source, "test")
+    if path is None or path.name == "test.csv":
+        return None
+    table, names = _labels(path, classes)
+    heard = pd.DataFrame([[int(c in some) for c in classes] for some in names], columns=list(classes))
+    return pd.concat([table[["fname"]], heard], axis=1)
 
 
 def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:

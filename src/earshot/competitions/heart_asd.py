@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.competition import Competition, by_name
+from earshot.competitions.downloads import found_below, located
 from earshot.competitions.synth import machine_rows, validate_machines
 from earshot.competitions.tables import Tables, absent, present, require_columns
 from earshot.messages import few
@@ -29,6 +30,7 @@ FEW_NORMALS = ("c",)  # domains left out of the leading mean
 MACHINE = "heart"
 
 
+@found_below("meta.csv")
 def prepare(source: Path) -> Tables:
     """Folder -> clips with machine, section (= domain), domain, is_anomaly, group (= record), official_fold."""
     source = Path(source)
@@ -57,6 +59,7 @@ def prepare(source: Path) -> Tables:
         "group": meta.record,
         "official_fold": np.where(trains, -1, 0),
     })  # fmt: skip
+    clips = located(clips, source)
     missing, clips = absent(clips, source), present(clips, source, "the meta table")
     test = clips[clips.official_fold == 0].reset_index(drop=True)
     truth = test[["clip_id", "machine", "section", "domain", "is_anomaly"]]

@@ -30,7 +30,8 @@ def prepare(source: Path) -> Tables:
     A file that lies there twice (a common copy has every actor again in a folder inside) counts once.
     """
     source = Path(source)
-    files = {p.name: p for p in sorted(source.rglob("Actor_*/*.wav"), reverse=True) if not p.name.startswith(".")}
+    found = sorted((p for p in source.rglob("[Aa]ctor_*/*") if p.suffix.lower() == ".wav"), reverse=True)
+    files = {p.name: p for p in found if not p.name.startswith(".")}
     matches = {name: NAME.fullmatch(p.stem) for name, p in sorted(files.items())}
     if wrong := [name for name, match in matches.items() if not match]:
         raise ValueError(f"{len(wrong)} files are not named like 03-01-06-01-02-01-12.wav: {few(wrong)}")

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
-from earshot.competitions.clip_rows import class_scores, sample_ids
+from earshot.competitions.clip_rows import class_scores, sample_ids, tested
 from earshot.competitions.competition import Competition, Rules, by_name
+from earshot.competitions.downloads import found_below, located
 from earshot.competitions.tables import Tables, absent, check_submission, find_files, present
 from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
@@ -29,14 +30,16 @@ BOX_COLUMNS = ("recording_id", "species_id", "songtype_id", "t_min", "f_min", "t
 TEST_COLUMNS = ("recording_id",)  # of the test table
 
 
+@found_below("train_tp.csv")
 def prepare(source: Path) -> Tables:
-    """Download folder -> one clip a recording, an event a box, the test of sample_submission.csv."""
+    """Download folder -> one clip a recording, an event a box, the test: sample_submission.csv and all of test/."""
     source = Path(source)
-    tp, fp = (read_table(source / name, BOX_COLUMNS) for name in ("train_tp.csv", "train_fp.csv"))
-    test = read_table(source / "sample_submission.csv", ("recording_id", *CLASSES))
-    everything = _clips(tp, fp, source)
+    tp, fp = (_boxes(source / name) for name in ("train_tp.csv", "train_fp.csv"))
+    sample = read_table(source / "sample_submission.csv", ("recording_id", *CLASSES))
+    everything = located(_clips(tp, fp, source), source)
     clips = present(everything, source, "train_tp.csv and train_fp.csv")
-    test_clips = _recordings(test.recording_id, source, "test")
+    ids = tested(sample.recording_id, find_files(source / "test"), "sample_submission.csv")
+    test, test_clips = ids.to_frame("recording_id"), located(_recordings(ids, source, "test"), source)
     events = pd.concat([_events(boxes, negative) for negative, boxes in enumerate((tp, fp)) if len(boxes)])
     events = events[events.filename.isin(clips.clip_id)].sort_values(["filename", "onset"], kind="stable")
     missing = absent(everything, source) + absent(test_clips, source)
@@ -65,6 +68,11 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     if truth[list(CLASSES)].isna().any(axis=None):
         raise ValueError(f"the truth lacks {few(truth.index[truth.isna().any(axis=1)])}")
     return {"lwlrap": clip_metrics.lwlrap(truth[list(CLASSES)].to_numpy(), submission[list(CLASSES)].to_numpy())}
+
+
+def _boxes(path: Path) -> pd.DataFrame:
+    boxes = read_table(path, BOX_COLUMNS).drop_duplicates(ignore_index=True)
+    return boxes.assign(species_id=pd.to_numeric(boxes.species_id).astype(int))
 
 
 def _clips(tp: pd.DataFrame, fp: pd.DataFrame, source: Path) -> pd.DataFrame:

@@ -31,6 +31,7 @@ import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
 from earshot.competitions.competition import Competition, by_name
+from earshot.competitions.downloads import found_below
 from earshot.competitions.tables import Tables, absent, present
 from earshot.messages import few, suggest
 from earshot.metrics import urban as urban_metrics
@@ -51,15 +52,16 @@ TEST_COLUMNS = ("clip_id", "audio_filename")  # of the test table
 logger = logging.getLogger("earshot")
 
 
+@found_below("annotations.csv")
 def prepare(source: Path, level: str = "coarse", votes: str = "majority") -> Tables:
     """Download folder -> clips with labels by `votes` (majority | any) at `level` (coarse | fine), test and truth."""
     source = Path(source)
     for value, known in ((level, urban_metrics.LEVELS), (votes, VOTES)):
         if value not in known:
             raise ValueError(f"unknown option '{value}'{suggest(value, known)}")
-    annotations = read_table(source / "annotations.csv", COLUMNS)
+    annotations = read_table(source / "annotations.csv", COLUMNS).drop_duplicates(ignore_index=True)
     clips, tags = clip_table(annotations, level, votes), tags_of(annotations, level)
-    files = {p.name: p.relative_to(source).as_posix() for p in sorted(source.rglob("*.wav"))}
+    files = {p.name: p.relative_to(source).as_posix() for p in sorted(source.rglob("*")) if p.suffix.lower() == ".wav"}
     warn_of_disagreement(annotations, clips, tags, votes)
     if silent := sorted(set(files) - set(clips.audio_filename)):
         logger.warning("%d recordings are not in annotations.csv and are left out: %s", len(silent), few(silent))
@@ -104,18 +106,23 @@ def tags_of(annotations: pd.DataFrame, level: str) -> list[str]:
     return tags
 
 
+def is_agreed(annotations: pd.DataFrame) -> pd.Series:
+    """(N,) booleans: the rows of annotator 0, the agreed truth."""
+    return pd.to_numeric(annotations.annotator_id) == 0
+
+
 def vote_shares(annotations: pd.DataFrame, tags: list[str]) -> pd.DataFrame:
     """Share of the annotators (without annotator 0) who heard each tag, by audio_filename; NaN where nobody voted."""
     people = annotations
     if "annotator_id" in annotations:
-        people = annotations[annotations.annotator_id != 0]
+        people = annotations[~is_agreed(annotations)]
     said = people[[f"{t}_presence" for t in tags]].set_axis(tags, axis=1)
     return (said == 1).astype(float).where(said >= 0).groupby(people.audio_filename, sort=True).mean()
 
 
 def truth_table(annotations: pd.DataFrame) -> pd.DataFrame:
     """Annotator 0's rows -> `audio_filename` and a column a tag, coarse and fine, as annotated."""
-    rows = annotations[annotations.annotator_id == 0]
+    rows = annotations[is_agreed(annotations)]
     if (twice := rows.audio_filename[rows.audio_filename.duplicated()]).size:
         raise ValueError(f"annotator 0 has {twice.nunique()} clips twice: {few(twice.unique())}")
     presence = rows[[c for c in rows.columns if c.endswith("_presence")]].rename(columns=_tag)
@@ -148,8 +155,9 @@ def clip_table(annotations: pd.DataFrame, level: str = "coarse", votes: str = "m
         raise ValueError(f"annotations.csv has the split '{unknown[0]}', not train, validate or test")
     clips.insert(0, "labels", [" ".join(np.array(tags)[row]) for row in heard.to_numpy()])
     clips.insert(1, "group", "sensor_" + clips.sensor_id.astype(str))
-    clips["is_verified"] = by_clip.annotator_id.agg(lambda ids: int((ids == 0).any()))
-    clips["n_annotations"] = by_clip.annotator_id.agg(lambda ids: int((ids != 0).sum()))
+    agreed = is_agreed(annotations).groupby(annotations.audio_filename, sort=True)
+    clips["is_verified"] = agreed.any().astype(int)
+    clips["n_annotations"] = agreed.agg(lambda rows: int((~rows).sum()))
     shares = vote_shares(annotations, tags).reindex(clips.index).round(4)
     clips = clips.join(shares.rename(columns=lambda tag: f"votes_{tag}")).reset_index()
     clips.insert(0, "clip_id", [Path(f).stem for f in clips.audio_filename])

@@ -11,8 +11,8 @@ there stays in test_clips.csv, because it needs a row in the submission.
 
 from __future__ import annotations
 
-import ast
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -22,10 +22,14 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
+from earshot.competitions.label_texts import check_reserved
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import check_classes
+from earshot.sound.folder import list_recordings
 from earshot.sound.rows import file_of
 from earshot.tables import read_table, require_columns
+
+logger = logging.getLogger("earshot")
 
 NEEDED = {
     "clips": ("clip_id", "path", "labels"),
@@ -53,6 +57,7 @@ class Tables:
 
     def __post_init__(self):
         check_classes(list(self.classes), "the class list of the competition")
+        check_reserved(self.classes, "the class list of the competition")
         for name, columns in NEEDED.items():
             table = getattr(self, name)
             if table is None:
@@ -141,10 +146,20 @@ def _partial(path: Path) -> Path:
 
 
 def find_files(folder: Path) -> dict[str, str]:
-    """Folder of a download -> {name without extension: file name}; hidden files left out, no folder: nothing found."""
+    """Recordings of a download's folder -> {name without extension: file name}; no folder: nothing found.
+
+    What is no recording is left out, and so is a second file of one name; both are counted in a warning.
+    """
     if not folder.is_dir():
         return {}
-    return {p.stem: p.name for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")}
+    recordings = list_recordings(folder, deep=False)
+    found: dict[str, str] = {}
+    for path in recordings.files:
+        if found.setdefault(path.stem, path.name) != path.name:
+            recordings.left_out[path] = f"it has the name of {found[path.stem]}"
+    if text := recordings.said():
+        logger.warning(text)
+    return found
 
 
 def is_there(clips: pd.DataFrame, source: Path) -> np.ndarray:
@@ -179,16 +194,3 @@ def check_submission(submission: pd.DataFrame, columns, ids, numbers=(), low=Non
     if columns[0] in submission:
         problems += id_problems(submission[columns[0]], ids, columns[0])
     refuse(problems + number_problems(submission, numbers, low, high))
-
-
-def listed(text, where: str) -> list[str]:
-    """A list written as text, "['a', 'b']" -> its names; an empty cell holds none; `where` is for the error."""
-    if not isinstance(text, str) or not text.strip():
-        return []
-    try:
-        names = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        names = None
-    if not isinstance(names, list):
-        raise ValueError(f"secondary_labels in {where} is {text!r}, expected a list such as ['a', 'b']")
-    return [str(name) for name in names]

@@ -24,14 +24,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.inputs.decoding import as_heard, decode, own_samples
 from earshot.inputs.record import Input
+from earshot.inputs.waveforms import as_heard, decode, own_samples
 from earshot.messages import suggest
 from earshot.sound import audio
 from earshot.sound.rows import file_of
 
 LOGGER = logging.getLogger("earshot")
-FORMAT = 1  # raise it when the same parameters come to give other content
+FORMAT = 2  # raise it when the same parameters come to give other content
 DTYPES = ("float32", "float16")
 FILE_COLUMNS = ["clip_id", "path", "size", "modified_ns"]
 
@@ -285,16 +285,26 @@ def _write_waveforms(target: Path, description: dict, source_root, workers: int)
     index = pd.DataFrame(description["files"], columns=FILE_COLUMNS)
     reasons: dict[str, str] = {}
 
+    clipped: dict[str, int] = {}
+
     def convert(path: str) -> str:
         name = f"{Path(path).stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}{description['extension']}"
         waveform = decode(Path(source_root) / path, description["sample_rate"], description.get("channels", 1))
-        audio.write(target / name, waveform, description["sample_rate"])
+        clipped[path] = audio.write(target / name, waveform, description["sample_rate"])
         return name
 
     paths = index["path"].unique().tolist()
     names = dict(zip(paths, _each(convert, paths, workers, reasons, "", "waveforms written")))
     index["file"] = index["path"].map(names)
+    say_clipped(clipped.values())
     write_tables(target, index, reasons)
+
+
+def say_clipped(counts: Iterable[int]) -> None:
+    """Log how many samples of how many clips a store of 16 bit could not hold (decoders of lossy files overshoot)."""
+    counts = [int(n) for n in counts if n]
+    if counts:
+        LOGGER.warning(f"{sum(counts)} samples of {len(counts)} clips lay beyond -1 ... 1 and are clipped")
 
 
 def _each(function: Callable, paths: list[str], workers: int, reasons: dict[str, str], failed, what: str) -> list:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.data.caches import FILE_COLUMNS, fingerprints, finished, read_index, write_tables
-from earshot.inputs.decoding import decode
+from earshot.inputs.waveforms import decode
 from earshot.messages import suggest
 from earshot.sound import audio
 from earshot.sound.windows import window_starts

@@ -32,6 +32,10 @@ from earshot.tables import read_table, require_columns
 NO_LABEL = "(no label)"
 NO_GROUP = "none"
 TRAIN_ONLY = -1  # fold of a clip that is never held out
+# Columns that say where a clip comes from: what two folds should not share.
+SOURCES = ("content_hash", "group", "site", "author", "recordist", "identifier", "sensor_id", "individual", "location")
+NOBODY = ("unknown", "anonymous", "n/a", "none", "not specified")
+OWN_GROUP = "group of the clip table"
 METHODS = ("auto", "official", "stratified", "multilabel", "grouped")
 
 
@@ -97,23 +101,35 @@ def rare_classes(clips: pd.DataFrame, k: int, group: str | None = None) -> pd.Da
     return counts[counts.groups < k].sort_values(["groups", "clips", "label"]).reset_index(drop=True)
 
 
-def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=("content_hash", "group")) -> pd.DataFrame:
+def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataFrame:
     """What one fold shares with another: `column, value, folds, clips` for each value of `columns` met in two folds.
 
     `content_hash` (prepare.py --check-audio) finds the same recording under two names; `group` a source that an
-    official split tears apart. Columns that neither table has are skipped, and so are empty values.
+    official split, or folds by another column, tear apart: the groups of the fold table and those of the clip table.
+    Columns that neither table has are skipped, and so are empty values and those that say that nobody is known.
     """
-    both = folds.merge(clips.drop(columns=["group", "official_fold"], errors="ignore"), on="clip_id")
-    found = []
+    own = clips.rename(columns={"group": OWN_GROUP}).drop(columns="official_fold", errors="ignore")
+    both, found = folds.merge(own, on="clip_id"), []
     for column in columns:
-        if column not in both:
-            continue
-        known = both[both[column].notna() & (both[column].astype(str) != "")]
-        for value, rows in known.groupby(column):
-            if rows.fold.nunique() > 1:
-                where = " ".join(str(f) for f in sorted(rows.fold.unique()))
-                found.append((column, str(value), where, " ".join(rows.clip_id)))
-    return pd.DataFrame(found, columns=["column", "value", "folds", "clips"])
+        for source in (column, OWN_GROUP) if column == "group" else (column,):
+            found += [(column, *row) for row in _shared(both, source)] if source in both else []
+    return pd.DataFrame(found, columns=["column", "value", "folds", "clips"]).drop_duplicates(["column", "value"])
+
+
+def _shared(both: pd.DataFrame, column: str) -> list[tuple[str, str, str]]:
+    """(value, folds, clips) of the values of a column that are in more than one fold."""
+    values = clean_names(both[column])
+    known = both[(values != "") & ~values.str.casefold().isin(NOBODY)]
+    return [
+        (str(value), " ".join(str(f) for f in sorted(rows.fold.unique())), " ".join(rows.clip_id))
+        for value, rows in known.groupby(values)
+        if rows.fold.nunique() > 1
+    ]
+
+
+def clean_names(values: pd.Series) -> pd.Series:
+    """Values as text without stray spaces ('recordist_eb158b ' is recordist_eb158b); '' where there is none."""
+    return values.astype(str).where(values.notna(), "").str.split().str.join(" ")
 
 
 def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
@@ -146,14 +162,20 @@ def select_fold(folds: pd.DataFrame, fold: int, path: str | Path = "the fold tab
 
 
 def _groups(clips: pd.DataFrame, group: str | None) -> pd.Series:
-    """(N,) group of each clip as text: the column asked for, else the clip itself; an empty value is a group alone."""
-    if group == NO_GROUP or (group is None and "group" not in clips):
-        return clips.clip_id.astype(str)
-    column = "group" if group is None else group
-    require_columns(clips, (column,), "the clip table")
-    values = clips[column]
-    text = values.astype(str)
-    return text.where(values.notna() & (text != ""), clips.clip_id.astype(str))
+    """(N,) group of each clip as text: the column asked for; where it is empty the table's own `group`, else the clip.
+
+    Soundscapes have a site and no author: folds by author keep a site together all the same.
+    """
+    groups = clips.clip_id.astype(str)
+    if group == NO_GROUP:
+        return groups
+    if group is not None:
+        require_columns(clips, (group,), "the clip table")
+    for column in ("group", group):
+        if column in clips:
+            names = clean_names(clips[column])
+            groups = names.where(names != "", groups)
+    return groups
 
 
 def _check_k(k: int, n_groups: int):

@@ -4,7 +4,8 @@ A store is a cache like those of data/caches.py, `<folder>/<key>`, that holds `w
 stereo (value v for v / 32767, zeros behind a shorter clip), `lengths.npy` (N,) int32 samples (0: unreadable),
 `index.csv`, `unreadable.csv` and `params.json`. It is filled under a temporary name that the next attempt finds again:
 a killed packing goes on where it was, a second process waits for the first. What is kept of a clip is its beginning:
-the mean of its channels or two of them, resampled; samples beyond -1 ... 1 are clipped and counted.
+the mean of its channels or two of them, resampled. A recording of floats beyond full scale is scaled when it is read
+(sound/levels.py); where decoders of lossy files overshoot -1 ... 1, samples are clipped and counted.
 """
 
 from __future__ import annotations
@@ -21,8 +22,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.data.caches import FILE_COLUMNS, FORMAT, cache_key, fingerprints, read_index, told, write_tables
-from earshot.inputs.decoding import decode
+from earshot.data.caches import (
+    FILE_COLUMNS,
+    FORMAT,
+    cache_key,
+    fingerprints,
+    read_index,
+    say_clipped,
+    told,
+    write_tables,
+)
+from earshot.inputs.waveforms import decode
 from earshot.sound import audio
 from earshot.sound.rows import SCALE
 
@@ -106,8 +116,7 @@ def _pack(target: Path, description: dict, settings: dict, source: Path, workers
         array.flush()
     index["samples"], index["clipped"] = lengths[index["row"]], clipped[index["row"]]
     write_tables(part, index, reasons)
-    if total := int(np.sum(clipped, dtype=np.int64)):
-        logger.warning(f"{total} samples of {int((clipped > 0).sum())} clips lay beyond -1 ... 1 and are clipped")
+    say_clipped(clipped)
     (part / "params.json").write_text(json.dumps({**settings, "format": FORMAT}, indent=1))
     (part / "clipped.npy").unlink()
     part.rename(target)

@@ -137,10 +137,15 @@ def _chosen(clips: pd.DataFrame, classes: list[str], where: dict[str, str]) -> t
 
 
 def _drop_unusable(clips: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
-    """Leave out, and count aloud, clips that carry no statement: no label, unless that says something here."""
+    """Leave out, and count aloud, clips that carry no statement: no label, unless that says something here.
+
+    `annotated` 1 says that a clip's labels are all that is heard: without one it is silent, trains and is scored.
+    """
     if data.keep_unlabelled or data.false_positives or data.targets == "events":
         return clips
     empty = clips.labels.fillna("").str.strip() == ""
+    if "annotated" in clips:
+        empty &= pd.to_numeric(clips.annotated, errors="coerce") != 1
     if empty.any():
         logger.warning("%d of %d clips have no label and are left out", empty.sum(), len(clips))
     return clips[~empty].reset_index(drop=True)

@@ -17,7 +17,7 @@ import numpy as np
 from earshot import runs
 from earshot.data.prepared import PreparedData
 from earshot.data.sampling import evenly
-from earshot.inputs.decoding import decode
+from earshot.inputs.waveforms import decode
 from earshot.sound import audio
 
 logger = logging.getLogger("earshot")

@@ -35,20 +35,20 @@ class Waveform(Input):
 
 @dataclass(frozen=True)
 class Given(Input):
-    """A vector of `width` numbers that comes with a clip, such as a cached embedding; silence has zeros."""
+    """Numbers of the shape `size` that come with a clip, such as a cached embedding; silence has zeros."""
 
     sample_rate: int = 0
     channels: str = ""
-    width: int = 0
+    size: tuple[int, ...] = (0,)
 
     kind: ClassVar[str] = "given"
     sounds: ClassVar[bool] = False
 
     def shape(self, n_samples: int) -> tuple[int, ...]:
-        return (self.width,)
+        return self.size
 
     def silence(self, n_samples: int) -> np.ndarray:
-        return np.zeros(self.width, np.float32)
+        return np.zeros(self.size, np.float32)
 
     def resolved(self, sample_rate: int, channels: str, where: str) -> Given:
         return self

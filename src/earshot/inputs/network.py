@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from earshot.inputs.decoding import as_heard, hear, own_samples
 from earshot.inputs.given import Given, Metadata, Waveform
 from earshot.inputs.kinds import make_input
+from earshot.inputs.logmel import Logmel
 from earshot.inputs.record import CHANNELS, Input
+from earshot.inputs.vggish_examples import VggishInput
+from earshot.inputs.waveforms import as_heard, hear, own_samples
 from earshot.messages import suggest
+from earshot.sound.logmel import LogmelParams
 from earshot.sound.timebase import TimeBase
 
 
@@ -39,11 +42,20 @@ class Inputs(Mapping):
     ) -> Inputs:
         """The inputs called `names` (None: all front ends), from a config's front ends and its metadata columns.
 
-        sample_rate 0: that of the first front end. An input without a front end is the waveform, metadata or a cached
+        front_ends: also plain LogmelParams, or an `Inputs` (then its inputs of these names). sample_rate 0: that of
+        the first front end. An input without a front end is the waveform, metadata, VGGish's examples or a cached
         embedding by its name; any other one is an error.
         """
+        if isinstance(front_ends, Inputs):
+            return front_ends if names is None or tuple(names) == tuple(front_ends) else front_ends.only(names)
+        front_ends = {n: Logmel(**vars(r)) if type(r) is LogmelParams else r for n, r in front_ends.items()}
         sample_rate = sample_rate or next((r.sample_rate for r in front_ends.values()), 0)
-        plain = {"waveform": Waveform(), "metadata": metadata or Metadata(), "embedding": Given()}
+        plain = {
+            "waveform": Waveform(),
+            "metadata": metadata or Metadata(),
+            "embedding": Given(),
+            "vggish": VggishInput(),
+        }
         records = []
         for name in front_ends if names is None else names:
             if name not in front_ends and name not in plain:
@@ -59,13 +71,16 @@ class Inputs(Mapping):
     @classmethod
     def from_json(cls, about: Mapping) -> Inputs:
         """What an exported graph says of its inputs (`to_json` and the graph's own keys) -> the same object."""
-        windowing, columns = about["windowing"], tuple(about.get("metadata", ()))
         front_ends = {name: make_input(values, f"input {name}") for name, values in about["frontends"].items()}
-        records = front_ends if set(front_ends) >= set(about["inputs"]) else None
+        metadata = None if "metadata" in front_ends else Metadata(columns=tuple(about.get("metadata", ())))
         channels = about.get("channels", "mono")
-        made = cls.made(front_ends, about["inputs"], windowing["sample_rate"], channels, None if records else (
-            Metadata(columns=columns)))  # fmt: skip
+        made = cls.made(front_ends, about["inputs"], about["windowing"]["sample_rate"], channels, metadata)
         return cls(made.records, made.sample_rate, channels, about["timebase"][1])
+
+    def only(self, names: Sequence[str]) -> Inputs:
+        """Some of the inputs; one that it does not have is the waveform, metadata or an embedding by its name."""
+        made = Inputs.made(dict(self.records), names, self.sample_rate, self.channels)
+        return replace(self, records=made.records)
 
     def to_json(self) -> dict[str, dict]:
         return {name: record.to_json() for name, record in self.records}
@@ -111,7 +126,7 @@ class Inputs(Mapping):
         return {n: r.silence(own_samples(n_samples, self.sample_rate, r)) for n, r in self.records}
 
     def hear(self, waveform: np.ndarray, given: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-        """(S,) or (2, S) at `sample_rate` -> every input; see decoding.hear."""
+        """(S,) or (2, S) at `sample_rate` -> every input; see waveforms.hear."""
         return hear(dict(self.records), waveform, self.sample_rate, given)
 
     def macs(self, n_samples: int) -> int:

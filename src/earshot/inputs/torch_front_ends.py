@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import nn
 
 from earshot.inputs.network import Inputs
+from earshot.inputs.record import Input
 from earshot.messages import suggest
 
 
 class FrontEnds(nn.Module):
-    """Each input of `inputs` computed from the waveform that it hears, or taken from the batch (cached, metadata)."""
+    """Each input computed from the waveform that it hears, or taken from the batch (cached, metadata).
 
-    def __init__(self, inputs: Inputs):
+    inputs: an `Inputs`, or front ends by name, of which the network takes `names` (None: all).
+    """
+
+    def __init__(self, inputs: Mapping[str, Input], names: Sequence[str] | None = None):
         super().__init__()
-        self.inputs = inputs
-        twins = {name: r.twin() for name, r in inputs.items() if r.sounds and r.has_twin}
+        self.inputs = Inputs.made(inputs, names)
+        twins = {name: r.twin() for name, r in self.inputs.items() if r.sounds and r.has_twin}
         self.extractors = nn.ModuleDict(twins)
 
     def forward(self, batch: dict) -> dict[str, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 When a kernel is committed the folder is empty or missing and the table names a few recordings; when it is scored hidden
 recordings lie there, and with most competitions a hidden table replaces the other. Where a table is missing, damaged,
-or (a sample submission) does not know every recording, the rows follow from the recordings themselves.
+or (a sample submission) does not know every recording to its end, the rows follow from the recordings themselves.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from earshot.tables import read_table
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # no table can hold these
 HEADER_THREADS = 8
 STAND_IN_SECONDS = 5.0
+ROUNDING = 0.5  # seconds by which a sample submission may count a recording as shorter
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,14 @@ def find_test(
     missing = folder / "missing"
     clips = tuple(Clip(name, files.get(name, missing / name)) for name in names)
     seconds, problems = _headers(clips, rules.seconds)
+    if table is not None and rules.sample and files:
+        lengths = [(name, s - ROUNDING) for name, s in zip(names, seconds, strict=True) if name in files]
+        needed = rules.make(lengths, classes, folder.parent).iloc[:, 0]
+        if short := sorted(set(needed.astype(str)) - set(table[needed.name].astype(str))):
+            notes.append(f"{rules.table} lacks {len(short)} rows of its recordings: rows follow from recordings")
+            heard = np.array([name in files for name in names])
+            clips, seconds, table = tuple(c for c in clips if c.clip_id in files), seconds[heard], None
+            names = [name for name in names if name in files]
     if table is None:
         table = rules.make(list(zip(names, seconds, strict=True)), classes, folder.parent)
     return KernelTest(table, clips, seconds, problems, tuple(notes))

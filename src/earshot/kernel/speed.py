@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from earshot.inputs import decoding
+from earshot.inputs import waveforms
 from earshot.inputs.record import Input
 from earshot.prediction.inference import Member, predict_members
 from earshot.prediction.predictions import Clip
@@ -74,7 +74,7 @@ class Speed:
             heard = max(n_samples, windowing.window_samples) / windowing.sample_rate
             total["decode"] += seconds * self.decode[windowing.sample_rate]
             for key in {k for n in networks for k in front_ends(n)}:
-                grid = decoding.grid(windowing.sample_rate, key)
+                grid = waveforms.grid(windowing.sample_rate, key)
                 shared = grid and stride % grid == 0
                 total["logmel"] += self.logmel[key] * (heard if shared else windows * windowing.window_seconds)
             total["network"] += windows * sum(self.network[n.alike] for n in networks)
@@ -111,14 +111,14 @@ def measure(networks: Sequence[Network], recording: Path, clock: Callable[[], fl
     for rate in {n.windowing.sample_rate for n in networks}:
         decode[rate] = _best(lambda rate=rate: audio.load(recording, rate, 0.0, seconds), clock) / seconds
     for key, w in {k: n.windowing for n in networks for k in front_ends(n)}.items():
-        loaded = decoding.decode(recording, w.sample_rate, w.n_channels, 0.0, seconds)
+        loaded = waveforms.decode(recording, w.sample_rate, w.n_channels, 0.0, seconds)
         size = round(MEL_SECONDS * w.sample_rate)
         waveform = (
             np.resize(loaded, size) if w.n_channels == 1 else np.stack([np.resize(side, size) for side in loaded])
         )
 
         def compute(key=key, waveform=waveform, rate=w.sample_rate):
-            return key.compute(decoding.as_heard(waveform, rate, key))
+            return key.compute(waveforms.as_heard(waveform, rate, key))
 
         logmel[key] = _best(compute, clock) / MEL_SECONDS
     for one in networks:
@@ -149,7 +149,7 @@ def one_window(network: Network) -> dict[str, np.ndarray]:
             raise ValueError(
                 f"network {network.name} needs '{name}', which a folder of recordings does not have: see src/predict.py"
             )
-    return {name: values[None] for name, values in decoding.hear(heard, waveform, w.sample_rate).items()}
+    return {name: values[None] for name, values in waveforms.hear(heard, waveform, w.sample_rate).items()}
 
 
 def _network_seconds(network: Network, clock) -> tuple[float, dict]:

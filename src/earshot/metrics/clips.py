@@ -344,14 +344,17 @@ def pauc(truth, scores, max_fpr: float = 0.1) -> float:
     return float(sk.roc_auc_score(*_check_anomaly(truth, scores), max_fpr=max_fpr))
 
 
-def precision_recall_f1(truth, positive) -> tuple[float, float, float]:
-    """Precision, recall, F1 of (N,) decisions, 0 where undefined. DCASE Task 2: `score > threshold`."""
+def precision_recall_f1(truth, positive, empty: float = 0.0) -> tuple[float, float, float]:
+    """Precision, recall and F1 of (N,) decisions; `empty` is what 0 / 0 counts as. DCASE Task 2: `score > threshold`.
+
+    Precision is undefined without a positive decision, recall without a positive truth, F1 without either.
+    """
     truth, positive = _binary(truth), _binary(positive, "positive")
     if truth.shape != positive.shape or truth.ndim != 1:
         raise ValueError(f"truth is {truth.shape} and decisions are {positive.shape}: both must be (N,)")
     hits = (truth & positive).sum()
-    precision, recall = hits / max(positive.sum(), 1), hits / max(truth.sum(), 1)
-    return float(precision), float(recall), float(_f1(hits, positive.sum(), truth.sum(), empty=0.0))
+    precision, recall = (float(hits / n) if n else empty for n in (positive.sum(), truth.sum()))
+    return precision, recall, float(_f1(hits, positive.sum(), truth.sum(), empty=empty))
 
 
 def harmonic_mean(values) -> float:

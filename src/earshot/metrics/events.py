@@ -1,4 +1,4 @@
-"""Scores of sound events: tables of events against tables, and frame scores against a table (PSDS).
+"""Scores of sound events: tables of events against tables. Frame scores against a table (PSDS) are in psds.py.
 
 Conventions. A table of events is a DataFrame with the columns filename, onset, offset, event_label, in
 seconds; a row with a filename only (DCASE lists files without events so) is no event. Results are nested
@@ -8,7 +8,6 @@ dicts with sed_eval's names: `result["overall"]["f_measure"]["f_measure"]`. Wron
 |---|---|---|---|
 | event_based_f1 | sed_eval 0.2.1 EventBasedMetrics | 1e-12 | test_events_equal_sed_eval, check_sed |
 | segment_based_f1 | sed_eval 0.2.1 SegmentBasedMetrics | 1e-12 | test_segments_equal_sed_eval, check_sed |
-| psds | sed_scores_eval 0.0.4, its authors' library, which computes it | 1e-12 | check_sed |
 
 The tests are in tests/test_event_metrics.py, `check_sed` in tests/reference_metrics.py. Kept from sed_eval
 because published numbers have it: precision is NaN without any estimated event, and a class with NaN is left
@@ -21,7 +20,6 @@ it is sed_eval's as long as scipy visits the events in its order (on 14,000 rand
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -31,10 +29,6 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 
 COLUMNS = ["filename", "onset", "offset", "event_label"]
 
-# The two scenarios of DCASE Task 4, as `psds(..., **PSDS1)`.
-PSDS1 = {"dtc_threshold": 0.7, "gtc_threshold": 0.7, "cttc_threshold": None, "alpha_ct": 0.0, "alpha_st": 1.0}
-PSDS2 = {"dtc_threshold": 0.1, "gtc_threshold": 0.1, "cttc_threshold": 0.3, "alpha_ct": 0.5, "alpha_st": 1.0}
-
 _EPS = np.spacing(1)  # what sed_eval adds to a count before it divides
 _NO_EVENTS = np.zeros((3, 0))
 
@@ -42,7 +36,7 @@ _NO_EVENTS = np.zeros((3, 0))
 # ---------------------------------------------------------------- tables
 
 
-def _events(table: pd.DataFrame, what: str, classes: Sequence[str] | None = None) -> pd.DataFrame:
+def checked_events(table: pd.DataFrame, what: str, classes: Sequence[str] | None = None) -> pd.DataFrame:
     """The events of a table, checked, in the table's order, seconds as floats."""
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
@@ -66,20 +60,20 @@ def _events(table: pd.DataFrame, what: str, classes: Sequence[str] | None = None
 def _both(reference, estimated, classes) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Both tables, checked, and the classes: those given, or the labels of the reference, sorted."""
     if classes is None:
-        classes = sorted(set(_events(reference, "reference")["event_label"]))
-    reference = _events(reference, "reference", classes)
+        classes = sorted(set(checked_events(reference, "reference")["event_label"]))
+    reference = checked_events(reference, "reference", classes)
     if not len(reference):
         raise ValueError("the reference has no events: nothing can be scored against it")
-    return reference, _events(estimated, "estimated", classes), list(classes)
+    return reference, checked_events(estimated, "estimated", classes), list(classes)
 
 
-def _known_files(table: pd.DataFrame, known: Mapping, where: str) -> None:
+def check_known_files(table: pd.DataFrame, known: Mapping, where: str) -> None:
     unknown = sorted(set(table["filename"]) - set(known))
     if unknown:
         raise ValueError(f"{where} lack the files {unknown[:5]}; they have {len(known)}: {sorted(known)[:3]}")
 
 
-def _check_durations(durations: Mapping[str, float]) -> None:
+def check_durations(durations: Mapping[str, float]) -> None:
     for name, seconds in durations.items():
         if not 0 <= seconds < np.inf:
             raise ValueError(f"the duration of {name} is {seconds}: it must be a number of seconds")
@@ -91,7 +85,7 @@ def merge_overlapping_events(table: pd.DataFrame) -> pd.DataFrame:
     PSDS needs this of its reference: an overlapping pair can otherwise never be detected in full (DESED).
     """
     keys = ["filename", "event_label"]
-    table = _events(table, "table").sort_values([*keys, "onset"], kind="stable")
+    table = checked_events(table, "table").sort_values([*keys, "onset"], kind="stable")
     table["reached"] = table.groupby(keys)["offset"].cummax()
     before = table.groupby(keys)["reached"].shift()
     table["number"] = (before.isna() | (table["onset"] > before)).cumsum()
@@ -227,8 +221,8 @@ def segment_based_f1(
     reference, estimated, classes = _both(reference, estimated, classes)
     if durations is None:
         durations = pd.concat([reference, estimated]).groupby("filename")["offset"].max().to_dict()
-    _check_durations(durations)
-    _known_files(pd.concat([reference, estimated]), durations, "durations")
+    check_durations(durations)
+    check_known_files(pd.concat([reference, estimated]), durations, "durations")
     truth, active = (
         np.concatenate([
             _roll(files.get(name, _NO_EVENTS), seconds, segment_seconds, len(classes))
@@ -322,87 +316,3 @@ def _average(class_wise: dict) -> dict:
             values = [scores[group][name] for scores in class_wise.values()]
             average[group][name] = float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
     return average
-
-
-# ---------------------------------------------------------------- PSDS
-
-
-def psds(
-    scores: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    classes: Sequence[str],
-    reference: pd.DataFrame,
-    durations: Mapping[str, float],
-    *,
-    dtc_threshold: float,
-    gtc_threshold: float,
-    cttc_threshold: float | None = None,
-    alpha_ct: float = 0.0,
-    alpha_st: float = 1.0,
-    max_efpr: float = 100.0,
-) -> dict:
-    """{"psds": float, "class_wise": {label: float}, "skipped": [classes without a reference event]}.
-
-    `scores` {filename: (timestamps (T + 1,), scores (T, K))}: the seconds where the frames begin and the last
-    one ends, and a column for each of `classes`. `max_efpr` is per hour. Overlapping reference events of one
-    class are merged first. Exact over all thresholds: Ebbers et al., "Threshold independent evaluation of
-    sound event detection scores", ICASSP 2022.
-    """
-    library_psds, frame_table = _sed_scores_eval()
-    classes = list(classes)
-    reference = merge_overlapping_events(_events(reference, "reference", classes))
-    _check_psds_files(reference, scores, durations)
-    scored = [label for label in classes if (reference["event_label"] == label).any()]
-    if len(scored) < (1 if alpha_ct == 0 else 2):
-        raise ValueError(f"the reference has events of {scored} only: PSDS needs a class, alpha_ct needs two")
-    columns = [classes.index(label) for label in scored]
-    frames, events = {}, {name: [] for name in scores}
-    for name, (timestamps, values) in scores.items():
-        timestamps, values = _frames(name, timestamps, values, len(classes))
-        frames[name] = frame_table(values[:, columns], timestamps, scored)
-    for row in reference.itertuples(index=False):
-        events[row.filename].append((row.onset, row.offset, row.event_label))
-    value, class_wise, _, _ = library_psds(
-        frames, events, dict(durations), dtc_threshold=dtc_threshold, gtc_threshold=gtc_threshold,
-        cttc_threshold=cttc_threshold, alpha_ct=alpha_ct, alpha_st=alpha_st, max_efpr=max_efpr,
-    )  # fmt: skip
-    class_wise = {label: float(class_wise[label]) for label in scored}
-    return {"psds": float(value), "class_wise": class_wise, "skipped": sorted(set(classes) - set(scored))}
-
-
-def _check_psds_files(reference: pd.DataFrame, scores: Mapping, durations: Mapping) -> None:
-    if (reference["offset"] <= reference["onset"]).any():
-        raise ValueError("the reference has an event of zero length: PSDS measures overlap, drop it")
-    _check_durations(durations)
-    _known_files(reference, scores, "scores")
-    if set(scores) != set(durations):
-        differing = sorted(set(scores) ^ set(durations))
-        raise ValueError(f"scores and durations must name the same files; only one names {differing[:5]}")
-
-
-def _frames(name: str, timestamps, values, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The arrays of one file, checked: (T + 1,) rising seconds and (T, K) finite scores."""
-    timestamps, values = np.asarray(timestamps, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    if values.ndim != 2 or values.shape[1] != n_classes or not len(values):
-        raise ValueError(f"{name}: scores {values.shape} for {n_classes} classes: they must be (T, K)")
-    if timestamps.shape != (len(values) + 1,) or not (np.diff(timestamps) > 0).all():
-        raise ValueError(
-            f"{name}: {timestamps.shape} timestamps for {len(values)} frames: give the rising seconds where "
-            f"frames begin and the one where the last ends, ({len(values) + 1},)"
-        )
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name}: a score is not finite")
-    return timestamps, values
-
-
-def _sed_scores_eval():
-    """PSDS and the frame table of the authors' library, or an ImportError that says how to get it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # dcase_util warns of pkg_resources
-            from sed_scores_eval.base_modules.scores import create_score_dataframe
-            from sed_scores_eval.intersection_based import psds as library_psds
-    except ImportError as error:
-        raise ImportError(
-            "PSDS needs sed_scores_eval: pip install sed_scores_eval==0.0.4 'pandas<3' 'setuptools<81'"
-        ) from error
-    return library_psds, create_score_dataframe

@@ -5,8 +5,8 @@ frames a segment; 1 where there is none), `min_frames` (fewer are padded with th
 become the clip output, a name of pooling.POOLINGS; '' or absent where they do not), of a waveform
 `min_samples` (padded with zeros), where it reads a log-mel `spec_augment` (None, or a module that is applied after bn0
 in training), `dead_parameters` (prefixes of published weights that no output depends on); optionally
-`opened` (children whose own children are blocks of their own, see optim_blocks) and `weights_prefix` (the part that a
-checkpoint is of).
+`opened` (children whose own children are blocks of their own, see optim_blocks), `weights_prefix` (the part that a
+checkpoint is of) and `input_shapes` (of inputs that are no log-mel: an example's shape without the batch).
 Returns `clipwise_output` (B, K) and, where the network has them, `logit` (B, K), `segmentwise_output`,
 `segmentwise_logit` and `segmentwise_attention` (before its softmax) (B, S, K), `framewise_output` and
 `framewise_logit` (B, T, K), `embedding` (B, D).
@@ -24,6 +24,7 @@ from earshot.messages import suggest
 from earshot.models import (
     baselines,
     cnn,
+    cross_task,
     modulation,
     panns,
     panns_mobilenet,
@@ -32,7 +33,10 @@ from earshot.models import (
     panns_wavegram,
     se_trans,
     separable,
+    talnet,
     timm_sed,
+    urban,
+    vggish,
 )
 from earshot.models.transfer import Transfer
 
@@ -91,6 +95,13 @@ MODELS = {
     "urban_baseline": baselines.UrbanBaseline,
     "machines_baseline": baselines.MachinesBaseline,
     "separable_cnn": separable.SeparableCnn,
+    "vggish": vggish.Vggish,
+    "cross_task_fa": cross_task.FundamentalArchitecture,
+    "cross_task_vem": cross_task.EmbeddingModel,
+    "cross_task_jrm": cross_task.JointModel,
+    "cross_task_cmam": cross_task.AttentionModel,
+    "talnet": talnet.Talnet,
+    "urban_tagger": urban.UrbanTagger,
 }
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from earshot.inputs.decoding import own_samples
 from earshot.inputs.network import Inputs
+from earshot.inputs.waveforms import own_samples
 from earshot.sound.logmel import LogmelParams, n_frames
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)

@@ -210,12 +210,16 @@ def normalised_input(model: nn.Module, logmel: Tensor) -> Tensor:
 
     Reads bn0, in_chans, min_frames and spec_augment of the model; one channel is repeated to `in_chans`.
     """
-    _check_logmel(logmel, model.bn0.num_features, model.in_chans)
-    x = pad_frames(logmel, model.min_frames)
-    x = _normalised_bands(model.bn0, x)
+    x = _normalised_bands(model.bn0, checked_input(logmel, model.bn0.num_features, model.in_chans, model.min_frames))
     if model.training and model.spec_augment is not None:
         x = model.spec_augment(x)
     return x if x.shape[1] == model.in_chans else x.expand(-1, model.in_chans, -1, -1)
+
+
+def checked_input(logmel: Tensor, n_mels: int, in_chans: int, min_frames: int) -> Tensor:
+    """(B, 1 or in_chans, T, n_mels) log-mel as it came, of at least `min_frames` frames; another shape is an error."""
+    _check_logmel(logmel, n_mels, in_chans)
+    return pad_frames(logmel, min_frames)
 
 
 def _normalised_bands(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:

@@ -99,6 +99,7 @@ def probe_embedding(base: nn.Module, n_mels: int, heard: Inputs | None = None) -
         raise ValueError(f"{type(base).__name__} reads metadata: only a network of sound alone can be transferred")
     names, parameters = zip(*base.named_parameters(), strict=True)
     shapes = dict.fromkeys(base.inputs, (1, PROBE_FRAMES, n_mels)) | {"waveform": (PROBE_SAMPLES,)}
+    shapes |= getattr(base, "input_shapes", {})
     shapes |= heard.shapes(round(PROBE_SECONDS * heard.sample_rate)) if heard else {}
     inputs = {n: torch.zeros((1, *shapes[n]), device=parameters[0].device) for n in base.inputs}
     with torch.enable_grad():

@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from earshot.files import walk
 from earshot.messages import suggest
 from earshot.models.front_end import check_description, check_front_end
 from earshot.sound.logmel import LogmelParams
@@ -191,9 +192,9 @@ def _below(folder: Path, name: str) -> list[Path]:
     if not folder.is_dir() or not tail:
         return []
     found = {}
-    for parent, _, files in os.walk(folder, followlinks=True):
-        if tail[-1] in files:
-            path = Path(parent) / tail[-1]
+    for parent, names in walk(folder):
+        if tail[-1] in names:
+            path = parent / tail[-1]
             if path.parts[-len(tail) :] == tail:
                 found.setdefault(path.resolve(), path)
     return sorted(found.values())

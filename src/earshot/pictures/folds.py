@@ -29,11 +29,13 @@ def _save(figure, path: Path):
 
 
 def learning_curves(log: list[dict], watch: str, path: Path):
-    """Rows of log.csv -> training loss and the watched score by epoch."""
+    """Rows of log.csv -> the losses of training and held-out clips, and the watched score, by epoch."""
     figure, axes = _figure(9, 3.6, 1, 2)
-    epochs = [row["epoch"] for row in log]
-    axes[0, 0].plot(epochs, [row["loss"] for row in log], marker=".")
-    axes[0, 0].set(xlabel="epoch", ylabel="training loss", title="loss")
+    for name, label, colour in (("loss", "training", "tab:blue"), ("val_loss", "held-out", "tab:orange")):
+        if known := [(row["epoch"], row[name]) for row in log if name in row]:
+            axes[0, 0].plot(*zip(*known, strict=True), marker=".", color=colour, label=label)
+            axes[0, 0].legend(fontsize=8)
+    axes[0, 0].set(xlabel="epoch", ylabel="loss", title="loss")
     scored = [(row["epoch"], row[watch]) for row in log if watch in row]
     if scored:
         axes[0, 1].plot(*zip(*scored, strict=True), marker=".", color="tab:green")

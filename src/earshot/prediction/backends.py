@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from earshot.inputs.network import Inputs
+from earshot.inputs.record import Input
 from earshot.messages import suggest
 from earshot.prediction.library_fixes import freed_at_once, same_signal_stack
 from earshot.sound.timebase import TimeBase
@@ -33,11 +34,11 @@ ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}  # format -> file ending (OpenVI
 class TorchBackend:
     """An eager PyTorch model on its device."""
 
-    def __init__(self, model, frontends: Inputs, device="cpu", precision: str = "no"):
-        """frontends: the model's inputs (config.inputs(model.inputs))."""
+    def __init__(self, model, frontends: Mapping[str, Input], device="cpu", precision: str = "no"):
+        """frontends: the model's inputs (config.inputs(model.inputs)), or front ends by name."""
         self.model, self.device, self.precision = model, device, precision
-        self.inputs, self.frontends = tuple(model.inputs), frontends
-        self.timebase = frontends.timebase(model.pool)
+        self.inputs, self.frontends = tuple(model.inputs), Inputs.made(frontends, model.inputs)
+        self.timebase = self.frontends.timebase(model.pool)
         self.pooling = getattr(model, "pooling", "")
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

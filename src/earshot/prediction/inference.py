@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from earshot.prediction.pooling import pool_segments
 from earshot.prediction.predictions import TEST_FOLD, Clip, Predictions
-from earshot.prediction.reading import TTA, Chunk, Failed, Span, Variant, input_key, jobs, tta_variants
+from earshot.prediction.reading import TTA, Chunk, Failed, Shorter, Span, Variant, input_key, jobs, tta_variants
 from earshot.sound.timebase import TimeBase, repeat_to_frames
 from earshot.sound.windows import Windowing, join_clipwise, join_framewise
 
@@ -93,22 +93,23 @@ def output_timebase(segments: TimeBase, stride_samples: int) -> TimeBase:
 
 def predict_clips(
     backends: Sequence, clips: Sequence[Clip], windowing: Windowing, classes: Sequence[str], prior: np.ndarray,
-    fold: int = TEST_FOLD, tta: Iterable[str] = (), progress=iter,
+    fold: int = TEST_FOLD, tta: Iterable[str] = (), progress=iter, listen: Callable | None = None,
 ) -> tuple[list[Predictions], list[tuple[str, str]]]:  # fmt: skip
     """`predict_members` for networks of one run: one windowing, one class list, one prior."""
     members = [Member(b, windowing, classes, prior, fold) for b in backends]
-    return predict_members(members, clips, tta, progress)
+    return predict_members(members, clips, tta, progress, listen=listen)
 
 
 def predict_members(
     members: Sequence[Member], clips: Sequence[Clip], tta: Iterable[str] = (), progress=iter, streams: int = 1,
-    plain: bool = True,
+    plain: bool = True, listen: Callable | None = None,
 ) -> tuple[list[Predictions], list[tuple[str, str]]]:  # fmt: skip
     """One Predictions a member, and the (clip_id, reason) of clips that could not be read.
 
     clips: N recordings. progress: wraps an iterable of the N clips (tqdm). streams: batches in flight at a time; more
     than 1 needs backends that may be called from several threads (ONNX Runtime, OpenVINO). plain=False: only the
-    hearings that `tta` adds; a clip too short for them counts as unreadable.
+    hearings that `tta` adds; a clip too short for them counts as unreadable. listen: called with (index of the clip,
+    first sample, outputs of the first member) of every window as it comes; of one pass, which has no windows, never.
     Members of different runs may differ in front ends, classes and joining rules, not in where windows lie (`HEARING`).
     """
     variants = tta_variants(tta)[0 if plain else 1 :]
@@ -123,14 +124,23 @@ def predict_members(
     unreadable: dict[int, str] = {}
     workers = max(m.windowing.workers for m in members)
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(streams) as runners:
-        running = _Running(members, answers, runners, streams)
-        reading = jobs(progress(clips), windowing, variants, unreadable, tuple(keys), context)
-        for chunk in _ahead(pool, reading, workers + 1):
-            if isinstance(chunk, Failed):
-                unreadable.setdefault(chunk.clip, chunk.reason)
-            elif chunk.clip not in unreadable:
-                running.add(chunk)
-        running.finish()
+        running, shorter = _Running(members, answers, runners, streams, listen), set()
+
+        def hear(some: Iterable[tuple[int, Clip]], decoded: bool):
+            reading = jobs(some, windowing, variants, unreadable, tuple(keys), context, decoded)
+            for chunk in _ahead(pool, reading, workers + 1):
+                if isinstance(chunk, Failed):
+                    unreadable.setdefault(chunk.clip, chunk.reason)
+                elif isinstance(chunk, Shorter):
+                    shorter.add(chunk.clip)
+                elif chunk.clip not in unreadable:
+                    running.add(chunk)
+            running.finish()
+
+        hear(enumerate(progress(clips)), decoded=False)
+        for i in shorter:  # damaged: its last windows would be silence that nobody recorded
+            answers[i] = [_Answer(m) for m in members]
+        hear([(i, clips[i]) for i in sorted(shorter)], decoded=True)
     bad = set(unreadable)
     predictions = [_collect([a[i] for a in answers], clips, bad, member) for i, member in enumerate(members)]
     return predictions, [(clips[i].clip_id, reason) for i, reason in sorted(unreadable.items())]
@@ -180,6 +190,7 @@ class _Running:
     answers: list
     runners: ThreadPoolExecutor
     streams: int
+    listen: Callable | None = None
     waiting: list = field(default_factory=list)  # (span, i, inputs) of windows
     started: deque = field(default_factory=deque)  # (future of outputs, what to do with them)
 
@@ -227,7 +238,10 @@ class _Running:
     def _deliver(self, windows: list, outputs: list[dict]):
         for number, out in enumerate(outputs):
             for row, (span, i, _) in enumerate(windows):
-                self.answers[span.clip][number].add(span, i, {k: v[row] for k, v in out.items()})
+                window = {k: v[row] for k, v in out.items()}
+                self.answers[span.clip][number].add(span, i, window)
+                if self.listen and number == 0:
+                    self.listen(span.clip, int(span.starts[i]), window)
 
     def _deliver_pass(self, span: Span, begin: int, outputs: list[dict]):
         for number, out in enumerate(outputs):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from earshot.inputs import decoding
+from earshot.inputs import waveforms
 from earshot.inputs.record import Input
 from earshot.messages import suggest
 from earshot.sound import audio
@@ -85,6 +85,18 @@ class Span:
     n_windows: int  # of the whole hearing
     n_samples: int  # of the recording
     delay_samples: int
+    decoded: bool = False  # n_samples was counted, not promised
+
+
+@dataclass(frozen=True)
+class Shorter:
+    """A damaged clip, which holds less than its header says: to be heard again by its decoded length."""
+
+    clip: int
+
+
+class _EndsEarly(Exception):
+    """A span of a damaged clip has less sound than the clip's length leaves room for."""
 
 
 @dataclass(frozen=True)
@@ -131,16 +143,18 @@ def input_key(backend, name: str) -> Hashable:
 
 
 def jobs(
-    clips, windowing: Windowing, variants: Sequence[Variant], unreadable: dict, keys: Sequence[Hashable], context: int
-) -> Iterator:
-    """Functions without arguments, one a span: each gives a Chunk with the inputs `keys`, or a Failed.
+    clips, windowing: Windowing, variants: Sequence[Variant], unreadable: dict, keys: Sequence[Hashable], context: int,
+    decoded: bool = False,
+) -> Iterator:  # fmt: skip
+    """Functions without arguments, one a span: each gives a Chunk with the inputs `keys`, a Failed or a Shorter.
 
-    context: samples of true sound beside a span that the network itself is to hear (one pass only). A clip whose header
-    cannot be read goes to `unreadable` {index: reason} at once.
+    clips: pairs of an index and a clip. context: samples of true sound beside a span that the network itself is to hear
+    (one pass only). decoded: lengths come from decoding, so that nothing is Shorter. A clip whose header cannot be read
+    goes to `unreadable` {index: reason} at once.
     """
-    for index, clip in enumerate(clips):
+    for index, clip in clips:
         try:
-            info = audio.info(clip.path)
+            info = (audio.decoded_info if decoded else audio.info)(clip.path)
         except audio.UnreadableAudio as error:
             unreadable[index] = str(error)
             continue
@@ -150,11 +164,11 @@ def jobs(
         if not heard:
             unreadable[index] = f"{clip.path} is one window long: it has no other hearing"
         for number, variant in heard:
-            for span in _spans(index, number, clip, variant, windowing, n_samples):
+            for span in _spans(index, number, clip, variant, windowing, n_samples, decoded):
                 yield lambda span=span, variant=variant: _read(span, variant, windowing, keys, context)
 
 
-def _spans(index, number, clip, variant, windowing, n_samples) -> Iterator[Span]:
+def _spans(index, number, clip, variant, windowing, n_samples, decoded) -> Iterator[Span]:
     stride = max(1, round(windowing.stride_samples * variant.stride))
     delay = round(windowing.stride_samples * variant.delay)
     starts = window_starts(n_samples + delay, windowing.window_samples, stride, extra_chunk=windowing.extra_window)
@@ -165,20 +179,22 @@ def _spans(index, number, clip, variant, windowing, n_samples) -> Iterator[Span]
         size = len(starts)
     for first in range(0, len(starts), size):
         some = starts[first : first + size]
-        yield Span(index, number, clip.path, clip.metadata, some, first, len(starts), n_samples, delay)
+        yield Span(index, number, clip.path, clip.metadata, some, first, len(starts), n_samples, delay, decoded)
 
 
-def _read(span: Span, variant: Variant, windowing: Windowing, keys, context: int) -> Chunk | Failed:
+def _read(span: Span, variant: Variant, windowing: Windowing, keys, context) -> Chunk | Failed | Shorter:
     """Decode a span, apply the variant, compute each front end once."""
     try:
         return _chunk(span, variant, windowing, keys, context)
+    except _EndsEarly:
+        return Shorter(span.clip)
     except audio.UnreadableAudio as error:
         return Failed(span.clip, str(error))
 
 
 def _chunk(span, variant, windowing, keys, context) -> Chunk:
     window, starts, rate = windowing.window_samples, span.starts, windowing.sample_rate
-    margin = context or max([decoding.margin(rate, k) for k in keys], default=0)
+    margin = context or max([waveforms.margin(rate, k) for k in keys], default=0)
     overlap = round(windowing.stride_samples * variant.stride) < window
     begin = max(0, int(starts[0]) - margin)  # of the delayed recording; frames at the border see true context
     end = int(starts[-1]) + window + margin
@@ -190,7 +206,7 @@ def _chunk(span, variant, windowing, keys, context) -> Chunk:
     sources = {}
     for key in keys:
         if windowing.one_pass:
-            sources[key] = (key.compute(decoding.as_heard(waveform, rate, key)), starts, 0)
+            sources[key] = (key.compute(waveforms.as_heard(waveform, rate, key)), starts, 0)
         else:
             sources[key] = _source(waveform, starts - begin, windowing, key, begin, overlap)
     return Chunk(span, begin, sources)
@@ -203,7 +219,9 @@ def _waveform(span, variant, windowing, begin: int, end: int) -> np.ndarray:
     channels = windowing.n_channels
     waveform = np.zeros(end - begin if channels == 1 else (channels, end - begin), np.float32)
     if last > first:
-        heard = decoding.decode(span.path, rate, channels, first / rate, (last - first) / rate)[..., : last - first]
+        heard = waveforms.decode(span.path, rate, channels, first / rate, (last - first) / rate)[..., : last - first]
+        if not span.decoded and heard.shape[-1] < min(last, span.n_samples) - first - audio.ROUNDING_SAMPLES:
+            raise _EndsEarly
         if variant.roll:
             heard = np.roll(heard, round(variant.roll * heard.shape[-1]), axis=-1)
         place = max(0, span.delay_samples - begin)
@@ -219,13 +237,13 @@ def _waveform(span, variant, windowing, begin: int, end: int) -> np.ndarray:
 def _source(waveform, starts, windowing: Windowing, key: Input, begin: int, overlap: bool):
     """One computation where windows overlap and start on its steps, else one a window, at the edges as in training."""
     rate, window = windowing.sample_rate, windowing.window_samples
-    grid = decoding.grid(rate, key)
+    grid = waveforms.grid(rate, key)
     plain = key.hop == 1 and key.sample_rate in (0, rate)  # of the waveform itself a window is a slice
     if not plain and (not overlap or not grid or np.any(starts % grid) or begin % grid):
         windows = (waveform[..., s : s + window] for s in starts)
-        return np.stack([key.compute(decoding.as_heard(w, rate, key)) for w in windows]), starts, 0
-    length = key.shape(decoding.own_samples(window, rate, key))[key.time_axis]
-    return key.compute(decoding.as_heard(waveform, rate, key)), decoding.steps(starts, rate, key), length
+        return np.stack([key.compute(waveforms.as_heard(w, rate, key)) for w in windows]), starts, 0
+    length = key.shape(waveforms.own_samples(window, rate, key))[key.time_axis]
+    return key.compute(waveforms.as_heard(waveform, rate, key)), waveforms.steps(starts, rate, key), length
 
 
 def _cut(array: np.ndarray, axis: int, first: int, length: int) -> np.ndarray:

@@ -3,22 +3,19 @@
 Conventions: time is in seconds from the start of the file; a crop's borders are rounded to samples of the rate ASKED
 FOR, so a crop equals that slice of the whole file read at that rate. Nothing is padded here (`crop_or_pad` does).
 What cannot be read is `UnreadableAudio`, whose message names the file and the reason; what can be read in part is
-returned with a warning (logger "earshot", each message once a process). The header's word is taken for a file's
-length until decoding shows otherwise; an Ogg file cut off leaves no trace of its former length, so it is only shorter.
-`FILE#ROW` reads one recording of a file that holds many (sound/rows.py).
+returned with a warning (logger "earshot", each message once a process; `odd_files` lists them). A header's word is
+taken for a file's length where the file bears it out (sound/lengths.py); an Ogg file cut off leaves no trace of its
+former length, so it is only shorter. Levels beyond full scale and channels that cancel: sound/levels.py. `FILE#ROW`
+reads one recording of a file that holds many (sound/rows.py).
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,23 +23,35 @@ import soundfile as sf
 import soxr
 
 from earshot.messages import suggest
-from earshot.sound.rows import Row, file_of, is_row
+from earshot.sound.decoding import (
+    Contents,
+    UnreadableAudio,
+    contents,
+    decode,
+    decoded_samples,
+    note,
+    note_short,
+    odd_files,
+    opened,
+    read,
+    surveyed,
+    warn_once,
+)
+from earshot.sound.folder import EXTENSIONS, list_recordings
+from earshot.sound.levels import LARGEST, may_cancel, without
 
-LOGGER = logging.getLogger("earshot")
-EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".au", ".w64", ".caf")
+__all__ = [
+    "EXTENSIONS", "AudioInfo", "UnreadableAudio", "blocks", "crop_or_pad", "decoded_info", "find_audio", "info",
+    "list_recordings", "load", "odd_files", "warn_once", "write",
+]  # fmt: skip
 WRITABLE = {".wav": ("WAV", "FLOAT"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
+ROUNDING_SAMPLES = 2  # by which a crop may be shorter than a length in seconds says
 MARGIN = 256  # samples of the lower rate read either side of a crop; soxr HQ forgets after 128 (measured: 3e-7)
-BLOCK = 4096  # samples a sequential read: what a damaged file loses beyond its damage
-IMPLAUSIBLE_SAMPLES = 2**40  # about a year; libsndfile reports 2**63 - 1 where a cut Ogg file has no last page
-
-
-class UnreadableAudio(ValueError):
-    """A file that gives no waveform; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says: Hz, samples a channel, channels, seconds."""
+    """What a file holds: Hz, samples a channel, channels, seconds."""
 
     sample_rate: int
     n_samples: int
@@ -51,10 +60,23 @@ class AudioInfo:
 
 
 def info(path: str | Path) -> AudioInfo:
-    """Header of the file, without decoding it; a truncated file may hold fewer samples than its header says."""
-    with _open(path) as file:
-        n_samples = _n_samples(file, path)
-        return AudioInfo(file.samplerate, n_samples, file.channels, n_samples / file.samplerate)
+    """What the file holds by its header, which is decoded only where the file does not bear it out.
+
+    The same for the same file, whatever was read before; damage in the middle shows in `decoded_info` alone.
+    """
+    known = contents(path)
+    return AudioInfo(known.sample_rate, known.n_samples, known.channels, known.n_samples / known.sample_rate)
+
+
+def decoded_info(path: str | Path) -> AudioInfo:
+    """The same as `info` by decoding the whole file, once for as long as it is not changed."""
+    known = contents(path)
+    n_samples = decoded_samples(path)
+    if not n_samples:
+        raise UnreadableAudio(f"{path}: nothing of it can be decoded (truncated or corrupt)")
+    if n_samples < known.n_samples:
+        note_short(path, known, n_samples)
+    return AudioInfo(known.sample_rate, n_samples, known.channels, n_samples / known.sample_rate)
 
 
 def load(
@@ -73,13 +95,13 @@ def load(
         raise ValueError(f"a crop of {duration_seconds} s from {start_seconds} s: neither may be negative")
     start = round(start_seconds * sample_rate)
     stop = None if duration_seconds is None else start + round(duration_seconds * sample_rate)
-    with _open(path) as file:
-        rate, channels = file.samplerate, file.channels
-        first, last = _input_range(start, stop, rate, sample_rate, _n_samples(file, path))
-        data = _read(file, path, first, last) if last > first else np.zeros((0, channels), np.float32)
-    data = _finite(data, path)
-    if mono and channels > 1:
-        data = data.mean(axis=1, keepdims=True)
+    with opened(path) as (file, known):
+        rate = known.sample_rate
+        first, last = _input_range(start, stop, rate, sample_rate, known.n_samples)
+        data = read(path, file, known, first, last) if last > first else np.zeros((0, known.channels), np.float32)
+    data = _levelled(data, path, known)
+    if mono:
+        data = _mixed(data, path)
     if rate != sample_rate:
         _warn_resampling(rate, sample_rate)
         data = soxr.resample(data, rate, sample_rate, "HQ") if len(data) else data
@@ -127,10 +149,10 @@ def crop_or_pad(waveform: np.ndarray, n_samples: int, offset: int = 0, pad_offse
     return padded
 
 
-def write(path: str | Path, waveform: np.ndarray, sample_rate: int) -> None:
+def write(path: str | Path, waveform: np.ndarray, sample_rate: int) -> int:
     """(S,) or (C, S) -> .wav (float32), .flac (16 bit) or .ogg (Vorbis), whole or not at all.
 
-    flac clips what is outside [-1, 1]; wav keeps it.
+    Returns how many values outside [-1, 1] flac has clipped; wav and ogg keep them.
     """
     path = Path(path)
     if path.suffix.lower() not in WRITABLE:
@@ -147,91 +169,12 @@ def write(path: str | Path, waveform: np.ndarray, sample_rate: int) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    return int((np.abs(data) > 1).sum()) if path.suffix.lower() == ".flac" else 0
 
 
 def find_audio(folder: str | Path) -> list[Path]:
-    """Audio files at any depth, sorted; extensions in any case, hidden files (`._x.wav`) left out."""
-    if not Path(folder).is_dir():
-        raise ValueError(f"{folder} is not a folder: give one that holds audio files")
-    found = (Path(root) / name for root, _, names in os.walk(folder, followlinks=True) for name in names)
-    return sorted(p for p in found if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
-
-
-class _File(sf.SoundFile):
-    """A file that soundfile does not seek in after every read, as it does in a seekable one: that doubles the cost of
-    mp3 blocks and breaks the signal at their borders where mp3 can only be sought approximately."""
-
-    def seekable(self) -> bool:
-        return False
-
-
-@contextmanager
-def _open(path: str | Path) -> Iterator[sf.SoundFile]:
-    """The file, opened and known to promise samples; else UnreadableAudio with the reason."""
-    path = Path(path)
-    if is_row(path):
-        yield _open_row(path)
-        return
-    _check_file(path)
-    try:
-        file = _File(path)
-    except (sf.LibsndfileError, TypeError, UnicodeEncodeError) as error:  # TypeError: .raw, whose rate nothing tells
-        reason = getattr(error, "error_string", error)
-        raise UnreadableAudio(f"{path} cannot be decoded{_looks_like(path)}; libsndfile: {reason}") from error
-    with file:
-        if file.frames == 0:
-            raise UnreadableAudio(f"{path} holds no samples (a header alone)")
-        _warn_if_cut(file, path)
-        yield file
-
-
-def _check_file(path: Path) -> None:
-    """Raise UnreadableAudio unless `path` is a file that holds something."""
-    try:
-        if not path.exists():
-            raise UnreadableAudio(f"{path} does not exist")
-        if path.is_dir():
-            raise UnreadableAudio(f"{path} is a folder, not an audio file (find_audio lists a folder's files)")
-        if path.stat().st_size == 0:
-            raise UnreadableAudio(f"{path} is an empty file (0 bytes)")
-    except OSError as error:  # no permission, a name too long
-        raise UnreadableAudio(f"{path} cannot be opened: {error.strerror}") from error
-
-
-def _open_row(path: str | Path) -> Row:
-    try:
-        return Row(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise UnreadableAudio(f"{path} cannot be read: {error}") from error
-
-
-def _looks_like(path: Path) -> str:
-    """' (it begins with ...)' for a text file under an audio name, such as a saved error page."""
-    with path.open("rb") as file:
-        head = file.read(64)
-    is_text = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
-    return f" (it is text that begins with {head[:24].decode('ascii')!r})" if is_text else ""
-
-
-def _warn_if_cut(file: sf.SoundFile, path: Path) -> None:
-    """Warns of a RIFF file shorter than its header says; libsndfile corrects the length and tells only in its log."""
-    found = re.search(r"(?:data|SSND) +: (\d+) \(should be (\d+)\)", file.extra_info)
-    if not found or int(found[2]) == 0 or int(found[1]) >= 0x7FFFFFFF:  # such lengths mean "unknown, streamed"
-        return
-    expected = int(found[1]) // max(1, int(found[2]) // file.frames)  # bytes over bytes a sample
-    if expected > file.frames:
-        _warn_once(f"{path} is truncated: its header promises {expected} samples, it holds {file.frames}")
-
-
-def _n_samples(file: sf.SoundFile, path: str | Path) -> int:
-    """Samples a channel by the header, or counted where the header's number cannot be true."""
-    if file.frames < IMPLAUSIBLE_SAMPLES:
-        return file.frames
-    counted, _, _ = _survey(str(path), os.stat(file_of(path)).st_mtime_ns)
-    if not counted:
-        raise UnreadableAudio(f"{path}: nothing of it can be decoded (truncated or corrupt)")
-    _warn_once(f"{path} is truncated: its header promises {file.frames} samples, it holds {counted}")
-    return counted
+    """Audio files at any depth, each once, sorted; `list_recordings` says also what is left out, and why."""
+    return list_recordings(folder).files
 
 
 def _input_range(start: int, stop: int | None, rate: int, sample_rate: int, n_samples: int) -> tuple[int, int]:
@@ -247,94 +190,52 @@ def _input_range(start: int, stop: int | None, rate: int, sample_rate: int, n_sa
     return first, last
 
 
-def _read(file: sf.SoundFile, path: str | Path, first: int, last: int) -> np.ndarray:
-    """(n, C) float32 samples [first, last); fewer, with a warning, where the file is damaged."""
-    try:
-        if first:
-            file.seek(first)
-        data = file.read(last - first, dtype="float32", always_2d=True)
-    except sf.LibsndfileError:
-        data = np.zeros((0, file.channels), np.float32)
-    if len(data) == last - first:
-        return data
-    salvaged, received = _salvage(path, first, last)
-    if received == 0:
-        raise UnreadableAudio(f"{path}: nothing of it can be decoded (truncated or corrupt)")
-    _warn_once(f"{path} is truncated or corrupt: expected {file.frames} samples, received {received}")
-    return max(data, salvaged, key=len)
-
-
-def _salvage(path: str | Path, first: int, last: int) -> tuple[np.ndarray, int]:
-    """Samples [first, last) as far as decoding from the start gets, and how far that was."""
-    kept, position = [], 0
-    for data in _decode(path):
-        kept.append(data[max(0, first - position) : max(0, last - position)])
-        position += len(data)
-        if position >= last:
-            break
-    return (np.concatenate(kept) if kept else np.zeros((0, 1), np.float32)), position
-
-
-def _decode(path: str | Path) -> Iterator[np.ndarray]:
-    """Yields (n, C) float32 from the start to the end or to the first damage."""
-    with _open_row(path) if is_row(path) else _File(path) as file:
-        while True:
-            try:
-                data = file.read(BLOCK, dtype="float32", always_2d=True)
-            except sf.LibsndfileError:
-                return
-            if not len(data):
-                return
-            yield data
-
-
 def _resampled_pieces(path: str | Path, sample_rate: int) -> Iterator[np.ndarray]:
     """Yields (n,) mono pieces of any length at `sample_rate`, decoded and resampled as a stream."""
-    with _open(path) as file:
-        rate, expected = file.samplerate, file.frames
-    stream = None
+    known = contents(path)
+    rate, stream = known.sample_rate, None
     if rate != sample_rate:
         _warn_resampling(rate, sample_rate)
         stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
     received = 0
-    for data in _decode(path):
+    for data in decode(path):
         received += len(data)
-        piece = _finite(data, path).mean(axis=1)
+        piece = _mixed(_levelled(data, path, known), path)[:, 0]
         yield piece if stream is None else stream.resample_chunk(piece)
     if received == 0:
         raise UnreadableAudio(f"{path}: nothing of it can be decoded (truncated or corrupt)")
-    if received < expected:
-        _warn_once(f"{path} is truncated or corrupt: expected {expected} samples, received {received}")
+    if received < known.n_samples:
+        note_short(path, known, received)
     if stream is not None:
         yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def _finite(data: np.ndarray, path: str | Path) -> np.ndarray:
-    """(n, C) with NaN and inf as 0; a FILE of which more than half is not finite is unreadable, whatever the crop."""
-    if np.isfinite(data).all():
+def _levelled(data: np.ndarray, path: str | Path, known: Contents) -> np.ndarray:
+    """(n, C) as the whole file's level demands (levels.py); UnreadableAudio where more than half of it is no sound."""
+    if not known.floats and (np.abs(data) <= LARGEST).all():
         return data
-    _, n_bad, n_values = _survey(str(path), os.stat(file_of(path)).st_mtime_ns)
-    if 2 * n_bad > n_values:
-        raise UnreadableAudio(f"{path}: {n_bad} of its {n_values} samples are NaN or infinite")
-    _warn_once(f"{path}: {n_bad} of its {n_values} samples are NaN or infinite and count as 0")
-    return np.where(np.isfinite(data), data, np.float32(0))
+    seen = surveyed(path)
+    if 2 * seen.faulty > seen.values:
+        raise UnreadableAudio(f"{path}: {seen.fault}")
+    if seen.faulty:
+        note(path, f"{path}: {seen.fault} and count as 0")
+        data, _ = without(data, seen.limit)
+    if known.floats and seen.scale < 1:
+        note(path, f"{path} goes beyond full scale: all of it is divided by its peak of {seen.peak:.4g}")
+        data = data * np.float32(seen.scale)
+    return data
 
 
-@lru_cache(maxsize=256)
-def _survey(path: str, modified_ns: int) -> tuple[int, int, int]:
-    """Samples a channel, values that are NaN or infinite, and values, of the file as it stood at `modified_ns`."""
-    n_samples, n_bad, n_values = 0, 0, 0
-    for data in _decode(path):
-        n_samples += len(data)
-        n_bad += data.size - int(np.isfinite(data).sum())
-        n_values += data.size
-    return n_samples, n_bad, n_values
-
-
-@lru_cache(maxsize=4096)
-def _warn_once(message: str) -> None:
-    LOGGER.warning(message)
+def _mixed(data: np.ndarray, path: str | Path) -> np.ndarray:
+    """(n, C) -> (n, 1): the mean of the channels, or the louder one of a file whose channels cancel."""
+    if data.shape[1] == 1:
+        return data
+    if may_cancel(data) and (seen := surveyed(path)).cancels:
+        note(path, f"{path}: its channels are of opposite phase, their mean would be silence; channel "
+                   f"{seen.loudest + 1} of {len(seen.power)} is heard alone")  # fmt: skip
+        return data[:, seen.loudest : seen.loudest + 1]
+    return data.mean(axis=1, keepdims=True)
 
 
 def _warn_resampling(rate: int, sample_rate: int) -> None:
-    _warn_once(f"resampling audio of {rate} Hz to {sample_rate} Hz at every read (a waveform cache does it once)")
+    warn_once(f"resampling audio of {rate} Hz to {sample_rate} Hz at every read (a waveform cache does it once)")

@@ -48,6 +48,7 @@ class Row:
         self.channels = self._waveform.shape[2] if len(self._waveform.shape) == 3 else 1
         if self._row >= len(self._waveform):
             raise ValueError(f"{file} has {len(self._waveform)} rows")
+        self.is_float = self._waveform.dtype.kind == "f"
         self.frames = int(lengths[self._row]) if lengths is not None else self._waveform.shape[1]
         if self.frames < 1:
             raise ValueError(f"it could not be read when it was packed, see {Path(file).parent / 'unreadable.csv'}")

@@ -7,6 +7,7 @@ nothing else: not on the worker or the process. So a resumed run equals one that
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,9 @@ from earshot.data.labels import (
 )
 from earshot.data.prepared import PreparedData
 from earshot.data.sampling import ClassTurns, epoch_order
-from earshot.inputs.decoding import decode, own_samples, steps
 from earshot.inputs.network import Inputs
+from earshot.inputs.record import Input
+from earshot.inputs.waveforms import decode, own_samples, steps
 from earshot.sound import audio
 
 MAX_SUBSTITUTES = 20  # unreadable clips in a row before training gives up
@@ -33,15 +35,21 @@ MAX_SUBSTITUTES = 20  # unreadable clips in a row before training gives up
 logger = logging.getLogger("earshot")
 
 
+class ShorterThanPromised(Exception):
+    """A crop of a damaged recording has less sound than the recording's length leaves room for."""
+
+
 class TrainingClips(torch.utils.data.Dataset):
     """Map (epoch, index[, repeat]) -> one training example (dict of arrays; contract 2 of the design)."""
 
     def __init__(
-        self, prepared: PreparedData, data: DataConfig, inputs: Inputs, seed: int,
+        self, prepared: PreparedData, data: DataConfig, inputs: Mapping[str, Input], seed: int,
         waveform_augment=None, cache_folder: Path = Path("data/cache"), embeddings: EmbeddingCache | None = None,
     ):  # fmt: skip
-        """embeddings: given in place of a waveform (data.cache=embedding)."""
+        """inputs: what is heard, a config's front ends or an `Inputs`; embeddings: given in place of a waveform
+        (data.cache=embedding)."""
         self.embeddings = embeddings
+        inputs = Inputs.made(inputs, None, data.sample_rate, data.channels, data.metadata_record)
         self.prepared, self.data, self.inputs, self.seed = prepared, data, inputs, seed
         self.augment = waveform_augment
         self.target, self.mask = prepared.target, prepared.mask
@@ -79,7 +87,7 @@ class TrainingClips(torch.utils.data.Dataset):
         for attempt in range(min(MAX_SUBSTITUTES, len(self))):
             now = (index + attempt) % len(self)
             try:
-                example = self._example(now, np.random.default_rng([self.seed, epoch, now, repeat]))
+                example = self._heard_example(now, [self.seed, epoch, now, repeat])
             except audio.UnreadableAudio as error:
                 unreadable.append((self.prepared.clips.clip_id[now], str(error)))
                 continue
@@ -89,18 +97,29 @@ class TrainingClips(torch.utils.data.Dataset):
             "check dataset.json's source folder and prepare.py's unreadable.csv"
         )
 
-    def _example(self, index: int, rng: np.random.Generator) -> dict:
+    def _heard_example(self, index: int, seed: list[int]) -> dict:
+        """An example of what the clip really holds: where its crop falls behind damage it is drawn again, before it.
+
+        Whether the damage was known before makes no difference to what is drawn.
+        """
+        try:
+            return self._example(index, np.random.default_rng(seed))
+        except ShorterThanPromised:
+            return self._example(index, np.random.default_rng(seed), decoded=True)
+
+    def _example(self, index: int, rng: np.random.Generator, decoded: bool = False) -> dict:
         if self.embeddings is not None:
             embedding = self._embedding(index, rng)
             return {"embedding": embedding, "target": self.target[index], "mask": self.mask[index]}
         rate, crop = self.data.sample_rate, round(self.data.crop_seconds * self.data.sample_rate)
-        n_samples = self._n_samples(index)
+        n_samples = self._n_samples(index, decoded)
         start, only_annotated = self._start(index, n_samples, crop, rng)
         pad = int(rng.integers(crop - n_samples + 1)) if n_samples < crop and self.data.crop != "full" else 0
         if self.caches:
             inputs, start = self._cached(index, start, pad, crop)
         else:
-            inputs = self.inputs.training_sounds(self._waveform(index, start, pad, crop, rng))
+            promised = 0 if decoded or self.data.crop == "full" else min(crop, n_samples - start)
+            inputs = self.inputs.training_sounds(self._waveform(index, start, pad, crop, rng, promised))
         heard_from = (start - pad) / rate
         target, mask = self._targets(index, heard_from, heard_from + crop / rate, only_annotated)
         example = inputs | {"target": target, "mask": mask}
@@ -117,14 +136,14 @@ class TrainingClips(torch.utils.data.Dataset):
     def _path(self, index: int) -> Path:
         return self.prepared.source / self.paths[index]
 
-    def _n_samples(self, index: int) -> int:
-        """Length of the clip at the data's rate."""
+    def _n_samples(self, index: int, decoded: bool = False) -> int:
+        """Length of the clip at the data's rate, by its header or by decoding."""
         if self.caches:
             length = next(iter(self.caches.values())).n_samples(self.prepared.clips.clip_id[index])
             if not length:
                 raise audio.UnreadableAudio(f"{self._path(index)} is listed as unreadable in the log-mel cache")
             return length
-        info = audio.info(self._path(index))
+        info = (audio.decoded_info if decoded else audio.info)(self._path(index))
         return max(1, round(info.n_samples * self.data.sample_rate / info.sample_rate))
 
     def _start(self, index: int, n_samples: int, crop: int, rng) -> tuple[int, bool]:
@@ -144,9 +163,12 @@ class TrainingClips(torch.utils.data.Dataset):
         start = centre - crop / 2 + self.data.box_jitter * (rng.random() - 0.5) * crop
         return int(np.clip(round(start), 0, last)), bool(box.get("is_negative", 0))
 
-    def _waveform(self, index, start, pad, crop, rng) -> np.ndarray:
+    def _waveform(self, index, start, pad, crop, rng, promised: int) -> np.ndarray:
+        """(crop,) samples; ShorterThanPromised where decoding gives fewer than `promised` of the clip."""
         rate = self.data.sample_rate
         waveform = decode(self._path(index), rate, self.inputs.n_channels, start / rate, crop / rate)
+        if waveform.shape[-1] < promised - audio.ROUNDING_SAMPLES:
+            raise ShorterThanPromised
         waveform = audio.crop_or_pad(waveform, crop, 0, pad if waveform.shape[-1] + pad <= crop else 0)
         return apply_waveform(self.augment, waveform, rate, rng) if self.augment is not None else waveform
 

@@ -1,40 +1,32 @@
-"""The moving parts around the training loop of train.py: set-up, seeding, validation, checkpoints, the fold's files."""
+"""Set-up of a fold: from its config and data to the network, optimiser, clips and front ends that training moves."""
 
 from __future__ import annotations
 
-import json
 import math
 import sys
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, utils
+from accelerate import Accelerator
 from tqdm import tqdm
 
-from earshot import files, optim, runs, tasks
+from earshot import optim, runs, tasks
 from earshot.augment.hidden import attach_spec_augment_pp
 from earshot.augment.pipeline import BatchAugment
 from earshot.augment.spectrogram import build_spec_augment
 from earshot.augment.waveform import build_waveform_augment
-from earshot.config import AugmentConfig, Config, to_dict
+from earshot.config import AugmentConfig, Config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData
-from earshot.ensemble.search import truth_of
 from earshot.inputs.network import Inputs
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.messages import few
-from earshot.metrics import clips as clip_metrics
 from earshot.models import blocks as network_blocks
 from earshot.models import counting
 from earshot.models.weights import LoadReport, load_weights, resolve
-from earshot.pictures import folds as fold_pictures
-from earshot.prediction import predictions
-from earshot.prediction.backends import TorchBackend
-from earshot.prediction.inference import clip_answer, predict_clips
-from earshot.training.examples import TrainingClips, collate
+from earshot.training.examples import TrainingClips
 from earshot.training.frozen import check_frozen, extractor_cache
 
 
@@ -78,6 +70,11 @@ class Training:
         return self.accelerator.unwrap_model(self.model)
 
     @property
+    def predicting_network(self) -> torch.nn.Module:
+        """The weights that are validated and saved: the moving average where there is one."""
+        return self.ema.module if self.ema else self.network
+
+    @property
     def watch(self) -> str:
         """Name of the score that selects the checkpoint."""
         return self.config.watch or tasks.get_task(self.config.task).watch
@@ -98,7 +95,9 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
     check_inputs(network, config)
     check_budget(network, config)
     if config.model.weights:
-        accelerator.print(load_start(network, config))
+        report = load_start(network, config, fold)
+        accelerator.print(report)
+        check_complete(report, config)
     network.spec_augment = build_spec_augment(config.augment.spec_augment)
     attach_spec_augment_pp(network, config.augment.spec_augment_pp)
     check_frozen(network, config)
@@ -115,7 +114,8 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
     about["parameters"] = sum(p.numel() for p in network.parameters())
     model, optimizer = accelerator.prepare(network, optimizer)
     cache, embeddings, inputs = Path(config.data.root) / "cache", None, network.inputs
-    if config.data.cache == "embedding":
+    data = config.data if o.epochs else replace(config.data, cache="none")  # without a step, training hears no clip
+    if data.cache == "embedding":
         inputs = ("embedding",)
         with accelerator.main_process_first():
             embeddings = extractor_cache(
@@ -123,7 +123,7 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
                 lambda files: progress_bar(files, "embed", accelerator),
             )  # fmt: skip
     clips = TrainingClips(
-        train_data, config.data, heard, config.seed, build_waveform_augment(config.augment.waveform), cache,
+        train_data, data, heard, config.seed, build_waveform_augment(config.augment.waveform), cache,
         embeddings,
     )  # fmt: skip
     ema = optim.EMA(accelerator.unwrap_model(model), o.ema_decay) if o.ema_decay else None
@@ -190,230 +190,26 @@ def batch_augment(a: AugmentConfig) -> BatchAugment:
     )  # fmt: skip
 
 
-def load_start(network: torch.nn.Module, config: Config) -> LoadReport:
+def check_complete(report: LoadReport, config: Config):
+    """Error where optim.epochs=0 would evaluate a part of the network that no checkpoint filled."""
+    if report.kept and not config.optim.epochs:
+        raise ValueError(
+            f"optim.epochs=0 trains nothing, but {few(report.kept)} would keep random values: {report.path} does not "
+            "hold them. Give weights of the whole network (model.drop empty), or train for at least one epoch"
+        )
+
+
+def load_start(network: torch.nn.Module, config: Config, fold: int) -> LoadReport:
     """Load the weights that training starts from; missing ones are an error that says how to go without."""
+    name = config.model.weights.replace("{fold}", str(fold))
     try:
-        path = resolve(config.model.weights, config.model.download)
+        path = resolve(name, config.model.download)
     except ValueError as error:
         raise ValueError(f"{error}; to train from random weights: model.weights=") from error
     front_end = next((r for r in config.inputs(network.inputs).values() if r.kind == "logmel"), None)
     return load_weights(network, path, config.model.drop, front_end, getattr(network, "weights_prefix", ""))
 
 
-def seed_step(seed: int, epoch: int, step: int, process: int) -> torch.Generator:
-    """Seed torch (dropout, SpecAugment) and return the generator for mixing: a step's stream needs no history."""
-    state = np.random.SeedSequence([seed, epoch, step, process]).generate_state(2)
-    torch.manual_seed(int(state[0]))
-    return torch.Generator().manual_seed(int(state[1]))
-
-
-def start_epoch(t: Training):
-    """Training mode; with optim.unfreeze_epochs only the blocks whose time has come learn. The epoch alone decides."""
-    t.model.train()
-    if every := t.config.optim.unfreeze_epochs:
-        network_blocks.unfreeze(t.blocks, 1 + t.progress.epoch // every)
-
-
-def set_learning_rate(t: Training):
-    """The schedule of optim.learning_rate at this step, times a parameter group's own `lr_scale`."""
-    o, steps = t.config.optim, t.batches_an_epoch // t.config.optim.accumulate
-    step = t.progress.epoch * steps + t.progress.step // o.accumulate
-    lr = optim.learning_rate(step, steps, o.epochs, o.warmup_epochs, o.lr, o.min_lr, o.schedule)
-    for group in t.optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_scale", 1.0)
-
-
-def raise_not_finite(loss, batch: dict, p: Progress):
-    raise RuntimeError(
-        f"loss is {loss.item()} at epoch {p.epoch}, step {p.step}; clips {', '.join(map(str, batch['clip_id']))}. "
-        "Lower optim.lr, set optim.clip_norm, or look at these clips"
-    )
-
-
-def time_is_up(t: Training) -> bool:
-    """All processes agree: the slowest of them decides. A validation as long as the last one still has to fit."""
-    if t.deadline == math.inf:
-        return False
-    needed = max((row.get("validation_seconds", 0) for row in t.progress.log), default=0)
-    late = torch.tensor(float(time.monotonic() + 1.2 * needed > t.deadline), device=t.accelerator.device)
-    t.progress.out_of_time = bool(t.accelerator.reduce(late, "sum").item() > 0)
-    return t.progress.out_of_time
-
-
-def validate(t: Training, some: PreparedData | None = None) -> tuple[predictions.Predictions, dict[str, str]]:
-    """Predict the held-out (or `some`) clips by the inference code, each process its share, every clip exactly once."""
-    accelerator, clips = t.accelerator, (some or t.held_out).recordings()
-    mine = clips[accelerator.process_index :: accelerator.num_processes]
-    windowing = runs.windowing(t.config)
-    windowing = replace(windowing, keep_frames=windowing.keep_frames and t.config.predict.oof_frames)
-    found, unreadable = predict_clips(
-        [predicting_backend(t)], mine, windowing, t.about["classes"], t.about["prior"], t.fold,
-        progress=lambda some: progress_bar(some, "validate", accelerator),
-    )  # fmt: skip
-    parts = utils.gather_object([(found[0], dict(unreadable))])
-    whole = predictions.join([p for p, _ in parts if len(p)])
-    predictions.check_complete(whole, [c.clip_id for c in clips], f"fold {t.fold}")
-    return whole.aligned([c.clip_id for c in clips]), {k: v for _, u in parts for k, v in u.items()}
-
-
-def score_training_clips(t: Training) -> dict[str, float]:
-    """`train_<watch>`: the watched score on optim.score_training of the training clips, the same ones every epoch."""
-    if not t.config.optim.score_training:
-        return {}
-    everything = t.clips.prepared
-    order = np.random.default_rng([t.config.seed, 0x7A]).permutation(len(everything.clips))
-    chosen = np.sort(order[: t.config.optim.score_training])
-    some = everything.take(chosen)
-    found, _ = validate(t, some)
-    truth = tasks.Truth(t.clips.target[chosen] > 0.5, some.clip_events(found.clip_ids))
-    scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
-    return {f"train_{t.watch}": scores[t.watch]} if t.watch in scores else {}
-
-
-def score_box_crops(t: Training, readable: np.ndarray) -> dict[str, float]:
-    """`crop_lwlrap` where data.crop is box, else nothing: one box crop a held-out clip against that crop's labels.
-
-    The score that the rainforest system's source prints and selects on. A crop depends on (seed, clip) alone, so that
-    epochs compare. `readable` (N,) of the held-out clips; those without a label are left out too.
-    """
-    accelerator, clips = t.accelerator, t.held_out.take(readable & t.held_out.target.any(axis=1))
-    if t.config.data.crop != "box":
-        return {}
-    data = replace(t.config.data, cache="none", shuffle_labels=False, false_positives=False, frame_targets=False)
-    crops = TrainingClips(clips, data, t.clips.inputs, t.config.seed)
-    mine = range(accelerator.process_index, len(crops), accelerator.num_processes)
-    size, pairs = runs.windowing(t.config).batch_size, []
-    for some in (mine[i : i + size] for i in range(0, len(mine), size)):
-        pairs.append(_predict_crops(t, collate([crops[(0, i)] for i in some])))
-    pairs = utils.gather_object(pairs)
-    if not any(target.any() for target, _ in pairs):
-        return {}
-    return {"crop_lwlrap": clip_metrics.lwlrap(*map(np.concatenate, zip(*pairs, strict=True)))}
-
-
-def _predict_crops(t: Training, batch: dict) -> tuple[np.ndarray, np.ndarray]:
-    """(B, K) targets and answers of a batch of crops."""
-    on_device = {k: v.to(t.accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
-    inputs = {name: value.cpu().numpy() for name, value in t.front_ends(on_device).items()}
-    answers = clip_answer(predicting_backend(t).run(inputs), t.config.predict.clip_from)
-    return batch["target"].numpy() > 0.5, answers
-
-
-def predicting_backend(t: Training) -> TorchBackend:
-    network = predicting_network(t)
-    return TorchBackend(network, t.config.inputs(network.inputs), t.accelerator.device, t.config.optim.precision)
-
-
-def predicting_network(t: Training) -> torch.nn.Module:
-    """The weights that are validated and saved: the moving average where there is one."""
-    return t.ema.module if t.ema else t.network
-
-
-def stop_early(t: Training) -> bool:
-    patience = t.config.optim.early_stop_epochs
-    waited = t.progress.epoch - 1 - t.progress.best_epoch
-    if patience and waited >= patience:
-        t.accelerator.print(f"fold {t.fold}: no better score for {waited} epochs; stopping")
-        return True
-    return False
-
-
-def finish_fold(t: Training):
-    """run.json, the list of unreadable clips and the pictures: after this the fold is complete."""
-    p = t.progress
-    cut_short = p.out_of_time and p.epoch < t.config.optim.epochs
-    if not t.accelerator.is_main_process:
-        return
-    scored = next((row for row in reversed(p.log) if row["epoch"] == p.best_epoch), {})
-    about = t.about | {
-        "finished": not cut_short, "epochs_trained": p.epoch, "best_epoch": p.best_epoch,
-        "scores": {k: v for k, v in scored.items() if isinstance(v, (int, float))},
-    }  # fmt: skip
-    files.write_text(t.folder / "run.json", json.dumps(about, indent=1))
-    files.write_rows(
-        t.folder / "unreadable.csv", [{"clip_id": k, "reason": v} for k, v in sorted(p.unreadable.items())]
-    )
-    if p.unreadable:
-        print(f"fold {t.fold}: {len(p.unreadable)} clips could not be read; see {t.folder / 'unreadable.csv'}")
-    fold_pictures.learning_curves(p.log, t.watch, t.folder / "curves.png")
-    oof = predictions.Predictions.load(t.folder / "oof.npz")
-    truth = truth_of(oof, t.held_out)
-    fold_pictures.class_scores(oof, truth.target, t.folder / "classes.png")
-    tasks.draw_pictures(tasks.get_task(t.config.task), oof, truth, t.folder)
-    trained_on = (t.clips.prepared.target > 0.5).sum(axis=0)
-    files.write_rows(t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on))
-    if cut_short:
-        print(f"fold {t.fold}: out of time after {p.epoch} whole epochs; the OOF is valid, --resume goes on")
-
-
-def checkpoint(t: Training):
-    if not t.accelerator.is_main_process:
-        return
-    scaler = t.accelerator.scaler
-    state = {
-        "model": t.network.state_dict(), "optimizer": t.optimizer.state_dict(),
-        "ema": t.ema.state_dict() if t.ema else None, "scaler": scaler.state_dict() if scaler else None,
-        "progress": {**vars(t.progress), "out_of_time": False},
-    }  # fmt: skip
-    runs.save_checkpoint(t.folder / "last.ckpt", state)
-
-
-def restore(t: Training):
-    """The opposite of `checkpoint`, on every process."""
-    state = runs.load_checkpoint(t.folder / "last.ckpt")
-    t.network.load_state_dict(state["model"])
-    t.optimizer.load_state_dict(state["optimizer"])
-    if t.ema:
-        t.ema.load_state_dict(state["ema"])
-    if state["scaler"] and t.accelerator.scaler:
-        t.accelerator.scaler.load_state_dict(state["scaler"])
-    t.progress = Progress(**state["progress"])
-    t.accelerator.print(f"fold {t.fold}: resuming at epoch {t.progress.epoch}, batch {t.progress.step}")
-
-
-def announce(t: Training):
-    """The derived numbers, once, where mistakes show."""
-    o, n = t.config.optim, t.accelerator.num_processes
-    parameters = sum(p.numel() for p in t.network.parameters()) / 1e6
-    grid = predictions.TimeBase(*t.about["timebase"])
-    t.accelerator.print(
-        f"fold {t.fold}: {t.config.model.name} {parameters:.2f} M parameters | {len(t.clips)} clips train, "
-        f"{len(t.held_out.clips)} held out | {n * o.accumulate} x {o.batch_size} = {n * o.accumulate * o.batch_size} "
-        f"clips a step, {t.batches_an_epoch // o.accumulate} steps an epoch | "
-        f"frame {1000 * grid.frame_seconds:.0f} ms | lr {o.lr:g} {o.schedule} | "
-        f"{t.accelerator.device} {o.precision} | {t.folder}"
-    )
-    announce_skipped(t)
-
-
-def announce_skipped(t: Training):
-    """The classes that the balanced sampler cannot give a turn."""
-    if t.clips.turns and len(t.clips.turns.empty):
-        names = [t.about["classes"][k] for k in t.clips.turns.empty]
-        t.accelerator.print(f"fold {t.fold}: no training clip, so no turn, for {len(names)} classes: {few(names)}")
-
-
-def line(fold: int, row: dict, watch: str) -> str:
-    """One line an epoch."""
-    shown = [
-        k
-        for k in (watch, "map", "macro_f1_argmax", "accuracy", "pauc", "micro_auprc", "event_f1", "crop_lwlrap")
-        if k in row
-    ]
-    scores = " ".join(f"{k} {row[k]:.4f}" for k in dict.fromkeys(shown))
-    return f"fold {fold} epoch {row['epoch']:3d} | loss {row['loss']:.4f} | {scores} | {row['seconds']:.1f} s"
-
-
 def progress_bar(items, description: str, accelerator):
     quiet = not accelerator.is_main_process or not sys.stderr.isatty()
     return tqdm(items, desc=description, leave=False, disable=quiet)
-
-
-def start_wandb(t: Training):
-    """A wandb run when the config names a project (WANDB_MODE=offline needs no account), else None."""
-    if not t.config.wandb or not t.accelerator.is_main_process:
-        return None
-    import wandb
-
-    name = f"{t.folder.parent.name}/{t.folder.name}"
-    return wandb.init(project=t.config.wandb, name=name, dir=str(t.folder), config=to_dict(t.config))

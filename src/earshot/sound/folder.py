@@ -1,0 +1,136 @@
+"""The recordings of a folder: each once, and everything else with the reason why it is left out.
+
+What a folder may hold besides: links that lead back up, links to nothing, pipes and devices (opening one would wait for
+ever), formats that nothing here decodes, tables and pictures, folders that may not be read. Nothing is opened here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".au", ".w64", ".caf")
+UNDECODED = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".mkv", ".mov", ".avi", ".ac3", ".amr", ".ape", ".wv",
+             ".dsf", ".dff", ".tta", ".mpc", ".3gp", ".ra", ".spx", ".raw", ".pcm", ".sph", ".wac", ".zc")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """The audio files of `folder`, sorted, and {path: why it is none} of what was left out."""
+
+    folder: Path
+    files: list[Path] = field(default_factory=list)
+    left_out: dict[Path, str] = field(default_factory=dict)
+
+    def ids(self) -> list[str]:
+        """A name for each file: its path below the folder without ending, or with it where two files would share one.
+
+        Bytes that are no text are written as \\xNN, so that tables can hold the name.
+        """
+        whole = [printable(path.relative_to(self.folder).as_posix()) for path in self.files]
+        names = [printable(path.relative_to(self.folder).with_suffix("").as_posix()) for path in self.files]
+        while len(set(names)) < len(names):
+            counts = Counter(names)
+            changed = [full if counts[name] > 1 else name for name, full in zip(names, whole)]
+            if changed == names:  # two names of the same text, as \\xff and the byte FF have
+                changed = [f"{name}~{i}" if counts[name] > 1 else name for i, name in enumerate(names)]
+            names = changed
+        return names
+
+    def said(self, what: str = "files") -> str:
+        """'3 files of recordings are left out: notes.txt (no recording); ...', '' where there is nothing to say."""
+        if not self.left_out:
+            return ""
+        some = [f"{printable(p.name)} ({reason})" for p, reason in list(self.left_out.items())[:3]]
+        more = f" and {len(self.left_out) - 3} more" if len(self.left_out) > 3 else ""
+        return f"{len(self.left_out)} {what} in {printable(str(self.folder))} are left out: {'; '.join(some)}{more}"
+
+
+def list_recordings(folder: str | Path, deep: bool = True) -> Recordings:
+    """What lies in a folder, at any depth or (deep=False) right in it. ValueError where it is no folder.
+
+    Links are followed, after all that is no link, to whatever was not seen yet: a folder is walked once and a file is
+    listed once, by its own name before a link's; a link to a folder above `folder` is not followed. Hidden files
+    (`._x.wav`) are left out and not mentioned.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder: give one that holds audio files")
+    found, seen = Recordings(folder), {}
+    folders, links = [folder], []
+    while folders or links:
+        if folders:
+            _scan(folders.pop(), seen, found, folders if deep else None, links)
+        else:
+            _follow(links.pop(0), seen, found, folders if deep else None)
+    return Recordings(folder, sorted(found.files), dict(sorted(found.left_out.items())))
+
+
+def _scan(at: Path, seen: dict, found: Recordings, folders: list | None, links: list):
+    """List one folder: its files are taken, its folders and links are for later."""
+    try:
+        status = os.stat(at)
+        if (known := seen.setdefault((status.st_dev, status.st_ino), at)) != at:
+            found.left_out[at] = f"the folder {printable(str(known))} again"
+            return
+        entries = sorted(os.scandir(at), key=lambda entry: entry.name)
+    except OSError as error:
+        found.left_out[at] = f"a folder that cannot be opened: {error.strerror}"
+        return
+    last = len(folders) if folders is not None else 0
+    for entry in entries:
+        path = at / entry.name
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink():
+            links.append(path)
+        elif not entry.is_dir(follow_symlinks=False):
+            _take(path, entry.stat(follow_symlinks=False), seen, found)
+        elif folders is not None:
+            folders.insert(last, path)  # the first by name is taken next
+
+
+def _follow(link: Path, seen: dict, found: Recordings, folders: list | None):
+    """Take what a link leads to, unless it was seen."""
+    try:
+        status = os.stat(link)
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        found.left_out[link] = "a link to nothing" if missing else f"a link that leads nowhere: {error.strerror}"
+        return
+    known = seen.get((status.st_dev, status.st_ino))
+    if found.folder.resolve().is_relative_to(link.resolve()) and known is None:
+        found.left_out[link] = "a link to a folder above"
+    elif known is not None:
+        found.left_out[link] = f"a link to {printable(str(known))}, which is read already"
+    elif not stat.S_ISDIR(status.st_mode):
+        _take(link, status, seen, found)
+    elif folders is not None:
+        folders.append(link)
+
+
+def _take(path: Path, status: os.stat_result, seen: dict, found: Recordings):
+    """List a file, or say why not. Only what has an audio file's name is remembered as seen."""
+    ending = path.suffix.lower()
+    if ending in UNDECODED:
+        found.left_out[path] = f"a format that nothing here decodes, {ending}: convert it, say with ffmpeg"
+    elif ending not in EXTENSIONS:
+        found.left_out[path] = f"no recording by its ending, '{path.suffix}'" if path.suffix else "it has no ending"
+    elif not stat.S_ISREG(status.st_mode):
+        found.left_out[path] = "a pipe, socket or device, not a file"
+    elif (known := seen.get((status.st_dev, status.st_ino))) and known.is_symlink():  # two hard links are two files
+        found.left_out[path] = f"the file that {printable(str(known))} links to"
+    else:
+        seen[status.st_dev, status.st_ino] = path
+        found.files.append(path)
+
+
+def printable(text: str) -> str:
+    """A text that any table can hold: bytes of a file's name that are no UTF-8 stand as \\xNN."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character that no file system has written
+        return text.encode("utf-8", "backslashreplace").decode()

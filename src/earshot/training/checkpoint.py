@@ -1,0 +1,32 @@
+"""last.ckpt of a fold: everything that a stopped training needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+from earshot import runs
+from earshot.training.setup import Progress, Training
+
+
+def write_checkpoint(t: Training):
+    """last.ckpt: weights, optimiser, average and progress, from which --resume goes on as if never stopped."""
+    if not t.accelerator.is_main_process:
+        return
+    scaler = t.accelerator.scaler
+    state = {
+        "model": t.network.state_dict(), "optimizer": t.optimizer.state_dict(),
+        "ema": t.ema.state_dict() if t.ema else None, "scaler": scaler.state_dict() if scaler else None,
+        "progress": {**vars(t.progress), "out_of_time": False},
+    }  # fmt: skip
+    runs.save_checkpoint(t.folder / "last.ckpt", state)
+
+
+def restore_checkpoint(t: Training):
+    """The opposite of `write_checkpoint`, on every process."""
+    state = runs.load_checkpoint(t.folder / "last.ckpt")
+    t.network.load_state_dict(state["model"])
+    t.optimizer.load_state_dict(state["optimizer"])
+    if t.ema:
+        t.ema.load_state_dict(state["ema"])
+    if state["scaler"] and t.accelerator.scaler:
+        t.accelerator.scaler.load_state_dict(state["scaler"])
+    t.progress = Progress(**state["progress"])
+    t.accelerator.print(f"fold {t.fold}: resuming at epoch {t.progress.epoch}, batch {t.progress.step}")

@@ -1,0 +1,88 @@
+"""What a fold tells its user: the set-up's figures, a line an epoch, and the files that complete its folder."""
+
+from __future__ import annotations
+
+import json
+
+from earshot import files, tasks
+from earshot.config import to_dict
+from earshot.ensemble.search import truth_of
+from earshot.messages import few
+from earshot.pictures import folds as fold_pictures
+from earshot.prediction import predictions
+from earshot.training.setup import Training
+
+SHOWN = ("map", "macro_f1_argmax", "accuracy", "pauc", "micro_auprc", "event_f1", "crop_lwlrap")  # in an epoch's line
+
+
+def announce(t: Training):
+    """The derived numbers, once, where mistakes show."""
+    o, n = t.config.optim, t.accelerator.num_processes
+    parameters = sum(p.numel() for p in t.network.parameters()) / 1e6
+    grid = predictions.TimeBase(*t.about["timebase"])
+    steps = (
+        f"{len(t.clips)} clips train, {len(t.held_out.clips)} held out | "
+        f"{n * o.accumulate} x {o.batch_size} = {n * o.accumulate * o.batch_size} clips a step, "
+        f"{t.batches_an_epoch // o.accumulate} steps an epoch"
+    )
+    if not o.epochs:
+        steps = f"{len(t.held_out.clips)} clips held out | weights as given, no training step"
+    t.accelerator.print(
+        f"fold {t.fold}: {t.config.model.name} {parameters:.2f} M parameters | {steps} | "
+        f"frame {1000 * grid.frame_seconds:.0f} ms | {f'lr {o.lr:g} {o.schedule} | ' * bool(o.epochs)}"
+        f"{t.accelerator.device} {o.precision} | {t.folder}"
+    )
+    announce_skipped(t)
+
+
+def announce_skipped(t: Training):
+    """The classes that the balanced sampler cannot give a turn."""
+    if t.clips.turns and len(t.clips.turns.empty):
+        names = [t.about["classes"][k] for k in t.clips.turns.empty]
+        t.accelerator.print(f"fold {t.fold}: no training clip, so no turn, for {len(names)} classes: {few(names)}")
+
+
+def epoch_line(fold: int, row: dict, watch: str) -> str:
+    """An epoch's row of log.csv as one line: losses, the watched and the best known scores, the time it took."""
+    losses = [f"{name} {row[name]:.4f}" for name in ("loss", "val_loss") if name in row]
+    scores = [f"{name} {row[name]:.4f}" for name in dict.fromkeys((watch, *SHOWN)) if name in row]
+    parts = [f"fold {fold} epoch {row['epoch']:3d}", " ".join(losses), " ".join(scores), f"{row['seconds']:.1f} s"]
+    return " | ".join(part for part in parts if part)
+
+
+def start_wandb(t: Training):
+    """A wandb run when the config names a project (WANDB_MODE=offline needs no account), else None."""
+    if not t.config.wandb or not t.accelerator.is_main_process:
+        return None
+    import wandb
+
+    name = f"{t.folder.parent.name}/{t.folder.name}"
+    return wandb.init(project=t.config.wandb, name=name, dir=str(t.folder), config=to_dict(t.config))
+
+
+def finish_fold(t: Training):
+    """run.json, the list of unreadable clips and the pictures: after this the fold is complete."""
+    p = t.progress
+    cut_short = p.out_of_time and p.epoch < t.config.optim.epochs
+    if not t.accelerator.is_main_process:
+        return
+    scored = next((row for row in reversed(p.log) if row["epoch"] == p.best_epoch), {})
+    about = t.about | {
+        "finished": not cut_short, "epochs_trained": p.epoch, "best_epoch": p.best_epoch,
+        "scores": {k: v for k, v in scored.items() if isinstance(v, (int, float))},
+    }  # fmt: skip
+    files.write_text(t.folder / "run.json", json.dumps(about, indent=1))
+    files.write_rows(
+        t.folder / "unreadable.csv", [{"clip_id": k, "reason": v} for k, v in sorted(p.unreadable.items())]
+    )
+    if p.unreadable:
+        print(f"fold {t.fold}: {len(p.unreadable)} clips could not be read; see {t.folder / 'unreadable.csv'}")
+    fold_pictures.learning_curves(p.log, t.watch, t.folder / "curves.png")
+    oof = predictions.Predictions.load(t.folder / "oof.npz")
+    truth = truth_of(oof, t.held_out)
+    fold_pictures.class_scores(oof, truth.target, t.folder / "classes.png")
+    tasks.draw_pictures(tasks.get_task(t.config.task), oof, truth, t.folder)
+    trained_on = (t.clips.prepared.target > 0.5).sum(axis=0)
+    files.write_rows(t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on))
+    if cut_short:
+        print(f"fold {t.fold}: out of time after {p.epoch} whole epochs; the OOF is valid, --resume goes on")

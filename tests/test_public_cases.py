@@ -1,0 +1,145 @@
+"""Small inputs of public reports that failed, each with the right value of its README.md.
+
+A case is a folder with `make.py`, which writes `input` beside itself, and a README.md that says what is right. Here it
+is made in a copy and given to the product as its `run.sh` does; a row of CASES names what must come out. The folder is
+EARSHOT_CASES, or shared/cases beside the checkout; without it everything here skips, visibly.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import make_folds
+import predict
+import prepare
+import train
+from conftest import write_tiny
+from earshot.config import load_config
+from earshot.data.prepared import load_data
+from earshot.prediction.predictions import Predictions
+from earshot.sound import audio, decoding
+from earshot.training.examples import TrainingClips
+from scripts import run
+
+FOLDER = Path(os.environ.get("EARSHOT_CASES", Path(__file__).resolve().parents[2] / "shared" / "cases"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A trained run, for the cases that predict."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run(train, "--config", write_tiny(folder), "--fold", "0", "optim.epochs=1")
+    return folder / "runs/sed/tiny"
+
+
+def prepared(source: Path, competition: str, *options, k: int = 2) -> list[str]:
+    """Prepare a case's input into data/ and folds.csv here; returns the overrides that name them for a config."""
+    run(prepare, competition, "--source", source, "--out", "data", *options)
+    run(make_folds, "--clips", "data/clips.csv", "--out", "folds.csv", "--k", k)
+    return ["data.root=data", "data.folds=folds.csv", f"data.competition={competition}"]
+
+
+def predicted(source: Path, trained: Path) -> Predictions:
+    run(predict, "--run", trained, "--clips", source, "--out", "found.npz")
+    return Predictions.load("found.npz")
+
+
+# ---- what is right, a function a case: (its input, a trained run, its folder, what was said)
+
+
+def header_longer_than_audio(source, trained, case, capsys, caplog):
+    overrides = prepared(source, "birdclef2024", "--check-audio")
+    clips = pd.read_csv("data/clips.csv").set_index("clip_id")
+    assert clips.duration[["XC1", "XC2"]].tolist() == [10.0, 2.304]
+    config = load_config(str(case.parent / "tiny.yaml"), overrides)
+    data = load_data(config.data)
+    examples = TrainingClips(data, config.data, config.frontends, 1)
+    for i in range(len(examples)):
+        waves = [examples[(epoch, i)]["waveform"] for epoch in range(40)]
+        assert all(np.abs(wave).max() > 0.05 for wave in waves), data.clips.clip_id[i]
+    decoding.warn_once.cache_clear()
+    found = predicted(source / "train_audio", trained)
+    lengths = dict(zip(found.clip_ids.tolist(), map(len, found.framewise_output), strict=True))
+    assert lengths["amerob/XC1"] == lengths["wewpew/XC3"] > 4 * lengths["amerob/XC2"]
+    assert "2 recordings are not as their files say" in capsys.readouterr().out
+
+
+def vbr_mp3_without_xing(source, trained, case, capsys, caplog):
+    for name in ("with_xing", "without_xing"):
+        path = source / f"{name}.mp3"
+        assert audio.info(path).duration == pytest.approx(60, abs=0.1)
+        assert len(audio.load(path, 32000)) / 32000 == pytest.approx(60, abs=0.1)
+        assert sum(map(len, audio.blocks(path, 32000, 5.0))) / 32000 == pytest.approx(60, abs=0.1)
+    found = predicted(source, trained)
+    frames = [len(f) for f in found.framewise_output]
+    assert frames[0] == pytest.approx(frames[1], abs=5)
+    np.testing.assert_allclose(found.clipwise_output[0], found.clipwise_output[1], atol=0.05)
+
+
+def float_wav_clipped(source, trained, case, capsys, caplog):
+    original = audio.load(source / "train_audio/wewpew/XC2.wav", 16000)
+    for options in (("--resample", 16000), ("--resample", 16000, "--pack", 2)):
+        run(prepare, "birdclef2024", "--source", source, "--out", "data", *options, "--force")
+        assert "not as they say (odd_files.csv): 1 files: XC2.wav" in capsys.readouterr().out
+        for path in pd.read_csv("data/clips.csv").set_index("clip_id").path[["XC2"]]:
+            stored = audio.load(path, 16000)
+            assert (np.abs(stored) > 0.999).mean() < 0.01
+            np.testing.assert_allclose(stored, original, atol=1e-4)
+
+
+def damaged_noise_file(source, trained, case, capsys, caplog):
+    overrides = prepared(source, "birdclef2024", k=3)
+    noise = "augment.waveform=[{name: AddBackgroundNoise, sounds_path: " + str(source / "noise") + ", p: 0.8}]"
+    config = case.parent / "tiny.yaml"
+    run(train, "--config", config, "--fold", 0, "--name", "noisy", *overrides, noise, "optim.epochs=2")
+    assert "broken.wav cannot be decoded (it is text that begins with '<html>404 Not Found" in caplog.text
+    assert Path("runs/sed/noisy/fold0/oof.npz").is_file()
+
+
+def symlink_loop(source, trained, case, capsys, caplog):
+    found = predicted(source, trained)
+    assert found.clip_ids.tolist() == ["2023/b", "a"]
+    assert "1 files are left out" in capsys.readouterr().out
+    assert "is read already" in pd.read_csv("found_odd_files.csv").note[0]
+
+
+CASES: dict[str, Callable] = {
+    "header_longer_than_audio": header_longer_than_audio,
+    "vbr_mp3_without_xing": vbr_mp3_without_xing,
+    "float_wav_clipped": float_wav_clipped,
+    "damaged_noise_file": damaged_noise_file,
+    "symlink_loop": symlink_loop,
+}
+ELSEWHERE = {"author_groups_split_a_site", "desed_layouts", "focal_clips_with_soundscape_rows", "nocall_as_class",
+             "oof_fold_without_events", "readonly_run_folder"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_public_case(name, request, tmp_path, monkeypatch, capsys, caplog):
+    if not (FOLDER / name / "make.py").is_file():
+        pytest.skip(f"no case {name} in {FOLDER} (set EARSHOT_CASES)")
+    for part in (name, "common.py", "tiny.yaml"):
+        copy = shutil.copytree if (FOLDER / part).is_dir() else shutil.copy
+        copy(FOLDER / part, tmp_path / part)
+    case = tmp_path / name
+    subprocess.run([sys.executable, "make.py"], cwd=case, check=True, capture_output=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    decoding.warn_once.cache_clear()
+    CASES[name](case / "input", request.getfixturevalue("trained"), case, capsys, caplog)
+
+
+def test_every_case_is_known():
+    if not FOLDER.is_dir():
+        pytest.skip(f"no cases at {FOLDER} (set EARSHOT_CASES)")
+    found = {path.parent.name for path in FOLDER.glob("*/make.py")}
+    assert found <= set(CASES) | ELSEWHERE, "a case that nothing here tries"
