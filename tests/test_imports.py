@@ -113,7 +113,7 @@ def test_what_a_network_hears_needs_no_torch():
     code += "import numpy as np\nfrom earshot.inputs.kinds import KINDS\n"
     code += "for kind in KINDS.values():\n"
     code += "    record = kind().resolved(32000, 'mono', 'x')\n"
-    code += "    record.compute(np.ones(32000, np.float32)) if record.sounds else None\n"
+    code += "    record.compute(np.ones(32000, np.float32)) if record.sounds and not record.of_clip else None\n"
     code += f"print([m for m in {HEAVY} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True)
     assert out.returncode == 0, out.stderr

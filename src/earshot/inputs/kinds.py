@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
+from earshot.inputs.extractor import Extractor
 from earshot.inputs.gammatone import Gammatone
 from earshot.inputs.given import Metadata, Waveform
 from earshot.inputs.logmel import Logmel
@@ -20,6 +21,7 @@ KINDS: dict[str, type[Input]] = {
     "pcen": Pcen,
     "gammatone": Gammatone,
     "vggish": VggishInput,
+    "extractor": Extractor,
 }
 
 

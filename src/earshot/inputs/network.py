@@ -102,7 +102,7 @@ class Inputs(Mapping):
     @property
     def cacheable(self) -> bool:
         """Whether crops of all that sounds can be cut from pictures of whole clips (data.cache=logmel)."""
-        return all(r.picture and r.hop and r.cuttable for r in self.values() if r.sounds)
+        return all(r.picture and r.hop and r.cuttable for r in self.values() if r.sounds and not r.of_clip)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ class Inputs(Mapping):
         that have no twin."""
         found = {}
         for name, record in self.records:
-            if not record.sounds:
+            if not record.sounds or record.of_clip:
                 continue
             key = self.sound_key(name) if record.has_twin else name
             if key not in found:

@@ -26,6 +26,7 @@ class Input:
     kind: ClassVar[str] = ""  # its name in a config
     sounds: ClassVar[bool] = True  # made of sound; False: it comes with the clip (columns of a table)
     picture: ClassVar[bool] = False  # (C, T, F): what acts on spectrograms may act on it
+    of_clip: ClassVar[bool] = False  # cut from rows of the whole recording, computed once (inputs/extractor.py)
     has_twin: ClassVar[bool] = True  # False: training computes it by NumPy, in the loader
     decibels: ClassVar[bool] = False  # a picture whose values can be turned into energies and back
     time_axis: ClassVar[int | None] = None  # the axis that grows with the sound

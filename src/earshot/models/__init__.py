@@ -125,12 +125,14 @@ def build_model(
             raise ValueError(f"unknown parameter '{key}' of model {name}{suggest(key, known)}")
     if weights_follow and "pretrained" in known:
         params["pretrained"] = False
-    params = {k: v for k, v in (_told(heard) if heard else {}).items() if k in known} | params
+    params = {k: v for k, v in (_told(heard, known) if heard else {}).items() if k in known} | params
     return MODELS[name](classes=classes, n_mels=n_mels, **params)
 
 
-def _told(heard: Inputs) -> dict[str, Any]:
+def _told(heard: Inputs, known: list[str]) -> dict[str, Any]:
     """What a network is told of its inputs' widths."""
     told: dict[str, Any] = {"heard": heard, "n_metadata": len(heard.columns)}
     channels = max((heard[name].n_channels for name in heard.of(picture=True)), default=1)
+    if "extractor_width" in known and (names := heard.of(of_clip=True)):
+        told["extractor_width"] = heard[names[0]].network.width
     return told | ({"in_chans": channels} if channels > 1 else {})

@@ -153,6 +153,8 @@ def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
             if a != b:
                 raise ValueError(f"members of one pass must hear the same windows, but {name} is {a} and {b}")
         keep, one_pass = member.windowing.keep_frames, member.windowing.one_pass
+        if one_pass and any(getattr(r, "of_clip", False) for r in member.backend.frontends.values()):
+            raise ValueError("one pass cannot give a network the rows of an extractor: predict without one_pass")
         if keep and any(v.roll for v in variants):
             raise ValueError("tta 'roll' moves events in time: it cannot be used with keep_frames")
         if one_pass and member.windowing.clip_from == "clipwise" and not getattr(member.backend, "pooling", ""):

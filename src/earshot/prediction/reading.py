@@ -7,7 +7,8 @@ alike share them, whatever run they come from.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,7 @@ class Span:
     n_samples: int  # of the recording
     delay_samples: int
     decoded: bool = False  # n_samples was counted, not promised
+    given: Mapping | None = None  # rows of extractors of the plain recording
 
 
 @dataclass(frozen=True)
@@ -175,11 +177,12 @@ def _spans(index, number, clip, variant, windowing, n_samples, decoded) -> Itera
     size = max(1, int(SPAN_SECONDS * windowing.sample_rate) // stride)
     if windowing.one_pass:
         size = max(1, 1 + (round(ONE_PASS_SECONDS * windowing.sample_rate) - windowing.window_samples) // stride)
+    given = clip.given if variant == Variant() else None
     if variant.roll:  # a rolled clip is heard whole: its end comes before its start
         size = len(starts)
     for first in range(0, len(starts), size):
         some = starts[first : first + size]
-        yield Span(index, number, clip.path, clip.metadata, some, first, len(starts), n_samples, delay, decoded)
+        yield Span(index, number, clip.path, clip.metadata, some, first, len(starts), n_samples, delay, decoded, given)
 
 
 def _read(span: Span, variant: Variant, windowing: Windowing, keys, context) -> Chunk | Failed | Shorter:
@@ -205,7 +208,9 @@ def _chunk(span, variant, windowing, keys, context) -> Chunk:
         waveform = waveform[..., : end - begin]
     sources = {}
     for key in keys:
-        if windowing.one_pass:
+        if key.of_clip:
+            sources[key] = (_rows(span, variant, windowing, key), starts, 0)
+        elif windowing.one_pass:
             sources[key] = (key.compute(waveforms.as_heard(waveform, rate, key)), starts, 0)
         else:
             sources[key] = _source(waveform, starts - begin, windowing, key, begin, overlap)
@@ -244,6 +249,28 @@ def _source(waveform, starts, windowing: Windowing, key: Input, begin: int, over
         return np.stack([key.compute(waveforms.as_heard(w, rate, key)) for w in windows]), starts, 0
     length = key.shape(waveforms.own_samples(window, rate, key))[key.time_axis]
     return key.compute(waveforms.as_heard(waveform, rate, key)), waveforms.steps(starts, rate, key), length
+
+
+def _rows(span: Span, variant: Variant, windowing: Windowing, key) -> np.ndarray:
+    """(W, ...) what an extractor gives the span's windows: of rows that are known, or computed where they lie."""
+    rate, own = windowing.sample_rate, key.sample_rate
+    size = waveforms.own_samples(windowing.window_samples, rate, key)
+    firsts = [key.row_of(int(start) * own // rate) for start in span.starts]
+    rows, before = (span.given or {}).get(key, ()), 0
+    if not len(rows):
+        total = key.total(waveforms.own_samples(span.n_samples + span.delay_samples, rate, key))
+        before = min(firsts[0], total - 1)
+        stop = min(firsts[-1] + key.count(size), total)
+        step = rate // math.gcd(rate, own)  # on its multiples both rates have a sample
+        begin = (
+            max(0, before * key.stride_samples * rate // own - waveforms.RESAMPLING_MARGIN * rate // own) // step * step
+        )
+        end = (
+            (stop - 1) * key.stride_samples + key.window_samples
+        ) * rate // own + waveforms.RESAMPLING_MARGIN * rate // own
+        heard = waveforms.as_heard(_waveform(span, variant, windowing, begin, end), rate, key)
+        rows = key.rows(heard[before * key.stride_samples - begin * own // rate :], 0, stop - before)
+    return np.stack([key.taken(rows, first - before, size) for first in firsts])
 
 
 def _cut(array: np.ndarray, axis: int, first: int, length: int) -> np.ndarray:

@@ -29,6 +29,7 @@ from earshot.inputs.network import Inputs
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import decode, own_samples, steps
 from earshot.sound import audio
+from earshot.training.extractors import extractor_caches
 
 MAX_SUBSTITUTES = 20  # unreadable clips in a row before training gives up
 
@@ -64,13 +65,15 @@ class TrainingClips(torch.utils.data.Dataset):
             )
             self.paths = cached.set_index("clip_id").path[prepared.clips.clip_id].to_numpy()
         elif data.cache == "logmel":
-            for name in inputs.of(sounds=True):
+            for name in inputs.of(sounds=True, of_clip=False):
                 whole, source = prepared.whole, prepared.source  # so that all folds share it
                 self.caches[name] = LogmelCache.build(
                     cache_folder, whole, source, inputs[name], data.sample_rate, n_channels=inputs.n_channels
                 )
         self.turns = ClassTurns(self.target > 0.5) if data.sampler == "balanced" else None
         self.event_rows = _event_rows(prepared)
+        self.cache_folder = cache_folder
+        self.rows = extractor_caches(inputs, prepared, cache_folder) if self.embeddings is None else {}
         self.metadata = prepared.metadata_values() if data.metadata else None
 
     def __len__(self) -> int:
@@ -129,6 +132,8 @@ class TrainingClips(torch.utils.data.Dataset):
                 self._events(index), self.prepared.classes, heard_from, base, base.n_frames(crop),
                 self.data.frame_margin_seconds,
             )  # fmt: skip
+        for name, cache in self.rows.items():
+            example[name] = self._taken(name, cache, index, max(0, start), crop)
         if self.metadata is not None:
             example["metadata"] = self.metadata[index]
         return example
@@ -193,6 +198,14 @@ class TrainingClips(torch.utils.data.Dataset):
         if not len(segments):
             raise audio.UnreadableAudio(f"{self.paths[index]} is listed as unreadable in the embedding cache")
         return np.array(segments[0 if self.data.crop == "full" else rng.integers(len(segments))])
+
+    def _taken(self, name: str, cache: EmbeddingCache, index: int, start: int, crop: int) -> np.ndarray:
+        """What an extractor gives the crop, of its rows of the whole clip."""
+        record, rate = self.inputs[name], self.data.sample_rate
+        rows = cache[self.prepared.clips.clip_id[index]]
+        if not len(rows):
+            raise audio.UnreadableAudio(f"{self.paths[index]} is listed as unreadable in the cache of input '{name}'")
+        return record.taken(rows, record.row_of(start * record.sample_rate // rate), own_samples(crop, rate, record))
 
     def _targets(self, index, start, end, only_annotated) -> tuple[np.ndarray, np.ndarray]:
         if self.data.crop != "box" and self.data.targets == "labels":

@@ -122,10 +122,11 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
                 network, config, train_data, cache, accelerator.device,
                 lambda files: progress_bar(files, "embed", accelerator),
             )  # fmt: skip
-    clips = TrainingClips(
-        train_data, data, heard, config.seed, build_waveform_augment(config.augment.waveform), cache,
-        embeddings,
-    )  # fmt: skip
+    with accelerator.main_process_first():  # the first one fills the caches
+        clips = TrainingClips(
+            train_data, data, heard, config.seed, build_waveform_augment(config.augment.waveform), cache,
+            embeddings,
+        )  # fmt: skip
     ema = optim.EMA(accelerator.unwrap_model(model), o.ema_decay) if o.ema_decay else None
     front_ends = FrontEnds(config.inputs(inputs)).to(accelerator.device)
     augment = batch_augment(config.augment)

@@ -21,6 +21,7 @@ from earshot.prediction import predictions
 from earshot.prediction.backends import TorchBackend
 from earshot.prediction.inference import clip_answer, predict_clips
 from earshot.training.examples import TrainingClips, collate
+from earshot.training.extractors import with_rows
 from earshot.training.setup import Training, progress_bar
 
 LOSS_WINDOWS = 64  # windows of a clip whose loss is taken at a time
@@ -66,7 +67,7 @@ def predict(t: Training, data: PreparedData, listen=None) -> tuple[predictions.P
 
     listen: hears the windows of this process's share; see `predict_members`.
     """
-    accelerator, clips = t.accelerator, data.recordings()
+    accelerator, clips = t.accelerator, with_rows(data.recordings(), t.clips.inputs, t.clips.rows)
     mine = clips[accelerator.process_index :: accelerator.num_processes]
     windowing = runs.windowing(t.config)
     windowing = replace(windowing, keep_frames=windowing.keep_frames and t.config.predict.oof_frames)
@@ -169,7 +170,7 @@ def score_box_crops(t: Training, readable: np.ndarray) -> dict[str, float]:
     if t.config.data.crop != "box":
         return {}
     data = replace(t.config.data, cache="none", shuffle_labels=False, false_positives=False, frame_targets=False)
-    crops = TrainingClips(clips, data, t.clips.inputs, t.config.seed)
+    crops = TrainingClips(clips, data, t.clips.inputs, t.config.seed, None, t.clips.cache_folder)
     mine = range(accelerator.process_index, len(crops), accelerator.num_processes)
     size, pairs = runs.windowing(t.config).batch_size, []
     for some in (mine[i : i + size] for i in range(0, len(mine), size)):
