@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,11 @@ def open_tflite(record: Extractor):
     """A TensorFlow Lite file; `output` may be an inner tensor, by its name or as tensor:INDEX (BirdNET's embedding)."""
     module = _library("ai_edge_litert.interpreter", "pip install ai-edge-litert")
     try:
-        interpreter = module.Interpreter(record.file, experimental_preserve_all_tensors=True, num_threads=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that inner tensors take memory is known
+            interpreter = module.Interpreter(
+                record.file, experimental_preserve_all_tensors=bool(record.output), num_threads=1
+            )
         interpreter.allocate_tensors()
     except Exception as error:
         raise ValueError(f"{record.file} is not a model that LiteRT can run: {error}") from error
