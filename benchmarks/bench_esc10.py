@@ -19,10 +19,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from earshot.data.prepared import load_data
 from results import record
 
 from earshot import runs
+from earshot.data.prepared import load_data
 from earshot.ensemble import search
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction import predictions

@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from bench_esc10 import fold_accuracies
-from earshot.data.prepared import load_data
 from results import record
 
 from earshot import runs
+from earshot.data.prepared import load_data
 from earshot.ensemble import search
 from earshot.prediction import predictions
 

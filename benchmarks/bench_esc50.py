@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from bench_esc10 import ROOT, fold_accuracies, wall_minutes
-from earshot.data.prepared import load_data
 from results import record
 
 from earshot import runs
+from earshot.data.prepared import load_data
 from earshot.ensemble import search
 from earshot.prediction.predictions import Predictions
 

@@ -104,7 +104,8 @@ def compare_trained(folder: Path, recording: Path, work: Path, rounds: int):
     ways["windows, ONNX Runtime"] = Fast(graph, False)
     if ways["windows, ONNX Runtime"].member.backend.pooling:
         ways["one pass, ONNX Runtime"] = Fast(graph, True)
-    print(f"{folder} on {recording.name}, windows of {run.config.window_seconds} s every {run.config.stride_seconds} s")
+    windowing = run.config.predict
+    print(f"{folder} on {recording.name}, windows of {windowing.window_seconds} s every {windowing.stride_seconds} s")
     alternate(ways, Clip("sounds", recording), 0.5, rounds)
 
 

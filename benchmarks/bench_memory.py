@@ -89,7 +89,7 @@ def measure_predict(options) -> dict:
     model = runs.load_model(fold)
     backend = TorchBackend(model, config.inputs(model.inputs))
     started = time.monotonic()
-    predict_clips([backend], clips, runs.windowing(config), fold.about["classes"], fold.about["prior"])
+    predict_clips([backend], clips, config.predict, fold.about["classes"], fold.about["prior"])
     seconds = time.monotonic() - started
     shutil.rmtree(folder)
     return {"clips_per_second": len(clips) / seconds, "peak_mb": peak_mb()}
@@ -114,7 +114,7 @@ def measure_soundscape(options) -> dict:
     params = {"backbone": "tf_efficientnet_b0", "pretrained": False, "in_chans": 1}
     model = build_model("timm_sed", 264, 128, params).eval()
     front_ends = {"logmel": LogmelParams(sample_rate=32000, n_fft=1024, hop_length=320, n_mels=128)}
-    windowing = Windowing(32000, 5.0, 5.0, batch_size=8, keep_frames=True)
+    windowing = Windowing(sample_rate=32000, window_seconds=5.0, stride_seconds=5.0, batch_size=8, keep_frames=True)
     started = time.monotonic()
     predict_clips(
         [TorchBackend(model, front_ends)], [Clip("x", path)], windowing, [str(i) for i in range(264)], np.zeros(264)

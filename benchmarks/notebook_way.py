@@ -25,7 +25,7 @@ class Notebook:
 
         rate, hop = self.config.data.sample_rate, self.config.frontends["logmel"].hop_length
         waveform, _ = librosa.load(str(clip.path), sr=rate)
-        window, stride = round(self.config.window_seconds * rate), round(self.config.stride_seconds * rate)
+        window, stride = self.config.predict.window_samples, self.config.predict.stride_samples
         starts = list(range(0, max(1, len(waveform) - window + 1), stride))
         pieces = torch.from_numpy(np.stack([waveform[s : s + window] for s in starts]))
         with torch.no_grad():

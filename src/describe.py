@@ -31,14 +31,13 @@ from earshot.sound.logmel import LogmelParams, empty_mel_bands
 from earshot.sound.timebase import TimeBase
 from earshot.training.examples import TrainingClips, collate
 from earshot.training.schedule import seed_step
-from earshot.training.setup import batch_augment
 
 
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     config = load_config(options.config, options.overrides)
-    describe(config, options.classes or count_classes(config), options.seconds or config.window_seconds)
+    describe(config, options.classes or count_classes(config), options.seconds or config.predict.window_seconds)
     if options.clips:
         out = options.out or Path("runs") / "describe" / f"{options.config.stem}.png"
         draw_inputs(config, options.clips, out)
@@ -135,8 +134,8 @@ def draw_inputs(config: Config, count: int, path: Path):
     heard = config.inputs((name,))
     plain = TrainingClips(train, config.data, heard, config.seed, None, cache)
     augmented = TrainingClips(train, config.data, heard, config.seed, build_waveform_augment(a.waveform), cache)
-    augments = (a.waveform, a.image, a.logmel, a.spec_augment, a.spec_augment_pp, a.mixup_on != "none", a.fmix_p)
-    hearings = [("plain", plain, 0)] + [(f"augmented {n + 1}", augmented, n) for n in range(2 if any(augments) else 0)]
+    augments = any(a.acting.values())
+    hearings = [("plain", plain, 0)] + [(f"augmented {n + 1}", augmented, n) for n in range(2 if augments else 0)]
     front_ends, index = FrontEnds(heard), [i % len(plain) for i in range(count)]
     columns = []
     for title, clips, epoch in hearings:
@@ -145,7 +144,7 @@ def draw_inputs(config: Config, count: int, path: Path):
         if clips is plain:
             logmel = front_ends(batch)[name]
         else:
-            logmel = masked(augment_batch(batch, front_ends, batch_augment(a), generator)[name], config)
+            logmel = masked(augment_batch(batch, front_ends, a.batch, generator)[name], config)
         columns.append([(f"{title}: {c}", image[0].numpy()) for c, image in zip(batch["clip_id"], logmel, strict=True)])
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet = [image for row in zip(*columns, strict=True) for image in row]
@@ -191,7 +190,7 @@ def draw_gallery(config: Config, count: int, path: Path):
 def gallery(logmel: torch.Tensor, config: Config, generator: torch.Generator) -> dict[str, torch.Tensor]:
     """(B, C, T, F) -> {augmentation: the same shape}; each clip's partner is the next one."""
     a, partner = config.augment, torch.arange(len(logmel)).roll(-1)
-    mask = sample_fmix_mask(generator, tuple(logmel.shape[2:]), 0.6, a.fmix_decay)
+    mask = sample_fmix_mask(generator, tuple(logmel.shape[2:]), 0.6, a.batch.fmix_decay)
     mean = logmel.mean(dim=(0, 1, 2), keepdim=True)
     low, high = logmel.amin(), logmel.amax()
     stripes = sample_spec_augment(generator, logmel.shape, **a.spec_augment)

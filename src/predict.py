@@ -149,7 +149,7 @@ def members_of_run(folder: Path, options: argparse.Namespace, threads: int) -> l
 
     run = runs.load_run(folder)
     config, device = run.config, "cuda" if torch.cuda.is_available() else "cpu"
-    windowing = runs.windowing(config)
+    windowing = config.predict
     windowing = replace(windowing, one_pass=windowing.one_pass or options.one_pass)
     found = []
     for fold in run.folds:

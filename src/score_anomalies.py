@@ -103,7 +103,7 @@ def heard_methods(
         [as_heard(decode(c.path, rate), rate, params) for c in some.recordings()] for some in (normal, judged)
     )
     return {
-        name: clip_scores(name, normal_audio, normal_groups, judged_audio, groups, params, config.seed)
+        name: clip_scores(name, normal_audio, normal_groups, judged_audio, groups, params, seed=config.seed)
         for name in dict.fromkeys(names)
     }
 
@@ -120,7 +120,7 @@ def training_predictions(fold: runs.FoldRun, normal: PreparedData) -> Prediction
     backend = TorchBackend(model, config.inputs(model.inputs), precision=config.optim.precision)
     quiet = not sys.stderr.isatty()
     found, failed = predict_clips(
-        [backend], normal.recordings(), runs.windowing(config), about["classes"], about["prior"],
+        [backend], normal.recordings(), config.predict, about["classes"], about["prior"],
         progress=lambda clips: tqdm(clips, "training clips", leave=False, disable=quiet),
     )  # fmt: skip
     if failed:

@@ -15,6 +15,18 @@ settings.load_profile("earshot")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="module")
+def image_with_runtimes(tmp_path_factory):
+    """An image that has the runtimes of graphs, so that bundles need no wheels."""
+    import tiny_wheels
+    from earshot.kaggle import image
+
+    kept = tiny_wheels.write_image(tmp_path_factory.mktemp("image") / "image.txt", tiny_wheels.RUNTIMES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image, "KEPT", kept)
+        yield kept
+
+
 # a network of a few weights on the heart sounds' layout
 HEART_CONFIG = """
 task: asd
@@ -52,8 +64,9 @@ model:
   params: {widths: [8, 8], blocks: [1, 1], time_strides: [2, 2], freq_strides: [2, 2], embedding: 16}
 augment:
   spec_augment: {time_width: 8, time_stripes: 1, freq_width: 2, freq_stripes: 1}
-  mixup_on: logmel
-  mixup_p: 0.5
+  batch:
+    mixup_on: logmel
+    mixup_p: 0.5
 loss: {name: bce_clip_frame}
 optim: {epochs: 3, batch_size: 4, lr: 1.0e-2, ema_decay: 0.9}
 predict: {window_seconds: 1.0, stride_seconds: 1.0, aggregate: max, keep_frames: true}

@@ -1,11 +1,15 @@
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from earshot.config import Config, from_dict, load_config, to_dict
+from earshot.config import Config, from_dict, from_run, load_config
+from earshot.records import to_dict
 from earshot.runs import config_difference, make_model
+from earshot.sound.windows import Windowing
 
 ROOT = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(ROOT.rglob("*.yaml"))
@@ -44,19 +48,19 @@ def test_defaults_round_trip_through_yaml():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("modle.name=x", "unknown config key 'modle'; did you mean 'model'"),
-        ("optim.lrr=1", "unknown config key 'lrr' in 'optim'; did you mean 'lr'"),
-        ("frontends.logmel.hop=320", "unknown config key 'hop' in 'frontends.logmel'; did you mean 'hop_length'"),
+        ("modle.name=x", "unknown key 'modle'; did you mean 'model'"),
+        ("optim.lrr=1", "unknown key 'lrr' in 'optim'; did you mean 'lr'"),
+        ("frontends.logmel.hop=320", "unknown key 'hop' in 'frontends.logmel'; did you mean 'hop_length'"),
         ("optim.epochs=two", "optim.epochs must be a whole number, got 'two'"),
         ("optim.epochs=1.5", "optim.epochs must be a whole number, got 1.5"),
         ("optim.lr=yes", "optim.lr must be a number, got True"),
         ("optim.channels_last=1", "optim.channels_last must be true or false, got 1"),
-        ("optim=3", "config section 'optim' must be a mapping, got 3"),
+        ("optim=3", "section 'optim' must be a mapping, got 3"),
         ("optim.lr", "override 'optim.lr' is not of the form key=value"),
         ("data.crop=middle", "data.crop is 'middle'; choose one of random, box, full"),
         ("data.frame_margin_seconds=-0.01", r"data.frame_margin_seconds must be 0 or more, got -0.01"),
         ("optim.warmup_epochs=11", r"optim.warmup_epochs \(11.0\) is longer than training"),
-        ("optim={early_stop_epochs: 3, validate_every: 5}", r"early_stop_epochs \(3\) is shorter than optim.valid"),
+        ("optim={early_stop_epochs: 3, validate_every: 5}", r"early_stop_epochs \(3\) is shorter than validate_every"),
         ("predict.clip_from=max", "predict.clip_from is 'max'; choose one of clipwise, frame_max"),
         ("predict.stride_seconds=6", "is longer than the window"),
         ("data.sampler=balance", "data.sampler is 'balance'; choose one of uniform, balanced"),
@@ -87,7 +91,7 @@ def test_numbers_are_converted_by_declared_type():
 
 def test_cached_logmel_cannot_augment_waveforms():
     with pytest.raises(ValueError, match="leaves no waveform to augment"):
-        load_config(None, ["data.cache=logmel", "augment.mixup_on=waveform"])
+        load_config(None, ["data.cache=logmel", "augment.batch.mixup_on=waveform"])
 
 
 def test_one_base_and_no_more(tmp_path):
@@ -117,3 +121,94 @@ def test_difference_names_keys_and_both_values():
     a, b = to_dict(Config()), to_dict(load_config(None, ["optim.lr=0.5", "seed=7"]))
     assert config_difference(a, b) == "optim.lr: 0.001 != 0.5; seed: 1213 != 7"
     assert config_difference(a, a) == ""
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("augment.mixup_alpha=0.2", "augment.mixup_alpha is now augment.batch.mixup_alpha"),
+    ("augment.logmel=[{name: roll}]", "augment.logmel is now augment.batch.logmel"),
+    ("augment.fmix_p=0.5", "augment.fmix_p is now augment.batch.fmix_p"),
+    ("loss.gamma=1", "loss.gamma is now loss.params.gamma"),
+    ("loss.label_smoothing=0.1", "loss.label_smoothing is now loss.params.label_smoothing"),
+])  # fmt: skip
+def test_keys_of_earlier_versions_name_the_new_ones(tmp_path, old, new):
+    with pytest.raises(ValueError, match=f"^{new}$"):
+        load_config(None, [old])
+    section, _, rest = old.partition(".")
+    (tmp_path / "a.yaml").write_text(f"{section}: {{{rest.replace('=', ': ', 1)}}}\n")
+    with pytest.raises(ValueError, match=f"^{new}$"):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_a_run_folder_of_an_earlier_version_is_translated():
+    """Its config.yaml held every key, whether the loss took it or not, and windows of 0 seconds."""
+    old = {
+        "seed": 5,
+        "data": {"crop_seconds": 3.0},
+        "augment": {"waveform": [], "logmel": [{"name": "roll", "p": 1.0}], "mixup_on": "logmel", "mixup_alpha": 0.7},
+        "loss": {"name": "focal", "frame_weight": 0.5, "label_smoothing": 0.1, "auxiliary_weight": 0.25, "gamma": 1.5,
+                 "alpha": 0.25},
+        "optim": {"batch_size": 8},
+        "predict": {"window_seconds": 0.0, "stride_seconds": 0.0, "batch_size": 0, "tta": ["gain"]},
+    }  # fmt: skip
+    config = from_run(old)
+    batch, loss, predict = config.augment.batch, config.loss, config.predict
+    assert (batch.logmel, batch.mixup_on, batch.mixup_alpha) == (({"name": "roll", "p": 1.0},), "logmel", 0.7)
+    assert (loss.name, loss.params) == ("focal", {"label_smoothing": 0.1, "gamma": 1.5, "alpha": 0.25})
+    assert (predict.window_seconds, predict.stride_seconds, predict.batch_size) == (3.0, 3.0, 8)
+    assert (predict.sample_rate, predict.tta, config.seed) == (32000, ("gain",), 5)
+    assert from_run(to_dict(config)) == config, "and one of this version stays as it is"
+    assert old["augment"]["mixup_alpha"] == 0.7, "the given values stay"
+
+
+def test_another_loss_leaves_the_parameters_of_the_first_behind(tmp_path):
+    (tmp_path / "_base.yaml").write_text("loss: {name: bce_clip_frame, params: {frame_weight: 2.0}}\n")
+    (tmp_path / "a.yaml").write_text("base: _base.yaml\nloss: {name: bce}\n")
+    (tmp_path / "b.yaml").write_text("base: _base.yaml\nloss: {params: {label_smoothing: 0.1}}\n")
+    assert load_config(tmp_path / "a.yaml").loss.params == {}
+    assert load_config(tmp_path / "b.yaml").loss.params == {"frame_weight": 2.0, "label_smoothing": 0.1}
+    assert load_config(tmp_path / "b.yaml", ["loss.name=focal"]).loss.params == {}
+    assert load_config(tmp_path / "b.yaml", ["loss.name=bce_clip_frame"]).loss.params["frame_weight"] == 2.0
+    overrides = ["loss.name=focal", "loss.params.gamma=3"]
+    assert load_config(tmp_path / "b.yaml", overrides).loss.params == {"gamma": 3}
+
+
+def test_what_prediction_leaves_open_follows_training():
+    config = load_config(None, ["data.sample_rate=16000", "frontends.logmel.fmax=7000", "data.crop_seconds=2.5"])
+    predict = config.predict
+    assert (predict.sample_rate, predict.window_samples, predict.stride_samples, predict.batch_size) == (
+        16000, 40000, 40000, 32)  # fmt: skip
+    with pytest.raises(ValueError, match="predict.sample_rate is 44100 Hz but data.sample_rate is 32000 Hz"):
+        load_config(None, ["predict.sample_rate=44100"])
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda p: p.stem)
+def test_every_configs_loss_takes_its_parameters(path):
+    from earshot.losses import build_loss
+
+    loss = load_config(path).loss
+    build_loss(loss.name, loss.params)
+
+
+def documented() -> dict[str, dict[str, str]]:
+    """docs/config.md: {section: {key: default as written}}; a table that says what no key means is an error."""
+    tables, section = {}, None
+    for line in (ROOT.parent / "docs" / "config.md").read_text().splitlines():
+        if line.startswith("## "):
+            section = line.split("`")[1] if "`" in line else ""
+        elif line.startswith("| `"):
+            key, default, meaning = (cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1])
+            assert meaning, f"{section}.{key} has no meaning"
+            tables.setdefault(section, {})[key.strip("`")] = default
+    return tables
+
+
+def test_the_docs_name_every_key_and_its_default():
+    config = {name: getattr(Config(), name) for name in ("data", "model", "augment", "loss", "optim", "budget")}
+    records = {"": Config(), "augment.batch": Config().augment.batch, "predict": Windowing()} | config
+    written = {"": "(empty)", "[]": "[]", "{}": "{}", "True": "true", "False": "false"}
+    expected = {}
+    for section, record in records.items():
+        values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+        plain = {k: str(to_dict(v)) for k, v in values.items() if not dataclasses.is_dataclass(v) and k != "frontends"}
+        expected[section] = {k: written.get(plain[k], plain[k]) if k in plain else "section" for k in values}
+    assert documented() == expected

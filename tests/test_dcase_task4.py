@@ -60,7 +60,7 @@ def predictions(clips, classes=("Dog", "Running_water", "Speech")):
     n = len(frames)
     return Predictions(
         np.array(list(clips)), classes, np.stack([f.max(0) for f in frames]), np.zeros(n, int), np.zeros(n, bool),
-        tuple(frames), GRID,
+        framewise_output=tuple(frames), timebase=GRID,
     )  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def test_psds_of_both_scenarios():
 
 
 def test_a_recording_that_several_tables_name_is_one_clip(tmp_path, caplog):
-    """validation.tsv is the union of two tables beside it, an old one disagrees; a strong recording is a weak one too."""
+    """validation.tsv is the union of two tables beside it, an old one disagrees; a strong recording is weak too."""
     first, second = ("v1.wav", 1, 3, "Speech"), ("v2.wav", 2, 6, "Cat")
     table(tmp_path, "validation/test_dcase2018", STRONG, [first])
     table(tmp_path, "validation/eval_dcase2018", STRONG, [second])

@@ -351,13 +351,13 @@ def test_load_post(tmp_path):
     path.write_text("")
     assert load_post(path) == PostProcess()
     for text, message in [
-        ("treshold: 0.5", "unknown key 'treshold' .*did you mean 'threshold'"),
-        ("threshold: high", "threshold in .* must be a number, got 'high'"),
+        ("treshold: 0.5", "unknown key 'treshold'; did you mean 'threshold'"),
+        ("threshold: high", "post.yaml: threshold must be a number, got 'high'"),
         ("threshold: true", "must be a number, got True"),
         ("min_seconds: null", "must be a number, got None"),
         ("strict: 1", "must be true or false"),
-        ("class_thresholds: 0.5", "must map labels"),
-        ("class_thresholds: {a: b}", "class_thresholds.a in .* must be a number"),
+        ("class_thresholds: 0.5", "class_thresholds must be a mapping, got 0.5"),
+        ("class_thresholds: {a: b}", "class_thresholds.a must be a number"),
         ("- 1", "key: value"),
         ("a: [", "not valid YAML"),
     ]:

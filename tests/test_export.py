@@ -55,7 +55,7 @@ def make_run(config_path: Path, overrides=(), folds=(0,), name="tiny") -> Path:
         runs.save_weights(fold.folder / "best.safetensors", model, about)
         files.write_text(fold.folder / "run.json", json.dumps(about))
         held_out = data.split(number, config.data.folds)[1].recordings()
-        (oof,), _ = predict_clips([backend], held_out, runs.windowing(config), data.classes, prior, number)
+        (oof,), _ = predict_clips([backend], held_out, config.predict, data.classes, prior, number)
         oof.save(fold.folder / "oof.npz")
     return folder
 
@@ -116,7 +116,7 @@ def test_a_graph_says_all_that_prediction_needs(made, graph_format):
     assert about["priors"] == [pytest.approx([0.2, 0.2, 0.2])]
     (member,) = members_of(open_graph(folder / "fold1" / FORMATS[graph_format]))
     assert member.backend.frontends == config.inputs(("logmel",))
-    assert replace(member.windowing, batch_size=4) == runs.windowing(config)
+    assert replace(member.windowing, batch_size=4) == config.predict
 
 
 @pytest.mark.parametrize("name", ["fold0/model.onnx", "fold0/model.xml", "together.onnx", "together.xml"])
@@ -124,7 +124,7 @@ def test_compiled_for_its_window_a_graph_answers_the_same(made, name):
     folder = made / "runs/sed/tiny"
     free, fixed = open_graph(folder / name), open_graph(folder / name)
     fixed.fix(3)
-    inputs = random_inputs(free, 3, runs.windowing(runs.load_run(folder).config).window_samples)
+    inputs = random_inputs(free, 3, runs.load_run(folder).config.predict.window_samples)
     for given in (3, 1, 2, 3):
         some = {key: values[:given] for key, values in inputs.items()}
         expected = free.run(some)
@@ -147,7 +147,7 @@ def test_one_pass_leaves_a_graph_open_to_any_length(made, name):
 
 @pytest.mark.parametrize(("seconds", "windows"), [(0.5, 4), (2.5, 4), (5, 2), (10, 1), (30, 1)])
 def test_windows_a_call(seconds, windows):
-    assert windows_a_call(Windowing(32000, seconds, seconds)) == windows
+    assert windows_a_call(Windowing(sample_rate=32000, window_seconds=seconds)) == windows
 
 
 @pytest.mark.parametrize("name", ["fold0/model.onnx", "fold0/model.xml", "together.onnx", "together.xml"])

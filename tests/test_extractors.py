@@ -177,7 +177,7 @@ def test_rows_are_computed_once_and_kept(beside, monkeypatch):
     assert made == sum(heard["birds"].total(audio.info(p.path).n_samples // 2) for p in data.recordings())
     extractor_caches(heard, data.take(np.arange(3)), Path("cache"))
     assert sum(calls) == made, "all folds share them"
-    windowing, clips = runs.windowing(config), data.recordings()
+    windowing, clips = config.predict, data.recordings()
 
     class Backend:
         inputs, frontends, timebase, pooling = ("birds",), heard, heard.timebase(1), ""

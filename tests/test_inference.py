@@ -52,7 +52,8 @@ def recordings(tmp_path):
 
 
 def windowing(window=2.0, stride=2.0, **kwargs):
-    return Windowing(RATE, window, stride, **{"keep_frames": True, "batch_size": 3} | kwargs)
+    own = {"sample_rate": RATE, "window_seconds": window, "stride_seconds": stride}
+    return Windowing(**own, **{"keep_frames": True, "batch_size": 3} | kwargs)
 
 
 def slow(path, backend, window, stride, rule=np.mean):
@@ -241,7 +242,8 @@ def test_windows_are_slices_of_one_logmel_where_they_can_be(tmp_path, hop_length
     not divide the stride. Frames within half an n_fft of an edge see sound there instead of its reflection."""
     params = Logmel(sample_rate=48000, n_fft=2048, hop_length=hop_length, n_mels=64, fmin=40, fmax=24000)
     audio.write(tmp_path / "x.wav", 0.1 * np.random.default_rng(3).standard_normal(n_samples), 48000)
-    windowing, calls = Windowing(48000, 10.0, 5.0), []
+    calls = []
+    windowing = Windowing(sample_rate=48000, window_seconds=10.0, stride_seconds=5.0, batch_size=32)
     monkeypatch.setattr("earshot.inputs.logmel.log_mel", lambda x, p: calls.append(1) or log_mel(x, p))
     (job,) = reading.jobs([(0, Clip("x", tmp_path / "x.wav"))], windowing, tta_variants([]), {}, [params], 0)
     chunk = job()

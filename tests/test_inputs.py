@@ -1,13 +1,16 @@
 """What a network hears: records and their twins, rates and channels, the description in a file, a kind made here."""
 
+import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from earshot.config import from_dict, load_config, to_dict
+from earshot.config import from_dict, load_config
 from earshot.inputs import waveforms
 from earshot.inputs.given import Metadata, Waveform
 from earshot.inputs.kinds import KINDS, make_input
@@ -16,6 +19,7 @@ from earshot.inputs.network import Inputs
 from earshot.inputs.record import Input
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.inputs.torch_logmel import LogMel
+from earshot.records import to_dict
 from earshot.sound import audio
 from earshot.sound.logmel import log_mel
 
@@ -147,7 +151,7 @@ def test_configs_name_kinds_and_old_ones_are_log_mels():
     assert config.frontends["raw"] == Waveform(16000, "mono")
     assert config.frontends["logmel"] == Logmel(32000, channels="mono")
     assert from_dict(to_dict(config)) == config
-    with pytest.raises(ValueError, match="unknown config key 'n_mel'.*did you mean 'n_mels'"):
+    with pytest.raises(ValueError, match="unknown key 'n_mel'.*did you mean 'n_mels'"):
         load_config(None, ["frontends.logmel.n_mel=3"])
     with pytest.raises(ValueError, match="a waveform has no 'n_mels'"):
         make_input({"kind": "waveform", "n_mels": 3})
@@ -229,3 +233,14 @@ def test_log_mel_records_are_the_log_mel():
     waveform = noise(2, 16000)
     np.testing.assert_array_equal(replace(PANNS, channels="stereo").compute(waveform), log_mel(waveform, PANNS))
     np.testing.assert_array_equal(PANNS.silence(16000), PANNS.compute(np.zeros(16000, np.float32)))
+
+
+def test_the_examples_of_the_docs_are_configs():
+    text = (Path(__file__).parents[1] / "docs" / "inputs.md").read_text()
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, flags=re.S)]
+    assert len(blocks) >= 6
+    for block in blocks:
+        config = from_dict(block)
+        assert set(block.get("frontends", {})) <= set(config.frontends)
+    named = set(re.findall(r"^\| `(\w+)` \|", text, flags=re.M))
+    assert named == set(KINDS), "every kind is explained"

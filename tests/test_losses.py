@@ -210,15 +210,19 @@ def test_build_loss_passes_each_loss_its_options():
     out, batch = example()
     for name, options in (("bce", {"label_smoothing": 0.1}), ("focal", {"gamma": 3.0, "alpha": 0.5})):
         expected = losses.LOSSES[name](out, batch, **options)
-        torch.testing.assert_close(losses.build_loss(name, frame_weight=0.5, **options)(out, batch), expected)
+        torch.testing.assert_close(losses.build_loss(name, options)(out, batch), expected)
 
 
 def test_errors_say_what_came():
     out, batch = example()
     with pytest.raises(ValueError, match="unknown loss 'bec'; did you mean 'bce'"):
         losses.build_loss("bec")
+    with pytest.raises(ValueError, match="loss bce has no parameter 'gama'; known: label_smoothing"):
+        losses.build_loss("bce", {"gama": 1.0})
+    with pytest.raises(ValueError, match=r"loss.params.gamma must be a number, got 'two'"):
+        losses.build_loss("focal", {"gamma": "two"})
     with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\), got 1.5"):
-        losses.build_loss("bce", label_smoothing=1.5)
+        losses.build_loss("bce", {"label_smoothing": 1.5})
     with pytest.raises(ValueError, match=r"target is \(4, 1\) but the model gives \(4, 5\)"):
         losses.bce(out, {"target": torch.ones(B, 1)})
     with pytest.raises(ValueError, match=r"frame_target is \(4, 7, 5\); expected \(4, 10, 5\)"):
@@ -240,7 +244,7 @@ def test_experts_of_a_model_answer_for_themselves_too():
     logit, experts = torch.tensor([[2.0, 0.0]]), torch.tensor([[[1.0, 0.0], [0.0, 3.0]]])
     one = [math.log1p(math.exp(-2)), math.log1p(math.exp(-1)), math.log1p(math.exp(3))]
     out = {"logit": logit, "clipwise_output": logit.softmax(1), "auxiliary_logit": experts}
-    both = losses.build_loss("cross_entropy", auxiliary_weight=0.25)(out, {"target": target})
+    both = losses.build_loss("cross_entropy", {"auxiliary_weight": 0.25})(out, {"target": target})
     assert both.item() == pytest.approx((one[0] + 0.25 * (one[1] + one[2])) / 1.5, abs=1e-6)
-    alone = losses.build_loss("cross_entropy", auxiliary_weight=0.0)(out, {"target": target})
+    alone = losses.build_loss("cross_entropy", {"auxiliary_weight": "0e-3"})(out, {"target": target})
     assert alone.item() == pytest.approx(one[0], abs=1e-6)

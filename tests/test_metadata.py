@@ -20,6 +20,8 @@ from earshot.prediction.inference import predict_clips
 from earshot.prediction.predictions import Predictions
 from scripts import run
 
+pytestmark = pytest.mark.usefixtures("image_with_runtimes")
+
 COLUMNS = ("week", "hour")
 
 
@@ -113,7 +115,7 @@ def test_tables_that_lack_them(aware, tiny):
     bare = [type(c)(c.clip_id, c.path) for c in held_out[:2]]
     backend = type("B", (), {"inputs": ("logmel", "metadata"), "frontends": {}})()
     with pytest.raises(ValueError, match="takes metadata of each recording, which 2 of 2 come without, such as "):
-        predict_clips([backend], bare, runs.windowing(config), ("a",), np.zeros(1))
+        predict_clips([backend], bare, config.predict, ("a",), np.zeros(1))
 
 
 def test_columns_that_no_network_takes_are_no_reason_to_refuse_a_bundle(tmp_path):

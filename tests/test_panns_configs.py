@@ -40,7 +40,7 @@ def test_every_config_is_a_network_of_527_classes_on_10_seconds(path):
     if path.stem in PAPER:
         assert (parameters, round(costs.paper_multi_adds / 1e9, 3)) == PAPER[path.stem]
     assert n_frames(10 * config.data.sample_rate, config.frontends["logmel"]) == FRAMES.get(path.stem, 1001)
-    assert config.window_seconds == config.stride_seconds == 10
+    assert config.predict.window_seconds == config.predict.stride_seconds == 10
 
 
 def test_all_fifteen_networks_and_the_variants_are_there():
@@ -61,19 +61,19 @@ def test_variants_without_a_regulariser_have_none():
     [
         (
             "leenet11",
-            "augment.mixup_on=logmel",
-            "mixup_on=logmel would mix the labels .*; set augment.mixup_on=waveform",
+            "augment.batch.mixup_on=logmel",
+            "mixup_on=logmel would mix the labels .*; set augment.batch.mixup_on=waveform",
         ),
-        ("wavegram_logmel_cnn14", "augment.mixup_on=logmel", "reads waveform and logmel"),
-        ("wavegram_logmel_cnn14", "augment.fmix_p=0.5", "augment.fmix_p would mix the labels"),
+        ("wavegram_logmel_cnn14", "augment.batch.mixup_on=logmel", "reads waveform and logmel"),
+        ("wavegram_logmel_cnn14", "augment.batch.fmix_p=0.5", "augment.batch.fmix_p would mix the labels"),
         ("leenet11", "augment.spec_augment={time_stripes: 1}", "augment.spec_augment acts on a log-mel: leenet11"),
-        ("dainet19", "augment.logmel=[{name: roll}]", "augment.logmel acts on a log-mel"),
+        ("dainet19", "augment.batch.logmel=[{name: roll}]", "augment.batch.logmel acts on a log-mel"),
         ("cnn14", "data.cache=logmel", ""),
         ("leenet24", "data.cache=logmel", "data.cache=logmel leaves no waveform"),
     ],
 )
 def test_augmentation_that_a_network_cannot_hear_is_an_error(stem, override, message):
-    overrides = [override, "augment.mixup_on=none"] if "cache" in override else [override]
+    overrides = [override, "augment.batch.mixup_on=none"] if "cache" in override else [override]
     config = load_config(FOLDER / f"{stem}.yaml", overrides)
     if not message:
         check_inputs(on_meta(config), config)

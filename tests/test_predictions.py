@@ -13,10 +13,16 @@ def make(ids, seed=0, fold=0, frames=True, classes=("a", "b", "c")):
     rng = np.random.default_rng(seed)
     n, k = len(ids), len(classes)
     return Predictions(
-        np.array(ids, dtype=str), tuple(classes), rng.random((n, k)).astype(np.float32), np.full(n, fold),
-        np.zeros(n, bool), tuple(rng.random((2 + i, k)).astype(np.float32) for i in range(n)) if frames else None,
-        GRID if frames else None, rng.random((n, 4)).astype(np.float32), rng.random(n),
-    )  # fmt: skip
+        np.array(ids, dtype=str),
+        tuple(classes),
+        rng.random((n, k)).astype(np.float32),
+        np.full(n, fold),
+        np.zeros(n, bool),
+        framewise_output=tuple(rng.random((2 + i, k)).astype(np.float32) for i in range(n)) if frames else None,
+        timebase=GRID if frames else None,
+        embedding=rng.random((n, 4)).astype(np.float32),
+        score=rng.random(n),
+    )
 
 
 def same(a, b):
@@ -100,4 +106,11 @@ def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"expected \(2, 3\)"):
         Predictions(np.array(["a", "b"]), ("x", "y", "z"), np.zeros((2, 2)), np.zeros(2), np.zeros(2, bool))
     with pytest.raises(ValueError, match="needs a timebase"):
-        Predictions(np.array(["a"]), ("x",), np.zeros((1, 1)), np.zeros(1), np.zeros(1, bool), (np.zeros((3, 1)),))
+        Predictions(
+            np.array(["a"]),
+            ("x",),
+            np.zeros((1, 1)),
+            np.zeros(1),
+            np.zeros(1, bool),
+            framewise_output=(np.zeros((3, 1)),),
+        )

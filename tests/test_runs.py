@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from earshot import files, runs
-from earshot.config import load_config, to_dict
+from earshot.config import load_config
 from earshot.prediction.predictions import Predictions
+from earshot.records import to_dict
 from earshot.sound.timebase import TimeBase
 
 CLASSES = ["a", "b"]

@@ -82,7 +82,7 @@ def test_every_cache_hears_both_channels(sided, channels):
 def test_networks_that_hear_one_channel_say_so(sided):
     with pytest.raises(ValueError, match=r"two channels \(stereo\), leenet11 takes 1 .* frontends.waveform.channels="):
         run(train, "--config", sided, "--fold", 0, "data.channels=stereo", "model.name=leenet11", "model.params={}",
-            "augment.spec_augment={}", "augment.mixup_on=none", "loss.name=bce")  # fmt: skip
+            "augment.spec_augment={}", "augment.batch.mixup_on=none", "loss.name=bce")  # fmt: skip
     with pytest.raises(ValueError, match=r"input 'logmel' has two channels \(stereo\), cnn_small takes 1"):
         run(train, "--config", sided, "--fold", 0, "data.channels=stereo", "model.params.in_chans=1")
 
@@ -155,7 +155,7 @@ def test_metadata_is_mixed_with_the_sound():
 
 def test_members_that_decode_other_channels_do_not_share_a_pass(sided):
     config = load_config(sided, ["data.channels=stereo"])
-    windowing = runs.windowing(config)
+    windowing = config.predict
     assert windowing.n_channels == 2
     heard = config.inputs(("logmel",))
 

@@ -105,7 +105,7 @@ data: {competition: synth_KIND, root: data/KIND, folds: data/KIND/folds.csv, sam
        keep_unlabelled: true}
 frontends: {logmel: {n_fft: 512, hop_length: 512, n_mels: 16, fmin: 50, fmax: 8000}}
 model: {name: se_trans, params: {widths: [4, 8], heads: 2, activation: ACTIVATION}}
-augment: {fmix_p: 1.0, spec_augment_pp: {layers: [SE_block1]}}
+augment: {batch: {fmix_p: 1.0}, spec_augment_pp: {layers: [SE_block1]}}
 loss: {name: LOSS}
 optim: {name: ralamb, lookahead: 2, epochs: 1, batch_size: 8}
 predict: PREDICT

@@ -181,7 +181,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_clips(tiny, monkeypatch):
         (["--fold", "0", "model.name=cnn_smal"], "unknown model 'cnn_smal'; did you mean 'cnn_small'"),
         (["--fold", "0", "data.competition=bird"], "unknown competition 'bird'; did you mean 'birdcall'"),
         (
-            ["--fold", "0", "augment.logmel=[{name: gain}]"],
+            ["--fold", "0", "augment.batch.logmel=[{name: gain}]"],
             "unknown log-mel augmentation 'gain'; did you mean 'gain_db'",
         ),
         (["--fold", "0", "loss.name=bcee"], "unknown loss 'bcee'; did you mean 'bce'"),
@@ -254,7 +254,7 @@ def test_loader_workers_change_nothing(tiny):
 
 def test_boxes_frames_and_waveform_augmentation(tiny):
     run(train, "--config", tiny, "--fold", "0", "data.crop=box", "data.frame_targets=true",
-        "augment.waveform=[{name: Gain, p: 1.0}]", "augment.mixup_on=waveform", "watch=frame_map")  # fmt: skip
+        "augment.waveform=[{name: Gain, p: 1.0}]", "augment.batch.mixup_on=waveform", "watch=frame_map")  # fmt: skip
     log = pd.read_csv("runs/sed/tiny/fold0/log.csv")
     assert {"frame_map", "event_f1"} <= set(log.columns)
 

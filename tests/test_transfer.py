@@ -311,8 +311,8 @@ def test_gradual_unfreezing_with_layer_wise_rates_resumes_bit_by_bit(frozen, mon
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("augment.logmel=[{name: roll, p: 1.0}]", "leaves no input to augment, but augment.logmel would: empty it"),
-        ("augment.mixup_on=waveform", "but augment.mixup_on would"),
+        ("augment.batch.logmel=[{name: roll, p: 1.0}]", "leaves no input to augment, but augment.batch.logmel would"),
+        ("augment.batch.mixup_on=waveform", "but augment.batch.mixup_on would"),
         ("augment.waveform=[{name: Gain, p: 1.0}]", "but augment.waveform would"),
         ("data.crop=box", "data.crop must be full or random"),
         ("model.params.freeze=false", "data.cache=embedding needs a frozen extractor"),

@@ -13,7 +13,7 @@ from earshot.models import build_model
 from earshot.prediction.predictions import Predictions
 from scripts import run
 
-COMMON = ("augment.spec_augment={}", "augment.mixup_on=waveform", "loss.name=bce", "predict.keep_frames=false",
+COMMON = ("augment.spec_augment={}", "augment.batch.mixup_on=waveform", "loss.name=bce", "predict.keep_frames=false",
           "optim.epochs=2", "predict.stride_seconds=0.7")  # fmt: skip
 NETWORKS = {
     "leenet11": ("model.params={widths: [4, 4, 4, 4, 4, 4, 8], embedding: 16}", "optim.channels_last=true"),

@@ -1,30 +1,46 @@
 """One run = one YAML file. Frozen dataclasses say every knob, its type, default and unit; `load_config` reads them.
 
-A file may name one `base:` (itself without a base). `a.b=value` overrides come last. Every key is checked: an unknown
-one is an error with a suggestion, a value of the wrong type is an error that names the key. PyYAML reads `1e-3` as
-text and `on` as a boolean, so values are converted by the declared type and class lists live in CSV files.
+A file may name one `base:` (itself without a base). `a.b=value` overrides come last. records.py checks every key and
+type; each record checks its own values, `Config` what several of them must agree on. A record that belongs to a room
+(`predict`: sound.windows.Windowing, `augment.batch`: augment.batch.BatchAugment) is defined there and used as it is.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import types
-import typing
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from earshot.augment.batch import BatchAugment
 from earshot.inputs.given import Metadata
-from earshot.inputs.kinds import make_input
+from earshot.inputs.kinds import AnyInput
 from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
-from earshot.inputs.record import CHANNELS, Input
-from earshot.messages import suggest
+from earshot.inputs.record import CHANNELS
+from earshot.messages import check_choice, suggest
+from earshot.records import build, read_yaml
+from earshot.sound.windows import Windowing
+
+# keys of earlier versions: an error in a config, translated where a run folder has them
+MOVED = {f"augment.{key}": f"augment.batch.{key}" for key in (f.name for f in dataclasses.fields(BatchAugment))} | {
+    f"loss.{key}": f"loss.params.{key}"
+    for key in ("frame_weight", "label_smoothing", "auxiliary_weight", "gamma", "alpha")
+}
+# which of them a loss took: earlier versions wrote all of them, whatever the loss
+OLD_LOSSES = {
+    "bce": ("label_smoothing",),
+    "bce_clip_frame": ("frame_weight", "label_smoothing"),
+    "focal": ("gamma", "alpha", "label_smoothing"),
+    "cross_entropy": ("label_smoothing", "auxiliary_weight"),
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where clips come from and how one training example is cut from them."""
 
@@ -52,10 +68,28 @@ class DataConfig:
     workers: int = 0  # loader processes for training
     clips_per_class: int = 0  # training clips of each class, chosen by the seed, more adding to fewer; 0: all
     metadata: tuple[str, ...] = ()  # numeric columns of clips.csv given to the model
-    metadata_missing: dict[str, str] = field(default_factory=dict)  # column: what an empty cell counts as (nan: a gap)
+    metadata_missing: dict[str, str] = field(default_factory=dict)  # column: number of an empty cell; nan: left a gap
     where: dict[str, str] = field(default_factory=dict)  # only clips with these values of columns: {machine: fan}
     keep_unlabelled: bool = False  # a clip without labels holds none of the classes; else it says nothing, left out
     shuffle_labels: bool = False  # the control: labels permuted among the training clips
+
+    def __post_init__(self):
+        check_choice("channels", self.channels, tuple(CHANNELS))
+        check_choice("crop", self.crop, ("random", "box", "full"))
+        check_choice("targets", self.targets, ("labels", "events"))
+        check_choice("cache", self.cache, ("none", "waveform", "packed", "logmel", "embedding"))
+        check_choice("sampler", self.sampler, ("uniform", "balanced"))
+        _check_positive(self, "sample_rate", "crop_seconds", "pack_seconds", "train_share")
+        _check_not_negative(self, "frame_margin_seconds", "clips_per_class")
+        if self.train_share > 1:
+            raise ValueError(f"train_share is {self.train_share}: a share lies above 0 and is at most 1")
+        for column, value in self.metadata_missing.items():
+            if column not in self.metadata:
+                raise ValueError(
+                    f"metadata_missing names '{column}', which metadata does not{suggest(column, self.metadata)}"
+                )
+            if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan", value.lower()):
+                raise ValueError(f"metadata_missing: '{value}' of {column} is neither a number nor nan")
 
     @property
     def metadata_record(self) -> Metadata:
@@ -82,18 +116,23 @@ class AugmentConfig:
     """Training-time augmentation; each entry of a list is {name, p, ...parameters}."""
 
     waveform: tuple[dict[str, Any], ...] = ()  # audiomentations transforms, in order
-    image: tuple[dict[str, Any], ...] = ()  # albumentations transforms on the log-mel
-    logmel: tuple[dict[str, Any], ...] = ()  # functions of augment.spectrogram, on the batch
+    batch: BatchAugment = field(default_factory=BatchAugment)  # all that is done to a batch
     spec_augment: dict[str, Any] = field(default_factory=dict)  # after bn0: time_width, time_stripes, freq_width, ...
     spec_augment_pp: dict[str, Any] = field(default_factory=dict)  # scheme, time_share, ..., layers (input, block1)
-    mixup_on: str = "none"  # none | waveform | logmel
-    mixup_alpha: float = 0.4  # Beta(alpha, alpha)
-    mixup_p: float = 1.0  # probability that a batch (with mixup_per_clip: a clip) is mixed
-    mixup_per_clip: bool = False  # a share of its own for every clip
-    fmix_p: float = 0.0  # probability that a batch of log-mels is mixed by FMix (after mixup, where there is both)
-    fmix_alpha: float = 1.0  # Beta(alpha, alpha) of the share that a clip keeps
-    fmix_decay: float = 3.0  # how fast the mask's high frequencies fall: larger is smoother
-    mixup_domain: str = "input"  # input: as it is; power: log-mels mixed as energies; either: one of both a batch
+
+    def __post_init__(self):
+        plus_acts_on_input = self.spec_augment_pp and "input" in self.spec_augment_pp.get("layers", ("input",))
+        if self.spec_augment and plus_acts_on_input:
+            raise ValueError(
+                "spec_augment and augment.spec_augment_pp both act on the input: empty one of them, or leave 'input' "
+                "out of spec_augment_pp.layers"
+            )
+
+    @property
+    def acting(self) -> dict[str, bool]:
+        """{key: whether it changes what the network hears}."""
+        own = {name: bool(getattr(self, name)) for name in ("waveform", "spec_augment", "spec_augment_pp")}
+        return own | {f"batch.{name}": acts for name, acts in self.batch.acting.items()}
 
 
 @dataclass(frozen=True)
@@ -101,14 +140,10 @@ class LossConfig:
     """What is minimised; see losses.LOSSES."""
 
     name: str = "bce"  # bce | bce_clip_frame | focal | cross_entropy
-    frame_weight: float = 0.5  # weight of the frame term where there is one
-    label_smoothing: float = 0.0
-    auxiliary_weight: float = 0.25  # cross_entropy: of each expert's own answer, where a model has several
-    gamma: float = 2.0  # focal
-    alpha: float = 0.25  # focal: weight of the positives
+    params: dict[str, Any] = field(default_factory=dict)  # what the loss's function takes: label_smoothing, gamma, ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """Optimiser, schedule and length of training."""
 
@@ -135,23 +170,21 @@ class OptimConfig:
     score_training: int = 0  # so many training clips are scored at every validation too: train_<watch> in log.csv
     checkpoint_steps: int = 0  # write last.ckpt every so many steps too (0: at epoch ends)
 
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """How a recording becomes one answer: windows, then the joining rule."""
-
-    window_seconds: float = 0.0  # 0: the training crop
-    stride_seconds: float = 0.0  # 0: the window
-    # answer of a window: clipwise (the head's own) | frame_max (its best segment) | log_odds (of the logit's softmax)
-    clip_from: str = "clipwise"
-    aggregate: str = "mean"  # mean | max | sum | mean_logit, over the windows of a clip
-    keep_frames: bool = False  # store framewise output in oof.npz and test.npz
-    oof_frames: bool = True  # false: not in oof.npz, where hours of audio times hundreds of classes are gigabytes
-    batch_size: int = 0  # windows; 0: optim.batch_size
-    extra_window: bool = False  # the birdcall source's quirk: an exact multiple of the window gets one more, of padding
-    one_pass: bool = False  # the network hears a minute at once and windows share its features: faster, not the same
-    tta: tuple[str, ...] = ()  # names of inference.TTA
-    workers: int = 1  # threads that decode and compute log-mels ahead
+    def __post_init__(self):
+        check_choice("schedule", self.schedule, ("cosine", "linear", "constant"))
+        check_choice("precision", self.precision, ("no", "fp16", "bf16"))
+        check_choice("select", self.select, ("best", "last"))
+        _check_positive(self, "lr", "batch_size", "accumulate", "validate_every")
+        _check_not_negative(self, "epochs", "unfreeze_epochs")
+        if self.warmup_epochs > self.epochs > 0:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs})")
+        if 0 < self.early_stop_epochs < self.validate_every:
+            raise ValueError(
+                f"early_stop_epochs ({self.early_stop_epochs}) is shorter than validate_every "
+                f"({self.validate_every}): training would stop before a score could be better"
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")
 
 
 @dataclass(frozen=True)
@@ -162,119 +195,57 @@ class BudgetConfig:
     mmacs: float = 0.0  # million true multiply-accumulates for one window, front ends left out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """One run."""
 
     task: str = "sed"  # key of tasks.TASKS
     watch: str = ""  # score that selects the checkpoint; default: the task's
     seed: int = 1213
-    data: DataConfig = DataConfig()
-    frontends: dict[str, Input] = field(default_factory=lambda: {"logmel": Logmel()})
-    model: ModelConfig = ModelConfig()
-    augment: AugmentConfig = AugmentConfig()
-    loss: LossConfig = LossConfig()
-    optim: OptimConfig = OptimConfig()
-    predict: PredictConfig = PredictConfig()
-    budget: BudgetConfig = BudgetConfig()
+    data: DataConfig = field(default_factory=DataConfig)
+    frontends: dict[str, AnyInput] = field(default_factory=lambda: {"logmel": Logmel()})
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    predict: Windowing = field(default_factory=Windowing)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     wandb: str = ""  # project name; empty: off (WANDB_MODE=offline works without an account)
 
     def __post_init__(self):
-        if self.data.channels not in CHANNELS:
-            raise ValueError(f"data.channels is '{self.data.channels}'; choose one of {', '.join(CHANNELS)}")
-        for column, value in self.data.metadata_missing.items():
-            if column not in self.data.metadata:
-                raise ValueError(f"data.metadata_missing names '{column}', which data.metadata does not"
-                                 f"{suggest(column, self.data.metadata)}")  # fmt: skip
-            _convert_scalar(float, value, f"data.metadata_missing.{column}")
-        heard = (self.data.sample_rate, self.data.channels)
-        resolved = {k: v.resolved(*heard, f"frontends.{k}") for k, v in self.frontends.items()}
+        rate, channels = self.data.sample_rate, self.data.channels
+        if self.predict.sample_rate not in (0, rate):
+            raise ValueError(
+                f"predict.sample_rate is {self.predict.sample_rate} Hz but data.sample_rate is {rate} Hz; leave the "
+                "former out to follow the latter"
+            )
+        resolved = {k: v.resolved(rate, channels, f"frontends.{k}") for k, v in self.frontends.items()}
         object.__setattr__(self, "frontends", resolved)
+        try:
+            predict = self.predict.followed(rate, self.data.crop_seconds, self.optim.batch_size, CHANNELS[channels])
+        except ValueError as error:
+            raise ValueError(f"predict.{error}") from error
+        object.__setattr__(self, "predict", predict)
         self._check_sense()
 
     def _check_sense(self):
-        """Values that parse but cannot work: each is an error that names the key."""
-        one_of = {
-            "data.crop": ("random", "box", "full"),
-            "data.targets": ("labels", "events"),
-            "data.cache": ("none", "waveform", "packed", "logmel", "embedding"),
-            "data.sampler": ("uniform", "balanced"),
-            "augment.mixup_on": ("none", "waveform", "logmel"),
-            "augment.mixup_domain": ("input", "power", "either"),
-            "optim.schedule": ("cosine", "linear", "constant"),
-            "optim.precision": ("no", "fp16", "bf16"),
-            "optim.select": ("best", "last"),
-            "predict.clip_from": ("clipwise", "frame_max", "log_odds"),
-            "predict.aggregate": ("mean", "max", "sum", "mean_logit"),
-        }
-        for key, allowed in one_of.items():
-            value = _get(self, key)
-            if value not in allowed:
-                raise ValueError(f"{key} is '{value}'; choose one of {', '.join(allowed)}")
-        if (
-            self.augment.spec_augment
-            and "input" in self.augment.spec_augment_pp.get("layers", ("input",))
-            and (self.augment.spec_augment_pp)
-        ):
-            raise ValueError(
-                "augment.spec_augment and augment.spec_augment_pp both act on the input: empty one of them, or leave "
-                "'input' out of spec_augment_pp.layers"
-            )
-        for key in ("augment.mixup_p", "augment.fmix_p"):
-            if not 0 <= _get(self, key) <= 1:
-                raise ValueError(f"{key} is a probability, got {_get(self, key)}")
-        positive = ("data.sample_rate", "data.crop_seconds", "data.pack_seconds", "data.train_share", "optim.lr",
-                    "optim.batch_size", "optim.accumulate", "optim.validate_every",
-                    "predict.workers")  # fmt: skip
-        for key in positive:
-            if _get(self, key) <= 0:
-                raise ValueError(f"{key} must be positive, got {_get(self, key)}")
-        if self.data.train_share > 1:
-            raise ValueError(f"data.train_share is {self.data.train_share}: a share lies above 0 and is at most 1")
-        if self.data.frame_margin_seconds < 0:
-            raise ValueError(f"data.frame_margin_seconds must be 0 or more, got {self.data.frame_margin_seconds}")
+        """Values of several records that cannot work together: each is an error that names the keys."""
         if not self.optim.epochs and not self.model.weights:
             raise ValueError(
                 "optim.epochs=0 evaluates given weights without a training step, but model.weights names none: name a "
                 "checkpoint there, or train for at least one epoch"
             )
-        if self.optim.warmup_epochs > self.optim.epochs > 0:
-            raise ValueError(
-                f"optim.warmup_epochs ({self.optim.warmup_epochs}) is longer than training "
-                f"(optim.epochs {self.optim.epochs})"
-            )
-        if 0 < self.optim.early_stop_epochs < self.optim.validate_every:
-            raise ValueError(
-                f"optim.early_stop_epochs ({self.optim.early_stop_epochs}) is shorter than optim.validate_every "
-                f"({self.optim.validate_every}): training would stop before a score could be better"
-            )
-        if self.data.cache == "logmel" and (self.augment.waveform or self.augment.mixup_on == "waveform"):
+        if self.data.cache == "logmel" and (self.augment.waveform or self.augment.batch.mixup_on == "waveform"):
             raise ValueError(
                 "data.cache=logmel leaves no waveform to augment: empty augment.waveform and use "
-                "augment.mixup_on=logmel, or set data.cache=waveform"
+                "augment.batch.mixup_on=logmel, or set data.cache=waveform"
             )
         if self.data.cache == "embedding":
             self._check_cached_embeddings()
-        for key in ("data.clips_per_class", "optim.epochs", "optim.unfreeze_epochs"):
-            if _get(self, key) < 0:
-                raise ValueError(f"{key} must be 0 or more, got {_get(self, key)}")
-        if not 0 < self.optim.layer_decay <= 1:
-            raise ValueError(f"optim.layer_decay must be above 0 and at most 1, got {self.optim.layer_decay}")
-        if self.predict.stride_seconds > (self.predict.window_seconds or self.data.crop_seconds):
-            raise ValueError(
-                f"predict.stride_seconds ({self.predict.stride_seconds}) is longer than the window "
-                f"({self.predict.window_seconds or self.data.crop_seconds}): parts of the clip would never be heard"
-            )
 
     def _check_cached_embeddings(self):
         """What a batch of embeddings cannot have: augmented inputs, and targets that follow the crop."""
-        a = self.augment
-        acts = {
-            "augment.waveform": a.waveform, "augment.image": a.image, "augment.logmel": a.logmel,
-            "augment.spec_augment": a.spec_augment, "augment.spec_augment_pp": a.spec_augment_pp,
-            "augment.mixup_on": a.mixup_on != "none", "augment.fmix_p": a.fmix_p,
-        }  # fmt: skip
-        if acting := [key for key, value in acts.items() if value]:
+        if acting := [f"augment.{key}" for key, acts in self.augment.acting.items() if acts]:
             raise ValueError(
                 f"data.cache=embedding leaves no input to augment, but {', '.join(acting)} would: empty it, or set "
                 "data.cache=none"
@@ -290,67 +261,63 @@ class Config:
         metadata = self.data.metadata_record
         return Inputs.made(self.frontends, names, self.data.sample_rate, self.data.channels, metadata)
 
-    @property
-    def window_seconds(self) -> float:
-        return self.predict.window_seconds or self.data.crop_seconds
-
-    @property
-    def stride_seconds(self) -> float:
-        return self.predict.stride_seconds or self.window_seconds
-
 
 def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """YAML file (None: the defaults) + `a.b=value` overrides -> checked Config."""
-    values = _read_yaml(Path(path)) if path is not None else {}
+    values = _read_with_base(Path(path)) if path is not None else {}
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator:
             raise ValueError(f"override '{text}' is not of the form key=value, such as optim.lr=3e-4")
-        _set(values, key.split("."), yaml.safe_load(value) if value else "")
-    return _build(Config, values, "")
-
-
-def to_dict(config) -> dict:
-    """Config -> plain nested dict of what YAML can hold (tuples become lists)."""
-    if isinstance(config, Input):
-        return to_dict(config.to_json())
-    if dataclasses.is_dataclass(config):
-        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    if isinstance(config, dict):
-        return {k: to_dict(v) for k, v in config.items()}
-    if isinstance(config, (list, tuple)):
-        return [to_dict(v) for v in config]
-    return config
+        value = yaml.safe_load(value) if value else ""
+        if key == "loss.name":
+            values = _merge(values, {"loss": {"name": value}})
+        _set(values, key.split("."), value)
+    return from_dict(values)
 
 
 def from_dict(values: dict) -> Config:
-    """What `to_dict` gave -> Config, checked like a file."""
-    return _build(Config, values, "")
+    """Nested dict, as a file gives it -> checked Config; a key of an earlier version is an error with the new name."""
+    for old, new in MOVED.items():
+        section, _, key = old.partition(".")
+        if isinstance(values.get(section), dict) and key in values[section]:
+            raise ValueError(f"{old} is now {new}")
+    return build(Config, values)
 
 
-def _read_yaml(path: Path, is_base: bool = False) -> dict:
-    if not path.is_file():
-        near = [p.name for p in path.parent.glob("*.yaml")]
-        raise ValueError(f"config {path} does not exist{suggest(path.name, near)}")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"config {path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"config {path} must hold 'key: value' lines, got a {type(values).__name__}")
+def from_run(values: dict) -> Config:
+    """config.yaml of a run folder -> Config, also where an earlier version wrote it under other keys."""
+    values = copy.deepcopy(values)
+    takes = OLD_LOSSES.get(values.get("loss", {}).get("name", "bce"))
+    for old, new in MOVED.items():
+        section, _, key = old.partition(".")
+        if key in values.get(section, {}):
+            value = values[section].pop(key)
+            if section != "loss" or takes is None or key in takes:
+                _set(values, new.split("."), value)
+    return from_dict(values)
+
+
+def _read_with_base(path: Path, is_base: bool = False) -> dict:
+    values = read_yaml(path)
     base = values.pop("base", None)
     if base is None:
         return values
     if is_base:
         raise ValueError(f"{path} is a base and names a base itself ({base}): one level only")
-    return _merge(_read_yaml(path.parent / base, is_base=True), values)
+    return _merge(_read_with_base(path.parent / base, is_base=True), values)
 
 
 def _merge(base: dict, over: dict) -> dict:
-    """Nested dicts joined, `over` winning; `model.params` and front ends are joined key by key as well."""
+    """Nested dicts joined, `over` winning; `model.params` and front ends are joined key by key as well.
+
+    Another loss leaves the parameters of the base's loss behind: they would not fit it.
+    """
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        if key == "loss" and both and value.get("name", merged[key].get("name")) != merged[key].get("name"):
+            merged[key] = {k: v for k, v in merged[key].items() if k != "params"}
         merged[key] = _merge(merged[key], value) if both else value
     return merged
 
@@ -363,63 +330,13 @@ def _set(values: dict, keys: list[str], value):
     values[keys[-1]] = value
 
 
-def _get(config, dotted: str):
-    for key in dotted.split("."):
-        config = getattr(config, key)
-    return config
+def _check_positive(record, *names: str):
+    for name in names:
+        if getattr(record, name) <= 0:
+            raise ValueError(f"{name} must be positive, got {getattr(record, name)}")
 
 
-def _build(kind, values: dict, where: str):
-    """Dict -> dataclass `kind`, every key known and every value of its declared type."""
-    if not isinstance(values, dict):
-        raise ValueError(f"config section '{where}' must be a mapping, got {values!r}")
-    hints = typing.get_type_hints(kind)
-    known = [f.name for f in dataclasses.fields(kind)]
-    for key in values:
-        if key not in known:
-            place = f" in '{where}'" if where else ""
-            raise ValueError(f"unknown config key '{key}'{place}{suggest(key, known)}")
-    built = {k: _convert(hints[k], v, f"{where}.{k}" if where else k) for k, v in values.items()}
-    return kind(**built)
-
-
-def _convert(hint, value, where: str):
-    """One YAML value -> its declared type, or an error that names the key."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _convert(next(a for a in args if a is not type(None)), value, where)
-    if hint is Input:
-        return make_input(value or {}, where, _build)
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value or {}, where)
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} must be a mapping, got {value!r}")
-        return {k: _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{where} must be a list, got {value!r}")
-        return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    if hint is Any:
-        return value
-    return _convert_scalar(hint, value, where)
-
-
-def _convert_scalar(hint, value, where: str):
-    if hint is bool:
-        if not isinstance(value, bool):
-            raise ValueError(f"{where} must be true or false, got {value!r}")
-        return value
-    if hint is str:
-        return "" if value is None else str(value)
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        number = float(value)
-        if hint is int and number != int(number):
-            raise ValueError
-        return hint(number)
-    except (TypeError, ValueError):
-        raise ValueError(f"{where} must be {'a whole number' if hint is int else 'a number'}, got {value!r}") from None
+def _check_not_negative(record, *names: str):
+    for name in names:
+        if getattr(record, name) < 0:
+            raise ValueError(f"{name} must be 0 or more, got {getattr(record, name)}")

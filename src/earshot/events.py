@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 from scipy.ndimage import median_filter as rank_filter
 
 from earshot.messages import suggest
+from earshot.records import build_from, read_yaml
 from earshot.sound.timebase import TimeBase
 
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "max_confidence", "mean_confidence")
@@ -28,7 +28,7 @@ ROW_POOLS = ("max", "mean")
 PAIR_BLOCK = 1_000_000  # candidate pairs looked at together in overlap suppression: 50 MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PostProcess:
     """How probabilities become events: configs/post/*.yaml. Durations in seconds; 0 or null leaves a step out."""
 
@@ -69,46 +69,12 @@ class PostProcess:
 
 def load_post(path: str | Path) -> PostProcess:
     """YAML file of PostProcess fields -> checked PostProcess; an unknown key is an error with a suggestion."""
-    path = Path(path)
-    if not path.is_file():
-        near = suggest(path.name, [p.name for p in path.parent.glob("*.yaml")])
-        raise ValueError(f"post-processing {path} does not exist{near}")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold 'key: value' lines, got a {type(values).__name__}")
-    return build_post(values, path)
+    return build_post(read_yaml(path, "post-processing"), path)
 
 
 def build_post(values: Mapping, where: str | Path = "the post-processing options") -> PostProcess:
     """Mapping of PostProcess fields, as YAML gives it -> checked PostProcess; `where` is named in errors."""
-    known = [f.name for f in fields(PostProcess)]
-    for key in values:
-        if key not in known:
-            raise ValueError(f"unknown key '{key}' in {where}{suggest(key, known)}")
-    return PostProcess(**{key: _checked(key, value, where) for key, value in values.items()})
-
-
-def _checked(key: str, value, where: str | Path):
-    """One YAML value as the number, switch or mapping that its field wants (PyYAML reads 5e-1 as text)."""
-    if key in ("strict", "per_class"):
-        if not isinstance(value, bool):
-            raise ValueError(f"{key} in {where} must be true or false, got {value!r}")
-        return value
-    if key == "row_pool":
-        return str(value)
-    if key == "class_thresholds":
-        if not isinstance(value or {}, dict):
-            raise ValueError(f"{key} in {where} must map labels to thresholds, got {value!r}")
-        return {str(k): _checked(f"{key}.{k}", v, where) for k, v in (value or {}).items()}
-    if value is None and key in ("threshold_low", "clip_threshold", "iou_threshold"):
-        return None
-    try:
-        return float("bool" if isinstance(value, bool) else value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{key} in {where} must be a number, got {value!r}") from None
+    return build_from(PostProcess, values, where)
 
 
 def median_filter(prob: np.ndarray, n_frames: int) -> np.ndarray:
@@ -193,11 +159,15 @@ def frames_to_events(
     if prob.shape != active.shape or prob.shape[1] != len(classes):
         raise ValueError(f"prob {prob.shape}, active {active.shape} and {len(classes)} classes do not fit together")
     class_index, start, stop = runs(active)
-    table = _table(
+    classes = np.asarray(classes, dtype=object)
+    if len(start) > 1:
+        place = np.argsort(np.argsort(classes, kind="stable"), kind="stable")  # of each class in order of names
+        order = np.lexsort((place[class_index], start))
+        class_index, start, stop = class_index[order], start[order], stop[order]
+    return _table(
         filename, offset_seconds + timebase.seconds(start), offset_seconds + timebase.seconds(stop),
-        np.asarray(classes, dtype=object)[class_index], *_confidence(prob, class_index, start, stop),
+        classes[class_index], *_confidence(prob, class_index, start, stop),
     )  # fmt: skip
-    return table.sort_values(["onset", "event_label"], kind="stable", ignore_index=True)
 
 
 def _table(filename: str, onset, offset, label, maximum, mean) -> pd.DataFrame:
@@ -309,7 +279,7 @@ def detect(
     if post.min_seconds:
         found = drop_short(found, int(_frames_up(post.min_seconds, timebase)))
     events = frames_to_events(prob, found, timebase, classes, filename)
-    if post.iou_threshold is None:
+    if post.iou_threshold is None or len(events) < 2:
         return events
     return suppress_overlaps(events, post.iou_threshold, post.per_class).reset_index(drop=True)
 

@@ -10,7 +10,7 @@ there is never read. Nothing is hidden: a NaN in the outputs makes the loss NaN,
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -182,20 +182,19 @@ LOSSES = {
 }
 
 
-def build_loss(
-    name: str,
-    frame_weight: float = 0.5,
-    label_smoothing: float = 0.0,
-    gamma: float = 2.0,
-    alpha: float = 0.25,
-    auxiliary_weight: float = 0.25,
-) -> Callable[[dict, dict], Tensor]:
-    """Name of LOSSES -> loss(out, batch); each loss takes those of the options that it has."""
+def build_loss(name: str, params: Mapping[str, float] | None = None) -> Callable[[dict, dict], Tensor]:
+    """Name of LOSSES and its parameters -> loss(out, batch); one that the loss does not take is an error."""
     if name not in LOSSES:
         raise ValueError(f"unknown loss '{name}'{suggest(name, LOSSES)}")
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"loss label_smoothing must be in [0, 1), got {label_smoothing}")
-    options = {"frame_weight": frame_weight, "label_smoothing": label_smoothing, "gamma": gamma, "alpha": alpha}
-    options["auxiliary_weight"] = auxiliary_weight
-    known = inspect.signature(LOSSES[name]).parameters
-    return partial(LOSSES[name], **{k: v for k, v in options.items() if k in known})
+    known, options = list(inspect.signature(LOSSES[name]).parameters)[2:], {}
+    for key, value in (params or {}).items():
+        if key not in known:
+            raise ValueError(f"loss {name} has no parameter '{key}'{suggest(key, known)}")
+        try:
+            options[key] = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"loss.params.{key} must be a number, got {value!r}") from None
+    smoothing = options.get("label_smoothing", 0)
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"loss label_smoothing must be in [0, 1), got {smoothing}")
+    return partial(LOSSES[name], **options)

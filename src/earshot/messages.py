@@ -18,3 +18,9 @@ def few(items, n: int = 5) -> str:
     """The first names joined by commas, and how many more there are: for error messages."""
     items = [str(i) for i in items]
     return ", ".join(items[:n]) + (f", ... ({len(items) - n} more)" if len(items) > n else "")
+
+
+def check_choice(name: str, value: str, allowed):
+    """Raise unless `value` is one of `allowed`; the error begins with the name of what has it."""
+    if value not in allowed:
+        raise ValueError(f"{name} is '{value}'; choose one of {', '.join(allowed)}")

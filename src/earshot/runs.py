@@ -27,12 +27,12 @@ import numpy as np
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from earshot.config import Config, from_dict, suggest, to_dict
+from earshot.config import Config, from_run
 from earshot.files import write_text
-from earshot.inputs.record import CHANNELS
+from earshot.messages import suggest
 from earshot.prediction.predictions import Predictions
+from earshot.records import to_dict
 from earshot.sound.timebase import TimeBase
-from earshot.sound.windows import Windowing
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ class FoldRun:
 
     @property
     def config(self) -> Config:
-        return from_dict(yaml.safe_load((self.folder / "config.yaml").read_text()))
+        return from_run(yaml.safe_load((self.folder / "config.yaml").read_text()))
 
     @property
     def about(self) -> dict:
@@ -157,8 +157,8 @@ def describe_run(config: Config, fold: int, classes: list[str], prior: np.ndarra
         "sample_rate": config.data.sample_rate,
         "channels": config.data.channels,
         "frontends": {k: to_dict(v) for k, v in config.frontends.items()},
-        "window_seconds": config.window_seconds,
-        "stride_seconds": config.stride_seconds,
+        "window_seconds": config.predict.window_seconds,
+        "stride_seconds": config.predict.stride_seconds,
         "timebase": [timebase.sample_rate, timebase.hop_length, timebase.pool],
         "commit": git_commit(),
         "python": platform.python_version(),
@@ -204,16 +204,6 @@ def make_model(config: Config, n_classes: int, weights_follow: bool = False) -> 
     n_mels = next((record.bands for record in config.frontends.values() if record.bands), 0)
     heard = config.inputs(tuple(dict.fromkeys((*config.frontends, "waveform", "metadata"))))
     return build_model(config.model.name, n_classes, n_mels, config.model.params, weights_follow, heard)
-
-
-def windowing(config: Config) -> Windowing:
-    """How this run hears recordings: in training's validation as in prediction."""
-    p = config.predict
-    return Windowing(
-        config.data.sample_rate, config.window_seconds, config.stride_seconds, p.aggregate,
-        p.batch_size or config.optim.batch_size, p.workers, p.keep_frames, p.extra_window, p.clip_from,
-        p.one_pass, CHANNELS[config.data.channels],
-    )  # fmt: skip
 
 
 def save_checkpoint(path: Path, state: dict):

@@ -5,33 +5,12 @@ Order: mixup of waveforms, front ends, augmentation of log-mels, image-style aug
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 
+from earshot.augment.batch import BatchAugment
 from earshot.augment.image import apply_image
 from earshot.augment.mixing import fmix_batch, mix, mix_batch, mix_power, sample_fmix_mask, sample_lam, sample_partners
-from earshot.augment.spectrogram import apply_logmel_and_frames, check_logmel
-
-
-@dataclass(frozen=True)
-class BatchAugment:
-    """The batch-wise part of a run's augmentation. Without arguments it does nothing."""
-
-    logmel: Sequence[dict] = ()
-    image: Sequence[dict] = ()
-    mixup_on: str = "none"  # none | waveform | logmel
-    mixup_alpha: float = 0.4
-    mixup_p: float = 1.0  # of a batch, or of a clip
-    mixup_per_clip: bool = False
-    mixup_domain: str = "input"  # input | power | either
-    fmix_p: float = 0.0  # of a batch
-    fmix_alpha: float = 1.0
-    fmix_decay: float = 3.0
-
-    def __post_init__(self):
-        check_logmel(self.logmel)
+from earshot.augment.spectrogram import apply_logmel_and_frames
 
 
 def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: torch.Generator) -> dict:

@@ -288,10 +288,11 @@ def _species_problems(birds: pd.Series, classes: set[str]) -> list[str]:
     filled = birds.map(lambda text: isinstance(text, str) and bool(text.strip())).to_numpy(bool)
     texts = birds[filled]
     labels = texts.str.split()
-    unknown = sorted({name for row in labels for name in row} - classes - {NOCALL})
+    strange = {name for row in labels for name in row} - classes - {NOCALL}
+    unknown = sorted(strange)
     found = {
         "are empty (write nocall)": birds[~filled],
-        f"name unknown labels ({few(unknown)})": texts[[bool(set(row) & set(unknown)) for row in labels]],
+        f"name unknown labels ({few(unknown)})": texts[[not strange.isdisjoint(row) for row in labels]],
         "mix nocall with labels": texts[[NOCALL in row and len(set(row)) > 1 for row in labels]],
         "name a label twice": texts[[len(set(row)) < len(row) for row in labels]],
         "are not sorted": texts[[row != sorted(row) for row in labels]],

@@ -157,7 +157,8 @@ def by_recording(folder: Path) -> dict[str, str]:
 
 
 def _known_labels(rows: pd.DataFrame, classes) -> pd.DataFrame:
-    unknown = Counter(n for names in rows.labels for n in names if n not in set(classes))
+    known = set(classes)
+    unknown = Counter(n for names in rows.labels for n in names if n not in known)
     _warn_unknown(unknown, "soundscape labels")
     return rows.assign(labels=[[n for n in names if n not in unknown] for names in rows.labels])
 

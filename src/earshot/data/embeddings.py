@@ -66,7 +66,7 @@ class EmbeddingCache:
         description |= {"channels": n_channels} if n_channels > 1 else {}
 
         def make(target: Path) -> None:
-            _write(target, description, source_root, embed, batch_size, progress, heard, starts_of)
+            _write(target, description, source_root, embed, batch_size, progress, heard=heard, starts_of=starts_of)
 
         return cls(finished(folder, description, make))
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
 from earshot.messages import suggest
 from earshot.prediction.predictions import Predictions, weighted_mean
+from earshot.records import build_from
 
 MEANS = ("mean", "geometric", "rank", "power")
 FLOOR = 1e-7  # probability below which a geometric mean does not look
@@ -27,14 +29,27 @@ class Blend:
     """
 
     mean: str = "mean"
-    weights: tuple = ()
+    weights: tuple[Any, ...] = ()
     power: float = 2.0
 
     def __post_init__(self):
         if self.mean not in MEANS:
             raise ValueError(f"unknown mean '{self.mean}'{suggest(self.mean, MEANS)}")
         if self.power <= 0:
-            raise ValueError(f"the power of a power mean must be positive, got {self.power}")
+            raise ValueError(f"power, of a power mean, must be positive, got {self.power}")
+        try:
+            table = np.array(self.weights, float)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"weights must be numbers, one a run or one a run and class: {error}") from error
+        if (
+            table.ndim > 2
+            or not np.isfinite(table).all()
+            or (table < 0).any()
+            or (table.size and not table.sum(0).all())
+        ):
+            raise ValueError("weights must be numbers from 0, one a run or one a run and class, not all of them 0")
+        nested = tuple(map(tuple, table.tolist())) if table.ndim == 2 else tuple(table.tolist())
+        object.__setattr__(self, "weights", nested)
 
     def __call__(self, members: list[Predictions]) -> Predictions:
         """Predictions of the SAME clips -> one; a number of weights that is not that of the members is an error."""
@@ -57,21 +72,7 @@ class Blend:
 
 def build_blend(values: Mapping, where: str | Path = "the blend") -> Blend:
     """{"mean", "weights", "power"} as JSON gives them -> Blend; what is wrong is said of `where`."""
-    known = [f.name for f in fields(Blend)]
-    for key in values:
-        if key not in known:
-            raise ValueError(f"{where}: unknown key '{key}'{suggest(key, known)}")
-    weights = values.get("weights", ())
-    try:
-        table = np.array(weights, float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: weights must be numbers, one a run or one a run and class: {error}") from error
-    if table.ndim > 2 or not np.isfinite(table).all() or (table < 0).any() or (table.size and not table.sum(0).all()):
-        raise ValueError(
-            f"{where}: weights must be numbers from 0, one a run or one a run and class, not all of them 0"
-        )
-    nested = tuple(tuple(row) for row in table.tolist()) if table.ndim == 2 else tuple(table.tolist())
-    return Blend(values.get("mean", "mean"), nested, float(values.get("power", 2.0)))
+    return build_from(Blend, values, where)
 
 
 @dataclass(frozen=True)

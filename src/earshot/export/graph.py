@@ -19,7 +19,7 @@ import shutil
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,7 @@ class ExportSettings:
     """What to export and what it must hold."""
 
     graph_format: str = "onnx"
+    _: KW_ONLY
     int8: bool = False
     together: bool = False  # all folds in one graph, stacked on axis 1 of its outputs
     max_difference: float = 3e-3  # of probabilities to PyTorch (float32)
@@ -90,7 +91,7 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
         traced = trace(models, run.config, about, folder / "fp32.onnx")
         report = {"graph": path.name, "run": run.name, "folds": about["folds"], "batch_norms": traced}
         eager = [TorchBackend(model, run.config.inputs(model.inputs)) for model in models]
-        windows = parity_inputs(eager[0], runs.windowing(run.config).window_samples)
+        windows = parity_inputs(eager[0], run.config.predict.window_samples)
         graph_file = folder / "fp32.onnx"
         if settings.int8:
             check_parity(open_graph(graph_file), eager, windows, settings.max_difference, f"{where}, before int8")
@@ -150,7 +151,7 @@ def describe(run, folds, models, settings: ExportSettings) -> dict:
         "frontends": inputs.to_json(),
         "metadata": list(config.data.metadata), "timebase": abouts[0]["timebase"], "pool": models[0].pool,
         "min_frames": max(models[0].min_frames, models[0].pool), "pooling": getattr(models[0], "pooling", ""),
-        "windowing": asdict(runs.windowing(config)), "tta": list(config.predict.tta),
+        "windowing": asdict(config.predict), "tta": list(config.predict.tta),
         "weights": [digest(fold.folder / "best.safetensors") for fold in folds],
         "commit": abouts[0]["commit"], "libraries": abouts[0]["libraries"],
     }  # fmt: skip
@@ -214,7 +215,7 @@ def _pool_maps(graph):
 def _example(model, config) -> dict[str, np.ndarray]:
     """Two windows as the network takes them."""
     backend = TorchBackend(model, config.inputs(model.inputs))
-    return random_inputs(backend, 2, runs.windowing(config).window_samples)
+    return random_inputs(backend, 2, config.predict.window_samples)
 
 
 def _time_axis(name: str, record, ndim: int) -> dict[int, str]:

@@ -29,7 +29,7 @@ def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int)
     """A window of each of at most `wanted` clips, evenly chosen, as the network takes it: for the ranges of int8."""
     if wanted < 1:
         raise ValueError(f"int8 needs clips to measure ranges on: --calibration-clips must be at least 1, got {wanted}")
-    windowing, recordings = runs.windowing(run.config), clips.recordings()
+    windowing, recordings = run.config.predict, clips.recordings()
     rate, channels, inputs = windowing.sample_rate, windowing.n_channels, []
     for i in evenly(len(clips.clips), wanted):
         try:

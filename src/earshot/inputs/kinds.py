@@ -25,6 +25,17 @@ KINDS: dict[str, type[Input]] = {
 }
 
 
+class AnyInput(Input):
+    """A record of any kind, as a config's value: `kind` says which (records.build asks `from_values`)."""
+
+    @staticmethod
+    def from_values(values, where: str, build: Callable) -> Input:
+        """A config's mapping -> the record."""
+        if not isinstance(values, Mapping):
+            raise ValueError(f"section '{where}' must be a mapping, got {values!r}")
+        return make_input(values, where, build)
+
+
 def make_input(values: Mapping, where: str = "input", build: Callable | None = None) -> Input:
     """{kind (default logmel), its own keys} -> record. build: (class, values, where) -> checked object (config.py)."""
     values = dict(values)

@@ -1,16 +1,20 @@
 """How fast this machine decodes, computes log-mels and runs networks, and what a whole test would take. No torch.
 
-CPU seconds of one core, by stage, measured on one recording with the very functions that predict: what is left of the
-one inference path when decoding, log-mel and networks are taken off is `join` (cutting windows, joining answers;
+CPU seconds of one core, by stage, measured on a few recordings with the very functions that predict: what is left of
+the one inference path when decoding, log-mel and networks are taken off is `join` (cutting windows, joining answers;
 Python, one core whatever there are).
 """
 
 from __future__ import annotations
 
+import logging
+import math
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +28,12 @@ from earshot.sound import audio
 from earshot.sound.windows import Windowing, window_starts
 
 MEASURED_SECONDS, MEL_SECONDS = 30.0, 20.0  # of a recording
-REPEATS, LEAST_CALLS, CALL_SECONDS = 3, 3, 1.0
+LEAST_DECODED = 1.0  # seconds; what opening a file takes would count for more in shorter ones
+MADE_SECONDS = 20.0
+REPEATS, LEAST_CALLS, MOST_CALLS, CALL_SECONDS = 3, 3, 50, 1.0
 SYNTHETIC_RATE = 32000
+
+logger = logging.getLogger("earshot")
 
 
 @dataclass(frozen=True)
@@ -100,49 +108,74 @@ def front_ends(network: Network) -> set[Input]:
 # ---- measuring
 
 
-def measure(networks: Sequence[Network], recording: Path, clock: Callable[[], float] = time.process_time) -> Speed:
-    """Speed of all stages on the first half minute of a recording. UnreadableAudio where it cannot be read.
+def measure(
+    networks: Sequence[Network], recordings: Path | Sequence[Path], clock: Callable[[], float] = time.process_time,
+    limit: float = math.inf,
+) -> Speed:  # fmt: skip
+    """Speed of all stages; decoding is the median over `recordings`, of each its first half minute.
 
-    One of each `alike` networks is timed, after a first call that is not.
+    A second counts where it was decoded, whatever a header says. Recordings that cannot be read are passed over; where
+    none can, or all are a few samples long, a made one takes their place. One of each `alike` networks is timed, after
+    a first call that is not. After `limit` seconds by the wall everything is measured once and no more.
     """
+    until = time.monotonic() + limit
+    paths = [recordings] if isinstance(recordings, Path) else list(recordings)
+    rates = sorted({n.windowing.sample_rate for n in networks})
     decode, logmel, network, join = {}, {}, {}, {}
-    info = audio.info(recording)
-    seconds = min(MEASURED_SECONDS, info.duration)
-    for rate in {n.windowing.sample_rate for n in networks}:
-        decode[rate] = _best(lambda rate=rate: audio.load(recording, rate, 0.0, seconds), clock) / seconds
-    for key, w in {k: n.windowing for n in networks for k in front_ends(n)}.items():
-        loaded = waveforms.decode(recording, w.sample_rate, w.n_channels, 0.0, seconds)
-        size = round(MEL_SECONDS * w.sample_rate)
-        waveform = (
-            np.resize(loaded, size) if w.n_channels == 1 else np.stack([np.resize(side, size) for side in loaded])
-        )
-
-        def compute(key=key, waveform=waveform, rate=w.sample_rate):
-            return key.compute(waveforms.as_heard(waveform, rate, key))
-
-        logmel[key] = _best(compute, clock) / MEL_SECONDS
-    for one in networks:
-        if one.alike not in network:
-            network[one.alike], outputs = _network_seconds(one, clock)
-            join[one.alike] = _join_seconds(one, outputs, recording, decode, logmel, clock)
+    with tempfile.TemporaryDirectory() as folder:
+        made = synthetic_recording(Path(folder), MADE_SECONDS)
+        for rate in rates:
+            decode[rate] = _decode_seconds(paths, rate, clock, until) or _decode_seconds([made], rate, clock, until)
+        for key, w in {k: n.windowing for n in networks for k in front_ends(n)}.items():
+            logmel[key] = _best(partial(_compute, key, w, _noise(w, MEL_SECONDS, 0.1)), clock, until) / MEL_SECONDS
+        for one in networks:
+            if one.alike not in network:
+                network[one.alike], outputs = _network_seconds(one, clock, until)
+                join[one.alike] = _join_seconds(one, outputs, made, logmel, clock, until)
     return Speed(decode, logmel, network, join)
 
 
-def _best(call: Callable, clock) -> float:
-    """The least of a few times: others are the machine's doing."""
+def _decode_seconds(paths: Sequence[Path], rate: int, clock, until: float) -> float:
+    """CPU seconds that a second of sound takes to decode: the median over recordings, 0 where none can be read."""
+    found = []
+    for path in paths:
+        if found and time.monotonic() > until:
+            break
+        try:
+            decoded = len(audio.load(path, rate, 0.0, MEASURED_SECONDS)) / rate
+            if decoded >= LEAST_DECODED:
+                call = partial(audio.load, path, rate, 0.0, MEASURED_SECONDS)
+                found.append(_best(call, clock, until) / decoded)
+        except audio.UnreadableAudio as error:
+            logger.warning("speed is not measured on a recording: %s", error)
+    return statistics.median(found) if found else 0.0
+
+
+def _best(call: Callable, clock, until: float = math.inf) -> float:
+    """The least of a few times, of one where the time is up: others are the machine's doing."""
     times = []
-    for _ in range(REPEATS):
+    while not times or (len(times) < REPEATS and time.monotonic() < until):
         began = clock()
         call()
         times.append(clock() - began)
-    return min(times)
+    return max(min(times), 1e-9)
+
+
+def _noise(windowing: Windowing, seconds: float, level: float) -> np.ndarray:
+    """(S,) or (2, S) float32 at the rate of the windows."""
+    rng, n_samples = np.random.default_rng(0), round(seconds * windowing.sample_rate)
+    shape = n_samples if windowing.n_channels == 1 else (windowing.n_channels, n_samples)
+    return (level * rng.standard_normal(shape)).astype(np.float32)
+
+
+def _compute(record: Input, windowing: Windowing, waveform: np.ndarray) -> np.ndarray:
+    return record.compute(waveforms.as_heard(waveform, windowing.sample_rate, record))
 
 
 def one_window(network: Network) -> dict[str, np.ndarray]:
     """Quiet noise as one window of a network's inputs."""
-    rng, w = np.random.default_rng(0), network.windowing
-    shape = w.window_samples if w.n_channels == 1 else (w.n_channels, w.window_samples)
-    waveform = (0.01 * rng.standard_normal(shape)).astype(np.float32)
+    w = network.windowing
+    waveform = _noise(w, w.window_samples / w.sample_rate, 0.01)
     heard = {name: network.backend.frontends[name] for name in network.backend.inputs}
     for name, record in heard.items():
         if not record.sounds:
@@ -152,13 +185,15 @@ def one_window(network: Network) -> dict[str, np.ndarray]:
     return {name: values[None] for name, values in waveforms.hear(heard, waveform, w.sample_rate).items()}
 
 
-def _network_seconds(network: Network, clock) -> tuple[float, dict]:
+def _network_seconds(network: Network, clock, until: float) -> tuple[float, dict]:
     """CPU seconds a window where calls are full, and what the network answers to one window."""
     windows = network.windowing.batch_size
     inputs = {name: np.repeat(values, windows, axis=0) for name, values in one_window(network).items()}
     outputs = network.backend.run(inputs)
     began, calls = clock(), 0
-    while calls < LEAST_CALLS or (clock() - began < CALL_SECONDS and calls < 50):
+    while not calls or (
+        time.monotonic() < until and (calls < LEAST_CALLS or (clock() - began < CALL_SECONDS and calls < MOST_CALLS))
+    ):
         network.backend.run(inputs)
         calls += 1
     return (clock() - began) / (calls * windows), {name: values[:1] for name, values in outputs.items()}
@@ -179,18 +214,17 @@ class _Answered:
         return {k: np.repeat(v, batch, axis=0) for k, v in self.outputs.items()}
 
 
-def _join_seconds(network: Network, outputs, recording: Path, decode, logmel, clock) -> float:
+def _join_seconds(network: Network, outputs, recording: Path, logmel, clock, until: float) -> float:
     """CPU seconds a window of the inference path without decoding, log-mel and network."""
     free = _Answered(network.backend, outputs)
     windowing = replace(network.windowing, one_pass=False)
     members = [replace(m, backend=free, windowing=windowing) for m in network.members]
-    seconds = audio.info(recording).duration
+    rate, seconds = windowing.sample_rate, audio.info(recording).duration
     clip = Clip("one", recording)
-    total = _best(lambda: predict_members(members, [clip]), clock)
+    total = _best(lambda: predict_members(members, [clip]), clock, until)
+    decode = {rate: _best(lambda: audio.load(recording, rate), clock, until) / seconds}
     known = Speed(decode, logmel, {network.alike: 0.0}, {network.alike: 0.0}).stages([network], seconds)
-    windows = len(
-        window_starts(round(seconds * windowing.sample_rate), windowing.window_samples, windowing.stride_samples)
-    )
+    windows = len(window_starts(round(seconds * rate), windowing.window_samples, windowing.stride_samples))
     return max(0.0, total - sum(known.values())) / windows
 
 

@@ -59,7 +59,8 @@ def transfer(
     `base_classes` are those of the checkpoint (AudioSet: 527); `pretrained` false overrules `base_params.pretrained`.
     """
     network = build_model(base, base_classes, n_mels, base_params, weights_follow=not pretrained, heard=heard)
-    return Transfer(network, classes, n_mels, hidden, dropout, activation, freeze, heard)
+    options = {"hidden": hidden, "dropout": dropout, "activation": activation, "freeze": freeze, "heard": heard}
+    return Transfer(network, classes, n_mels, **options)
 
 
 MODELS = {

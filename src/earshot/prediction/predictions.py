@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,7 @@ class Predictions:
     clipwise_output: np.ndarray
     fold: np.ndarray
     unreadable: np.ndarray  # (N,) bool
+    _: KW_ONLY
     framewise_output: tuple[np.ndarray, ...] | None = None  # a clip: (T_i, K) float32 on the grid of `timebase`
     timebase: TimeBase | None = None
     embedding: np.ndarray | None = None  # (N, D)
@@ -126,9 +127,16 @@ class Predictions:
             frames = tuple(np.split(data["framewise_output"], np.cumsum(data["frame_counts"])[:-1]))
         timebase = TimeBase(*(int(v) for v in data["timebase"])) if "timebase" in data else None
         return cls(
-            data["clip_ids"], tuple(str(c) for c in data["classes"]), data["clipwise_output"], data["fold"],
-            data["unreadable"], frames, timebase, data.get("embedding"), data.get("score"),
-        )  # fmt: skip
+            data["clip_ids"],
+            tuple(str(c) for c in data["classes"]),
+            data["clipwise_output"],
+            data["fold"],
+            data["unreadable"],
+            framewise_output=frames,
+            timebase=timebase,
+            embedding=data.get("embedding"),
+            score=data.get("score"),
+        )
 
 
 def join(parts: list[Predictions]) -> Predictions:

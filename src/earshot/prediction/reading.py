@@ -73,7 +73,7 @@ def random_variants(count: str) -> list[Variant]:
     ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Span:
     """Consecutive windows of one hearing of one clip: what a thread reads in one go."""
 
@@ -166,7 +166,7 @@ def jobs(
         if not heard:
             unreadable[index] = f"{clip.path} is one window long: it has no other hearing"
         for number, variant in heard:
-            for span in _spans(index, number, clip, variant, windowing, n_samples, decoded):
+            for span in _spans(index, number, clip, variant, windowing, n_samples, decoded=decoded):
                 yield lambda span=span, variant=variant: _read(span, variant, windowing, keys, context)
 
 
@@ -182,7 +182,19 @@ def _spans(index, number, clip, variant, windowing, n_samples, decoded) -> Itera
         size = len(starts)
     for first in range(0, len(starts), size):
         some = starts[first : first + size]
-        yield Span(index, number, clip.path, clip.metadata, some, first, len(starts), n_samples, delay, decoded, given)
+        yield Span(
+            clip=index,
+            variant=number,
+            path=clip.path,
+            metadata=clip.metadata,
+            starts=some,
+            first_window=first,
+            n_windows=len(starts),
+            n_samples=n_samples,
+            delay_samples=delay,
+            decoded=decoded,
+            given=given,
+        )
 
 
 def _read(span: Span, variant: Variant, windowing: Windowing, keys, context) -> Chunk | Failed | Shorter:

@@ -7,29 +7,61 @@ segments (`TimeBase.frame_samples` samples each).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from earshot.messages import check_choice
+
+CLIP_FROM = ("clipwise", "frame_max", "log_odds")
 RULES = ("mean", "max", "sum", "mean_logit")
 PROBABILITY_FLOOR = 1e-7  # mean_logit: a saturated float32 probability stays finite, +-16.1 as log-odds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Windowing:
-    """How recordings are cut and how their windows are joined. Seconds outside, samples inside."""
+    """How a recording becomes one answer: cut into windows, heard, joined. Seconds outside, samples inside.
 
-    sample_rate: int
-    window_seconds: float
-    stride_seconds: float
-    aggregate: str = "mean"  # see join_clipwise
-    batch_size: int = 32
-    workers: int = 1
-    keep_frames: bool = False
+    A config's `predict` is this record; what it leaves at 0 follows its training (`followed`).
+    """
+
+    sample_rate: int = 0  # Hz; in a config that of the data
+    window_seconds: float = 0.0  # 0: the training crop
+    stride_seconds: float = 0.0  # 0: the window
+    # answer of a window: clipwise (the head's own) | frame_max (its best segment) | log_odds (of the logit's softmax)
+    clip_from: str = "clipwise"
+    aggregate: str = "mean"  # mean | max | sum | mean_logit, over the windows of a clip
+    keep_frames: bool = False  # store framewise output in oof.npz and test.npz
+    oof_frames: bool = True  # false: not in oof.npz, where hours of audio times hundreds of classes are gigabytes
+    batch_size: int = 0  # windows; 0: optim.batch_size
     extra_window: bool = False  # the birdcall source's quirk: an exact multiple of the window gets one more, of padding
-    clip_from: str = "clipwise"  # answer of a window: clipwise | frame_max, the maximum over its segments
-    one_pass: bool = False  # the network hears a minute at once, windows are pooled from its segments
-    n_channels: int = 1  # decoded of a recording: 1 their mean, 2 left and right
+    one_pass: bool = False  # the network hears a minute at once and windows share its features: faster, not the same
+    tta: tuple[str, ...] = ()  # names of prediction.reading.TTA, which predict.py hears besides
+    workers: int = 1  # threads that decode and compute log-mels ahead
+    n_channels: int = 1  # decoded of a recording: 1 their mean, 2 left and right; in a config that of data.channels
+
+    def __post_init__(self):
+        object.__setattr__(self, "tta", tuple(self.tta))
+        check_choice("clip_from", self.clip_from, CLIP_FROM)
+        check_choice("aggregate", self.aggregate, RULES)
+        for name in ("sample_rate", "window_seconds", "stride_seconds", "batch_size"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.workers < 1:
+            raise ValueError(f"workers must be positive, got {self.workers}")
+        if self.stride_seconds > self.window_seconds > 0:
+            raise ValueError(
+                f"stride_seconds ({self.stride_seconds}) is longer than the window ({self.window_seconds}): parts of "
+                "the clip would never be heard"
+            )
+
+    def followed(self, sample_rate: int, crop_seconds: float, batch_size: int, n_channels: int = 1) -> Windowing:
+        """The same with what is 0 taken from training, a stride of 0 from the window."""
+        window = self.window_seconds or crop_seconds
+        return replace(
+            self, sample_rate=sample_rate, window_seconds=window, stride_seconds=self.stride_seconds or window,
+            batch_size=self.batch_size or batch_size, n_channels=n_channels,
+        )  # fmt: skip
 
     @property
     def window_samples(self) -> int:
@@ -37,7 +69,7 @@ class Windowing:
 
     @property
     def stride_samples(self) -> int:
-        return round(self.stride_seconds * self.sample_rate)
+        return round((self.stride_seconds or self.window_seconds) * self.sample_rate)
 
 
 def window_starts(

@@ -30,7 +30,7 @@ def open_run(record: Extractor) -> OwnNetwork:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, config = runs.load_model(fold).to(device), fold.config
     backend = TorchBackend(model, config.inputs(model.inputs), device)
-    return own_network(record, backend, runs.windowing(config), state_hash(model), str(folder))
+    return own_network(record, backend, config.predict, state_hash(model), str(folder))
 
 
 def extractor_caches(
@@ -45,10 +45,21 @@ def _cache(record: Extractor, inputs: Inputs, data: PreparedData, folder: Path, 
         return as_heard(waveform, inputs.sample_rate, record)
 
     return EmbeddingCache.build(
-        folder, data.whole, data.source, record.network.embed, record.network.width, record.cache_about(),
-        inputs.sample_rate, record.window_samples, True, BATCH, progress, inputs.n_channels, heard,
-        lambda n_samples: np.arange(record.total(n_samples)) * record.stride_samples,
-    )  # fmt: skip
+        folder,
+        data.whole,
+        data.source,
+        record.network.embed,
+        width=record.network.width,
+        about=record.cache_about(),
+        sample_rate=inputs.sample_rate,
+        segment_samples=record.window_samples,
+        every_segment=True,
+        batch_size=BATCH,
+        progress=progress,
+        n_channels=inputs.n_channels,
+        heard=heard,
+        starts_of=lambda n_samples: np.arange(record.total(n_samples)) * record.stride_samples,
+    )
 
 
 def with_rows(clips: Sequence[Clip], inputs: Inputs, caches: Mapping[str, EmbeddingCache]) -> list[Clip]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 from earshot import files, tasks
-from earshot.config import to_dict
 from earshot.ensemble.search import truth_of
 from earshot.messages import few
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction import predictions
+from earshot.records import to_dict
 from earshot.training.setup import Training
 
 SHOWN = ("map", "macro_f1_argmax", "accuracy", "pauc", "micro_auprc", "event_f1", "crop_lwlrap")  # in an epoch's line

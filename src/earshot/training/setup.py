@@ -14,10 +14,9 @@ from tqdm import tqdm
 
 from earshot import optim, runs, tasks
 from earshot.augment.hidden import attach_spec_augment_pp
-from earshot.augment.pipeline import BatchAugment
-from earshot.augment.spectrogram import build_spec_augment
+from earshot.augment.spectrogram import build_spec_augment, check_logmel
 from earshot.augment.waveform import build_waveform_augment
-from earshot.config import AugmentConfig, Config
+from earshot.config import Config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData
 from earshot.inputs.network import Inputs
@@ -30,7 +29,7 @@ from earshot.training.examples import TrainingClips
 from earshot.training.frozen import check_frozen, extractor_cache
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Progress:
     """Where training stands; with the tensors in last.ckpt it is all that --resume needs."""
 
@@ -44,7 +43,7 @@ class Progress:
     out_of_time: bool = False
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Training:
     """The moving parts of one fold."""
 
@@ -57,7 +56,6 @@ class Training:
     inputs: tuple[str, ...]  # what the network takes in training: its own, or cached embeddings
     blocks: list[network_blocks.Block]
     front_ends: FrontEnds
-    augment: BatchAugment
     clips: TrainingClips
     held_out: PreparedData
     about: dict
@@ -92,6 +90,7 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
     torch.manual_seed(np.random.SeedSequence([config.seed, fold]).generate_state(1)[0].item())
     network = runs.make_model(config, len(classes))
     check_classes(fold, train_data.target, classes, config.loss.name)
+    check_logmel(config.augment.batch.logmel)
     check_inputs(network, config)
     check_budget(network, config)
     if config.model.weights:
@@ -124,14 +123,33 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
             )  # fmt: skip
     with accelerator.main_process_first():  # the first one fills the caches
         clips = TrainingClips(
-            train_data, data, heard, config.seed, build_waveform_augment(config.augment.waveform), cache,
-            embeddings,
-        )  # fmt: skip
+            train_data,
+            data,
+            heard,
+            config.seed,
+            waveform_augment=build_waveform_augment(config.augment.waveform),
+            cache_folder=cache,
+            embeddings=embeddings,
+        )
     ema = optim.EMA(accelerator.unwrap_model(model), o.ema_decay) if o.ema_decay else None
     front_ends = FrontEnds(config.inputs(inputs)).to(accelerator.device)
-    augment = batch_augment(config.augment)
-    return Training(config, fold, folder, model, optimizer, ema, inputs, blocks, front_ends, augment, clips, held_out,
-                    about, accelerator, deadline, Progress())  # fmt: skip
+    return Training(
+        config=config,
+        fold=fold,
+        folder=folder,
+        model=model,
+        optimizer=optimizer,
+        ema=ema,
+        inputs=inputs,
+        blocks=blocks,
+        front_ends=front_ends,
+        clips=clips,
+        held_out=held_out,
+        about=about,
+        accelerator=accelerator,
+        deadline=deadline,
+        progress=Progress(),
+    )
 
 
 def check_classes(fold: int, target: np.ndarray, classes, loss: str):
@@ -151,17 +169,16 @@ def check_inputs(network: torch.nn.Module, config: Config):
     check_channels(network, heard, config.model.name)
     if config.data.cache == "logmel" and not heard.cacheable:
         raise ValueError(f"data.cache=logmel leaves no waveform, and {reads}: set data.cache=waveform")
-    on_logmel = {
-        "logmel": a.logmel, "image": a.image, "spec_augment": build_spec_augment(a.spec_augment),
-        "spec_augment_pp": a.spec_augment_pp,
-    }  # fmt: skip
-    for key, value in on_logmel.items():
-        if value and not heard.of(picture=True):
+    for key, acts in (a.acting | {"spec_augment": build_spec_augment(a.spec_augment)}).items():
+        on_logmel = key in ("batch.logmel", "batch.image", "spec_augment", "spec_augment_pp")
+        if acts and on_logmel and not heard.of(picture=True):
             raise ValueError(f"augment.{key} acts on a log-mel: {reads}. Leave it out (SpecAugment: 0 stripes)")
-    for key, value in (("mixup_on=logmel", a.mixup_on == "logmel"), ("fmix_p", a.fmix_p)):
+    for key, value in (("mixup_on=logmel", a.batch.mixup_on == "logmel"), ("fmix_p", a.batch.fmix_p)):
         if value and heard.of(kind="waveform"):
-            raise ValueError(f"augment.{key} would mix the labels of what is not mixed: {reads}; set "
-                             "augment.mixup_on=waveform")  # fmt: skip
+            raise ValueError(
+                f"augment.batch.{key} would mix the labels of what is not mixed: {reads}; set "
+                "augment.batch.mixup_on=waveform"
+            )
 
 
 def check_channels(network: torch.nn.Module, heard: Inputs, name: str):
@@ -177,18 +194,10 @@ def check_channels(network: torch.nn.Module, heard: Inputs, name: str):
 
 def check_budget(network: torch.nn.Module, config: Config):
     """Refuse a network over the config's budget, with both figures and both limits."""
-    b, samples = config.budget, round(config.window_seconds * config.data.sample_rate)
+    b, samples = config.budget, round(config.predict.window_seconds * config.data.sample_rate)
     if b.parameters_kb or b.mmacs:
         costs = counting.count(network, config.inputs(network.inputs), samples)
         counting.check_budget(config.model.name, network, costs, b.parameters_kb, b.mmacs)
-
-
-def batch_augment(a: AugmentConfig) -> BatchAugment:
-    """What the config does to a batch before the model sees it."""
-    return BatchAugment(
-        a.logmel, a.image, a.mixup_on, a.mixup_alpha, a.mixup_p, a.mixup_per_clip, a.mixup_domain,
-        a.fmix_p, a.fmix_alpha, a.fmix_decay,
-    )  # fmt: skip
 
 
 def check_complete(report: LoadReport, config: Config):

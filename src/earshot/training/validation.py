@@ -69,8 +69,8 @@ def predict(t: Training, data: PreparedData, listen=None) -> tuple[predictions.P
     """
     accelerator, clips = t.accelerator, with_rows(data.recordings(), t.clips.inputs, t.clips.rows)
     mine = clips[accelerator.process_index :: accelerator.num_processes]
-    windowing = runs.windowing(t.config)
-    windowing = replace(windowing, keep_frames=windowing.keep_frames and t.config.predict.oof_frames)
+    windowing = t.config.predict
+    windowing = replace(windowing, keep_frames=windowing.keep_frames and windowing.oof_frames)
     found, unreadable = predict_clips(
         [predicting_backend(t)], mine, windowing, t.about["classes"], t.about["prior"], t.fold,
         progress=lambda some: progress_bar(some, "validate", accelerator), listen=listen,
@@ -91,7 +91,7 @@ class WindowLosses:
     def __init__(self, config: Config, clips: PreparedData):
         self.data, self.clips = config.data, clips
         self.loss_of = losses.build_loss(**vars(config.loss))
-        self.window = runs.windowing(config).window_samples
+        self.window = config.predict.window_samples
         self.frames = config.inputs().timebase(1)
         self.from_events = config.data.crop == "box" or config.data.targets == "events"
         names = clips.events.filename.to_numpy(str) if clips.events is not None else np.zeros(0, str)
@@ -172,7 +172,7 @@ def score_box_crops(t: Training, readable: np.ndarray) -> dict[str, float]:
     data = replace(t.config.data, cache="none", shuffle_labels=False, false_positives=False, frame_targets=False)
     crops = TrainingClips(clips, data, t.clips.inputs, t.config.seed, None, t.clips.cache_folder)
     mine = range(accelerator.process_index, len(crops), accelerator.num_processes)
-    size, pairs = runs.windowing(t.config).batch_size, []
+    size, pairs = t.config.predict.batch_size, []
     for some in (mine[i : i + size] for i in range(0, len(mine), size)):
         pairs.append(_predict_crops(t, collate([crops[(0, i)] for i in some])))
     pairs = utils.gather_object(pairs)

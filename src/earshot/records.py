@@ -1,0 +1,124 @@
+"""YAML and JSON values <-> checked records: the one way in for runs, post-processing and blends.
+
+A record is a dataclass. Every key is checked: an unknown one is an error with a suggestion, a value of the wrong type
+is an error that names the key; what values are sensible a record says itself, in its `__post_init__`. PyYAML reads
+`1e-3` as text, so numbers are converted by the declared type.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from earshot.messages import suggest
+
+
+def read_yaml(path: str | Path, what: str = "config") -> dict:
+    """YAML file of `key: value` lines -> dict; a missing or broken one is an error that says what file it should be."""
+    path = Path(path)
+    if not path.is_file():
+        near = [p.name for p in path.parent.glob("*.yaml")]
+        raise ValueError(f"{what} {path} does not exist{suggest(path.name, near)}")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{what} {path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{what} {path} must hold 'key: value' lines, got a {type(values).__name__}")
+    return values
+
+
+def build(kind, values, section: str = ""):
+    """Mapping -> record of class `kind`; `section` is the dotted key of the mapping, which errors name."""
+    if not isinstance(values, collections.abc.Mapping):
+        raise ValueError(f"section '{section}' must be a mapping, got {values!r}")
+    hints = typing.get_type_hints(kind)
+    known = [f.name for f in dataclasses.fields(kind)]
+    for key in values:
+        if key not in known:
+            place = f" in '{section}'" if section else ""
+            raise ValueError(f"unknown key '{key}'{place}{suggest(key, known)}")
+    built = {k: _convert(hints[k], v, f"{section}.{k}" if section else k) for k, v in values.items()}
+    try:
+        return kind(**built)
+    except ValueError as error:
+        raise ValueError(_placed(str(error), known, section)) from error
+
+
+def build_from(kind, values, source: str | Path):
+    """`build`, with the file (or whatever the values came from) in front of every error."""
+    try:
+        return build(kind, values)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def to_dict(record) -> Any:
+    """Record -> plain nested dict of what YAML can hold (tuples become lists); one with `to_json` says it itself."""
+    if hasattr(record, "to_json"):
+        return to_dict(record.to_json())
+    if dataclasses.is_dataclass(record):
+        return {f.name: to_dict(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    if isinstance(record, dict):
+        return {k: to_dict(v) for k, v in record.items()}
+    if isinstance(record, (list, tuple)):
+        return [to_dict(v) for v in record]
+    return record
+
+
+def _placed(message: str, known: list[str], section: str) -> str:
+    """A record's own error with its section in front: 'lr must be positive' -> 'optim.lr must be positive'."""
+    if not section:
+        return message
+    first = re.match(r"\w*", message).group()
+    return f"{section}.{message}" if first in known else f"{section}: {message}"
+
+
+def _convert(hint, value, where: str):
+    """One YAML value -> its declared type, or an error that names the key."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, where)
+    if hasattr(hint, "from_values"):  # of several kinds: its own values say which
+        return hint.from_values({} if value is None else value, where, build)
+    if dataclasses.is_dataclass(hint):
+        return build(hint, {} if value is None else value, where)
+    if origin in (dict, collections.abc.Mapping):
+        value = {} if value is None else value
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} must be a mapping, got {value!r}")
+        return {str(k): _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{where} must be a list, got {value!r}")
+        return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if hint is Any:
+        return value
+    return _convert_scalar(hint, value, where)
+
+
+def _convert_scalar(hint, value, where: str):
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{where} must be true or false, got {value!r}")
+        return value
+    if hint is str:
+        return "" if value is None else str(value)
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+        if hint is int and number != int(number):
+            raise ValueError
+        return hint(number)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{where} must be {'a whole number' if hint is int else 'a number'}, got {value!r}") from None
