@@ -15,15 +15,16 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 from pathlib import Path
 
+from earshot.files import check_writable
 from earshot.kaggle.bundling import BundleSettings, build, sizes
 from earshot.kaggle.checks import check_slug
 from earshot.kaggle.dry_run import dry_run
 from earshot.kaggle.image import read_image
 from earshot.kaggle.push import push
 from earshot.kaggle.wheels import RUNTIMES, fetch_wheels
+from earshot.messages import run_script
 from earshot.prediction.backends import ENDINGS
 
 
@@ -38,6 +39,7 @@ def main():
         if not options.slug:
             return
     folder = options.root / check_slug(options.slug)[1] / "build"
+    check_writable(folder / "kernel.json")
     if options.runs or options.blend:
         tta = None if options.tta is None else tuple(options.tta)
         settings = BundleSettings(
@@ -94,7 +96,7 @@ def parse_args() -> argparse.Namespace:
         "--image-packages",
         type=Path,
         metavar="FILE",
-        help="a newer list of Kaggle's image (see docs/kernels_wheels.md)",
+        help="a newer list of Kaggle's image (see docs/kernels.md)",
     )
     add("--kind", default="notebook", choices=("notebook", "script"), help="what Kaggle runs")
     add("--dry-run", action="store_true", help="run the kernel as Kaggle would")
@@ -134,7 +136,4 @@ def write_report(folder: Path, results):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

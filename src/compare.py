@@ -27,7 +27,7 @@ import yaml
 from earshot import files, runs
 from earshot.competitions.tables import write_csv
 from earshot.config import load_config
-from earshot.messages import suggest
+from earshot.messages import run_script, suggest
 from earshot.pictures import runs as run_pictures
 from earshot.tables import read_table
 
@@ -37,11 +37,12 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 def main():
     options = parse_args()
+    out = options.out or Path("runs") / "compare" / options.plan.stem
+    files.check_writable(out.with_suffix(".csv"))
     plan = read_plan(options)
     if not options.only_table:
         train_all(plan, options)
     table = collect(plan, options.plan.stem)
-    out = options.out or Path("runs") / "compare" / options.plan.stem
     out.parent.mkdir(parents=True, exist_ok=True)
     write_csv(table, out.with_suffix(".csv"))
     files.write_text(out.with_suffix(".md"), markdown(table, plan))
@@ -204,7 +205,4 @@ def _cell(row: pd.Series) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

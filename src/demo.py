@@ -25,6 +25,7 @@ from earshot.competitions import get_competition
 from earshot.competitions.tables import write_csv
 from earshot.data.labels import read_classes
 from earshot.events import PostProcess, events_to_frames, load_post
+from earshot.messages import run_script
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
@@ -39,6 +40,7 @@ QUICK = ("optim.epochs=2", "optim.warmup_epochs=0")
 def main():
     quick = parse_args().quick
     os.chdir(Path(__file__).resolve().parents[1])
+    files.check_writable(OUT / "summary.json", "the demo writes into the checkout")
     started, memory = time.monotonic(), PeakMemory()
     OUT.mkdir(parents=True, exist_ok=True)
     name = free_name("demo-quick" if quick else "demo")
@@ -169,7 +171,4 @@ class PeakMemory:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, subprocess.CalledProcessError) as error:
-        sys.exit(f"error: {error}")
+    run_script(main, subprocess.CalledProcessError)

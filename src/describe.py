@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
 import torch
@@ -23,8 +22,10 @@ from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.data.labels import read_classes
 from earshot.data.prepared import load_data
+from earshot.files import check_writable
 from earshot.inputs.record import Input
 from earshot.inputs.torch_front_ends import FrontEnds
+from earshot.messages import run_script
 from earshot.models.counting import count
 from earshot.pictures import folds as fold_pictures
 from earshot.sound.logmel import LogmelParams, empty_mel_bands
@@ -36,14 +37,17 @@ from earshot.training.schedule import seed_step
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    default = str(Path("runs") / "describe" / options.config.stem)
+    inputs, gallery = (options.out or Path(default + ending) for ending in (".png", "_gallery.png"))
+    for asked, out in ((options.clips, inputs), (options.gallery, gallery)):
+        if asked:
+            check_writable(out, "give --out FILE")
     config = load_config(options.config, options.overrides)
     describe(config, options.classes or count_classes(config), options.seconds or config.predict.window_seconds)
     if options.clips:
-        out = options.out or Path("runs") / "describe" / f"{options.config.stem}.png"
-        draw_inputs(config, options.clips, out)
+        draw_inputs(config, options.clips, inputs)
     if options.gallery:
-        out = options.out or Path("runs") / "describe" / f"{options.config.stem}_gallery.png"
-        draw_gallery(config, options.gallery, out)
+        draw_gallery(config, options.gallery, gallery)
 
 
 def parse_args() -> argparse.Namespace:
@@ -209,7 +213,4 @@ def gallery(logmel: torch.Tensor, config: Config, generator: torch.Generator) ->
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

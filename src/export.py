@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-from earshot import runs
+from earshot import files, runs
 from earshot.export.graph import ExportSettings, export_run
 from earshot.export.int8 import FLOAT_PARTS
+from earshot.messages import run_script
 from earshot.prediction.backends import ENDINGS
 
 DEFAULTS = ExportSettings()
@@ -29,6 +29,7 @@ def main():
     if options.int8_head and not options.int8:
         raise ValueError("--int8-head says more of --int8: give both")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    files.check_writable((options.out or options.run) / "fold0" / f"model.{options.format}", "give --out FOLDER")
     run = runs.load_run(options.run)
     if options.folds:
         here = {fold.fold: fold for fold in run.folds}
@@ -79,7 +80,4 @@ def parse_args() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -16,11 +16,13 @@ from pathlib import Path
 
 from earshot import files, runs, tasks
 from earshot.config import Config, load_config
+from earshot.messages import run_script
 from earshot.pictures import folds as fold_pictures
 
 
 def main():
     options = parse_args()
+    files.check_writable(options.out)
     configs = {path: load_config(path, options.overrides) for path in options.config}
     watch = common_watch(configs)
     rows = []
@@ -55,7 +57,10 @@ def parse_args() -> argparse.Namespace:
 
 def common_watch(configs: dict[Path, Config]) -> str:
     """The score that all configs watch."""
-    watched = {path: config.watch or tasks.get_task(config.task).watch for path, config in configs.items()}
+    watched = {
+        path: config.watch or tasks.get_task(config.task, config.data.competition).watch
+        for path, config in configs.items()
+    }
     if len(set(watched.values())) > 1:
         told = ", ".join(f"{path.stem}: {name}" for path, name in watched.items())
         raise ValueError(f"the configs watch different scores ({told}): one picture shows one, give watch=...")
@@ -90,7 +95,4 @@ def write(rows: list[dict], watch: str, out: Path):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run_script(main, RuntimeError)

@@ -6,7 +6,6 @@ python src/make_folds.py --clips data/esc50/clips.csv --out folds/esc50.csv
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from earshot.competitions import get_competition
 from earshot.competitions.tables import read_dataset, write_csv
 from earshot.data.folds import TRAIN_ONLY, audit, choose_method, fold_table, make_folds, missing_classes, rare_classes
 from earshot.data.labels import read_classes, read_clips
-from earshot.messages import few, suggest
+from earshot.files import check_writable
+from earshot.messages import few, run_script, suggest
 
 FULL_TABLE = 30  # classes; beyond, only the least even ones are printed
 SHORT_TABLE = 12
@@ -24,6 +24,7 @@ SHORT_TABLE = 12
 
 def main():
     options = parse_args()
+    check_writable(options.out)
     clips = read_clips(options.clips)
     if options.ignore_official:
         clips = clips.drop(columns="official_fold", errors="ignore")
@@ -129,8 +130,4 @@ def write(folds: pd.DataFrame, out: Path, force: bool) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

@@ -10,6 +10,7 @@ Runs that hear the same windows are predicted in one pass: a recording is decode
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import time
@@ -23,7 +24,8 @@ from earshot import files, runs
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import clip_metadata, read_clips
 from earshot.inputs.given import Metadata
-from earshot.messages import suggest
+from earshot.messages import run_script, suggest
+from earshot.metrics.anomalies import scores_by_section
 from earshot.prediction import predictions
 from earshot.prediction.backends import ENDINGS, TorchBackend, open_graph
 from earshot.prediction.graphs import find_graphs, members_of
@@ -41,6 +43,7 @@ def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     check_options(options)
+    check_targets(options)
     clips = find_clips(options.clips, options.audio_root)
     threads, streams = how_many(options)
     of_run = {folder: members_of_run(folder, options, threads) for folder in options.run}
@@ -56,6 +59,7 @@ def main():
         unreadable |= dict(failed)
         for folder in folders:
             of_folds, found = found[: len(of_run[folder])], found[len(of_run[folder]) :]
+            of_folds = with_anomaly_scores(folder, of_folds, of_run[folder], options)
             save(folder, of_folds, [fold for _, fold in of_run[folder]], options)
         if options.one_pass:
             print(difference_of_one_pass(members, clips[:COMPARED], tta))
@@ -117,6 +121,22 @@ def check_options(options: argparse.Namespace):
     if options.threads < 1 or (options.streams or 1) < 1:
         raise ValueError("--threads and --streams must be at least 1")
     tta_variants(options.tta or ())
+
+
+def check_targets(options: argparse.Namespace):
+    """Runs that are no runs, and places that cannot be written, are errors before the first recording is heard."""
+    for folder in options.run:
+        if not folder.is_dir():
+            runs.load_run(folder)  # says what is near
+        for target in (
+            [options.out] if options.out else [folder / "test.npz", *(f / "test.npz" for f in folds_of(folder))]
+        ):
+            files.check_writable(target, "" if options.out else "give --out FILE, one run at a time")
+
+
+def folds_of(folder: Path) -> list[Path]:
+    """The fold folders of a run, trained or exported."""
+    return sorted(path for path in folder.glob("fold*") if path.is_dir())
 
 
 def how_many(options: argparse.Namespace) -> tuple[int, int]:
@@ -188,6 +208,31 @@ def with_metadata(clips: list[Clip], source: Path, metadata: Metadata) -> list[C
     return [replace(clip, metadata=row) for clip, row in zip(clips, values, strict=True)]
 
 
+def with_anomaly_scores(folder: Path, of_folds: list[Predictions], members: list, options) -> list[Predictions]:
+    """Of the task asd: each fold's predictions with the log odds of every clip's own section as anomaly score.
+
+    Thresholds are those of the fold's thresholds.json (src/score_anomalies.py), for the sections that it has. Where the
+    clips say no machine and section there is no score.
+    """
+    torch_run = options.backend == "torch"
+    task = runs.load_run(folder).config.task if torch_run else members[0][0].backend.about["task"]
+    table = None if options.clips.is_dir() else read_clips(options.clips)
+    if task != "asd" or table is None or not {"machine", "section"} <= set(table.columns):
+        return of_folds
+    table = table.set_index("clip_id", drop=False)
+    scored = []
+    for found, (_, fold) in zip(of_folds, members, strict=True):
+        clips = table.loc[found.clip_ids]
+        own = (clips.machine.astype(str) + "_" + clips.section.astype(str)).to_numpy()
+        scores, _ = scores_by_section(found.clipwise_output, found.classes, own, clips.machine.astype(str))
+        found = replace(found, score=scores.astype(np.float32))
+        if (fold / "thresholds.json").is_file():
+            limits = json.loads((fold / "thresholds.json").read_text())["log_odds"]
+            found = replace(found, threshold=np.array([limits.get(name, np.nan) for name in own], np.float32))
+        scored.append(found)
+    return scored
+
+
 def run_tta(folder: Path, members: list, options: argparse.Namespace):
     if options.backend == "torch":
         return runs.load_run(folder).config.predict.tta
@@ -232,7 +277,4 @@ def find_clips(source: Path, audio_root: Path | None) -> list[Clip]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import inspect
 import logging
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +23,8 @@ from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.competition import Competition, Flag, Remake
 from earshot.competitions.tables import Tables, check_owner, is_there, write_csv, write_tables
 from earshot.data.labels import label_lists
-from earshot.messages import few, suggest
+from earshot.files import check_writable
+from earshot.messages import few, run_script, suggest
 from earshot.sound import audio
 from earshot.sound.folder import printable
 
@@ -34,6 +34,7 @@ def main():
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     competition = get_competition(options.competition)
     out = options.out or Path("data") / options.competition
+    check_writable(out / "clips.csv", "give --out FOLDER")
     source = find_source(competition, options, out)
     check_owner(out, options.competition, source, options.force)
     if is_remade(competition, options):
@@ -248,8 +249,4 @@ def _span(values: pd.Series) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

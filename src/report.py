@@ -6,14 +6,14 @@ python src/report.py --runs runs/tagging/esc10_cnn runs/tagging/esc10_cnn_small 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from earshot import runs, tasks
-from earshot.messages import suggest
+from earshot.files import check_writable
+from earshot.messages import run_script, suggest
 from earshot.models.counting import count
 from earshot.pictures import runs as run_pictures
 from earshot.tables import read_table
@@ -21,9 +21,10 @@ from earshot.tables import read_table
 
 def main():
     options = parse_args()
+    check_writable(options.out / "curves.png")
     found = {name: runs.load_run(folder) for name, folder in zip(short_names(options.runs), options.runs, strict=True)}
     first = next(iter(found.values())).config
-    watch = options.score or first.watch or tasks.get_task(first.task).watch
+    watch = options.score or first.watch or tasks.get_task(first.task, first.data.competition).watch
     options.out.mkdir(parents=True, exist_ok=True)
     tables = {name: table for name, run in found.items() if len(table := means_by_class(run))}
     if tables:
@@ -94,7 +95,4 @@ def score_of(run: runs.Run, watch: str) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

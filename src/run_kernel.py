@@ -22,11 +22,12 @@ from earshot.kernel.memory_limit import check_memory_limit
 
 check_memory_limit()
 
+from earshot.files import check_writable
 from earshot.kernel.bundle import Bundle, open_bundle
 from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun, run_kernel
 from earshot.kernel.speed import simulate
-from earshot.messages import few
+from earshot.messages import few, run_script
 from earshot.prediction.threads import cores
 
 
@@ -39,6 +40,7 @@ def main():
         bundle = open_bundle(options.bundle, options.competition).need_networks()
         print_simulation(bundle, options.simulate, options.cores)
         return
+    check_writable(options.out)
     bundle = open_bundle(options.bundle, options.competition)
     said = bundle.about.get("image", {}).get("python", "")
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -150,9 +152,4 @@ def print_blend(blend: dict):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
-    except MemoryError as error:
-        sys.exit(f"error: not enough memory {error}")
+    run_script(main, RuntimeError, MemoryError)

@@ -16,15 +16,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import ensemble
 import make_folds
 import predict
 import prepare
 import train
 from conftest import write_tiny
+from earshot import tasks
 from earshot.config import load_config
-from earshot.data.prepared import load_data
+from earshot.data.prepared import PreparedData, load_data
+from earshot.ensemble.search import truth_of
+from earshot.events import events_to_frames
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio, decoding
+from earshot.sound.timebase import TimeBase
 from earshot.training.examples import TrainingClips
 from scripts import run
 
@@ -112,15 +117,106 @@ def symlink_loop(source, trained, case, capsys, caplog):
     assert "is read already" in pd.read_csv("found_odd_files.csv").note[0]
 
 
+def focal_clips_with_soundscape_rows(source, trained, case, capsys, caplog):
+    overrides = prepared(source, "birdclef2026", k=3)
+    config = load_config(str(case.parent / "tiny.yaml"), [*overrides, "data.targets=events", "data.frame_targets=true"])
+    data = load_data(config.data)
+    assert "8 of 11 clips have no events and are not `annotated`" in caplog.text
+    examples = TrainingClips(data, config.data, config.frontends, 1)
+    for i, clip in enumerate(data.clips.itertuples()):
+        found = [examples[(epoch, i)] for epoch in range(6)]
+        heard = {" ".join(np.array(data.classes)[e["target"] > 0]) for e in found}
+        assert all(e["mask"].all() for e in found)
+        if clip.kind == "focal":
+            assert heard == {clip.labels}
+            assert not any(e["frame_mask"].any() for e in found)
+        else:
+            assert all(e["frame_mask"].all() and (e["frame_target"].max(axis=0) == e["target"]).all() for e in found)
+            assert len(heard) > 1, "every crop has the labels of the whole recording"
+    oracle = what_is_sung(data)
+    scores = tasks.score_sed(oracle, truth_of(oracle, data))
+    assert (scores["map"], scores["frame_map"], scores["event_f1"]) == (1, 1, 1)
+
+
+def what_is_sung(data: PreparedData) -> Predictions:
+    """An oracle's predictions: every bird exactly where it sings, in focal recordings throughout."""
+    grid, frames = TimeBase(16000, 320), []
+    for clip in data.clips.itertuples():
+        active = np.full((int(clip.duration * 50), len(data.classes)), 0.01, np.float32)
+        if clip.kind == "focal":
+            active[:, data.classes.index(clip.labels)] = 0.99
+        else:
+            rows = data.events[data.events.filename == clip.clip_id]
+            active[events_to_frames(rows, data.classes, grid, len(active))] = 0.99
+        frames.append(active)
+    n, clipwise = len(frames), np.stack([f.max(axis=0) for f in frames])
+    ids = data.clips.clip_id.to_numpy(str)
+    return Predictions(
+        ids,
+        tuple(data.classes),
+        clipwise,
+        np.zeros(n, int),
+        np.zeros(n, bool),
+        framewise_output=tuple(frames),
+        timebase=grid,
+    )
+
+
+def oof_fold_without_events(source, trained, case, capsys, caplog):
+    overrides = prepared(source, "birdclef2021", k=3)
+    config = ("--config", case.parent / "tiny.yaml")
+    run(train, *config, "--fold", "all", "--name", "c1", *overrides, "optim.epochs=1")
+    said = capsys.readouterr().out
+    assert "OOF of 14 clips, map" in said
+    assert "event_f1" in said
+    assert "scores in time are of the 2 annotated clips of 14" in said
+    run(ensemble, "--runs", "runs/sed/c1", "--out", "c1e.npz")
+    assert "ensemble of 1" in capsys.readouterr().out
+    run(train, *config, "--fold", "all", "--name", "c2", *overrides, "optim.epochs=1", "watch=event_f1")
+    said = capsys.readouterr().out
+    assert "its held-out clips do not define event_f1: the last epoch's weights are kept" in said
+    assert "not defined in fold" in said
+
+
+def readonly_run_folder(source, trained, case, capsys, caplog):
+    read_only, bound = source / "run", []
+    shutil.copytree(trained, read_only)
+    inside = [read_only, *read_only.rglob("*")]
+    if not os.geteuid():  # modes bind root only without these capabilities
+        if not shutil.which("setpriv"):
+            pytest.skip("as root this needs setpriv (util-linux)")
+        lost = "-dac_override,-dac_read_search"
+        bound = ["setpriv", f"--bounding-set={lost}", f"--inh-caps={lost}"]
+    script = Path(predict.__file__)
+    command = [*bound, sys.executable, script, "--run", read_only, "--clips", case / "wav"]
+    for path in inside:
+        path.chmod(path.stat().st_mode & ~0o222)
+    try:
+        refused = subprocess.run(command, capture_output=True, text=True)
+        allowed = subprocess.run([*command, "--out", "found.npz"], capture_output=True, text=True)
+    finally:
+        for path in inside:
+            path.chmod(path.stat().st_mode | 0o200)
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    assert "test.npz cannot be written" in refused.stderr
+    assert "give --out" in refused.stderr
+    assert "recordings" not in refused.stdout, "said before the first recording is heard"
+    assert allowed.returncode == 0, allowed.stderr
+    assert Predictions.load("found.npz").clip_ids.tolist() == ["a"]
+
+
 CASES: dict[str, Callable] = {
+    "readonly_run_folder": readonly_run_folder,
+    "focal_clips_with_soundscape_rows": focal_clips_with_soundscape_rows,
+    "oof_fold_without_events": oof_fold_without_events,
     "header_longer_than_audio": header_longer_than_audio,
     "vbr_mp3_without_xing": vbr_mp3_without_xing,
     "float_wav_clipped": float_wav_clipped,
     "damaged_noise_file": damaged_noise_file,
     "symlink_loop": symlink_loop,
 }
-ELSEWHERE = {"author_groups_split_a_site", "desed_layouts", "focal_clips_with_soundscape_rows", "nocall_as_class",
-             "oof_fold_without_events", "readonly_run_folder"}  # fmt: skip
+ELSEWHERE = {"author_groups_split_a_site", "desed_layouts", "nocall_as_class"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -50,10 +50,12 @@ def bce_clip_frame(out: dict, batch: dict, frame_weight: float = 0.5, label_smoo
 def frame_bce(out: dict, batch: dict, label_smoothing: float = 0.0) -> Tensor:
     """BCE of the framewise output against `frame_target`, mean over time and known classes.
 
-    frame_target is (B, S, K) on the model's segments or (B, T, K) on input frames; see `frame_pair`.
+    frame_target is (B, S, K) on the model's segments or (B, T, K) on input frames; see `frame_pair`. Known is what
+    `frame_mask` (B, K) says where the batch has it: of a clip whose labels are known its times need not be.
     """
     value, frame_target, from_logit = frame_pair(out, batch["frame_target"])
-    coefficient = entry_coefficient(batch, batch["target"])[:, None, :].expand_as(value)
+    known = batch if batch.get("frame_mask") is None else batch | {"mask": batch["frame_mask"]}
+    coefficient = entry_coefficient(known, batch["target"])[:, None, :].expand_as(value)
     target = torch.where(coefficient > 0, frame_target.float(), 0.0)
     return weighted_mean(elementwise_bce(value, smoothed(target, label_smoothing), from_logit), coefficient)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+from collections.abc import Callable
 
 
 def suggest(name: str, known) -> str:
@@ -24,3 +26,19 @@ def check_choice(name: str, value: str, allowed):
     """Raise unless `value` is one of `allowed`; the error begins with the name of what has it."""
     if value not in allowed:
         raise ValueError(f"{name} is '{value}'; choose one of {', '.join(allowed)}")
+
+
+def run_script(main: Callable[[], object], *also: type[Exception]):
+    """Run a script's main(); wrong input and files that cannot be read or written end it with `error: ...` and exit 2.
+
+    also: kinds of errors that this script says as well; any other is a fault of ours and keeps its traceback.
+    """
+    try:
+        main()
+    except (ValueError, OSError, *also) as error:
+        text = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+            text = f"{names}: {error.strerror}" if names else error.strerror
+        print(f"error: {text}", file=sys.stderr)
+        sys.exit(2)

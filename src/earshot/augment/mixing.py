@@ -123,13 +123,14 @@ def mix_batch(
 
     others: inputs mixed linearly whatever `mix_input` is (metadata, embeddings). clip_id stays the first clip's.
     Unknown targets (mask 0) count as 0 in the mixture, which the mask leaves out. frame_target is mixed whether its
-    rows are frames or segments.
+    rows are frames or segments, and has its own mask, frame_mask (B, K).
     """
     out = dict(batch)
     mask = batch.get("mask")
     if mask is not None:
         out["target"] = torch.where(mask > 0, batch["target"].float(), 0.0)
-        out["mask"] = mix_mask(mask, lam, index)
+    for name in (n for n in ("mask", "frame_mask") if batch.get(n) is not None):
+        out[name] = mix_mask(batch[name], lam, index)
     for name in names:
         out[name] = mix_input(out[name].float(), lam, index)
     for name in others:

@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.competition import Competition, Limits, Rules, by_name
-from earshot.competitions.downloads import found_below, located
+from earshot.competitions.downloads import found_below, inner_folder, located
 from earshot.competitions.label_texts import listed, unlabelled
+from earshot.competitions.oof_scores import EVENT_ROWS, ROW_MICRO_F1
 from earshot.competitions.tables import Tables, absent, class_name, find_files, present
 from earshot.events import (
     EVENT_COLUMNS,
@@ -61,10 +62,11 @@ def prepare(source: Path) -> Tables:
         return Tables(clips, classes, missing=missing)
     test = _read(source / "test.csv", TEST_COLUMNS)
     check_site_rows(test)
-    found = find_files(source / "test_audio")
+    folder = inner_folder(source, "test_audio")
+    found = find_files(source / folder)
     test_clips = test[["audio_id", "site"]].drop_duplicates("audio_id", ignore_index=True)
     test_clips = test_clips.rename(columns={"audio_id": "clip_id"})
-    test_clips.insert(1, "path", [f"test_audio/{found.get(i, i + '.mp3')}" for i in test_clips.clip_id])
+    test_clips.insert(1, "path", [f"{folder}/{found.get(i, i + '.mp3')}" for i in test_clips.clip_id])
     return Tables(clips, classes, test_clips=test_clips, test=test, missing=missing + absent(test_clips, source))
 
 
@@ -339,6 +341,6 @@ HIDDEN = Rules(
 EDITIONS = by_name(
     Competition(
         name="birdcall", prepare=prepare, rows=rows, validate=validate, score=score, limits=Limits(minutes=120),
-        hidden=HIDDEN,
+        hidden=HIDDEN, oof_score=ROW_MICRO_F1, post=EVENT_ROWS,
     )
 )  # fmt: skip

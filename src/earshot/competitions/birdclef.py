@@ -36,8 +36,9 @@ from earshot.competitions import birdcall, birdclef_recordings, birdclef_rows
 from earshot.competitions.birdcall import ends_of_rows
 from earshot.competitions.birdclef_rows import BIRD_COLUMNS, SITE_COLUMNS, check_bird_rows, check_site_columns
 from earshot.competitions.checks import label_problems, refuse
-from earshot.competitions.competition import Competition, Limits, Rules, by_name
-from earshot.competitions.downloads import found_below
+from earshot.competitions.competition import Competition, Limits, OofScore, Rules, by_name
+from earshot.competitions.downloads import found_below, inner_folder
+from earshot.competitions.oof_scores import EVENT_ROWS, ROW_MICRO_F1, SCORE_ROWS
 from earshot.competitions.tables import Tables, absent, class_name
 from earshot.tables import read_table, require_columns
 
@@ -73,12 +74,13 @@ def prepare_2021(source: Path) -> Tables:
     clips, events, missing = birdclef_recordings.train_tables(source, classes, "train_short_audio")
     test = read_table(source / "test.csv", SITE_COLUMNS)
     check_site_columns(test)
-    found = birdclef_recordings.by_recording(source / "test_soundscapes")
+    folder = inner_folder(source, "test_soundscapes")
+    found = birdclef_recordings.by_recording(source / folder)
     recordings = (test.audio_id.astype(str) + "_" + test.site.astype(str)).drop_duplicates()
     birdclef_rows.say_unasked(found, recordings, "test.csv")
     test_clips = pd.DataFrame({
         "clip_id": recordings.to_numpy(),
-        "path": [f"test_soundscapes/{found.get(c, c + '.ogg')}" for c in recordings],
+        "path": [f"{folder}/{found.get(c, c + '.ogg')}" for c in recordings],
     })  # fmt: skip
     return Tables(clips, classes, events, test_clips, test, missing + absent(test_clips, source))
 
@@ -98,9 +100,10 @@ def prepare_2022(source: Path) -> Tables:
     problems = label_problems(scored, classes, "scored_birds.json") + label_problems(test.bird, scored, "test.csv")
     refuse(problems, "the download")
     test_clips = pd.DataFrame({"clip_id": test.file_id.astype(str).unique()})
-    found = birdclef_rows.test_files(source)
+    folder = inner_folder(source, "test_soundscapes")
+    found = birdclef_rows.test_files(source / folder)
     birdclef_rows.say_unasked(found, test_clips.clip_id, "test.csv")
-    test_clips["path"] = [f"test_soundscapes/{found.get(c, c + '.ogg')}" for c in test_clips.clip_id]
+    test_clips["path"] = [f"{folder}/{found.get(c, c + '.ogg')}" for c in test_clips.clip_id]
     return Tables(clips, classes, events, test_clips, test, missing + absent(test_clips, source))
 
 
@@ -152,29 +155,33 @@ def _hidden(year: int, seconds: float, table: str = "test.csv", **how) -> Rules:
     return Rules(slug=f"birdclef-{year}", folder="test_soundscapes", table=table, seconds=seconds, **how)
 
 
-def _edition(year: int, minutes: float, seconds: float, score) -> Competition:
+def _edition(year: int, minutes: float, seconds: float, score, oof_score: OofScore) -> Competition:
     """A year with a probability a class and row. minutes: a kernel's; seconds: the length of test recordings."""
     sample = {"read": _sample_ids, "make": _sample_rows, "sample": True}
     return Competition(
         name=f"birdclef{year}", prepare=partial(prepare, seconds=seconds), rows=birdclef_rows.rows,
         validate=birdclef_rows.validate, score=score, limits=Limits(minutes=minutes),
-        hidden=_hidden(year, seconds, "sample_submission.csv", **sample),
+        hidden=_hidden(year, seconds, "sample_submission.csv", **sample), oof_score=oof_score, post=SCORE_ROWS,
     )  # fmt: skip
 
 
+_CMAP = {"score": birdclef_rows.score_cmap, "oof_score": birdclef_rows.PADDED_CMAP}
+_ROC_AUC = {"score": birdclef_rows.score_roc_auc, "oof_score": birdclef_rows.MACRO_ROC_AUC}
 EDITIONS = by_name(
     Competition(
         name="birdclef2021", prepare=prepare_2021, rows=birdclef_rows.species_rows,
         validate=birdclef_rows.validate_species, score=birdcall.score, limits=Limits(minutes=180),
         hidden=_hidden(2021, 600.0, read=_site_ids, make=_site_rows, clip_id=_site_clip),
+        oof_score=ROW_MICRO_F1, post=EVENT_ROWS,
     ),
     Competition(
         name="birdclef2022", prepare=prepare_2022, rows=birdclef_rows.bird_rows, validate=birdclef_rows.validate_birds,
         score=birdclef_rows.score_birds, limits=Limits(minutes=540),
-        hidden=_hidden(2022, 60.0, read=_bird_ids, make=_bird_rows),
+        hidden=_hidden(2022, 60.0, read=_bird_ids, make=_bird_rows), oof_score=birdclef_rows.BALANCED_ACCURACY,
+        post=EVENT_ROWS,
     ),
-    _edition(2023, minutes=120, seconds=600.0, score=birdclef_rows.score_cmap),
-    _edition(2024, minutes=120, seconds=240.0, score=birdclef_rows.score_roc_auc),
-    _edition(2025, minutes=90, seconds=60.0, score=birdclef_rows.score_roc_auc),
-    _edition(2026, minutes=90, seconds=60.0, score=birdclef_rows.score_roc_auc),
+    _edition(2023, minutes=120, seconds=600.0, **_CMAP),
+    _edition(2024, minutes=120, seconds=240.0, **_ROC_AUC),
+    _edition(2025, minutes=90, seconds=60.0, **_ROC_AUC),
+    _edition(2026, minutes=90, seconds=60.0, **_ROC_AUC),
 )  # fmt: skip

@@ -8,7 +8,8 @@ labels joined by `;`).
 
 Tables. `group` is the recording (the name of its file), for soundscapes the site; `author` stays, for folds by
 recordist (make_folds.py --group author). A soundscape with labels is a clip too, its labels those of all its rows;
-events.csv holds the rows. `kind` says which is which: focal or soundscape. Secondary labels that are no class are
+events.csv holds the rows. `kind` says which is which: focal, of which nobody said when the species is heard, or
+soundscape, which is `annotated`: where it has no row nothing is heard. Secondary labels that are no class are
 dropped and counted in a warning.
 A recording that is labelled `nocall` is a clip without labels. Every row of 2026's soundscapes is there twice.
 """
@@ -23,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.birdclef_rows import AUDIO_SUFFIXES, ROW_SECONDS
-from earshot.competitions.downloads import located
+from earshot.competitions.downloads import inner_folder, located
 from earshot.competitions.label_texts import is_reserved, listed, unlabelled
 from earshot.competitions.tables import absent, class_name, present
 from earshot.messages import few, suggest
@@ -90,6 +91,7 @@ def focal_clips(source: Path, classes, audio_folder: str) -> pd.DataFrame:
         "secondary_labels": _secondary(table, labels, set(classes)),
         "group": stems,
         "kind": "focal",
+        "annotated": 0,
     })  # fmt: skip
     rest = [c for c in table.columns if c not in (*clips.columns, "primary_label", "filename")]
     return pd.concat([clips, table[rest]], axis=1)
@@ -122,10 +124,11 @@ def labelled_rows(source: Path) -> pd.DataFrame | None:
     table = read_table(path).drop_duplicates(ignore_index=True)
     if "birds" in table:  # 2021
         require_columns(table, ("row_id", "site", "audio_id", "seconds", "birds"), path)
-        names = by_recording(source / "train_soundscapes")
+        folder = inner_folder(source, "train_soundscapes")
+        names = by_recording(source / folder)
         clip_id = table.audio_id + "_" + table.site
         table = table.assign(
-            clip_id=clip_id, path=[f"train_soundscapes/{names.get(c, c + '.ogg')}" for c in clip_id],
+            clip_id=clip_id, path=[f"{folder}/{names.get(c, c + '.ogg')}" for c in clip_id],
             labels=[[n for n in text.split() if not is_reserved(n)] for text in table.birds],
         )  # fmt: skip
     else:  # 2026
@@ -169,7 +172,7 @@ def _soundscape_clips(rows: pd.DataFrame) -> pd.DataFrame:
         labels=("labels", lambda lists: " ".join(sorted({n for names in lists for n in names}))),
     )  # fmt: skip
     site = clips.site.where(clips.site != "", clips.index.to_series())
-    return clips.assign(secondary_labels="", group="site_" + site, kind="soundscape").reset_index()
+    return clips.assign(secondary_labels="", group="site_" + site, kind="soundscape", annotated=1).reset_index()
 
 
 def soundscape_truth(source: Path, classes) -> tuple[pd.DataFrame, pd.DataFrame]:

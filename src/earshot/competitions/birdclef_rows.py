@@ -17,13 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_curve
 
-from earshot.competitions import birdcall
+from earshot.competitions import birdcall, oof_scores
 from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
-from earshot.events import EVENT_COLUMNS, PostProcess, build_post, detect, median_filter
+from earshot.competitions.competition import OofScore
+from earshot.competitions.downloads import inner_folder, list_audio
+from earshot.events import EVENT_COLUMNS, PostProcess, active, build_post, detect, median_filter
 from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
+from earshot.prediction.detection import classes_present, peak_output
 from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth
 from earshot.sound import audio
 from earshot.sound.timebase import TimeBase
 from earshot.tables import require_columns
@@ -43,8 +48,9 @@ def tables_of_test(source: Path, sample: pd.DataFrame, seconds: float) -> tuple[
     The sample's rows are the test's where they answer every recording of the folder to its end; else (the public sample
     names a few rows of one recording) the rows follow from the recordings, and a warning says so.
     """
-    names, test = test_files(source), split_rows(sample)
-    lengths = {name: _length(source / "test_soundscapes" / file, seconds) for name, file in names.items()}
+    folder = inner_folder(source, "test_soundscapes")
+    names, test = test_files(source / folder), split_rows(sample)
+    lengths = {name: _length(source / folder / file, seconds) for name, file in names.items()}
     have = test.groupby("clip_id").seconds.agg(set)
     short = [name for name, length in lengths.items() if not _ends(length - ROUNDING) <= have.get(name, set())]
     if short:
@@ -54,14 +60,12 @@ def tables_of_test(source: Path, sample: pd.DataFrame, seconds: float) -> tuple[
         test = pd.DataFrame(ends, columns=["clip_id", "seconds"])
         test.insert(0, "row_id", test.clip_id + "_" + test.seconds.astype(str))
     clips = test[["clip_id"]].drop_duplicates(ignore_index=True)
-    return test, clips.assign(path=[f"test_soundscapes/{names.get(c, c + '.ogg')}" for c in clips.clip_id])
+    return test, clips.assign(path=[f"{folder}/{names.get(c, c + '.ogg')}" for c in clips.clip_id])
 
 
-def test_files(source: Path) -> dict[str, str]:
-    """Recordings of test_soundscapes: {clip_id: file name}."""
-    folder = source / "test_soundscapes"
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES) if folder.is_dir() else []
-    return {p.stem: p.name for p in found if not p.name.startswith(".")}
+def test_files(folder: Path) -> dict[str, str]:
+    """Recordings of the test folder: {clip_id: file name}."""
+    return {p.stem: p.name for p in list_audio(folder)}
 
 
 def say_unasked(found, asked, table: str):
@@ -323,3 +327,46 @@ def balanced_accuracy(truth: np.ndarray, said: np.ndarray) -> float | None:
     if truth.all() or not truth.any():
         return None
     return float((said[truth].mean() + (~said[~truth]).mean()) / 2)
+
+
+# ---- what an OOF is scored by: each clip as one row
+
+
+def bird_values(found: Predictions, truth: Truth, post: PostProcess | None = None) -> dict[str, float]:
+    """As `score_birds`, of an OOF: each clip is one row a bird."""
+    present, target = classes_present(found, post or PostProcess()), truth.target > 0.5
+    values = [balanced_accuracy(true, said) for true, said in zip(target.T, present.T, strict=True)]
+    scored = [v for v in values if v is not None]
+    return {"balanced_accuracy": float(np.mean(scored)), "birds_scored": len(scored)} if scored else {}
+
+
+def best_bird_thresholds(found: Predictions, truth: Truth) -> tuple[float, np.ndarray]:
+    """The threshold of THRESHOLDS with the best mean over birds, and (K,) the best one of each bird, exact.
+
+    A bird without positives, or without negatives, takes the common threshold.
+    """
+    peaks, target = peak_output(found), truth.target > 0.5
+    scored = target.any(axis=0) & ~target.all(axis=0)
+
+    def mean(threshold: float) -> float:
+        said = active(peaks[:, scored], threshold)
+        return float(np.mean([balanced_accuracy(t, s) for t, s in zip(target[:, scored].T, said.T, strict=True)]))
+
+    one = max(oof_scores.THRESHOLDS, key=mean) if scored.any() else 0.5
+    many = np.full(target.shape[1], one)
+    for k in np.flatnonzero(scored):
+        false, true, at = roc_curve(target[:, k], peaks[:, k], drop_intermediate=False)
+        best = int(np.argmax(true - false))
+        many[k] = 1.0 if best == 0 else at[best : best + 2].mean()  # between the last that is let in and the next
+    return one, many
+
+
+def _rated(target: np.ndarray, scores: np.ndarray) -> bool:
+    return oof_scores.is_probability(target, scores) and bool(target.any())
+
+
+BALANCED_ACCURACY = OofScore("balanced_accuracy", bird_values, thresholds=best_bird_thresholds)
+PADDED_CMAP = oof_scores.of_pooled_rows("padded_cmap", oof_scores.padded_cmap, _rated, pool_rows, ROW_SECONDS)
+MACRO_ROC_AUC = oof_scores.of_pooled_rows(
+    "macro_roc_auc", clip_metrics.macro_roc_auc, oof_scores.has_both_kinds, pool_rows, ROW_SECONDS
+)

@@ -24,6 +24,7 @@ import pandas as pd
 from earshot.competitions.competition import Competition, Flag, Remake, by_name
 from earshot.competitions.downloads import found_below, located
 from earshot.competitions.esc50 import find_meta
+from earshot.competitions.oof_scores import EVENTS, of_events, psds_of_frames
 from earshot.competitions.tables import Tables, absent, present, require_columns, write_csv
 from earshot.events import PostProcess, detect
 from earshot.messages import few, suggest
@@ -74,6 +75,7 @@ def prepare(source: Path, labels: str = "vocal") -> Tables:
     events = events[events.filename.isin(clips.clip_id)].sort_values(["filename", "onset"], kind="stable")
     present_labels = events.groupby("filename").event_label.agg(lambda names: " ".join(sorted(set(names))))
     clips["labels"] = clips.clip_id.map(present_labels).fillna("")
+    clips["annotated"] = 1  # whole recordings: one without a vocalisation is silent
     classes = ["vocal"] if labels == "vocal" else sorted(events.event_label.unique())
     clips = located(clips, source)
     missing, clips = absent(clips, source), present(clips, source, "meta.csv")
@@ -96,19 +98,23 @@ def prepare(source: Path, labels: str = "vocal") -> Tables:
 def rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess | None = None) -> pd.DataFrame:
     """Framewise predictions -> events `filename, onset, offset, event_label` of the recordings of `test`.
 
-    A recording without an event has one row with its name only, as DCASE writes it; so has an unreadable one.
+    A recording without an event has one row with its name only, as DCASE writes it; so has an unreadable one. The last
+    frame of a network may reach past the end of a recording: events end where it ends.
     """
     require_columns(test, TEST_COLUMNS, "the test table")
     if predictions.framewise_output is None:
         raise ValueError("events need framewise outputs: predict with predict.keep_frames=true")
     post = PostProcess(threshold=0.5, iou_threshold=None) if post is None else post
-    tables = []
+    tables, ends = [], pd.to_numeric(test.duration, errors="coerce").to_numpy(float)
     ordered = predictions.aligned(test.clip_id)
     for i, clip_id in enumerate(ordered.clip_ids):
         frames, clipwise = ordered.framewise_output[i], ordered.clipwise_output[i]
         if ordered.unreadable[i]:
             frames = frames[:0]
         found = detect(frames, ordered.timebase, ordered.classes, str(clip_id), post, clipwise)
+        if np.isfinite(end := ends[i]):
+            found = found[found.onset < end]
+            found = found.assign(offset=found.offset.clip(upper=end))
         tables.append(found if len(found) else pd.DataFrame({"filename": [str(clip_id)]}))
     return (
         pd.concat(tables, ignore_index=True).reindex(columns=list(SUBMISSION_COLUMNS)).round({"onset": 4, "offset": 4})
@@ -271,7 +277,10 @@ BACKGROUNDS = Remake(
     ),
     mix_backgrounds,
 )
-_SHARED = {"rows": rows, "validate": validate, "score": score, "remake": BACKGROUNDS}
+_SHARED = {
+    "rows": rows, "validate": validate, "score": score, "remake": BACKGROUNDS, "post": EVENTS,
+    "oof_score": of_events("event_f1", score), "frame_score": psds_of_frames,
+}  # fmt: skip
 EDITIONS = by_name(
     Competition(name="finch_vocal", prepare=partial(prepare, labels="vocal"), **_SHARED),
     Competition(name="finch_syllables", prepare=partial(prepare, labels="syllables"), **_SHARED),

@@ -26,6 +26,7 @@ from earshot.competitions.label_texts import check_reserved
 from earshot.competitions.number_text import is_number_table, write_number_table
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import check_classes
+from earshot.files import write_or_rescue
 from earshot.sound.folder import list_recordings
 from earshot.sound.rows import file_of
 from earshot.tables import read_table, require_columns
@@ -125,9 +126,13 @@ def write_csv(table: pd.DataFrame, path: str | Path):
 def write_checked(table: pd.DataFrame, path: str | Path, validate: Callable[[pd.DataFrame], None]):
     """Write a submission under a temporary name, read it back, validate what was read, and only then rename it.
 
-    What `validate` refuses leaves no file, and a file of that name as it was.
+    What `validate` refuses leaves no file, and a file of that name as it was. Where the disk refuses it the error names
+    the temporary file that holds it.
     """
-    path = Path(path)
+    write_or_rescue(path, lambda target: _write_checked(table, target, validate))
+
+
+def _write_checked(table: pd.DataFrame, path: Path, validate: Callable[[pd.DataFrame], None]):
     partial = path.with_name(f".{os.getpid()}.part.{path.name}")  # keeps its ending, which says how to read it
     write_csv(table, partial)
     try:

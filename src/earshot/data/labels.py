@@ -18,6 +18,8 @@ from earshot.messages import few, suggest
 from earshot.sound.timebase import TimeBase
 from earshot.tables import read_table, require_columns
 
+ANNOTATED = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0, "": -1, "nan": -1}  # -1: nothing is said
+
 
 def read_clips(path: str | Path) -> pd.DataFrame:
     """clips.csv -> DataFrame with `clip_id, path, ...`; a clip listed twice is an error."""
@@ -167,6 +169,29 @@ def _indices(names: list[str], classes, owners) -> np.ndarray:
                 f"clip '{owner}' has the label '{name}', which is not in the class list{suggest(name, classes)}"
             )
     return np.array([place[n] for n in names], dtype=np.int64)
+
+
+def annotated_clips(
+    clips: pd.DataFrame, events: pd.DataFrame | None, path: str | Path = "the clip table"
+) -> np.ndarray:
+    """(N,) bool: the clips whose rows in `events` are all that is heard, so that a class without a row is absent.
+
+    The column `annotated` says so: 1 yes (without a row: silent), 0 no (its rows, if any, are only a part). Where it
+    says nothing, a clip with a row is annotated and one without is unknown.
+    """
+    has_rows = np.zeros(len(clips), bool)
+    if events is not None:
+        has_rows = clips.clip_id.isin(events.filename[~negative_events(events)]).to_numpy(bool)
+    if "annotated" not in clips:
+        return has_rows
+    text = clips.annotated.astype(object).where(clips.annotated.notna(), "").astype(str).str.strip().str.lower()
+    said = text.map(ANNOTATED).to_numpy(float)
+    if (wrong := np.isnan(said)).any():
+        raise ValueError(
+            f"{path}: `annotated` is 1, 0 or empty, but '{text[wrong].iloc[0]}' for {wrong.sum()} of {len(clips)} "
+            f"clips: {few(clips.clip_id[wrong])}"
+        )
+    return np.where(said < 0, has_rows, said > 0)
 
 
 def _event_indices(events: pd.DataFrame, classes) -> np.ndarray:

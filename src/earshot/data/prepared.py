@@ -13,6 +13,7 @@ from earshot.config import DataConfig
 from earshot.data.dataset import read_dataset
 from earshot.data.folds import read_folds, select_fold
 from earshot.data.labels import (
+    annotated_clips,
     clip_metadata,
     clip_targets,
     negative_events,
@@ -83,6 +84,11 @@ class PreparedData:
         """(N, M) float32 columns that the network takes."""
         return clip_metadata(self.clips, self.metadata.columns, missing=self.metadata.missing)
 
+    @property
+    def annotated(self) -> np.ndarray:
+        """(N,) bool: the clips whose events are all that is heard; of the others nobody knows."""
+        return annotated_clips(self.clips, self.events)
+
     def clip_events(self, clip_ids) -> pd.DataFrame | None:
         """True events of the given clips (an expert's false positives are none)."""
         if self.events is None:
@@ -98,7 +104,13 @@ def load_data(data: DataConfig) -> PreparedData:
     folds = read_folds(data.folds, clips)
     clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
     clips = folds[["clip_id", "group", "fold"]].merge(clips, on="clip_id", validate="one_to_one")
-    clips, classes = _chosen(_drop_unusable(clips, data), classes, data.where)
+    events = read_events(root / "events.csv")
+    for needs in ("crop=box", "frame_targets=True", "targets=events", "false_positives=True"):
+        key, value = needs.split("=")
+        if str(getattr(data, key)) == value and events is None:
+            raise ValueError(f"data.{needs} needs {root / 'events.csv'}, which this competition does not have")
+    clips, classes = _chosen(_drop_unusable(clips, data, events), classes, data.where)
+    check_annotated(clips, events, data, root / "clips.csv")
     if data.cache == "packed":
         source = read_dataset(root)["source"]
         clips = packed_clips(
@@ -113,14 +125,6 @@ def load_data(data: DataConfig) -> PreparedData:
         )
     whole = "secondary_labels" not in clips or data.secondary_weight in (-1, 0, 1)
     target, mask = clip_targets(clips, classes, data.secondary_weight, np.uint8 if whole else np.float32)
-    events = None
-    if (root / "events.csv").is_file():
-        events = read_table(root / "events.csv", ("filename", "onset", "offset", "event_label"))
-        events = events.sort_values(["filename", "onset"], kind="stable").reset_index(drop=True)
-    for needs in ("crop=box", "frame_targets=True", "targets=events", "false_positives=True"):
-        key, value = needs.split("=")
-        if str(getattr(data, key)) == value and events is None:
-            raise ValueError(f"data.{needs} needs {root / 'events.csv'}, which this competition does not have")
     source, whole = Path(read_dataset(root)["source"]), clips[["clip_id", "path"]]
     metadata = data.metadata_record
     clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
@@ -151,16 +155,44 @@ def _chosen(clips: pd.DataFrame, classes: list[str], where: dict[str, str]) -> t
     return clips.reset_index(drop=True), [c for c in classes if c in used]
 
 
-def _drop_unusable(clips: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
+def read_events(path: Path) -> pd.DataFrame | None:
+    """events.csv sorted by clip and onset; None where there is no such file."""
+    if not path.is_file():
+        return None
+    events = read_table(path, ("filename", "onset", "offset", "event_label"))
+    return events.sort_values(["filename", "onset"], kind="stable").reset_index(drop=True)
+
+
+def check_annotated(clips: pd.DataFrame, events: pd.DataFrame | None, data: DataConfig, path: Path):
+    """Say how many clips have no annotation in time, where targets come from events; frame targets need some."""
+    if not (data.frame_targets or data.targets == "events" or data.crop == "box"):
+        return
+    known = annotated_clips(clips, events, path)
+    if data.frame_targets and not known.any():
+        raise ValueError(
+            f"data.frame_targets: no clip of {path} is annotated in time, so no frame has a target; the events of a "
+            "clip count as all that is heard where its column `annotated` is 1 (or says nothing)"
+        )
+    unknown = ~known & ~clips.clip_id.isin(events.filename).to_numpy(bool)
+    if unknown.any():
+        logger.warning(
+            "%d of %d clips have no events and are not `annotated`: they train on their labels%s, and scores in time "
+            "leave them out", unknown.sum(), len(clips), ", their frames are masked" if data.frame_targets else "",
+        )  # fmt: skip
+
+
+def _drop_unusable(clips: pd.DataFrame, data: DataConfig, events: pd.DataFrame | None) -> pd.DataFrame:
     """Leave out, and count aloud, clips that carry no statement: no label, unless that says something here.
 
-    `annotated` 1 says that a clip's labels are all that is heard: without one it is silent, trains and is scored.
+    An annotated clip without a label is silent: it trains and is scored.
     """
-    if data.keep_unlabelled or data.false_positives or data.targets == "events":
+    if data.keep_unlabelled or data.false_positives:
         return clips
     empty = clips.labels.fillna("").str.strip() == ""
-    if "annotated" in clips:
-        empty &= pd.to_numeric(clips.annotated, errors="coerce") != 1
+    known = annotated_clips(clips, events)
+    if data.targets == "labels" and events is not None:  # the labels of a clip with events are not those events
+        known &= ~clips.clip_id.isin(events.filename).to_numpy(bool)
+    empty &= ~known
     if empty.any():
         logger.warning("%d of %d clips have no label and are left out", empty.sum(), len(clips))
     return clips[~empty].reset_index(drop=True)

@@ -9,13 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from earshot import runs
+from earshot.competitions.competition import Competition
 from earshot.data.folds import TRAIN_ONLY
+from earshot.data.labels import clip_targets, negative_events, read_clips
 from earshot.data.prepared import PreparedData
 from earshot.ensemble.blends import MEANS, Blend
+from earshot.ensemble.post_processing import keeps
+from earshot.messages import few
 from earshot.metrics.clips import average_precision
 from earshot.prediction import predictions
 from earshot.prediction.predictions import Predictions
-from earshot.tasks import Task, Truth, score_readable
+from earshot.prediction.truth import Truth
+from earshot.tables import read_table
+from earshot.tasks import Task, score_readable
 
 Score = Callable[[Predictions, Truth], float]
 WEIGHTS = ("equal", "search", "per_class")
@@ -52,20 +58,90 @@ def oof_when_complete(folder: Path, data: PreparedData, task: Task, watch: str =
     truth = truth_of(oof, data)
     scores = score_readable(task, oof, truth)
     watch = watch or task.watch
-    by_fold = [score_readable(task, oof.take(oof.fold == f), truth.take(oof.fold == f)).get(watch) for f in expected]
-    spread = [v for v in by_fold if v is not None]
     text = f"{folder}: OOF of {len(oof)} clips, {watch} {scores.get(watch, float('nan')):.4f}"
-    if spread:
-        text += f" (folds {np.mean(spread):.4f} +- {np.std(spread):.4f}: {' '.join(f'{v:.4f}' for v in spread)})"
-    text += "\n" + score_table(scores)
+    text += spread(fold_scores(task, oof, truth, watch)) + "\n" + score_table(scores)
     return OofReport(oof, truth, scores, text)
+
+
+def fold_scores(task: Task, oof: Predictions, truth: Truth, watch: str) -> dict[int, float]:
+    """{fold: watched score of its clips}; NaN where they do not define it (a fold without an event, ...)."""
+    parts = {int(f): oof.fold == f for f in np.unique(oof.fold)}
+    return {
+        f: score_readable(task, oof.take(p), truth.take(p)).get(watch, float("nan")) for f, p in parts.items()
+    }  # fmt: skip
+
+
+def spread(by_fold: dict[int, float]) -> str:
+    """What to print of `fold_scores`: mean, deviation and values of the folds that have one, and which have none."""
+    known = [v for v in by_fold.values() if np.isfinite(v)]
+    none = [str(f) for f, v in by_fold.items() if not np.isfinite(v)]
+    lacking = f"not defined in fold {', '.join(none)}" if none else ""
+    if not known:
+        return f" ({lacking})"
+    text = f"folds {np.mean(known):.4f} +- {np.std(known):.4f}: {' '.join(f'{v:.4f}' for v in known)}"
+    return f" ({text}{'; ' * bool(none)}{lacking})"
 
 
 def truth_of(found: Predictions, data: PreparedData) -> Truth:
     """The answers to the predicted clips, in their order."""
     place = {c: i for i, c in enumerate(data.clips.clip_id)}
-    index = np.array([place[c] for c in found.clip_ids], dtype=int)
-    return Truth(data.target[index] > 0.5, data.clip_events(found.clip_ids), clips=data.clips.iloc[index])
+    return answers_of(data.take(np.array([place[c] for c in found.clip_ids], dtype=int)))
+
+
+def answers_of(data: PreparedData) -> Truth:
+    """The answers to these clips, in their order."""
+    events = data.clip_events(data.clips.clip_id)
+    annotated = None if events is None else data.annotated
+    return Truth(data.target > 0.5, events, clips=data.clips, annotated=annotated)
+
+
+def frame_scores(competition: Competition, oof: Predictions, truth: Truth) -> dict[str, float]:
+    """Scores that frames of an OOF have and rows do not (PSDS), where the competition has such and the OOF frames."""
+    if competition.frame_score is None or oof.framewise_output is None or truth.events is None:
+        return {}
+    readable = ~oof.unreadable
+    oof, truth = oof.take(readable), truth.take(readable)
+    events = truth.events[truth.events.filename.isin(set(oof.clip_ids.tolist()))]
+    if truth.clips is None or "duration" not in truth.clips or not len(events):
+        return {}
+    return competition.frame_score(oof, truth.clips[["clip_id", "duration"]], events)
+
+
+def read_truth(found: Predictions, clips_path: Path) -> Truth:
+    """The answers to the predicted clips from a clip table and, where it lies beside it, events.csv."""
+    clips = read_clips(clips_path).set_index("clip_id", drop=False)
+    unknown = [c for c in found.clip_ids if c not in clips.index]
+    if unknown:
+        raise ValueError(f"{clips_path} does not list {len(unknown)} of the predicted clips: {few(unknown)}")
+    rows, events = clips.loc[found.clip_ids].reset_index(drop=True), clips_path.parent / "events.csv"
+    target, _ = clip_targets(rows, list(found.classes))
+    table = None
+    if events.is_file():
+        table = read_table(events, ("filename", "onset", "offset", "event_label"))
+        table = table[~negative_events(table) & table.filename.isin(set(found.clip_ids.tolist()))]
+    return Truth(target > 0.5, table, clips=rows)
+
+
+def check_alike(names: list[str], oofs: list[Predictions]):
+    """Raise unless all OOF have the same classes in one order, the same clips, and each clip in the same fold.
+
+    Blended all the same, a member would be judged on clips that it learned from, or its columns be taken for others.
+    """
+    first = oofs[0]
+    for name, oof in zip(names[1:], oofs[1:], strict=True):
+        pair = f"{names[0]} and {name} cannot be blended"
+        if oof.classes != first.classes:
+            raise ValueError(f"{pair}: their classes differ, {predictions.class_difference(first, oof)}")
+        if lost := set(first.clip_ids.tolist()) ^ set(oof.clip_ids.tolist()):
+            raise ValueError(f"{pair}: {len(lost)} clips are in one OOF only: {few(sorted(lost))}")
+        fold = oof.aligned(first.clip_ids).fold
+        other = np.flatnonzero(fold != first.fold)
+        if len(other):
+            i = other[0]
+            raise ValueError(
+                f"{pair}: they were trained on different fold tables. {len(other)} of {len(first)} clips are in "
+                f"another fold, such as {first.clip_ids[i]} in {first.fold[i]} and {fold[i]}: train both on one table"
+            )
 
 
 def score_table(scores: dict[str, float]) -> str:
@@ -150,12 +226,12 @@ class Candidate:
     mean: str
     weights: str
     oof: Predictions
-    gains: np.ndarray  # (folds,)
+    gains: np.ndarray  # (folds,) of those that define the score
 
     @property
     def kept(self) -> bool:
         """It beats the plain mean by more than its gain deviates over folds."""
-        return bool(self.gains.mean() > self.gains.std() and self.gains.mean() > 0)
+        return keeps(self.gains)
 
     def __str__(self) -> str:
         verdict = "kept" if self.kept else "not kept"
@@ -167,7 +243,7 @@ class Candidate:
 def try_blends(
     members: list[Predictions], truth: Truth, score: Score, ways: list[tuple[str, str]]
 ) -> tuple[Predictions, list[Candidate]]:
-    """(OOF of the plain mean, a Candidate for each (mean, weights) of `ways`), scored fold by fold."""
+    """(OOF of the plain mean, a Candidate for each (mean, weights) of `ways`), scored fold by fold (NaN: undefined)."""
     members = [m.aligned(members[0].clip_ids) for m in members]
     fold, plain = members[0].fold, predictions.weighted_mean(members)
 
@@ -177,5 +253,6 @@ def try_blends(
     base, found = by_fold(plain), []
     for mean, weights in ways:
         oof = nested(members, truth, score, mean, weights)
-        found.append(Candidate(mean, weights, oof, by_fold(oof) - base))
+        gains = by_fold(oof) - base
+        found.append(Candidate(mean, weights, oof, gains[np.isfinite(gains)]))
     return plain, found

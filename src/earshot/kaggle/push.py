@@ -89,7 +89,7 @@ def explain(output: Path) -> list[str]:
     if match := OTHER_PYTHON.search(text):
         found.append(
             f"Kaggle runs Python {match[1]}, the bundle was made for {match[2]}: make a new list of the image (docs/"
-            "kernels_wheels.md), fetch the wheels again with --image-packages FILE, build and push again"
+            "kernels.md), fetch the wheels again with --image-packages FILE, build and push again"
         )
     if NO_NETWORK_RAN in text:
         found.append("no network of the bundle ran: the submission holds the training priors alone")

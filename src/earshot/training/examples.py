@@ -11,20 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from earshot.augment.waveform import apply as apply_waveform
 from earshot.config import DataConfig
 from earshot.data.caches import LogmelCache, waveform_cache
 from earshot.data.embeddings import EmbeddingCache
-from earshot.data.labels import (
-    crop_targets,
-    frame_targets,
-    negative_events,
-)
+from earshot.data.labels import negative_events
 from earshot.data.prepared import PreparedData
 from earshot.data.sampling import ClassTurns, epoch_order
+from earshot.data.targets import CropTargets
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import decode, own_samples, steps
@@ -71,7 +67,7 @@ class TrainingClips(torch.utils.data.Dataset):
                     cache_folder, whole, source, inputs[name], data.sample_rate, n_channels=inputs.n_channels
                 )
         self.turns = ClassTurns(self.target > 0.5) if data.sampler == "balanced" else None
-        self.event_rows = _event_rows(prepared)
+        self.targets = CropTargets(prepared, data, (self.target, self.mask))
         self.cache_folder = cache_folder
         self.rows = extractor_caches(inputs, prepared, cache_folder) if self.embeddings is None else {}
         self.metadata = prepared.metadata_values() if data.metadata else None
@@ -124,14 +120,12 @@ class TrainingClips(torch.utils.data.Dataset):
             promised = 0 if decoded or self.data.crop == "full" else min(crop, n_samples - start)
             inputs = self.inputs.training_sounds(self._waveform(index, start, pad, crop, rng, promised))
         heard_from = (start - pad) / rate
-        target, mask = self._targets(index, heard_from, heard_from + crop / rate, only_annotated)
+        target, mask = self.targets.of_crop(index, heard_from, heard_from + crop / rate, only_annotated)
         example = inputs | {"target": target, "mask": mask}
         if self.data.frame_targets:
             base = self.inputs.timebase(1)
-            example["frame_target"] = frame_targets(
-                self._events(index), self.prepared.classes, heard_from, base, base.n_frames(crop),
-                self.data.frame_margin_seconds,
-            )  # fmt: skip
+            frames, known = self.targets.of_frames(index, heard_from, base, base.n_frames(crop))
+            example |= {"frame_target": frames, "frame_mask": np.minimum(known, mask)}
         for name, cache in self.rows.items():
             example[name] = self._taken(name, cache, index, max(0, start), crop)
         if self.metadata is not None:
@@ -158,7 +152,7 @@ class TrainingClips(torch.utils.data.Dataset):
             return 0, False
         if self.data.crop == "random":
             return int(rng.integers(last + 1)), False
-        events = self._events(index)
+        events = self.targets.events(index)
         if not self.data.false_positives:
             events = events[~negative_events(events)]
         if not len(events):
@@ -206,25 +200,6 @@ class TrainingClips(torch.utils.data.Dataset):
         if not len(rows):
             raise audio.UnreadableAudio(f"{self.paths[index]} is listed as unreadable in the cache of input '{name}'")
         return record.taken(rows, record.row_of(start * record.sample_rate // rate), own_samples(crop, rate, record))
-
-    def _targets(self, index, start, end, only_annotated) -> tuple[np.ndarray, np.ndarray]:
-        if self.data.crop != "box" and self.data.targets == "labels":
-            return self.target[index].astype(np.float32), self.mask[index].astype(np.float32)
-        return crop_targets(
-            self._events(index), self.prepared.classes, start, end, self.data.min_overlap_seconds, only_annotated
-        )
-
-    def _events(self, index: int) -> pd.DataFrame:
-        first, stop = self.event_rows[index]
-        return self.prepared.events.iloc[first:stop]
-
-
-def _event_rows(prepared: PreparedData) -> np.ndarray:
-    """(N, 2) first and stop row of each clip in the sorted event table."""
-    if prepared.events is None:
-        return np.zeros((len(prepared.clips), 2), int)
-    names, ids = prepared.events.filename.to_numpy(str), prepared.clips.clip_id.to_numpy(str)
-    return np.stack([np.searchsorted(names, ids, "left"), np.searchsorted(names, ids, "right")], axis=1)
 
 
 def collate(examples: list[dict]) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,10 +13,9 @@ from accelerate import utils
 
 from earshot import losses, runs, tasks
 from earshot.config import Config
-from earshot.data.labels import crop_targets, frame_targets
 from earshot.data.prepared import PreparedData
+from earshot.data.targets import CropTargets
 from earshot.ensemble.search import truth_of
-from earshot.messages import suggest
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction import predictions
 from earshot.prediction.backends import TorchBackend
@@ -33,14 +33,14 @@ def validate_and_keep(t: Training) -> dict[str, float]:
     found, unreadable, loss = validate(t)
     p.unreadable |= unreadable
     truth = truth_of(found, t.held_out)
-    scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
-    if t.watch not in scores:
-        raise ValueError(
-            f"watch '{t.watch}' is not among the scores of this task and data{suggest(t.watch, scores)}; where the "
-            f"held-out clips do not define it (anomalies: no section with both kinds), choose another by watch=NAME"
-        )
-    if scores[t.watch] > p.best_score or t.config.optim.select == "last" or p.best_epoch < 0:
-        p.best_score, p.best_epoch = scores[t.watch], p.epoch
+    task = tasks.get_task(t.config.task, t.config.data.competition)
+    found = task.answered(found, truth)
+    scores = tasks.score_readable(task, found, truth)
+    # None: the held-out clips do not define it, the last weights stay
+    value = tasks.upward(t.watch, scores[t.watch]) if t.watch in scores else None
+    never = p.best_score == -math.inf
+    if t.config.optim.select == "last" or p.best_epoch < 0 or (never if value is None else value > p.best_score):
+        p.best_score, p.best_epoch = p.best_score if value is None else value, p.epoch
         if t.accelerator.is_main_process:
             found.save(t.folder / "oof.npz")
             runs.save_weights(t.folder / "best.safetensors", t.predicting_network, t.about)
@@ -93,10 +93,7 @@ class WindowLosses:
         self.loss_of = losses.build_loss(**vars(config.loss))
         self.window = config.predict.window_samples
         self.frames = config.inputs().timebase(1)
-        self.from_events = config.data.crop == "box" or config.data.targets == "events"
-        names = clips.events.filename.to_numpy(str) if clips.events is not None else np.zeros(0, str)
-        ids = clips.clips.clip_id.to_numpy(str)
-        self.event_rows = np.stack([np.searchsorted(names, ids, side) for side in ("left", "right")], axis=1)
+        self.targets = CropTargets(clips, config.data)
         self.waiting: list[tuple[int, int, Mapping[str, np.ndarray]]] = []  # windows of one clip
         self.sums = np.zeros((len(clips.clips), 2))  # of each clip: loss times known entries, known entries
 
@@ -126,24 +123,14 @@ class WindowLosses:
 
     def _targets(self, clip: int, start: float) -> dict[str, np.ndarray]:
         """What a window from second `start` is to answer."""
-        data, end = self.data, start + self.window / self.data.sample_rate
-        target, mask = self.clips.target[clip].astype(np.float32), self.clips.mask[clip].astype(np.float32)
-        if self.from_events:
-            heard = (self._events(clip), self.clips.classes, start, end, data.min_overlap_seconds)
-            target, mask = crop_targets(*heard)
-            if data.false_positives and not target.any():  # as around an expert's "not there": only that is known
-                target, mask = crop_targets(*heard, only_annotated=True)
-        if not data.frame_targets:
+        end = start + self.window / self.data.sample_rate
+        target, mask = self.targets.of_crop(clip, start, end)
+        if self.data.false_positives and not target.any():  # as around an expert's "not there": only that is known
+            target, mask = self.targets.of_crop(clip, start, end, only_annotated=True)
+        if not self.data.frame_targets:
             return {"target": target, "mask": mask}
-        frames = frame_targets(
-            self._events(clip), self.clips.classes, start, self.frames, self.frames.n_frames(self.window),
-            data.frame_margin_seconds,
-        )  # fmt: skip
-        return {"target": target, "mask": mask, "frame_target": frames}
-
-    def _events(self, clip: int):
-        first, stop = self.event_rows[clip]
-        return self.clips.events.iloc[first:stop]
+        frames, known = self.targets.of_frames(clip, start, self.frames, self.frames.n_frames(self.window))
+        return {"target": target, "mask": mask, "frame_target": frames, "frame_mask": np.minimum(known, mask)}
 
 
 def score_training_clips(t: Training) -> dict[str, float]:
@@ -155,8 +142,8 @@ def score_training_clips(t: Training) -> dict[str, float]:
     chosen = np.sort(order[: t.config.optim.score_training])
     some = everything.take(chosen)
     found, _ = predict(t, some)
-    truth = tasks.Truth(t.clips.target[chosen] > 0.5, some.clip_events(found.clip_ids))
-    scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
+    truth = replace(truth_of(found, some), target=t.clips.target[chosen] > 0.5)
+    scores = tasks.score_readable(tasks.get_task(t.config.task, t.config.data.competition), found, truth)
     return {f"train_{t.watch}": scores[t.watch]} if t.watch in scores else {}
 
 

@@ -1,0 +1,138 @@
+"""Every script asks for its place to write before it works; a file that cannot be read or written is no traceback."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from earshot import files
+from earshot.messages import run_script
+from earshot.prediction.predictions import Predictions
+
+SRC = Path(__file__).parents[1] / "src"
+# What a user types for a target below "note.txt", a file; `RUN` is a folder below it or, read first, one that is there.
+BELOW_A_FILE = {
+    "bundle": "--runs RUN --competition synth --slug me/my-kernel --root note.txt/k",
+    "compare": "plan.yaml --out note.txt/table",
+    "demo": None,  # writes into its own checkout alone
+    "describe": "--config tiny.yaml --clips 1 --out note.txt/x.png",
+    "ensemble": "--runs RUN --out note.txt/x.npz",
+    "export": "--run RUN --format onnx --out note.txt/graphs",
+    "fewshot": "--config tiny.yaml --counts 1 --out note.txt/x.csv",
+    "make_folds": "--clips data/clips.csv --out note.txt/folds.csv",
+    "predict": "--run RUN --clips source --out note.txt/x.npz",
+    "prepare": "esc50 --source source --out note.txt/data",
+    "report": "--runs RUN --out note.txt/pictures",
+    "run_kernel": "--bundle RUN --competition birdcall --test-folder source --out note.txt/submission.csv",
+    "score_anomalies": "--run RUN",
+    "submit": "--competition birdcall --predictions x.npz --test data/test.csv --out note.txt/submission.csv",
+    "train": "--config tiny.yaml --fold 0",
+}  # fmt: skip
+GONE = {
+    "bundle": "--runs gone --competition synth --slug me/my-kernel",
+    "compare": "gone.yaml",
+    "describe": "--config gone.yaml",
+    "ensemble": "--runs gone --out x.npz",
+    "export": "--run gone --format onnx",
+    "fewshot": "--config gone.yaml",
+    "make_folds": "--clips gone/clips.csv --out folds2.csv",
+    "predict": "--run gone --clips source",
+    "prepare": "esc50 --source gone --out data2",
+    "report": "--runs gone --out pictures",
+    "run_kernel": "--bundle gone --competition birdcall --test-folder source",
+    "score_anomalies": "--run gone",
+    "submit": "--competition birdcall --predictions gone.npz --test data/test.csv --out s.csv",
+    "train": "--config tiny.yaml --fold 0 data.root=gone",
+}
+
+
+def refusal(name: str, arguments: str, monkeypatch, capsys) -> str:
+    """What a script says as it ends with exit 2."""
+    monkeypatch.setattr(sys, "argv", [name, *arguments.replace("RUN", "run").split()])
+    with pytest.raises(SystemExit) as ended:
+        run_script(importlib.import_module(name).main)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2, said
+    assert "error: " in said
+    return said
+
+
+def test_every_script_is_tried():
+    scripts = {path.stem for path in SRC.glob("*.py")}
+    assert scripts == set(BELOW_A_FILE) == {*GONE, "demo"}
+    for script in scripts:
+        assert "run_script(main" in (SRC / f"{script}.py").read_text()
+
+
+@pytest.mark.parametrize("name", [name for name, arguments in BELOW_A_FILE.items() if arguments])
+def test_a_place_that_cannot_be_written_is_said_before_work(name, tiny, monkeypatch, capsys):
+    Path("note.txt").write_text("a note")
+    Path("run").mkdir()
+    if name == "train":
+        Path("runs").write_text("a file where the folder of runs should be")
+    if name == "score_anomalies":  # writes into the run alone
+        Path("run/anomaly_scores.csv").mkdir()
+    before = sorted(Path().rglob("*"))
+    said = refusal(name, BELOW_A_FILE[name], monkeypatch, capsys)
+    assert "cannot be written" in said or "is a folder" in said
+    assert sorted(Path().rglob("*")) == before, "nothing is left behind"
+
+
+@pytest.mark.parametrize("name", list(GONE))
+def test_a_source_that_is_gone_is_an_error_not_a_traceback(name, tiny, monkeypatch, capsys):
+    assert "gone" in refusal(name, GONE[name], monkeypatch, capsys)
+
+
+def test_a_file_that_vanishes_midway_is_an_error(monkeypatch, capsys):
+    def main():
+        Path("gone/of/a/sudden").read_text()
+
+    with pytest.raises(SystemExit):
+        run_script(main)
+    assert capsys.readouterr().err == "error: gone/of/a/sudden: No such file or directory\n"
+    with pytest.raises(ZeroDivisionError):
+        run_script(lambda: 1 / 0)
+
+
+def refuse_files_below(folder: Path, monkeypatch):
+    """As a read-only file system does, for every user: no file below `folder` can be opened for writing."""
+
+    def guarded(path, flags, mode=0o777, *, dir_fd=None):
+        if flags & (os.O_WRONLY | os.O_RDWR) and Path(path).absolute().is_relative_to(folder):
+            raise OSError(30, "Read-only file system", str(path))
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    real = os.open
+    monkeypatch.setattr(os, "open", guarded)
+
+
+def test_check_writable_leaves_nothing_and_names_what_is_wrong(tmp_path, monkeypatch):
+    files.check_writable(tmp_path / "new/deep/x.npz", size=1000)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"needs 10000000000\.0 GB, and .* GB are free"):
+        files.check_writable(tmp_path / "x.npz", size=1e19)
+    with pytest.raises(ValueError, match="is a folder: give the name of a file"):
+        files.check_writable(tmp_path)
+    (tmp_path / "note").write_text("")
+    with pytest.raises(ValueError, match=r"note/x.npz cannot be written: .*note: is no folder; give --out"):
+        files.check_writable(tmp_path / "note/x.npz", "give --out")
+    refuse_files_below(tmp_path, monkeypatch)
+    with pytest.raises(ValueError, match="x.npz cannot be written: .*: read-only file system"):
+        files.check_writable(tmp_path / "x.npz")
+
+
+def test_what_was_computed_is_kept_elsewhere_when_the_disk_refuses_it(tmp_path, monkeypatch):
+    found = Predictions(np.array(["a"]), ("x",), np.ones((1, 1), np.float32), np.zeros(1, int), np.zeros(1, bool))
+    (tmp_path / "note").write_text("")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "spare"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "spare").mkdir()
+    with pytest.raises(
+        OSError, match=r"note/x.npz could not be written \(.*\); its content is in .*spare.*x.npz"
+    ) as told:
+        found.save(tmp_path / "note" / "x.npz")
+    kept = Predictions.load(str(told.value).split("its content is in ")[1])
+    assert kept.clip_ids.tolist() == ["a"]
