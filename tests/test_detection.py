@@ -22,7 +22,15 @@ def random_clips(rng, unreadable=0.2) -> Predictions:
     frames = tuple(rng.random((rng.integers(1, 30), k)).astype(np.float32).round(1) for _ in range(n))
     ids = np.array([f"c{i}" for i in rng.permutation(n)])
     clip = rng.random((n, k)).astype(np.float32)
-    return Predictions(ids, tuple("abc"[:k]), clip, np.zeros(n, int), rng.random(n) < unreadable, frames, GRID)
+    return Predictions(
+        ids,
+        tuple("abc"[:k]),
+        clip,
+        np.zeros(n, int),
+        rng.random(n) < unreadable,
+        framewise_output=frames,
+        timebase=GRID,
+    )
 
 
 def random_post(rng) -> PostProcess:
@@ -61,7 +69,13 @@ def test_all_clips_at_once_are_one_clip_after_the_other(together, seed):
 def test_a_gap_between_two_recordings_is_not_closed():
     loud = np.full((2, 1), 0.9, np.float32)
     found = Predictions(
-        np.array(["x", "y"]), ("a",), np.ones((2, 1), np.float32), np.zeros(2), np.zeros(2, bool), (loud, loud), GRID
+        np.array(["x", "y"]),
+        ("a",),
+        np.ones((2, 1), np.float32),
+        np.zeros(2),
+        np.zeros(2, bool),
+        framewise_output=(loud, loud),
+        timebase=GRID,
     )
     events = detect_all(found, PostProcess(max_gap_seconds=5.0, threshold_low=0.0, iou_threshold=None))
     assert events[["filename", "onset", "offset"]].to_numpy().tolist() == [["x", 0, 0.08], ["y", 0, 0.08]]
@@ -88,7 +102,13 @@ def test_without_frames_the_clip_outputs_are_cut():
 def test_what_is_no_number_is_named():
     frames = (np.ones((2, 1), np.float32), np.array([[np.nan]], np.float32))
     found = Predictions(
-        np.array(["x", "y"]), ("a",), np.ones((2, 1), np.float32), np.zeros(2), np.zeros(2, bool), frames, GRID
+        np.array(["x", "y"]),
+        ("a",),
+        np.ones((2, 1), np.float32),
+        np.zeros(2),
+        np.zeros(2, bool),
+        framewise_output=frames,
+        timebase=GRID,
     )
     with pytest.raises(ValueError, match="framewise outputs of 'y' are not finite numbers"):
         detect_all(found, PostProcess())

@@ -155,7 +155,7 @@ def soundscapes() -> tuple[Predictions, Truth]:
         frames.append(p)
     clip = np.stack([f.max(axis=0) for f in frames])
     found = Predictions(np.array([f"c{i}" for i in range(20)]), ("a", "b"), clip, np.arange(20) % 4, np.zeros(20, bool),
-                        tuple(frames), GRID)  # fmt: skip
+                        framewise_output=tuple(frames), timebase=GRID)  # fmt: skip
     return found, Truth(target)
 
 
@@ -239,7 +239,7 @@ def test_psds_of_the_frames_of_an_oof():
     frames = np.zeros((100, 2), np.float32)
     frames[10:30, 0] = frames[50:90, 1] = 0.9
     found = Predictions(np.array(["x"]), ("Dog", "Cat"), frames.max(axis=0)[None], np.zeros(1), np.zeros(1, bool),
-                        (frames,), GRID)  # fmt: skip
+                        framewise_output=(frames,), timebase=GRID)  # fmt: skip
     events = pd.DataFrame([("x", 1.0, 3.0, "Dog"), ("x", 5.0, 9.0, "Cat")],
                           columns=["filename", "onset", "offset", "event_label"])  # fmt: skip
     truth = Truth(np.ones((1, 2)), events, clips=pd.DataFrame({"clip_id": ["x"], "duration": [10.0]}))

@@ -46,7 +46,7 @@ def clips(n=6, folds=3) -> tuple[Predictions, Truth]:
     """Clips with frames, two in each fold."""
     frames = tuple(np.zeros((3, 1), np.float32) for _ in range(n))
     found = Predictions(np.arange(n).astype(str), ("a",), np.zeros((n, 1), np.float32), np.arange(n) % folds,
-                        np.zeros(n, bool), frames, GRID)  # fmt: skip
+                        np.zeros(n, bool), framewise_output=frames, timebase=GRID)  # fmt: skip
     return found, Truth(np.ones((n, 1), bool))
 
 
@@ -173,7 +173,7 @@ def sure_of_one_call(n=20, seed=0) -> tuple[Predictions, Truth]:
         frames.append(p)
     events = pd.DataFrame(events, columns=["filename", "onset", "offset", "event_label"])
     found = Predictions(np.array([f"c{i}" for i in range(n)]), ("vocal",), np.ones((n, 1), np.float32),
-                        np.zeros(n, int), np.zeros(n, bool), tuple(frames), GRID)  # fmt: skip
+                        np.zeros(n, int), np.zeros(n, bool), framewise_output=tuple(frames), timebase=GRID)  # fmt: skip
     return found, Truth(np.ones((n, 1), bool), events)
 
 
@@ -210,7 +210,7 @@ def test_real_songs_are_tuned_by_event_f1(shared_data):
         frames.append((1 / (1 + np.exp(-(4 * active - 2.5 + rng.normal(0, 1, active.shape))))).astype(np.float32))
     n = len(held_out)
     oof = Predictions(held_out.clip_id.to_numpy(str), ("vocal",), np.stack([f.max(0) for f in frames]),
-                      np.zeros(n, int), np.zeros(n, bool), tuple(frames), GRID)  # fmt: skip
+                      np.zeros(n, int), np.zeros(n, bool), framewise_output=tuple(frames), timebase=GRID)  # fmt: skip
     truth = Truth(np.ones((n, 1), bool), tables.events)
     competition = get_competition("finch_vocal")
     choice = choose_post(oof, truth, competition.oof_score, competition.post, steps=["threshold", "min_seconds"])

@@ -36,7 +36,7 @@ def write_run(name: str, config_path, noise: float, seed: int, fold_of=None, cla
         )
         Predictions(
             own.clip_id.to_numpy(str), classes, np.stack([f.mean(axis=0) for f in frames]), np.full(len(own), fold),
-            np.zeros(len(own), bool), frames, GRID,
+            np.zeros(len(own), bool), framewise_output=frames, timebase=GRID,
         ).save(folder / "oof.npz")  # fmt: skip
         (folder / "run.json").write_text(json.dumps({"finished": True, "classes": list(classes), "fold": fold}))
         (folder / "best.safetensors").write_bytes(b"")
@@ -52,7 +52,9 @@ def write_test(path, level: float):
         frames.append(p)
     clip = np.stack([f.max(axis=0) for f in frames])
     ids = np.array([f"t{i}" for i in range(3)])
-    Predictions(ids, CLASSES, clip, np.full(3, -1), np.zeros(3, bool), tuple(frames), GRID).save(path)
+    Predictions(
+        ids, CLASSES, clip, np.full(3, -1), np.zeros(3, bool), framewise_output=tuple(frames), timebase=GRID
+    ).save(path)
 
 
 def truth_csv() -> Path:

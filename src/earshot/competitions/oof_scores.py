@@ -14,7 +14,7 @@ import pandas as pd
 from earshot.competitions.competition import OofScore, PostRanges
 from earshot.events import PostProcess, smoothed
 from earshot.metrics import clips as clip_metrics
-from earshot.metrics.events import PSDS1, PSDS2, psds
+from earshot.metrics.psds import PSDS1, PSDS2, psds
 from earshot.prediction.detection import classes_present, detect_all, peak_output
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth

@@ -290,7 +290,7 @@ def of_class(found: Predictions, truth: Truth, k: int) -> tuple[Predictions, Tru
     frames = found.framewise_output
     one = Predictions(
         found.clip_ids, (label,), found.clipwise_output[:, [k]], found.fold, found.unreadable,
-        None if frames is None else tuple(f[:, [k]] for f in frames), found.timebase,
+        framewise_output=None if frames is None else tuple(f[:, [k]] for f in frames), timebase=found.timebase,
     )  # fmt: skip
     events: pd.DataFrame | None = truth.events
     own = None if events is None else events[events.event_label == label]
