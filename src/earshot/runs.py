@@ -155,6 +155,7 @@ def describe_run(config: Config, fold: int, classes: list[str], prior: np.ndarra
         "classes": list(classes),
         "prior": [float(p) for p in prior],
         "sample_rate": config.data.sample_rate,
+        "channels": config.data.channels,
         "frontends": {k: to_dict(v) for k, v in config.frontends.items()},
         "window_seconds": config.predict.window_seconds,
         "stride_seconds": config.predict.stride_seconds,
@@ -200,8 +201,9 @@ def make_model(config: Config, n_classes: int, weights_follow: bool = False) -> 
     """The network that a config names, untrained."""
     from earshot.models import build_model
 
-    n_mels = next(iter(config.frontends.values())).n_mels if config.frontends else 0
-    return build_model(config.model.name, n_classes, n_mels, config.model.params, weights_follow)
+    n_mels = next((record.bands for record in config.frontends.values() if record.bands), 0)
+    heard = config.inputs(tuple(dict.fromkeys((*config.frontends, "waveform", "metadata"))))
+    return build_model(config.model.name, n_classes, n_mels, config.model.params, weights_follow, heard)
 
 
 def save_checkpoint(path: Path, state: dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from earshot.data.labels import (
 )
 from earshot.data.packed import packed_clips
 from earshot.data.sampling import stratified_share
+from earshot.inputs.given import Metadata
+from earshot.inputs.record import CHANNELS
 from earshot.messages import suggest
 from earshot.prediction.predictions import Clip
 from earshot.tables import read_table
@@ -40,7 +42,7 @@ class PreparedData:
     mask: np.ndarray  # (N, K), 0 = unknown
     events: pd.DataFrame | None
     whole: pd.DataFrame  # clip_id, path of every clip of the data set, whichever of them are taken: for caches
-    metadata: tuple[str, ...] = ()  # numeric columns of `clips` that the network takes
+    metadata: Metadata = field(default_factory=Metadata)  # numeric columns of `clips` that the network takes
 
     def take(self, index: np.ndarray) -> PreparedData:
         """The clips at `index`; events stay whole."""
@@ -73,10 +75,14 @@ class PreparedData:
     def recordings(self) -> list[Clip]:
         """The clips as inference takes them."""
         clips = [Clip(c, self.source / p) for c, p in zip(self.clips.clip_id, self.clips.path)]
-        if not self.metadata:
+        if not self.metadata.columns:
             return clips
-        values = clip_metadata(self.clips, self.metadata)
+        values = self.metadata_values()
         return [replace(c, metadata=v) for c, v in zip(clips, values, strict=True)]
+
+    def metadata_values(self) -> np.ndarray:
+        """(N, M) float32 columns that the network takes."""
+        return clip_metadata(self.clips, self.metadata.columns, missing=self.metadata.missing)
 
     @property
     def annotated(self) -> np.ndarray:
@@ -114,12 +120,14 @@ def load_data(data: DataConfig) -> PreparedData:
             sample_rate=data.sample_rate,
             seconds=data.pack_seconds,
             workers=data.workers,
-            warn=logger.warning,
+            say=logger.warning,
+            n_channels=CHANNELS[data.channels],
         )
     whole = "secondary_labels" not in clips or data.secondary_weight in (-1, 0, 1)
     target, mask = clip_targets(clips, classes, data.secondary_weight, np.uint8 if whole else np.float32)
     source, whole = Path(read_dataset(root)["source"]), clips[["clip_id", "path"]]
-    clip_metadata(clips, data.metadata, root / "clips.csv")
+    metadata = data.metadata_record
+    clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
     return PreparedData(
         clips=clips,
         classes=classes,
@@ -128,7 +136,7 @@ def load_data(data: DataConfig) -> PreparedData:
         mask=mask,
         events=events,
         whole=whole,
-        metadata=data.metadata,
+        metadata=metadata,
     )
 
 

@@ -155,6 +155,11 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
                 f"{settings.competition} does not give: train with a model that takes sound alone, or answer where the "
                 "columns are at hand, with src/predict.py --clips TABLE --backend onnx"
             )
+        if extractors := [n for n, f in about["frontends"].items() if f.get("kind") == "extractor"]:
+            raise ValueError(
+                f"run {about['run']} takes the extractor {', '.join(extractors)}, a network that a bundle does not "
+                "carry: train without it, or answer with src/predict.py --backend onnx where its file lies"
+            )
     tta = list(abouts[0]["tta"] if settings.tta is None else settings.tta)
     tta_variants(tta)
     (folder / CLASSES).write_text("label\n" + "".join(f"{c}\n" for c in abouts[0]["classes"]))
@@ -283,7 +288,7 @@ def needed_modules(competition: str) -> set[Path]:
     found: set[Path] = set()
     while waiting:
         path = waiting.pop()
-        if path not in found:
+        if path not in found and "torch" not in path.stem:  # the twins of inputs, imported where training asks for them
             found.add(path)
             waiting += [file for name in _imports(path) for file in _files_of(name)]
     return found - {SRC / ENTRY}

@@ -8,6 +8,7 @@ are stored one after the other. A clip that could not be read is present with th
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
@@ -22,11 +23,12 @@ TEST_FOLD = -1
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording to predict; `metadata` (M,) where the model takes it."""
+    """A recording to predict; `metadata` (M,) where the model takes it; `given`: rows of extractors, by record."""
 
     clip_id: str
     path: Path
     metadata: np.ndarray | None = None
+    given: Mapping | None = None
 
 
 @dataclass(frozen=True)
