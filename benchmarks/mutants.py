@@ -56,7 +56,10 @@ ROOMS = {
         ("prediction/*.py",),
         ("test_inference.py", "test_predictions.py", "test_pooling.py", "test_graphs.py", "test_hearings.py"),
     ),
-    "ensemble": Room(("ensemble/*.py",), ("test_blending.py", "test_postprocessing.py")),
+    "ensemble": Room(
+        ("ensemble/*.py",),
+        ("test_blends.py", "test_blending.py", "test_postprocessing.py", "test_post_processing_choice.py"),
+    ),
     "folds": Room(("data/folds.py",), ("test_folds.py",)),
     "events": Room(("events.py",), ("test_events.py", "test_post_options.py")),
 }

@@ -2,18 +2,20 @@
 
 import hashlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from earshot.export.graph import to_openvino
 from earshot.prediction import threads
 from earshot.prediction.backends import TorchBackend, check_format, open_graph, silent_window
 from earshot.prediction.graphs import digest, find_graphs, graph_name, members_of
 from earshot.sound.logmel import LogmelParams, n_frames, silence_db
 from earshot.sound.timebase import TimeBase
-from tiny_graphs import CLASSES, FRONTEND, HOP, MELS, POOL, RATE, write_graph
+from tiny_graphs import CLASSES, FRONTEND, HOP, MELS, POOL, RATE, about, write_graph
 
 PARAMS = LogmelParams(**FRONTEND)
 
@@ -47,6 +49,31 @@ def test_a_graph_says_and_answers_what_it_should(path):
         np.testing.assert_allclose(found["segmentwise_output"], by_hand(x), atol=1e-5)
         np.testing.assert_allclose(found["clipwise_output"], by_hand(x).mean(axis=1), atol=1e-5)
     assert graph.windows == 0, "open to any number"
+
+
+def test_openvino_answers_the_same_and_keeps_what_it_answered(path):
+    """Its buffers are used again at the next call; each thread has a request of its own."""
+    graph = open_graph(to_openvino(path, about(outputs=["clipwise_output", "segmentwise_output"])))
+    assert (graph.inputs, graph.frontends, graph.timebase) == (
+        ("logmel",),
+        {"logmel": PARAMS},
+        TimeBase(RATE, HOP, POOL),
+    )
+    first, second = heard(2), heard(3)
+    found = graph.run({"logmel": first})
+    assert set(found) == {"clipwise_output", "segmentwise_output"}
+    graph.run({"logmel": first[:, :, :57]})
+    request = graph.of_thread.request
+    np.testing.assert_allclose(found["segmentwise_output"], by_hand(first), atol=1e-5)
+    graph.fix(4)
+    again = graph.run({"logmel": second})
+    np.testing.assert_allclose(again["clipwise_output"], by_hand(second).mean(axis=1), atol=1e-5)
+    graph.run({"logmel": first})
+    assert graph.of_thread.request is not request, "compiled anew"
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda x: graph.run({"logmel": x})["segmentwise_output"], [first, second]))
+    for x, segments in zip((first, second), both, strict=True):
+        np.testing.assert_allclose(segments, by_hand(x), atol=1e-5)
 
 
 def test_short_inputs_repeat_their_last_frame(path):

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from earshot.prediction import reading
-from earshot.prediction.inference import Member, clip_answer, predict_clips, predict_members, tta_variants
+from earshot.prediction.inference import Member, Until, clip_answer, predict_clips, predict_members, tta_variants
 from earshot.prediction.predictions import Clip
 from earshot.sound.timebase import TimeBase
 from earshot.sound.windows import Windowing
@@ -188,6 +188,32 @@ def test_batches_go_across_clips_and_every_window_is_told(clips, streams):
         (0, 0), (1, 0), (2, 0), (2, RATE), (2, 2 * RATE), (3, 0), (3, RATE), (3, 2 * RATE),
     ]  # fmt: skip
     assert heard[1][2] == pytest.approx(slow(clips[1], RATE)[0].tolist(), abs=1e-6)
+
+
+def test_when_the_time_is_up_clips_end_with_what_was_heard(clips, monkeypatch):
+    """One span of 1.5 s a chunk: the clock strikes after the third, within the third clip."""
+    monkeypatch.setattr(reading, "SPAN_SECONDS", 1.5)
+    how, ticks = windowing(workers=1, batch_size=1), iter(range(99))
+    until = Until(1, clock=lambda: next(ticks))  # asked after each chunk: 0, 1, then 2, which is over
+    (found,), unreadable = predict_members([Member(Segments(), how, CLASSES, PRIOR)], clips, until=until)
+    assert (until.partly, until.unheard) == (["2"], ["3"]), "three windows of the third clip's four were heard"
+    assert unreadable == [("3", f"{clips[3].path} was not heard: the time was up")]
+    np.testing.assert_allclose(found.clipwise_output[1], slow(clips[1], 8000)[0], atol=1e-6)
+    whole = soundfile.read(clips[2].path, dtype="float32")[0]
+    outputs = [Segments().run({"waveform": whole[None, s : s + RATE]})["clipwise_output"][0] for s in (0, 8000, 16000)]
+    np.testing.assert_allclose(found.clipwise_output[2], np.mean(outputs, axis=0), atol=1e-6)
+    assert len(found.framewise_output[2]) == Segments.timebase.n_frames(2 * RATE)
+    np.testing.assert_allclose(found.framewise_output[2][:10], slow(clips[2], 8000)[1][:10], atol=1e-6)
+    np.testing.assert_array_equal(found.clipwise_output[3], PRIOR)
+    late = Until(10**6)
+    predict_members([Member(Segments(), how, CLASSES, PRIOR)], clips, until=late)
+    assert (late.partly, late.unheard) == ([], [])
+
+
+def test_no_clips_give_empty_answers_of_the_usual_types():
+    (nothing,), _ = predict_clips([Segments()], [], windowing(keep_frames=False), CLASSES, PRIOR)
+    assert (nothing.clip_ids.dtype.kind, nothing.clipwise_output.dtype) == ("U", np.float32)
+    assert nothing.fold.shape == nothing.unreadable.shape == (0,)
 
 
 def test_log_odds_by_hand():
