@@ -23,8 +23,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,7 +37,7 @@ from earshot.ensemble.choice import as_dict, read_post, write_choice
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.search import read_truth, score_table
 from earshot.events import PostProcess
-from earshot.files import check_writable
+from earshot.files import check_writable, whole_folder, write_rows
 from earshot.messages import run_script
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
@@ -130,17 +128,10 @@ def read_submission(competition: Competition, path: Path) -> pd.DataFrame:
 
 def write_files(competition: Competition, submission: pd.DataFrame, test, classes: list[str], folder: Path):
     """Write the challenge's own files to `folder`; they too are read back and validated before it gets its name."""
-    partial = folder.with_name(f".{os.getpid()}.part.{folder.name}")
-    try:
-        partial.mkdir(parents=True)
+    with whole_folder(folder, replace=True) as partial:
         for name, text in competition.files(submission).items():
             (partial / name).write_text(text)
         competition.validate(competition.read_files(partial), test, classes)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def find_post(competition: Competition, options: argparse.Namespace) -> tuple[PostProcess, dict | None]:
@@ -191,14 +182,8 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores:
         "post": json.dumps(dataclasses.asdict(post), default=str),
         "score": next(iter(scores.values()), ""),
     }
-    options.log.parent.mkdir(parents=True, exist_ok=True)
     known = list(csv.DictReader(options.log.open())) if options.log.is_file() else []
-    partial = options.log.with_name(f".{options.log.name}.{os.getpid()}.part")
-    with open(partial, "w", newline="") as file:
-        writer = csv.DictWriter(file, LOG_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(known + [row])
-    os.replace(partial, options.log)
+    write_rows(options.log, [*known, row], LOG_COLUMNS)
 
 
 if __name__ == "__main__":

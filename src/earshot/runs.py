@@ -15,7 +15,6 @@ torch is imported by the functions that need it only: finding a run and its expo
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from earshot.config import Config, from_run
-from earshot.files import write_text
+from earshot.files import whole_file, write_text
 from earshot.messages import suggest
 from earshot.prediction.predictions import Predictions
 from earshot.records import to_dict
@@ -170,10 +169,10 @@ def save_weights(path: Path, model: torch.nn.Module, about: dict):
     """State dict -> safetensors with the run's description as metadata, atomically."""
     from safetensors.torch import save_file
 
-    partial = path.with_name(f".{path.name}.part")
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
-    save_file(state, partial, metadata={"earshot": json.dumps(about)})
-    os.replace(partial, path)
+    with whole_file(path, on_disk=True) as partial:
+        partial.touch()  # with the rights of every other file: safetensors would let nobody else read it
+        save_file(state, partial, metadata={"earshot": json.dumps(about)})
 
 
 def load_model(fold: FoldRun) -> torch.nn.Module:
@@ -210,9 +209,8 @@ def save_checkpoint(path: Path, state: dict):
     """Everything --resume needs, atomically. Holds tensors and plain values only."""
     import torch
 
-    partial = path.with_name(f".{path.name}.part")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with whole_file(path, on_disk=True) as partial:
+        torch.save(state, partial)
 
 
 def load_checkpoint(path: Path) -> dict:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import json
 import logging
-import os
 import shutil
 import sys
 import zipfile
@@ -28,6 +27,7 @@ from earshot.competitions import family_module, get_competition
 from earshot.ensemble.blends import Blend, Ensemble, read_ensemble
 from earshot.ensemble.choice import post_of, read_post, write_choice
 from earshot.events import PostProcess, load_post
+from earshot.files import whole_folder
 from earshot.kaggle.checks import check_folder, check_slug
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.wheels import RUNTIMES, Wheel, check_wheels, copy_wheels, read_wheels
@@ -108,19 +108,13 @@ def build(settings: BundleSettings, root: str | Path = "kernels") -> Path:
     target = Path(root) / name / "build"
     if target.exists() and not (target / "dataset" / ABOUT).is_file():
         raise ValueError(f"{target} exists and is no build of this command: remove or rename it")
-    partial = target.with_name(f".build.{os.getpid()}.part")
-    try:
-        (partial / "dataset").mkdir(parents=True)
+    with whole_folder(target, replace=True) as partial:
+        (partial / "dataset").mkdir()
         (partial / "kernel").mkdir()
         _fill_dataset(partial / "dataset", settings, user, name)
         _fill_kernel(partial / "kernel", settings, user, name)
         check_folder(partial)
         open_bundle(partial / "dataset", settings.competition).need_networks()
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target
 
 

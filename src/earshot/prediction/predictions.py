@@ -7,14 +7,13 @@ are stored one after the other. A clip that could not be read is present with th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from earshot.files import write_or_rescue
+from earshot.files import whole_file, write_or_rescue
 from earshot.messages import few
 from earshot.sound.timebase import TimeBase
 
@@ -142,10 +141,8 @@ class Predictions:
 
 
 def _write_arrays(path: Path, arrays: dict):
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(partial, "wb") as file:
+    with whole_file(path) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)
-    os.replace(partial, path)
 
 
 def join(parts: list[Predictions]) -> Predictions:
