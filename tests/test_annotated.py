@@ -66,13 +66,15 @@ def test_targets_of_each_kind_of_clip(tiny, caplog):
     assert [x.tolist() for x in targets.of_crop(3, 0.5, 1.5)] == [none, unknown], "nobody said what is here"
     frames = [targets.of_frames(i, 0.0, TimeBase(8000, 80), 100) for i in range(4)]
     assert [known.tolist() for _, known in frames] == [all_known, all_known, unknown, unknown]
-    assert frames[0][0][:, 0].all() and not frames[1][0].any()
+    assert frames[0][0][:, 0].all()
+    assert not frames[1][0].any()
 
 
 def test_a_clip_without_label_and_annotation_says_nothing(tiny, caplog):
     four_kinds(("1", "", "", "0"))
     data = load_data(load_config(tiny, ["data.targets=events"]).data)
-    assert "c1" not in data.clips.clip_id.tolist() and "c3" in data.clips.clip_id.tolist()
+    assert "c1" not in data.clips.clip_id.tolist()
+    assert "c3" in data.clips.clip_id.tolist()
     assert "1 of 24 clips have no label and are left out" in caplog.text
 
 
@@ -99,7 +101,8 @@ def test_a_masked_frame_never_moves_the_loss():
     assert loss == pytest.approx(known.mean().item(), abs=1e-6)
     assert losses.bce(out, batch) == losses.bce(out, {k: v for k, v in batch.items() if k != "frame_mask"})
     mixed = mixing.mix_batch(batch, (), 0.5, torch.tensor([1, 0, 2]))
-    assert mixed["frame_mask"].tolist() == [[0, 0], [0, 0], [1, 0]] and mixed["mask"].all()
+    assert mixed["frame_mask"].tolist() == [[0, 0], [0, 0], [1, 0]]
+    assert mixed["mask"].all()
 
 
 def oracle(data, wrong=()) -> Predictions:
@@ -136,12 +139,14 @@ def test_a_fold_without_events_has_the_other_scores(tiny):
     found = oracle(data)
     truth = search.truth_of(found, data)
     by_fold = search.fold_scores(tasks.get_task("sed"), found, truth, "event_f1")
-    assert by_fold[0] == by_fold[2] == 1 and np.isnan(by_fold[1])
+    assert by_fold[0] == by_fold[2] == 1
+    assert np.isnan(by_fold[1])
     assert search.spread(by_fold) == " (folds 1.0000 +- 0.0000: 1.0000 1.0000; not defined in fold 1)"
     assert search.spread({0: np.nan}) == " (not defined in fold 0)"
     one = found.fold == 1
     scores = tasks.score_sed(found.take(one), truth.take(one))
-    assert scores["map"] == 1 and not {"frame_map", "event_f1"} & set(scores)
+    assert scores["map"] == 1
+    assert not {"frame_map", "event_f1"} & set(scores)
     said = tasks.remarks(tasks.get_task("sed"), found.take(one), truth.take(one))
     assert said == ["no annotated clip has an event: no score in time (frame_map, event_f1)"]
 
@@ -182,4 +187,5 @@ def test_a_fold_that_does_not_define_the_watch_keeps_its_last_weights(tiny, caps
     assert "fold 1: its held-out clips do not define map: the last epoch's weights are kept" in said
     assert "; not defined in fold 1)" in said
     log = pd.read_csv("runs/sed/tiny/fold1/log.csv")
-    assert "map" not in log and len(log) == 2
+    assert "map" not in log
+    assert len(log) == 2

@@ -159,7 +159,8 @@ def oof_fold_without_events(source, trained, case, capsys, caplog):
     config = ("--config", case.parent / "tiny.yaml")
     run(train, *config, "--fold", "all", "--name", "c1", *overrides, "optim.epochs=1")
     said = capsys.readouterr().out
-    assert "OOF of 14 clips, map" in said and "event_f1" in said
+    assert "OOF of 14 clips, map" in said
+    assert "event_f1" in said
     assert "scores in time are of the 2 annotated clips of 14" in said
     run(ensemble, "--runs", "runs/sed/c1", "--out", "c1e.npz")
     assert "ensemble of 1" in capsys.readouterr().out
@@ -188,8 +189,10 @@ def readonly_run_folder(source, trained, case, capsys, caplog):
     finally:
         for path in inside:
             path.chmod(path.stat().st_mode | 0o200)
-    assert refused.returncode == 2 and "Traceback" not in refused.stderr
-    assert "test.npz cannot be written" in refused.stderr and "give --out" in refused.stderr
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    assert "test.npz cannot be written" in refused.stderr
+    assert "give --out" in refused.stderr
     assert "recordings" not in refused.stdout, "said before the first recording is heard"
     assert allowed.returncode == 0, allowed.stderr
     assert Predictions.load("found.npz").clip_ids.tolist() == ["a"]
