@@ -171,9 +171,9 @@ def test_what_answers_define_does_not_depend_on_predictions(labels, with_events)
 
 
 def test_a_watch_that_no_fold_defines_is_refused_before_training(tiny):
+    labels = pd.read_csv("data/clips.csv").assign(labels="low mid")
+    labels.to_csv("data/clips.csv", index=False)
     with pytest.raises(ValueError, match="watch 'accuracy' is not among the scores.*map"):
-        labels = pd.read_csv("data/clips.csv").assign(labels="low mid")
-        labels.to_csv("data/clips.csv", index=False)
         run(train, "--config", tiny, "--fold", "0", "watch=accuracy")
     assert not Path("runs").exists()
 

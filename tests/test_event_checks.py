@@ -30,7 +30,8 @@ def test_what_cannot_be_is_named():
     )  # fmt: skip
     found, said = checked_events(table, CLIPS, "events.csv", ["x", "y"])
     assert found.to_numpy().tolist() == [
-        ["a", 1, 2, "x"], ["a", 8, 10, "y"], ["a", 0, 1, "x"], ["a", 9, 10, "x"], ["b", 50, 60, "x"], ["007", 1, 2, "x"],
+        ["a", 1, 2, "x"], ["a", 8, 10, "y"], ["a", 0, 1, "x"], ["a", 9, 10, "x"], ["b", 50, 60, "x"],
+        ["007", 1, 2, "x"],
     ]  # fmt: skip
     assert said == [
         "1 events of events.csv are of no recording of the clip table and are left out: z (x, 0 to 1 s)",
