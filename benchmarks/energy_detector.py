@@ -60,7 +60,7 @@ def as_predictions(scores: list[np.ndarray], clip_ids: list[str]) -> Predictions
     """(T,) scores of each recording -> what a network of the one class `vocal` would have said."""
     return Predictions(
         np.array(clip_ids), ("vocal",), np.array([[s.max()] for s in scores]), np.zeros(len(scores), int),
-        np.zeros(len(scores), bool), tuple(s[:, None] for s in scores), GRID,
+        np.zeros(len(scores), bool), framewise_output=tuple(s[:, None] for s in scores), timebase=GRID,
     )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ class EnergyDetector:
 
         def front_score(front: tuple[int, str]) -> float:
             found, _ = self._score(levels, val.clip_ids, front)
-            posts = (PostProcess(t / 20, min_seconds=0.03, iou_threshold=None) for t in range(1, 20))
+            posts = (PostProcess(threshold=t / 20, min_seconds=0.03, iou_threshold=None) for t in range(1, 20))
             return best_of(posts, lambda post: f1(detect_all(found, post)))[0]
 
         _, self.front = best_of(itertools.product(range(len(BANDS)), BACKGROUNDS), front_score)

@@ -79,7 +79,7 @@ def tune_post(
 
     coarse = itertools.product(range(2, 39), (0, 0.03, 0.05), (0, 0.03))
     _, first = best_of(
-        (PostProcess(t / 40, median_filter_seconds=m, min_seconds=s, iou_threshold=iou_threshold)
+        (PostProcess(threshold=t / 40, median_filter_seconds=m, min_seconds=s, iou_threshold=iou_threshold)
          for t, m, s in coarse), score,
     )  # fmt: skip
     thresholds = [round(first.threshold + d, 4) for d in (0, -0.1, -0.05, 0.05, 0.1, 0.15)]

@@ -1,8 +1,9 @@
 """Exported runs -> a Kaggle kernel and the data set that it reads, tried out as Kaggle would run them, uploaded.
 
 python src/export.py --run runs/sed/mine --format onnx
-python src/bundle.py --runs runs/sed/mine --competition birdclef2026 --slug user/mine --post configs/post/birdcall.yaml
-python src/bundle.py --blend runs/ensembles/two.json --competition birdclef2026 --slug user/two    # of src/ensemble.py
+python src/bundle.py --runs runs/sed/mine --competition birdclef2026 --slug user/mine --wheels wheels/onnx
+python src/bundle.py --blend runs/ensembles/two.json --competition birdclef2026 --slug user/two --wheels wheels/onnx
+python src/bundle.py --fetch-wheels wheels/onnx     # what Kaggle's image lacks, once; then --wheels wheels/onnx
 python src/bundle.py --slug user/mine --dry-run --test-folder ~/birdclef-2026/train_soundscapes
 python src/bundle.py --slug user/mine --push --message "five folds"
 
@@ -20,7 +21,9 @@ from earshot.files import check_writable
 from earshot.kaggle.bundling import BundleSettings, build, sizes
 from earshot.kaggle.checks import check_slug
 from earshot.kaggle.dry_run import dry_run
+from earshot.kaggle.image import read_image
 from earshot.kaggle.push import push
+from earshot.kaggle.wheels import RUNTIMES, fetch_wheels
 from earshot.messages import run_script
 from earshot.prediction.backends import ENDINGS
 
@@ -28,20 +31,42 @@ from earshot.prediction.backends import ENDINGS
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    image = read_image(options.image_packages)
+    if options.fetch_wheels:
+        wheels = fetch_wheels(options.fetch_wheels, image, [RUNTIMES[options.format]])
+        print(f"-> {options.fetch_wheels}: {', '.join(w.path.name for w in wheels)}")
+        options.wheels = options.fetch_wheels
+        if not options.slug:
+            return
     folder = options.root / check_slug(options.slug)[1] / "build"
     check_writable(folder / "kernel.json")
     if options.runs or options.blend:
         tta = None if options.tta is None else tuple(options.tta)
         settings = BundleSettings(
-            tuple(options.runs), options.competition, options.slug, options.format, options.int8, options.together,
-            tuple(options.weights), options.blend, tta, options.post, options.minutes, options.wheels, options.kind,
-        )  # fmt: skip
+            tuple(options.runs),
+            options.competition,
+            options.slug,
+            graph_format=options.format,
+            int8=options.int8,
+            together=options.together,
+            weights=tuple(options.weights),
+            blend=options.blend,
+            tta=tta,
+            post=options.post,
+            minutes=options.minutes,
+            wheels=options.wheels,
+            image_packages=options.image_packages,
+            kind=options.kind,
+        )
         folder = build(settings, options.root)
         print_build(folder)
     if not (folder / "dataset").is_dir():
         raise ValueError(f"{folder} does not exist yet: say --runs (or --blend) and --competition")
     if options.dry_run:
-        results = dry_run(folder, options.dry_minutes, options.test_folder)
+        results = dry_run(
+            folder, options.dry_minutes, options.test_folder, image=image,
+            accept_open_network=options.accept_open_network,
+        )  # fmt: skip
         write_report(folder, results)
         if any(result.problems for result in results):
             raise ValueError("the kernel would fail on Kaggle: see above")
@@ -52,7 +77,7 @@ def main():
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--slug", required=True, metavar="USER/NAME", help="the kernel's; its data set is USER/NAME-files")
+    add("--slug", metavar="USER/NAME", help="the kernel's; its data set is USER/NAME-files")
     add("--runs", type=Path, nargs="+", default=[], help="run folders with exported graphs")
     add("--competition", help="a name of competitions.COMPETITIONS that kernels answer")
     add("--format", default="onnx", choices=sorted(ENDINGS))
@@ -66,9 +91,17 @@ def parse_args() -> argparse.Namespace:
     add("--post", type=Path, help="post-processing YAML")
     add("--minutes", type=float, default=0.0, help="the kernel plans with (default: 90 %% of the competition's limit)")
     add("--wheels", type=Path, help="folder of .whl files that Kaggle's image lacks")
+    add("--fetch-wheels", type=Path, metavar="DIR", help="download what the image lacks for --format there, and use it")
+    add(
+        "--image-packages",
+        type=Path,
+        metavar="FILE",
+        help="a newer list of Kaggle's image (see docs/kernels.md)",
+    )
     add("--kind", default="notebook", choices=("notebook", "script"), help="what Kaggle runs")
     add("--dry-run", action="store_true", help="run the kernel as Kaggle would")
     add("--test-folder", type=Path, help="recordings for the dry run's hidden test (default: made ones)")
+    add("--accept-open-network", action="store_true", help="dry run even where the network cannot be taken away")
     add("--dry-minutes", type=float, default=5.0, help="the dry run's clock (default 5)")
     add("--push", action="store_true", help="upload by the kaggle client, run there, fetch the output")
     add("--message", default="made by src/bundle.py", help="notes of the data set's version")
@@ -77,8 +110,12 @@ def parse_args() -> argparse.Namespace:
     options = parser.parse_args()
     if (options.runs or options.blend) and not options.competition:
         parser.error("--runs and --blend need --competition")
-    if not (options.runs or options.blend or options.dry_run or options.push):
-        parser.error("nothing to do: say --runs, --blend, --dry-run or --push")
+    if not (options.runs or options.blend or options.dry_run or options.push or options.fetch_wheels):
+        parser.error("nothing to do: say --runs, --blend, --fetch-wheels, --dry-run or --push")
+    if (options.runs or options.blend or options.dry_run or options.push) and not options.slug:
+        parser.error("--runs, --blend, --dry-run and --push need --slug USER/NAME")
+    if options.wheels and options.fetch_wheels:
+        parser.error("--fetch-wheels says which folder of wheels is used: leave --wheels out")
     return options
 
 

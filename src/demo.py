@@ -48,15 +48,16 @@ def main():
     changes = list(QUICK) if quick else []
     run_dir, control_dir = Path("runs/sed") / name, Path("runs/sed") / f"{name}-shuffled"
 
-    script("prepare.py", "synth", "--out", DATA)
-    script("make_folds.py", "--clips", DATA / "clips.csv", "--out", FOLDS)
-    script("train.py", "--config", CONFIG, "--fold", "all", "--jobs", jobs, "--name", name, *changes)
+    script("prepare.py", ["synth", "--out", DATA])
+    script("make_folds.py", ["--clips", DATA / "clips.csv", "--out", FOLDS])
+    script("train.py", ["--config", CONFIG, "--fold", "all", "--jobs", jobs, "--name", name, *changes])
     script(
-        "train.py", "--config", CONFIG, "--fold", "0", "--name", control_dir.name, "data.shuffle_labels=true", *changes
+        "train.py",
+        ["--config", CONFIG, "--fold", "0", "--name", control_dir.name, "data.shuffle_labels=true", *changes],
     )
     for folder in (run_dir, control_dir):
-        script("predict.py", "--run", folder, "--clips", DATA / "test_clips.csv")
-    script("ensemble.py", "--runs", run_dir, "--out", OUT / "ensemble.npz")
+        script("predict.py", ["--run", folder, "--clips", DATA / "test_clips.csv"])
+    script("ensemble.py", ["--runs", run_dir, "--out", OUT / "ensemble.npz"])
     submit(OUT / "ensemble.npz", run_dir / "oof.npz", SUBMISSION)
     submit(control_dir / "test.npz", control_dir / "fold0" / "oof.npz", OUT / "control_shuffled.csv")
     summary = score(run_dir) | {
@@ -74,17 +75,17 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def script(*arguments):
+def script(name: str, arguments: list):
     """Run one of our scripts, its command line shown first."""
-    arguments = [str(a) for a in arguments]
-    print(f"\n$ python src/{' '.join(arguments)}", flush=True)
-    subprocess.run([sys.executable, str(Path("src") / arguments[0]), *arguments[1:]], check=True)
+    command = [f"src/{name}", *map(str, arguments)]
+    print(f"\n$ python {' '.join(command)}", flush=True)
+    subprocess.run([sys.executable, *command], check=True)
 
 
 def submit(predictions: Path, oof: Path, out: Path):
     where = ("--predictions", predictions, "--test", DATA / "test.csv", "--out", out, "--force")
     script(
-        "submit.py", "--competition", "synth", *where, "--post", POST, "--tune-on", oof, "--clips", DATA / "clips.csv"
+        "submit.py", ["--competition", "synth", *where, "--post", POST, "--tune-on", oof, "--clips", DATA / "clips.csv"]
     )
 
 

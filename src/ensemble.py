@@ -56,7 +56,7 @@ def main():
     print(f"ensemble of {len(members)}, {blend.mean} mean: {watch} {scores[watch]:.4f} ({spread})")
     print(search.score_table(scores))
     thresholds = choose_thresholds(oof, truth, options.thresholds)
-    write(options.out, members, blend, thresholds, watch, scores, by_fold, oof)
+    write(options.out, members, blend, oof, thresholds=thresholds, watch=watch, scores=scores, by_fold=by_fold)
 
 
 def parse_args() -> argparse.Namespace:
@@ -128,7 +128,7 @@ def print_correlations(members, matrix: np.ndarray):
         print(f"    {member.name:32s} {' '.join(f'{v:6.3f}' for v in row)}")
 
 
-def write(out: Path, members, blend: Blend, thresholds: dict, watch: str, scores: dict, by_fold: list, oof):
+def write(out: Path, members, blend: Blend, oof, *, thresholds: dict, watch: str, scores: dict, by_fold: list):
     """The blend's files; without test predictions of every member only the OOF and the figures are written."""
     out.parent.mkdir(parents=True, exist_ok=True)
     oof.save(out.with_name(f"{out.stem}_oof.npz"))

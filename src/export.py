@@ -37,9 +37,17 @@ def main():
             raise ValueError(f"{run.folder} has no trained fold {', '.join(map(str, unknown))} (folds: {sorted(here)})")
         run = replace(run, folds=tuple(here[fold] for fold in sorted(set(options.folds))))
     settings = ExportSettings(
-        options.format, options.int8, options.together, options.max_difference, options.max_drop, not options.no_oof,
-        options.oof_clips, options.calibration_clips, options.calibrate_on, () if options.int8_head else FLOAT_PARTS,
-    )  # fmt: skip
+        options.format,
+        int8=options.int8,
+        together=options.together,
+        max_difference=options.max_difference,
+        max_drop=options.max_drop,
+        check_oof=not options.no_oof,
+        oof_clips=options.oof_clips,
+        calibration_clips=options.calibration_clips,
+        calibrate_on=options.calibrate_on,
+        float_parts=() if options.int8_head else FLOAT_PARTS,
+    )
     export_run(run, settings, options.out)
 
 

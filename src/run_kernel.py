@@ -6,6 +6,7 @@ python src/run_kernel.py --bundle kernels/mine/build/dataset --simulate 600x60s 
 
 A valid submission is there within seconds, a whole one after the first network; every further network and hearing makes
 it better until the time is up. <out>_report.json says what ran, what it took, and which recordings could not be read.
+What fails after the first valid file ends with 0, and the file stays; --strict makes it an error.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ from __future__ import annotations
 import argparse
 import logging
 import re
+import sys
 import time
 from pathlib import Path
+
+from earshot.kernel.memory_limit import check_memory_limit
+
+check_memory_limit()
 
 from earshot.files import check_writable
 from earshot.kernel.bundle import Bundle, open_bundle
 from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun, run_kernel
 from earshot.kernel.speed import simulate
-from earshot.messages import run_script
+from earshot.messages import few, run_script
 from earshot.prediction.threads import cores
 
 
@@ -31,19 +37,40 @@ def main():
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     logging.getLogger("earshot").setLevel(logging.INFO)
     if options.simulate:
-        print_simulation(open_bundle(options.bundle, options.competition), options.simulate, options.cores)
+        bundle = open_bundle(options.bundle, options.competition).need_networks()
+        print_simulation(bundle, options.simulate, options.cores)
         return
     check_writable(options.out)
     bundle = open_bundle(options.bundle, options.competition)
+    said = bundle.about.get("image", {}).get("python", "")
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    print(f"Python {here}" + (f", the bundle and its wheels were made for {said}" if said not in ("", here) else ""))
     test = find_test(options.competition, options.test_folder, bundle.classes, options.test)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     run = KernelRun(
-        options.competition, test, bundle.networks, bundle.post, options.out, options.cores, bundle.blend, bundle.runs,
-        started,
-    )  # fmt: skip
+        options.competition,
+        test,
+        bundle.networks,
+        bundle.post,
+        options.out,
+        cores=options.cores,
+        blend=bundle.blend,
+        runs=bundle.runs,
+        started=started,
+        known=(bundle.classes, bundle.prior),
+    )
     run.failures += [{"what": name, "how": "cannot be opened", "error": reason} for name, reason in bundle.broken]
-    report = run_kernel(run, options.minutes)
-    print_report(report, options.out)
+    try:
+        report = run_kernel(run, options.minutes)
+        print_report(report, options.out)
+    except Exception as error:
+        if not run.writes or options.strict:
+            raise
+        # what is there is valid: a kernel that ends with an error would lose it
+        print(
+            f"  FAILED: the run ended early: {type(error).__name__}: {error}; {options.out} is valid", file=sys.stderr
+        )
+        return
     if options.strict and report["failures"]:
         raise ValueError(f"{len(report['failures'])} failures, first: {report['failures'][0]}")
 
@@ -96,6 +123,10 @@ def print_report(report: dict, out: Path):
     print_blend(report["blend"])
     if report["left_out"]:
         print(f"  no time for: {', '.join(report['left_out'])}")
+    if report["partly"]:
+        print(f"  heard in part: {few(report['partly'])}")
+    if report["no_time"]:
+        print(f"  no time for {len(report['no_time'])} recordings: {few(report['no_time'])}")
     for clip, reason in list(report["unreadable"].items())[:20]:
         print(f"  unreadable: {clip}: {reason}")
     for failure in report["failures"]:
@@ -121,4 +152,4 @@ def print_blend(blend: dict):
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, RuntimeError, MemoryError)

@@ -101,7 +101,7 @@ def heard_methods(
     params = next(iter(config.frontends.values()))
     normal_audio, judged_audio = ([audio.load(c.path, rate) for c in some.recordings()] for some in (normal, judged))
     return {
-        name: clip_scores(name, normal_audio, normal_groups, judged_audio, groups, params, config.seed)
+        name: clip_scores(name, normal_audio, normal_groups, judged_audio, groups, params, seed=config.seed)
         for name in dict.fromkeys(names)
     }
 

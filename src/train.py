@@ -69,7 +69,9 @@ def main():
         deadline = time.monotonic() + 60 * options.max_minutes if options.max_minutes else math.inf
         for n, fold in enumerate(folds):
             share = (deadline - time.monotonic()) / (len(folds) - n)  # of the time left, for this fold
-            train_fold(config, fold, folder, data, accelerator, options.resume, time.monotonic() + share)
+            train_fold(
+                config, fold, folder, data, accelerator, resume=options.resume, deadline=time.monotonic() + share
+            )
         accelerator.end_training()
         if not accelerator.is_main_process:
             return
@@ -161,7 +163,16 @@ def train_fold(config: Config, fold: int, folder: Path, data: PreparedData, acce
     if run.finished:
         accelerator.print(f"fold {fold}: finished before; kept")
         return
-    t = set_up(config, fold, fold_folder, train_data, held_out, data.classes, accelerator, deadline)
+    t = set_up(
+        config,
+        fold,
+        fold_folder,
+        train_data=train_data,
+        held_out=held_out,
+        classes=data.classes,
+        accelerator=accelerator,
+        deadline=deadline,
+    )
     if resume and (fold_folder / "last.ckpt").is_file():
         restore_checkpoint(t)
     announce(t)
@@ -183,9 +194,9 @@ def train_one_epoch(t: Training):
     """One pass over the training clips, from batch `progress.step` on: crop -> front end -> augment -> model."""
     config, p, accelerator = t.config, t.progress, t.accelerator
     batches = sampling.epoch_batches(
-        len(t.clips), config.optim.batch_size, config.seed, p.epoch, config.optim.drop_last,
-        accelerator.process_index, accelerator.num_processes, config.optim.accumulate,
-        t.clips.order(p.epoch),
+        len(t.clips), config.optim.batch_size, config.seed, p.epoch, drop_last=config.optim.drop_last,
+        process=accelerator.process_index, processes=accelerator.num_processes, accumulate=config.optim.accumulate,
+        order=t.clips.order(p.epoch),
     )  # fmt: skip
     loader = torch.utils.data.DataLoader(
         t.clips, batch_sampler=batches[p.step :], collate_fn=collate, num_workers=config.data.workers,

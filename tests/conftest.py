@@ -15,6 +15,18 @@ settings.load_profile("earshot")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="module")
+def image_with_runtimes(tmp_path_factory):
+    """An image that has the runtimes of graphs, so that bundles need no wheels."""
+    import tiny_wheels
+    from earshot.kaggle import image
+
+    kept = tiny_wheels.write_image(tmp_path_factory.mktemp("image") / "image.txt", tiny_wheels.RUNTIMES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image, "KEPT", kept)
+        yield kept
+
+
 # a network of a few weights on the heart sounds' layout
 HEART_CONFIG = """
 task: asd

@@ -123,7 +123,7 @@ def _rows(chunks: np.ndarray) -> pd.Series:
     """One recording of 30 s at site_1 through the door that submit.py uses."""
     found = Predictions(
         np.array(["a"]), ("aldfly",), chunks[0].max(axis=0, keepdims=True), np.array([-1]), np.array([False]),
-        (chunks[0],), TimeBase(32000, 320),
+        framewise_output=(chunks[0],), timebase=TimeBase(32000, 320),
     )  # fmt: skip
     test = _test_table([{"site": "site_1", "audio_id": "a"}], [f"site_1_a_{end}" for end in range(5, 31, 5)])
     return birdcall.rows(found, test, {"strict": True}).birds

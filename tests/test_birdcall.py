@@ -36,7 +36,7 @@ def predictions(recordings: dict[str, np.ndarray], grid=GRID, unreadable=()):
     frames = tuple(np.asarray(f, np.float32) for f in recordings.values())
     return Predictions(
         np.array(list(recordings)), CLASSES, np.stack([f.max(axis=0) for f in frames]), np.full(len(frames), -1),
-        np.array([c in unreadable for c in recordings]), frames, grid,
+        np.array([c in unreadable for c in recordings]), framewise_output=frames, timebase=grid,
     )  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def predictions(recordings: dict, classes=BIRDS, unreadable=(), grid=GRID):
     return Predictions(
         np.array(list(recordings)), tuple(classes),
         np.stack([f.max(axis=0) for f in frames]) if n else np.zeros((0, len(classes)), np.float32), np.full(n, -1),
-        np.array([c in unreadable for c in recordings], bool), tuple(frames), grid,
+        np.array([c in unreadable for c in recordings], bool), framewise_output=tuple(frames), timebase=grid,
     )  # fmt: skip
 
 

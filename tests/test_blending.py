@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from earshot.data.prepared import load_data
 from scipy.stats import spearmanr
 
 from earshot.config import load_config
+from earshot.data.prepared import load_data
 from earshot.ensemble import search
 from earshot.ensemble.blends import MEANS, Blend, correlations, ranks
 from earshot.ensemble.thresholds import best_event_threshold, peak_output, tune_event_thresholds
@@ -122,7 +122,12 @@ def test_means_by_hand():
     ids, fold, fine = np.array(["x", "y"]), np.zeros(2, int), np.zeros(2, bool)
     outputs = ([[0.1, 0.4], [0.9, 0.4]], [[0.3, 0.2], [0.5, 0.8]])
     frames = tuple(np.full((2, 2), v, np.float32) for v in (0.25, 0.5))
-    a, b = (Predictions(ids, ("k", "l"), np.array(o, np.float32), fold, fine, frames, TimeBase(8, 1)) for o in outputs)
+    a, b = (
+        Predictions(
+            ids, ("k", "l"), np.array(o, np.float32), fold, fine, framewise_output=frames, timebase=TimeBase(8, 1)
+        )
+        for o in outputs
+    )
     expected = {
         "mean": [[0.2, 0.3], [0.7, 0.6]],
         "geometric": [[0.03**0.5, 0.08**0.5], [0.45**0.5, 0.32**0.5]],

@@ -28,23 +28,34 @@ class FakeWork:
     n_batches: int = 5
     truth: float = 1.0
     write_seconds: float = 0.0
+    sizes: list[float] | None = None  # of the batches; default: all 1
     log: list = field(default_factory=list)
     heard: dict = field(default_factory=dict)
 
     def __post_init__(self):
         together = self.together or [0] * len(self.seconds)
+        self.sizes = self.sizes or [1.0] * self.n_batches
+        self.aside, self.parts = set(), {}
         self.steps = [Step(f"s{i}", t, i) for i, t in enumerate(together)]
 
     def batches(self, steps, seconds_left):
-        return list(range(self.n_batches))
+        return [b for b in range(self.n_batches) if b not in self.aside]
 
     def cost(self, steps, batch=None):
-        return (self.reading + sum(self.seconds[s.key] for s in steps)) * (self.n_batches if batch is None else 1)
+        batches = self.batches(steps, 0) if batch is None else [batch]
+        return (self.reading + sum(self.seconds[s.key] for s in steps)) * sum(self.sizes[b] for b in batches)
 
     def run(self, steps, batch):
         self.clock.now += self.truth * self.cost(steps, batch)
         for s in steps:
             self.heard.setdefault(s.key, set()).add(batch)
+
+    def set_aside(self, batches):
+        self.aside |= set(batches)
+
+    def run_part(self, steps, batch, seconds):
+        self.parts[batch] = min(1.0, seconds / self.cost(steps, batch))
+        self.clock.now += min(self.cost(steps, batch), seconds)
 
     def write(self, what):
         self.clock.now += self.write_seconds
@@ -118,6 +129,26 @@ def test_a_cut_pass_keeps_what_it_had_done_and_says_so():
     work, spent = run(12.0, seconds=[4.0], n_batches=5)
     assert work.heard == {0: {0, 1, 2}}
     assert not spent.passes[0].complete
+    assert spent.passes[0].batches == 3
+
+
+def test_a_batch_too_long_costs_neither_the_others_nor_later_networks():
+    """Five batches of 1 s and one of an hour in the middle: three networks hear the five, the hour gets the rest."""
+    work, spent = run(60.0, seconds=[1.0, 2.0, 3.0], sizes=[1, 1, 3600, 1, 1, 1], n_batches=6)
+    assert all(heard == {0, 1, 3, 4, 5} for heard in work.heard.values())
+    assert len(work.heard) == 3
+    assert spent.left_out == []
+    assert [p.complete for p in spent.passes] == [False, True]
+    assert work.parts == {2: pytest.approx(30 / 3600)}
+    assert work.clock.now == pytest.approx(60.0)
+    assert work.log[-1][1] == "what fitted of 1 of 1 batches set aside"
+    work, spent = run(6.0, seconds=[1.0, 2.0, 3.0], sizes=[1, 1, 3600, 1, 1, 1], n_batches=6)
+    assert (work.parts, spent.left_out) == ({}, ["s1", "s2"]), "less than 2 s are not worth beginning"
+
+
+def test_smaller_batches_are_heard_behind_one_that_does_not_fit():
+    work, spent = run(5.0, seconds=[1.0], sizes=[1, 8, 1, 4, 1], n_batches=5)
+    assert work.heard == {0: {0, 2, 4}}
     assert spent.passes[0].batches == 3
 
 

@@ -17,6 +17,7 @@ import pytest
 import bundle as bundle_script
 import scripts
 import tiny_graphs
+import tiny_wheels
 from earshot.competitions import family_module
 from earshot.kaggle import bundling, dry_run, push
 from earshot.kaggle.bundling import SRC, BundleSettings, build, needed_modules, write_sources
@@ -26,6 +27,9 @@ from earshot.kernel.bundle import open_bundle
 from earshot.kernel.hidden_test import all_rules
 
 RULES = all_rules()
+
+pytestmark = pytest.mark.usefixtures("image_with_runtimes")
+
 SLUG = "some-one/my-kernel"
 
 
@@ -39,7 +43,7 @@ def run(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+def made(tmp_path_factory, image_with_runtimes) -> Path:
     """A build of two folds; tests leave it as it is."""
     root = tmp_path_factory.mktemp("made")
     for fold in range(2):
@@ -176,8 +180,7 @@ def test_wheels_are_copied_and_nothing_else(run, tmp_path):
     settings = BundleSettings((run,), "birdclef2026", SLUG, wheels=wheels)
     with pytest.raises(ValueError, match=r"holds no \.whl file"):
         build(settings, tmp_path / "kernels")
-    with zipfile.ZipFile(wheels / "tiny-1-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("tiny_wheel/__init__.py", "ANSWER = 42\n")
+    tiny_wheels.write_wheel(wheels, "tiny", "1")
     (wheels / "notes.txt").write_text("x")
     folder = build(settings, tmp_path / "kernels") / "dataset"
     assert [p.name for p in folder.glob("*.whl")] == ["tiny-1-py3-none-any.whl"]
@@ -346,7 +349,7 @@ def test_a_missing_token_or_client_is_explained(monkeypatch, tmp_path):
 
 
 def test_the_guard_refuses_network_and_torch(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(dry_run.GUARD)
+    shutil.copyfile(dry_run.GUARD, tmp_path / "sitecustomize.py")
     code = "import socket\ntry:\n    socket.create_connection(('127.0.0.1', 9))\nexcept OSError as e:\n    print(e)\n"
     code += "try:\n    import torch\nexcept ImportError as e:\n    print(e)\n"
     ran = subprocess.run(
@@ -385,7 +388,7 @@ def export_untrained(root: Path, graph_format: str) -> Path:
 @pytest.mark.parametrize("graph_format", ["onnx", "openvino"])
 def test_what_the_exporter_makes_can_be_bundled(tmp_path, graph_format):
     run = export_untrained(tmp_path / "runs", graph_format)
-    built = build(BundleSettings((run,), "synth", SLUG, graph_format), tmp_path / "kernels")
+    built = build(BundleSettings((run,), "synth", SLUG, graph_format=graph_format), tmp_path / "kernels")
     (network,) = open_bundle(built / "dataset").networks
     answer = network.backend.run(kernel_speed.one_window(network))
     assert answer["clipwise_output"].shape == (1, 3)
@@ -400,8 +403,7 @@ def test_dry_run(run, tmp_path, competition, capsys):
     """The whole command: build, then all scenes; the report says what happened. synth: what the exporter made."""
     if competition == "synth":
         run = export_untrained(tmp_path / "exported", "onnx")
-    with zipfile.ZipFile(tmp_path / "tiny-1-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("tiny_wheel/__init__.py", "")
+    tiny_wheels.write_wheel(tmp_path, "tiny", "1")
     scripts.run(
         bundle_script, "--runs", run, "--competition", competition, "--slug", SLUG, "--root", tmp_path / "kernels",
         "--dry-run", "--dry-minutes", 2, "--tta", "time_shift", "--wheels", tmp_path,

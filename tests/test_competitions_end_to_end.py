@@ -317,8 +317,9 @@ def test_rfcx_sums_the_frame_maxima_of_windows(rfcx):
 def test_rfcx_logs_both_scores_and_keeps_recordings_whole(rfcx):
     log = pd.read_csv("runs/sed/rfcx_b0/fold0/log.csv")
     assert log.loss.iloc[-1] < 0.7 * log.loss.iloc[0]
-    assert 0 < log.lwlrap.iloc[-1] <= 1
-    assert 0 < log.crop_lwlrap.iloc[-1] <= 1
+    logs = [pd.read_csv(f"runs/sed/rfcx_b0/fold{k}/log.csv").iloc[-1] for k in (0, 1)]
+    for name in ("lwlrap", "crop_lwlrap"):
+        assert np.mean([last[name] for last in logs]) > 0.3, "chance among 24 species is 0.16"
     oof = Predictions.load("runs/sed/rfcx_b0/oof.npz")
     labelled = [f"r{species:02d}{i}" for species in RFCX_SPECIES for i in range(6)]
     assert sorted(oof.clip_ids) == labelled, "no recording of false positives alone"

@@ -60,7 +60,7 @@ def predictions(clips, classes=("Dog", "Running_water", "Speech")):
     n = len(frames)
     return Predictions(
         np.array(list(clips)), classes, np.stack([f.max(0) for f in frames]), np.zeros(n, int), np.zeros(n, bool),
-        tuple(frames), GRID,
+        framewise_output=tuple(frames), timebase=GRID,
     )  # fmt: skip
 
 
@@ -103,6 +103,15 @@ def test_a_recording_without_prediction_has_its_row(tmp_path, caplog):
     dcase_task4.validate(rows, test, ["Dog"])
     assert "2 of 3 recordings have no prediction: z, y" in caplog.text
     assert dcase_task4.rows(predictions({"b": (5, [])}), test).onset.isna().all()
+
+
+def test_events_end_with_their_recording():
+    """A recording of 9.98 s whose last frame reaches to 10 s; one that begins in that rest of a frame is none."""
+    test = pd.DataFrame({"clip_id": ["a", "b"], "filename": ["a.wav", "b.wav"], "duration": [9.98, 9.92]})
+    heard = {"a": (10, [("Dog", 9, 10), ("Speech", 2, 3)]), "b": (10, [("Dog", 9.96, 10)])}
+    rows = dcase_task4.rows(predictions(heard), test)
+    assert rows[["filename", "offset"]].fillna(0).values.tolist() == [["a.wav", 3], ["a.wav", 9.98], ["b.wav", 0]]
+    dcase_task4.validate(rows, test, ["Dog", "Running_water", "Speech"])
 
 
 def test_a_class_that_nobody_found_counts_zero():

@@ -313,6 +313,17 @@ def test_psds_by_hand():
     assert result["skipped"] == []
 
 
+@pytest.mark.parametrize(("alpha_st", "expected"), [(0.0, 0.5), (0.5, 0.25), (1.0, 0.0)])
+def test_psds_punishes_uneven_classes(alpha_st, expected):
+    """One class always right, one never found: mean curve 0.5, deviation 0.5 between the classes."""
+    scores = {"a": frames(dog=[0, 1, 1, 0, 0, 0, 0, 0, 0, 0], cat=[0] * 10)}
+    reference = table(("a", 1.0, 3.0, "dog"), ("a", 6.0, 8.0, "cat"))
+    result = psds_metrics.psds(
+        scores, ["dog", "cat"], reference, {"a": 10.0}, dtc_threshold=0.5, gtc_threshold=0.5, alpha_st=alpha_st
+    )
+    assert result["psds"] == pytest.approx(expected)
+
+
 def test_psds_merges_overlapping_reference_events():  # pitfall (g)
     scores = {"a": frames(dog=[0, 0.9, 0.9, 0.9, 0, 0, 0, 0, 0, 0])}
     overlapping = table(("a", 1.0, 3.0, "dog"), ("a", 2.0, 4.0, "dog"))

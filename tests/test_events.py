@@ -16,7 +16,6 @@ from earshot.events import (
     events_to_frames,
     frames_to_events,
     hysteresis,
-    load_post,
     median_filter,
     merge_gaps,
     overlap_losers,
@@ -146,8 +145,9 @@ def test_median_equals_a_padded_loop(prob, n):
 
 
 def test_median_wants_an_odd_length():
-    with pytest.raises(ValueError, match="odd number of frames, got 4"):
-        median_filter(np.zeros((9, 1)), 4)
+    for n in (4, 0, -1):
+        with pytest.raises(ValueError, match=f"odd number of frames, got {n}"):
+            median_filter(np.zeros((9, 1)), n)
 
 
 # ---- events <-> frames
@@ -158,6 +158,7 @@ def test_events_by_hand():
     events = frames_to_events(prob, active(prob, 0.5), TENTH, ("zebra", "ant"), "clip", offset_seconds=10)
     assert tuple(events.columns) == EVENT_COLUMNS
     assert events["event_label"].tolist() == ["zebra", "ant", "zebra"]
+    assert {type(label) for label in events["event_label"]} == {str}
     assert events["filename"].tolist() == ["clip"] * 3
     assert events["onset"].tolist() == [10.0, 10.1, 10.3]
     assert events["offset"].tolist() == pytest.approx([10.2, 10.3, 10.4])  # the END of the last frame
@@ -194,6 +195,8 @@ def test_frames_touched_by_an_event_off_the_grid():
     events = pd.DataFrame({"onset": [0.15, 0.3, -1.0], "offset": [0.21, 0.3, 0.05], "event_label": ["a", "a", "b"]})
     frames = events_to_frames(events, ["a", "b"], TENTH, 4)
     assert frames.T.tolist() == [[False, True, True, False], [True, False, False, False]]
+    early = pd.DataFrame({"onset": [-2.0], "offset": [-1.0], "event_label": ["a"]})
+    assert not events_to_frames(early, ["a"], TENTH, 4).any()
     late = pd.DataFrame({"onset": [0.35, 9.0], "offset": [7.0, 9.5], "event_label": ["a", "a"]})
     assert events_to_frames(late, ["a"], TENTH, 4).ravel().tolist() == [False, False, False, True]
 
@@ -214,6 +217,7 @@ def test_events_to_frames_errors():
 def test_suppression_by_hand():
     assert overlap_losers([0, 0], [1, 2.5], [0.9, 0.8]).tolist() == [False, False]  # IoU exactly 0.4
     assert overlap_losers([0, 0], [1, 2.49], [0.9, 0.8]).tolist() == [False, True]
+    assert overlap_losers([0, 0], [1, 2.5 - 1e-12], [0.9, 0.8]).tolist() == [False, True]  # by however little
     assert overlap_losers([0, 0], [1, 1], [0.7, 0.7]).tolist() == [True, False]  # a tie: the first goes
     assert overlap_losers([0, 1], [1, 2], [0.7, 0.8], 0).tolist() == [False, False]  # touching is no overlap
     assert overlap_losers([0.5, 0], [0.5, 1], [0.7, 0.8], 0).tolist() == [False, False]  # nothing shared
@@ -324,48 +328,33 @@ def test_detect_with_median_class_and_clip_thresholds():
         detect(prob, TENTH, CLASSES, "c", PostProcess(strict=True))
 
 
+def test_detect_turns_seconds_into_frames():
+    """0.1 s a frame: a gap of 2 frames is within 0.25 s, one of 3 is not; 2 frames are too short for it, 3 are not."""
+    prob = np.float32([[float(b)] for b in "110011000111000100"])
+    found = detect(prob, TENTH, ["a"], "x", PostProcess(max_gap_seconds=0.25, min_seconds=0.25, iou_threshold=None))
+    assert found.onset.tolist() == pytest.approx([0.0, 0.9])
+    assert found.offset.tolist() == pytest.approx([0.6, 1.2])
+    spike = np.float32([[0], [1], [0], [0], [0], [1], [1], [0]])
+    kept = [len(detect(spike, TENTH, ["a"], "x", PostProcess(median_filter_seconds=s))) for s in (0.19, 0.2, 0.4)]
+    assert kept == [2, 1, 0], "windows of 1, 3 and 5 frames"
+
+
+def test_detect_lets_classes_compete_unless_told():
+    prob = np.float32([[0.9, 0.8, 0.1]] * 4)
+    compete = [detect(prob, TENTH, CLASSES, "x", PostProcess(per_class=each)) for each in (False, True)]
+    assert [found.event_label.tolist() for found in compete] == [["blue"], ["amber", "blue"]]
+    assert compete[0].index.tolist() == [0]
+    equal = detect(prob, TENTH, CLASSES, "x", PostProcess(threshold_low=0.85, threshold=0.9))
+    assert equal.event_label.tolist() == ["blue"]
+    at_threshold = detect(prob, TENTH, CLASSES, "x", PostProcess(clip_threshold=0.5), np.float32([0.5, 0.4, 1.0]))
+    assert at_threshold.event_label.tolist() == ["blue"]
+
+
 @given(probabilities, st.sampled_from([0.3, 0.5]))
 def test_detected_events_are_active_frames(prob, threshold):
     labels = CLASSES[: prob.shape[1]]
     events = detect(prob, GRID, labels, "a", PostProcess(threshold=threshold, iou_threshold=None))
     assert np.array_equal(events_to_frames(events, labels, GRID, len(prob)), active(prob, threshold))
-
-
-def test_post_process_checks_its_sense():
-    for values, message in [
-        ({"threshold": 1.5}, "threshold must lie in 0 ... 1, got 1.5"),
-        ({"class_thresholds": {"a": -1}}, "class_thresholds.a must lie"),
-        ({"threshold": 0.4, "threshold_low": 0.5}, "swap them"),
-        ({"class_thresholds": {"a": 0.2}, "threshold_low": 0.3}, "swap them"),
-        ({"min_seconds": -0.1}, "min_seconds must be 0 or more"),
-        ({"strict": True, "min_seconds": 0.2, "per_class": True}, "knows no min_seconds, per_class"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            PostProcess(**values)
-
-
-def test_load_post(tmp_path):
-    path = tmp_path / "post.yaml"
-    path.write_text("threshold: 4e-1\nthreshold_low: null\nclass_thresholds: {amber: 0.6}\nper_class: true\n")
-    assert load_post(path) == PostProcess(threshold=0.4, class_thresholds={"amber": 0.6}, per_class=True)
-    path.write_text("")
-    assert load_post(path) == PostProcess()
-    for text, message in [
-        ("treshold: 0.5", "unknown key 'treshold'; did you mean 'threshold'"),
-        ("threshold: high", "post.yaml: threshold must be a number, got 'high'"),
-        ("threshold: true", "must be a number, got True"),
-        ("min_seconds: null", "must be a number, got None"),
-        ("strict: 1", "must be true or false"),
-        ("class_thresholds: 0.5", "class_thresholds must be a mapping, got 0.5"),
-        ("class_thresholds: {a: b}", "class_thresholds.a must be a number"),
-        ("- 1", "key: value"),
-        ("a: [", "not valid YAML"),
-    ]:
-        path.write_text(text)
-        with pytest.raises(ValueError, match=message):
-            load_post(path)
-    with pytest.raises(ValueError, match=r"did you mean 'post\.yaml'"):
-        load_post(tmp_path / "pots.yaml")
 
 
 # ---- the source's rules
@@ -394,3 +383,11 @@ def test_strict_events_equal_the_loops(chunks):
     assert events["offset"].tolist() == [row[2] for row in expected]
     assert events["max_confidence"].tolist() == [row[3] for row in expected]
     assert events["mean_confidence"].tolist() == pytest.approx([row[4] for row in expected], abs=1e-6)
+
+
+def test_strict_events_of_other_chunks_and_frames():
+    chunks = np.zeros((2, 4, 1), np.float32)
+    chunks[1, 1:4] = np.float32([[0.5], [0.7], [0.9]])
+    found = strict_events(chunks, "rec", ["a"], 0.5, frame_seconds=0.5, chunk_seconds=2)
+    assert found.values.tolist() == [["rec", 2.5, 3.5, "a", pytest.approx(0.7), pytest.approx(0.6)]]
+    assert tuple(found.columns) == EVENT_COLUMNS

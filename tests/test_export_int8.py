@@ -5,11 +5,11 @@ import json
 import numpy as np
 import onnx
 import pytest
-from earshot.data.prepared import load_data
 from onnx import TensorProto, helper, numpy_helper
 
 import export
 from earshot import runs
+from earshot.data.prepared import load_data
 from earshot.data.sampling import evenly
 from earshot.export import graph as graph_export
 from earshot.export.int8 import check_stored, first_convolutions, idle_casts_to_identities, quantise, stored_bytes

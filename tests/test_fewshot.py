@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from earshot.data.prepared import PreparedData, load_data
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fewshot
 from earshot.config import load_config
+from earshot.data.prepared import PreparedData, load_data
 from earshot.pictures import folds as fold_pictures
 from scripts import run
 
@@ -18,7 +18,15 @@ from scripts import run
 def prepared(target):
     clips = pd.DataFrame({"clip_id": [f"c{i}" for i in range(len(target))], "path": "x.wav", "labels": "a"})
     classes = [f"k{i}" for i in range(target.shape[1])]
-    return PreparedData(clips, classes, Path(), target, np.ones_like(target), None, clips[["clip_id", "path"]])
+    return PreparedData(
+        clips=clips,
+        classes=classes,
+        source=Path(),
+        target=target,
+        mask=np.ones_like(target),
+        events=None,
+        whole=clips[["clip_id", "path"]],
+    )
 
 
 @given(

@@ -106,9 +106,14 @@ def frames(*active, n=100):
 def test_rows_are_events_and_silent_recordings_keep_a_row(tmp_path):
     test = pd.DataFrame({"clip_id": ["a", "b", "c"], "duration": [1.0, 1.0, 1.0]})
     found = Predictions(
-        np.array(["c", "a", "b"]), ("vocal",), np.full((3, 1), 0.5, np.float32), np.full(3, -1),
-        np.array([True, False, False]), (frames((0, 50)), frames((10, 20), (40, 45)), frames()), TimeBase(RATE, 320),
-    )  # fmt: skip
+        np.array(["c", "a", "b"]),
+        ("vocal",),
+        np.full((3, 1), 0.5, np.float32),
+        np.full(3, -1),
+        np.array([True, False, False]),
+        framewise_output=(frames((0, 50)), frames((10, 20), (40, 45)), frames()),
+        timebase=TimeBase(RATE, 320),
+    )
     submission = finch.rows(found, test)
     assert list(submission.columns) == ["filename", "onset", "offset", "event_label"]
     assert submission.iloc[:2].values.tolist() == [["a", 0.1, 0.2, "vocal"], ["a", 0.4, 0.45, "vocal"]]

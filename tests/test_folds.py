@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from sklearn.model_selection import StratifiedKFold
 
 from earshot.competitions import rfcx
@@ -96,6 +98,9 @@ def test_rare_classes_are_named_with_their_counts():
     rare = rare_classes(clips, 5)
     assert rare.to_dict("list") == {"label": ["d", "c", "b"], "clips": [1, 3, 4], "groups": [1, 2, 4]}
     assert rare_classes(clips, 5, group="none").groups.tolist() == [1, 3, 4]
+    assert rare_classes(clips, 4).label.tolist() == ["d", "c"], "b has a group for each of 4 folds"
+    assert rare_classes(clips, 10).label.tolist() == ["d", "c", "b"], "a has a group for each of 10"
+    assert rare_classes(clips, 11).label.tolist() == ["d", "c", "b", "a"]
     missing = missing_classes(fold_table(clips, make_folds(clips, 5)))
     assert sum("d" in names for names in missing.values()) == 4
     assert not any("a" in names for names in missing.values())
@@ -191,12 +196,122 @@ def test_repair_moves_the_smallest_group_and_robs_no_fold():
     assert _repair(held, np.array([0, 1, 0, 1, 1]), 2).tolist() == [0, 1, 0, 1, 1]
 
 
+def test_repair_helps_classes_of_exactly_as_many_groups_as_folds_and_no_rarer_ones():
+    three = np.array([[1], [1], [1], [0], [0]])
+    assert sorted(_repair(three, np.array([0, 0, 0, 1, 2]), 3)[:3]) == [0, 1, 2]
+    two = np.array([[1], [1], [0], [0], [0]])
+    assert _repair(two, np.array([0, 0, 0, 1, 2]), 3).tolist() == [0, 0, 0, 1, 2]
+
+
+def slow_assignment(held, sizes, k, seed) -> list[int]:
+    """The readable twin of `_assign_groups`, everything counted anew for each group."""
+    order = np.random.default_rng(seed).permutation(len(held)).tolist()
+    fold: dict[int, int] = {}
+
+    def left(c):
+        return sum(held[g][c] for g in order if g not in fold)
+
+    def place(f, c):  # smaller is better
+        inside = [g for g in fold if fold[g] == f]
+        wanted = sum(held[:, c]) / k - sum(held[g][c] for g in inside)
+        clips_wanted = sum(sizes) / k - sum(sizes[g] for g in inside)
+        return -wanted, -clips_wanted, len(inside), f
+
+    while remaining := [c for c in range(held.shape[1]) if left(c)]:
+        c = min(remaining, key=left)
+        members = [g for g in order if g not in fold and held[g][c]]
+        for g in sorted(members, key=lambda g: -held[g][c]):
+            fold[g] = min(range(k), key=lambda f: place(f, c))
+    return [fold[g] for g in range(len(held))]
+
+
+def slow_repair(held, fold, k) -> list[int]:
+    """The readable twin of `_repair`."""
+    fold, classes = list(fold), range(held.shape[1])
+    groups = {c: [g for g in range(len(held)) if held[g][c]] for c in classes}
+    enough = [c for c in classes if len(groups[c]) >= k]
+
+    def beside(g, c):  # groups of the class in this group's fold, itself among them
+        return sum(fold[other] == fold[g] for other in groups[c])
+
+    for c in sorted(enough, key=lambda c: len(groups[c])):
+        for f in range(k):
+            if any(fold[g] == f for g in groups[c]):
+                continue
+            movable = [g for g in groups[c] if all(beside(g, d) > 1 for d in enough if held[g][d])]
+            if movable:
+                fold[min(movable, key=lambda g: (-beside(g, c), sum(held[g]), g))] = f
+    return fold
+
+
+@st.composite
+def grouped_counts(draw):
+    """(groups, classes) counts, small enough for ties; (groups,) clips; k whose parts are exact in floats."""
+    n_groups, n_classes = draw(st.integers(4, 12)), draw(st.integers(1, 3))
+    held = draw(arrays(np.int64, (n_groups, n_classes), elements=st.sampled_from([0, 0, 1, 2, 3])))
+    held[held.sum(axis=1) == 0, 0] = 1
+    sizes = held.max(axis=1) + draw(arrays(np.int64, n_groups, elements=st.integers(0, 1)))
+    return held, sizes, draw(st.sampled_from([2, 4]))
+
+
+@given(grouped_counts(), st.integers(0, 20))
+def test_groups_are_assigned_as_the_slow_way_does(case, seed):
+    held, sizes, k = case
+    assert _assign_groups(held, sizes, k, seed).tolist() == slow_assignment(held, sizes, k, seed)
+
+
+@given(grouped_counts(), st.randoms(use_true_random=False))
+def test_folds_are_repaired_as_the_slow_way_does(case, random):
+    held, _, k = case
+    fold = np.array([min(random.randrange(k), random.randrange(k)) for _ in held])  # the last folds miss classes
+    before = fold.copy()
+    assert _repair(held, fold, k).tolist() == slow_repair(held, fold, k)
+    assert (fold == before).all(), "the folds that came are left alone"
+
+
+def test_repair_takes_no_class_from_a_fold_unless_it_is_too_rare_anyway():
+    """Class 0 misses fold 1; its smaller group is all that fold 0 has of class 1, which has groups for both folds."""
+    held = np.array([[1, 1], [5, 0], [0, 3]])
+    assert _repair(held, np.array([0, 0, 1]), 2).tolist() == [0, 1, 1]
+    assert _repair(held[:2], np.array([0, 0]), 2).tolist() == [1, 0], "one group alone cannot be in both folds"
+
+
 def test_greedy_assignment_by_hand():
-    """Class 1 (2 clips) is rarer and goes first; then the big group of class 0, the small ones opposite it."""
-    held = np.array([[4, 0], [1, 0], [1, 0], [1, 0], [1, 1], [0, 1]])
-    fold = _assign_groups(held, held.sum(axis=1), 2, seed=0)
+    """Of one class: the largest first, each to the fold that wants most; at a tie to the one that wants most clips."""
+    held = np.array([[5], [4], [3], [2], [1]])
+    assert _assign_groups(held, np.array([5, 9, 3, 2, 1]), 2, seed=0).tolist() == [0, 1, 1, 0, 0]
+    assert _assign_groups(held, np.array([9, 4, 3, 2, 1]), 2, seed=0).tolist() == [0, 1, 1, 0, 1]
+    rare_first = np.array([[4, 0], [1, 0], [1, 0], [1, 0], [1, 1], [0, 1]])  # class 1 parts the last two, then class 0
+    fold = _assign_groups(rare_first, rare_first.sum(axis=1), 2, seed=0)
     assert fold[4] != fold[5]
-    assert held[fold == fold[0]].sum(axis=0).tolist() in ([4, 0], [4, 1])
+    assert rare_first[fold == fold[0]].sum(axis=0).tolist() in ([4, 0], [4, 1])
+
+
+def test_multilabel_is_the_packages_iterative_stratification_on_sorted_ids():
+    clips = simulated(120, 3, multilabel=True)
+    clips.loc[::9, "labels"] = ""
+    columns = [clips.labels.str.split().map(lambda names, c=c: c in names) for c in ("k00", "k01", "k02")]
+    truth = np.column_stack([clips.labels == "", *columns]).astype(int)
+    expected = np.full(120, -1)
+    splitter = MultilabelStratifiedKFold(4, shuffle=True, random_state=7)
+    for fold, (_, valid) in enumerate(splitter.split(truth, truth)):
+        expected[valid] = fold
+    found = make_folds(clips.iloc[::-1], 4, seed=7)
+    np.testing.assert_array_equal(found.fold, expected)
+
+
+def test_a_method_of_ones_own_gets_sorted_clips_k_and_seed():
+    clips = table(["a", "b", "c"], site=["x", "x", "y"])
+    got = []
+
+    def own(clips, k, seed):
+        got.append((clips.clip_id.tolist(), clips.columns.tolist(), k, seed))
+        return np.array([2, 0, 1])
+
+    folds = make_folds(clips.iloc[::-1], 7, seed=9, group="site", method=own)  # it may ask for more folds than groups
+    assert got == [(["c0000", "c0001", "c0002"], ["clip_id", "labels", "site"], 7, 9)]
+    assert folds.fold.tolist() == [2, 0, 1]
+    assert folds.group.tolist() == ["x", "x", "y"]
 
 
 def test_audit_finds_what_folds_share():
@@ -209,7 +324,12 @@ def test_audit_finds_what_folds_share():
         ["content_hash", "x", "0 1", "c0000 c0003"],
         ["group", "q", "0 1", "c0002 c0003"],
     ]
-    assert len(audit(clips.drop(columns="content_hash"), folds, ["content_hash"])) == 0
+    nothing = audit(clips.drop(columns="content_hash"), folds, ["content_hash"])
+    assert len(nothing) == 0
+    assert nothing.columns.tolist() == ["column", "value", "folds", "clips"]
+    assert audit(clips.assign(official_fold=7), folds.assign(official_fold=8)).column.tolist() == [
+        "content_hash", "group",
+    ]  # fmt: skip
 
 
 def test_fold_table_counts_every_label_once():
@@ -219,6 +339,9 @@ def test_fold_table_counts_every_label_once():
     assert counts.index.tolist() == ["b", "a", "zzz"]
     assert counts.to_numpy().tolist() == [[1, 1], [2, 0], [0, 0]]
     assert missing_classes(counts) == {0: ["zzz"], 1: ["a", "zzz"]}
+    with_empty = fold_table(clips, folds.assign(fold=[0, 0, 1, 2]))
+    assert with_empty.index.tolist() == ["a", "b"]
+    assert with_empty[2].tolist() == [0, 0], "a fold of clips without labels is there too"
 
 
 def test_read_folds_checks_the_table(tmp_path):
@@ -251,16 +374,28 @@ def test_select_fold_holds_one_out_or_says_which_there_are():
     assert select_fold(folds, 3).tolist() == [False, False, False, True, False]
     with pytest.raises(ValueError, match=r"fold 5 is not in folds/birds.csv \(folds: 0-4\)"):
         select_fold(folds, 5, "folds/birds.csv")
+    with pytest.raises(ValueError, match=r"fold 1 is not in the fold table \(folds: 0\)"):
+        select_fold(folds.assign(fold=[0, 0, -1, 0, 0]), 1)
+    with pytest.raises(ValueError, match=r"\(folds: 0, 2, 3\)"):
+        select_fold(folds.assign(fold=[0, 0, 2, 3, -1]), 1)
+    with pytest.raises(ValueError, match=r"\(folds: none\)"):
+        select_fold(folds.assign(fold=-1), 0)
 
 
 def test_errors_say_what_to_do():
+    with pytest.raises(ValueError, match="the clip table has no column 'labels'"):
+        make_folds(table(["a"] * 9).drop(columns="labels"))
+    with pytest.raises(ValueError, match="the clip table has no column 'official_fold'"):
+        make_folds(table(["a"] * 9), method="official")
+    with pytest.raises(ValueError, match="1 groups cannot fill 2 folds; take --k 2 or another --group"):
+        make_folds(table(["a"] * 9, ["x"] * 9), k=2)
     with pytest.raises(ValueError, match="unknown fold method 'random'"):
         make_folds(table(["a"] * 9), method="random")
     with pytest.raises(ValueError, match="2 groups cannot fill 5 folds; take --k 2"):
         make_folds(table(["a"] * 9, ["x"] * 5 + ["y"] * 4))
     with pytest.raises(ValueError, match="k must be at least 2 folds, got 1"):
         make_folds(table(["a"] * 9), k=1)
-    with pytest.raises(ValueError, match="no column 'sites'; did you mean 'site'"):
+    with pytest.raises(ValueError, match="the clip table has no column 'sites'; did you mean 'site'"):
         make_folds(table(["a"] * 9, site="x"), group="sites")
     with pytest.raises(ValueError, match="no column 'first_label'"):
         make_folds(table(["a"] * 9), method=rfcx.source_folds)

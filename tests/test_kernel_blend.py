@@ -31,6 +31,8 @@ from earshot.tables import read_table
 from earshot.tasks import Truth
 from tiny_graphs import CLASSES
 
+pytestmark = pytest.mark.usefixtures("image_with_runtimes")
+
 COMPETITION, SLUG = "birdclef2026", "user/two-runs"
 GRID = TimeBase(10, 1, 10)
 PER_CLASS = [[0.8, 0.0, 0.5], [0.2, 1.0, 0.5]]
@@ -125,7 +127,9 @@ def answers(values, unreadable=(False, False), frames=True):
     clip = np.repeat(np.array(values, np.float32)[:, None], 3, axis=1)
     of_frames = tuple(np.repeat(2 * row[None], 4, axis=0) for row in clip) if frames else None
     ids, fold = np.array(["x", "y"]), np.zeros(2, int)
-    return Predictions(ids, CLASSES, clip, fold, np.array(unreadable), of_frames, GRID if frames else None)
+    return Predictions(
+        ids, CLASSES, clip, fold, np.array(unreadable), framewise_output=of_frames, timebase=GRID if frames else None
+    )
 
 
 def make(blend, runs=("a", "b")):

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from earshot.tables import read_table
 from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot.data.labels import clip_targets, crop_targets, encode, frame_targets, label_lists, read_classes, read_clips
 from earshot.sound.timebase import TimeBase
+from earshot.tables import read_table
 
 CLASSES = ["wren", "crow", "owl"]
 

@@ -20,6 +20,8 @@ from earshot.prediction.inference import predict_clips
 from earshot.prediction.predictions import Predictions
 from scripts import run
 
+pytestmark = pytest.mark.usefixtures("image_with_runtimes")
+
 COLUMNS = ("week", "hour")
 
 

@@ -271,6 +271,21 @@ def test_every_pooling_lies_between_the_segments_minimum_and_maximum(pooling, ac
     assert all(p.grad is not None for p in head.parameters())
 
 
+@pytest.mark.parametrize(("pooling", "logit"), [("max", [2, 1]), ("mean", [1, 0]), ("attention", [1.5, -0.5]),
+                                                ("clip", [3, 1])])  # fmt: skip
+def test_one_label_poolings_by_hand(pooling, logit):
+    """Two segments whose logits are (0, 1) and (2, -1); the attention weighs them 1 to 3."""
+    head = layers.SEDHead(2, 2, pooling, "softmax")
+    with torch.no_grad():
+        head.cla.weight.copy_(torch.eye(2))
+        if pooling == "attention":
+            head.att.weight.copy_(torch.tensor([[math.log(3) / 2, 0.0]] * 2))
+        out = head(torch.tensor([[[0.0, 1.0], [2.0, -1.0]]]), n_frames=2, pool=1)
+    torch.testing.assert_close(out["logit"], torch.tensor([logit], dtype=torch.float32))
+    first = 1 / (1 + math.exp(logit[1] - logit[0]))
+    torch.testing.assert_close(out["clipwise_output"], torch.tensor([[first, 1 - first]]))
+
+
 def test_poolings_by_hand():
     p = torch.tensor([0.2, 0.6]).reshape(1, 2, 1)
     assert float(layers.linear_softmax(p)) == pytest.approx((0.04 + 0.36) / 0.8)

@@ -19,6 +19,28 @@ def test_equals_the_heads(pooling):
     np.testing.assert_allclose(found, out["clipwise_output"], atol=1e-6)
 
 
+@pytest.mark.parametrize(("pooling", "expected"), [
+    ("max", [0.6, 0.5]), ("mean", [0.4, 0.3]), ("linear_softmax", [0.4 / 0.8, 0.26 / 0.6]),
+    ("attention", [0.5, 0.5]),
+])  # fmt: skip
+def test_poolings_by_hand(pooling, expected):
+    """Two segments of two classes; attention weighs them 1 to 3 in one class, exp(10) to exp(-10) in the other."""
+    probability = np.array([[0.2, 0.5], [0.6, 0.1]])
+    attention = np.array([[0.0, 99.0], [np.log(3), -99.0]])  # PANNs' clamp cuts at 10 either side
+    found = pool_segments(probability, attention, pooling)
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+    batch = pool_segments(np.stack([probability, probability[::-1]]), np.stack([attention, attention[::-1]]), pooling)
+    np.testing.assert_allclose(batch, [expected, expected], atol=1e-8)
+
+
+def test_silent_segments_pool_to_silence_and_attention_is_cut_at_ten():
+    assert pool_segments(np.zeros((3, 2)), None, "linear_softmax").tolist() == [0, 0]
+    found = pool_segments(np.array([[0.0], [1.0]]), np.array([[99.0], [0.0]]), "attention")
+    assert found == pytest.approx(1 / (1 + np.exp(10)), rel=1e-6)
+    found = pool_segments(np.array([[0.0], [1.0]]), np.array([[0.0], [-99.0]]), "attention")
+    assert found == pytest.approx(1 / (1 + np.exp(10)), rel=1e-6)
+
+
 @pytest.mark.parametrize("name", ["cnn_small", "cnn14_att", "cnn14_max", "cnn14_avg"])
 def test_networks_say_how_they_pool(name):
     narrow = {} if name == "cnn_small" else {"widths": [8] * 6, "embedding": 8}

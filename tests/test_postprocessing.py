@@ -20,7 +20,15 @@ def oof(frames, clipwise=None, unreadable=None) -> Predictions:
     frames = tuple(np.asarray(f, np.float32) for f in frames)
     clipwise = np.zeros((n, 3), np.float32) if clipwise is None else np.asarray(clipwise, np.float32)
     unreadable = np.zeros(n, bool) if unreadable is None else np.asarray(unreadable)
-    return Predictions(np.array([f"c{i}" for i in range(n)]), CLASSES, clipwise, np.zeros(n), unreadable, frames, GRID)
+    return Predictions(
+        np.array([f"c{i}" for i in range(n)]),
+        CLASSES,
+        clipwise,
+        np.zeros(n),
+        unreadable,
+        framewise_output=frames,
+        timebase=GRID,
+    )
 
 
 def random_oof(seed: int, n: int = 6) -> tuple[Predictions, np.ndarray]:

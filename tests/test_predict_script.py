@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,21 @@ def test_a_prepared_table_finds_its_audio_and_fills_the_run(here, capsys):
     assert (found.fold == -1).all()
     one = Predictions.load(here / "runs/sed/tiny/fold0/test.npz")
     np.testing.assert_allclose(one.clipwise_output, found.clipwise_output, rtol=1e-6)
+
+
+@pytest.mark.parametrize("out", [None, "mean.npz"])
+def test_a_run_answers_the_mean_of_its_folds(tmp_path, out):
+    """Three folds that say different things: their mean, and each fold's own answer beside it unless --out is given."""
+    said = np.array([[[0.1, 0.9]], [[0.3, 0.6]], [[0.8, 0.0]]], np.float32)
+    folds = [Predictions(np.array(["x"]), ("a", "b"), p, np.array([-1]), np.array([False])) for p in said]
+    folders = [tmp_path / f"fold{k}" for k in range(3)]
+    predict.save(tmp_path, folds, folders, SimpleNamespace(out=out and tmp_path / out))
+    mean = Predictions.load(tmp_path / (out or "test.npz"))
+    np.testing.assert_allclose(mean.clipwise_output, [[0.4, 0.5]], atol=1e-6)
+    for folder, own in zip(folders, said, strict=True):
+        assert (folder / "test.npz").exists() == (out is None)
+        if not out:
+            np.testing.assert_array_equal(Predictions.load(folder / "test.npz").clipwise_output, own)
 
 
 def test_a_folder_gives_the_same_answers(here):

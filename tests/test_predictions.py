@@ -1,3 +1,7 @@
+"""The file of predictions: what it holds, how parts are joined and members averaged."""
+
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,10 +17,16 @@ def make(ids, seed=0, fold=0, frames=True, classes=("a", "b", "c")):
     rng = np.random.default_rng(seed)
     n, k = len(ids), len(classes)
     return Predictions(
-        np.array(ids, dtype=str), tuple(classes), rng.random((n, k)).astype(np.float32), np.full(n, fold),
-        np.zeros(n, bool), tuple(rng.random((2 + i, k)).astype(np.float32) for i in range(n)) if frames else None,
-        GRID if frames else None, rng.random((n, 4)).astype(np.float32), rng.random(n),
-    )  # fmt: skip
+        np.array(ids, dtype=str),
+        tuple(classes),
+        rng.random((n, k)).astype(np.float32),
+        np.full(n, fold),
+        np.zeros(n, bool),
+        framewise_output=tuple(rng.random((2 + i, k)).astype(np.float32) for i in range(n)) if frames else None,
+        timebase=GRID if frames else None,
+        embedding=rng.random((n, 4)).astype(np.float32),
+        score=rng.random(n),
+    )
 
 
 def same(a, b):
@@ -100,4 +110,122 @@ def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"expected \(2, 3\)"):
         Predictions(np.array(["a", "b"]), ("x", "y", "z"), np.zeros((2, 2)), np.zeros(2), np.zeros(2, bool))
     with pytest.raises(ValueError, match="needs a timebase"):
-        Predictions(np.array(["a"]), ("x",), np.zeros((1, 1)), np.zeros(1), np.zeros(1, bool), (np.zeros((3, 1)),))
+        Predictions(
+            np.array(["a"]),
+            ("x",),
+            np.zeros((1, 1)),
+            np.zeros(1),
+            np.zeros(1, bool),
+            framewise_output=(np.zeros((3, 1)),),
+        )
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("fold", np.zeros(3)), ("unreadable", np.zeros(1, bool)), ("framewise_output", (np.zeros((2, 3)),)),
+    ("embedding", np.zeros((3, 4))), ("score", np.zeros(3)),
+])  # fmt: skip
+def test_every_part_has_an_entry_a_clip(name, value):
+    with pytest.raises(ValueError, match=f"{name} has {len(value)} entries for 2 clips"):
+        replace(make(["a", "b"]), **{name: value})
+    with pytest.raises(ValueError, match="2 clips are predicted more than once: a, b"):
+        make(["a", "b", "a", "b", "c"])
+
+
+def test_files_hold_plain_types_and_no_more_than_there_is(tmp_path):
+    found = Predictions(
+        np.array(["x", "y"], object), ("k",), np.array([[0.1], [0.2]]), [3, -1], [0, 1],
+        framewise_output=(np.zeros((2, 1)), np.zeros((0, 1))), timebase=GRID,
+    )  # fmt: skip
+    found.save(tmp_path / "oof.npz")
+    with np.load(tmp_path / "oof.npz") as file:
+        assert set(file.files) == {
+            "clip_ids", "classes", "clipwise_output", "fold", "unreadable", "frame_counts", "framewise_output",
+            "timebase",
+        }  # fmt: skip
+        types = {name: file[name].dtype for name in file.files if name not in ("clip_ids", "classes")}
+        assert file["frame_counts"].tolist() == [2, 0]
+    assert types == {
+        "clipwise_output": np.float32, "fold": np.int64, "unreadable": bool, "frame_counts": np.int64,
+        "framewise_output": np.float32, "timebase": np.int64,
+    }  # fmt: skip
+    again = Predictions.load(tmp_path / "oof.npz")
+    assert [f.shape for f in again.framewise_output] == [(2, 1), (0, 1)]
+    assert again.timebase == GRID
+    assert type(again.timebase.pool) is int
+    assert again.classes == ("k",)
+    assert type(again.classes[0]) is str
+    nothing = make([])
+    nothing.save(tmp_path / "nothing.npz")
+    assert len(Predictions.load(tmp_path / "nothing.npz")) == 0
+
+
+def test_take_by_mask_and_by_place():
+    found = make(["a", "b", "c"])
+    some = found.take(np.array([True, False, True]))
+    assert some.clip_ids.tolist() == ["a", "c"]
+    assert [len(f) for f in some.framewise_output] == [2, 4]
+    turned = found.take([2, 0])
+    np.testing.assert_array_equal(turned.score, found.score[[2, 0]])
+    np.testing.assert_array_equal(turned.embedding, found.embedding[[2, 0]])
+    bare = Predictions(np.array(["a", "b"]), ("k",), np.zeros((2, 1)), np.zeros(2), np.zeros(2, bool)).take([1])
+    assert (bare.framewise_output, bare.embedding, bare.score) == (None, None, None)
+
+
+def test_join_keeps_only_what_all_parts_have():
+    a, b = make(["a"]), make(["b"], 1, fold=1, frames=False)
+    with pytest.raises(ValueError, match=r"on different time grids: TimeBase\(.*\) and None"):
+        join([a, b])
+    found = join([replace(a, framewise_output=None, timebase=None, score=None), replace(b, embedding=None)])
+    assert found.fold.tolist() == [0, 1]
+    assert (found.framewise_output, found.score, found.embedding) == (None, None, None)
+    np.testing.assert_array_equal(found.clipwise_output, np.concatenate([a.clipwise_output, b.clipwise_output]))
+    with pytest.raises(ValueError, match="same classes in another order"):
+        join([make(["a"]), make(["b"], classes=("b", "a", "c"))])
+    with pytest.raises(ValueError, match="only in the first: none; only in the second: c"):
+        join([make(["a"], classes=("a", "b")), make(["b"])])
+    with pytest.raises(ValueError, match="different class lists: only in the first: c; only in the second: none"):
+        weighted_mean([make(["a"]), make(["a"], classes=("a", "b"))])
+
+
+def test_weighted_mean_of_every_part():
+    """Weights 1 to 3, then one a class: scores take the mean of a member's weights; embeddings are not comparable."""
+    a, b = make(["a", "b"], 1, fold=4), make(["a", "b"], 2)
+    mean = weighted_mean([a, b], [1, 3])
+    np.testing.assert_allclose(mean.score, 0.25 * a.score + 0.75 * b.score, rtol=1e-6)
+    np.testing.assert_allclose(
+        mean.framewise_output[1], 0.25 * a.framewise_output[1] + 0.75 * b.framewise_output[1], rtol=1e-6
+    )
+    assert mean.embedding is None
+    assert mean.timebase == GRID
+    assert mean.fold.tolist() == [4, 4]
+    assert mean.clipwise_output.dtype == mean.score.dtype == mean.framewise_output[0].dtype == np.float32
+    by_class = weighted_mean([a, b], [[1, 0, 1], [0, 2, 3]])
+    weights = np.array([1, 0, 0.25])
+    np.testing.assert_allclose(
+        by_class.clipwise_output, weights * a.clipwise_output + (1 - weights) * b.clipwise_output, rtol=1e-6
+    )
+    share = np.mean(weights)
+    np.testing.assert_allclose(by_class.score, share * a.score + (1 - share) * b.score, rtol=1e-6)
+    np.testing.assert_allclose(weighted_mean([a, b]).score, (a.score + b.score) / 2, rtol=1e-6)
+
+
+def test_weighted_mean_without_what_a_member_lacks():
+    a, b = make(["a", "b"], 1), make(["a", "b"], 2)
+    for other in (make(["a", "b"], 2, frames=False), replace(b, timebase=TimeBase(32000, 320, 4))):
+        mean = weighted_mean([a, other])
+        assert (mean.framewise_output, mean.timebase) == (None, None)
+    assert weighted_mean([a, replace(b, score=None)]).score is None
+
+
+def test_a_clip_is_unreadable_only_if_no_member_read_it():
+    a, b = make(["a", "b", "c"], 1), make(["a", "b", "c"], 2)
+    a = replace(a, unreadable=np.array([True, True, False]), framewise_output=tuple(a.framewise_output[:1]) * 3)
+    b = replace(b, unreadable=np.array([True, False, False]), framewise_output=tuple(b.framewise_output[:1]) * 3)
+    assert weighted_mean([a, b]).unreadable.tolist() == [True, False, False]
+
+
+def test_complete_means_neither_fewer_nor_more():
+    with pytest.raises(ValueError, match="OOF misses 1 of 2 clips: b; are all folds trained"):
+        check_complete(make(["a"]), ["a", "b"])
+    with pytest.raises(ValueError, match="the mean holds 1 clips that are not in the table: a"):
+        check_complete(make(["a", "b"]), ["b"], "the mean")

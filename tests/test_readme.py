@@ -82,7 +82,7 @@ def test_the_settings_that_a_page_names_exist(page):
     for span in spans(page.read_text()):
         found = re.fullmatch(rf"((?:{sections})(?:\.[a-z_]+)*)(=.*)?", span)
         is_setting = found and ("." in found[1] or found[2])
-        if is_setting and not re.search(r"\.(onnx|json|npz|csv|xml|bin|yaml)$", span):
+        if is_setting and not re.search(r"\.(onnx|json|npz|csv|xml|bin|yaml|py)$", span):
             assert is_known(found[1]), f"{page.name}: {span}"
 
 

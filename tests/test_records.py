@@ -1,10 +1,14 @@
-"""YAML and JSON -> records."""
+"""YAML and JSON -> records; and the house's rule for calls."""
 
+import ast
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from earshot.records import build, build_from, to_dict
+
+SRC = Path(__file__).parents[1] / "src"
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,14 @@ def test_errors_name_the_key(values, message):
         build(Outer, values)
     with pytest.raises(ValueError, match=r"^post\.yaml: .*" + message.removeprefix("^")):
         build_from(Outer, values, "post.yaml")
+
+
+def calls_by_position(path: Path) -> list[str]:
+    """Calls that pass seven or more values by position."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    return [f"{path.name}:{c.lineno} {ast.unparse(c.func)}" for c in calls if len(c.args) >= 7]
+
+
+@pytest.mark.parametrize("path", sorted(SRC.rglob("*.py")), ids=lambda p: str(p.relative_to(SRC)))
+def test_no_call_passes_seven_values_by_position(path):
+    assert calls_by_position(path) == []

@@ -2,11 +2,11 @@
 
 import pandas as pd
 import pytest
-from earshot.tables import read_table
 
 import submit
 from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
 from earshot.competitions.tables import check_submission, write_checked
+from earshot.tables import read_table
 from scripts import run
 
 GOOD = pd.DataFrame({"fname": ["001", "NA"], "dog": [0.1, 1e-9]})

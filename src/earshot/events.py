@@ -159,11 +159,15 @@ def frames_to_events(
     if prob.shape != active.shape or prob.shape[1] != len(classes):
         raise ValueError(f"prob {prob.shape}, active {active.shape} and {len(classes)} classes do not fit together")
     class_index, start, stop = runs(active)
-    table = _table(
+    classes = np.asarray(classes, dtype=object)
+    if len(start) > 1:
+        place = np.argsort(np.argsort(classes, kind="stable"), kind="stable")  # of each class in order of names
+        order = np.lexsort((place[class_index], start))
+        class_index, start, stop = class_index[order], start[order], stop[order]
+    return _table(
         filename, offset_seconds + timebase.seconds(start), offset_seconds + timebase.seconds(stop),
-        np.asarray(classes, dtype=object)[class_index], *_confidence(prob, class_index, start, stop),
+        classes[class_index], *_confidence(prob, class_index, start, stop),
     )  # fmt: skip
-    return table.sort_values(["onset", "event_label"], kind="stable", ignore_index=True)
 
 
 def _table(filename: str, onset, offset, label, maximum, mean) -> pd.DataFrame:
@@ -275,7 +279,7 @@ def detect(
     if post.min_seconds:
         found = drop_short(found, int(_frames_up(post.min_seconds, timebase)))
     events = frames_to_events(prob, found, timebase, classes, filename)
-    if post.iou_threshold is None:
+    if post.iou_threshold is None or len(events) < 2:
         return events
     return suppress_overlaps(events, post.iou_threshold, post.per_class).reset_index(drop=True)
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.competition import Competition, Limits, Rules, by_name
-from earshot.competitions.downloads import found_below, located
+from earshot.competitions.downloads import found_below, inner_folder, located
 from earshot.competitions.label_texts import listed, unlabelled
 from earshot.competitions.tables import Tables, absent, class_name, find_files, present
 from earshot.events import (
@@ -61,10 +61,11 @@ def prepare(source: Path) -> Tables:
         return Tables(clips, classes, missing=missing)
     test = _read(source / "test.csv", TEST_COLUMNS)
     check_site_rows(test)
-    found = find_files(source / "test_audio")
+    folder = inner_folder(source, "test_audio")
+    found = find_files(source / folder)
     test_clips = test[["audio_id", "site"]].drop_duplicates("audio_id", ignore_index=True)
     test_clips = test_clips.rename(columns={"audio_id": "clip_id"})
-    test_clips.insert(1, "path", [f"test_audio/{found.get(i, i + '.mp3')}" for i in test_clips.clip_id])
+    test_clips.insert(1, "path", [f"{folder}/{found.get(i, i + '.mp3')}" for i in test_clips.clip_id])
     return Tables(clips, classes, test_clips=test_clips, test=test, missing=missing + absent(test_clips, source))
 
 
@@ -288,10 +289,11 @@ def _species_problems(birds: pd.Series, classes: set[str]) -> list[str]:
     filled = birds.map(lambda text: isinstance(text, str) and bool(text.strip())).to_numpy(bool)
     texts = birds[filled]
     labels = texts.str.split()
-    unknown = sorted({name for row in labels for name in row} - classes - {NOCALL})
+    strange = {name for row in labels for name in row} - classes - {NOCALL}
+    unknown = sorted(strange)
     found = {
         "are empty (write nocall)": birds[~filled],
-        f"name unknown labels ({few(unknown)})": texts[[bool(set(row) & set(unknown)) for row in labels]],
+        f"name unknown labels ({few(unknown)})": texts[[not strange.isdisjoint(row) for row in labels]],
         "mix nocall with labels": texts[[NOCALL in row and len(set(row)) > 1 for row in labels]],
         "name a label twice": texts[[len(set(row)) < len(row) for row in labels]],
         "are not sorted": texts[[row != sorted(row) for row in labels]],

@@ -37,7 +37,7 @@ from earshot.competitions.birdcall import ends_of_rows
 from earshot.competitions.birdclef_rows import BIRD_COLUMNS, SITE_COLUMNS, check_bird_rows, check_site_columns
 from earshot.competitions.checks import label_problems, refuse
 from earshot.competitions.competition import Competition, Limits, Rules, by_name
-from earshot.competitions.downloads import found_below
+from earshot.competitions.downloads import found_below, inner_folder
 from earshot.competitions.tables import Tables, absent, class_name
 from earshot.tables import read_table, require_columns
 
@@ -73,12 +73,13 @@ def prepare_2021(source: Path) -> Tables:
     clips, events, missing = birdclef_recordings.train_tables(source, classes, "train_short_audio")
     test = read_table(source / "test.csv", SITE_COLUMNS)
     check_site_columns(test)
-    found = birdclef_recordings.by_recording(source / "test_soundscapes")
+    folder = inner_folder(source, "test_soundscapes")
+    found = birdclef_recordings.by_recording(source / folder)
     recordings = (test.audio_id.astype(str) + "_" + test.site.astype(str)).drop_duplicates()
     birdclef_rows.say_unasked(found, recordings, "test.csv")
     test_clips = pd.DataFrame({
         "clip_id": recordings.to_numpy(),
-        "path": [f"test_soundscapes/{found.get(c, c + '.ogg')}" for c in recordings],
+        "path": [f"{folder}/{found.get(c, c + '.ogg')}" for c in recordings],
     })  # fmt: skip
     return Tables(clips, classes, events, test_clips, test, missing + absent(test_clips, source))
 
@@ -98,9 +99,10 @@ def prepare_2022(source: Path) -> Tables:
     problems = label_problems(scored, classes, "scored_birds.json") + label_problems(test.bird, scored, "test.csv")
     refuse(problems, "the download")
     test_clips = pd.DataFrame({"clip_id": test.file_id.astype(str).unique()})
-    found = birdclef_rows.test_files(source)
+    folder = inner_folder(source, "test_soundscapes")
+    found = birdclef_rows.test_files(source / folder)
     birdclef_rows.say_unasked(found, test_clips.clip_id, "test.csv")
-    test_clips["path"] = [f"test_soundscapes/{found.get(c, c + '.ogg')}" for c in test_clips.clip_id]
+    test_clips["path"] = [f"{folder}/{found.get(c, c + '.ogg')}" for c in test_clips.clip_id]
     return Tables(clips, classes, events, test_clips, test, missing + absent(test_clips, source))
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.birdclef_rows import AUDIO_SUFFIXES, ROW_SECONDS
-from earshot.competitions.downloads import located
+from earshot.competitions.downloads import inner_folder, located
 from earshot.competitions.label_texts import is_reserved, listed, unlabelled
 from earshot.competitions.tables import absent, class_name, present
 from earshot.messages import few, suggest
@@ -124,10 +124,11 @@ def labelled_rows(source: Path) -> pd.DataFrame | None:
     table = read_table(path).drop_duplicates(ignore_index=True)
     if "birds" in table:  # 2021
         require_columns(table, ("row_id", "site", "audio_id", "seconds", "birds"), path)
-        names = by_recording(source / "train_soundscapes")
+        folder = inner_folder(source, "train_soundscapes")
+        names = by_recording(source / folder)
         clip_id = table.audio_id + "_" + table.site
         table = table.assign(
-            clip_id=clip_id, path=[f"train_soundscapes/{names.get(c, c + '.ogg')}" for c in clip_id],
+            clip_id=clip_id, path=[f"{folder}/{names.get(c, c + '.ogg')}" for c in clip_id],
             labels=[[n for n in text.split() if not is_reserved(n)] for text in table.birds],
         )  # fmt: skip
     else:  # 2026
@@ -159,7 +160,8 @@ def by_recording(folder: Path) -> dict[str, str]:
 
 
 def _known_labels(rows: pd.DataFrame, classes) -> pd.DataFrame:
-    unknown = Counter(n for names in rows.labels for n in names if n not in set(classes))
+    known = set(classes)
+    unknown = Counter(n for names in rows.labels for n in names if n not in known)
     _warn_unknown(unknown, "soundscape labels")
     return rows.assign(labels=[[n for n in names if n not in unknown] for names in rows.labels])
 

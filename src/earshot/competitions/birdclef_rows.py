@@ -20,6 +20,7 @@ import pandas as pd
 
 from earshot.competitions import birdcall
 from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
+from earshot.competitions.downloads import inner_folder, list_audio
 from earshot.events import EVENT_COLUMNS, PostProcess, build_post, detect, median_filter
 from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
@@ -43,8 +44,9 @@ def tables_of_test(source: Path, sample: pd.DataFrame, seconds: float) -> tuple[
     The sample's rows are the test's where they answer every recording of the folder to its end; else (the public sample
     names a few rows of one recording) the rows follow from the recordings, and a warning says so.
     """
-    names, test = test_files(source), split_rows(sample)
-    lengths = {name: _length(source / "test_soundscapes" / file, seconds) for name, file in names.items()}
+    folder = inner_folder(source, "test_soundscapes")
+    names, test = test_files(source / folder), split_rows(sample)
+    lengths = {name: _length(source / folder / file, seconds) for name, file in names.items()}
     have = test.groupby("clip_id").seconds.agg(set)
     short = [name for name, length in lengths.items() if not _ends(length - ROUNDING) <= have.get(name, set())]
     if short:
@@ -54,14 +56,12 @@ def tables_of_test(source: Path, sample: pd.DataFrame, seconds: float) -> tuple[
         test = pd.DataFrame(ends, columns=["clip_id", "seconds"])
         test.insert(0, "row_id", test.clip_id + "_" + test.seconds.astype(str))
     clips = test[["clip_id"]].drop_duplicates(ignore_index=True)
-    return test, clips.assign(path=[f"test_soundscapes/{names.get(c, c + '.ogg')}" for c in clips.clip_id])
+    return test, clips.assign(path=[f"{folder}/{names.get(c, c + '.ogg')}" for c in clips.clip_id])
 
 
-def test_files(source: Path) -> dict[str, str]:
-    """Recordings of test_soundscapes: {clip_id: file name}."""
-    folder = source / "test_soundscapes"
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES) if folder.is_dir() else []
-    return {p.stem: p.name for p in found if not p.name.startswith(".")}
+def test_files(folder: Path) -> dict[str, str]:
+    """Recordings of the test folder: {clip_id: file name}."""
+    return {p.stem: p.name for p in list_audio(folder)}
 
 
 def say_unasked(found, asked, table: str):
@@ -136,8 +136,9 @@ def rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess | Mappi
     """
     table, post = check_grid(test, complete=False), options(post)
     values = np.full((len(table), len(predictions.classes)), np.nan)
+    rows_of = table.groupby("clip_id", sort=False).indices
     for clip_id, index in usable(predictions, table).items():
-        at = table.clip_id.to_numpy() == clip_id
+        at = rows_of[clip_id]
         frames = predictions.framewise_output[index]
         frames = median_filter(frames, 2 * int(predictions.timebase.frame(post.median_filter_seconds / 2)) + 1)
         values[at] = pool_rows(frames, predictions.timebase, table.seconds.to_numpy()[at], post.row_pool)
@@ -180,7 +181,8 @@ def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
 
 def off_grid(have: pd.Series, want: pd.Series) -> list[str]:
     """Of the rows that nobody asked for, those whose very name is wrong: a hint at how rows are named."""
-    odd = [i for i in have.astype(str) if i not in set(want) and not re.fullmatch(r".+_\d*[05]", i)]
+    known = set(want)
+    odd = [i for i in have.astype(str) if i not in known and not re.fullmatch(r".+_\d*[05]", i)]
     return [f"{len(odd)} row_id do not end on a multiple of 5 s: {few(odd)}"] if odd else []
 
 

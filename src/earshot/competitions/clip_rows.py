@@ -55,14 +55,14 @@ def tested(ids: pd.Series, found: Iterable[str], table: str) -> pd.Series:
 
     A sample may be shorter than the test; recordings that it does not know are counted in a warning.
     """
-    if extra := sorted(set(found) - set(ids)):
+    known = {_plain(name) for name in ids}
+    if extra := sorted(name for name in found if _plain(name) not in known):
         logger.warning("%s does not name %d recordings of the test folder, which get rows too: %s", table, len(extra),
                        few(extra))  # fmt: skip
     return pd.Series([*ids, *extra], dtype=object)
 
 
-def list_audio(folder: Path) -> list[Path]:
-    """The recordings of one folder, sorted, hidden ones left out; no folder holds none."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+def _plain(name: str) -> str:
+    """A file's name, or an id, without the ending of a recording, in lower case."""
+    ending = Path(name).suffix.lower()
+    return (name[: -len(ending)] if ending in EXTENSIONS else name).casefold()

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.competitions.clip_rows import list_audio, tested
+from earshot.competitions.clip_rows import tested
 from earshot.competitions.competition import Competition, by_name
-from earshot.competitions.downloads import found_below, located
+from earshot.competitions.downloads import found_below, inner_folder, list_audio, located
 from earshot.competitions.label_texts import one_spelling, respelled
 from earshot.competitions.tables import Tables, absent, check_submission, class_name, present, require_columns
 from earshot.messages import few, suggest
@@ -44,7 +44,7 @@ def prepare(source: Path) -> Tables:
     truth = _truth(source, classes)
     sample = source / "sample_submission.csv"
     if sample.is_file():
-        found = (p.name for p in list_audio(source / _folder(source, "test")))
+        found = (p.name for p in list_audio(source / inner_folder(source, _folder(source, "test"))))
         names = tested(read_table(sample, ("fname", "label")).fname, found, sample.name)
     elif truth is not None:
         names = truth.fname

@@ -28,9 +28,9 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
-from earshot.competitions.clip_rows import class_scores, list_audio
+from earshot.competitions.clip_rows import class_scores
 from earshot.competitions.competition import Competition, Limits, by_name
-from earshot.competitions.downloads import found_below, located, root_of
+from earshot.competitions.downloads import found_below, list_audio, located, root_of
 from earshot.competitions.tables import Tables, absent, present
 from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics

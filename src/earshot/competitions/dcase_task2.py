@@ -115,13 +115,13 @@ def scan(source: Path) -> pd.DataFrame:
         if said is None:
             odd.append(path.relative_to(source).as_posix())
         else:
-            found.append({"machine": path.parents[1].name, "path": path.relative_to(source).as_posix()} | said)
+            found.append({"machine": _machine(path), "path": path.relative_to(source).as_posix()} | said)
     if odd:
         logger.warning("%d files are not named as DCASE names them and are left out: %s", len(odd), few(odd))
     if not found:
         raise ValueError(f"{source} has no <machine>/train/*.wav; is --source the unzipped download of DCASE task 2?")
     clips = pd.DataFrame(found)
-    clips.insert(0, "clip_id", [_clip_id(path) for path in clips.path])
+    clips.insert(0, "clip_id", [_clip_id(m, p) for m, p in zip(clips.machine, clips.path, strict=True)])
     twice = clips.clip_id.duplicated()
     if twice.any():
         logger.warning("%d recordings lie there twice and count once: %s", twice.sum(), few(clips.path[twice]))
@@ -139,9 +139,14 @@ def scan(source: Path) -> pd.DataFrame:
     return clips.astype({"is_anomaly": "Int64"}).sort_values(["machine", "part", "filename"], ignore_index=True)
 
 
-def _clip_id(path: str) -> str:
+def _machine(path: Path) -> str:
+    """The folder above train/, test/, ..., of which copies have one inside another."""
+    return next(folder.name for folder in path.parents if folder.name not in FOLDERS)
+
+
+def _clip_id(machine: str, path: str) -> str:
     """Machine and file name, and the folder where the name does not say train or test (2020 uses a name for both)."""
-    machine, folder, name = _stem(path, folders=True).split("/")[-3:]
+    folder, name = path.split("/")[-2], _stem(path)
     return f"{machine}_{name}" if folder in name else f"{machine}_{folder}_{name}"
 
 
@@ -187,9 +192,9 @@ def attribute_files(source: Path) -> dict[tuple[str, str], str]:
     return listed
 
 
-def _stem(name: str, folders: bool = False) -> str:
-    """A file's name without the ending .wav (in any case) and, unless asked for, without its folders."""
-    name = name.strip() if folders else name.strip().replace("\\", "/").rpartition("/")[2]
+def _stem(name: str) -> str:
+    """A file's name without its folders and without the ending .wav, in any case."""
+    name = name.strip().replace("\\", "/").rpartition("/")[2]
     return name[: -len(".wav")] if name.lower().endswith(".wav") else name
 
 

@@ -83,6 +83,21 @@ def _prefixed(tables: Tables, inside: Path) -> Tables:
     return dataclasses.replace(tables, **changed)
 
 
+def inner_folder(source: Path, name: str) -> str:
+    """The folder `name` of a download, or the one of the same name inside it where that holds its recordings."""
+    folder = name
+    while not list_audio(source / folder) and (source / folder / name).is_dir():
+        folder = f"{folder}/{name}"
+    return folder
+
+
+def list_audio(folder: Path) -> list[Path]:
+    """The recordings of one folder, sorted, hidden ones left out; no folder holds none."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+
+
 def located(clips: pd.DataFrame, source: Path) -> pd.DataFrame:
     """Clip table -> the same, `path` being the file that is there where the published one is not.
 

@@ -38,7 +38,7 @@ def prepare(source: Path, subset: str = "esc50") -> Tables:
     if subset not in ("esc50", "esc10"):
         raise ValueError(f"unknown subset '{subset}'{suggest(subset, ('esc50', 'esc10'))}")
     if subset == "esc10":
-        meta = meta[meta.esc10.astype(str) == "True"].reset_index(drop=True)
+        meta = meta[meta.esc10.astype(str).str.casefold() == "true"].reset_index(drop=True)
     names = [Path(f).name for f in meta.filename]
     clips = pd.DataFrame({
         "clip_id": [Path(n).stem for n in names],

@@ -97,19 +97,23 @@ def prepare(source: Path, labels: str = "vocal") -> Tables:
 def rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess | None = None) -> pd.DataFrame:
     """Framewise predictions -> events `filename, onset, offset, event_label` of the recordings of `test`.
 
-    A recording without an event has one row with its name only, as DCASE writes it; so has an unreadable one.
+    A recording without an event has one row with its name only, as DCASE writes it; so has an unreadable one. The last
+    frame of a network may reach past the end of a recording: events end where it ends.
     """
     require_columns(test, TEST_COLUMNS, "the test table")
     if predictions.framewise_output is None:
         raise ValueError("events need framewise outputs: predict with predict.keep_frames=true")
     post = PostProcess(threshold=0.5, iou_threshold=None) if post is None else post
-    tables = []
+    tables, ends = [], pd.to_numeric(test.duration, errors="coerce").to_numpy(float)
     ordered = predictions.aligned(test.clip_id)
     for i, clip_id in enumerate(ordered.clip_ids):
         frames, clipwise = ordered.framewise_output[i], ordered.clipwise_output[i]
         if ordered.unreadable[i]:
             frames = frames[:0]
         found = detect(frames, ordered.timebase, ordered.classes, str(clip_id), post, clipwise)
+        if np.isfinite(end := ends[i]):
+            found = found[found.onset < end]
+            found = found.assign(offset=found.offset.clip(upper=end))
         tables.append(found if len(found) else pd.DataFrame({"filename": [str(clip_id)]}))
     return (
         pd.concat(tables, ignore_index=True).reindex(columns=list(SUBMISSION_COLUMNS)).round({"onset": 4, "offset": 4})

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from earshot.competitions.clip_rows import class_scores, list_audio, sample_ids, tested
+from earshot.competitions.clip_rows import class_scores, sample_ids, tested
 from earshot.competitions.competition import Competition, Limits, Rules, by_name
-from earshot.competitions.downloads import found_below, located
+from earshot.competitions.downloads import found_below, inner_folder, list_audio, located
 from earshot.competitions.label_texts import respelled
 from earshot.competitions.tables import Tables, absent, check_submission, class_name, present
 from earshot.data.folds import TRAIN_ONLY, make_folds
@@ -45,7 +45,11 @@ def prepare(source: Path, noisy: bool = False) -> Tables:
     classes, sample = _classes(source)
     truth = _truth(source, classes)
     if sample is not None:
-        names = tested(sample, (p.name for p in list_audio(source / _folder(source, "test"))), "sample_submission.csv")
+        names = tested(
+            sample,
+            (p.name for p in list_audio(source / inner_folder(source, _folder(source, "test")))),
+            "sample_submission.csv",
+        )
     elif truth is not None:
         names = truth.fname
     else:

@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from earshot.competitions.clip_rows import class_scores, sample_ids, tested
 from earshot.competitions.competition import Competition, Rules, by_name
-from earshot.competitions.downloads import found_below, located
+from earshot.competitions.downloads import found_below, inner_folder, located
 from earshot.competitions.tables import Tables, absent, check_submission, find_files, present
 from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
@@ -38,7 +38,8 @@ def prepare(source: Path) -> Tables:
     sample = read_table(source / "sample_submission.csv", ("recording_id", *CLASSES))
     everything = located(_clips(tp, fp, source), source)
     clips = present(everything, source, "train_tp.csv and train_fp.csv")
-    ids = tested(sample.recording_id, find_files(source / "test"), "sample_submission.csv")
+    found = find_files(source / inner_folder(source, "test"))
+    ids = tested(sample.recording_id, found, "sample_submission.csv")
     test, test_clips = ids.to_frame("recording_id"), located(_recordings(ids, source, "test"), source)
     events = pd.concat([_events(boxes, negative) for negative, boxes in enumerate((tp, fp)) if len(boxes)])
     events = events[events.filename.isin(clips.clip_id)].sort_values(["filename", "onset"], kind="stable")
@@ -104,6 +105,7 @@ def _events(boxes: pd.DataFrame, is_negative: int) -> pd.DataFrame:
 
 def _recordings(ids: pd.Series, source: Path, folder: str) -> pd.DataFrame:
     """Recording ids -> `clip_id, path`: the file of that name in `folder`, .flac where there is none."""
+    folder = inner_folder(source, folder)
     found = find_files(source / folder)
     return pd.DataFrame({"clip_id": ids.to_numpy(), "path": [f"{folder}/{found.get(i, f'{i}.flac')}" for i in ids]})
 

@@ -23,6 +23,7 @@ import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
 from earshot.competitions.label_texts import check_reserved
+from earshot.competitions.number_text import is_number_table, write_number_table
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import check_classes
 from earshot.files import write_or_rescue
@@ -111,8 +112,15 @@ def write_csv(table: pd.DataFrame, path: str | Path):
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     separator = "\t" if path.suffix == ".tsv" else ","
-    table.to_csv(partial, sep=separator, index=False, lineterminator="\n")
-    os.replace(partial, path)
+    try:
+        if is_number_table(table):
+            with open(partial, "w", encoding="utf-8", newline="") as file:
+                write_number_table(table, file, separator)
+        else:
+            table.to_csv(partial, sep=separator, index=False, lineterminator="\n")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_checked(table: pd.DataFrame, path: str | Path, validate: Callable[[pd.DataFrame], None]):

@@ -30,7 +30,7 @@ from earshot.tables import read_table
 logger = logging.getLogger("earshot")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PreparedData:
     """What prepare.py and make_folds.py wrote, joined: N clips in the order of the fold table."""
 
@@ -109,13 +109,28 @@ def load_data(data: DataConfig) -> PreparedData:
     if data.cache == "packed":
         source = read_dataset(root)["source"]
         clips = packed_clips(
-            root / "cache", clips, source, data.sample_rate, data.pack_seconds, data.workers, logger.warning
+            root / "cache",
+            clips,
+            source,
+            sample_rate=data.sample_rate,
+            seconds=data.pack_seconds,
+            workers=data.workers,
+            warn=logger.warning,
         )
     whole = "secondary_labels" not in clips or data.secondary_weight in (-1, 0, 1)
     target, mask = clip_targets(clips, classes, data.secondary_weight, np.uint8 if whole else np.float32)
     source, whole = Path(read_dataset(root)["source"]), clips[["clip_id", "path"]]
     clip_metadata(clips, data.metadata, root / "clips.csv")
-    return PreparedData(clips, classes, source, target, mask, events, whole, data.metadata)
+    return PreparedData(
+        clips=clips,
+        classes=classes,
+        source=source,
+        target=target,
+        mask=mask,
+        events=events,
+        whole=whole,
+        metadata=data.metadata,
+    )
 
 
 def _chosen(clips: pd.DataFrame, classes: list[str], where: dict[str, str]) -> tuple[pd.DataFrame, list[str]]:

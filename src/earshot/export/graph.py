@@ -19,7 +19,7 @@ import shutil
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,7 @@ class ExportSettings:
     """What to export and what it must hold."""
 
     graph_format: str = "onnx"
+    _: KW_ONLY
     int8: bool = False
     together: bool = False  # all folds in one graph, stacked on axis 1 of its outputs
     max_difference: float = 3e-3  # of probabilities to PyTorch (float32)

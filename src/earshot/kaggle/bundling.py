@@ -16,17 +16,20 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from earshot.competitions import family_module, get_competition
 from earshot.ensemble.blends import Blend, Ensemble, read_ensemble
 from earshot.events import PostProcess, load_post
 from earshot.kaggle.checks import check_folder, check_slug
+from earshot.kaggle.image import Image, read_image
+from earshot.kaggle.wheels import RUNTIMES, Wheel, check_wheels, copy_wheels, read_wheels
 from earshot.kernel.bundle import ABOUT, CLASSES, PACKAGES, POST, SOURCES, open_bundle
 from earshot.kernel.hidden_test import get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
@@ -39,7 +42,6 @@ SRC = Path(__file__).parents[2]
 ENTRY = "run_kernel.py"
 HEAVY = ("torch", "timm", "torchlibrosa", "transformers", "accelerate", "wandb", "matplotlib")  # not in a kernel
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same sources give the same bytes
-RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
 SHARE_OF_LIMIT = 0.9  # of the competition's minutes a kernel plans with
 SCRIPT = '''"""Answers __COMPETITION__ with the data set __DATASET__. Made by Earshot; runs offline, on CPUs."""
 import os
@@ -83,6 +85,7 @@ class BundleSettings:
     runs: tuple[Path, ...]
     competition: str
     slug: str
+    _: KW_ONLY
     graph_format: str = "onnx"
     int8: bool = False
     together: bool = False
@@ -92,6 +95,7 @@ class BundleSettings:
     post: Path | None = None
     minutes: float = 0.0
     wheels: Path | None = None
+    image_packages: Path | None = None  # the list of Kaggle's image; None: the one that is kept (kaggle/image.py)
     kind: str = "notebook"  # what Kaggle runs: notebook | script
 
 
@@ -110,7 +114,7 @@ def build(settings: BundleSettings, root: str | Path = "kernels") -> Path:
         _fill_dataset(partial / "dataset", settings, user, name)
         _fill_kernel(partial / "kernel", settings, user, name)
         check_folder(partial)
-        open_bundle(partial / "dataset", settings.competition)
+        open_bundle(partial / "dataset", settings.competition).need_networks()
         if target.exists():
             shutil.rmtree(target)
         os.replace(partial, target)
@@ -157,12 +161,14 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
     packages = write_sources(folder / SOURCES, settings.competition)
     packages |= _versions([RUNTIMES[settings.graph_format]])
     (folder / PACKAGES).write_text("".join(f"{k}=={v}\n" for k, v in sorted(packages.items())))
-    if settings.wheels:
-        _add_wheels(folder, settings.wheels)
+    image = read_image(settings.image_packages)
+    _add_wheels(folder, settings, image, [*packages, RUNTIMES[settings.graph_format]])
     about = {
         "competition": settings.competition, "slug": settings.slug, "format": settings.graph_format, "tta": tta,
         "networks": entries, "blend": asdict(chosen.blend), "commits": sorted({a["commit"] for a in abouts}),
+        "prior": [round(float(p), 6) for p in np.mean([p for a in abouts for p in a["priors"]], axis=0)],
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "image": {"python": image.version, "source": image.source},
     }  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
     write_manifest(folder)
@@ -215,18 +221,33 @@ def _add_run(folder: Path, run: Path, settings: BundleSettings) -> tuple[list[di
     return entries, [graph.about for graph in graphs]
 
 
-def _add_wheels(folder: Path, wheels: Path):
-    """Copy *.whl; anything else there that looks like a secret is an error, the rest is left."""
-    if not wheels.is_dir():
-        raise ValueError(f"--wheels {wheels} is no folder")
-    check_folder(wheels)
-    found = sorted(wheels.glob("*.whl"))
-    if not found:
-        raise ValueError(f"{wheels} holds no .whl file; get them with: pip download --no-deps -d {wheels} PACKAGE")
-    for wheel in found:
-        if not zipfile.is_zipfile(wheel):
-            raise ValueError(f"{wheel.name} is no wheel: it is no zip archive")
-        shutil.copyfile(wheel, folder / wheel.name)
+def _add_wheels(folder: Path, settings: BundleSettings, image: Image, needed: Sequence[str]):
+    """Copy the wheels; what neither they nor the image have, or does not fit the image, is an error.
+
+    Anything else that lies there and looks like a secret is an error too, the rest is left.
+    """
+    wheels = _given_wheels(settings.wheels) if settings.wheels else []
+    if problems := check_wheels(wheels, image, dict.fromkeys(needed)):
+        raise ValueError(
+            f"on Kaggle's image ({image.source}) the kernel would not run: {'; '.join(problems)}. Get what it lacks "
+            f"with {fetch_command(settings.graph_format)} and add --wheels wheels/{settings.graph_format}; "
+            "a newer list of the image is given by --image-packages FILE"
+        )
+    copy_wheels(wheels, folder)
+
+
+def fetch_command(graph_format: str) -> str:
+    """What anyone runs to have the wheels of a format's runtime."""
+    return f"python src/bundle.py --fetch-wheels wheels/{graph_format} --format {graph_format}"
+
+
+def _given_wheels(folder: Path) -> list[Wheel]:
+    if not folder.is_dir():
+        raise ValueError(f"--wheels {folder} is no folder")
+    check_folder(folder)
+    if not any(folder.glob("*.whl")):
+        raise ValueError(f"{folder} holds no .whl file; get them with {fetch_command('onnx')}")
+    return read_wheels(folder)
 
 
 def write_sources(path: Path, competition: str) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Run a built kernel as Kaggle would: read-only input, one folder to write to, no network, no torch, a clock.
+"""Run a built kernel as Kaggle would: read-only input, one folder to write to, no network, its packages, a clock.
+
+What may be imported is Python's own, what Kaggle's image has (kaggle/image.py) and what the bundle's wheels bring. A
+wheel for another Python than this one cannot be imported here: the same package of this machine stands in for it.
 
 Scenes: the empty folder of a commit, beside a table that names a recording, and without any table; hidden recordings in
 its place; the same with odd files among them; the same with hardly any time. After each the competition's own check
@@ -10,37 +13,32 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+from packaging.tags import sys_tags
+from packaging.utils import canonicalize_name
 
 from earshot.competitions import get_competition
+from earshot.kaggle.image import Image, read_image
+from earshot.kaggle.wheels import Wheel, read_wheels
 from earshot.kernel.bundle import open_bundle
 from earshot.kernel.hidden_test import find_test, get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, digest
 from earshot.sound import audio
 from earshot.tables import read_table
 
-GUARD = """import importlib.abc, os, socket, sys
-
-def refuse(*_, **__):
-    raise OSError("no network: this is a dry run")
-
-socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
-
-class NoTorch(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "timm", "torchlibrosa"):
-            raise ImportError(f"a kernel imports no {name}")
-
-sys.meta_path.insert(0, NoTorch())
-"""
+GUARD = Path(__file__).with_name("guard.py")
+NO_NETWORK = Path(__file__).with_name("no_network.py")
+PROBE = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])), 2)"
 GRACE_SECONDS = 60.0  # beyond its minutes: starting Python, loading graphs on a busy machine
 SHORT_MINUTES = 0.02
 
@@ -64,9 +62,16 @@ class SceneResult:
     problems: tuple[str, ...]
 
 
-def dry_run(build: Path, minutes: float, recordings: Path | None = None, say=print) -> list[SceneResult]:
+def dry_run(
+    build: Path, minutes: float, recordings: Path | None = None, say=print, image: Image | None = None,
+    accept_open_network: bool = False,
+) -> list[SceneResult]:  # fmt: skip
     """Run all scenes on kernels/<name>/build. `recordings`: a folder whose content takes the place of the hidden test
-    (default: a few made ones). Says each scene's outcome; the caller looks at `problems`."""
+    (default: a few made ones). Says each scene's outcome; the caller looks at `problems`.
+
+    Where the network cannot be taken away from all that the kernel may start, that is an error unless
+    `accept_open_network`.
+    """
     bundle = open_bundle(build / "dataset")
     competition = bundle.about["competition"]
     hidden = (lambda folder: _copy(recordings, folder)) if recordings else _made
@@ -77,26 +82,38 @@ def dry_run(build: Path, minutes: float, recordings: Path | None = None, say=pri
         Scene("odd files among the tests", minutes, lambda folder: (hidden(folder), _odd(folder))),
         Scene("hardly any time", SHORT_MINUTES, hidden),
     ]
-    blocked = _network_blocker()
-    say(f"network: {'a namespace without any (unshare)' if blocked else 'connections refused inside Python'}")
+    blocked, how = network_blocker()
+    if not blocked and not accept_open_network:
+        raise ValueError(
+            f"the network cannot be taken away here ({how}): connections would be refused inside Python alone, "
+            "and what else the kernel starts could connect. Say --accept-open-network to try it all the same"
+        )
+    say(f"network: {how}")
+    guard, notes = package_guard(build / "dataset", image or read_image())
+    for note in notes:
+        say(f"packages: {note}")
     results = []
     for scene in scenes:
         with tempfile.TemporaryDirectory() as root:
-            result = _play(scene, build, Path(root), competition, bundle.classes, blocked)
+            result = _play(scene, build, Path(root), competition, bundle.classes, blocked, guard)
         results.append(result)
         outcome = "; ".join(result.problems) or f"valid, {result.rows} rows"
         say(f"{scene.name}: {outcome} ({result.seconds:.1f} s)")
     return results
 
 
-def _play(scene: Scene, build: Path, root: Path, competition: str, classes, blocked: list[str]) -> SceneResult:
+def _play(
+    scene: Scene, build: Path, root: Path, competition: str, classes, blocked: list[str], about: dict
+) -> SceneResult:
     rules = get_rules(competition)
     working, guard = root / "working", root / "guard"
     dataset = json.loads((build / "dataset" / "dataset-metadata.json").read_text())["id"]
     inputs, tests = root / "input" / dataset.split("/")[1], root / "input" / rules.slug / rules.folder
     for folder in (working / "tmp", guard, inputs, tests):
         folder.mkdir(parents=True)
-    (guard / "sitecustomize.py").write_text(GUARD)
+    log = root.with_name(f"{root.name}.writes")
+    shutil.copyfile(GUARD, guard / "sitecustomize.py")
+    (guard / "guard.json").write_text(json.dumps(about | {"working": str(working), "log": str(log)}))
     for path in (build / "dataset").iterdir():
         if path.name not in NOT_UPLOADED:
             shutil.copyfile(path, inputs / path.name)
@@ -107,7 +124,7 @@ def _play(scene: Scene, build: Path, root: Path, competition: str, classes, bloc
     environment |= {
         "KAGGLE_INPUT": str(root / "input"), "KAGGLE_WORKING": str(working), "KERNEL_MINUTES": str(scene.minutes),
         "HOME": str(working / "tmp"), "TMPDIR": str(working / "tmp"), "PYTHONPATH": str(guard),
-        "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     command = [*blocked, sys.executable, str(build.resolve() / "kernel" / "kernel.py")]
     began, limit = time.monotonic(), scene.minutes * 60 + GRACE_SECONDS
@@ -121,8 +138,8 @@ def _play(scene: Scene, build: Path, root: Path, competition: str, classes, bloc
     except subprocess.TimeoutExpired:
         problems.append(f"was not done {GRACE_SECONDS:g} s after its {scene.minutes:g} minutes")
     seconds = time.monotonic() - began
-    changed = sorted(p for p, d in (before.items() ^ _snapshot(root, working).items()) if d is not None)
-    if changed:
+    changed = {p for p, d in (before.items() ^ _snapshot(root, working).items()) if d is not None}
+    if changed := sorted(changed | _logged(log, root)):
         problems.append(f"wrote outside the working folder: {', '.join(dict.fromkeys(changed))}")
     rows, problem = _check(competition, tests, classes, working / "submission.csv")
     return SceneResult(scene.name, seconds, rows, tuple(problems + ([problem] if problem else [])))
@@ -185,12 +202,65 @@ def _odd(folder: Path):
 # ---- the walls
 
 
-def _network_blocker() -> list[str]:
-    """Command prefix that takes the network away where the system allows it, else nothing (the guard still refuses)."""
-    if not shutil.which("unshare"):
-        return []
-    command = ["unshare", "--map-root-user", "--net"]
-    return command if subprocess.run([*command, "true"], capture_output=True).returncode == 0 else []
+def network_blocker() -> tuple[list[str], str]:
+    """(command prefix that takes the network away, how), tried out; ([], why not) where the system has no way."""
+    ways = {
+        "a namespace without any (unshare)": ["unshare", "--map-root-user", "--net"],
+        "sockets refused by a filter of system calls (seccomp)": [sys.executable, str(NO_NETWORK)],
+    }
+    for how, command in ways.items():
+        if shutil.which(command[0]) and _blocks(command):
+            return command, how
+    return [], "neither namespaces nor filters of system calls"
+
+
+def _blocks(command: list[str]) -> bool:
+    """Whether a process started by `command` runs, but does not reach a port of this machine that is open."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        runs = subprocess.run([*command, sys.executable, "-c", "pass"], capture_output=True)
+        probe = [sys.executable, "-c", PROBE, str(server.getsockname()[1])]
+        reached = subprocess.run([*command, *probe], capture_output=True)
+    return runs.returncode == 0 and reached.returncode != 0
+
+
+def package_guard(dataset: Path, image: Image) -> tuple[dict, list[str]]:
+    """({"blocked": {import name: why}, "stand_ins": import names}, what to know about them)."""
+    wheels, here = read_wheels(dataset), metadata.packages_distributions()
+    blocked = {
+        top: f"Kaggle's image has no {names[0]}, and the bundle no wheel of it"
+        for top, names in here.items()
+        if top != "earshot" and not any(canonicalize_name(name) in image.packages for name in names)
+    }
+    fitting = set(sys_tags())
+    foreign = [wheel for wheel in wheels if not wheel.tags & fitting]
+    stand_ins = {top for wheel in foreign for top in wheel.imports}
+    notes = [f"those of {image.source}, and {len(wheels)} wheels" + "".join(f", {w.path.name}" for w in wheels)]
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if foreign:
+        stand_for = ", ".join(_stand_in(wheel) for wheel in foreign)
+        notes.append(f"this Python {python} cannot import wheels for {image.version}; from here instead: {stand_for}")
+    if python != image.version:
+        notes.append(f"not tried: Python {image.version} itself, which the image has; this is {python}")
+    known = {k: v for k, v in blocked.items() if k not in stand_ins}
+    return {"blocked": known, "stand_ins": sorted(stand_ins)}, notes
+
+
+def _stand_in(wheel: Wheel) -> str:
+    """'onnxruntime 1.32.0 for 1.32.0', or that there is none."""
+    try:
+        return f"{wheel.name} {metadata.version(wheel.name)} for {wheel.version}"
+    except metadata.PackageNotFoundError:
+        return f"nothing for {wheel.name} {wheel.version}: pip install {wheel.name}=={wheel.version}"
+
+
+def _logged(log: Path, root: Path) -> set[str]:
+    """What the guard saw written outside the working folder; paths under `root` relative to it."""
+    if not log.is_file():
+        return set()
+    paths = {Path(line) for line in log.read_text(encoding="utf-8").splitlines() if line}
+    log.unlink()
+    real = root.resolve()
+    return {str(p.relative_to(real)) if real in p.parents else str(p) for p in paths}
 
 
 def _read_only(folder: Path):

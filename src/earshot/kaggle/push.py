@@ -7,6 +7,7 @@ the files in ~/.kaggle that it describes; nothing here reads or stores one.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,9 @@ TOKEN_HELP = (
     "Kaggle's client found no token. On kaggle.com: Settings, API, create a token; then export KAGGLE_API_TOKEN, "
     "or save kaggle.json as ~/.kaggle/kaggle.json (chmod 600), or export KAGGLE_USERNAME and KAGGLE_KEY"
 )
+MISSING = re.compile(r"No module named '([\w.]+)'")
+OTHER_PYTHON = re.compile(r"Python (\d+\.\d+), the bundle and its wheels were made for (\d+\.\d+)")
+NO_NETWORK_RAN = "no network of the bundle runs here"
 POLL_SECONDS, WAIT_SECONDS = 20.0, 12 * 3600.0
 ENDED = ("complete", "error", "cancel")  # what the status of a kernel begins with when it is over
 
@@ -62,9 +66,34 @@ def push(
     output = build / "output"
     api.kernels_output(kernel_id, str(output), force=True)
     say(f"kernel {kernel_id}: {status}; its output lies in {output}")
+    lacks = explain(output)
+    for line in lacks:
+        say(line)
     if not status.startswith("complete"):
         raise ValueError(f"kernel {kernel_id} ended as '{status}': its log lies in {output}")
+    if lacks:
+        raise ValueError(f"kernel {kernel_id} ended well, but did not run as it should: see above, and {output}")
     return status
+
+
+def explain(output: Path) -> list[str]:
+    """What a kernel's log says of packages that Kaggle's image lacks, or has otherwise, and what to do about it."""
+    text = "\n".join(p.read_text(encoding="utf-8", errors="replace") for p in sorted(output.glob("*.log")))
+    found = []
+    for top in dict.fromkeys(name.split(".")[0] for name in MISSING.findall(text)):
+        found.append(
+            f"Kaggle's image has no package that gives '{top}', or cannot load it. Fetch its wheel for the image "
+            "(src/bundle.py --fetch-wheels DIR for the runtime of a graph, else pip download into that folder), then "
+            "build with --wheels DIR and push again"
+        )
+    if match := OTHER_PYTHON.search(text):
+        found.append(
+            f"Kaggle runs Python {match[1]}, the bundle was made for {match[2]}: make a new list of the image (docs/"
+            "kernels.md), fetch the wheels again with --image-packages FILE, build and push again"
+        )
+    if NO_NETWORK_RAN in text:
+        found.append("no network of the bundle ran: the submission holds the training priors alone")
+    return found
 
 
 def _upload(api, folder: Path, dataset_id: str, message: str, say):

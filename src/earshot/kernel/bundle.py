@@ -28,9 +28,12 @@ from earshot.prediction.graphs import members_of
 ABOUT, SOURCES, CLASSES, POST, PACKAGES = "bundle.json", "earshot.pyz", "classes.csv", "post.yaml", "packages.txt"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """An opened bundle; `broken`: (file, reason) of graphs that could not be opened."""
+    """An opened bundle; `broken`: (file, reason) of graphs that could not be opened.
+
+    prior: (K,) mean of all networks'; without any network (their runtime is missing) it is all that can be answered.
+    """
 
     folder: Path
     about: dict
@@ -40,12 +43,19 @@ class Bundle:
     blend: Blend
     runs: tuple[str, ...]  # in the order of the blend's weights
     broken: tuple[tuple[str, str], ...] = ()
+    prior: tuple[float, ...] = ()
+
+    def need_networks(self) -> Bundle:
+        """Itself, or an error where no graph could be opened."""
+        if not self.networks:
+            raise ValueError(f"no graph of bundle {self.folder.name} can be opened: {self.broken[0][1]}")
+        return self
 
 
 def open_bundle(folder: str | Path, competition: str | None = None) -> Bundle:
     """Folder -> Bundle, its files checked against the manifest first; made for another competition: an error.
 
-    A graph that cannot be opened is named in `broken`; without any other the bundle is an error.
+    A graph that cannot be opened is named in `broken`; where none can, `prior` is what is left to answer with.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -62,12 +72,25 @@ def open_bundle(folder: str | Path, competition: str | None = None) -> Bundle:
             networks.append(_network(folder, entry, about["tta"], classes))
         except ValueError as error:
             broken.append((entry["file"], str(error)))
-    if not networks:
-        raise ValueError(f"no graph of bundle {folder.name} can be opened: {broken[0][1]}")
     runs = tuple(dict.fromkeys(entry["run"] for entry in about["networks"]))
     blend = build_blend(about.get("blend", {}), f"{ABOUT} of bundle {folder.name}")
     run_weights(blend, len(runs), len(classes))
-    return Bundle(folder, about, classes, post, tuple(networks), blend, runs, tuple(broken))
+    prior = tuple(about.get("prior", ())) or (1 / len(classes),) * len(classes)
+    if len(prior) != len(classes):
+        raise ValueError(
+            f"{ABOUT} of bundle {folder.name} has priors of {len(prior)} classes, there are {len(classes)}"
+        )
+    return Bundle(
+        folder=folder,
+        about=about,
+        classes=classes,
+        post=post,
+        networks=tuple(networks),
+        blend=blend,
+        runs=runs,
+        broken=tuple(broken),
+        prior=prior,
+    )
 
 
 def _network(folder: Path, entry: dict, tta: list[str], classes: tuple[str, ...]) -> Network:

@@ -5,21 +5,22 @@
     later rounds  further folds and runs, then further hearings (tta), as long as they fit (kernel/schedule.py)
 
 Answers are blended recording by recording as the bundle says (kernel/answers.py), with weights renormalised over what
-ran. What could not be heard in time counts as unreadable: it gets what the competition gives such recordings. Nothing
-that one recording or one network does wrong ends the run: it is named in the report (JSON beside the submission). No
-torch in here.
+ran. Recordings much longer than the others come last in a pass; one that does not fit waits until all networks have
+heard the rest, and is then heard as far as the time goes. What could not be heard in time counts as unreadable: it gets
+what the competition gives such recordings. Nothing that one recording or one network does wrong ends the run, nor does
+a bundle of which no network runs here: it is named in the report (JSON beside the submission). No torch in here.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ import pandas as pd
 
 from earshot.competitions import get_competition
 from earshot.competitions.competition import Competition
+from earshot.competitions.number_text import is_number_table, text_seconds
 from earshot.competitions.tables import write_checked, write_csv
 from earshot.ensemble.blends import Blend
 from earshot.events import PostProcess
@@ -34,14 +36,14 @@ from earshot.kernel.answers import KernelBlend
 from earshot.kernel.calls import Calls, choose_calls
 from earshot.kernel.hidden_test import KernelTest, stand_in
 from earshot.kernel.schedule import Spent, Step, spend
-from earshot.kernel.speed import Network, Speed, measure, one_window, ordered, synthetic_recording
-from earshot.prediction.inference import predict_members
+from earshot.kernel.speed import Network, Speed, measure, one_window, ordered
+from earshot.prediction.inference import Until, predict_members
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.reading import tta_variants
-from earshot.sound import audio
 
 BATCH_SECONDS, LEAST_BATCH_SECONDS = 20.0, 1.0  # by the clock, of work between two looks at it
-MEASURED_FILES = 5  # of which the first readable one is measured on
+MEASURED_FILES = 5  # whose median is the speed of decoding
+MEASURE_SECONDS, MEASURE_SHARE = 20.0, 0.1  # at most so long, and so much of the time that is left
 
 logger = logging.getLogger("earshot")
 
@@ -50,7 +52,8 @@ logger = logging.getLogger("earshot")
 class KernelRun:
     """The work that budget.spend divides: networks times recordings. `classes` and `prior` are those of all members.
 
-    `blend`: of `runs`, in their order; without them of all runs of the networks.
+    `blend`: of `runs`, in their order; without them of all runs of the networks. `known`: (classes, prior) where no
+    network could be opened, which leaves the priors. `deadline`: by time.monotonic; what is heard then ends.
     """
 
     competition: str
@@ -58,6 +61,7 @@ class KernelRun:
     networks: Sequence[Network]
     post: PostProcess
     out: Path
+    _: KW_ONLY
     cores: int = 1
     blend: Blend = field(default_factory=Blend)
     runs: Sequence[str] = ()
@@ -67,20 +71,26 @@ class KernelRun:
     failures: list[dict] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     seconds_to_write: float = 0.0
+    known: tuple[Sequence[str], Sequence[float]] | None = None
+    deadline: float = math.inf
+    partly: list[str] = field(default_factory=list)
 
     def __post_init__(self):
         members = [m for n in self.networks for m in n.members]
-        self.classes = tuple(members[0].classes)
+        if not members and self.known is None:
+            raise ValueError("a kernel without networks needs to know its classes and their prior")
+        self.classes = tuple(members[0].classes if members else self.known[0])
         for network in self.networks:
             if tuple(network.members[0].classes) != self.classes:
                 raise ValueError(
                     f"{network.name} knows other classes than {self.networks[0].name}: they cannot answer one test"
                 )
-        self.prior = np.mean([m.prior for m in members], axis=0)
+        self.prior = np.mean([m.prior for m in members], axis=0) if members else np.asarray(self.known[1], float)
         runs = self.runs or tuple(dict.fromkeys(n.alike for n in self.networks))
         self.answers = KernelBlend(self.test, self.classes, self.prior, self.blend, runs)
         self.record = get_competition(self.competition)
         self.steps: list[Step] = []
+        self.aside: set[int] = set()
         self.calls = Calls(1, self.cores)
 
     # ---- before the first round
@@ -95,7 +105,7 @@ class KernelRun:
         usable = [n for n in self.networks if self._runs(n)]
         if not usable:
             raise ValueError("no network of the bundle runs here; the submission holds priors")
-        self.speed = self.speed or self._measure(usable)
+        self.speed = self.speed or self._measure(usable, min(MEASURE_SECONDS, MEASURE_SHARE * seconds_left))
         self.networks = ordered(usable, self.speed)
         self.steps = self._rounds()
         self._choose_calls(deadline - time.monotonic())
@@ -123,35 +133,59 @@ class KernelRun:
             return False
         return True
 
-    def _measure(self, networks: Sequence[Network]) -> Speed:
-        readable = [c for c in self.test.clips if c.clip_id not in self.test.problems]
-        for clip in readable[:MEASURED_FILES]:
-            try:
-                return measure(networks, clip.path)
-            except audio.UnreadableAudio as error:
-                logger.warning("not measured on %s: %s", clip.clip_id, error)
-        with tempfile.TemporaryDirectory() as folder:
-            return measure(networks, synthetic_recording(Path(folder), 10.0))
+    def _measure(self, networks: Sequence[Network], limit: float) -> Speed:
+        """On recordings from all over the test, those of a usual length first."""
+        readable = [i for i, c in enumerate(self.test.clips) if c.clip_id not in self.test.problems]
+        usual = np.median(self.test.seconds[readable])
+        nearest = sorted(readable, key=lambda i: abs(np.log((self.test.seconds[i] + 1e-3) / (usual + 1e-3))))
+        half = nearest[: max(MEASURED_FILES, len(nearest) // 2)]
+        chosen = [half[i] for i in np.linspace(0, len(half) - 1, min(MEASURED_FILES, len(half))).astype(int)]
+        return measure(networks, [self.test.clips[i].path for i in chosen], limit=limit)
 
     # ---- what budget.spend asks for
 
     def cost(self, steps: Sequence[Step], batch: Sequence[int] | None = None) -> float:
+        """Seconds by the clock; of everything that is not set aside where no batch is named."""
         networks, tta = [s.key[0] for s in steps], steps[0].key[1]
-        index = range(len(self.test.clips)) if batch is None else batch
-        some = Counter(self.test.seconds[i] for i in index if self.test.clips[i].clip_id not in self.test.problems)
+        index = self._in_turn() if batch is None else batch
+        some = Counter(self.test.seconds[i] for i in index)
         return sum(times * self.speed.wall(networks, seconds, self.cores, tta) for seconds, times in some.items())
 
     def batches(self, steps: Sequence[Step], seconds_left: float) -> list[list[int]]:
-        """Recordings in groups of about BATCH_SECONDS of work, less where little time is left."""
+        """Recordings in groups of about BATCH_SECONDS of work, less where little time is left; those that take longer
+        than that each by itself, at the end, the shortest first."""
         size = min(BATCH_SECONDS, max(LEAST_BATCH_SECONDS, seconds_left / 50))
-        groups, cost = [[]], 0.0
-        for i in range(len(self.test.clips)):
-            if groups[-1] and cost > size:
+        groups, cost, long = [[]], 0.0, []
+        for i in self._in_turn():
+            own = self.cost(steps, [i])
+            if own > size:
+                long.append((own, i))
+                continue
+            if groups[-1] and cost + own > size:
                 groups.append([])
                 cost = 0.0
             groups[-1].append(i)
-            cost += self.cost(steps, [i])
-        return [g for g in groups if g]
+            cost += own
+        return [g for g in groups if g] + [[i] for _, i in sorted(long)]
+
+    def _in_turn(self) -> list[int]:
+        """What can be read and is not set aside."""
+        return [
+            i for i, clip in enumerate(self.test.clips)
+            if clip.clip_id not in self.test.problems and i not in self.aside
+        ]  # fmt: skip
+
+    def set_aside(self, batches: Sequence[Sequence[int]]):
+        self.aside |= {i for batch in batches for i in batch}
+
+    def run_part(self, steps: Sequence[Step], batch: Sequence[int], seconds: float):
+        """Hear as much of recordings that were set aside as fits into `seconds`, writing not counted."""
+        until = time.monotonic() + seconds + self.seconds_to_write
+        usual, self.deadline = self.deadline, min(self.deadline, until)
+        try:
+            self.run(steps, batch)
+        finally:
+            self.deadline = usual
 
     def run(self, steps: Sequence[Step], batch: Sequence[int]):
         """Hear some recordings; where that fails as a whole, each alone."""
@@ -169,9 +203,13 @@ class KernelRun:
         clips = [self.test.clips[i] for i in batch]
         members = [replace(m, windowing=replace(m.windowing, workers=self.cores)) for n in networks for m in n.members]
         names = [tta] if tta else []
-        found, unreadable = predict_members(members, clips, names, streams=self.calls.streams, plain=tta is None)
+        until = Until(self.deadline - self.seconds_to_write)
+        found, unreadable = predict_members(
+            members, clips, names, streams=self.calls.streams, plain=tta is None, until=until
+        )
+        self.partly += until.partly
         if tta is None:
-            self.unreadable |= dict(unreadable)
+            self.unreadable |= {clip: reason for clip, reason in unreadable if clip not in until.unheard}
         hearings = len(tta_variants(names)) - 1 if tta else 1
         shares = [(hearings * n.weight / len(n.members), n.alike) for n in networks for _ in n.members]
         for one, (share, of_run) in zip(found, shares, strict=True):
@@ -197,7 +235,10 @@ class KernelRun:
                 raise
             self._failed(what, "was not written", error)
             return
-        self.seconds_to_write = 1.5 * (time.monotonic() - began)
+        took = time.monotonic() - began
+        if not self.writes and is_number_table(table):  # rows that are all alike took less than others will
+            took += text_seconds(table)
+        self.seconds_to_write = 1.5 * took
         self.writes.append({"at": round(time.monotonic() - self.started, 2), "what": what, "rows": len(table)})
         logger.info("%7.1f s  %s: %d rows -> %s", self.writes[-1]["at"], what, len(table), self.out)
 
@@ -208,12 +249,16 @@ class KernelRun:
     def report(self, spent: Spent, minutes: float) -> dict:
         """What ran, for people and for JSON."""
         problems = dict(self.test.problems) | self.unreadable
-        heard = int(self.answers.answered.sum())
+        answered = self.answers.answered
+        explained = {*problems, *(failure["what"] for failure in self.failures)}
+        unheard = [c.clip_id for c, heard in zip(self.test.clips, answered, strict=True) if not heard]
         return {
             "competition": self.competition, "minutes": minutes, "cores": self.cores,
             "seconds": round(time.monotonic() - self.started, 1),
-            "recordings": len(self.test.clips), "heard": heard, "rows": len(self.test.table),
-            "unreadable": problems, "notes": list(self.test.notes), "failures": self.failures,
+            "recordings": len(self.test.clips), "heard": int(answered.sum()), "rows": len(self.test.table),
+            "unreadable": problems, "partly": self.partly,
+            "no_time": [clip for clip in unheard if clip not in explained],
+            "notes": list(self.test.notes), "failures": self.failures,
             "passes": [_rounded(asdict(p)) | {"complete": p.complete} for p in spent.passes],
             "left_out": spent.left_out, "writes": self.writes,
             "calls": _rounded(asdict(self.calls)),
@@ -251,6 +296,7 @@ def run_kernel(run: KernelRun, minutes: float) -> dict:
     for note in run.test.notes:
         logger.info("note: %s", note)
     run.write_fallback()
+    run.deadline = run.started + minutes * 60
     spent = Spent()
     if not run.test.empty and len(run.test.problems) < len(run.test.clips):
         try:
@@ -260,7 +306,18 @@ def run_kernel(run: KernelRun, minutes: float) -> dict:
             run._failed("the run", "ended early", error)
     report = run.report(spent, minutes)
     path = run.out.with_name(f"{run.out.stem}_report.json")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(report, indent=1) + "\n")
-    os.replace(partial, path)
+    try:
+        write_report(report, path)
+    except OSError as error:  # the disk is full: the submission is there
+        run._failed(path.name, "was not written", error)
     return report
+
+
+def write_report(report: dict, path: Path):
+    """JSON, whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(json.dumps(report, indent=1) + "\n")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

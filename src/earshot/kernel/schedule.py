@@ -3,7 +3,9 @@
 A step is one network heard one way. The first step hears all recordings, whatever it costs: after it there is a whole
 submission. The others follow in order, as many in one pass over the recordings as are heard alike (they share decoding
 and log-mel) and fit into the time left. A pass is made of batches; no batch starts that is not expected to end in time,
-so that the deadline is passed by less than one batch. What a pass that was cut had done still counts.
+so that the deadline is passed by less than one batch. What a pass that was cut had done still counts. Batches that did
+not fit, a recording of many hours among them, are set aside: they stop neither the rest of their pass nor later
+networks, and are heard at the very end, as far as the time goes.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 MARGIN = 1.15  # a pass must be expected to fit this many times into the time left
+LEAST_PART = 2.0  # seconds that are worth beginning a batch that will not be done
 LEAST_CORRECTION, MOST_CORRECTION = 0.2, 20.0  # of the predicted time, by what passes took
 
 
@@ -34,6 +37,8 @@ class Work(Protocol):
     def batches(self, steps: Sequence[Step], seconds_left: float) -> Sequence: ...
     def cost(self, steps: Sequence[Step], batch=None) -> float: ...
     def run(self, steps: Sequence[Step], batch) -> None: ...
+    def set_aside(self, batches: Sequence) -> None: ...  # out of batches and cost from now on
+    def run_part(self, steps: Sequence[Step], batch, seconds: float) -> None: ...  # as much as can be done in so long
     def write(self, what: str) -> None: ...
     def write_cost(self) -> float: ...
 
@@ -59,6 +64,7 @@ class Spent:
     """What was done with the time, and which steps were not begun."""
 
     passes: list[Pass] = field(default_factory=list)
+    parts: int = 0  # batches set aside that were begun at the end
     left_out: list[str] = field(default_factory=list)
     correction: float = 1.0  # of predicted times, by those of finished passes
 
@@ -70,7 +76,7 @@ class Spent:
 def spend(work: Work, seconds: float, clock: Callable[[], float] = time.monotonic, write_every: float = 300.0) -> Spent:
     """Run `work` for at most `seconds` from now on; it writes after each pass, and every `write_every` s within one."""
     began = clock()
-    deadline, spent, pending = began + seconds, Spent(), list(work.steps)
+    deadline, spent, pending, aside = began + seconds, Spent(), list(work.steps), []
     while pending:
         left = deadline - clock() - work.write_cost()
         if spent.passes:
@@ -80,13 +86,28 @@ def spend(work: Work, seconds: float, clock: Callable[[], float] = time.monotoni
         if not steps:
             break
         pending = pending[len(steps) :]
-        done = _run_pass(work, steps, deadline, clock, spent, write_every)
+        done, skipped = _run_pass(work, steps, deadline, clock, spent, write_every)
         done.started -= began
+        work.set_aside(skipped)
+        if len(spent.passes) == 1:
+            aside = [(steps, batch) for batch in skipped]
         work.write("after " + ", ".join(done.steps))
-        if not done.complete:
+        if not done.batches:
             break
     spent.left_out = [step.name for step in pending]
+    _use_the_rest(work, aside, deadline, clock, spent)
     return spent
+
+
+def _use_the_rest(work: Work, aside: list, deadline: float, clock, spent: Spent):
+    """Begin what the first pass set aside, shortest first, while there is time."""
+    for steps, batch in aside:
+        left = deadline - clock() - work.write_cost()
+        if left < LEAST_PART:
+            return
+        work.run_part(steps, batch, left)
+        spent.parts += 1
+        work.write(f"what fitted of {spent.parts} of {len(aside)} batches set aside")
 
 
 def next_steps(pending: Sequence[Step], fits: Callable[[Sequence[Step]], bool]) -> list[Step]:
@@ -102,16 +123,18 @@ def next_steps(pending: Sequence[Step], fits: Callable[[Sequence[Step]], bool]) 
     return chosen
 
 
-def _run_pass(work, steps, deadline, clock, spent: Spent, write_every: float) -> Pass:
+def _run_pass(work, steps, deadline, clock, spent: Spent, write_every: float) -> tuple[Pass, list]:
+    """What became of it, and the batches that did not fit."""
     batches = work.batches(steps, deadline - clock())
     names = tuple(step.name for step in steps)
     done = Pass(names, spent.correction * work.cost(steps), clock(), planned=len(batches))
     spent.passes.append(done)
-    cost_done, written, correction = 0.0, clock(), spent.correction
+    cost_done, written, correction, skipped = 0.0, clock(), spent.correction, []
     for batch in batches:
         expected = correction * work.cost(steps, batch)
         if clock() + expected + work.write_cost() > deadline:
-            break
+            skipped.append(batch)
+            continue
         work.run(steps, batch)
         done.batches += 1
         cost_done += work.cost(steps, batch)
@@ -123,4 +146,4 @@ def _run_pass(work, steps, deadline, clock, spent: Spent, write_every: float) ->
             written = clock()
     if done.batches:
         spent.correction = correction
-    return done
+    return done, skipped

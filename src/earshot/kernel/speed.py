@@ -1,16 +1,20 @@
 """How fast this machine decodes, computes log-mels and runs networks, and what a whole test would take. No torch.
 
-CPU seconds of one core, by stage, measured on one recording with the very functions that predict: what is left of the
-one inference path when decoding, log-mel and networks are taken off is `join` (cutting windows, joining answers;
+CPU seconds of one core, by stage, measured on a few recordings with the very functions that predict: what is left of
+the one inference path when decoding, log-mel and networks are taken off is `join` (cutting windows, joining answers;
 Python, one core whatever there are).
 """
 
 from __future__ import annotations
 
+import logging
+import math
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +27,12 @@ from earshot.sound.logmel import LogmelParams, log_mel
 from earshot.sound.windows import Windowing, window_starts
 
 MEASURED_SECONDS, MEL_SECONDS = 30.0, 20.0  # of a recording
-REPEATS, LEAST_CALLS, CALL_SECONDS = 3, 3, 1.0
+LEAST_DECODED = 1.0  # seconds; what opening a file takes would count for more in shorter ones
+MADE_SECONDS = 20.0
+REPEATS, LEAST_CALLS, MOST_CALLS, CALL_SECONDS = 3, 3, 50, 1.0
 SYNTHETIC_RATE = 32000
+
+logger = logging.getLogger("earshot")
 
 
 @dataclass(frozen=True)
@@ -98,34 +106,58 @@ def front_ends(network: Network) -> set[LogmelParams]:
 # ---- measuring
 
 
-def measure(networks: Sequence[Network], recording: Path, clock: Callable[[], float] = time.process_time) -> Speed:
-    """Speed of all stages on the first half minute of a recording. UnreadableAudio where it cannot be read.
+def measure(
+    networks: Sequence[Network], recordings: Path | Sequence[Path], clock: Callable[[], float] = time.process_time,
+    limit: float = math.inf,
+) -> Speed:  # fmt: skip
+    """Speed of all stages; decoding is the median over `recordings`, of each its first half minute.
 
-    One of each `alike` networks is timed, after a first call that is not.
+    A second counts where it was decoded, whatever a header says. Recordings that cannot be read are passed over; where
+    none can, or all are a few samples long, a made one takes their place. One of each `alike` networks is timed, after
+    a first call that is not. After `limit` seconds by the wall everything is measured once and no more.
     """
+    until = time.monotonic() + limit
+    paths = [recordings] if isinstance(recordings, Path) else list(recordings)
+    rates = sorted({n.windowing.sample_rate for n in networks})
     decode, logmel, network, join = {}, {}, {}, {}
-    info = audio.info(recording)
-    seconds = min(MEASURED_SECONDS, info.duration)
-    for rate in {n.windowing.sample_rate for n in networks}:
-        decode[rate] = _best(lambda rate=rate: audio.load(recording, rate, 0.0, seconds), clock) / seconds
-    for key in {k for n in networks for k in front_ends(n)}:
-        waveform = np.resize(audio.load(recording, key.sample_rate, 0.0, seconds), round(MEL_SECONDS * key.sample_rate))
-        logmel[key] = _best(lambda key=key, waveform=waveform: log_mel(waveform, key), clock) / MEL_SECONDS
-    for one in networks:
-        if one.alike not in network:
-            network[one.alike], outputs = _network_seconds(one, clock)
-            join[one.alike] = _join_seconds(one, outputs, recording, decode, logmel, clock)
+    with tempfile.TemporaryDirectory() as folder:
+        made = synthetic_recording(Path(folder), MADE_SECONDS)
+        for rate in rates:
+            decode[rate] = _decode_seconds(paths, rate, clock, until) or _decode_seconds([made], rate, clock, until)
+        for key in {k for n in networks for k in front_ends(n)}:
+            waveform = 0.1 * np.random.default_rng(0).standard_normal(round(MEL_SECONDS * key.sample_rate), np.float32)
+            logmel[key] = _best(lambda key=key, waveform=waveform: log_mel(waveform, key), clock, until) / MEL_SECONDS
+        for one in networks:
+            if one.alike not in network:
+                network[one.alike], outputs = _network_seconds(one, clock, until)
+                join[one.alike] = _join_seconds(one, outputs, made, logmel, clock, until)
     return Speed(decode, logmel, network, join)
 
 
-def _best(call: Callable, clock) -> float:
-    """The least of a few times: others are the machine's doing."""
+def _decode_seconds(paths: Sequence[Path], rate: int, clock, until: float) -> float:
+    """CPU seconds that a second of sound takes to decode: the median over recordings, 0 where none can be read."""
+    found = []
+    for path in paths:
+        if found and time.monotonic() > until:
+            break
+        try:
+            decoded = len(audio.load(path, rate, 0.0, MEASURED_SECONDS)) / rate
+            if decoded >= LEAST_DECODED:
+                call = partial(audio.load, path, rate, 0.0, MEASURED_SECONDS)
+                found.append(_best(call, clock, until) / decoded)
+        except audio.UnreadableAudio as error:
+            logger.warning("speed is not measured on a recording: %s", error)
+    return statistics.median(found) if found else 0.0
+
+
+def _best(call: Callable, clock, until: float = math.inf) -> float:
+    """The least of a few times, of one where the time is up: others are the machine's doing."""
     times = []
-    for _ in range(REPEATS):
+    while not times or (len(times) < REPEATS and time.monotonic() < until):
         began = clock()
         call()
         times.append(clock() - began)
-    return min(times)
+    return max(min(times), 1e-9)
 
 
 def one_window(network: Network) -> dict[str, np.ndarray]:
@@ -145,13 +177,15 @@ def one_window(network: Network) -> dict[str, np.ndarray]:
     return inputs
 
 
-def _network_seconds(network: Network, clock) -> tuple[float, dict]:
+def _network_seconds(network: Network, clock, until: float) -> tuple[float, dict]:
     """CPU seconds a window where calls are full, and what the network answers to one window."""
     windows = network.windowing.batch_size
     inputs = {name: np.repeat(values, windows, axis=0) for name, values in one_window(network).items()}
     outputs = network.backend.run(inputs)
     began, calls = clock(), 0
-    while calls < LEAST_CALLS or (clock() - began < CALL_SECONDS and calls < 50):
+    while not calls or (
+        time.monotonic() < until and (calls < LEAST_CALLS or (clock() - began < CALL_SECONDS and calls < MOST_CALLS))
+    ):
         network.backend.run(inputs)
         calls += 1
     return (clock() - began) / (calls * windows), {name: values[:1] for name, values in outputs.items()}
@@ -172,18 +206,17 @@ class _Answered:
         return {k: np.repeat(v, batch, axis=0) for k, v in self.outputs.items()}
 
 
-def _join_seconds(network: Network, outputs, recording: Path, decode, logmel, clock) -> float:
+def _join_seconds(network: Network, outputs, recording: Path, logmel, clock, until: float) -> float:
     """CPU seconds a window of the inference path without decoding, log-mel and network."""
     free = _Answered(network.backend, outputs)
     windowing = replace(network.windowing, one_pass=False)
     members = [replace(m, backend=free, windowing=windowing) for m in network.members]
-    seconds = audio.info(recording).duration
+    rate, seconds = windowing.sample_rate, audio.info(recording).duration
     clip = Clip("one", recording)
-    total = _best(lambda: predict_members(members, [clip]), clock)
+    total = _best(lambda: predict_members(members, [clip]), clock, until)
+    decode = {rate: _best(lambda: audio.load(recording, rate), clock, until) / seconds}
     known = Speed(decode, logmel, {network.alike: 0.0}, {network.alike: 0.0}).stages([network], seconds)
-    windows = len(
-        window_starts(round(seconds * windowing.sample_rate), windowing.window_samples, windowing.stride_samples)
-    )
+    windows = len(window_starts(round(seconds * rate), windowing.window_samples, windowing.stride_samples))
     return max(0.0, total - sum(known.values())) / windows
 
 

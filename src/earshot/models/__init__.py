@@ -57,7 +57,7 @@ def transfer(
     `base_classes` are those of the checkpoint (AudioSet: 527); `pretrained` false overrules `base_params.pretrained`.
     """
     network = build_model(base, base_classes, n_mels, base_params, weights_follow=not pretrained)
-    return Transfer(network, classes, n_mels, hidden, dropout, activation, freeze)
+    return Transfer(network, classes, n_mels, hidden=hidden, dropout=dropout, activation=activation, freeze=freeze)
 
 
 MODELS = {

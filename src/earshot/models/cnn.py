@@ -108,9 +108,19 @@ def cnn_small(
     `activation` softmax makes it single-label; `frequency` mean averages the remaining bands, flatten keeps them apart.
     """
     return CnnSED(
-        classes, n_mels, widths, blocks, time_strides, freq_strides, embedding, pooling, activation, frequency,
-        dropout, in_chans,
-    )  # fmt: skip
+        classes,
+        n_mels,
+        widths=widths,
+        blocks=blocks,
+        time_strides=time_strides,
+        freq_strides=freq_strides,
+        embedding=embedding,
+        pooling=pooling,
+        activation=activation,
+        frequency=frequency,
+        dropout=dropout,
+        in_chans=in_chans,
+    )
 
 
 def _check_stages(widths, blocks, time_strides, freq_strides, frequency: str) -> None:

@@ -101,7 +101,7 @@ class PannsResNet(nn.Module):
         self.register_module("spec_augment", None)
         self.bn0 = nn.BatchNorm2d(n_mels)
         self.conv_block1 = ConvBlock(1, widths[0])
-        self.resnet = _residual_layers(2, block, widths[0], counts, widths, 2, block_dropout)
+        self.resnet = _residual_layers(2, block, widths[0], counts, widths, stride=2, dropout=block_dropout)
         self.conv_block_after1 = ConvBlock(widths[-1] * block.expansion, last_width, pool=(1, 1))
         self.fc1 = init_layer(nn.Linear(last_width, embedding))
         self.fc_audioset = init_layer(nn.Linear(embedding, classes))
@@ -135,7 +135,7 @@ class Res1dNet(nn.Module):
         self.min_samples = 5 * (4 ** (len(widths) - 1) - 1) + 1
         self.conv0 = init_layer(nn.Conv1d(1, widths[0], 11, stride=5, padding=5, bias=False))
         self.bn0 = nn.BatchNorm1d(widths[0])
-        self.resnet = _residual_layers(1, BasicBlock, widths[0], counts, widths, 4, block_dropout)
+        self.resnet = _residual_layers(1, BasicBlock, widths[0], counts, widths, stride=4, dropout=block_dropout)
         self.fc1 = init_layer(nn.Linear(widths[-1], embedding))
         self.fc_audioset = init_layer(nn.Linear(embedding, classes))
 

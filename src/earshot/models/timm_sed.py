@@ -80,9 +80,17 @@ def timm_sed(
                       pretrained=True, pretrained_cfg_overlay=overlay)  # fmt: skip
         net.pretrained_cfg = {k: v for k, v in net.pretrained_cfg.items() if k != "state_dict"}  # else kept twice
     return TimmSED(
-        net, net.num_features, _reduction(net, backbone), classes, n_mels, units, pooling, activation, head_dropout,
-        in_chans,
-    )  # fmt: skip
+        net,
+        net.num_features,
+        _reduction(net, backbone),
+        classes,
+        n_mels,
+        units=units,
+        pooling=pooling,
+        activation=activation,
+        head_dropout=head_dropout,
+        in_chans=in_chans,
+    )
 
 
 def _create(backbone: str, **options) -> nn.Module:

@@ -222,5 +222,8 @@ def _library(name: str):
 
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise ValueError(f"this backend needs {name}: pip install {name}") from error
+    except (ImportError, OSError) as error:  # OSError: a library that it loads is not there
+        raise ValueError(
+            f"this backend needs {name}, which cannot be imported here ({error}): pip install {name}; a kernel gets "
+            "its wheels with the bundle, see src/bundle.py --fetch-wheels"
+        ) from error

@@ -13,10 +13,11 @@ may last a day. With `one_pass` a network hears up to a minute at once and windo
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from earshot.prediction.reading import TTA, Chunk, Failed, Shorter, Span, Varian
 from earshot.sound.timebase import TimeBase, repeat_to_frames
 from earshot.sound.windows import Windowing, join_clipwise, join_framewise
 
-__all__ = ["TTA", "Member", "Variant", "clip_answer", "predict_clips", "predict_members", "tta_variants"]
+__all__ = ["TTA", "Member", "Until", "Variant", "clip_answer", "predict_clips", "predict_members", "tta_variants"]
 CONTEXT_SEGMENTS = 4  # heard either side of a span in one pass
 HEARING = ("sample_rate", "window_samples", "stride_samples", "extra_window", "one_pass")  # shared by all members
 
@@ -46,6 +47,20 @@ class Member:
     def hearing(self) -> tuple:
         """What members must have in common to be fed from the same windows."""
         return tuple(getattr(self.windowing, name) for name in HEARING)
+
+
+@dataclass
+class Until:
+    """A time by `clock` at which hearing ends; then `partly` names the clips of which the beginning alone was heard,
+    `unheard` those of which nothing was."""
+
+    seconds: float
+    clock: Callable[[], float] = time.monotonic
+    partly: list[str] = field(default_factory=list)
+    unheard: list[str] = field(default_factory=list)
+
+    def is_over(self) -> bool:
+        return self.clock() > self.seconds
 
 
 def clip_answer(outputs: Mapping[str, np.ndarray], clip_from: str) -> np.ndarray:
@@ -101,7 +116,7 @@ def predict_clips(
 
 def predict_members(
     members: Sequence[Member], clips: Sequence[Clip], tta: Iterable[str] = (), progress=iter, streams: int = 1,
-    plain: bool = True, listen: Callable | None = None,
+    plain: bool = True, listen: Callable | None = None, until: Until | None = None,
 ) -> tuple[list[Predictions], list[tuple[str, str]]]:  # fmt: skip
     """One Predictions a member, and the (clip_id, reason) of clips that could not be read.
 
@@ -109,6 +124,8 @@ def predict_members(
     than 1 needs backends that may be called from several threads (ONNX Runtime, OpenVINO). plain=False: only the
     hearings that `tta` adds; a clip too short for them counts as unreadable. listen: called with (index of the clip,
     first sample, outputs of the first member) of every window as it comes; of one pass, which has no windows, never.
+    until: when no more is heard; a clip of
+    which the beginning was heard by then ends there, of which nothing was counts as unreadable.
     Members of different runs may differ in front ends, classes and joining rules, not in where windows lie (`HEARING`).
     """
     variants = tta_variants(tta)[0 if plain else 1 :]
@@ -123,7 +140,7 @@ def predict_members(
     unreadable: dict[int, str] = {}
     workers = max(m.windowing.workers for m in members)
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(streams) as runners:
-        running, shorter = _Running(members, answers, runners, streams, listen), set()
+        running, shorter = _Running(members, answers, runners, streams, listen=listen), set()
 
         def hear(some: Iterable[tuple[int, Clip]], decoded: bool):
             reading = jobs(some, windowing, variants, unreadable, tuple(keys), context, decoded)
@@ -134,15 +151,32 @@ def predict_members(
                     shorter.add(chunk.clip)
                 elif chunk.clip not in unreadable:
                     running.add(chunk)
+                if until is not None and until.is_over():
+                    break
             running.finish()
 
         hear(enumerate(progress(clips)), decoded=False)
         for i in shorter:  # damaged: its last windows would be silence that nobody recorded
             answers[i] = [_Answer(m) for m in members]
         hear([(i, clips[i]) for i in sorted(shorter)], decoded=True)
+    if until is not None and until.is_over():
+        _close(answers, clips, unreadable, until)
     bad = set(unreadable)
     predictions = [_collect([a[i] for a in answers], clips, bad, member) for i, member in enumerate(members)]
     return predictions, [(clips[i].clip_id, reason) for i, reason in sorted(unreadable.items())]
+
+
+def _close(answers: list[list[_Answer]], clips, unreadable: dict[int, str], until: Until):
+    """Make do with what was heard of each clip when the time was up."""
+    for index, of_clip in enumerate(answers):
+        if index in unreadable:
+            continue
+        cut = [answer.close() for answer in of_clip]
+        if not all(answer.clipwise for answer in of_clip):
+            until.unheard.append(clips[index].clip_id)
+            unreadable[index] = f"{clips[index].path} was not heard: the time was up"
+        elif any(cut):
+            until.partly.append(clips[index].clip_id)
 
 
 def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
@@ -191,6 +225,7 @@ class _Running:
     answers: list
     runners: ThreadPoolExecutor
     streams: int
+    _: KW_ONLY
     listen: Callable | None = None
     waiting: list = field(default_factory=list)  # (span, i, inputs) of windows
     started: deque = field(default_factory=deque)  # (future of outputs, what to do with them)
@@ -299,10 +334,22 @@ class _Answer:
 
     def _keep(self, span: Span, i: int, window: dict):
         hearing = self.open.setdefault(span.variant, {})
-        hearing[span.first_window + i] = window | {"start": int(span.starts[i])}
+        hearing[span.first_window + i] = window | {"start": int(span.starts[i]), "span": span}
         if len(hearing) == span.n_windows:
             self._join([hearing[w] for w in range(span.n_windows)], span)
             del self.open[span.variant]
+
+    def close(self) -> bool:
+        """Join hearings that were cut as if the clip ended with the last window that came; whether there were any."""
+        cut = [(hearing, _unbroken(hearing)) for hearing in self.open.values()]
+        self.open = {}
+        for hearing, n_windows in cut:
+            if n_windows:
+                windows = [hearing[w] for w in range(n_windows)]
+                end = windows[-1]["start"] + self.windowing.window_samples - hearing[0]["span"].delay_samples
+                span = replace(hearing[0]["span"], n_samples=min(end, hearing[0]["span"].n_samples))
+                self._join(windows, span)
+        return bool(cut)
 
     def _join(self, windows: list[dict], span: Span):
         self.clipwise.append(join_clipwise(np.stack([w["answer"] for w in windows]), self.windowing.aggregate))
@@ -325,6 +372,11 @@ class _Answer:
     def _frames(self, window: dict) -> np.ndarray:
         """(cells, K) of one window."""
         return window["frames"] if "frames" in window else repeat_to_frames(_segments(window), self.repeats, self.cells)
+
+
+def _unbroken(hearing: Mapping[int, dict]) -> int:
+    """How many windows have come from the first on without a gap."""
+    return next((i for i in range(len(hearing)) if i not in hearing), len(hearing))
 
 
 def _segments(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -350,8 +402,12 @@ def _collect(answers: list[_Answer], clips, unreadable: set[int], member: Member
         nothing = np.zeros(width, np.float32)
         embedding = np.stack([mean([] if b else a.embedding, nothing) for a, b in zip(answers, bad)])
     return Predictions(
-        np.array([c.clip_id for c in clips], dtype=str), tuple(member.classes),
+        np.array([c.clip_id for c in clips], dtype=str),
+        tuple(member.classes),
         np.stack(clipwise) if clipwise else np.zeros((0, len(member.classes)), np.float32),
-        np.full(len(clips), member.fold), bad, frames, answers[0].timebase if answers and keep_frames else None,
-        embedding,
-    )  # fmt: skip
+        np.full(len(clips), member.fold),
+        bad,
+        framewise_output=frames,
+        timebase=answers[0].timebase if answers and keep_frames else None,
+        embedding=embedding,
+    )

@@ -8,7 +8,7 @@ are stored one after the other. A clip that could not be read is present with th
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ class Predictions:
     clipwise_output: np.ndarray
     fold: np.ndarray
     unreadable: np.ndarray  # (N,) bool
+    _: KW_ONLY
     framewise_output: tuple[np.ndarray, ...] | None = None  # a clip: (T_i, K) float32 on the grid of `timebase`
     timebase: TimeBase | None = None
     embedding: np.ndarray | None = None  # (N, D)
@@ -120,12 +121,20 @@ class Predictions:
             raise ValueError(f"{path} is not a predictions file: no {', '.join(missing)} (it has {sorted(data)})")
         frames = None
         if "framewise_output" in data:
-            frames = tuple(np.split(data["framewise_output"], np.cumsum(data["frame_counts"])[:-1]))
+            ends = np.cumsum(data["frame_counts"])
+            frames = tuple(np.split(data["framewise_output"], ends)[:-1])  # behind the last clip's end there is nothing
         timebase = TimeBase(*(int(v) for v in data["timebase"])) if "timebase" in data else None
         return cls(
-            data["clip_ids"], tuple(str(c) for c in data["classes"]), data["clipwise_output"], data["fold"],
-            data["unreadable"], frames, timebase, data.get("embedding"), data.get("score"),
-        )  # fmt: skip
+            data["clip_ids"],
+            tuple(str(c) for c in data["classes"]),
+            data["clipwise_output"],
+            data["fold"],
+            data["unreadable"],
+            framewise_output=frames,
+            timebase=timebase,
+            embedding=data.get("embedding"),
+            score=data.get("score"),
+        )
 
 
 def _write_arrays(path: Path, arrays: dict):

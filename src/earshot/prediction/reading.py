@@ -71,7 +71,7 @@ def random_variants(count: str) -> list[Variant]:
     ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Span:
     """Consecutive windows of one hearing of one clip: what a thread reads in one go."""
 
@@ -179,7 +179,18 @@ def _spans(index, number, clip, variant, windowing, n_samples, decoded) -> Itera
         size = len(starts)
     for first in range(0, len(starts), size):
         some = starts[first : first + size]
-        yield Span(index, number, clip.path, clip.metadata, some, first, len(starts), n_samples, delay, decoded)
+        yield Span(
+            clip=index,
+            variant=number,
+            path=clip.path,
+            metadata=clip.metadata,
+            starts=some,
+            first_window=first,
+            n_windows=len(starts),
+            n_samples=n_samples,
+            delay_samples=delay,
+            decoded=decoded,
+        )
 
 
 def _read(span: Span, variant: Variant, windowing: Windowing, keys, context) -> Chunk | Failed | Shorter:

@@ -8,7 +8,7 @@ call, in the band that holds 90 % of the call's energy.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
 from scipy import fft
@@ -25,6 +25,7 @@ class Note:
     start_hz: float
     end_hz: float
     seconds: float
+    _: KW_ONLY
     gap: float = 0.0
     arch_hz: float = 0.0  # added at the middle of the note
     vibrato_hz: float = 0.0
@@ -72,7 +73,9 @@ def _stack(fundamental_hz: float, beat_hz: float, seconds: float):
     amplitudes = (0.3, 0.8, 1.0, 0.9, 0.6, 0.4, 0.2)
 
     def sing(rng):
-        note = Note(fundamental_hz * 1.05, fundamental_hz * 0.9, seconds, 0.15, beat_hz=beat_hz, harmonics=amplitudes)
+        note = Note(
+            fundamental_hz * 1.05, fundamental_hz * 0.9, seconds, gap=0.15, beat_hz=beat_hz, harmonics=amplitudes
+        )
         return [note] * int(rng.integers(2, 4))
 
     return sing
@@ -80,7 +83,17 @@ def _stack(fundamental_hz: float, beat_hz: float, seconds: float):
 
 def _quaver(centre_hz: float, depth_hz: float, vibrato_hz: float):
     def sing(rng):
-        return [Note(centre_hz, centre_hz * 0.96, rng.uniform(0.8, 1.3), 0.0, 0.0, vibrato_hz, depth_hz)]
+        return [
+            Note(
+                centre_hz,
+                centre_hz * 0.96,
+                rng.uniform(0.8, 1.3),
+                gap=0.0,
+                arch_hz=0.0,
+                vibrato_hz=vibrato_hz,
+                vibrato_depth_hz=depth_hz,
+            )
+        ]
 
     return sing
 
@@ -217,7 +230,13 @@ def rustle(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
 def stranger(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
     """(S,) float32: one to three level or bent tones, the call of a bird that is not among the species."""
     hz = rng.uniform(1500, 5000)
-    note = Note(hz, hz * rng.uniform(0.9, 1.1), rng.uniform(0.15, 0.5), rng.uniform(0.1, 0.3), rng.uniform(-300, 300))
+    note = Note(
+        hz,
+        hz * rng.uniform(0.9, 1.1),
+        rng.uniform(0.15, 0.5),
+        gap=rng.uniform(0.1, 0.3),
+        arch_hz=rng.uniform(-300, 300),
+    )
     return render_phrase([note] * int(rng.integers(1, 4)), Voice(), rng, rate)
 
 

@@ -285,7 +285,9 @@ def machines(seed: int, source: int = 30, target: int = 3, test: int = 10) -> It
             for domain in ("source", "target"):
                 plan += [(domain, condition, HELD_OUT) for condition in ("normal", "anomaly") for _ in range(test)]
             for domain, condition, fold in plan:
-                yield _machine(seed, index, machine, section, domain, condition, fold)
+                yield _machine(
+                    seed, index, machine=machine, section=section, domain=domain, condition=condition, fold=fold
+                )
                 index += 1
 
 

@@ -47,7 +47,15 @@ def extractor_cache(network, config: Config, data: PreparedData, folder: Path, d
         return network.embed(**inputs).float().cpu().numpy()
 
     return EmbeddingCache.build(
-        folder, data.whole, data.source, embed, network.embedding_width, about, d.sample_rate,
-        round(d.crop_seconds * d.sample_rate), d.crop == "random", config.optim.batch_size,
-        progress,
-    )  # fmt: skip
+        folder,
+        data.whole,
+        data.source,
+        embed,
+        width=network.embedding_width,
+        about=about,
+        sample_rate=d.sample_rate,
+        segment_samples=round(d.crop_seconds * d.sample_rate),
+        every_segment=d.crop == "random",
+        batch_size=config.optim.batch_size,
+        progress=progress,
+    )

@@ -31,7 +31,9 @@ def set_learning_rate(t: Training):
     """The schedule of optim.learning_rate at this step, times a parameter group's own `lr_scale`."""
     o, steps = t.config.optim, t.batches_an_epoch // t.config.optim.accumulate
     step = t.progress.epoch * steps + t.progress.step // o.accumulate
-    lr = optim.learning_rate(step, steps, o.epochs, o.warmup_epochs, o.lr, o.min_lr, o.schedule)
+    lr = optim.learning_rate(
+        step, steps, o.epochs, warmup_epochs=o.warmup_epochs, lr=o.lr, min_lr=o.min_lr, schedule=o.schedule
+    )
     for group in t.optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
 

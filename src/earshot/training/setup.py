@@ -29,7 +29,7 @@ from earshot.training.examples import TrainingClips
 from earshot.training.frozen import check_frozen, extractor_cache
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Progress:
     """Where training stands; with the tensors in last.ckpt it is all that --resume needs."""
 
@@ -43,7 +43,7 @@ class Progress:
     out_of_time: bool = False
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Training:
     """The moving parts of one fold."""
 
@@ -122,13 +122,33 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
                 lambda files: progress_bar(files, "embed", accelerator),
             )  # fmt: skip
     clips = TrainingClips(
-        train_data, data, config.frontends, config.seed, build_waveform_augment(config.augment.waveform), cache,
-        embeddings,
-    )  # fmt: skip
+        train_data,
+        data,
+        config.frontends,
+        config.seed,
+        waveform_augment=build_waveform_augment(config.augment.waveform),
+        cache_folder=cache,
+        embeddings=embeddings,
+    )
     ema = optim.EMA(accelerator.unwrap_model(model), o.ema_decay) if o.ema_decay else None
     front_ends = FrontEnds(config.frontends, inputs).to(accelerator.device)
-    return Training(config, fold, folder, model, optimizer, ema, inputs, blocks, front_ends, clips, held_out,
-                    about, accelerator, deadline, Progress())  # fmt: skip
+    return Training(
+        config=config,
+        fold=fold,
+        folder=folder,
+        model=model,
+        optimizer=optimizer,
+        ema=ema,
+        inputs=inputs,
+        blocks=blocks,
+        front_ends=front_ends,
+        clips=clips,
+        held_out=held_out,
+        about=about,
+        accelerator=accelerator,
+        deadline=deadline,
+        progress=Progress(),
+    )
 
 
 def check_classes(fold: int, target: np.ndarray, classes, loss: str):

@@ -1,0 +1,215 @@
+"""How recordings are heard, exactly: a network on the waveform whose segments are means and peaks, window by window."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from earshot.prediction import reading
+from earshot.prediction.inference import Member, clip_answer, predict_clips, predict_members, tta_variants
+from earshot.prediction.predictions import Clip
+from earshot.sound.timebase import TimeBase
+from earshot.sound.windows import Windowing
+
+RATE, CELL = 16000, 800  # samples of a segment, 50 ms
+CLASSES, PRIOR = ("mean", "peak"), np.array([0.25, 0.75], np.float32)
+SECONDS = (0.3, 1.0, 2.35, 3.0)
+
+
+class Segments:
+    """Mean and peak of each segment of the waveform; the first samples of a window are its embedding."""
+
+    inputs = ("waveform",)
+    frontends = {}  # noqa: RUF012
+    timebase = TimeBase(RATE, 160, 5)
+    pooling = "mean"
+
+    def __init__(self):
+        self.batches = []
+
+    def run(self, inputs):
+        x = inputs["waveform"]
+        self.batches.append(x)
+        pieces = x[:, : x.shape[1] // CELL * CELL].reshape(len(x), -1, CELL)
+        segments = np.stack([pieces.mean(axis=2), pieces.max(axis=2)], axis=-1)
+        return {"clipwise_output": segments.mean(axis=1), "segmentwise_output": segments, "embedding": x[:, :3],
+                "logit": segments.mean(axis=1)}  # fmt: skip
+
+
+@pytest.fixture
+def clips(tmp_path):
+    rng, found = np.random.default_rng(0), []
+    for i, seconds in enumerate(SECONDS):
+        path = tmp_path / f"{i}.wav"
+        soundfile.write(path, rng.uniform(-0.4, 0.5, round(seconds * RATE)).astype(np.float32), RATE, subtype="FLOAT")
+        found.append(Clip(str(i), path))
+    return found
+
+
+def windowing(stride=0.5, **values):
+    return Windowing(
+        sample_rate=RATE, window_seconds=1.0, stride_seconds=stride, **{"keep_frames": True, "batch_size": 3} | values
+    )
+
+
+def slow(clip, stride, delay=0, gain=1.0, rule=np.mean):
+    """One hearing, window by window: (K,) clip answer, (T, K) frames, (3,) embedding."""
+    waveform = gain * soundfile.read(clip.path, dtype="float32")[0]
+    delayed = np.concatenate([np.zeros(delay, np.float32), waveform])
+    starts = [0]
+    while starts[-1] + RATE < len(delayed):
+        starts.append(starts[-1] + stride)
+    padded = np.pad(delayed, (0, starts[-1] + RATE - len(delayed)))
+    outputs = [Segments().run({"waveform": padded[None, s : s + RATE]}) for s in starts]
+    cells = [[] for _ in range((starts[-1] + RATE) // CELL)]
+    for start, out in zip(starts, outputs, strict=True):
+        for i, segment in enumerate(out["segmentwise_output"][0]):
+            cells[start // CELL + i].append(segment)
+    frames = np.array([np.mean(c, axis=0) for c in cells])[delay // CELL :]
+    n_frames = Segments.timebase.n_frames(len(waveform))  # of a centred STFT: one more may lie on the end
+    frames = np.concatenate([frames, frames[-1:]])
+    answer = rule([o["clipwise_output"][0] for o in outputs], axis=0)
+    return answer, frames[:n_frames], np.mean([o["embedding"][0] for o in outputs], axis=0)
+
+
+HEARINGS = {  # test-time augmentation -> what is heard besides the plain recording; None: only of clips beyond a window
+    "time_shift": [{"delay": 4000}], "multi_window": [{"stride": 4000}],
+    "gain": [{"gain": 10**-0.3}, {"gain": 10**0.3}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tta", [(), ("time_shift",), ("multi_window",), ("gain",), ("gain", "time_shift")], ids=str)
+@pytest.mark.parametrize("span_seconds", [60.0, 1.2])
+def test_answers_are_means_over_windows_and_hearings(clips, monkeypatch, tta, span_seconds):
+    monkeypatch.setattr(reading, "SPAN_SECONDS", span_seconds)
+    (found,), unreadable = predict_clips([Segments()], clips, windowing(workers=2), CLASSES, PRIOR, tta=tta)
+    assert not unreadable
+    assert found.timebase == Segments.timebase
+    for i, clip in enumerate(clips):
+        ways = [{}] + [w for name in tta for w in HEARINGS[name] if "delay" not in w or SECONDS[i] > 1]
+        hearings = [slow(clip, **({"stride": 8000} | way)) for way in ways]
+        answer, frames, embedding = (np.mean([h[part] for h in hearings], axis=0) for part in range(3))
+        np.testing.assert_allclose(found.clipwise_output[i], answer, atol=1e-6)
+        np.testing.assert_allclose(found.framewise_output[i], frames, atol=1e-6)
+        np.testing.assert_allclose(found.embedding[i], embedding, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["max", "sum"])
+def test_windows_are_joined_by_the_rule_and_hearings_by_their_mean(clips, rule):
+    how = windowing(aggregate=rule, keep_frames=False)
+    (found,), _ = predict_clips([Segments()], clips, how, CLASSES, PRIOR, tta=["gain"])
+    assert found.framewise_output is None
+    assert found.timebase is None
+    for i, clip in enumerate(clips):
+        answers = [slow(clip, 8000, gain=g, rule=getattr(np, rule))[0] for g in (1, 10**-0.3, 10**0.3)]
+        np.testing.assert_allclose(found.clipwise_output[i], np.mean(answers, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("clip_from", ["clipwise", "frame_max"])
+@pytest.mark.parametrize("seconds", [60.0, 2.0])
+def test_one_pass_pools_the_same_windows(clips, monkeypatch, clip_from, seconds):
+    """Of whole segments; the last windows reach into the padding, of which one pass hears nothing."""
+    monkeypatch.setattr(reading, "ONE_PASS_SECONDS", seconds)
+    exact, fast = (windowing(clip_from=clip_from, one_pass=p) for p in (False, True))
+    (slowly,), _ = predict_clips([Segments()], clips[1:], exact, CLASSES, PRIOR)
+    backend = Segments()
+    (found,), _ = predict_clips([backend], clips[1:], fast, CLASSES, PRIOR)
+    for i in (0, 2):  # whole windows
+        np.testing.assert_allclose(found.clipwise_output[i], slowly.clipwise_output[i], atol=1e-6)
+    for a, b in zip(found.framewise_output, slowly.framewise_output, strict=True):
+        np.testing.assert_allclose(a[:-1], b[:-1], atol=1e-6)
+        assert a.shape == b.shape
+    assert len(backend.batches) == (3 if seconds == 60 else 5)
+    assert found.embedding is None, "an embedding of the whole recording is not that of its windows"
+
+
+def test_noise_lies_thirty_decibels_below_the_recording(clips):
+    plain, noisy = Segments(), Segments()
+    member = [Member(plain, windowing(), CLASSES, PRIOR)]
+    predict_members(member, clips[3:])
+    for _ in range(2):
+        predict_members([Member(noisy, windowing(), CLASSES, PRIOR)], clips[3:], ["noise"], plain=False)
+    heard, with_noise, again = np.concatenate(plain.batches), *np.split(np.concatenate(noisy.batches), 2)
+    np.testing.assert_array_equal(with_noise, again)
+    ratio = np.sqrt(np.mean((with_noise - heard) ** 2) / np.mean(heard**2))
+    assert 20 * np.log10(ratio) == pytest.approx(-30, abs=0.2)
+
+
+def test_random_copies():
+    variants = tta_variants(["copies:2000"])
+    assert len(variants) == 2001
+    assert (variants[0].roll, variants[0].gain_db) == (0, 0), "the plain hearing comes first"
+    rolls, gains = (np.array([getattr(v, name) for v in variants[1:]]) for name in ("roll", "gain_db"))
+    assert rolls.std() == pytest.approx(0.1, rel=0.05)
+    assert abs(rolls.mean()) < 0.01
+    assert -6 <= gains.min() < -5.9
+    assert 5.9 < gains.max() <= 6
+    assert tta_variants(["copies:3"])[1:] == variants[1:4], "always the same"
+    assert len(tta_variants(["copies:1", "gain"])) == 4
+    for wrong in ("0", "", "-1", "x"):
+        with pytest.raises(ValueError, match=f"copies:{wrong}: N copies are asked for by copies:N, N from 1"):
+            tta_variants([f"copies:{wrong}"])
+    with pytest.raises(ValueError, match="unknown test-time augmentation 'copy:30'; did you mean 'copies:30'"):
+        tta_variants(["copy:30"])
+
+
+def test_clips_without_the_hearing_that_is_asked_for(clips):
+    member = Member(Segments(), windowing(), CLASSES, PRIOR, fold=3)
+    (found,), unreadable = predict_members([member], clips, ["time_shift"], plain=False)
+    assert [c for c, _ in unreadable] == ["0", "1"]
+    assert unreadable[0][1] == f"{clips[0].path} is one window long: it has no other hearing"
+    np.testing.assert_array_equal(found.clipwise_output[:2], [PRIOR, PRIOR])
+    assert [f.tolist() for f in found.framewise_output[:2]] == [[PRIOR.tolist()]] * 2
+    np.testing.assert_array_equal(found.embedding[:2], np.zeros((2, 3)))
+    np.testing.assert_allclose(found.clipwise_output[2], slow(clips[2], 8000, delay=4000)[0], atol=1e-6)
+    assert found.unreadable.tolist() == [True, True, False, False]
+    assert found.fold.tolist() == [3] * 4
+
+
+def test_one_window_more_where_the_source_has_one(clips):
+    """An exact multiple of the window gets a window of padding; frames reach to the end of the last window."""
+    backend = Segments()
+    (found,), _ = predict_clips([backend], clips[2:], windowing(1.0, extra_window=True), CLASSES, PRIOR)
+    assert sum(len(b) for b in backend.batches) == 3 + 4
+    assert [len(f) for f in found.framewise_output] == [60, 80]
+    assert not found.framewise_output[1][60:].any()
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_batches_go_across_clips_and_every_window_is_told(clips, streams):
+    backend, heard = Segments(), []
+    member = Member(backend, windowing(1.0, batch_size=2), CLASSES, PRIOR)
+    smaller = Member(Segments(), windowing(1.0, batch_size=5), CLASSES, PRIOR)
+    predict_members(
+        [member, smaller], clips, streams=streams,
+        listen=lambda clip, start, out: heard.append((clip, start, out["clipwise_output"].tolist())),
+    )  # fmt: skip
+    assert [len(b) for b in backend.batches] == [2, 2, 2, 2], "the smallest batch of all members; none half empty"
+    assert [(clip, start) for clip, start, _ in heard] == [
+        (0, 0), (1, 0), (2, 0), (2, RATE), (2, 2 * RATE), (3, 0), (3, RATE), (3, 2 * RATE),
+    ]  # fmt: skip
+    assert heard[1][2] == pytest.approx(slow(clips[1], RATE)[0].tolist(), abs=1e-6)
+
+
+def test_log_odds_by_hand():
+    logit = np.array([[2.0, 0.0, 0.0], [90.0, -10.0, 0.0]])
+    found = clip_answer({"logit": logit}, "log_odds")
+    expected = [[2 - np.log(2), -np.log(np.exp(2) + 1), -np.log(np.exp(2) + 1)], [90, -100, -90]]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert found.dtype == np.float32
+    assert clip_answer({"clipwise_output": logit, "logit": 0 * logit}, "clipwise") is logit
+    segments = np.array([[[0.1, 0.9], [0.3, 0.2]]])
+    assert clip_answer({"segmentwise_output": segments}, "frame_max").tolist() == [[0.3, 0.9]]
+
+
+def test_members_that_cannot_be_heard_together(clips):
+    class Aware(Segments):
+        inputs = ("waveform", "metadata")
+
+    with pytest.raises(ValueError, match="metadata of each recording, which 4 of 4 come without, such as 0: name a ta"):
+        predict_clips([Aware()], clips, windowing(), CLASSES, PRIOR)
+    for change, name in (({"one_pass": True}, "one_pass"), ({"extra_window": True}, "extra_window")):
+        members = [Member(Segments(), windowing(**c), CLASSES, PRIOR) for c in ({}, change)]
+        with pytest.raises(ValueError, match=f"must hear the same windows, but {name} is False and True"):
+            predict_members(members, clips)
+    with pytest.raises(ValueError, match="'roll' moves events in time: it cannot be used with keep_frames"):
+        predict_clips([Segments()], clips, windowing(), CLASSES, PRIOR, tta=["gain", "roll"])
