@@ -118,7 +118,9 @@ def oracle(data, wrong=()) -> Predictions:
     clipwise = np.where(data.target > 0.5, 0.9, 0.1).astype(np.float32)
     ids = data.clips.clip_id.to_numpy(str)
     fold = data.clips.fold.to_numpy()
-    return Predictions(ids, tuple(data.classes), clipwise, fold, np.zeros(n, bool), tuple(frames), grid)
+    return Predictions(
+        ids, tuple(data.classes), clipwise, fold, np.zeros(n, bool), framewise_output=tuple(frames), timebase=grid
+    )
 
 
 def test_scores_in_time_are_of_annotated_clips(tiny):
@@ -163,7 +165,7 @@ def test_what_answers_define_does_not_depend_on_predictions(labels, with_events)
     frames = tuple(rng.random((4, 2)).astype(np.float32) for _ in ids)
     found = Predictions(
         ids, ("a", "b"), rng.random((len(ids), 2)).astype(np.float32), np.zeros(len(ids), int),
-        np.zeros(len(ids), bool), frames, TimeBase(2, 1),
+        np.zeros(len(ids), bool), framewise_output=frames, timebase=TimeBase(2, 1),
     )  # fmt: skip
     loose = {"d_prime", "mean_d_prime"}
     expected = set(tasks.score_sed(found, truth)) - loose

@@ -151,7 +151,15 @@ def what_is_sung(data: PreparedData) -> Predictions:
         frames.append(active)
     n, clipwise = len(frames), np.stack([f.max(axis=0) for f in frames])
     ids = data.clips.clip_id.to_numpy(str)
-    return Predictions(ids, tuple(data.classes), clipwise, np.zeros(n, int), np.zeros(n, bool), tuple(frames), grid)
+    return Predictions(
+        ids,
+        tuple(data.classes),
+        clipwise,
+        np.zeros(n, int),
+        np.zeros(n, bool),
+        framewise_output=tuple(frames),
+        timebase=grid,
+    )
 
 
 def oof_fold_without_events(source, trained, case, capsys, caplog):

@@ -274,8 +274,8 @@ def defined_scores(task: Task, truth: Truth, classes, frames: bool) -> set[str]:
     ids = np.arange(n).astype(str) if truth.clips is None else truth.clips.clip_id.to_numpy(str)
     blank = tuple(np.full((int(np.ceil(ends.get(c, 0))) + 1, k), 1 / k, np.float32) for c in ids) if ends else None
     guess = Predictions(
-        ids, tuple(classes), np.full((n, k), 1 / k, np.float32), np.zeros(n, int), np.zeros(n, bool), blank,
-        TimeBase(1, 1) if ends else None,
+        ids, tuple(classes), np.full((n, k), 1 / k, np.float32), np.zeros(n, int), np.zeros(n, bool),
+            framewise_output=blank, timebase=TimeBase(1, 1) if ends else None,
     )  # fmt: skip
     return set(task.score(guess, truth))
 
