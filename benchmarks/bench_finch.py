@@ -5,7 +5,7 @@ python benchmarks/bench_finch.py --record   # and append the figures to benchmar
 
 {vocal, syllables} x {clean, 0 dB} x {weak + strong, weak} labels: the runs of configs/sed/finch_*.yaml, one process at
 a time. Everything chosen after training (post-processing; the detector's band, background and spectrum) is chosen by
-event F1 on the val recordings alone, with the same grid for both; the test recordings are scored once.
+event F1 on the val recordings alone, by the product's search for both; the test recordings are scored once.
 
 Scores on test. event_f1: see event_tuning.py (50 ms for onset and offset). segment_f1: overall F1 of 50-ms segments.
 psds1: PSDS of the unsmoothed framewise outputs with the parameters of DCASE's first scenario (dtc = gtc = 0.7, up to
@@ -31,15 +31,14 @@ from earshot.competitions.tables import write_csv
 from earshot.data.labels import read_classes
 from earshot.metrics.events import segment_based_f1
 from earshot.metrics.psds import PSDS1, psds
+from earshot.prediction.detection import detect_all
 from earshot.prediction.predictions import Predictions
 from earshot.runs import FoldRun
-from earshot.tasks import detect_all
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_finch.py --record"
 TASKS, LEVELS, LABELS = ("vocal", "syllables"), ("clean", "0db"), ("weak+strong", "weak")
 SEGMENT_SECONDS = 0.05
-IOU = {"vocal": None, "syllables": 0.2}  # true events never overlap: of two names at one time one is wrong
 
 
 def data_name(task: str, level: str) -> str:
@@ -77,7 +76,7 @@ def network_row(task: str, level: str, labels: str, val: Split, test: Split, cla
     name = data.name + ("_weak" if labels == "weak" else "")
     train_missing(name, data)
     oof = Predictions.load(Path("runs/sed", name, "fold0/oof.npz"))
-    value, post = tune_post(lambda p: detect_all(oof, p), val, classes, IOU[task])
+    value, post = tune_post(oof, val, classes)
     found = Predictions.load(Path("runs/sed", name, "test.npz"))
     seconds = pd.read_csv(Path("runs/sed", name, "fold0/log.csv")).seconds.sum()
     row = {"task": task, "background": level, "system": f"{labels} labels", "val_event_f1": value}

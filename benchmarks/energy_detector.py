@@ -14,11 +14,11 @@ from event_tuning import Split, best_of, event_f1, post_text, tune_post
 from scipy.ndimage import percentile_filter
 
 from earshot.events import PostProcess
+from earshot.prediction.detection import detect_all
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.sound.logmel import LogmelParams, log_mel
 from earshot.sound.timebase import TimeBase
-from earshot.tasks import detect_all
 
 RATE, N_FFT = 32000, 512
 GRID = TimeBase(RATE, 160)  # frames of 5 ms
@@ -106,7 +106,7 @@ class EnergyDetector:
 
         _, self.front = best_of(itertools.product(range(len(BANDS)), BACKGROUNDS), front_score)
         found, self.span = self._score(levels, val.clip_ids, self.front)
-        value, self.post = tune_post(lambda post: self.labelled(detect_all(found, post)), val, self.classes)
+        value, self.post = tune_post(found, val, self.classes, self.labelled)
         if self.means:
             events = detect_all(found, self.post)
             value, self.feature = best_of(FEATURES, lambda feature: f1(events, feature))

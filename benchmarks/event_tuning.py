@@ -1,4 +1,4 @@
-"""Post-processing chosen on one split by event F1: the same grid for whatever gives events.
+"""Post-processing chosen on one split by event F1: the product's own search for whatever gives events.
 
 event_f1 is the overall F1 of events of their label, onset within 50 ms AND offset within 50 ms (no share of the event's
 length), optimal matching.
@@ -6,7 +6,6 @@ length), optimal matching.
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -17,9 +16,15 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from earshot.competitions.competition import OofScore
+from earshot.competitions.oof_scores import EVENTS
 from earshot.data.dataset import read_dataset
+from earshot.ensemble.post_processing import choose_post
 from earshot.events import PostProcess
 from earshot.metrics.events import event_based_f1
+from earshot.prediction.detection import detect_all
+from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth
 from earshot.tables import read_table
 
 COLLAR = {"onset_collar": 0.05, "offset_collar": 0.05, "percentage_of_length": 0.0}  # s, s, share
@@ -67,28 +72,25 @@ def best_of(candidates: Iterable, score: Callable[..., float]) -> tuple[float, o
 
 
 def tune_post(
-    detect: Callable[[PostProcess], pd.DataFrame], split: Split, classes, iou_threshold: float | None = None
+    found: Predictions, split: Split, classes, named: Callable[[pd.DataFrame], pd.DataFrame] = lambda events: events
 ) -> tuple[float, PostProcess]:
-    """(event F1 on `split`, post-processing) by a grid in two steps; `detect` gives a system's events of the split.
+    """(event F1 on `split`, post-processing), chosen as `submit.py --tune-on` chooses it, by the F1 of COLLAR.
 
-    First threshold, median filter and shortest event; around the best of these hysteresis, shortest event and gap.
+    named: gives detected events their labels, where the predictions are of one class and a detector names them later.
     """
 
-    def score(post: PostProcess) -> float:
-        return event_f1(detect(post), split, classes)["f_measure"]
+    def of(some: Predictions, truth: Truth, post: PostProcess | None = None) -> dict[str, float]:
+        own = replace(split, events=split.events[split.events.filename.isin(set(some.clip_ids.tolist()))])
+        labels = classes if len(some.classes) > 1 or len(found.classes) == 1 else some.classes
+        own = replace(own, events=own.events[own.events.event_label.isin(list(labels))])
+        return (
+            {"event_f1": event_f1(named(detect_all(some, post)), own, labels)["f_measure"]} if len(own.events) else {}
+        )
 
-    coarse = itertools.product(range(2, 39), (0, 0.03, 0.05), (0, 0.03))
-    _, first = best_of(
-        (PostProcess(threshold=t / 40, median_filter_seconds=m, min_seconds=s, iou_threshold=iou_threshold)
-         for t, m, s in coarse), score,
-    )  # fmt: skip
-    thresholds = [round(first.threshold + d, 4) for d in (0, -0.1, -0.05, 0.05, 0.1, 0.15)]
-    ratios, shortest, gaps = (None, 0.5, 0.7, 0.85), (0, 0.02, 0.03, 0.04), (0, 0.01, 0.02)
-    fine = itertools.product([t for t in thresholds if 0 < t < 1], ratios, shortest, gaps)
-    return best_of(
-        (replace(first, threshold=t, threshold_low=None if r is None else r * t, min_seconds=s, max_gap_seconds=g)
-         for t, r, s, g in fine), score,
-    )  # fmt: skip
+    there = set(zip(split.events.filename, split.events.event_label, strict=True))
+    target = np.array([[(clip, label) in there for label in found.classes] for clip in found.clip_ids])
+    choice = choose_post(found, Truth(target, split.events), OofScore("event_f1", of), EVENTS)
+    return choice.fitted, choice.post
 
 
 def post_text(post: PostProcess) -> str:

@@ -2,11 +2,13 @@
 
 python src/ensemble.py --runs runs/sed/synth_cnn runs/sed/synth_b0 --weights search --out runs/ensembles/two.npz
 python src/ensemble.py --runs A B C --auto --out runs/ensembles/three.npz     # try every mean and kind of weights
+python src/ensemble.py --runs A --tune --out runs/ensembles/one.npz           # one run: its post-processing
 
 Writes OUT (test), OUT's stem + _oof.npz and + .json (members, blend, CV). Every CV is nested: what blends a fold's OOF
 was fitted on the other folds. Whatever is not the plain mean is kept only if it beats it by more than its gain deviates
-over folds; else the plain mean is used, and that is said (--always keeps it all the same). --thresholds chooses event
-thresholds on the blended OOF under the same rule. src/bundle.py --blend OUT.json takes all of it to a kernel.
+over folds; else the plain mean is used, and that is said (--always keeps it all the same). --tune chooses the
+competition's post-processing on the blended OOF under the same rule, from its own start or --post, and writes OUT's
+stem + _post.json for src/submit.py --post. src/bundle.py --blend OUT.json takes all of it to a kernel.
 """
 
 from __future__ import annotations
@@ -14,33 +16,41 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from earshot import files, runs
+from earshot.competitions import get_competition
+from earshot.competitions.competition import Competition
 from earshot.data.prepared import load_data
 from earshot.ensemble import search
 from earshot.ensemble.blends import MEANS, Blend, correlations
-from earshot.ensemble.thresholds import tune_event_thresholds
+from earshot.ensemble.choice import as_dict, read_post, write_choice
+from earshot.ensemble.post_processing import choose_post
 from earshot.messages import run_script
 from earshot.prediction import predictions
-from earshot.tasks import get_task, score_readable
+from earshot.tasks import Task, get_task, score_readable, upward
 
 
 def main():
     options = parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     files.check_writable(options.out)
     members = [runs.load_run(folder) for folder in options.runs]
     config = members[0].config
-    task = get_task(config.task)
-    watch = config.watch or task.watch
+    competition = get_competition(config.data.competition)
+    task = get_task(config.task, config.data.competition)
     data = load_data(config.data)
+    watch = config.watch or task.watch
     reports = [search.oof_when_complete(m.folder, data, task, watch) for m in members]
     for report in reports:
         if report.oof is None:
             raise ValueError(f"{report.text}; train them first")
     oofs = [r.oof for r in reports]
+    search.check_alike([str(m.folder) for m in members], oofs)
+    watch = objective(config, competition, task, reports)
     truth = search.truth_of(oofs[0], data)
     oof, blend = choose(oofs, truth, task, watch, options)
     scores = score_readable(task, oof, truth)
@@ -55,8 +65,32 @@ def main():
     spread = f"folds {np.mean(by_fold):.4f} +- {np.std(by_fold):.4f}"
     print(f"ensemble of {len(members)}, {blend.mean} mean: {watch} {scores[watch]:.4f} ({spread})")
     print(search.score_table(scores))
-    thresholds = choose_thresholds(oof, truth, options.thresholds)
-    write(options.out, members, blend, oof, thresholds=thresholds, watch=watch, scores=scores, by_fold=by_fold)
+    best = best_member(members, reports, watch, scores)
+    choice = choose_post_processing(oof, truth, competition, members, options) if options.tune else None
+    about = {"watch": watch, "scores": scores, "by_fold": by_fold, "best_member": best, "post_processing": choice}
+    write(options.out, members, blend, oof, about)
+
+
+def objective(config, competition: Competition, task: Task, reports) -> str:
+    """The score that blends are chosen by: `watch` of the config, else the official one of scores that are not cut by
+    post-processing, where every member has it, else the task's."""
+    official = competition.oof_score.name
+    if config.watch or competition.post or any(official not in r.scores for r in reports):
+        return config.watch or task.watch
+    return official
+
+
+def best_member(members, reports, watch: str, scores: dict[str, float]) -> dict:
+    """The member with the best OOF, and a word where the ensemble does not reach it."""
+    values = [r.scores[watch] for r in reports]
+    i = int(np.argmax([upward(watch, v) for v in values]))
+    worse = len(members) > 1 and upward(watch, scores[watch]) < upward(watch, values[i])
+    if worse:
+        print(
+            f"the ensemble is WORSE than its best member alone: {members[i].name} {watch} {values[i]:.4f}, the "
+            f"ensemble {scores[watch]:.4f}; submit that run, or leave weak members out"
+        )
+    return {"run": str(members[i].folder), "score": float(values[i]), "better_than_ensemble": bool(worse)}
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,14 +101,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--weights", choices=search.WEIGHTS, default="equal")
     parser.add_argument("--mean", choices=MEANS, default="mean")
     parser.add_argument("--auto", action="store_true", help="try every mean and every kind of weights, keep the best")
-    parser.add_argument(
-        "--thresholds",
-        choices=("one", "per_class"),
-        help="choose event thresholds on the blended OOF (row-wise micro F1)",
-    )
+    parser.add_argument("--tune", action="store_true", help="choose the competition's post-processing on the OOF")
+    parser.add_argument("--steps", nargs="+", metavar="STEP", help="with --tune: only these, such as threshold")
+    parser.add_argument("--post", type=Path, help="with --tune: where it starts (YAML or JSON)")
     parser.add_argument("--always", action="store_true", help="keep what was asked for, better than the mean or not")
     parser.add_argument("--out", type=Path, required=True, help="npz of the blended test predictions")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if (options.steps or options.post) and not options.tune:
+        parser.error("--steps and --post say how --tune searches: add --tune")
+    return options
 
 
 def choose(oofs, truth, task, watch: str, options) -> tuple[predictions.Predictions, Blend]:
@@ -87,7 +122,7 @@ def choose(oofs, truth, task, watch: str, options) -> tuple[predictions.Predicti
     fast = watch in score_readable(task, light[0], truth)  # scores of clips need no frames: many blends are tried
 
     def score(found, answers) -> float:
-        return score_readable(task, found, answers)[watch]
+        return upward(watch, score_readable(task, found, answers).get(watch, np.nan))
 
     tried = light if fast else oofs
     _, candidates = search.try_blends(tried, truth, score, ways)
@@ -103,17 +138,17 @@ def choose(oofs, truth, task, watch: str, options) -> tuple[predictions.Predicti
     return oof, search.fit_blend([t.aligned(oofs[0].clip_ids) for t in tried], truth, score, best.mean, best.weights)
 
 
-def choose_thresholds(oof, truth, how: str | None) -> dict:
-    """Fields of PostProcess: the threshold best on the OOF, or one a class where that gains over the folds."""
-    if not how:
-        return {}
-    choice = tune_event_thresholds(oof, truth.target)
-    print(f"threshold {choice.threshold:.3f}: row-wise micro F1 {choice.score:.4f} on {len(oof)} OOF clips")
-    if how == "one":
-        return {"threshold": float(choice.threshold)}
-    gain = f"{choice.gains.mean():+.4f} +- {choice.gains.std():.4f} over folds"
-    print(f"a threshold a class gains {gain}: {'kept' if choice.by_class else 'not kept'}")
-    return {"threshold": float(choice.threshold), "class_thresholds": choice.by_class}
+def choose_post_processing(oof, truth, competition: Competition, members, options) -> dict | None:
+    """The competition's post-processing chosen on the blended OOF, as JSON has it (see ensemble/choice.py)."""
+    if competition.post is None:
+        print(f"{competition.name} has no post-processing: its rows are scores")
+        return None
+    start = read_post(options.post, competition.name) if options.post else None
+    choice = choose_post(
+        oof, truth, competition.oof_score, competition.post, start, options.steps, always=options.always
+    )
+    print(choice)
+    return as_dict(choice, competition.name, [m.folder for m in members], runs.git_commit())
 
 
 def mean_weights(blend: Blend, count: int) -> np.ndarray:
@@ -128,17 +163,22 @@ def print_correlations(members, matrix: np.ndarray):
         print(f"    {member.name:32s} {' '.join(f'{v:6.3f}' for v in row)}")
 
 
-def write(out: Path, members, blend: Blend, oof, *, thresholds: dict, watch: str, scores: dict, by_fold: list):
+def write(out: Path, members, blend: Blend, oof: predictions.Predictions, about: dict):
     """The blend's files; without test predictions of every member only the OOF and the figures are written."""
     out.parent.mkdir(parents=True, exist_ok=True)
     oof.save(out.with_name(f"{out.stem}_oof.npz"))
-    about = {
+    listed = {
         "runs": [str(m.folder) for m in members], "weights": mean_weights(blend, len(members)).tolist(),
-        "blend": dataclasses.asdict(blend), "thresholds": thresholds, "watch": watch,
-        "cv": scores[watch], "cv_folds": [float(v) for v in by_fold],
-        "scores": {k: float(v) for k, v in scores.items()}, "commit": runs.git_commit(),
+        "blend": dataclasses.asdict(blend), "watch": about["watch"],
+        "cv": about["scores"][about["watch"]], "cv_folds": [float(v) for v in about["by_fold"]],
+        "scores": {k: float(v) for k, v in about["scores"].items()}, "best_member": about["best_member"],
+        "commit": runs.git_commit(),
     }  # fmt: skip
-    files.write_text(out.with_suffix(".json"), json.dumps(about, indent=1))
+    if choice := about["post_processing"]:
+        listed["post_processing"] = choice
+        write_choice(out.with_name(f"{out.stem}_post.json"), choice)
+        print(f"-> {out.with_name(f'{out.stem}_post.json')}")
+    files.write_text(out.with_suffix(".json"), json.dumps(listed, indent=1))
     tests = [m.folder / "test.npz" for m in members]
     absent = [str(t) for t in tests if not t.is_file()]
     if absent:

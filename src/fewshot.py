@@ -57,7 +57,10 @@ def parse_args() -> argparse.Namespace:
 
 def common_watch(configs: dict[Path, Config]) -> str:
     """The score that all configs watch."""
-    watched = {path: config.watch or tasks.get_task(config.task).watch for path, config in configs.items()}
+    watched = {
+        path: config.watch or tasks.get_task(config.task, config.data.competition).watch
+        for path, config in configs.items()
+    }
     if len(set(watched.values())) > 1:
         told = ", ".join(f"{path.stem}: {name}" for path, name in watched.items())
         raise ValueError(f"the configs watch different scores ({told}): one picture shows one, give watch=...")

@@ -10,6 +10,7 @@ Runs that hear the same windows are predicted in one pass: a recording is decode
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import time
@@ -23,6 +24,7 @@ from earshot import files, runs
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import clip_metadata, read_clips
 from earshot.messages import run_script, suggest
+from earshot.metrics.anomalies import scores_by_section
 from earshot.prediction import predictions
 from earshot.prediction.backends import ENDINGS, TorchBackend, open_graph
 from earshot.prediction.graphs import find_graphs, members_of
@@ -56,6 +58,7 @@ def main():
         unreadable |= dict(failed)
         for folder in folders:
             of_folds, found = found[: len(of_run[folder])], found[len(of_run[folder]) :]
+            of_folds = with_anomaly_scores(folder, of_folds, of_run[folder], options)
             save(folder, of_folds, [fold for _, fold in of_run[folder]], options)
         if options.one_pass:
             print(difference_of_one_pass(members, clips[:COMPARED], tta))
@@ -205,6 +208,31 @@ def with_metadata(clips: list[Clip], source: Path, columns: tuple[str, ...]) -> 
         )
     values = clip_metadata(read_clips(source), columns, source)
     return [replace(clip, metadata=row) for clip, row in zip(clips, values, strict=True)]
+
+
+def with_anomaly_scores(folder: Path, of_folds: list[Predictions], members: list, options) -> list[Predictions]:
+    """Of the task asd: each fold's predictions with the log odds of every clip's own section as anomaly score.
+
+    Thresholds are those of the fold's thresholds.json (src/score_anomalies.py), for the sections that it has. Where the
+    clips say no machine and section there is no score.
+    """
+    torch_run = options.backend == "torch"
+    task = runs.load_run(folder).config.task if torch_run else members[0][0].backend.about["task"]
+    table = None if options.clips.is_dir() else read_clips(options.clips)
+    if task != "asd" or table is None or not {"machine", "section"} <= set(table.columns):
+        return of_folds
+    table = table.set_index("clip_id", drop=False)
+    scored = []
+    for found, (_, fold) in zip(of_folds, members, strict=True):
+        clips = table.loc[found.clip_ids]
+        own = (clips.machine.astype(str) + "_" + clips.section.astype(str)).to_numpy()
+        scores, _ = scores_by_section(found.clipwise_output, found.classes, own, clips.machine.astype(str))
+        found = replace(found, score=scores.astype(np.float32))
+        if (fold / "thresholds.json").is_file():
+            limits = json.loads((fold / "thresholds.json").read_text())["log_odds"]
+            found = replace(found, threshold=np.array([limits.get(name, np.nan) for name in own], np.float32))
+        scored.append(found)
+    return scored
 
 
 def run_tta(folder: Path, members: list, options: argparse.Namespace):

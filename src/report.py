@@ -24,7 +24,7 @@ def main():
     check_writable(options.out / "curves.png")
     found = {name: runs.load_run(folder) for name, folder in zip(short_names(options.runs), options.runs, strict=True)}
     first = next(iter(found.values())).config
-    watch = options.score or first.watch or tasks.get_task(first.task).watch
+    watch = options.score or first.watch or tasks.get_task(first.task, first.data.competition).watch
     options.out.mkdir(parents=True, exist_ok=True)
     tables = {name: table for name, run in found.items() if len(table := means_by_class(run))}
     if tables:

@@ -1,24 +1,32 @@
-"""Every anomaly score of a trained run: log odds, nearest neighbour, Mahalanobis, Gaussian mixture; a threshold each.
+"""Every anomaly score of trained runs: log odds, nearest neighbour, Mahalanobis, Gaussian mixture; a threshold each.
 
 python src/score_anomalies.py --run runs/asd/se_trans_fmix
 python src/score_anomalies.py --run runs/asd/heart --also statistics exposure --combine statistics exposure
+python src/score_anomalies.py --run runs/asd/fan runs/asd/pump --method knn --out knn_oof.npz     # machines apart
+python src/score_anomalies.py --run runs/asd/fan runs/asd/pump --clips data/d/test_clips.csv --method knn --out t.npz
 
 Of every fold: the held-out clips from its oof.npz, the normal training clips predicted once (kept in train.npz). Prints
-and writes anomaly_scores.csv beside the run's folds: AUC and pAUC by machine, section and domain, and precision, recall
-and F1 of decisions at the gamma threshold of training scores. The log odds of training clips are those of a network
-that learned them: their threshold is too low for clips it has not heard.
+and writes anomaly_scores.csv beside each run's folds: AUC and pAUC by machine, section and domain, and precision,
+recall and F1 of decisions at the gamma threshold of training scores; of several machines also their means. Thresholds
+are kept in each fold's thresholds.json, where src/predict.py finds them. The log odds of training clips are those of a
+network that learned them: their threshold is too low for clips it has not heard.
 
 --also adds scores that hear the clips themselves: `statistics` of the log-mel (nearest normal clips), `exposure` (a
 small network that tells normal clips from anomalies made of them; for what beats; minutes). --combine adds one score
 made of several, each by how few normal training clips score as high (Fisher's rule).
+
+--out FILE.npz --method NAME writes one method's scores and the clips' thresholds, all runs joined, for src/submit.py:
+of the held-out clips, or with --clips of the recordings in a table of the same data folder (machine, section).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,63 +35,149 @@ from tqdm import tqdm
 
 from earshot import files, runs
 from earshot.anomaly import report as anomaly_report
+from earshot.anomaly.judged import joined, scored, sections_of
 from earshot.anomaly.report import Scores
+from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData, load_data
 from earshot.messages import few, run_script, suggest
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.inference import predict_clips
-from earshot.prediction.predictions import Predictions
+from earshot.prediction.predictions import Predictions, join, weighted_mean
 from earshot.sound import audio
 
 ALSO = ("statistics", "exposure")  # of anomaly_clips, which imports torch
 
 
+@dataclass(frozen=True)
+class FoldScores:
+    """What one fold says of the clips to judge, in the order of their predictions."""
+
+    found: Predictions
+    clips: pd.DataFrame
+    readable: np.ndarray  # (N,) booleans
+    groups: np.ndarray  # (N,) <machine>_<section>
+    normal_groups: np.ndarray  # (M,) of the normal training clips
+    methods: dict[str, Scores]  # judged scores are of the readable clips
+
+    def table(self) -> pd.DataFrame:
+        """AUC, pAUC and decisions of every method by machine, section and domain."""
+        return anomaly_report.table(
+            self.methods, self.normal_groups, self.groups[self.readable], self.clips[self.readable]
+        )
+
+    def of(self, method: str) -> Predictions:
+        """One method's scores, and the thresholds."""
+        if method not in self.methods:
+            raise ValueError(f"--method: no anomaly score '{method}' here{suggest(method, [*self.methods, *ALSO])}")
+        return scored(self.found, self.readable, self.methods[method], self.normal_groups, self.groups)
+
+    def thresholds(self) -> dict[str, dict[str, float]]:
+        """{method: {section of training: threshold}}."""
+        return {
+            name: anomaly_report.thresholds(scores.training, self.normal_groups, self.normal_groups)
+            for name, scores in self.methods.items()
+        }
+
+
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    if options.run.is_dir():
-        files.check_writable(options.run / "anomaly_scores.csv", "copy the run where it can be written")
-    run = runs.load_run(options.run)
-    if run.config.task != "asd":
-        raise ValueError(f"{options.run} is a run of the task {run.config.task}; anomaly scores are of the task asd")
-    data = load_data(run.config.data)
-    tables = []
-    for fold in run.folds:
-        found = score_fold(fold, data, options.also, options.combine)
-        print(f"fold {fold.fold}\n{anomaly_report.text(found)}")
-        tables.append(found.assign(fold=fold.fold))
-    out = options.run / "anomaly_scores.csv"
-    files.write_text(out, pd.concat(tables).to_csv(index=False, lineterminator="\n"))
-    print(f"-> {out}")
+    tables, parts = [], []
+    for folder in options.run:
+        if folder.is_dir():
+            files.check_writable(folder / "anomaly_scores.csv", "copy the run where it can be written")
+        run = runs.load_run(folder)
+        if run.config.task != "asd":
+            raise ValueError(f"{folder} is a run of the task {run.config.task}; anomaly scores are of the task asd")
+        data = load_data(run.config.data)
+        judged = clips_of_table(options.clips, run, data) if options.clips else None
+        found = [score_fold(fold, data, options.also, options.combine, judged) for fold in run.folds]
+        for fold, scores in zip(run.folds, found, strict=True):
+            files.write_text(fold.folder / "thresholds.json", json.dumps(scores.thresholds(), indent=1))
+        if options.out:
+            of_folds = [scores.of(options.method) for scores in found]
+            parts.append(weighted_mean(of_folds) if options.clips else join(of_folds))
+        if judged is None:
+            tables.append(report(run, found))
+    if tables and pd.concat(tables).machine.nunique() > 1:
+        print(f"means\n{means_text(anomaly_report.machine_means(pd.concat(tables)))}")
+    if options.out:
+        together = joined(parts)
+        together.save(options.out)
+        print(f"-> {options.out}: {options.method} of {len(together)} clips, with the thresholds of their sections")
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="folder of a run of the task asd")
+    parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders of runs of the task asd")
     parser.add_argument("--also", nargs="+", choices=ALSO, default=[], help="scores that hear the clips themselves")
     parser.add_argument("--combine", nargs="+", default=[], metavar="METHOD", help="methods to make one score of")
-    return parser.parse_args()
+    parser.add_argument("--clips", type=Path, help="recordings to score (clip_id, path, machine, section), with --out")
+    parser.add_argument("--method", help="with --out: whose scores (default: the combination, else log_odds)")
+    parser.add_argument("--out", type=Path, help="npz of one method's scores and thresholds, for src/submit.py")
+    options = parser.parse_args()
+    if (options.clips or options.method) and not options.out:
+        parser.error("--clips and --method say what is written: add --out FILE.npz")
+    options.method = options.method or "+".join(options.combine) or "log_odds"
+    return options
 
 
-def score_fold(fold: runs.FoldRun, data: PreparedData, also: Sequence[str] = (), combine: Sequence[str] = ()):
-    """A fold's table of methods by machine, section and domain."""
+def report(run: runs.Run, found: Sequence[FoldScores]) -> pd.DataFrame:
+    """Print and write the table of a run's held-out clips."""
+    tables = []
+    for fold, scores in zip(run.folds, found, strict=True):
+        tables.append(scores.table().assign(fold=fold.fold))
+        print(f"{run.folder} fold {fold.fold}\n{anomaly_report.text(tables[-1].drop(columns='fold'))}")
+    out = run.folder / "anomaly_scores.csv"
+    files.write_text(out, pd.concat(tables).to_csv(index=False, lineterminator="\n"))
+    print(f"-> {out}")
+    return tables[0] if len(tables) == 1 else pd.concat(tables)
+
+
+def means_text(means: pd.DataFrame) -> str:
+    return means.round(4).to_string(index=False, na_rep="-")
+
+
+def clips_of_table(path: Path, run: runs.Run, data: PreparedData) -> PreparedData:
+    """The recordings of a table that a run is to judge: those of the machines that it was trained on (data.where)."""
+    clips, where = read_clips(path), run.config.data.where
+    for column, value in where.items():
+        if column not in clips:
+            raise ValueError(f"{path} has no column '{column}', by which {run.folder} chose what it trained on")
+        clips = clips[clips[column].astype(str) == value]
+    if not len(clips):
+        chosen = " ".join(f"{k}={v}" for k, v in where.items())
+        raise ValueError(f"{path} lists no clip{f' of {chosen}' if where else ''} for {run.folder}")
+    clips, none = clips.reset_index(drop=True), np.zeros((len(clips), len(data.classes)), data.target.dtype)
+    return replace(data, clips=clips, target=none, mask=none + 1)
+
+
+def score_fold(
+    fold: runs.FoldRun, data: PreparedData, also: Sequence[str] = (), combine: Sequence[str] = (),
+    judged: PreparedData | None = None,
+) -> FoldScores:  # fmt: skip
+    """What a fold says of its held-out clips, or of those to be `judged`."""
     training, held_out = data.split(fold.fold, fold.config.data.folds)
     normal = training.take(~anomaly_metrics.anomalies(training.clips))
-    known, judged = training_predictions(fold, normal), fold.oof()
-    normal, known = readable(normal, known)
-    held_out, judged = readable(held_out, judged)
-    groups, normal_groups = held_out.clips.labels.to_numpy(str), normal.clips.labels.to_numpy(str)
-    methods = {"log_odds": Scores(own_scores(known, normal), own_scores(judged, held_out))}
-    if known.embedding is not None and judged.embedding is not None:
-        methods |= anomaly_report.embedding_methods(known.embedding, normal_groups, judged.embedding, groups)
-    methods |= heard_methods(fold, also, normal, normal_groups, held_out, groups)
+    normal, known = readable(normal, kept_predictions(fold, normal, "train"))
+    if judged is None:
+        judged, found = held_out, fold.oof().aligned(held_out.clips.clip_id)
+    else:
+        found = predicted(fold, judged, "test clips")
+    groups, normal_groups = sections_of(judged.clips), sections_of(normal.clips)
+    fine = ~np.asarray(found.unreadable, bool)
+    heard, some, own = judged.take(fine), found.take(fine), groups[fine]
+    methods = {"log_odds": Scores(own_scores(known, normal), own_scores(some, heard))}
+    if known.embedding is not None and some.embedding is not None:
+        methods |= anomaly_report.embedding_methods(known.embedding, normal_groups, some.embedding, own)
+    methods |= heard_methods(fold, also, normal, normal_groups, heard, own)
     if combine:
         unknown = [name for name in combine if name not in methods]
         if unknown:
             raise ValueError(f"--combine: no anomaly score '{unknown[0]}' here{suggest(unknown[0], [*methods, *ALSO])}")
         several = [methods[name] for name in combine]
-        methods["+".join(combine)] = anomaly_report.combined(several, normal_groups, groups)
-    return anomaly_report.table(methods, normal_groups, groups, held_out.clips)
+        methods["+".join(combine)] = anomaly_report.combined(several, normal_groups, own)
+    return FoldScores(found, judged.clips, fine, groups, normal_groups, methods)
 
 
 def heard_methods(
@@ -106,23 +200,29 @@ def heard_methods(
     }
 
 
-def training_predictions(fold: runs.FoldRun, normal: PreparedData) -> Predictions:
+def kept_predictions(fold: runs.FoldRun, some: PreparedData, name: str) -> Predictions:
     """Predictions of the normal training clips: those of an earlier call, unless the weights are newer."""
-    kept, weights = fold.folder / "train.npz", fold.folder / "best.safetensors"
+    kept, weights = fold.folder / f"{name}.npz", fold.folder / "best.safetensors"
     if kept.is_file() and kept.stat().st_mtime > weights.stat().st_mtime:
         return Predictions.load(kept)
+    found = predicted(fold, some, "training clips")
+    found.save(kept)
+    return found
+
+
+def predicted(fold: runs.FoldRun, some: PreparedData, what: str) -> Predictions:
+    """What the fold's network says of these clips, with its embeddings."""
     from earshot.prediction.backends import TorchBackend
 
     config, about = fold.config, fold.about
     backend = TorchBackend(runs.load_model(fold), config.frontends, precision=config.optim.precision)
     quiet = not sys.stderr.isatty()
     found, failed = predict_clips(
-        [backend], normal.recordings(), config.predict, about["classes"], about["prior"],
-        progress=lambda clips: tqdm(clips, "training clips", leave=False, disable=quiet),
+        [backend], some.recordings(), config.predict, about["classes"], about["prior"],
+        progress=lambda clips: tqdm(clips, what, leave=False, disable=quiet),
     )  # fmt: skip
     if failed:
-        print(f"{len(failed)} training clips could not be read: {few([c for c, _ in failed])}")
-    found[0].save(kept)
+        print(f"{len(failed)} {what} could not be read: {few([c for c, _ in failed])}")
     return found[0]
 
 
@@ -133,8 +233,11 @@ def readable(data: PreparedData, found: Predictions) -> tuple[PreparedData, Pred
 
 
 def own_scores(found: Predictions, data: PreparedData) -> np.ndarray:
-    """(N,) how unsure the network is of each clip's own section."""
-    return anomaly_metrics.own_class_scores(found.clipwise_output, data.target.argmax(axis=1))
+    """(N,) how unsure the network is of each clip's own section, or of the one that it resembles most."""
+    scores, _ = anomaly_metrics.scores_by_section(
+        found.clipwise_output, found.classes, sections_of(data.clips), data.clips.machine.astype(str)
+    )
+    return scores
 
 
 if __name__ == "__main__":

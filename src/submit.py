@@ -2,13 +2,17 @@
 
 python src/submit.py --competition synth --predictions runs/sed/synth_cnn/test.npz --test data/synth/test.csv \\
     --out submissions/synth.csv --post configs/post/synth.yaml
-python src/submit.py --check submissions/synth.csv --competition synth --test data/synth/test.csv
+python src/submit.py --check submissions/synth.csv --competition synth --test data/synth/test.csv \\
+    --truth data/synth/truth.csv
 
 The class names are those of classes.csv beside the test table (or of --classes). Nothing gets its name before it was
 written, read back and found valid. Where a challenge wants its own files (DCASE), the folder <out>_files holds them,
 and --check takes that folder too.
 
---tune-on OOF.npz --clips data/synth/clips.csv chooses the event threshold on the OOF instead of taking the file's.
+--post takes a YAML of post-processing options or the JSON of a choice; without it the competition's own start is used.
+--tune-on OOF.npz --clips data/synth/clips.csv chooses post-processing on the OOF by the competition's score, as
+src/ensemble.py --tune does, and writes the choice to <out>_post.json. True events are read from events.csv beside
+--clips. --truth FILE (data/<name>/truth.csv, where the truth is known) prints the official scores.
 """
 
 from __future__ import annotations
@@ -26,18 +30,21 @@ from pathlib import Path
 
 import pandas as pd
 
+from earshot import runs
 from earshot.competitions import get_competition
 from earshot.competitions.competition import Competition
 from earshot.competitions.tables import write_checked
-from earshot.data.labels import clip_targets, read_classes, read_clips
-from earshot.ensemble.thresholds import best_event_threshold, tune_event_thresholds
-from earshot.events import PostProcess, load_post
+from earshot.data.labels import read_classes
+from earshot.ensemble.choice import as_dict, read_post, write_choice
+from earshot.ensemble.post_processing import choose_post
+from earshot.ensemble.search import read_truth, score_table
+from earshot.events import PostProcess
 from earshot.files import check_writable
 from earshot.messages import run_script
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
 
-LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "runs", "cv", "post")
+LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "runs", "cv", "post", "score")
 
 
 def main():
@@ -46,28 +53,32 @@ def main():
     competition = get_competition(options.competition)
     test = read_table(options.test)
     classes = find_classes(options)
+    found = Predictions.load(options.predictions) if options.predictions else None
     if options.check:
         submission = read_submission(competition, options.check)
         competition.validate(submission, test, classes)
         print(f"{options.check}: {len(submission)} rows, valid for {options.competition}")
+        print_scores(competition, submission, test, found, options.truth)
         return
     check_writable(options.out)
     check_writable(options.log, "name another file by --log")
-    found = Predictions.load(options.predictions)
-    post = load_post(options.post) if options.post else PostProcess()
-    if options.tune_on:
-        post = tune(post, options.tune_on, options.clips, options.per_class)
+    post, choice = find_post(competition, options)
     folder = options.out.with_name(f"{options.out.stem}_files") if competition.files else None
     for path in (options.out, folder):
         if path is not None and path.exists() and not options.force:
             raise ValueError(f"{path} exists already; choose another --out, or --force to replace it")
     submission = competition.rows(found, test, post)
     write_checked(submission, options.out, lambda table: competition.validate(table, test, classes))
-    log_submission(options, submission, post)
     print(f"-> {options.out}: {len(submission)} rows, valid for {options.competition}")
+    if choice:
+        path = options.out.with_name(f"{options.out.stem}_post.json")
+        write_choice(path, choice)
+        print(f"-> {path}: the post-processing that was chosen")
     if folder is not None:
         write_files(competition, submission, test, classes, folder)
         print(f"-> {folder}/: the challenge's own files")
+    scores = print_scores(competition, read_table(options.out), test, found, options.truth)
+    log_submission(options, submission, post, scores)
 
 
 def parse_args() -> argparse.Namespace:
@@ -76,12 +87,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--predictions", type=Path, help="npz of the test clips (predict.py, ensemble.py)")
     parser.add_argument("--test", type=Path, required=True, help="the competition's test table")
     parser.add_argument("--out", type=Path, help="the submission, such as submissions/mine.csv")
-    parser.add_argument("--post", type=Path, help="post-processing YAML (default: threshold 0.5)")
-    parser.add_argument("--tune-on", type=Path, help="OOF npz on which the event threshold is chosen")
+    parser.add_argument("--post", type=Path, help="post-processing: YAML, or JSON of a choice (default: its start)")
+    parser.add_argument("--tune-on", type=Path, help="OOF npz on which post-processing is chosen, from --post on")
     parser.add_argument("--clips", type=Path, help="clips.csv with the labels for --tune-on")
-    parser.add_argument(
-        "--per-class", action="store_true", help="with --tune-on: a threshold a class, if that gains over the folds"
-    )
+    parser.add_argument("--steps", nargs="+", metavar="STEP", help="with --tune-on: only these, such as threshold")
+    parser.add_argument("--always", action="store_true", help="with --tune-on: keep what was chosen, gain or not")
+    parser.add_argument("--truth", type=Path, help="print the official scores against this truth")
     parser.add_argument("--check", type=Path, help="only validate this file")
     parser.add_argument("--classes", type=Path, help="class names (default: classes.csv beside --test)")
     parser.add_argument("--log", type=Path, default=Path("submissions/log.csv"))
@@ -89,6 +100,8 @@ def parse_args() -> argparse.Namespace:
     options = parser.parse_args()
     if not options.check and not (options.predictions and options.out):
         parser.error("a submission needs --predictions and --out")
+    if (options.steps or options.always) and not options.tune_on:
+        parser.error("--steps and --always say how --tune-on searches: add --tune-on")
     if options.tune_on and not options.clips:
         parser.error("--tune-on needs --clips, the table with the labels of the OOF clips")
     return options
@@ -130,26 +143,39 @@ def write_files(competition: Competition, submission: pd.DataFrame, test, classe
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def tune(post: PostProcess, oof_path: Path, clips_path: Path, per_class: bool) -> PostProcess:
-    """The same post-processing at the event threshold(s) best on the OOF clips, taken as one row each."""
-    oof = Predictions.load(oof_path)
-    clips = read_clips(clips_path).set_index("clip_id", drop=False)
-    unknown = [c for c in oof.clip_ids if c not in clips.index]
-    if unknown:
-        raise ValueError(f"{clips_path} does not list {len(unknown)} clips of {oof_path}, such as {unknown[0]}")
-    target, _ = clip_targets(clips.loc[oof.clip_ids], list(oof.classes))
-    if not per_class:
-        threshold, score = best_event_threshold(oof, target > 0.5)
-        print(f"threshold {threshold:.3f}: row-wise micro F1 {score:.4f} on {len(oof)} OOF clips")
-        return dataclasses.replace(post, threshold=threshold)
-    choice = tune_event_thresholds(oof, target > 0.5)
-    print(f"threshold {choice.threshold:.3f}: row-wise micro F1 {choice.score:.4f} on {len(oof)} OOF clips")
-    gain = f"{choice.gains.mean():+.4f} +- {choice.gains.std():.4f} over folds"
-    print(f"a threshold a class gains {gain}: {'kept' if choice.by_class else 'not kept'}")
-    return dataclasses.replace(post, threshold=choice.threshold, class_thresholds=choice.by_class)
+def find_post(competition: Competition, options: argparse.Namespace) -> tuple[PostProcess, dict | None]:
+    """The post-processing to use and, where it was chosen on an OOF now, the choice as JSON has it."""
+    given = read_post(options.post, competition.name) if options.post else None
+    start = given or (competition.post.start if competition.post else PostProcess())
+    if not options.tune_on:
+        return start, None
+    if competition.post is None:
+        raise ValueError(f"{competition.name} has no post-processing to choose, its rows are scores: no --tune-on")
+    oof = Predictions.load(options.tune_on)
+    truth = read_truth(oof, options.clips)
+    choice = choose_post(
+        oof, truth, competition.oof_score, competition.post, start, options.steps, always=options.always
+    )
+    print(choice)
+    return choice.post, as_dict(choice, competition.name, [options.tune_on], runs.git_commit())
 
 
-def log_submission(options, submission: pd.DataFrame, post: PostProcess):
+def print_scores(competition: Competition, submission: pd.DataFrame, test, found: Predictions | None, path) -> dict:
+    """The official scores where the truth is at hand, and those of the frames where predictions have such."""
+    if path is None:
+        return {}
+    truth = read_table(path)
+    scores = competition.score(submission, truth)
+    if competition.frame_score and found is not None and found.framewise_output is not None:
+        try:
+            scores |= competition.frame_score(found, test, truth)
+        except ImportError as error:
+            print(f"no scores of frames: {error}")
+    print(f"official scores against {path}:\n{score_table(scores)}")
+    return scores
+
+
+def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores: dict[str, float]):
     """One line more in the log: what was submitted, from which runs, with which CV."""
     about_path = options.predictions.with_suffix(".json")
     about = json.loads(about_path.read_text()) if about_path.is_file() else {}
@@ -163,6 +189,7 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess):
         "runs": " ".join(about.get("runs", [str(options.predictions.parent)])),
         "cv": about.get("cv", ""),
         "post": json.dumps(dataclasses.asdict(post), default=str),
+        "score": next(iter(scores.values()), ""),
     }
     options.log.parent.mkdir(parents=True, exist_ok=True)
     known = list(csv.DictReader(options.log.open())) if options.log.is_file() else []

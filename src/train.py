@@ -26,7 +26,7 @@ from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData, load_data
-from earshot.ensemble.search import oof_when_complete
+from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
 from earshot.messages import run_script
 from earshot.pictures import folds as fold_pictures
 from earshot.tables import read_table
@@ -61,7 +61,7 @@ def main():
         train_in_parallel(folds, options)
     else:
         data = load_data(config.data)
-        check_watch(config, tasks.get_task(config.task), data)
+        check_watch(config, tasks.get_task(config.task, config.data.competition), data)
         accelerator = Accelerator(
             mixed_precision=config.optim.precision, gradient_accumulation_steps=config.optim.accumulate,
             cpu=not torch.cuda.is_available(), kwargs_handlers=[parallel_options(config)],
@@ -176,7 +176,7 @@ def train_fold(config: Config, fold: int, folder: Path, data: PreparedData, acce
     if resume and (fold_folder / "last.ckpt").is_file():
         restore_checkpoint(t)
     announce(t)
-    if not defines_watch(config, tasks.get_task(config.task), held_out):
+    if not defines_watch(config, tasks.get_task(config.task, config.data.competition), held_out):
         accelerator.print(f"fold {fold}: its held-out clips do not define {t.watch}: the last epoch's weights are kept")
     tracker = start_wandb(t)
     if not config.optim.epochs:  # the given weights, untouched
@@ -265,15 +265,26 @@ def log_epoch(t: Training, row: dict, tracker):
 
 def report_oof(config: Config, folder: Path):
     """When every fold has its OOF: join, check, score and save the run's OOF."""
-    result = oof_when_complete(folder, load_data(config.data), tasks.get_task(config.task), config.watch)
+    task = tasks.get_task(config.task, config.data.competition)
+    result = oof_when_complete(folder, load_data(config.data), task, config.watch)
     print(result.text)
-    for remark in (
-        tasks.remarks(tasks.get_task(config.task), result.oof, result.truth) if result.oof is not None else ()
-    ):
+    for remark in tasks.remarks(task, result.oof, result.truth) if result.oof is not None else ():
         print(f"  {remark}")
     if result.oof is not None:
+        print_frame_scores(get_competition(config.data.competition), result)
         fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png")
-        tasks.draw_pictures(tasks.get_task(config.task), result.oof, result.truth, folder)
+        tasks.draw_pictures(task, result.oof, result.truth, folder)
+
+
+def print_frame_scores(competition, result):
+    """PSDS of the OOF's frames, where the competition has it; a library that is missing is said, no reason to fail."""
+    try:
+        scores = frame_scores(competition, result.oof, result.truth)
+    except ImportError as error:
+        print(f"  no PSDS: {error}")
+        return
+    if scores:
+        print(score_table(scores))
 
 
 if __name__ == "__main__":

@@ -246,7 +246,14 @@ def made_predictions(clips: pd.DataFrame, classes, task: str):
     score = {"score": rng.random(len(clips))} if task == "asd" else {}
     n = len(clips)
     return Predictions(
-        clips.clip_id.to_numpy(), tuple(classes), clipwise, np.full(n, -1), np.zeros(n, bool), frames, grid, **score
+        clips.clip_id.to_numpy(),
+        tuple(classes),
+        clipwise,
+        np.full(n, -1),
+        np.zeros(n, bool),
+        framewise_output=frames,
+        timebase=grid,
+        **score,
     )
 
 

@@ -12,7 +12,6 @@ from earshot.config import load_config
 from earshot.data.prepared import load_data
 from earshot.ensemble import search
 from earshot.ensemble.blends import MEANS, Blend, correlations, ranks
-from earshot.ensemble.thresholds import best_event_threshold, peak_output, tune_event_thresholds
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions, weighted_mean
 from earshot.sound.timebase import TimeBase
@@ -99,25 +98,6 @@ def test_oof_needs_every_fold_and_every_clip(tiny):
         search.oof_when_complete(folder, data, task)
 
 
-def test_event_threshold_against_every_threshold(blend):
-    members, truth = blend
-    rng = np.random.default_rng(4)
-    frames = tuple(rng.random((5, 3)).astype(np.float32) * m for m in members[0].clipwise_output)
-    oof = replace(members[0], framewise_output=frames, timebase=TimeBase(16000, 160))
-    np.testing.assert_array_equal(peak_output(oof)[7], frames[7].max(axis=0))
-    threshold, value = best_event_threshold(oof, truth.target)
-
-    def rows(at):
-        found = [" ".join(np.array(CLASSES)[p >= at]) or "nocall" for p in peak_output(oof)]
-        true = [" ".join(np.array(CLASSES)[t]) or "nocall" for t in truth.target]
-        return clip_metrics.row_micro_f1(true, found)
-
-    assert value == pytest.approx(rows(np.float32(threshold)))
-    assert value >= max(rows(at) for at in np.linspace(0, 1, 101)) - 1e-9
-    with pytest.raises(ValueError, match="no clip of the OOF could be read"):
-        best_event_threshold(replace(oof, unreadable=np.ones(90, bool)), truth.target)
-
-
 def test_means_by_hand():
     ids, fold, fine = np.array(["x", "y"]), np.zeros(2, int), np.zeros(2, bool)
     outputs = ([[0.1, 0.4], [0.9, 0.4]], [[0.3, 0.2], [0.5, 0.8]])
@@ -192,12 +172,16 @@ def test_correlations_against_scipy(blend):
     assert np.isnan(correlations([members[0], constant])[0, 1])
 
 
-def test_thresholds_per_class_only_where_they_gain(blend):
-    members, truth = blend
-    alike = tune_event_thresholds(members[0], truth.target)
-    assert alike.threshold == best_event_threshold(members[0], truth.target)[0]
-    assert alike.by_class == {}
-    scaled = replace(members[0], clipwise_output=members[0].clipwise_output * np.float32([1, 0.1, 0.01]))
-    choice = tune_event_thresholds(scaled, truth.target)
-    assert choice.gains.mean() > choice.gains.std()
-    assert choice.by_class["a"] > choice.by_class["b"] > choice.by_class["c"]
+def test_oofs_that_do_not_belong_together_are_named(blend):
+    members, _ = blend
+    a, b = members[:2]
+    search.check_alike(["runs/a", "runs/b"], [a, b.take(np.random.default_rng(0).permutation(len(b)))])
+    other_folds = replace(b, fold=(np.arange(len(b)) + (np.arange(len(b)) == 4)) % 3)
+    with pytest.raises(ValueError, match=r"runs/a and runs/b cannot be blended: they were trained on different fold "
+                       r"tables\. 1 of 90 clips are in another fold, such as clip4 in 1 and 2"):  # fmt: skip
+        search.check_alike(["runs/a", "runs/b"], [a, other_folds])
+    turned = replace(b, classes=("b", "a", "c"))
+    with pytest.raises(ValueError, match="runs/a and runs/b .* same classes in another order"):
+        search.check_alike(["runs/a", "runs/b"], [a, turned])
+    with pytest.raises(ValueError, match="runs/a and runs/b .* 1 clips are in one OOF only: clip0"):
+        search.check_alike(["runs/a", "runs/b"], [a, b.take(slice(1, None))])

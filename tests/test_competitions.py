@@ -14,8 +14,10 @@ import describe
 import make_folds
 from earshot.competitions import COMPETITIONS, family_module, get_competition
 from earshot.competitions.tables import Tables, write_tables
+from earshot.ensemble.post_processing import STEPS
 from earshot.kaggle.bundling import write_sources
 from earshot.kernel.hidden_test import all_rules, get_rules
+from earshot.metrics.clips import LOWER_IS_BETTER
 from scripts import run
 
 SRC = Path(__file__).parents[1] / "src"
@@ -32,6 +34,16 @@ def test_every_name_leads_to_a_whole_record(name):
     assert all(callable(f) for f in (competition.prepare, competition.rows, competition.validate, competition.score))
 
 
+@pytest.mark.parametrize("name", COMPETITIONS)
+def test_what_an_oof_is_scored_by_is_declared(name):
+    """Scores of clips can be had of any OOF; what decides has a direction that `upward` knows by its name."""
+    competition = get_competition(name)
+    score = competition.oof_score
+    assert score.lower_is_better == (score.name in LOWER_IS_BETTER)
+    if competition.post is not None:
+        assert any(getattr(competition.post, step) for step in STEPS), "something to search"
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_edition_has_a_name_to_ask_for(family):
     editions = importlib.import_module(family).EDITIONS
@@ -42,7 +54,7 @@ def test_asking_for_one_loads_its_family_alone():
     code = "import sys\nfrom earshot.competitions import get_competition\nget_competition('birdclef2026')\n"
     code += "print(*sorted(m.rsplit('.', 1)[1] for m in sys.modules if m.startswith('earshot.competitions.')))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True, check=True).stdout
-    shared = {"checks", "competition", "downloads", "label_texts", "tables"}
+    shared = {"checks", "competition", "downloads", "label_texts", "oof_scores", "tables"}
     assert set(loaded.split()) - shared == {"birdcall", "birdclef", "birdclef_recordings", "birdclef_rows"}
 
 

@@ -11,7 +11,6 @@ import soundfile
 import yaml
 
 import bundle as bundle_script
-import ensemble
 import run_kernel
 import scripts
 import tiny_graphs
@@ -28,7 +27,6 @@ from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import Clip, Predictions, weighted_mean
 from earshot.sound.timebase import TimeBase
 from earshot.tables import read_table
-from earshot.tasks import Truth
 from tiny_graphs import CLASSES
 
 pytestmark = pytest.mark.usefixtures("image_with_runtimes")
@@ -269,20 +267,27 @@ def test_files_that_are_no_ensemble(two_runs, tmp_path):
         run_weights(Blend(weights=(1, 1, 1)), 2, 3)
 
 
-def test_thresholds_of_an_ensemble(capsys):
-    """One for all, or one a class where members answer each class on a scale of its own."""
-    rng = np.random.default_rng(0)
-    target = rng.random((90, 3)) < 0.4
-    scale = np.float32([1, 0.1, 0.01])
-    clip = ((0.6 * target + 0.4 * rng.random((90, 3))) * scale).astype(np.float32)
-    oof = Predictions(np.arange(90).astype(str), CLASSES, clip, np.arange(90) % 3, np.zeros(90, bool))
-    assert ensemble.choose_thresholds(oof, Truth(target), None) == {}
-    one = ensemble.choose_thresholds(oof, Truth(target), "one")
-    assert list(one) == ["threshold"]
-    many = ensemble.choose_thresholds(oof, Truth(target), "per_class")
-    assert many["threshold"] == one["threshold"]
-    assert many["class_thresholds"]["low"] > 5 * many["class_thresholds"]["mid"]
-    assert "kept" in capsys.readouterr().out
-    json.dumps(many)
-    alike = replace(oof, clipwise_output=clip / scale)
-    assert ensemble.choose_thresholds(alike, Truth(target), "per_class")["class_thresholds"] == {}
+def chosen(competition=COMPETITION, **fields) -> dict:
+    """What ensemble.py --tune adds to its JSON."""
+    return {"competition": competition, "score": "macro_roc_auc", "post": {"threshold": 0.5} | fields}
+
+
+def test_a_bundle_carries_the_post_processing_that_was_chosen(two_runs, tmp_path):
+    """Of an ensemble, or of a JSON given: post.json in the bundle is the choice, and the kernel reads it."""
+    blend_file = ensemble_file(tmp_path / "two.json", two_runs)
+    about = json.loads(blend_file.read_text()) | {"post_processing": chosen(row_pool="mean")}
+    blend_file.write_text(json.dumps(about))
+    settings = BundleSettings((), COMPETITION, SLUG, blend=blend_file)
+    bundle = open_bundle(build(settings, tmp_path / "a") / "dataset", COMPETITION)
+    assert bundle.post.row_pool == "mean"
+    assert json.loads((bundle.folder / "post.json").read_text()) == chosen(row_pool="mean")
+    assert not (bundle.folder / "post.yaml").exists()
+    given = tmp_path / "mine_post.json"
+    given.write_text(json.dumps(chosen(median_filter_seconds=0.5)))
+    bundle = open_bundle(build(BundleSettings(two_runs, COMPETITION, SLUG, post=given), tmp_path / "b") / "dataset")
+    assert bundle.post.median_filter_seconds == 0.5
+    with pytest.raises(ValueError, match=r"two\.json holds post-processing chosen on its OOF: leave --post out"):
+        build(replace(settings, post=given), tmp_path / "c")
+    given.write_text(json.dumps(chosen("birdclef2023")))
+    with pytest.raises(ValueError, match=r"was chosen for birdclef2023, not for birdclef2026"):
+        build(BundleSettings(two_runs, COMPETITION, SLUG, post=given), tmp_path / "d")

@@ -96,7 +96,7 @@ def test_from_training_to_a_valid_submission(tiny, capsys):
 def test_training_learns_to_tell_tones(tiny):
     """Eight epochs on three tones: every held-out clip is ranked right, and the log says what the OOF says."""
     run(train, "--config", tiny, "--fold", "0", "optim.epochs=8", "optim.ema_decay=0", "optim.select=last",
-        "augment.mixup_p=0")  # fmt: skip
+        "augment.batch.mixup_p=0")  # fmt: skip
     fold = runs.FoldRun(Path("runs/sed/tiny/fold0"))
     log, oof = pd.read_csv(fold.folder / "log.csv"), fold.oof()
     assert log.loss.iloc[-1] < 0.6 * log.loss.iloc[0]

@@ -138,7 +138,7 @@ def _paint(shape, class_index: np.ndarray, start: np.ndarray, stop: np.ndarray) 
     return np.cumsum(steps[:-1], axis=0, dtype=np.int32) > 0
 
 
-def _confidence(prob: np.ndarray, class_index, start, stop) -> tuple[np.ndarray, np.ndarray]:
+def confidence(prob: np.ndarray, class_index, start, stop) -> tuple[np.ndarray, np.ndarray]:
     """Maximum and mean (float64) of `prob` over each run; only the runs' own frames are read."""
     if len(start) == 0:
         return np.zeros(0), np.zeros(0)
@@ -166,7 +166,7 @@ def frames_to_events(
         class_index, start, stop = class_index[order], start[order], stop[order]
     return _table(
         filename, offset_seconds + timebase.seconds(start), offset_seconds + timebase.seconds(stop),
-        classes[class_index], *_confidence(prob, class_index, start, stop),
+        classes[class_index], *confidence(prob, class_index, start, stop),
     )  # fmt: skip
 
 
@@ -267,9 +267,32 @@ def detect(
         raise ValueError("strict rules need a recording's chunks: call strict_events, or set strict: false")
     if not np.isfinite(prob).all():
         raise ValueError(f"{(~np.isfinite(prob)).sum()} framewise outputs of '{filename}' are not finite numbers")
-    prob = median_filter(prob, 2 * int(timebase.frame(post.median_filter_seconds / 2)) + 1)
-    high = _thresholds(post, classes)
-    found = active(prob, high) if post.threshold_low is None else hysteresis(prob, high, post.threshold_low)
+    prob = smoothed(prob, timebase, post)
+    found = active_frames(prob, timebase, classes, post, clipwise_output)
+    events = frames_to_events(prob, found, timebase, classes, filename)
+    if post.iou_threshold is None or len(events) < 2:
+        return events
+    return suppress_overlaps(events, post.iou_threshold, post.per_class).reset_index(drop=True)
+
+
+def smoothed(prob: np.ndarray, timebase: TimeBase, post: PostProcess) -> np.ndarray:
+    """(T, K) -> (T, K): the median filter of `post` on this grid."""
+    return median_filter(prob, 2 * int(timebase.frame(post.median_filter_seconds / 2)) + 1)
+
+
+def active_frames(
+    prob: np.ndarray, timebase: TimeBase, classes, post: PostProcess, clipwise_output=None, inside=True
+) -> np.ndarray:
+    """(T, K) smoothed probabilities -> (T, K) booleans: thresholds, then gaps closed, then short runs dropped.
+
+    `clipwise_output` (K,) or (T, K) is needed where `post.clip_threshold` is set. Frames that are not `inside`,
+    (T, 1) booleans, are between recordings and never active.
+    """
+    high = class_thresholds(post, classes)
+    found = active(prob, high) if post.threshold_low is None else hysteresis(
+        np.where(inside, prob, -np.inf), high, post.threshold_low
+    )  # fmt: skip
+    found = found & inside
     if post.clip_threshold is not None:
         if clipwise_output is None:
             raise ValueError("clip_threshold needs the clipwise_output of the recording")
@@ -278,13 +301,10 @@ def detect(
         found = merge_gaps(found, int(timebase.frame(post.max_gap_seconds)))
     if post.min_seconds:
         found = drop_short(found, int(_frames_up(post.min_seconds, timebase)))
-    events = frames_to_events(prob, found, timebase, classes, filename)
-    if post.iou_threshold is None or len(events) < 2:
-        return events
-    return suppress_overlaps(events, post.iou_threshold, post.per_class).reset_index(drop=True)
+    return found
 
 
-def _thresholds(post: PostProcess, classes) -> np.ndarray:
+def class_thresholds(post: PostProcess, classes) -> np.ndarray:
     """(K,) upper threshold of every class."""
     for label in post.class_thresholds:
         if label not in classes:
@@ -311,7 +331,7 @@ def strict_events(
     chunk, class_index = np.divmod(column, n_classes)
     chunk_start, frame = chunk * float(chunk_seconds), start + chunk * n_frames
     in_a_row = chunk_probs.reshape(n_chunks * n_frames, n_classes)
-    confidence = _confidence(in_a_row, class_index, frame, frame + np.maximum(stop - start - 1, 1))
+    sure = confidence(in_a_row, class_index, frame, frame + np.maximum(stop - start - 1, 1))
     label = np.asarray(classes, dtype=object)[class_index]
     onset, offset = frame_seconds * start + chunk_start, frame_seconds * (stop - 1) + chunk_start
-    return _table(audio_id, onset, offset, label, *confidence)
+    return _table(audio_id, onset, offset, label, *sure)

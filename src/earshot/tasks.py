@@ -6,55 +6,31 @@ To add one: a loss (losses.py), a score (here, from metrics/clips.py) and one li
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from earshot.events import PostProcess, detect, events_to_frames
+from earshot.competitions import get_competition
+from earshot.events import PostProcess, events_to_frames
 from earshot.messages import suggest
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.metrics import clips as clip_metrics
 from earshot.metrics import events as event_metrics
 from earshot.metrics import urban as urban_metrics
 from earshot.pictures import folds as fold_pictures
+from earshot.prediction.detection import detect_all
 from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth, anomaly_scores_of
 from earshot.sound.timebase import TimeBase
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The answers to N clips, in the order of the predictions that they score."""
-
-    target: np.ndarray  # (N, K) in {0, 1}
-    events: pd.DataFrame | None = None
-    durations: np.ndarray | None = None  # (N,) seconds
-    clips: pd.DataFrame | None = None  # N rows of the clip table: device, machine, section, domain, is_anomaly, ...
-    annotated: np.ndarray | None = None  # (N,) bool: `events` has all that is heard in the clip; None: in every clip
-
-    def take(self, index) -> Truth:
-        durations = None if self.durations is None else self.durations[index]
-        clips = None if self.clips is None else self.clips.iloc[np.arange(len(self.target))[index]]
-        annotated = None if self.annotated is None else self.annotated[index]
-        return Truth(self.target[index], self.events, durations, clips, annotated)
-
-    def in_time(self, found: Predictions) -> tuple[Predictions, pd.DataFrame] | None:
-        """(predictions of the annotated clips, their true events); None where no such clip has an event or frames.
-
-        What a clip without annotation holds is unknown: scores in time leave it out.
-        """
-        if self.events is None or found.framewise_output is None:
-            return None
-        found = found if self.annotated is None else found.take(self.annotated)
-        events = self.events[self.events.filename.isin(set(found.clip_ids.tolist()))]
-        return (found, events) if len(events) else None
 
 
 @dataclass(frozen=True)
 class Task:
     """What `train.py` needs to know: `score` gives {name: value}, `watch` names the one that selects a checkpoint.
 
+    `answered`: predictions -> the same with what the task adds to an OOF (an anomaly score).
     `pictures`: file name -> draw(predictions, truth, path), of the readable clips, into the folder of a fold and a run.
     """
 
@@ -63,6 +39,7 @@ class Task:
     watch: str
     pictures: dict[str, Callable[[Predictions, Truth, Path], None]] = field(default_factory=dict)
     remarks: Callable[[Predictions, Truth], list[str]] = lambda predictions, truth: []  # what its scores leave out
+    answered: Callable[[Predictions, Truth], Predictions] = lambda predictions, truth: predictions
 
 
 def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
@@ -151,21 +128,6 @@ def frame_truth(predictions: Predictions, events: pd.DataFrame) -> tuple[np.ndar
     return np.concatenate(active), np.concatenate(predictions.framewise_output)
 
 
-def detect_all(predictions: Predictions, post: PostProcess) -> pd.DataFrame:
-    """Events of every readable clip, one table."""
-    grid: TimeBase = predictions.timebase
-    tables = [
-        detect(frames, grid, predictions.classes, str(clip_id), post)
-        for clip_id, frames, bad in zip(
-            predictions.clip_ids, predictions.framewise_output, predictions.unreadable, strict=True
-        )
-        if not bad
-    ]
-    return pd.concat(tables, ignore_index=True) if tables else detect(
-        np.zeros((0, len(predictions.classes)), np.float32), grid, predictions.classes, "", post
-    )  # fmt: skip
-
-
 def score_scenes(predictions: Predictions, truth: Truth) -> dict[str, float]:
     """One scene a clip: class-mean accuracy (also of each device), accuracy, and log loss of probabilities."""
     target, scores = truth.target, predictions.clipwise_output
@@ -205,19 +167,24 @@ def score_urban(predictions: Predictions, truth: Truth) -> dict[str, float]:
 
 
 def score_machines(predictions: Predictions, truth: Truth) -> dict[str, float]:
-    """Anomaly AUC and pAUC by machine, section and domain and their means, from how sure each own section is.
+    """Anomaly AUC and pAUC by machine, section and domain and their means, from the anomaly scores, or where there are
+    none from how sure each own section is.
 
     `accuracy`: how often a normal clip's own section is the best scored. Without any anomaly, only that.
     """
     if truth.clips is None:
         raise ValueError("the asd task needs the clip table: machine, section, domain, is_anomaly")
-    own = truth.target.argmax(axis=1)
-    table = anomaly_metrics.auc_table(anomaly_metrics.own_class_scores(predictions.clipwise_output, own), truth.clips)
+    table = anomaly_metrics.auc_table(anomaly_scores_of(predictions, truth), truth.clips)
     normal = ~anomaly_metrics.anomalies(truth.clips)
     result = anomaly_metrics.summary(table)
     if normal.any():
         result["accuracy"] = clip_metrics.accuracy(truth.target[normal], predictions.clipwise_output[normal])
     return result
+
+
+def with_anomaly_scores(predictions: Predictions, truth: Truth) -> Predictions:
+    """The predictions with an anomaly score: their own, else how unsure the network is of each clip's own section."""
+    return replace(predictions, score=anomaly_scores_of(predictions, truth))
 
 
 def undefined_groups(predictions: Predictions, truth: Truth) -> list[str]:
@@ -233,7 +200,7 @@ def draw_confusion(predictions: Predictions, truth: Truth, path: Path):
 
 
 def draw_roc(predictions: Predictions, truth: Truth, path: Path):
-    scores = anomaly_metrics.own_class_scores(predictions.clipwise_output, truth.target.argmax(axis=1))
+    scores = anomaly_scores_of(predictions, truth)
     fold_pictures.roc_curves(scores, anomaly_metrics.anomalies(truth.clips), truth.clips, path)
 
 
@@ -242,15 +209,32 @@ TASKS: dict[str, Task] = {
     "tagging": Task("tagging", score_clips, "map"),
     "scenes": Task("scenes", score_scenes, "class_mean_accuracy", {"confusion.png": draw_confusion}),
     "ust": Task("ust", score_urban, "macro_auprc"),
-    "asd": Task("asd", score_machines, "auc", {"roc.png": draw_roc}, undefined_groups),
+    "asd": Task("asd", score_machines, "auc", {"roc.png": draw_roc}, undefined_groups, with_anomaly_scores),
 }
 
 
-def get_task(name: str) -> Task:
-    """Name -> Task; an unknown name is an error with a suggestion."""
+def get_task(name: str, competition: str = "") -> Task:
+    """Name -> Task; an unknown name is an error with a suggestion.
+
+    competition: its official scores are then among those of the task, in place of what has the same name there.
+    """
     if name not in TASKS:
         raise ValueError(f"unknown task '{name}'{suggest(name, TASKS)}")
-    return TASKS[name]
+    task = TASKS[name]
+    if not competition:
+        return task
+    official = get_competition(competition)
+    post = official.post.start if official.post else None
+
+    def score(predictions: Predictions, truth: Truth) -> dict[str, float]:
+        return task.score(predictions, truth) | official.oof_score.of(predictions, truth, post)
+
+    return replace(task, score=score)
+
+
+def upward(name: str, value: float) -> float:
+    """A score turned so that more is better: a log loss changes its sign."""
+    return -value if name in clip_metrics.LOWER_IS_BETTER else value
 
 
 def score_readable(task: Task, predictions: Predictions, truth: Truth) -> dict[str, float]:
@@ -275,7 +259,7 @@ def defined_scores(task: Task, truth: Truth, classes, frames: bool) -> set[str]:
     blank = tuple(np.full((int(np.ceil(ends.get(c, 0))) + 1, k), 1 / k, np.float32) for c in ids) if ends else None
     guess = Predictions(
         ids, tuple(classes), np.full((n, k), 1 / k, np.float32), np.zeros(n, int), np.zeros(n, bool),
-            framewise_output=blank, timebase=TimeBase(1, 1) if ends else None,
+        framewise_output=blank, timebase=TimeBase(1, 1) if ends else None,
     )  # fmt: skip
     return set(task.score(guess, truth))
 

@@ -74,13 +74,17 @@ def combined(views: Sequence[Scores], normal_groups: np.ndarray, groups: np.ndar
     return Scores(training, judged)
 
 
+def thresholds(normal_scores: np.ndarray, normal_groups: np.ndarray, groups) -> dict[str, float]:
+    """Training scores and their groups -> the gamma threshold of each of `groups`; one without training clips takes
+    that of all."""
+    of = {str(g): normal_scores[normal_groups == g] for g in np.unique(groups)}
+    return {g: anomaly_scores.gamma_threshold(s if len(s) else normal_scores, QUANTILE) for g, s in of.items()}
+
+
 def decisions(scores: np.ndarray, groups: np.ndarray, normal_scores: np.ndarray, normal_groups: np.ndarray):
     """(N,) booleans: score above its group's gamma threshold; a group without training clips takes that of all."""
-    limits = {g: normal_scores[normal_groups == g] for g in np.unique(groups)}
-    thresholds = {
-        g: anomaly_scores.gamma_threshold(s if len(s) else normal_scores, QUANTILE) for g, s in limits.items()
-    }
-    return scores > np.array([thresholds[g] for g in groups])
+    limits = thresholds(normal_scores, normal_groups, groups)
+    return scores > np.array([limits[str(g)] for g in groups])
 
 
 def table(methods: Mapping[str, Scores], normal_groups: np.ndarray, groups: np.ndarray, clips: pd.DataFrame):
@@ -95,6 +99,23 @@ def table(methods: Mapping[str, Scores], normal_groups: np.ndarray, groups: np.n
             values = clip_metrics.precision_recall_f1(truth[here], decided[here], empty=np.nan)
             rows.append({"method": name} | row | dict(zip(("precision", "recall", "f1"), values, strict=True)))
     return pd.DataFrame(rows)
+
+
+def machine_means(found: pd.DataFrame) -> pd.DataFrame:
+    """What `table` gave, of one run or of several -> method, machine, auc, pauc, official, as papers have them.
+
+    A machine's are arithmetic means over its sections and domains; `mean` is their arithmetic mean over machines;
+    `harmonic` the harmonic means over all sections and domains, with `official` that of AUC and pAUC together. Rows
+    without both kinds of clips are left out.
+    """
+    rows = []
+    for method, own in found.dropna(subset=["auc"]).groupby("method", sort=False):
+        machines = own.groupby("machine")[["auc", "pauc"]].mean()
+        lines = {machine: dict(values) for machine, values in machines.iterrows()} | {"mean": dict(machines.mean())}
+        lines["harmonic"] = {name: clip_metrics.harmonic_mean(own[name]) for name in ("auc", "pauc")}
+        lines["harmonic"]["official"] = clip_metrics.harmonic_mean(pd.concat([own.auc, own.pauc]))
+        rows += [{"method": method, "machine": name} | values for name, values in lines.items()]
+    return pd.DataFrame(rows, columns=["method", "machine", "auc", "pauc", "official"])
 
 
 def text(found: pd.DataFrame) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.competition import Competition, by_name
+from earshot.competitions.oof_scores import MAP
 from earshot.competitions.tables import Tables, check_submission, class_name, require_columns
 from earshot.data.folds import TRAIN_ONLY
 from earshot.data.labels import clip_targets
@@ -209,7 +210,7 @@ def label_texts(mids: pd.Series, name_of: dict[str, str]) -> pd.Series:
 
 # ---- the editions
 
-_SHARED = {"rows": rows, "validate": validate, "score": score}
+_SHARED = {"rows": rows, "validate": validate, "score": score, "oof_score": MAP}
 EDITIONS = by_name(
     Competition(name="audioset", prepare=prepare, **_SHARED),
     Competition(name="audioset_balanced", prepare=partial(prepare, subset="balanced"), **_SHARED),

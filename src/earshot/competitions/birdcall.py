@@ -20,6 +20,7 @@ import pandas as pd
 from earshot.competitions.competition import Competition, Limits, Rules, by_name
 from earshot.competitions.downloads import found_below, inner_folder, located
 from earshot.competitions.label_texts import listed, unlabelled
+from earshot.competitions.oof_scores import EVENT_ROWS, ROW_MICRO_F1
 from earshot.competitions.tables import Tables, absent, class_name, find_files, present
 from earshot.events import (
     EVENT_COLUMNS,
@@ -340,6 +341,6 @@ HIDDEN = Rules(
 EDITIONS = by_name(
     Competition(
         name="birdcall", prepare=prepare, rows=rows, validate=validate, score=score, limits=Limits(minutes=120),
-        hidden=HIDDEN,
+        hidden=HIDDEN, oof_score=ROW_MICRO_F1, post=EVENT_ROWS,
     )
 )  # fmt: skip

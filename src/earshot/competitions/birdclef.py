@@ -36,8 +36,9 @@ from earshot.competitions import birdcall, birdclef_recordings, birdclef_rows
 from earshot.competitions.birdcall import ends_of_rows
 from earshot.competitions.birdclef_rows import BIRD_COLUMNS, SITE_COLUMNS, check_bird_rows, check_site_columns
 from earshot.competitions.checks import label_problems, refuse
-from earshot.competitions.competition import Competition, Limits, Rules, by_name
+from earshot.competitions.competition import Competition, Limits, OofScore, Rules, by_name
 from earshot.competitions.downloads import found_below, inner_folder
+from earshot.competitions.oof_scores import EVENT_ROWS, ROW_MICRO_F1, SCORE_ROWS
 from earshot.competitions.tables import Tables, absent, class_name
 from earshot.tables import read_table, require_columns
 
@@ -154,29 +155,33 @@ def _hidden(year: int, seconds: float, table: str = "test.csv", **how) -> Rules:
     return Rules(slug=f"birdclef-{year}", folder="test_soundscapes", table=table, seconds=seconds, **how)
 
 
-def _edition(year: int, minutes: float, seconds: float, score) -> Competition:
+def _edition(year: int, minutes: float, seconds: float, score, oof_score: OofScore) -> Competition:
     """A year with a probability a class and row. minutes: a kernel's; seconds: the length of test recordings."""
     sample = {"read": _sample_ids, "make": _sample_rows, "sample": True}
     return Competition(
         name=f"birdclef{year}", prepare=partial(prepare, seconds=seconds), rows=birdclef_rows.rows,
         validate=birdclef_rows.validate, score=score, limits=Limits(minutes=minutes),
-        hidden=_hidden(year, seconds, "sample_submission.csv", **sample),
+        hidden=_hidden(year, seconds, "sample_submission.csv", **sample), oof_score=oof_score, post=SCORE_ROWS,
     )  # fmt: skip
 
 
+_CMAP = {"score": birdclef_rows.score_cmap, "oof_score": birdclef_rows.PADDED_CMAP}
+_ROC_AUC = {"score": birdclef_rows.score_roc_auc, "oof_score": birdclef_rows.MACRO_ROC_AUC}
 EDITIONS = by_name(
     Competition(
         name="birdclef2021", prepare=prepare_2021, rows=birdclef_rows.species_rows,
         validate=birdclef_rows.validate_species, score=birdcall.score, limits=Limits(minutes=180),
         hidden=_hidden(2021, 600.0, read=_site_ids, make=_site_rows, clip_id=_site_clip),
+        oof_score=ROW_MICRO_F1, post=EVENT_ROWS,
     ),
     Competition(
         name="birdclef2022", prepare=prepare_2022, rows=birdclef_rows.bird_rows, validate=birdclef_rows.validate_birds,
         score=birdclef_rows.score_birds, limits=Limits(minutes=540),
-        hidden=_hidden(2022, 60.0, read=_bird_ids, make=_bird_rows),
+        hidden=_hidden(2022, 60.0, read=_bird_ids, make=_bird_rows), oof_score=birdclef_rows.BALANCED_ACCURACY,
+        post=EVENT_ROWS,
     ),
-    _edition(2023, minutes=120, seconds=600.0, score=birdclef_rows.score_cmap),
-    _edition(2024, minutes=120, seconds=240.0, score=birdclef_rows.score_roc_auc),
-    _edition(2025, minutes=90, seconds=60.0, score=birdclef_rows.score_roc_auc),
-    _edition(2026, minutes=90, seconds=60.0, score=birdclef_rows.score_roc_auc),
+    _edition(2023, minutes=120, seconds=600.0, **_CMAP),
+    _edition(2024, minutes=120, seconds=240.0, **_ROC_AUC),
+    _edition(2025, minutes=90, seconds=60.0, **_ROC_AUC),
+    _edition(2026, minutes=90, seconds=60.0, **_ROC_AUC),
 )  # fmt: skip

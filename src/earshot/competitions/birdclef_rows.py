@@ -17,14 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_curve
 
-from earshot.competitions import birdcall
+from earshot.competitions import birdcall, oof_scores
 from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
+from earshot.competitions.competition import OofScore
 from earshot.competitions.downloads import inner_folder, list_audio
-from earshot.events import EVENT_COLUMNS, PostProcess, build_post, detect, median_filter
+from earshot.events import EVENT_COLUMNS, PostProcess, active, build_post, detect, median_filter
 from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
+from earshot.prediction.detection import classes_present, peak_output
 from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth
 from earshot.sound import audio
 from earshot.sound.timebase import TimeBase
 from earshot.tables import require_columns
@@ -322,3 +326,46 @@ def balanced_accuracy(truth: np.ndarray, said: np.ndarray) -> float | None:
     if truth.all() or not truth.any():
         return None
     return float((said[truth].mean() + (~said[~truth]).mean()) / 2)
+
+
+# ---- what an OOF is scored by: each clip as one row
+
+
+def bird_values(found: Predictions, truth: Truth, post: PostProcess | None = None) -> dict[str, float]:
+    """As `score_birds`, of an OOF: each clip is one row a bird."""
+    present, target = classes_present(found, post or PostProcess()), truth.target > 0.5
+    values = [balanced_accuracy(true, said) for true, said in zip(target.T, present.T, strict=True)]
+    scored = [v for v in values if v is not None]
+    return {"balanced_accuracy": float(np.mean(scored)), "birds_scored": len(scored)} if scored else {}
+
+
+def best_bird_thresholds(found: Predictions, truth: Truth) -> tuple[float, np.ndarray]:
+    """The threshold of THRESHOLDS with the best mean over birds, and (K,) the best one of each bird, exact.
+
+    A bird without positives, or without negatives, takes the common threshold.
+    """
+    peaks, target = peak_output(found), truth.target > 0.5
+    scored = target.any(axis=0) & ~target.all(axis=0)
+
+    def mean(threshold: float) -> float:
+        said = active(peaks[:, scored], threshold)
+        return float(np.mean([balanced_accuracy(t, s) for t, s in zip(target[:, scored].T, said.T, strict=True)]))
+
+    one = max(oof_scores.THRESHOLDS, key=mean) if scored.any() else 0.5
+    many = np.full(target.shape[1], one)
+    for k in np.flatnonzero(scored):
+        false, true, at = roc_curve(target[:, k], peaks[:, k], drop_intermediate=False)
+        best = int(np.argmax(true - false))
+        many[k] = 1.0 if best == 0 else at[best : best + 2].mean()  # between the last that is let in and the next
+    return one, many
+
+
+def _rated(target: np.ndarray, scores: np.ndarray) -> bool:
+    return oof_scores.is_probability(target, scores) and bool(target.any())
+
+
+BALANCED_ACCURACY = OofScore("balanced_accuracy", bird_values, thresholds=best_bird_thresholds)
+PADDED_CMAP = oof_scores.of_pooled_rows("padded_cmap", oof_scores.padded_cmap, _rated, pool_rows, ROW_SECONDS)
+MACRO_ROC_AUC = oof_scores.of_pooled_rows(
+    "macro_roc_auc", clip_metrics.macro_roc_auc, oof_scores.has_both_kinds, pool_rows, ROW_SECONDS
+)

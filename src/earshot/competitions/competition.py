@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.tables import Tables
+from earshot.events import PostProcess
+from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,46 @@ class Remake:
     make: Callable[..., object]
 
 
+@dataclass(frozen=True)
+class OofScore:
+    """What out-of-fold predictions are scored by: the competition's own score where these clips can have it.
+
+    name: of the value that decides; of: (predictions, truth, post-processing or None) -> {name: value}, {} where these
+    predictions cannot have it (no frames, no anomaly); thresholds: (predictions, truth) -> one event threshold and (K,)
+    one a class, where the best ones are known without trying many.
+    """
+
+    name: str
+    of: Callable[[Predictions, Truth, PostProcess | None], dict[str, float]]
+    lower_is_better: bool = False
+    thresholds: Callable[[Predictions, Truth], tuple[float, np.ndarray]] | None = None
+
+    def value(self, found: Predictions, truth: Truth, post: PostProcess | None = None) -> float:
+        """The value that decides, turned so that more is better; NaN where there is none."""
+        value = self.of(found, truth, post).get(self.name, np.nan)
+        return -value if self.lower_is_better else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostRanges:
+    """How a competition's predictions become rows: where a search starts, and what it tries of each step.
+
+    Fields are those of events.PostProcess; an empty one is not searched. threshold: values, unless the score knows the
+    best one (OofScore.thresholds); threshold_low: shares of the threshold.
+    """
+
+    start: PostProcess = field(default_factory=PostProcess)
+    threshold: tuple[float, ...] = ()
+    class_thresholds: bool = False
+    median_filter_seconds: tuple[float, ...] = ()
+    threshold_low: tuple[float | None, ...] = ()
+    min_seconds: tuple[float, ...] = ()
+    max_gap_seconds: tuple[float, ...] = ()
+    clip_threshold: tuple[float | None, ...] = ()
+    iou_threshold: tuple[float | None, ...] = ()
+    row_pool: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Competition:
     """A competition (or one edition, or one variant of it).
@@ -85,7 +128,9 @@ class Competition:
     problem at once; score: (submission, truth) -> {name: value}, the first one on the leaderboard; files, read_files:
     where a challenge wants other files than one CSV, (submission) -> {file name: text} and (folder) -> submission;
     hidden: what a scoring kernel finds (None: no kernel answers); embedded: `prepare` makes the download itself;
-    fold_methods: {value of make_folds.py --method: (clips sorted by clip_id, k, seed) -> (N,) folds}.
+    fold_methods: {value of make_folds.py --method: (clips sorted by clip_id, k, seed) -> (N,) folds}; oof_score: what
+    an OOF is scored by; post: the post-processing that is chosen on the OOF (None: rows are scores); frame_score:
+    (predictions, test table, truth) -> scores that frames have and rows do not.
     """
 
     name: str
@@ -100,6 +145,9 @@ class Competition:
     embedded: bool = False
     fold_methods: Mapping[str, Callable[[pd.DataFrame, int, int], np.ndarray]] = field(default_factory=dict)
     remake: Remake | None = None
+    oof_score: OofScore
+    post: PostRanges | None = None
+    frame_score: Callable[[Predictions, pd.DataFrame, pd.DataFrame], dict[str, float]] | None = None
 
 
 def by_name(*competitions: Competition) -> dict[str, Competition]:

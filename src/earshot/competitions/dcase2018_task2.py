@@ -17,6 +17,7 @@ from earshot.competitions.clip_rows import tested
 from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.downloads import found_below, inner_folder, list_audio, located
 from earshot.competitions.label_texts import one_spelling, respelled
+from earshot.competitions.oof_scores import mean_precision_at
 from earshot.competitions.tables import Tables, absent, check_submission, class_name, present, require_columns
 from earshot.messages import few, suggest
 from earshot.prediction.predictions import Predictions
@@ -123,4 +124,9 @@ def _find(source: Path, names: tuple[str, ...]) -> Path:
     raise ValueError(f"{source} holds none of {', '.join(names)}; is --source the unzipped download?")
 
 
-EDITIONS = by_name(Competition(name="dcase2018_task2", prepare=prepare, rows=rows, validate=validate, score=score))
+EDITIONS = by_name(
+    Competition(
+        name="dcase2018_task2", prepare=prepare, rows=rows, validate=validate, score=score,
+        oof_score=mean_precision_at(ANSWERS),
+    )
+)  # fmt: skip

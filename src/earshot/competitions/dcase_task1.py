@@ -31,6 +31,7 @@ from earshot.competitions.checks import column_problems, id_problems, label_prob
 from earshot.competitions.clip_rows import class_scores
 from earshot.competitions.competition import Competition, Limits, by_name
 from earshot.competitions.downloads import found_below, list_audio, located, root_of
+from earshot.competitions.oof_scores import scenes
 from earshot.competitions.tables import Tables, absent, present
 from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics
@@ -227,8 +228,9 @@ def _edition(year: int, first: str = "class_mean_accuracy", limits: Limits | Non
     shared = {"rows": rows, "validate": validate, "files": files, "read_files": read_files}
     scored = partial(score, first=first)
     return Competition(
-        name=f"dcase{year}_task1", prepare=prepare, score=scored, limits=limits or Limits(), **(shared | other)
-    )
+        name=f"dcase{year}_task1", prepare=prepare, score=scored, oof_score=scenes(first), limits=limits or Limits(),
+        **(shared | other),
+    )  # fmt: skip
 
 
 _LABELS_ALONE = {

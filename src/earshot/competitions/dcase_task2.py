@@ -37,8 +37,8 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
-from earshot.competitions.competition import Competition, by_name
-from earshot.competitions.dcase_task2_scores import clip_keys, score
+from earshot.competitions.competition import Competition, OofScore, by_name
+from earshot.competitions.dcase_task2_scores import clip_keys, oof_values, score
 from earshot.competitions.tables import Tables
 from earshot.messages import few
 from earshot.metrics import anomalies as anomaly_metrics
@@ -226,9 +226,10 @@ def rows(
 ) -> pd.DataFrame:
     """Predictions -> `machine, part, filename, score, decision`, in the order of `test`; scores by `anomaly_scores`.
 
-    `post={"thresholds": {"fan_section_00": 3.1, ...}}` decides by score > threshold (of a gamma fit of training scores,
-    say); a section without one decides at its median, half of the clips being anomalous in these tests. A clip without
-    score gets the mean of its section, else of its machine, else of all, with a warning.
+    Decisions are score > threshold: that of `post={"thresholds": {"fan_section_00": 3.1, ...}}`, else the predictions'
+    own (src/score_anomalies.py fits them on training scores), else the section's median, half of the clips being
+    anomalous in these tests. A clip without score gets the mean of its section, else of its machine, else of all, with
+    a warning.
     """
     place = {str(c): i for i, c in enumerate(predictions.clip_ids)}
     scores = np.where(predictions.unreadable, np.nan, anomaly_scores(predictions, test))
@@ -245,7 +246,10 @@ def rows(
     table["score"] = table.score.fillna(table.score.mean())
     if not decisions:
         return table
-    return with_decisions(table, test, post.get("thresholds", {}) if isinstance(post, Mapping) else {})
+    own = None
+    if predictions.threshold is not None:
+        own = np.array([predictions.threshold[place[c]] if c in place else np.nan for c in test.clip_id.astype(str)])
+    return with_decisions(table, test, post.get("thresholds", {}) if isinstance(post, Mapping) else {}, own)
 
 
 def anomaly_scores(predictions: Predictions, test: pd.DataFrame) -> np.ndarray:
@@ -256,36 +260,33 @@ def anomaly_scores(predictions: Predictions, test: pd.DataFrame) -> np.ndarray:
     """
     if predictions.score is not None:
         return predictions.score.astype(np.float64)
-    classes = [str(c) for c in predictions.classes]
-    machines = [match[1] if (match := SECTION.match(c)) else None for c in classes]
-    if not any(machines):
+    if not any(SECTION.match(str(c)) for c in predictions.classes):
         raise ValueError("these predictions have no anomaly score: predict with a run of the task asd")
-    n = len(predictions.clip_ids)
-    by_class = np.stack(
-        [anomaly_metrics.own_class_scores(predictions.clipwise_output, np.full(n, k)) for k in range(len(classes))],
-        axis=1,
+    place = {str(c): i for i, c in enumerate(predictions.clip_ids)}
+    asked = test[test.clip_id.astype(str).isin(place)]
+    index = np.array([place[str(c)] for c in asked.clip_id], dtype=int)
+    own = (asked.machine.astype(str) + "_" + asked.section.astype(str)).to_numpy()
+    scores = np.full(len(predictions), np.nan)
+    scores[index], unseen = anomaly_metrics.scores_by_section(
+        predictions.clipwise_output[index], predictions.classes, own, asked.machine.astype(str)
     )
-    own = dict(zip(test.clip_id.astype(str), zip(test.machine.astype(str), test.section.astype(str)), strict=True))
-    scores, unseen = np.full(n, np.nan), {}
-    for i, clip in enumerate(predictions.clip_ids.astype(str)):
-        machine, section = own.get(clip, ("", ""))
-        name = f"{machine}_{section}"
-        if name in classes:
-            scores[i] = by_class[i, classes.index(name)]
-        elif clip in own:
-            unseen[name] = unseen.get(name, 0) + 1
-            like = [k for k, m in enumerate(machines) if m == machine] or list(range(len(classes)))
-            scores[i] = by_class[i, like].min()
-    if unseen:
+    if unseen.any():
+        names = pd.Series(own[unseen]).value_counts(sort=False)
         logger.warning("%d clips are of sections that training never saw, scored by what they resemble most: %s",
-                       sum(unseen.values()), few([f"{name} ({count})" for name, count in unseen.items()]))  # fmt: skip
+                       unseen.sum(), few([f"{name} ({count})" for name, count in names.items()]))  # fmt: skip
     return scores
 
 
-def with_decisions(table: pd.DataFrame, test: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
-    """Submission -> the same with `decision`: score > threshold of the section, or > the section's median."""
+def with_decisions(
+    table: pd.DataFrame, test: pd.DataFrame, thresholds: Mapping[str, float], own: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Submission -> the same with `decision`: score > threshold of the section, else > the clip's `own` (N,), else >
+    the section's median."""
     labels = (test.machine + "_" + test.section).reset_index(drop=True)
-    limit = labels.map(dict(thresholds)).astype(float).fillna(table.score.groupby(labels).transform("median"))
+    limit = labels.map(dict(thresholds)).astype(float)
+    if own is not None:
+        limit = limit.fillna(pd.Series(own, index=limit.index))
+    limit = limit.fillna(table.score.groupby(labels).transform("median"))
     return table.assign(decision=(table.score > limit).astype(int))
 
 
@@ -346,7 +347,7 @@ def _edition(year: int, mode: str, decisions: bool = True) -> Competition:
     return Competition(
         name=f"dcase{year}_task2", prepare=prepare, rows=partial(rows, decisions=decisions),
         validate=partial(validate, decisions=decisions), score=partial(score, mode=mode), files=files,
-        read_files=read_files,
+        read_files=read_files, oof_score=OofScore("official", partial(oof_values, mode=mode)),
     )  # fmt: skip
 
 

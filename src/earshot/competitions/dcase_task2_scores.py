@@ -21,6 +21,8 @@ import pandas as pd
 from earshot.competitions.checks import id_problems
 from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
+from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth, anomaly_scores_of
 from earshot.tables import require_columns
 
 MODES = ("plain", "domain", "shared")
@@ -55,6 +57,21 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame, mode: str = "shared") -
     if "f1" in table and table.f1.notna().any():
         result["f1"] = float(table.f1.mean())
     return result | {"skipped": int(table.skipped.sum())}
+
+
+def oof_values(found: Predictions, truth: Truth, post=None, mode: str = "shared") -> dict[str, float]:
+    """`official` and the means over machines, as `score` has them, of an OOF; {} where no section has both kinds."""
+    facts = ["machine", "part", "filename", "section", "domain", "is_anomaly"]
+    if not len(found) or truth.clips is None or any(c not in truth.clips for c in facts):
+        return {}
+    clips = truth.clips[facts].reset_index(drop=True).fillna({"domain": ""})
+    of_section = clips.groupby(["machine", "section"]).is_anomaly
+    if not (of_section.transform("nunique") > 1).any():
+        return {}
+    said = clips[["machine", "part", "filename"]].assign(score=anomaly_scores_of(found, truth))
+    values = score(said, clips, mode)
+    names = ("official", "auc_arithmetic", "auc_harmonic", "pauc_arithmetic", "pauc_harmonic")
+    return {name: values[name] for name in names}
 
 
 def section_scores(submission: pd.DataFrame, truth: pd.DataFrame, mode: str = "shared") -> pd.DataFrame:

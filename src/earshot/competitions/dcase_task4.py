@@ -29,11 +29,11 @@ import pandas as pd
 from earshot.competitions import finch
 from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.dcase_task4_tables import EVENT_COLUMNS, KINDS, Recordings, read_metadata
+from earshot.competitions.oof_scores import EVENTS, of_events, psds_of_frames
 from earshot.competitions.tables import Tables, absent, present
 from earshot.events import PostProcess
 from earshot.messages import few, suggest
 from earshot.metrics.events import event_based_f1
-from earshot.metrics.psds import PSDS1, PSDS2, psds
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.tables import require_columns
@@ -137,24 +137,10 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def score_frames(predictions: Predictions, test: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
-    """`psds1, psds2` of the frame scores of the recordings of `test` (clip_id, filename, duration); truth by filename.
-
-    Classes without a true event are left out, as psds_metrics.psds does; frames behind the end are cut.
-    """
-    if predictions.framewise_output is None:
-        raise ValueError("PSDS needs framewise outputs: predict with predict.keep_frames=true")
-    found, scores = predictions.aligned(test.clip_id), {}
-    for name, seconds, frames in zip(test.filename, test.duration, found.framewise_output, strict=True):
-        edges = found.timebase.seconds(np.arange(len(frames) + 1))
-        inside = int(np.searchsorted(edges, seconds - 1e-6))  # frames that begin before the end
-        scores[name] = (np.append(edges[:inside], max(seconds, edges[inside - 1] + 1e-6)), frames[:inside])
-    durations = dict(zip(test.filename, test.duration.astype(float), strict=True))
-    classes = list(found.classes)
-    return {
-        name: psds(scores, classes, truth, durations, **scenario)["psds"]
-        for name, scenario in (("psds1", PSDS1), ("psds2", PSDS2))
-    }
-
-
-EDITIONS = by_name(Competition(name="dcase_task4", prepare=prepare, rows=rows, validate=validate, score=score))
+score_frames = psds_of_frames  # truth by filename, as the test table has it
+EDITIONS = by_name(
+    Competition(
+        name="dcase_task4", prepare=prepare, rows=rows, validate=validate, score=score, frame_score=score_frames,
+        oof_score=of_events("event_f1_macro", score), post=EVENTS,
+    )
+)  # fmt: skip

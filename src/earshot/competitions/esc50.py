@@ -20,6 +20,7 @@ from earshot.competitions.checks import column_problems, id_problems, label_prob
 from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.downloads import found_below, located
 from earshot.competitions.label_texts import one_spelling
+from earshot.competitions.oof_scores import ACCURACY
 from earshot.competitions.tables import Tables, absent, class_name, present, require_columns
 from earshot.messages import suggest
 from earshot.prediction.predictions import Predictions
@@ -91,7 +92,7 @@ def find_meta(source: Path) -> Path:
     raise ValueError(f"{source} holds none of {', '.join(META)}; is --source the unzipped ESC-50 download?")
 
 
-_SHARED = {"rows": rows, "validate": validate, "score": score}
+_SHARED = {"rows": rows, "validate": validate, "score": score, "oof_score": ACCURACY}
 EDITIONS = by_name(
     Competition(name="esc50", prepare=prepare, **_SHARED),
     Competition(name="esc10", prepare=partial(prepare, subset="esc10"), **_SHARED),

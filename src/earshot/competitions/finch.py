@@ -24,6 +24,7 @@ import pandas as pd
 from earshot.competitions.competition import Competition, Flag, Remake, by_name
 from earshot.competitions.downloads import found_below, located
 from earshot.competitions.esc50 import find_meta
+from earshot.competitions.oof_scores import EVENTS, of_events, psds_of_frames
 from earshot.competitions.tables import Tables, absent, present, require_columns, write_csv
 from earshot.events import PostProcess, detect
 from earshot.messages import few, suggest
@@ -276,7 +277,10 @@ BACKGROUNDS = Remake(
     ),
     mix_backgrounds,
 )
-_SHARED = {"rows": rows, "validate": validate, "score": score, "remake": BACKGROUNDS}
+_SHARED = {
+    "rows": rows, "validate": validate, "score": score, "remake": BACKGROUNDS, "post": EVENTS,
+    "oof_score": of_events("event_f1", score), "frame_score": psds_of_frames,
+}  # fmt: skip
 EDITIONS = by_name(
     Competition(name="finch_vocal", prepare=partial(prepare, labels="vocal"), **_SHARED),
     Competition(name="finch_syllables", prepare=partial(prepare, labels="syllables"), **_SHARED),

@@ -24,6 +24,7 @@ from earshot.competitions.clip_rows import class_scores, sample_ids, tested
 from earshot.competitions.competition import Competition, Limits, Rules, by_name
 from earshot.competitions.downloads import found_below, inner_folder, list_audio, located
 from earshot.competitions.label_texts import respelled
+from earshot.competitions.oof_scores import LWLRAP
 from earshot.competitions.tables import Tables, absent, check_submission, class_name, present
 from earshot.data.folds import TRAIN_ONLY, make_folds
 from earshot.messages import few, suggest
@@ -172,6 +173,6 @@ HIDDEN = Rules(
 EDITIONS = by_name(
     Competition(
         name="freesound2019", prepare=prepare, rows=rows, validate=validate, score=score, limits=Limits(minutes=240),
-        hidden=HIDDEN,
+        hidden=HIDDEN, oof_score=LWLRAP,
     )
 )  # fmt: skip

@@ -16,6 +16,7 @@ import pandas as pd
 
 from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.esc50 import rows, score, validate
+from earshot.competitions.oof_scores import ACCURACY
 from earshot.competitions.tables import Tables
 from earshot.sound.folder import list_recordings
 
@@ -50,4 +51,6 @@ def prepare(source: Path) -> Tables:
     return Tables(clips, GENRES, test=clips[["filename", "clip_id"]], truth=truth, task="tagging")
 
 
-EDITIONS = by_name(Competition(name="gtzan", prepare=prepare, rows=rows, validate=validate, score=score))
+EDITIONS = by_name(
+    Competition(name="gtzan", prepare=prepare, rows=rows, validate=validate, score=score, oof_score=ACCURACY)
+)

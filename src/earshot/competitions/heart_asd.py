@@ -16,13 +16,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.competitions.competition import Competition, by_name
+from earshot.competitions.competition import Competition, OofScore, by_name
 from earshot.competitions.downloads import found_below, located
-from earshot.competitions.synth import machine_rows, validate_machines
+from earshot.competitions.synth import machine_rows as rows
+from earshot.competitions.synth import validate_machines
 from earshot.competitions.tables import Tables, absent, present, require_columns
 from earshot.messages import few
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth, anomaly_scores_of
 from earshot.tables import read_table
 
 COLUMNS = ("filename", "label", "domain", "split", "record")
@@ -67,14 +69,6 @@ def prepare(source: Path) -> Tables:
     return Tables(clips, classes, test=test[["clip_id", "labels"]], truth=truth, missing=missing, task="asd")
 
 
-def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
-    """Anomaly scores, where the predictions have them, else log odds of the own domain -> `clip_id, score`."""
-    if predictions.score is None:
-        return machine_rows(predictions, test, post)
-    found = predictions.aligned(test.clip_id)
-    return pd.DataFrame({"clip_id": test.clip_id.to_numpy(), "score": found.score})
-
-
 def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """`auc`: mean of the domains with enough normal clips (without c); `pauc`, then both of each domain."""
     require_columns(truth, ("clip_id", "domain"), "the truth")
@@ -91,4 +85,15 @@ def means(table: pd.DataFrame) -> dict[str, float]:
     return result
 
 
-EDITIONS = by_name(Competition(name="heart_asd", prepare=prepare, rows=rows, validate=validate_machines, score=score))
+def domain_values(found: Predictions, truth: Truth, post=None) -> dict[str, float]:
+    """As `score`, of an OOF; what its clips do not define is left out."""
+    values = means(anomaly_metrics.auc_table(anomaly_scores_of(found, truth), truth.clips))
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+EDITIONS = by_name(
+    Competition(
+        name="heart_asd", prepare=prepare, rows=rows, validate=validate_machines, score=score,
+        oof_score=OofScore("auc", domain_values),
+    )
+)  # fmt: skip

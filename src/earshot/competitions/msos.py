@@ -15,6 +15,7 @@ from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.downloads import found_below, located
 from earshot.competitions.esc50 import rows, score, validate
 from earshot.competitions.label_texts import respelled
+from earshot.competitions.oof_scores import ACCURACY
 from earshot.competitions.tables import Tables, absent, class_name, present
 from earshot.tables import read_table
 
@@ -53,4 +54,6 @@ def _log_sheet(path: Path, columns) -> pd.DataFrame:
     return sheet
 
 
-EDITIONS = by_name(Competition(name="msos", prepare=prepare, rows=rows, validate=validate, score=score))
+EDITIONS = by_name(
+    Competition(name="msos", prepare=prepare, rows=rows, validate=validate, score=score, oof_score=ACCURACY)
+)

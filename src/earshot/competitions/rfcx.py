@@ -19,6 +19,7 @@ from sklearn.model_selection import StratifiedKFold
 from earshot.competitions.clip_rows import class_scores, sample_ids, tested
 from earshot.competitions.competition import Competition, Rules, by_name
 from earshot.competitions.downloads import found_below, inner_folder, located
+from earshot.competitions.oof_scores import LWLRAP
 from earshot.competitions.tables import Tables, absent, check_submission, find_files, present
 from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
@@ -157,6 +158,6 @@ HIDDEN = Rules(
 EDITIONS = by_name(
     Competition(
         name="rfcx", prepare=prepare, rows=rows, validate=validate, score=score, hidden=HIDDEN,
-        fold_methods={"rfcx": source_folds},
+        fold_methods={"rfcx": source_folds}, oof_score=LWLRAP,
     )
 )  # fmt: skip

@@ -30,13 +30,14 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
-from earshot.competitions.competition import Competition, by_name
+from earshot.competitions.competition import Competition, OofScore, by_name
 from earshot.competitions.downloads import found_below
 from earshot.competitions.tables import Tables, absent, present
 from earshot.messages import few, suggest
 from earshot.metrics import urban as urban_metrics
 from earshot.metrics.urban import parse_tag
 from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth
 from earshot.sound.folder import list_recordings
 from earshot.tables import read_table, require_columns
 
@@ -176,11 +177,16 @@ def submission_tags(classes) -> list[str]:
 def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
     """Predictions -> `audio_filename` and a probability a tag, in the order of `test`; `post` is not used."""
     require_columns(test, TEST_COLUMNS, "the test table")
-    found = predictions.aligned(test.clip_id)
+    table = _with_coarse_tags(predictions.aligned(test.clip_id))
+    table.insert(0, "audio_filename", test.audio_filename.to_numpy())
+    return table
+
+
+def _with_coarse_tags(found: Predictions) -> pd.DataFrame:
+    """A column a class and, of fine classes, one a coarse tag: the maximum of its fine ones."""
     table = pd.DataFrame(found.clipwise_output.astype(np.float64), columns=list(found.classes))
     for name in submission_tags(found.classes)[len(found.classes) :]:
         table[name] = table[[c for c in found.classes if parse_tag(c)[0] == parse_tag(name)[0]]].max(axis=1)
-    table.insert(0, "audio_filename", test.audio_filename.to_numpy())
     return table
 
 
@@ -202,7 +208,19 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     if problems:
         raise ValueError("the submission does not answer the clips of this truth: " + "; ".join(problems))
     truth = truth.set_index("audio_filename").loc[submission.audio_filename]
-    said = submission.set_index("audio_filename")
+    return _by_level(truth, submission.set_index("audio_filename"))
+
+
+def tag_values(found: Predictions, truth: Truth, post=None) -> dict[str, float]:
+    """As `score`, of an OOF, whose truth is the labels of the clip table: agreed ones, else votes."""
+    if not len(found):
+        return {}
+    true = pd.DataFrame((truth.target > 0.5).astype(int), columns=list(found.classes))
+    return _by_level(true, _with_coarse_tags(found))
+
+
+def _by_level(truth: pd.DataFrame, said: pd.DataFrame) -> dict[str, float]:
+    """The public evaluation at each level that the submission has columns of."""
     result = {}
     for level in urban_metrics.LEVELS:
         if any(bool(parse_tag(c)[1]) == (level == "fine") for c in said.columns):
@@ -211,7 +229,9 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     return result
 
 
-_SHARED = {"rows": rows, "validate": validate, "score": score}
+_SHARED = {
+    "rows": rows, "validate": validate, "score": score, "oof_score": OofScore("coarse_macro_auprc", tag_values),
+}  # fmt: skip
 EDITIONS = by_name(
     Competition(name="sonyc_ust", prepare=prepare, **_SHARED),
     Competition(name="sonyc_ust_fine", prepare=partial(prepare, level="fine"), **_SHARED),

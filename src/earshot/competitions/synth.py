@@ -21,13 +21,15 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions import birdcall
-from earshot.competitions.competition import Competition, by_name
+from earshot.competitions.competition import Competition, OofScore, by_name
+from earshot.competitions.oof_scores import EVENT_ROWS, ROW_MICRO_F1, scenes
 from earshot.competitions.tables import Tables, check_submission, class_name, require_columns
 from earshot.data.labels import encode
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.metrics import clips as clip_metrics
 from earshot.metrics import urban as urban_metrics
 from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth, anomaly_scores_of
 from earshot.synth import birds
 from earshot.synth import tasks as synth_tasks
 from earshot.tables import read_table
@@ -119,11 +121,14 @@ def score_urban(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, floa
 
 
 def machine_rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
-    """Out-of-fold predictions -> `clip_id, score`; a clip's own section is the one that its table names."""
+    """Anomaly scores, where the predictions have them, else log odds of the section that the table names ->
+    `clip_id, score`."""
     require_columns(test, ("clip_id", "labels"), "the test table")
     found = predictions.aligned(test.clip_id)
-    own = np.array([list(found.classes).index(name) for name in test.labels])
-    scores = anomaly_metrics.own_class_scores(found.clipwise_output, own)
+    scores = found.score
+    if scores is None:
+        own = np.array([list(found.classes).index(name) for name in test.labels])
+        scores = anomaly_metrics.own_class_scores(found.clipwise_output, own)
     return pd.DataFrame({"clip_id": test.clip_id.to_numpy(), "score": scores})
 
 
@@ -139,6 +144,24 @@ def score_machines(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, f
     return {name: found[name] for name in ("auc", "pauc", "auc_harmonic", "pauc_harmonic") if name in found}
 
 
+# ---- what an OOF is scored by
+
+
+def urban_values(found: Predictions, truth: Truth, post=None) -> dict[str, float]:
+    """As `score_urban`, of an OOF."""
+    if not len(found):
+        return {}
+    tables = (pd.DataFrame(np.asarray(x, float), columns=CLASSES["ust"]) for x in (truth.target, found.clipwise_output))
+    values = urban_metrics.evaluate(*tables)
+    return {name: values[name] for name in ("macro_auprc", "micro_auprc", "micro_f1")}
+
+
+def machine_values(found: Predictions, truth: Truth, post=None) -> dict[str, float]:
+    """As `score_machines`, of an OOF: {} without a group that has both kinds of clips."""
+    values = anomaly_metrics.summary(anomaly_metrics.auc_table(anomaly_scores_of(found, truth), truth.clips))
+    return {name: values[name] for name in ("auc", "pauc", "auc_harmonic", "pauc_harmonic") if name in values}
+
+
 # ---- the variants
 
 
@@ -152,8 +175,12 @@ EDITIONS = by_name(
         name="synth", prepare=prepare_birds, rows=birdcall.rows, validate=birdcall.validate, score=birdcall.score,
         limits=birdcall.EDITIONS["birdcall"].limits, embedded=True,
         hidden=dataclasses.replace(birdcall.HIDDEN, slug="synth", seconds=60.0),
+        oof_score=ROW_MICRO_F1, post=EVENT_ROWS,
     ),
-    _task("scenes", score=score_scenes),
-    _task("ust", score=score_urban),
-    _task("asd", rows=machine_rows, validate=validate_machines, score=score_machines),
+    _task("scenes", score=score_scenes, oof_score=scenes("class_mean_accuracy")),
+    _task("ust", score=score_urban, oof_score=OofScore("macro_auprc", urban_values)),
+    _task(
+        "asd", rows=machine_rows, validate=validate_machines, score=score_machines,
+        oof_score=OofScore("auc", machine_values),
+    ),
 )  # fmt: skip

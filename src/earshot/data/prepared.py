@@ -152,7 +152,8 @@ def read_events(path: Path, clips: pd.DataFrame, classes: list[str]) -> pd.DataF
     """events.csv sorted by clip and onset, held against its clips (event_checks.py); None: no such file."""
     if not path.is_file():
         return None
-    events, said = checked_events(read_table(path, ("filename", "onset", "offset", "event_label")), clips, str(path))
+    table = read_table(path, ("filename", "onset", "offset", "event_label"))
+    events, said = checked_events(table, clips, str(path), classes)
     for line in said:
         logger.warning(line)
     return events.sort_values(["filename", "onset"], kind="stable").reset_index(drop=True)

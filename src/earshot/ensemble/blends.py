@@ -77,11 +77,15 @@ def build_blend(values: Mapping, where: str | Path = "the blend") -> Blend:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """What ensemble.py chose: run folders, their blend, `thresholds` of PostProcess ({}: none were chosen)."""
+    """What ensemble.py chose: run folders, their blend, and their post-processing, where it chose one.
+
+    post_processing: what ensemble/choice.py writes; thresholds: fields of PostProcess, in files of before.
+    """
 
     runs: tuple[Path, ...]
     blend: Blend
     thresholds: Mapping
+    post_processing: Mapping | None = None
 
 
 def read_ensemble(path: str | Path) -> Ensemble:
@@ -99,7 +103,10 @@ def read_ensemble(path: str | Path) -> Ensemble:
         raise ValueError(f"{path} names {len(runs)} runs and weights of {len(blend.weights)}")
     kept = [i for i in range(len(runs)) if not blend.weights or np.any(blend.weights[i])]
     weights = tuple(blend.weights[i] for i in kept) if blend.weights else ()
-    return Ensemble(tuple(runs[i] for i in kept), replace(blend, weights=weights), about.get("thresholds") or {})
+    return Ensemble(
+        tuple(runs[i] for i in kept), replace(blend, weights=weights), about.get("thresholds") or {},
+        about.get("post_processing"),
+    )  # fmt: skip
 
 
 def _mapped(found: Predictions, change: Callable) -> Predictions:

@@ -9,13 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from earshot import runs
+from earshot.competitions.competition import Competition
 from earshot.data.folds import TRAIN_ONLY
-from earshot.data.prepared import PreparedData
+from earshot.data.labels import annotated_clips, clip_targets, negative_events, read_clips
+from earshot.data.prepared import PreparedData, read_events
 from earshot.ensemble.blends import MEANS, Blend
+from earshot.ensemble.post_processing import keeps
+from earshot.messages import few
 from earshot.metrics.clips import average_precision
 from earshot.prediction import predictions
 from earshot.prediction.predictions import Predictions
-from earshot.tasks import Task, Truth, score_readable
+from earshot.prediction.truth import Truth
+from earshot.tasks import Task, score_readable
 
 Score = Callable[[Predictions, Truth], float]
 WEIGHTS = ("equal", "search", "per_class")
@@ -87,6 +92,57 @@ def answers_of(data: PreparedData) -> Truth:
     events = data.clip_events(data.clips.clip_id)
     annotated = None if events is None else data.annotated
     return Truth(data.target > 0.5, events, clips=data.clips, annotated=annotated)
+
+
+def frame_scores(competition: Competition, oof: Predictions, truth: Truth) -> dict[str, float]:
+    """Scores that frames of an OOF have and rows do not (PSDS), where the competition has such and the OOF frames."""
+    if competition.frame_score is None or truth.clips is None or "duration" not in truth.clips:
+        return {}
+    readable = ~oof.unreadable
+    in_time = truth.take(readable).in_time(oof.take(readable))
+    if in_time is None:
+        return {}
+    known, events = in_time
+    durations = truth.clips.loc[truth.clips.clip_id.isin(known.clip_ids), ["clip_id", "duration"]]
+    return competition.frame_score(known, durations, events)
+
+
+def read_truth(found: Predictions, clips_path: Path) -> Truth:
+    """The answers to the predicted clips from a clip table and, where it lies beside it, events.csv."""
+    clips = read_clips(clips_path).set_index("clip_id", drop=False)
+    unknown = [c for c in found.clip_ids if c not in clips.index]
+    if unknown:
+        raise ValueError(f"{clips_path} does not list {len(unknown)} of the predicted clips: {few(unknown)}")
+    rows = clips.loc[found.clip_ids].reset_index(drop=True)
+    target, _ = clip_targets(rows, list(found.classes))
+    events = read_events(clips_path.parent / "events.csv", clips, list(found.classes))
+    if events is None:
+        return Truth(target > 0.5, clips=rows)
+    known = annotated_clips(rows, events, clips_path)
+    events = events[~negative_events(events) & events.filename.isin(set(found.clip_ids.tolist()))]
+    return Truth(target > 0.5, events, clips=rows, annotated=known)
+
+
+def check_alike(names: list[str], oofs: list[Predictions]):
+    """Raise unless all OOF have the same classes in one order, the same clips, and each clip in the same fold.
+
+    Blended all the same, a member would be judged on clips that it learned from, or its columns be taken for others.
+    """
+    first = oofs[0]
+    for name, oof in zip(names[1:], oofs[1:], strict=True):
+        pair = f"{names[0]} and {name} cannot be blended"
+        if oof.classes != first.classes:
+            raise ValueError(f"{pair}: their classes differ, {predictions.class_difference(first, oof)}")
+        if lost := set(first.clip_ids.tolist()) ^ set(oof.clip_ids.tolist()):
+            raise ValueError(f"{pair}: {len(lost)} clips are in one OOF only: {few(sorted(lost))}")
+        fold = oof.aligned(first.clip_ids).fold
+        other = np.flatnonzero(fold != first.fold)
+        if len(other):
+            i = other[0]
+            raise ValueError(
+                f"{pair}: they were trained on different fold tables. {len(other)} of {len(first)} clips are in "
+                f"another fold, such as {first.clip_ids[i]} in {first.fold[i]} and {fold[i]}: train both on one table"
+            )
 
 
 def score_table(scores: dict[str, float]) -> str:
@@ -176,7 +232,7 @@ class Candidate:
     @property
     def kept(self) -> bool:
         """It beats the plain mean by more than its gain deviates over folds."""
-        return bool(len(self.gains) and self.gains.mean() > self.gains.std() and self.gains.mean() > 0)
+        return keeps(self.gains)
 
     def __str__(self) -> str:
         verdict = "kept" if self.kept else "not kept"

@@ -322,7 +322,7 @@ def _check_oof(path: Path, run, folds, data: PreparedData, settings: ExportSetti
         (found,), _ = predict_members([member], held_out.recordings())
         ours.append(found)
         theirs.append(fold.oof().aligned(found.clip_ids))
-    task = tasks.get_task(config.task)
+    task = tasks.get_task(config.task, config.data.competition)
     watch = config.watch or task.watch
     scores = []
     for parts in (theirs, ours):
@@ -333,7 +333,7 @@ def _check_oof(path: Path, run, folds, data: PreparedData, settings: ExportSetti
                 f"{where}: the {len(whole)} held-out clips do not define {watch}; --no-oof leaves this out"
             )
         scores.append(scored)
-    (oof, graph), drop = scores, scores[0][watch] - scores[1][watch]
+    (oof, graph), drop = scores, tasks.upward(watch, scores[0][watch]) - tasks.upward(watch, scores[1][watch])
     if not drop <= settings.max_drop:
         raise ValueError(
             f"{where}: the graph scores {watch} {graph[watch]:.4f} on the held-out clips, the run's OOF "

@@ -26,11 +26,12 @@ import yaml
 
 from earshot.competitions import family_module, get_competition
 from earshot.ensemble.blends import Blend, Ensemble, read_ensemble
+from earshot.ensemble.choice import post_of, read_post, write_choice
 from earshot.events import PostProcess, load_post
 from earshot.kaggle.checks import check_folder, check_slug
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.wheels import RUNTIMES, Wheel, check_wheels, copy_wheels, read_wheels
-from earshot.kernel.bundle import ABOUT, CLASSES, PACKAGES, POST, SOURCES, open_bundle
+from earshot.kernel.bundle import ABOUT, CHOSEN_POST, CLASSES, PACKAGES, POST, SOURCES, open_bundle
 from earshot.kernel.hidden_test import get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
 from earshot.prediction.graphs import find_graphs
@@ -157,7 +158,7 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
     tta = list(abouts[0]["tta"] if settings.tta is None else settings.tta)
     tta_variants(tta)
     (folder / CLASSES).write_text("label\n" + "".join(f"{c}\n" for c in abouts[0]["classes"]))
-    _add_post(folder / POST, settings.post, chosen.thresholds)
+    _add_post(folder, settings, chosen)
     packages = write_sources(folder / SOURCES, settings.competition)
     packages |= _versions([RUNTIMES[settings.graph_format]])
     (folder / PACKAGES).write_text("".join(f"{k}=={v}\n" for k, v in sorted(packages.items())))
@@ -191,16 +192,26 @@ def _blended(settings: BundleSettings) -> Ensemble:
     return Ensemble(settings.runs, Blend(weights=weights), {})
 
 
-def _add_post(path: Path, given: Path | None, thresholds: Mapping):
-    """The post-processing file; thresholds that were chosen on the blend's OOF take the place of those in it."""
-    if not thresholds:
+def _add_post(folder: Path, settings: BundleSettings, chosen: Ensemble):
+    """The post-processing: --post (YAML, or the JSON of a choice), or what the ensemble chose on its own OOF."""
+    given = settings.post
+    if chosen.post_processing:
         if given:
-            load_post(given)
-            shutil.copyfile(given, path)
-        return
-    post = replace(load_post(given) if given else PostProcess(), **thresholds)
-    path.write_text(yaml.safe_dump({k: dict(v) if isinstance(v, Mapping) else v for k, v in asdict(post).items()}))
-    load_post(path)
+            raise ValueError(f"{settings.blend} holds post-processing chosen on its OOF: leave --post out")
+        post_of(chosen.post_processing, settings.blend, settings.competition)
+        write_choice(folder / CHOSEN_POST, chosen.post_processing)
+    elif given and given.suffix == ".json":
+        read_post(given, settings.competition)
+        about = json.loads(given.read_text())
+        write_choice(folder / CHOSEN_POST, about.get("post_processing") or about)
+    elif chosen.thresholds:  # an ensemble of before, whose thresholds take the place of those in the file
+        post = replace(load_post(given) if given else PostProcess(), **chosen.thresholds)
+        values = {k: dict(v) if isinstance(v, Mapping) else v for k, v in asdict(post).items()}
+        (folder / POST).write_text(yaml.safe_dump(values))
+        load_post(folder / POST)
+    elif given:
+        load_post(given)
+        shutil.copyfile(given, folder / POST)
 
 
 def _add_run(folder: Path, run: Path, settings: BundleSettings) -> tuple[list[dict], list[dict]]:

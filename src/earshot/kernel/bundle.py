@@ -5,7 +5,8 @@ A bundle is one flat folder, because Kaggle's client leaves folders out unless t
     bundle.json            what is in here: competition, networks and their runs, blend, further hearings (tta)
     earshot.pyz            the sources a kernel needs; `python earshot.pyz` is src/run_kernel.py
     <run>_fold<k>.onnx     graphs (OpenVINO: .xml and .bin); they carry front ends, windows, classes, priors
-    classes.csv post.yaml  class names in model order; post-processing options
+    classes.csv            class names in model order
+    post.json post.yaml    post-processing: as it was chosen on an OOF, or plain options (at most one of them)
     packages.txt *.whl     what Python needs, with versions; wheels of what Kaggle's image lacks
     manifest.json          SHA-256 of all that
 """
@@ -18,14 +19,16 @@ from pathlib import Path
 
 from earshot.data.labels import read_classes
 from earshot.ensemble.blends import Blend, build_blend
-from earshot.events import PostProcess, load_post
+from earshot.ensemble.choice import read_post
+from earshot.events import PostProcess
 from earshot.kernel.answers import run_weights
 from earshot.kernel.manifest import check_manifest
 from earshot.kernel.speed import Network
 from earshot.prediction.backends import open_graph
 from earshot.prediction.graphs import members_of
 
-ABOUT, SOURCES, CLASSES, POST, PACKAGES = "bundle.json", "earshot.pyz", "classes.csv", "post.yaml", "packages.txt"
+ABOUT, SOURCES, CLASSES, PACKAGES = "bundle.json", "earshot.pyz", "classes.csv", "packages.txt"
+CHOSEN_POST, POST = "post.json", "post.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,10 @@ def open_bundle(folder: str | Path, competition: str | None = None) -> Bundle:
     if competition not in (None, about["competition"]):
         raise ValueError(f"bundle {folder.name} was made for {about['competition']}, not for {competition}")
     classes = tuple(read_classes(folder / CLASSES))
-    post = load_post(folder / POST) if (folder / POST).is_file() else PostProcess()
+    post = next(
+        (read_post(folder / name, about["competition"]) for name in (CHOSEN_POST, POST) if (folder / name).is_file()),
+        PostProcess(),
+    )
     networks, broken = [], []
     for entry in about["networks"]:
         try:

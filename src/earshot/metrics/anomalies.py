@@ -39,6 +39,25 @@ def own_class_scores(clipwise: np.ndarray, own: np.ndarray) -> np.ndarray:
     return -own_value
 
 
+def scores_by_section(clipwise: np.ndarray, classes, own, machines) -> tuple[np.ndarray, np.ndarray]:
+    """(N, K) outputs, K classes <machine>_<section>, (N,) own class and machine -> (N,) anomaly scores, (N,) unseen.
+
+    A clip whose own class is not among the classes is `unseen`: the section that it resembles most scores it, one of
+    its machine where there is such, else any.
+    """
+    classes, n = [str(c) for c in classes], len(clipwise)
+    by_class = [own_class_scores(clipwise, np.full(n, k)) for k in range(len(classes))]
+    by_class = np.stack(by_class, axis=1) if n else np.zeros((0, len(classes)))
+    scores, unseen = np.full(n, np.nan), np.zeros(n, bool)
+    for i, (name, machine) in enumerate(zip(own, machines, strict=True)):
+        if name in classes:
+            scores[i] = by_class[i, classes.index(name)]
+        else:
+            like = [k for k, c in enumerate(classes) if c.startswith(f"{machine}_")] or list(range(len(classes)))
+            scores[i], unseen[i] = by_class[i, like].min(), True
+    return scores, unseen
+
+
 def auc_table(scores: np.ndarray, clips: pd.DataFrame, max_fpr: float = 0.1, across_domains: bool = False):
     """(N,) scores, N rows of the clip table -> machine, section, domain, n_normal, n_anomaly, auc, pauc.
 

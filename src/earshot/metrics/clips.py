@@ -30,6 +30,8 @@ import numpy as np
 from scipy.stats import hmean, norm, rankdata
 from sklearn import metrics as sk
 
+LOWER_IS_BETTER = ("log_loss", "class_mean_log_loss")  # names of scores
+
 
 class ClassMean(float):
     """Mean over the classes that could be scored; `n_scored` and `n_skipped` say how many those are."""

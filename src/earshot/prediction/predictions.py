@@ -43,6 +43,7 @@ class Predictions:
     timebase: TimeBase | None = None
     embedding: np.ndarray | None = None  # (N, D)
     score: np.ndarray | None = None  # (N,) anomaly score
+    threshold: np.ndarray | None = None  # (N,) score above which a clip of its section is taken for anomalous
 
     def __post_init__(self):
         n, k = len(self.clip_ids), len(self.classes)
@@ -50,7 +51,7 @@ class Predictions:
             raise ValueError(
                 f"clipwise_output has shape {self.clipwise_output.shape}, expected ({n}, {k}): {n} clips by {k} classes"
             )
-        for name in ("fold", "unreadable", "framewise_output", "embedding", "score"):
+        for name in ("fold", "unreadable", "framewise_output", "embedding", "score", "threshold"):
             value = getattr(self, name)
             if value is not None and len(value) != n:
                 raise ValueError(f"{name} has {len(value)} entries for {n} clips")
@@ -68,7 +69,7 @@ class Predictions:
         index = np.arange(len(self))[index]
         picked = {
             name: None if getattr(self, name) is None else getattr(self, name)[index]
-            for name in ("clip_ids", "clipwise_output", "fold", "unreadable", "embedding", "score")
+            for name in ("clip_ids", "clipwise_output", "fold", "unreadable", "embedding", "score", "threshold")
         }
         frames = self.framewise_output
         return replace(self, **picked, framewise_output=None if frames is None else tuple(frames[i] for i in index))
@@ -99,7 +100,7 @@ class Predictions:
             arrays["framewise_output"] = np.concatenate([empty, *self.framewise_output]).astype(np.float32)
         if self.timebase is not None:
             arrays["timebase"] = np.array([self.timebase.sample_rate, self.timebase.hop_length, self.timebase.pool])
-        for name in ("embedding", "score"):
+        for name in ("embedding", "score", "threshold"):
             if getattr(self, name) is not None:
                 arrays[name] = getattr(self, name)
         write_or_rescue(path, lambda target: _write_arrays(target, arrays))
@@ -134,6 +135,7 @@ class Predictions:
             timebase=timebase,
             embedding=data.get("embedding"),
             score=data.get("score"),
+            threshold=data.get("threshold"),
         )
 
 
@@ -149,7 +151,7 @@ def join(parts: list[Predictions]) -> Predictions:
     first = parts[0]
     for part in parts[1:]:
         if part.classes != first.classes:
-            raise ValueError(f"cannot join predictions of different class lists: {_class_difference(first, part)}")
+            raise ValueError(f"cannot join predictions of different class lists: {class_difference(first, part)}")
         if part.timebase != first.timebase:
             raise ValueError(f"cannot join predictions on different time grids: {first.timebase} and {part.timebase}")
 
@@ -157,19 +159,18 @@ def join(parts: list[Predictions]) -> Predictions:
         values = [getattr(p, name) for p in parts]
         return None if any(v is None for v in values) else np.concatenate(values)
 
+    names = ("clip_ids", "clipwise_output", "fold", "unreadable", "embedding", "score", "threshold")
     frames = None
     if all(p.framewise_output is not None for p in parts):
         frames = tuple(f for p in parts for f in p.framewise_output)
-    return replace(
-        first, **{n: stack(n) for n in ("clip_ids", "clipwise_output", "fold", "unreadable", "embedding", "score")},
-        framewise_output=frames,
-    )  # fmt: skip
+    return replace(first, **{n: stack(n) for n in names}, framewise_output=frames)
 
 
 def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
     """Members' predictions of the SAME clips (folds on the test, models of an ensemble) -> their weighted mean.
 
-    weights: (M,), or (M, K) with weights of its own for every class; the anomaly score takes their mean over classes.
+    weights: (M,), or (M, K) with weights of its own for every class; anomaly scores and thresholds take their mean over
+    classes.
     Clips are aligned by id to the first member. Frames are kept when every member has them on one grid. A clip that any
     member could not read counts as unreadable only when no member read it.
     """
@@ -178,7 +179,7 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
     weights = weights / weights.sum(axis=0)
     for other in members[1:]:
         if other.classes != first.classes:
-            raise ValueError(f"cannot average predictions of different class lists: {_class_difference(first, other)}")
+            raise ValueError(f"cannot average predictions of different class lists: {class_difference(first, other)}")
         if len(other) != len(first):
             raise ValueError(f"cannot average: one member has {len(first)} clips, another {len(other)}")
     members = [first] + [m.aligned(first.clip_ids) for m in members[1:]]
@@ -191,12 +192,16 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
     if same_grid:
         _check_lengths(members)
         frames = tuple(mean(clip) for clip in zip(*(m.framewise_output for m in members), strict=True))
-    score = None
-    if all(m.score is not None for m in members):
-        score = mean([m.score for m in members], weights.reshape(len(members), -1).mean(axis=1))
+    of_member = weights.reshape(len(members), -1).mean(axis=1)
+    scores = {
+        name: mean([getattr(m, name) for m in members], of_member)
+        for name in ("score", "threshold")
+        if all(getattr(m, name) is not None for m in members)
+    }
     return replace(
         first, clipwise_output=mean([m.clipwise_output for m in members]), framewise_output=frames,
-        timebase=first.timebase if same_grid else None, score=score, embedding=None,
+        timebase=first.timebase if same_grid else None, embedding=None, score=scores.get("score"),
+        threshold=scores.get("threshold"),
         unreadable=np.logical_and.reduce([m.unreadable for m in members]),
     )  # fmt: skip
 
@@ -220,7 +225,8 @@ def check_complete(predictions: Predictions, clip_ids, what: str = "OOF"):
         raise ValueError(f"{what} holds {len(unknown)} clips that are not in the table: {few(unknown)}")
 
 
-def _class_difference(a: Predictions, b: Predictions) -> str:
+def class_difference(a: Predictions, b: Predictions) -> str:
+    """What two class lists do not share, for an error."""
     only_a, only_b = [c for c in a.classes if c not in b.classes], [c for c in b.classes if c not in a.classes]
     if not only_a and not only_b:
         return "same classes in another order"

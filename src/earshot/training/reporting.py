@@ -81,7 +81,7 @@ def finish_fold(t: Training):
     oof = predictions.Predictions.load(t.folder / "oof.npz")
     truth = truth_of(oof, t.held_out)
     fold_pictures.class_scores(oof, truth.target, t.folder / "classes.png")
-    tasks.draw_pictures(tasks.get_task(t.config.task), oof, truth, t.folder)
+    tasks.draw_pictures(tasks.get_task(t.config.task, t.config.data.competition), oof, truth, t.folder)
     trained_on = (t.clips.prepared.target > 0.5).sum(axis=0)
     files.write_rows(t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on))
     if cut_short:

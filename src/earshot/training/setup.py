@@ -75,7 +75,7 @@ class Training:
     @property
     def watch(self) -> str:
         """Name of the score that selects the checkpoint."""
-        return self.config.watch or tasks.get_task(self.config.task).watch
+        return self.config.watch or tasks.get_task(self.config.task, self.config.data.competition).watch
 
     @property
     def batches_an_epoch(self) -> int:

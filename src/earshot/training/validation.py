@@ -33,8 +33,11 @@ def validate_and_keep(t: Training) -> dict[str, float]:
     found, unreadable, loss = validate(t)
     p.unreadable |= unreadable
     truth = truth_of(found, t.held_out)
-    scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
-    value = scores.get(t.watch)  # None: the held-out clips do not define it, the last weights stay
+    task = tasks.get_task(t.config.task, t.config.data.competition)
+    found = task.answered(found, truth)
+    scores = tasks.score_readable(task, found, truth)
+    # None: the held-out clips do not define it, the last weights stay
+    value = tasks.upward(t.watch, scores[t.watch]) if t.watch in scores else None
     never = p.best_score == -math.inf
     if t.config.optim.select == "last" or p.best_epoch < 0 or (never if value is None else value > p.best_score):
         p.best_score, p.best_epoch = p.best_score if value is None else value, p.epoch
@@ -141,7 +144,7 @@ def score_training_clips(t: Training) -> dict[str, float]:
     some = everything.take(chosen)
     found, _ = predict(t, some)
     truth = replace(truth_of(found, some), target=t.clips.target[chosen] > 0.5)
-    scores = tasks.score_readable(tasks.get_task(t.config.task), found, truth)
+    scores = tasks.score_readable(tasks.get_task(t.config.task, t.config.data.competition), found, truth)
     return {f"train_{t.watch}": scores[t.watch]} if t.watch in scores else {}
 
 

@@ -1,0 +1,99 @@
+"""The JSON in which chosen post-processing travels: from ensemble.py and submit.py to submit.py, bundle.py, a kernel.
+
+post          fields of events.PostProcess: what to use
+start         the same before the search
+competition   whose score and ranges it was chosen by
+score         name of that score
+oof           the file or runs it was chosen on, its clips, folds, and how they were parted for the nested search
+nested        score of the held-out folds: before, after (lists by fold), and their means
+fitted        score of all clips at `post`; they chose it, so that this figure flatters
+steps         what was tried, in order: name, tried, value, gains by fold, mean, deviation, kept
+commit        of the sources
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from earshot import files
+from earshot.events import PostProcess, build_post, load_post
+
+if TYPE_CHECKING:
+    from earshot.ensemble.post_processing import PostChoice, Step
+
+NEEDED = ("post", "competition", "score")
+
+
+def as_dict(choice: PostChoice, competition: str, of: Sequence[str | Path], commit: str) -> dict:
+    """What the JSON holds. of: the files or run folders whose OOF chose; commit: of the sources."""
+    nested = {"before": _numbers(choice.before), "after": _numbers(choice.after)}
+    means = {f"mean_{name}": float(np.mean(values)) if values else None for name, values in list(nested.items())}
+    return {
+        "post": fields_of(choice.post), "start": fields_of(choice.start), "competition": competition,
+        "score": choice.score_name,
+        "oof": {"of": [str(o) for o in of], "clips": choice.n_clips, "folds": choice.folds, "parts": choice.parts},
+        "nested": nested | means, "fitted": float(choice.fitted), "steps": [_step(step) for step in choice.steps],
+        "commit": commit,
+    }  # fmt: skip
+
+
+def fields_of(post: PostProcess) -> dict:
+    """Fields of PostProcess as JSON has them."""
+    return asdict(replace(post, class_thresholds=dict(post.class_thresholds)))
+
+
+def _step(step: Step) -> dict:
+    gains = _numbers(step.gains)
+    return {
+        "name": step.name, "tried": step.tried, "value": step.value, "gains": gains, "kept": step.kept,
+        "mean": float(np.mean(gains)) if gains else None, "deviation": float(np.std(gains)) if gains else None,
+    }  # fmt: skip
+
+
+def _numbers(values: np.ndarray) -> list[float]:
+    return [float(v) for v in values]
+
+
+def write_choice(path: str | Path, about: Mapping):
+    """Write what `as_dict` gave."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(path, json.dumps(about, indent=1) + "\n")
+
+
+def read_post(path: str | Path, competition: str = "") -> PostProcess:
+    """Post-processing from a file: YAML of its fields, or the JSON of a choice (or of an ensemble that holds one).
+
+    A choice made for another competition than `competition` is an error.
+    """
+    path = Path(path)
+    if path.suffix != ".json":
+        return load_post(path)
+    if not path.is_file():
+        raise ValueError(f"post-processing {path} does not exist: submit.py --tune-on and ensemble.py --tune write it")
+    try:
+        about = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if isinstance(about, dict) and isinstance(about.get("post_processing"), dict):
+        about = about["post_processing"]  # of an ensemble
+    return post_of(about, path, competition)
+
+
+def post_of(about, where: str | Path, competition: str = "") -> PostProcess:
+    """What `as_dict` gave -> its post-processing; anything else is an error that says what is missing."""
+    missing = [key for key in NEEDED if not isinstance(about, Mapping) or key not in about]
+    if missing or not isinstance(about["post"], Mapping):
+        raise ValueError(
+            f"{where} holds no choice of post-processing (no {', '.join(missing) or 'fields in post'}): "
+            "submit.py --tune-on and ensemble.py --tune write such files; plain fields belong in a .yaml"
+        )
+    if competition and about["competition"] != competition:
+        raise ValueError(f"{where} was chosen for {about['competition']}, not for {competition}")
+    return build_post(about["post"], where)

@@ -1,0 +1,46 @@
+"""The answers that predictions are scored by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from earshot.metrics import anomalies as anomaly_metrics
+from earshot.prediction.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The answers to N clips, in the order of the predictions that they score."""
+
+    target: np.ndarray  # (N, K) in {0, 1}
+    events: pd.DataFrame | None = None
+    durations: np.ndarray | None = None  # (N,) seconds
+    clips: pd.DataFrame | None = None  # N rows of the clip table: device, machine, section, domain, is_anomaly, ...
+    annotated: np.ndarray | None = None  # (N,) bool: `events` has all that is heard in the clip; None: in every clip
+
+    def take(self, index) -> Truth:
+        durations = None if self.durations is None else self.durations[index]
+        clips = None if self.clips is None else self.clips.iloc[np.arange(len(self.target))[index]]
+        annotated = None if self.annotated is None else self.annotated[index]
+        return Truth(self.target[index], self.events, durations, clips, annotated)
+
+    def in_time(self, found: Predictions) -> tuple[Predictions, pd.DataFrame] | None:
+        """(predictions of the annotated clips, their true events); None where no such clip has an event or frames.
+
+        What a clip without annotation holds is unknown: scores in time leave it out.
+        """
+        if self.events is None or found.framewise_output is None:
+            return None
+        found = found if self.annotated is None else found.take(self.annotated)
+        events = self.events[self.events.filename.isin(set(found.clip_ids.tolist()))]
+        return (found, events) if len(events) else None
+
+
+def anomaly_scores_of(found: Predictions, truth: Truth) -> np.ndarray:
+    """(N,) anomaly scores: the predictions' own, else how unsure the network is of a clip's own class."""
+    if found.score is not None:
+        return np.asarray(found.score, np.float64)
+    return anomaly_metrics.own_class_scores(found.clipwise_output, truth.target.argmax(axis=1))
