@@ -47,6 +47,9 @@ LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "
 
 def main():
     options = parse_args()
+    if not options.check:
+        check_writable(options.out)
+        check_writable(options.log, "name another file by --log")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     competition = get_competition(options.competition)
     test = read_table(options.test)
@@ -58,8 +61,6 @@ def main():
         print(f"{options.check}: {len(submission)} rows, valid for {options.competition}")
         print_scores(competition, submission, test, found, options.truth)
         return
-    check_writable(options.out)
-    check_writable(options.log, "name another file by --log")
     post, choice = find_post(competition, options)
     folder = options.out.with_name(f"{options.out.stem}_files") if competition.files else None
     for path in (options.out, folder):

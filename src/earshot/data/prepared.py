@@ -11,6 +11,7 @@ import pandas as pd
 
 from earshot.config import DataConfig
 from earshot.data.dataset import read_dataset
+from earshot.data.event_checks import checked_events
 from earshot.data.folds import read_folds, select_fold
 from earshot.data.labels import (
     annotated_clips,
@@ -104,7 +105,7 @@ def load_data(data: DataConfig) -> PreparedData:
     folds = read_folds(data.folds, clips)
     clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
     clips = folds[["clip_id", "group", "fold"]].merge(clips, on="clip_id", validate="one_to_one")
-    events = read_events(root / "events.csv")
+    events = read_events(root / "events.csv", clips, classes)
     for needs in ("crop=box", "frame_targets=True", "targets=events", "false_positives=True"):
         key, value = needs.split("=")
         if str(getattr(data, key)) == value and events is None:
@@ -155,11 +156,14 @@ def _chosen(clips: pd.DataFrame, classes: list[str], where: dict[str, str]) -> t
     return clips.reset_index(drop=True), [c for c in classes if c in used]
 
 
-def read_events(path: Path) -> pd.DataFrame | None:
-    """events.csv sorted by clip and onset; None where there is no such file."""
+def read_events(path: Path, clips: pd.DataFrame, classes: list[str]) -> pd.DataFrame | None:
+    """events.csv sorted by clip and onset, held against its clips (event_checks.py); None: no such file."""
     if not path.is_file():
         return None
-    events = read_table(path, ("filename", "onset", "offset", "event_label"))
+    table = read_table(path, ("filename", "onset", "offset", "event_label"))
+    events, said = checked_events(table, clips, str(path), classes)
+    for line in said:
+        logger.warning(line)
     return events.sort_values(["filename", "onset"], kind="stable").reset_index(drop=True)
 
 
@@ -189,10 +193,7 @@ def _drop_unusable(clips: pd.DataFrame, data: DataConfig, events: pd.DataFrame |
     if data.keep_unlabelled or data.false_positives:
         return clips
     empty = clips.labels.fillna("").str.strip() == ""
-    known = annotated_clips(clips, events)
-    if data.targets == "labels" and events is not None:  # the labels of a clip with events are not those events
-        known &= ~clips.clip_id.isin(events.filename).to_numpy(bool)
-    empty &= ~known
+    empty &= ~annotated_clips(clips, events if data.targets == "events" else None)
     if empty.any():
         logger.warning("%d of %d clips have no label and are left out", empty.sum(), len(clips))
     return clips[~empty].reset_index(drop=True)
