@@ -54,7 +54,7 @@ def measure(run, fold, held_out):
         path, model = Path(work) / "fp32.onnx", runs.load_model(fold)
         about = graph_export.describe(run, [fold], [model], graph_export.ExportSettings())
         graph_export.trace([model], run.config, about, path)
-        inputs = calibration_inputs(TorchBackend(model, run.config.frontends), run, held_out, CLIPS)
+        inputs = calibration_inputs(TorchBackend(model, run.config.inputs(model.inputs)), run, held_out, CLIPS)
         expected = answers(path, inputs)
         for name, (fast, advanced) in WAYS.items():
             report(fold, name, expected, answers(small_graph(path, inputs, fast, advanced, about), inputs))

@@ -39,7 +39,7 @@ def main():
     train_fold()
     run = runs.load_run(FOLDER)
     model = runs.load_model(run.folds[0])
-    costs = count(model, run.config.frontends, run.config.data.sample_rate)
+    costs = count(model, run.config.inputs(model.inputs), run.config.data.sample_rate)
     report = exported(run)
     kilobytes, scores = sum(report["stored_bytes"].values()) / 1000, report["oof"]["scores"]
     print(

@@ -86,7 +86,8 @@ def measure_predict(options) -> dict:
     folder = Path("runs") / config.task / NAME
     fold = runs.load_run(folder).folds[0]
     clips = load_data(config.data).recordings()[:200]
-    backend = TorchBackend(runs.load_model(fold), config.frontends)
+    model = runs.load_model(fold)
+    backend = TorchBackend(model, config.inputs(model.inputs))
     started = time.monotonic()
     predict_clips([backend], clips, config.predict, fold.about["classes"], fold.about["prior"])
     seconds = time.monotonic() - started

@@ -127,7 +127,7 @@ def measure_step(options) -> dict:
     """Seconds of one training step after a small one that loads what is loaded once; peak memory."""
     import torch
 
-    from earshot.inputs.torch_logmel import FrontEnds
+    from earshot.inputs.torch_front_ends import FrontEnds
 
     config, model = network(options.networks[0])
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -136,7 +136,7 @@ def measure_step(options) -> dict:
     model = model.to(device).train()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith(tuple(model.dead_parameters)))
-    front_ends = FrontEnds(config.frontends, model.inputs).to(device)
+    front_ends = FrontEnds(config.inputs(model.inputs)).to(device)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
 
     def step(batch: int):
@@ -187,7 +187,7 @@ def sizes(stem: str):
 
     with torch.device("meta"):
         config, model = network(stem)
-    costs = count(model, config.frontends, SECONDS * config.data.sample_rate)
+    costs = count(model, config.inputs(model.inputs), SECONDS * config.data.sample_rate)
     return sum(p.numel() for p in model.parameters()), costs
 
 
@@ -196,13 +196,13 @@ def measure_speed(options) -> dict:
     import onnxruntime
     import torch
 
-    from earshot.inputs.torch_logmel import FrontEnds
+    from earshot.inputs.torch_front_ends import FrontEnds
 
     config, model = network(options.networks[0])
     model.eval()
     waveform = torch.randn(1, SECONDS * config.data.sample_rate, generator=torch.Generator().manual_seed(0)) * 0.1
     with torch.inference_mode():
-        inputs = FrontEnds(config.frontends, model.inputs)({"waveform": waveform})
+        inputs = FrontEnds(config.inputs(model.inputs))({"waveform": waveform})
         eager, expected = clips_per_second(lambda: model(**inputs)["clipwise_output"].numpy())
     inputs = {name: value.clone() for name, value in inputs.items()}
     try:

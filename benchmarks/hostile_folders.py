@@ -12,10 +12,12 @@ import pandas as pd
 from hostile_audio import coded, flac_total
 
 from earshot.augment.waveform import apply, build_waveform_augment
-from earshot.competitions.tables import find_files
-from earshot.data.folds import read_folds
-from earshot.data.labels import clip_targets, read_classes, read_clips
+from earshot.competitions.tables import Tables, find_files
+from earshot.data.event_checks import checked_events
+from earshot.data.folds import make_folds, read_folds
+from earshot.data.labels import annotated_clips, clip_targets, read_classes, read_clips
 from earshot.sound.folder import list_recordings
+from earshot.tables import read_table
 
 WAV = coded("WAV")
 
@@ -187,6 +189,51 @@ def folds_of(text: str, message: str) -> Callable[[Path], None]:
     return table(text, lambda path: read_folds(path, clips), message)
 
 
+def reserved(name: str) -> Callable[[Path], None]:
+    """A check: what says silence, or nothing, is refused as a class where a competition is prepared."""
+    return lambda at: refused(lambda: Tables(CLIPS.assign(labels="wren"), ["wren", name]), name)
+
+
+def groups_of(text: str) -> Callable[[Path], None]:
+    """A check: clips without an author stay with their own group, x with y, when folds are made by author."""
+
+    def check(at: Path):
+        (at / "clips.csv").write_text(text)
+        folds = make_folds(read_clips(at / "clips.csv"), 2, 0, "author").set_index("clip_id").fold
+        assert folds["x"] == folds["y"] != folds["z"], f"folds are {folds.to_dict()}"
+
+    return check
+
+
+CLIPS = pd.DataFrame({"clip_id": ["x", "y"], "path": ["x.wav", "y.wav"], "duration": [10.0, np.nan]})
+EVENTS = "filename,onset,offset,event_label\n"
+
+
+def events_of(rows: str, right, said: str | None = None) -> Callable[[Path], None]:
+    """A check: these events of a 10-s recording x and of y, of unknown length, are refused with the message `right`, or
+    become the [onset, offset] of `right` with a word that matches `said` (None: nothing is said)."""
+
+    def check(at: Path):
+        (at / "events.csv").write_text(EVENTS + rows)
+        read = read_table(at / "events.csv", ("filename", "onset", "offset", "event_label"))
+        if isinstance(right, str):
+            refused(lambda: checked_events(read, CLIPS, "events.csv", ["wren", "owl"]), right)
+            return
+        found, told = checked_events(read, CLIPS, "events.csv", ["wren", "owl"])
+        assert found[["onset", "offset"]].to_numpy().tolist() == right, f"became {found}"
+        assert bool(told) == bool(said), f"said {told}"
+        assert not said or re.search(said, "; ".join(told)), f"said {told}, not '{said}'"
+
+    return check
+
+
+def annotated(text: str, right) -> Callable[[Path], None]:
+    """A check: the column `annotated` of clips x (with an event) and y (without) means `right`, or is refused by it."""
+    events = pd.DataFrame({"filename": ["x"], "onset": [0.0], "offset": [1.0], "event_label": ["wren"]})
+    return table(text, lambda path: annotated_clips(read_clips(path), events, path),
+                 right if isinstance(right, str) else lambda found: found.tolist() == right)  # fmt: skip
+
+
 TABLES: dict[str, Callable[[Path], None]] = {
     "ids that look like numbers": table("clip_id,path\n007,a\n1e5,b\n0x1,c\n", read_clips, ids("007", "1e5", "0x1")),
     "ids that look like nothing": table("clip_id,path\nNA,a\nnan,b\nNone,c\n", read_clips, ids("NA", "nan", "None")),
@@ -197,7 +244,7 @@ TABLES: dict[str, Callable[[Path], None]] = {
     "lines of Windows": table("clip_id,path\r\nx,a\r\n", read_clips, ids("x")),
     "no line end": table("clip_id,path\nx,a", read_clips, ids("x")),
     "no column of ids": table("id,path\nx,a\n", read_clips, "has no column 'clip_id'"),
-    "semicolons": table("clip_id;path\nx;a\n", read_clips, "has no column 'clip_id'"),
+    "semicolons": table("clip_id;path\nx;a\n", read_clips, ids("x")),
     "a clip twice": table("clip_id,path\nx,a\nx,b\n", read_clips, "lists 1 clips twice: x"),
     "no byte": table("", read_clips, "is not a CSV table"),
     "Latin-1": table("clip_id,path\nvögel,a\n".encode("latin-1"), read_clips, "is not a CSV table"),
@@ -217,5 +264,29 @@ TABLES: dict[str, Callable[[Path], None]] = {
     "a clip of no fold": folds_of("clip_id,group,fold\nx,x,0\n", "y"),
     "a fold that is no number": folds_of("clip_id,group,fold\nx,x,a\ny,y,1\n", "fold"),
     "a clip in two folds": folds_of("clip_id,group,fold\nx,x,0\nx,x,1\ny,y,1\n", "x"),
+    "an event past the end": events_of(
+        "x,2,12,wren\n", [[2, 10]], r"reach past the end .* cut there: x \(wren, 2 to 12"
+    ),
+    "an event after the end": events_of("x,11,12,wren\nx,1,2,owl\n", [[1, 2]], "begin after the end .* left out"),
+    "an event past a rounded end": events_of("x,2,10.04,wren\n", [[2, 10]]),
+    "an event past an unknown end": events_of("y,2,1e6,wren\n", [[2, 1e6]]),
+    "an event before the beginning": events_of("x,-1,2,wren\n", [[0, 2]], "begin before .* cut there"),
+    "an event of no length": events_of("x,3,3,wren\nx,3,4,owl\n", [[3, 4]], "have no length and are left out"),
+    "an event that ends before it begins": events_of("x,4,3,wren\n", r"1 of 1 events end before they begin: x \(wren"),
+    "an event of no recording": events_of("z,3,4,wren\nx,3,4,wren\n", [[3, 4]], "of no recording .* left out: z"),
+    "an event without a time": events_of("x,,4,wren\n", "no number of seconds"),
+    "an event by the clock": events_of("x,00:00:01,00:00:02,wren\n", "no number of seconds"),
+    "an event without an end": events_of("x,1,inf,wren\n", "no number of seconds"),
+    "an event of no class": events_of("x,1,2,wrn\n", "labels that are no class: wrn; did you mean 'wren'"),
+    "an event of nocall": events_of("x,1,2,nocall\n", "labels that are no class: nocall"),
+    "no event": events_of("", []),
+    "silence that is said": annotated("clip_id,path,annotated\nx,x,1\ny,y,1\n", [True, True]),
+    "rows that are a part": annotated("clip_id,path,annotated\nx,x,0\ny,y,\n", [False, False]),
+    "nothing said of silence": annotated("clip_id,path\nx,x\ny,y\n", [True, False]),
+    "annotated as a word": annotated("clip_id,path,annotated\nx,x,True\ny,y,FALSE\n", [True, False]),
+    "annotated by chance": annotated("clip_id,path,annotated\nx,x,0.5\ny,y,1\n", "`annotated` is 1, 0 or empty"),
+    "nocall as a class": reserved("nocall"),
+    "no bird as a class": reserved("NaN"),
+    "groups without a name": groups_of("clip_id,path,labels,author,group\nx,x,wren,,s\ny,y,owl,,s\nz,z,owl,bo,z\n"),
     "folds without a column": folds_of("clip_id,fold\nx,0\ny,1\n", "group"),
 }

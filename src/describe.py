@@ -23,11 +23,12 @@ from earshot.config import Config, load_config
 from earshot.data.labels import read_classes
 from earshot.data.prepared import load_data
 from earshot.files import check_writable
-from earshot.inputs.torch_logmel import FrontEnds
+from earshot.inputs.record import Input
+from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.messages import run_script
 from earshot.models.counting import count
 from earshot.pictures import folds as fold_pictures
-from earshot.sound.logmel import empty_mel_bands, n_frames
+from earshot.sound.logmel import LogmelParams, empty_mel_bands
 from earshot.sound.timebase import TimeBase
 from earshot.training.examples import TrainingClips, collate
 from earshot.training.schedule import seed_step
@@ -73,7 +74,7 @@ def count_classes(config: Config) -> int:
 def describe(config: Config, classes: int, seconds: float):
     """Print the figures of one input of `seconds`."""
     model = runs.make_model(config, classes, weights_follow=True).eval()
-    n_samples = round(seconds * config.data.sample_rate)
+    n_samples, heard = round(seconds * config.data.sample_rate), config.inputs(model.inputs)
     parameters = sum(p.numel() for p in model.parameters())
     buffers = sum(b.numel() for b in model.buffers() if b.is_floating_point())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -82,26 +83,33 @@ def describe(config: Config, classes: int, seconds: float):
     for name, size in (("fp32", 4), ("fp16", 2), ("int8", 1)):
         print(f"  bytes in {name}        {parameters * size:,} + {buffers * size:,} of batch norm statistics")
     for length in sorted({seconds, 10.0}):  # 10 s: what the PANNs paper states
-        costs = count(model, config.frontends, round(length * config.data.sample_rate), len(config.data.metadata))
+        costs = count(model, heard, round(length * config.data.sample_rate))
         print(f"  multiply-accumulates {costs.macs:,} for {length:g} s, and {costs.front_end_macs:,} of the front end")
         if length == seconds:
             warn_over_limits(config.data.competition, parameters / 1000, costs.macs / 1e6)
         if length == 10.0:
             print(f'  PANNs\' "multi-adds" {costs.paper_multi_adds:,} for 10 s (as their paper counts, STFT included)')
-    read = {name: params for name, params in config.frontends.items() if name in model.inputs}
-    for name, params in read.items():
-        grid = TimeBase(config.data.sample_rate, params.hop_length)
-        frames = n_frames(n_samples, params)
-        output_ms = 1000 * grid.pooled(model.pool).frame_seconds
-        frame_ms = 1000 * grid.frame_seconds
-        size = f"{frames} frames x {params.n_mels} mels"
-        print(f"  front end {name}: {size}, a frame every {frame_ms:g} ms, an output every {output_ms:g} ms")
-        empty = empty_mel_bands(params)
-        if empty:
-            print(
-                f"  WARNING: {len(empty)} of {params.n_mels} mel bands hold no FFT bin and are always silent: {empty}"
-            )
-            print("  raise n_fft or lower n_mels")
+    for name, shape in heard.shapes(n_samples).items():
+        describe_input(name, heard[name], shape, heard.sample_rate, model.pool)
+
+
+def describe_input(name: str, record: Input, shape: tuple[int, ...], rate: int, pool: int):
+    """Print what an input is: its shape, its frames, bands that hold nothing."""
+    own = f" at {record.sample_rate} Hz" if record.sample_rate not in (0, rate) else ""
+    sides = f", {record.channels}" if record.channels not in ("", "mono") else ""
+    if not record.picture:
+        if record.kind not in ("waveform", "metadata"):
+            print(f"  input {name}: {record.kind} of shape {' x '.join(map(str, shape))}{own}{sides}")
+        return
+    size = f"{shape[1]} frames x {shape[2]} {'mels' if isinstance(record, LogmelParams) else 'bands'}{own}{sides}"
+    grid = TimeBase(record.sample_rate, record.hop) if record.hop else None
+    times = f", a frame every {1000 * grid.frame_seconds:g} ms, an output every " + (
+        f"{1000 * grid.pooled(pool).frame_seconds:g} ms") if grid else ""  # fmt: skip
+    print(f"  front end {name}: {size}{times}")
+    empty = empty_mel_bands(record) if isinstance(record, LogmelParams) else []
+    if empty:
+        print(f"  WARNING: {len(empty)} of {record.n_mels} mel bands hold no FFT bin and are always silent: {empty}")
+        print("  raise n_fft or lower n_mels")
 
 
 def warn_over_limits(name: str, parameters_kb: float, mmacs: float):
@@ -115,18 +123,24 @@ def warn_over_limits(name: str, parameters_kb: float, mmacs: float):
             print(f"  WARNING: {name} allows {limit:g} {what}, this network has {value:.3f}")
 
 
+def first_picture(config: Config) -> str:
+    """The input that is drawn."""
+    if name := next((name for name, record in config.frontends.items() if record.picture), ""):
+        return name
+    raise ValueError("no input of this config is a picture: there is nothing to draw")
+
+
 def draw_inputs(config: Config, count: int, path: Path):
     """The first training clips of fold 0, plain and, where the config augments, twice as the model would see them."""
     train = load_data(config.data).split(0, config.data.folds)[0].share(config.data.train_share, config.seed)
     a, cache = config.augment, Path(config.data.root) / "cache"
-    plain = TrainingClips(train, config.data, config.frontends, config.seed, None, cache)
-    augmented = TrainingClips(
-        train, config.data, config.frontends, config.seed, build_waveform_augment(a.waveform), cache
-    )
+    name = first_picture(config)
+    heard = config.inputs((name,))
+    plain = TrainingClips(train, config.data, heard, config.seed, None, cache)
+    augmented = TrainingClips(train, config.data, heard, config.seed, build_waveform_augment(a.waveform), cache)
     augments = any(a.acting.values())
     hearings = [("plain", plain, 0)] + [(f"augmented {n + 1}", augmented, n) for n in range(2 if augments else 0)]
-    name, params = next(iter(config.frontends.items()))
-    front_ends, index = FrontEnds(config.frontends, (name,)), [i % len(plain) for i in range(count)]
+    front_ends, index = FrontEnds(heard), [i % len(plain) for i in range(count)]
     columns = []
     for title, clips, epoch in hearings:
         batch = collate([clips[(epoch, i)] for i in index])
@@ -138,7 +152,7 @@ def draw_inputs(config: Config, count: int, path: Path):
         columns.append([(f"{title}: {c}", image[0].numpy()) for c, image in zip(batch["clip_id"], logmel, strict=True)])
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet = [image for row in zip(*columns, strict=True) for image in row]
-    fold_pictures.logmels(sheet, params.hop_length / params.sample_rate, path, columns=len(columns))
+    fold_pictures.logmels(sheet, heard.timebase(1).frame_seconds, path, columns=len(columns))
     how = "plain and twice augmented" if augments else "plain: this config augments nothing"
     print(f"-> {path}: {count} clips, {how}")
 
@@ -160,11 +174,12 @@ def draw_gallery(config: Config, count: int, path: Path):
     """Training inputs of fold 0 side by side, and below each what every augmentation makes of it."""
     train, _ = load_data(config.data).split(0, config.data.folds)
     cache = Path(config.data.root) / "cache"
-    clips = TrainingClips(train, config.data, config.frontends, config.seed, None, cache)
-    name, params = next(iter(config.frontends.items()))
+    name = first_picture(config)
+    heard = config.inputs((name,))
+    clips = TrainingClips(train, config.data, heard, config.seed, None, cache)
     # clips far apart, so that partners differ in class
     batch = collate([clips[(0, i * len(clips) // count)] for i in range(count)])
-    logmel = FrontEnds(config.frontends, (name,))(batch)[name]
+    logmel = FrontEnds(heard)(batch)[name]
     rows = gallery(logmel, config, seed_step(config.seed, 0, 0, 0))
     path.parent.mkdir(parents=True, exist_ok=True)
     titles = [str(c) for c in batch["clip_id"]]
@@ -172,7 +187,7 @@ def draw_gallery(config: Config, count: int, path: Path):
         (f"{kind}: {titles[i]}" if kind == "plain" else kind, images[i, 0].numpy())
         for kind, images in rows.items() for i in range(count)
     ]  # fmt: skip
-    fold_pictures.logmels(sheet, params.hop_length / params.sample_rate, path, columns=count)
+    fold_pictures.logmels(sheet, heard.timebase(1).frame_seconds, path, columns=count)
     print(f"-> {path}: {count} clips, {', '.join(rows)}")
 
 

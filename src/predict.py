@@ -23,6 +23,7 @@ from tqdm import tqdm
 from earshot import files, runs
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import clip_metadata, read_clips
+from earshot.inputs.given import Metadata
 from earshot.messages import run_script, suggest
 from earshot.metrics.anomalies import scores_by_section
 from earshot.prediction import predictions
@@ -47,9 +48,9 @@ def main():
     threads, streams = how_many(options)
     of_run = {folder: members_of_run(folder, options, threads) for folder in options.run}
     started, unreadable = time.monotonic(), {}
-    for folders, tta, columns in together(of_run, options):
+    for folders, tta, metadata in together(of_run, options):
         members = [m for folder in folders for m, _ in of_run[folder]]
-        clips = with_metadata(clips, options.clips, columns)
+        clips = with_metadata(clips, options.clips, metadata)
         bar = "predict " + " ".join(folder.name for folder in folders)
         found, failed = predict_members(
             members, clips, tta, lambda some, bar=bar: tqdm(some, bar, leave=False, disable=not sys.stderr.isatty()),
@@ -172,33 +173,30 @@ def members_of_run(folder: Path, options: argparse.Namespace, threads: int) -> l
     windowing = replace(windowing, one_pass=windowing.one_pass or options.one_pass)
     found = []
     for fold in run.folds:
-        backend = TorchBackend(runs.load_model(fold).to(device), config.frontends, device, config.optim.precision)
+        model = runs.load_model(fold).to(device)
+        backend = TorchBackend(model, config.inputs(model.inputs), device, config.optim.precision)
         found.append((Member(backend, windowing, fold.about["classes"], fold.about["prior"]), fold.folder))
     return found
 
 
-def together(of_run: dict[Path, list], options: argparse.Namespace) -> list[tuple[list[Path], tuple, tuple]]:
+def together(of_run: dict[Path, list], options: argparse.Namespace) -> list[tuple[list[Path], tuple, Metadata]]:
     """(run folders, their TTA, their metadata) that can share a pass: the same windows, variants and columns."""
     groups: dict[tuple, list[Path]] = {}
     for folder, members in of_run.items():
         tta = tuple(run_tta(folder, members, options) if options.tta is None else options.tta)
-        columns = metadata_columns(folder, members, options)
-        groups.setdefault((members[0][0].hearing, tta, columns), []).append(folder)
-    return [(folders, tta, columns) for (_, tta, columns), folders in groups.items()]
+        groups.setdefault((members[0][0].hearing, tta, metadata_of(members)), []).append(folder)
+    return [(folders, tta, metadata) for (_, tta, metadata), folders in groups.items()]
 
 
-def metadata_columns(folder: Path, members: list, options: argparse.Namespace) -> tuple[str, ...]:
+def metadata_of(members: list) -> Metadata:
     """The columns of the clip table that a run's networks take besides the sound."""
-    backend = members[0][0].backend
-    if "metadata" not in backend.inputs:
-        return ()
-    return tuple(
-        runs.load_run(folder).config.data.metadata if options.backend == "torch" else backend.about["metadata"]
-    )
+    records = members[0][0].backend.frontends.values()
+    return next((record for record in records if isinstance(record, Metadata)), Metadata())
 
 
-def with_metadata(clips: list[Clip], source: Path, columns: tuple[str, ...]) -> list[Clip]:
+def with_metadata(clips: list[Clip], source: Path, metadata: Metadata) -> list[Clip]:
     """The clips with the values of these columns of the table `source`; a folder has none: an error."""
+    columns = metadata.columns
     if not columns:
         return clips
     if source.is_dir():
@@ -206,7 +204,7 @@ def with_metadata(clips: list[Clip], source: Path, columns: tuple[str, ...]) -> 
             f"the network takes {', '.join(columns)} of each recording, which a folder does not say: give --clips a "
             f"table with clip_id, path, {', '.join(columns)}"
         )
-    values = clip_metadata(read_clips(source), columns, source)
+    values = clip_metadata(read_clips(source), columns, source, metadata.missing)
     return [replace(clip, metadata=row) for clip, row in zip(clips, values, strict=True)]
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import inspect
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +23,8 @@ import yaml
 from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.competition import Competition, Flag, Remake
 from earshot.competitions.tables import Tables, check_owner, is_there, write_csv, write_tables
-from earshot.data.labels import label_lists
+from earshot.data.event_checks import checked_events
+from earshot.data.labels import annotated_clips, label_lists
 from earshot.files import check_writable
 from earshot.messages import few, run_script, suggest
 from earshot.sound import audio
@@ -43,10 +45,11 @@ def main():
         raise ValueError("--pack needs --resample HZ, the rate of what is packed")
     tables = competition.prepare(source, **prepare_options(competition, options))
     tables = with_headers(tables, source, options.check_audio, options.workers)
+    tables, notes = with_checked_events(tables)
     if options.resample:
         tables = resampled(tables, source, out, options)
     write_tables(tables, out, options.competition, source, options.force)
-    print(summary(tables, options.competition))
+    print("\n".join([summary(tables, options.competition), *(f"  {note}" for note in notes)]))
     list_odd_files(source, out)
     print(f"-> {out}")
     print(f"next: python src/make_folds.py --clips {out}/clips.csv --out folds/{out.name}.csv")
@@ -163,6 +166,17 @@ def with_headers(tables: Tables, source: Path, decode: bool, workers: int) -> Ta
     return dataclasses.replace(tables, **changed)
 
 
+def with_checked_events(tables: Tables) -> tuple[Tables, list[str]]:
+    """Tables with the training events that are possible, and what was dropped or cut; true events of a test stay."""
+    notes, events = [], tables.events
+    if events is not None:
+        events, notes = checked_events(events, tables.clips, "the event table", tables.classes)
+    if tables.test_events is not None and tables.test_clips is not None:
+        _, odd = checked_events(tables.test_events, tables.test_clips, "the test's event table", tables.classes)
+        notes += [re.sub(" and (are left out|are cut there)", " (they stay: scores count them)", line) for line in odd]
+    return dataclasses.replace(tables, events=events), notes
+
+
 def examine(path: Path, decode: bool) -> tuple[float, float, str, str]:
     """Sample rate (Hz), duration (s), hash of the decoded samples (or ''), and why it cannot be read ('': it can)."""
     try:
@@ -223,6 +237,9 @@ def summary(tables: Tables, competition: str) -> str:
     if tables.events is not None:
         negative = int((tables.events.get("is_negative", pd.Series(dtype=float)).fillna(0).astype(float) > 0).sum())
         lines.append(f"  events: {len(tables.events)}" + (f", {negative} of them false positives" if negative else ""))
+        known = annotated_clips(tables.clips, tables.events)
+        if not known.all():
+            lines[-1] += f"; {known.sum()} of {len(known)} clips are annotated, of the others nobody said when"
     if tables.test_clips is not None:
         known = "" if tables.test_events is None else f", {len(tables.test_events)} true events"
         lines.append(f"  test: {_clips_line(tables.test_clips)}{known}")

@@ -81,7 +81,7 @@ def cost(run: runs.Run) -> tuple[int, int]:
     config = run.config
     model = runs.make_model(config, len(run.folds[0].about["classes"]), weights_follow=True)
     n_samples = round(config.predict.window_seconds * config.data.sample_rate)
-    costs = count(model, config.frontends, n_samples, len(config.data.metadata))
+    costs = count(model, config.inputs(model.inputs), n_samples)
     return sum(p.numel() for p in model.parameters()), costs.paper_multi_adds
 
 

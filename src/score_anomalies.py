@@ -39,11 +39,11 @@ from earshot.anomaly.judged import joined, scored, sections_of
 from earshot.anomaly.report import Scores
 from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData, load_data
+from earshot.inputs.waveforms import as_heard, decode
 from earshot.messages import few, run_script, suggest
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.inference import predict_clips
 from earshot.prediction.predictions import Predictions, join, weighted_mean
-from earshot.sound import audio
 
 ALSO = ("statistics", "exposure")  # of anomaly_clips, which imports torch
 
@@ -190,10 +190,13 @@ def heard_methods(
     from earshot.anomaly.clips import clip_scores
 
     config, rate = fold.config, fold.config.data.sample_rate
-    if not config.frontends:
+    logmels = [record for record in config.frontends.values() if record.kind == "logmel"]
+    if not logmels:
         raise ValueError(f"--also {' '.join(names)} needs a run with a log-mel front end, {fold.folder} has none")
-    params = next(iter(config.frontends.values()))
-    normal_audio, judged_audio = ([audio.load(c.path, rate) for c in some.recordings()] for some in (normal, judged))
+    params = replace(logmels[0], channels="mono")
+    normal_audio, judged_audio = (
+        [as_heard(decode(c.path, rate), rate, params) for c in some.recordings()] for some in (normal, judged)
+    )
     return {
         name: clip_scores(name, normal_audio, normal_groups, judged_audio, groups, params, seed=config.seed)
         for name in dict.fromkeys(names)
@@ -215,7 +218,8 @@ def predicted(fold: runs.FoldRun, some: PreparedData, what: str) -> Predictions:
     from earshot.prediction.backends import TorchBackend
 
     config, about = fold.config, fold.about
-    backend = TorchBackend(runs.load_model(fold), config.frontends, precision=config.optim.precision)
+    model = runs.load_model(fold)
+    backend = TorchBackend(model, config.inputs(model.inputs), precision=config.optim.precision)
     quiet = not sys.stderr.isatty()
     found, failed = predict_clips(
         [backend], some.recordings(), config.predict, about["classes"], about["prior"],

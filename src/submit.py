@@ -23,8 +23,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,7 +37,7 @@ from earshot.ensemble.choice import as_dict, read_post, write_choice
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.search import read_truth, score_table
 from earshot.events import PostProcess
-from earshot.files import check_writable
+from earshot.files import check_writable, whole_folder, write_rows
 from earshot.messages import run_script
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
@@ -49,6 +47,9 @@ LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "
 
 def main():
     options = parse_args()
+    if not options.check:
+        check_writable(options.out)
+        check_writable(options.log, "name another file by --log")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     competition = get_competition(options.competition)
     test = read_table(options.test)
@@ -60,8 +61,6 @@ def main():
         print(f"{options.check}: {len(submission)} rows, valid for {options.competition}")
         print_scores(competition, submission, test, found, options.truth)
         return
-    check_writable(options.out)
-    check_writable(options.log, "name another file by --log")
     post, choice = find_post(competition, options)
     folder = options.out.with_name(f"{options.out.stem}_files") if competition.files else None
     for path in (options.out, folder):
@@ -130,17 +129,10 @@ def read_submission(competition: Competition, path: Path) -> pd.DataFrame:
 
 def write_files(competition: Competition, submission: pd.DataFrame, test, classes: list[str], folder: Path):
     """Write the challenge's own files to `folder`; they too are read back and validated before it gets its name."""
-    partial = folder.with_name(f".{os.getpid()}.part.{folder.name}")
-    try:
-        partial.mkdir(parents=True)
+    with whole_folder(folder, replace=True) as partial:
         for name, text in competition.files(submission).items():
             (partial / name).write_text(text)
         competition.validate(competition.read_files(partial), test, classes)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def find_post(competition: Competition, options: argparse.Namespace) -> tuple[PostProcess, dict | None]:
@@ -191,14 +183,8 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores:
         "post": json.dumps(dataclasses.asdict(post), default=str),
         "score": next(iter(scores.values()), ""),
     }
-    options.log.parent.mkdir(parents=True, exist_ok=True)
     known = list(csv.DictReader(options.log.open())) if options.log.is_file() else []
-    partial = options.log.with_name(f".{options.log.name}.{os.getpid()}.part")
-    with open(partial, "w", newline="") as file:
-        writer = csv.DictWriter(file, LOG_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(known + [row])
-    os.replace(partial, options.log)
+    write_rows(options.log, [*known, row], LOG_COLUMNS)
 
 
 if __name__ == "__main__":

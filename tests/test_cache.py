@@ -13,11 +13,13 @@ import pytest
 
 from earshot.data import caches
 from earshot.data.caches import LogmelCache, waveform_cache
+from earshot.inputs.logmel import Logmel
+from earshot.inputs.waveforms import as_heard
 from earshot.sound import audio
-from earshot.sound.logmel import LogmelParams, log_mel
+from earshot.sound.logmel import log_mel
 
 RATE = 8000
-PARAMS = LogmelParams(n_fft=256, hop_length=80, n_mels=16, fmin=50, fmax=4000)
+PARAMS = Logmel(n_fft=256, hop_length=80, n_mels=16, fmin=50, fmax=4000)
 RESOLVED = replace(PARAMS, sample_rate=RATE)
 
 
@@ -101,26 +103,52 @@ def test_a_second_build_reads_nothing(tmp_path, clips, monkeypatch):
 CHANGES = [
     {"n_fft": 512}, {"win_length": 200}, {"hop_length": 100}, {"n_mels": 20}, {"fmin": 60.0}, {"fmax": 3900.0},
     {"window": "hamming"}, {"center": False}, {"pad_mode": "constant"}, {"amin": 1e-8}, {"ref": 2.0}, {"top_db": 80.0},
+    {"channels": "stereo"},
 ]  # fmt: skip
 
 
 def test_every_parameter_is_in_the_key(tmp_path, clips):
     assert {name for change in CHANGES for name in change} | {"sample_rate"} == set(vars(PARAMS))
-    source = tmp_path / "source"
-    keys = [
-        caches.cache_key(caches._describe_logmel(clips, source, replace(PARAMS, **c), RATE, "float32")) for c in CHANGES
-    ]
-    keys += [
-        caches.cache_key(caches._describe_logmel(clips, source, PARAMS, rate, dtype))
-        for rate, dtype in ((RATE, "float32"), (RATE, "float16"), (16000, "float32"))
-    ]
-    assert len(set(keys)) == len(CHANGES) + 3
+
+    def key(record=PARAMS, rate=RATE, dtype="float32", channels=1):
+        record = caches._of_data(record, rate)
+        return caches.cache_key(caches._describe(clips, tmp_path / "source", record, rate, dtype, channels))
+
+    keys = [key(replace(PARAMS, **change)) for change in CHANGES]
+    keys += [key(), key(dtype="float16"), key(rate=16000), key(replace(PARAMS, sample_rate=RATE), rate=16000)]
+    keys += [key(channels=2)]  # a mono input in a stereo run: the mean is taken after resampling
+    assert len(set(keys)) == len(CHANGES) + 5
     assert all(len(key) == 16 for key in keys)
+
+
+def test_the_key_of_a_mono_log_mel_is_what_it_has_always_been(tmp_path, clips):
+    record = replace(PARAMS, sample_rate=RATE, channels="mono")
+    params = {k: v for k, v in vars(record).items() if k != "channels"}
+    files = caches.fingerprints(clips, tmp_path / "source")
+    assert caches._describe(clips, tmp_path / "source", record, RATE, "float32", 1) == {
+        "kind": "logmel", "params": params, "sample_rate": RATE, "dtype": "float32", "files": files,
+    }  # fmt: skip
+
+
+def test_two_channels_and_other_rates_are_cached_as_they_are_computed(tmp_path, clips):
+    sides = np.stack([np.linspace(-0.5, 0.5, 8000), np.linspace(0.2, -0.2, 8000) ** 3]).astype(np.float32)
+    audio.write(tmp_path / "source" / "a.wav", sides, RATE)
+    for record in (
+        replace(PARAMS, channels="mid_side"),
+        replace(PARAMS, channels="mono"),
+        replace(PARAMS, sample_rate=4000, fmax=2000.0, channels="stereo"),
+    ):
+        made = build(tmp_path, clips, record, n_channels=2)
+        record = replace(record, sample_rate=record.sample_rate or RATE)
+        expected = record.compute(as_heard(sides, RATE, record))
+        np.testing.assert_array_equal(made["a again"], expected if record.n_channels == 2 else expected[0])
+        assert made.n_samples("a again") == 8000
 
 
 def test_a_changed_file_id_path_or_format_is_another_key(tmp_path, clips, monkeypatch):
     def key(table=clips):
-        return caches.cache_key(caches._describe_logmel(table, tmp_path / "source", PARAMS, RATE, "float32"))
+        record = replace(PARAMS, sample_rate=RATE)
+        return caches.cache_key(caches._describe(table, tmp_path / "source", record, RATE, "float32", 1))
 
     keys = [key(), key(clips.iloc[:4]), key(clips.replace("007", "008")), key(clips.replace("c.wav", "a.wav"))]
     status = (tmp_path / "source/a.wav").stat()
@@ -168,7 +196,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path, clips, monkeypatch):
     build(tmp_path, clips, replace(PARAMS, n_mels=8))
     before = folders(tmp_path)
 
-    def interrupted(path, rate):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(audio, "load", interrupted)

@@ -9,7 +9,6 @@ import yaml
 from earshot.config import Config, from_dict, from_run, load_config
 from earshot.records import to_dict
 from earshot.runs import config_difference, make_model
-from earshot.sound.logmel import n_frames
 from earshot.sound.windows import Windowing
 
 ROOT = Path(__file__).parents[1] / "configs"
@@ -39,11 +38,8 @@ def test_every_config_is_a_network_that_answers_on_its_own_crops(path):
     samples = round(config.data.crop_seconds * config.data.sample_rate)
     with torch.device("meta"):  # shapes are enough
         model = make_model(config, 3, weights_follow=True).eval()
-        known = {"waveform": torch.zeros(2, samples)} | {
-            name: torch.zeros(2, 1, n_frames(samples, params), params.n_mels)
-            for name, params in config.frontends.items()
-        }
-        outputs = model(**{name: known[name] for name in model.inputs})
+        shapes = config.inputs(model.inputs).shapes(samples)
+        outputs = model(**{name: torch.zeros(2, *shape) for name, shape in shapes.items()})
     assert outputs["clipwise_output"].shape == (2, 3)
 
 
@@ -75,7 +71,13 @@ def test_defaults_round_trip_through_yaml():
         ("data.train_share=0", "data.train_share must be positive, got 0"),
         ("data.cache=pack", "data.cache is 'pack'; choose one of none, waveform, packed, logmel"),
         ("optim.batch_size=0", "optim.batch_size must be positive, got 0"),
-        ("frontends.logmel.sample_rate=44100", "44100 Hz but data.sample_rate is 32000 Hz"),
+        (
+            "frontends.logmel.sample_rate=44100",
+            r"44100 Hz, above data.sample_rate \(32000 Hz\).* set data.sample_rate=44100",
+        ),
+        ("frontends.logmel.channels=stereo", "data.channels is mono.*set data.channels=stereo"),
+        ("frontends.logmel.kind=logmle", r"frontends\.logmel\.kind is 'logmle'; did you mean 'logmel'"),
+        ("data.channels=surround", "data.channels is 'surround'; choose one of mono, stereo, mid_side"),
         ("frontends.logmel.fmax=20000", "20000"),
     ],
 )

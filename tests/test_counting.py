@@ -4,11 +4,19 @@ import pytest
 import torch
 from torch import nn
 
+from earshot.inputs.given import Given, Metadata
+from earshot.inputs.logmel import Logmel
+from earshot.inputs.network import Inputs
+from earshot.inputs.vggish_examples import VggishInput
 from earshot.models import MODELS, build_model, counting
-from earshot.sound.logmel import LogmelParams
 from test_models import SMALL, F, K
 
-FRONT_ENDS = {"logmel": LogmelParams(32000)}
+FRONT_ENDS = {"logmel": Logmel(32000)}
+OTHERS = {"vggish": VggishInput(), "extractor": Given(size=(4, 128))}
+
+
+def heard(names, front_ends=FRONT_ENDS, rate=32000):
+    return Inputs.made(front_ends, names, rate, metadata=Metadata(columns=("a", "b", "c")))
 
 
 class Tiny(nn.Module):
@@ -29,8 +37,8 @@ class Tiny(nn.Module):
 
 def test_both_counts_by_hand():
     model = Tiny().train()
-    front_ends = {"logmel": LogmelParams(8000, n_fft=256, hop_length=80, n_mels=16, fmax=4000)}
-    costs = counting.count(model, front_ends, 8000)  # 101 frames x 16 mels; pooled 50 x 8
+    front_ends = {"logmel": Logmel(8000, n_fft=256, hop_length=80, n_mels=16, fmax=4000)}
+    costs = counting.count(model, heard(("logmel",), front_ends, 8000), 8000)  # 101 frames x 16 mels; pooled 50 x 8
     cells = 101 * 16
     assert costs.macs == cells * 5 * 9 + 5 * 7
     stft = 2 * 101 * 129 * 256 * 2
@@ -57,7 +65,7 @@ def test_grouped_dilated_and_one_dimensional_layers():
         def forward(self, waveform):
             return self.fc(self.pool(self.grouped(self.conv(waveform[:, None]))).transpose(1, 2))
 
-    costs = counting.count(Mixed(), {}, 100)  # lengths 96, 92, 23
+    costs = counting.count(Mixed(), heard(("waveform",), {}), 100)  # lengths 96, 92, 23
     assert costs.paper_multi_adds == 96 * 4 * (2 * 3 + 1) + 92 * 4 * 2 * 5 + 23 * 4 * 4 + 2 * 24 + 6
     assert costs.macs == 96 * 4 * 3 + 92 * 4 * 5 + 23 * 24
     assert costs.front_end_macs == 0
@@ -66,13 +74,13 @@ def test_grouped_dilated_and_one_dimensional_layers():
 @pytest.mark.parametrize("name", MODELS)
 def test_every_network_is_counted_without_values(name):
     model = build_model(name, K, F, SMALL.get(name))
-    front_ends = {n: FRONT_ENDS["logmel"] for n in model.inputs if n == "logmel"}
-    short, long = (counting.count(model, front_ends, 32000 * seconds, 3) for seconds in (1, 2))
+    inputs = heard(model.inputs, {"logmel": FRONT_ENDS["logmel"]} | OTHERS)
+    short, long = (counting.count(model, inputs, 32000 * seconds) for seconds in (1, 2))
     assert 0 < short.macs <= long.macs
-    if {"logmel", "waveform"} & set(model.inputs):  # else of the model's own example, whatever the clip's length
+    if {"logmel", "waveform", "vggish"} & set(model.inputs):  # else of embeddings, as many whatever the clip's length
         assert short.macs < long.macs
         assert short.paper_multi_adds < long.paper_multi_adds
-    assert (short.front_end_macs > 0) == bool(front_ends)
+    assert (short.front_end_macs > 0) == bool({"logmel", "vggish"} & set(inputs))
 
 
 @pytest.mark.parametrize(
@@ -86,5 +94,5 @@ def test_the_papers_own_figures(name, parameters, multi_adds):
     with torch.device("meta"):
         model = build_model(name, 527, 64)
     assert sum(p.numel() for p in model.parameters()) == parameters
-    costs = counting.count(model, FRONT_ENDS, 320000)
+    costs = counting.count(model, heard(model.inputs), 320000)
     assert round(costs.paper_multi_adds / 1e9, 3) == multi_adds

@@ -44,7 +44,7 @@ def make_run(config_path: Path, overrides=(), folds=(0,), name="tiny") -> Path:
         fold = runs.create_fold(folder / f"fold{number}", config, resume=False)
         torch.manual_seed(number)
         model = runs.make_model(config, len(data.classes)).train()
-        backend = TorchBackend(model, config.frontends)
+        backend = TorchBackend(model, config.inputs(model.inputs))
         heard = [torch.from_numpy(random_inputs(backend, 8, 16000, seed=s)["logmel"]) for s in range(12)]
         with torch.no_grad():
             for logmel in heard:
@@ -115,7 +115,7 @@ def test_a_graph_says_all_that_prediction_needs(made, graph_format):
     assert (about["sample_rate"], about["pool"], about["timebase"]) == (8000, 4, [8000, 80, 4])
     assert about["priors"] == [pytest.approx([0.2, 0.2, 0.2])]
     (member,) = members_of(open_graph(folder / "fold1" / FORMATS[graph_format]))
-    assert member.backend.frontends == config.frontends
+    assert member.backend.frontends == config.inputs(("logmel",))
     assert replace(member.windowing, batch_size=4) == config.predict
 
 
@@ -155,7 +155,7 @@ def test_windows_a_call(seconds, windows):
 def test_equals_pytorch_at_the_first_and_the_second_call(made, name, batch, samples):
     folder = made / "runs/sed/tiny"
     graph = open_graph(folder / name)
-    eager = [TorchBackend(runs.load_model(f), f.config.frontends) for f in runs.load_run(folder).folds]
+    eager = [TorchBackend(runs.load_model(f), f.config.inputs(("logmel",))) for f in runs.load_run(folder).folds]
     inputs = random_inputs(eager[0], batch, samples, seed=5)
     for _ in range(2):
         found = graph.run(inputs)

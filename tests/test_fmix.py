@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 
 from earshot.augment import mixing
 from earshot.augment.pipeline import BatchAugment, augment_batch
+from earshot.inputs.logmel import Logmel
+from earshot.inputs.network import Inputs
+from earshot.inputs.torch_front_ends import FrontEnds
 
 
 def generator(seed=0):
@@ -80,11 +83,12 @@ def test_unknown_labels_stay_unknown_and_other_inputs_are_cut_alike():
 def test_a_config_of_fmix_mixes_batches_with_its_probability():
     batch = {"clip_id": list("abcd"), "logmel": torch.randn(4, 1, 20, 10), "target": torch.eye(4)}
     batch["mask"] = torch.ones(4, 4)
+    front_ends = FrontEnds(Inputs.made({"logmel": Logmel(sample_rate=32000)}))
     mixed = 0
     for seed in range(60):
-        out = augment_batch(batch, lambda b: {"logmel": b["logmel"]}, BatchAugment(fmix_p=0.5), generator(seed))
+        out = augment_batch(batch, front_ends, BatchAugment(fmix_p=0.5), generator(seed))
         mixed += not torch.equal(out["logmel"], batch["logmel"])
     assert 15 < mixed < 45
-    again = [augment_batch(batch, lambda b: {"logmel": b["logmel"]}, BatchAugment(fmix_p=1), generator(3))
+    again = [augment_batch(batch, front_ends, BatchAugment(fmix_p=1), generator(3))
              for _ in range(2)]  # fmt: skip
     assert torch.equal(again[0]["logmel"], again[1]["logmel"])

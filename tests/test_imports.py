@@ -106,6 +106,20 @@ def test_rooms_without_torch(room):
     assert out.stdout.strip() == "[]"
 
 
+def test_what_a_network_hears_needs_no_torch():
+    """All of `inputs` but the twins, whose files have torch in their names; NumPy computes every kind without it."""
+    names = [m for m in modules() if room_of(m) == "inputs" and "torch" not in m]
+    code = f"import sys, importlib\nfor m in {names}: importlib.import_module('earshot.' + m)\n"
+    code += "import numpy as np\nfrom earshot.inputs.kinds import KINDS\n"
+    code += "for kind in KINDS.values():\n"
+    code += "    record = kind().resolved(32000, 'mono', 'x')\n"
+    code += "    record.compute(np.ones(32000, np.float32)) if record.sounds and not record.of_clip else None\n"
+    code += f"print([m for m in {HEAVY} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
 def test_importing_does_nothing(path):
     """At module level: imports, definitions, constants; no call that opens, prints, seeds or chooses a device."""

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import soundfile
 
+from earshot.inputs.logmel import Logmel
 from earshot.prediction import reading
 from earshot.prediction.inference import TTA, Member, output_timebase, predict_clips, predict_members, tta_variants
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
-from earshot.sound.logmel import LogmelParams, log_mel, n_frames
+from earshot.sound.logmel import log_mel, n_frames
 from earshot.sound.timebase import TimeBase
 from earshot.sound.windows import Windowing
 
 RATE = 16000
-PARAMS = LogmelParams(sample_rate=RATE, n_fft=512, hop_length=160, n_mels=16, fmin=50, fmax=7000)
+PARAMS = Logmel(sample_rate=RATE, n_fft=512, hop_length=160, n_mels=16, fmin=50, fmax=7000)
 CLASSES, PRIOR = ("low", "high"), np.array([0.25, 0.75], np.float32)
 
 
@@ -191,7 +192,7 @@ def test_members_of_different_runs_share_one_pass(recordings, monkeypatch):
     the distinct log-mels is computed once a recording."""
 
     class Coarse(MeanBackend):
-        frontends = {"logmel": LogmelParams(sample_rate=RATE, n_fft=1024, hop_length=160, n_mels=16, fmax=7000)}  # noqa: RUF012
+        frontends = {"logmel": Logmel(sample_rate=RATE, n_fft=1024, hop_length=160, n_mels=16, fmax=7000)}  # noqa: RUF012
 
     by_max = Member(Coarse(), windowing(stride=1.0, aggregate="max"), ("a", "b"), 1 - PRIOR)
     members = [
@@ -200,7 +201,7 @@ def test_members_of_different_runs_share_one_pass(recordings, monkeypatch):
         Member(MeanBackend(3), windowing(stride=1.0), CLASSES, PRIOR),
     ]
     computed = []
-    monkeypatch.setattr("earshot.prediction.reading.log_mel", lambda x, p: computed.append(p) or log_mel(x, p))
+    monkeypatch.setattr("earshot.inputs.logmel.log_mel", lambda x, p: computed.append(p) or log_mel(x, p))
     together, _ = predict_members(members, recordings)
     assert sum(p is Coarse.frontends["logmel"] for p in computed) == sum(p is PARAMS for p in computed) == 2 + 2
     for member, found in zip(members, together, strict=True):
@@ -239,11 +240,11 @@ def test_one_pass_equals_windows_where_the_network_looks_at_single_segments(
 def test_windows_are_slices_of_one_logmel_where_they_can_be(tmp_path, hop_length, n_samples, monkeypatch):
     """10-s windows every 5 s at 48 kHz: within 1e-2 dB of their own log-mel but for the edges; exact where hop 512 does
     not divide the stride. Frames within half an n_fft of an edge see sound there instead of its reflection."""
-    params = LogmelParams(sample_rate=48000, n_fft=2048, hop_length=hop_length, n_mels=64, fmin=40, fmax=24000)
+    params = Logmel(sample_rate=48000, n_fft=2048, hop_length=hop_length, n_mels=64, fmin=40, fmax=24000)
     audio.write(tmp_path / "x.wav", 0.1 * np.random.default_rng(3).standard_normal(n_samples), 48000)
     calls = []
     windowing = Windowing(sample_rate=48000, window_seconds=10.0, stride_seconds=5.0, batch_size=32)
-    monkeypatch.setattr(reading, "log_mel", lambda x, p: calls.append(1) or log_mel(x, p))
+    monkeypatch.setattr("earshot.inputs.logmel.log_mel", lambda x, p: calls.append(1) or log_mel(x, p))
     (job,) = reading.jobs([(0, Clip("x", tmp_path / "x.wav"))], windowing, tta_variants([]), {}, [params], 0)
     chunk = job()
     n_windows = -(-(n_samples - 480000) // 240000) + 1

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
-from earshot.inputs.torch_logmel import FrontEnds, LogMel
+from earshot.inputs.torch_logmel import LogMel
 from earshot.sound import logmel
 from earshot.sound.logmel import (
     LogmelParams,
@@ -242,37 +242,6 @@ def test_gradient_equals_finite_difference_and_is_finite_in_silence(path):
     silence = torch.zeros(1, 400, requires_grad=True)
     front(silence).sum().backward()
     assert silence.grad.isfinite().all()
-
-
-def test_front_ends_compute_pass_and_take_from_the_cache():
-    short = replace(PANNS, n_mels=32)
-    fronts = FrontEnds(
-        {"logmel": PANNS, "vggish_logmel": short, "unused": PANNS}, ("logmel", "vggish_logmel", "metadata")
-    )
-    waveform = torch.from_numpy(noise(2, 3200))
-    metadata = torch.ones(2, 3)
-    made = fronts({"waveform": waveform, "metadata": metadata, "clip_id": ["a", "b"]})
-    assert list(made) == ["logmel", "vggish_logmel", "metadata"]
-    assert made["metadata"] is metadata
-    assert torch.equal(made["logmel"], LogMel(PANNS)(waveform))
-    assert made["vggish_logmel"].shape == (2, 1, 11, 32)
-    assert list(fronts.extractors) == ["logmel", "vggish_logmel"]
-    cached = fronts(
-        {"logmel": made["logmel"][:, 0].half(), "vggish_logmel": made["vggish_logmel"], "metadata": metadata}
-    )
-    assert cached["logmel"].shape == (2, 1, 11, 64)
-    assert cached["logmel"].dtype == torch.float32
-    assert torch.equal(cached["vggish_logmel"], made["vggish_logmel"])
-    assert FrontEnds({"logmel": PANNS}).inputs == ("logmel",)
-
-
-def test_front_ends_name_what_is_missing():
-    with pytest.raises(ValueError, match="wants input 'logmle', which no front end makes; did you mean 'logmel'"):
-        FrontEnds({"logmel": PANNS}, ("logmle",))
-    with pytest.raises(ValueError, match="input 'logmel' needs 'waveform', which the batch lacks"):
-        FrontEnds({"logmel": PANNS})({"target": torch.zeros(1)})
-    with pytest.raises(ValueError, match="input 'metadata' needs 'metadata', which the batch lacks"):
-        FrontEnds({}, ("metadata",))({"waveform": torch.zeros(1, 9)})
 
 
 @pytest.mark.gpu

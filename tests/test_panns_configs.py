@@ -35,7 +35,7 @@ def test_every_config_is_a_network_of_527_classes_on_10_seconds(path):
     config = load_config(path)
     model = on_meta(config)
     check_inputs(model, config)
-    costs = count(model, config.frontends, 10 * config.data.sample_rate)
+    costs = count(model, config.inputs(model.inputs), 10 * config.data.sample_rate)
     parameters = sum(p.numel() for p in model.parameters())
     if path.stem in PAPER:
         assert (parameters, round(costs.paper_multi_adds / 1e9, 3)) == PAPER[path.stem]

@@ -18,7 +18,7 @@ import train
 from earshot import runs
 from earshot.config import load_config
 from earshot.data.prepared import load_data
-from earshot.inputs.torch_logmel import FrontEnds
+from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.prediction.predictions import Predictions
 from earshot.sound.logmel import log_mel
 from earshot.training.examples import TrainingClips, collate
@@ -239,9 +239,9 @@ def test_caches_hear_the_same(tiny):
     for name in ("none", "waveform", "logmel"):
         config = load_config(tiny, [f"data.cache={name}", "data.crop=full"])
         train_data, _ = load_data(config.data).split(0, config.data.folds)
-        clips = TrainingClips(train_data, config.data, config.frontends, config.seed, None, Path("cache"))
+        clips = TrainingClips(train_data, config.data, config.inputs(), config.seed, None, Path("cache"))
         batch = collate([clips[(0, i)] for i in range(len(clips))])
-        crops[name] = FrontEnds(config.frontends)(batch)["logmel"]
+        crops[name] = FrontEnds(config.inputs())(batch)["logmel"]
     assert crops["none"].shape == crops["logmel"].shape
     assert (crops["none"] - crops["logmel"])[:, :, 2:-2].abs().max() < 2e-3
     assert (crops["none"] - crops["waveform"])[:, :, 2:-2].abs().mean() < 0.05
@@ -253,7 +253,7 @@ def test_frame_margin_shortens_the_frame_targets_alone(tiny):
     for margin in (0, 0.1):
         config = load_config(tiny, ["data.crop=full", "data.frame_targets=true", f"data.frame_margin_seconds={margin}"])
         train_data, _ = load_data(config.data).split(0, config.data.folds)
-        examples.append(TrainingClips(train_data, config.data, config.frontends, config.seed)[(0, 0)])
+        examples.append(TrainingClips(train_data, config.data, config.inputs(), config.seed)[(0, 0)])
     plain, short = (np.flatnonzero(e["frame_target"].any(axis=1)) for e in examples)
     assert short[0] - plain[0] == 0.1 * config.data.sample_rate / config.frontends["logmel"].hop_length
     assert set(short) < set(plain)
@@ -280,7 +280,7 @@ def test_box_crops_are_scored_against_their_own_labels(tiny):
     fold = runs.FoldRun(Path("runs/sed/tiny/fold1"))
     config, model = fold.config, runs.load_model(fold)
     _, held_out = load_data(config.data).split(1, config.data.folds)
-    crops = TrainingClips(held_out, config.data, config.frontends, config.seed)
+    crops = TrainingClips(held_out, config.data, config.inputs(), config.seed)
     examples = [crops[(0, i)] for i in range(len(crops))]
     truth = np.stack([e["target"] for e in examples])
     answers = []

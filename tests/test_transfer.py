@@ -15,7 +15,7 @@ from earshot import optim, runs
 from earshot.config import load_config
 from earshot.data.embeddings import EmbeddingCache, segment_starts
 from earshot.data.prepared import load_data
-from earshot.inputs.torch_logmel import FrontEnds
+from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.models import blocks as network_blocks
 from earshot.models import build_model
 from earshot.models.weights import load_weights
@@ -198,9 +198,9 @@ def test_cached_and_fresh_embeddings_give_the_same_logits(frozen):
     cache = extractor_cache(model, config, data, Path("cache"), "cpu", iter)
     batches = []
     for embeddings in (None, cache):
-        clips = TrainingClips(data, config.data, config.frontends, 3, None, Path("cache"), embeddings)
+        clips = TrainingClips(data, config.data, config.inputs(), 3, None, Path("cache"), embeddings)
         batches.append(collate([clips[(0, i)] for i in range(len(clips))]))
-    fresh = model(**FrontEnds(config.frontends)(batches[0]))
+    fresh = model(**FrontEnds(config.inputs())(batches[0]))
     torch.testing.assert_close(model(embedding=batches[1]["embedding"])["logit"], fresh["logit"], rtol=1e-4, atol=1e-5)
     assert fresh["logit"].std() > 0
     for key in ("target", "mask", "clip_id"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,13 @@ from typing import Any
 import yaml
 
 from earshot.augment.batch import BatchAugment
-from earshot.messages import check_choice
+from earshot.inputs.given import Metadata
+from earshot.inputs.kinds import AnyInput
+from earshot.inputs.logmel import Logmel
+from earshot.inputs.network import Inputs
+from earshot.inputs.record import CHANNELS
+from earshot.messages import check_choice, suggest
 from earshot.records import build, read_yaml
-from earshot.sound.logmel import LogmelParams
 from earshot.sound.windows import Windowing
 
 # keys of earlier versions: an error in a config, translated where a run folder has them
@@ -43,7 +48,8 @@ class DataConfig:
     root: str = "data/synth"  # what prepare.py wrote: clips.csv, classes.csv, optionally events.csv, test_clips.csv
     folds: str = "folds/synth.csv"  # clip_id, group, fold
     classes: str = ""  # class list CSV; default <root>/classes.csv
-    sample_rate: int = 32000  # Hz
+    sample_rate: int = 32000  # Hz; an input may have a lower one of its own
+    channels: str = "mono"  # mono | stereo | mid_side: what is heard of a recording; an input may have its own
     crop_seconds: float = 5.0  # length of a training example
     crop: str = "random"  # random: anywhere; box: around an annotated event; full: from the start of the clip
     targets: str = "labels"  # labels: those of the clip; events: those heard in the crop (always so with crop=box)
@@ -62,11 +68,13 @@ class DataConfig:
     workers: int = 0  # loader processes for training
     clips_per_class: int = 0  # training clips of each class, chosen by the seed, more adding to fewer; 0: all
     metadata: tuple[str, ...] = ()  # numeric columns of clips.csv given to the model
+    metadata_missing: dict[str, str] = field(default_factory=dict)  # column: number of an empty cell; nan: left a gap
     where: dict[str, str] = field(default_factory=dict)  # only clips with these values of columns: {machine: fan}
     keep_unlabelled: bool = False  # a clip without labels holds none of the classes; else it says nothing, left out
     shuffle_labels: bool = False  # the control: labels permuted among the training clips
 
     def __post_init__(self):
+        check_choice("channels", self.channels, tuple(CHANNELS))
         check_choice("crop", self.crop, ("random", "box", "full"))
         check_choice("targets", self.targets, ("labels", "events"))
         check_choice("cache", self.cache, ("none", "waveform", "packed", "logmel", "embedding"))
@@ -75,6 +83,19 @@ class DataConfig:
         _check_not_negative(self, "frame_margin_seconds", "clips_per_class")
         if self.train_share > 1:
             raise ValueError(f"train_share is {self.train_share}: a share lies above 0 and is at most 1")
+        for column, value in self.metadata_missing.items():
+            if column not in self.metadata:
+                raise ValueError(
+                    f"metadata_missing names '{column}', which metadata does not{suggest(column, self.metadata)}"
+                )
+            if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan", value.lower()):
+                raise ValueError(f"metadata_missing: '{value}' of {column} is neither a number nor nan")
+
+    @property
+    def metadata_record(self) -> Metadata:
+        """The columns that a network with the input `metadata` takes, and what stands for their empty cells."""
+        missing = tuple(self.metadata_missing.get(c, "") for c in self.metadata) if self.metadata_missing else ()
+        return Metadata(columns=self.metadata, missing=missing)
 
 
 @dataclass(frozen=True)
@@ -182,7 +203,7 @@ class Config:
     watch: str = ""  # score that selects the checkpoint; default: the task's
     seed: int = 1213
     data: DataConfig = field(default_factory=DataConfig)
-    frontends: dict[str, LogmelParams] = field(default_factory=lambda: {"logmel": LogmelParams()})
+    frontends: dict[str, AnyInput] = field(default_factory=lambda: {"logmel": Logmel()})
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -192,19 +213,16 @@ class Config:
     wandb: str = ""  # project name; empty: off (WANDB_MODE=offline works without an account)
 
     def __post_init__(self):
-        rate = self.data.sample_rate
-        for name, params in (*self.frontends.items(), ("predict", self.predict)):
-            if params.sample_rate not in (0, rate):
-                key = name if name == "predict" else f"frontends.{name}"
-                raise ValueError(
-                    f"{key}.sample_rate is {params.sample_rate} Hz but data.sample_rate is {rate} Hz; "
-                    "leave the former out to follow the latter"
-                )
-        object.__setattr__(
-            self, "frontends", {k: dataclasses.replace(v, sample_rate=rate) for k, v in self.frontends.items()}
-        )
+        rate, channels = self.data.sample_rate, self.data.channels
+        if self.predict.sample_rate not in (0, rate):
+            raise ValueError(
+                f"predict.sample_rate is {self.predict.sample_rate} Hz but data.sample_rate is {rate} Hz; leave the "
+                "former out to follow the latter"
+            )
+        resolved = {k: v.resolved(rate, channels, f"frontends.{k}") for k, v in self.frontends.items()}
+        object.__setattr__(self, "frontends", resolved)
         try:
-            predict = self.predict.followed(rate, self.data.crop_seconds, self.optim.batch_size)
+            predict = self.predict.followed(rate, self.data.crop_seconds, self.optim.batch_size, CHANNELS[channels])
         except ValueError as error:
             raise ValueError(f"predict.{error}") from error
         object.__setattr__(self, "predict", predict)
@@ -237,6 +255,11 @@ class Config:
                 "data.cache=embedding knows whole clips and their segments: data.crop must be full or random, "
                 "data.targets labels, data.frame_targets false"
             )
+
+    def inputs(self, names: tuple[str, ...] | None = None) -> Inputs:
+        """What a network that declares these inputs hears (None: all front ends)."""
+        metadata = self.data.metadata_record
+        return Inputs.made(self.frontends, names, self.data.sample_rate, self.data.channels, metadata)
 
 
 def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:

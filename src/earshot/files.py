@@ -6,15 +6,61 @@ import csv
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_text(path: Path, text: str):
-    """Write under a temporary name, then rename."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(text)
-    os.replace(partial, path)
+@contextmanager
+def whole_file(path: str | Path, on_disk: bool = False) -> Iterator[Path]:
+    """A temporary name beside `path` to write to, which becomes `path` at the end; an error leaves `path` as it was.
+
+    The name keeps the file's ending and holds the process and thread, so that two writers never share one. on_disk: the
+    content is on the disk before the name changes, where losing it to a power cut would lose a run.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = temporary_name(path)
+    try:
+        yield partial
+        if on_disk:
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: str | Path, replace: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `folder` to fill, renamed to it at the end; an error leaves `folder` as it was.
+
+    replace: a folder of that name is moved away once the new one is whole, and removed.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = temporary_name(folder), temporary_name(folder, "old")
+    try:
+        partial.mkdir()
+        yield partial
+        if replace and folder.exists():
+            os.replace(folder, old)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def temporary_name(path: Path, what: str = "part") -> Path:
+    """`path` under a hidden name of this process and thread, with its own ending."""
+    return path.with_name(f".{os.getpid()}-{threading.get_ident()}.{what}.{path.name}")
+
+
+def write_text(path: str | Path, text: str):
+    """Write a text, whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_text(text)
 
 
 def check_writable(path: str | Path, instead: str = "", size: float = 0):
@@ -63,12 +109,10 @@ def walk(folder: str | Path) -> Iterator[tuple[Path, list[str]]]:
         yield Path(parent), names
 
 
-def write_rows(path: Path, rows: list[dict]):
-    """List of dicts -> CSV with the union of their keys as columns, atomically."""
-    columns = list(dict.fromkeys(k for row in rows for k in row))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(partial, "w", newline="") as file:
+def write_rows(path: str | Path, rows: list[dict], columns: Iterable[str] | None = None):
+    """List of dicts -> CSV, whole or not at all; `columns` are the union of their keys where none are given."""
+    columns = list(columns or dict.fromkeys(k for row in rows for k in row))
+    with whole_file(path) as partial, open(partial, "w", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, path)

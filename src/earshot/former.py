@@ -25,7 +25,7 @@ FORMER = {
     "counting": ("models.counting",),
     "dataset": ("data.prepared", "training.examples"),
     "event_metrics": ("metrics.events", "metrics.psds"),
-    "features": ("inputs.torch_logmel",),
+    "features": ("inputs.torch_logmel", "inputs.torch_front_ends"),
     "folds": ("data.folds",),
     "graphs": ("prediction.graphs",),
     "hearing": ("prediction.reading",),

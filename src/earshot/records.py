@@ -61,7 +61,9 @@ def build_from(kind, values, source: str | Path):
 
 
 def to_dict(record) -> Any:
-    """Record -> plain nested dict of what YAML can hold (tuples become lists)."""
+    """Record -> plain nested dict of what YAML can hold (tuples become lists); one with `to_json` says it itself."""
+    if hasattr(record, "to_json"):
+        return to_dict(record.to_json())
     if dataclasses.is_dataclass(record):
         return {f.name: to_dict(getattr(record, f.name)) for f in dataclasses.fields(record)}
     if isinstance(record, dict):
@@ -86,6 +88,8 @@ def _convert(hint, value, where: str):
         if value is None:
             return None
         return _convert(next(a for a in args if a is not type(None)), value, where)
+    if hasattr(hint, "from_values"):  # of several kinds: its own values say which
+        return hint.from_values({} if value is None else value, where, build)
     if dataclasses.is_dataclass(hint):
         return build(hint, {} if value is None else value, where)
     if origin in (dict, collections.abc.Mapping):

@@ -15,7 +15,6 @@ torch is imported by the functions that need it only: finding a run and its expo
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from earshot.config import Config, from_run
-from earshot.files import write_text
+from earshot.files import whole_file, write_text
 from earshot.messages import suggest
 from earshot.prediction.predictions import Predictions
 from earshot.records import to_dict
@@ -155,6 +154,7 @@ def describe_run(config: Config, fold: int, classes: list[str], prior: np.ndarra
         "classes": list(classes),
         "prior": [float(p) for p in prior],
         "sample_rate": config.data.sample_rate,
+        "channels": config.data.channels,
         "frontends": {k: to_dict(v) for k, v in config.frontends.items()},
         "window_seconds": config.predict.window_seconds,
         "stride_seconds": config.predict.stride_seconds,
@@ -169,10 +169,10 @@ def save_weights(path: Path, model: torch.nn.Module, about: dict):
     """State dict -> safetensors with the run's description as metadata, atomically."""
     from safetensors.torch import save_file
 
-    partial = path.with_name(f".{path.name}.part")
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
-    save_file(state, partial, metadata={"earshot": json.dumps(about)})
-    os.replace(partial, path)
+    with whole_file(path, on_disk=True) as partial:
+        partial.touch()  # with the rights of every other file: safetensors would let nobody else read it
+        save_file(state, partial, metadata={"earshot": json.dumps(about)})
 
 
 def load_model(fold: FoldRun) -> torch.nn.Module:
@@ -200,17 +200,17 @@ def make_model(config: Config, n_classes: int, weights_follow: bool = False) -> 
     """The network that a config names, untrained."""
     from earshot.models import build_model
 
-    n_mels = next(iter(config.frontends.values())).n_mels if config.frontends else 0
-    return build_model(config.model.name, n_classes, n_mels, config.model.params, weights_follow)
+    n_mels = next((record.bands for record in config.frontends.values() if record.bands), 0)
+    heard = config.inputs(tuple(dict.fromkeys((*config.frontends, "waveform", "metadata"))))
+    return build_model(config.model.name, n_classes, n_mels, config.model.params, weights_follow, heard)
 
 
 def save_checkpoint(path: Path, state: dict):
     """Everything --resume needs, atomically. Holds tensors and plain values only."""
     import torch
 
-    partial = path.with_name(f".{path.name}.part")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with whole_file(path, on_disk=True) as partial:
+        torch.save(state, partial)
 
 
 def load_checkpoint(path: Path) -> dict:

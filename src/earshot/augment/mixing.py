@@ -44,6 +44,13 @@ def mix(x: Tensor, lam: Tensor | float, index: Tensor) -> Tensor:
     return lam * x + (1 - lam) * x[index.to(x.device)]
 
 
+def mix_given(x: Tensor, lam: Tensor | float, index: Tensor) -> Tensor:
+    """`mix` of values of which some are NaN, which means missing: a mixture with a missing value misses it too."""
+    lam = torch.as_tensor(lam, dtype=x.dtype, device=x.device)
+    shares = lam.reshape(-1, *[1] * (x.ndim - 1)) if lam.ndim else lam
+    return torch.where(shares == 1, x, torch.where(shares == 0, x[index.to(x.device)], mix(x, lam, index)))
+
+
 def mix_mask(mask: Tensor, lam: Tensor | float, index: Tensor) -> Tensor:
     """(B, K) known entries -> those known in every clip that has a share in the mixture."""
     lam = torch.as_tensor(lam, dtype=torch.float32, device=mask.device).reshape(-1, 1)
@@ -86,14 +93,15 @@ def fmix(x: Tensor, mask: Tensor, index: Tensor) -> Tensor:
     return torch.where(mask.to(x.device), x, x[index.to(x.device)])
 
 
-def fmix_batch(batch: dict, names: tuple[str, ...], mask: Tensor, index: Tensor) -> dict:
+def fmix_batch(batch: dict, names: tuple[str, ...], mask: Tensor, index: Tensor, others: tuple[str, ...] = ()) -> dict:
     """New batch: the inputs called `names` cut together along the mask, targets mixed by its share.
 
     frame_target is mixed frame by frame (or segment by segment), by the share of bins that each keeps. An input of
     another size than the mask gets the mask's nearest pixels.
     """
     share = float(mask.float().mean())
-    out = mix_batch(batch, names, share, index, lambda x, _, index: fmix(x, _resized(mask, x.shape[2:]), index))
+    cut = lambda x, _, index: fmix(x, _resized(mask, x.shape[2:]), index)  # noqa: E731
+    out = mix_batch(batch, names, share, index, cut, others)
     frames = batch.get("frame_target")
     if frames is not None:
         kept = F.adaptive_avg_pool1d(mask.float().mean(dim=1)[None], frames.shape[1])[0].to(frames.device)
@@ -108,12 +116,14 @@ def _resized(mask: Tensor, size) -> Tensor:
 
 
 def mix_batch(
-    batch: dict, names: tuple[str, ...], lam: Tensor | float, index: Tensor, mix_input: Callable = mix
-) -> dict:
+    batch: dict, names: tuple[str, ...], lam: Tensor | float, index: Tensor, mix_input: Callable = mix,
+    others: tuple[str, ...] = (),
+) -> dict:  # fmt: skip
     """New batch: the inputs called `names` and the targets mixed, the mask intersected, the rest as it was.
 
-    Metadata and clip_id stay the first clip's. Unknown targets (mask 0) count as 0 in the mixture, which the mask
-    leaves out. frame_target is mixed whether its rows are frames or segments, and has its own mask, frame_mask (B, K).
+    others: inputs mixed linearly whatever `mix_input` is (metadata, embeddings). clip_id stays the first clip's.
+    Unknown targets (mask 0) count as 0 in the mixture, which the mask leaves out. frame_target is mixed whether its
+    rows are frames or segments, and has its own mask, frame_mask (B, K).
     """
     out = dict(batch)
     mask = batch.get("mask")
@@ -123,6 +133,8 @@ def mix_batch(
         out[name] = mix_mask(batch[name], lam, index)
     for name in names:
         out[name] = mix_input(out[name].float(), lam, index)
+    for name in others:
+        out[name] = mix_given(out[name].float(), lam, index)
     for name in (n for n in MIXED if batch.get(n) is not None):
         out[name] = mix(out[name].float(), lam, index)
     return out

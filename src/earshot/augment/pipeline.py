@@ -5,8 +5,6 @@ Order: mixup of waveforms, front ends, augmentation of log-mels, image-style aug
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from earshot.augment.batch import BatchAugment
@@ -15,31 +13,45 @@ from earshot.augment.mixing import fmix_batch, mix, mix_batch, mix_power, sample
 from earshot.augment.spectrogram import apply_logmel_and_frames
 
 
-def augment_batch(batch: dict, front_ends: Callable, augment: BatchAugment, generator: torch.Generator) -> dict:
-    """Batch with a waveform or cached inputs -> the same with every model input computed and augmented."""
-    if augment.mixup_on == "waveform" and "waveform" in batch:
-        batch = _mixup(batch, ("waveform",), augment, generator)
+def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: torch.Generator) -> dict:
+    """Batch with waveforms or cached inputs -> the same with every model input computed and augmented.
+
+    front_ends: torch_front_ends.FrontEnds, whose `inputs` say what each one is. What is no sound and no picture
+    (metadata, embeddings) is mixed with the rest, by the same shares.
+    """
+    heard = front_ends.inputs
+    sounds = tuple(dict.fromkeys(heard.sound_key(n) for n in heard.of(sounds=True) if heard.sound_key(n) in batch))
+    if augment.mixup_on == "waveform" and sounds:
+        computed = heard.of(sounds=True, has_twin=True)
+        batch = _mixup(batch, sounds, tuple(n for n in heard if n in batch and n not in computed), augment, generator)
     batch = batch | front_ends(batch)
-    logmels = tuple(n for n, v in batch.items() if torch.is_tensor(v) and v.ndim == 4)
+    logmels = heard.of(picture=True)
+    others = tuple(n for n in heard if n not in logmels and heard[n].kind != "waveform")
     for name in logmels:
         inputs, frames = apply_logmel_and_frames(augment.logmel, batch[name], batch.get("frame_target"), generator)
         batch = batch | {name: inputs} | ({} if frames is None else {"frame_target": frames})
         if augment.image:
             batch = batch | {name: apply_image(augment.image, batch[name], generator)}
-    batch = _mixup(batch, logmels, augment, generator) if augment.mixup_on == "logmel" else batch
-    return _fmix(batch, logmels, augment, generator) if augment.fmix_p and logmels else batch
+    if augment.mixup_on == "logmel":
+        decibels = heard.of(picture=True, decibels=True)
+        others = others + tuple(n for n in logmels if n not in decibels) if augment.mixup_domain != "input" else others
+        names = logmels if augment.mixup_domain == "input" else decibels
+        batch = _mixup(batch, names, others, augment, generator)
+    if augment.fmix_p and logmels:
+        return _fmix(batch, logmels, tuple(n for n in others if n not in logmels), augment, generator)
+    return batch
 
 
-def _fmix(batch: dict, names: tuple[str, ...], augment: BatchAugment, generator: torch.Generator) -> dict:
+def _fmix(batch: dict, names: tuple[str, ...], others: tuple[str, ...], augment: BatchAugment, generator) -> dict:
     """With probability `fmix_p`: one mask for the batch, as in the published code."""
     partners = sample_partners(len(batch["clip_id"]), generator)
     mixed = torch.rand((), generator=generator) < augment.fmix_p
     lam = float(sample_lam(augment.fmix_alpha, generator))
     mask = sample_fmix_mask(generator, tuple(batch[names[0]].shape[2:]), lam, augment.fmix_decay)
-    return fmix_batch(batch, names, mask, partners) if mixed else batch
+    return fmix_batch(batch, names, mask, partners, others) if mixed else batch
 
 
-def _mixup(batch: dict, names: tuple[str, ...], augment: BatchAugment, generator: torch.Generator) -> dict:
+def _mixup(batch: dict, names: tuple[str, ...], others: tuple[str, ...], augment: BatchAugment, generator) -> dict:
     """With probability `mixup_p`: one lam for the batch, or for each clip one that leaves it the larger share."""
     size = len(batch["clip_id"])
     partners = sample_partners(size, generator)
@@ -48,4 +60,4 @@ def _mixup(batch: dict, names: tuple[str, ...], augment: BatchAugment, generator
     lam = sample_lam(augment.mixup_alpha, generator, len(mixed))
     lam = torch.maximum(lam, 1 - lam) if augment.mixup_per_clip else lam
     lam = torch.where(mixed, lam, 1.0).expand(size)
-    return mix_batch(batch, names, lam, partners, mix_power if power else mix)
+    return mix_batch(batch, names, lam, partners, mix_power if power else mix, others)

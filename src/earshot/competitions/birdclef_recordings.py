@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.competitions.birdclef_rows import AUDIO_SUFFIXES, ROW_SECONDS
-from earshot.competitions.downloads import inner_folder, located
+from earshot.competitions.birdclef_rows import ROW_SECONDS
+from earshot.competitions.downloads import inner_folder, list_audio, located
 from earshot.competitions.label_texts import is_reserved, listed, unlabelled
 from earshot.competitions.tables import absent, class_name, present
 from earshot.messages import few, suggest
@@ -155,7 +155,7 @@ def _seconds(times: pd.Series, path: Path) -> pd.Series:
 
 def by_recording(folder: Path) -> dict[str, str]:
     """Files of 2021, <audio_id>_<site>_<date>.ogg -> {'<audio_id>_<site>': file name}."""
-    names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES) if folder.is_dir() else []
+    names = [p.name for p in list_audio(folder)]
     return {"_".join(Path(n).stem.split("_")[:2]): n for n in names}
 
 

@@ -37,7 +37,6 @@ ROW_SECONDS = 5
 SITE_COLUMNS = ("row_id", "site", "audio_id", "seconds")  # of the test table of 2021
 BIRD_COLUMNS = ("row_id", "file_id", "bird", "end_time")  # of the test table of 2022
 ROUNDING = 0.5  # seconds by which a sample submission may count a recording as shorter
-AUDIO_SUFFIXES = (".ogg", ".flac", ".wav", ".mp3")
 
 logger = logging.getLogger("earshot")
 

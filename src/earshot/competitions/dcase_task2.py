@@ -43,6 +43,7 @@ from earshot.competitions.tables import Tables
 from earshot.messages import few
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.predictions import Predictions
+from earshot.sound.folder import list_recordings
 from earshot.tables import read_table, require_columns
 
 FOLDERS = ("train", "test", "source_test", "target_test")
@@ -109,7 +110,7 @@ def _with_truth(test: pd.DataFrame, known: Mapping[tuple[str, str], tuple[int, s
 def scan(source: Path) -> pd.DataFrame:
     """Every wav in a <machine>/{train,test,...}/ below `source` -> what its name, folder and attribute file say."""
     found, odd = [], []
-    paths = (p for p in source.rglob("*") if p.suffix.lower() == ".wav" and p.parent.name in FOLDERS)
+    paths = (p for p in list_recordings(source).files if p.suffix.lower() == ".wav" and p.parent.name in FOLDERS)
     for path in sorted(paths, key=lambda p: (len(p.parts), p)):
         said = parse_name(path.name, path.parent.name)
         if said is None:

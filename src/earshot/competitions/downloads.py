@@ -92,10 +92,15 @@ def inner_folder(source: Path, name: str) -> str:
 
 
 def list_audio(folder: Path) -> list[Path]:
-    """The recordings of one folder, sorted, hidden ones left out; no folder holds none."""
+    """The recordings of one folder, sorted, hidden ones and pipes left out; no folder holds none.
+
+    Two links to one file are two recordings: in a test each name has its rows.
+    """
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+    return sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".") and p.is_file()
+    )
 
 
 def located(clips: pd.DataFrame, source: Path) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.esc50 import rows, score, validate
 from earshot.competitions.oof_scores import ACCURACY
 from earshot.competitions.tables import Tables
+from earshot.sound.folder import list_recordings
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 NAME = re.compile(rf"({'|'.join(GENRES)})\.\d+")
@@ -31,11 +32,10 @@ def prepare(source: Path) -> Tables:
     """
     source = Path(source)
     found: dict[str, Path] = {}
-    for path in sorted(
-        source.rglob("*"), key=lambda p: (p.parent.name.lower() != p.name.split(".")[0].lower(), str(p))
-    ):
+    files = list_recordings(source).files
+    for path in sorted(files, key=lambda p: (p.parent.name.lower() != p.name.split(".")[0].lower(), str(p))):
         name = path.stem.lower()
-        if NAME.fullmatch(name) and path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+        if NAME.fullmatch(name) and path.suffix.lower() in SUFFIXES:
             found.setdefault(name, path)
     genres = {name: name.split(".")[0] for name in sorted(found)}
     lost = [g for g in GENRES if g not in genres.values()]

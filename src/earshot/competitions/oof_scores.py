@@ -165,15 +165,14 @@ def of_pooled_rows(
 
 
 def of_events(name: str, score: Callable[[pd.DataFrame, pd.DataFrame], dict[str, float]]) -> OofScore:
-    """The competition's own score of events, `score(found, true events)`, over the clips of the OOF."""
+    """The competition's own score of events, `score(found, true events)`, over the annotated clips of the OOF."""
 
     def of(found: Predictions, truth: Truth, post: PostProcess | None = None) -> dict[str, float]:
-        if found.framewise_output is None or truth.events is None:
+        in_time = truth.in_time(found)
+        if in_time is None:
             return {}
-        true = truth.events[truth.events.filename.isin(set(found.clip_ids.tolist()))]
-        if not len(true):
-            return {}
-        return score(detect_all(found, post or EVENTS.start), true)
+        known, true = in_time
+        return score(detect_all(known, post or EVENTS.start), true)
 
     return OofScore(name, of)
 

@@ -19,6 +19,7 @@ from earshot.competitions.esc50 import rows, score, validate
 from earshot.competitions.oof_scores import ACCURACY
 from earshot.competitions.tables import Tables
 from earshot.messages import few
+from earshot.sound.folder import list_recordings
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # 01 to 08
 NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
@@ -31,8 +32,8 @@ def prepare(source: Path) -> Tables:
     A file that lies there twice (a common copy has every actor again in a folder inside) counts once.
     """
     source = Path(source)
-    found = sorted((p for p in source.rglob("[Aa]ctor_*/*") if p.suffix.lower() == ".wav"), reverse=True)
-    files = {p.name: p for p in found if not p.name.startswith(".")}
+    found = sorted((p for p in list_recordings(source).files if p.suffix.lower() == ".wav"), reverse=True)
+    files = {p.name: p for p in found if p.parent != source and p.parent.name.lower().startswith("actor_")}
     matches = {name: NAME.fullmatch(p.stem) for name, p in sorted(files.items())}
     if wrong := [name for name, match in matches.items() if not match]:
         raise ValueError(f"{len(wrong)} files are not named like 03-01-06-01-02-01-12.wav: {few(wrong)}")

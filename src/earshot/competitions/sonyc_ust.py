@@ -38,6 +38,7 @@ from earshot.metrics import urban as urban_metrics
 from earshot.metrics.urban import parse_tag
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
+from earshot.sound.folder import list_recordings
 from earshot.tables import read_table, require_columns
 
 COARSE = (
@@ -62,7 +63,8 @@ def prepare(source: Path, level: str = "coarse", votes: str = "majority") -> Tab
             raise ValueError(f"unknown option '{value}'{suggest(value, known)}")
     annotations = read_table(source / "annotations.csv", COLUMNS).drop_duplicates(ignore_index=True)
     clips, tags = clip_table(annotations, level, votes), tags_of(annotations, level)
-    files = {p.name: p.relative_to(source).as_posix() for p in sorted(source.rglob("*")) if p.suffix.lower() == ".wav"}
+    found = (p for p in list_recordings(source).files if p.suffix.lower() == ".wav")
+    files = {p.name: p.relative_to(source).as_posix() for p in found}
     warn_of_disagreement(annotations, clips, tags, votes)
     if silent := sorted(set(files) - set(clips.audio_filename)):
         logger.warning("%d recordings are not in annotations.csv and are left out: %s", len(silent), few(silent))

@@ -26,7 +26,7 @@ from earshot.competitions.label_texts import check_reserved
 from earshot.competitions.number_text import is_number_table, write_number_table
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import check_classes
-from earshot.files import write_or_rescue
+from earshot.files import temporary_name, whole_file, write_or_rescue
 from earshot.sound.folder import list_recordings
 from earshot.sound.rows import file_of
 from earshot.tables import read_table, require_columns
@@ -96,11 +96,11 @@ def write_tables(tables: Tables, out: str | Path, competition: str, source: str 
         if frame is None:
             target.unlink(missing_ok=True)
             continue
-        partial = _partial(target)
+        partial = temporary_name(target)
         frame.to_csv(partial, index=False, lineterminator="\n")
         renames.append((partial, target))
     about = {"competition": competition, "source": str(source), "task": tables.task}
-    renames.append((_partial(out / "dataset.json"), out / "dataset.json"))
+    renames.append((temporary_name(out / "dataset.json"), out / "dataset.json"))
     renames[-1][0].write_text(json.dumps(about, indent=2) + "\n")
     for written, target in renames:
         os.replace(written, target)
@@ -108,19 +108,13 @@ def write_tables(tables: Tables, out: str | Path, competition: str, source: str 
 
 def write_csv(table: pd.DataFrame, path: str | Path):
     """Write one table, without index, \\n at line ends, under a temporary name first; .tsv: tabs, as DCASE has them."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(path)
-    separator = "\t" if path.suffix == ".tsv" else ","
-    try:
+    separator = "\t" if Path(path).suffix == ".tsv" else ","
+    with whole_file(path) as partial:
         if is_number_table(table):
             with open(partial, "w", encoding="utf-8", newline="") as file:
                 write_number_table(table, file, separator)
         else:
             table.to_csv(partial, sep=separator, index=False, lineterminator="\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_checked(table: pd.DataFrame, path: str | Path, validate: Callable[[pd.DataFrame], None]):
@@ -133,13 +127,9 @@ def write_checked(table: pd.DataFrame, path: str | Path, validate: Callable[[pd.
 
 
 def _write_checked(table: pd.DataFrame, path: Path, validate: Callable[[pd.DataFrame], None]):
-    partial = path.with_name(f".{os.getpid()}.part.{path.name}")  # keeps its ending, which says how to read it
-    write_csv(table, partial)
-    try:
+    with whole_file(path) as partial:
+        write_csv(table, partial)
         validate(read_table(partial))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def check_owner(out: Path, competition: str, source: Path, overwrite: bool = False):
@@ -152,10 +142,6 @@ def check_owner(out: Path, competition: str, source: Path, overwrite: bool = Fal
             f"{out} holds '{about.get('competition')}' made from {about.get('source')}, not '{competition}' from "
             f"{Path(source).resolve()}; choose another --out, or replace it with --force"
         )
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def find_files(folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Decoded once: log-mels in one memory-mapped file, or waveforms resampled to one rate.
+"""Decoded once: log-mels (any input that is a picture) in one memory-mapped file, or waveforms resampled to one rate.
 
 A cache is a folder `<folder>/<key>`, the key a hash of EVERYTHING that shapes its content: the parameters, the rate,
 the number type, this module's format and each clip's id, path, size and time of change. Another parameter or an edited
@@ -13,19 +13,21 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from earshot.inputs.record import Input
+from earshot.inputs.waveforms import as_heard, decode, own_samples
 from earshot.messages import suggest
 from earshot.sound import audio
-from earshot.sound.logmel import LogmelParams, log_mel, n_frames
 from earshot.sound.rows import file_of
 
 LOGGER = logging.getLogger("earshot")
@@ -35,7 +37,7 @@ FILE_COLUMNS = ["clip_id", "path", "size", "modified_ns"]
 
 
 class LogmelCache:
-    """`cache[clip_id]` -> (T, F) read-only view of the log-mel of the whole clip, mono, from disk.
+    """`cache[clip_id]` -> (T, F) read-only view of the log-mel of the whole clip from disk; (C, T, F) of two channels.
 
     `unreadable` lists the clips without one. Picklable: a loader's workers open the file themselves.
     """
@@ -57,20 +59,22 @@ class LogmelCache:
         folder: str | Path,
         clips: pd.DataFrame,
         source_root: str | Path,
-        params: LogmelParams,
+        record: Input,
         sample_rate: int,
         workers: int = 1,
         dtype: str = "float32",
+        n_channels: int = 1,
     ) -> LogmelCache:
         """The cache of `clips` (clip_id, path below `source_root`): the one that stands, or a new one.
 
-        `workers` threads decode and transform, each holding one whole recording.
+        sample_rate, n_channels: at which recordings are decoded; `record` may hear them at its own. `workers` threads
+        decode and transform, each holding one whole recording.
         """
-        description = _describe_logmel(clips, source_root, params, sample_rate, dtype)
-        params = LogmelParams(**description["params"])
+        record = _of_data(record, sample_rate)
+        description = _describe(clips, source_root, record, sample_rate, dtype, n_channels)
 
         def make(target: Path) -> None:
-            _write_logmels(target, description, source_root, params, workers)
+            _write_pictures(target, description, source_root, record, workers)
 
         return cls(finished(folder, description, make))
 
@@ -80,12 +84,14 @@ class LogmelCache:
         folder: str | Path,
         clips: pd.DataFrame,
         source_root: str | Path,
-        params: LogmelParams,
+        record: Input,
         sample_rate: int,
         dtype: str = "float32",
+        n_channels: int = 1,
     ) -> LogmelCache:
         """The cache of exactly these clips and parameters; ValueError, with what differs, where there is none."""
-        description = _describe_logmel(clips, source_root, params, sample_rate, dtype)
+        record = _of_data(record, sample_rate)
+        description = _describe(clips, source_root, record, sample_rate, dtype, n_channels)
         path = Path(folder) / cache_key(description)
         if not path.is_dir():
             raise ValueError(
@@ -96,10 +102,11 @@ class LogmelCache:
 
     def __getitem__(self, clip_id: str) -> np.ndarray:
         offset, frames, _ = self._entry(clip_id)
-        return self._logmel[offset : offset + frames]
+        piece = self._logmel[offset : offset + frames]
+        return piece if piece.ndim == 2 else piece.swapaxes(0, 1)
 
     def n_samples(self, clip_id: str) -> int:
-        """Samples of the clip at the cache's sample rate; 0 where it could not be read."""
+        """Samples of the clip at the rate at which it was decoded; 0 where it could not be read."""
         return self._entry(clip_id)[2]
 
     def __contains__(self, clip_id: str) -> bool:
@@ -130,8 +137,9 @@ def waveform_cache(
     sample_rate: int,
     workers: int = 1,
     extension: str = ".flac",
+    n_channels: int = 1,
 ) -> pd.DataFrame:
-    """`clips` with `path` pointing (absolute) at mono files of `sample_rate`, decoded and resampled once.
+    """`clips` with `path` pointing (absolute) at files of `sample_rate`, mono or stereo, decoded and resampled once.
 
     extension .flac: 16 bit, clipped to [-1, 1], about half of .wav's size or less; .wav: float32, exact. A clip that
     cannot be read keeps its own path, at which it fails again.
@@ -139,6 +147,7 @@ def waveform_cache(
     if extension not in (".flac", ".wav"):
         raise ValueError(f"waveform cache of '{extension}' files; choose .flac (16 bit) or .wav (float32)")
     settings = {"kind": "waveform", "sample_rate": sample_rate, "extension": extension}
+    settings |= {"channels": n_channels} if n_channels > 1 else {}
     description = {**settings, "files": fingerprints(clips, source_root)}
 
     def make(target: Path) -> None:
@@ -151,17 +160,24 @@ def waveform_cache(
     return clips.assign(path=[paths[str(clip_id)] for clip_id in clips["clip_id"]])
 
 
-def _describe_logmel(clips, source_root, params: LogmelParams, sample_rate: int, dtype: str) -> dict:
+def _of_data(record: Input, sample_rate: int) -> Input:
+    """The record with its rate said; ValueError where it is higher than that of the data, or cannot be cut in time."""
+    if not (record.picture and record.hop and record.cuttable):
+        raise ValueError(
+            f"an input of kind {record.kind} cannot be cut from that of the whole clip: set data.cache=waveform"
+        )
+    if record.sample_rate > sample_rate:
+        raise ValueError(f"the front end is of {record.sample_rate} Hz, the cache of {sample_rate} Hz")
+    return record if record.sample_rate else replace(record, sample_rate=sample_rate)
+
+
+def _describe(clips, source_root, record: Input, sample_rate: int, dtype: str, n_channels: int) -> dict:
     """Everything that shapes the cache, as JSON holds it."""
     if dtype not in DTYPES:
         raise ValueError(f"unknown log-mel cache dtype '{dtype}'{suggest(dtype, DTYPES)}")
-    if params.sample_rate not in (0, sample_rate):
-        raise ValueError(f"the front end is of {params.sample_rate} Hz, the cache of {sample_rate} Hz")
-    params = asdict(replace(params, sample_rate=sample_rate))
-    for name in ("fmin", "fmax", "amin", "ref"):
-        params[name] = float(params[name])  # 50 and 50.0 are one cache
-    files = fingerprints(clips, source_root)
-    return {"kind": "logmel", "params": params, "sample_rate": sample_rate, "dtype": dtype, "files": files}
+    description = {"kind": record.kind, "params": record.cache_params(), "sample_rate": sample_rate, "dtype": dtype}
+    description |= {"channels": n_channels} if n_channels > 1 else {}
+    return description | {"files": fingerprints(clips, source_root)}
 
 
 def fingerprints(clips: pd.DataFrame, source_root: str | Path) -> list[list]:
@@ -231,27 +247,30 @@ def _differences(folder: Path, description: dict) -> str:
     return "".join(told)
 
 
-def _write_logmels(target: Path, description: dict, source_root, params: LogmelParams, workers: int) -> None:
+def _write_pictures(target: Path, description: dict, source_root, record: Input, workers: int) -> None:
     """logmel.npy, index.csv and unreadable.csv. Room is made by the headers; a truncated clip leaves some unused."""
     index = pd.DataFrame(description["files"], columns=FILE_COLUMNS)
     paths, rate = index["path"].unique().tolist(), description["sample_rate"]
+    n_decoded, axis = description.get("channels", 1), record.time_axis
     reasons: dict[str, str] = {}
 
     def room(path: str) -> int:
         header = audio.info(Path(source_root) / path)
-        return n_frames(-(-header.n_samples * rate // header.sample_rate), params)
+        n_samples = -(-header.n_samples * rate // header.sample_rate)
+        return record.shape(own_samples(n_samples, rate, record))[axis]
 
     rooms = _each(room, paths, workers, reasons, 0, "headers read")
     offsets = dict(zip(paths, np.cumsum([0, *rooms])[:-1].tolist()))
-    shape = (max(1, sum(rooms)), params.n_mels)
+    channels, _, bands = record.shape(1)
+    shape = (max(1, sum(rooms)), bands) if channels == 1 else (max(1, sum(rooms)), channels, bands)
     _check_space(target, shape, description["dtype"], len(index))
     logmel = np.lib.format.open_memmap(target / "logmel.npy", "w+", description["dtype"], shape)
 
     def fill(path: str) -> tuple[int, int]:
-        waveform = audio.load(Path(source_root) / path, rate)
-        values = log_mel(waveform, params)
-        logmel[offsets[path] : offsets[path] + len(values)] = values
-        return len(values), len(waveform)
+        waveform = decode(Path(source_root) / path, rate, n_decoded)
+        values = record.compute(as_heard(waveform, rate, record)).swapaxes(0, axis)  # (T, C, F)
+        logmel[offsets[path] : offsets[path] + len(values)] = values.reshape(len(values), *shape[1:])
+        return len(values), waveform.shape[-1]
 
     lengths = dict(zip(paths, _each(fill, paths, workers, reasons, (0, 0), "log-mels computed")))
     logmel.flush()
@@ -270,7 +289,7 @@ def _write_waveforms(target: Path, description: dict, source_root, workers: int)
 
     def convert(path: str) -> str:
         name = f"{Path(path).stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}{description['extension']}"
-        waveform = audio.load(Path(source_root) / path, description["sample_rate"])
+        waveform = decode(Path(source_root) / path, description["sample_rate"], description.get("channels", 1))
         clipped[path] = audio.write(target / name, waveform, description["sample_rate"])
         return name
 
@@ -315,10 +334,10 @@ def told(results: Iterable, total: int, what: str) -> Iterable:
         yield result
 
 
-def _check_space(target: Path, shape: tuple[int, int], dtype: str, n_clips: int) -> None:
+def _check_space(target: Path, shape: tuple[int, ...], dtype: str, n_clips: int) -> None:
     """Logs the size to come; ValueError where the disk is too small for it."""
-    n_bytes, free = shape[0] * shape[1] * np.dtype(dtype).itemsize, shutil.disk_usage(target).free
-    size = f"{n_clips} clips, {shape[0]} frames x {shape[1]} mels of {dtype} = {n_bytes / 1e9:.3f} GB"
+    n_bytes, free = math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(target).free
+    size = f"{n_clips} clips, {shape[0]} frames x {shape[-1]} mels of {dtype} = {n_bytes / 1e9:.3f} GB"
     LOGGER.info(f"log-mel cache: {size}")
     if n_bytes > free:
         raise ValueError(f"log-mel cache: {size}, but {target.parent} has {free / 1e9:.3f} GB free")

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.data.caches import FILE_COLUMNS, fingerprints, finished, read_index, write_tables
+from earshot.inputs.waveforms import decode
 from earshot.messages import suggest
 from earshot.sound import audio
 from earshot.sound.windows import window_starts
@@ -46,20 +47,26 @@ class EmbeddingCache:
         every_segment: bool,
         batch_size: int = 32,
         progress: Callable = iter,
+        n_channels: int = 1,
+        heard: Callable | None = None,
+        starts_of: Callable | None = None,
     ) -> EmbeddingCache:
         """The cache of `clips` (clip_id, path below `source_root`): the one that stands, or a new one.
 
-        embed: (B, segment_samples) float32 waveforms -> (B, width) embeddings; about: everything that shapes them, as
-        JSON; every_segment: False keeps a clip's first one only; progress: wraps the list of files (tqdm).
+        embed: (B, segment_samples) or (B, 2, segment_samples) float32 waveforms -> (B, width) embeddings; about:
+        everything that shapes them, as JSON; every_segment: False keeps a clip's first one only; progress: wraps the
+        list of files (tqdm). heard: what becomes of a decoded waveform before it is cut into segments; starts_of: its
+        samples -> the first one of each segment (default: one after the other); both must be told by `about`.
         """
         description = {
             "kind": "embedding", **about, "width": width, "sample_rate": sample_rate,
             "segment_samples": segment_samples, "every_segment": every_segment,
             "files": fingerprints(clips, source_root),
         }  # fmt: skip
+        description |= {"channels": n_channels} if n_channels > 1 else {}
 
         def make(target: Path) -> None:
-            _write(target, description, source_root, embed, batch_size, progress)
+            _write(target, description, source_root, embed, batch_size, progress, heard=heard, starts_of=starts_of)
 
         return cls(finished(folder, description, make))
 
@@ -95,7 +102,10 @@ def segment_starts(n_samples: int, segment_samples: int, every_segment: bool) ->
     return starts[enough | (starts == 0)][: None if every_segment else 1]
 
 
-def _write(target: Path, description: dict, source_root, embed: Callable, batch_size: int, progress: Callable) -> None:
+def _write(
+    target: Path, description: dict, source_root, embed: Callable, batch_size: int, progress: Callable,
+    heard: Callable | None, starts_of: Callable | None,
+) -> None:  # fmt: skip
     """embedding.f32 (segment after segment), index.csv and unreadable.csv."""
     index = pd.DataFrame(description["files"], columns=FILE_COLUMNS)
     rate, length, every = (description[k] for k in ("sample_rate", "segment_samples", "every_segment"))
@@ -104,12 +114,15 @@ def _write(target: Path, description: dict, source_root, embed: Callable, batch_
 
     def segments(path: str) -> list[np.ndarray]:
         try:
-            waveform = audio.load(Path(source_root) / path, rate, 0.0, None if every else length / rate)
+            waveform = decode(
+                Path(source_root) / path, rate, description.get("channels", 1), 0.0, None if every else length / rate
+            )
         except audio.UnreadableAudio as error:
             reasons[path] = str(error)
             return []
-        starts = segment_starts(len(waveform), length, every)
-        return [audio.crop_or_pad(waveform[s : s + length], length) for s in starts]
+        waveform = waveform if heard is None else heard(waveform)
+        starts = starts_of(waveform.shape[-1]) if starts_of else segment_starts(waveform.shape[-1], length, every)
+        return [audio.crop_or_pad(waveform[..., s : s + length], length) for s in starts]
 
     with open(target / "embedding.f32", "wb") as file:
         waiting: list[np.ndarray] = []

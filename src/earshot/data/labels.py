@@ -7,6 +7,7 @@ the recording. An event of no duration overlaps nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +29,28 @@ def read_clips(path: str | Path) -> pd.DataFrame:
     return clips
 
 
-def clip_metadata(clips: pd.DataFrame, columns, path: str | Path = "the clip table") -> np.ndarray:
-    """(N, M) float32 values of numeric `columns` (data.metadata); a column or value that is not there is an error."""
+def clip_metadata(
+    clips: pd.DataFrame, columns, path: str | Path = "the clip table", missing: Sequence[str] = ()
+) -> np.ndarray:
+    """(N, M) float32 values of numeric `columns` (data.metadata); a column that is not there is an error.
+
+    missing: what stands for an empty cell, a text a column ('nan' too). Without one, and for a text that is no number,
+    it is an error.
+    """
     require_columns(clips, columns, path)
     values = np.empty((len(clips), len(columns)), np.float32)
     for i, column in enumerate(columns):
-        numbers = pd.to_numeric(clips[column], errors="coerce")
-        if (bad := ~np.isfinite(numbers.to_numpy(float))).any():
+        numbers = pd.to_numeric(clips[column], errors="coerce").to_numpy(float)
+        given = missing[i] if missing else ""
+        empty = (clips[column].isna() | (clips[column].astype(str).str.strip() == "")).to_numpy(bool)
+        if (bad := ~np.isfinite(numbers) & ~(empty & bool(given))).any():
             raise ValueError(
                 f"{path}: column '{column}' is given to the network (data.metadata), but is no number for "
                 f"{bad.sum()} of {len(clips)} clips: {few(clips.clip_id[bad])}"
-            )
-        values[:, i] = numbers
+                + ("" if given or not empty.any() else f"; data.metadata_missing={{{column}: 0}} says what an empty "
+                   "cell counts as")
+            )  # fmt: skip
+        values[:, i] = np.where(empty, float(given), numbers) if given else numbers
     return values
 
 

@@ -1,11 +1,11 @@
 """Millions of clips in one memory-mapped int16 file: each cut to the same length, a row each, read as `FILE#ROW`.
 
-A store is a cache like those of data/caches.py, `<folder>/<key>`, that holds `waveform.npy` (N, S) int16 (value v for
-v / 32767, zeros behind a shorter clip), `lengths.npy` (N,) int32 samples (0: unreadable), `index.csv`, `unreadable.csv`
-and `params.json`. It is filled under a temporary name that the next attempt finds again: a killed packing goes on
-where it was, a second process waits for the first. What is kept of a clip is its beginning; a mean of channels,
-resampled. A recording of floats beyond full scale is scaled when it is read (sound/levels.py); where decoders of lossy
-files overshoot -1 ... 1, samples are clipped and counted.
+A store is a cache like those of data/caches.py, `<folder>/<key>`, that holds `waveform.npy` (N, S) int16, (N, S, 2) in
+stereo (value v for v / 32767, zeros behind a shorter clip), `lengths.npy` (N,) int32 samples (0: unreadable),
+`index.csv`, `unreadable.csv` and `params.json`. It is filled under a temporary name that the next attempt finds again:
+a killed packing goes on where it was, a second process waits for the first. What is kept of a clip is its beginning:
+the mean of its channels or two of them, resampled. A recording of floats beyond full scale is scaled when it is read
+(sound/levels.py); where decoders of lossy files overshoot -1 ... 1, samples are clipped and counted.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from earshot.data.caches import (
     told,
     write_tables,
 )
+from earshot.inputs.waveforms import decode
 from earshot.sound import audio
 from earshot.sound.rows import SCALE
 
@@ -49,6 +50,7 @@ def packed_clips(
     seconds: float,
     workers: int = 1,
     say: Callable[[str], None] = logger.info,
+    n_channels: int = 1,
 ) -> pd.DataFrame:
     """`clips` with `path` pointing (absolute) at rows of a packed store, the one that stands or a new one.
 
@@ -61,6 +63,7 @@ def packed_clips(
     if n_samples < 1:
         raise ValueError(f"packing {seconds} s at {sample_rate} Hz keeps less than one sample of a clip")
     settings = {"kind": "packed", "sample_rate": sample_rate, "n_samples": n_samples}
+    settings |= {"channels": n_channels} if n_channels > 1 else {}
     description = {**settings, "files": fingerprints(clips, source_root)}
     target = Path(folder).resolve() / cache_key(description)
     if not target.is_dir():
@@ -73,27 +76,28 @@ def packed_clips(
     return clips.assign(path=[f"{target}/waveform.npy#{rows[str(clip_id)]}" for clip_id in clips["clip_id"]])
 
 
-def packed_bytes(n_clips: int, sample_rate: int, seconds: float) -> int:
+def packed_bytes(n_clips: int, sample_rate: int, seconds: float, n_channels: int = 1) -> int:
     """Size of a store on disk: waveforms and lengths."""
-    return n_clips * (2 * round(seconds * sample_rate) + 8)
+    return n_clips * (2 * n_channels * round(seconds * sample_rate) + 8)
 
 
 def _pack(target: Path, description: dict, settings: dict, source: Path, workers: int, say):
     """Fill `.<key>.part` from where it stands, then give it its name."""
     index = pd.DataFrame(description["files"], columns=FILE_COLUMNS)
     index["row"], names = pd.factorize(index["path"])  # clips of one file share a row
-    rate, n_samples = settings["sample_rate"], settings["n_samples"]
+    rate, n_samples, channels = settings["sample_rate"], settings["n_samples"], settings.get("channels", 1)
+    shape = (len(names), n_samples) if channels == 1 else (len(names), n_samples, channels)
     part = target.with_name(f".{target.name}.part")
     part.mkdir(exist_ok=True)
-    _check_space(part, len(names), rate, n_samples, say)
-    waveform = _array(part / "waveform.npy", np.int16, (len(names), n_samples), 0)
+    _check_space(part, len(names), rate, n_samples, channels, say)
+    waveform = _array(part / "waveform.npy", np.int16, shape, 0)
     lengths = _array(part / "lengths.npy", np.int32, (len(names),), NOT_PACKED)
     clipped = _array(part / "clipped.npy", np.int32, (len(names),), 0)
     reasons: dict[str, str] = {}
 
     def fill(row: int) -> tuple[int, int, int]:
         try:
-            heard = audio.load(source / names[row], rate, 0.0, n_samples / rate)
+            heard = decode(source / names[row], rate, channels, 0.0, n_samples / rate).T
         except audio.UnreadableAudio as error:
             reasons[names[row]] = str(error)
             return row, 0, 0
@@ -139,9 +143,9 @@ def _array(path: Path, dtype, shape: tuple[int, ...], value: int) -> np.memmap:
     return array
 
 
-def _check_space(part: Path, n_rows: int, sample_rate: int, n_samples: int, say):
+def _check_space(part: Path, n_rows: int, sample_rate: int, n_samples: int, channels: int, say):
     """Say the size to come; ValueError where the disk has less than what is still to be written."""
-    needed = packed_bytes(n_rows, sample_rate, n_samples / sample_rate)
+    needed = packed_bytes(n_rows, sample_rate, n_samples / sample_rate, channels)
     written = sum(512 * p.stat().st_blocks for p in part.iterdir())  # files are sparse until they are filled
     free = shutil.disk_usage(part).free
     size = f"{n_rows} clips x {n_samples / sample_rate:g} s at {sample_rate} Hz in 16 bit = {needed / 1e9:.3f} GB"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 
 from earshot.config import DataConfig
 from earshot.data.dataset import read_dataset
+from earshot.data.event_checks import checked_events
 from earshot.data.folds import read_folds, select_fold
 from earshot.data.labels import (
     annotated_clips,
@@ -22,6 +23,8 @@ from earshot.data.labels import (
 )
 from earshot.data.packed import packed_clips
 from earshot.data.sampling import stratified_share
+from earshot.inputs.given import Metadata
+from earshot.inputs.record import CHANNELS
 from earshot.messages import suggest
 from earshot.prediction.predictions import Clip
 from earshot.tables import read_table
@@ -40,7 +43,7 @@ class PreparedData:
     mask: np.ndarray  # (N, K), 0 = unknown
     events: pd.DataFrame | None
     whole: pd.DataFrame  # clip_id, path of every clip of the data set, whichever of them are taken: for caches
-    metadata: tuple[str, ...] = ()  # numeric columns of `clips` that the network takes
+    metadata: Metadata = field(default_factory=Metadata)  # numeric columns of `clips` that the network takes
 
     def take(self, index: np.ndarray) -> PreparedData:
         """The clips at `index`; events stay whole."""
@@ -73,10 +76,14 @@ class PreparedData:
     def recordings(self) -> list[Clip]:
         """The clips as inference takes them."""
         clips = [Clip(c, self.source / p) for c, p in zip(self.clips.clip_id, self.clips.path)]
-        if not self.metadata:
+        if not self.metadata.columns:
             return clips
-        values = clip_metadata(self.clips, self.metadata)
+        values = self.metadata_values()
         return [replace(c, metadata=v) for c, v in zip(clips, values, strict=True)]
+
+    def metadata_values(self) -> np.ndarray:
+        """(N, M) float32 columns that the network takes."""
+        return clip_metadata(self.clips, self.metadata.columns, missing=self.metadata.missing)
 
     @property
     def annotated(self) -> np.ndarray:
@@ -98,7 +105,7 @@ def load_data(data: DataConfig) -> PreparedData:
     folds = read_folds(data.folds, clips)
     clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
     clips = folds[["clip_id", "group", "fold"]].merge(clips, on="clip_id", validate="one_to_one")
-    events = read_events(root / "events.csv")
+    events = read_events(root / "events.csv", clips, classes)
     for needs in ("crop=box", "frame_targets=True", "targets=events", "false_positives=True"):
         key, value = needs.split("=")
         if str(getattr(data, key)) == value and events is None:
@@ -114,12 +121,14 @@ def load_data(data: DataConfig) -> PreparedData:
             sample_rate=data.sample_rate,
             seconds=data.pack_seconds,
             workers=data.workers,
-            warn=logger.warning,
+            say=logger.warning,
+            n_channels=CHANNELS[data.channels],
         )
     whole = "secondary_labels" not in clips or data.secondary_weight in (-1, 0, 1)
     target, mask = clip_targets(clips, classes, data.secondary_weight, np.uint8 if whole else np.float32)
     source, whole = Path(read_dataset(root)["source"]), clips[["clip_id", "path"]]
-    clip_metadata(clips, data.metadata, root / "clips.csv")
+    metadata = data.metadata_record
+    clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
     return PreparedData(
         clips=clips,
         classes=classes,
@@ -128,7 +137,7 @@ def load_data(data: DataConfig) -> PreparedData:
         mask=mask,
         events=events,
         whole=whole,
-        metadata=data.metadata,
+        metadata=metadata,
     )
 
 
@@ -147,11 +156,14 @@ def _chosen(clips: pd.DataFrame, classes: list[str], where: dict[str, str]) -> t
     return clips.reset_index(drop=True), [c for c in classes if c in used]
 
 
-def read_events(path: Path) -> pd.DataFrame | None:
-    """events.csv sorted by clip and onset; None where there is no such file."""
+def read_events(path: Path, clips: pd.DataFrame, classes: list[str]) -> pd.DataFrame | None:
+    """events.csv sorted by clip and onset, held against its clips (event_checks.py); None: no such file."""
     if not path.is_file():
         return None
-    events = read_table(path, ("filename", "onset", "offset", "event_label"))
+    table = read_table(path, ("filename", "onset", "offset", "event_label"))
+    events, said = checked_events(table, clips, str(path), classes)
+    for line in said:
+        logger.warning(line)
     return events.sort_values(["filename", "onset"], kind="stable").reset_index(drop=True)
 
 
@@ -181,10 +193,7 @@ def _drop_unusable(clips: pd.DataFrame, data: DataConfig, events: pd.DataFrame |
     if data.keep_unlabelled or data.false_positives:
         return clips
     empty = clips.labels.fillna("").str.strip() == ""
-    known = annotated_clips(clips, events)
-    if data.targets == "labels" and events is not None:  # the labels of a clip with events are not those events
-        known &= ~clips.clip_id.isin(events.filename).to_numpy(bool)
-    empty &= ~known
+    empty &= ~annotated_clips(clips, events if data.targets == "events" else None)
     if empty.any():
         logger.warning("%d of %d clips have no label and are left out", empty.sum(), len(clips))
     return clips[~empty].reset_index(drop=True)

@@ -294,7 +294,7 @@ def of_class(found: Predictions, truth: Truth, k: int) -> tuple[Predictions, Tru
     )  # fmt: skip
     events: pd.DataFrame | None = truth.events
     own = None if events is None else events[events.event_label == label]
-    return one, Truth(truth.target[:, [k]], own, truth.durations, truth.clips)
+    return one, replace(truth, target=truth.target[:, [k]], events=own)
 
 
 def _shown(value) -> str:

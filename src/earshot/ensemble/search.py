@@ -11,8 +11,8 @@ import numpy as np
 from earshot import runs
 from earshot.competitions.competition import Competition
 from earshot.data.folds import TRAIN_ONLY
-from earshot.data.labels import clip_targets, negative_events, read_clips
-from earshot.data.prepared import PreparedData
+from earshot.data.labels import annotated_clips, clip_targets, negative_events, read_clips
+from earshot.data.prepared import PreparedData, read_events
 from earshot.ensemble.blends import MEANS, Blend
 from earshot.ensemble.post_processing import keeps
 from earshot.messages import few
@@ -20,7 +20,6 @@ from earshot.metrics.clips import average_precision
 from earshot.prediction import predictions
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
-from earshot.tables import read_table
 from earshot.tasks import Task, score_readable
 
 Score = Callable[[Predictions, Truth], float]
@@ -97,14 +96,15 @@ def answers_of(data: PreparedData) -> Truth:
 
 def frame_scores(competition: Competition, oof: Predictions, truth: Truth) -> dict[str, float]:
     """Scores that frames of an OOF have and rows do not (PSDS), where the competition has such and the OOF frames."""
-    if competition.frame_score is None or oof.framewise_output is None or truth.events is None:
+    if competition.frame_score is None or truth.clips is None or "duration" not in truth.clips:
         return {}
     readable = ~oof.unreadable
-    oof, truth = oof.take(readable), truth.take(readable)
-    events = truth.events[truth.events.filename.isin(set(oof.clip_ids.tolist()))]
-    if truth.clips is None or "duration" not in truth.clips or not len(events):
+    in_time = truth.take(readable).in_time(oof.take(readable))
+    if in_time is None:
         return {}
-    return competition.frame_score(oof, truth.clips[["clip_id", "duration"]], events)
+    known, events = in_time
+    durations = truth.clips.loc[truth.clips.clip_id.isin(known.clip_ids), ["clip_id", "duration"]]
+    return competition.frame_score(known, durations, events)
 
 
 def read_truth(found: Predictions, clips_path: Path) -> Truth:
@@ -113,13 +113,14 @@ def read_truth(found: Predictions, clips_path: Path) -> Truth:
     unknown = [c for c in found.clip_ids if c not in clips.index]
     if unknown:
         raise ValueError(f"{clips_path} does not list {len(unknown)} of the predicted clips: {few(unknown)}")
-    rows, events = clips.loc[found.clip_ids].reset_index(drop=True), clips_path.parent / "events.csv"
+    rows = clips.loc[found.clip_ids].reset_index(drop=True)
     target, _ = clip_targets(rows, list(found.classes))
-    table = None
-    if events.is_file():
-        table = read_table(events, ("filename", "onset", "offset", "event_label"))
-        table = table[~negative_events(table) & table.filename.isin(set(found.clip_ids.tolist()))]
-    return Truth(target > 0.5, table, clips=rows)
+    events = read_events(clips_path.parent / "events.csv", clips, list(found.classes))
+    if events is None:
+        return Truth(target > 0.5, clips=rows)
+    known = annotated_clips(rows, events, clips_path)
+    events = events[~negative_events(events) & events.filename.isin(set(found.clip_ids.tolist()))]
+    return Truth(target > 0.5, events, clips=rows, annotated=known)
 
 
 def check_alike(names: list[str], oofs: list[Predictions]):

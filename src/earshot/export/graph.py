@@ -35,8 +35,6 @@ from earshot.prediction import predictions
 from earshot.prediction.backends import METADATA_KEY, TorchBackend, check_format, open_graph
 from earshot.prediction.graphs import digest, graph_name, members_of
 from earshot.prediction.inference import predict_members
-from earshot.records import to_dict
-from earshot.sound.logmel import log_mel
 
 OPSET = 17
 REPEATED = (
@@ -92,8 +90,8 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
     with _workshop(path) as folder:
         traced = trace(models, run.config, about, folder / "fp32.onnx")
         report = {"graph": path.name, "run": run.name, "folds": about["folds"], "batch_norms": traced}
-        eager = [TorchBackend(model, run.config.frontends) for model in models]
-        windows = parity_inputs(eager[0], run.config.predict.window_samples, len(run.config.data.metadata))
+        eager = [TorchBackend(model, run.config.inputs(model.inputs)) for model in models]
+        windows = parity_inputs(eager[0], run.config.predict.window_samples)
         graph_file = folder / "fp32.onnx"
         if settings.int8:
             check_parity(open_graph(graph_file), eager, windows, settings.max_difference, f"{where}, before int8")
@@ -142,15 +140,15 @@ def _workshop(path: Path):
 def describe(run, folds, models, settings: ExportSettings) -> dict:
     """All that prediction needs besides the graph; it goes into the graph."""
     config, abouts = run.config, [fold.about for fold in folds]
-    inputs = tuple(models[0].inputs)
-    outputs = TorchBackend(models[0], config.frontends).run(_example(models[0], config))
+    inputs = config.inputs(models[0].inputs)
+    outputs = TorchBackend(models[0], inputs).run(_example(models[0], config))
     return {
         "format": 1, "run": run.name, "task": config.task, "competition": config.data.competition,
         "folds": [fold.fold for fold in folds], "stacked": settings.together, "int8": settings.int8,
         "classes": abouts[0]["classes"], "priors": [about["prior"] for about in abouts],
-        "sample_rate": config.data.sample_rate, "inputs": list(inputs),
+        "sample_rate": config.data.sample_rate, "channels": config.data.channels, "inputs": list(inputs),
         "outputs": [name for name in outputs if name not in REPEATED],
-        "frontends": {name: to_dict(p) for name, p in config.frontends.items() if name in inputs},
+        "frontends": inputs.to_json(),
         "metadata": list(config.data.metadata), "timebase": abouts[0]["timebase"], "pool": models[0].pool,
         "min_frames": max(models[0].min_frames, models[0].pool), "pooling": getattr(models[0], "pooling", ""),
         "windowing": asdict(config.predict), "tta": list(config.predict.tta),
@@ -180,7 +178,8 @@ def trace(models: list[nn.Module], config, about: dict, path: Path) -> int:
     example, outputs = _example(models[0], config), about["outputs"]
     tensors = tuple(torch.from_numpy(example[name]) for name in about["inputs"])
     network = _Traced(models, about["inputs"], outputs, about["stacked"]).eval()
-    axes = {name: {0: "batch"} | _time_axis(name, t) for name, t in zip(about["inputs"], tensors)}
+    heard = config.inputs(models[0].inputs)
+    axes = {name: {0: "batch"} | _time_axis(name, heard[name], t.ndim) for name, t in zip(about["inputs"], tensors)}
     axes |= {n: {0: "batch"} | ({1 + about["stacked"]: "segments"} if "segmentwise" in n else {}) for n in outputs}
     before = set(path.parent.iterdir())
     with warnings.catch_warnings():
@@ -215,12 +214,16 @@ def _pool_maps(graph):
 
 def _example(model, config) -> dict[str, np.ndarray]:
     """Two windows as the network takes them."""
-    backend = TorchBackend(model, config.frontends)
-    return random_inputs(backend, 2, config.predict.window_samples, len(config.data.metadata))
+    backend = TorchBackend(model, config.inputs(model.inputs))
+    return random_inputs(backend, 2, config.predict.window_samples)
 
 
-def _time_axis(name: str, tensor: torch.Tensor) -> dict[int, str]:
-    return {4: {2: f"{name}_frames"}, 2: {1: "samples"} if name == "waveform" else {}}.get(tensor.ndim, {})
+def _time_axis(name: str, record, ndim: int) -> dict[int, str]:
+    """The axis of the tensor, batch included, that any length may have, and its name in the graph."""
+    if record.time_axis is None:
+        return {}
+    axis = record.time_axis % (ndim - 1) + 1
+    return {axis: f"{name}_frames" if record.picture else "samples" if name == "waveform" else f"{name}_steps"}
 
 
 def check_axes(graph, axes: dict[str, dict[int, str]]):
@@ -239,23 +242,21 @@ def _write_onnx(graph, about: dict, path: Path):
     onnx.save(graph, path)
 
 
-def random_inputs(backend, batch: int, n_samples: int, n_metadata: int = 0, seed: int = 0) -> dict[str, np.ndarray]:
-    """Noise and a rising tone at several levels, as the network takes them: (B, 1, T, F) log-mels, (B, S), (B, M)."""
-    rng = np.random.default_rng(seed)
+def random_inputs(backend, batch: int, n_samples: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Noise and a rising tone at several levels, as the network takes them; (B, ...) by name."""
+    rng, heard = np.random.default_rng(seed), backend.frontends
     t = np.arange(n_samples) / max(1, n_samples)
     level = 10 ** rng.uniform(-4, -0.5, (batch, 1))
     tone = np.sin(2 * np.pi * rng.uniform(0.01, 0.2, (batch, 1)) * n_samples * t * (0.5 + t))
     waveform = (level * (tone + 0.3 * rng.standard_normal((batch, n_samples)))).astype(np.float32)
-    inputs = {}
-    for name in backend.inputs:
-        if name in backend.frontends:
-            inputs[name] = log_mel(waveform, backend.frontends[name])[:, None]
-        else:
-            inputs[name] = rng.random((batch, n_metadata), np.float32) if name == "metadata" else waveform
-    return inputs
+    if heard.n_channels == 2:
+        waveform = np.stack([waveform, 0.5 * np.roll(waveform, 1, axis=0)], axis=1)
+    given = {n: rng.random((batch, *heard[n].shape(n_samples)), np.float32) for n in heard.of(sounds=False)}
+    windows = [heard.hear(w, {n: v[i] for n, v in given.items()}) for i, w in enumerate(waveform)]
+    return {name: np.stack([w[name] for w in windows]) for name in backend.inputs}
 
 
-def parity_inputs(backend, window_samples: int, n_metadata: int = 0) -> list[dict[str, np.ndarray]]:
+def parity_inputs(backend, window_samples: int) -> list[dict[str, np.ndarray]]:
     """Batches of 1 and 7; a window, an odd number of frames, a single segment, three windows and one frame."""
     hop, segment = backend.timebase.hop_length, backend.timebase.frame_samples
     odd = window_samples * 3 // 5 // (2 * hop) * 2 * hop
@@ -265,7 +266,7 @@ def parity_inputs(backend, window_samples: int, n_metadata: int = 0) -> list[dic
         (1, min(max(hop, segment - hop), window_samples)),
         (1, 3 * window_samples + hop),
     ]
-    return [random_inputs(backend, batch, n, n_metadata, seed) for seed, (batch, n) in enumerate(shapes)]
+    return [random_inputs(backend, batch, n, seed) for seed, (batch, n) in enumerate(shapes)]
 
 
 def check_parity(graph, eager: list, windows: list[dict], tolerance: float | None, where: str) -> list[dict]:

@@ -17,8 +17,8 @@ import numpy as np
 from earshot import runs
 from earshot.data.prepared import PreparedData
 from earshot.data.sampling import evenly
+from earshot.inputs.waveforms import decode
 from earshot.sound import audio
-from earshot.sound.logmel import log_mel
 
 logger = logging.getLogger("earshot")
 
@@ -29,19 +29,16 @@ def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int)
     """A window of each of at most `wanted` clips, evenly chosen, as the network takes it: for the ranges of int8."""
     if wanted < 1:
         raise ValueError(f"int8 needs clips to measure ranges on: --calibration-clips must be at least 1, got {wanted}")
-    windowing = run.config.predict
-    inputs = []
+    windowing, recordings = run.config.predict, clips.recordings()
+    rate, channels, inputs = windowing.sample_rate, windowing.n_channels, []
     for i in evenly(len(clips.clips), wanted):
         try:
-            waveform = audio.load(clips.recordings()[i].path, windowing.sample_rate, 0, windowing.window_seconds)
+            waveform = decode(recordings[i].path, rate, channels, 0, windowing.window_seconds)
         except audio.UnreadableAudio:
             continue  # training and prediction list it; here any other clip does
-        waveform = audio.crop_or_pad(waveform, windowing.window_samples)[None]
-        one = {n: log_mel(waveform, backend.frontends[n])[:, None] for n in backend.inputs if n in backend.frontends}
-        one |= {"waveform": waveform} if "waveform" in backend.inputs else {}
-        if "metadata" in backend.inputs:
-            one["metadata"] = clips.clips.loc[[i], list(run.config.data.metadata)].to_numpy(np.float32)
-        inputs.append(one)
+        waveform = audio.crop_or_pad(waveform, windowing.window_samples)
+        given = {} if recordings[i].metadata is None else {"metadata": recordings[i].metadata}
+        inputs.append({name: values[None] for name, values in backend.frontends.hear(waveform, given).items()})
     if not inputs:
         raise ValueError(f"none of {wanted} clips could be read: int8 needs some")
     return inputs

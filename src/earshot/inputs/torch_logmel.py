@@ -12,10 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from earshot.messages import suggest
 from earshot.sound.logmel import BLOCK_FRAMES, LogmelParams, fft_window, mel_filterbank, reference_db, reflected_index
-
-PASSED = ("waveform", "metadata", "embedding")  # inputs that no front end makes
 
 
 class LogMel(nn.Module):
@@ -33,7 +30,11 @@ class LogMel(nn.Module):
         channels = waveform.shape[1] if waveform.ndim == 3 else 1
         with torch.autocast(waveform.device.type, enabled=False):
             mel = self.mel(waveform.float().reshape(-1, waveform.shape[-1]))
-            return _to_decibels(mel, self.params).unflatten(0, (-1, channels))
+            return self.compress(mel).unflatten(0, (-1, channels))
+
+    def compress(self, mel: torch.Tensor) -> torch.Tensor:
+        """(N, T, F) energies -> decibels."""
+        return _to_decibels(mel, self.params)
 
     def mel(self, waveform: torch.Tensor) -> torch.Tensor:
         """(N, S) float32 -> (N, T, F) energies."""
@@ -52,36 +53,6 @@ class LogMel(nn.Module):
                 spectrum = torch.fft.rfft(frames * self.window)
                 mels.append((spectrum.real.square() + spectrum.imag.square()) @ self.bank)
         return torch.cat(mels).unflatten(0, (len(padded), -1))
-
-
-class FrontEnds(nn.Module):
-    """The batch -> the model's inputs: each declared name taken from the batch (cached) or computed from its waveform.
-
-    `params` are the config's front ends; `inputs` the names that the model declares (None: all front ends).
-    """
-
-    def __init__(self, params: dict[str, LogmelParams], inputs: tuple[str, ...] | None = None):
-        super().__init__()
-        self.inputs = tuple(params) if inputs is None else tuple(inputs)
-        for name in self.inputs:
-            if name not in params and name not in PASSED:
-                raise ValueError(f"the model wants input '{name}', which no front end makes{suggest(name, params)}")
-        self.extractors = nn.ModuleDict({name: LogMel(p) for name, p in params.items() if name in self.inputs})
-
-    def forward(self, batch: dict) -> dict[str, torch.Tensor]:
-        """Cached log-mels (B, T, F) or (B, C, T, F), float16 too, come out as (B, C or 1, T, F) float32."""
-        return {name: self._input(name, batch) for name in self.inputs}
-
-    def _input(self, name: str, batch: dict) -> torch.Tensor:
-        if name in batch:
-            if name not in self.extractors:
-                return batch[name]
-            cached = batch[name].float()
-            return cached[:, None] if cached.ndim == 3 else cached
-        if name not in self.extractors or "waveform" not in batch:
-            missing = "waveform" if name in self.extractors else name
-            raise ValueError(f"input '{name}' needs '{missing}', which the batch lacks{suggest(missing, batch)}")
-        return self.extractors[name](batch["waveform"])
 
 
 def _padded(waveform: torch.Tensor, params: LogmelParams) -> torch.Tensor:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import json
 import logging
-import os
 import shutil
 import sys
 import zipfile
@@ -28,6 +27,7 @@ from earshot.competitions import family_module, get_competition
 from earshot.ensemble.blends import Blend, Ensemble, read_ensemble
 from earshot.ensemble.choice import post_of, read_post, write_choice
 from earshot.events import PostProcess, load_post
+from earshot.files import whole_folder
 from earshot.kaggle.checks import check_folder, check_slug
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.wheels import RUNTIMES, Wheel, check_wheels, copy_wheels, read_wheels
@@ -108,19 +108,13 @@ def build(settings: BundleSettings, root: str | Path = "kernels") -> Path:
     target = Path(root) / name / "build"
     if target.exists() and not (target / "dataset" / ABOUT).is_file():
         raise ValueError(f"{target} exists and is no build of this command: remove or rename it")
-    partial = target.with_name(f".build.{os.getpid()}.part")
-    try:
-        (partial / "dataset").mkdir(parents=True)
+    with whole_folder(target, replace=True) as partial:
+        (partial / "dataset").mkdir()
         (partial / "kernel").mkdir()
         _fill_dataset(partial / "dataset", settings, user, name)
         _fill_kernel(partial / "kernel", settings, user, name)
         check_folder(partial)
         open_bundle(partial / "dataset", settings.competition).need_networks()
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
@@ -154,6 +148,11 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
                 f"run {about['run']} takes {', '.join(about['metadata'])} of each recording, which the hidden test of "
                 f"{settings.competition} does not give: train with a model that takes sound alone, or answer where the "
                 "columns are at hand, with src/predict.py --clips TABLE --backend onnx"
+            )
+        if extractors := [n for n, f in about["frontends"].items() if f.get("kind") == "extractor"]:
+            raise ValueError(
+                f"run {about['run']} takes the extractor {', '.join(extractors)}, a network that a bundle does not "
+                "carry: train without it, or answer with src/predict.py --backend onnx where its file lies"
             )
     tta = list(abouts[0]["tta"] if settings.tta is None else settings.tta)
     tta_variants(tta)
@@ -283,7 +282,7 @@ def needed_modules(competition: str) -> set[Path]:
     found: set[Path] = set()
     while waiting:
         path = waiting.pop()
-        if path not in found:
+        if path not in found and "torch" not in path.stem:  # the twins of inputs, imported where training asks for them
             found.add(path)
             waiting += [file for name in _imports(path) for file in _files_of(name)]
     return found - {SRC / ENTRY}

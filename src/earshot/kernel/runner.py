@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from earshot.competitions.number_text import is_number_table, text_seconds
 from earshot.competitions.tables import write_checked, write_csv
 from earshot.ensemble.blends import Blend
 from earshot.events import PostProcess
+from earshot.files import write_text
 from earshot.kernel.answers import KernelBlend
 from earshot.kernel.calls import Calls, choose_calls
 from earshot.kernel.hidden_test import KernelTest, stand_in
@@ -315,9 +315,4 @@ def run_kernel(run: KernelRun, minutes: float) -> dict:
 
 def write_report(report: dict, path: Path):
     """JSON, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(json.dumps(report, indent=1) + "\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, json.dumps(report, indent=1) + "\n")

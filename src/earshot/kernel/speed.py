@@ -19,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from earshot.inputs import waveforms
+from earshot.inputs.record import Input
 from earshot.prediction.inference import Member, predict_members
 from earshot.prediction.predictions import Clip
 from earshot.prediction.reading import input_key, tta_variants
 from earshot.sound import audio
-from earshot.sound.logmel import LogmelParams, log_mel
 from earshot.sound.windows import Windowing, window_starts
 
 MEASURED_SECONDS, MEL_SECONDS = 30.0, 20.0  # of a recording
@@ -81,7 +82,8 @@ class Speed:
             heard = max(n_samples, windowing.window_samples) / windowing.sample_rate
             total["decode"] += seconds * self.decode[windowing.sample_rate]
             for key in {k for n in networks for k in front_ends(n)}:
-                shared = stride % key.hop_length == 0
+                grid = waveforms.grid(windowing.sample_rate, key)
+                shared = grid and stride % grid == 0
                 total["logmel"] += self.logmel[key] * (heard if shared else windows * windowing.window_seconds)
             total["network"] += windows * sum(self.network[n.alike] for n in networks)
             total["join"] += windows * sum(self.join[n.alike] for n in networks)
@@ -97,10 +99,10 @@ def wall_of(stages: Mapping[str, float], cores: int) -> float:
     return stages["join"] + (stages["decode"] + stages["logmel"] + stages["network"]) / cores
 
 
-def front_ends(network: Network) -> set[LogmelParams]:
-    """The distinct log-mels that a network takes."""
+def front_ends(network: Network) -> set[Input]:
+    """The distinct inputs that are computed for a network."""
     keys = {input_key(network.backend, name) for name in network.backend.inputs}
-    return {key for key in keys if isinstance(key, LogmelParams)}
+    return {key for key in keys if isinstance(key, Input) and not (key.hop == 1 and not key.macs(1))}
 
 
 # ---- measuring
@@ -124,9 +126,8 @@ def measure(
         made = synthetic_recording(Path(folder), MADE_SECONDS)
         for rate in rates:
             decode[rate] = _decode_seconds(paths, rate, clock, until) or _decode_seconds([made], rate, clock, until)
-        for key in {k for n in networks for k in front_ends(n)}:
-            waveform = 0.1 * np.random.default_rng(0).standard_normal(round(MEL_SECONDS * key.sample_rate), np.float32)
-            logmel[key] = _best(lambda key=key, waveform=waveform: log_mel(waveform, key), clock, until) / MEL_SECONDS
+        for key, w in {k: n.windowing for n in networks for k in front_ends(n)}.items():
+            logmel[key] = _best(partial(_compute, key, w, _noise(w, MEL_SECONDS, 0.1)), clock, until) / MEL_SECONDS
         for one in networks:
             if one.alike not in network:
                 network[one.alike], outputs = _network_seconds(one, clock, until)
@@ -160,21 +161,28 @@ def _best(call: Callable, clock, until: float = math.inf) -> float:
     return max(min(times), 1e-9)
 
 
+def _noise(windowing: Windowing, seconds: float, level: float) -> np.ndarray:
+    """(S,) or (2, S) float32 at the rate of the windows."""
+    rng, n_samples = np.random.default_rng(0), round(seconds * windowing.sample_rate)
+    shape = n_samples if windowing.n_channels == 1 else (windowing.n_channels, n_samples)
+    return (level * rng.standard_normal(shape)).astype(np.float32)
+
+
+def _compute(record: Input, windowing: Windowing, waveform: np.ndarray) -> np.ndarray:
+    return record.compute(waveforms.as_heard(waveform, windowing.sample_rate, record))
+
+
 def one_window(network: Network) -> dict[str, np.ndarray]:
     """Quiet noise as one window of a network's inputs."""
-    rng, n = np.random.default_rng(0), network.windowing.window_samples
-    waveform = (0.01 * rng.standard_normal(n)).astype(np.float32)
-    inputs = {}
-    for name in network.backend.inputs:
-        if name in network.backend.frontends:
-            inputs[name] = log_mel(waveform, network.backend.frontends[name])[None, None]
-        elif name == "waveform":
-            inputs[name] = waveform[None]
-        else:
+    w = network.windowing
+    waveform = _noise(w, w.window_samples / w.sample_rate, 0.01)
+    heard = {name: network.backend.frontends[name] for name in network.backend.inputs}
+    for name, record in heard.items():
+        if not record.sounds:
             raise ValueError(
                 f"network {network.name} needs '{name}', which a folder of recordings does not have: see src/predict.py"
             )
-    return inputs
+    return {name: values[None] for name, values in waveforms.hear(heard, waveform, w.sample_rate).items()}
 
 
 def _network_seconds(network: Network, clock, until: float) -> tuple[float, dict]:

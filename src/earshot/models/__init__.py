@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import nn
 
+from earshot.inputs.network import Inputs
 from earshot.messages import suggest
 from earshot.models import (
     baselines,
@@ -51,13 +52,15 @@ def transfer(
     activation: str = "softmax",
     freeze: bool = True,
     pretrained: bool = True,
+    heard: Inputs | None = None,
 ) -> Transfer:
     """Any network here that returns `embedding`, with a new head: see transfer.Transfer.
 
     `base_classes` are those of the checkpoint (AudioSet: 527); `pretrained` false overrules `base_params.pretrained`.
     """
-    network = build_model(base, base_classes, n_mels, base_params, weights_follow=not pretrained)
-    return Transfer(network, classes, n_mels, hidden=hidden, dropout=dropout, activation=activation, freeze=freeze)
+    network = build_model(base, base_classes, n_mels, base_params, weights_follow=not pretrained, heard=heard)
+    options = {"hidden": hidden, "dropout": dropout, "activation": activation, "freeze": freeze, "heard": heard}
+    return Transfer(network, classes, n_mels, **options)
 
 
 MODELS = {
@@ -104,20 +107,33 @@ MODELS = {
 
 
 def build_model(
-    name: str, classes: int, n_mels: int, params: dict[str, Any] | None = None, weights_follow: bool = False
-) -> nn.Module:
+    name: str, classes: int, n_mels: int, params: dict[str, Any] | None = None, weights_follow: bool = False,
+    heard: Inputs | None = None,
+) -> nn.Module:  # fmt: skip
     """Name of MODELS, number of classes, mel bins, the function's own params -> network in training mode.
 
-    weights_follow: trained weights are loaded right after, so `pretrained` is not looked for (a kernel has no ImageNet
-    file). Lists of YAML become tuples. Errors: an unknown model or parameter, with the nearest known one.
+    heard: all that the run can hear; a network with such a parameter is told `in_chans` (channels of two-channel
+    pictures), `n_metadata` (columns) and `heard` itself, unless its params say otherwise. weights_follow: trained
+    weights are loaded right after, so `pretrained` is not looked for (a kernel has no ImageNet file). Lists of YAML
+    become tuples. Errors: an unknown model or parameter, with the nearest known one.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model '{name}'{suggest(name, MODELS)}")
     known = [p for p in inspect.signature(MODELS[name]).parameters if p not in ("classes", "n_mels")]
     params = {k: tuple(v) if isinstance(v, list) else v for k, v in (params or {}).items()}
     for key in params:
-        if key not in known:
+        if key not in known or key == "heard":
             raise ValueError(f"unknown parameter '{key}' of model {name}{suggest(key, known)}")
     if weights_follow and "pretrained" in known:
         params["pretrained"] = False
+    params = {k: v for k, v in (_told(heard, known) if heard else {}).items() if k in known} | params
     return MODELS[name](classes=classes, n_mels=n_mels, **params)
+
+
+def _told(heard: Inputs, known: list[str]) -> dict[str, Any]:
+    """What a network is told of its inputs' widths."""
+    told: dict[str, Any] = {"heard": heard, "n_metadata": len(heard.columns)}
+    channels = max((heard[name].n_channels for name in heard.of(picture=True)), default=1)
+    if "extractor_width" in known and (names := heard.of(of_clip=True)):
+        told["extractor_width"] = heard[names[0]].network.width
+    return told | ({"in_chans": channels} if channels > 1 else {})

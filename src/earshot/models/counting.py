@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from earshot.inputs.network import Inputs
+from earshot.inputs.waveforms import own_samples
 from earshot.sound.logmel import LogmelParams, n_frames
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -30,23 +32,18 @@ class Costs:
     front_end_macs: int  # of our own front ends: window, FFT, power, mel product
 
 
-def count(model: nn.Module, frontends: Mapping[str, LogmelParams], n_samples: int, n_metadata: int = 0) -> Costs:
-    """Costs of one clip of `n_samples` samples; shapes alone are followed, so that a large network takes no longer."""
-    inputs = meta_inputs(model, frontends, n_samples, n_metadata)
-    used = [frontends[name] for name in model.inputs if name in frontends]
-    paper = paper_multi_adds(model, inputs) + sum(stft_multi_adds(p, n_samples) for p in used)
-    return Costs(paper, multiply_accumulates(model, inputs), sum(front_end_macs(p, n_samples) for p in used))
+def count(model: nn.Module, heard: Inputs, n_samples: int) -> Costs:
+    """Costs of one clip of `n_samples` samples of what the model hears (config.inputs(model.inputs)).
 
-
-def meta_inputs(
-    model: nn.Module, frontends: Mapping[str, LogmelParams], n_samples: int, n_metadata: int = 0
-) -> dict[str, torch.Tensor]:
-    """Inputs of the declared names and right shapes, batch 1, without values; one that no front end makes is the
-    model's own example."""
-    shapes = {name: (1, *shape) for name, shape in getattr(model, "input_shapes", {}).items()}
-    shapes |= {"waveform": (1, n_samples), "metadata": (1, n_metadata)}
-    shapes |= {name: (1, 1, n_frames(n_samples, p), p.n_mels) for name, p in frontends.items()}
-    return {name: torch.empty(shapes[name], device="meta") for name in model.inputs}
+    Shapes alone are followed, so that a large network takes no longer.
+    """
+    shapes = heard.shapes(n_samples)
+    inputs = {name: torch.empty((1, *shapes[name]), device="meta") for name in model.inputs}
+    paper = paper_multi_adds(model, inputs) + sum(
+        stft_multi_adds(record, own_samples(n_samples, heard.sample_rate, record))
+        for record in heard.values() if isinstance(record, LogmelParams)
+    )  # fmt: skip
+    return Costs(paper, multiply_accumulates(model, inputs), heard.macs(n_samples))
 
 
 def paper_multi_adds(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> int:
@@ -102,13 +99,6 @@ def multiply_accumulates(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -
     with FlopCounterMode(display=False) as counter:
         _forward(model, inputs)
     return counter.get_total_flops() // 2
-
-
-def front_end_macs(params: LogmelParams, n_samples: int) -> int:
-    """Multiply-accumulates of our front end: window, radix-2 FFT of real samples, power, mel product, each frame."""
-    fft = params.n_fft * math.log2(params.n_fft)
-    frame = params.n_fft + fft + 2 * params.n_bins + params.n_bins * params.n_mels
-    return round(n_frames(n_samples, params) * frame)
 
 
 def check_budget(name: str, model: nn.Module, costs: Costs, parameters_kb: float, mmacs: float) -> None:

@@ -49,7 +49,8 @@ def check_front_end(tensors: dict[str, Tensor], params: LogmelParams | None, whe
 
 def check_description(metadata: str, params: LogmelParams, where: str) -> str:
     """What a run writes into its weights (JSON) against `params` -> a line, or an error with both values."""
-    theirs = next(iter(json.loads(metadata).get("frontends", {}).values()), {})
+    front_ends = json.loads(metadata).get("frontends", {}).values()
+    theirs = next((f for f in front_ends if f.get("kind", "logmel") == "logmel"), {})
     ours = dataclasses.asdict(params)
     for key in ("sample_rate", "n_fft", "hop_length", "n_mels", "window", "fmin", "fmax"):
         if key in theirs and theirs[key] != ours[key]:

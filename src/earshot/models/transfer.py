@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from earshot.inputs.network import Inputs
 from earshot.models.layers import ACTIVATIONS, check_choice, init_layer, outside_autocast
 
 PROBE_FRAMES, PROBE_SAMPLES = 64, 64 * 320  # an input that every network takes, both inputs of one length
+PROBE_SECONDS = 1.0
 
 
 class Transfer(nn.Module):
@@ -35,10 +37,12 @@ class Transfer(nn.Module):
         dropout: float = 0.0,
         activation: str = "softmax",
         freeze: bool = True,
+        heard: Inputs | None = None,
     ):
+        """heard: what the run hears, which the base is probed with (None: a mono log-mel of `n_mels`, a waveform)."""
         super().__init__()
         check_choice("activation", activation, ACTIVATIONS)
-        width, unused = probe_embedding(base, n_mels)
+        width, unused = probe_embedding(base, n_mels, heard)
         self.base, self.dropout, self.activation, self.frozen = base, dropout, activation, freeze
         self.inputs, self.pool, self.min_frames = tuple(base.inputs), base.pool, getattr(base, "min_frames", 1)
         self.embedding_width = width
@@ -86,7 +90,7 @@ class Transfer(nn.Module):
             return self.base(**inputs)["embedding"]
 
 
-def probe_embedding(base: nn.Module, n_mels: int) -> tuple[int, list[str]]:
+def probe_embedding(base: nn.Module, n_mels: int, heard: Inputs | None = None) -> tuple[int, list[str]]:
     """(D, names of the parameters that the embedding does not depend on), found by one pass in eval mode.
 
     Errors: a base without `embedding`, or one that reads metadata.
@@ -94,10 +98,10 @@ def probe_embedding(base: nn.Module, n_mels: int) -> tuple[int, list[str]]:
     if "metadata" in base.inputs:
         raise ValueError(f"{type(base).__name__} reads metadata: only a network of sound alone can be transferred")
     names, parameters = zip(*base.named_parameters(), strict=True)
-    shapes = {"waveform": (1, PROBE_SAMPLES)}
-    shapes |= {name: (1, *shape) for name, shape in getattr(base, "input_shapes", {}).items()}
-    inputs = {n: torch.zeros(shapes.get(n, (1, 1, PROBE_FRAMES, n_mels)), device=parameters[0].device)
-              for n in base.inputs}  # fmt: skip
+    shapes = dict.fromkeys(base.inputs, (1, PROBE_FRAMES, n_mels)) | {"waveform": (PROBE_SAMPLES,)}
+    shapes |= getattr(base, "input_shapes", {})
+    shapes |= heard.shapes(round(PROBE_SECONDS * heard.sample_rate)) if heard else {}
+    inputs = {n: torch.zeros((1, *shapes[n]), device=parameters[0].device) for n in base.inputs}
     with torch.enable_grad():
         out = base.eval()(**inputs)
     if "embedding" not in out:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from earshot.files import whole_file
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
 
@@ -23,9 +23,8 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1):
 
 
 def _save(figure, path: Path):
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.part.png")
-    figure.savefig(partial, dpi=110)
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=110)
 
 
 def learning_curves(log: list[dict], watch: str, path: Path):

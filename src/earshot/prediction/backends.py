@@ -1,7 +1,7 @@
 """What runs a network during inference: each backend declares its inputs and turns arrays into arrays.
 
     inputs      names the network takes
-    frontends   those of them that are log-mels, with their parameters
+    frontends   what each of them is (inputs.network.Inputs)
     timebase    the grid of `segmentwise_output`
     pooling     how segments become the clip output (prediction/pooling.py), '' where they do not
     run         dict of (B, ...) arrays -> dict of (B, ...) float32 arrays
@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from earshot.inputs.network import Inputs
+from earshot.inputs.record import Input
 from earshot.messages import suggest
 from earshot.prediction.library_fixes import freed_at_once, same_signal_stack
-from earshot.sound.logmel import LogmelParams, n_frames, silence_db
 from earshot.sound.timebase import TimeBase
 from earshot.sound.windows import Windowing
 
@@ -33,13 +34,11 @@ ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}  # format -> file ending (OpenVI
 class TorchBackend:
     """An eager PyTorch model on its device."""
 
-    def __init__(self, model, frontends: Mapping[str, LogmelParams], device="cpu", precision: str = "no"):
-        first = next(iter(frontends.values())) if frontends else None
+    def __init__(self, model, frontends: Mapping[str, Input], device="cpu", precision: str = "no"):
+        """frontends: the model's inputs (config.inputs(model.inputs)), or front ends by name."""
         self.model, self.device, self.precision = model, device, precision
-        self.inputs = tuple(model.inputs)
-        self.frontends = {name: frontends[name] for name in self.inputs if name in frontends}
-        rate, hop = (first.sample_rate, first.hop_length) if first else (1, 1)
-        self.timebase = TimeBase(rate, hop, model.pool)
+        self.inputs, self.frontends = tuple(model.inputs), Inputs.made(frontends, model.inputs)
+        self.timebase = self.frontends.timebase(model.pool)
         self.pooling = getattr(model, "pooling", "")
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -66,7 +65,7 @@ class _Graph:
             raise ValueError(f"{path} does not say what it is: export it with src/export.py")
         self.about = json.loads(metadata)
         self.inputs = tuple(self.about["inputs"])
-        self.frontends = {name: LogmelParams(**values) for name, values in self.about["frontends"].items()}
+        self.frontends = Inputs.from_json(self.about)
         self.timebase = TimeBase(*self.about["timebase"])
         self.pooling = self.about["pooling"]
         self.windows: int | None = None  # of a call; 0: any number, of any length; None: not compiled yet
@@ -83,22 +82,23 @@ class _Graph:
         """(B, ...) arrays -> (B, ...) arrays; of a fixed graph B is at most its `windows`."""
         if self.windows is None:
             self.fix(0)
-        ready = {name: self._padded(name, inputs[name]) for name in self.inputs}
+        ready = {name: _padded(self, name, inputs[name]) for name in self.inputs}
         given = len(ready[self.inputs[0]])
         if given < self.windows:
             ready = {name: _filled_up(values, self.windows) for name, values in ready.items()}
             return {name: values[:given] for name, values in self._call(ready).items()}
         return self._call(ready)
 
-    def _padded(self, name: str, values: np.ndarray) -> np.ndarray:
-        """(B, 1, T, F) with at least `min_frames` (a segment or more), the last one repeated.
 
-        Most networks do so themselves in PyTorch; OpenVINO answers with nothing where a pooling has less than one step.
-        """
-        missing = self.about["min_frames"] - values.shape[2] if name in self.frontends else 0
-        if missing > 0:
-            values = np.pad(values, ((0, 0), (0, 0), (0, missing), (0, 0)), mode="edge")
-        return np.ascontiguousarray(values, dtype=np.float32)
+def _padded(graph, name: str, values: np.ndarray) -> np.ndarray:
+    """A picture (B, C, T, F) with at least `min_frames` (a segment or more), the last one repeated.
+
+    Most networks do so themselves in PyTorch; OpenVINO answers with nothing where a pooling has less than one step.
+    """
+    missing = graph.about["min_frames"] - values.shape[2] if graph.frontends[name].picture else 0
+    if missing > 0:
+        values = np.pad(values, ((0, 0), (0, 0), (0, missing), (0, 0)), mode="edge")
+    return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def _filled_up(values: np.ndarray, windows: int) -> np.ndarray:
@@ -187,16 +187,8 @@ class OpenVinoBackend(_Graph):
 
 def silent_window(graph: _Graph) -> dict[str, np.ndarray]:
     """One window of silence as an exported graph takes it."""
-    samples, inputs = Windowing(**graph.about["windowing"]).window_samples, {}
-    for name in graph.inputs:
-        if name in graph.frontends:
-            params = graph.frontends[name]
-            frames = max(n_frames(samples, params), graph.about["min_frames"])
-            inputs[name] = np.full((1, 1, frames, params.n_mels), silence_db(params), np.float32)
-        else:
-            n_values = len(graph.about["metadata"]) if name == "metadata" else samples
-            inputs[name] = np.zeros((1, n_values), np.float32)
-    return inputs
+    silence = graph.frontends.silence(Windowing(**graph.about["windowing"]).window_samples)
+    return {name: _padded(graph, name, values[None]) for name, values in silence.items()}
 
 
 def open_graph(path: str | Path, threads: int = 1) -> OnnxBackend | OpenVinoBackend:

@@ -6,7 +6,7 @@ score of what is submitted. A backend (see backends.py) is anything with `inputs
 How a recording is heard (reading.py): decoded and resampled once, its log-mel computed once for every distinct front
 end, overlapping windows cut from it where the hop divides the stride (else each gets its own log-mel), all members
 (folds, models, runs) fed from the same windows, the windows of a clip joined by each member's rule. Decoding runs
-ahead in threads. At most `hearing.SPAN_SECONDS` of a recording are in memory at a time for each thread, so a recording
+ahead in threads. At most `reading.SPAN_SECONDS` of a recording are in memory at a time for each thread, so a recording
 may last a day. With `one_pass` a network hears up to a minute at once and windows are pooled from its segments.
 """
 
@@ -29,7 +29,8 @@ from earshot.sound.windows import Windowing, join_clipwise, join_framewise
 
 __all__ = ["TTA", "Member", "Until", "Variant", "clip_answer", "predict_clips", "predict_members", "tta_variants"]
 CONTEXT_SEGMENTS = 4  # heard either side of a span in one pass
-HEARING = ("sample_rate", "window_samples", "stride_samples", "extra_window", "one_pass")  # shared by all members
+# what members must share to be fed from the same windows
+HEARING = ("sample_rate", "n_channels", "window_samples", "stride_samples", "extra_window", "one_pass")
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def predict_members(
         running, shorter = _Running(members, answers, runners, streams, listen=listen), set()
 
         def hear(some: Iterable[tuple[int, Clip]], decoded: bool):
-            reading = jobs(some, windowing, variants, unreadable, tuple(keys), context, decoded)
+            reading = jobs(some, windowing, variants, unreadable, tuple(keys), context, decoded=decoded)
             for chunk in _ahead(pool, reading, workers + 1):
                 if isinstance(chunk, Failed):
                     unreadable.setdefault(chunk.clip, chunk.reason)
@@ -188,6 +189,8 @@ def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
             if a != b:
                 raise ValueError(f"members of one pass must hear the same windows, but {name} is {a} and {b}")
         keep, one_pass = member.windowing.keep_frames, member.windowing.one_pass
+        if one_pass and any(getattr(r, "of_clip", False) for r in member.backend.frontends.values()):
+            raise ValueError("one pass cannot give a network the rows of an extractor: predict without one_pass")
         if keep and any(v.roll for v in variants):
             raise ValueError("tta 'roll' moves events in time: it cannot be used with keep_frames")
         if one_pass and member.windowing.clip_from == "clipwise" and not getattr(member.backend, "pooling", ""):

@@ -7,13 +7,13 @@ are stored one after the other. A clip that could not be read is present with th
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from earshot.files import write_or_rescue
+from earshot.files import whole_file, write_or_rescue
 from earshot.messages import few
 from earshot.sound.timebase import TimeBase
 
@@ -22,11 +22,12 @@ TEST_FOLD = -1
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording to predict; `metadata` (M,) where the model takes it."""
+    """A recording to predict; `metadata` (M,) where the model takes it; `given`: rows of extractors, by record."""
 
     clip_id: str
     path: Path
     metadata: np.ndarray | None = None
+    given: Mapping | None = None
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,8 @@ class Predictions:
 
 
 def _write_arrays(path: Path, arrays: dict):
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(partial, "wb") as file:
+    with whole_file(path) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)
-    os.replace(partial, path)
 
 
 def join(parts: list[Predictions]) -> Predictions:

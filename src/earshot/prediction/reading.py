@@ -1,21 +1,23 @@
-"""What is heard of recordings: test-time variants, spans of windows, decoding, one log-mel a front end. No torch.
+"""What is heard of recordings: test-time variants, spans of windows, decoding, each distinct input once. No torch.
 
 A span is a run of consecutive windows of one hearing of one clip: what a thread reads in one go. Its inputs are keyed
-by what makes them (the parameters of a front end, or "waveform"), not by a network's name for them: networks that hear
+by what makes them (the record of an input, inputs/record.py), not by a network's name for them: networks that hear
 alike share them, whatever run they come from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from earshot.inputs import waveforms
+from earshot.inputs.record import Input
 from earshot.messages import suggest
 from earshot.sound import audio
-from earshot.sound.logmel import LogmelParams, log_mel, n_frames
 from earshot.sound.windows import Windowing, window_starts
 
 SPAN_SECONDS = 60.0
@@ -85,6 +87,7 @@ class Span:
     n_samples: int  # of the recording
     delay_samples: int
     decoded: bool = False  # n_samples was counted, not promised
+    given: Mapping | None = None  # rows of extractors of the plain recording
 
 
 @dataclass(frozen=True)
@@ -108,38 +111,37 @@ class Failed:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A decoded span. `sources`: input key -> (array, first index of each window, length; 0 = one array a window)."""
+    """A decoded span. `sources`: record -> (array, first index of each window on its time axis, length there; 0 = one
+    array a window)."""
 
     span: Span
     begin: int  # sample of the delayed recording on which the arrays start
-    sources: dict[Hashable, tuple[np.ndarray, np.ndarray, int]]
+    sources: dict[Input, tuple[np.ndarray, np.ndarray, int]]
 
     @property
     def clip(self) -> int:
         return self.span.clip
 
     def window(self, i: int) -> dict[Hashable, np.ndarray]:
-        """Inputs of its i-th window: log-mels (1, T, F), waveform (S,), metadata (M,)."""
+        """Inputs of its i-th window, by record; metadata (M,) by its name."""
         inputs = {}
         for key, (array, first, length) in self.sources.items():
-            inputs[key] = _channel(array[i] if length == 0 else array[first[i] : first[i] + length])
+            inputs[key] = array[i] if length == 0 else _cut(array, key.time_axis, first[i], length)
         return self._with_metadata(inputs)
 
     def whole(self) -> dict[Hashable, np.ndarray]:
         """The same of the span as a whole."""
-        return self._with_metadata({key: _channel(array) for key, (array, _, _) in self.sources.items()})
+        return self._with_metadata({key: array for key, (array, _, _) in self.sources.items()})
 
     def _with_metadata(self, inputs: dict) -> dict:
         return inputs if self.span.metadata is None else inputs | {"metadata": self.span.metadata}
 
 
 def input_key(backend, name: str) -> Hashable:
-    """What makes a network's input `name`: the parameters of its front end, or the name itself."""
-    if name in backend.frontends:
-        return backend.frontends[name]
-    if name not in ("waveform", "metadata"):
+    """What makes a network's input `name`: its record, or the name itself where no sound does."""
+    if name not in backend.frontends:
         raise ValueError(f"model input '{name}' is not a front end of the config{suggest(name, backend.frontends)}")
-    return name
+    return backend.frontends[name] if backend.frontends[name].sounds else name
 
 
 def jobs(
@@ -164,7 +166,7 @@ def jobs(
         if not heard:
             unreadable[index] = f"{clip.path} is one window long: it has no other hearing"
         for number, variant in heard:
-            for span in _spans(index, number, clip, variant, windowing, n_samples, decoded):
+            for span in _spans(index, number, clip, variant, windowing, n_samples, decoded=decoded):
                 yield lambda span=span, variant=variant: _read(span, variant, windowing, keys, context)
 
 
@@ -175,6 +177,7 @@ def _spans(index, number, clip, variant, windowing, n_samples, decoded) -> Itera
     size = max(1, int(SPAN_SECONDS * windowing.sample_rate) // stride)
     if windowing.one_pass:
         size = max(1, 1 + (round(ONE_PASS_SECONDS * windowing.sample_rate) - windowing.window_samples) // stride)
+    given = clip.given if variant == Variant() else None
     if variant.roll:  # a rolled clip is heard whole: its end comes before its start
         size = len(starts)
     for first in range(0, len(starts), size):
@@ -190,6 +193,7 @@ def _spans(index, number, clip, variant, windowing, n_samples, decoded) -> Itera
             n_samples=n_samples,
             delay_samples=delay,
             decoded=decoded,
+            given=given,
         )
 
 
@@ -204,9 +208,8 @@ def _read(span: Span, variant: Variant, windowing: Windowing, keys, context) -> 
 
 
 def _chunk(span, variant, windowing, keys, context) -> Chunk:
-    window, starts = windowing.window_samples, span.starts
-    margin = max([_margin(k) for k in keys if isinstance(k, LogmelParams)], default=0)
-    margin = context or margin
+    window, starts, rate = windowing.window_samples, span.starts, windowing.sample_rate
+    margin = context or max([waveforms.margin(rate, k) for k in keys], default=0)
     overlap = round(windowing.stride_samples * variant.stride) < window
     begin = max(0, int(starts[0]) - margin)  # of the delayed recording; frames at the border see true context
     end = int(starts[-1]) + window + margin
@@ -214,15 +217,15 @@ def _chunk(span, variant, windowing, keys, context) -> Chunk:
     recorded = span.n_samples + span.delay_samples
     if end > recorded:  # single windows are filled up with silence; in one pass all windows would hear that
         end = max(begin + window, recorded) if windowing.one_pass else max(int(starts[-1]) + window, recorded)
-        waveform = waveform[: end - begin]
+        waveform = waveform[..., : end - begin]
     sources = {}
     for key in keys:
-        if not isinstance(key, LogmelParams):
-            sources[key] = (waveform, starts - begin, window)
+        if key.of_clip:
+            sources[key] = (_rows(span, variant, windowing, key), starts, 0)
         elif windowing.one_pass:
-            sources[key] = (log_mel(waveform, key), starts, 0)
+            sources[key] = (key.compute(waveforms.as_heard(waveform, rate, key)), starts, 0)
         else:
-            sources[key] = _logmel_source(waveform, starts - begin, window, key, begin, overlap)
+            sources[key] = _source(waveform, starts - begin, windowing, key, begin, overlap)
     return Chunk(span, begin, sources)
 
 
@@ -230,36 +233,58 @@ def _waveform(span, variant, windowing, begin: int, end: int) -> np.ndarray:
     """Samples begin..end of the delayed, varied recording, zeros where it has none."""
     rate = windowing.sample_rate
     first, last = max(0, begin - span.delay_samples), end - span.delay_samples
-    waveform = np.zeros(end - begin, np.float32)
+    channels = windowing.n_channels
+    waveform = np.zeros(end - begin if channels == 1 else (channels, end - begin), np.float32)
     if last > first:
-        heard = audio.load(span.path, rate, start_seconds=first / rate, duration_seconds=(last - first) / rate)
-        heard = heard[: last - first]
-        if not span.decoded and len(heard) < min(last, span.n_samples) - first - audio.ROUNDING_SAMPLES:
+        heard = waveforms.decode(span.path, rate, channels, first / rate, (last - first) / rate)[..., : last - first]
+        if not span.decoded and heard.shape[-1] < min(last, span.n_samples) - first - audio.ROUNDING_SAMPLES:
             raise _EndsEarly
         if variant.roll:
-            heard = np.roll(heard, round(variant.roll * len(heard)))
+            heard = np.roll(heard, round(variant.roll * heard.shape[-1]), axis=-1)
         place = max(0, span.delay_samples - begin)
-        waveform[place : place + len(heard)] = heard
+        waveform[..., place : place + heard.shape[-1]] = heard
     if variant.gain_db:
         waveform *= np.float32(10 ** (variant.gain_db / 20))
     if variant.noise_db is not None:
         level = np.sqrt(np.mean(waveform**2)) * 10 ** (variant.noise_db / 20)
-        waveform += (level * np.random.default_rng(begin).standard_normal(len(waveform))).astype(np.float32)
+        waveform += (level * np.random.default_rng(begin).standard_normal(waveform.shape)).astype(np.float32)
     return waveform
 
 
-def _margin(params: LogmelParams) -> int:
-    """Samples beside a span that its border frames look at, as whole hops."""
-    return -(-params.n_fft // params.hop_length) * params.hop_length
+def _source(waveform, starts, windowing: Windowing, key: Input, begin: int, overlap: bool):
+    """One computation where windows overlap and start on its steps, else one a window, at the edges as in training."""
+    rate, window = windowing.sample_rate, windowing.window_samples
+    grid = waveforms.grid(rate, key)
+    plain = key.hop == 1 and key.sample_rate in (0, rate)  # of the waveform itself a window is a slice
+    if not plain and (not overlap or not grid or np.any(starts % grid) or begin % grid):
+        windows = (waveform[..., s : s + window] for s in starts)
+        return np.stack([key.compute(waveforms.as_heard(w, rate, key)) for w in windows]), starts, 0
+    length = key.shape(waveforms.own_samples(window, rate, key))[key.time_axis]
+    return key.compute(waveforms.as_heard(waveform, rate, key)), waveforms.steps(starts, rate, key), length
 
 
-def _logmel_source(waveform, starts, window, params: LogmelParams, begin: int, overlap: bool):
-    """One log-mel where windows overlap and start on its frames, else one a window, edges reflected as in training."""
-    if not overlap or np.any(starts % params.hop_length) or begin % params.hop_length:
-        return np.stack([log_mel(waveform[s : s + window], params) for s in starts]), starts, 0
-    return log_mel(waveform, params), starts // params.hop_length, n_frames(window, params)
+def _rows(span: Span, variant: Variant, windowing: Windowing, key) -> np.ndarray:
+    """(W, ...) what an extractor gives the span's windows: of rows that are known, or computed where they lie."""
+    rate, own = windowing.sample_rate, key.sample_rate
+    size = waveforms.own_samples(windowing.window_samples, rate, key)
+    firsts = [key.row_of(int(start) * own // rate) for start in span.starts]
+    rows, before = (span.given or {}).get(key, ()), 0
+    if not len(rows):
+        total = key.total(waveforms.own_samples(span.n_samples + span.delay_samples, rate, key))
+        before = min(firsts[0], total - 1)
+        stop = min(firsts[-1] + key.count(size), total)
+        step = rate // math.gcd(rate, own)  # on its multiples both rates have a sample
+        begin = (
+            max(0, before * key.stride_samples * rate // own - waveforms.RESAMPLING_MARGIN * rate // own) // step * step
+        )
+        end = (
+            (stop - 1) * key.stride_samples + key.window_samples
+        ) * rate // own + waveforms.RESAMPLING_MARGIN * rate // own
+        heard = waveforms.as_heard(_waveform(span, variant, windowing, begin, end), rate, key)
+        rows = key.rows(heard[before * key.stride_samples - begin * own // rate :], 0, stop - before)
+    return np.stack([key.taken(rows, first - before, size) for first in firsts])
 
 
-def _channel(piece: np.ndarray) -> np.ndarray:
-    """(T, F) -> (1, T, F); a waveform stays (S,)."""
-    return piece[None] if piece.ndim == 2 else piece
+def _cut(array: np.ndarray, axis: int, first: int, length: int) -> np.ndarray:
+    """`length` steps of a time axis from `first` on."""
+    return array[(slice(None),) * (axis % array.ndim) + (slice(first, first + length),)]

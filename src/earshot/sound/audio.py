@@ -12,8 +12,6 @@ reads one recording of a file that holds many (sound/rows.py).
 from __future__ import annotations
 
 import math
-import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from earshot.files import whole_file
 from earshot.messages import suggest
 from earshot.sound.decoding import (
     Contents,
@@ -159,16 +158,11 @@ def write(path: str | Path, waveform: np.ndarray, sample_rate: int) -> int:
         raise ValueError(f"{path}: cannot write '{path.suffix}' files{suggest(path.suffix, WRITABLE)}")
     audio_format, subtype = WRITABLE[path.suffix.lower()]
     data = np.atleast_2d(np.asarray(waveform, np.float32)).T
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        with sf.SoundFile(temporary, "w", sample_rate, data.shape[1], subtype, format=audio_format) as file:
+    with whole_file(path) as partial:  # noqa: SIM117, the file is closed before it is renamed
+        with sf.SoundFile(partial, "w", sample_rate, data.shape[1], subtype, format=audio_format) as file:
             # one long write crashes some builds of the Vorbis encoder
             for begin in range(0, len(data), sample_rate):
                 file.write(data[begin : begin + sample_rate])
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return int((np.abs(data) > 1).sum()) if path.suffix.lower() == ".flac" else 0
 
 

@@ -96,13 +96,20 @@ def reference_db(params: LogmelParams) -> float:
 
 def log_mel(waveform: np.ndarray, params: LogmelParams) -> np.ndarray:
     """(..., S) -> (..., T, F) float32 decibels; `top_db` counts from the maximum of each waveform."""
+    energies = mel_energies(waveform, params)
+    for result in energies.reshape(-1, *energies.shape[-2:]):
+        _to_decibels(result, params)
+    return energies
+
+
+def mel_energies(waveform: np.ndarray, params: LogmelParams) -> np.ndarray:
+    """(..., S) -> (..., T, F) float32: the power in each mel band, before its logarithm."""
     clips = _clips(waveform)
     out = np.empty((len(clips), n_frames(clips.shape[1], params), params.n_mels), np.float32)
     for clip, result in zip(clips, out):
         for begin, power in _power_blocks(clip, params):
             for bands, bins, bank in _band_groups(params):
                 np.matmul(power[:, bins], bank, out=result[begin : begin + len(power), bands])
-        _to_decibels(result, params)
     return out.reshape(*np.shape(waveform)[:-1], *out.shape[1:])
 
 

@@ -1,9 +1,9 @@
 """Recordings that share one file: `FILE#ROW` is row ROW of an HDF5 file as PANNs pack it, or of our packed store.
 
 `x.h5#17` (or .hdf5): dataset `waveform` (N, S), int16 or float, mono; attribute `sample_rate` in Hz, without which S
-counts as the 10 s of an AudioSet clip. `waveform.npy#17`: what data/packed.py writes, with `lengths.npy` (N,) and
-`params.json` beside it. int16 v stands for v / 32767, as PANNs write it. A row is read by slicing: a crop touches its
-own bytes only. Files stay open, one handle a process, because neither kind survives a fork.
+counts as the 10 s of an AudioSet clip. `waveform.npy#17`: what data/packed.py writes, (N, S) or (N, S, 2), with
+`lengths.npy` (N,) and `params.json` beside it. int16 v stands for v / 32767, as PANNs write it. A row is read by
+slicing: a crop touches its own bytes only. Files stay open, one handle a process, because neither kind survives a fork.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ class Row:
     ValueError or OSError, with the reason, where there is no such row.
     """
 
-    channels, extra_info = 1, ""
+    extra_info = ""
 
     def __init__(self, path: str | Path):
         file, row = ROW.match(str(path)).groups()
         opened = _open_store if file.endswith(".npy") else _open_hdf5
         self._waveform, self.samplerate, lengths = opened(file, os.getpid())
         self._row, self._at = int(row), 0
+        self.channels = self._waveform.shape[2] if len(self._waveform.shape) == 3 else 1
         if self._row >= len(self._waveform):
             raise ValueError(f"{file} has {len(self._waveform)} rows")
         self.is_float = self._waveform.dtype.kind == "f"
@@ -62,17 +63,17 @@ class Row:
         self._at = min(max(sample, 0), self.frames)
 
     def read(self, count: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
-        """(n, 1) float32 from where the row stands; fewer than `count` at its end."""
+        """(n, channels) float32 from where the row stands; fewer than `count` at its end."""
         stop = min(self._at + count, self.frames)
         data = np.asarray(self._waveform[self._row, self._at : stop])
         self._at = stop
         scaled = data.astype(np.float32) / SCALE if data.dtype == np.int16 else data.astype(np.float32)
-        return scaled[:, None]
+        return scaled.reshape(len(scaled), self.channels)
 
 
 @lru_cache(maxsize=64)
 def _open_store(file: str, process: int):
-    """(waveform (N, S) int16, Hz, lengths (N,)) of a packed store, memory-mapped."""
+    """(waveform (N, S) or (N, S, 2) int16, Hz, lengths (N,)) of a packed store, memory-mapped."""
     about = json.loads(Path(file).with_name("params.json").read_text())
     lengths = np.load(Path(file).with_name("lengths.npy"), mmap_mode="r")
     return np.load(file, mmap_mode="r"), int(about["sample_rate"]), lengths

@@ -38,6 +38,7 @@ class Windowing:
     one_pass: bool = False  # the network hears a minute at once and windows share its features: faster, not the same
     tta: tuple[str, ...] = ()  # names of prediction.reading.TTA, which predict.py hears besides
     workers: int = 1  # threads that decode and compute log-mels ahead
+    n_channels: int = 1  # decoded of a recording: 1 their mean, 2 left and right; in a config that of data.channels
 
     def __post_init__(self):
         object.__setattr__(self, "tta", tuple(self.tta))
@@ -54,12 +55,12 @@ class Windowing:
                 "the clip would never be heard"
             )
 
-    def followed(self, sample_rate: int, crop_seconds: float, batch_size: int) -> Windowing:
+    def followed(self, sample_rate: int, crop_seconds: float, batch_size: int, n_channels: int = 1) -> Windowing:
         """The same with what is 0 taken from training, a stride of 0 from the window."""
         window = self.window_seconds or crop_seconds
         return replace(
             self, sample_rate=sample_rate, window_seconds=window, stride_seconds=self.stride_seconds or window,
-            batch_size=self.batch_size or batch_size,
+            batch_size=self.batch_size or batch_size, n_channels=n_channels,
         )  # fmt: skip
 
     @property

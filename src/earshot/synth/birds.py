@@ -9,8 +9,6 @@ FLAC: libsndfile stamps a random serial number into an Ogg stream, and the same 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
+from earshot.files import whole_folder
 from earshot.synth.sounds import RATE, SPECIES, Sound, at_level, background, distractors, mix, sample_voice, sing
 
 VERSION = 1  # raise it when the same seed gives other bytes
@@ -75,14 +74,8 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not empty; give a new folder for the generated competition")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        partial.mkdir()
+    with whole_folder(folder) as partial:
         yield partial
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def stream(seed: int, kind: str, index: int = 0) -> np.random.Generator:

@@ -7,6 +7,7 @@ nothing else: not on the worker or the process. So a resumed run equals one that
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ from earshot.data.labels import negative_events
 from earshot.data.prepared import PreparedData
 from earshot.data.sampling import ClassTurns, epoch_order
 from earshot.data.targets import CropTargets
+from earshot.inputs.network import Inputs
+from earshot.inputs.record import Input
+from earshot.inputs.waveforms import decode, own_samples, steps
 from earshot.sound import audio
-from earshot.sound.logmel import LogmelParams, n_frames, silence_db
-from earshot.sound.timebase import TimeBase
+from earshot.training.extractors import extractor_caches
 
 MAX_SUBSTITUTES = 20  # unreadable clips in a row before training gives up
 
@@ -37,12 +40,14 @@ class TrainingClips(torch.utils.data.Dataset):
     """Map (epoch, index[, repeat]) -> one training example (dict of arrays; contract 2 of the design)."""
 
     def __init__(
-        self, prepared: PreparedData, data: DataConfig, frontends: dict[str, LogmelParams], seed: int,
+        self, prepared: PreparedData, data: DataConfig, inputs: Mapping[str, Input], seed: int,
         waveform_augment=None, cache_folder: Path = Path("data/cache"), embeddings: EmbeddingCache | None = None,
     ):  # fmt: skip
-        """embeddings: given in place of a waveform (data.cache=embedding)."""
+        """inputs: what is heard, a config's front ends or an `Inputs`; embeddings: given in place of a waveform
+        (data.cache=embedding)."""
         self.embeddings = embeddings
-        self.prepared, self.data, self.frontends, self.seed = prepared, data, frontends, seed
+        inputs = Inputs.made(inputs, None, data.sample_rate, data.channels, data.metadata_record)
+        self.prepared, self.data, self.inputs, self.seed = prepared, data, inputs, seed
         self.augment = waveform_augment
         self.target, self.mask = prepared.target, prepared.mask
         if data.shuffle_labels:
@@ -51,15 +56,21 @@ class TrainingClips(torch.utils.data.Dataset):
         self.paths = prepared.clips.path.to_numpy()  # below prepared.source, or absolute
         self.caches: dict[str, LogmelCache] = {}
         if data.cache == "waveform":
-            cached = waveform_cache(cache_folder, prepared.whole, prepared.source, data.sample_rate)
+            cached = waveform_cache(
+                cache_folder, prepared.whole, prepared.source, data.sample_rate, n_channels=inputs.n_channels
+            )
             self.paths = cached.set_index("clip_id").path[prepared.clips.clip_id].to_numpy()
         elif data.cache == "logmel":
-            for name, params in frontends.items():
+            for name in inputs.of(sounds=True, of_clip=False):
                 whole, source = prepared.whole, prepared.source  # so that all folds share it
-                self.caches[name] = LogmelCache.build(cache_folder, whole, source, params, data.sample_rate)
+                self.caches[name] = LogmelCache.build(
+                    cache_folder, whole, source, inputs[name], data.sample_rate, n_channels=inputs.n_channels
+                )
         self.turns = ClassTurns(self.target > 0.5) if data.sampler == "balanced" else None
         self.targets = CropTargets(prepared, data, (self.target, self.mask))
-        self.first_params = next(iter(frontends.values())) if frontends else None
+        self.cache_folder = cache_folder
+        self.rows = extractor_caches(inputs, prepared, cache_folder) if self.embeddings is None else {}
+        self.metadata = prepared.metadata_values() if data.metadata else None
 
     def __len__(self) -> int:
         return len(self.prepared.clips)
@@ -107,16 +118,18 @@ class TrainingClips(torch.utils.data.Dataset):
             inputs, start = self._cached(index, start, pad, crop)
         else:
             promised = 0 if decoded or self.data.crop == "full" else min(crop, n_samples - start)
-            inputs = {"waveform": self._waveform(index, start, pad, crop, rng, promised)}
+            inputs = self.inputs.training_sounds(self._waveform(index, start, pad, crop, rng, promised))
         heard_from = (start - pad) / rate
         target, mask = self.targets.of_crop(index, heard_from, heard_from + crop / rate, only_annotated)
         example = inputs | {"target": target, "mask": mask}
         if self.data.frame_targets:
-            base = TimeBase(rate, self.first_params.hop_length)
+            base = self.inputs.timebase(1)
             frames, known = self.targets.of_frames(index, heard_from, base, base.n_frames(crop))
             example |= {"frame_target": frames, "frame_mask": np.minimum(known, mask)}
-        if self.data.metadata:
-            example["metadata"] = self.prepared.clips.loc[index, list(self.data.metadata)].to_numpy(np.float32)
+        for name, cache in self.rows.items():
+            example[name] = self._taken(name, cache, index, max(0, start), crop)
+        if self.metadata is not None:
+            example["metadata"] = self.metadata[index]
         return example
 
     def _path(self, index: int) -> Path:
@@ -152,24 +165,26 @@ class TrainingClips(torch.utils.data.Dataset):
     def _waveform(self, index, start, pad, crop, rng, promised: int) -> np.ndarray:
         """(crop,) samples; ShorterThanPromised where decoding gives fewer than `promised` of the clip."""
         rate = self.data.sample_rate
-        waveform = audio.load(self._path(index), rate, start / rate, crop / rate)
-        if len(waveform) < promised - audio.ROUNDING_SAMPLES:
+        waveform = decode(self._path(index), rate, self.inputs.n_channels, start / rate, crop / rate)
+        if waveform.shape[-1] < promised - audio.ROUNDING_SAMPLES:
             raise ShorterThanPromised
-        waveform = audio.crop_or_pad(waveform, crop, 0, pad if len(waveform) + pad <= crop else 0)
+        waveform = audio.crop_or_pad(waveform, crop, 0, pad if waveform.shape[-1] + pad <= crop else 0)
         return apply_waveform(self.augment, waveform, rate, rng) if self.augment is not None else waveform
 
     def _cached(self, index, start, pad, crop) -> tuple[dict, int]:
-        """Crops of the cached log-mels (1, T, F), and the crop's start moved to a whole frame."""
-        inputs = {}
-        for name, params in self.frontends.items():
-            frames = self.caches[name][self.prepared.clips.clip_id[index]]
-            hop, length = params.hop_length, n_frames(crop, params)
-            first = start // hop
-            out = np.full((length, params.n_mels), silence_db(params), np.float32)
-            piece = frames[first : first + length - pad // hop]
-            out[pad // hop : pad // hop + len(piece)] = piece
-            inputs[name] = out[None]
-        return inputs, start // hop * hop
+        """Crops of the cached pictures (C, T, F), and the crop's start moved to a whole frame."""
+        inputs, hop, rate = {}, self.inputs.hop_length, self.data.sample_rate
+        start = start // hop * hop
+        for name, cache in self.caches.items():
+            record = self.inputs[name]
+            frames = cache[self.prepared.clips.clip_id[index]]
+            frames = frames[None] if frames.ndim == 2 else frames
+            out = record.silence(own_samples(crop, rate, record))
+            first, before = (int(i) for i in steps([start, pad], rate, record))
+            piece = frames[:, first : first + out.shape[1] - before]
+            out[:, before : before + piece.shape[1]] = piece
+            inputs[name] = out
+        return inputs, start
 
     def _embedding(self, index: int, rng: np.random.Generator) -> np.ndarray:
         """(D,) of the clip's first segment, with crop=random of any of them."""
@@ -177,6 +192,14 @@ class TrainingClips(torch.utils.data.Dataset):
         if not len(segments):
             raise audio.UnreadableAudio(f"{self.paths[index]} is listed as unreadable in the embedding cache")
         return np.array(segments[0 if self.data.crop == "full" else rng.integers(len(segments))])
+
+    def _taken(self, name: str, cache: EmbeddingCache, index: int, start: int, crop: int) -> np.ndarray:
+        """What an extractor gives the crop, of its rows of the whole clip."""
+        record, rate = self.inputs[name], self.data.sample_rate
+        rows = cache[self.prepared.clips.clip_id[index]]
+        if not len(rows):
+            raise audio.UnreadableAudio(f"{self.paths[index]} is listed as unreadable in the cache of input '{name}'")
+        return record.taken(rows, record.row_of(start * record.sample_rate // rate), own_samples(crop, rate, record))
 
 
 def collate(examples: list[dict]) -> dict:

@@ -11,8 +11,7 @@ import torch
 from earshot.config import Config
 from earshot.data.embeddings import EmbeddingCache, state_hash
 from earshot.data.prepared import PreparedData
-from earshot.inputs.torch_logmel import FrontEnds
-from earshot.records import to_dict
+from earshot.inputs.torch_front_ends import FrontEnds
 
 logger = logging.getLogger("earshot")
 
@@ -34,16 +33,17 @@ def check_frozen(network: torch.nn.Module, config: Config):
 def extractor_cache(network, config: Config, data: PreparedData, folder: Path, device, progress) -> EmbeddingCache:
     """The base's embeddings of every clip of the data set, so that all folds and heads share them."""
     params, d = config.model.params, config.data
-    front_ends = {name: p for name, p in config.frontends.items() if name in network.inputs}
+    heard = config.inputs(network.inputs)
     about = {
         "model": {k: v for k, v in params.items() if k.startswith("base")}, "weights": state_hash(network.base),
-        "frontends": {name: to_dict(p) for name, p in front_ends.items()},
+        "frontends": {name: heard[name].cache_params() for name in heard.of(picture=True)},
     }  # fmt: skip
-    extract = FrontEnds(config.frontends, network.inputs).to(device)
+    extract = FrontEnds(heard).to(device)
 
     @torch.no_grad()
     def embed(waveform: np.ndarray) -> np.ndarray:
-        inputs = extract({"waveform": torch.from_numpy(waveform).to(device)})
+        sounds = [heard.training_sounds(one) for one in waveform]
+        inputs = extract({key: torch.from_numpy(np.stack([s[key] for s in sounds])).to(device) for key in sounds[0]})
         return network.embed(**inputs).float().cpu().numpy()
 
     return EmbeddingCache.build(
@@ -58,4 +58,5 @@ def extractor_cache(network, config: Config, data: PreparedData, folder: Path, d
         every_segment=d.crop == "random",
         batch_size=config.optim.batch_size,
         progress=progress,
+        n_channels=heard.n_channels,
     )

@@ -19,12 +19,12 @@ from earshot.augment.waveform import build_waveform_augment
 from earshot.config import Config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData
-from earshot.inputs.torch_logmel import FrontEnds
+from earshot.inputs.network import Inputs
+from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.messages import few
 from earshot.models import blocks as network_blocks
 from earshot.models import counting
 from earshot.models.weights import LoadReport, load_weights, resolve
-from earshot.prediction import predictions
 from earshot.training.examples import TrainingClips
 from earshot.training.frozen import check_frozen, extractor_cache
 
@@ -107,8 +107,8 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
     blocks, o = network_blocks.depth_blocks(network), config.optim
     optimizer = optim.build_optimizer(o.name, network, o.lr, o.weight_decay, o.lookahead, o.layer_decay)
     prior = (train_data.target * train_data.mask).sum(0) / np.maximum(train_data.mask.sum(0), 1)
-    hop = next((p.hop_length for p in config.frontends.values()), 1)
-    grid = predictions.TimeBase(config.data.sample_rate, hop, network.pool)
+    heard = config.inputs(network.inputs)
+    grid = heard.timebase(network.pool)
     about = runs.describe_run(config, fold, classes, prior, grid)
     about["parameters"] = sum(p.numel() for p in network.parameters())
     model, optimizer = accelerator.prepare(network, optimizer)
@@ -121,17 +121,18 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
                 network, config, train_data, cache, accelerator.device,
                 lambda files: progress_bar(files, "embed", accelerator),
             )  # fmt: skip
-    clips = TrainingClips(
-        train_data,
-        data,
-        config.frontends,
-        config.seed,
-        waveform_augment=build_waveform_augment(config.augment.waveform),
-        cache_folder=cache,
-        embeddings=embeddings,
-    )
+    with accelerator.main_process_first():  # the first one fills the caches
+        clips = TrainingClips(
+            train_data,
+            data,
+            heard,
+            config.seed,
+            waveform_augment=build_waveform_augment(config.augment.waveform),
+            cache_folder=cache,
+            embeddings=embeddings,
+        )
     ema = optim.EMA(accelerator.unwrap_model(model), o.ema_decay) if o.ema_decay else None
-    front_ends = FrontEnds(config.frontends, inputs).to(accelerator.device)
+    front_ends = FrontEnds(config.inputs(inputs)).to(accelerator.device)
     return Training(
         config=config,
         fold=fold,
@@ -162,20 +163,32 @@ def check_classes(fold: int, target: np.ndarray, classes, loss: str):
 
 
 def check_inputs(network: torch.nn.Module, config: Config):
-    """Error for augmentation or a cache that this network's inputs do not allow, with what to set instead."""
-    a, reads = config.augment, f"{config.model.name} reads {' and '.join(network.inputs)}"
-    waveform = "waveform" in network.inputs
-    if waveform and config.data.cache == "logmel":
+    """Error for augmentation, channels or a cache that this network's inputs do not allow, with what to set instead."""
+    a, heard = config.augment, config.inputs(network.inputs)
+    reads = f"{config.model.name} reads {' and '.join(network.inputs)}"
+    check_channels(network, heard, config.model.name)
+    if config.data.cache == "logmel" and not heard.cacheable:
         raise ValueError(f"data.cache=logmel leaves no waveform, and {reads}: set data.cache=waveform")
     for key, acts in (a.acting | {"spec_augment": build_spec_augment(a.spec_augment)}).items():
         on_logmel = key in ("batch.logmel", "batch.image", "spec_augment", "spec_augment_pp")
-        if acts and on_logmel and not set(network.inputs) & set(config.frontends):
+        if acts and on_logmel and not heard.of(picture=True):
             raise ValueError(f"augment.{key} acts on a log-mel: {reads}. Leave it out (SpecAugment: 0 stripes)")
     for key, value in (("mixup_on=logmel", a.batch.mixup_on == "logmel"), ("fmix_p", a.batch.fmix_p)):
-        if value and waveform:
+        if value and heard.of(kind="waveform"):
             raise ValueError(
                 f"augment.batch.{key} would mix the labels of what is not mixed: {reads}; set "
                 "augment.batch.mixup_on=waveform"
+            )
+
+
+def check_channels(network: torch.nn.Module, heard: Inputs, name: str):
+    """Error where an input has two channels and the network takes one."""
+    taken = getattr(network, "in_chans", getattr(getattr(network, "base", None), "in_chans", 1))
+    for key, record in heard.items():
+        if record.sounds and record.n_channels > 1 and not (record.picture and taken == record.n_channels):
+            raise ValueError(
+                f"input '{key}' has two channels ({record.channels}), {name} takes {taken if record.picture else 1} of "
+                f"it: set model.params.in_chans=2 if it has that, or frontends.{key}.channels=mono"
             )
 
 
@@ -183,7 +196,7 @@ def check_budget(network: torch.nn.Module, config: Config):
     """Refuse a network over the config's budget, with both figures and both limits."""
     b, samples = config.budget, round(config.predict.window_seconds * config.data.sample_rate)
     if b.parameters_kb or b.mmacs:
-        costs = counting.count(network, config.frontends, samples, len(config.data.metadata))
+        costs = counting.count(network, config.inputs(network.inputs), samples)
         counting.check_budget(config.model.name, network, costs, b.parameters_kb, b.mmacs)
 
 
@@ -203,7 +216,7 @@ def load_start(network: torch.nn.Module, config: Config, fold: int) -> LoadRepor
         path = resolve(name, config.model.download)
     except ValueError as error:
         raise ValueError(f"{error}; to train from random weights: model.weights=") from error
-    front_end = next((p for name, p in config.frontends.items() if name in network.inputs), None)
+    front_end = next((r for r in config.inputs(network.inputs).values() if r.kind == "logmel"), None)
     return load_weights(network, path, config.model.drop, front_end, getattr(network, "weights_prefix", ""))
 
 

@@ -20,8 +20,8 @@ from earshot.metrics import clips as clip_metrics
 from earshot.prediction import predictions
 from earshot.prediction.backends import TorchBackend
 from earshot.prediction.inference import clip_answer, predict_clips
-from earshot.sound.timebase import TimeBase
 from earshot.training.examples import TrainingClips, collate
+from earshot.training.extractors import with_rows
 from earshot.training.setup import Training, progress_bar
 
 LOSS_WINDOWS = 64  # windows of a clip whose loss is taken at a time
@@ -67,7 +67,7 @@ def predict(t: Training, data: PreparedData, listen=None) -> tuple[predictions.P
 
     listen: hears the windows of this process's share; see `predict_members`.
     """
-    accelerator, clips = t.accelerator, data.recordings()
+    accelerator, clips = t.accelerator, with_rows(data.recordings(), t.clips.inputs, t.clips.rows)
     mine = clips[accelerator.process_index :: accelerator.num_processes]
     windowing = t.config.predict
     windowing = replace(windowing, keep_frames=windowing.keep_frames and windowing.oof_frames)
@@ -92,8 +92,7 @@ class WindowLosses:
         self.data, self.clips = config.data, clips
         self.loss_of = losses.build_loss(**vars(config.loss))
         self.window = config.predict.window_samples
-        hop = next((p.hop_length for p in config.frontends.values()), 1)
-        self.frames = TimeBase(config.data.sample_rate, hop)
+        self.frames = config.inputs().timebase(1)
         self.targets = CropTargets(clips, config.data)
         self.waiting: list[tuple[int, int, Mapping[str, np.ndarray]]] = []  # windows of one clip
         self.sums = np.zeros((len(clips.clips), 2))  # of each clip: loss times known entries, known entries
@@ -158,7 +157,7 @@ def score_box_crops(t: Training, readable: np.ndarray) -> dict[str, float]:
     if t.config.data.crop != "box":
         return {}
     data = replace(t.config.data, cache="none", shuffle_labels=False, false_positives=False, frame_targets=False)
-    crops = TrainingClips(clips, data, t.config.frontends, t.config.seed)
+    crops = TrainingClips(clips, data, t.clips.inputs, t.config.seed, None, t.clips.cache_folder)
     mine = range(accelerator.process_index, len(crops), accelerator.num_processes)
     size, pairs = t.config.predict.batch_size, []
     for some in (mine[i : i + size] for i in range(0, len(mine), size)):
@@ -178,4 +177,5 @@ def _predict_crops(t: Training, batch: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def predicting_backend(t: Training) -> TorchBackend:
-    return TorchBackend(t.predicting_network, t.config.frontends, t.accelerator.device, t.config.optim.precision)
+    network, config = t.predicting_network, t.config
+    return TorchBackend(network, config.inputs(network.inputs), t.accelerator.device, config.optim.precision)

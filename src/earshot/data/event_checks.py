@@ -1,0 +1,64 @@
+"""Events held against their recordings: what cannot be is refused or dropped, what reaches too far is cut; all said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from earshot.messages import few, suggest
+
+ROUNDING_SECONDS = 0.05  # an offset so far past the end is cut without a word: tables round, headers too
+
+
+def checked_events(
+    events: pd.DataFrame, clips: pd.DataFrame, where: str, classes=None
+) -> tuple[pd.DataFrame, list[str]]:
+    """(events that are possible, what was done, a line each). `clips`: clip_id, and `duration` in seconds if known.
+
+    Dropped: events of no clip, of no length, and those that begin where their recording has ended. Cut: what begins
+    before it or ends after it. ValueError: times that are no numbers, events that end before they begin, and labels
+    that are not among `classes`.
+    """
+    table = events.assign(filename=events.filename.astype(str))
+    for column in ("onset", "offset"):
+        table[column] = pd.to_numeric(table[column], errors="coerce").astype(float)
+    _refuse(table, ~np.isfinite(table[["onset", "offset"]]).all(axis=1), where, "have an onset or offset that is no "
+            "number of seconds")  # fmt: skip
+    _refuse(table, table.offset < table.onset, where, "end before they begin")
+    if classes is not None and (unknown := sorted(set(table.event_label) - set(classes))):
+        raise ValueError(
+            f"{where} has {len(unknown)} labels that are no class: {few(unknown)}{suggest(unknown[0], classes)}"
+        )
+    said = []
+
+    def drop(rows: pd.Series, what: str):
+        nonlocal table
+        if rows.any():
+            said.append(f"{rows.sum()} events of {where} {what} and are left out: {_named(table[rows])}")
+            table = table[~rows]
+
+    drop(~table.filename.isin(clips.clip_id.astype(str)), "are of no recording of the clip table")
+    drop(table.offset == table.onset, "have no length")
+    length = pd.Series(np.inf, index=table.index)
+    if "duration" in clips:
+        known = pd.to_numeric(clips.duration, errors="coerce").astype(float).to_numpy()
+        length = table.filename.map(dict(zip(clips.clip_id.astype(str), known, strict=True))).fillna(np.inf)
+    drop(table.onset >= length, "begin after the end of their recording")
+    drop(table.offset <= 0, "end before their recording begins")
+    length = length.loc[table.index]
+    late, early = table.offset > length + ROUNDING_SECONDS, table.onset < 0
+    for rows, what in ((late, "reach past the end of their recording"), (early, "begin before their recording")):
+        if rows.any():
+            said.append(f"{rows.sum()} events of {where} {what} and are cut there: {_named(table[rows])}")
+    table = table.assign(onset=table.onset.clip(lower=0), offset=np.minimum(table.offset, length))
+    return table.reset_index(drop=True), said
+
+
+def _refuse(table: pd.DataFrame, rows: pd.Series, where: str, what: str):
+    if rows.any():
+        raise ValueError(f"{where}: {rows.sum()} of {len(table)} events {what}: {_named(table[rows])}")
+
+
+def _named(rows: pd.DataFrame) -> str:
+    """'a (wren, 1 to 2 s), ...' of the first rows."""
+    return few([f"{r.filename} ({r.event_label}, {r.onset:g} to {r.offset:g} s)" for r in rows.itertuples()], 3)

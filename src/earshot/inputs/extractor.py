@@ -1,0 +1,165 @@
+"""A frozen network as an input: its embeddings of a recording, one vector a window of its own, beside other inputs.
+
+An extractor hears every recording on ITS grid: windows of `window_seconds` every `stride_seconds` from the start, the
+last one filled up with zeros; one counts when at least half of it is sound, or when it is the only one. A window or
+crop of the run that starts at second s is given the rows from round(s / stride) on, as many as strides fit into it (the
+last row repeated behind the recording's end), or their mean where `sequence` is false. So rows are computed once a
+recording and kept (data/embeddings.py), and training, validation and prediction give the same ones.
+
+What runs it is a file of ONNX or TensorFlow Lite, read here, or a fold of an own run (`run: runs/<task>/<name>/fold0`),
+opened by `OPENERS`. A published network of models.MODELS becomes an own run by optim.epochs=0.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from earshot.inputs.record import Input
+from earshot.messages import few, suggest
+
+# what opens an own run or an own graph: they stand above this room, so they are named here and imported when asked for
+OPENERS = {"run": "earshot.training.extractors:open_run", "graph": "earshot.prediction.extractors:open_graph_file"}
+BATCH = 32  # windows a call
+FOREIGN = {".onnx": "earshot.inputs.extractor_files:open_onnx", ".tflite": "earshot.inputs.extractor_files:open_tflite"}
+
+
+@dataclass(frozen=True)
+class Extractor(Input):
+    """(D,), or (N, D) with `sequence`: embeddings by the network in `file` or `run`; always mono."""
+
+    sample_rate: int = 0  # at which the network hears: said for a foreign file, checked for an own one
+    channels: str = "mono"
+    file: str = ""
+    run: str = ""
+    output: str = ""  # of a foreign file: the tensor's name, or tensor:INDEX of TFLite; '' = the only vector there is
+    window_seconds: float = 0.0  # 0: what the network says
+    stride_seconds: float = 0.0  # 0: the window
+    sequence: bool = False
+
+    kind: ClassVar[str] = "extractor"
+    of_clip: ClassVar[bool] = True
+    has_twin: ClassVar[bool] = False
+
+    def __post_init__(self):
+        if self.channels != "mono":
+            raise ValueError(f"an extractor hears mono, got channels {self.channels}: leave it out")
+        if self.window_seconds < 0 or self.stride_seconds < 0:
+            raise ValueError("an extractor's window_seconds and stride_seconds must not be negative")
+        if 0 < self.window_seconds < self.stride_seconds:
+            raise ValueError(
+                f"an extractor's stride_seconds ({self.stride_seconds}) is longer than its window "
+                f"({self.window_seconds}): parts of the recording would never be heard"
+            )
+
+    @property
+    def time_axis(self) -> int | None:
+        return 0 if self.sequence else None
+
+    @property
+    def network(self):
+        """The opened network: `width` D, `window_samples`, `digest` of what made it, `embed` (B, S) -> (B, D)."""
+        return opened(self)
+
+    @property
+    def window_samples(self) -> int:
+        """At its own rate."""
+        return self.network.window_samples
+
+    @property
+    def stride_samples(self) -> int:
+        return round(self.stride_seconds * self.sample_rate) or self.window_samples
+
+    def count(self, n_samples: int) -> int:
+        """Rows of so many samples of a window or crop."""
+        return max(1, round(n_samples / self.stride_samples))
+
+    def total(self, n_samples: int) -> int:
+        """Rows of a recording of so many samples."""
+        return max(1, 1 + (n_samples - -(-self.window_samples // 2)) // self.stride_samples)
+
+    def shape(self, n_samples: int) -> tuple[int, ...]:
+        return (self.count(n_samples), self.network.width) if self.sequence else (self.network.width,)
+
+    def row_of(self, start: int) -> int:
+        """The first row of a window that starts on sample `start`."""
+        return (2 * start + self.stride_samples) // (2 * self.stride_samples)
+
+    def rows(self, waveform: np.ndarray, first: int = 0, stop: int | None = None) -> np.ndarray:
+        """(S,) at its rate -> (N, D) float32: rows `first` to `stop` of a recording that starts with the waveform."""
+        size = self.window_samples
+        stop = self.total(len(waveform)) if stop is None else stop
+        windows = np.zeros((stop - first, size), np.float32)
+        for window, row in zip(windows, range(first, stop), strict=True):
+            piece = waveform[row * self.stride_samples :][:size]
+            window[: len(piece)] = piece
+        parts = [self.network.embed(windows[i : i + BATCH]) for i in range(0, len(windows), BATCH)]
+        return np.concatenate(parts).astype(np.float32)
+
+    def taken(self, rows: np.ndarray, first: int, n_samples: int) -> np.ndarray:
+        """Rows of a recording -> what a window of so many samples is given, whose first row is `first`."""
+        index = np.minimum(first + np.arange(self.count(n_samples)), len(rows) - 1)
+        chosen = np.asarray(rows[index], np.float32)
+        return chosen if self.sequence else chosen.mean(axis=0)
+
+    def compute(self, waveform: np.ndarray) -> np.ndarray:
+        return self.taken(self.rows(waveform), 0, len(waveform))
+
+    def cache_about(self) -> dict:
+        """What names a cache of its rows: the network's own digest, and how it is heard; not where it lies."""
+        return {
+            "extractor": self.network.digest, "output": self.output, "own_rate": self.sample_rate,
+            "window_samples": self.window_samples, "stride_samples": self.stride_samples,
+        }  # fmt: skip
+
+
+def opened(record: Extractor):
+    """The record's network, opened once as long as its file stays; ValueError where it is not there or another."""
+    path = Path(record.run) / "best.safetensors" if record.run else Path(record.file)
+    return _opened(record, str(path.absolute()), path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=16)
+def _opened(record: Extractor, path: str, modified_ns: int):
+    if bool(record.file) == bool(record.run):
+        raise ValueError("an extractor needs either file (ONNX or TFLite) or run (a fold's folder of an own run)")
+    if record.run:
+        return named(OPENERS["run"])(record)
+    file = Path(record.file)
+    if file.suffix not in FOREIGN:
+        raise ValueError(f"extractor file {file} ends in none of {', '.join(FOREIGN)}")
+    if not file.is_file():
+        near = [str(p) for p in file.parent.glob(f"*{file.suffix}")] if file.parent.is_dir() else []
+        raise ValueError(f"extractor file {file} does not exist{suggest(str(file), near)}")
+    return named(FOREIGN[file.suffix])(record)
+
+
+def named(name: str):
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def check_rate(record: Extractor, rate: int, what: str):
+    """Error where the network was made for another rate than the record's."""
+    if record.sample_rate != rate:
+        raise ValueError(
+            f"extractor {what} hears {rate} Hz, its record says {record.sample_rate} Hz: set its sample_rate={rate} "
+            "(data.sample_rate must be at least that)"
+        )
+
+
+def chosen_output(record: Extractor, names: list[str], what: str) -> str:
+    """The name of the output that is the embedding; an error lists what there is."""
+    wanted = record.output or ("embedding" if "embedding" in names else "")
+    if not wanted and len(names) == 1:
+        return names[0]
+    if wanted not in names:
+        given = f"has no output '{record.output}'{suggest(record.output, names)}" if record.output else (
+            "has several outputs")  # fmt: skip
+        raise ValueError(f"extractor {what} {given}; set output to one of: {few(names)}")
+    return wanted

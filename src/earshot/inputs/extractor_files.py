@@ -1,0 +1,134 @@
+"""Foreign extractors: what runs a file of ONNX (ONNX Runtime) or TensorFlow Lite (ai-edge-litert) on windows of sound.
+
+Nothing is taken by position: the input is the only one, its shape says the window, and the embedding is the output that
+the record names; what does not fit is an error that says what the file holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earshot.inputs.extractor import OPENERS, Extractor, chosen_output, named
+
+
+@dataclass
+class ForeignNetwork:
+    """A file that maps (B, window_samples), or one window a call, to (B, width)."""
+
+    call: Any  # (B, S) float32 -> (B, D)
+    window_samples: int
+    digest: str
+    width: int
+    one_by_one: bool
+
+    def embed(self, windows: np.ndarray) -> np.ndarray:
+        """(B, S) -> (B, D)."""
+        found = [self.call(w[None]) for w in windows] if self.one_by_one else [self.call(windows)]
+        return np.concatenate([np.asarray(f, np.float32).reshape(len(f), -1) for f in found])
+
+
+def open_onnx(record: Extractor):
+    """An ONNX file; one that src/export.py wrote is heard as it says itself."""
+    runtime = _library("onnxruntime", "pip install onnxruntime")
+    options = runtime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = runtime.InferenceSession(record.file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ValueError(f"{record.file} is not a graph that ONNX Runtime can run: {error}") from error
+    if "earshot" in session.get_modelmeta().custom_metadata_map:
+        return named(OPENERS["graph"])(record)
+    tensors = session.get_inputs()
+    if len(tensors) != 1 or len(tensors[0].shape) != 2:
+        told = ", ".join(f"{t.name} {t.shape}" for t in tensors)
+        raise ValueError(f"extractor {record.file} must take one waveform (batch, samples); it takes {told}")
+    name = chosen_output(record, [o.name for o in session.get_outputs()], record.file)
+    batch, length = tensors[0].shape
+    size = _window(record, length if isinstance(length, int) else 0)
+
+    def call(windows: np.ndarray) -> np.ndarray:
+        return session.run([name], {tensors[0].name: windows})[0]
+
+    return _checked(ForeignNetwork(call, size, _digest(record.file), 0, isinstance(batch, int)), record)
+
+
+def open_tflite(record: Extractor):
+    """A TensorFlow Lite file; `output` may be an inner tensor, by its name or as tensor:INDEX (BirdNET's embedding)."""
+    module = _library("ai_edge_litert.interpreter", "pip install ai-edge-litert")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that inner tensors take memory is known
+            interpreter = module.Interpreter(
+                record.file, experimental_preserve_all_tensors=bool(record.output), num_threads=1
+            )
+        interpreter.allocate_tensors()
+    except Exception as error:
+        raise ValueError(f"{record.file} is not a model that LiteRT can run: {error}") from error
+    inputs = interpreter.get_input_details()
+    if len(inputs) != 1 or len(inputs[0]["shape"]) != 2:
+        told = ", ".join(f"{t['name']} {list(t['shape'])}" for t in inputs)
+        raise ValueError(f"extractor {record.file} must take one waveform (1, samples); it takes {told}")
+    index = _tensor_index(interpreter, record)
+    size = _window(record, int(inputs[0]["shape"][1]))
+
+    def call(windows: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(inputs[0]["index"], windows)
+        interpreter.invoke()
+        return interpreter.get_tensor(index).copy()
+
+    return _checked(ForeignNetwork(call, size, _digest(record.file), 0, True), record)
+
+
+def _tensor_index(interpreter, record: Extractor) -> int:
+    if record.output.startswith("tensor:"):
+        known = {str(t["index"]): t["index"] for t in interpreter.get_tensor_details()}
+        wanted = record.output.removeprefix("tensor:")
+        if wanted not in known:
+            raise ValueError(f"extractor {record.file} has no tensor {wanted}; it has 0 to {len(known) - 1}")
+        return known[wanted]
+    outputs = {t["name"]: t["index"] for t in interpreter.get_output_details()}
+    everything = outputs | {t["name"]: t["index"] for t in interpreter.get_tensor_details()}
+    if record.output and record.output in everything:
+        return everything[record.output]
+    return outputs[chosen_output(record, list(outputs), record.file)]
+
+
+def _window(record: Extractor, fixed: int) -> int:
+    """Samples of a window: the file's own, which the record may not contradict, or the record's."""
+    said = round(record.window_seconds * record.sample_rate)
+    if fixed and said and fixed != said:
+        raise ValueError(
+            f"extractor {record.file} takes {fixed} samples, which are {fixed / record.sample_rate:g} s at "
+            f"{record.sample_rate} Hz, not window_seconds={record.window_seconds:g}: is its sample_rate right?"
+        )
+    if not fixed and not said:
+        raise ValueError(f"extractor {record.file} takes windows of any length: set its window_seconds")
+    return fixed or said
+
+
+def _checked(network: ForeignNetwork, record: Extractor) -> ForeignNetwork:
+    """The network with its width, found by one window of silence."""
+    found = np.asarray(network.call(np.zeros((1, network.window_samples), np.float32)))
+    if found.ndim != 2 or found.shape[0] != 1:
+        raise ValueError(f"extractor {record.file}: output {record.output or 'found'} is {found.shape}, not (1, width)")
+    network.width = found.shape[1]
+    return network
+
+
+def _digest(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _library(name: str, install: str):
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"this extractor needs {name.split('.')[0].replace('_', '-')}: {install}") from error

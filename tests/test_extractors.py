@@ -1,0 +1,230 @@
+"""Frozen networks as inputs: a foreign ONNX file and own runs, their rows, caches, training, prediction and export."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+import export
+import predict
+import train
+from earshot import runs
+from earshot.config import load_config
+from earshot.data.prepared import load_data
+from earshot.inputs.extractor import Extractor, opened
+from earshot.inputs.waveforms import as_heard
+from earshot.models import MODELS
+from earshot.prediction.backends import open_graph
+from earshot.prediction.inference import predict_clips
+from earshot.prediction.predictions import Predictions
+from earshot.sound import audio
+from earshot.training.examples import TrainingClips
+from earshot.training.extractors import extractor_caches, with_rows
+from scripts import run
+
+RATE, SIZE = 4000, 2000  # the foreign network hears half seconds at 4 kHz
+
+
+def foreign(path="birds.onnx", size=SIZE, outputs=("scores", "embedding"), batch="batch"):
+    """(B, S) -> the level of the window and of its halves (embedding), and their negatives (scores)."""
+    weights = np.zeros((size, 3), np.float32)
+    weights[:, 0], weights[: size // 2, 1], weights[size // 2 :, 2] = 1 / size, 2 / size, 2 / size
+    nodes = [
+        helper.make_node("Abs", ["sound"], ["level"]),
+        helper.make_node("MatMul", ["level", "weights"], ["embedding"]),
+        helper.make_node("Neg", ["embedding"], ["scores"]),
+        helper.make_node("Identity", ["embedding"], ["copy"]),
+    ]
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "birds", [tensor("sound", TensorProto.FLOAT, [batch, size])],
+        [tensor(name, TensorProto.FLOAT, [batch, 3]) for name in outputs],
+        [numpy_helper.from_array(weights, "weights")],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return str(path)
+
+
+class Beside(torch.nn.Module):
+    """Answers by the level of a log-mel and the embeddings beside it, of any shape."""
+
+    inputs, in_chans, min_frames, pool, dead_parameters, spec_augment = ("logmel", "birds"), 1, 1, 1, (), None
+
+    def __init__(self, classes, n_mels, extractor_width, scale=1.0):
+        super().__init__()
+        self.scale = scale
+        self.of_sound = torch.nn.Linear(n_mels, classes)
+        self.of_birds = torch.nn.Linear(extractor_width, classes)
+
+    def forward(self, logmel, birds):
+        steps = birds if birds.ndim == 3 else birds[:, None]
+        weights = torch.arange(1.0, steps.shape[1] + 1, device=steps.device)[:, None]  # the order of the rows matters
+        x = (steps * weights).mean(dim=1) * self.scale
+        logit = self.of_sound(logmel[:, 0].mean(dim=1) / 50) + self.of_birds(x)
+        return {"clipwise_output": logit.sigmoid(), "logit": logit}
+
+
+@pytest.fixture
+def beside(tiny, monkeypatch):
+    """The tiny competition, the foreign file, and a network that reads it."""
+    monkeypatch.setitem(MODELS, "beside", Beside)
+    foreign()
+    return tiny
+
+
+def options(
+    *more, birds="{kind: extractor, file: birds.onnx, sample_rate: 4000, stride_seconds: 0.25, sequence: true}"
+):
+    return ("model.name=beside", "model.params={scale: 20}", "predict.keep_frames=false", "loss.name=bce",
+            "augment.spec_augment={}", "optim.epochs=1", "predict.stride_seconds=0.5", f"frontends.birds={birds}",
+            *more)  # fmt: skip
+
+
+# rows
+
+
+def test_rows_lie_on_the_recordings_own_grid(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record = Extractor(RATE, file=foreign(), stride_seconds=0.25, sequence=True)
+    waveform = np.abs(np.random.default_rng(0).standard_normal(5 * RATE)).astype(np.float32)
+    rows = record.rows(waveform)
+    starts = [i * 1000 for i in range(20)]  # the last one, at 4.75 s, holds half a window: it counts
+    expected = [np.pad(waveform[s : s + SIZE], (0, max(0, s + SIZE - len(waveform)))).mean() for s in starts]
+    np.testing.assert_allclose(rows[:, 0], expected, rtol=1e-5)
+    assert [record.total(4 * RATE + n) for n in (1999, 2000)] == [17, 18]
+    assert [record.total(n) for n in (1, 999, 1999, 2000, 2001, 2999, 3000)] == [1, 1, 1, 2, 2, 2, 3]
+    assert record.shape(RATE) == (4, 3)
+    assert replace(record, sequence=False).shape(RATE) == (3,)
+    np.testing.assert_array_equal(record.taken(rows, 18, RATE), rows[[18, 19, 19, 19]])
+    np.testing.assert_allclose(replace(record, sequence=False).taken(rows, 2, RATE), rows[2:6].mean(axis=0))
+    assert [record.row_of(s) for s in (0, 499, 500, 1000, 1499, 1500)] == [0, 0, 1, 1, 1, 2]
+    np.testing.assert_array_equal(record.rows(waveform, 3, 7), rows[3:7])
+
+
+def test_files_that_are_no_extractor_say_why(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    foreign()
+    foreign("three.onnx", outputs=("scores", "copy"))
+    foreign("open.onnx", batch=1)
+    cases = [
+        ({}, "needs either file .* or run"),
+        ({"file": "bird.onnx"}, r"bird\.onnx does not exist; did you mean 'birds\.onnx'"),
+        ({"file": "birds.pt"}, r"birds\.pt ends in none of \.onnx, \.tflite"),
+        ({"file": "birds.onnx", "output": "embeding"}, "no output 'embeding'; did you mean 'embedding'"),
+        ({"file": "three.onnx"}, "has several outputs; set output to one of: scores, copy"),
+        ({"file": "birds.onnx", "window_seconds": 1.0}, r"takes 2000 samples, which are 0\.5 s at 4000 Hz, not"),
+        ({"run": "runs/sed/none/fold0"}, r"is no trained fold \(it has no best\.safetensors\)"),
+    ]
+    Path("birds.pt").touch()
+    for given, message in cases:
+        with pytest.raises(ValueError, match=message):
+            opened(Extractor(RATE, **given))
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    Path("x.tflite").write_bytes(b"x")
+    with pytest.raises(ValueError, match="this extractor needs ai-edge-litert: pip install ai-edge-litert"):
+        opened(Extractor(RATE, file="x.tflite"))
+    one_by_one = opened(Extractor(RATE, file="open.onnx"))
+    assert one_by_one.embed(np.ones((3, SIZE), np.float32)).shape == (3, 3)
+    scores = opened(Extractor(RATE, file="birds.onnx", output="scores")).embed(np.ones((1, SIZE), np.float32))
+    np.testing.assert_allclose(scores, -1, rtol=1e-4)
+    with pytest.raises(ValueError, match="an extractor hears mono, got channels stereo"):
+        load_config(None, ["frontends.x={kind: extractor, channels: stereo}"])
+
+
+# runs
+
+
+@pytest.mark.parametrize("sequence", ["true", "false"])
+def test_an_extractor_beside_a_log_mel(beside, sequence):
+    birds = f"{{kind: extractor, file: birds.onnx, sample_rate: 4000, stride_seconds: 0.25, sequence: {sequence}}}"
+    run(train, "--config", beside, "--fold", 0, "--name", "beside", *options(birds=birds))
+    run(train, "--config", beside, "--fold", 0, "--name", "cached", *options("data.cache=logmel", birds=birds))
+    folder = runs.load_run("runs/sed/beside").folder
+    fold = runs.load_run(folder).folds[0]
+    run(export, "--run", folder, "--format", "onnx", "--oof-clips", 3)
+    for backend in ("torch", "onnx"):
+        run(predict, "--run", folder, "--clips", "data/test_clips.csv", "--out", f"{backend}.npz", "--backend", backend)
+    ours, theirs = (Predictions.load(f"{name}.npz").clipwise_output for name in ("torch", "onnx"))
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    # by hand: each window's rows are those of the whole recording
+    model, config = runs.load_model(fold), fold.config
+    heard = config.inputs(model.inputs)
+    waveform, answers = audio.load("source/t0.wav", 8000), []
+    rows = heard["birds"].rows(as_heard(waveform, 8000, heard["birds"]))
+    for i, start in enumerate(range(0, 76000, 4000)):
+        logmel = heard["logmel"].compute(waveform[start : start + 8000])
+        some = rows[np.minimum(np.arange(2 * i, 2 * i + 4), len(rows) - 1)]
+        inputs = {"logmel": logmel[None], "birds": (some if sequence == "true" else some.mean(axis=0))[None]}
+        with torch.inference_mode():
+            answers.append(model(**{k: torch.from_numpy(v) for k, v in inputs.items()})["clipwise_output"][0].numpy())
+    np.testing.assert_allclose(ours[0], np.max(answers, axis=0), atol=0.02)
+    assert open_graph(folder / "fold0" / "model.onnx").frontends["birds"] == heard["birds"]
+
+
+def test_rows_are_computed_once_and_kept(beside, monkeypatch):
+    config = load_config(beside, options())
+    heard, data = config.inputs(("logmel", "birds")), load_data(config.data)
+    network, calls = heard["birds"].network, []
+    embed = network.embed
+    monkeypatch.setattr(network, "embed", lambda windows: calls.append(len(windows)) or embed(windows))
+    caches = extractor_caches(heard, data, Path("cache"))
+    made = sum(calls)
+    assert made == sum(heard["birds"].total(audio.info(p.path).n_samples // 2) for p in data.recordings())
+    extractor_caches(heard, data.take(np.arange(3)), Path("cache"))
+    assert sum(calls) == made, "all folds share them"
+    windowing, clips = config.predict, data.recordings()
+
+    class Backend:
+        inputs, frontends, timebase, pooling = ("birds",), heard, heard.timebase(1), ""
+
+        def run(self, inputs):
+            return {"clipwise_output": inputs["birds"].reshape(len(inputs["birds"]), -1)}
+
+    names = [str(i) for i in range(12)]
+    (kept,), _ = predict_clips([Backend()], with_rows(clips, heard, caches), windowing, names, np.zeros(12))
+    assert sum(calls) == made, "validation takes the kept rows"
+    (fresh,), _ = predict_clips([Backend()], clips, windowing, names, np.zeros(12))
+    assert sum(calls) > made
+    np.testing.assert_allclose(kept.clipwise_output, fresh.clipwise_output, atol=2e-3)
+    monkeypatch.setattr("earshot.prediction.reading.SPAN_SECONDS", 1.0)
+    (spans,), _ = predict_clips([Backend()], clips, windowing, names, np.zeros(12))
+    np.testing.assert_allclose(spans.clipwise_output, fresh.clipwise_output, atol=2e-3)
+    foreign("other.onnx", outputs=("embedding", "scores"))
+    other = replace(heard["birds"], file="other.onnx")
+    again = replace(heard, records=(("birds", other),))
+    assert extractor_caches(again, data, Path("cache"))["birds"].path != caches["birds"].path
+
+
+def test_crops_are_given_their_own_rows(beside):
+    config = load_config(beside, options("data.crop_seconds=0.5"))
+    data = load_data(config.data)
+    clips = TrainingClips(data, config.data, config.inputs(("logmel", "birds")), 3)
+    for i in range(8):
+        example = clips[(0, i)]
+        whole, crop = audio.load(data.recordings()[i].path, 8000), example["waveform"]
+        start = int(np.argmin([np.abs(whole[s : s + 4000] - crop).max() for s in range(len(whole) - 3999)]))
+        rows = clips.rows["birds"][example["clip_id"]]
+        first = round(start / 2000 + 1e-9)
+        np.testing.assert_array_equal(example["birds"], rows[np.minimum([first, first + 1], len(rows) - 1)])
+
+
+def test_an_own_run_is_an_extractor(beside):
+    run(train, "--config", beside, "--fold", 0, "--name", "base", "optim.epochs=1")
+    base = "{kind: extractor, run: runs/sed/base/fold0, sample_rate: 8000, window_seconds: 0.5}"
+    run(train, "--config", beside, "--fold", 0, "--name", "on_top", *options(birds=base))
+    fold = runs.load_run("runs/sed/on_top").folds[0]
+    record = fold.config.frontends["birds"]
+    assert (record.network.width, record.network.window_samples) == (16, 4000)
+    run(export, "--run", "runs/sed/base", "--format", "onnx")
+    graph = replace(record, run="", file="runs/sed/base/fold0/model.onnx")
+    windows = 0.1 * np.random.default_rng(0).standard_normal((3, 4000)).astype(np.float32)
+    np.testing.assert_allclose(graph.network.embed(windows), record.network.embed(windows), atol=1e-4)
+    with pytest.raises(ValueError, match=r"hears 8000 Hz, its record says 4000 Hz: set its sample_rate=8000"):
+        opened(replace(record, sample_rate=4000))
+    run(predict, "--run", "runs/sed/on_top", "--clips", "data/test_clips.csv")
+    assert Predictions.load("runs/sed/on_top/test.npz").clipwise_output.std() > 0
