@@ -10,14 +10,17 @@ import pytest
 import torch
 
 from earshot.export.graph import to_openvino
+from earshot.inputs.given import Waveform
+from earshot.inputs.logmel import Logmel
+from earshot.inputs.network import Inputs
 from earshot.prediction import threads
 from earshot.prediction.backends import TorchBackend, check_format, open_graph, silent_window
 from earshot.prediction.graphs import digest, find_graphs, graph_name, members_of
-from earshot.sound.logmel import LogmelParams, n_frames, silence_db
+from earshot.sound.logmel import n_frames, silence_db
 from earshot.sound.timebase import TimeBase
 from tiny_graphs import CLASSES, FRONTEND, HOP, MELS, POOL, RATE, about, write_graph
 
-PARAMS = LogmelParams(**FRONTEND)
+PARAMS = Logmel(**FRONTEND, channels="mono")
 
 
 def by_hand(logmel: np.ndarray, gain=0.2) -> np.ndarray:
@@ -39,7 +42,7 @@ def path(tmp_path_factory):
 def test_a_graph_says_and_answers_what_it_should(path):
     graph = open_graph(path, 2)
     assert (graph.inputs, graph.pooling, graph.threads) == (("logmel",), "mean", 2)
-    assert graph.frontends == {"logmel": PARAMS}
+    assert dict(graph.frontends) == {"logmel": PARAMS}
     assert graph.timebase == TimeBase(RATE, HOP, POOL)
     assert graph.windows is None, "nothing is compiled before it is asked"
     for batch, frames in ((1, 101), (3, 57)):
@@ -54,7 +57,7 @@ def test_a_graph_says_and_answers_what_it_should(path):
 def test_openvino_answers_the_same_and_keeps_what_it_answered(path):
     """Its buffers are used again at the next call; each thread has a request of its own."""
     graph = open_graph(to_openvino(path, about(outputs=["clipwise_output", "segmentwise_output"])))
-    assert (graph.inputs, graph.frontends, graph.timebase) == (
+    assert (graph.inputs, dict(graph.frontends), graph.timebase) == (
         ("logmel",),
         {"logmel": PARAMS},
         TimeBase(RATE, HOP, POOL),
@@ -103,8 +106,9 @@ def test_a_fixed_graph_fills_up_what_lacks_and_is_compiled_once(path, monkeypatc
 
 
 def test_a_window_of_silence_of_every_input():
+    names = ("logmel", "waveform", "metadata")
     graph = SimpleNamespace(
-        inputs=("logmel", "waveform", "metadata"), frontends={"logmel": PARAMS},
+        inputs=names, frontends=Inputs.from_json(about(inputs=names, metadata=["week", "hour"])),
         about={"windowing": {"sample_rate": RATE, "window_seconds": 0.5, "stride_seconds": 0.5}, "min_frames": 10,
                "metadata": ["week", "hour"]},
     )  # fmt: skip
@@ -227,9 +231,10 @@ class Doubling(torch.nn.Module):
 @pytest.mark.parametrize(("precision", "dtype"), [("no", torch.float32), ("bf16", torch.bfloat16)])
 def test_a_torch_model_is_heard_in_evaluation_and_left_as_it_was(precision, dtype):
     model = Doubling()
-    backend = TorchBackend(model, {"other": PARAMS, "logmel": PARAMS}, precision=precision)
+    known = {"other": PARAMS, "logmel": PARAMS, "waveform": Waveform(sample_rate=RATE, channels="mono")}
+    backend = TorchBackend(model, known, precision=precision)
     assert backend.inputs == ("logmel", "waveform")
-    assert backend.frontends == {"logmel": PARAMS}
+    assert dict(backend.frontends) == {"logmel": PARAMS, "waveform": Waveform(sample_rate=RATE, channels="mono")}
     assert (backend.timebase, backend.pooling) == (TimeBase(RATE, HOP, 4), "max")
     x = {"logmel": np.ones((2, 1, 3, 4), np.float32), "waveform": np.full((3, 2), 1.001, np.float32).T}
     for mode in (True, False):
@@ -241,7 +246,6 @@ def test_a_torch_model_is_heard_in_evaluation_and_left_as_it_was(precision, dtyp
         expected = 2 * torch.tensor(1.001).to(dtype).float()
         np.testing.assert_array_equal(found["clipwise_output"], np.full((2, 3), float(expected), np.float32))
         assert found["logit"].tolist() == [12, 12]
-    assert TorchBackend(model, {}).timebase == TimeBase(1, 1, 4)
 
 
 # ---- threads

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from earshot.inputs.given import Waveform
 from earshot.prediction import reading
 from earshot.prediction.inference import Member, Until, clip_answer, predict_clips, predict_members, tta_variants
 from earshot.prediction.predictions import Clip
@@ -19,7 +20,7 @@ class Segments:
     """Mean and peak of each segment of the waveform; the first samples of a window are its embedding."""
 
     inputs = ("waveform",)
-    frontends = {}  # noqa: RUF012
+    frontends = {"waveform": Waveform(sample_rate=RATE)}  # noqa: RUF012
     timebase = TimeBase(RATE, 160, 5)
     pooling = "mean"
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from earshot.inputs.given import Waveform
 from earshot.inputs.logmel import Logmel
 from earshot.prediction import reading
 from earshot.prediction.inference import TTA, Member, output_timebase, predict_clips, predict_members, tta_variants
@@ -308,7 +309,7 @@ class FirstSample:
     """Answers with the first sample that it hears and the one at an eighth of the window: positions tell."""
 
     inputs = ("waveform",)
-    frontends = {}  # noqa: RUF012
+    frontends = {"waveform": Waveform(sample_rate=RATE)}  # noqa: RUF012
     timebase = TimeBase(RATE, 160, 8)
 
     def run(self, inputs):
