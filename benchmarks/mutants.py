@@ -54,11 +54,24 @@ ROOMS = {
     ),
     "prediction": Room(
         ("prediction/*.py",),
-        ("test_inference.py", "test_predictions.py", "test_pooling.py", "test_graphs.py", "test_hearings.py"),
+        (
+            "test_inference.py",
+            "test_predictions.py",
+            "test_pooling.py",
+            "test_graphs.py",
+            "test_hearings.py",
+            "test_detection.py",
+        ),
     ),
     "ensemble": Room(
         ("ensemble/*.py",),
-        ("test_blends.py", "test_blending.py", "test_postprocessing.py", "test_post_processing_choice.py"),
+        (
+            "test_blends.py",
+            "test_blending.py",
+            "test_postprocessing.py",
+            "test_post_processing_choice.py",
+            "test_oof_scores.py",
+        ),
     ),
     "folds": Room(("data/folds.py",), ("test_folds.py",)),
     "events": Room(("events.py",), ("test_events.py", "test_post_options.py")),

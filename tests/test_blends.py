@@ -104,6 +104,8 @@ def test_an_ensemble_leaves_runs_of_no_weight_out(tmp_path):
     assert read().blend.weights == ()
     with pytest.raises(ValueError, match=rf"{path} names 3 runs and weights of 2"):
         read(weights=[1, 1])
+    with pytest.raises(ValueError, match=rf"^{path}: unknown mean 'geo'"):
+        read(mean="geo")
     for text in ("{", "[]", '{"runs": 3, "blend": {}}', '{"runs": []}'):
         path.write_text(text)
         with pytest.raises(ValueError, match=rf"{path} is not what src/ensemble\.py writes beside its --out"):
@@ -226,3 +228,10 @@ def test_truth_follows_the_predictions_order():
 def test_scores_as_lines():
     text = search.score_table({"map": 0.5, "by": {"x": 1}, "auc_of_a_long_name": 1, "note": "x"})
     assert text == f"  {'map':24s} 0.5000\n  {'auc_of_a_long_name':24s} 1.0000"
+
+
+def test_folds_that_do_not_define_a_score_are_said():
+    found = search.spread({0: 0.5, 1: float("nan"), 2: 0.7, 4: float("nan")})
+    assert found == " (folds 0.6000 +- 0.1000: 0.5000 0.7000; not defined in fold 1, 4)"
+    assert search.spread({0: 0.5}) == " (folds 0.5000 +- 0.0000: 0.5000)"
+    assert search.spread({3: float("nan")}) == " (not defined in fold 3)"
