@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from earshot.augment.mixing import mix
+from earshot.inputs.network import Inputs
 from earshot.inputs.torch_logmel import LogMel
 from earshot.models import build_model
 from earshot.models.counting import count
@@ -141,7 +142,9 @@ def _check_counts(where: str, entry: dict, name: str, keys: list):
     """Class number, parameter counts to the unit, multi-adds of 10 s to the unit of the authors' counter."""
     model, front_end = _on_meta(name, keys), _front_end(keys)
     ours = sum(p.numel() for p in model.parameters())
-    multi_adds = count(model, {"logmel": front_end}, 10 * front_end.sample_rate).paper_multi_adds
+    multi_adds = count(
+        model, Inputs.made({"logmel": front_end}, model.inputs), 10 * front_end.sample_rate
+    ).paper_multi_adds
     head = model.att_block.cla if hasattr(model, "att_block") else getattr(model, HEADS.get(name, "fc_audioset"))
     facts = {
         "classes_num": len(head.weight),

@@ -164,7 +164,7 @@ frontends:
 model:
   name: cnn_small
   params: {{widths: [8, 8], blocks: [1, 1], time_strides: [2, 2], freq_strides: [2, 2], embedding: 16}}
-augment: {{mixup_on: logmel, mixup_alpha: 1.0, mixup_per_clip: true}}
+augment: {{batch: {{mixup_on: logmel, mixup_alpha: 1.0, mixup_per_clip: true}}}}
 optim: {{name: adam, lr: 1.0e-2, weight_decay: 0, epochs: 8, batch_size: 8, validate_every: 4}}
 """
 

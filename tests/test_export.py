@@ -283,7 +283,7 @@ def test_a_frozen_time_axis_is_refused(made):
 @pytest.mark.parametrize(("arguments", "message"), [
     (("--format", "onxx"), r"unknown graph format 'onxx'; did you mean 'onnx'"),
     (("--folds", "7"), r"has no trained fold 7 \(folds: \[0, 1\]\)"),
-    (("--out", "tiny.yaml"), r"cannot write tiny.yaml/fold0/model.onnx: .*; give a folder of your own with --out"),
+    (("--out", "tiny.yaml"), r"tiny.yaml/fold0/model.onnx cannot be written: .*; give --out FOLDER"),
 ])  # fmt: skip
 def test_exports_that_cannot_be(here, arguments, message):
     refused(here, message, *arguments)

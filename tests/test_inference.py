@@ -7,7 +7,8 @@ import soundfile
 from earshot.inputs.given import Waveform
 from earshot.inputs.logmel import Logmel
 from earshot.prediction import reading
-from earshot.prediction.inference import TTA, Member, output_timebase, predict_clips, predict_members, tta_variants
+from earshot.prediction.clip_answers import output_timebase
+from earshot.prediction.inference import TTA, Member, predict_clips, predict_members, tta_variants
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
 from earshot.sound.logmel import log_mel, n_frames

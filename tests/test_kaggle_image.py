@@ -273,7 +273,7 @@ def test_without_any_way_to_take_the_network_a_dry_run_fails_unless_accepted(run
         dry_run.dry_run(built, 1.0, say=lambda text: None)
     played = []
     monkeypatch.setattr(
-        dry_run, "_play", lambda *arguments: played.append(arguments) or dry_run.SceneResult("", 0, 0, ())
+        dry_run, "_play", lambda *arguments, **named: played.append(arguments) or dry_run.SceneResult("", 0, 0, ())
     )
     said = []
     dry_run.dry_run(built, 1.0, say=said.append, accept_open_network=True)

@@ -244,7 +244,7 @@ def test_a_disk_that_fills_after_the_submission_ends_with_0(bundle, folder, tmp_
 
 def test_a_disk_without_room_for_the_submission_is_a_message(bundle, folder, tmp_path):
     ran = limited(bundle, folder, tmp_path / "s.csv", "-f 0")
-    assert ran.returncode == 1
+    assert ran.returncode == 2
     assert ran.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "Traceback" not in ran.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["input"]

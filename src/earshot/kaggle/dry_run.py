@@ -95,7 +95,9 @@ def dry_run(
     results = []
     for scene in scenes:
         with tempfile.TemporaryDirectory() as root:
-            result = _play(scene, build, Path(root), competition, bundle.classes, blocked, guard)
+            result = _play(
+                scene, build, Path(root), bundle.classes, competition=competition, blocked=blocked, about=guard
+            )
         results.append(result)
         outcome = "; ".join(result.problems) or f"valid, {result.rows} rows"
         say(f"{scene.name}: {outcome} ({result.seconds:.1f} s)")
@@ -103,7 +105,7 @@ def dry_run(
 
 
 def _play(
-    scene: Scene, build: Path, root: Path, competition: str, classes, blocked: list[str], about: dict
+    scene: Scene, build: Path, root: Path, classes, *, competition: str, blocked: list[str], about: dict
 ) -> SceneResult:
     rules = get_rules(competition)
     working, guard = root / "working", root / "guard"

@@ -28,7 +28,7 @@ MOST_UNPACKED = 1 << 30  # bytes of all wheels together; onnxruntime takes 60 MB
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}  # of each graph format
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wheel:
     """A wheel file: pip's name of it, version, tags, what it needs, what it can be imported as, its unpacked bytes."""
 
@@ -59,9 +59,15 @@ def read_wheel(path: Path) -> Wheel:
     except (ValueError, InvalidRequirement, InvalidSpecifier, UnicodeDecodeError, KeyError) as error:
         raise ValueError(f"{path.name} is no wheel: it holds no sound METADATA ({error})") from error
     return Wheel(
-        path, name, str(version), frozenset(tags), needs, about.get("Requires-Python") or "",
-        frozenset(_imports(m.filename for m in members)), sum(m.file_size for m in members),
-    )  # fmt: skip
+        path=path,
+        name=name,
+        version=str(version),
+        tags=frozenset(tags),
+        needs=needs,
+        needs_python=about.get("Requires-Python") or "",
+        imports=frozenset(_imports(m.filename for m in members)),
+        unpacked=sum(m.file_size for m in members),
+    )
 
 
 def _imports(names: Iterable[str]) -> set[str]:

@@ -144,7 +144,7 @@ class WithExtractor(nn.Module):
     dead_parameters: tuple[str, ...] = ()
 
     def __init__(
-        self, logmel: bool, extractor: str, extractor_width: int, freeze: bool, extractor_params: dict | None,
+        self, *, logmel: bool, extractor: str, extractor_width: int, freeze: bool, extractor_params: dict | None,
         pretrained: str | bool, activation: str,
     ):  # fmt: skip
         super().__init__()
@@ -203,7 +203,10 @@ class EmbeddingModel(WithExtractor):
         heads: int = 4,
         activation: str = "sigmoid",
     ):
-        super().__init__(False, extractor, extractor_width, freeze, extractor_params, pretrained, activation)
+        super().__init__(
+            logmel=False, extractor=extractor, extractor_width=extractor_width, freeze=freeze,
+            extractor_params=extractor_params, pretrained=pretrained, activation=activation,
+        )  # fmt: skip
         self.columns = _to_width(self.bn_extractor.num_features, COLUMNS)
         self.encoder = Encoder(1, widths, ((1, 2),) * 4)
         step = widths[-1] * (COLUMNS // 16)
@@ -236,7 +239,10 @@ class JointModel(WithExtractor):
         activation: str = "sigmoid",
         in_chans: int = 1,
     ):
-        super().__init__(True, extractor, extractor_width, freeze, extractor_params, pretrained, activation)
+        super().__init__(
+            logmel=True, extractor=extractor, extractor_width=extractor_width, freeze=freeze,
+            extractor_params=extractor_params, pretrained=pretrained, activation=activation,
+        )  # fmt: skip
         step = _add_logmel(self, n_mels, in_chans, widths)
         self.columns = _to_width(self.bn_extractor.num_features, COLUMNS)
         self.deep_encoder = Encoder(1, deep_widths, DEEP_POOLS)
@@ -278,7 +284,10 @@ class AttentionModel(WithExtractor):
         activation: str = "sigmoid",
         in_chans: int = 1,
     ):
-        super().__init__(True, extractor, extractor_width, freeze, extractor_params, pretrained, activation)
+        super().__init__(
+            logmel=True, extractor=extractor, extractor_width=extractor_width, freeze=freeze,
+            extractor_params=extractor_params, pretrained=pretrained, activation=activation,
+        )  # fmt: skip
         check_choice("query", query, ("extractor", "logmel"))
         self.asks = query
         step = _add_logmel(self, n_mels, in_chans, widths)

@@ -130,11 +130,20 @@ class UrbanTagger(nn.Module):
         if "generic" in branches:
             self.generic = TalnetEncoder(n_mels, embedding)
         if "specific" in branches:
-            self.specific = SpecificEncoder(n_mels, embedding, groups, layers, heads, ffn, dropout)
+            self.specific = SpecificEncoder(
+                n_mels, embedding, groups, layers=layers, heads=heads, ffn=ffn, dropout=dropout
+            )
         width = sum(getattr(self, name).width for name in self.sounds)
         if "metadata" in branches:
             self.metadata = MetadataEncoder(
-                columns, metadata_size, layers, heads, ffn, place_width, dropout, metadata_drop
+                columns,
+                metadata_size,
+                layers=layers,
+                heads=heads,
+                ffn=ffn,
+                place_width=place_width,
+                dropout=dropout,
+                drop=metadata_drop,
             )
             width += self.metadata.width
         time = join == "time"

@@ -22,7 +22,7 @@ CANCELLED = 0.02  # of the power that the mean of unlike channels has: the chann
 SUSPECTED = 0.1  # in one crop: the whole file is looked at
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Survey:
     """One pass over a file: `samples` a channel, `values` in all, how many of them are not finite (`infinite`), beyond
     2^31 (`huge`) or beyond full scale (`over`), the largest magnitude `peak` of those below 2^31, and the mean `power`
@@ -85,7 +85,16 @@ def survey(pieces: Iterable[np.ndarray]) -> Survey:
         power = (sound**2).sum(axis=0) + (power if len(power) else 0)
         mean_power += float((sound.mean(axis=1) ** 2).sum())
     n = max(1, samples)
-    return Survey(samples, values, infinite, huge, over, peak, tuple(power / n), mean_power / n)
+    return Survey(
+        samples=samples,
+        values=values,
+        infinite=infinite,
+        huge=huge,
+        over=over,
+        peak=peak,
+        power=tuple(power / n),
+        mean_power=mean_power / n,
+    )
 
 
 def without(data: np.ndarray, limit: float) -> tuple[np.ndarray, int]:
