@@ -106,6 +106,19 @@ def test_oof_must_be_complete():
         check_complete(found, ["a"])
 
 
+def test_frames_are_keptby_name_or_by_place():
+    """Kept scripts give them by place; scores of clips, which are easily taken for each other, only by name."""
+    by_name = make(["x", "y"])
+    fields = (by_name.clip_ids, by_name.classes, by_name.clipwise_output, by_name.fold, by_name.unreadable)
+    frames = (by_name.framewise_output, by_name.timebase)
+    by_place = Predictions(*fields, *frames)
+    assert by_place.timebase == GRID
+    for found, kept in zip(by_place.framewise_output, by_name.framewise_output, strict=True):
+        np.testing.assert_array_equal(found, kept)
+    with pytest.raises(TypeError, match="positional"):
+        Predictions(*fields, *frames, by_name.embedding)
+
+
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"expected \(2, 3\)"):
         Predictions(np.array(["a", "b"]), ("x", "y", "z"), np.zeros((2, 2)), np.zeros(2), np.zeros(2, bool))

@@ -39,9 +39,9 @@ class Predictions:
     clipwise_output: np.ndarray
     fold: np.ndarray
     unreadable: np.ndarray  # (N,) bool
-    _: KW_ONLY
     framewise_output: tuple[np.ndarray, ...] | None = None  # a clip: (T_i, K) float32 on the grid of `timebase`
     timebase: TimeBase | None = None
+    _: KW_ONLY  # not above: scripts that people keep give the seven fields before it by place
     embedding: np.ndarray | None = None  # (N, D)
     score: np.ndarray | None = None  # (N,) anomaly score
     threshold: np.ndarray | None = None  # (N,) score above which a clip of its section is taken for anomalous
