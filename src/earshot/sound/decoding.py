@@ -132,8 +132,8 @@ def decoded_samples(path: str | Path) -> int:
 
 
 def odd_files() -> dict[str, tuple[str, ...]]:
-    """{path: messages} of what was odd about the files that this process read."""
-    return {path: tuple(messages) for path, messages in _odd.items()}
+    """{path: messages} of what was odd about the files that this process read, by path: threads read in any order."""
+    return {path: tuple(_odd[path]) for path in sorted(_odd)}
 
 
 def note(path: str | Path, message: str) -> None:
