@@ -46,7 +46,9 @@ def main():
     if options.folder:
         os.environ["EARSHOT_CASES"] = str(options.folder.resolve())
     outcomes = Outcomes()
-    pytest.main(["-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", str(TESTS)], plugins=[outcomes])
+    pytest.main(
+        ["-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", "-m", "", str(TESTS)], plugins=[outcomes]
+    )
     from test_public_cases import CASES, FOLDER, case_folders  # pytest reads it first, so that its asserts explain
 
     names = case_folders(FOLDER)

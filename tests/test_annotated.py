@@ -180,6 +180,7 @@ def test_a_watch_that_no_fold_defines_is_refused_before_training(tiny):
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_fold_that_does_not_define_the_watch_keeps_its_last_weights(tiny, capsys):
     clips, folds = pd.read_csv("data/clips.csv"), pd.read_csv("folds.csv").set_index("clip_id").fold
     clips.loc[clips.clip_id.map(folds) == 1, "labels"] = ""

@@ -289,7 +289,10 @@ def case_folders(folder: Path) -> list[str]:
     return sorted({path.parent.name for path in found})
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = ("readonly_run_folder", "oof_fold_without_events")  # train three folds
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CASES])
 def test_public_case(name, request, tmp_path, monkeypatch, capsys, caplog):
     if name not in case_folders(FOLDER):
         pytest.skip(f"no case {name} in {FOLDER} (set EARSHOT_CASES)")

@@ -105,6 +105,7 @@ def test_no_val_loss_where_there_are_no_windows(tiny):
     assert "val_loss" not in pd.read_csv("runs/sed/tiny/fold0/log.csv")
 
 
+@pytest.mark.slow
 def test_a_run_of_given_weights_needs_no_step(tiny, capsys, image_with_runtimes):
     """optim.epochs=0: the same OOF as the run that trained them; predict, report and export take it as any other."""
     run(train, "--config", tiny, "--fold", "all", "--name", "a", "optim.epochs=2")
