@@ -305,10 +305,11 @@ def from_dict(values: dict) -> Config:
 def from_run(values: dict) -> Config:
     """config.yaml of a run folder -> Config, also where an earlier version wrote it under other keys."""
     values = copy.deepcopy(values)
-    takes = OLD_LOSSES.get(values.get("loss", {}).get("name", "bce"))
+    loss = values.get("loss")
+    takes = OLD_LOSSES.get(loss.get("name", "bce") if isinstance(loss, dict) else "bce")
     for old, new in MOVED.items():
         section, _, key = old.partition(".")
-        if key in values.get(section, {}):
+        if isinstance(values.get(section), dict) and key in values[section]:
             value = values[section].pop(key)
             if section != "loss" or takes is None or key in takes:
                 _set(values, new.split("."), value)
