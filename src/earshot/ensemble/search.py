@@ -47,6 +47,8 @@ def oof_when_complete(folder: Path, data: PreparedData, task: Task, watch: str =
     """
     data = data.take((data.clips.fold != TRAIN_ONLY).to_numpy())
     expected = sorted({int(f) for f in data.clips.fold})
+    if not expected:
+        raise ValueError(f"{folder}: no clip of the fold table is held out (every fold is {TRAIN_ONLY}): no OOF")
     folds = [runs.FoldRun(path) for path in fold_folders(folder) if (path / "run.json").is_file()]
     done = {f.fold: f for f in folds}
     missing = [f for f in expected if f not in done]
