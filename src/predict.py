@@ -129,14 +129,11 @@ def check_targets(options: argparse.Namespace):
         if not folder.is_dir():
             runs.load_run(folder)  # says what is near
         for target in (
-            [options.out] if options.out else [folder / "test.npz", *(f / "test.npz" for f in folds_of(folder))]
+            [options.out]
+            if options.out
+            else [folder / "test.npz", *(f / "test.npz" for f in files.fold_folders(folder))]
         ):
             files.check_writable(target, "" if options.out else "give --out FILE, one run at a time")
-
-
-def folds_of(folder: Path) -> list[Path]:
-    """The fold folders of a run, trained or exported."""
-    return sorted(path for path in folder.glob("fold*") if path.is_dir())
 
 
 def how_many(options: argparse.Namespace) -> tuple[int, int]:

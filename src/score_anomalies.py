@@ -83,6 +83,8 @@ def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     tables, parts = [], []
+    if options.out:
+        files.check_writable(options.out)
     for folder in options.run:
         if folder.is_dir():
             files.check_writable(folder / "anomaly_scores.csv", "copy the run where it can be written")

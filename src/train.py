@@ -52,6 +52,7 @@ def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     config = load_config(options.config, options.overrides)
+    losses.build_loss(**vars(config.loss))  # what it does not take is said before anything is made
     make_embedded_data(config)
     folder = runs.run_folder(config, options.config, options.name)
     folds = every_fold(config) if options.fold == ["all"] else [parse_fold(f) for f in options.fold]

@@ -50,6 +50,10 @@ def test_what_cannot_be_is_named():
         (("a", np.nan, 1, "x"), "1 of 2 events have an onset or offset that is no number of seconds"),
         (("a", 0, np.inf, "x"), "no number of seconds"),
         (("a", 0, "00:05", "x"), "no number of seconds"),
+        (
+            ("b", 0, 1e9, "x"),
+            r"reach past 24 hours, in recordings whose `duration` .* b \(x, 0 to 1e\+09 s",
+        ),
         (("a", 0, 1, "wran"), "1 labels that are no class: wran; did you mean 'wren'"),
     ],
 )

@@ -223,6 +223,10 @@ def test_errors_say_what_came():
         losses.build_loss("focal", {"gamma": "two"})
     with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\), got 1.5"):
         losses.build_loss("bce", {"label_smoothing": 1.5})
+    for name, params in (("bce_clip_frame", {"frame_weight": -1}), ("focal", {"gamma": "nan"})):
+        with pytest.raises(ValueError, match=f"loss.params.{next(iter(params))} must be a number from 0 on"):
+            losses.build_loss(name, params)
+    losses.build_loss("focal", {"alpha": -1})  # no weights of classes
     with pytest.raises(ValueError, match=r"target is \(4, 1\) but the model gives \(4, 5\)"):
         losses.bce(out, {"target": torch.ones(B, 1)})
     with pytest.raises(ValueError, match=r"frame_target is \(4, 7, 5\); expected \(4, 10, 5\)"):

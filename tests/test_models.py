@@ -232,6 +232,9 @@ def test_unknown_names_are_errors_with_a_suggestion():
         build_model("cnn_small", K, F, {"poling": "max"})
     with pytest.raises(ValueError, match="unknown pooling 'maxx'; did you mean 'max'"):
         build_model("cnn_small", K, F, {"pooling": "maxx"})
+    for key, value in (("widths", 3), ("embedding", "many")):
+        with pytest.raises(ValueError, match=rf"cnn_small cannot be made of its parameters \({key}={value!r}\)"):
+            build_model("cnn_small", K, F, {key: value})
     with pytest.raises(ValueError, match="timm has no model 'tf_eficientnet_b0'; did you mean 'tf_efficientnet_b0"):
         build_model("timm_sed", K, F, {"backbone": "tf_eficientnet_b0", "pretrained": False})
     with pytest.raises(

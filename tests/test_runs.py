@@ -1,11 +1,13 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from earshot import files, runs
-from earshot.config import load_config
+from earshot.config import Config, load_config
 from earshot.prediction.predictions import Predictions
 from earshot.records import to_dict
 from earshot.sound.timebase import TimeBase
@@ -108,3 +110,41 @@ def test_rows_with_different_columns_make_one_table(tmp_path):
     files.write_rows(tmp_path / "log.csv", [{"a": 1}, {"a": 2, "b": 3}])
     assert (tmp_path / "log.csv").read_text() == "a,b\n1,\n2,3\n"
     assert to_dict(tiny_config())["model"]["params"]["widths"] == [8, 8]
+
+
+def test_copies_of_a_fold_are_no_folds(tmp_path):
+    write_fold(tmp_path / "x", tiny_config())
+    for name in ("fold0 copy", "fold_old", "fold00", "fold10.bak", "folds"):
+        shutil.copytree(tmp_path / "x" / "fold0", tmp_path / "x" / name)
+    write_fold(tmp_path / "x", tiny_config(), fold=10)
+    write_fold(tmp_path / "x", tiny_config(), fold=9)
+    (tmp_path / "x" / "fold3").write_text("a file")
+    assert [f.fold for f in runs.load_run(tmp_path / "x").folds] == [0, 9, 10]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), [
+    ("config.yaml", None, "config.yaml does not exist"),
+    ("config.yaml", "a: [", "config.yaml is not valid YAML"),
+    ("config.yaml", "- 1", "config.yaml must hold 'key: value' lines"),
+    ("config.yaml", "loss: bce", "config.yaml: section 'loss' must be a mapping"),
+    ("config.yaml", "new_key: 1", "config.yaml: unknown key 'new_key'"),
+    ("run.json", None, "run.json does not exist: the fold's training was not finished"),
+    ("run.json", "{", "run.json is not valid JSON"),
+    ("run.json", "[]", "run.json does not describe a run"),
+    ("run.json", "{}", "run.json does not describe a run"),
+])  # fmt: skip
+def test_a_damaged_description_is_named(tmp_path, name, text, message):
+    write_fold(tmp_path / "x", tiny_config())
+    (tmp_path / "x" / "fold0" / name).unlink()
+    if text is not None:
+        (tmp_path / "x" / "fold0" / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        runs.load_run(tmp_path / "x")
+
+
+@pytest.mark.parametrize("section", ["loss", "augment"])
+def test_an_empty_section_of_a_run_has_its_defaults(tmp_path, section):
+    write_fold(tmp_path / "x", tiny_config())
+    path = tmp_path / "x" / "fold0" / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {section: None}))
+    assert getattr(runs.load_run(tmp_path / "x").config, section) == getattr(Config(), section)

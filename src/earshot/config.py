@@ -213,20 +213,28 @@ class Config:
     wandb: str = ""  # project name; empty: off (WANDB_MODE=offline works without an account)
 
     def __post_init__(self):
+        _check_not_negative(self, "seed")
         rate, channels = self.data.sample_rate, self.data.channels
         if self.predict.sample_rate not in (0, rate):
             raise ValueError(
                 f"predict.sample_rate is {self.predict.sample_rate} Hz but data.sample_rate is {rate} Hz; leave the "
                 "former out to follow the latter"
             )
-        resolved = {k: v.resolved(rate, channels, f"frontends.{k}") for k, v in self.frontends.items()}
-        object.__setattr__(self, "frontends", resolved)
+        object.__setattr__(self, "frontends", {k: self._resolved(k, v) for k, v in self.frontends.items()})
         try:
             predict = self.predict.followed(rate, self.data.crop_seconds, self.optim.batch_size, CHANNELS[channels])
         except ValueError as error:
             raise ValueError(f"predict.{error}") from error
         object.__setattr__(self, "predict", predict)
         self._check_sense()
+
+    def _resolved(self, name: str, record: AnyInput) -> AnyInput:
+        """A front end at its own or the data's rate; every error names it."""
+        where = f"frontends.{name}"
+        try:
+            return record.resolved(self.data.sample_rate, self.data.channels, where)
+        except ValueError as error:
+            raise ValueError(f"{error}" if str(error).startswith(where) else f"{where}: {error}") from error
 
     def _check_sense(self):
         """Values of several records that cannot work together: each is an error that names the keys."""
@@ -269,11 +277,20 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str
         key, separator, value = text.partition("=")
         if not separator:
             raise ValueError(f"override '{text}' is not of the form key=value, such as optim.lr=3e-4")
-        value = yaml.safe_load(value) if value else ""
+        value = _value(value, text)
         if key == "loss.name":
             values = _merge(values, {"loss": {"name": value}})
         _set(values, key.split("."), value)
     return from_dict(values)
+
+
+def _value(text: str, override: str):
+    """The value of an override, as YAML reads it."""
+    try:
+        return yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        why = getattr(error, "problem", None) or error
+        raise ValueError(f"override '{override}': the value is not valid YAML ({why}); is a bracket open?") from error
 
 
 def from_dict(values: dict) -> Config:
@@ -288,10 +305,11 @@ def from_dict(values: dict) -> Config:
 def from_run(values: dict) -> Config:
     """config.yaml of a run folder -> Config, also where an earlier version wrote it under other keys."""
     values = copy.deepcopy(values)
-    takes = OLD_LOSSES.get(values.get("loss", {}).get("name", "bce"))
+    loss = values.get("loss")
+    takes = OLD_LOSSES.get(loss.get("name", "bce") if isinstance(loss, dict) else "bce")
     for old, new in MOVED.items():
         section, _, key = old.partition(".")
-        if key in values.get(section, {}):
+        if isinstance(values.get(section), dict) and key in values[section]:
             value = values[section].pop(key)
             if section != "loss" or takes is None or key in takes:
                 _set(values, new.split("."), value)

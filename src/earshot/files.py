@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -116,3 +117,9 @@ def write_rows(path: str | Path, rows: list[dict], columns: Iterable[str] | None
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def fold_folders(run: str | Path) -> list[Path]:
+    """The folders fold0, fold1, ... of a run, by number; any other name (a copy, fold0_old) is none of its folds."""
+    found = [path for path in Path(run).glob("fold*") if re.fullmatch(r"fold(0|[1-9][0-9]*)", path.name)]
+    return sorted((path for path in found if path.is_dir()), key=lambda path: int(path.name.removeprefix("fold")))

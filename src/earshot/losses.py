@@ -10,6 +10,7 @@ there is never read. Nothing is hidden: a NaN in the outputs makes the loss NaN,
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -196,6 +197,8 @@ def build_loss(name: str, params: Mapping[str, float] | None = None) -> Callable
             options[key] = float(value)
         except (TypeError, ValueError):
             raise ValueError(f"loss.params.{key} must be a number, got {value!r}") from None
+        if not math.isfinite(options[key]) or (options[key] < 0 and key != "alpha"):
+            raise ValueError(f"loss.params.{key} must be a number from 0 on, got {value!r}")
     smoothing = options.get("label_smoothing", 0)
     if not 0 <= smoothing < 1:
         raise ValueError(f"loss label_smoothing must be in [0, 1), got {smoothing}")

@@ -117,7 +117,7 @@ def _convert_scalar(hint, value, where: str):
         if isinstance(value, bool):
             raise ValueError
         number = float(value)
-        if hint is int and number != int(number):
+        if number != number or (hint is int and number != int(number)):  # NaN is no value of anything
             raise ValueError
         return hint(number)
     except (TypeError, ValueError, OverflowError):

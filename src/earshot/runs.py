@@ -27,10 +27,10 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from earshot.config import Config, from_run
-from earshot.files import whole_file, write_text
+from earshot.files import fold_folders, whole_file, write_text
 from earshot.messages import suggest
 from earshot.prediction.predictions import Predictions
-from earshot.records import to_dict
+from earshot.records import read_yaml, to_dict
 from earshot.sound.timebase import TimeBase
 
 if TYPE_CHECKING:
@@ -51,12 +51,26 @@ class FoldRun:
 
     @property
     def config(self) -> Config:
-        return from_run(yaml.safe_load((self.folder / "config.yaml").read_text()))
+        path = self.folder / "config.yaml"
+        values = read_yaml(path)
+        try:
+            return from_run(values)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     @property
     def about(self) -> dict:
         """run.json: classes, prior, time grid, scores, versions."""
-        return json.loads((self.folder / "run.json").read_text())
+        path = self.folder / "run.json"
+        try:
+            values = json.loads(path.read_text())
+        except FileNotFoundError as error:
+            raise ValueError(f"{path} does not exist: the fold's training was not finished; --resume it") from error
+        except ValueError as error:
+            raise ValueError(f"{path} is not valid JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} does not describe a run, it holds a {type(values).__name__}")
+        return values
 
     @property
     def finished(self) -> bool:
@@ -96,8 +110,7 @@ def load_run(folder: str | Path) -> Run:
     if not folder.is_dir():
         near = [str(p) for p in folder.parent.glob("*") if p.is_dir()] if folder.parent.is_dir() else []
         raise ValueError(f"run {folder} does not exist{suggest(str(folder), near)}")
-    trained = [FoldRun(p) for p in folder.glob("fold*") if (p / "best.safetensors").is_file()]
-    folds = sorted(trained, key=lambda f: f.fold)
+    folds = [FoldRun(p) for p in fold_folders(folder) if (p / "best.safetensors").is_file()]
     if not folds:
         raise ValueError(f"{folder} holds no trained fold (fold<k>/best.safetensors); train it with src/train.py")
     run = Run(folder, tuple(folds))
@@ -107,6 +120,9 @@ def load_run(folder: str | Path) -> Run:
 
 def _check_alike(run: Run):
     """All folds of a run must share one config and one class list; the first difference is shown."""
+    for fold in run.folds:
+        if missing := [key for key in ("classes", "prior") if key not in fold.about]:
+            raise ValueError(f"{fold.folder}/run.json does not describe a run: no {', '.join(missing)}")
     first, classes = to_dict(run.config), run.folds[0].about["classes"]
     for fold in run.folds[1:]:
         if difference := config_difference(first, to_dict(fold.config)):

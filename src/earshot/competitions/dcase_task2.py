@@ -237,6 +237,7 @@ def rows(
     lost = ~np.isfinite(found)
     if lost.all():
         raise ValueError("no clip of the test has an anomaly score, so there is nothing to submit")
+    require_columns(test, ("machine", "part", "filename"), "the test table")
     table = test[["machine", "part", "filename"]].assign(score=np.where(lost, np.nan, found)).reset_index(drop=True)
     if lost.any():
         logger.warning("%d of %d clips have no anomaly score and get the mean of their section: %s", lost.sum(),

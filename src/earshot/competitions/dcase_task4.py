@@ -106,6 +106,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess | None 
     A recording without an event has one row with its name only; so has one that is unreadable, or, with a warning,
     has no prediction.
     """
+    require_columns(test, ("clip_id", "filename"), "the test table")
     test = test.astype({"clip_id": str})
     there = test[test.clip_id.isin(set(predictions.clip_ids.tolist()))]
     if len(lost := test.clip_id[~test.clip_id.isin(there.clip_id)]):

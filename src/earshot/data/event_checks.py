@@ -7,6 +7,7 @@ import pandas as pd
 
 from earshot.messages import few, suggest
 
+LONGEST_SECONDS = 24 * 3600  # of a recording of unknown duration: rows of longer ones would fill the memory
 ROUNDING_SECONDS = 0.05  # an offset so far past the end is cut without a word: tables round, headers too
 
 
@@ -50,6 +51,8 @@ def checked_events(
     for rows, what in ((late, "reach past the end of their recording"), (early, "begin before their recording")):
         if rows.any():
             said.append(f"{rows.sum()} events of {where} {what} and are cut there: {_named(table[rows])}")
+    _refuse(table, ~np.isfinite(length) & (table.offset > LONGEST_SECONDS), where, "reach past 24 hours, in recordings "
+            "whose `duration` the clip table does not say (are their times milliseconds or samples?)")  # fmt: skip
     table = table.assign(onset=table.onset.clip(lower=0), offset=np.minimum(table.offset, length))
     return table.reset_index(drop=True), said
 

@@ -203,4 +203,8 @@ def negative_events(events: pd.DataFrame) -> np.ndarray:
     """(n,) bool: the boxes in which an expert did NOT hear the class."""
     if "is_negative" not in events:
         return np.zeros(len(events), bool)
-    return events.is_negative.fillna(0).to_numpy().astype(float) > 0
+    said = events.is_negative.fillna(0)
+    numbers = pd.to_numeric(said, errors="coerce").astype(float)
+    if (wrong := numbers.isna()).any():
+        raise ValueError(f"is_negative of events is 0, 1 or empty, but '{said[wrong].iloc[0]}' in {wrong.sum()} rows")
+    return numbers.to_numpy() > 0

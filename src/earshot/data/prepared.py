@@ -27,7 +27,7 @@ from earshot.inputs.given import Metadata
 from earshot.inputs.record import CHANNELS
 from earshot.messages import suggest
 from earshot.prediction.predictions import Clip
-from earshot.tables import read_table
+from earshot.tables import read_table, require_columns
 
 logger = logging.getLogger("earshot")
 
@@ -102,6 +102,7 @@ def load_data(data: DataConfig) -> PreparedData:
     """Read the tables that a config names and join them; every inconsistency is an error that names clip and file."""
     root = Path(data.root)
     clips, classes = read_clips(root / "clips.csv"), read_classes(data.classes or root / "classes.csv")
+    require_columns(clips, ("labels",), root / "clips.csv")
     folds = read_folds(data.folds, clips)
     clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
     clips = folds[["clip_id", "group", "fold"]].merge(clips, on="clip_id", validate="one_to_one")

@@ -15,11 +15,13 @@ from earshot.data.labels import annotated_clips, clip_targets, negative_events, 
 from earshot.data.prepared import PreparedData, read_events
 from earshot.ensemble.blends import MEANS, Blend
 from earshot.ensemble.post_processing import keeps
+from earshot.files import fold_folders
 from earshot.messages import few
 from earshot.metrics.clips import average_precision
 from earshot.prediction import predictions
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
+from earshot.tables import require_columns
 from earshot.tasks import Task, score_readable
 
 Score = Callable[[Predictions, Truth], float]
@@ -45,7 +47,9 @@ def oof_when_complete(folder: Path, data: PreparedData, task: Task, watch: str =
     """
     data = data.take((data.clips.fold != TRAIN_ONLY).to_numpy())
     expected = sorted({int(f) for f in data.clips.fold})
-    folds = [runs.FoldRun(path.parent) for path in sorted(folder.glob("fold*/run.json"))]
+    if not expected:
+        raise ValueError(f"{folder}: no clip of the fold table is held out (every fold is {TRAIN_ONLY}): no OOF")
+    folds = [runs.FoldRun(path) for path in fold_folders(folder) if (path / "run.json").is_file()]
     done = {f.fold: f for f in folds}
     missing = [f for f in expected if f not in done]
     if missing:
@@ -109,7 +113,9 @@ def frame_scores(competition: Competition, oof: Predictions, truth: Truth) -> di
 
 def read_truth(found: Predictions, clips_path: Path) -> Truth:
     """The answers to the predicted clips from a clip table and, where it lies beside it, events.csv."""
-    clips = read_clips(clips_path).set_index("clip_id", drop=False)
+    clips = read_clips(clips_path)
+    require_columns(clips, ("labels",), clips_path)
+    clips = clips.set_index("clip_id", drop=False)
     unknown = [c for c in found.clip_ids if c not in clips.index]
     if unknown:
         raise ValueError(f"{clips_path} does not list {len(unknown)} of the predicted clips: {few(unknown)}")

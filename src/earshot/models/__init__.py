@@ -127,7 +127,11 @@ def build_model(
     if weights_follow and "pretrained" in known:
         params["pretrained"] = False
     params = {k: v for k, v in (_told(heard, known) if heard else {}).items() if k in known} | params
-    return MODELS[name](classes=classes, n_mels=n_mels, **params)
+    try:
+        return MODELS[name](classes=classes, n_mels=n_mels, **params)
+    except TypeError as error:  # a text for a number, a number for a list
+        given = ", ".join(f"{k}={v!r}" for k, v in params.items() if k != "heard") or "none given"
+        raise ValueError(f"model {name} cannot be made of its parameters ({given}): {error}") from error
 
 
 def _told(heard: Inputs, known: list[str]) -> dict[str, Any]:

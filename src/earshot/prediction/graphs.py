@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from earshot.files import fold_folders
 from earshot.prediction.backends import ENDINGS, check_format, open_graph
 from earshot.prediction.inference import Member
 from earshot.prediction.predictions import TEST_FOLD
@@ -33,12 +34,13 @@ def find_graphs(
     folder, name = Path(folder), graph_name(graph_format, int8, together)
     if not folder.is_dir():
         raise ValueError(f"run {folder} does not exist")
-    paths = [folder / name] if together else sorted(folder.glob(f"fold*/{name}"), key=_fold)
+    paths = [folder / name] if together else [fold / name for fold in fold_folders(folder)]
     paths = [p for p in paths if p.is_file()]
     command = f"src/export.py --run {folder} --format {graph_format}" + " --int8" * int8 + " --together" * together
     if not paths:
         raise ValueError(f"{folder} has no {name}: make it with {command}")
-    trained = {_fold(p) for p in folder.glob("fold*/best.safetensors")}
+    weights = [fold / "best.safetensors" for fold in fold_folders(folder)]
+    trained = {_fold(p) for p in weights if p.is_file()}
     found = [open_graph(p, threads) for p in paths]
     missing = sorted(trained - {fold for graph in found for fold in graph.about["folds"]})
     if missing:
