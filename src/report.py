@@ -90,7 +90,7 @@ def score_of(run: runs.Run, watch: str) -> float:
     scores = [f.about["scores"] for f in run.folds]
     for some in scores:
         if watch not in some:
-            raise ValueError(f"{run.folder} has no score '{watch}'{suggest(watch, some)}; it has {', '.join(some)}")
+            raise ValueError(f"{run.folder} has no score '{watch}'{suggest(watch, some, 'it has')}")
     return float(np.mean([some[watch] for some in scores]))
 
 

@@ -95,6 +95,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def parse_fold(text: str) -> int:
+    if "." in text:
+        raise ValueError(f"'{text}' is no fold; a setting is written as {text}=VALUE")
     if not text.isdigit():
         raise ValueError(f"--fold takes numbers from 0, or 'all', got '{text}'")
     return int(text)

@@ -190,6 +190,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_clips(tiny, monkeypatch):
     [
         (["--fold", "7"], r"fold 7 is not in .*folds.csv \(folds: 0-2\)"),
         (["--fold", "x"], "--fold takes numbers from 0, or 'all', got 'x'"),
+        (["--fold", "0", "optim.lr"], "'optim.lr' is no fold; a setting is written as optim.lr=VALUE"),
         (["--fold", "0", "watch=mapp"], "watch 'mapp' is not among the scores .* did you mean 'map'"),
         (["--fold", "0", "task=sedd"], "unknown task 'sedd'; did you mean 'sed'"),
         (["--fold", "0", "model.name=cnn_smal"], "unknown model 'cnn_smal'; did you mean 'cnn_small'"),
