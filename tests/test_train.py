@@ -143,6 +143,15 @@ def test_a_stopped_run_ends_like_one_never_stopped(tiny, monkeypatch, stop_after
     same_fold(Path("runs/sed/whole/fold1"), Path("runs/sed/stopped/fold1"))
 
 
+@pytest.mark.slow
+def test_folds_of_several_jobs_are_joined_and_said_once(tiny, capfd):
+    run(train, "--config", tiny, "--fold", "all", "--name", "jobs", "--jobs", "2", "optim.epochs=1")
+    said = capfd.readouterr().out
+    assert said.count("OOF of 24 clips, map") == 1
+    assert "to go before an OOF" not in said
+    assert len(Predictions.load("runs/sed/jobs/oof.npz")) == 24
+
+
 def test_out_of_time_leaves_a_valid_oof_and_can_go_on(tiny, capsys):
     run(train, "--config", tiny, "--fold", "all", "--name", "short", "--max-minutes", "0.0001")
     assert "out of time" in capsys.readouterr().out
