@@ -63,7 +63,8 @@ def main():
     if len(members) > 1:
         print_correlations(members, correlations(oofs))
     spread = f"folds {np.mean(by_fold):.4f} +- {np.std(by_fold):.4f}"
-    print(f"ensemble of {len(members)}, {blend.mean} mean: {watch} {scores[watch]:.4f} ({spread})")
+    kind = "plain" if blend.mean == "mean" else blend.mean
+    print(f"ensemble of {len(members)}, {kind} mean: {watch} {scores[watch]:.4f} ({spread})")
     print(search.score_table(scores))
     best = best_member(members, reports, watch, scores)
     choice = choose_post_processing(oof, truth, competition, members, options) if options.tune else None
@@ -186,7 +187,7 @@ def write(out: Path, members, blend: Blend, oof: predictions.Predictions, about:
         return
     test = blend([predictions.Predictions.load(t) for t in tests])
     test.save(out)
-    print(f"-> {out} ({len(test)} test clips), {out.with_suffix('.json')}")
+    print(f"-> {out} ({len(test)} test clips), {out.stem}_oof.npz, {out.with_suffix('.json').name}")
 
 
 if __name__ == "__main__":

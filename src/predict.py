@@ -109,9 +109,7 @@ def parse_args() -> argparse.Namespace:
 def check_options(options: argparse.Namespace):
     """Options that contradict each other are errors before anything is loaded."""
     if options.backend not in BACKENDS:
-        raise ValueError(
-            f"unknown backend '{options.backend}'{suggest(options.backend, BACKENDS)} (known: {', '.join(BACKENDS)})"
-        )
+        raise ValueError(f"unknown backend '{options.backend}'{suggest(options.backend, BACKENDS, 'known')}")
     if options.backend == "torch" and (options.int8 or options.together or options.tune):
         raise ValueError("--int8, --together and --tune are of exported graphs: add --backend onnx or openvino")
     if len(set(options.run)) < len(options.run):

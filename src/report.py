@@ -35,7 +35,8 @@ def main():
     rows = [(name, *cost(run), score_of(run, watch)) for name, run in found.items()]
     run_pictures.score_by_cost([(n, adds, s) for n, _, adds, s in rows], watch, options.out / "cost.png")
     for name, parameters, adds, score in rows:
-        print(f"  {name:32s} {parameters / 1e6:8.2f} M parameters {adds / 1e9:8.3f} G multi-adds  {watch} {score:.4f}")
+        size = f"{parameters / 1e6:8.2f} M parameters {adds / 1e9:8.3f} G multi-adds"
+        print(f"  {name:32s} {size}  {watch} {score:.4f} (mean of folds: {len(found[name].folds)})")
     print(f"-> {options.out}: {', '.join(sorted(p.name for p in options.out.glob('*.png')))}")
 
 
@@ -90,7 +91,7 @@ def score_of(run: runs.Run, watch: str) -> float:
     scores = [f.about["scores"] for f in run.folds]
     for some in scores:
         if watch not in some:
-            raise ValueError(f"{run.folder} has no score '{watch}'{suggest(watch, some)}; it has {', '.join(some)}")
+            raise ValueError(f"{run.folder} has no score '{watch}'{suggest(watch, some, 'it has')}")
     return float(np.mean([some[watch] for some in scores]))
 
 

@@ -76,7 +76,8 @@ def main():
         accelerator.end_training()
         if not accelerator.is_main_process:
             return
-    report_oof(config, folder)
+    if not options.no_oof:
+        report_oof(config, folder)
 
 
 def parse_args() -> argparse.Namespace:
@@ -87,6 +88,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on where a stopped run was; finished folds are kept")
     parser.add_argument("--max-minutes", type=float, default=0, help="stop cleanly, with a valid OOF, within this time")
     parser.add_argument("--jobs", type=int, default=1, help="train so many folds at a time, sharing the cores")
+    # for the processes of --jobs: the one that started them joins the OOF, once
+    parser.add_argument("--no-oof", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optim.lr=3e-4")
     options = parser.parse_intermixed_args()
     # `--fold 0 optim.lr=3e-4` reads naturally: what holds a '=' is an override wherever it stands
@@ -96,6 +99,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def parse_fold(text: str) -> int:
+    if "." in text:
+        raise ValueError(f"'{text}' is no fold; a setting is written as {text}=VALUE")
     if not text.isdigit():
         raise ValueError(f"--fold takes numbers from 0, or 'all', got '{text}'")
     return int(text)
@@ -134,7 +139,7 @@ def train_in_parallel(folds: list[int], options: argparse.Namespace):
     while waiting or running:
         while waiting and len(running) < options.jobs:
             fold = waiting.pop(0)
-            command = [sys.executable, __file__, "--config", str(options.config), "--fold", str(fold)]
+            command = [sys.executable, __file__, "--config", str(options.config), "--fold", str(fold), "--no-oof"]
             command += ["--name", options.name] * bool(options.name) + ["--resume"] * options.resume
             command += ["--max-minutes", str(options.max_minutes)] * bool(options.max_minutes) + options.overrides
             running[fold] = subprocess.Popen(command, env=environment)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot.data.labels import clip_targets, crop_targets, encode, frame_targets, label_lists, read_classes, read_clips
+from earshot.messages import suggest
 from earshot.sound.timebase import TimeBase
 from earshot.tables import read_table
 
@@ -175,10 +176,18 @@ def test_tables_keep_names_as_text_and_numbers_as_numbers(tmp_path):
     assert read_table(tsv, ("onset",)).event_label.tolist() == [""]
     with pytest.raises(ValueError, match="lists 1 clips twice: x"):
         read_clips(write(path, "clip_id,path\nx,1\nx,2\n"))
-    with pytest.raises(ValueError, match=r"no column 'path'; known: clip_id \(its columns: clip_id\)"):
+    with pytest.raises(ValueError, match=r"no column 'path'; its columns: clip_id$"):
         read_clips(write(path, "clip_id\nx\n"))
 
 
 def test_a_missing_folder_says_what_makes_it(tmp_path):
     with pytest.raises(ValueError, match=r"nor does its folder: data/<name>/ is made by src/prepare.py"):
         read_table(tmp_path / "data" / "nothing" / "clips.csv")
+
+
+def test_suggest_lists_every_name_once_whether_one_is_near_or_not():
+    names = ["onnx", "openvino"]
+    assert suggest("onx", names) == "; did you mean 'onnx'?"
+    assert suggest("onx", names, "it has") == "; did you mean 'onnx'? (it has: onnx, openvino)"
+    assert suggest("zzz", names, "it has") == "; it has: onnx, openvino"
+    assert suggest("zzz", [], "it has") == "; it has: (none)"

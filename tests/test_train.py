@@ -143,6 +143,15 @@ def test_a_stopped_run_ends_like_one_never_stopped(tiny, monkeypatch, stop_after
     same_fold(Path("runs/sed/whole/fold1"), Path("runs/sed/stopped/fold1"))
 
 
+@pytest.mark.slow
+def test_folds_of_several_jobs_are_joined_and_said_once(tiny, capfd):
+    run(train, "--config", tiny, "--fold", "all", "--name", "jobs", "--jobs", "2", "optim.epochs=1")
+    said = capfd.readouterr().out
+    assert said.count("OOF of 24 clips, map") == 1
+    assert "to go before an OOF" not in said
+    assert len(Predictions.load("runs/sed/jobs/oof.npz")) == 24
+
+
 def test_out_of_time_leaves_a_valid_oof_and_can_go_on(tiny, capsys):
     run(train, "--config", tiny, "--fold", "all", "--name", "short", "--max-minutes", "0.0001")
     assert "out of time" in capsys.readouterr().out
@@ -190,6 +199,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_clips(tiny, monkeypatch):
     [
         (["--fold", "7"], r"fold 7 is not in .*folds.csv \(folds: 0-2\)"),
         (["--fold", "x"], "--fold takes numbers from 0, or 'all', got 'x'"),
+        (["--fold", "0", "optim.lr"], "'optim.lr' is no fold; a setting is written as optim.lr=VALUE"),
         (["--fold", "0", "watch=mapp"], "watch 'mapp' is not among the scores .* did you mean 'map'"),
         (["--fold", "0", "task=sedd"], "unknown task 'sedd'; did you mean 'sed'"),
         (["--fold", "0", "model.name=cnn_smal"], "unknown model 'cnn_smal'; did you mean 'cnn_small'"),

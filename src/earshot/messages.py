@@ -7,13 +7,19 @@ import sys
 from collections.abc import Callable
 
 
-def suggest(name: str, known) -> str:
-    """'; did you mean ...?' or the whole list when nothing is near. Ends every unknown-name error of Earshot."""
+def suggest(name: str, known, listed: str = "") -> str:
+    """'; did you mean ...?' or the whole list when nothing is near. Ends every unknown-name error of Earshot.
+
+    With `listed`, such as "its columns", the whole list stands under these words once, whether a name is near or not.
+    """
     known = [str(k) for k in known]
     near = difflib.get_close_matches(str(name), known, n=1) or [
         k for k in known if len(str(name)) > 2 and str(name) in k
     ]
-    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known) or '(none)'}"
+    everything = f"{listed or 'known'}: {', '.join(known) or '(none)'}"
+    if not near:
+        return f"; {everything}"
+    return f"; did you mean '{near[0]}'?" + (f" ({everything})" if listed else "")
 
 
 def few(items, n: int = 5) -> str:

@@ -28,10 +28,7 @@ def require_columns(table: pd.DataFrame, columns, path: str | Path):
     """Raise unless `table`, read from `path`, has `columns`: names the missing one, what came, and the nearest name."""
     for column in columns:
         if column not in table.columns:
-            raise ValueError(
-                f"{path} has no column '{column}'{suggest(column, table.columns)} "
-                f"(its columns: {', '.join(str(c) for c in table.columns)})"
-            )
+            raise ValueError(f"{path} has no column '{column}'{suggest(column, table.columns, 'its columns')}")
 
 
 def read_table(path: str | Path, columns=()) -> pd.DataFrame:

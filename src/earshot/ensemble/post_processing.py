@@ -181,8 +181,7 @@ class _Search:
         for name in wanted or ():
             if name not in known:
                 raise ValueError(
-                    f"this competition has no post-processing step '{name}'{suggest(name, known)} (it has: "
-                    f"{', '.join(known) or 'none'})"
+                    f"this competition has no post-processing step '{name}'{suggest(name, known, 'it has')}"
                 )
         names = [name for name in known if wanted is None or name in wanted]
         if len(oof.classes) == 1:

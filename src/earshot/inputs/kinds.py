@@ -41,7 +41,7 @@ def make_input(values: Mapping, where: str = "input", build: Callable | None = N
     values = dict(values)
     kind = values.pop("kind", "logmel")
     if kind not in KINDS:
-        raise ValueError(f"{where}.kind is '{kind}'{suggest(str(kind), KINDS)}")
+        raise ValueError(f"{where}.kind is '{kind}'{suggest(str(kind), KINDS, 'known')}")
     if build is not None:
         return build(KINDS[kind], values, where)
     known = [f.name for f in dataclasses.fields(KINDS[kind])]

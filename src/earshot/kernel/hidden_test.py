@@ -49,7 +49,7 @@ def get_rules(competition: str) -> Rules:
     rules = get_competition(competition).hidden
     if rules is None:
         known = all_rules()
-        raise ValueError(f"no kernel answers '{competition}'{suggest(competition, known)}; known: {', '.join(known)}")
+        raise ValueError(f"no kernel answers '{competition}'{suggest(competition, known, 'known')}")
     return rules
 
 

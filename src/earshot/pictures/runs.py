@@ -71,7 +71,8 @@ def run_curves(logs: Mapping[str, pd.DataFrame], watch: str, path: Path):
     seen_training = False
     for i, (name, log) in enumerate(logs.items()):
         if "loss" in log:  # a run of given weights has none
-            loss.plot(log.steps, log.loss, color=f"C{i}", linewidth=1.2, label=name)
+            marker = "." if len(log) < 50 else None  # a single epoch has no line
+            loss.plot(log.steps, log.loss, color=f"C{i}", marker=marker, linewidth=1.2, label=name)
         for column, look in ((f"train_{watch}", {"alpha": 0.35}), (watch, {"label": name})):
             if column in log and len(rows := log.dropna(subset=column)):
                 marker = "." if len(rows) < 50 else None

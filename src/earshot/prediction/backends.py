@@ -205,7 +205,7 @@ def open_graph(path: str | Path, threads: int = 1) -> OnnxBackend | OpenVinoBack
 def check_format(name: str) -> str:
     """A format's name, or an error that lists the known ones."""
     if name not in ENDINGS:
-        raise ValueError(f"unknown graph format '{name}'{suggest(name, ENDINGS)} (known: {', '.join(ENDINGS)})")
+        raise ValueError(f"unknown graph format '{name}'{suggest(name, ENDINGS, 'known')}")
     return name
 
 
