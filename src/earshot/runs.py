@@ -121,8 +121,8 @@ def load_run(folder: str | Path) -> Run:
 def _check_alike(run: Run):
     """All folds of a run must share one config and one class list; the first difference is shown."""
     for fold in run.folds:
-        if missing := [key for key in ("classes", "prior") if key not in fold.about]:
-            raise ValueError(f"{fold.folder}/run.json does not describe a run: no {', '.join(missing)}")
+        if "classes" not in fold.about:
+            raise ValueError(f"{fold.folder}/run.json does not describe a run: it names no classes")
     first, classes = to_dict(run.config), run.folds[0].about["classes"]
     for fold in run.folds[1:]:
         if difference := config_difference(first, to_dict(fold.config)):
