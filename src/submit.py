@@ -32,13 +32,13 @@ from earshot import runs
 from earshot.competitions import get_competition
 from earshot.competitions.competition import Competition
 from earshot.competitions.tables import write_checked
-from earshot.data.labels import read_classes
+from earshot.data.labels import read_classes, read_clips
 from earshot.ensemble.choice import as_dict, read_post, write_choice
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.search import read_truth, score_table
 from earshot.events import PostProcess
 from earshot.files import check_writable, whole_folder, write_rows
-from earshot.messages import run_script
+from earshot.messages import few, run_script
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
 
@@ -61,6 +61,7 @@ def main():
         print(f"{options.check}: {len(submission)} rows, valid for {options.competition}")
         print_scores(competition, submission, test, found, options.truth)
         return
+    check_heard(found, options)
     post, choice = find_post(competition, options)
     folder = options.out.with_name(f"{options.out.stem}_files") if competition.files else None
     for path in (options.out, folder):
@@ -104,6 +105,19 @@ def parse_args() -> argparse.Namespace:
     if options.tune_on and not options.clips:
         parser.error("--tune-on needs --clips, the table with the labels of the OOF clips")
     return options
+
+
+def check_heard(found: Predictions, options: argparse.Namespace):
+    """Refuse predictions of none of the test recordings (an OOF in place of the test's), where a table lists these."""
+    table = options.test.parent / "test_clips.csv"
+    if not len(found) or not table.is_file():
+        return
+    asked = read_clips(table).clip_id
+    if len(asked) and not asked.isin(found.clip_ids.tolist()).any():
+        raise ValueError(
+            f"{options.predictions} predicts none of the {len(asked)} recordings of {table}: it has "
+            f"{few(found.clip_ids)}; is it an OOF, or of another data set?"
+        )
 
 
 def find_classes(options: argparse.Namespace) -> list[str]:

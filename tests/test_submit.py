@@ -1,11 +1,16 @@
 """Nothing gets the name of a submission before it was written, read back and found valid."""
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
 
 import submit
 from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
 from earshot.competitions.tables import check_submission, write_checked
+from earshot.prediction.predictions import Predictions
+from earshot.sound.timebase import TimeBase
 from earshot.tables import read_table
 from scripts import run
 
@@ -76,3 +81,28 @@ def test_check_finds_the_class_names_beside_the_test_table(tmp_path, monkeypatch
     (tmp_path / "folder").mkdir()
     with pytest.raises(ValueError, match="folder is a folder; a submission of this competition is one CSV file"):
         run(submit, "--check", "folder", *arguments[2:])
+
+
+def test_predictions_of_none_of_the_test_recordings_are_refused(tmp_path, monkeypatch):
+    """An OOF in place of the test's predictions: every row would be the answer for what nobody heard."""
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "data"
+    data.mkdir()
+    pd.DataFrame({"label": ["low", "mid"]}).to_csv(data / "classes.csv", index=False)
+    rows = {"site": "site_1", "row_id": "site_1_a_5", "seconds": 5, "audio_id": "a"}
+    pd.DataFrame([rows]).to_csv(data / "test.csv", index=False)
+    pd.DataFrame({"clip_id": ["a"], "path": ["a.ogg"]}).to_csv(data / "test_clips.csv", index=False)
+    command = ["--competition", "birdcall", "--test", "data/test.csv", "--log", "log.csv"]
+    for name, out in (("b", "wrong.csv"), ("a", "right.csv")):
+        found = Predictions(np.array([name]), ("low", "mid"), np.zeros((1, 2)), np.zeros(1, int), np.zeros(1, bool))
+        found.save(tmp_path / f"{name}.npz")
+        arguments = [*command, "--predictions", f"{name}.npz", "--out", out]
+        if name == "b":
+            with pytest.raises(ValueError, match="predicts none of the 1 recordings of .*: it has b; is it an OOF"):
+                run(submit, *arguments)
+            assert not (tmp_path / out).exists()
+            continue
+        framed = replace(found, framewise_output=(np.zeros((500, 2), np.float32),), timebase=TimeBase(16000, 160))
+        framed.save(tmp_path / "a.npz")
+        run(submit, *arguments)
+        assert (tmp_path / out).is_file()
