@@ -22,7 +22,7 @@ test: setup lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
 
 test-slow: setup
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -m slow
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -m slow
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -14,7 +14,7 @@ from earshot.data.sampling import evenly
 from earshot.export import graph as graph_export
 from earshot.export.int8 import check_stored, first_convolutions, idle_casts_to_identities, quantise, stored_bytes
 from scripts import run
-from test_export import files, make_run
+from test_export import graph_files, make_run
 
 SEPARABLE = ["model.name=separable_cnn", "model.params={widths: [8, 8], hidden: 8}", "predict.keep_frames=false",
              "loss.name=bce", "predict.aggregate=mean"]  # fmt: skip
@@ -64,13 +64,14 @@ def test_an_output_that_is_an_idle_cast_can_be_quantised(tmp_path):
 @pytest.mark.slow
 def test_what_is_loud_in_one_clip_alone_is_not_cut_off(tmp_path):
     """NNCF's own range is the mean of the clips' largest values: the rare loud event would be lost."""
-    import onnxruntime
-
     path = graph_with_casts(tmp_path / "g.onnx")
     quiet, loud = np.full((1, 4), 0.1, np.float32), np.full((1, 4), 10.0, np.float32)
-    small = quantise(path, [{"x": quiet}] * 15 + [{"x": loud}], float_parts=())
-    before, after = (onnxruntime.InferenceSession(p).run(["answer"], {"x": loud})[0] for p in (path, small))
-    np.testing.assert_allclose(after, before, rtol=0.02)
+    small = onnx.load(quantise(path, [{"x": quiet}] * 15 + [{"x": loud}], float_parts=()))
+    # the range is read from the graph: processors without VNNI saturate sums of 8-bit products, whatever the range
+    constants = {i.name: numpy_helper.to_array(i) for i in small.graph.initializer}
+    steps = [n.input[1] for n in small.graph.node if n.op_type == "QuantizeLinear" and n.input[0] not in constants]
+    assert steps
+    assert max(255 * float(constants[name].max()) for name in steps) >= 0.99 * 10
 
 
 def test_each_network_of_a_graph_has_a_first_convolution():
@@ -122,12 +123,12 @@ def test_every_layer_of_the_low_complexity_network_in_int8(tiny, caplog):
     more = stored["--int8-head",]["int8"] - stored[()]["int8"]
     assert more > 8 * 8 + 8, "fc1's weights and a zero point for each of its channels; the first convolution's"
     assert stored["--int8-head",]["float32"] < stored[()]["float32"]
-    before = files(folder)
+    before = graph_files(folder)
     for config in folder.glob("fold0/config.yaml"):
         config.write_text(config.read_text() + "\nbudget: {parameters_kb: 0.1}\n")
     with pytest.raises(ValueError, match=r"fold 0: the int8 graph stores .* more than budget.parameters_kb=0.1"):
         run(export, "--run", folder, "--int8", "--max-drop", "1", "--calibration-clips", "4")
-    assert files(folder) == before
+    assert graph_files(folder) == before
 
 
 @pytest.mark.parametrize("which", ["held-out", "training"])
