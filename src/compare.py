@@ -27,6 +27,7 @@ import yaml
 from earshot import files, runs
 from earshot.competitions.tables import write_csv
 from earshot.config import load_config
+from earshot.ensemble.origins import check_same_tables
 from earshot.messages import run_script, suggest
 from earshot.pictures import runs as run_pictures
 from earshot.tables import read_table
@@ -130,8 +131,11 @@ def collect(plan: dict, plan_name: str) -> pd.DataFrame:
     """One row a task, system and score: mean and standard deviation over the finished seeds, and parameters."""
     rows = []
     for task, scores in plan["tasks"].items():
+        folds: list[runs.FoldRun] = []
         for system in plan["systems"]:
-            found = [fold.about for fold in finished(task, system, plan, plan_name)]
+            of_system = finished(task, system, plan, plan_name)
+            folds += of_system
+            found = [fold.about for fold in of_system]
             for score in scores:
                 values = [f["scores"][score] for f in found if score in f["scores"]]
                 rows.append({
@@ -140,6 +144,7 @@ def collect(plan: dict, plan_name: str) -> pd.DataFrame:
                     "deviation": np.std(values, ddof=1) if len(values) > 1 else np.nan,
                     "parameters": found[0].get("parameters", 0) if found else 0,
                 })  # fmt: skip
+        check_same_tables([runs.Run(fold.folder.parent, (fold,)) for fold in folds], "their scores do not compare")
     return pd.DataFrame(rows)
 
 
@@ -147,7 +152,10 @@ def finished(task: str, system: str, plan: dict, plan_name: str) -> list[runs.Fo
     """The folds of those seeds that are trained to their end."""
     folders = [Path("runs") / task / run_name(plan_name, system, seed) for seed in plan["seeds"]]
     folds = [runs.FoldRun(folder / f"fold{plan['fold']}") for folder in folders]
-    return [fold for fold in folds if fold.finished]
+    folds = [fold for fold in folds if fold.finished]
+    for fold in folds:
+        fold.check()
+    return folds
 
 
 def draw(plan: dict, table: pd.DataFrame, plan_name: str, out: Path) -> list[Path]:

@@ -25,13 +25,20 @@ from earshot import files, runs
 from earshot.competitions import get_competition
 from earshot.competitions.competition import Competition
 from earshot.data.prepared import load_data
-from earshot.ensemble import search
+from earshot.ensemble import origins, search
 from earshot.ensemble.blends import MEANS, Blend, correlations
 from earshot.ensemble.choice import as_dict, read_post, write_choice
 from earshot.ensemble.post_processing import choose_post
 from earshot.messages import run_script
 from earshot.prediction import predictions
+from earshot.prediction.origin import TABLES
+from earshot.records import to_dict
 from earshot.tasks import Task, get_task, score_readable, upward
+
+SAME_TABLES = (
+    "a member would be judged on clips that it learned from, or its columns be taken for others: train them on one "
+    "table. Where labels alone were corrected since, --other-labels takes them"
+)
 
 
 def main():
@@ -39,15 +46,20 @@ def main():
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     files.check_writable(options.out)
     members = [runs.load_run(folder) for folder in options.runs]
+    origins.check_distinct(members)
+    tables = [key for key in TABLES if not (options.other_labels and key == "clips")]
+    origins.check_same_tables(members, SAME_TABLES, tables)
     config = members[0].config
     competition = get_competition(config.data.competition)
     task = get_task(config.task, config.data.competition)
     data = load_data(config.data)
     watch = config.watch or task.watch
-    reports = [search.oof_when_complete(m.folder, data, task, watch) for m in members]
+    reports = [search.oof_when_complete(m.folder, data, task, watch, tables) for m in members]
     for report in reports:
         if report.oof is None:
-            raise ValueError(f"{report.text}; train them first")
+            raise ValueError(f"{report.text}; train them first, by that command")
+    for fold in (fold for m in members for fold in m.folds if not fold.finished):
+        print(f"  {fold.folder} was cut short after {fold.about.get('epochs_trained')} epochs: its OOF is of these")
     oofs = [r.oof for r in reports]
     search.check_alike([str(m.folder) for m in members], oofs)
     watch = objective(config, competition, task, reports)
@@ -105,6 +117,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--tune", action="store_true", help="choose the competition's post-processing on the OOF")
     parser.add_argument("--steps", nargs="+", metavar="STEP", help="with --tune: only these, such as threshold")
     parser.add_argument("--post", type=Path, help="with --tune: where it starts (YAML or JSON)")
+    parser.add_argument(
+        "--other-labels", action="store_true", help="take runs that learned from other labels of the same clips"
+    )
     parser.add_argument("--always", action="store_true", help="keep what was asked for, better than the mean or not")
     parser.add_argument("--out", type=Path, required=True, help="npz of the blended test predictions")
     options = parser.parse_args()
@@ -173,7 +188,7 @@ def write(out: Path, members, blend: Blend, oof: predictions.Predictions, about:
         "blend": dataclasses.asdict(blend), "watch": about["watch"],
         "cv": about["scores"][about["watch"]], "cv_folds": [float(v) for v in about["by_fold"]],
         "scores": {k: float(v) for k, v in about["scores"].items()}, "best_member": about["best_member"],
-        "commit": runs.git_commit(),
+        "origins": to_dict(oof.origins), "commit": runs.git_commit(),
     }  # fmt: skip
     if choice := about["post_processing"]:
         listed["post_processing"] = choice
@@ -185,7 +200,10 @@ def write(out: Path, members, blend: Blend, oof: predictions.Predictions, about:
     if absent:
         print(f"no test predictions ({', '.join(absent)}): only the OOF was blended; make them with src/predict.py")
         return
-    test = blend([predictions.Predictions.load(t) for t in tests])
+    found = [predictions.Predictions.load(t) for t in tests]
+    for one, path, member in zip(found, tests, members, strict=True):
+        origins.check_predictions(one, path, member)
+    test = blend(found)
     test.save(out)
     print(f"-> {out} ({len(test)} test clips), {out.stem}_oof.npz, {out.with_suffix('.json').name}")
 

@@ -9,6 +9,7 @@ torchrun --nproc_per_node 2 src/train.py --config configs/sed/b0_10s.yaml --fold
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import math
 import os
@@ -27,11 +28,13 @@ from earshot.config import Config, load_config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData, load_data
 from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
-from earshot.messages import run_script
+from earshot.messages import few, run_script
 from earshot.pictures import folds as fold_pictures
 from earshot.tables import read_table
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.examples import collate
+from earshot.training.origins import begin, origin_of
+from earshot.training.repair import lost_files, make_again
 from earshot.training.reporting import announce, epoch_line, finish_fold, start_wandb
 from earshot.training.schedule import (
     raise_not_finite,
@@ -78,6 +81,8 @@ def main():
             return
     if not options.no_oof:
         report_oof(config, folder)
+        if options.resume:
+            predict_again(folder)
 
 
 def parse_args() -> argparse.Namespace:
@@ -162,11 +167,13 @@ def train_fold(config: Config, fold: int, folder: Path, data: PreparedData, acce
             f"(data.train_share {config.data.train_share:g})"
         )
     train_data = train_data.limit(config.data.clips_per_class, config.seed)
+    origin = origin_of(fold_folder, data.digests, config)
     if accelerator.is_main_process:
         run = runs.create_fold(fold_folder, config, resume)
+        begin(run, origin, resume)
     accelerator.wait_for_everyone()
     run = runs.FoldRun(fold_folder)
-    if run.finished:
+    if run.finished and not lost_files(run):
         accelerator.print(f"fold {fold}: finished before; kept")
         return
     t = set_up(
@@ -178,9 +185,14 @@ def train_fold(config: Config, fold: int, folder: Path, data: PreparedData, acce
         classes=data.classes,
         accelerator=accelerator,
         deadline=deadline,
+        origin=origin,
     )
     if resume and (fold_folder / "last.ckpt").is_file():
         restore_checkpoint(t)
+    if resume:
+        make_again(t, run)
+    if run.finished:
+        return
     announce(t)
     if not defines_watch(config, tasks.get_task(config.task, config.data.competition), held_out):
         accelerator.print(f"fold {fold}: its held-out clips do not define {t.watch}: the last epoch's weights are kept")
@@ -280,6 +292,19 @@ def report_oof(config: Config, folder: Path):
         print_frame_scores(get_competition(config.data.competition), result)
         fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png")
         tasks.draw_pictures(task, result.oof, result.truth, folder)
+
+
+def predict_again(folder: Path):
+    """Repair a run's test predictions: where a test.npz is missing that predict.py had written, it writes all anew."""
+    how = folder / "predicted.json"
+    wanted = [at / "test.npz" for at in (folder, *files.fold_folders(folder))]
+    missing = [str(path) for path in wanted if not path.is_file()]
+    if not how.is_file() or not missing:
+        return
+    print(f"{few(missing)} missing: predicting the test again, as before", flush=True)
+    command = [sys.executable, str(Path(__file__).with_name("predict.py")), *json.loads(how.read_text())]
+    if subprocess.run(command).returncode:
+        raise ValueError(f"the test could not be predicted again ({' '.join(command[1:])}); its error stands above")
 
 
 def print_frame_scores(competition, result):

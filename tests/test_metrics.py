@@ -154,6 +154,10 @@ def test_average_precision_by_hand_and_skipped_classes():
     mean = clip_metrics.mean_average_precision(truth, scores)
     assert (mean.n_scored, mean.n_skipped) == (1, 1)
     assert mean == pytest.approx(5 / 6)
+    always = [[1, 1], [0, 1], [1, 1], [0, 1]]  # without negatives any ranking has 1: that is no score
+    assert np.isnan(clip_metrics.average_precision(always, scores)).tolist() == [False, True]
+    mean = clip_metrics.mean_average_precision(always, scores)
+    assert (mean, mean.n_scored, mean.n_skipped) == (pytest.approx(5 / 6), 1, 1)
 
 
 def test_a_class_mean_is_a_float_that_survives_copy_and_pickle():

@@ -25,8 +25,11 @@ from earshot.messages import few
 from earshot.models import blocks as network_blocks
 from earshot.models import counting
 from earshot.models.weights import LoadReport, load_weights, resolve
+from earshot.prediction.origin import Origin
+from earshot.records import to_dict
 from earshot.training.examples import TrainingClips
 from earshot.training.frozen import check_frozen, extractor_cache
+from earshot.training.origins import check_start
 
 
 @dataclass(kw_only=True)
@@ -38,6 +41,7 @@ class Progress:
     loss_sum: float = 0.0
     best_score: float = -math.inf
     best_epoch: int = -1
+    best_weights: str = ""  # digest of those that best.safetensors holds
     log: list[dict] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     out_of_time: bool = False
@@ -62,6 +66,7 @@ class Training:
     accelerator: Accelerator
     deadline: float
     progress: Progress
+    origin: Origin | None = None  # run, fold and tables
 
     @property
     def network(self) -> torch.nn.Module:
@@ -85,7 +90,7 @@ class Training:
         )
 
 
-def set_up(config, fold, folder, train_data, held_out, classes, accelerator, deadline) -> Training:
+def set_up(config, fold, folder, train_data, held_out, classes, accelerator, deadline, origin=None) -> Training:
     """Build everything; the initial weights depend on (seed, fold) alone."""
     torch.manual_seed(np.random.SeedSequence([config.seed, fold]).generate_state(1)[0].item())
     network = runs.make_model(config, len(classes))
@@ -94,7 +99,7 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
     check_inputs(network, config)
     check_budget(network, config)
     if config.model.weights:
-        report = load_start(network, config, fold)
+        report = load_start(network, config, fold, origin)
         accelerator.print(report)
         check_complete(report, config)
     network.spec_augment = build_spec_augment(config.augment.spec_augment)
@@ -110,6 +115,7 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
     heard = config.inputs(network.inputs)
     grid = heard.timebase(network.pool)
     about = runs.describe_run(config, fold, classes, prior, grid)
+    about["origin"] = to_dict(origin)
     about["parameters"] = sum(p.numel() for p in network.parameters())
     model, optimizer = accelerator.prepare(network, optimizer)
     cache, embeddings, inputs = Path(config.data.root) / "cache", None, network.inputs
@@ -149,6 +155,7 @@ def set_up(config, fold, folder, train_data, held_out, classes, accelerator, dea
         accelerator=accelerator,
         deadline=deadline,
         progress=Progress(),
+        origin=origin,
     )
 
 
@@ -209,13 +216,14 @@ def check_complete(report: LoadReport, config: Config):
         )
 
 
-def load_start(network: torch.nn.Module, config: Config, fold: int) -> LoadReport:
+def load_start(network: torch.nn.Module, config: Config, fold: int, origin: Origin | None = None) -> LoadReport:
     """Load the weights that training starts from; missing ones are an error that says how to go without."""
     name = config.model.weights.replace("{fold}", str(fold))
     try:
         path = resolve(name, config.model.download)
     except ValueError as error:
         raise ValueError(f"{error}; to train from random weights: model.weights=") from error
+    check_start(path, origin)
     front_end = next((r for r in config.inputs(network.inputs).values() if r.kind == "logmel"), None)
     return load_weights(network, path, config.model.drop, front_end, getattr(network, "weights_prefix", ""))
 
