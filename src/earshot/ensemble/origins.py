@@ -80,13 +80,17 @@ def check_where_it_lies(found: Predictions, path: Path):
 
 
 def check_tuned_on(oof: Predictions, oof_path: Path, found: Predictions, path: Path):
-    """Raise where post-processing would be chosen on the OOF of other runs than those that predicted the test."""
+    """Raise where post-processing would be chosen on the OOF of other runs, or other weights of them, than those that
+    predicted the test. The OOF of some of their folds will do."""
     for one, where in ((oof, oof_path), (found, path)):
         if not one.origins:
             say_unchecked(str(where))
     if not oof.origins or not found.origins:
         return
     known = {(o.run, o.fold): o for o in oof.origins}
+    of_runs = {o.run for o in oof.origins}
     for origin in found.origins:
-        other = known.get((origin.run, origin.fold), oof.origins[0])
-        check_same(path, origin, oof_path, other, "give the OOF of the runs that predicted the test")
+        own = known.get((origin.run, origin.fold))
+        if own or origin.run not in of_runs:
+            other = own or oof.origins[0]
+            check_same(path, origin, oof_path, other, "give the OOF of the runs that predicted the test")

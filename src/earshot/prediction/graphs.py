@@ -43,11 +43,11 @@ def find_graphs(
     weights = [fold / "best.safetensors" for fold in fold_folders(folder)]
     trained = {_fold(p) for p in weights if p.is_file()}
     found = [open_graph(p, threads) for p in paths]
+    for graph in found:
+        _check_graph(graph, found[0], folder, together)
     missing = sorted(trained - {fold for graph in found for fold in graph.about["folds"]})
     if missing:
         raise ValueError(f"{folder}: folds {missing} are trained but have no {name}: make it with {command}")
-    for graph in found:
-        _check_graph(graph, found[0], folder, together)
     return found
 
 

@@ -56,11 +56,9 @@ def check_resumed(run: FoldRun, origin: Origin | None):
     if begun is None or origin is None:
         say_unchecked(str(run.folder))
         return
-    check_same(
-        run.folder, begun, f"what --resume would go on with ({origin})", replace(origin, weights=begun.weights),
-        "put the tables or the folder back as they were (the fold would learn from clips that it holds out), or train "
-        "under another --name",
-    )  # fmt: skip
+    expected = replace(origin, tables=begun.tables, weights=begun.weights)
+    check_same(run.folder, begun, f"--resume of {origin}", expected, "put each fold's folder back in its place")
+    check_tables([run], origin.tables)  # else it would learn from clips that it holds out
     run.check(settled=run.finished)
 
 
