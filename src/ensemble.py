@@ -58,8 +58,6 @@ def main():
     for report in reports:
         if report.oof is None:
             raise ValueError(f"{report.text}; train them first, by that command")
-    for fold in (fold for m in members for fold in m.folds if not fold.finished):
-        print(f"  {fold.folder} was cut short after {fold.about.get('epochs_trained')} epochs: its OOF is of these")
     oofs = [r.oof for r in reports]
     search.check_alike([str(m.folder) for m in members], oofs)
     watch = objective(config, competition, task, reports)

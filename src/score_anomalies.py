@@ -43,6 +43,7 @@ from earshot.ensemble.origins import check_tables
 from earshot.inputs.waveforms import as_heard, decode
 from earshot.messages import few, run_script, suggest
 from earshot.metrics import anomalies as anomaly_metrics
+from earshot.prediction.free_cores import use_free_cores
 from earshot.prediction.inference import Member, predict_members
 from earshot.prediction.origin import weights_origin
 from earshot.prediction.predictions import Predictions, join, read_origins, weighted_mean
@@ -84,6 +85,7 @@ class FoldScores:
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    use_free_cores(key="")
     tables, parts = [], []
     if options.out:
         files.check_writable(options.out)

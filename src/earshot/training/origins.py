@@ -40,18 +40,22 @@ def origin_of(folder: Path, tables: TableDigests | None, config: Config) -> Orig
     return origin
 
 
-def begin(run: FoldRun, origin: Origin | None, resume: bool):
-    """Hold what lies in the fold's folder against `origin` and write origin.json, before the first step."""
-    if resume and any((run.folder / name).exists() for name in ("last.ckpt", "best.safetensors")):
-        check_resumed(run, origin)
-        if run.origin is None:
-            return  # an older version began it: on which tables nobody knows
-    if origin is not None and read_origin(run.folder) is None:
+def begin(run: FoldRun, origin: Origin | None):
+    """Write origin.json into a fold's folder before the first step; one that an older version began stays without."""
+    unknown = is_begun(run) and run.origin is None
+    if origin is not None and not unknown and read_origin(run.folder) is None:
         write_origin(run.folder, origin)
 
 
+def is_begun(run: FoldRun) -> bool:
+    return any((run.folder / name).exists() for name in ("last.ckpt", "best.safetensors"))
+
+
 def check_resumed(run: FoldRun, origin: Origin | None):
-    """Raise where a fold's folder, or weights or OOF in it, are of another run, fold or tables than `origin`."""
+    """Raise where a fold's folder, or weights or OOF in it, are of another run, fold or tables than `origin`; a folder
+    in which nothing was trained yet is of none."""
+    if not is_begun(run):
+        return
     begun = run.origin
     if begun is None or origin is None:
         say_unchecked(str(run.folder))
