@@ -24,7 +24,7 @@ from earshot.prediction.origin import Origin, TableDigests, weights_digest, weig
 from earshot.prediction.predictions import Predictions, join, read_origins, weighted_mean
 from earshot.records import to_dict
 from earshot.sound.timebase import TimeBase
-from earshot.training.origins import begin, check_checkpoint, check_start, origin_of
+from earshot.training.origins import begin, check_checkpoint, check_resumed, check_start, origin_of
 from scripts import run
 
 CLASSES = ["a", "b"]
@@ -248,13 +248,15 @@ def test_what_a_fold_begins_with_and_goes_on_with(tmp_path):
     config, folder = load_config(None, [SMALL]), tmp_path / "runs/sed/x"
     mine = origin_of(folder / "fold0", TABLES, config)
     assert mine == origin("sed/x")
-    begin(runs.create_fold(folder / "fold0", config, resume=False), mine, resume=False)
+    begin(runs.create_fold(folder / "fold0", config, resume=False), mine)
     other = replace(TABLES, folds="0" * 32)
     with pytest.raises(ValueError, match=r"fold0 .*fold table ffffffffff against 0000000000"):
         origin_of(folder / "fold1", other, config)
     (folder / "fold0/last.ckpt").write_bytes(b"")
     with pytest.raises(ValueError, match=r"fold table ffffffffff against 0000000000; put the tables"):
-        begin(runs.FoldRun(folder / "fold0"), origin_of(folder / "fold0", other, config), resume=True)
+        check_resumed(runs.FoldRun(folder / "fold0"), origin_of(folder / "fold0", other, config))
+    check_resumed(runs.FoldRun(folder / "fold0"), mine)
+    check_resumed(runs.FoldRun(folder / "fold1"), replace(mine, fold=1))
     folder.rename(folder.with_name("y"))
     assert origin_of(folder.with_name("y") / "fold1", TABLES, config) == origin("sed/x", 1)
 
