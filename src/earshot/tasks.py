@@ -277,12 +277,12 @@ def remarks(task: Task, predictions: Predictions, truth: Truth) -> list[str]:
         elif kept.annotated is not None and not kept.annotated.all():
             lines = [f"scores in time are of the {kept.annotated.sum()} annotated clips of {len(kept.annotated)}"]
     everywhere = np.flatnonzero((kept.target > 0.5).all(axis=0))
-    if len(everywhere):
-        names = few([predictions.classes[k] for k in everywhere])
-        lines += [f"no AP and AUC of {len(everywhere)} classes that every held-out clip is of: {names}"]
     if len(found) == 1 and len(predictions.classes) > 1:
         name = predictions.classes[found[0]]
         lines += [f"all held-out clips are of one class, {name}: the scores say nothing of the others"]
+    elif len(everywhere):
+        names = few([predictions.classes[k] for k in everywhere])
+        lines += [f"no AP and AUC of {len(everywhere)} classes, which every held-out clip is of: {names}"]
     return lines + task.remarks(predictions.take(readable), kept)
 
 
