@@ -87,12 +87,12 @@ def prepare_task(kind: str, source: Path, seed: int | None = None) -> Tables:
 
 
 def prepare_city(
-    source: Path, seed: int | None = None, level: str = "joint", votes: str = "majority", crowd: str = "train",
+    source: Path, seed: int | None = None, level: str = "joint", votes: str = "majority", crowd: str = "left_out",
     metadata: str = "error",
 ) -> Tables:  # fmt: skip
     """Tables of the generated city in `source`, made first where the folder is missing or empty; else as sonyc_ust's.
 
-    The crowd's validate clips train by default, as in Arnault and Riche 2020: scores are of verified clips alone.
+    The crowd's validate clips are left out by default: scores are of verified clips, of sensors that nobody trained on.
     """
     source = Path(source)
     if not source.is_dir() or not any(source.iterdir()):
