@@ -10,7 +10,7 @@ import relabel
 import train
 from earshot.config import load_config
 from earshot.data.prepared import load_data
-from earshot.data.soft_targets import SoftTargets
+from earshot.data.soft_targets import SoftTargets, told
 from earshot.ensemble import relabelling
 from earshot.prediction.predictions import Predictions
 from earshot.runs import load_run
@@ -57,11 +57,14 @@ def test_wrong_files_are_named(tmp_path):
     soft(target=((-1, 0, 0),), mask=np.array([[0, 1, 1]], np.uint8))  # nobody reads what is unknown
 
 
-def test_training_takes_them_and_what_is_held_out_keeps_its_labels(tiny, caplog):
+def test_training_takes_them_and_what_is_held_out_keeps_its_labels(tiny):
     before = load_data(load_config(tiny).data)
     soft(("c0", "c1"), ((0.5, 0.25, 0), (0, 0.75, 0.5))).save("data/targets.npz")
     data = load_data(load_config(tiny).data)
-    assert "2 of 24 clips train on targets made by sed/a (fold 0, source) in place of their labels" in caplog.text
+    said = told(data.soft, data.clips.clip_id, [*data.classes, "other"])
+    assert said.startswith(
+        "2 of 24 clips train on targets made by sed/a (fold 0, source) in place of their labels; other"
+    )
     np.testing.assert_array_equal(data.target, before.target)
     fold = int(data.clips.fold[data.clips.clip_id == "c1"].iloc[0])
     training, held_out = data.split(fold, "folds.csv")
@@ -193,10 +196,13 @@ def test_an_honest_target_does_not_depend_on_the_clips_own_label_or_sound(tiny):
 
 
 @pytest.mark.slow
-def test_a_run_trains_on_the_targets_and_says_so(tiny):
+def test_a_run_trains_on_the_targets_and_says_so(tiny, capsys):
     run(train, "--config", tiny, "--name", "teacher", "--fold", "all", *TRAIN)
     run(relabel, "--run", "runs/sed/teacher")
     run(train, "--config", tiny, "--name", "student", "--fold", 0, *TRAIN)
+    assert "16 of 16 clips train on targets made by sed/teacher (folds 0, 1, 2, honest)" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="data.soft_targets: 'auto' != "):
+        run(train, "--config", tiny, "--name", "teacher", "--fold", 0, "--resume", *TRAIN)
     teacher, student = load_run("runs/sed/teacher"), load_run("runs/sed/student")
     about = student.folds[0].about["soft_targets"]
     assert about["by"] == "sed/teacher (folds 0, 1, 2, honest)"

@@ -67,10 +67,16 @@ def read_levels(path: str | Path) -> dict[str, str]:
     return dict(zip(table.label, table.level.astype(str), strict=True)) if "level" in table else {}
 
 
-def split_levels(classes: list[str], level_of: dict[str, str], levels: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Class names -> (those of these `levels`, the others); no levels: all of them. A level of no class is an error."""
+def split_levels(path: str | Path, levels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """classes.csv -> (names of the classes of these `levels`, in model order, the others); no levels: all of them.
+
+    Errors: the list has no column `level`, or no class of one of the levels.
+    """
+    classes, level_of = read_classes(path), read_levels(path)
     if not levels:
         return classes, []
+    if not level_of:
+        raise ValueError(f"data.levels chooses classes by the column 'level' of {path}, which it does not have")
     known = sorted(set(level_of.values()))
     for level in levels:
         if level not in known:

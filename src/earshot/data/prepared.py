@@ -20,7 +20,6 @@ from earshot.data.labels import (
     negative_events,
     read_classes,
     read_clips,
-    read_levels,
     split_levels,
 )
 from earshot.data.packed import packed_clips
@@ -114,6 +113,7 @@ def load_data(data: DataConfig) -> PreparedData:
     root = Path(data.root)
     clips, class_list = read_clips(root / "clips.csv"), data.classes or root / "classes.csv"
     classes = read_classes(class_list)
+    chosen, left_out = split_levels(class_list, data.levels)
     require_columns(clips, ("labels",), root / "clips.csv")
     folds = read_folds(data.folds, clips)
     clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
@@ -124,9 +124,7 @@ def load_data(data: DataConfig) -> PreparedData:
         if str(getattr(data, key)) == value and events is None:
             raise ValueError(f"data.{needs} needs {root / 'events.csv'}, which this competition does not have")
     clips, classes = _chosen(_drop_unusable(clips, data, events), classes, data.where)
-    if data.levels and not (level_of := read_levels(class_list)):
-        raise ValueError(f"data.levels chooses classes by the column 'level' of {class_list}, which it does not have")
-    classes, left_out = split_levels(classes, level_of if data.levels else {}, data.levels)
+    classes = [c for c in classes if c in chosen]
     check_annotated(clips, events, data, root / "clips.csv")
     if data.cache == "packed":
         source = read_dataset(root)["source"]
@@ -149,8 +147,7 @@ def load_data(data: DataConfig) -> PreparedData:
     clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
     soft = None
     if path := find_targets(data.soft_targets, root):
-        soft, said = read_targets(path, clips.clip_id, classes)
-        logger.warning(said)
+        soft = read_targets(path, clips.clip_id, classes)
     return PreparedData(
         clips=clips,
         classes=classes,

@@ -94,11 +94,8 @@ def find_targets(choice: str, root: Path) -> Path | None:
     return root / FILE if (root / FILE).is_file() else None
 
 
-def read_targets(path: Path, clip_ids, classes) -> tuple[SoftTargets, str]:
-    """The file, held against a clip table and its classes, and a line that says what training uses in place of labels.
-
-    Errors: it has none of these clips, or none of these classes.
-    """
+def read_targets(path: Path, clip_ids, classes) -> SoftTargets:
+    """The file; that it has none of these clips, or none of these classes, is an error."""
     found = SoftTargets.load(path)
     clips, names = set(found.clip_ids.tolist()) & set(clip_ids), [c for c in classes if c in found.classes]
     for what, shared, mine in (("clips", clips, clip_ids), ("classes", names, classes)):
@@ -107,10 +104,15 @@ def read_targets(path: Path, clip_ids, classes) -> tuple[SoftTargets, str]:
                 f"{path} has targets of none of these {what} ({few(mine)}): make it again with src/relabel.py, or set "
                 "data.soft_targets=none"
             )
-    made = found.lineage.get("by", "an unknown maker")
-    rest = [c for c in classes if c not in found.classes]
+    return found
+
+
+def told(soft: SoftTargets, clip_ids, classes) -> str:
+    """What trains in place of these clips' labels, as a line for people."""
+    made, rest = soft.lineage.get("by", "an unknown maker"), [c for c in classes if c not in soft.classes]
     kept = f"; {few(rest)} keep their labels" if rest else ""
-    return found, (
-        f"{path}: {len(clips)} of {len(clip_ids)} clips train on targets made by {made} in place of their labels{kept} "
+    there = len(set(soft.clip_ids.tolist()) & set(clip_ids))
+    return (
+        f"{there} of {len(clip_ids)} clips train on targets made by {made} in place of their labels{kept} "
         "(data.soft_targets=none trains on labels)"
     )
