@@ -110,7 +110,7 @@ def test_the_exposed_network_hears_murmurs_it_was_never_shown():
         x += rng.normal(0, 0.1, len(x)) * (np.abs(np.arange(len(x)) / RATE % 0.4 - 0.2) < 0.1)
     groups = np.repeat(["a", "b"], [5, 5])
     judged = np.array(["a", "b", "a", "b", "a", "b", "a", "never heard"])
-    found = exposure_scores(normal, groups, clips, judged, FRONT_END, seed=1, rounds=10, copies=2)
+    found = exposure_scores(normal, groups, clips, judged, FRONT_END, seed=1, rounds=8, copies=1)
     assert found.judged[4:].min() > found.judged[:4].max()
     assert found.training.shape == (10,)
     assert found.training.mean() < found.judged[4:].mean()
