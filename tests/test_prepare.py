@@ -218,17 +218,22 @@ def test_the_finch_mixture_is_prepared_in_one_command(monkeypatch, capsys, share
 
 def test_tables_check_themselves(tmp_path):
     clips = pd.DataFrame({"clip_id": ["a", "b"], "path": "x", "labels": "wren"})
-    Tables(clips, ["wren"])
+    Tables(clips=clips, classes=["wren"])
     with pytest.raises(ValueError, match="clips table has no column 'labels'; did you mean 'label'"):
-        Tables(clips.rename(columns={"labels": "label"}), ["wren"])
+        Tables(clips=clips.rename(columns={"labels": "label"}), classes=["wren"])
     with pytest.raises(ValueError, match="clips table lists 1 clips twice: a"):
-        Tables(clips.assign(clip_id="a"), ["wren"])
+        Tables(clips=clips.assign(clip_id="a"), classes=["wren"])
     with pytest.raises(ValueError, match="'ant bird' cannot be a class name"):
-        Tables(clips, ["ant bird"])
+        Tables(clips=clips, classes=["ant bird"])
     assert class_name(" ant  bird") == "ant_bird"
     with pytest.raises(ValueError, match=r"dataset\.json does not exist; make it with src/prepare\.py"):
         read_dataset(tmp_path)
     events = pd.DataFrame({"filename": ["a"], "onset": [0.5], "offset": [1.0], "event_label": ["wren"]})
-    write_tables(Tables(clips, ["wren"], events, missing=(("z", "z.wav"),)), tmp_path / "out", "birdcall", tmp_path)
+    write_tables(
+        Tables(clips=clips, classes=["wren"], events=events, missing=(("z", "z.wav"),)),
+        tmp_path / "out",
+        "birdcall",
+        tmp_path,
+    )
     assert read_table(tmp_path / "out" / "events.csv").onset.tolist() == [0.5]
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["competition"] == "birdcall"

@@ -41,7 +41,7 @@ NEEDED = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tables:
     """What a competition's download says. `classes` in model order; `missing`: (clip_id, path) of absent files."""
 
