@@ -23,9 +23,9 @@ from earshot.inputs import waveforms
 from earshot.inputs.record import Input
 from earshot.prediction.inference import Member, predict_members
 from earshot.prediction.predictions import Clip
-from earshot.prediction.reading import input_key, tta_variants
+from earshot.prediction.reading import hearing_starts, input_key, tta_variants
 from earshot.sound import audio
-from earshot.sound.windows import Windowing, window_starts
+from earshot.sound.windows import Windowing
 
 MEASURED_SECONDS, MEL_SECONDS = 30.0, 20.0  # of a recording
 LEAST_DECODED = 1.0  # seconds; what opening a file takes would count for more in shorter ones
@@ -77,8 +77,8 @@ class Speed:
         n_samples = max(1, round(seconds * windowing.sample_rate))
         total = dict.fromkeys(("decode", "logmel", "network", "join"), 0.0)
         for variant in tta_variants([tta])[1:] if tta else tta_variants([]):
-            stride = max(1, round(windowing.stride_samples * variant.stride))
-            windows = len(window_starts(n_samples, windowing.window_samples, stride, windowing.extra_window))
+            starts, stride, _ = hearing_starts(n_samples, windowing, variant)
+            windows = len(starts)
             heard = max(n_samples, windowing.window_samples) / windowing.sample_rate
             total["decode"] += seconds * self.decode[windowing.sample_rate]
             for key in {k for n in networks for k in front_ends(n)}:

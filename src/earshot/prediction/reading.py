@@ -170,10 +170,28 @@ def jobs(
                 yield lambda span=span, variant=variant: _read(span, variant, windowing, keys, context)
 
 
-def _spans(index, number, clip, variant, windowing, n_samples, decoded) -> Iterator[Span]:
+def heard_samples(n_samples: int, windowing: Windowing) -> int:
+    """Samples of a recording that every hearing of it gives frames for: to its end, or with `extra_window` to the end
+    of the plain hearing's last window, padding included."""
+    if not windowing.extra_window:
+        return n_samples
+    starts = window_starts(n_samples, windowing.window_samples, windowing.stride_samples, extra_chunk=True)
+    return int(starts[-1]) + windowing.window_samples
+
+
+def hearing_starts(n_samples: int, windowing: Windowing, variant: Variant) -> tuple[np.ndarray, int, int]:
+    """A recording of `n_samples` -> (first samples of a hearing's windows, its stride, its delay), all in samples.
+
+    Starts count from the beginning of the DELAYED recording. All hearings reach equally far (`heard_samples`).
+    """
     stride = max(1, round(windowing.stride_samples * variant.stride))
     delay = round(windowing.stride_samples * variant.delay)
-    starts = window_starts(n_samples + delay, windowing.window_samples, stride, extra_chunk=windowing.extra_window)
+    reach = heard_samples(n_samples, windowing) + delay
+    return window_starts(reach, windowing.window_samples, stride), stride, delay
+
+
+def _spans(index, number, clip, variant, windowing, n_samples, decoded) -> Iterator[Span]:
+    starts, stride, delay = hearing_starts(n_samples, windowing, variant)
     size = max(1, int(SPAN_SECONDS * windowing.sample_rate) // stride)
     if windowing.one_pass:
         size = max(1, 1 + (round(ONE_PASS_SECONDS * windowing.sample_rate) - windowing.window_samples) // stride)
@@ -216,7 +234,8 @@ def _chunk(span, variant, windowing, keys, context) -> Chunk:
     waveform = _waveform(span, variant, windowing, begin, end)
     recorded = span.n_samples + span.delay_samples
     if end > recorded:  # single windows are filled up with silence; in one pass all windows would hear that
-        end = max(begin + window, recorded) if windowing.one_pass else max(int(starts[-1]) + window, recorded)
+        least = begin if windowing.one_pass and not windowing.extra_window else int(starts[-1])
+        end = max(least + window, recorded)
         waveform = waveform[..., : end - begin]
     sources = {}
     for key in keys:
