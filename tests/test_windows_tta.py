@@ -140,3 +140,15 @@ def test_a_cut_hearing_gives_way_to_a_whole_one(clips):
     (found,), _ = predict_members([Member(Ear(), how, CLASSES, PRIOR)], clips[-1:], ["gain"], until=until)
     np.testing.assert_array_equal(found.framewise_output[0], whole.framewise_output[0])
     assert not until.partly
+
+
+@pytest.mark.parametrize(("rest", "windows"), [(0.0, [1, 1, 2, 2]), (3.3, [1, 1, 1, 2]), (15.0, [1, 1, 1, 1])])
+def test_a_small_rest_gets_no_window_of_its_own(clips, rest, windows):
+    """9.98-s windows of 10-s clips are 500 frames: one window, not a second one of 20 ms."""
+    heard = []
+    how = windowing({}, rest_seconds=rest)
+    (found,), _ = predict_members(
+        [Member(Ear(), how, CLASSES, PRIOR)], clips[:4], listen=lambda clip, start, out: heard.append(clip)
+    )
+    assert [heard.count(i) for i in range(4)] == windows
+    assert [len(f) for f in found.framewise_output] == [found.timebase.n_frames(round(s * RATE)) for s in LENGTHS][:4]

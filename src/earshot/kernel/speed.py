@@ -76,7 +76,7 @@ class Speed:
         windowing = networks[0].windowing
         n_samples = max(1, round(seconds * windowing.sample_rate))
         total = dict.fromkeys(("decode", "logmel", "network", "join"), 0.0)
-        for variant in tta_variants([tta])[1:] if tta else tta_variants([]):
+        for variant in tta_variants([tta] if tta else (), plain=not tta):
             starts, stride, _ = hearing_starts(n_samples, windowing, variant)
             windows = len(starts)
             heard = max(n_samples, windowing.window_samples) / windowing.sample_rate
