@@ -20,7 +20,8 @@ EVENT_SECONDS = 2.0
 MODES = {
     "plain": {}, "half": {"stride_seconds": 15.0}, "thirds": {"stride_seconds": 10.0}, "extra": {"extra_window": True},
     "extra_half": {"extra_window": True, "stride_seconds": 15.0}, "one_pass": {"one_pass": True},
-    "one_pass_half": {"one_pass": True, "stride_seconds": 15.0}, "one_pass_extra": {"one_pass": True, "extra_window": True},
+    "one_pass_half": {"one_pass": True, "stride_seconds": 15.0},
+    "one_pass_extra": {"one_pass": True, "extra_window": True},
 }  # fmt: skip
 MOVES = [("roll",), ("copies:3",)]  # of clips alone: they move events in time
 VARIANTS = [(), *((name,) for name in TTA if name != "roll"), ("time_shift", "multi_window", "gain")]

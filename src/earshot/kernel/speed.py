@@ -23,7 +23,7 @@ from earshot.inputs import waveforms
 from earshot.inputs.record import Input
 from earshot.prediction.inference import Member, predict_members
 from earshot.prediction.predictions import Clip
-from earshot.prediction.reading import hearing_starts, input_key, tta_variants
+from earshot.prediction.reading import Variant, hearing_starts, input_key, tta_variants
 from earshot.sound import audio
 from earshot.sound.windows import Windowing
 
@@ -224,7 +224,7 @@ def _join_seconds(network: Network, outputs, recording: Path, logmel, clock, unt
     total = _best(lambda: predict_members(members, [clip]), clock, until)
     decode = {rate: _best(lambda: audio.load(recording, rate), clock, until) / seconds}
     known = Speed(decode, logmel, {network.alike: 0.0}, {network.alike: 0.0}).stages([network], seconds)
-    windows = len(window_starts(round(seconds * rate), windowing.window_samples, windowing.stride_samples))
+    windows = len(hearing_starts(round(seconds * rate), windowing, Variant())[0])
     return max(0.0, total - sum(known.values())) / windows
 
 

@@ -73,7 +73,7 @@ def tta_variants(names: Iterable[str], plain: bool = True, hop_seconds: float = 
 
 
 def random_variants(count: str, hop_seconds: float) -> list[Variant]:
-    """N as text -> N hearings, each rolled by normal(0, 10) frames, rounded: what augment.batch's `roll` trains with."""
+    """N as text -> N hearings, each rolled by normal(0, 10) whole frames, as augment.batch's `roll` trains."""
     if not count.isdigit() or int(count) < 1:
         raise ValueError(f"test-time augmentation {COPIES}{count}: N copies are asked for by {COPIES}N, N from 1")
     frames = np.random.default_rng(COPIES_SEED).normal(0, COPIES_ROLL_FRAMES, int(count)).round()
