@@ -104,7 +104,7 @@ def prepare(
     truth = truth[truth.audio_filename.isin(scored.audio_filename)].reset_index(drop=True)
     test = scored[["audio_filename", "clip_id"]].reset_index(drop=True)
     return Tables(
-        clips, tags, test_clips=test_clips if len(test_clips) else None, test=test if len(test) else None,
+        clips=clips, classes=tags, test_clips=test_clips if len(test_clips) else None, test=test if len(test) else None,
         missing=missing, task="ust", truth=truth if len(truth) else None,
         class_columns=pd.DataFrame({"level": [level_of(t) for t in tags]}) if level == "joint" else None,
     )  # fmt: skip
