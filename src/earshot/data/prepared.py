@@ -145,15 +145,10 @@ def load_data(data: DataConfig) -> PreparedData:
             n_channels=CHANNELS[data.channels],
         )
     whole = "secondary_labels" not in clips or data.secondary_weight in (-1, 0, 1)
-<<<<<<< HEAD
     target, mask = clip_targets(
         clips, classes, data.secondary_weight, np.uint8 if whole else np.float32, left_out, data.mask_unknown
     )
-    source, whole = Path(read_dataset(root)["source"]), clips[["clip_id", "path"]]
-=======
-    target, mask = clip_targets(clips, classes, data.secondary_weight, np.uint8 if whole else np.float32)
     source, whole = Path(dataset["source"]), clips[["clip_id", "path"]]
->>>>>>> main
     metadata = data.metadata_record
     clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
     soft = None
