@@ -41,6 +41,8 @@ def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     check_options(options)
+    if not options.run.is_dir():
+        runs.load_run(options.run)  # says what is near
     files.check_writable(options.out / "events.csv", "give --out FOLDER")
     recordings = find_recordings(options.clips)
     if options.backend == "torch":
@@ -107,8 +109,6 @@ def check_options(options: argparse.Namespace):
             import pyarrow  # noqa: F401
         except ImportError as error:
             raise ValueError("--as parquet needs pyarrow: pip install pyarrow") from error
-    if not options.run.is_dir():
-        runs.load_run(options.run)  # says what is near
 
 
 def find_recordings(source: Path) -> list[Clip]:
