@@ -20,6 +20,7 @@ from torch import Tensor
 
 from earshot.messages import suggest
 
+COARSE = 8  # coarse classes of SONYC-UST
 EPSILON = torch.finfo(torch.float32).eps
 
 
@@ -34,17 +35,18 @@ def bce(out: dict, batch: dict, label_smoothing: float = 0.0) -> Tensor:
 
 
 def coarse_fine(
-    out: dict, batch: dict, coarse: float = 8.0, coarse_weight: float = 1.0, fine_weight: float = 1.0,
+    out: dict, batch: dict, coarse: float | None = None, coarse_weight: float = 1.0, fine_weight: float = 1.0,
     label_smoothing: float = 0.0,
 ) -> Tensor:  # fmt: skip
     """Two label levels: coarse_weight * BCE of the first `coarse` classes + fine_weight * BCE of the others.
 
     Each is the mean over its own known entries (a fine tag that nobody can tell is masked), so that neither level
-    outweighs the other by its number of classes. Errors: fewer classes than that, or a `coarse` that is no number of
-    classes.
+    outweighs the other by its number of classes. coarse: None: the 8 of SONYC-UST, of fewer classes all but the last.
+    Errors: fewer classes than that, or a `coarse` that is no number of classes.
     """
     value, from_logit = clip_output(out)
     target, coefficient = known_target(batch, value)
+    coarse = min(COARSE, value.shape[1] - 1) if coarse is None else coarse
     n = int(coarse)
     if n != coarse or not 0 < n < value.shape[1]:
         raise ValueError(
