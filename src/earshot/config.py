@@ -137,7 +137,10 @@ class AugmentConfig:
 
     @property
     def acting(self) -> dict[str, bool]:
-        """{key: whether it changes what the network hears}."""
+        """Say of each setting whether it changes what the network hears.
+
+        {key: whether it changes what the network hears}.
+        """
         own = {name: bool(getattr(self, name)) for name in ("waveform", "spec_augment", "spec_augment_pp")}
         return own | {f"batch.{name}": acts for name, acts in self.batch.acting.items()}
 
@@ -185,10 +188,8 @@ class OptimConfig:
         check_choice("precision", self.precision, ("no", "fp16", "bf16"))
         check_choice("select", self.select, ("best", "last"))
         _check_positive(self, "lr", "batch_size", "accumulate", "validate_every")
-        _check_not_negative(
-            self, "epochs", "unfreeze_epochs", "lookahead", "weight_decay", "warmup_epochs", "min_lr", "clip_norm",
-            "early_stop_epochs", "score_training", "checkpoint_steps",
-        )  # fmt: skip
+        _check_not_negative(self, "epochs", "unfreeze_epochs", "lookahead", "warmup_epochs", "checkpoint_steps")
+        _check_not_negative(self, "weight_decay", "min_lr", "clip_norm", "early_stop_epochs", "score_training")
         _check_between(self, 0, 1, "ema_decay")
         if self.warmup_epochs > self.epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs})")
