@@ -47,7 +47,7 @@ def test_every_run_is_trained_once_resumably_and_failures_are_named(plan, monkey
         finish(task, name, class_mean_accuracy=0.5 + 0.1 * int(name[-1]), auc=0.75, pauc=0.5)
         return SimpleNamespace(returncode=0, stderr="")
 
-    monkeypatch.setattr(compare.subprocess, "run", train)
+    monkeypatch.setattr(compare.children, "run", train)
     run(compare, plan)
     assert len(commands) == 8
     assert all("--resume" in c for c in commands)
