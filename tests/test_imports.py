@@ -16,7 +16,7 @@ LAYERS = [
     ["messages", "files"],
     ["tables", "records"],
     ["sound"],
-    ["events", "metrics", "inputs", "augment", "losses", "synth"],
+    ["annotations", "events", "metrics", "inputs", "augment", "losses", "synth"],
     ["prediction"],
     ["models", "config"],
     ["optim", "data"],
