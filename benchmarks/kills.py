@@ -1,6 +1,6 @@
 """How many of 200 kills lose nothing: the same command again, and all is as if it had never been killed?
 
-python benchmarks/kills.py [--kills 200] [--only train predict] [--record]
+python benchmarks/kills.py [--kills 200] [--only train predict] [--processes 2] [--record]
 
 A tiny competition goes through every script once, and the places that each passes are noted (processes/kill_points.py).
 Then, from the same start, the process dies by SIGKILL at one of them: before and after a file is written, half-way
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import multiprocessing
 import os
 import random
 import shutil
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +44,7 @@ from earshot.processes import kill_points
 TRAIN = "train --config tiny.yaml --fold 1 --name killed optim.checkpoint_steps=1 data.cache=logmel"
 TRAIN_ALL = "train --config tiny.yaml --fold all --name all optim.epochs=1"
 COMPARE = "compare tiny_plan.yaml"
+PART = 13  # kills of one job
 PATIENCE_SECONDS = 60  # for children to end, on a machine that has other work
 
 
@@ -125,13 +128,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="so many in all, shared out over the scenarios")
     parser.add_argument("--only", nargs="+", metavar="SCENARIO", help="only these; real processes are 'random'")
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    parser.add_argument("--processes", type=int, default=1, help="so many commands at a time")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     os.environ["GIT_DIR"] = os.devnull  # runs note no commit, which may change meanwhile
     import_scripts()
     with tempfile.TemporaryDirectory() as folder:
-        kills = list(all_kills(Path(folder), options.kills, options.only, options.seed))
+        kills = list(all_kills(Path(folder), options.kills, options.only, options.processes))
     survived = sum(not kill.wrong for kill in kills)
     for kill in kills:
         if kill.wrong:
@@ -139,7 +142,7 @@ def main():
     print(f"kills_survived {survived} of {len(kills)}")
     del os.environ["GIT_DIR"]
     if options.record and not options.only:
-        command = f"python benchmarks/kills.py --kills {options.kills} --record"
+        command = f"python benchmarks/kills.py --kills {options.kills} --processes {options.processes} --record"
         record("kills_survived", survived, f"of {len(kills)} kills", command)
     sys.exit(survived < len(kills))
 
@@ -152,33 +155,49 @@ def import_scripts():
         importlib.import_module(name)
 
 
-def all_kills(folder: Path, total: int, only: list[str] | None, seed: int = 0) -> Iterator[Kill]:
+def all_kills(folder: Path, total: int, only: list[str] | None, processes: int) -> Iterator[Kill]:
     """Kill after kill, each told as it is done."""
     world = make_world(folder / "world", in_fork)
-    share = total / 200
+    jobs = []
     for scenario in SCENARIOS:
         if only is None or scenario.name in only:
-            for kill in kills_of(scenario, world, folder / "work", max(1, round(scenario.share * share))):
-                tell(kill)
-                yield kill
+            number = max(1, round(scenario.share * total / 200))
+            parts = -(-number // PART)
+            jobs += [(kills_of, scenario, number, (part, parts)) for part in range(parts)]
     if only is None or "random" in only:
-        for kind, number in RANDOM.items():
-            for kill in random_kills(kind, world, folder / "work", max(1, round(number * share)), seed):
-                tell(kill)
-                yield kill
+        jobs += [(random_kills, kind, max(1, round(n * total / 200)), None) for kind, n in RANDOM.items()]
+    with multiprocessing.get_context("fork").Pool(processes, maxtasksperchild=1) as pool:
+        places = [(world, folder / f"job{number}", *job) for number, job in enumerate(jobs)]
+        for kills in pool.imap_unordered(do, places, chunksize=1):
+            yield from kills
 
 
-def tell(kill: Kill):
-    print(f"{kill.scenario:16s} {kill.place:44s} {kill.wrong or 'survived'}", flush=True)
+def do(job: tuple) -> list[Kill]:
+    """The kills of one job, in a process of its own."""
+    world, folder, kills, what, number, part = job
+    found = []
+    for kill in kills(what, world, folder / "work", number, part):
+        print(f"{kill.scenario:16s} {kill.place:44s} {kill.wrong or 'survived'}", flush=True)
+        found.append(kill)
+    return found
 
 
-def in_fork(command: str, folder: Path, **environment: str) -> int:
-    """Run a script in a fork of this process, in `folder`; returns its exit code, -9 for a kill."""
+def in_fork(command: str, folder: Path, learn: bool = True, **environment: str) -> int:
+    """Run a script in a fork of this process, in `folder`; returns its exit code, -9 for a kill.
+
+    learn: what it imported on its way is imported here afterwards, so that the next forks need not.
+    """
     name, *arguments = command.split()
     sys.stdout.flush()
+    known, learned = set(sys.modules), folder.parent / f"{folder.name}.modules"
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if learn and not code:
+            for module in learned.read_text().split():
+                with suppress(Exception):  # a module that only another one can import
+                    importlib.import_module(module)
+        return code
     code = 1
     try:
         os.chdir(folder)
@@ -189,6 +208,7 @@ def in_fork(command: str, folder: Path, **environment: str) -> int:
         sys.argv = [f"src/{name}.py", *arguments]
         run_script(sys.modules[name].main, RuntimeError)
         code = 0
+        learned.write_text("\n".join(m for m in sys.modules if m not in known))
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     except BaseException:  # a fault of ours: shown in the log
@@ -202,6 +222,7 @@ def start_folder(scenario: Scenario, world: Path, work: Path) -> Path:
     """A fresh copy of the folder that a scenario starts from."""
     folder = work / scenario.name.replace(" ", "-")
     shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
     shutil.copytree(world / scenario.start, folder, symlinks=True)
     if scenario.twice and (code := in_fork(scenario.command + forced(scenario), folder)):
         raise SystemExit(f"{scenario.command} ended with {code}: {log_of(folder)}")
@@ -217,8 +238,8 @@ def log_of(folder: Path) -> str:
     return " / ".join(log.read_text().strip().splitlines()[-3:]) if log.is_file() else ""
 
 
-def kills_of(scenario: Scenario, world: Path, work: Path, number: int) -> Iterator[Kill]:
-    """`number` kills spread over the places that the command passes; more than there are go round again."""
+def kills_of(scenario: Scenario, world: Path, work: Path, number: int, part: tuple[int, int]) -> Iterator[Kill]:
+    """`number` kills spread over the places that the command passes; part (i, n): every n-th of them from the i-th."""
     folder = start_folder(scenario, world, work)
     noted = work / "places.txt"
     if code := in_fork(scenario.command, folder, **{kill_points.NOTED: str(noted)}):
@@ -228,10 +249,10 @@ def kills_of(scenario: Scenario, world: Path, work: Path, number: int) -> Iterat
     shutil.rmtree(whole, ignore_errors=True)
     folder.rename(whole)
     first = 0 if scenario.places == "*" else len(places) - places[::-1].index(scenario.places)
-    chosen = [first + i * (len(places) - first) // number for i in range(number)]
-    for index in chosen:
+    chosen = [first + (2 * i + 1) * (len(places) - first) // (2 * number) for i in range(number)]
+    for index in chosen[part[0] :: part[1]]:
         folder = start_folder(scenario, world, work)
-        code = in_fork(scenario.command, folder, **{kill_points.AT: f"*:{index + 1}"})
+        code = in_fork(scenario.command, folder, learn=False, **{kill_points.AT: f"*:{index + 1}"})
         wrong = f"it ended with {code}, not by the kill: {log_of(folder)}" if code != -signal.SIGKILL else ""
         wrong = wrong or not_whole(folder) or go_on(scenario.command, scenario.again, folder, whole)
         yield Kill(scenario.name, f"{index + 1}/{len(places)} {places[index]}", wrong)
@@ -239,7 +260,7 @@ def kills_of(scenario: Scenario, world: Path, work: Path, number: int) -> Iterat
 
 def go_on(command: str, again: str, folder: Path, whole: Path) -> str:
     """Give the command again; what then differs from the run that was never killed ('': nothing)."""
-    if code := in_fork(f"{command} {again}".strip(), folder):
+    if code := in_fork(f"{command} {again}".strip(), folder, learn=False):
         return f"the command again ended with {code}: {log_of(folder)}"
     return differences(folder, whole)
 
@@ -247,7 +268,7 @@ def go_on(command: str, again: str, folder: Path, whole: Path) -> str:
 # ---- real processes
 
 
-def random_kills(kind: str, world: Path, work: Path, number: int, seed: int) -> Iterator[Kill]:
+def random_kills(kind: str, world: Path, work: Path, number: int, part=None) -> Iterator[Kill]:
     """Real processes, killed at random moments of the time that a whole run takes."""
     start, command, again = {
         "train": ("data", TRAIN, f"{TRAIN} --resume"),
@@ -263,7 +284,7 @@ def random_kills(kind: str, world: Path, work: Path, number: int, seed: int) -> 
     seconds, whole = time.monotonic() - began, work.with_name("whole")
     shutil.rmtree(whole, ignore_errors=True)
     folder.rename(whole)
-    rng, done = random.Random(seed), 0
+    rng, done = random.Random(kind), 0
     while done < number:
         folder, moment = start_folder(scenario, world, work), rng.uniform(0.3, 1.0) * seconds
         process = start_process(command, folder)

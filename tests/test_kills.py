@@ -276,6 +276,7 @@ def test_an_interrupted_run_ends_its_child_and_one_that_does_not_listen_is_kille
 def test_an_interrupt_says_how_to_go_on(number, resume, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["src/train.py", "--config", "my config.yaml"])
     before = signal.getsignal(signal.SIGTERM)
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background start without it
 
     def main():
         os.kill(os.getpid(), number)
@@ -283,6 +284,7 @@ def test_an_interrupt_says_how_to_go_on(number, resume, monkeypatch, capsys):
 
     with pytest.raises(SystemExit) as ended:
         run_script(main, resume=resume)
+    signal.signal(signal.SIGINT, ctrl_c)
     assert ended.value.code == 128 + number
     said = capsys.readouterr().err
     assert f"python src/train.py --config 'my config.yaml'{' --resume' * resume}\n" in said
