@@ -14,7 +14,7 @@ import pytest
 import ensemble
 import submit
 import train
-from earshot import runs
+from earshot import files, runs
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction.predictions import Predictions
 from earshot.processes import kill_points, lock
@@ -97,6 +97,7 @@ def test_an_ensemble_of_before_never_lends_its_figures_to_new_files(tiny, monkey
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert not Path("e/two.json").exists()
+    files._swept.clear()  # as in a process of its own
     run(ensemble, *command)
     assert {p.name for p in Path("e").iterdir()} == {"two.json", "two_oof.npz"}
 
