@@ -40,7 +40,7 @@ NEEDED = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tables:
     """What a competition's download says. `classes` in model order; `missing`: (clip_id, path) of absent files."""
 
@@ -77,9 +77,11 @@ def class_name(text: str) -> str:
 
 def write_tables(
     tables: Tables, out: str | Path, competition: str, source: str | Path, overwrite: bool = False,
-    also: Sequence[str] = (),
+    also: Sequence[str] = (), copied_channels: str = "",
 ):  # fmt: skip
     """Write the tables under `out`; a folder made from another competition or source needs `overwrite`.
+
+    copied_channels: mono or stereo, where the clips' paths are resampled copies.
 
     All of them or none: every file is complete elsewhere before the first gets its place, dataset.json last; an
     optional table of an earlier run that is no longer there is removed.
@@ -93,6 +95,7 @@ def write_tables(
         frames["classes"] = pd.concat([frames["classes"], tables.class_columns.reset_index(drop=True)], axis=1)
     frames["missing"] = pd.DataFrame(tables.missing, columns=["clip_id", "path"]) if len(tables.missing) else None
     about = {"competition": competition, "source": str(source), "task": tables.task}
+    about |= {"copied_channels": copied_channels} if copied_channels else {}
     with whole_set(out, last="dataset.json", without=[f"{name}.csv" for name in frames]) as partial:
         for name, frame in frames.items():
             if frame is not None:
