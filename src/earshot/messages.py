@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from earshot.processes.children import follow_parent
+from earshot.processes.children import end_soon, follow_parent
 
 
 def suggest(name: str, known, listed: str = "") -> str:
@@ -49,7 +49,7 @@ def run_script(main: Callable[[], object], *also: type[Exception], resume: bool 
     """
     started_by_script = follow_parent()
     try:
-        with _terminated_as_interrupted():
+        with _terminated_as_interrupted(started_by_script):
             main()
     except KeyboardInterrupt as stop:
         if not started_by_script:  # else the one that did says it
@@ -65,13 +65,15 @@ def run_script(main: Callable[[], object], *also: type[Exception], resume: bool 
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt meanwhile, as Ctrl-C does, so that what was begun is cleaned up."""
+def _terminated_as_interrupted(soon: bool) -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt meanwhile, as Ctrl-C does, so that what was begun is cleaned up; soon: in time."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, frame):
+        if soon:
+            end_soon()
         raise KeyboardInterrupt(number)
 
     before = signal.signal(signal.SIGTERM, interrupt)

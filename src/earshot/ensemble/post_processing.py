@@ -22,6 +22,7 @@ from earshot.prediction.truth import Truth
 STEPS = (
     "threshold", "class_thresholds", "median_filter_seconds", "threshold_low", "min_seconds", "max_gap_seconds",
     "clip_threshold", "iou_threshold", "row_pool",
+    "coarse_from",
 )  # fmt: skip
 OF_FRAMES = ("median_filter_seconds", "threshold_low", "min_seconds", "max_gap_seconds", "row_pool")
 STRICT_STEPS = ("threshold", "iou_threshold")  # all that PostProcess.strict knows
