@@ -271,6 +271,13 @@ def test_an_interrupted_run_ends_its_child_and_one_that_does_not_listen_is_kille
         children.run([sys.executable, "-c", "raise SystemExit(3)"], check=True)
 
 
+def test_a_child_that_never_comes_to_its_end_is_ended_by_the_system():
+    stubborn = "import atexit, sys, time; sys.path.insert(0, sys.argv[1]); from earshot.processes import children; "
+    stubborn += "children.end_soon(0.3); atexit.register(time.sleep, 60)"
+    ended = subprocess.run([sys.executable, "-c", stubborn, str(SRC)], timeout=50)
+    assert ended.returncode == -signal.SIGALRM
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("resume", [True, False])
 def test_an_interrupt_says_how_to_go_on(number, resume, monkeypatch, capsys):

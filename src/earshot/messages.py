@@ -66,7 +66,10 @@ def run_script(main: Callable[[], object], *also: type[Exception], resume: bool 
 
 @contextmanager
 def _terminated_as_interrupted(soon: bool) -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt meanwhile, as Ctrl-C does, so that what was begun is cleaned up; soon: in time."""
+    """SIGTERM raises KeyboardInterrupt meanwhile, as Ctrl-C does, so that what was begun is cleaned up.
+
+    soon: the process ends some seconds later, cleaned up or not.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
