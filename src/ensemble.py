@@ -183,10 +183,19 @@ def print_correlations(members, matrix: np.ndarray):
         print(f"    {member.name:32s} {' '.join(f'{v:6.3f}' for v in row)}")
 
 
+def test_of(member, path: Path) -> predictions.Predictions:
+    """A member's test predictions; those of another run, or of weights that it no longer has, are an error."""
+    found = predictions.Predictions.load(path)
+    origins.check_predictions(found, path, member)
+    return found
+
+
 def write(out: Path, members, blend: Blend, oof: predictions.Predictions, about: dict):
-    """The blend's files; without test predictions of every member only the OOF and the figures are written."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    oof.save(out.with_name(f"{out.stem}_oof.npz"))
+    """The blend's files, its JSON last; without test predictions of every member only the OOF and the figures."""
+    post, listing = f"{out.stem}_post.json", out.with_suffix(".json").name
+    tests = [m.folder / "test.npz" for m in members]
+    absent = [str(t) for t in tests if not t.is_file()]
+    test = None if absent else blend([test_of(member, path) for member, path in zip(members, tests, strict=True)])
     listed = {
         "runs": [str(m.folder) for m in members], "weights": mean_weights(blend, len(members)).tolist(),
         "blend": dataclasses.asdict(blend), "watch": about["watch"],
@@ -194,22 +203,20 @@ def write(out: Path, members, blend: Blend, oof: predictions.Predictions, about:
         "scores": {k: float(v) for k, v in about["scores"].items()}, "best_member": about["best_member"],
         "origins": to_dict(oof.origins), "commit": runs.git_commit(),
     }  # fmt: skip
-    if choice := about["post_processing"]:
-        listed["post_processing"] = choice
-        write_choice(out.with_name(f"{out.stem}_post.json"), choice)
-        print(f"-> {out.with_name(f'{out.stem}_post.json')}")
-    files.write_text(out.with_suffix(".json"), json.dumps(listed, indent=1))
-    tests = [m.folder / "test.npz" for m in members]
-    absent = [str(t) for t in tests if not t.is_file()]
-    if absent:
+    with files.whole_set(out.parent, last=listing, without=[post, out.name]) as partial:
+        oof.save(partial / f"{out.stem}_oof.npz")
+        if choice := about["post_processing"]:
+            listed["post_processing"] = choice
+            write_choice(partial / post, choice)
+        if test is not None:
+            test.save(partial / out.name)
+        (partial / listing).write_text(json.dumps(listed, indent=1))
+    if choice:
+        print(f"-> {out.with_name(post)}")
+    if test is None:
         print(f"no test predictions ({', '.join(absent)}): only the OOF was blended; make them with src/predict.py")
-        return
-    found = [predictions.Predictions.load(t) for t in tests]
-    for one, path, member in zip(found, tests, members, strict=True):
-        origins.check_predictions(one, path, member)
-    test = blend(found)
-    test.save(out)
-    print(f"-> {out} ({len(test)} test clips), {out.stem}_oof.npz, {out.with_suffix('.json').name}")
+    else:
+        print(f"-> {out} ({len(test)} test clips), {out.stem}_oof.npz, {listing}")
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def read_origins(path: str | Path) -> tuple[Origin, ...] | None:
 
 
 def _write_arrays(path: Path, arrays: dict):
-    with whole_file(path) as partial, open(partial, "wb") as file:
+    with whole_file(path, on_disk=True) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)
 
 
