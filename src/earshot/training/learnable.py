@@ -48,8 +48,10 @@ class Head:
         """Read from a network's outputs of a few clips of noise: a softmax is what sums to 1 over classes."""
         clip = out["clipwise_output"].float()
         softmax = bool(torch.allclose(clip.sum(dim=1), torch.ones(len(clip)), atol=1e-4))
-        if softmax and "logit" in out and clip.shape[1] > 1:  # two sigmoids of logits near 0 sum to 1 as well
-            softmax = not torch.allclose(torch.sigmoid(out["logit"].float()), clip, atol=1e-5)
+        if "logit" in out:  # two sigmoids near 0.5 sum to 1 as well, and one that is sure is 1
+            softmax = softmax and not torch.allclose(torch.sigmoid(out["logit"].float()), clip, atol=1e-5)
+        elif clip.shape[1] == 1:
+            softmax = False  # every softmax head here has a logit
         return cls(
             activation="softmax" if softmax else "sigmoid", logit="logit" in out,
             segments="segmentwise_output" in out, segment_logit="segmentwise_logit" in out,
