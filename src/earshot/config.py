@@ -281,7 +281,7 @@ class Config:
 
 def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """YAML file (None: the defaults) + `a.b=value` overrides -> checked Config."""
-    values = _read_with_base(Path(path)) if path is not None else {}
+    values = read_values(Path(path)) if path is not None else {}
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator:
@@ -325,14 +325,15 @@ def from_run(values: dict) -> Config:
     return from_dict(values)
 
 
-def _read_with_base(path: Path, is_base: bool = False) -> dict:
+def read_values(path: Path, is_base: bool = False) -> dict:
+    """YAML file -> its values and those of its base, nested dicts as they were written."""
     values = read_yaml(path)
     base = values.pop("base", None)
     if base is None:
         return values
     if is_base:
         raise ValueError(f"{path} is a base and names a base itself ({base}): one level only")
-    return _merge(_read_with_base(path.parent / base, is_base=True), values)
+    return _merge(read_values(path.parent / base, is_base=True), values)
 
 
 def _merge(base: dict, over: dict) -> dict:
