@@ -43,7 +43,7 @@ def asked(target=ONE, mask=None, **what) -> Targets:
     ("optim.warmup_epochs=-1", r"warmup_epochs must be 0 or more"),
     ("data.crop_seconds=.nan", r"crop_seconds must be a number, got nan"),
     ("data.box_jitter=-0.5", r"box_jitter must be from 0 to 1"),
-    ("frontends.logmel={kind: waveform}", r"cannot hear a crop of 1 s as 'logmel' of kind waveform, \(8000,\)"),
+    ("frontends.logmel={kind: waveform}", r"augment.spec_augment acts on a log-mel"),
     ("model={name: cnn14_att}", r"cnn14_att cannot hear a crop of 1 s as 'logmel' of kind logmel, \(1, 101, 16\)"),
     ("model={name: cnn_smal}", r"unknown model 'cnn_smal'"),
     ("model.weights=nowhere.pth", r"nowhere.pth.*to train from random weights"),
@@ -54,6 +54,12 @@ def test_a_wrong_setting_leaves_no_folder(tiny, override, message):
     with pytest.raises(ValueError, match=message):
         run(train, "--config", tiny, "--fold", "0", override)
     assert not Path("runs").exists()
+
+
+def test_a_front_end_that_the_network_cannot_hear(tiny):
+    config = load_config(tiny, ["frontends.logmel={kind: waveform}", "augment.spec_augment={}", "augment.batch={}"])
+    with pytest.raises(ValueError, match=r"cannot hear a crop of 1 s as 'logmel' of kind waveform, \(8000,\)"):
+        check_run(config, load_data(config.data), [0])
 
 
 def test_recordings_that_are_not_there_are_said_first(tiny):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
+import textwrap
 from collections.abc import Callable
+
+LINE = 150  # characters of a line of the log
 
 
 def suggest(name: str, known, listed: str = "") -> str:
@@ -34,11 +38,30 @@ def check_choice(name: str, value: str, allowed):
         raise ValueError(f"{name} is '{value}'; choose one of {', '.join(allowed)}")
 
 
+class WrappedLines(logging.Formatter):
+    """Log messages in lines that fit a screen; the following lines of a message are indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).splitlines()
+        return "\n".join(
+            textwrap.fill(line, LINE, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+            if len(line) > LINE else line for line in lines
+        )  # fmt: skip
+
+
+def wrap_log():
+    """Have warnings and errors of this process written to stderr in wrapped lines."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(WrappedLines("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+
+
 def run_script(main: Callable[[], object], *also: type[Exception]):
     """Run a script's main(); wrong input and files that cannot be read or written end it with `error: ...` and exit 2.
 
     also: kinds of errors that this script says as well; any other is a fault of ours and keeps its traceback.
     """
+    wrap_log()
     try:
         main()
     except (ValueError, OSError, *also) as error:
