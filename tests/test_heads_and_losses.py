@@ -3,6 +3,7 @@
 import pytest
 
 import toy_heads
+from earshot.losses import LOSSES
 from earshot.models import MODELS
 from toy_heads import LEARNED, Variant
 
@@ -15,10 +16,11 @@ FAST = [
 def test_two_heads_learn_or_are_refused():
     """A sigmoid head of segments and a softmax head of clips, with every loss, on single and on several labels."""
     found = list(toy_heads.walk(FAST, kinds=("single", "several"), tasks=("tagging",)))
-    assert len(found) == 2 * 4 * 2
+    assert len(found) == 2 * len(LOSSES) * 2
     assert [str(o) for o in found if not o.fine] == []
     learned = {(o.variant.params[0][1], o.loss, o.kind) for o in found if not o.refusal}
     assert learned == {
+        ("sigmoid", "coarse_fine", "single"), ("sigmoid", "coarse_fine", "several"), ("softmax", "coarse_fine", "single"),
         ("sigmoid", "bce", "single"), ("sigmoid", "bce_clip_frame", "single"), ("sigmoid", "focal", "single"),
         ("sigmoid", "bce", "several"), ("sigmoid", "bce_clip_frame", "several"), ("sigmoid", "focal", "several"),
         ("softmax", "bce", "single"), ("softmax", "focal", "single"), ("softmax", "cross_entropy", "single"),

@@ -15,10 +15,12 @@ import torch
 from earshot.losses import LOSSES, build_loss
 from earshot.metrics.clips import mean_average_precision
 from earshot.models import MODELS, build_model, layers, talnet
-from earshot.training.learnable import Head, Targets, why_not
+from earshot.training.learnable import Head, Targets, check_loss, why_not
 from tiny_networks import INPUTS, SMALL, F
 
 CLIPS, FRAMES = 12, 64
+FRAMES_IN_TIME = 256  # of targets in time: segments may be of 32 frames, smoothed over three
+LOSS_PARAMS = {"coarse_fine": {"coarse": 1}}  # of three classes the first one is the coarse level
 NARROW = {"cnn_small": {"widths": (8, 8, 8, 16), "embedding": 16}}
 LEARNED = 0.9
 TRIES = ((1e-2, 60), (3e-3, 200), (1e-3, 400))  # learning rate, steps
@@ -85,14 +87,15 @@ def toy_batch(kind: str, inputs: tuple[str, ...]) -> dict[str, torch.Tensor]:
     """A batch of all clips with the network's inputs; of the kind "frames" each class sounds in a half of its clip."""
     torch.manual_seed(0)
     target, mask = (torch.from_numpy(values) for values in toy_targets(kind))
-    active = (target > 0.5).float()[:, None].expand(-1, FRAMES, -1).clone()  # (N, T, K)
+    frames = FRAMES_IN_TIME if kind == "frames" else FRAMES
+    active = (target > 0.5).float()[:, None].expand(-1, frames, -1).clone()  # (N, T, K)
     if kind == "frames":
         late = torch.arange(CLIPS) % 2 == 1
-        active[late, : FRAMES // 2] = 0
-        active[~late, FRAMES // 2 :] = 0
+        active[late, : frames // 2] = 0
+        active[~late, frames // 2 :] = 0
     batch = {"target": target, "mask": mask}
     for name in inputs:
-        quiet = INPUTS[name](4 if name == "metadata" else CLIPS, FRAMES)
+        quiet = INPUTS[name](4 if name == "metadata" else CLIPS, frames)
         batch[name] = quiet.repeat(CLIPS // 4, 1) if name == "metadata" else _sounding(name, quiet, active)
     return batch | ({"frame_target": active} if kind == "frames" else {})
 
@@ -117,13 +120,17 @@ def _sounding(name: str, quiet: torch.Tensor, active: torch.Tensor) -> torch.Ten
     return quiet + 3 * (loud if name == "extractor" else loud[:, :, None])
 
 
-def head_of(network: torch.nn.Module, batch: dict) -> tuple[Head, tuple]:
-    """(its head, what tells it from other heads)."""
+def head_of(network: torch.nn.Module, batch: dict) -> tuple[Head, tuple, dict]:
+    """(its head, what tells it from other heads, its outputs)."""
     level = {name: torch.randn_like(batch[name]) if name == "logmel" else batch[name] for name in network.inputs}
     with torch.no_grad():
         out = network.eval()(**level)
     pooling = getattr(getattr(network, "head", network), "pooling", "")
-    return Head.of(out), (Head.of(out), str(pooling), "auxiliary_logit" in out, type(network).__name__ == "TimmSED")
+    return (
+        Head.of(out),
+        (Head.of(out), str(pooling), "auxiliary_logit" in out, type(network).__name__ == "TimmSED"),
+        out,
+    )
 
 
 def score(out: dict[str, torch.Tensor], batch: dict, in_time: bool) -> float:
@@ -139,7 +146,7 @@ def score(out: dict[str, torch.Tensor], batch: dict, in_time: bool) -> float:
 
 def learn(variant: Variant, loss: str, kind: str, tries=TRIES) -> float:
     """The best score that training reaches; it ends once that is LEARNED."""
-    best, loss_of, in_time = 0.0, build_loss(loss), kind == "frames" and loss == "bce_clip_frame"
+    best, loss_of, in_time = 0.0, build_loss(loss, LOSS_PARAMS.get(loss)), kind == "frames" and loss == "bce_clip_frame"
     for seed, (lr, steps) in enumerate(tries):
         torch.manual_seed(seed)
         network = variant.build(1 if kind == "one" else 3)
@@ -157,6 +164,15 @@ def learn(variant: Variant, loss: str, kind: str, tries=TRIES) -> float:
                 if best >= LEARNED:
                     return best
     return best
+
+
+def own_refusal(out: dict[str, torch.Tensor], loss: str, asked: Targets) -> str:
+    """The error of a loss that does not fit these outputs and targets; '' without one."""
+    try:
+        check_loss(out, build_loss(loss, LOSS_PARAMS.get(loss)), asked)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True)
@@ -189,14 +205,14 @@ def walk(chosen: list[Variant], losses=tuple(LOSSES), kinds=KINDS, tasks=TASKS) 
         for kind in kinds:
             network = variant.build(1 if kind == "one" else 3)
             batch = toy_batch(kind, network.inputs)
-            head, signature = head_of(network, batch)
+            head, signature, out = head_of(network, batch)
             asked = Targets(
                 target=batch["target"].numpy(), mask=batch["mask"].numpy(), frames=kind == "frames"
             )  # fmt: skip
             for loss in losses:
                 who = variant if kind == "single" else signature
                 for task in tasks:
-                    if refusal := why_not(head, loss, task, asked):
+                    if refusal := why_not(head, loss, task, asked) or own_refusal(out, loss, asked):
                         yield Outcome(variant, loss, kind, task, refusal)
                         continue
                     if (who, loss, kind) not in tried:
