@@ -87,7 +87,10 @@ def main():
             after = len(folds) - n - 1
             deadline = clock.monotonic(clock.end_of_fold(end, after + 1))
             rounds = after + options.rounds_after
-            train_fold(config, fold, folder, data, accelerator, options.resume, deadline, threads, rounds)
+            train_fold(
+                config, fold, folder, data, accelerator, resume=options.resume, deadline=deadline, threads=threads,
+                rounds_after=rounds,
+            )  # fmt: skip
         accelerator.end_training()
         if not accelerator.is_main_process:
             return

@@ -185,10 +185,8 @@ class OptimConfig:
         check_choice("precision", self.precision, ("no", "fp16", "bf16"))
         check_choice("select", self.select, ("best", "last"))
         _check_positive(self, "lr", "batch_size", "accumulate", "validate_every")
-        _check_not_negative(
-            self, "epochs", "unfreeze_epochs", "lookahead", "weight_decay", "warmup_epochs", "min_lr", "clip_norm",
-            "early_stop_epochs", "score_training", "checkpoint_steps",
-        )  # fmt: skip
+        _check_not_negative(self, "epochs", "unfreeze_epochs", "lookahead", "warmup_epochs", "checkpoint_steps")
+        _check_not_negative(self, "weight_decay", "min_lr", "clip_norm", "early_stop_epochs", "score_training")
         _check_between(self, 0, 1, "ema_decay")
         if self.warmup_epochs > self.epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs})")
