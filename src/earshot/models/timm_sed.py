@@ -97,9 +97,9 @@ def timm_sed(
 
 
 def as_backbone(name: str, networks: Iterable[str] = ()) -> str:
-    """'; ...' how to use a name of timm, or the nearest one that it has, as a network.
+    """Say how to use a name of timm, or the nearest one that it has, as a network: the end of an error message.
 
-    '' where none is near, or one of `networks` is as near.
+    Empty where none is near, or one of `networks` is as near.
     """
     import timm
 
