@@ -67,12 +67,12 @@ def main():
         print(f"{options.check}: {len(submission)} rows, valid for {options.competition}")
         print_scores(competition, submission, test, found, classes, options.truth)
         return
+    folder = options.out.with_name(f"{options.out.stem}_files") if competition.files else None
+    check_free(options, folder)
     check_where_it_lies(found, options.predictions)
     check_heard(found, competition, test, options)
     check_classes(found, classes, options)
-    post, choice = find_post(competition, found, options)
-    folder = options.out.with_name(f"{options.out.stem}_files") if competition.files else None
-    check_free(options, folder)
+    post, choice = find_post(competition, options, found, test)
     submission = competition.rows(found, test, post)
     write_submission(submission, options, lambda table: competition.validate(table, test, classes))
     print(f"-> {options.out}: {len(submission)} rows, valid for {options.competition}")
@@ -224,15 +224,19 @@ def write_files(competition: Competition, submission, test, classes: list[str], 
 
 
 def find_post(
-    competition: Competition, found: Predictions, options: argparse.Namespace
+    competition: Competition, options: argparse.Namespace, found: Predictions, test: pd.DataFrame
 ) -> tuple[PostProcess, dict | None]:
-    """The post-processing to use and, where it was chosen on an OOF now, the choice as JSON has it."""
+    """The post-processing to use and, where it was chosen on an OOF now, the choice as JSON has it.
+
+    Before the search rows are made of the test once: a table that does not fit is said at once.
+    """
     given = read_post(options.post, competition.name) if options.post else None
     start = given or (competition.post.start if competition.post else PostProcess())
     if not options.tune_on:
         return start, None
     if competition.post is None:
         raise ValueError(f"{competition.name} has no post-processing to choose, its rows are scores: no --tune-on")
+    competition.rows(found, test, start)
     oof = Predictions.load(options.tune_on)
     check_tuned_on(oof, options.tune_on, found, options.predictions)
     truth = read_truth(oof, options.clips)
