@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,10 @@ class DataConfig:
         check_choice("cache", self.cache, ("none", "waveform", "packed", "logmel", "embedding"))
         check_choice("sampler", self.sampler, ("uniform", "balanced"))
         _check_positive(self, "sample_rate", "crop_seconds", "pack_seconds", "train_share")
-        _check_not_negative(self, "frame_margin_seconds", "clips_per_class")
+        _check_not_negative(self, "frame_margin_seconds", "min_overlap_seconds", "clips_per_class", "workers")
+        _check_between(self, 0, 1, "box_jitter")
+        if self.secondary_weight != -1:
+            _check_between(self, 0, 1, "secondary_weight")
         if self.train_share > 1:
             raise ValueError(f"train_share is {self.train_share}: a share lies above 0 and is at most 1")
         for column, value in self.metadata_missing.items():
@@ -176,7 +180,11 @@ class OptimConfig:
         check_choice("precision", self.precision, ("no", "fp16", "bf16"))
         check_choice("select", self.select, ("best", "last"))
         _check_positive(self, "lr", "batch_size", "accumulate", "validate_every")
-        _check_not_negative(self, "epochs", "unfreeze_epochs")
+        _check_not_negative(
+            self, "epochs", "unfreeze_epochs", "lookahead", "weight_decay", "warmup_epochs", "min_lr", "clip_norm",
+            "early_stop_epochs", "score_training", "checkpoint_steps",
+        )  # fmt: skip
+        _check_between(self, 0, 1, "ema_decay")
         if self.warmup_epochs > self.epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs})")
         if 0 < self.early_stop_epochs < self.validate_every:
@@ -206,6 +214,7 @@ class Config:
     task: str = "sed"  # key of tasks.TASKS
     watch: str = ""  # score that selects the checkpoint; default: the task's
     seed: int = 1213
+    threads: int = 0  # that compute on the CPU; 0: OMP_NUM_THREADS, else the cores that are free at the start
     data: DataConfig = field(default_factory=DataConfig)
     frontends: dict[str, AnyInput] = field(default_factory=lambda: {"logmel": Logmel()})
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -217,7 +226,7 @@ class Config:
     wandb: str = ""  # project name; empty: off (WANDB_MODE=offline works without an account)
 
     def __post_init__(self):
-        _check_not_negative(self, "seed")
+        _check_not_negative(self, "seed", "threads")
         rate, channels = self.data.sample_rate, self.data.channels
         if self.predict.sample_rate not in (0, rate):
             raise ValueError(
@@ -276,7 +285,7 @@ class Config:
 
 def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """YAML file (None: the defaults) + `a.b=value` overrides -> checked Config."""
-    values = _read_with_base(Path(path)) if path is not None else {}
+    values = read_values(Path(path)) if path is not None else {}
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator:
@@ -320,14 +329,15 @@ def from_run(values: dict) -> Config:
     return from_dict(values)
 
 
-def _read_with_base(path: Path, is_base: bool = False) -> dict:
+def read_values(path: Path, is_base: bool = False) -> dict:
+    """YAML file -> its values and those of its base, nested dicts as they were written."""
     values = read_yaml(path)
     base = values.pop("base", None)
     if base is None:
         return values
     if is_base:
         raise ValueError(f"{path} is a base and names a base itself ({base}): one level only")
-    return _merge(_read_with_base(path.parent / base, is_base=True), values)
+    return _merge(read_values(path.parent / base, is_base=True), values)
 
 
 def _merge(base: dict, over: dict) -> dict:
@@ -354,11 +364,17 @@ def _set(values: dict, keys: list[str], value):
 
 def _check_positive(record, *names: str):
     for name in names:
-        if getattr(record, name) <= 0:
+        if not 0 < getattr(record, name) < math.inf:
             raise ValueError(f"{name} must be positive, got {getattr(record, name)}")
 
 
 def _check_not_negative(record, *names: str):
     for name in names:
-        if getattr(record, name) < 0:
+        if not 0 <= getattr(record, name) < math.inf:
             raise ValueError(f"{name} must be 0 or more, got {getattr(record, name)}")
+
+
+def _check_between(record, low: float, high: float, *names: str):
+    for name in names:
+        if not low <= getattr(record, name) <= high:
+            raise ValueError(f"{name} must be from {low} to {high}, got {getattr(record, name)}")

@@ -117,6 +117,12 @@ SCHEDULES = ("cosine", "linear", "constant")
 SGD_MOMENTUM = 0.9
 
 
+def check_optimizer(name: str):
+    """Error for a name that is no optimiser."""
+    if name not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer '{name}'{suggest(name, OPTIMIZERS)}")
+
+
 def build_optimizer(
     name: str,
     parameters: nn.Module | Iterable[Tensor],
@@ -135,8 +141,7 @@ def build_optimizer(
     times this; a group's `lr_scale` is its factor, head first. lr_scale (of a model): {name of a part: factor} on top
     of that, such as {"extractor": 0.1}; the longest name that a parameter lies below counts.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer '{name}'{suggest(name, OPTIMIZERS)}")
+    check_optimizer(name)
     model, parameters = parameters, parameters.parameters() if isinstance(parameters, nn.Module) else parameters
     trained = [p for p in parameters if p.requires_grad]
     if not trained:
