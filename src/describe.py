@@ -26,7 +26,7 @@ from earshot.files import check_writable
 from earshot.inputs.record import Input
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.messages import run_script
-from earshot.models.counting import count
+from earshot.models.counting import count, folded_bytes
 from earshot.pictures import folds as fold_pictures
 from earshot.sound.logmel import LogmelParams, empty_mel_bands
 from earshot.sound.timebase import TimeBase
@@ -82,6 +82,8 @@ def describe(config: Config, classes: int, seconds: float):
     print(f"  parameters           {parameters:,} ({trained:,} trained)")
     for name, size in (("fp32", 4), ("fp16", 2), ("int8", 1)):
         print(f"  bytes in {name}        {parameters * size:,} + {buffers * size:,} of batch norm statistics")
+    given = {name: torch.empty((1, *heard.shapes(n_samples)[name]), device="meta") for name in model.inputs}
+    print(f"  bytes in int8        {folded_bytes(model, given):,} with batch norm folded and biases of 4 bytes")
     for length in sorted({seconds, 10.0}):  # 10 s: what the PANNs paper states
         costs = count(model, heard, round(length * config.data.sample_rate))
         print(f"  multiply-accumulates {costs.macs:,} for {length:g} s, and {costs.front_end_macs:,} of the front end")

@@ -101,6 +101,7 @@ def parse_args() -> argparse.Namespace:
     add("--int8", action="store_true", help="the int8 graphs")
     add("--together", action="store_true", help="the graph that holds all folds")
     add("--one-pass", action="store_true", help="hear a minute at once, pool windows from it: faster, not the same")
+    add("--extra-window", action="store_true", help="keep the padding of windows, as the birdcall source's rows do")
     add("--threads", type=int, help="of PyTorch (default: the free cores), or of one call of a graph (default: 1)")
     add("--streams", type=int, help="calls of a graph at a time (default: as many as free cores)")
     add("--tune", action="store_true", help="measure for some seconds which threads x streams are fastest")
@@ -161,7 +162,15 @@ def how_many(options: argparse.Namespace) -> tuple[int, int]:
 
 
 def members_of_run(folder: Path, options: argparse.Namespace, threads: int) -> list[tuple[Member, Path]]:
-    """The folds of a run, each with its folder."""
+    """The folds of a run, each with its folder, heard as the options say."""
+    found = trained_members(folder, options, threads)
+    if options.extra_window:
+        found = [(replace(m, windowing=replace(m.windowing, extra_window=True)), fold) for m, fold in found]
+    return found
+
+
+def trained_members(folder: Path, options: argparse.Namespace, threads: int) -> list[tuple[Member, Path]]:
+    """The folds of a run, each with its folder, heard as its config says."""
     if options.backend != "torch":
         graphs = find_graphs(folder, options.backend, options.int8, options.together, threads)
         folds = [folder / f"fold{fold}" for graph in graphs for fold in graph.about["folds"]]

@@ -155,7 +155,8 @@ class OptimConfig:
     lookahead: int = 0  # slow weights follow every so many steps (Lookahead, alpha 0.5); 0: none
     lr: float = 1e-3
     weight_decay: float = 1e-2
-    schedule: str = "cosine"  # cosine | linear | constant, per step
+    schedule: str = "cosine"  # cosine | linear | constant
+    schedule_every: str = "step"  # step | epoch: when the schedule moves on, but for the warm-up, which always steps
     warmup_epochs: float = 0.0
     min_lr: float = 0.0
     layer_decay: float = 1.0  # lr of each block of the network: the next one's towards the head times this
@@ -173,10 +174,12 @@ class OptimConfig:
     early_stop_epochs: int = 0  # 0: never
     validate_every: int = 1  # epochs; the last epoch is always validated
     score_training: int = 0  # so many training clips are scored at every validation too: train_<watch> in log.csv
+    score_crops: bool = False  # the task's scores on one random crop a held-out clip too: crop_<score> in log.csv
     checkpoint_steps: int = 0  # write last.ckpt every so many steps too (0: at epoch ends)
 
     def __post_init__(self):
         check_choice("schedule", self.schedule, ("cosine", "linear", "constant"))
+        check_choice("schedule_every", self.schedule_every, ("step", "epoch"))
         check_choice("precision", self.precision, ("no", "fp16", "bf16"))
         check_choice("select", self.select, ("best", "last"))
         _check_positive(self, "lr", "batch_size", "accumulate", "validate_every")

@@ -210,7 +210,7 @@ class KernelRun:
         self.partly += until.partly
         if tta is None:
             self.unreadable |= {clip: reason for clip, reason in unreadable if clip not in until.unheard}
-        hearings = len(tta_variants(names)) - 1 if tta else 1
+        hearings = len(tta_variants(names, plain=not tta))
         shares = [(hearings * n.weight / len(n.members), n.alike) for n in networks for _ in n.members]
         for one, (share, of_run) in zip(found, shares, strict=True):
             for i in self.answers.add(batch, one, share, of_run):

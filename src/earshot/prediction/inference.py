@@ -29,7 +29,7 @@ from earshot.sound.windows import Windowing
 __all__ = ["TTA", "Member", "Until", "Variant", "clip_answer", "predict_clips", "predict_members", "tta_variants"]
 CONTEXT_SEGMENTS = 4  # heard either side of a span in one pass
 # what members must share to be fed from the same windows
-HEARING = ("sample_rate", "n_channels", "window_samples", "stride_samples", "extra_window", "one_pass")
+HEARING = ("sample_rate", "n_channels", "window_samples", "stride_samples", "rest_samples", "extra_window", "one_pass")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def predict_members(
     which the beginning was heard by then ends there, of which nothing was counts as unreadable.
     Members of different runs may differ in front ends, classes and joining rules, not in where windows lie (`HEARING`).
     """
-    variants = tta_variants(tta)[0 if plain else 1 :]
+    grid = members[0].backend.timebase
+    variants = tta_variants(tta, plain, grid.hop_length / grid.sample_rate)
     _check_members(members, variants)
     if any("metadata" in m.backend.inputs for m in members):
         _check_metadata(clips)
@@ -148,8 +149,10 @@ def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
         keep, one_pass = member.windowing.keep_frames, member.windowing.one_pass
         if one_pass and any(getattr(r, "of_clip", False) for r in member.backend.frontends.values()):
             raise ValueError("one pass cannot give a network the rows of an extractor: predict without one_pass")
-        if keep and any(v.roll for v in variants):
-            raise ValueError("tta 'roll' moves events in time: it cannot be used with keep_frames")
+        for variant in variants:
+            if keep and variant.moves:
+                name = "roll" if variant.roll else "copies"
+                raise ValueError(f"tta '{name}' moves events in time: it cannot be used with keep_frames")
         if one_pass and member.windowing.clip_from == "clipwise" and not getattr(member.backend, "pooling", ""):
             raise ValueError(
                 "one pass needs a network whose clip output is pooled from its segments (attention, max, mean, "

@@ -35,6 +35,7 @@ class Windowing:
     oof_frames: bool = True  # false: not in oof.npz, where hours of audio times hundreds of classes are gigabytes
     batch_size: int = 0  # windows; 0: optim.batch_size
     extra_window: bool = False  # the birdcall source's quirk: an exact multiple of the window gets one more, of padding
+    rest_seconds: float = 0.0  # what a window leaves over of a recording, up to so much, gets no window of its own
     one_pass: bool = False  # the network hears a minute at once and windows share its features: faster, not the same
     tta: tuple[str, ...] = ()  # names of prediction.reading.TTA, which predict.py hears besides
     workers: int = 1  # threads that decode and compute log-mels ahead
@@ -44,7 +45,7 @@ class Windowing:
         object.__setattr__(self, "tta", tuple(self.tta))
         check_choice("clip_from", self.clip_from, CLIP_FROM)
         check_choice("aggregate", self.aggregate, RULES)
-        for name in ("sample_rate", "window_seconds", "stride_seconds", "batch_size"):
+        for name in ("sample_rate", "window_seconds", "stride_seconds", "rest_seconds", "batch_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.workers < 1:
@@ -66,6 +67,10 @@ class Windowing:
     @property
     def window_samples(self) -> int:
         return round(self.window_seconds * self.sample_rate)
+
+    @property
+    def rest_samples(self) -> int:
+        return round(self.rest_seconds * self.sample_rate)
 
     @property
     def stride_samples(self) -> int:

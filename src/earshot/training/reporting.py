@@ -12,7 +12,17 @@ from earshot.prediction import predictions
 from earshot.records import to_dict
 from earshot.training.setup import Training
 
-SHOWN = ("map", "macro_f1_argmax", "accuracy", "pauc", "micro_auprc", "event_f1", "crop_lwlrap")  # in an epoch's line
+SHOWN = (
+    "map",
+    "macro_f1_argmax",
+    "accuracy",
+    "pauc",
+    "micro_auprc",
+    "event_f1",
+    "crop_lwlrap",
+    "crop_macro_f1_argmax",
+    "crop_map",
+)  # in an epoch's line
 
 
 def announce(t: Training):
