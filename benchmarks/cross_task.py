@@ -38,7 +38,7 @@ OF = {name: [f"data.competition={name}", f"data.root=data/{name}", f"data.folds=
       for name in ("esc50", "esc10")}  # fmt: skip
 PROBES = {"embedding": ("tensor:545", 2.0), "before the last stage": ("tensor:473", 1.0)}  # output, stride in seconds
 FUSIONS = ("cmam_birdnet", "jrm_birdnet", "cmam_scratch", "jrm_scratch")
-COUNTS, SEEDS = (5, 10, 32), 3
+TRANSFERS, COUNTS, SEEDS = ("scratch", "finetune"), (5, 10, 32), 3
 PRETRAINED = Path("runs/tagging/esc40_cnn_small")
 TRANSFER = Path("configs/tagging/transfer")
 
@@ -105,17 +105,27 @@ def fewshot(keep: bool):
     """Fine-tuned after pre-training against from scratch, by clips a class: mean and deviation over the seeds."""
     if not (PRETRAINED / "fold0" / "best.safetensors").is_file():
         train(TRANSFER / "esc40_cnn_small.yaml", "0", PRETRAINED.name)
-    table = Path("runs/esc10_fewshot.csv")
-    configs = [TRANSFER / f"esc10_{name}.yaml" for name in ("scratch", "finetune")]
-    command = [sys.executable, "src/fewshot.py", "--config", *configs, "--counts", *COUNTS, "--seeds", SEEDS]
-    subprocess.run([str(c) for c in (*command, "--out", table)], check=True)
-    scores = pd.read_csv(table).pivot(index=["count", "seed"], columns="config", values="score")
-    scores["gain"] = scores.esc10_finetune - scores.esc10_scratch
+    rows = [of_run(name, count, seed) for name in TRANSFERS for count in COUNTS for seed in range(SEEDS)]
+    if not all(rows):
+        configs = [TRANSFER / f"esc10_{name}.yaml" for name in TRANSFERS]
+        command = [sys.executable, "src/fewshot.py", "--config", *configs, "--counts", *COUNTS, "--seeds", SEEDS]
+        subprocess.run([str(c) for c in command], check=True)
+        rows = [of_run(name, count, seed) for name in TRANSFERS for count in COUNTS for seed in range(SEEDS)]
+    scores = pd.DataFrame(rows).pivot(index=["count", "seed"], columns="config", values="score")
+    scores["gain"] = scores.finetune - scores.scratch
     print(scores.groupby("count").agg(["mean", "std"]).round(4).to_string())
     for count, rows in scores.groupby("count"):
         if keep:
             unit = f"accuracy, mean of {len(rows)} seeds on fold 0, deviation {rows.gain.std():.4f}"
             record(f"esc10_{count}shot_gain", float(rows.gain.mean()), unit, COMMAND.format("fewshot"))
+
+
+def of_run(name: str, count: int, seed: int) -> dict:
+    """Accuracy of one of fewshot.py's runs; empty where it is not finished."""
+    fold = runs.FoldRun(Path(f"runs/tagging/esc10_{name}_{count}clips_seed{seed}/fold0"))
+    if not fold.finished:
+        return {}
+    return {"config": name, "count": count, "seed": seed, "score": fold.about["scores"]["accuracy"]}
 
 
 def train(config: Path, fold: str, name: str, overrides=()):
