@@ -114,7 +114,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def choose(oofs, truth, task, watch: str, options) -> tuple[predictions.Predictions, Blend]:
-    """(blended OOF, the blend for the test): the plain mean, or what beats it in a nested CV."""
+    """Choose the plain mean, or the blend that beats it in a nested search.
+
+    (blended OOF, the blend for the test): the plain mean, or what beats it in a nested CV.
+    """
     asked = (options.mean, options.weights)
     ways = search.EVERY_WAY if options.auto else [asked] * (asked != ("mean", "equal"))
     if len(oofs) == 1 or not ways:
@@ -153,7 +156,10 @@ def choose_post_processing(oof, truth, competition: Competition, members, option
 
 
 def mean_weights(blend: Blend, count: int) -> np.ndarray:
-    """(M,) weights to print: those of the members, over classes their mean."""
+    """Give the weights of the members as they are printed.
+
+    (M,) weights to print: those of the members, over classes their mean.
+    """
     return np.array(blend.weights or [1 / count] * count).reshape(count, -1).mean(axis=1)
 
 

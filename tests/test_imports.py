@@ -21,7 +21,7 @@ LAYERS = [
     ["competitions", "anomaly", "pictures"],
     ["tasks", "runs"],
     ["ensemble"],
-    ["training", "kernel"],
+    ["training", "kernel", "listening"],
     ["export"],
     ["kaggle"],
 ]  # fmt: skip

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 
 def suggest(name: str, known, listed: str = "") -> str:
-    """'; did you mean ...?' or the whole list when nothing is near. Ends every unknown-name error of Earshot.
+    """Suggest the nearest known name, as the end of an error message.
+
+    '; did you mean ...?' or the whole list when nothing is near. Ends every unknown-name error of Earshot.
 
     With `listed`, such as "its columns", the whole list stands under these words once, whether a name is near or not.
     """

@@ -181,7 +181,10 @@ def _describe(clips, source_root, record: Input, sample_rate: int, dtype: str, n
 
 
 def fingerprints(clips: pd.DataFrame, source_root: str | Path) -> list[list]:
-    """[clip_id, path, size, modified_ns] of each clip, sorted by id; -1 where there is no file."""
+    """Note size and time of each clip's file, by which a cache knows that it is still right.
+
+    [clip_id, path, size, modified_ns] of each clip, sorted by id; -1 where there is no file.
+    """
     ids = clips["clip_id"].astype(str)
     if ids.duplicated().any():
         raise ValueError(f"clip_id '{ids[ids.duplicated()].iloc[0]}' stands twice in the clip table")

@@ -112,7 +112,10 @@ def check_wheels(wheels: Sequence[Wheel], image: Image, needed: Iterable[str]) -
 
 
 def missing(wheels: Sequence[Wheel], image: Image, needed: Iterable[str]) -> dict[str, str]:
-    """{requirement: why} of what neither the image nor `wheels` have, in what `needed` and the wheels ask for."""
+    """List the packages that neither the image nor the wheels have.
+
+    {requirement: why} of what neither the image nor `wheels` have, in what `needed` and the wheels ask for.
+    """
     have = {w.name: w.version for w in wheels}
     asked = [(Requirement(name), "the kernel") for name in needed]
     asked += [(need, wheel.path.name) for wheel in wheels for need in wheel.needs]
