@@ -10,6 +10,7 @@ share a file share its data; a table's `start` and `end` are not applied. Clips 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earshot.files import whole_folder
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples
 from earshot.messages import suggest
@@ -205,24 +207,17 @@ def cache_key(description: dict) -> str:
 
 def finished(folder: str | Path, description: dict, make: Callable[[Path], None]) -> Path:
     """`<folder>/<key>`, as it stands or as `make` fills it under a temporary name."""
-    key = cache_key(description)
-    target = Path(folder) / key
+    target = Path(folder) / cache_key(description)
     if target.is_dir():
         return target
-    temporary = Path(folder) / f".{key}.{os.getpid()}.tmp"
+    settings = {name: value for name, value in description.items() if name != "files"}
     try:
-        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
-        temporary.mkdir(parents=True)
-        make(temporary)
-        settings = {name: value for name, value in description.items() if name != "files"}
-        (temporary / "params.json").write_text(json.dumps({**settings, "format": FORMAT}, indent=1))
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not target.is_dir():  # else another process was first, with the same content
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with whole_folder(target) as partial:
+            make(partial)
+            (partial / "params.json").write_text(json.dumps({**settings, "format": FORMAT}, indent=1))
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another process was first, with the same content
+            raise
     return target
 
 

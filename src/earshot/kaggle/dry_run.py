@@ -16,7 +16,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from packaging.tags import sys_tags
 from packaging.utils import canonicalize_name
 
 from earshot.competitions import get_competition
+from earshot.files import scratch_folder
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.wheels import Wheel, read_wheels
 from earshot.kernel.bundle import open_bundle
@@ -94,10 +94,8 @@ def dry_run(
         say(f"packages: {note}")
     results = []
     for scene in scenes:
-        with tempfile.TemporaryDirectory() as root:
-            result = _play(
-                scene, build, Path(root), bundle.classes, competition=competition, blocked=blocked, about=guard
-            )
+        with scratch_folder() as root:
+            result = _play(scene, build, root, bundle.classes, competition=competition, blocked=blocked, about=guard)
         results.append(result)
         outcome = "; ".join(result.problems) or f"valid, {result.rows} rows"
         say(f"{scene.name}: {outcome} ({result.seconds:.1f} s)")
