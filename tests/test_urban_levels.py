@@ -217,6 +217,8 @@ def test_the_loss_of_two_levels():
     coarse, fine = (entry[0, 0] + entry[1, 0]) / 2, (entry[0, 2] + entry[1, 1]) / 2
     loss = losses.build_loss("coarse_fine", {"coarse": 1, "coarse_weight": 0.5, "fine_weight": 3})
     torch.testing.assert_close(loss(out, batch), 0.5 * coarse + 3 * fine)
+    both = losses.coarse_fine(out, batch, coarse=2)
+    torch.testing.assert_close(losses.coarse_fine(out, batch), both)  # of three classes the last is fine
     with pytest.raises(ValueError, match="loss.params.coarse is 3: the first so many classes"):
         losses.coarse_fine(out, batch, coarse=3)
 
