@@ -8,7 +8,8 @@ through it, before and after it gets its name, in the middle and at the end of a
 must then be whole, and after the same command (training: with --resume) every file must be there, equal to those of the
 run that was never killed, and no temporary one. These processes are forks of one that has imported everything; the last
 kills are of real processes at random moments, of parents of `--jobs` and of compare.py among them, whose children have
-to end too. `kills_survived` counts the kills after which all of that was so.
+to end too. `kills_survived` counts the kills after which all of that was so, `resume_identical` is their share among
+trainings: weights, OOF, log and checkpoint bit by bit, clocks apart.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ SCENARIOS = [
         "--minutes 2 --cores 1 --out submission.csv",
     ),
 ]  # fmt: skip
+TRAININGS = ("train", "finish", "join", "random train", "random jobs")
 RANDOM = {"train": 8, "jobs": 3, "compare": 3}  # real processes, killed at random moments
 
 
@@ -144,6 +146,9 @@ def main():
     if options.record and not options.only:
         command = f"python benchmarks/kills.py --kills {options.kills} --processes {options.processes} --record"
         record("kills_survived", survived, f"of {len(kills)} kills", command)
+        trained = [kill for kill in kills if kill.scenario in TRAININGS]
+        same = sum(not kill.wrong for kill in trained) / len(trained)
+        record("resume_identical", same, f"share of {len(trained)} kills", command)
     sys.exit(survived < len(kills))
 
 
