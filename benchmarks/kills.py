@@ -59,6 +59,7 @@ class Scenario:
     share: int
     again: str = ""  # added to the command after a kill
     places: str = "*"  # only those after the last one of this name
+    done: int = 0  # places at the end after which all is done, and a script says so instead of doing it again
     twice: bool = False  # the command has run once before: what is there is replaced
 
 
@@ -102,7 +103,7 @@ SCENARIOS = [
         command="prepare esc50 --source download --out data/esc --resample 4000 --pack 1",
     ),
     Scenario(
-        name="submit", start="blended", share=8,
+        name="submit", start="blended", share=8, done=1,
         command="submit --competition birdcall --predictions runs/e.npz --test data/test.csv --out submissions/s.csv "
         "--tune-on runs/e_oof.npz --clips data/clips.csv --steps threshold",
     ),
@@ -254,7 +255,8 @@ def kills_of(scenario: Scenario, world: Path, work: Path, number: int, part: tup
     shutil.rmtree(whole, ignore_errors=True)
     folder.rename(whole)
     first = 0 if scenario.places == "*" else len(places) - places[::-1].index(scenario.places)
-    chosen = [first + (2 * i + 1) * (len(places) - first) // (2 * number) for i in range(number)]
+    there = len(places) - scenario.done - first
+    chosen = [first + (2 * i + 1) * there // (2 * number) for i in range(number)]
     for index in chosen[part[0] :: part[1]]:
         folder = start_folder(scenario, world, work)
         code = in_fork(scenario.command, folder, learn=False, **{kill_points.AT: f"*:{index + 1}"})

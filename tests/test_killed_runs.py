@@ -86,6 +86,7 @@ def test_a_submission_killed_before_its_line_in_the_log_goes_on(submission):
     assert list(Path("s").iterdir()) == [Path("s/x.csv")]
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_before_never_lends_its_figures_to_new_files(tiny, monkeypatch):
     """Killed among the moves: OUT.json, which the kernel's bundle reads, is away, not that of other members."""
     run(train, "--config", tiny, "--fold", "0", "1", "2", "optim.epochs=1")
