@@ -313,9 +313,10 @@ def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
         if p.best_epoch >= 0 and o.select == "best":
             return  # the best weights so far stand, with their OOF
     clips = (p.step - first_step) * o.batch_size * t.accelerator.num_processes
+    first = t.optimizer.param_groups[0]
     row = {
         "epoch": p.epoch, "steps": (p.epoch * t.batches_an_epoch + p.step) // o.accumulate,
-        "loss": p.loss_sum / max(p.step, 1), "lr": t.optimizer.param_groups[0]["lr"],
+        "loss": p.loss_sum / max(p.step, 1), "lr": first["lr"] / first.get("lr_scale", 1.0),
         "seconds": round(seconds, 2), "clips_per_second": round(clips / max(seconds, 1e-9), 2),
     }  # fmt: skip
     if p.out_of_time or p.epoch + 1 >= o.epochs or (p.epoch + 1) % o.validate_every == 0:
@@ -340,13 +341,15 @@ def log_epoch(t: Training, row: dict, tracker):
 def report_oof(config: Config, folder: Path):
     """When every fold has its OOF: join, check, score and save the run's OOF."""
     task = tasks.get_task(config.task, config.data.competition)
-    result = oof_when_complete(folder, load_data(config.data), task, config.watch)
+    data = load_data(config.data)
+    result = oof_when_complete(folder, data, task, config.watch)
     print(result.text)
     for remark in tasks.remarks(task, result.oof, result.truth) if result.oof is not None else ():
         print(f"  {remark}")
     if result.oof is not None:
         print_frame_scores(get_competition(config.data.competition), result)
-        fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png")
+        counted = data.counted(config.data.secondary_weight)
+        fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png", counted)
         tasks.draw_pictures(task, result.oof, result.truth, folder)
 
 
