@@ -70,11 +70,11 @@ def means_by_class(run: runs.Run) -> pd.DataFrame:
 
 
 def curve(run: runs.Run) -> pd.DataFrame:
-    """log.csv of a run, the mean over its folds of every epoch."""
+    """log.csv of a run, the mean over its folds of every row: an epoch, or optim.validate_steps."""
     logs = pd.concat([read_table(f.folder / "log.csv", ("epoch",)) for f in run.folds])
     if "steps" not in logs:
         raise ValueError(f"{run.folder}: log.csv counts no steps, it was written by an older version; train it again")
-    return logs.groupby("epoch", as_index=False).mean(numeric_only=True)
+    return logs.groupby("steps", as_index=False).mean(numeric_only=True)
 
 
 def cost(run: runs.Run) -> tuple[int, int]:
