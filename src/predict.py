@@ -195,7 +195,7 @@ def together(of_run: dict[Path, list], options: argparse.Namespace) -> list[tupl
     groups: dict[tuple, list[Path]] = {}
     for folder, members in of_run.items():
         tta = tuple(run_tta(folder, members, options) if options.tta is None else options.tta)
-        groups.setdefault((members[0][0].hearing, tta, metadata_of(members)), []).append(folder)
+        groups.setdefault((members[0][0].window_key, tta, metadata_of(members)), []).append(folder)
     return [(folders, tta, metadata) for (_, tta, metadata), folders in groups.items()]
 
 

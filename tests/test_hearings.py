@@ -1,10 +1,12 @@
 """How recordings are heard, exactly: a network on the waveform whose segments are means and peaks, window by window."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
 
-from earshot.inputs.given import Waveform
+from earshot.inputs.given import Metadata, Waveform
 from earshot.prediction import reading
 from earshot.prediction.inference import Member, Until, clip_answer, predict_clips, predict_members, tta_variants
 from earshot.prediction.predictions import Clip
@@ -92,6 +94,33 @@ def test_answers_are_means_over_windows_and_hearings(clips, monkeypatch, tta, sp
         np.testing.assert_allclose(found.clipwise_output[i], answer, atol=1e-6)
         np.testing.assert_allclose(found.framewise_output[i], frames, atol=1e-6)
         np.testing.assert_allclose(found.embedding[i], embedding, atol=1e-6)
+
+
+@pytest.mark.parametrize("one_pass", [False, True])
+def test_columns_of_a_table_come_with_every_window(clips, one_pass):
+    """The network adds a clip's own two numbers to what it hears; a file that is no sound loses nobody else's."""
+
+    class Told(Segments):
+        inputs = ("waveform", "metadata")
+        frontends = Segments.frontends | {"metadata": Metadata(columns=("a", "b"))}
+
+        def run(self, inputs):
+            out = super().run({"waveform": inputs["waveform"]})
+            return out | {
+                "clipwise_output": out["clipwise_output"] + inputs["metadata"],
+                "segmentwise_output": out["segmentwise_output"] + inputs["metadata"][:, None],
+            }
+
+    bad = clips[1].path.with_name("bad.wav")
+    bad.write_bytes(b"no sound")
+    given = [replace(c, metadata=np.float32([i, 10 * i])) for i, c in enumerate([clips[0], Clip("bad", bad), clips[3]])]
+    how = windowing(one_pass=one_pass, batch_size=2)
+    (plain,), _ = predict_clips([Segments()], [clips[0], clips[3]], how, CLASSES, PRIOR)
+    (found,), unreadable = predict_clips([Told()], given, how, CLASSES, PRIOR)
+    assert [clip for clip, _ in unreadable] == ["bad"]
+    assert found.unreadable.tolist() == [False, True, False]
+    np.testing.assert_array_equal(found.clipwise_output[1], PRIOR)
+    np.testing.assert_allclose(found.clipwise_output[[0, 2]] - plain.clipwise_output, [[0, 0], [2, 20]], atol=1e-5)
 
 
 @pytest.mark.parametrize("rule", ["max", "sum"])

@@ -10,7 +10,7 @@ from earshot.config import load_config
 from earshot.models.counting import count
 from earshot.runs import make_model
 from earshot.sound.logmel import n_frames
-from earshot.training.setup import check_inputs
+from earshot.training.checks import check_inputs
 
 FOLDER = Path(__file__).parents[1] / "configs" / "tagging" / "panns"
 CONFIGS = sorted(p for p in FOLDER.glob("*.yaml") if not p.name.startswith("_"))

@@ -91,7 +91,7 @@ def _with_test(clips: pd.DataFrame, source: Path, table: str) -> Tables:
     classes = sorted(set(clips.labels) - {""})
     missing, clips = absent(clips, source), present(clips, source, table)
     if not (source / "test.csv").is_file():
-        return Tables(clips, classes, missing=missing)
+        return Tables(clips=clips, classes=classes, missing=missing)
     test = _read(source / "test.csv", TEST_COLUMNS)
     check_site_rows(test)
     folder = inner_folder(source, "test_audio")
@@ -99,7 +99,9 @@ def _with_test(clips: pd.DataFrame, source: Path, table: str) -> Tables:
     test_clips = test[["audio_id", "site"]].drop_duplicates("audio_id", ignore_index=True)
     test_clips = test_clips.rename(columns={"audio_id": "clip_id"})
     test_clips.insert(1, "path", [f"{folder}/{found.get(i, i + '.mp3')}" for i in test_clips.clip_id])
-    return Tables(clips, classes, test_clips=test_clips, test=test, missing=missing + absent(test_clips, source))
+    return Tables(
+        clips=clips, classes=classes, test_clips=test_clips, test=test, missing=missing + absent(test_clips, source)
+    )
 
 
 def _read(path: Path, columns) -> pd.DataFrame:

@@ -81,7 +81,7 @@ def prepare(source: Path, level: str = "coarse", votes: str = "majority") -> Tab
     truth = truth[truth.audio_filename.isin(scored.audio_filename)].reset_index(drop=True)
     test = scored[["audio_filename", "clip_id"]].reset_index(drop=True)
     return Tables(
-        clips, tags, test_clips=test_clips if len(test_clips) else None, test=test if len(test) else None,
+        clips=clips, classes=tags, test_clips=test_clips if len(test_clips) else None, test=test if len(test) else None,
         missing=missing, task="ust", truth=truth if len(truth) else None,
     )  # fmt: skip
 

@@ -79,7 +79,11 @@ def prepare_task(kind: str, source: Path, seed: int | None = None) -> Tables:
     clips = clips.assign(labels=clips.labels.fillna(""))
     held_out = clips[clips.official_fold == synth_tasks.HELD_OUT].reset_index(drop=True)
     return Tables(
-        clips, CLASSES[kind], test=held_out[["clip_id", "labels"]], truth=held_out.drop(columns="path"), task=kind
+        clips=clips,
+        classes=CLASSES[kind],
+        test=held_out[["clip_id", "labels"]],
+        truth=held_out.drop(columns="path"),
+        task=kind,
     )
 
 

@@ -113,8 +113,14 @@ def load_data(data: DataConfig) -> PreparedData:
             raise ValueError(f"data.{needs} needs {root / 'events.csv'}, which this competition does not have")
     clips, classes = _chosen(_drop_unusable(clips, data, events), classes, data.where)
     check_annotated(clips, events, data, root / "clips.csv")
+    dataset = read_dataset(root)
+    if CHANNELS[data.channels] > 1 and dataset.get("copied_channels") == "mono":
+        raise ValueError(
+            f"data.channels is {data.channels}, but the copies that {root} was prepared with (--resample) are mono: "
+            "prepare it again with --channels stereo, or set data.channels=mono"
+        )
     if data.cache == "packed":
-        source = read_dataset(root)["source"]
+        source = dataset["source"]
         clips = packed_clips(
             root / "cache",
             clips,
@@ -127,7 +133,7 @@ def load_data(data: DataConfig) -> PreparedData:
         )
     whole = "secondary_labels" not in clips or data.secondary_weight in (-1, 0, 1)
     target, mask = clip_targets(clips, classes, data.secondary_weight, np.uint8 if whole else np.float32)
-    source, whole = Path(read_dataset(root)["source"]), clips[["clip_id", "path"]]
+    source, whole = Path(dataset["source"]), clips[["clip_id", "path"]]
     metadata = data.metadata_record
     clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
     return PreparedData(

@@ -278,9 +278,7 @@ def _moved(p: float, log_odds: float) -> float:
 
 def of_label(post: PostProcess, label: str) -> PostProcess:
     """The post-processing of one class alone."""
-    high = post.class_thresholds.get(label, post.threshold)
-    low = None if post.threshold_low is None else min(post.threshold_low, high)
-    return replace(post, threshold=high, class_thresholds={}, threshold_low=low)
+    return replace(post, threshold=post.class_thresholds.get(label, post.threshold), class_thresholds={})
 
 
 def of_class(found: Predictions, truth: Truth, k: int) -> tuple[Predictions, Truth]:

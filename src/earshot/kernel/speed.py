@@ -58,8 +58,8 @@ class Network:
         return self.members[0].windowing
 
     @property
-    def hearing(self) -> tuple:
-        return self.members[0].hearing
+    def window_key(self) -> tuple:
+        return self.members[0].window_key
 
 
 @dataclass(frozen=True)
@@ -263,16 +263,16 @@ def ordered(networks: Sequence[Network], speed: Speed) -> list[Network]:
     def cost(n):
         return (speed.network[n.alike] + speed.join[n.alike]) / n.windowing.stride_seconds
 
-    cheapest = {n.hearing: min(cost(m) for m in networks if m.hearing == n.hearing) for n in networks}
-    return sorted(networks, key=lambda n: (cheapest[n.hearing], str(n.hearing), cost(n)))
+    cheapest = {n.window_key: min(cost(m) for m in networks if m.window_key == n.window_key) for n in networks}
+    return sorted(networks, key=lambda n: (cheapest[n.window_key], str(n.window_key), cost(n)))
 
 
 def passes(networks: Sequence[Network]) -> list[tuple[list[Network], str | None]]:
     """What the runner does with all the time in the world: (networks of a pass, further hearing or None)."""
     first, groups = networks[0], {}
     for network in networks[1:]:
-        groups.setdefault((network.hearing, None), []).append(network)
+        groups.setdefault((network.window_key, None), []).append(network)
     for network in networks:
         for name in network.tta:
-            groups.setdefault((network.hearing, name), []).append(network)
+            groups.setdefault((network.window_key, name), []).append(network)
     return [([first], None)] + [(some, tta) for (_, tta), some in groups.items()]

@@ -29,7 +29,8 @@ from earshot.sound.windows import Windowing
 __all__ = ["TTA", "Member", "Until", "Variant", "clip_answer", "predict_clips", "predict_members", "tta_variants"]
 CONTEXT_SEGMENTS = 4  # heard either side of a span in one pass
 # what members must share to be fed from the same windows
-HEARING = ("sample_rate", "n_channels", "window_samples", "stride_samples", "rest_samples", "extra_window", "one_pass")
+WINDOW_FIELDS = ("sample_rate", "n_channels", "window_samples", "stride_samples", "rest_samples", "extra_window",
+                 "one_pass")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class Member:
     place: int | None = None  # index on axis 1 of the outputs of a graph that stacks several folds
 
     @property
-    def hearing(self) -> tuple:
+    def window_key(self) -> tuple:
         """What members must have in common to be fed from the same windows."""
-        return tuple(getattr(self.windowing, name) for name in HEARING)
+        return tuple(getattr(self.windowing, name) for name in WINDOW_FIELDS)
 
 
 @dataclass
@@ -84,7 +85,8 @@ def predict_members(
     first sample, outputs of the first member) of every window as it comes; of one pass, which has no windows, never.
     until: when no more is heard; a clip of
     which the beginning was heard by then ends there, of which nothing was counts as unreadable.
-    Members of different runs may differ in front ends, classes and joining rules, not in where windows lie (`HEARING`).
+    Members of different runs may differ in front ends, classes and joining rules, not in where windows lie
+    (`WINDOW_FIELDS`).
     """
     grid = members[0].backend.timebase
     variants = tta_variants(tta, plain, grid.hop_length / grid.sample_rate)
@@ -99,7 +101,10 @@ def predict_members(
     unreadable: dict[int, str] = {}
     workers = max(m.windowing.workers for m in members)
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(streams) as runners:
-        running, shorter = _Running(members, answers, runners, streams, listen=listen), set()
+        running, shorter = (
+            _Running(members=members, answers=answers, runners=runners, streams=streams, listen=listen),
+            set(),
+        )
 
         def hear(some: Iterable[tuple[int, Clip]], decoded: bool):
             reading = jobs(some, windowing, variants, unreadable, tuple(keys), context, decoded=decoded)
@@ -143,7 +148,7 @@ def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
     for member in members:
         if member.windowing.window_samples < 1 or member.windowing.batch_size < 1:
             raise ValueError("a windowing must say its sample rate, window and batch size before it hears recordings")
-        for name, a, b in zip(HEARING, first.hearing, member.hearing):
+        for name, a, b in zip(WINDOW_FIELDS, first.window_key, member.window_key):
             if a != b:
                 raise ValueError(f"members of one pass must hear the same windows, but {name} is {a} and {b}")
         keep, one_pass = member.windowing.keep_frames, member.windowing.one_pass
@@ -180,7 +185,7 @@ def _ahead(pool, jobs: Iterator, depth: int) -> Iterator:
         yield waiting.popleft().result()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Running:
     """Windows on their way through the networks: gathered to batches, at most `streams` of them at a time."""
 
