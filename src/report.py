@@ -1,17 +1,20 @@
 """Draw trained runs beside each other: score by class size, learning curves, score by multi-adds.
 
 python src/report.py --runs runs/tagging/esc10_cnn runs/tagging/esc10_cnn_small --out runs/report
+python src/report.py --runs runs/tagging/cnn14 --out runs/report --quality qa_true_counts.csv   # AudioSet's own file
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from earshot import runs, tasks
+from earshot.competitions.audioset import read_quality
 from earshot.files import check_writable
 from earshot.messages import run_script, suggest
 from earshot.models.counting import count
@@ -33,7 +36,11 @@ def main():
         run_pictures.class_ranks(table, name, options.out / f"class_ranks_{name.replace('/', '_')}.png")
     run_pictures.run_curves({name: curve(run) for name, run in found.items()}, watch, options.out / "curves.png")
     rows = [(name, *cost(run), score_of(run, watch)) for name, run in found.items()]
-    run_pictures.score_by_cost([(n, adds, s) for n, _, adds, s in rows], watch, options.out / "cost.png")
+    families = [family_of(run.config.model.name) for run in found.values()]
+    run_pictures.score_by_cost([(n, adds, s) for n, _, adds, s in rows], watch, options.out / "cost.png", families)
+    if options.quality and tables:
+        quality = label_quality(options.quality, Path(first.data.classes or Path(first.data.root) / "classes.csv"))
+        run_pictures.class_quality(tables, quality, options.out / "class_quality.png")
     for name, parameters, adds, score in rows:
         size = f"{parameters / 1e6:8.2f} M parameters {adds / 1e9:8.3f} G multi-adds"
         print(f"  {name:32s} {size}  {watch} {score:.4f} (mean of folds: {len(found[name].folds)})")
@@ -45,7 +52,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument("--score", default="", help="score to draw (default: the one that the first run watches)")
+    parser.add_argument(
+        "--quality", type=Path, help="AudioSet's qa_true_counts.csv: draw the quality of its labels too"
+    )
     return parser.parse_args()
+
+
+def family_of(model: str) -> str:
+    """The kind of a network by its name without its size: cnn14_att and cnn6 are cnn, mobilenet_v2 is mobilenet."""
+    return re.match(r"[a-z]+(?:1d)?[a-z]*", model)[0]
+
+
+def label_quality(path: Path, classes: Path) -> dict[str, float]:
+    """{label of classes.csv: share of its rated clips in which raters heard it}; classes without a rating left out."""
+    shares = read_quality(path)
+    table = read_table(classes, ("label", "mid"))
+    return {label: shares[mid] for label, mid in zip(table.label, table.mid, strict=True) if mid in shares}
 
 
 def short_names(folders: list[Path]) -> list[str]:

@@ -29,7 +29,7 @@ from scripts import run
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RATE, CLASSES = 8000, 3
-LOGMEL = Logmel(RATE, n_fft=256, hop_length=80, n_mels=16, fmax=4000)
+LOGMEL = Logmel(sample_rate=RATE, n_fft=256, hop_length=80, n_mels=16, fmax=4000)
 
 
 def batch_of(size, seconds=0.2):
