@@ -13,7 +13,6 @@ same command again adds what is missing. A seed chooses the clips and the initia
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from earshot import files, runs, tasks
 from earshot.config import Config, load_config
 from earshot.messages import run_script, suggest
 from earshot.pictures import folds as fold_pictures
+from earshot.processes import children
 
 FROZEN = ["model.params.freeze=true", "data.cache=embedding", "augment={}", "optim.lr=1e-3", "optim.epochs=100"]
 MODES = {  # of a transfer: overrides; rates and lengths are those of configs/tagging/transfer
@@ -107,7 +107,7 @@ def train(path: Path, mode: str, count: int, seed: int, options: argparse.Namesp
     command = [sys.executable, str(Path(__file__).with_name("train.py")), "--config", str(path), "--name", name]
     command += ["--resume", "--fold", *options.fold, *overrides]
     command += [f"seed={seed}", f"data.clips_per_class={count}"]
-    if subprocess.run(command).returncode:
+    if children.run(command).returncode:
         raise ValueError(f"training of {name} failed; its error stands above")
     folder = runs.run_folder(load_config(path, overrides), path, name)
     folds = runs.load_run(folder).folds

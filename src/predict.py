@@ -58,6 +58,7 @@ def main():
             streams,
         )  # fmt: skip
         unreadable |= dict(failed)
+        check_heard(clips, unreadable)
         for folder in folders:
             of_folds, found = found[: len(of_run[folder])], found[len(of_run[folder]) :]
             of_folds = with_anomaly_scores(folder, of_folds, of_run[folder], options)
@@ -73,6 +74,16 @@ def main():
         files.write_rows(listing, [{"clip_id": c, "reason": r} for c, r in unreadable.items()])
         print(f"{len(unreadable)} recordings could not be read and got the training prior; see {listing}")
     print_oddities(options.clips, clips, Path(targets[0]))
+
+
+def check_heard(clips: list[Clip], unreadable: dict[str, str]):
+    """Error where none of the recordings could be read: priors alone are no answer, a wrong folder is likely."""
+    if clips and len(unreadable) == len(clips):
+        first = clips[0]
+        raise ValueError(
+            f"none of the {len(clips)} recordings could be read, so nothing is predicted; the first, {first.path}: "
+            f"{unreadable[first.clip_id]}. Is --audio-root the folder that the table's paths are relative to?"
+        )
 
 
 def print_oddities(source: Path, clips: list[Clip], target: Path):
@@ -137,7 +148,10 @@ def check_targets(options: argparse.Namespace):
 
 
 def how_many(options: argparse.Namespace) -> tuple[int, int]:
-    """(threads of a call, calls at a time). PyTorch keeps to one call, on the threads that are free."""
+    """Choose the threads of a call and how many calls run at a time.
+
+    (threads of a call, calls at a time). PyTorch keeps to one call, on the threads that are free.
+    """
     if options.backend == "torch":
         use_free_cores(options.threads or 0, "--threads N")
         return 1, 1
@@ -191,7 +205,10 @@ def trained_members(folder: Path, options: argparse.Namespace, threads: int) -> 
 
 
 def together(of_run: dict[Path, list], options: argparse.Namespace) -> list[tuple[list[Path], tuple, Metadata]]:
-    """(run folders, their TTA, their metadata) that can share a pass: the same windows, variants and columns."""
+    """Group the runs that can share a pass.
+
+    (run folders, their TTA, their metadata) that can share a pass: the same windows, variants and columns.
+    """
     groups: dict[tuple, list[Path]] = {}
     for folder, members in of_run.items():
         tta = tuple(run_tta(folder, members, options) if options.tta is None else options.tta)

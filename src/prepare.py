@@ -53,7 +53,9 @@ def main():
     if options.resample:
         tables = resampled(tables, source, out, options)
     name = tables.competition or options.competition
-    write_tables(tables, out, name, source, options.force, competition.also, copied_channels(options))
+    write_tables(
+        tables, out, name, source, options.force, also=competition.also, copied_channels=copied_channels(options)
+    )
     print("\n".join([summary(tables, name), *(f"  {note}" for note in notes)]))
     list_odd_files(source, out)
     print(f"-> {out}")
@@ -223,7 +225,9 @@ def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespa
         if clips is None:
             return None
         if options.pack:
-            clips = packed_clips(out / "packed", clips, source, rate, options.pack, workers, print, n_channels)
+            clips = packed_clips(
+                out / "packed", clips, source, rate, options.pack, workers, say=print, n_channels=n_channels
+            )
             clips = clips.assign(duration=clips.duration.clip(upper=options.pack))
         else:
             print(f"resampling {len(clips)} files to {rate} Hz into {out / 'resampled'} ...", flush=True)

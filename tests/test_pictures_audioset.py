@@ -22,7 +22,7 @@ def test_runs_of_a_family_have_one_colour(tmp_path, monkeypatch):
     points = [("a", 1e9, 0.3), ("b", 3e9, 0.4), ("c", 2e9, 0.35)]
     drawn = {}
     monkeypatch.setattr(run_pictures, "_save", lambda figure, path: drawn.setdefault("axis", figure.axes[0]))
-    run_pictures.score_by_cost(points, "map", tmp_path / "x.png", ["cnn", "resnet", "cnn"])
+    run_pictures.score_by_cost(points, "map", "10", tmp_path / "x.png", ["cnn", "resnet", "cnn"])
     dots = {dot.get_label(): dot for dot in drawn["axis"].collections}
     assert {name: len(dot.get_offsets()) for name, dot in dots.items()} == {"cnn": 2, "resnet": 1}
     assert [text.get_text() for text in drawn["axis"].get_legend().get_texts()] == ["cnn", "resnet"]

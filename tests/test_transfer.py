@@ -282,6 +282,7 @@ def test_freeze_l3_without_a_cache_says_what_it_left_and_kept(frozen, capsys, ca
     assert "the frozen base keeps its RANDOM weights" in caplog.text
 
 
+@pytest.mark.slow  # tests/test_train.py stops and resumes a plain run
 def test_gradual_unfreezing_with_layer_wise_rates_resumes_bit_by_bit(frozen, monkeypatch):
     options = ["model.params.freeze=false", "optim.layer_decay=0.7", "optim.unfreeze_epochs=1", "optim.epochs=5",
                "optim.checkpoint_steps=1", "optim.select=last"]  # fmt: skip

@@ -68,6 +68,9 @@ class DataConfig:
     sampler: str = "uniform"  # uniform: every clip once an epoch; balanced: classes take turns, a clip of each
     train_share: float = 1.0  # so much of each fold's training clips, the same ones for a seed
     workers: int = 0  # loader processes for training
+    levels: tuple[str, ...] = ()  # only classes of these levels (column `level` of the class list), such as coarse
+    mask_unknown: bool = True  # classes in a clip's `unknown_labels` are masked; else they count as absent
+    soft_targets: str = "auto"  # what trains in place of labels: auto (<root>/targets.npz where it is) | none | a file
     clips_per_class: int = 0  # training clips of each class, chosen by the seed, more adding to fewer; 0: all
     metadata: tuple[str, ...] = ()  # numeric columns of clips.csv given to the model
     metadata_missing: dict[str, str] = field(default_factory=dict)  # column: number of an empty cell; nan: left a gap
@@ -136,7 +139,10 @@ class AugmentConfig:
 
     @property
     def acting(self) -> dict[str, bool]:
-        """{key: whether it changes what the network hears}."""
+        """Say of each setting whether it changes what the network hears.
+
+        {key: whether it changes what the network hears}.
+        """
         own = {name: bool(getattr(self, name)) for name in ("waveform", "spec_augment", "spec_augment_pp")}
         return own | {f"batch.{name}": acts for name, acts in self.batch.acting.items()}
 
@@ -145,7 +151,7 @@ class AugmentConfig:
 class LossConfig:
     """What is minimised; see losses.LOSSES."""
 
-    name: str = "bce"  # bce | bce_clip_frame | focal | cross_entropy
+    name: str = "bce"  # bce | bce_clip_frame | coarse_fine | focal | cross_entropy
     params: dict[str, Any] = field(default_factory=dict)  # what the loss's function takes: label_smoothing, gamma, ...
 
 
@@ -185,10 +191,9 @@ class OptimConfig:
         check_choice("precision", self.precision, ("no", "fp16", "bf16"))
         check_choice("select", self.select, ("best", "last"))
         _check_positive(self, "lr", "batch_size", "accumulate", "validate_every")
-        _check_not_negative(
-            self, "epochs", "unfreeze_epochs", "lookahead", "weight_decay", "warmup_epochs", "min_lr", "clip_norm",
-            "early_stop_epochs", "score_training", "validate_steps", "checkpoint_steps",
-        )  # fmt: skip
+        _check_not_negative(self, "epochs", "unfreeze_epochs", "lookahead", "warmup_epochs", "checkpoint_steps")
+        _check_not_negative(self, "weight_decay", "min_lr", "clip_norm", "early_stop_epochs", "score_training")
+        _check_not_negative(self, "validate_steps")
         _check_between(self, 0, 1, "ema_decay")
         if self.warmup_epochs > self.epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs})")

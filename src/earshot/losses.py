@@ -20,6 +20,7 @@ from torch import Tensor
 
 from earshot.messages import suggest
 
+COARSE = 8  # coarse classes of SONYC-UST
 EPSILON = torch.finfo(torch.float32).eps
 
 
@@ -31,6 +32,31 @@ def bce(out: dict, batch: dict, label_smoothing: float = 0.0) -> Tensor:
     value, from_logit = clip_output(out)
     target, coefficient = known_target(batch, value)
     return weighted_mean(elementwise_bce(value, smoothed(target, label_smoothing), from_logit), coefficient)
+
+
+def coarse_fine(
+    out: dict, batch: dict, coarse: float | None = None, coarse_weight: float = 1.0, fine_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """Two label levels: coarse_weight * BCE of the first `coarse` classes + fine_weight * BCE of the others.
+
+    Each is the mean over its own known entries (a fine tag that nobody can tell is masked), so that neither level
+    outweighs the other by its number of classes. coarse: None: the 8 of SONYC-UST, of fewer classes all but the last.
+    Errors: fewer classes than that, or a `coarse` that is no number of classes.
+    """
+    value, from_logit = clip_output(out)
+    target, coefficient = known_target(batch, value)
+    coarse = min(COARSE, value.shape[1] - 1) if coarse is None else coarse
+    n = int(coarse)
+    if n != coarse or not 0 < n < value.shape[1]:
+        raise ValueError(
+            f"loss.params.coarse is {coarse:g}: the first so many classes are the coarse ones, and the network has "
+            f"{value.shape[1]}"
+        )
+    loss = elementwise_bce(value, smoothed(target, label_smoothing), from_logit)
+    levels = (weighted_mean(loss[:, part], coefficient[:, part]) for part in (slice(None, n), slice(n, None)))
+    of_coarse, of_fine = levels
+    return coarse_weight * of_coarse + fine_weight * of_fine
 
 
 def bce_clip_frame(out: dict, batch: dict, frame_weight: float = 0.5, label_smoothing: float = 0.0) -> Tensor:
@@ -104,12 +130,18 @@ def cross_entropy(out: dict, batch: dict, label_smoothing: float = 0.0, auxiliar
 
 
 def clip_output(out: dict) -> tuple[Tensor, bool]:
-    """(float32 (B, K) clip logits, True), or the probabilities and False where the head has no logit."""
+    """Give the clip's logits, or its probabilities where the head has no logit.
+
+    (float32 (B, K) clip logits, True), or the probabilities and False where the head has no logit.
+    """
     return (out["logit"].float(), True) if "logit" in out else (out["clipwise_output"].float(), False)
 
 
 def segment_output(out: dict) -> tuple[Tensor, bool]:
-    """(float32 (B, S, K) segment logits, True), or the probabilities and False."""
+    """Give the logits of segments, or their probabilities where the head has no logit.
+
+    (float32 (B, S, K) segment logits, True), or the probabilities and False.
+    """
     if "segmentwise_logit" in out:
         return out["segmentwise_logit"].float(), True
     if "segmentwise_output" in out:
@@ -120,7 +152,9 @@ def segment_output(out: dict) -> tuple[Tensor, bool]:
 
 
 def frame_pair(out: dict, frame_target: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """(value, target, value is a logit), all (B, N, K): on segments if the target is, else on the T input frames.
+    """Bring outputs and targets in time to the same grid.
+
+    (value, target, value is a logit), all (B, N, K): on segments if the target is, else on the T input frames.
 
     Each segment repeated to frames meets the mean of its frames' targets: BCE is linear in the target, so that this
     equals the comparison on segments, incomplete last ones included. Errors: a target of neither length.
@@ -148,7 +182,10 @@ def elementwise_bce(value: Tensor, target: Tensor, from_logit: bool) -> Tensor:
 
 
 def known_target(batch: dict, like: Tensor) -> tuple[Tensor, Tensor]:
-    """(target, coefficient), both float32 (B, K): 0 as target where the coefficient is 0 (unknown may be -1 or NaN)."""
+    """Give the target and how much each of its entries counts.
+
+    (target, coefficient), both float32 (B, K): 0 as target where the coefficient is 0 (unknown may be -1 or NaN).
+    """
     target = batch["target"].float()
     if target.shape != like.shape:
         raise ValueError(f"target is {tuple(target.shape)} but the model gives {tuple(like.shape)}")
@@ -157,7 +194,10 @@ def known_target(batch: dict, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def entry_coefficient(batch: dict, like: Tensor) -> Tensor:
-    """(B, K) mask * weight of each entry, 1 where the batch has neither."""
+    """Say how much each entry of the target counts.
+
+    (B, K) mask * weight of each entry, 1 where the batch has neither.
+    """
     coefficient = torch.ones_like(like, dtype=torch.float32)
     if batch.get("mask") is not None:
         coefficient = coefficient * batch["mask"].float()
@@ -180,6 +220,7 @@ def smoothed(target: Tensor, label_smoothing: float) -> Tensor:
 LOSSES = {
     "bce": bce,
     "bce_clip_frame": bce_clip_frame,
+    "coarse_fine": coarse_fine,
     "focal": focal,
     "cross_entropy": cross_entropy,
 }

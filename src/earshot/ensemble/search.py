@@ -11,7 +11,7 @@ import numpy as np
 from earshot import runs
 from earshot.competitions.competition import Competition
 from earshot.data.folds import TRAIN_ONLY
-from earshot.data.labels import annotated_clips, clip_targets, negative_events, read_clips
+from earshot.data.labels import annotated_clips, clip_targets, negative_events, read_clips, read_levels
 from earshot.data.prepared import PreparedData, read_events
 from earshot.ensemble.blends import MEANS, Blend
 from earshot.ensemble.post_processing import keeps
@@ -64,14 +64,17 @@ def oof_when_complete(folder: Path, data: PreparedData, task: Task, watch: str =
     truth = truth_of(oof, data)
     scores = score_readable(task, oof, truth)
     watch = watch or task.watch
-    text = f"{folder}: OOF of {len(oof)} clips, {watch} {scores.get(watch, float('nan')):.4f}"
+    text = f"{folder}: OOF of {len(oof)} clips together, {watch} {scores.get(watch, float('nan')):.4f}"
     text += spread(fold_scores(task, oof, truth, watch)) + "\n" + score_table(scores)
     text = "\n".join([text, *_stopped_lines(stopped)])
     return OofReport(oof, truth, scores, text)
 
 
 def stopped_folds(folds: Sequence[runs.FoldRun]) -> dict[int, dict]:
-    """{fold: its run.json} of those that --max-minutes cut: their OOF counts, their training is not finished."""
+    """Find the folds that ran out of time: their OOF counts, their training is not finished.
+
+    {fold: its run.json} of those that --max-minutes cut: their OOF counts, their training is not finished.
+    """
     about = {f.fold: f.about for f in folds}
     return {fold: found for fold, found in about.items() if not found.get("finished", True)}
 
@@ -88,7 +91,10 @@ def _stopped_lines(stopped: dict[int, dict]) -> list[str]:
 
 
 def fold_scores(task: Task, oof: Predictions, truth: Truth, watch: str) -> dict[int, float]:
-    """{fold: watched score of its clips}; NaN where they do not define it (a fold without an event, ...)."""
+    """Give the watched score of each fold.
+
+    {fold: watched score of its clips}; NaN where they do not define it (a fold without an event, ...).
+    """
     parts = {int(f): oof.fold == f for f in np.unique(oof.fold)}
     return {
         f: score_readable(task, oof.take(p), truth.take(p)).get(watch, float("nan")) for f, p in parts.items()
@@ -102,7 +108,7 @@ def spread(by_fold: dict[int, float]) -> str:
     lacking = f"not defined in fold {', '.join(none)}" if none else ""
     if not known:
         return f" ({lacking})"
-    text = f"folds {np.mean(known):.4f} +- {np.std(known):.4f}: {' '.join(f'{v:.4f}' for v in known)}"
+    text = f"mean of folds {np.mean(known):.4f} +- {np.std(known):.4f}: {' '.join(f'{v:.4f}' for v in known)}"
     return f" ({text}{'; ' * bool(none)}{lacking})"
 
 
@@ -141,13 +147,21 @@ def read_truth(found: Predictions, clips_path: Path) -> Truth:
     if unknown:
         raise ValueError(f"{clips_path} does not list {len(unknown)} of the predicted clips: {few(unknown)}")
     rows = clips.loc[found.clip_ids].reset_index(drop=True)
-    target, _ = clip_targets(rows, list(found.classes))
+    target, _ = clip_targets(rows, list(found.classes), left_out=_other_levels(found, clips_path.parent))
     events = read_events(clips_path.parent / "events.csv", clips, list(found.classes))
     if events is None:
         return Truth(target > 0.5, clips=rows)
     known = annotated_clips(rows, events, clips_path)
     events = events[~negative_events(events) & events.filename.isin(set(found.clip_ids.tolist()))]
     return Truth(target > 0.5, events, clips=rows, annotated=known)
+
+
+def _other_levels(found: Predictions, folder: Path) -> list[str]:
+    """Classes of the class list beside the clip table whose level these predictions do not answer (data.levels)."""
+    path = folder / "classes.csv"
+    level_of = read_levels(path) if path.is_file() else {}
+    answered = {level_of.get(c) for c in found.classes}
+    return [c for c, level in level_of.items() if level not in answered]
 
 
 def check_alike(names: list[str], oofs: list[Predictions]):
@@ -180,7 +194,9 @@ def score_table(scores: dict[str, float]) -> str:
 def search_weights(
     members: list[Predictions], truth: Truth, score: Score, mean: str = "mean", steps: int = 30
 ) -> np.ndarray:
-    """(M,) weights that sum to 1: greedy forward selection with replacement on the given OOF (Caruana et al. 2004).
+    """Search the weights of members that score best together.
+
+    (M,) weights that sum to 1: greedy forward selection with replacement on the given OOF (Caruana et al. 2004).
 
     mean: of blends.MEANS, in which the members are joined.
     Each step adds the member that raises the score of the running mean most; the best prefix counts, so the answer is
@@ -201,7 +217,9 @@ def search_weights(
 
 
 def search_class_weights(members: list[Predictions], truth: Truth, mean: str = "mean") -> np.ndarray:
-    """(M, K) weights that sum to 1 in each class: the search of `search_weights` on each class's average precision.
+    """Search the weights of members for each class by itself.
+
+    (M, K) weights that sum to 1 in each class: the search of `search_weights` on each class's average precision.
 
     A class with fewer than `RARE` positives or negatives says too little: equal weights.
     """
@@ -271,7 +289,10 @@ class Candidate:
 def try_blends(
     members: list[Predictions], truth: Truth, score: Score, ways: list[tuple[str, str]]
 ) -> tuple[Predictions, list[Candidate]]:
-    """(OOF of the plain mean, a Candidate for each (mean, weights) of `ways`), scored fold by fold (NaN: undefined)."""
+    """Score other means and weights against the plain mean, fold by fold.
+
+    (OOF of the plain mean, a Candidate for each (mean, weights) of `ways`), scored fold by fold (NaN: undefined).
+    """
     members = [m.aligned(members[0].clip_ids) for m in members]
     fold, plain = members[0].fold, predictions.weighted_mean(members)
 

@@ -16,7 +16,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from packaging.tags import sys_tags
 from packaging.utils import canonicalize_name
 
 from earshot.competitions import get_competition
+from earshot.files import scratch_folder
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.wheels import Wheel, read_wheels
 from earshot.kernel.bundle import open_bundle
@@ -94,10 +94,8 @@ def dry_run(
         say(f"packages: {note}")
     results = []
     for scene in scenes:
-        with tempfile.TemporaryDirectory() as root:
-            result = _play(
-                scene, build, Path(root), bundle.classes, competition=competition, blocked=blocked, about=guard
-            )
+        with scratch_folder() as root:
+            result = _play(scene, build, root, bundle.classes, competition=competition, blocked=blocked, about=guard)
         results.append(result)
         outcome = "; ".join(result.problems) or f"valid, {result.rows} rows"
         say(f"{scene.name}: {outcome} ({result.seconds:.1f} s)")
@@ -205,7 +203,10 @@ def _odd(folder: Path):
 
 
 def network_blocker() -> tuple[list[str], str]:
-    """(command prefix that takes the network away, how), tried out; ([], why not) where the system has no way."""
+    """Find a way to start a command without network, and try it out.
+
+    (command prefix that takes the network away, how), tried out; ([], why not) where the system has no way.
+    """
     ways = {
         "a namespace without any (unshare)": ["unshare", "--map-root-user", "--net"],
         "sockets refused by a filter of system calls (seccomp)": [sys.executable, str(NO_NETWORK)],
@@ -226,7 +227,10 @@ def _blocks(command: list[str]) -> bool:
 
 
 def package_guard(dataset: Path, image: Image) -> tuple[dict, list[str]]:
-    """({"blocked": {import name: why}, "stand_ins": import names}, what to know about them)."""
+    """Say which packages a dry run may not import, and which stand in for others.
+
+    ({"blocked": {import name: why}, "stand_ins": import names}, what to know about them).
+    """
     wheels, here = read_wheels(dataset), metadata.packages_distributions()
     blocked = {
         top: f"Kaggle's image has no {names[0]}, and the bundle no wheel of it"

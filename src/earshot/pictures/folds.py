@@ -50,8 +50,11 @@ def learning_curves(log: list[dict], watch: str, path: Path):
     _save(figure, path)
 
 
-def class_scores(found: Predictions, target: np.ndarray, path: Path):
-    """Average precision of each class beside its number of clips, weakest first (at most 60 classes)."""
+def class_scores(found: Predictions, target: np.ndarray, path: Path, counted: str = "clips"):
+    """Average precision of each class beside its number of clips, weakest first (at most 60 classes).
+
+    counted: what the numbers are of, such as clips with their secondary labels.
+    """
     readable = ~found.unreadable
     truth = target[readable]
     if not truth.any():
@@ -64,7 +67,7 @@ def class_scores(found: Predictions, target: np.ndarray, path: Path):
     axes[0, 0].barh(names, [precision[i] for i in order], color="tab:green")
     axes[0, 0].set(xlim=(0, 1), xlabel="average precision", title=f"{len(order)} of {len(counts)} classes")
     axes[0, 1].barh(names, [counts[i] for i in order], color="tab:grey")
-    axes[0, 1].set(xlabel="clips", yticklabels=[])
+    axes[0, 1].set(xlabel=counted, yticklabels=[])
     for axis in axes[0]:
         axis.invert_yaxis()
         axis.grid(alpha=0.3, axis="x")
@@ -125,7 +128,10 @@ def roc_curves(scores: np.ndarray, anomalous: np.ndarray, clips, path: Path):
 
 
 def logmels(images: list[tuple[str, np.ndarray]], frame_seconds: float, path: Path, columns: int = 3):
-    """(title, (T, F) decibels) pairs -> a sheet of log-mels, time to the right, frequency up, one colour scale."""
+    """Draw a sheet of log-mels, time to the right, frequency up.
+
+    (title, (T, F) decibels) pairs -> a sheet of log-mels, time to the right, frequency up, one colour scale.
+    """
     rows = -(-len(images) // columns)
     figure, axes = _figure(4.2 * columns, 2.4 * rows, rows, columns)
     low = min(np.percentile(image, 2) for _, image in images)
@@ -144,7 +150,10 @@ def logmels(images: list[tuple[str, np.ndarray]], frame_seconds: float, path: Pa
 
 
 def soundscape(framewise: np.ndarray, classes, true_active: np.ndarray, frame_seconds: float, title: str, path: Path):
-    """(T, K) probabilities above the (T, K) true activity of one recording."""
+    """Draw predicted activity above the true one of a recording.
+
+    (T, K) probabilities above the (T, K) true activity of one recording.
+    """
     figure, axes = _figure(12, 2 + 0.4 * len(classes), 2, 1)
     for axis, image, name in zip(axes[:, 0], (framewise, true_active), ("predicted", "true"), strict=True):
         extent = (0, len(image) * frame_seconds, len(classes), 0)

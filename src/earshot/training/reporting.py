@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from earshot import files, tasks
+from earshot.data.soft_targets import told
 from earshot.ensemble.search import stopped_text, truth_of
 from earshot.messages import few
 from earshot.pictures import folds as fold_pictures
@@ -34,6 +35,8 @@ def announce(t: Training):
     device = f"{t.accelerator.device} {o.precision}"
     size = f"{t.config.model.name} {parameters:.2f} M parameters | frame {1000 * grid.frame_seconds:.0f} ms"
     t.accelerator.print(f"fold {t.fold}: {size} | {rate}{device} | {t.folder}\nfold {t.fold}: {steps}")
+    if soft := t.clips.prepared.soft:
+        t.accelerator.print(f"fold {t.fold}: {told(soft, t.clips.prepared.clips.clip_id, t.about['classes'])}")
     announce_skipped(t)
 
 
@@ -73,7 +76,7 @@ def start_wandb(t: Training):
 
 
 def finish_fold(t: Training):
-    """run.json, the list of unreadable clips and the pictures: after this the fold is complete."""
+    """The list of unreadable clips, the pictures and, last, run.json: a fold that has it lacks nothing."""
     p = t.progress
     cut_short = p.out_of_time and p.epoch < t.config.optim.epochs
     if not t.accelerator.is_main_process:
@@ -85,7 +88,6 @@ def finish_fold(t: Training):
         "epochs_trained": p.epoch, "best_epoch": p.best_epoch,
         "threads": p.threads, "scores": {k: v for k, v in scored.items() if isinstance(v, (int, float))},
     }  # fmt: skip
-    files.write_text(t.folder / "run.json", json.dumps(about, indent=1))
     files.write_rows(
         t.folder / "unreadable.csv", [{"clip_id": k, "reason": v} for k, v in sorted(p.unreadable.items())]
     )
@@ -94,9 +96,11 @@ def finish_fold(t: Training):
     fold_pictures.learning_curves(p.log, t.watch, t.folder / "curves.png")
     oof = predictions.Predictions.load(t.folder / "oof.npz")
     truth = truth_of(oof, t.held_out)
-    fold_pictures.class_scores(oof, truth.target, t.folder / "classes.png")
+    counted = t.held_out.counted(t.config.data.secondary_weight)
+    fold_pictures.class_scores(oof, truth.target, t.folder / "classes.png", counted)
     tasks.draw_pictures(tasks.get_task(t.config.task, t.config.data.competition), oof, truth, t.folder)
     trained_on = (t.clips.prepared.target > 0.5).sum(axis=0)
     files.write_rows(t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on))
+    files.write_text(t.folder / "run.json", json.dumps(about, indent=1), on_disk=True)
     if cut_short:
         print(f"fold {t.fold}: {stopped_text(p.epoch, t.config.optim.epochs)}; the OOF is valid")
