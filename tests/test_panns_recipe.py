@@ -162,7 +162,7 @@ def test_modes_of_a_transfer_without_a_config_a_line(tmp_path, monkeypatch):
         commands.append([str(c) for c in command])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fewshot.subprocess, "run", trained)
+    monkeypatch.setattr(fewshot.children, "run", trained)
     with pytest.raises(KeyboardInterrupt):
         run(fewshot, "--config", config, "--modes", "freeze_l3", "--counts", 2, "--seeds", 1, "optim.epochs=3")
     (command,) = commands
