@@ -175,7 +175,7 @@ def test_modes_of_a_transfer_without_a_config_a_line(tmp_path, monkeypatch):
         assert found.model.weights == as_published.model.weights
         assert found.model.params == ({"hidden": []} if mode == "freeze_l1" else {}) | as_published.model.params
         assert (found.optim.lr, found.optim.epochs) == (as_published.optim.lr, as_published.optim.epochs)
-    with pytest.raises(ValueError, match="unknown mode 'freeze'; did you mean 'freeze_l1'"):
+    with pytest.raises(ValueError, match="unknown mode 'freeze'; did you mean 'freeze_l"):
         run(fewshot, "--config", config, "--modes", "freeze")
     with pytest.raises(ValueError, match="--modes are those of the model transfer, and .* has cnn14"):
         run(fewshot, "--config", CONFIGS / "tagging/panns/cnn14.yaml", "--modes", "scratch")
