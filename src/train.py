@@ -324,10 +324,9 @@ def steps_of_run(t: Training) -> int:
 
 def training_row(t: Training) -> dict:
     """What a line of log.csv says of the training so far."""
-    p = t.progress
-    return {
-        "steps": steps_of_run(t), "loss": p.loss_sum / max(p.step, 1), "lr": t.optimizer.param_groups[0]["lr"]
-    }  # fmt: skip
+    p, first = t.progress, t.optimizer.param_groups[0]
+    lr = first["lr"] / first.get("lr_scale", 1.0)
+    return {"steps": steps_of_run(t), "loss": p.loss_sum / max(p.step, 1), "lr": lr}
 
 
 def finish_epoch(t: Training, seconds: float, first_step: int, tracker):

@@ -23,6 +23,7 @@ LAYERS = [
     ["tasks", "runs"],
     ["ensemble"],
     ["training", "kernel", "listening"],
+    ["pages"],
     ["export"],
     ["kaggle"],
 ]  # fmt: skip
