@@ -43,6 +43,7 @@ def validate_and_keep(t: Training) -> dict[str, float]:
     never = p.best_score == -math.inf
     if t.config.optim.select == "last" or p.best_epoch < 0 or (never if value is None else value > p.best_score):
         p.best_score, p.best_epoch = p.best_score if value is None else value, p.epoch
+        p.best_steps = (p.epoch * t.batches_an_epoch + p.step) // t.config.optim.accumulate
         if t.accelerator.is_main_process:
             keep(t, found)
     scores |= loss | score_crops(t, ~found.unreadable)  # shown and logged, never watched: an OOF does not have it
