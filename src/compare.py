@@ -22,13 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from earshot import files, runs
 from earshot.competitions.tables import write_csv
 from earshot.config import load_config
 from earshot.messages import run_script, suggest
 from earshot.pictures import runs as run_pictures
+from earshot.records import read_yaml
 from earshot.tables import read_table
 
 KEYS = ("tasks", "systems", "seeds", "overrides", "fold", "augmentations")
@@ -67,10 +67,8 @@ def read_plan(options: argparse.Namespace) -> dict:
     """The checked plan, with the command line's choices: {tasks: {task: [scores]}, systems, seeds, overrides, fold}."""
     if not options.plan.is_file():
         raise ValueError(f"{options.plan} does not exist; see configs/compare")
-    try:
-        plan = yaml.safe_load(options.plan.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{options.plan} is not valid YAML: {error}") from error
+    plan = read_yaml(options.plan, "plan")
+    check_plan(plan, options.plan)
     known_tasks, known_systems = list(plan.get("tasks") or ()), list(plan.get("systems") or ())
     for key in plan:
         if key not in KEYS:
@@ -98,6 +96,26 @@ def read_plan(options: argparse.Namespace) -> dict:
     for task, system in ((t, s) for t in plan["tasks"] for s in plan["systems"]):
         load_config(config_of(task, system))  # a wrong name is an error before hours of training
     return plan
+
+
+def check_plan(plan: dict, path: Path):
+    """Raise unless every value of the plan is of its kind: names the key and what came."""
+    kinds = {
+        "tasks": ("a list of scores for each task", lambda v: isinstance(v, dict) and all(map(is_names, v.values()))),
+        "systems": ("a list of names", is_names),
+        "augmentations": ("a list of names", is_names),
+        "seeds": ("a list of whole numbers", lambda v: isinstance(v, list) and all(type(s) is int for s in v)),
+        "overrides": ("a list of key=value for each task, or `all`",
+                      lambda v: isinstance(v, dict) and all(map(is_names, v.values()))),
+        "fold": ("a number", lambda v: type(v) is int and v >= 0),
+    }  # fmt: skip
+    for key, (what, fits) in kinds.items():
+        if plan.get(key) is not None and not fits(plan[key]):
+            raise ValueError(f"{path}: {key} must be {what}, got {str(plan[key])[:80]!r}")
+
+
+def is_names(value) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
 
 
 def config_of(task: str, system: str) -> Path:

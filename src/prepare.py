@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.competition import Competition, Flag, Remake
@@ -29,6 +28,7 @@ from earshot.files import check_writable
 from earshot.messages import few, run_script, suggest
 from earshot.sound import audio
 from earshot.sound.folder import printable
+from earshot.stored import parse_yaml
 
 
 def main():
@@ -132,7 +132,7 @@ def prepare_options(competition: Competition, options: argparse.Namespace) -> di
         key, _, value = text.partition("=")
         if key not in known:
             raise ValueError(f"{options.competition} has no option '{key}'{suggest(key, known)}")
-        given[key] = yaml.safe_load(value)
+        given[key] = parse_yaml(value, f"--set {key}: the value")
     return given | seed_option(competition, options)
 
 

@@ -143,7 +143,7 @@ def test_keys_of_earlier_versions_name_the_new_ones(tmp_path, old, new):
 
 
 @pytest.mark.parametrize(("override", "message"), [
-    ("optim.lr=[", r"override 'optim.lr=\[': the value is not valid YAML .*is a bracket open"),
+    ("optim.lr=[", r"override 'optim.lr=\[': the value is not valid YAML: .*is a bracket open"),
     ("data.crop_seconds=.nan", "data.crop_seconds must be a number, got nan"),
     ("seed=-1", "seed must be 0 or more, got -1"),
     ("frontends.logmel.kind=mfcc", "frontends.logmel.kind is 'mfcc'; known: logmel, waveform, metadata, pcen, "

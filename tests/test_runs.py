@@ -130,8 +130,8 @@ def test_copies_of_a_fold_are_no_folds(tmp_path):
     ("config.yaml", "new_key: 1", "config.yaml: unknown key 'new_key'"),
     ("run.json", None, "run.json does not exist: the fold's training was not finished"),
     ("run.json", "{", "run.json is not valid JSON"),
-    ("run.json", "[]", "run.json does not describe a run"),
-    ("run.json", "{}", "run.json does not describe a run"),
+    ("run.json", "[]", "run.json must hold names and values .*it does not describe a run"),
+    ("run.json", "{}", "run.json says no 'classes'; it does not describe a run"),
 ])  # fmt: skip
 def test_a_damaged_description_is_named(tmp_path, name, text, message):
     write_fold(tmp_path / "x", tiny_config())

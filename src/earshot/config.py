@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from earshot.augment.batch import BatchAugment
 from earshot.inputs.given import Metadata
 from earshot.inputs.kinds import AnyInput
@@ -25,6 +23,7 @@ from earshot.inputs.record import CHANNELS
 from earshot.messages import check_choice, suggest
 from earshot.records import build, read_yaml
 from earshot.sound.windows import Windowing
+from earshot.stored import parse_yaml
 
 # keys of earlier versions: an error in a config, translated where a run folder has them
 MOVED = {f"augment.{key}": f"augment.batch.{key}" for key in (f.name for f in dataclasses.fields(BatchAugment))} | {
@@ -287,10 +286,9 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str
 def _value(text: str, override: str):
     """The value of an override, as YAML reads it."""
     try:
-        return yaml.safe_load(text) if text else ""
-    except yaml.YAMLError as error:
-        why = getattr(error, "problem", None) or error
-        raise ValueError(f"override '{override}': the value is not valid YAML ({why}); is a bracket open?") from error
+        return parse_yaml(text, f"override '{override}': the value") if text else ""
+    except ValueError as error:
+        raise ValueError(f"{error}; is a bracket open?" if "YAML" in str(error) else str(error)) from error
 
 
 def from_dict(values: dict) -> Config:

@@ -15,24 +15,17 @@ import typing
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from earshot import stored
 from earshot.messages import suggest
 
 
 def read_yaml(path: str | Path, what: str = "config") -> dict:
     """YAML file of `key: value` lines -> dict; a missing or broken one is an error that says what file it should be."""
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         near = [p.name for p in path.parent.glob("*.yaml")]
         raise ValueError(f"{what} {path} does not exist{suggest(path.name, near)}")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{what} {path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{what} {path} must hold 'key: value' lines, got a {type(values).__name__}")
-    return values
+    return stored.read_yaml(path, what)
 
 
 def build(kind, values, section: str = ""):

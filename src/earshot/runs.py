@@ -27,11 +27,13 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from earshot.config import Config, from_run
+from earshot.data.labels import check_classes
 from earshot.files import fold_folders, whole_file, write_text
-from earshot.messages import suggest
+from earshot.messages import few, suggest
 from earshot.prediction.predictions import Predictions
 from earshot.records import read_yaml, to_dict
 from earshot.sound.timebase import TimeBase
+from earshot.stored import parse_json, read_json, want
 
 if TYPE_CHECKING:
     import torch
@@ -62,15 +64,9 @@ class FoldRun:
     def about(self) -> dict:
         """run.json: classes, prior, time grid, scores, versions."""
         path = self.folder / "run.json"
-        try:
-            values = json.loads(path.read_text())
-        except FileNotFoundError as error:
-            raise ValueError(f"{path} does not exist: the fold's training was not finished; --resume it") from error
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{path} does not describe a run, it holds a {type(values).__name__}")
-        return values
+        if not path.exists():
+            raise ValueError(f"{path} does not exist: the fold's training was not finished; --resume it")
+        return read_json(path, "description", "it does not describe a run: --resume the fold's training")
 
     @property
     def finished(self) -> bool:
@@ -121,14 +117,23 @@ def load_run(folder: str | Path) -> Run:
 def _check_alike(run: Run):
     """All folds of a run must share one config and one class list; the first difference is shown."""
     for fold in run.folds:
-        if "classes" not in fold.about:
-            raise ValueError(f"{fold.folder}/run.json does not describe a run: it names no classes")
+        check_about(fold.about, fold.folder / "run.json")
     first, classes = to_dict(run.config), run.folds[0].about["classes"]
     for fold in run.folds[1:]:
         if difference := config_difference(first, to_dict(fold.config)):
             raise ValueError(f"{fold.folder} was trained with another config than {run.folds[0].folder}: {difference}")
         if fold.about["classes"] != classes:
             raise ValueError(f"{fold.folder} was trained on another class list than {run.folds[0].folder}")
+
+
+def check_about(about: dict, path: Path):
+    """Raise unless run.json names classes with a prior each, which everything that reads a run needs."""
+    remedy = "it does not describe a run: --resume the fold's training"
+    want(about, {"classes": list, "prior": list}, str(path), remedy)
+    check_classes(about["classes"], f"{path}: classes,")
+    prior = about["prior"]
+    if len(prior) != len(about["classes"]) or not all(type(p) in (int, float) and 0 <= p <= 1 for p in prior):
+        raise ValueError(f"{path} has no prior from 0 to 1 for each of its {len(about['classes'])} classes; {remedy}")
 
 
 def config_difference(a: dict, b: dict, where: str = "") -> str:
@@ -198,17 +203,25 @@ def load_model(fold: FoldRun) -> torch.nn.Module:
     path, config, about = fold.folder / "best.safetensors", fold.config, fold.about
     try:
         with safe_open(path, framework="pt") as file:
-            stored = json.loads((file.metadata() or {}).get("earshot", "{}"))
+            description = (file.metadata() or {}).get("earshot", "{}")
         state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a readable weights file: {error}") from error
+    except (SafetensorError, OSError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"{path} is not a readable weights file: {error}; train the fold again") from error
+    stored = parse_json(description, f"the description in {path}", "train the fold again")
     for key in ("classes", "sample_rate", "frontends", "task"):
         if stored.get(key) != about.get(key):
             raise ValueError(f"{path} was saved with {key} = {stored.get(key)!r} but run.json says {about.get(key)!r}")
     model = make_model(config, len(about["classes"]), weights_follow=True)
-    missing, unexpected = model.load_state_dict(state, strict=False)
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # of other shapes
+        raise ValueError(f"{path} does not fit model '{config.model.name}': {' '.join(str(error).split())}") from error
     if missing or unexpected:
-        raise ValueError(f"{path} does not fit model '{config.model.name}': missing {missing}, unexpected {unexpected}")
+        raise ValueError(
+            f"{path} does not fit model '{config.model.name}': missing {few(missing)}, unexpected {few(unexpected)}"
+        )
+    if odd := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise ValueError(f"{path} holds weights that are NaN or infinite ({few(odd)}); train the fold again")
     return model.eval()
 
 

@@ -36,6 +36,7 @@ from earshot.kernel.hidden_test import get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
 from earshot.prediction.graphs import find_graphs
 from earshot.prediction.reading import tta_variants
+from earshot.stored import read_json
 
 logger = logging.getLogger("earshot")
 
@@ -201,7 +202,7 @@ def _add_post(folder: Path, settings: BundleSettings, chosen: Ensemble):
         write_choice(folder / CHOSEN_POST, chosen.post_processing)
     elif given and given.suffix == ".json":
         read_post(given, settings.competition)
-        about = json.loads(given.read_text())
+        about = read_json(given, "post-processing")
         write_choice(folder / CHOSEN_POST, about.get("post_processing") or about)
     elif chosen.thresholds:  # an ensemble of before, whose thresholds take the place of those in the file
         post = replace(load_post(given) if given else PostProcess(), **chosen.thresholds)

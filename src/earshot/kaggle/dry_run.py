@@ -28,6 +28,7 @@ from packaging.tags import sys_tags
 from packaging.utils import canonicalize_name
 
 from earshot.competitions import get_competition
+from earshot.kaggle.checks import identity
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.wheels import Wheel, read_wheels
 from earshot.kernel.bundle import open_bundle
@@ -109,7 +110,7 @@ def _play(
 ) -> SceneResult:
     rules = get_rules(competition)
     working, guard = root / "working", root / "guard"
-    dataset = json.loads((build / "dataset" / "dataset-metadata.json").read_text())["id"]
+    dataset = identity(build / "dataset" / "dataset-metadata.json")
     inputs, tests = root / "input" / dataset.split("/")[1], root / "input" / rules.slug / rules.folder
     for folder in (working / "tmp", guard, inputs, tests):
         folder.mkdir(parents=True)
