@@ -26,7 +26,7 @@ import pandas as pd
 from earshot import files, runs
 from earshot.competitions.tables import write_csv
 from earshot.config import load_config
-from earshot.messages import run_script, suggest
+from earshot.messages import Parser, run_script, suggest
 from earshot.pictures import runs as run_pictures
 from earshot.records import read_yaml
 from earshot.tables import read_table
@@ -52,7 +52,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("plan", type=Path, help="YAML: tasks, systems, seeds, overrides")
     parser.add_argument("--tasks", nargs="+", help="only these")
     parser.add_argument("--systems", nargs="+", help="only these")
@@ -134,7 +134,8 @@ def train_all(plan: dict, options: argparse.Namespace):
         name, started = run_name(options.plan.stem, system, seed), time.monotonic()
         command = [sys.executable, Path(__file__).with_name("train.py"), "--config", config_of(task, system)]
         command += ["--name", name, "--fold", plan["fold"], "--resume", f"seed={seed}"]
-        command += [*plan["overrides"].get("all", ()), *plan["overrides"].get(task, ()), *options.set]
+        settings = [*plan["overrides"].get("all", ()), *plan["overrides"].get(task, ()), *options.set]
+        command += {text.partition("=")[0]: text for text in settings}.values()  # the nearest one to the run counts
         done = subprocess.run([str(c) for c in command], env=os.environ, capture_output=True, text=True)
         outcome = "done" if done.returncode == 0 else done.stderr.strip().splitlines()[-1:] or ["failed"]
         print(f"{number}/{len(todo)} {task} {name}: {outcome} ({time.monotonic() - started:.0f} s)", flush=True)

@@ -25,7 +25,7 @@ from earshot.data.prepared import load_data
 from earshot.files import check_writable
 from earshot.inputs.record import Input
 from earshot.inputs.torch_front_ends import FrontEnds
-from earshot.messages import run_script
+from earshot.messages import Parser, run_script
 from earshot.models.counting import count
 from earshot.pictures import folds as fold_pictures
 from earshot.sound.logmel import LogmelParams, empty_mel_bands
@@ -51,7 +51,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=0, help="draw so many augmented training inputs (needs the data)")
     parser.add_argument("--gallery", type=int, default=0, help="draw every mixing and masking on so many inputs")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from earshot import files, runs, tasks
 from earshot.config import Config, load_config
-from earshot.messages import run_script
+from earshot.messages import Parser, run_script
 from earshot.pictures import folds as fold_pictures
 
 
@@ -35,7 +35,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--config", type=Path, nargs="+", required=True, help="one line of the picture each")
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="training clips of a class")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (default 3)")

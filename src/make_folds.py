@@ -16,7 +16,7 @@ from earshot.competitions.tables import read_dataset, write_csv
 from earshot.data.folds import TRAIN_ONLY, audit, choose_method, fold_table, make_folds, missing_classes, rare_classes
 from earshot.data.labels import read_classes, read_clips
 from earshot.files import check_writable
-from earshot.messages import few, run_script, suggest
+from earshot.messages import Parser, few, run_script, suggest
 
 FULL_TABLE = 30  # classes; beyond, only the least even ones are printed
 SHORT_TABLE = 12
@@ -38,7 +38,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--clips", type=Path, required=True, help="clips.csv that prepare.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="fold table to write")
     parser.add_argument("--k", type=int, default=5, help="number of folds (default 5; official folds keep theirs)")

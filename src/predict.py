@@ -24,7 +24,7 @@ from earshot import files, runs
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import clip_metadata, read_clips
 from earshot.inputs.given import Metadata
-from earshot.messages import run_script, suggest
+from earshot.messages import Parser, run_script, suggest
 from earshot.metrics.anomalies import scores_by_section
 from earshot.prediction import predictions
 from earshot.prediction.backends import ENDINGS, TorchBackend, open_graph
@@ -89,7 +89,7 @@ def print_oddities(source: Path, clips: list[Clip], target: Path):
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--run", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
     add("--clips", type=Path, required=True, help="a table (clip_id, path) or a folder of recordings")

@@ -25,7 +25,7 @@ from earshot.competitions.tables import Tables, check_owner, is_there, write_csv
 from earshot.data.event_checks import checked_events
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.files import check_writable
-from earshot.messages import few, run_script, suggest
+from earshot.messages import Parser, few, run_script, suggest
 from earshot.sound import audio
 from earshot.sound.folder import printable
 from earshot.stored import parse_yaml
@@ -74,9 +74,7 @@ def own_flags(competition: Competition) -> tuple[Flag, ...]:
 
 def _parser(add_help: bool = True, nargs: str | None = None) -> argparse.ArgumentParser:
     """What every competition takes; `nargs`: of the competition itself."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=add_help
-    )
+    parser = Parser(description=__doc__, add_help=add_help)
     parser.add_argument("competition", nargs=nargs, help=", ".join(COMPETITIONS) + "; NAME --help shows its own flags")
     parser.add_argument("--source", type=Path, help="folder of the unzipped download (synth makes its own)")
     parser.add_argument("--out", type=Path, help="folder of the tables (default data/<competition>)")

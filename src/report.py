@@ -13,7 +13,7 @@ import pandas as pd
 
 from earshot import runs, tasks
 from earshot.files import check_writable
-from earshot.messages import run_script, suggest
+from earshot.messages import Parser, run_script, suggest
 from earshot.models.counting import count
 from earshot.pictures import runs as run_pictures
 from earshot.tables import read_table
@@ -41,7 +41,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument("--score", default="", help="score to draw (default: the one that the first run watches)")

@@ -40,7 +40,7 @@ from earshot.anomaly.report import Scores
 from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData, load_data
 from earshot.inputs.waveforms import as_heard, decode
-from earshot.messages import few, run_script, suggest
+from earshot.messages import Parser, few, run_script, suggest
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.inference import predict_clips
 from earshot.prediction.predictions import Predictions, join, weighted_mean
@@ -110,7 +110,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders of runs of the task asd")
     parser.add_argument("--also", nargs="+", choices=ALSO, default=[], help="scores that hear the clips themselves")
     parser.add_argument("--combine", nargs="+", default=[], metavar="METHOD", help="methods to make one score of")

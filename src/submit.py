@@ -38,7 +38,7 @@ from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.search import read_truth, score_table
 from earshot.events import PostProcess
 from earshot.files import check_writable, whole_folder, write_rows
-from earshot.messages import few, run_script
+from earshot.messages import Parser, few, run_script
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
 
@@ -82,7 +82,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--competition", required=True, help="a name of competitions.COMPETITIONS")
     parser.add_argument("--predictions", type=Path, help="npz of the test clips (predict.py, ensemble.py)")
     parser.add_argument("--test", type=Path, required=True, help="the competition's test table")

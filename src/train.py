@@ -27,7 +27,7 @@ from earshot.config import Config, load_config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData, load_data
 from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
-from earshot.messages import run_script
+from earshot.messages import Parser, run_script
 from earshot.pictures import folds as fold_pictures
 from earshot.tables import read_table
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
@@ -81,7 +81,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="YAML of the run (default: the demo's)")
     parser.add_argument("--fold", nargs="+", default=["0"], help="folds to train, or 'all'")
     parser.add_argument("--name", default="", help="name of the run folder (default: the config's stem)")

@@ -89,7 +89,7 @@ def test_missing_runs_are_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden"])
 def test_a_name_cannot_leave_its_folder(name):
-    with pytest.raises(ValueError, match="plain folder name"):
+    with pytest.raises(ValueError, match="choose a plain name"):
         runs.run_folder(tiny_config(), None, name)
 
 

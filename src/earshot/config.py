@@ -21,7 +21,7 @@ from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import CHANNELS
 from earshot.messages import check_choice, suggest
-from earshot.records import build, read_yaml
+from earshot.records import build, dotted_keys, read_yaml
 from earshot.sound.windows import Windowing
 from earshot.stored import parse_yaml
 
@@ -272,15 +272,39 @@ class Config:
 def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """YAML file (None: the defaults) + `a.b=value` overrides -> checked Config."""
     values = _read_with_base(Path(path)) if path is not None else {}
+    seen: dict[str, str] = {}
     for text in overrides:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise ValueError(f"override '{text}' is not of the form key=value, such as optim.lr=3e-4")
+        key, value = _parts(text)
+        if seen.setdefault(key, text) != text:
+            raise ValueError(f"{key} is set twice, by '{seen[key]}' and by '{text}': keep one")
         value = _value(value, text)
         if key == "loss.name":
             values = _merge(values, {"loss": {"name": value}})
         _set(values, key.split("."), value)
     return from_dict(values)
+
+
+def _parts(override: str) -> tuple[str, str]:
+    """'optim.lr=3e-4' -> its key and the text of its value; what is none is an error that names the nearest key."""
+    key, separator, value = override.partition("=")
+    form = "; settings are written key=value, such as optim.lr=3e-4"
+    if not key.strip():
+        raise ValueError(f"override '{override}' has no key before the '='{form}")
+    if key in MOVED:
+        raise ValueError(f"{key} is now {MOVED[key]}")
+    known, path = dotted_keys(Config), key.split(".")
+    # what a section without fixed keys holds (model.params.x) is checked by what takes it
+    free = any(key.startswith(f"{section}.") for section, kind in known.items() if kind is None)
+    if not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", key) or not (key in known or free):
+        near = [k for k in known if k.split(".")[-1] == path[-1]]
+        beside = [k for k in known if k.startswith(f"{path[0]}.")] or [k for k in known if "." not in k]
+        meant = f"; did you mean {' or '.join(near)}?" if near else suggest(key, beside)
+        raise ValueError(f"unknown key '{key}' in override '{override}'{meant}{'' if separator else form}")
+    if not separator:
+        raise ValueError(f"override '{override}' gives no value{form}")
+    if value.startswith("="):
+        raise ValueError(f"override '{override}' has two '='{form}")
+    return key, value
 
 
 def _value(text: str, override: str):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import functools
+import math
 import re
 import types
 import typing
@@ -53,6 +55,19 @@ def build_from(kind, values, source: str | Path):
         raise ValueError(f"{source}: {error}") from error
 
 
+@functools.cache
+def dotted_keys(kind, section: str = "") -> dict[str, type | None]:
+    """Every key of a record and of those in it, with dots: {'optim.lr': float, ...}; None: any key may follow it."""
+    hints, found = typing.get_type_hints(kind), {}
+    for name in (f.name for f in dataclasses.fields(kind)):
+        hint, key = hints[name], f"{section}{name}"
+        if dataclasses.is_dataclass(hint):
+            found |= {key: hint} | dotted_keys(hint, f"{key}.")
+        else:
+            found[key] = None if typing.get_origin(hint) is dict else hint
+    return found
+
+
 def to_dict(record) -> Any:
     """Record -> plain nested dict of what YAML can hold (tuples become lists); one with `to_json` says it itself."""
     if hasattr(record, "to_json"):
@@ -89,6 +104,9 @@ def _convert(hint, value, where: str):
         value = {} if value is None else value
         if not isinstance(value, dict):
             raise ValueError(f"{where} must be a mapping, got {value!r}")
+        for key in value:
+            if key is None or isinstance(key, bool | float):  # YAML takes a bare no, on, null or 1e3 for another thing
+                raise ValueError(f"{where}: YAML reads a name there as {key!r}: write it in quotes")
         return {str(k): _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
@@ -109,8 +127,8 @@ def _convert_scalar(hint, value, where: str):
     try:
         if isinstance(value, bool):
             raise ValueError
-        number = float(value)
-        if number != number or (hint is int and number != int(number)):  # NaN is no value of anything
+        number = value if hint is int and isinstance(value, int) else float(value)
+        if not math.isfinite(number) or (hint is int and number != int(number)):  # NaN is no value of anything
             raise ValueError
         return hint(number)
     except (TypeError, ValueError, OverflowError):

@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 
 from earshot.config import Config, from_run
 from earshot.data.labels import check_classes
-from earshot.files import fold_folders, whole_file, write_text
+from earshot.files import check_name, fold_folders, whole_file, write_text
 from earshot.messages import few, suggest
 from earshot.prediction.predictions import Predictions
 from earshot.records import read_yaml, to_dict
@@ -95,8 +95,8 @@ class Run:
 def run_folder(config: Config, config_path: Path | None, name: str = "", root: Path = Path("runs")) -> Path:
     """Where a run lives: runs/<task>/<name, else the config's stem, else 'default'>."""
     stem = name or (config_path.stem if config_path else "default")
-    if not stem or stem != Path(stem).name or stem.startswith("."):
-        raise ValueError(f"--name '{stem}' must be a plain folder name without slashes or a leading dot")
+    check_name(config.task, "task")
+    check_name(stem, "--name" if name or config_path is None else f"the name of {config_path}, which its run has,")
     return root / config.task / stem
 
 
