@@ -22,7 +22,7 @@ from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.data.labels import read_classes
 from earshot.data.prepared import load_data
-from earshot.files import check_writable
+from earshot.files import check_ending, check_writable
 from earshot.inputs.record import Input
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.messages import Parser, run_script
@@ -41,6 +41,7 @@ def main():
     inputs, gallery = (options.out or Path(default + ending) for ending in (".png", "_gallery.png"))
     for asked, out in ((options.clips, inputs), (options.gallery, gallery)):
         if asked:
+            check_ending(out, ".png", ".pdf", ".svg")
             check_writable(out, "give --out FILE")
     config = load_config(options.config, options.overrides)
     describe(config, options.classes or count_classes(config), options.seconds or config.predict.window_seconds)

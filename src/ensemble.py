@@ -37,6 +37,7 @@ from earshot.tasks import Task, get_task, score_readable, upward
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    files.check_ending(options.out, ".npz")
     files.check_writable(options.out)
     members = [runs.load_run(folder) for folder in options.runs]
     config = members[0].config

@@ -22,6 +22,7 @@ from earshot.pictures import folds as fold_pictures
 
 def main():
     options = parse_args()
+    files.check_ending(options.out, ".csv")
     files.check_writable(options.out)
     configs = {path: load_config(path, options.overrides) for path in options.config}
     watch = common_watch(configs)

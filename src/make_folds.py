@@ -15,7 +15,7 @@ from earshot.competitions import get_competition
 from earshot.competitions.tables import read_dataset, write_csv
 from earshot.data.folds import TRAIN_ONLY, audit, choose_method, fold_table, make_folds, missing_classes, rare_classes
 from earshot.data.labels import read_classes, read_clips
-from earshot.files import check_writable
+from earshot.files import check_ending, check_writable
 from earshot.messages import Parser, few, run_script, suggest
 
 FULL_TABLE = 30  # classes; beyond, only the least even ones are printed
@@ -24,6 +24,7 @@ SHORT_TABLE = 12
 
 def main():
     options = parse_args()
+    check_ending(options.out, ".csv", ".tsv")
     check_writable(options.out)
     clips = read_clips(options.clips)
     if options.ignore_official:

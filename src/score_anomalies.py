@@ -84,6 +84,7 @@ def main():
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     tables, parts = [], []
     if options.out:
+        files.check_ending(options.out, ".npz")
         files.check_writable(options.out)
     for folder in options.run:
         if folder.is_dir():

@@ -21,6 +21,7 @@ import argparse
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 from datetime import UTC, datetime
@@ -37,9 +38,10 @@ from earshot.ensemble.choice import as_dict, read_post, write_choice
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.search import read_truth, score_table
 from earshot.events import PostProcess
-from earshot.files import check_writable, whole_folder, write_rows
+from earshot.files import check_ending, check_writable, whole_folder, write_rows
 from earshot.messages import Parser, few, run_script
 from earshot.prediction.predictions import Predictions
+from earshot.stored import read_json, read_text
 from earshot.tables import read_table
 
 LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "runs", "cv", "post", "score")
@@ -48,8 +50,10 @@ LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "
 def main():
     options = parse_args()
     if not options.check:
+        check_ending(options.out, ".csv")
         check_writable(options.out)
         check_writable(options.log, "name another file by --log")
+        read_log(options.log)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     competition = get_competition(options.competition)
     test = read_table(options.test)
@@ -181,10 +185,21 @@ def print_scores(competition: Competition, submission: pd.DataFrame, test, found
     return scores
 
 
+def read_log(path: Path) -> list[dict]:
+    """The lines of an earlier log; none where there is no file."""
+    if not path.is_file() or not path.stat().st_size:
+        return []
+    remedy = "name another file by --log"
+    lines = csv.DictReader(io.StringIO(read_text(path, "log", remedy), newline=""))
+    if tuple(lines.fieldnames or ()) != LOG_COLUMNS:
+        raise ValueError(f"log {path} has other columns than {', '.join(LOG_COLUMNS)}; {remedy}")
+    return list(lines)
+
+
 def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores: dict[str, float]):
     """One line more in the log: what was submitted, from which runs, with which CV."""
     about_path = options.predictions.with_suffix(".json")
-    about = json.loads(about_path.read_text()) if about_path.is_file() else {}
+    about = read_json(about_path, "ensemble") if about_path.is_file() else {}
     row = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "file": options.out.name,
@@ -192,12 +207,12 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores:
         "competition": options.competition,
         "rows": len(submission),
         "predictions": str(options.predictions),
-        "runs": " ".join(about.get("runs", [str(options.predictions.parent)])),
+        "runs": " ".join(map(str, about.get("runs", [options.predictions.parent]))),
         "cv": about.get("cv", ""),
         "post": json.dumps(dataclasses.asdict(post), default=str),
         "score": next(iter(scores.values()), ""),
     }
-    known = list(csv.DictReader(options.log.open())) if options.log.is_file() else []
+    known = read_log(options.log)
     write_rows(options.log, [*known, row], LOG_COLUMNS)
 
 

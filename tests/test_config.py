@@ -51,7 +51,7 @@ def test_defaults_round_trip_through_yaml():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("modle.name=x", "unknown key 'modle' in override 'modle=x'; did you mean 'model'"),
+        ("modle.name=x", "unknown key 'modle.name' in override 'modle.name=x'; did you mean model.name\\?"),
         ("optim.lrr=1", "unknown key 'optim.lrr' in .*; did you mean 'optim.lr'"),
         ("frontends.logmel.hop=320", "unknown key 'hop' in 'frontends.logmel'; did you mean 'hop_length'"),
         ("optim.epochs=two", "optim.epochs must be a whole number, got 'two'"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -297,6 +298,7 @@ def _parts(override: str) -> tuple[str, str]:
     free = any(key.startswith(f"{section}.") for section, kind in known.items() if kind is None)
     if not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", key) or not (key in known or free):
         near = [k for k in known if k.split(".")[-1] == path[-1]]
+        near = difflib.get_close_matches(key, near, 1, 0.7) or near
         beside = [k for k in known if k.startswith(f"{path[0]}.")] or [k for k in known if "." not in k]
         meant = f"; did you mean {' or '.join(near)}?" if near else suggest(key, beside)
         raise ValueError(f"unknown key '{key}' in override '{override}'{meant}{'' if separator else form}")

@@ -91,6 +91,12 @@ def short_name(name: str, longest: int = 100) -> str:
     return os.fsencode(name)[:longest].decode(errors="ignore")
 
 
+def check_ending(path: str | Path, *endings: str):
+    """Raise unless the path ends in one of `endings`: a file's name says what is in it."""
+    if Path(path).suffix.lower() not in endings:
+        raise ValueError(f"{path} would hold what its name does not say: end it in {' or '.join(endings)}")
+
+
 def check_writable(path: str | Path, instead: str = "", size: float = 0):
     """Raise ValueError unless a file could be written at `path` now: asked before the work whose result goes there.
 
@@ -142,8 +148,10 @@ def walk(folder: str | Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def write_rows(path: str | Path, rows: list[dict], columns: Iterable[str] | None = None):
-    """List of dicts -> CSV, whole or not at all; `columns` are the union of their keys where none are given."""
+    """List of dicts -> CSV, whole or not at all; `columns`: the union of their keys where none are given."""
     columns = list(columns or dict.fromkeys(k for row in rows for k in row))
+    if not columns:
+        raise ValueError(f"{path}: no rows and no columns; a table of nothing still has a header")
     with whole_file(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from earshot import stored
-from earshot.messages import suggest
+from earshot.messages import from_here, suggest
 
 
 def read_yaml(path: str | Path, what: str = "config") -> dict:
@@ -26,7 +26,7 @@ def read_yaml(path: str | Path, what: str = "config") -> dict:
     path = Path(path)
     if not path.exists():
         near = [p.name for p in path.parent.glob("*.yaml")]
-        raise ValueError(f"{what} {path} does not exist{suggest(path.name, near)}")
+        raise ValueError(f"{what} {path} does not exist{suggest(path.name, near) if near else from_here(path)}")
     return stored.read_yaml(path, what)
 
 

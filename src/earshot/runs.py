@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from earshot.config import Config, from_run
 from earshot.data.labels import check_classes
 from earshot.files import check_name, fold_folders, whole_file, write_text
-from earshot.messages import few, suggest
+from earshot.messages import few, from_here, suggest
 from earshot.prediction.predictions import Predictions
 from earshot.records import read_yaml, to_dict
 from earshot.sound.timebase import TimeBase
@@ -105,7 +105,7 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         near = [str(p) for p in folder.parent.glob("*") if p.is_dir()] if folder.parent.is_dir() else []
-        raise ValueError(f"run {folder} does not exist{suggest(str(folder), near)}")
+        raise ValueError(f"run {folder} does not exist{suggest(str(folder), near) if near else from_here(folder)}")
     folds = [FoldRun(p) for p in fold_folders(folder) if (p / "best.safetensors").is_file()]
     if not folds:
         raise ValueError(f"{folder} holds no trained fold (fold<k>/best.safetensors); train it with src/train.py")

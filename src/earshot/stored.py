@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from earshot.messages import from_here
+
 LONGEST_TEXT = 64 * 2**20  # bytes of a text that is parsed as a whole: the largest known, a choice, has 1 MB
 LONGEST_YAML = 2 * 2**20  # it takes ten seconds a megabyte
 MOST_NODES = 200_000  # values of a YAML document with its aliases written out
@@ -30,7 +32,7 @@ def read_text(path: str | Path, what: str = "file", remedy: str = "", longest: i
     if path.is_dir():
         raise ValueError(f"{what} {path} is a folder: name a file{end}")
     if not path.exists():
-        raise ValueError(f"{what} {path} does not exist{end}")
+        raise ValueError(f"{what} {path} does not exist{end}{from_here(path)}")
     if path.stat().st_size > longest:
         raise ValueError(f"{what} {path} has {path.stat().st_size / 1e6:.0f} MB, which is no such text{end}")
     try:

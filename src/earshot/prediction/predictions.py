@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from earshot.files import whole_file, write_or_rescue
-from earshot.messages import few
+from earshot.messages import few, from_here
 from earshot.sound.timebase import TimeBase
 from earshot.stored import read_arrays
 
@@ -112,7 +112,9 @@ class Predictions:
         """Read what `save` wrote; anything else is an error that says what is missing."""
         path = Path(path)
         if not path.exists():
-            raise ValueError(f"predictions {path} do not exist; make them with src/predict.py or src/train.py")
+            raise ValueError(
+                f"predictions {path} do not exist; make them with src/predict.py or src/train.py{from_here(path)}"
+            )
         data = read_arrays(path, "a predictions file", "make it again with src/predict.py or src/train.py")
         needed = ("clip_ids", "classes", "clipwise_output", "fold", "unreadable")
         missing = [k for k in needed if k not in data]
