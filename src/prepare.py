@@ -198,13 +198,18 @@ def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespa
     def moved(clips):
         if clips is None:
             return None
+        there = is_there(clips, source)  # a hidden test's recordings are not, and nothing is wrong with them
+        everything, clips = clips, clips[there]
+        if not len(clips):
+            return everything
         if options.pack:
             clips = packed_clips(out / "packed", clips, source, rate, options.pack, workers, say=print)
             clips = clips.assign(duration=clips.duration.clip(upper=options.pack))
         else:
             print(f"resampling {len(clips)} files to {rate} Hz into {out / 'resampled'} ...", flush=True)
             clips = waveform_cache(out / "resampled", clips, source, rate, workers)
-        return clips.assign(sample_rate=clips.sample_rate.mask(clips.sample_rate.notna(), rate))
+        clips = clips.assign(sample_rate=clips.sample_rate.mask(clips.sample_rate.notna(), rate))
+        return pd.concat([clips, everything[~there]]).loc[everything.index] if not there.all() else clips
 
     return dataclasses.replace(tables, clips=moved(tables.clips), test_clips=moved(tables.test_clips))
 

@@ -2,8 +2,8 @@
 
 python src/train.py --fold 0                                              # the embedded competition
 python src/train.py --config configs/tagging/esc10_cnn.yaml --fold all --jobs 2
-python src/train.py --config configs/sed/b0_10s.yaml --fold 0 1 --name lr3 optim.lr=3e-4
-torchrun --nproc_per_node 2 src/train.py --config configs/sed/b0_10s.yaml --fold 0
+python src/train.py --config configs/sed/synth_b0.yaml --fold 0 1 --name lr3 optim.lr=3e-4
+torchrun --nproc_per_node 2 src/train.py --config configs/sed/synth_b0.yaml --fold 0
 """
 
 from __future__ import annotations

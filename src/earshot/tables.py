@@ -90,7 +90,8 @@ def check_table(path: Path):
     with open(path, "rb") as file:
         head = file.read(64)
         zeros = b"\0" in head or any(b"\0" in block for block in iter(lambda: file.read(1 << 20), b""))
-    kind = next((kind for start, kind in KINDS.items() if head.startswith(start)), "")
+    # what a text might begin with as well needs the zero bytes that only the other has
+    kind = next((k for start, k in KINDS.items() if head.startswith(start) and (zeros or not start.isalnum())), "")
     if not kind and zeros:
         kind = "no text: it holds zero bytes"
     if kind:

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earshot.files import short_name
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples
 from earshot.messages import suggest
@@ -300,7 +301,8 @@ def _write_waveforms(target: Path, description: dict, source_root, workers: int)
     clipped: dict[str, int] = {}
 
     def convert(path: str) -> str:
-        name = f"{Path(path).stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}{description['extension']}"
+        key = hashlib.sha256(path.encode()).hexdigest()[:8]
+        name = f"{short_name(Path(path).stem)}-{key}{description['extension']}"
         waveform = decode(Path(source_root) / path, description["sample_rate"], description.get("channels", 1))
         clipped[path] = audio.write(target / name, waveform, description["sample_rate"])
         return name
