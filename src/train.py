@@ -25,6 +25,7 @@ from earshot.augment.pipeline import augment_batch
 from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.data import sampling
+from earshot.data.folds import fold_numbers
 from earshot.data.prepared import PreparedData, load_data
 from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
 from earshot.messages import Parser, run_script
@@ -101,7 +102,7 @@ def parse_args() -> argparse.Namespace:
 def parse_fold(text: str) -> int:
     if "." in text:
         raise ValueError(f"'{text}' is no fold; a setting is written as {text}=VALUE")
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) < 7):
         raise ValueError(f"--fold takes numbers from 0, or 'all', got '{text}'")
     return int(text)
 
@@ -123,7 +124,7 @@ def make_embedded_data(config: Config):
 def every_fold(config: Config) -> list[int]:
     """The fold numbers of the config's fold table."""
     table = read_table(config.data.folds, ("clip_id", "fold"))
-    return sorted(int(f) for f in table.fold.unique() if int(f) >= 0)
+    return sorted(int(f) for f in fold_numbers(table.fold, config.data.folds).unique() if f >= 0)
 
 
 def parallel_options(config: Config) -> DistributedDataParallelKwargs:

@@ -273,6 +273,7 @@ class Config:
 def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """YAML file (None: the defaults) + `a.b=value` overrides -> checked Config."""
     values = _read_with_base(Path(path)) if path is not None else {}
+    alone = copy.deepcopy(values)
     seen: dict[str, str] = {}
     for text in overrides:
         key, value = _parts(text)
@@ -282,7 +283,21 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str
         if key == "loss.name":
             values = _merge(values, {"loss": {"name": value}})
         _set(values, key.split("."), value)
-    return from_dict(values)
+    try:
+        return from_dict(values)
+    except ValueError as error:
+        if path is not None and _is_wrong(alone):
+            raise ValueError(f"{path}: {error}") from error
+        raise
+
+
+def _is_wrong(values: dict) -> bool:
+    """Whether it is the file itself, and no override, that cannot be."""
+    try:
+        from_dict(values)
+    except ValueError:
+        return True
+    return False
 
 
 def _parts(override: str) -> tuple[str, str]:
@@ -345,6 +360,8 @@ def _read_with_base(path: Path, is_base: bool = False) -> dict:
     base = values.pop("base", None)
     if base is None:
         return values
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: base must be the name of a file, got {base!r}")
     if is_base:
         raise ValueError(f"{path} is a base and names a base itself ({base}): one level only")
     return _merge(_read_with_base(path.parent / base, is_base=True), values)

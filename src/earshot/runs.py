@@ -211,11 +211,15 @@ def load_model(fold: FoldRun) -> torch.nn.Module:
     for key in ("classes", "sample_rate", "frontends", "task"):
         if stored.get(key) != about.get(key):
             raise ValueError(f"{path} was saved with {key} = {stored.get(key)!r} but run.json says {about.get(key)!r}")
-    model = make_model(config, len(about["classes"]), weights_follow=True)
+    try:
+        model = make_model(config, len(about["classes"]), weights_follow=True)
+    except ValueError as error:
+        raise ValueError(f"{fold.folder / 'config.yaml'}: {error}") from error
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:  # of other shapes
-        raise ValueError(f"{path} does not fit model '{config.model.name}': {' '.join(str(error).split())}") from error
+        found = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ValueError(f"{path} does not fit model '{config.model.name}' of its config: {few(found, 2)}") from error
     if missing or unexpected:
         raise ValueError(
             f"{path} does not fit model '{config.model.name}': missing {few(missing)}, unexpected {few(unexpected)}"

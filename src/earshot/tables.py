@@ -33,6 +33,9 @@ KINDS = {
 }  # fmt: skip
 
 
+PANDAS = "Error tokenizing data. C error: "  # what its reader puts in front
+
+
 def is_text_column(name: str) -> bool:
     """Whether a column holds names, which stay text whatever they look like: '007', '1e5', 'NA', 'True'."""
     return name in TEXT_COLUMNS or bool(NAME_COLUMN.search(name))
@@ -61,7 +64,7 @@ def read_table(path: str | Path, columns=()) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a CSV table in UTF-8 ({error.reason}): save it as UTF-8") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} is not a CSV table: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is not a CSV table: {' '.join(str(error).split()).removeprefix(PANDAS)}") from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas would take the first column for names of rows
         raise ValueError(
             f"{path} is not a CSV table: its rows have more cells than its header has names ({', '.join(header[:8])}); "

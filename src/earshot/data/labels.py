@@ -7,6 +7,7 @@ the recording. An event of no duration overlaps nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from earshot.messages import few, suggest
 from earshot.sound.timebase import TimeBase
 from earshot.tables import read_table, require_columns
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 LARGEST = 1e9  # of a column that a network takes: beyond it one cell would end the training
 ANNOTATED = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0, "": -1, "nan": -1}  # -1: nothing is said
 
@@ -70,8 +72,11 @@ def check_classes(classes, path: str | Path = "the class list"):
     if not len(classes):
         raise ValueError(f"{path} names no class")
     for row, name in enumerate(classes):
-        if not name or name != "".join(name.split()):
-            raise ValueError(f"{path} row {row + 1}: '{name}' cannot be a class name; it must be there, without spaces")
+        if not isinstance(name, str) or not name or name != "".join(name.split()) or CONTROL.search(name):
+            raise ValueError(
+                f"{path} row {row + 1}: {str(name)[:60]!r} cannot be a class name; it must be there, without spaces "
+                "or characters that nobody sees"
+            )
     if len(set(classes)) < len(classes):
         twice = sorted({c for c in classes if list(classes).count(c) > 1})
         raise ValueError(f"{path} names a class twice: {few(twice)}")
