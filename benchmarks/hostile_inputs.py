@@ -27,6 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+import hostile_changes
 import hostile_kinds
 from hostile_files import tried
 from results import record
@@ -53,7 +54,7 @@ def main():
     logging.getLogger("earshot").addHandler(logging.NullHandler())
     failed = []
     with tempfile.TemporaryDirectory() as work:
-        made = hostile_kinds.make(Path(work) / "made")
+        made = hostile_changes.make(Path(work) / "made")
         for number, (name, kind) in enumerate(kinds.items()):
             said = []
             if problem := tried(lambda at, kind=kind, said=said: said.extend(check(kind, made, at)),
@@ -69,7 +70,7 @@ def main():
                "python benchmarks/hostile_inputs.py --record")  # fmt: skip
 
 
-def check(kind: hostile_kinds.Kind, made: Path, at: Path) -> list[str]:
+def check(kind: hostile_changes.Kind, made: Path, at: Path) -> list[str]:
     """Raise unless every variant of the kind ends as it should; returns what was said. `at` is new."""
     told = []
     for number, change in enumerate(kind.changes):
@@ -92,7 +93,7 @@ def check(kind: hostile_kinds.Kind, made: Path, at: Path) -> list[str]:
     return told
 
 
-def check_clear(said: str, kind: hostile_kinds.Kind, number: int):
+def check_clear(said: str, kind: hostile_changes.Kind, number: int):
     """Raise unless an error is clear."""
     found = re.search(r"^(?:[\w.]+: )?error: .*", said, re.M | re.S)
     error = found[0] if found else ""
@@ -113,7 +114,7 @@ def outcome(script: str, arguments: list[str]) -> tuple[str, int]:
     forget_devices()
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            run_script(importlib.import_module(script).main, *hostile_kinds.also(script))
+            run_script(importlib.import_module(script).main, *hostile_changes.also(script))
     except SystemExit as ended:
         return printed.getvalue(), 1 if ended.code is None else int(ended.code)
     finally:

@@ -20,6 +20,7 @@ from earshot.export.graph import ExportSettings, export_run
 from earshot.export.int8 import FLOAT_PARTS
 from earshot.messages import Parser, run_script
 from earshot.prediction.backends import ENDINGS
+from earshot.prediction.free_cores import use_free_cores
 
 DEFAULTS = ExportSettings()
 
@@ -48,6 +49,7 @@ def main():
         calibrate_on=options.calibrate_on,
         float_parts=() if options.int8_head else FLOAT_PARTS,
     )
+    use_free_cores(key="")
     export_run(run, settings, options.out)
 
 

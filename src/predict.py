@@ -29,10 +29,11 @@ from earshot.messages import Parser, run_script, suggest
 from earshot.metrics.anomalies import scores_by_section
 from earshot.prediction import predictions
 from earshot.prediction.backends import ENDINGS, TorchBackend, open_graph
+from earshot.prediction.free_cores import allowed_cores, choose_threads, use_free_cores
 from earshot.prediction.graphs import find_graphs, members_of
 from earshot.prediction.inference import Member, predict_members, tta_variants
 from earshot.prediction.predictions import Clip, Predictions
-from earshot.prediction.threads import cores, tune
+from earshot.prediction.threads import tune
 from earshot.sound import audio
 from earshot.sound.folder import printable
 from earshot.stored import read_json, want
@@ -107,8 +108,8 @@ def parse_args() -> argparse.Namespace:
     add("--int8", action="store_true", help="the int8 graphs")
     add("--together", action="store_true", help="the graph that holds all folds")
     add("--one-pass", action="store_true", help="hear a minute at once, pool windows from it: faster, not the same")
-    add("--threads", type=int, default=1, help="of one call of a graph")
-    add("--streams", type=int, help="calls of a graph at a time (default: as many as cores)")
+    add("--threads", type=int, help="of PyTorch (default: the free cores), or of one call of a graph (default: 1)")
+    add("--streams", type=int, help="calls of a graph at a time (default: as many as free cores)")
     add("--tune", action="store_true", help="measure for some seconds which threads x streams are fastest")
     return parser.parse_args()
 
@@ -123,7 +124,7 @@ def check_options(options: argparse.Namespace):
         raise ValueError("--run names a folder twice")
     if options.out and len(options.run) > 1:
         raise ValueError("--out takes the mean of ONE run; of several, each gets its test.npz (then src/ensemble.py)")
-    if options.threads < 1 or (options.streams or 1) < 1:
+    if min(1 if n is None else n for n in (options.threads, options.streams)) < 1:
         raise ValueError("--threads and --streams must be at least 1")
     tta_variants(options.tta or ())
 
@@ -143,11 +144,17 @@ def check_targets(options: argparse.Namespace):
 
 
 def how_many(options: argparse.Namespace) -> tuple[int, int]:
-    """(threads of a call, calls at a time). PyTorch keeps to one call with the threads that it chooses."""
+    """(threads of a call, calls at a time). PyTorch keeps to one call, on the threads that are free."""
     if options.backend == "torch":
-        return options.threads, 1
+        use_free_cores(options.threads or 0, "--threads N")
+        return 1, 1
+    threads = options.threads or 1
+    if options.streams and not options.tune:
+        return threads, options.streams
     if not options.tune:
-        return options.threads, options.streams or max(1, cores() // options.threads)
+        free, text = choose_threads(key="--streams N")
+        print(f"calls of a graph, each on {threads} of {text}", flush=True)
+        return threads, max(1, free // threads)
     path = find_graphs(options.run[0], options.backend, options.int8, options.together)[0].path
 
     def ready(threads: int):
@@ -155,7 +162,7 @@ def how_many(options: argparse.Namespace) -> tuple[int, int]:
         members_of(graph, options.one_pass)  # compiles it for its window
         return graph
 
-    threads, streams, speeds = tune(ready, cores())
+    threads, streams, speeds = tune(ready, allowed_cores())
     listed = ", ".join(f"{t} x {s}: {speed:.1f}/s" for (t, s), speed in speeds.items())
     print(f"threads x streams, windows a second: {listed}; taking {threads} x {streams}")
     return threads, streams

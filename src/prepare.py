@@ -30,6 +30,8 @@ from earshot.sound import audio
 from earshot.sound.folder import printable
 from earshot.stored import parse_yaml
 
+LISTED_CLASSES = 20  # in what is printed; classes.csv has all
+
 
 def main():
     options = parse_args()
@@ -38,7 +40,7 @@ def main():
     out = options.out or Path("data") / options.competition
     check_writable(out / "clips.csv", "give --out FOLDER")
     source = find_source(competition, options, out)
-    check_owner(out, options.competition, source, options.force)
+    check_owner(out, options.competition, source, options.force, competition.also)
     if is_remade(competition, options):
         remake(competition.remake, options, source)
     if options.pack and not options.resample:
@@ -48,11 +50,12 @@ def main():
     tables, notes = with_checked_events(tables)
     if options.resample:
         tables = resampled(tables, source, out, options)
-    write_tables(tables, out, options.competition, source, options.force)
-    print("\n".join([summary(tables, options.competition), *(f"  {note}" for note in notes)]))
+    name = tables.competition or options.competition
+    write_tables(tables, out, name, source, options.force, competition.also)
+    print("\n".join([summary(tables, name), *(f"  {note}" for note in notes)]))
     list_odd_files(source, out)
     print(f"-> {out}")
-    print(f"next: python src/make_folds.py --clips {out}/clips.csv --out folds/{out.name}.csv")
+    print(next_command(out, name))
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,7 +72,7 @@ def parse_args() -> argparse.Namespace:
 
 def own_flags(competition: Competition) -> tuple[Flag, ...]:
     """The flags that this competition takes and others do not."""
-    return competition.remake.flags if competition.remake else ()
+    return competition.flags + (competition.remake.flags if competition.remake else ())
 
 
 def _parser(add_help: bool = True, nargs: str | None = None) -> argparse.ArgumentParser:
@@ -95,7 +98,7 @@ def find_source(competition: Competition, options: argparse.Namespace, out: Path
     """The folder to read: --source, one to be made of it, or <out>/download where the competition makes its own."""
     if options.source:
         _check_folder(options.source, "--source")
-        for flag in own_flags(competition):
+        for flag in competition.remake.flags if competition.remake else ():
             if isinstance(folder := getattr(options, flag.key), Path):
                 _check_folder(folder, flag.name)
         return out / competition.remake.folder if is_remade(competition, options) else options.source
@@ -131,6 +134,7 @@ def prepare_options(competition: Competition, options: argparse.Namespace) -> di
         if key not in known:
             raise ValueError(f"{options.competition} has no option '{key}'{suggest(key, known)}")
         given[key] = parse_yaml(value, f"--set {key}: the value")
+    given |= {flag.key: getattr(options, flag.key) for flag in competition.flags}
     return given | seed_option(competition, options)
 
 
@@ -142,6 +146,14 @@ def seed_option(competition: Competition, options: argparse.Namespace) -> dict:
     if not takes_seed:
         raise ValueError(f"{options.competition} generates nothing: leave out --seed")
     return {"seed": options.seed}
+
+
+def next_command(out: Path, competition: str) -> str:
+    """What a user does next: a config for recordings of their own, folds for a competition that has configs."""
+    if competition in ("mine", *get_competition("mine").also):
+        like = "sed/synth_cnn" if competition == "mine_events" else "tagging/esc10_cnn"
+        return f"next: python src/new.py {out.name} --data {out} --like {like}"
+    return f"next: python src/make_folds.py --clips {out}/clips.csv --out folds/{out.name}.csv"
 
 
 def with_headers(tables: Tables, source: Path, decode: bool, workers: int) -> Tables:
@@ -235,6 +247,8 @@ def summary(tables: Tables, competition: str) -> str:
     counts = counts.reindex(list(tables.classes), fill_value=0)
     spread = f"{counts.min()} ({counts.idxmin()}) to {counts.max()} ({counts.idxmax()})"
     lines.append(f"  clips a class: {counts.min() if counts.min() == counts.max() else spread}")
+    if 1 < len(counts) <= LISTED_CLASSES:
+        lines.append("  classes: " + ", ".join(f"{name} ({n})" for name, n in counts.items()))
     if unlabelled := sum(not names for names in label_lists(tables.clips)):
         lines.append(f"  without a label: {unlabelled} clips")
     if tables.events is not None:

@@ -28,7 +28,7 @@ from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun, run_kernel
 from earshot.kernel.speed import simulate
 from earshot.messages import Parser, few, run_script
-from earshot.prediction.threads import cores
+from earshot.prediction.free_cores import allowed_cores
 
 
 def main():
@@ -84,7 +84,7 @@ def parse_args() -> argparse.Namespace:
     add("--test", type=Path, help="test table or sample submission (default: the one beside the folder, if there is)")
     add("--minutes", type=float, default=60.0, help="from the start of this script, all told (default 60)")
     add("--out", type=Path, default=Path("submission.csv"))
-    add("--cores", type=int, default=cores(), help="to use (default: all that there are)")
+    add("--cores", type=int, default=allowed_cores(), help="to use (default: all that there are)")
     add("--strict", action="store_true", help="end with an error where a network or recording failed to be heard")
     add("--simulate", type=recordings, metavar="600x60s", help="predict the time of so many recordings; runs nothing")
     options = parser.parse_args()

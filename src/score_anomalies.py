@@ -42,6 +42,7 @@ from earshot.data.prepared import PreparedData, load_data
 from earshot.inputs.waveforms import as_heard, decode
 from earshot.messages import Parser, few, run_script, suggest
 from earshot.metrics import anomalies as anomaly_metrics
+from earshot.prediction.free_cores import use_free_cores
 from earshot.prediction.inference import predict_clips
 from earshot.prediction.predictions import Predictions, join, weighted_mean
 
@@ -82,6 +83,7 @@ class FoldScores:
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    use_free_cores(key="")
     tables, parts = [], []
     if options.out:
         files.check_ending(options.out, ".npz")

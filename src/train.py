@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,9 +31,13 @@ from earshot.data.prepared import PreparedData, load_data
 from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
 from earshot.messages import Parser, run_script
 from earshot.pictures import folds as fold_pictures
+from earshot.prediction.free_cores import choose_threads, use_threads
 from earshot.tables import read_table
+from earshot.training import clock
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
+from earshot.training.checks import check_names, check_run
 from earshot.training.examples import collate
+from earshot.training.rehearsal import rehearse
 from earshot.training.reporting import announce, epoch_line, finish_fold, start_wandb
 from earshot.training.schedule import (
     raise_not_finite,
@@ -44,7 +49,7 @@ from earshot.training.schedule import (
 )
 from earshot.training.setup import Training, progress_bar, set_up
 from earshot.training.validation import validate_and_keep
-from earshot.training.watch import check_watch, defines_watch
+from earshot.training.watch import defines_watch
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
 
@@ -53,31 +58,36 @@ def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     config = load_config(options.config, options.overrides)
-    losses.build_loss(**vars(config.loss))  # what it does not take is said before anything is made
+    check_names(config)
     make_embedded_data(config)
     folder = runs.run_folder(config, options.config, options.name)
     folds = every_fold(config) if options.fold == ["all"] else [parse_fold(f) for f in options.fold]
-    for target in (folder, *(folder / f"fold{fold}" for fold in folds)):
-        files.check_writable(target / "oof.npz", "train where the folder of runs can be written")
-    if options.jobs > 1 and len(folds) > 1:
-        train_in_parallel(folds, options)
+    if options.dry_run:
+        config = replace(config, data=replace(config.data, cache=config.data.cache.replace("packed", "none")))
     else:
-        data = load_data(config.data)
-        check_watch(config, tasks.get_task(config.task, config.data.competition), data)
+        check_folders(config, folder, folds, options.resume)
+    data = load_data(config.data)
+    check_run(config, data, folds)
+    if options.jobs > 1 and len(folds) > 1 and not options.dry_run:
+        train_in_parallel(config, folds, options)
+    else:
         accelerator = Accelerator(
             mixed_precision=config.optim.precision, gradient_accumulation_steps=config.optim.accumulate,
             cpu=not torch.cuda.is_available(), kwargs_handlers=[parallel_options(config)],
         )  # fmt: skip
-        deadline = time.monotonic() + 60 * options.max_minutes if options.max_minutes else math.inf
+        threads = choose_and_say_threads(config, accelerator, options.threads)
+        if options.dry_run:
+            return rehearse(config, folds, data, accelerator, train_one_epoch, options.jobs)
+        end = options.until or clock.end_of_run(options.max_minutes)
         for n, fold in enumerate(folds):
-            share = (deadline - time.monotonic()) / (len(folds) - n)  # of the time left, for this fold
-            train_fold(
-                config, fold, folder, data, accelerator, resume=options.resume, deadline=time.monotonic() + share
-            )
+            after = len(folds) - n - 1
+            deadline = clock.monotonic(clock.end_of_fold(end, after + 1))
+            rounds = after + options.rounds_after
+            train_fold(config, fold, folder, data, accelerator, options.resume, deadline, threads, rounds)
         accelerator.end_training()
         if not accelerator.is_main_process:
             return
-    if not options.no_oof:
+    if not options.child:
         report_oof(config, folder)
 
 
@@ -89,8 +99,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on where a stopped run was; finished folds are kept")
     parser.add_argument("--max-minutes", type=float, default=0, help="stop cleanly, with a valid OOF, within this time")
     parser.add_argument("--jobs", type=int, default=1, help="train so many folds at a time, sharing the cores")
-    # for the processes of --jobs: the one that started them joins the OOF, once
-    parser.add_argument("--no-oof", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--dry-run", action="store_true", help="check everything, time one batch, write nothing")
+    # for the processes of --jobs: the one that started them joins the OOF, shares the time and counts the cores, once
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, default=0, help=argparse.SUPPRESS)  # of time.time
+    parser.add_argument("--rounds-after", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optim.lr=3e-4")
     options = parser.parse_intermixed_args()
     # `--fold 0 optim.lr=3e-4` reads naturally: what holds a '=' is an override wherever it stands
@@ -132,17 +146,37 @@ def parallel_options(config: Config) -> DistributedDataParallelKwargs:
     return DistributedDataParallelKwargs(find_unused_parameters=config.optim.unfreeze_epochs > 0)
 
 
-def train_in_parallel(folds: list[int], options: argparse.Namespace):
-    """One process a fold, `--jobs` at a time, each with its share of the cores."""
-    threads = max(1, (os.cpu_count() or 1) // options.jobs)
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+def check_folders(config: Config, folder: Path, folds: list[int], resume: bool):
+    """Errors for folders that cannot be written, or that hold what would be overwritten."""
+    for target in (folder, *(folder / f"fold{fold}" for fold in folds)):
+        files.check_writable(target / "oof.npz", "train where the folder of runs can be written")
+    for fold in folds:
+        runs.check_fold(folder / f"fold{fold}", config, resume)
+
+
+def choose_and_say_threads(config: Config, accelerator, given: int) -> int:
+    """Threads that compute: those of the process that started this one, else what the config or the cores say."""
+    workers = config.data.workers if accelerator.device.type == "cpu" else 0
+    threads, text = (given, "") if given else choose_threads(config.threads, workers)
+    accelerator.print(text, end="\n" * bool(text), flush=True)
+    use_threads(threads)
+    return threads
+
+
+def train_in_parallel(config: Config, folds: list[int], options: argparse.Namespace):
+    """One process a fold, `--jobs` at a time, each with its share of the free cores and of the time."""
+    threads, text = choose_threads(config.threads, config.data.workers * options.jobs)
+    shared = config.threads or max(1, threads // options.jobs)
+    print(f"{options.jobs} folds at a time, each on {shared} of {text}", flush=True)
+    end, environment = clock.end_of_run(options.max_minutes), os.environ | {"TQDM_DISABLE": "1"}  # bars would collide
     waiting, running, failed = list(folds), {}, []
     while waiting or running:
         while waiting and len(running) < options.jobs:
-            fold = waiting.pop(0)
-            command = [sys.executable, __file__, "--config", str(options.config), "--fold", str(fold), "--no-oof"]
+            until, fold = clock.end_of_fold(end, len(waiting), options.jobs), waiting.pop(0)
+            command = [sys.executable, __file__, "--config", str(options.config), "--fold", str(fold), "--child"]
             command += ["--name", options.name] * bool(options.name) + ["--resume"] * options.resume
-            command += ["--max-minutes", str(options.max_minutes)] * bool(options.max_minutes) + options.overrides
+            command += ["--until", f"{until:.3f}"] * (until < math.inf) + ["--threads", str(shared)]
+            command += ["--rounds-after", str(math.ceil(len(waiting) / options.jobs)), *options.overrides]
             running[fold] = subprocess.Popen(command, env=environment)
         time.sleep(0.1)
         for fold in [f for f, process in running.items() if process.poll() is not None]:
@@ -152,7 +186,10 @@ def train_in_parallel(folds: list[int], options: argparse.Namespace):
         raise ValueError(f"folds {failed} failed; their errors stand above")
 
 
-def train_fold(config: Config, fold: int, folder: Path, data: PreparedData, accelerator, resume: bool, deadline: float):
+def train_fold(
+    config: Config, fold: int, folder: Path, data: PreparedData, accelerator, resume: bool, deadline: float,
+    threads: int, rounds_after: int = 0,
+):  # fmt: skip
     """Train one fold to its end (or the deadline) and leave a complete fold folder."""
     fold_folder = folder / f"fold{fold}"
     everything, held_out = data.split(fold, config.data.folds)
@@ -163,11 +200,7 @@ def train_fold(config: Config, fold: int, folder: Path, data: PreparedData, acce
             f"(data.train_share {config.data.train_share:g})"
         )
     train_data = train_data.limit(config.data.clips_per_class, config.seed)
-    if accelerator.is_main_process:
-        run = runs.create_fold(fold_folder, config, resume)
-    accelerator.wait_for_everyone()
-    run = runs.FoldRun(fold_folder)
-    if run.finished:
+    if resume and runs.FoldRun(fold_folder).finished:
         accelerator.print(f"fold {fold}: finished before; kept")
         return
     t = set_up(
@@ -179,9 +212,15 @@ def train_fold(config: Config, fold: int, folder: Path, data: PreparedData, acce
         classes=data.classes,
         accelerator=accelerator,
         deadline=deadline,
+        rounds_after=rounds_after,
     )
+    if accelerator.is_main_process:
+        runs.create_fold(fold_folder, config, resume)
+    accelerator.wait_for_everyone()
+    t.progress.threads = threads
     if resume and (fold_folder / "last.ckpt").is_file():
         restore_checkpoint(t)
+        keep_threads(t, threads)
     announce(t)
     if not defines_watch(config, tasks.get_task(config.task, config.data.competition), held_out):
         accelerator.print(f"fold {fold}: its held-out clips do not define {t.watch}: the last epoch's weights are kept")
@@ -195,6 +234,15 @@ def train_fold(config: Config, fold: int, folder: Path, data: PreparedData, acce
     finish_fold(t)
     if tracker:
         tracker.finish()
+
+
+def keep_threads(t: Training, threads: int):
+    """Go on with the threads of the stopped run, for the same bits, unless the user says another number."""
+    if t.config.threads or os.environ.get("OMP_NUM_THREADS") or not t.progress.threads:
+        t.progress.threads = threads
+    elif t.progress.threads != threads:
+        t.accelerator.print(f"fold {t.fold}: going on with the {t.progress.threads} threads of before")
+    use_threads(t.progress.threads)
 
 
 def train_one_epoch(t: Training):
@@ -211,7 +259,7 @@ def train_one_epoch(t: Training):
     )  # fmt: skip
     loss_of = losses.build_loss(**vars(config.loss))
     start_epoch(t)
-    for batch in progress_bar(loader, f"epoch {p.epoch}", accelerator):
+    for batch in progress_bar(loader, f"fold {t.fold} epoch {p.epoch + 1}/{config.optim.epochs}", accelerator):
         generator = seed_step(config.seed, p.epoch, p.step, accelerator.process_index)
         p.unreadable |= dict(batch.pop("unreadable"))
         batch = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
@@ -263,7 +311,7 @@ def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
 def log_epoch(t: Training, row: dict, tracker):
     """One more row of log.csv, printed and tracked as well."""
     t.progress.log.append(row)
-    t.accelerator.print(epoch_line(t.fold, row, t.watch))
+    t.accelerator.print(epoch_line(t.fold, row, t.watch, t.config.optim.epochs, clock.left_text(t)))
     if tracker:
         tracker.log(row)
     if t.accelerator.is_main_process:

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads would be chosen by what else runs here, and bits with them
+
 settings.register_profile("earshot", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("earshot")
 

@@ -254,7 +254,6 @@ def test_a_torch_model_is_heard_in_evaluation_and_left_as_it_was(precision, dtyp
 def test_choices_fill_the_cores():
     assert threads.choices(6) == [(1, 6), (2, 3), (3, 2), (6, 1)]
     assert threads.choices(1) == [(1, 1)]
-    assert threads.cores() >= 1
 
 
 @pytest.mark.parametrize(("speeds", "best"), [

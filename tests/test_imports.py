@@ -15,7 +15,7 @@ LAYERS = [
     ["messages", "files", "former", "stored"],
     ["tables", "records"],
     ["sound"],
-    ["events", "metrics", "inputs", "augment", "losses", "synth"],
+    ["annotations", "events", "metrics", "inputs", "augment", "losses", "synth"],
     ["prediction"],
     ["models", "config"],
     ["optim", "data"],

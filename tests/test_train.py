@@ -154,7 +154,9 @@ def test_folds_of_several_jobs_are_joined_and_said_once(tiny, capfd):
 
 def test_out_of_time_leaves_a_valid_oof_and_can_go_on(tiny, capsys):
     run(train, "--config", tiny, "--fold", "all", "--name", "short", "--max-minutes", "0.0001")
-    assert "out of time" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "fold 1: stopped by time after 0 of 3 epochs; --resume goes on" in said
+    assert "finished" not in said, "what time cut is not finished"
     oof = Predictions.load("runs/sed/short/oof.npz")
     assert len(oof) == 24
     assert not runs.FoldRun(Path("runs/sed/short/fold0")).finished

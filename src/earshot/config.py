@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +22,8 @@ from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import CHANNELS
 from earshot.messages import check_choice, suggest
-from earshot.records import build, dotted_keys, read_yaml
+from earshot.records import build, parse_override, read_yaml
 from earshot.sound.windows import Windowing
-from earshot.stored import parse_yaml
 
 # keys of earlier versions: an error in a config, translated where a run folder has them
 MOVED = {f"augment.{key}": f"augment.batch.{key}" for key in (f.name for f in dataclasses.fields(BatchAugment))} | {
@@ -80,7 +79,10 @@ class DataConfig:
         check_choice("cache", self.cache, ("none", "waveform", "packed", "logmel", "embedding"))
         check_choice("sampler", self.sampler, ("uniform", "balanced"))
         _check_positive(self, "sample_rate", "crop_seconds", "pack_seconds", "train_share")
-        _check_not_negative(self, "frame_margin_seconds", "clips_per_class")
+        _check_not_negative(self, "frame_margin_seconds", "min_overlap_seconds", "clips_per_class", "workers")
+        _check_between(self, 0, 1, "box_jitter")
+        if self.secondary_weight != -1:
+            _check_between(self, 0, 1, "secondary_weight")
         if self.train_share > 1:
             raise ValueError(f"train_share is {self.train_share}: a share lies above 0 and is at most 1")
         for column, value in self.metadata_missing.items():
@@ -175,7 +177,11 @@ class OptimConfig:
         check_choice("precision", self.precision, ("no", "fp16", "bf16"))
         check_choice("select", self.select, ("best", "last"))
         _check_positive(self, "lr", "batch_size", "accumulate", "validate_every")
-        _check_not_negative(self, "epochs", "unfreeze_epochs")
+        _check_not_negative(
+            self, "epochs", "unfreeze_epochs", "lookahead", "weight_decay", "warmup_epochs", "min_lr", "clip_norm",
+            "early_stop_epochs", "score_training", "checkpoint_steps",
+        )  # fmt: skip
+        _check_between(self, 0, 1, "ema_decay")
         if self.warmup_epochs > self.epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs})")
         if 0 < self.early_stop_epochs < self.validate_every:
@@ -202,6 +208,7 @@ class Config:
     task: str = "sed"  # key of tasks.TASKS
     watch: str = ""  # score that selects the checkpoint; default: the task's
     seed: int = 1213
+    threads: int = 0  # that compute on the CPU; 0: OMP_NUM_THREADS, else the cores that are free at the start
     data: DataConfig = field(default_factory=DataConfig)
     frontends: dict[str, AnyInput] = field(default_factory=lambda: {"logmel": Logmel()})
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -213,7 +220,7 @@ class Config:
     wandb: str = ""  # project name; empty: off (WANDB_MODE=offline works without an account)
 
     def __post_init__(self):
-        _check_not_negative(self, "seed")
+        _check_not_negative(self, "seed", "threads")
         rate, channels = self.data.sample_rate, self.data.channels
         if self.predict.sample_rate not in (0, rate):
             raise ValueError(
@@ -272,14 +279,13 @@ class Config:
 
 def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """YAML file (None: the defaults) + `a.b=value` overrides -> checked Config."""
-    values = _read_with_base(Path(path)) if path is not None else {}
+    values = read_values(Path(path)) if path is not None else {}
     alone = copy.deepcopy(values)
     seen: dict[str, str] = {}
     for text in overrides:
-        key, value = _parts(text)
+        key, value = parse_override(Config, text, MOVED)
         if seen.setdefault(key, text) != text:
             raise ValueError(f"{key} is set twice, by '{seen[key]}' and by '{text}': keep one")
-        value = _value(value, text)
         if key == "loss.name":
             values = _merge(values, {"loss": {"name": value}})
         _set(values, key.split("."), value)
@@ -298,38 +304,6 @@ def _is_wrong(values: dict) -> bool:
     except ValueError:
         return True
     return False
-
-
-def _parts(override: str) -> tuple[str, str]:
-    """'optim.lr=3e-4' -> its key and the text of its value; what is none is an error that names the nearest key."""
-    key, separator, value = override.partition("=")
-    form = "; settings are written key=value, such as optim.lr=3e-4"
-    if not key.strip():
-        raise ValueError(f"override '{override}' has no key before the '='{form}")
-    if key in MOVED:
-        raise ValueError(f"{key} is now {MOVED[key]}")
-    known, path = dotted_keys(Config), key.split(".")
-    # what a section without fixed keys holds (model.params.x) is checked by what takes it
-    free = any(key.startswith(f"{section}.") for section, kind in known.items() if kind is None)
-    if not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", key) or not (key in known or free):
-        near = [k for k in known if k.split(".")[-1] == path[-1]]
-        near = difflib.get_close_matches(key, near, 1, 0.7) or near
-        beside = [k for k in known if k.startswith(f"{path[0]}.")] or [k for k in known if "." not in k]
-        meant = f"; did you mean {' or '.join(near)}?" if near else suggest(key, beside)
-        raise ValueError(f"unknown key '{key}' in override '{override}'{meant}{'' if separator else form}")
-    if not separator:
-        raise ValueError(f"override '{override}' gives no value{form}")
-    if value.startswith("="):
-        raise ValueError(f"override '{override}' has two '='{form}")
-    return key, value
-
-
-def _value(text: str, override: str):
-    """The value of an override, as YAML reads it."""
-    try:
-        return parse_yaml(text, f"override '{override}': the value") if text else ""
-    except ValueError as error:
-        raise ValueError(f"{error}; is a bracket open?" if "YAML" in str(error) else str(error)) from error
 
 
 def from_dict(values: dict) -> Config:
@@ -355,7 +329,8 @@ def from_run(values: dict) -> Config:
     return from_dict(values)
 
 
-def _read_with_base(path: Path, is_base: bool = False) -> dict:
+def read_values(path: Path, is_base: bool = False) -> dict:
+    """YAML file -> its values and those of its base, nested dicts as they were written."""
     values = read_yaml(path)
     base = values.pop("base", None)
     if base is None:
@@ -364,7 +339,7 @@ def _read_with_base(path: Path, is_base: bool = False) -> dict:
         raise ValueError(f"{path}: base must be the name of a file, got {base!r}")
     if is_base:
         raise ValueError(f"{path} is a base and names a base itself ({base}): one level only")
-    return _merge(_read_with_base(path.parent / base, is_base=True), values)
+    return _merge(read_values(path.parent / base, is_base=True), values)
 
 
 def _merge(base: dict, over: dict) -> dict:
@@ -391,11 +366,17 @@ def _set(values: dict, keys: list[str], value):
 
 def _check_positive(record, *names: str):
     for name in names:
-        if getattr(record, name) <= 0:
+        if not 0 < getattr(record, name) < math.inf:
             raise ValueError(f"{name} must be positive, got {getattr(record, name)}")
 
 
 def _check_not_negative(record, *names: str):
     for name in names:
-        if getattr(record, name) < 0:
+        if not 0 <= getattr(record, name) < math.inf:
             raise ValueError(f"{name} must be 0 or more, got {getattr(record, name)}")
+
+
+def _check_between(record, low: float, high: float, *names: str):
+    for name in names:
+        if not low <= getattr(record, name) <= high:
+            raise ValueError(f"{name} must be from {low} to {high}, got {getattr(record, name)}")

@@ -117,6 +117,12 @@ SCHEDULES = ("cosine", "linear", "constant")
 SGD_MOMENTUM = 0.9
 
 
+def check_optimizer(name: str):
+    """Error for a name that is no optimiser."""
+    if name not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer '{name}'{suggest(name, OPTIMIZERS)}")
+
+
 def build_optimizer(
     name: str,
     parameters: nn.Module | Iterable[Tensor],
@@ -133,8 +139,7 @@ def build_optimizer(
     steps. layer_decay (of a model): the head learns at `lr`, each block of `depth_blocks` at the rate of the one above
     times this; a group's `lr_scale` is its factor, head first.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer '{name}'{suggest(name, OPTIMIZERS)}")
+    check_optimizer(name)
     model, parameters = parameters, parameters.parameters() if isinstance(parameters, nn.Module) else parameters
     trained = [p for p in parameters if p.requires_grad]
     if not trained:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import difflib
 import functools
 import math
 import re
@@ -66,6 +67,41 @@ def dotted_keys(kind, section: str = "") -> dict[str, type | None]:
         else:
             found[key] = None if typing.get_origin(hint) is dict else hint
     return found
+
+
+def parse_override(kind, override: str, moved: collections.abc.Mapping[str, str]) -> tuple[str, Any]:
+    """'optim.lr=3e-4' -> its key and its value, as YAML reads it; what is none is an error that names the nearest key.
+
+    kind: the record that it changes; moved: {key of an earlier version: the new one}.
+    """
+    key, separator, value = override.partition("=")
+    form = "; settings are written key=value, such as optim.lr=3e-4"
+    if not key.strip():
+        raise ValueError(f"override '{override}' has no key before the '='{form}")
+    if key in moved:
+        raise ValueError(f"{key} is now {moved[key]}")
+    known, path = dotted_keys(kind), key.split(".")
+    # what a section without fixed keys holds (model.params.x) is checked by what takes it
+    free = any(key.startswith(f"{section}.") for section, kind in known.items() if kind is None)
+    if not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", key) or not (key in known or free):
+        near = [k for k in known if k.split(".")[-1] == path[-1]]
+        near = difflib.get_close_matches(key, near, 1, 0.7) or near
+        beside = [k for k in known if k.startswith(f"{path[0]}.")] or [k for k in known if "." not in k]
+        meant = f"; did you mean {' or '.join(near)}?" if near else suggest(key, beside)
+        raise ValueError(f"unknown key '{key}' in override '{override}'{meant}{'' if separator else form}")
+    if not separator:
+        raise ValueError(f"override '{override}' gives no value{form}")
+    if value.startswith("="):
+        raise ValueError(f"override '{override}' has two '='{form}")
+    return key, _value(value, override)
+
+
+def _value(text: str, override: str):
+    """The value of an override, as YAML reads it."""
+    try:
+        return stored.parse_yaml(text, f"override '{override}': the value") if text else ""
+    except ValueError as error:
+        raise ValueError(f"{error}; is a bracket open?" if "YAML" in str(error) else str(error)) from error
 
 
 def to_dict(record) -> Any:

@@ -149,8 +149,8 @@ def config_difference(a: dict, b: dict, where: str = "") -> str:
     return "; ".join(parts)
 
 
-def create_fold(folder: Path, config: Config, resume: bool) -> FoldRun:
-    """Make or re-enter a fold folder. One with results and no --resume is an error; so is resuming another config."""
+def check_fold(folder: Path, config: Config, resume: bool):
+    """Error for a fold folder with results and no --resume, or with another config; nothing is written."""
     run = FoldRun(folder)
     if any((folder / name).exists() for name in ("last.ckpt", "best.safetensors", "run.json")):
         if not resume:
@@ -161,9 +161,14 @@ def create_fold(folder: Path, config: Config, resume: bool) -> FoldRun:
         difference = config_difference(to_dict(run.config), to_dict(config))
         if difference:
             raise ValueError(f"cannot resume {folder}: its config differs from yours (run != now): {difference}")
+
+
+def create_fold(folder: Path, config: Config, resume: bool) -> FoldRun:
+    """Make or re-enter a fold folder that passes `check_fold`."""
+    check_fold(folder, config, resume)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
-    return run
+    return FoldRun(folder)
 
 
 def describe_run(config: Config, fold: int, classes: list[str], prior: np.ndarray, timebase: TimeBase) -> dict:

@@ -37,6 +37,12 @@ def apply_image(specs: Sequence[dict], logmel: Tensor, generator: Generator) -> 
     return torch.from_numpy(out).permute(0, 3, 1, 2).to(logmel)
 
 
+def check_image(specs: Sequence[dict]) -> None:
+    """Error for a transform or parameter that albumentations does not have."""
+    if specs:
+        _compose(json.dumps(list(specs), sort_keys=True))
+
+
 @lru_cache(maxsize=8)
 def _compose(specs: str):
     """JSON of the list -> albumentations.Compose; seeded anew for each image, so that sharing it is safe."""

@@ -128,9 +128,11 @@ class Competition:
     problem at once; score: (submission, truth) -> {name: value}, the first one on the leaderboard; files, read_files:
     where a challenge wants other files than one CSV, (submission) -> {file name: text} and (folder) -> submission;
     hidden: what a scoring kernel finds (None: no kernel answers); embedded: `prepare` makes the download itself;
-    fold_methods: {value of make_folds.py --method: (clips sorted by clip_id, k, seed) -> (N,) folds}; oof_score: what
-    an OOF is scored by; post: the post-processing that is chosen on the OOF (None: rows are scores); frame_score:
-    (predictions, test table, truth) -> scores that frames have and rows do not.
+    flags: options of prepare.py that `prepare` takes as keywords and no other competition knows; also: other
+    editions that `prepare` may find the download to be (Tables.competition); fold_methods: {value of make_folds.py
+    --method: (clips sorted by clip_id, k, seed) -> (N,) folds}; oof_score: what an OOF is scored by; post: the
+    post-processing that is chosen on the OOF (None: rows are scores); frame_score: (predictions, test table, truth)
+    -> scores that frames have and rows do not.
     """
 
     name: str
@@ -143,6 +145,8 @@ class Competition:
     limits: Limits = Limits()
     hidden: Rules | None = None
     embedded: bool = False
+    flags: tuple[Flag, ...] = ()
+    also: tuple[str, ...] = ()
     fold_methods: Mapping[str, Callable[[pd.DataFrame, int, int], np.ndarray]] = field(default_factory=dict)
     remake: Remake | None = None
     oof_score: OofScore

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class Tables:
     test: pd.DataFrame | None = None
     missing: tuple[tuple[str, str], ...] = ()
     task: str = "sed"  # key of tasks.TASKS
+    competition: str = ""  # the edition that these tables are of, where `prepare` finds that out
     test_events: pd.DataFrame | None = None  # the true events of the test, where they are known
     truth: pd.DataFrame | None = None  # what the competition's `score` takes as truth of the test, where it is known
     unreadable: pd.DataFrame | None = None  # clip_id, path, reason; filled by prepare.py
@@ -75,16 +76,19 @@ def class_name(text: str) -> str:
     return "_".join(str(text).split())
 
 
-def write_tables(tables: Tables, out: str | Path, competition: str, source: str | Path, overwrite: bool = False):
+def write_tables(
+    tables: Tables, out: str | Path, competition: str, source: str | Path, overwrite: bool = False,
+    also: Sequence[str] = (),
+):  # fmt: skip
     """Write the tables under `out`; a folder made from another competition or source needs `overwrite`.
 
     Every file is complete under a temporary name before the first is renamed, dataset.json last; an optional table
     of an earlier run that is no longer there is removed.
     """
     out, source = Path(out), Path(source).resolve()
-    check_owner(out, competition, source, overwrite)
+    check_owner(out, competition, source, overwrite, also)
     out.mkdir(parents=True, exist_ok=True)
-    special = ("classes", "class_columns", "missing", "task")
+    special = ("classes", "class_columns", "missing", "task", "competition")
     frames = {f.name: getattr(tables, f.name) for f in fields(tables) if f.name not in special}
     frames["classes"] = pd.DataFrame({"label": list(tables.classes)})
     if tables.class_columns is not None:
@@ -132,12 +136,13 @@ def _write_checked(table: pd.DataFrame, path: Path, validate: Callable[[pd.DataF
         validate(read_table(partial))
 
 
-def check_owner(out: Path, competition: str, source: Path, overwrite: bool = False):
-    """Raise when `out` was made from another competition or source; `overwrite` says that this is meant."""
+def check_owner(out: Path, competition: str, source: Path, overwrite: bool = False, also: Sequence[str] = ()):
+    """Raise when `out` was made from another competition (or one of `also`) or source; `overwrite`: this is meant."""
     if overwrite or not (out / "dataset.json").is_file():
         return
     about = read_dataset(out)
-    if (about.get("competition"), about.get("source")) != (competition, str(Path(source).resolve())):
+    known = about.get("competition") in (competition, *also)
+    if not known or about.get("source") != str(Path(source).resolve()):
         raise ValueError(
             f"{out} holds '{about.get('competition')}' made from {about.get('source')}, not '{competition}' from "
             f"{Path(source).resolve()}; choose another --out, or replace it with --force"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +52,11 @@ def oof_when_complete(folder: Path, data: PreparedData, task: Task, watch: str =
     folds = [runs.FoldRun(path) for path in fold_folders(folder) if (path / "run.json").is_file()]
     done = {f.fold: f for f in folds}
     missing = [f for f in expected if f not in done]
+    stopped = stopped_folds(folds)
     if missing:
-        return OofReport(None, None, {}, f"{folder}: folds {sorted(done)} finished, {missing} to go before an OOF")
+        ended = [f for f in sorted(done) if f not in stopped]
+        told = f"{folder}: folds {ended} finished, {missing} to go before an OOF"
+        return OofReport(None, None, {}, "\n".join([told, *_stopped_lines(stopped)]))
     oof = predictions.join([done[f].oof() for f in expected])
     predictions.check_complete(oof, data.clips.clip_id)
     oof = oof.aligned(data.clips.clip_id)
@@ -63,7 +66,25 @@ def oof_when_complete(folder: Path, data: PreparedData, task: Task, watch: str =
     watch = watch or task.watch
     text = f"{folder}: OOF of {len(oof)} clips, {watch} {scores.get(watch, float('nan')):.4f}"
     text += spread(fold_scores(task, oof, truth, watch)) + "\n" + score_table(scores)
+    text = "\n".join([text, *_stopped_lines(stopped)])
     return OofReport(oof, truth, scores, text)
+
+
+def stopped_folds(folds: Sequence[runs.FoldRun]) -> dict[int, dict]:
+    """{fold: its run.json} of those that --max-minutes cut: their OOF counts, their training is not finished."""
+    about = {f.fold: f.about for f in folds}
+    return {fold: found for fold, found in about.items() if not found.get("finished", True)}
+
+
+def stopped_text(epochs_trained: int, epochs: int) -> str:
+    return f"stopped by time after {epochs_trained} of {epochs} epochs; --resume goes on"
+
+
+def _stopped_lines(stopped: dict[int, dict]) -> list[str]:
+    return [
+        f"  fold {fold}: {stopped_text(about.get('epochs_trained', 0), about.get('epochs', 0))}"
+        for fold, about in sorted(stopped.items())
+    ]
 
 
 def fold_scores(task: Task, oof: Predictions, truth: Truth, watch: str) -> dict[int, float]:

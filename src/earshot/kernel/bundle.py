@@ -84,7 +84,7 @@ def open_bundle(folder: str | Path, competition: str | None = None) -> Bundle:
     prior = tuple(about.get("prior", ())) or (1 / len(classes),) * len(classes)
     if len(prior) != len(classes) or not all(type(p) in (int, float) and 0 <= p <= 1 for p in prior):
         raise ValueError(
-            f"{ABOUT} of bundle {folder.name} has {len(prior)} priors, not one (0 to 1) for each of {len(classes)} classes"
+            f"{ABOUT} of bundle {folder.name} has {len(prior)} priors, not one (0 to 1) a class of {len(classes)}"
         )
     return Bundle(
         folder=folder,

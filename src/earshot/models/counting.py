@@ -46,6 +46,12 @@ def count(model: nn.Module, heard: Inputs, n_samples: int) -> Costs:
     return Costs(paper, multiply_accumulates(model, inputs), heard.macs(n_samples))
 
 
+def forward_shapes(model: nn.Module, heard: Inputs, n_samples: int) -> None:
+    """Follow the shapes of one clip through the model; the model's own error where they do not go through."""
+    shapes = heard.shapes(n_samples)
+    _forward(model, {name: torch.empty((1, *shapes[name]), device="meta") for name in model.inputs})
+
+
 def paper_multi_adds(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> int:
     """Operations of one forward pass by the paper's counter (see the module's docstring), without the STFT."""
     total = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +12,6 @@ import numpy as np
 from earshot.prediction.backends import silent_window
 
 TIE = 1.05  # speeds nearer to each other than this are alike
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choices(n_cores: int) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from earshot import files, tasks
-from earshot.ensemble.search import truth_of
+from earshot.ensemble.search import stopped_text, truth_of
 from earshot.messages import few
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction import predictions
@@ -27,11 +27,10 @@ def announce(t: Training):
     )
     if not o.epochs:
         steps = f"{len(t.held_out.clips)} clips held out | weights as given, no training step"
-    t.accelerator.print(
-        f"fold {t.fold}: {t.config.model.name} {parameters:.2f} M parameters | {steps} | "
-        f"frame {1000 * grid.frame_seconds:.0f} ms | {f'lr {o.lr:g} {o.schedule} | ' * bool(o.epochs)}"
-        f"{t.accelerator.device} {o.precision} | {t.folder}"
-    )
+    rate = f"lr {o.lr:g} {o.schedule} | " * bool(o.epochs)
+    device = f"{t.accelerator.device} {o.precision}"
+    size = f"{t.config.model.name} {parameters:.2f} M parameters | frame {1000 * grid.frame_seconds:.0f} ms"
+    t.accelerator.print(f"fold {t.fold}: {size} | {rate}{device} | {t.folder}\nfold {t.fold}: {steps}")
     announce_skipped(t)
 
 
@@ -42,11 +41,15 @@ def announce_skipped(t: Training):
         t.accelerator.print(f"fold {t.fold}: no training clip, so no turn, for {len(names)} classes: {few(names)}")
 
 
-def epoch_line(fold: int, row: dict, watch: str) -> str:
-    """An epoch's row of log.csv as one line: losses, the watched and the best known scores, the time it took."""
+def epoch_line(fold: int, row: dict, watch: str, epochs: int, left: str = "") -> str:
+    """An epoch's row of log.csv as one line: losses, the watched and the best known scores, the time it took.
+
+    Epochs are counted from 1 here ("epoch 5/16"), from 0 in the table.
+    """
     losses = [f"{name} {row[name]:.4f}" for name in ("loss", "val_loss") if name in row]
     scores = [f"{name} {row[name]:.4f}" for name in dict.fromkeys((watch, *SHOWN)) if name in row]
-    parts = [f"fold {fold} epoch {row['epoch']:3d}", " ".join(losses), " ".join(scores), f"{row['seconds']:.1f} s"]
+    count = f"epoch {row['epoch'] + 1}/{epochs}" if epochs else "weights as given"
+    parts = [f"fold {fold} {count}", " ".join(losses), " ".join(scores), f"{row['seconds']:.1f} s", left]
     return " | ".join(part for part in parts if part)
 
 
@@ -76,8 +79,9 @@ def finish_fold(t: Training):
         return
     scored = next((row for row in reversed(p.log) if row["epoch"] == p.best_epoch), {})
     about = t.about | {
-        "finished": not cut_short, "epochs_trained": p.epoch, "best_epoch": p.best_epoch,
-        "scores": {k: v for k, v in scored.items() if isinstance(v, (int, float))},
+        "finished": not cut_short, "stopped_by_time": cut_short, "epochs": t.config.optim.epochs,
+        "epochs_trained": p.epoch, "best_epoch": p.best_epoch,
+        "threads": p.threads, "scores": {k: v for k, v in scored.items() if isinstance(v, (int, float))},
     }  # fmt: skip
     files.write_text(t.folder / "run.json", json.dumps(about, indent=1))
     rows = [{"clip_id": k, "reason": v} for k, v in sorted(p.unreadable.items())]
@@ -94,4 +98,4 @@ def finish_fold(t: Training):
         t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on), tasks.CLASS_COLUMNS
     )
     if cut_short:
-        print(f"fold {t.fold}: out of time after {p.epoch} whole epochs; the OOF is valid, --resume goes on")
+        print(f"fold {t.fold}: {stopped_text(p.epoch, t.config.optim.epochs)}; the OOF is valid")

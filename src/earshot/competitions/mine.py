@@ -1,0 +1,263 @@
+"""Recordings of one's own: labelled by folders, by a table, or by annotation files that say when each sound is heard.
+
+    DIR/wren/a.wav                            folders: the first folder below DIR is the class
+    DIR/labels.csv + DIR/**/*.wav             a table: one column names the recording, one its label or labels
+    DIR/**/a.wav + a.Table.1.selections.txt   annotations (annotations/reading.py), beside the recordings or in one file
+
+Which of the three it is, and which columns mean what, is guessed and said; flags overrule it. A class named by spaces
+gets underscores. Recordings that nothing speaks of stay in the table without a label. `mine` is scored by mean average
+precision of the clips; `mine_events`, where there are annotations, by event-based F1 (onsets and offsets within 0.2 s,
+offsets also within 20 % of the event).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.competitions import dcase_task4, finch
+from earshot.competitions.clip_rows import class_scores
+from earshot.competitions.competition import Competition, Flag, by_name
+from earshot.competitions.label_texts import is_reserved, one_spelling
+from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
+from earshot.competitions.own_labels import Labels, from_annotations, from_folders, from_table
+from earshot.competitions.own_recordings import OwnRecordings, list_own
+from earshot.competitions.own_tables import find_annotations, find_label_table
+from earshot.competitions.tables import Tables, check_submission, class_name
+from earshot.messages import few
+from earshot.metrics import clips as clip_metrics
+from earshot.prediction.predictions import Predictions
+from earshot.sound import audio
+from earshot.tables import require_columns
+
+TEST_SPLITS = ("test", "eval", "evaluation", "testing")
+HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development")
+FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
+
+logger = logging.getLogger("earshot")
+
+
+def prepare(
+    source: Path, *, table: Path | None = None, annotations: Path | None = None, test: Path | None = None,
+    path_column: str = "", label_column: str = "", label_separator: str = "", group_column: str = "",
+    split_column: str = "", fold_column: str = "", tier: str = "",
+) -> Tables:  # fmt: skip
+    """A folder of recordings -> tables; FLAGS explains the keywords. No label at all is an error with a way out."""
+    source = Path(source)
+    recordings = list_own(source)
+    notes = find_annotations(source, annotations)
+    sheet = table or find_label_table(source, recordings, path_column, notes)
+    about = from_table(recordings, sheet, path_column, label_column, label_separator, bool(notes)) if sheet else None
+    if notes:
+        labels = from_annotations(recordings, notes, label_column if about is None else "", tier)
+        if about is not None:
+            labels = labels.with_columns_of(about)
+    else:
+        labels = about or from_folders(recordings)
+    columns = {"group_column": group_column, "split_column": split_column, "fold_column": fold_column}
+    return _tables(labels, recordings, test, **columns)
+
+
+def _tables(
+    labels: Labels, recordings: OwnRecordings, test: Path | None, group_column: str, split_column: str, fold_column: str
+) -> Tables:
+    """Labels by recording -> the tables, train and test apart, and everything that is odd in a warning."""
+    clips, events = _named(labels.clips, labels.events)
+    if not (clips.labels != "").any():
+        raise ValueError(
+            f"nothing says what the {len(clips)} recordings of {recordings.source} hold: no folder a class, no table "
+            "with their names and labels, no annotation files. To train, give --table or --annotations; to hear them "
+            f"with a trained run, give the folder to it: python src/predict.py --run RUN --clips {recordings.source}"
+        )
+    if group_column:
+        clips["group"] = _groups(clips, group_column)
+    split = _splits(clips, split_column)
+    held = split == "test"
+    trains, tested = clips[~held].reset_index(drop=True), clips[held].reset_index(drop=True)
+    if (held_out := (split[~held] == "val").to_numpy()).any():
+        trains["official_fold"] = np.where(held_out, 0, -1)
+    if fold_column:
+        trains["official_fold"] = _fold_numbers(trains, fold_column)
+    classes = sorted({name for text in trains.labels for name in text.split()})
+    _warn(trains, tested, events, classes)
+    table, truth, test_events = None, None, None
+    if len(tested):
+        table = tested[["clip_id"]]
+        truth = tested[["clip_id", "labels"]] if (tested.labels != "").any() and events is None else None
+        if events is not None:
+            truth = events[events.filename.isin(tested.clip_id)].reset_index(drop=True)
+            test_events = truth[truth.event_label.isin(classes)].reset_index(drop=True)
+    unlabelled = _test_recordings(test, set(clips.clip_id)) if test else None
+    if unlabelled is not None:
+        if len(tested):
+            raise ValueError(f"both --test {test} and the split of the table name a test: leave one of them out")
+        tested, table = unlabelled, unlabelled[["clip_id"]]
+    if table is not None and events is not None:
+        table = table.assign(duration=[_seconds(recordings.source / path) for path in tested.path])
+    own = None if events is None else events[events.filename.isin(trains.clip_id)].reset_index(drop=True)
+    return Tables(
+        clips=trains, classes=classes, events=own, test_clips=tested if len(tested) else None, test=table, truth=truth,
+        missing=labels.missing, test_events=test_events, task="tagging" if events is None else "sed",
+        competition="mine" if events is None else "mine_events",
+    )  # fmt: skip
+
+
+def _named(clips: pd.DataFrame, events: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Labels as class names: no spaces, one spelling, words that say "nothing" dropped; changes are said."""
+    texts = {name for names in clips.labels for name in names}
+    wanted = pd.Series(sorted(texts | (set() if events is None else set(events.event_label))), dtype=object)
+    silent = wanted.map(is_reserved).to_numpy(bool)
+    if silent.any():
+        words = few(sorted(name.strip() or "(empty)" for name in wanted[silent]))
+        logger.warning("labels that say that nothing is heard, which is no class: %s", words)
+    counts = Counter(name for names in clips.labels for name in names)
+    spelled = pd.Series([class_name(n) for n in wanted for _ in range(max(counts[n], 1))], dtype=object)
+    one = dict(zip(spelled, one_spelling(spelled, "the labels"), strict=True))
+    final = {name: "" if quiet else one[class_name(name)] for name, quiet in zip(wanted, silent, strict=True)}
+    if changed := [f"'{name}' is {new}" for name, new in final.items() if new and new != name]:
+        logger.warning("class names hold no spaces: %s", few(changed))
+    clips = clips.assign(labels=[" ".join(sorted({final[n] for n in names} - {""})) for names in clips.labels])
+    if events is not None:
+        events = events.assign(event_label=events.event_label.map(final))
+        events = events[events.event_label != ""].reset_index(drop=True)
+    return clips, events
+
+
+def _groups(clips: pd.DataFrame, column: str) -> pd.Series:
+    """What folds may not split: a column of the table, or `folder`, the folder that a recording lies in."""
+    if column == "folder":
+        return clips.path.map(lambda path: Path(path).parent.as_posix())
+    require_columns(clips, (column,), "the table of labels")
+    return clips[column].astype(str)
+
+
+def _fold_numbers(clips: pd.DataFrame, column: str) -> pd.Series:
+    """(N,) whole numbers of a column of folds; recordings that the table does not name always train: -1."""
+    require_columns(clips, (column,), "the table of labels")
+    numbers = pd.to_numeric(clips[column], errors="coerce")
+    given = clips[column].notna() & (clips[column].astype(str).str.strip() != "")
+    if (wrong := given & ~((numbers >= -1) & (numbers % 1 == 0))).any():
+        raise ValueError(
+            f"--fold-column {column} holds '{clips[column][wrong].iloc[0]}', expected whole numbers from 0"
+        )
+    return numbers.fillna(-1).astype(int)
+
+
+def _splits(clips: pd.DataFrame, column: str) -> pd.Series:
+    """(N,) test | val | train: by the column named, else by one called split, else by folders train/, val/, test/."""
+    if column:
+        require_columns(clips, (column,), "the table of labels")
+    elif "split" in clips:
+        column = "split"
+    else:
+        return pd.Series("train", index=clips.index)
+    words = clips[column].astype(str).str.strip().str.casefold()
+    split = words.map(lambda word: "test" if word in TEST_SPLITS else "val" if word in HELD_OUT_SPLITS else "train")
+    counts = ", ".join(f"{n} {'held out' if name == 'val' else name}" for name, n in split.value_counts().items())
+    logger.warning("split by '%s': %s", column, counts)
+    if (split == "test").all():
+        raise ValueError(f"all recordings are of the test by '{column}': there is nothing to train on")
+    return split
+
+
+def _seconds(path: Path) -> float:
+    """Length of a recording of the test, NaN where it cannot be read."""
+    try:
+        return audio.info(path).duration
+    except audio.UnreadableAudio:
+        return np.nan
+
+
+def _test_recordings(folder: Path, taken: set[str]) -> pd.DataFrame:
+    """`clip_id, path` (absolute) of a folder of recordings to predict."""
+    found = list_own(folder)
+    table = found.table(found.paths)
+    table["path"] = [str((folder / p).resolve()) for p in table.path]
+    if both := sorted(taken & set(table.clip_id)):
+        table["clip_id"] = folder.name + "/" + table.clip_id
+        logger.warning("names of the test that the training has too get the folder in front: %s", few(both))
+    return table
+
+
+def _warn(trains: pd.DataFrame, tested: pd.DataFrame, events: pd.DataFrame | None, classes: list[str]):
+    """Say which classes are rare, which only the test has, which events of a class overlap, and what has no label."""
+    counts = Counter(name for text in trains.labels for name in text.split())
+    rare = {name: counts[name] for name in classes if counts[name] < FEW_CLIPS}
+    if rare:
+        named = few([f"{name} ({n})" for name, n in rare.items()], 10)
+        logger.warning("%d of %d classes have fewer than %d clips: %s", len(rare), len(classes), FEW_CLIPS, named)
+    if only := sorted({name for text in tested.labels for name in text.split()} - set(classes)):
+        logger.warning("only test recordings have these classes, which nothing can learn: %s", few(only))
+    if events is None:
+        return
+    ordered = events.sort_values(["filename", "event_label", "onset"], kind="stable")
+    before = ordered.groupby(["filename", "event_label"]).offset.transform(lambda o: o.cummax().shift())
+    double = ordered[(ordered.onset < before).to_numpy(bool)]
+    if len(double):
+        some = few([f"{e.filename} ({e.event_label} at {e.onset:g} s)" for e in double.itertuples()], 3)
+        logger.warning("%d events overlap an earlier one of their class: %s", len(double), some)
+
+
+# ---- submission: a probability a clip and class
+
+
+def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
+    """Predictions -> `clip_id` and a column a class, in the order of `test`; `post` is not used."""
+    require_columns(test, ("clip_id",), "the test table")
+    scores = class_scores(predictions, test.clip_id, predictions.classes)
+    table = pd.DataFrame(scores, columns=list(predictions.classes))
+    return pd.concat([test[["clip_id"]].reset_index(drop=True), table], axis=1)
+
+
+def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
+    """Raise unless each clip of `test` has one row with a finite number a class."""
+    require_columns(test, ("clip_id",), "the test table")
+    check_submission(submission, ("clip_id", *classes), test.clip_id, classes)
+
+
+def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """Mean average precision (`map`) and, where each clip has one label, accuracy; `truth`: clip_id, labels."""
+    require_columns(truth, ("clip_id", "labels"), "the truth")
+    classes = [c for c in submission.columns if c != "clip_id"]
+    both = truth.astype({"clip_id": str}).merge(submission.astype({"clip_id": str}), on="clip_id")
+    if len(both) != len(submission):
+        raise ValueError(f"the truth knows {len(both)} of the {len(submission)} clips of the submission")
+    labels = both.labels.fillna("").astype(str).str.split()
+    target = np.array([[c in names for c in classes] for names in labels])
+    if not target.any():
+        raise ValueError(f"no label of the truth is a class of the submission ({few(classes)})")
+    scores = both[classes].to_numpy(float)
+    result = {"map": float(clip_metrics.mean_average_precision(target, scores))}
+    if (target.sum(axis=1) == 1).all():
+        result["accuracy"] = clip_metrics.accuracy(target, scores)
+    return result
+
+
+FLAGS = (
+    Flag("--table", Path, "CSV or TSV that names recordings and their labels (default: one found in --source)"),
+    Flag("--annotations", Path, "annotation file, or a folder of them (default: those found in --source)"),
+    Flag("--test", Path, "folder of recordings without labels, to predict"),
+    Flag("--path-column", str, "column of the recordings' names (default: guessed)", "", "COLUMN"),
+    Flag("--label-column", str, "column of the labels (default: guessed)", "", "COLUMN"),
+    Flag("--label-separator", str, "what separates several labels in a cell; none: a cell is one label", "", "TEXT"),
+    Flag("--group-column", str, "column that folds may not split; folder: the recording's folder", "", "COLUMN"),
+    Flag("--split-column", str, "column that says train, val or test (default: split, where there is one)", "",
+         "COLUMN"),
+    Flag("--fold-column", str, "column of whole numbers: folds that are given (default: folds are made)", "", "COLUMN"),
+    Flag("--tier", str, "of TextGrids with several tiers of intervals", "", "NAME"),
+)  # fmt: skip
+EDITIONS = by_name(
+    Competition(
+        name="mine", prepare=prepare, rows=rows, validate=validate, score=score, oof_score=MAP, flags=FLAGS,
+        also=("mine_events",),
+    ),
+    Competition(
+        name="mine_events", prepare=prepare, rows=finch.rows, validate=finch.validate, score=dcase_task4.score,
+        oof_score=of_events("event_f1_macro", dcase_task4.score), post=EVENTS, frame_score=psds_of_frames, flags=FLAGS,
+        also=("mine",),
+    ),
+)  # fmt: skip

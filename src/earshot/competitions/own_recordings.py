@@ -1,0 +1,98 @@
+"""Which recordings a folder of one's own holds, and which of them a table or an annotation file speaks of."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from earshot.messages import few
+from earshot.sound.audio import EXTENSIONS
+from earshot.sound.folder import list_recordings, printable
+
+# what programs put behind a recording's name when they name an annotation file
+ADDED = re.compile(
+    r"(\.(table\.\d+|selections|audacity|birdnet|results|selection|labels|annotations?)|_labels)+$", re.I
+)
+
+logger = logging.getLogger("earshot")
+
+
+@dataclass(frozen=True)
+class OwnRecordings:
+    """The recordings below `source`: paths relative to it, in order, with an id each.
+
+    A name in a table is looked for as it stands, then by its last parts, with or without its ending.
+    """
+
+    source: Path
+    paths: tuple[str, ...]
+    ids: tuple[str, ...]
+    by_name: dict[str, list[str]] = field(repr=False)
+
+    def find(self, name: str, where: str) -> str | None:
+        """The path of the recording that a table calls `name`; None where there is none, ValueError where several.
+
+        where: for the error.
+        """
+        parts = PurePosixPath(str(name).strip().replace("\\", "/")).parts
+        for start in range(len(parts)):
+            for text in ("/".join(parts[start:]), _without_ending("/".join(parts[start:]))):
+                found = self.by_name.get(text.casefold(), [])
+                if len(found) > 1:
+                    raise ValueError(
+                        f"{where} names '{name}', which {len(found)} recordings are called: {few(found)}; give their "
+                        "paths below --source"
+                    )
+                if found:
+                    return found[0]
+        return None
+
+    def of_annotation(self, path: Path) -> str | None:
+        """The recording that an annotation file belongs to by its name: rec.Table.1.selections.txt is rec.wav's."""
+        inside = path.relative_to(self.source) if path.is_relative_to(self.source) else Path(path.name)
+        name = inside.with_suffix("")
+        for text in (name.as_posix(), ADDED.sub("", name.as_posix())):
+            if (found := self.find(text, str(path))) is not None:
+                return found
+        return None
+
+    def table(self, paths: Iterable[str]) -> pd.DataFrame:
+        """`clip_id, path` of some recordings."""
+        place = dict(zip(self.paths, self.ids, strict=True))
+        paths = list(paths)
+        return pd.DataFrame({"clip_id": [place[p] for p in paths], "path": paths}, dtype=object)
+
+
+def list_own(source: Path) -> OwnRecordings:
+    """Walk a folder; what is no recording is counted in a warning, none at all is an error."""
+    found = list_recordings(source)
+    if not found.files:
+        kinds = ", ".join(ending.lstrip(".") for ending in EXTENSIONS)
+        raise ValueError("; ".join(filter(None, [f"{source} holds no recording ({kinds})", found.said()])))
+    odd = {p: r for p, r in found.left_out.items() if not r.startswith("no recording by its ending")}
+    if odd:
+        logger.warning("left out: %s", few([f"{printable(p.name)} ({reason})" for p, reason in odd.items()]))
+    paths = tuple(path.relative_to(source).as_posix() for path in found.files)
+    ids = tuple(found.ids())
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        parts = PurePosixPath(path).parts
+        for start in range(len(parts)):
+            whole = "/".join(parts[start:])
+            for text in {whole, _without_ending(whole)}:
+                by_name[text.casefold()].append(path)
+    # the path below the folder names one recording, whatever else ends like it
+    for path in paths:
+        by_name[path.casefold()] = [p for p in by_name[path.casefold()] if p.casefold() == path.casefold()]
+    return OwnRecordings(source, paths, ids, dict(by_name))
+
+
+def _without_ending(name: str) -> str:
+    ending = PurePosixPath(name).suffix
+    return name[: -len(ending)] if ending.lower() in EXTENSIONS else name

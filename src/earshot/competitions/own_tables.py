@@ -1,0 +1,82 @@
+"""Which files in a folder of one's own are the table of labels and the annotations, guessed by what is in them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from earshot.annotations.reading import ENDINGS, kind_of
+from earshot.competitions.own_recordings import OwnRecordings
+from earshot.files import walk
+from earshot.messages import few, suggest
+from earshot.tables import read_table
+
+LOOKED_AT = 50  # rows of a table that are held against the recordings
+OURS = ("clips.csv", "classes.csv", "missing.csv", "unreadable.csv", "odd_files.csv", "test_clips.csv")
+
+logger = logging.getLogger("earshot")
+
+
+def find_annotations(source: Path, given: Path | None) -> list[Path]:
+    """The annotation files given (a file or a folder), else those below `source`; none is no error unless given."""
+    if given is not None and given.is_file():
+        return [given]
+    if given is not None and not given.is_dir():
+        raise ValueError(f"--annotations {given} is neither a file nor a folder")
+    folder = source if given is None else given
+    found = [path for path in _files_below(folder, ENDINGS) if kind_of(path)]
+    if given is not None and not found:
+        raise ValueError(f"--annotations {given} holds no annotation file ({', '.join(ENDINGS)})")
+    return found
+
+
+def find_label_table(source: Path, recordings: OwnRecordings, path_column: str, notes: Sequence[Path]) -> Path | None:
+    """The one table below `source` that names its recordings; None: there is none; several are an error."""
+    found = []
+    for path in _files_below(source, (".csv", ".tsv")):
+        if path in notes or path.name in OURS:
+            continue
+        try:
+            table = read_table(path)
+        except ValueError as error:
+            logger.warning("not the table of labels: %s", error)
+            continue
+        if len(table) and find_path_column(table, recordings, path_column):
+            found.append(path)
+    if len(found) > 1:
+        names = few([path.relative_to(source).as_posix() for path in found])
+        raise ValueError(f"{len(found)} tables name recordings of {source}: {names}; say which one with --table")
+    return found[0] if found else None
+
+
+def find_path_column(table: pd.DataFrame, recordings: OwnRecordings, given: str) -> str:
+    """The column that names recordings: the one given, else the one of which most values are some; '': none."""
+    if given:
+        return given if given in table.columns else ""
+    best, most = "", 0.0
+    for column in table.columns:
+        values = table[column].dropna().astype(str).head(LOOKED_AT)
+        if len(values) and (share := sum(_is_known(recordings, v) for v in values) / len(values)) > most:
+            best, most = str(column), share
+    return best if most >= 0.5 else ""
+
+
+def check_column(table: pd.DataFrame, column: str, path: Path, flag: str):
+    """Raise where a flag names a column that the table lacks."""
+    if column and column not in table.columns:
+        raise ValueError(f"{flag}: {path} has no column '{column}'{suggest(column, table.columns, 'its columns')}")
+
+
+def _is_known(recordings: OwnRecordings, name: str) -> bool:
+    try:
+        return bool(name.strip()) and recordings.find(name, "") is not None
+    except ValueError:  # several recordings have it
+        return True
+
+
+def _files_below(folder: Path, endings: Sequence[str]) -> list[Path]:
+    names = [parent / name for parent, inside in walk(folder) for name in sorted(inside)]
+    return [path for path in names if path.suffix.lower() in endings and not path.name.startswith(".")]

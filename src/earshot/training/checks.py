@@ -1,0 +1,186 @@
+"""Everything about a run that can be known before its first batch, asked before a folder is made for it.
+
+Names first (task, watched score, augmentations), then sizes and recordings, then the network on the shapes and on a
+second of noise, then each fold's clips. What is found is one error that says what to set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from earshot import losses, optim, runs, tasks
+from earshot.augment.hidden import attach_spec_augment_pp
+from earshot.augment.image import check_image
+from earshot.augment.spectrogram import build_spec_augment, check_logmel
+from earshot.augment.waveform import build_waveform_augment
+from earshot.config import Config
+from earshot.data.prepared import PreparedData
+from earshot.inputs.network import Inputs
+from earshot.messages import few
+from earshot.models import counting
+from earshot.models.weights import LoadReport, resolve
+from earshot.prediction.reading import tta_variants
+from earshot.training.frozen import check_frozen
+from earshot.training.learnable import check_learnable
+from earshot.training.watch import check_watch
+
+LOOKED_FOR = 20  # recordings of which at least one must be there
+
+
+def check_names(config: Config) -> tasks.Task:
+    """Names that need no data: task, loss, optimiser, augmentations. The task."""
+    task = tasks.get_task(config.task, config.data.competition)
+    losses.build_loss(**vars(config.loss))
+    optim.check_optimizer(config.optim.name)
+    check_logmel(config.augment.batch.logmel)
+    check_image(config.augment.batch.image)
+    build_spec_augment(config.augment.spec_augment)
+    tta_variants(config.predict.tta)
+    return task
+
+
+def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
+    """Raise ValueError for whatever would stop these folds, or let them learn nothing, before anything is written."""
+    task = check_names(config)
+    check_watch(config, task, data)
+    build_waveform_augment(config.augment.waveform)
+    check_memory(config)
+    check_recordings(data)
+    check_weights(config, folds)
+    network = runs.make_model(config, len(data.classes), weights_follow=True)
+    check_network(network, config)
+    attach_spec_augment_pp(network, config.augment.spec_augment_pp)
+    for fold in folds:
+        train, _ = data.split(fold, config.data.folds)
+        train = train.limit(config.data.clips_per_class, config.seed)
+        check_classes(fold, train.target, data.classes, config.loss.name)
+    check_learnable(network, config, data.target, data.mask)
+
+
+def check_network(network: torch.nn.Module, config: Config):
+    """Error where the network cannot hear the config's inputs, or may not cost what it costs."""
+    check_inputs(network, config)
+    check_shapes(network, config)
+    check_budget(network, config)
+    check_frozen(network, config)
+
+
+def check_memory(config: Config):
+    """Error where a batch of training crops, or of windows to predict, is larger than the memory that is free."""
+    free, channels = psutil.virtual_memory().available, config.inputs().n_channels
+    for what, seconds, clips, keys in (
+        ("training crops", config.data.crop_seconds, config.optim.batch_size, "data.crop_seconds or optim.batch_size"),
+        ("windows", config.predict.window_seconds, config.predict.batch_size, "predict.window_seconds or batch_size"),
+    ):
+        size = 4.0 * clips * channels * seconds * config.data.sample_rate
+        if size > free:
+            raise ValueError(
+                f"a batch of {clips} {what} of {seconds:g} s is {size / 2**30:,.1f} GiB of sound, and "
+                f"{free / 2**30:.1f} GiB of memory are free: lower {keys}"
+            )
+
+
+def check_recordings(data: PreparedData):
+    """Error where none of the first recordings of the table is there: a wrong folder, not a few damaged files."""
+    some = data.clips.path.head(LOOKED_FOR)
+    paths = [Path(data.source) / str(path).split("#")[0] for path in some]
+    if len(paths) and not any(path.is_file() for path in paths):
+        raise ValueError(
+            f"none of the first {len(paths)} recordings of the clip table is there, such as {paths[0]}: is `source` in "
+            "dataset.json the folder that paths in clips.csv are relative to? src/prepare.py writes both"
+        )
+
+
+def check_weights(config: Config, folds: Sequence[int]):
+    """Error where a fold's starting weights are nowhere; what is to be downloaded is not looked for."""
+    if config.model.weights and not config.model.download:
+        for name in dict.fromkeys(config.model.weights.replace("{fold}", str(fold)) for fold in folds):
+            start_weights(name)
+
+
+def start_weights(name: str, download: bool = False) -> Path:
+    """The file of weights to start from; a missing one is an error that says how to go without."""
+    try:
+        return resolve(name, download)
+    except ValueError as error:
+        raise ValueError(f"{error}; to train from random weights: model.weights=") from error
+
+
+def check_shapes(network: torch.nn.Module, config: Config):
+    """Error where the network cannot hear a training crop, or a window to predict, of these front ends."""
+    heard = config.inputs(network.inputs)
+    for what, seconds in (("crop", config.data.crop_seconds), ("window", config.predict.window_seconds)):
+        samples = round(seconds * config.data.sample_rate)
+        try:
+            counting.forward_shapes(network, heard, samples)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            shapes = ", ".join(
+                f"'{name}' of kind {heard[name].kind}, {tuple(shape)}" for name, shape in heard.shapes(samples).items()
+            )  # fmt: skip
+            why = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"{config.model.name} cannot hear a {what} of {seconds:g} s as {shapes}: {why}. Change the front end "
+                "(frontends.<name>.kind, n_mels, ...), data.crop_seconds or predict.window_seconds"
+            ) from error
+
+
+def check_classes(fold: int, target: np.ndarray, classes, loss: str):
+    """Error where a loss that tells classes apart gets training clips, (N, K), of one class alone."""
+    found = [str(c) for c, there in zip(classes, (target > 0.5).any(axis=0), strict=True) if there]
+    if loss == "cross_entropy" and len(found) < 2:
+        raise ValueError(
+            f"fold {fold} trains on clips of {len(found)} classes ({few(found)}): loss cross_entropy tells classes "
+            "apart and needs two; look at the fold table that src/make_folds.py printed"
+        )
+
+
+def check_inputs(network: torch.nn.Module, config: Config):
+    """Error for augmentation, channels or a cache that this network's inputs do not allow, with what to set instead."""
+    a, heard = config.augment, config.inputs(network.inputs)
+    reads = f"{config.model.name} reads {' and '.join(network.inputs)}"
+    check_channels(network, heard, config.model.name)
+    if config.data.cache == "logmel" and not heard.cacheable:
+        raise ValueError(f"data.cache=logmel leaves no waveform, and {reads}: set data.cache=waveform")
+    for key, acts in (a.acting | {"spec_augment": build_spec_augment(a.spec_augment)}).items():
+        on_logmel = key in ("batch.logmel", "batch.image", "spec_augment", "spec_augment_pp")
+        if acts and on_logmel and not heard.of(picture=True):
+            raise ValueError(f"augment.{key} acts on a log-mel: {reads}. Leave it out (SpecAugment: 0 stripes)")
+    for key, value in (("mixup_on=logmel", a.batch.mixup_on == "logmel"), ("fmix_p", a.batch.fmix_p)):
+        if value and heard.of(kind="waveform"):
+            raise ValueError(
+                f"augment.batch.{key} would mix the labels of what is not mixed: {reads}; set "
+                "augment.batch.mixup_on=waveform"
+            )
+
+
+def check_channels(network: torch.nn.Module, heard: Inputs, name: str):
+    """Error where an input has two channels and the network takes one."""
+    taken = getattr(network, "in_chans", getattr(getattr(network, "base", None), "in_chans", 1))
+    for key, record in heard.items():
+        if record.sounds and record.n_channels > 1 and not (record.picture and taken == record.n_channels):
+            raise ValueError(
+                f"input '{key}' has two channels ({record.channels}), {name} takes {taken if record.picture else 1} of "
+                f"it: set model.params.in_chans=2 if it has that, or frontends.{key}.channels=mono"
+            )
+
+
+def check_budget(network: torch.nn.Module, config: Config):
+    """Refuse a network over the config's budget, with both figures and both limits."""
+    b, samples = config.budget, round(config.predict.window_seconds * config.data.sample_rate)
+    if b.parameters_kb or b.mmacs:
+        costs = counting.count(network, config.inputs(network.inputs), samples)
+        counting.check_budget(config.model.name, network, costs, b.parameters_kb, b.mmacs)
+
+
+def check_complete(report: LoadReport, config: Config):
+    """Error where optim.epochs=0 would evaluate a part of the network that no checkpoint filled."""
+    if report.kept and not config.optim.epochs:
+        raise ValueError(
+            f"optim.epochs=0 trains nothing, but {few(report.kept)} would keep random values: {report.path} does not "
+            "hold them. Give weights of the whole network (model.drop empty), or train for at least one epoch"
+        )

@@ -1,0 +1,178 @@
+"""A config that works, fitted to other data: its rate, lengths, targets and batch size follow the new recordings."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import resource
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+
+from earshot import losses, runs
+from earshot.config import Config, from_dict
+from earshot.data.labels import label_lists
+from earshot.inputs.torch_front_ends import FrontEnds
+
+LONG = 1.5  # clips so many times as long as the crop: crops are drawn from anywhere in them
+STEPS = 8  # an epoch has at least so many, where the clips suffice
+MEMORY_SHARE = 0.5  # of what is free: the loader and the caches need some too
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a config is fitted to. clips: `labels, duration, sample_rate, ...`; held_out: share of a fold."""
+
+    name: str
+    competition: str
+    task: str
+    root: str
+    folds: str
+    clips: pd.DataFrame
+    events: pd.DataFrame | None
+    held_out: float = 0.2
+
+
+def fitted(like: dict, data: Data) -> tuple[dict, list[str]]:
+    """Values of a config, as its file gives them -> (the same for other data, what changed and why, a line each)."""
+    values, notes = copy.deepcopy(like), []
+    before = from_dict(copy.deepcopy(like))
+    own = values.setdefault("data", {})
+    own |= {"competition": data.competition, "root": data.root, "folds": data.folds}
+    for key in ("classes", "where"):  # of the other data
+        if own.pop(key, None):
+            notes.append(f"data.{key} is left out: it speaks of the columns or classes of other data")
+    if before.data.metadata:
+        raise ValueError("that config's network takes metadata of its own data: take another one for --like")
+    notes += _fit_task(values, before, data)
+    notes += _fit_rate(values, before, data.clips)
+    notes += _fit_lengths(values, before, data.clips)
+    notes += _fit_targets(values, before, data)
+    from_dict(copy.deepcopy(values))
+    return values, notes
+
+
+def _fit_task(values: dict, before: Config, data: Data) -> list[str]:
+    """The task of the data; a loss for one label a clip is refused where clips have several."""
+    labels = [len(names) for names in label_lists(data.clips)]
+    several = sum(n != 1 for n in labels)
+    if before.loss.name == "cross_entropy" and several:
+        raise ValueError(
+            f"that config learns exactly one label a clip (loss.name=cross_entropy), and {several} of {len(labels)} "
+            "clips have none or several; take one with loss bce for --like, such as sed/synth_cnn"
+        )
+    if values.get("watch") and (several or values.get("task", before.task) != data.task):
+        del values["watch"]
+    if before.task == data.task:
+        return []
+    values["task"] = data.task
+    return [f"task={data.task}"]
+
+
+def _fit_rate(values: dict, before: Config, clips: pd.DataFrame) -> list[str]:
+    """No rate above that of the recordings: the bands above it would be empty."""
+    rates = clips.sample_rate.dropna().astype(float)
+    if not len(rates):
+        raise ValueError("no recording could be read, so that no rate is known; see unreadable.csv beside clips.csv")
+    usual = int(np.quantile(rates, 0.1, method="lower"))
+    if usual >= before.data.sample_rate:
+        return []
+    values["data"]["sample_rate"] = usual
+    notes = [f"data.sample_rate={usual}: a tenth of the recordings have no more"]
+    for name, record in before.frontends.items():
+        top = getattr(record, "fmax", None)
+        if top and top > usual / 2:
+            values.setdefault("frontends", {}).setdefault(name, {})["fmax"] = usual // 2
+            notes.append(f"frontends.{name}.fmax={usual // 2}: half the rate")
+    return notes
+
+
+def _fit_lengths(values: dict, before: Config, clips: pd.DataFrame) -> list[str]:
+    """Crops no longer than the clips, drawn from anywhere where clips are long; windows as long as crops."""
+    seconds = clips.duration.dropna().astype(float)
+    long, usual = float(seconds.quantile(0.9)), float(seconds.median())
+    crop, notes = before.data.crop_seconds, []
+    if long < crop:
+        crop = max(round(long, 1), 0.1)
+        notes.append(f"data.crop_seconds={crop:g}: nine of ten clips are no longer")
+    values["data"]["crop_seconds"] = crop
+    if before.data.crop == "full" and usual > LONG * crop:
+        values["data"]["crop"] = "random"
+        notes.append(f"data.crop=random: clips last {usual:.3g} s as a rule, crops {crop:g} s")
+    windows = values.setdefault("predict", {})
+    for key in ("window_seconds", "stride_seconds"):
+        windows.pop(key, None)
+    windows["window_seconds"] = crop
+    if usual > LONG * crop:
+        windows["stride_seconds"] = round(crop / 2, 3)
+    return notes
+
+
+def _fit_targets(values: dict, before: Config, data: Data) -> list[str]:
+    """Events train frames where there are any; where there are none, keys that need them go."""
+    own = values["data"]
+    needs_events = ("frame_targets", "false_positives", "min_overlap_seconds", "frame_margin_seconds", "box_jitter")
+    if data.events is None:
+        gone = [key for key in needs_events if own.pop(key, None)]
+        gone += [key for key in ("crop", "targets") if own.get(key) in ("box", "events") and own.pop(key)]
+        return [f"data.{key} is left out: there is no events.csv" for key in gone]
+    if before.loss.name not in ("bce", "bce_clip_frame", "frame_bce", "focal"):
+        return []
+    own |= {"targets": "events", "frame_targets": True}
+    values.setdefault("predict", {})["keep_frames"] = True
+    return ["data.targets=events, data.frame_targets=true: events.csv says when each class is heard"]
+
+
+def fit_batch(values: dict, n_classes: int, n_training: int) -> tuple[dict, list[str]]:
+    """Values with a batch size that fits the memory at hand and gives an epoch enough steps, and what was measured."""
+    config = from_dict(copy.deepcopy(values))
+    wanted = config.optim.batch_size
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    clip_bytes, free = clip_memory(config, n_classes, device), free_memory(device)
+    most = int(MEMORY_SHARE * free / clip_bytes)
+    if most < 2:
+        raise ValueError(
+            f"one clip takes {clip_bytes / 1e9:.1f} GB in training and {free / 1e9:.1f} GB are free: a smaller "
+            "network, or a shorter data.crop_seconds"
+        )
+    batch = min(wanted, 2 ** int(np.log2(most)), max(2, 2 ** int(np.log2(max(n_training // STEPS, 2)))))
+    values = copy.deepcopy(values)
+    values.setdefault("optim", {})["batch_size"] = batch
+    if "batch_size" in values.get("predict", {}):
+        values["predict"]["batch_size"] = min(values["predict"]["batch_size"], batch)
+    note = f"optim.batch_size={batch}: a clip takes {clip_bytes / 1e6:.0f} MB in training, {free / 1e9:.1f} GB are free"
+    return values, [note + (f", and {n_training} clips train a fold" if batch < min(wanted, most) else "")]
+
+
+def clip_memory(config: Config, n_classes: int, device: str) -> float:
+    """Bytes that one more clip of a batch takes in a training step, measured with random sound."""
+    torch.manual_seed(0)
+    model = runs.make_model(config, n_classes, weights_follow=True).to(device).train()
+    front_ends, loss = FrontEnds(config.inputs(model.inputs)).to(device), losses.build_loss("bce")
+    noise = np.random.default_rng(0).normal(scale=0.1, size=round(config.data.crop_seconds * config.data.sample_rate))
+    if config.data.channels != "mono":
+        noise = np.stack([noise, noise])
+    sounds, used = front_ends.inputs.training_sounds(noise.astype(np.float32)), []
+    for n in (2, 6):
+        batch = {key: torch.from_numpy(np.stack([sound] * n)).to(device) for key, sound in sounds.items()}
+        batch["target"] = (torch.rand(n, n_classes, device=device) > 0.5).float()
+        gc.collect()
+        start = _peak(device)
+        loss(model(**front_ends(batch)), batch).backward()
+        used.append(max(_peak(device) - start, 0.0))
+    return max((used[1] - used[0]) / 4, used[1] / 6, 4.0 * noise.size)
+
+
+def _peak(device: str) -> float:
+    """Bytes at most so far."""
+    if device == "cuda":
+        return float(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def free_memory(device: str) -> float:
+    """Bytes that a training may take."""
+    return float(torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available)

@@ -1,0 +1,172 @@
+"""Whether a network's head, the loss and the targets fit together: what cannot learn is refused before training.
+
+| refused | why | what to set |
+|---|---|---|
+| cross_entropy on pooled sigmoid probabilities | least where every class is at 1, whatever is heard | softmax, or bce |
+| a softmax head of one class | it says 1 of every clip | sigmoid |
+| a softmax head, clips of several labels or none | it shares 1 among the classes | sigmoid with bce |
+| cross_entropy, single classes masked | the softmax ties all classes together | bce |
+| a softmax head with frame targets | of silence it would have to say a class too | sigmoid |
+| bce_clip_frame, a head without segments | nothing answers for a moment | bce |
+| no class has clips with and without it | nothing to tell apart | other clips, or times |
+| task scenes, clips of several labels or none | its scores are of one label a clip | task=tagging |
+
+benchmarks/heads_and_losses.py holds it against training: every head and loss learns a toy set or is refused here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from earshot.config import Config
+from earshot.inputs.network import Inputs
+from earshot.messages import few
+from earshot.prediction.inference import clip_answer
+
+FEW = 0.1  # a share of clips that do not fit a head, up to which it is said and not refused
+PROBE_CLIPS, PROBE_SECONDS = 4, 1.0
+
+logger = logging.getLogger("earshot")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What a network answers with: sigmoid or softmax over classes, with logits or without, of segments too or not."""
+
+    activation: str
+    logit: bool
+    segments: bool
+    segment_logit: bool = False
+
+    @classmethod
+    def of(cls, out: Mapping[str, torch.Tensor]) -> Head:
+        """Read from a network's outputs of a few clips of noise: a softmax is what sums to 1 over classes."""
+        clip = out["clipwise_output"].float()
+        softmax = bool(torch.allclose(clip.sum(dim=1), torch.ones(len(clip)), atol=1e-4))
+        if softmax and "logit" in out and clip.shape[1] > 1:  # two sigmoids of logits near 0 sum to 1 as well
+            softmax = not torch.allclose(torch.sigmoid(out["logit"].float()), clip, atol=1e-5)
+        return cls(
+            activation="softmax" if softmax else "sigmoid", logit="logit" in out,
+            segments="segmentwise_output" in out, segment_logit="segmentwise_logit" in out,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What the clips ask for: (N, K) targets, 0 to 1, and which of them are known; whether frames have targets too."""
+
+    target: np.ndarray
+    mask: np.ndarray
+    frames: bool = False  # frame_target in the batch
+    cut: bool = False  # a crop's targets are its own events: clips of one label give crops of none
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(M,) labels of each clip of which all classes are known."""
+        known = (self.mask > 0).all(axis=1)
+        return (self.target[known] > 0.5).sum(axis=1)
+
+    @property
+    def not_single(self) -> float:
+        """Share of the wholly known clips that have several labels, or none."""
+        return float((self.labels != 1).mean()) if len(self.labels) else 0.0
+
+    @property
+    def partly_masked(self) -> int:
+        """Clips of which some classes are known and others not."""
+        known = self.mask > 0
+        return int((known.any(axis=1) & ~known.all(axis=1)).sum())
+
+    @property
+    def telling(self) -> int:
+        """Classes that some known clips have and some have not."""
+        known, there = self.mask > 0, self.target > 0.5
+        return int(((known & there).any(axis=0) & (known & ~there).any(axis=0)).sum())
+
+
+@torch.no_grad()
+def probe(network: torch.nn.Module, heard: Inputs, seconds: float = PROBE_SECONDS) -> dict[str, torch.Tensor]:
+    """The outputs of an evaluating network for a few short clips of noise, on its own device."""
+    device = next(network.parameters()).device
+    chance = torch.Generator().manual_seed(0)
+    shapes = heard.shapes(round(seconds * (heard.sample_rate or 1)))
+    inputs = {
+        name: torch.randn(PROBE_CLIPS, *shapes[name], generator=chance).to(device) for name in network.inputs
+    }  # fmt: skip
+    training = network.training
+    out = network.eval()(**inputs)
+    network.train(training)
+    return {key: value.float().cpu() for key, value in out.items()}
+
+
+def check_learnable(network: torch.nn.Module, config: Config, target: np.ndarray, mask: np.ndarray):
+    """Refuse a config whose network, loss, task and targets cannot learn together, and answers it cannot give."""
+    heard = config.inputs(network.inputs)
+    out = probe(network, heard, min(PROBE_SECONDS, config.data.crop_seconds))
+    clip_answer({name: value.numpy() for name, value in out.items()}, config.predict.clip_from)
+    if not config.optim.epochs:
+        return
+    data = config.data
+    asked = Targets(
+        target=target, mask=mask, frames=data.frame_targets, cut=data.crop == "box" or data.targets == "events"
+    )  # fmt: skip
+    if refusal := why_not(Head.of(out), config.loss.name, config.task, asked):
+        raise ValueError(f"{config.model.name} cannot learn this: {refusal}")
+    if Head.of(out).activation == "softmax" and asked.not_single:
+        logger.warning(
+            "%d of %d clips have several labels or none, and a softmax head can say one class only",
+            (asked.labels != 1).sum(), len(asked.labels),
+        )  # fmt: skip
+
+
+def why_not(head: Head, loss: str, task: str, asked: Targets) -> str:
+    """Why this combination cannot learn, with what to set instead; '' where it can."""
+    softmax, classes = head.activation == "softmax", asked.target.shape[1]
+    one_label = f"{asked.not_single:.0%} of the clips have several labels or none"
+    if not (asked.mask > 0).any():
+        return "no training clip has a known class (every one is masked)"
+    if loss == "bce_clip_frame" and not head.segments:
+        return "loss bce_clip_frame needs answers for segments, and this network answers for whole clips: loss.name=bce"
+    if softmax and classes == 1:
+        return "a softmax head of one class says 1 of every clip: set model.params.activation=sigmoid and loss.name=bce"
+    if loss == "cross_entropy":
+        if classes == 1:
+            return "cross_entropy tells classes apart, and there is one: set loss.name=bce"
+        if asked.partly_masked:
+            return (
+                f"cross_entropy cannot mask single classes of a clip ({asked.partly_masked} clips have some): set "
+                "loss.name=bce with model.params.activation=sigmoid, or data.secondary_weight from 0 to 1 and "
+                "data.false_positives=false"
+            )
+        if not softmax and not head.logit:
+            return (
+                "cross_entropy of sigmoid probabilities is least where every class is at 1, whatever is heard: set "
+                "model.params.activation=softmax (one label a clip), or loss.name=bce"
+            )
+        if asked.not_single > FEW or asked.cut:
+            told = "crops without an event have no label" if asked.cut else one_label
+            return f"cross_entropy takes one label a clip, and {told}: set loss.name=bce and a sigmoid head"
+    if softmax and (asked.frames or asked.cut):
+        return (
+            "a softmax head says a class of every moment, and targets in time have moments without one: set "
+            "model.params.activation=sigmoid and loss.name=bce or bce_clip_frame"
+        )
+    if softmax and asked.not_single > FEW:
+        return f"a softmax head can say one class, and {one_label}: set model.params.activation=sigmoid, loss.name=bce"
+    if task == "scenes" and asked.not_single > FEW:
+        return f"the task scenes has one label a clip, and {one_label}: set task=tagging"
+    if not (asked.telling or asked.frames or asked.cut):
+        return "no class has clips with it and clips without it: there is nothing to tell apart"
+    return ""
+
+
+def untold_classes(asked: Targets, names) -> str:
+    """The classes that all known clips have, or none: they cannot be learned; '' without any."""
+    known, there = asked.mask > 0, asked.target > 0.5
+    told = (known & there).any(axis=0) & (known & ~there).any(axis=0)
+    return few([str(name) for name, fine in zip(names, told, strict=True) if not fine])

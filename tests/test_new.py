@@ -1,0 +1,104 @@
+"""src/new.py: a config that works, fitted to other data."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import yaml
+
+from earshot.config import from_dict, load_config, read_values
+from earshot.training.fitting import Data, fit_batch, fitted
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+import new  # noqa: E402
+import prepare  # noqa: E402
+
+
+def data(labels=("a", "b"), seconds=5.0, rate=32000, events=None, task="tagging"):
+    clips = pd.DataFrame({"clip_id": [str(i) for i in range(len(labels))], "labels": labels})
+    clips = clips.assign(duration=seconds, sample_rate=rate)
+    return Data(name="mine", competition="mine", task=task, root="data/mine", folds="folds/mine.csv", clips=clips,
+                events=events)  # fmt: skip
+
+
+def like(name):
+    return read_values(ROOT / "configs" / f"{name}.yaml")
+
+
+def test_low_rates_and_short_clips_are_followed():
+    values, notes = fitted(like("tagging/esc10_cnn"), data(seconds=1.5, rate=16000))
+    config = from_dict(values)
+    assert (config.data.sample_rate, config.data.crop_seconds, config.predict.window_seconds) == (16000, 1.5, 1.5)
+    assert config.frontends["logmel"].fmax == 8000
+    assert len(notes) == 3
+
+
+def test_long_clips_are_cropped_anywhere():
+    values, _ = fitted(like("tagging/esc10_cnn"), data(seconds=60.0))
+    config = from_dict(values)
+    assert (config.data.crop, config.data.crop_seconds, config.predict.stride_seconds) == ("random", 5.0, 2.5)
+
+
+def test_events_train_frames_and_without_them_their_keys_go():
+    events = pd.DataFrame({"filename": ["0"], "onset": [0.0], "offset": [1.0], "event_label": ["a"]})
+    config = from_dict(fitted(like("sed/synth_cnn"), data(events=events, task="sed"))[0])
+    assert (config.data.targets, config.data.frame_targets, config.predict.keep_frames) == ("events", True, True)
+    config = from_dict(fitted(like("sed/finch_vocal"), data())[0])
+    assert (config.task, config.data.targets, config.data.frame_targets) == ("tagging", "labels", False)
+
+
+def test_a_loss_for_one_label_refuses_several():
+    with pytest.raises(ValueError, match="exactly one label a clip .* 1 of 2 clips have none or several"):
+        fitted(like("tagging/esc10_cnn"), data(labels=("a", "a b")))
+
+
+def test_a_batch_leaves_steps_in_an_epoch_and_fits_the_memory(monkeypatch):
+    from earshot.training import fitting
+
+    values, _ = fitted(like("sed/synth_cnn"), data(seconds=1.0))
+    monkeypatch.setattr(fitting, "clip_memory", lambda *_: 100e6)
+    monkeypatch.setattr(fitting, "free_memory", lambda _: 10e9)
+    assert fit_batch(values, 2, 1000)[0]["optim"]["batch_size"] == 8
+    assert fit_batch(values, 2, 20)[0]["optim"]["batch_size"] == 2
+    monkeypatch.setattr(fitting, "free_memory", lambda _: 1e9)
+    assert fit_batch(values, 2, 1000)[0]["optim"]["batch_size"] == 4
+    monkeypatch.setattr(fitting, "free_memory", lambda _: 0.3e9)
+    with pytest.raises(ValueError, match="one clip takes 0.1 GB in training and 0.3 GB are free"):
+        fit_batch(values, 2, 1000)
+
+
+def test_from_a_folder_to_a_config_in_two_commands(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    for name in ("wren", "robin"):
+        for i in range(6):
+            (tmp_path / "rec" / name).mkdir(parents=True, exist_ok=True)
+            soundfile.write(tmp_path / "rec" / name / f"{i}.wav", 0.1 * rng.normal(size=8000), 8000)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs/sed").mkdir(parents=True)
+    for name in ("_base", "synth_cnn"):
+        (tmp_path / f"configs/sed/{name}.yaml").write_text((ROOT / f"configs/sed/{name}.yaml").read_text())
+
+    def run(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [script.__file__, *arguments])
+        script.main()
+        return capsys.readouterr().out
+
+    following = re.search("next: python src/new.py (.*)", run(prepare, "mine", "--source", "rec"))[1].split()
+    assert following == ["mine", "--data", "data/mine", "--like", "tagging/esc10_cnn"]
+    out = run(new, "mine", "--like", "sed/synth_cnn")
+    assert "next: python src/train.py --config configs/sed/mine.yaml --fold all" in out
+    config = load_config("configs/sed/mine.yaml")
+    assert (config.data.sample_rate, config.optim.batch_size, config.task) == (8000, 2, "tagging")
+    assert pd.read_csv("folds/mine.csv").fold.nunique() == 5
+    assert next(iter(yaml.safe_load(Path("configs/sed/mine.yaml").read_text()))) == "task"
+    with pytest.raises(ValueError, match="is there already"):
+        run(new, "mine", "--like", "sed/synth_cnn")
+    with pytest.raises(ValueError, match="did you mean 'sed/synth_cnn'"):
+        run(new, "mine2", "--like", "sed/synth_cn")
+    with pytest.raises(ValueError, match="data/other/clips.csv does not exist"):
+        run(new, "other", "--like", "sed/synth_cnn")
