@@ -7,7 +7,7 @@ python benchmarks/hostile_inputs.py --list      # names every kind
 Every kind is a change to a small prepared competition with a run, predictions, a bundle and stores, and a command. The
 command's main function must end with exit 2 and an error that names the file or the word that is wrong, holds no name
 of a parser's exception, and fits on a screen; or, where the input can be used, do its work. Any other exception, more
-than 20 s, or a file written outside the folder is a failure.
+than 20 s of work, or a file written outside the folder is a failure.
 """
 
 from __future__ import annotations

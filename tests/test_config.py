@@ -134,11 +134,11 @@ def test_difference_names_keys_and_both_values():
     ("loss.label_smoothing=0.1", "loss.label_smoothing is now loss.params.label_smoothing"),
 ])  # fmt: skip
 def test_keys_of_earlier_versions_name_the_new_ones(tmp_path, old, new):
-    with pytest.raises(ValueError, match=f"^{new}$"):
+    with pytest.raises(ValueError, match=f"{new}$"):
         load_config(None, [old])
     section, _, rest = old.partition(".")
     (tmp_path / "a.yaml").write_text(f"{section}: {{{rest.replace('=', ': ', 1)}}}\n")
-    with pytest.raises(ValueError, match=f"^{new}$"):
+    with pytest.raises(ValueError, match=f"{new}$"):
         load_config(tmp_path / "a.yaml")
 
 

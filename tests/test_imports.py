@@ -12,7 +12,8 @@ PACKAGE = SRC / "earshot"
 
 # From the ground up: a room (a package, or a file beside them) may import rooms of earlier lines, and its own files.
 LAYERS = [
-    ["messages", "files", "former", "stored"],
+    ["messages", "files", "former"],
+    ["stored"],
     ["tables", "records"],
     ["sound"],
     ["annotations", "events", "metrics", "inputs", "augment", "losses", "synth"],
