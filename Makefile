@@ -11,7 +11,7 @@ $(VENV)/installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit("Earshot needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check uv
-	$(VENV)/bin/uv pip install --quiet --python $(RUN) -r requirements.txt
+	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(RUN) -r requirements.txt
 	touch $@
 
 demo: setup

@@ -71,14 +71,16 @@ def passes(run: Path, root: Path, image: Image, image_list: Path | None) -> bool
     """Wheels fetched for `image`, a bundle of them, all scenes of its dry run."""
     wheels = root / "wheels"
     fetch_wheels(wheels, image, [RUNTIMES["onnx"]])
-    settings = BundleSettings((run,), "synth", "some-one/image-bench", wheels=wheels, image_packages=image_list)
+    settings = BundleSettings(
+        runs=(run,), competition="synth", slug="some-one/image-bench", wheels=wheels, image_packages=image_list
+    )
     results = dry_run(build(settings, root / "kernels"), MINUTES, image=image)
     return all(not result.problems for result in results)
 
 
 def is_refused_without_wheels(run: Path, root: Path) -> bool:
     try:
-        build(BundleSettings((run,), "synth", "some-one/image-bench"), root / "bare")
+        build(BundleSettings(runs=(run,), competition="synth", slug="some-one/image-bench"), root / "bare")
     except ValueError as error:
         return "--fetch-wheels" in str(error)
     return False

@@ -76,7 +76,15 @@ def one_folder(folder: Path, bundle, competition: str, seed: int, speed, totals:
         made = fuzz_folders.make(folder / "input", competition, bundle.classes, seed, healthy)
         test = find_test(competition, made, bundle.classes)
         known = None if seed % MEASURE_EVERY == 0 else speed
-        run = KernelRun(competition, test, bundle.networks, bundle.post, out, cores=2, speed=known)
+        run = KernelRun(
+            competition=competition,
+            test=test,
+            networks=bundle.networks,
+            post=bundle.post,
+            out=out,
+            cores=2,
+            speed=known,
+        )
         hurried = seed % 7 == 3
         report = run_kernel(run, 1e-6 if hurried else FUZZ_MINUTES)
         fuzz_folders.check(get_competition(competition), test, bundle.classes, out)
@@ -148,14 +156,22 @@ def predicted_and_measured(n: int) -> dict[str, float]:
         root = Path(name)
         image = tiny_wheels.write_image(root / "image.txt", tiny_wheels.RUNTIMES)
         run = make_run(root / "runs", FOLDS)
-        settings = BundleSettings((run,), "birdclef2026", "some-one/bench-kernel", image_packages=image)
+        settings = BundleSettings(
+            runs=(run,), competition="birdclef2026", slug="some-one/bench-kernel", image_packages=image
+        )
         bundle = open_bundle(build(settings, root / "kernels") / "dataset")
         make_recordings(root / "input" / "test_soundscapes", n)
         large = simulate(bundle.networks, 600, 60.0, cores=4)
         small = simulate(bundle.networks, n, 60.0, cores=1)
         test = find_test("birdclef2026", root / "input" / "test_soundscapes", bundle.classes)
         run = KernelRun(
-            "birdclef2026", test, bundle.networks, bundle.post, root / "s.csv", cores=1, speed=small["speed"]
+            competition="birdclef2026",
+            test=test,
+            networks=bundle.networks,
+            post=bundle.post,
+            out=root / "s.csv",
+            cores=1,
+            speed=small["speed"],
         )
         began = time.process_time()
         report = run_kernel(run, minutes=600)

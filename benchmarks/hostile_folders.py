@@ -191,7 +191,7 @@ def folds_of(text: str, message: str) -> Callable[[Path], None]:
 
 def reserved(name: str) -> Callable[[Path], None]:
     """A check: what says silence, or nothing, is refused as a class where a competition is prepared."""
-    return lambda at: refused(lambda: Tables(CLIPS.assign(labels="wren"), ["wren", name]), name)
+    return lambda at: refused(lambda: Tables(clips=CLIPS.assign(labels="wren"), classes=["wren", name]), name)
 
 
 def groups_of(text: str) -> Callable[[Path], None]:

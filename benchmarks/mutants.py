@@ -70,6 +70,7 @@ ROOMS = {
             "test_blending.py",
             "test_postprocessing.py",
             "test_post_processing_choice.py",
+            "test_post_processing_steps.py",
             "test_oof_scores.py",
         ),
     ),

@@ -43,9 +43,9 @@ def main():
     if options.runs or options.blend:
         tta = None if options.tta is None else tuple(options.tta)
         settings = BundleSettings(
-            tuple(options.runs),
-            options.competition,
-            options.slug,
+            runs=tuple(options.runs),
+            competition=options.competition,
+            slug=options.slug,
             graph_format=options.format,
             int8=options.int8,
             together=options.together,

@@ -3,12 +3,14 @@
 python src/compare.py configs/compare/se_trans.yaml                      # on the embedded data sets
 python src/compare.py configs/compare/se_trans.yaml --tasks scenes --systems se_trans se_trans_fmix --seeds 1 2
 python src/compare.py configs/compare/se_trans.yaml --only-table         # of what has been trained so far
+python src/compare.py configs/compare/se_trans_dcase.yaml --tasks asd --jointly   # one model of all machines
 
 The file names the tasks with the scores to show, the systems (configs/<task>/<system>.yaml), the seeds, `overrides`
 of every run and of each task (a real data set's folder, its rates), and `augmentations`: the systems whose class-wise
-scores are drawn beside each other. A run that is finished is kept and one that was stopped goes on, so that the command
-can be given again. Beside the table: <table>_parameters.png, each task's first score by the size of the system, and
-<table>_classes_<task>.png, clips and AUPRC of each class, where the task scores its classes (ust).
+scores are drawn beside each other. `each` splits a task into runs: {asd: {data.where.machine: [fan, pump]}} trains one
+model a machine, and the score of a seed is their mean. A run that is finished is kept and one that was stopped goes on,
+so that the command can be given again. Beside the table: <table>_parameters.png, each task's first score by the size of
+the system, and <table>_classes_<task>.png, clips and AUPRC of each class, where the task scores its classes (ust).
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from earshot.pictures import runs as run_pictures
 from earshot.records import read_yaml
 from earshot.tables import read_table
 
-KEYS = ("tasks", "systems", "seeds", "overrides", "fold", "augmentations")
+KEYS = ("tasks", "systems", "seeds", "overrides", "fold", "augmentations", "each")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -58,6 +60,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--systems", nargs="+", help="only these")
     parser.add_argument("--seeds", nargs="+", type=int, help="instead of the file's")
     parser.add_argument("--set", nargs="+", default=[], metavar="key=value", help="overrides of every run")
+    parser.add_argument("--jointly", action="store_true", help="one model where the file's `each` asks for several")
     parser.add_argument("--only-table", action="store_true", help="train nothing")
     parser.add_argument("--out", type=Path, help="table without its ending (default runs/compare/<plan>)")
     return parser.parse_args()
@@ -86,6 +89,12 @@ def read_plan(options: argparse.Namespace) -> dict:
     plan["seeds"] = options.seeds or plan["seeds"]
     plan["fold"] = str(plan.get("fold", 0))
     plan["overrides"] = plan.get("overrides") or {}
+    plan["each"] = {} if options.jointly else plan.get("each") or {}
+    for task, split in plan["each"].items():
+        if task not in known_tasks:
+            raise ValueError(f"each of '{task}', which is no task here{suggest(task, known_tasks)}")
+        if not isinstance(split, dict) or len(split) != 1 or not isinstance(next(iter(split.values())), list):
+            raise ValueError(f"each.{task} must be one key with its values, such as data.where.machine: [fan, pump]")
     for task in plan["overrides"]:
         if task not in ("all", *known_tasks):
             raise ValueError(f"overrides of '{task}', which is no task here{suggest(task, ['all', *known_tasks])}")
@@ -107,6 +116,7 @@ def check_plan(plan: dict, path: Path):
         "seeds": ("a list of whole numbers", lambda v: isinstance(v, list) and all(type(s) is int for s in v)),
         "overrides": ("a list of key=value for each task, or `all`",
                       lambda v: isinstance(v, dict) and all(map(is_names, v.values()))),
+        "each": ("one key with its values for each task", lambda v: isinstance(v, dict)),
         "fold": ("a number", lambda v: type(v) is int and v >= 0),
     }  # fmt: skip
     for key, (what, fits) in kinds.items():
@@ -122,19 +132,31 @@ def config_of(task: str, system: str) -> Path:
     return CONFIGS / task / f"{system}.yaml"
 
 
-def run_name(plan_name: str, system: str, seed: int) -> str:
-    return f"{plan_name}-{system}-seed{seed}"
+def parts(plan: dict, task: str) -> dict[str, list[str]]:
+    """The runs that one seed of a system takes: {ending of the run's name: overrides}."""
+    split = plan.get("each", {}).get(task)
+    if not split:
+        return {"": []}
+    ((key, values),) = split.items()
+    return {f"-{value}": [f"{key}={value}"] for value in values}
+
+
+def run_name(plan_name: str, system: str, seed: int, part: str = "") -> str:
+    return f"{plan_name}-{system}-seed{seed}{part}"
 
 
 def train_all(plan: dict, options: argparse.Namespace):
     """One train.py a run, one after the other; a run that fails is named at the end, the others go on."""
-    todo = [(t, s, seed) for seed in plan["seeds"] for t in plan["tasks"] for s in plan["systems"]]
+    todo = [
+        (t, s, seed, *part)
+        for seed in plan["seeds"] for t in plan["tasks"] for s in plan["systems"] for part in parts(plan, t).items()
+    ]  # fmt: skip
     failed = []
-    for number, (task, system, seed) in enumerate(todo, start=1):
-        name, started = run_name(options.plan.stem, system, seed), time.monotonic()
+    for number, (task, system, seed, part, own) in enumerate(todo, start=1):
+        name, started = run_name(options.plan.stem, system, seed, part), time.monotonic()
         command = [sys.executable, Path(__file__).with_name("train.py"), "--config", config_of(task, system)]
         command += ["--name", name, "--fold", plan["fold"], "--resume", f"seed={seed}"]
-        settings = [*plan["overrides"].get("all", ()), *plan["overrides"].get(task, ()), *options.set]
+        settings = [*plan["overrides"].get("all", ()), *plan["overrides"].get(task, ()), *own, *options.set]
         command += {text.partition("=")[0]: text for text in settings}.values()  # the nearest one to the run counts
         done = subprocess.run([str(c) for c in command], env=os.environ, capture_output=True, text=True)
         outcome = "done" if done.returncode == 0 else done.stderr.strip().splitlines()[-1:] or ["failed"]
@@ -150,23 +172,28 @@ def collect(plan: dict, plan_name: str) -> pd.DataFrame:
     rows = []
     for task, scores in plan["tasks"].items():
         for system in plan["systems"]:
-            found = [fold.about for fold in finished(task, system, plan, plan_name)]
+            found = [[fold.about for fold in folds] for folds in finished(task, system, plan, plan_name)]
             for score in scores:
-                values = [f["scores"][score] for f in found if score in f["scores"]]
+                of_seeds = [[f["scores"][score] for f in folds if score in f["scores"]] for folds in found]
+                values = [np.mean(v) for v, folds in zip(of_seeds, found, strict=True) if len(v) == len(folds)]
                 rows.append({
                     "task": task, "system": system, "score": score, "seeds": len(values),
                     "mean": np.mean(values) if values else np.nan,
                     "deviation": np.std(values, ddof=1) if len(values) > 1 else np.nan,
-                    "parameters": found[0].get("parameters", 0) if found else 0,
+                    "parameters": found[0][0].get("parameters", 0) if found else 0,
                 })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def finished(task: str, system: str, plan: dict, plan_name: str) -> list[runs.FoldRun]:
-    """The folds of those seeds that are trained to their end."""
-    folders = [Path("runs") / task / run_name(plan_name, system, seed) for seed in plan["seeds"]]
-    folds = [runs.FoldRun(folder / f"fold{plan['fold']}") for folder in folders]
-    return [fold for fold in folds if fold.finished]
+def finished(task: str, system: str, plan: dict, plan_name: str) -> list[list[runs.FoldRun]]:
+    """The folds of each seed that is trained to its end: one fold, or with `each` one a part."""
+    found = []
+    for seed in plan["seeds"]:
+        folders = [Path("runs") / task / run_name(plan_name, system, seed, part) for part in parts(plan, task)]
+        folds = [runs.FoldRun(folder / f"fold{plan['fold']}") for folder in folders]
+        if all(fold.finished for fold in folds):
+            found.append(folds)
+    return found
 
 
 def draw(plan: dict, table: pd.DataFrame, plan_name: str, out: Path) -> list[Path]:
@@ -178,9 +205,9 @@ def draw(plan: dict, table: pd.DataFrame, plan_name: str, out: Path) -> list[Pat
             columns = done[["system", "parameters", "mean", "deviation"]]
             panels[f"{task}: {scores[0]}"] = list(columns.itertuples(index=False, name=None))
         folds = {system: finished(task, system, plan, plan_name) for system in plan["augmentations"]}
-        found = {system: class_scores(of) for system, of in folds.items() if of}
+        found = {system: class_scores([of_seed[0] for of_seed in of]) for system, of in folds.items() if of}
         if found and len(next(iter(found.values())).columns):
-            clips = training_clips(next(of[0] for of in folds.values() if of))
+            clips = training_clips(next(of[0][0] for of in folds.values() if of))
             paths.append(out.with_name(f"{out.name}_classes_{task}.png"))
             run_pictures.class_scores_by_system(clips, found, "AUPRC", paths[-1])
     if panels:

@@ -20,13 +20,13 @@ from earshot.augment.spectrogram import build_spec_augment, roll, sample_roll, s
 from earshot.augment.waveform import build_waveform_augment
 from earshot.competitions import get_competition
 from earshot.config import Config, load_config
-from earshot.data.labels import read_classes
+from earshot.data.labels import split_levels
 from earshot.data.prepared import load_data
 from earshot.files import check_ending, check_writable
 from earshot.inputs.record import Input
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.messages import Parser, run_script
-from earshot.models.counting import count
+from earshot.models.counting import count, folded_bytes
 from earshot.pictures import folds as fold_pictures
 from earshot.sound.logmel import LogmelParams, empty_mel_bands
 from earshot.sound.timebase import TimeBase
@@ -69,7 +69,7 @@ def count_classes(config: Config) -> int:
         raise ValueError(
             f"{path} does not exist, so the number of classes is unknown: prepare the data or give --classes"
         )
-    return len(read_classes(path))
+    return len(split_levels(path, config.data.levels)[0])
 
 
 def describe(config: Config, classes: int, seconds: float):
@@ -83,6 +83,8 @@ def describe(config: Config, classes: int, seconds: float):
     print(f"  parameters           {parameters:,} ({trained:,} trained)")
     for name, size in (("fp32", 4), ("fp16", 2), ("int8", 1)):
         print(f"  bytes in {name}        {parameters * size:,} + {buffers * size:,} of batch norm statistics")
+    given = {name: torch.empty((1, *heard.shapes(n_samples)[name]), device="meta") for name in model.inputs}
+    print(f"  bytes in int8        {folded_bytes(model, given):,} with batch norm folded and biases of 4 bytes")
     for length in sorted({seconds, 10.0}):  # 10 s: what the PANNs paper states
         costs = count(model, heard, round(length * config.data.sample_rate))
         print(f"  multiply-accumulates {costs.macs:,} for {length:g} s, and {costs.front_end_macs:,} of the front end")

@@ -38,7 +38,7 @@ def main():
             raise ValueError(f"{run.folder} has no trained fold {', '.join(map(str, unknown))} (folds: {sorted(here)})")
         run = replace(run, folds=tuple(here[fold] for fold in sorted(set(options.folds))))
     settings = ExportSettings(
-        options.format,
+        graph_format=options.format,
         int8=options.int8,
         together=options.together,
         max_difference=options.max_difference,

@@ -13,7 +13,16 @@ import pandas as pd
 
 from earshot.competitions import get_competition
 from earshot.competitions.tables import read_dataset, write_csv
-from earshot.data.folds import TRAIN_ONLY, audit, choose_method, fold_table, make_folds, missing_classes, rare_classes
+from earshot.data.folds import (
+    TABLE_ORDER,
+    TRAIN_ONLY,
+    audit,
+    choose_method,
+    fold_table,
+    make_folds,
+    missing_classes,
+    rare_classes,
+)
 from earshot.data.labels import read_classes, read_clips
 from earshot.files import check_ending, check_writable
 from earshot.messages import Parser, few, run_script, suggest
@@ -48,7 +57,10 @@ def parse_args() -> argparse.Namespace:
         "--group", help="column never split between folds (default: group, where there; none: no groups)"
     )
     parser.add_argument(
-        "--method", default="auto", help="auto: by the data; else one of the competition's own, such as rfcx"
+        "--method",
+        default="auto",
+        help="auto: by the data; table_order: scikit-learn's StratifiedKFold on the rows as "
+        "they are listed; else one of the competition's own, such as rfcx",
     )
     parser.add_argument(
         "--ignore-official", action="store_true", help="make own folds although the table has official ones"
@@ -57,13 +69,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def find_method(name: str, folder: Path) -> Callable:
-    """The fold method of this name, of the competition that `folder` was prepared from."""
+def find_method(name: str, folder: Path) -> Callable | str:
+    """The fold method of this name: `table_order`, or one of the competition that `folder` was prepared from."""
+    if name == TABLE_ORDER:
+        return name
     competition = get_competition(read_dataset(folder)["competition"])
     if name not in competition.fold_methods:
-        raise ValueError(
-            f"{competition.name} has no fold method '{name}'{suggest(name, ('auto', *competition.fold_methods))}"
-        )
+        known = ("auto", TABLE_ORDER, *competition.fold_methods)
+        raise ValueError(f"{competition.name} has no fold method '{name}'{suggest(name, known)}")
     return competition.fold_methods[name]
 
 

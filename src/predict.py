@@ -108,6 +108,7 @@ def parse_args() -> argparse.Namespace:
     add("--int8", action="store_true", help="the int8 graphs")
     add("--together", action="store_true", help="the graph that holds all folds")
     add("--one-pass", action="store_true", help="hear a minute at once, pool windows from it: faster, not the same")
+    add("--extra-window", action="store_true", help="keep the padding of windows, as the birdcall source's rows do")
     add("--threads", type=int, help="of PyTorch (default: the free cores), or of one call of a graph (default: 1)")
     add("--streams", type=int, help="calls of a graph at a time (default: as many as free cores)")
     add("--tune", action="store_true", help="measure for some seconds which threads x streams are fastest")
@@ -169,7 +170,15 @@ def how_many(options: argparse.Namespace) -> tuple[int, int]:
 
 
 def members_of_run(folder: Path, options: argparse.Namespace, threads: int) -> list[tuple[Member, Path]]:
-    """The folds of a run, each with its folder."""
+    """The folds of a run, each with its folder, heard as the options say."""
+    found = trained_members(folder, options, threads)
+    if options.extra_window:
+        found = [(replace(m, windowing=replace(m.windowing, extra_window=True)), fold) for m, fold in found]
+    return found
+
+
+def trained_members(folder: Path, options: argparse.Namespace, threads: int) -> list[tuple[Member, Path]]:
+    """The folds of a run, each with its folder, heard as its config says."""
     if options.backend != "torch":
         graphs = find_graphs(folder, options.backend, options.int8, options.together, threads)
         folds = [folder / f"fold{fold}" for graph in graphs for fold in graph.about["folds"]]
@@ -194,7 +203,7 @@ def together(of_run: dict[Path, list], options: argparse.Namespace) -> list[tupl
     groups: dict[tuple, list[Path]] = {}
     for folder, members in of_run.items():
         tta = tuple(run_tta(folder, members, options) if options.tta is None else options.tta)
-        groups.setdefault((members[0][0].hearing, tta, metadata_of(members)), []).append(folder)
+        groups.setdefault((members[0][0].window_key, tta, metadata_of(members)), []).append(folder)
     return [(folders, tta, metadata) for (_, tta, metadata), folders in groups.items()]
 
 

@@ -45,13 +45,17 @@ def main():
         remake(competition.remake, options, source)
     if options.pack and not options.resample:
         raise ValueError("--pack needs --resample HZ, the rate of what is packed")
+    if options.channels and not options.resample:
+        raise ValueError("--channels is of the copies that --resample HZ makes; without it recordings stay as they are")
     tables = competition.prepare(source, **prepare_options(competition, options))
     tables = with_headers(tables, source, options.check_audio, options.workers)
     tables, notes = with_checked_events(tables)
     if options.resample:
         tables = resampled(tables, source, out, options)
     name = tables.competition or options.competition
-    write_tables(tables, out, name, source, options.force, competition.also)
+    write_tables(
+        tables, out, name, source, options.force, also=competition.also, copied_channels=copied_channels(options)
+    )
     print("\n".join([summary(tables, name), *(f"  {note}" for note in notes)]))
     list_odd_files(source, out)
     print(f"-> {out}")
@@ -88,6 +92,8 @@ def _parser(add_help: bool = True, nargs: str | None = None) -> argparse.Argumen
     parser.add_argument("--resample", type=int, metavar="HZ", help="resample once, into <out>/resampled")
     parser.add_argument("--pack", type=float, metavar="SECONDS",
                         help="with --resample: so much of every clip in one 16-bit file, <out>/packed")  # fmt: skip
+    parser.add_argument("--channels", choices=("mono", "stereo"),
+                        help="with --resample: what the copies keep (default mono, the mean of all)")  # fmt: skip
     parser.add_argument("--seed", type=int, help="of what is generated (synth, mixtures)")
     parser.add_argument("--workers", type=int, default=8, help="threads that read files (default 8)")
     parser.add_argument("--force", action="store_true", help="replace tables made from another source")
@@ -200,12 +206,18 @@ def examine(path: Path, decode: bool) -> tuple[float, float, str, str]:
     return info.sample_rate, round(waveform.shape[-1] / info.sample_rate, 6), content, ""
 
 
+def copied_channels(options: argparse.Namespace) -> str:
+    """Whether --resample makes mono or stereo copies; '' where it makes none."""
+    return (options.channels or "mono") if options.resample else ""
+
+
 def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespace) -> Tables:
     """Tables whose paths point (absolute) at copies of the readable files, in <out>/resampled or <out>/packed."""
     from earshot.data.caches import waveform_cache
     from earshot.data.packed import packed_clips
 
     rate, workers = options.resample, options.workers
+    n_channels = 2 if copied_channels(options) == "stereo" else 1
 
     def moved(clips):
         if clips is None:
@@ -215,11 +227,13 @@ def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespa
         if not len(clips):
             return everything
         if options.pack:
-            clips = packed_clips(out / "packed", clips, source, rate, options.pack, workers, say=print)
+            clips = packed_clips(
+                out / "packed", clips, source, rate, options.pack, workers, say=print, n_channels=n_channels
+            )
             clips = clips.assign(duration=clips.duration.clip(upper=options.pack))
         else:
             print(f"resampling {len(clips)} files to {rate} Hz into {out / 'resampled'} ...", flush=True)
-            clips = waveform_cache(out / "resampled", clips, source, rate, workers)
+            clips = waveform_cache(out / "resampled", clips, source, rate, workers, n_channels=n_channels)
         clips = clips.assign(sample_rate=clips.sample_rate.mask(clips.sample_rate.notna(), rate))
         return pd.concat([clips, everything[~there]]).loc[everything.index] if not there.all() else clips
 

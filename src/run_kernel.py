@@ -48,11 +48,11 @@ def main():
     test = find_test(options.competition, options.test_folder, bundle.classes, options.test)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     run = KernelRun(
-        options.competition,
-        test,
-        bundle.networks,
-        bundle.post,
-        options.out,
+        competition=options.competition,
+        test=test,
+        networks=bundle.networks,
+        post=bundle.post,
+        out=options.out,
         cores=options.cores,
         blend=bundle.blend,
         runs=bundle.runs,

@@ -28,6 +28,7 @@ from earshot.config import Config, load_config
 from earshot.data import sampling
 from earshot.data.folds import fold_numbers
 from earshot.data.prepared import PreparedData, load_data
+from earshot.data.soft_targets import find_targets
 from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
 from earshot.messages import Parser, run_script
 from earshot.pictures import folds as fold_pictures
@@ -60,6 +61,10 @@ def main():
     config = load_config(options.config, options.overrides)
     check_names(config)
     make_embedded_data(config)
+    if targets := find_targets(
+        config.data.soft_targets, Path(config.data.root)
+    ):  # the run says by name what trained it
+        config = load_config(options.config, [*options.overrides, f"data.soft_targets='{targets}'"])
     folder = runs.run_folder(config, options.config, options.name)
     folds = every_fold(config) if options.fold == ["all"] else [parse_fold(f) for f in options.fold]
     if options.dry_run:
@@ -83,7 +88,10 @@ def main():
             after = len(folds) - n - 1
             deadline = clock.monotonic(clock.end_of_fold(end, after + 1))
             rounds = after + options.rounds_after
-            train_fold(config, fold, folder, data, accelerator, options.resume, deadline, threads, rounds)
+            train_fold(
+                config, fold, folder, data, accelerator, resume=options.resume, deadline=deadline, threads=threads,
+                rounds_after=rounds,
+            )  # fmt: skip
         accelerator.end_training()
         if not accelerator.is_main_process:
             return

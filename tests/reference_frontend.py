@@ -114,7 +114,17 @@ def check_ust_frontend(folder: str | Path) -> list[str]:
     entry = json.loads((Path(folder) / "ust.json").read_text())["frontend"]
     assert entry["sample_stride"] == "[:, ::40, ::8]"
     assert entry["input"] == "waveform(44100,10.0)"
-    params = LogmelParams(44100, 2822, 0, 1103, 64, 0, 8000, pad_mode="constant", top_db=80.0)
+    params = LogmelParams(
+        sample_rate=44100,
+        n_fft=2822,
+        win_length=0,
+        hop_length=1103,
+        n_mels=64,
+        fmin=0,
+        fmax=8000,
+        pad_mode="constant",
+        top_db=80.0,
+    )
     waveform = _fill(folder).waveform(44100, 10.0)
     with torch.no_grad():
         paths = {

@@ -67,13 +67,6 @@ LEFT_OUT = {  # about the published code itself, or its own diagnostics
 TOLERANCE = 1e-4
 
 
-def check_panns(folder: Path):
-    """Check every entry of panns/*.json."""
-    for check in panns_checks(folder).values():
-        check()
-    _check_helpers(json.loads((folder / "panns" / "outputs.json").read_text()).get("_helpers", {}))
-
-
 def panns_checks(folder: Path) -> dict[str, Callable[[], None]]:
     """Network -> the check of all that is found of it, which raises AssertionError where a value differs."""
     fill = _load_fill(folder)
@@ -123,7 +116,12 @@ def _front_end(keys: list) -> LogmelParams:
     n_bins, n_mels = shapes.get("logmel_extractor.melW", (513, 64))
     rate = 32000 * (n_bins - 1) // 512
     return LogmelParams(
-        rate, n_fft=2 * (n_bins - 1), hop_length=rate // 100, n_mels=n_mels, fmin=50, fmax=min(14000, rate / 2)
+        sample_rate=rate,
+        n_fft=2 * (n_bins - 1),
+        hop_length=rate // 100,
+        n_mels=n_mels,
+        fmin=50,
+        fmax=min(14000, rate / 2),
     )
 
 
@@ -203,8 +201,8 @@ def _inputs(name: str, outputs: dict, keys: list, fill) -> tuple[torch.Tensor, t
     params = _front_end(keys)
     if c := outputs.get("config"):
         params = LogmelParams(
-            c["sample_rate"], n_fft=c["window_size"], hop_length=c["hop_size"], n_mels=c["mel_bins"], fmin=c["fmin"],
-            fmax=c["fmax"],
+            sample_rate=c["sample_rate"], n_fft=c["window_size"], hop_length=c["hop_size"], n_mels=c["mel_bins"],
+            fmin=c["fmin"], fmax=c["fmax"],
         )  # fmt: skip
     about = outputs.get("waveform", {"sr": params.sample_rate, "seconds": 10})
     clips = fill.waveform(about["sr"], about["seconds"])
@@ -301,8 +299,9 @@ def _as_published(output, shape: list) -> torch.Tensor:
     return clip if list(clip.shape) == shape else segments
 
 
-def _check_helpers(helpers: dict):
+def check_panns_helpers(folder: Path):
     """Small functions of the published code against ours: mixing pairs, repeating and padding segments."""
+    helpers = json.loads((folder / "panns" / "outputs.json").read_text()).get("_helpers", {})
     x = torch.arange(12.0).reshape(2, 3, 2)
     for name, entry in helpers.items():
         if name == "do_mixup":  # neighbours are mixed in pairs, of which it keeps the first

@@ -161,7 +161,7 @@ def check_fmix(folder: Path):
                 assert abs(mean - value["mean"]) <= allowed, f"{name}: ours {mean:.4f}, expected {value['mean']:.4f}"
 
 
-def _mask_statistics(shape: tuple[int, int], lam: float, count: int = 400) -> dict[str, tuple[float, float]]:
+def _mask_statistics(shape: tuple[int, int], lam: float, count: int = 200) -> dict[str, tuple[float, float]]:
     """name -> (mean over `count` masks, standard error of a mean of 200)."""
     generator, rows = torch.Generator().manual_seed(0), []
     for _ in range(count):

@@ -104,6 +104,10 @@ ALL = [
 ]
 
 
+def augmented(specs, x, generator):
+    return spectrogram.apply_logmel(specs, x, None, generator)[0]
+
+
 def test_the_list_above_holds_every_log_mel_augmentation():
     assert {spec["name"] for spec in ALL} == set(spectrogram.LOGMEL_AUGMENTS)
 
@@ -112,27 +116,27 @@ def test_the_list_above_holds_every_log_mel_augmentation():
 def test_log_mel_augmentation_keeps_shape_changes_values_and_repeats_with_its_generator(spec):
     x = logmels(channels=2)
     before = x.clone()
-    out = spectrogram.apply_logmel([spec | {"p": 1.0}], x, generator(3))
+    out = augmented([spec | {"p": 1.0}], x, generator(3))
     assert out.shape == x.shape
     assert torch.isfinite(out).all()
     assert not torch.allclose(out, x)
     torch.testing.assert_close(x, before, rtol=0, atol=0)
-    again = spectrogram.apply_logmel([spec | {"p": 1.0}], x, generator(3))
+    again = augmented([spec | {"p": 1.0}], x, generator(3))
     torch.testing.assert_close(again, out, rtol=0, atol=0)
     # with p 0 the same draws are made and nothing is applied
-    torch.testing.assert_close(spectrogram.apply_logmel([spec | {"p": 0.0}], x, generator(3)), x, rtol=0, atol=0)
+    torch.testing.assert_close(augmented([spec | {"p": 0.0}], x, generator(3)), x, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("spec", ALL, ids=lambda spec: spec["name"])
 def test_log_mel_augmentation_takes_one_frame(spec):
-    out = spectrogram.apply_logmel([spec | {"p": 1.0}], torch.zeros(2, 1, 1, F), generator(0))
+    out = augmented([spec | {"p": 1.0}], torch.zeros(2, 1, 1, F), generator(0))
     assert out.shape == (2, 1, 1, F)
     assert torch.isfinite(out).all()
 
 
 def test_p_is_the_share_of_clips():
     x = torch.zeros(4000, 1, 2, 2)
-    out = spectrogram.apply_logmel([{"name": "gain_db", "p": 0.3}], x, generator(0))
+    out = augmented([{"name": "gain_db", "p": 0.3}], x, generator(0))
     assert float((out != 0).any(dim=(1, 2, 3)).float().mean()) == pytest.approx(0.3, abs=0.03)
 
 
@@ -197,16 +201,16 @@ def test_frame_targets_move_with_their_sound(seed):
         clip[:, start : start + 12] = 1.0
     frame_target = loud[:, 0, :, :1].clone()
     moving = [spec | {"p": 0.7} for spec in ALL if spec["name"] not in ("gain_db", "equalise", "spec_augment")]
-    out, moved = spectrogram.apply_logmel_and_frames(moving, loud, frame_target, generator(seed))
+    out, moved = spectrogram.apply_logmel(moving, loud, frame_target, generator(seed))
     # nearest against linear reading, of up to four maps in a row: they agree but at the borders
     assert ((out[:, 0, :, 10] > 0.5).float() - moved[:, :, 0]).abs().sum(dim=1).max() <= 8
-    alone = spectrogram.apply_logmel(moving, loud, generator(seed))
+    alone = augmented(moving, loud, generator(seed))
     torch.testing.assert_close(alone, out, rtol=0, atol=0)
 
 
 def test_unknown_log_mel_names_are_errors_with_a_suggestion():
     with pytest.raises(ValueError, match="'rol'; did you mean 'roll'"):
-        spectrogram.apply_logmel([{"name": "rol"}], logmels(), generator())
+        augmented([{"name": "rol"}], logmels(), generator())
     with pytest.raises(ValueError, match="'max_frame' of log-mel augmentation roll; did you mean 'max_frames'"):
         spectrogram.check_logmel([{"name": "roll", "p": 1.0, "max_frame": 3}])
     with pytest.raises(ValueError, match="'time_widht' of log-mel augmentation spec_augment; did you mean"):
@@ -303,7 +307,7 @@ def test_mixup_keeps_the_mass_of_labels(seed, per_clip, alpha):
     assert 0 <= float(lam.min()) <= float(lam.max()) <= 1
     index = mixing.sample_partners(B, g)
     x = torch.randn(B, 7, generator=g)
-    mixed_x, mixed = mixing.mixup(x, target, lam, index)
+    mixed_x, mixed = mixing.mix(x, lam, index), mixing.mix(target, lam, index)
     if per_clip:
         each = lam * target.sum(1) + (1 - lam) * target[index].sum(1)
         torch.testing.assert_close(mixed.sum(1), each)
@@ -315,12 +319,12 @@ def test_mixup_keeps_the_mass_of_labels(seed, per_clip, alpha):
 
 def test_mixup_by_hand():
     x, target = torch.tensor([[0.0], [10.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    mixed, labels = mixing.mixup(x, target, 0.3, torch.tensor([1, 0]))
+    index = torch.tensor([1, 0])
+    mixed, labels = mixing.mix(x, 0.3, index), mixing.mix(target, 0.3, index)
     assert mixed.flatten().tolist() == pytest.approx([7.0, 3.0])
     torch.testing.assert_close(labels, torch.tensor([[0.3, 0.7], [0.7, 0.3]]))
-    same = mixing.mixup(x, target, 1.0, torch.tensor([1, 0]))
-    assert torch.equal(same[0], x)
-    assert torch.equal(same[1], target)
+    assert torch.equal(mixing.mix(x, 1.0, index), x)
+    assert torch.equal(mixing.mix(target, 1.0, index), target)
 
 
 def test_mixed_as_sounds_by_hand():
@@ -378,7 +382,8 @@ def test_mixup_is_that_of_panns():
     x, target, lam = torch.rand(8, 1, 5, 3, generator=rng), torch.eye(8), torch.rand(4, generator=rng)
     expected = [(x[2 * i] * lam[i] + x[2 * i + 1] * (1 - lam[i])) for i in range(4)]
     partner = torch.tensor([1, 0, 3, 2, 5, 4, 7, 6])
-    mixed, mixed_target = mixing.mixup(x, target, lam.repeat_interleave(2), partner)
+    shares = lam.repeat_interleave(2)
+    mixed, mixed_target = mixing.mix(x, shares, partner), mixing.mix(target, shares, partner)
     torch.testing.assert_close(mixed[::2], torch.stack(expected))
     torch.testing.assert_close(mixed_target[0, :2], torch.stack([lam[0], 1 - lam[0]]))
 

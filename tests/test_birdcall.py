@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot.competitions import birdcall, get_competition
 from earshot.events import PostProcess, load_post
 from earshot.prediction.predictions import Predictions
+from earshot.sound import audio
 from earshot.sound.timebase import TimeBase, repeat_to_frames
 from earshot.sound.windows import frame_starts, join_framewise
 
@@ -105,6 +107,33 @@ def test_prepare_reads_the_published_layout(tmp_path, caplog):
     assert tables.missing == ()
     assert tables.task == "sed"
     assert get_competition("birdcall").rows is birdcall.rows
+
+
+@pytest.mark.parametrize("ending", ["wav", "mp3"])
+def test_prepare_reads_the_resampled_download(tmp_path, ending):
+    """Five folders of wav, some under names that say mp3, the table in the first; rows keep the table's order."""
+    table = train_table().assign(
+        resampled_sampling_rate="32000 (Hz)", resampled_channels="1 (mono)",
+        resampled_filename=[f"XC{n}.{ending}" for n in (10, 11, 12, 13)],
+    )  # fmt: skip
+    for number, (code, name) in enumerate(zip(table.ebird_code, table.resampled_filename, strict=True)):
+        folder = tmp_path / f"birdsong-resampled-train-audio-{number:02d}" / code
+        folder.mkdir(parents=True)
+        soundfile.write(folder / name, np.full(3200, 0.25 * (number % 3 + 1)), 32000, format="WAV")
+    (tmp_path / "birdsong-resampled-train-audio-04").mkdir()
+    table.to_csv(tmp_path / "birdsong-resampled-train-audio-00" / "train_mod.csv", index=False)
+    found = birdcall.prepare(tmp_path)
+    assert found.clips.clip_id.tolist() == ["XC10", "XC11", "XC12", "XC13"]
+    assert found.clips.path[2] == f"birdsong-resampled-train-audio-02/aldfly/XC12.{ending}"
+    assert found.clips.sample_rate.tolist() == [32000] * 4
+    assert not found.missing
+    for number, path in enumerate(found.clips.path):
+        np.testing.assert_allclose(audio.load(tmp_path / path, 32000), 0.25 * (number % 3 + 1), atol=1e-4)
+    test_table(("site_1", "r1", 10)).to_csv(tmp_path / "test.csv", index=False)
+    assert birdcall.prepare(tmp_path).test_clips.clip_id.tolist() == ["r1"]
+    one = birdcall.prepare(tmp_path / "birdsong-resampled-train-audio-00")
+    assert one.clips.clip_id.tolist() == ["XC10"]
+    assert [clip for clip, _ in one.missing] == ["XC11", "XC12", "XC13"]
 
 
 def test_absent_audio_is_listed_and_left_out(tmp_path):

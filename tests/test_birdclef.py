@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1
 import prepare
 import submit
 from earshot.competitions import birdclef_recordings, get_competition
-from earshot.competitions.birdclef_rows import arithmetic_problems, pool_rows, row_ends, split_rows
+from earshot.competitions.birdclef_rows import arithmetic_problems, pool_rows, split_rows, tables_of_test
 from earshot.data.labels import read_classes
 from earshot.events import PostProcess
 from earshot.prediction.predictions import Predictions
@@ -206,10 +206,17 @@ def test_a_full_sample_submission_gives_the_order(tmp_path):
 
 @pytest.mark.parametrize(("seconds", "last"), [(0.5, 5), (5, 5), (5.04, 5), (5.1, 10), (60, 60), (58.7, 60), (62, 65)])
 def test_the_last_partial_row(tmp_path, seconds, last):
-    sound(tmp_path / "a.wav", seconds)
-    assert row_ends(tmp_path / "a.wav", 60) == list(range(5, last + 1, 5))
-    (tmp_path / "a.wav").write_text("no sound")
-    assert len(row_ends(tmp_path / "a.wav", 240)) == 48
+    sound(tmp_path / "test_soundscapes/a.ogg", seconds)
+    rows, _ = tables_of_test(tmp_path, pd.DataFrame({"row_id": ["a_0"]}), 60)
+    assert rows.seconds.tolist() == list(range(5, last + 1, 5))
+
+
+def test_an_unreadable_recording_gets_the_rows_of_the_usual_length(tmp_path, caplog):
+    (tmp_path / "test_soundscapes").mkdir()
+    (tmp_path / "test_soundscapes/a.ogg").write_text("no sound")
+    rows, _ = tables_of_test(tmp_path, pd.DataFrame({"row_id": ["a_5"]}), 240)
+    assert rows.row_id.tolist() == [f"a_{end}" for end in range(5, 241, 5)]
+    assert "a.ogg cannot be read and gets the rows of 240 s" in caplog.text
 
 
 def test_rows_of_unpredicted_recordings_get_the_mean(caplog):

@@ -48,7 +48,7 @@ def made(tmp_path_factory, image_with_runtimes) -> Path:
     root = tmp_path_factory.mktemp("made")
     for fold in range(2):
         tiny_graphs.write_graph(root / "tiny" / f"fold{fold}" / "model.onnx", fold=fold)
-    return build(BundleSettings((root / "tiny",), "birdclef2026", SLUG), root / "kernels")
+    return build(BundleSettings(runs=(root / "tiny",), competition="birdclef2026", slug=SLUG), root / "kernels")
 
 
 @pytest.fixture
@@ -113,7 +113,9 @@ def test_modules_follow_imports():
 
 @pytest.mark.parametrize("competition", list(RULES))
 def test_the_kernel_is_short_and_its_notebook_the_same(competition):
-    script = bundling.kernel_script(BundleSettings((), competition, SLUG, minutes=9), "some-one/my-kernel-files")
+    script = bundling.kernel_script(
+        BundleSettings(runs=(), competition=competition, slug=SLUG, minutes=9), "some-one/my-kernel-files"
+    )
     assert len(script.splitlines()) <= 40
     compile(script, "kernel.py", "exec")
     assert not re.search(r"__[A-Z]+__", script)
@@ -126,15 +128,15 @@ def test_the_kernel_is_short_and_its_notebook_the_same(competition):
 
 
 def test_minutes_come_from_the_competition_or_must_be_said():
-    assert '"81"' in bundling.kernel_script(BundleSettings((), "birdclef2026", SLUG), "a/b")
+    assert '"81"' in bundling.kernel_script(BundleSettings(runs=(), competition="birdclef2026", slug=SLUG), "a/b")
     with pytest.raises(ValueError, match="rfcx states no time limit: say --minutes"):
-        bundling.kernel_script(BundleSettings((), "rfcx", SLUG), "a/b")
+        bundling.kernel_script(BundleSettings(runs=(), competition="rfcx", slug=SLUG), "a/b")
 
 
 @pytest.mark.parametrize(("minutes", "warns"), [(90, False), (91, True)])
 def test_more_minutes_than_the_competition_allows_are_a_warning(minutes, warns, caplog):
     with caplog.at_level("WARNING", "earshot"):
-        bundling.kernel_script(BundleSettings((), "birdclef2026", SLUG, minutes=minutes), "a/b")
+        bundling.kernel_script(BundleSettings(runs=(), competition="birdclef2026", slug=SLUG, minutes=minutes), "a/b")
     assert ("birdclef2026 stops kernels after 90 minutes, and this one plans with 91" in caplog.text) == warns
 
 
@@ -148,13 +150,13 @@ def test_slugs_that_are_none(slug):
 
 
 def test_a_build_replaces_only_a_build(run, tmp_path, built):
-    settings = BundleSettings((run,), "birdclef2026", SLUG)
+    settings = BundleSettings(runs=(run,), competition="birdclef2026", slug=SLUG)
     assert build(settings, tmp_path / "kernels") == built
     other = tmp_path / "kernels" / "other-name" / "build"
     other.mkdir(parents=True)
     (other / "mine.txt").write_text("x")
     with pytest.raises(ValueError, match="is no build of this command"):
-        build(BundleSettings((run,), "birdclef2026", "u/other-name"), tmp_path / "kernels")
+        build(BundleSettings(runs=(run,), competition="birdclef2026", slug="u/other-name"), tmp_path / "kernels")
     assert [p.name for p in other.parent.iterdir()] == ["build"], "nothing half made is left"
 
 
@@ -162,22 +164,24 @@ def test_runs_that_do_not_fit_together(run, tmp_path):
     other = tmp_path / "runs" / "sed" / "other"
     tiny_graphs.write_graph(other / "fold0" / "model.onnx", ("a", "b"), run="sed/other")
     with pytest.raises(ValueError, match="other classes"):
-        build(BundleSettings((run, other), "birdclef2026", SLUG), tmp_path / "kernels")
+        build(BundleSettings(runs=(run, other), competition="birdclef2026", slug=SLUG), tmp_path / "kernels")
     with pytest.raises(ValueError, match="named twice"):
-        build(BundleSettings((run, run), "birdclef2026", SLUG), tmp_path / "kernels")
+        build(BundleSettings(runs=(run, run), competition="birdclef2026", slug=SLUG), tmp_path / "kernels")
     with pytest.raises(ValueError, match="2 runs need as many positive --weights"):
-        build(BundleSettings((run, run), "birdclef2026", SLUG, weights=(1.0,)), tmp_path / "kernels")
+        build(
+            BundleSettings(runs=(run, run), competition="birdclef2026", slug=SLUG, weights=(1.0,)), tmp_path / "kernels"
+        )
     with pytest.raises(ValueError, match="no kernel answers 'esc50'"):
-        build(BundleSettings((run,), "esc50", SLUG), tmp_path / "kernels")
+        build(BundleSettings(runs=(run,), competition="esc50", slug=SLUG), tmp_path / "kernels")
     with pytest.raises(ValueError, match="unknown test-time augmentation 'shift'"):
-        build(BundleSettings((run,), "birdclef2026", SLUG, tta=("shift",)), tmp_path / "kernels")
+        build(BundleSettings(runs=(run,), competition="birdclef2026", slug=SLUG, tta=("shift",)), tmp_path / "kernels")
     assert not (tmp_path / "kernels" / "my-kernel" / "build").exists()
 
 
 def test_wheels_are_copied_and_nothing_else(run, tmp_path):
     wheels = tmp_path / "wheels"
     wheels.mkdir()
-    settings = BundleSettings((run,), "birdclef2026", SLUG, wheels=wheels)
+    settings = BundleSettings(runs=(run,), competition="birdclef2026", slug=SLUG, wheels=wheels)
     with pytest.raises(ValueError, match=r"holds no \.whl file"):
         build(settings, tmp_path / "kernels")
     tiny_wheels.write_wheel(wheels, "tiny", "1")
@@ -228,7 +232,7 @@ def test_paths_that_anyone_has_are_no_secret(tmp_path):
 def test_a_path_in_a_graph_is_found(run, tmp_path):
     tiny_graphs.write_graph(run / "fold1" / "model.onnx", fold=1, commit="/home/someone/repository")
     with pytest.raises(ValueError, match=r"sed-tiny_fold1\.onnx holds the absolute path /home/someone"):
-        build(BundleSettings((run,), "birdclef2026", SLUG), tmp_path / "kernels")
+        build(BundleSettings(runs=(run,), competition="birdclef2026", slug=SLUG), tmp_path / "kernels")
 
 
 # ---- Kaggle's client
@@ -299,7 +303,7 @@ def client(monkeypatch):
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "version"])
 @pytest.mark.parametrize("kind", ["notebook", "script"])
 def test_kaggles_own_client_takes_both_folders(run, tmp_path, client, exists, kind, capsys):
-    built = build(BundleSettings((run,), "birdclef2026", SLUG, kind=kind), tmp_path / "kernels")
+    built = build(BundleSettings(runs=(run,), competition="birdclef2026", slug=SLUG, kind=kind), tmp_path / "kernels")
     api, requests, uploaded = client(exists)
     said, slept = [], []
     assert push.push(built, "first", api, say=said.append, sleep=slept.append) == "complete"
@@ -380,7 +384,11 @@ def export_untrained(root: Path, graph_format: str) -> Path:
     about = runs.describe_run(config, 0, list(tiny_graphs.CLASSES), np.full(3, 0.1), TimeBase(8000, 80, model.pool))
     runs.save_weights(fold.folder / "best.safetensors", model, about | {"finished": True})
     files.write_text(fold.folder / "run.json", json.dumps(about | {"finished": True}))
-    export_run(runs.load_run(fold.folder.parent), ExportSettings(graph_format, check_oof=False), say=lambda text: None)
+    export_run(
+        runs.load_run(fold.folder.parent),
+        ExportSettings(graph_format=graph_format, check_oof=False),
+        say=lambda text: None,
+    )
     return fold.folder.parent
 
 
@@ -388,7 +396,9 @@ def export_untrained(root: Path, graph_format: str) -> Path:
 @pytest.mark.parametrize("graph_format", ["onnx", "openvino"])
 def test_what_the_exporter_makes_can_be_bundled(tmp_path, graph_format):
     run = export_untrained(tmp_path / "runs", graph_format)
-    built = build(BundleSettings((run,), "synth", SLUG, graph_format=graph_format), tmp_path / "kernels")
+    built = build(
+        BundleSettings(runs=(run,), competition="synth", slug=SLUG, graph_format=graph_format), tmp_path / "kernels"
+    )
     (network,) = open_bundle(built / "dataset").networks
     answer = network.backend.run(kernel_speed.one_window(network))
     assert answer["clipwise_output"].shape == (1, 3)

@@ -85,13 +85,33 @@ def test_pictures_of_what_is_finished(plan, capsys):
     assert {p.name for p in out.glob("*.png")} == {"mine_parameters.png", "mine_classes_ust.png"}
     assert "mine_parameters.png, " in capsys.readouterr().out
     folds = compare.finished("ust", "se_trans", {"seeds": [1, 2, 3], "fold": "0"}, "mine")
+    folds = [of_seed[0] for of_seed in folds]
     assert compare.class_scores(folds).to_dict("list") == {"dog": [0.1, 0.2], "engine": [0.9, 0.9]}
     assert compare.training_clips(folds[0]).to_dict() == {"dog": 27, "engine": 54}
+
+
+def test_one_model_of_each_value_and_the_mean_of_their_scores(plan, monkeypatch, capsys):
+    plan.write_text(PLAN.replace("overrides:", "each: {asd: {data.where.machine: [fan, pump]}}\noverrides:"))
+    commands = []
+    monkeypatch.setattr(compare.subprocess, "run", lambda c, **o: commands.append(c) or SimpleNamespace(returncode=0))
+    run(compare, plan, "--tasks", "asd", "--systems", "cnn9", "--seeds", 1)
+    assert [c[5] for c in commands] == ["mine-cnn9-seed1-fan", "mine-cnn9-seed1-pump"]
+    assert [c[-1] for c in commands] == ["data.where.machine=fan", "data.where.machine=pump"]
+    finish("asd", "mine-cnn9-seed1-fan", auc=0.6, pauc=0.5)
+    run(compare, plan, "--tasks", "asd", "--seeds", 1, "--only-table")
+    assert "| cnn9 | - | - | - |" in capsys.readouterr().out.splitlines(), "a machine is still missing"
+    finish("asd", "mine-cnn9-seed1-pump", auc=0.8, pauc=0.6)
+    run(compare, plan, "--tasks", "asd", "--seeds", 1, "--only-table")
+    assert "| cnn9 | 1,234 | 0.700 | 0.550 |" in capsys.readouterr().out
+    run(compare, plan, "--tasks", "asd", "--systems", "cnn9", "--seeds", 1, "--jointly")
+    assert commands[-1][5] == "mine-cnn9-seed1"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (("seeds:", "each: {ast: {a: [b]}}\nseeds:"), "each of 'ast', which is no task here; did you mean 'asd'"),
+        (("seeds:", "each: {asd: [fan]}\nseeds:"), "each.asd must be one key with its values"),
         (("seeds:", "seed:"), "unknown key 'seed' .*; did you mean 'seeds'"),
         (("systems: [se_trans, cnn9]", "systems: []"), "names no systems"),
         (("cnn9", "cnn99"), "cnn99.yaml does not exist"),

@@ -90,8 +90,8 @@ def test_describe_warns_of_a_network_over_the_limits(parameters_kb, mmacs, said,
 def test_fold_methods_are_those_of_the_prepared_competition(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clips = pd.DataFrame({"clip_id": [f"c{i}" for i in range(8)], "path": "x", "labels": "s0", "first_label": "s0"})
-    write_tables(Tables(clips, ["s0"]), "own", "rfcx", tmp_path)
-    write_tables(Tables(clips, ["s0"]), "other", "birdcall", tmp_path)
+    write_tables(Tables(clips=clips, classes=["s0"]), "own", "rfcx", tmp_path)
+    write_tables(Tables(clips=clips, classes=["s0"]), "other", "birdcall", tmp_path)
     run(make_folds, "--clips", "own/clips.csv", "--out", "folds.csv", "--k", 2, "--method", "rfcx")
     assert pd.read_csv("folds.csv").fold.value_counts().to_dict() == {0: 4, 1: 4}
     with pytest.raises(ValueError, match="birdcall has no fold method 'rfcx'; known: auto"):

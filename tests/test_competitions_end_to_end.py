@@ -104,7 +104,9 @@ def birdcall_folder(tmp_path_factory):
         run(make_folds, "--clips", "data/birdcall/clips.csv", "--out", "folds/birdcall.csv", "--k", "2")
         run(train, "--config", ROOT / "configs/sed/birdcall_cnn14_att.yaml", "--fold", "all", *TINY,
             "data.crop_seconds=3", "loss.name=bce_clip_frame", "optim.epochs=20")  # fmt: skip
-        run(predict, "--run", "runs/sed/birdcall_cnn14_att", "--clips", "data/birdcall/test_clips.csv")
+        ask = ("--run", "runs/sed/birdcall_cnn14_att", "--clips", "data/birdcall/test_clips.csv")
+        run(predict, *ask, "--tta", "time_shift")
+        run(predict, *ask, "--extra-window", "--out", "strict.npz")
     return folder
 
 
@@ -119,7 +121,8 @@ def birdcall(birdcall_folder, monkeypatch) -> Path:
 def test_birdcall_from_the_download_to_a_checked_submission(birdcall, capsys, caplog, post):
     out = f"submissions/{post}.csv"
     with caplog.at_level(logging.WARNING, "earshot"):
-        run(submit, *BIRDCALL, *BIRDCALL_NPZ, "--post", ROOT / f"configs/post/{post}.yaml", "--out", out)
+        npz = BIRDCALL_NPZ if post == "birdcall" else ("--predictions", "strict.npz")
+        run(submit, *BIRDCALL, *npz, "--post", ROOT / f"configs/post/{post}.yaml", "--out", out)
     assert "1 recordings have no prediction and are nocall: broken" in caplog.text
     run(submit, *BIRDCALL, "--check", out)
     assert f"{out}: 13 rows, valid for birdcall" in capsys.readouterr().out
@@ -145,6 +148,9 @@ def test_birdcall_listings_and_log(birdcall):
     found = Predictions.load("runs/sed/birdcall_cnn14_att/test.npz")
     assert found.clip_ids[found.unreadable].tolist() == ["broken"]
     lengths = dict(zip(found.clip_ids, map(len, found.framewise_output), strict=True))
+    assert (lengths["r1"], lengths["r2"]) == (751, 251), "30 s and 10 s, on cells of 40 ms"
+    strict = Predictions.load("strict.npz")
+    lengths = dict(zip(strict.clip_ids, map(len, strict.framewise_output), strict=True))
     assert (lengths["r1"], lengths["r2"]) == (1500, 750), "30 s and the extra window of padding; one window"
     oof = Predictions.load("runs/sed/birdcall_cnn14_att/oof.npz")
     assert oof.framewise_output is None, "predict.oof_frames=false"

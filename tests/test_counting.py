@@ -11,7 +11,7 @@ from earshot.inputs.vggish_examples import VggishInput
 from earshot.models import MODELS, build_model, counting
 from test_models import SMALL, F, K
 
-FRONT_ENDS = {"logmel": Logmel(32000)}
+FRONT_ENDS = {"logmel": Logmel(sample_rate=32000)}
 OTHERS = {"vggish": VggishInput(), "extractor": Given(size=(4, 128))}
 
 
@@ -37,7 +37,7 @@ class Tiny(nn.Module):
 
 def test_both_counts_by_hand():
     model = Tiny().train()
-    front_ends = {"logmel": Logmel(8000, n_fft=256, hop_length=80, n_mels=16, fmax=4000)}
+    front_ends = {"logmel": Logmel(sample_rate=8000, n_fft=256, hop_length=80, n_mels=16, fmax=4000)}
     costs = counting.count(model, heard(("logmel",), front_ends, 8000), 8000)  # 101 frames x 16 mels; pooled 50 x 8
     cells = 101 * 16
     assert costs.macs == cells * 5 * 9 + 5 * 7
@@ -73,7 +73,8 @@ def test_grouped_dilated_and_one_dimensional_layers():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_network_is_counted_without_values(name):
-    model = build_model(name, K, F, SMALL.get(name))
+    with torch.device("meta"):
+        model = build_model(name, K, F, SMALL.get(name))
     inputs = heard(model.inputs, {"logmel": FRONT_ENDS["logmel"]} | OTHERS)
     short, long = (counting.count(model, inputs, 32000 * seconds) for seconds in (1, 2))
     assert 0 < short.macs <= long.macs
@@ -81,18 +82,3 @@ def test_every_network_is_counted_without_values(name):
         assert short.macs < long.macs
         assert short.paper_multi_adds < long.paper_multi_adds
     assert (short.front_end_macs > 0) == bool({"logmel", "vggish"} & set(inputs))
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters", "multi_adds"),
-    [("cnn14", 80_753_615, 42.220), ("resnet54", 104_318_159, 54.563), ("mobilenet_v2", 4_075_343, 2.810),
-     ("dainet19", 4_385_807, 30.395), ("leenet24", 10_003_791, 26.369), ("res1dnet51", 106_538_063, 61.833),
-     ("wavegram_cnn14", 80_991_759, 44.234), ("wavegram_logmel_cnn14", 81_065_487, 53.510)],
-)  # fmt: skip
-def test_the_papers_own_figures(name, parameters, multi_adds):
-    """Table XII; tests/reference_panns.py checks all networks to the unit where the reference folder is at hand."""
-    with torch.device("meta"):
-        model = build_model(name, 527, 64)
-    assert sum(p.numel() for p in model.parameters()) == parameters
-    costs = counting.count(model, heard(model.inputs), 320000)
-    assert round(costs.paper_multi_adds / 1e9, 3) == multi_adds

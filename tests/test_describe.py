@@ -18,7 +18,8 @@ from scripts import run
 
 
 def test_describe_says_what_a_config_costs(tiny, capsys):
-    run(describe, "--config", tiny, "--clips", "2", "frontends.logmel.n_mels=40", "frontends.logmel.n_fft=64")
+    few = ("frontends.logmel.n_mels=40", "frontends.logmel.n_fft=64")
+    run(describe, "--config", tiny, "--clips", "2", *few, draw=True)
     out = capsys.readouterr().out
     assert "model cnn_small, 3 classes, reads logmel" in out
     assert re.search(r"multiply-accumulates [\d,]+ for 1 s, and [\d,]+ of the front end", out)
@@ -92,7 +93,7 @@ def test_submit_names_what_is_wrong(tiny):
 
 
 def test_the_gallery_shows_every_augmentation(tiny, capsys):
-    run(describe, "--config", tiny, "--gallery", "2")
+    run(describe, "--config", tiny, "--gallery", "1", draw=True)
     assert "FMix mask, FMix, mixup, SpecAugment, SpecAugment++ zero" in capsys.readouterr().out
     assert imread("runs/describe/tiny_gallery.png").std() > 0.05
     plus = "augment.spec_augment_pp={scheme: cutting, layers: [input, stages]}"

@@ -90,7 +90,7 @@ def options(
 
 def test_rows_lie_on_the_recordings_own_grid(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    record = Extractor(RATE, file=foreign(), stride_seconds=0.25, sequence=True)
+    record = Extractor(sample_rate=RATE, file=foreign(), stride_seconds=0.25, sequence=True)
     waveform = np.abs(np.random.default_rng(0).standard_normal(5 * RATE)).astype(np.float32)
     rows = record.rows(waveform)
     starts = [i * 1000 for i in range(20)]  # the last one, at 4.75 s, holds half a window: it counts
@@ -123,14 +123,16 @@ def test_files_that_are_no_extractor_say_why(tmp_path, monkeypatch):
     Path("birds.pt").touch()
     for given, message in cases:
         with pytest.raises(ValueError, match=message):
-            opened(Extractor(RATE, **given))
+            opened(Extractor(sample_rate=RATE, **given))
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     Path("x.tflite").write_bytes(b"x")
     with pytest.raises(ValueError, match="this extractor needs ai-edge-litert: pip install ai-edge-litert"):
-        opened(Extractor(RATE, file="x.tflite"))
-    one_by_one = opened(Extractor(RATE, file="open.onnx"))
+        opened(Extractor(sample_rate=RATE, file="x.tflite"))
+    one_by_one = opened(Extractor(sample_rate=RATE, file="open.onnx"))
     assert one_by_one.embed(np.ones((3, SIZE), np.float32)).shape == (3, 3)
-    scores = opened(Extractor(RATE, file="birds.onnx", output="scores")).embed(np.ones((1, SIZE), np.float32))
+    scores = opened(Extractor(sample_rate=RATE, file="birds.onnx", output="scores")).embed(
+        np.ones((1, SIZE), np.float32)
+    )
     np.testing.assert_allclose(scores, -1, rtol=1e-4)
     with pytest.raises(ValueError, match="an extractor hears mono, got channels stereo"):
         load_config(None, ["frontends.x={kind: extractor, channels: stereo}"])

@@ -76,7 +76,7 @@ def test_a_curve_is_resumed_and_keeps_what_it_has(tiny):
     run(fewshot, *arguments, "--seeds", "1")
     first = pd.read_csv("few.csv")
     made = Path("runs/sed/tiny_2clips_seed0/fold1/best.safetensors").stat().st_mtime_ns
-    run(fewshot, *arguments, "--seeds", "2")
+    run(fewshot, *arguments, "--seeds", "2", draw=True)
     table = pd.read_csv("few.csv")
     assert list(table.columns) == ["config", "count", "seed", "fold", "score"]
     assert len(table) == 8

@@ -1,10 +1,12 @@
 """How recordings are heard, exactly: a network on the waveform whose segments are means and peaks, window by window."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
 
-from earshot.inputs.given import Waveform
+from earshot.inputs.given import Metadata, Waveform
 from earshot.prediction import reading
 from earshot.prediction.inference import Member, Until, clip_answer, predict_clips, predict_members, tta_variants
 from earshot.prediction.predictions import Clip
@@ -94,6 +96,33 @@ def test_answers_are_means_over_windows_and_hearings(clips, monkeypatch, tta, sp
         np.testing.assert_allclose(found.embedding[i], embedding, atol=1e-6)
 
 
+@pytest.mark.parametrize("one_pass", [False, True])
+def test_columns_of_a_table_come_with_every_window(clips, one_pass):
+    """The network adds a clip's own two numbers to what it hears; a file that is no sound loses nobody else's."""
+
+    class Told(Segments):
+        inputs = ("waveform", "metadata")
+        frontends = Segments.frontends | {"metadata": Metadata(columns=("a", "b"))}
+
+        def run(self, inputs):
+            out = super().run({"waveform": inputs["waveform"]})
+            return out | {
+                "clipwise_output": out["clipwise_output"] + inputs["metadata"],
+                "segmentwise_output": out["segmentwise_output"] + inputs["metadata"][:, None],
+            }
+
+    bad = clips[1].path.with_name("bad.wav")
+    bad.write_bytes(b"no sound")
+    given = [replace(c, metadata=np.float32([i, 10 * i])) for i, c in enumerate([clips[0], Clip("bad", bad), clips[3]])]
+    how = windowing(one_pass=one_pass, batch_size=2)
+    (plain,), _ = predict_clips([Segments()], [clips[0], clips[3]], how, CLASSES, PRIOR)
+    (found,), unreadable = predict_clips([Told()], given, how, CLASSES, PRIOR)
+    assert [clip for clip, _ in unreadable] == ["bad"]
+    assert found.unreadable.tolist() == [False, True, False]
+    np.testing.assert_array_equal(found.clipwise_output[1], PRIOR)
+    np.testing.assert_allclose(found.clipwise_output[[0, 2]] - plain.clipwise_output, [[0, 0], [2, 20]], atol=1e-5)
+
+
 @pytest.mark.parametrize("rule", ["max", "sum"])
 def test_windows_are_joined_by_the_rule_and_hearings_by_their_mean(clips, rule):
     how = windowing(aggregate=rule, keep_frames=False)
@@ -135,17 +164,16 @@ def test_noise_lies_thirty_decibels_below_the_recording(clips):
     assert 20 * np.log10(ratio) == pytest.approx(-30, abs=0.2)
 
 
-def test_random_copies():
-    variants = tta_variants(["copies:2000"])
-    assert len(variants) == 2001
-    assert (variants[0].roll, variants[0].gain_db) == (0, 0), "the plain hearing comes first"
-    rolls, gains = (np.array([getattr(v, name) for v in variants[1:]]) for name in ("roll", "gain_db"))
-    assert rolls.std() == pytest.approx(0.1, rel=0.05)
-    assert abs(rolls.mean()) < 0.01
-    assert -6 <= gains.min() < -5.9
-    assert 5.9 < gains.max() <= 6
-    assert tta_variants(["copies:3"])[1:] == variants[1:4], "always the same"
-    assert len(tta_variants(["copies:1", "gain"])) == 4
+def test_random_copies_are_circular_shifts_by_the_networks_frames(clips):
+    """Exactly four hearings for copies:4, each the whole clip rolled by whole frames of 10 ms."""
+    backend = Segments()
+    predict_clips([backend], clips[1:2], windowing(keep_frames=False), CLASSES, PRIOR, tta=["copies:4"])
+    heard, plain = np.concatenate(backend.batches), soundfile.read(clips[1].path, dtype="float32")[0]
+    assert len(heard) == 4
+    shifts = [round(v.roll_seconds * RATE) for v in tta_variants(["copies:4"], hop_seconds=160 / RATE)]
+    assert all(shift % 160 == 0 for shift in shifts)
+    assert len(set(shifts)) > 1
+    np.testing.assert_array_equal(heard, [np.roll(plain, shift) for shift in shifts])
     for wrong in ("0", "", "-1", "x"):
         with pytest.raises(ValueError, match=f"copies:{wrong}: N copies are asked for by copies:N, N from 1"):
             tta_variants([f"copies:{wrong}"])

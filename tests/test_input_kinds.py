@@ -24,8 +24,8 @@ from earshot.prediction.predictions import Predictions
 from earshot.sound.logmel import mel_energies
 from scripts import run
 
-PCEN = Pcen(16000, n_fft=512, hop_length=160, n_mels=40, fmin=50, fmax=8000)
-GAMMATONE = Gammatone(16000, "mono", n_fft=1024, hop_length=160, n_bands=32, fmin=50, fmax=7000)
+PCEN = Pcen(sample_rate=16000, n_fft=512, hop_length=160, n_mels=40, fmin=50, fmax=8000)
+GAMMATONE = Gammatone(sample_rate=16000, channels="mono", n_fft=1024, hop_length=160, n_bands=32, fmin=50, fmax=7000)
 
 
 def sound(*shape, seed=0):

@@ -149,7 +149,7 @@ def test_a_description_read_back_is_the_same_object():
 def test_configs_name_kinds_and_old_ones_are_log_mels():
     config = load_config(None, ["frontends={logmel: {}, raw: {kind: waveform, sample_rate: 16000}}"])
     assert config.frontends["raw"] == Waveform(16000, "mono")
-    assert config.frontends["logmel"] == Logmel(32000, channels="mono")
+    assert config.frontends["logmel"] == Logmel(sample_rate=32000, channels="mono")
     assert from_dict(to_dict(config)) == config
     with pytest.raises(ValueError, match="unknown key 'n_mel'.*did you mean 'n_mels'"):
         load_config(None, ["frontends.logmel.n_mel=3"])

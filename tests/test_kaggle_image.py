@@ -148,15 +148,17 @@ def test_wheels_are_fetched_with_what_they_need(tmp_path):
 
 def test_a_build_without_what_the_image_lacks_says_how_to_get_it(run, tmp_path):
     with pytest.raises(ValueError, match=r"onnxruntime is missing.*--fetch-wheels wheels/onnx --format onnx"):
-        build(BundleSettings((run,), "birdclef2026", SLUG), tmp_path / "kernels")
+        build(BundleSettings(runs=(run,), competition="birdclef2026", slug=SLUG), tmp_path / "kernels")
     wheels = tmp_path / "wheels"
     write_wheel(wheels, "onnxruntime", "1.32.0", "cp38-cp38-win_amd64")
     with pytest.raises(ValueError, match=r"win_amd64\.whl is not for the image"):
-        build(BundleSettings((run,), "birdclef2026", SLUG, wheels=wheels), tmp_path / "kernels")
+        build(BundleSettings(runs=(run,), competition="birdclef2026", slug=SLUG, wheels=wheels), tmp_path / "kernels")
     assert not (tmp_path / "kernels" / "my-kernel" / "build").exists()
     shutil.rmtree(wheels)
     write_wheel(wheels, "onnxruntime", "1.32.0", IMAGE_TAG, NEEDS)
-    built = build(BundleSettings((run,), "birdclef2026", SLUG, wheels=wheels), tmp_path / "kernels")
+    built = build(
+        BundleSettings(runs=(run,), competition="birdclef2026", slug=SLUG, wheels=wheels), tmp_path / "kernels"
+    )
     about = json.loads((built / "dataset" / "bundle.json").read_text())
     assert about["image"]["python"] == "3.12"
     assert about["prior"] == [0.1, 0.11, 0.12]
@@ -267,7 +269,9 @@ def test_the_filter_jumps_where_it_should():
 def test_without_any_way_to_take_the_network_a_dry_run_fails_unless_accepted(run, tmp_path, monkeypatch):
     wheels = tmp_path / "wheels"
     write_wheel(wheels, "onnxruntime", "1.32.0", IMAGE_TAG, NEEDS)
-    built = build(BundleSettings((run,), "birdclef2026", SLUG, wheels=wheels), tmp_path / "kernels")
+    built = build(
+        BundleSettings(runs=(run,), competition="birdclef2026", slug=SLUG, wheels=wheels), tmp_path / "kernels"
+    )
     monkeypatch.setattr(dry_run, "_blocks", lambda command: False)
     with pytest.raises(ValueError, match="the network cannot be taken away here.*--accept-open-network"):
         dry_run.dry_run(built, 1.0, say=lambda text: None)
@@ -287,7 +291,7 @@ def test_a_kernel_runs_with_its_own_wheel_alone(run, tmp_path):
     wheels = tmp_path / "wheels"
     tiny_wheels.repack(wheels, "onnxruntime")
     image = write_image(tmp_path / "image.txt")
-    settings = BundleSettings((run,), "birdclef2026", SLUG, wheels=wheels, image_packages=image)
+    settings = BundleSettings(runs=(run,), competition="birdclef2026", slug=SLUG, wheels=wheels, image_packages=image)
     built = build(settings, tmp_path / "kernels")
     said = []
     results = dry_run.dry_run(built, 2.0, say=said.append, image=read_image(image))

@@ -81,7 +81,10 @@ def bundle(two_runs, tmp_path_factory):
     """A bundle of a blend by class."""
     root = tmp_path_factory.mktemp("bundle")
     blend_file = ensemble_file(root / "two.json", two_runs, mean="geometric", weights=PER_CLASS)
-    return open_bundle(build(BundleSettings((), COMPETITION, SLUG, blend=blend_file), root) / "dataset", COMPETITION)
+    return open_bundle(
+        build(BundleSettings(runs=(), competition=COMPETITION, slug=SLUG, blend=blend_file), root) / "dataset",
+        COMPETITION,
+    )
 
 
 def test_a_bundle_carries_the_blend(bundle):
@@ -96,8 +99,8 @@ def test_the_submission_is_the_blend_that_ensemble_chose(bundle, folder, tmp_pat
     test = find_test(COMPETITION, folder, CLASSES)
     blend = build_blend({"mean": mean, "weights": weights, "power": 3.0})
     run = KernelRun(
-        COMPETITION, test, bundle.networks, bundle.post, tmp_path / "s.csv", blend=blend, runs=bundle.runs,
-        speed=quick(bundle),
+        competition=COMPETITION, test=test, networks=bundle.networks, post=bundle.post, out=tmp_path / "s.csv",
+        blend=blend, runs=bundle.runs, speed=quick(bundle),
     )  # fmt: skip
     report = run_all(run, 1.0)
 
@@ -235,7 +238,7 @@ def test_a_bundle_of_an_ensemble_leaves_out_what_weighs_nothing(two_runs, tmp_pa
 
 
 def test_a_bundle_without_an_ensemble_is_the_plain_mean(two_runs, tmp_path):
-    made = build(BundleSettings(two_runs, COMPETITION, SLUG), tmp_path / "kernels")
+    made = build(BundleSettings(runs=two_runs, competition=COMPETITION, slug=SLUG), tmp_path / "kernels")
     bundle = open_bundle(made / "dataset")
     assert (bundle.blend.mean, bundle.blend.weights) == ("mean", (1.0, 1.0))
     assert [round(n.weight, 3) for n in bundle.networks] == [0.5, 0.5, 0.333, 0.333, 0.333]
@@ -253,9 +256,9 @@ def test_files_that_are_no_ensemble(two_runs, tmp_path):
         read_ensemble(path)
     ensemble_file(path, two_runs, weights=[[0.5, 0.5], [0.5, 0.5]])
     with pytest.raises(ValueError, match="weights of 2 classes, the runs know 3"):
-        build(BundleSettings((), COMPETITION, SLUG, blend=path), tmp_path / "kernels")
+        build(BundleSettings(runs=(), competition=COMPETITION, slug=SLUG, blend=path), tmp_path / "kernels")
     with pytest.raises(ValueError, match="leave --runs and --weights out"):
-        build(BundleSettings(two_runs, COMPETITION, SLUG, blend=path), tmp_path / "kernels")
+        build(BundleSettings(runs=two_runs, competition=COMPETITION, slug=SLUG, blend=path), tmp_path / "kernels")
     for weights in ([0.0, 0.0], [1.0, -1.0], [[1.0, 0.0], [1.0, 0.0]], [1.0, float("nan")]):
         with pytest.raises(ValueError, match=r"weights must be numbers from 0"):
             build_blend({"weights": weights})
@@ -277,17 +280,19 @@ def test_a_bundle_carries_the_post_processing_that_was_chosen(two_runs, tmp_path
     blend_file = ensemble_file(tmp_path / "two.json", two_runs)
     about = json.loads(blend_file.read_text()) | {"post_processing": chosen(row_pool="mean")}
     blend_file.write_text(json.dumps(about))
-    settings = BundleSettings((), COMPETITION, SLUG, blend=blend_file)
+    settings = BundleSettings(runs=(), competition=COMPETITION, slug=SLUG, blend=blend_file)
     bundle = open_bundle(build(settings, tmp_path / "a") / "dataset", COMPETITION)
     assert bundle.post.row_pool == "mean"
     assert json.loads((bundle.folder / "post.json").read_text()) == chosen(row_pool="mean")
     assert not (bundle.folder / "post.yaml").exists()
     given = tmp_path / "mine_post.json"
     given.write_text(json.dumps(chosen(median_filter_seconds=0.5)))
-    bundle = open_bundle(build(BundleSettings(two_runs, COMPETITION, SLUG, post=given), tmp_path / "b") / "dataset")
+    bundle = open_bundle(
+        build(BundleSettings(runs=two_runs, competition=COMPETITION, slug=SLUG, post=given), tmp_path / "b") / "dataset"
+    )
     assert bundle.post.median_filter_seconds == 0.5
     with pytest.raises(ValueError, match=r"two\.json holds post-processing chosen on its OOF: leave --post out"):
         build(replace(settings, post=given), tmp_path / "c")
     given.write_text(json.dumps(chosen("birdclef2023")))
     with pytest.raises(ValueError, match=r"was chosen for birdclef2023, not for birdclef2026"):
-        build(BundleSettings(two_runs, COMPETITION, SLUG, post=given), tmp_path / "d")
+        build(BundleSettings(runs=two_runs, competition=COMPETITION, slug=SLUG, post=given), tmp_path / "d")

@@ -95,7 +95,15 @@ def kernel(networks, tmp_path):
     def make(cores, speed, out="s.csv"):
         test = find_test(COMPETITION, folder, tiny_graphs.CLASSES)
         post = kernel_runner.PostProcess()
-        return KernelRun(COMPETITION, test, networks, post, tmp_path / out, cores=cores, speed=speed)
+        return KernelRun(
+            competition=COMPETITION,
+            test=test,
+            networks=networks,
+            post=post,
+            out=tmp_path / out,
+            cores=cores,
+            speed=speed,
+        )
 
     return make
 

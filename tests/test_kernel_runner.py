@@ -61,7 +61,15 @@ def folder(tmp_path):
 
 def play(bundle, folder, out, minutes=1.0, speed=None, table=None, networks=None):
     test = find_test(COMPETITION, folder, bundle.classes, table)
-    run = KernelRun(COMPETITION, test, networks or bundle.networks, bundle.post, out, cores=2, speed=speed)
+    run = KernelRun(
+        competition=COMPETITION,
+        test=test,
+        networks=networks or bundle.networks,
+        post=bundle.post,
+        out=out,
+        cores=2,
+        speed=speed,
+    )
     report = run_all(run, minutes)
     return read_table(out), report, run
 
@@ -142,7 +150,9 @@ def test_an_empty_test_gives_a_header(competition, there, tmp_path):
     members = [SimpleNamespace(classes=classes, prior=np.full(len(classes), 0.1), hearing=())]
     out = tmp_path / "s.csv"
     network = Network("n", tuple(members), "n")
-    report = run_all(KernelRun(competition, test, [network], PostProcess(), out), 1.0)
+    report = run_all(
+        KernelRun(competition=competition, test=test, networks=[network], post=PostProcess(), out=out), 1.0
+    )
     written = read_table(out)
     assert len(written) == 0
     assert len(written.columns) > 1
@@ -307,7 +317,15 @@ def test_fuzzed_folders(tmp_path, monkeypatch):
         test = find_test(
             competition, fuzz_folders.make(tmp_path / str(seed), competition, one.classes, seed), one.classes
         )
-        run = KernelRun(competition, test, one.networks, one.post, out, cores=2, speed=speeds[competition])
+        run = KernelRun(
+            competition=competition,
+            test=test,
+            networks=one.networks,
+            post=one.post,
+            out=out,
+            cores=2,
+            speed=speeds[competition],
+        )
         report = run_all(run, 1.0)
         fuzz_folders.check(get_competition(competition), test, one.classes, out)
         assert not report["failures"], (seed, competition)

@@ -59,7 +59,9 @@ def tone(path: Path, seconds: float, pitch: float = 200):
 def play(bundle, folder, out, minutes=0.5, **options):
     test = find_test(COMPETITION, folder, bundle.classes)
     networks = options.pop("networks", bundle.networks)
-    run = KernelRun(COMPETITION, test, networks, bundle.post, out, cores=2, **options)
+    run = KernelRun(
+        competition=COMPETITION, test=test, networks=networks, post=bundle.post, out=out, cores=2, **options
+    )
     report = run_all(run, minutes)
     table = read_table(out)
     get_competition(COMPETITION).validate(table, test.table, list(CLASSES))

@@ -43,7 +43,7 @@ def test_reserved_words_are_no_class(caplog):
         check_reserved(["wren", "Nocall"], "the list")
     clips = pd.DataFrame({"clip_id": ["a"], "path": ["a.wav"], "labels": ["wren"]})
     with pytest.raises(ValueError, match="'nan', which cannot be one"):
-        Tables(clips, ["wren", "nan"])
+        Tables(clips=clips, classes=["wren", "nan"])
 
 
 def test_names_that_differ_by_case_alone_are_one(caplog):

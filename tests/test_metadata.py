@@ -94,7 +94,7 @@ def test_graphs_take_them_too(aware, graph_format):
         with pytest.raises(
             ValueError, match=r"sed/aware takes week, hour of each recording, which the hidden test of synth"
         ):
-            build(BundleSettings((aware.folder,), "synth", "user/aware-net"), "kernels")
+            build(BundleSettings(runs=(aware.folder,), competition="synth", slug="user/aware-net"), "kernels")
 
 
 def test_tables_that_lack_them(aware, tiny):
@@ -120,4 +120,6 @@ def test_tables_that_lack_them(aware, tiny):
 
 def test_columns_that_no_network_takes_are_no_reason_to_refuse_a_bundle(tmp_path):
     tiny_graphs.write_graph(tmp_path / "run" / "fold0" / "model.onnx", metadata=["hour"])
-    assert build(BundleSettings((tmp_path / "run",), "birdclef2026", "user/kernel"), tmp_path / "kernels").is_dir()
+    assert build(
+        BundleSettings(runs=(tmp_path / "run",), competition="birdclef2026", slug="user/kernel"), tmp_path / "kernels"
+    ).is_dir()

@@ -216,6 +216,10 @@ def test_padded_cmap_pads_both_with_ones():  # pitfall (b)
         assert abs(ours - padded(zeros, zeros)) > 0.1
     assert clip_metrics.padded_cmap([[0]], [[0.2]]) == 1  # no positive of its own: only the five that rank on top
     assert clip_metrics.padded_cmap([[1], [0]], [[0.2], [0.5]]) == pytest.approx((5 * 1 + 6 / 7) / 6)
+    assert clip_metrics.padded_cmap([[1], [0]], [[1.0], [0.0]]) == 1
+    for beyond in (1.001, -0.001):
+        with pytest.raises(ValueError, match=r"rows of ones need \[0, 1\]"):
+            clip_metrics.padded_cmap([[1], [0]], [[0.2], [beyond]])
 
 
 def slow_lwlrap(truth, scores):

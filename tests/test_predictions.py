@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot.prediction.predictions import Predictions, check_complete, join, weighted_mean
+from earshot.prediction.truth import Truth
 from earshot.sound.timebase import TimeBase
 
 GRID = TimeBase(32000, 320, 8)
@@ -242,3 +244,19 @@ def test_complete_means_neither_fewer_nor_more():
         check_complete(make(["a"]), ["a", "b"])
     with pytest.raises(ValueError, match="the mean holds 1 clips that are not in the table: a"):
         check_complete(make(["a", "b"]), ["b"], "the mean")
+
+
+def test_answers_are_taken_with_their_predictions():
+    clips = pd.DataFrame({"clip_id": list("xyz"), "device": list("abc")})
+    events = pd.DataFrame({"filename": ["x"], "onset": [0.0], "offset": [1.0], "event_label": ["k"]})
+    truth = Truth(np.eye(3) > 0, events, np.array([1.0, 2.0, 3.0]), clips, np.array([True, False, True]))
+    for index in ([2, 0], np.array([2, 0])):
+        some = truth.take(index)
+        np.testing.assert_array_equal(some.target, np.eye(3)[[2, 0]] > 0)
+        assert some.durations.tolist() == [3.0, 1.0]
+        assert some.clips.device.tolist() == ["c", "a"]
+        assert some.annotated.tolist() == [True, True]
+        assert some.events is events
+    assert truth.take(np.array([False, True, False])).durations.tolist() == [2.0]
+    bare = Truth(np.eye(3) > 0).take([1])
+    assert (bare.events, bare.durations, bare.clips, bare.annotated) == (None, None, None, None)

@@ -12,8 +12,10 @@ import pytest
 import make_folds
 import prepare
 from earshot.competitions.tables import Tables, class_name, read_dataset, write_csv, write_tables
+from earshot.config import DataConfig
 from earshot.data.folds import read_folds
 from earshot.data.labels import read_classes, read_clips
+from earshot.data.prepared import load_data
 from earshot.sound import audio
 from earshot.tables import read_table
 
@@ -99,6 +101,27 @@ def test_resample_once(monkeypatch, download, tmp_path):
     assert clips.sample_rate.dropna().unique().tolist() == [4000]
     assert audio.info(clips.path["2-1-A-1"]).duration == pytest.approx(0.5)
     assert clips.path["2-5-A-2"] == str(download / "audio" / "2-5-A-2.wav")  # the broken one
+
+
+@pytest.mark.parametrize("pack", [(), ("--pack", 0.5)], ids=["files", "packed"])
+def test_copies_keep_both_sides_when_asked(monkeypatch, download, tmp_path, pack):
+    """Left louder than right: a stereo copy has both, a mono one their mean, and a stereo run says what it lacks."""
+    left = np.linspace(-0.5, 0.5, 2000).astype(np.float32)
+    audio.write(download / "audio" / "1-0-A-0.wav", np.stack([left, 0.2 * left]), 8000)
+    arguments = ("esc50", "--source", download, "--resample", 8000, *pack)
+    for out, options, expected in (("m", (), [0.6 * left] * 2), ("s", ("--channels", "stereo"), [left, 0.2 * left])):
+        call(monkeypatch, prepare, *arguments, "--out", tmp_path / out, *options)
+        call(monkeypatch, make_folds, "--clips", tmp_path / out / "clips.csv", "--out", tmp_path / f"{out}.csv")
+        path = read_clips(tmp_path / out / "clips.csv").set_index("clip_id").path["1-0-A-0"]
+        heard = audio.load(path, 8000, mono=False)
+        sides = np.broadcast_to(np.atleast_2d(heard), (2, heard.shape[-1]))[:, :2000]
+        np.testing.assert_allclose(sides, expected, atol=1e-4)
+    settings = {"competition": "esc50", "channels": "stereo", "sample_rate": 8000}
+    load_data(DataConfig(root=str(tmp_path / "s"), folds=str(tmp_path / "s.csv"), **settings))
+    with pytest.raises(ValueError, match=r"data.channels is stereo, but the copies .* are mono: .* --channels stereo"):
+        load_data(DataConfig(root=str(tmp_path / "m"), folds=str(tmp_path / "m.csv"), **settings))
+    with pytest.raises(ValueError, match="--channels is of the copies that --resample HZ makes"):
+        call(monkeypatch, prepare, "esc50", "--source", download, "--out", tmp_path / "x", "--channels", "stereo")
 
 
 def test_prepare_keeps_another_data_set_safe(monkeypatch, download, tmp_path):
@@ -218,17 +241,22 @@ def test_the_finch_mixture_is_prepared_in_one_command(monkeypatch, capsys, share
 
 def test_tables_check_themselves(tmp_path):
     clips = pd.DataFrame({"clip_id": ["a", "b"], "path": "x", "labels": "wren"})
-    Tables(clips, ["wren"])
+    Tables(clips=clips, classes=["wren"])
     with pytest.raises(ValueError, match="clips table has no column 'labels'; did you mean 'label'"):
-        Tables(clips.rename(columns={"labels": "label"}), ["wren"])
+        Tables(clips=clips.rename(columns={"labels": "label"}), classes=["wren"])
     with pytest.raises(ValueError, match="clips table lists 1 clips twice: a"):
-        Tables(clips.assign(clip_id="a"), ["wren"])
+        Tables(clips=clips.assign(clip_id="a"), classes=["wren"])
     with pytest.raises(ValueError, match="'ant bird' cannot be a class name"):
-        Tables(clips, ["ant bird"])
+        Tables(clips=clips, classes=["ant bird"])
     assert class_name(" ant  bird") == "ant_bird"
     with pytest.raises(ValueError, match=r"dataset\.json does not exist; make it with src/prepare\.py"):
         read_dataset(tmp_path)
     events = pd.DataFrame({"filename": ["a"], "onset": [0.5], "offset": [1.0], "event_label": ["wren"]})
-    write_tables(Tables(clips, ["wren"], events, missing=(("z", "z.wav"),)), tmp_path / "out", "birdcall", tmp_path)
+    write_tables(
+        Tables(clips=clips, classes=["wren"], events=events, missing=(("z", "z.wav"),)),
+        tmp_path / "out",
+        "birdcall",
+        tmp_path,
+    )
     assert read_table(tmp_path / "out" / "events.csv").onset.tolist() == [0.5]
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["competition"] == "birdcall"

@@ -14,14 +14,13 @@ from reference_birdcall import check_birdcall
 from reference_frontend import check_frontend, check_ust_frontend
 from reference_metrics import check_asd, check_lwlrap, check_sed, check_sonyc
 from reference_networks import check_talnet, check_vggish
-from reference_panns import check_panns
+from reference_panns import FAMILY, check_panns_helpers, panns_checks
 from reference_se_trans import check_coordinate_attention, check_fmix, check_optimizers, check_se_trans
 
 FOLDER = Path(os.environ.get("EARSHOT_REFERENCE", Path(__file__).resolve().parents[2] / "shared" / "reference"))
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no reference values at {FOLDER} (set EARSHOT_REFERENCE)")
 
 CHECKS = {
-    "panns": check_panns,
     "birdcall": check_birdcall,
     "frontend.json": check_frontend,
     "ust.json": check_ust_frontend,
@@ -38,6 +37,20 @@ CHECKS = {
 }
 LATER: dict[str, str] = {}  # file -> the feature that is not built yet
 READ_BY_OTHERS = {"README.md", "fill.py", "fill_vectors.json", "metrics/asd_scores.csv", "metrics/lwlrap_inputs.npz"}
+
+
+# seconds of convolutions; tests/test_panns_configs.py holds their sizes to the paper's
+SLOW_PANNS = ("Cnn10", "Cnn14", "Cnn14_DecisionLevelMax")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW_PANNS)) for n in FAMILY])
+def test_panns(name):
+    panns_checks(FOLDER)[name]()
+
+
+def test_panns_helpers():
+    check_panns_helpers(FOLDER)
+    assert set(panns_checks(FOLDER)) == set(FAMILY)
 
 
 @pytest.mark.parametrize("name", list(CHECKS))

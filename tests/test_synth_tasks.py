@@ -24,56 +24,72 @@ SMALL = {
 }
 
 
+def make_small(patch: pytest.MonkeyPatch):
+    patch.setattr(synth_tasks, "KINDS", SMALL)
+    patch.setattr(synth_tasks, "SCENES", {k: synth_tasks.SCENES[k] for k in ("bus", "park", "tram")})
+
+
 @pytest.fixture
 def small(monkeypatch):
     """A few clips of each class, three scenes."""
-    monkeypatch.setattr(synth_tasks, "KINDS", SMALL)
-    monkeypatch.setattr(synth_tasks, "SCENES", {k: synth_tasks.SCENES[k] for k in ("bus", "park", "tram")})
+    make_small(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with a small download of each kind, made by seed 0."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        for kind in SMALL:
+            synth_tasks.make_task(kind, folder / kind, 0)
+    return folder
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(small, tmp_path, kind):
-    for folder, seed in (("one", 0), ("again", 0), ("other", 1)):
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(small, made, tmp_path, kind):
+    one = made / kind
+    for folder, seed in (("again", 0), ("other", 1)):
         synth_tasks.make_task(kind, tmp_path / folder, seed)
-    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*") if p.is_file())
-    assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
+    files = sorted(p.relative_to(one) for p in one.rglob("*.*") if p.is_file())
+    assert all((one / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
     first = files[0] if files[0].suffix == ".flac" else files[1]
-    assert (tmp_path / "one" / first).read_bytes() != (tmp_path / "other" / first).read_bytes()
-    meta = pd.read_csv(tmp_path / "one" / "meta.csv")
+    assert (one / first).read_bytes() != (tmp_path / "other" / first).read_bytes()
+    meta = pd.read_csv(one / "meta.csv")
     for path in meta.path:
-        wave, rate = soundfile.read(tmp_path / "one" / path)
+        wave, rate = soundfile.read(one / path)
         assert rate == 16000
         assert np.isfinite(wave).all()
         assert 0.001 < np.sqrt(np.mean(wave**2)) < 0.2
         assert np.abs(wave).max() <= 0.96
     with pytest.raises(ValueError, match="exists and is not empty"):
-        synth_tasks.make_task(kind, tmp_path / "one")
+        synth_tasks.make_task(kind, one)
 
 
-def test_what_is_held_out_was_not_heard_in_training(small, tmp_path):
-    scenes = get_competition("synth_scenes").prepare(tmp_path / "scenes").clips
+def test_what_is_held_out_was_not_heard_in_training(small, made):
+    scenes = get_competition("synth_scenes").prepare(made / "scenes").clips
     held_out = scenes.official_fold == synth_tasks.HELD_OUT
     assert not set(scenes.city[held_out]) & set(scenes.city[~held_out])
     assert not {"s1", "s2"} & set(scenes.device[~held_out])
     assert {"s1"} <= set(scenes.device[held_out])
-    urban = get_competition("synth_ust").prepare(tmp_path / "ust").clips
+    urban = get_competition("synth_ust").prepare(made / "ust").clips
     held_out = urban.official_fold == synth_tasks.HELD_OUT
     assert not set(urban.sensor[held_out]) & set(urban.sensor[~held_out])
-    machines = get_competition("synth_asd").prepare(tmp_path / "asd").clips
+    machines = get_competition("synth_asd").prepare(made / "asd").clips
     held_out = machines.official_fold == synth_tasks.HELD_OUT
     assert (machines.condition[~held_out] == "normal").all()
     assert set(machines.condition[held_out]) == {"normal", "anomaly"}
     assert (machines.fault.notna() == (machines.condition == "anomaly")).all()
     with pytest.raises(ValueError, match="was not made with"):
-        get_competition("synth_scenes").prepare(tmp_path / "asd")
+        get_competition("synth_scenes").prepare(made / "asd")
     with pytest.raises(ValueError, match="was not made with"):
-        get_competition("synth_scenes").prepare(tmp_path / "scenes", seed=5)
+        get_competition("synth_scenes").prepare(made / "scenes", seed=5)
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_rows_are_valid_and_a_perfect_submission_scores_1(small, tmp_path, kind):
+def test_rows_are_valid_and_a_perfect_submission_scores_1(small, made, kind):
     competition = get_competition(f"synth_{kind}")
-    tables = competition.prepare(tmp_path / kind)
+    tables = competition.prepare(made / kind)
     truth = tables.truth
     target = np.array([[c in str(labels).split() for c in tables.classes] for labels in truth.labels], np.float32)
     if kind == "asd":  # sure of its own section where it is normal

@@ -47,18 +47,27 @@ def write_download(folder):
                     write(folder / f"dev/{machine}/{domain}_test/{name}", pitch, kind == "anomaly")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder of prepared data and two trained runs, runs/asd/fan and runs/asd/saw."""
+    folder = tmp_path_factory.mktemp("machines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_download(folder / "source")
+        run(prepare, NAME, "--source", "source", "--out", "data")
+        run(make_folds, "--clips", "data/clips.csv", "--out", "folds.csv")
+        config = HEART_CONFIG.replace("heart_asd", NAME).replace("epochs: 2", "epochs: 3")
+        (folder / "asd.yaml").write_text(config)
+        for machine in ("fan", "saw"):
+            run(train, "--config", "asd.yaml", "--name", machine, f"data.where={{machine: {machine}}}")
+    return folder
+
+
 @pytest.fixture
-def machines(tmp_path, monkeypatch):
-    """Prepared data and two trained runs, runs/asd/fan and runs/asd/saw."""
-    monkeypatch.chdir(tmp_path)
-    write_download(tmp_path / "source")
-    run(prepare, NAME, "--source", "source", "--out", "data")
-    run(make_folds, "--clips", "data/clips.csv", "--out", "folds.csv")
-    config = HEART_CONFIG.replace("heart_asd", NAME).replace("epochs: 2", "epochs: 3")
-    (tmp_path / "asd.yaml").write_text(config)
-    for machine in ("fan", "saw"):
-        run(train, "--config", "asd.yaml", "--name", machine, f"data.where={{machine: {machine}}}")
-    return tmp_path
+def machines(trained, monkeypatch):
+    """The working directory is that folder."""
+    monkeypatch.chdir(trained)
+    return trained
 
 
 def test_machines_trained_apart_make_one_submission(machines, capsys):

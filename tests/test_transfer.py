@@ -265,8 +265,9 @@ def test_freeze_l1_from_cached_embeddings(frozen, caplog):
     assert all(torch.equal(v, trained[k]) for k, v in base.state_dict().items())
     run(predict, "--run", "runs/tagging/a", "--clips", "data/test_clips.csv")
     assert Predictions.load("runs/tagging/a/fold0/test.npz").embedding.shape == (3, 16)
-    run(train, "--config", frozen, "--fold", "0", "--name", "same", *options)
-    same_fold(fold.folder, Path("runs/tagging/same/fold0"))
+    for name in ("one", "same"):
+        run(train, "--config", frozen, "--fold", "0", "--name", name, *options, "optim.epochs=2")
+    same_fold(Path("runs/tagging/one/fold0"), Path("runs/tagging/same/fold0"))
 
 
 def test_freeze_l3_without_a_cache_says_what_it_left_and_kept(frozen, capsys, caplog):
@@ -281,6 +282,7 @@ def test_freeze_l3_without_a_cache_says_what_it_left_and_kept(frozen, capsys, ca
     assert "the frozen base keeps its RANDOM weights" in caplog.text
 
 
+@pytest.mark.slow  # tests/test_train.py stops and resumes a plain run
 def test_gradual_unfreezing_with_layer_wise_rates_resumes_bit_by_bit(frozen, monkeypatch):
     options = ["model.params.freeze=false", "optim.layer_decay=0.7", "optim.unfreeze_epochs=1", "optim.epochs=5",
                "optim.checkpoint_steps=1", "optim.select=last"]  # fmt: skip

@@ -131,7 +131,10 @@ def test_a_run_of_given_weights_needs_no_step(tiny, capsys, image_with_runtimes)
     np.testing.assert_array_equal(*tests)
     run(export, "--run", "runs/sed/b", "--format", "onnx")
     run(report, "--runs", "runs/sed/a", "runs/sed/b", "--out", "pictures")
-    built = build(BundleSettings((Path("runs/sed/b"),), "birdclef2026", "some-one/given-weights"), Path("kernels"))
+    built = build(
+        BundleSettings(runs=(Path("runs/sed/b"),), competition="birdclef2026", slug="some-one/given-weights"),
+        Path("kernels"),
+    )
     assert (built / "dataset" / "sed-b_fold0.onnx").is_file()
     run(train, "--config", tiny, "--fold", "0", "--name", "b", "--resume", "optim.epochs=0", f"model.weights={given}",
         "data.cache=logmel")  # fmt: skip

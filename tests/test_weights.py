@@ -162,7 +162,7 @@ def test_another_mel_count_and_rate_are_named(panns, tmp_path, front_end_tensors
     torch.save(panns[1].state_dict(), bare)
     with pytest.raises(ValueError, match="file has 64 mel bins or channels at its input, the model 128"):
         weights.load_weights(wide, bare)
-    low = LogmelParams(16000, n_fft=512, hop_length=160, fmax=8000)
+    low = LogmelParams(sample_rate=16000, n_fft=512, hop_length=160, fmax=8000)
     with pytest.raises(
         ValueError, match="n_fft 1024, the front end has n_fft 512; .* sample_rate 32000, fmin 50, fmax 1"
     ):

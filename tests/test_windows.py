@@ -1,4 +1,4 @@
-"""Cutting and joining: every sample heard, slices equal to windows, overlaps averaged, chunks recovered."""
+"""Cutting and joining: every sample heard, overlaps averaged, chunks recovered."""
 
 import numpy as np
 import pytest
@@ -10,10 +10,7 @@ from earshot.sound.windows import (
     frame_starts,
     join_clipwise,
     join_framewise,
-    slice_waveform,
-    slice_windows,
     split_framewise,
-    window_frames,
     window_starts,
 )
 
@@ -73,36 +70,6 @@ def test_extra_chunk_is_the_sources_loop(n, window):
 def test_senseless_lengths_are_errors(n, window, stride):
     with pytest.raises(ValueError, match="never be heard"):
         window_starts(n, window, stride)
-
-
-def test_waveform_slices_are_padded_copies():
-    waveform = np.arange(1, 6, dtype=np.float32)
-    windows = slice_waveform(waveform, window_starts(5, 3), 3)
-    assert windows.tolist() == [[1, 2, 3], [4, 5, 0]]
-    windows[:] = 9
-    assert waveform.tolist() == [1, 2, 3, 4, 5]
-    stereo = slice_waveform(np.stack([waveform, -waveform]), np.array([0, 4]), 2)
-    assert stereo.tolist() == [[[1, 2], [-1, -2]], [[5, 0], [-5, 0]]]
-
-
-def test_window_frames_only_where_the_hop_divides_the_stride():
-    first, n_frames = window_frames(window_starts(60 * SECOND, 10 * SECOND, 5 * SECOND), 10 * SECOND, 320)
-    assert n_frames == 1001
-    assert first.tolist() == [500 * i for i in range(11)]
-    rainforest = window_starts(60 * 48000, 10 * 48000, 5 * 48000)
-    assert window_frames(rainforest, 10 * 48000, 512) is None
-    assert window_frames(rainforest[:1], 10 * 48000, 512)[1] == 938  # one window needs no alignment
-
-
-def test_slices_equal_the_frames_and_pad_past_the_end():
-    logmel = np.random.default_rng(0).normal(size=(23, 4)).astype(np.float32)
-    windows = slice_windows(logmel, np.array([0, 10, 20]), 11, pad_value=-100.0)
-    assert windows.shape == (3, 11, 4)
-    assert windows.dtype == np.float32
-    assert np.array_equal(windows[1], logmel[10:21])
-    assert np.array_equal(windows[2, :3], logmel[20:])
-    assert (windows[2, 3:] == -100).all()
-    assert (slice_windows(logmel[:0], np.array([0]), 5, -100.0) == -100).all()
 
 
 def test_clip_rules_by_hand():

@@ -65,6 +65,9 @@ class DataConfig:
     sampler: str = "uniform"  # uniform: every clip once an epoch; balanced: classes take turns, a clip of each
     train_share: float = 1.0  # so much of each fold's training clips, the same ones for a seed
     workers: int = 0  # loader processes for training
+    levels: tuple[str, ...] = ()  # only classes of these levels (column `level` of the class list), such as coarse
+    mask_unknown: bool = True  # classes in a clip's `unknown_labels` are masked; else they count as absent
+    soft_targets: str = "auto"  # what trains in place of labels: auto (<root>/targets.npz where it is) | none | a file
     clips_per_class: int = 0  # training clips of each class, chosen by the seed, more adding to fewer; 0: all
     metadata: tuple[str, ...] = ()  # numeric columns of clips.csv given to the model
     metadata_missing: dict[str, str] = field(default_factory=dict)  # column: number of an empty cell; nan: left a gap
@@ -141,7 +144,7 @@ class AugmentConfig:
 class LossConfig:
     """What is minimised; see losses.LOSSES."""
 
-    name: str = "bce"  # bce | bce_clip_frame | focal | cross_entropy
+    name: str = "bce"  # bce | bce_clip_frame | coarse_fine | focal | cross_entropy
     params: dict[str, Any] = field(default_factory=dict)  # what the loss's function takes: label_smoothing, gamma, ...
 
 
@@ -153,7 +156,8 @@ class OptimConfig:
     lookahead: int = 0  # slow weights follow every so many steps (Lookahead, alpha 0.5); 0: none
     lr: float = 1e-3
     weight_decay: float = 1e-2
-    schedule: str = "cosine"  # cosine | linear | constant, per step
+    schedule: str = "cosine"  # cosine | linear | constant
+    schedule_every: str = "step"  # step | epoch: when the schedule moves on, but for the warm-up, which always steps
     warmup_epochs: float = 0.0
     min_lr: float = 0.0
     layer_decay: float = 1.0  # lr of each block of the network: the next one's towards the head times this
@@ -170,17 +174,17 @@ class OptimConfig:
     early_stop_epochs: int = 0  # 0: never
     validate_every: int = 1  # epochs; the last epoch is always validated
     score_training: int = 0  # so many training clips are scored at every validation too: train_<watch> in log.csv
+    score_crops: bool = False  # the task's scores on one random crop a held-out clip too: crop_<score> in log.csv
     checkpoint_steps: int = 0  # write last.ckpt every so many steps too (0: at epoch ends)
 
     def __post_init__(self):
         check_choice("schedule", self.schedule, ("cosine", "linear", "constant"))
+        check_choice("schedule_every", self.schedule_every, ("step", "epoch"))
         check_choice("precision", self.precision, ("no", "fp16", "bf16"))
         check_choice("select", self.select, ("best", "last"))
         _check_positive(self, "lr", "batch_size", "accumulate", "validate_every")
-        _check_not_negative(
-            self, "epochs", "unfreeze_epochs", "lookahead", "weight_decay", "warmup_epochs", "min_lr", "clip_norm",
-            "early_stop_epochs", "score_training", "checkpoint_steps",
-        )  # fmt: skip
+        _check_not_negative(self, "epochs", "unfreeze_epochs", "lookahead", "warmup_epochs", "checkpoint_steps")
+        _check_not_negative(self, "weight_decay", "min_lr", "clip_norm", "early_stop_epochs", "score_training")
         _check_between(self, 0, 1, "ema_decay")
         if self.warmup_epochs > self.epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs})")

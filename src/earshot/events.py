@@ -19,12 +19,13 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import median_filter as rank_filter
 
-from earshot.messages import suggest
+from earshot.messages import check_choice, suggest
 from earshot.records import build_from, read_yaml
 from earshot.sound.timebase import TimeBase
 
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "max_confidence", "mean_confidence")
 ROW_POOLS = ("max", "mean")
+COARSE_FROM = ("own", "fine")
 PAIR_BLOCK = 1_000_000  # candidate pairs looked at together in overlap suppression: 50 MB
 
 
@@ -42,6 +43,7 @@ class PostProcess:
     iou_threshold: float | None = 0.4  # of two events that overlap more than this the less confident goes
     per_class: bool = False  # suppression only among events of one class
     row_pool: str = "max"  # the frames of a row -> its probability, where rows hold probabilities: max | mean
+    coarse_from: str = "own"  # of coarse and fine classes, a coarse one's probability: own, or at least its fine ones'
     strict: bool = False  # the birdcall source's rules to the letter; only threshold and iou_threshold apply
 
     def __post_init__(self):
@@ -56,10 +58,11 @@ class PostProcess:
                 raise ValueError(f"{name} must be 0 or more seconds, got {getattr(self, name)}")
         if self.row_pool not in ROW_POOLS:
             raise ValueError(f"row_pool is '{self.row_pool}'{suggest(self.row_pool, ROW_POOLS)}")
+        check_choice("coarse_from", self.coarse_from, COARSE_FROM)
         high = min([self.threshold, *self.class_thresholds.values()])
         if self.threshold_low is not None and self.threshold_low > high:
             raise ValueError(f"threshold_low ({self.threshold_low}) is above the threshold ({high}); swap them")
-        free = {"threshold", "iou_threshold", "strict", "row_pool"}
+        free = {"threshold", "iou_threshold", "strict", "row_pool", "coarse_from"}
         changed = [f.name for f in fields(self) if f.name not in free and getattr(self, f.name)]
         if self.strict and changed:
             raise ValueError(

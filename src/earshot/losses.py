@@ -20,6 +20,7 @@ from torch import Tensor
 
 from earshot.messages import suggest
 
+COARSE = 8  # coarse classes of SONYC-UST
 EPSILON = torch.finfo(torch.float32).eps
 
 
@@ -31,6 +32,31 @@ def bce(out: dict, batch: dict, label_smoothing: float = 0.0) -> Tensor:
     value, from_logit = clip_output(out)
     target, coefficient = known_target(batch, value)
     return weighted_mean(elementwise_bce(value, smoothed(target, label_smoothing), from_logit), coefficient)
+
+
+def coarse_fine(
+    out: dict, batch: dict, coarse: float | None = None, coarse_weight: float = 1.0, fine_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """Two label levels: coarse_weight * BCE of the first `coarse` classes + fine_weight * BCE of the others.
+
+    Each is the mean over its own known entries (a fine tag that nobody can tell is masked), so that neither level
+    outweighs the other by its number of classes. coarse: None: the 8 of SONYC-UST, of fewer classes all but the last.
+    Errors: fewer classes than that, or a `coarse` that is no number of classes.
+    """
+    value, from_logit = clip_output(out)
+    target, coefficient = known_target(batch, value)
+    coarse = min(COARSE, value.shape[1] - 1) if coarse is None else coarse
+    n = int(coarse)
+    if n != coarse or not 0 < n < value.shape[1]:
+        raise ValueError(
+            f"loss.params.coarse is {coarse:g}: the first so many classes are the coarse ones, and the network has "
+            f"{value.shape[1]}"
+        )
+    loss = elementwise_bce(value, smoothed(target, label_smoothing), from_logit)
+    levels = (weighted_mean(loss[:, part], coefficient[:, part]) for part in (slice(None, n), slice(n, None)))
+    of_coarse, of_fine = levels
+    return coarse_weight * of_coarse + fine_weight * of_fine
 
 
 def bce_clip_frame(out: dict, batch: dict, frame_weight: float = 0.5, label_smoothing: float = 0.0) -> Tensor:
@@ -180,6 +206,7 @@ def smoothed(target: Tensor, label_smoothing: float) -> Tensor:
 LOSSES = {
     "bce": bce,
     "bce_clip_frame": bce_clip_frame,
+    "coarse_fine": coarse_fine,
     "focal": focal,
     "cross_entropy": cross_entropy,
 }

@@ -25,6 +25,8 @@ from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth, anomaly_scores_of
 from earshot.sound.timebase import TimeBase
 
+URBAN_SCORES = ("macro_auprc", "micro_auprc", "micro_f1", "auprc_of_macro_curve")
+
 
 @dataclass(frozen=True)
 class Task:
@@ -153,19 +155,45 @@ def score_scenes(predictions: Predictions, truth: Truth) -> dict[str, float]:
 def score_urban(predictions: Predictions, truth: Truth) -> dict[str, float]:
     """The public evaluation of SONYC-UST: macro_auprc, micro_auprc, micro_f1 and each coarse class's AUPRC.
 
-    Of coarse tags, or of fine ones (with their incomplete X) where these are the classes.
+    Of coarse tags, or of fine ones (with their incomplete X) where these are the classes. Of classes of both levels,
+    coarse_... and fine_... too, the plain names are then those of the coarse level. Where experts verified some of the
+    clips (column `is_verified`) and not all, verified_... are the scores of these clips alone.
     """
+    if not len(truth.target):
+        return {}
+    result = _urban_scores(predictions, truth)
+    verified = _is_verified(truth)
+    if verified.any() and not verified.all():
+        alone = _urban_scores(predictions.take(verified), truth.take(verified))
+        result |= {f"verified_{k}": v for k, v in alone.items() if not k.startswith("auprc_")}
+    return result
+
+
+def _is_verified(truth: Truth) -> np.ndarray:
+    """(N,) bool, by the column `is_verified` of the clip table; without one none is."""
+    if truth.clips is None or "is_verified" not in truth.clips:
+        return np.zeros(len(truth.target), bool)
+    return pd.to_numeric(truth.clips.is_verified, errors="coerce").fillna(0).to_numpy() > 0
+
+
+def _urban_scores(predictions: Predictions, truth: Truth) -> dict[str, float]:
     names = [
         c if urban_metrics.TAG.match(c) else f"{i}_{c}" for i, c in enumerate(map(str, predictions.classes), start=1)
     ]
-    if not len(truth.target):
-        return {}
-    level = "fine" if any(urban_metrics.parse_tag(name)[1] for name in names) else "coarse"
-    tables = (pd.DataFrame(x, columns=names) for x in (truth.target.astype(int), predictions.clipwise_output))
-    found = urban_metrics.evaluate(*tables, level)
-    result = {name: found[name] for name in ("macro_auprc", "micro_auprc", "micro_f1", "auprc_of_macro_curve")}
-    title = {urban_metrics.parse_tag(n)[0]: c for n, c in zip(names, predictions.classes, strict=True)}
-    title = title if level == "coarse" else {k: k for k in title}
+    true, said = (pd.DataFrame(x, columns=names) for x in (truth.target.astype(int), predictions.clipwise_output))
+    joint = urban_metrics.is_joint(names)
+    if joint:
+        said = urban_metrics.complete(said)
+    if joint and truth.clips is not None:
+        true = urban_metrics.with_incomplete(true, truth.clips.labels.fillna(""))
+    levels = urban_metrics.by_level(true, said, own_coarse=True)
+    found = next(iter(levels.values()))
+    result = {name: found[name] for name in URBAN_SCORES}
+    for level, values in levels.items() if joint else ():
+        result |= {f"{level}_{name}": values[name] for name in URBAN_SCORES}
+    title = {urban_metrics.parse_tag(n)[0]: c for n, c in zip(names, predictions.classes, strict=True)
+             if "coarse" not in levels or not urban_metrics.parse_tag(n)[1]}  # fmt: skip
+    title = title if "coarse" in levels else {k: k for k in title}
     return result | {f"auprc_{title[k]}": v for k, v in found["class_auprc"].items()}
 
 

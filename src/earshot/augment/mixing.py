@@ -32,11 +32,6 @@ def sample_partners(size: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(size, generator=generator)
 
 
-def mixup(x: Tensor, target: Tensor, lam: Tensor | float, index: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, ...) input and (B, ...) target -> both mixed: the sum of the targets' labels is kept."""
-    return mix(x, lam, index), mix(target.float(), lam, index)
-
-
 def mix(x: Tensor, lam: Tensor | float, index: Tensor) -> Tensor:
     """lam * x + (1 - lam) * x[index], `lam` one number or (B,)."""
     lam = torch.as_tensor(lam, dtype=x.dtype, device=x.device)

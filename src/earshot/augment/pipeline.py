@@ -10,7 +10,7 @@ import torch
 from earshot.augment.batch import BatchAugment
 from earshot.augment.image import apply_image
 from earshot.augment.mixing import fmix_batch, mix, mix_batch, mix_power, sample_fmix_mask, sample_lam, sample_partners
-from earshot.augment.spectrogram import apply_logmel_and_frames
+from earshot.augment.spectrogram import apply_logmel
 
 
 def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: torch.Generator) -> dict:
@@ -28,7 +28,7 @@ def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: tor
     logmels = heard.of(picture=True)
     others = tuple(n for n in heard if n not in logmels and heard[n].kind != "waveform")
     for name in logmels:
-        inputs, frames = apply_logmel_and_frames(augment.logmel, batch[name], batch.get("frame_target"), generator)
+        inputs, frames = apply_logmel(augment.logmel, batch[name], batch.get("frame_target"), generator)
         batch = batch | {name: inputs} | ({} if frames is None else {"frame_target": frames})
         if augment.image:
             batch = batch | {name: apply_image(augment.image, batch[name], generator)}

@@ -2,7 +2,7 @@
 
 Draws come from a torch.Generator on the CPU (None: torch's global one), in the same number whatever they turn out to
 be. What moves sound in time or frequency is a map of positions: out[i] = in[position[i]], linear between two. Time
-that runs past the end wraps round; frequency keeps its edge. `apply_logmel_and_frames` moves frame targets alike.
+that runs past the end wraps round; frequency keeps its edge. `apply_logmel` moves frame targets alike.
 """
 
 from __future__ import annotations
@@ -271,15 +271,13 @@ def check_logmel(specs: Sequence[dict]) -> None:
         _check_params(name, {k: v for k, v in spec.items() if k != "name"}, ["p", *known])
 
 
-def apply_logmel(specs: Sequence[dict], logmel: Tensor, generator: Generator) -> Tensor:
-    """(B, C, T, F) -> augmented in the order of {name, p, ...}; each clip takes part with probability p (0.5)."""
-    return apply_logmel_and_frames(specs, logmel, None, generator)[0]
-
-
-def apply_logmel_and_frames(
+def apply_logmel(
     specs: Sequence[dict], logmel: Tensor, frame_target: Tensor | None, generator: Generator
 ) -> tuple[Tensor, Tensor | None]:
-    """As `apply_logmel`, and (B, T, K) frame targets moved with their sound (nearest frame); None stays None."""
+    """Augment (B, C, T, F) log-mels in the order of {name, p, ...}; each clip takes part with probability p (0.5).
+
+    Frame targets (B, T, K) are moved with their sound, to the nearest frame; None stays None.
+    """
     check_logmel(specs)
     for spec in specs:
         params = {k: v for k, v in spec.items() if k not in ("name", "p")}

@@ -24,7 +24,7 @@ from earshot.competitions.competition import Competition
 from earshot.messages import suggest
 
 COMPETITIONS = {  # name -> the family's module, whose EDITIONS has it; imported only when it is asked for
-    **dict.fromkeys(("synth", "synth_scenes", "synth_ust", "synth_asd"), "synth"),
+    **dict.fromkeys(("synth", "synth_scenes", "synth_ust", "synth_asd", "synth_sonyc"), "synth"),
     "birdcall": "birdcall",
     "rfcx": "rfcx",
     **{f"birdclef{year}": "birdclef" for year in range(2021, 2027)},
@@ -33,7 +33,7 @@ COMPETITIONS = {  # name -> the family's module, whose EDITIONS has it; imported
     **{f"dcase{year}_task2": "dcase_task2" for year in range(2020, 2025)},
     "dcase_task4": "dcase_task4",
     **{f"tau{year}": "dcase_task1" for year in (2019, 2020, 2022)},  # data sets of task 1 by their own names
-    **dict.fromkeys(("sonyc_ust", "sonyc_ust_fine"), "sonyc_ust"),
+    **dict.fromkeys(("sonyc_ust", "sonyc_ust_fine", "sonyc_ust_joint"), "sonyc_ust"),
     **dict.fromkeys(("audioset", "audioset_balanced"), "audioset"),
     **dict.fromkeys(("esc50", "esc10"), "esc50"),
     "dcase2018_task2": "dcase2018_task2",

@@ -66,7 +66,7 @@ def prepare(source: Path, subset: str = "full") -> Tables:
     clips = clips.reset_index(drop=True)
     evaluation = clips.loc[clips.part == "eval", ["clip_id", "labels"]].reset_index(drop=True)
     return Tables(
-        clips, classes.label.tolist(), test=evaluation[["clip_id"]], truth=evaluation,
+        clips=clips, classes=classes.label.tolist(), test=evaluation[["clip_id"]], truth=evaluation,
         missing=tuple(zip(gone.clip_id, expected, strict=True)), task="tagging", class_columns=classes[["mid", "name"]],
     )  # fmt: skip
 

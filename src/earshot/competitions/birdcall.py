@@ -1,8 +1,9 @@
 """Cornell Birdcall Identification (Kaggle 2020): 264 species, weak labels, rows of 5 s or of a whole recording.
 
-Download: train.csv, train_audio/<ebird_code>/<filename>, test.csv (`site, row_id, seconds, audio_id`),
-test_audio/<audio_id>.mp3. A row's answer is its species, sorted, joined by spaces, or `nocall`. Rows of site_1 and
-site_2 last 5 s and are named by the second at which they end; a recording of site_3 is one row.
+Download: train.csv, train_audio/<ebird_code>/<filename> (or the resampled one: train_mod.csv and five folders of wav),
+test.csv (`site, row_id, seconds, audio_id`), test_audio/<audio_id>.mp3. A row's answer is its species, sorted, joined
+by spaces, or `nocall`. Rows of site_1 and site_2 last 5 s and are named by the second at which they end; a recording of
+site_3 is one row.
 
 Score: row-wise micro F1, `nocall` being a label. A kernel had two hours, CPU or GPU, without internet, for about 150
 hidden recordings of 10 minutes. The embedded competition has the same layout and rules.
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.competition import Competition, Limits, Rules, by_name
-from earshot.competitions.downloads import found_below, inner_folder, located
+from earshot.competitions.downloads import found_below, inner_folder, located, recordings_by_stem
 from earshot.competitions.label_texts import listed, unlabelled
 from earshot.competitions.oof_scores import EVENT_ROWS, ROW_MICRO_F1
 from earshot.competitions.tables import Tables, absent, class_name, find_files, present
@@ -37,6 +38,7 @@ from earshot.sound.windows import split_framewise
 from earshot.tables import read_table, require_columns
 
 TRAIN_COLUMNS = ("ebird_code", "filename", "primary_label", "secondary_labels", "duration", "recordist")
+RESAMPLED_TABLE = "train_mod.csv"  # train.csv with resampled_sampling_rate, resampled_filename, resampled_channels
 TEST_COLUMNS = ("site", "row_id", "seconds", "audio_id")
 ROW_SITES, WHOLE_SITES = ("site_1", "site_2"), ("site_3",)
 ROW_SECONDS, CHUNK_SECONDS = 5, 30
@@ -45,21 +47,51 @@ NOCALL = "nocall"
 logger = logging.getLogger("earshot")
 
 
-@found_below("train.csv")
 def prepare(source: Path) -> Tables:
     """Download folder -> one clip a recording of train.csv, the classes sorted, and the test if there is a test.csv.
 
+    The resampled download that the source trains on, `train_mod.csv` in one or all of its five folders of wav, is taken
+    where it is found at or below `source`; the test is then that of a test.csv there, if any.
     A recording labelled `nocall` is a clip without labels.
     Secondary labels are written as in `primary_label`; what names no species of the competition is dropped, counted in
     a warning. `group` is the recording itself: the source stratifies plainly; group by `recordist` for a harder split.
     """
     source = Path(source)
+    return _prepare_resampled(source) if resampled_tables(source) else _prepare_published(source)
+
+
+@found_below("train.csv")
+def _prepare_published(source: Path) -> Tables:
     train = _read(source / "train.csv", TRAIN_COLUMNS)
-    clips = located(_clips(train.drop_duplicates(ignore_index=True)), source)
+    return _with_test(located(_clips(train.drop_duplicates(ignore_index=True)), source), source, "train.csv")
+
+
+def resampled_tables(source: Path) -> list[Path]:
+    """`train_mod.csv` of the resampled download: in the folder itself or in those just below it."""
+    return [path for pattern in ("", "*/") for path in sorted(source.glob(f"{pattern}{RESAMPLED_TABLE}"))]
+
+
+def _prepare_resampled(source: Path) -> Tables:
+    """Five folders <name>-00 ... <name>-04 of <ebird_code>/<resampled_filename>, one or all of them with the table."""
+    tables = [_read(path, (*TRAIN_COLUMNS, "resampled_filename")) for path in resampled_tables(source)]
+    train = pd.concat(tables).drop_duplicates(ignore_index=True)
+    clips = _clips(train)
+    found = {
+        (path.parts[-2].casefold(), stem): path.as_posix()
+        for stem, paths in recordings_by_stem(source).items() for path in paths if len(path.parts) > 1
+    }  # fmt: skip
+    wanted = zip(train.ebird_code, train.resampled_filename, strict=True)
+    paths = [found.get((code.casefold(), Path(name).stem.casefold())) for code, name in wanted]
+    clips["path"] = [path or own for path, own in zip(paths, clips.path, strict=True)]
+    return _with_test(clips, source, RESAMPLED_TABLE)
+
+
+def _with_test(clips: pd.DataFrame, source: Path, table: str) -> Tables:
+    """Clips of the training table -> the competition's tables, with the test where `source` has a test.csv."""
     classes = sorted(set(clips.labels) - {""})
-    missing, clips = absent(clips, source), present(clips, source, "train.csv")
+    missing, clips = absent(clips, source), present(clips, source, table)
     if not (source / "test.csv").is_file():
-        return Tables(clips, classes, missing=missing)
+        return Tables(clips=clips, classes=classes, missing=missing)
     test = _read(source / "test.csv", TEST_COLUMNS)
     check_site_rows(test)
     folder = inner_folder(source, "test_audio")
@@ -67,7 +99,9 @@ def prepare(source: Path) -> Tables:
     test_clips = test[["audio_id", "site"]].drop_duplicates("audio_id", ignore_index=True)
     test_clips = test_clips.rename(columns={"audio_id": "clip_id"})
     test_clips.insert(1, "path", [f"{folder}/{found.get(i, i + '.mp3')}" for i in test_clips.clip_id])
-    return Tables(clips, classes, test_clips=test_clips, test=test, missing=missing + absent(test_clips, source))
+    return Tables(
+        clips=clips, classes=classes, test_clips=test_clips, test=test, missing=missing + absent(test_clips, source)
+    )
 
 
 def _read(path: Path, columns) -> pd.DataFrame:
@@ -93,8 +127,9 @@ def _clips(train: pd.DataFrame) -> pd.DataFrame:
         "group": train.xc_id.where(train.xc_id != "", pd.Series(clip_id)) if "xc_id" in train else clip_id,
         "duration": train.duration,
     })  # fmt: skip
-    if "sampling_rate" in train:  # '44100 (Hz)'
-        rate = train.sampling_rate.astype(str).str.extract(r"(\d+)")[0]
+    rates = [c for c in ("resampled_sampling_rate", "sampling_rate") if c in train]  # '44100 (Hz)'
+    if rates:
+        rate = train[rates[0]].astype(str).str.extract(r"(\d+)")[0]
         clips["sample_rate"] = pd.to_numeric(rate).astype("Int64")
     used = {"ebird_code", "filename", "secondary_labels", "xc_id", "duration", "sampling_rate", *clips.columns}
     return pd.concat([clips, train[[c for c in train.columns if c not in used]]], axis=1)

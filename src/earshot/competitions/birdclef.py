@@ -63,8 +63,15 @@ def prepare(source: Path, seconds: float = 60.0) -> Tables:
     clips, events, missing = birdclef_recordings.train_tables(source, classes)
     test, test_clips = birdclef_rows.tables_of_test(source, sample, seconds)
     if not len(test):
-        return Tables(clips, classes, events, missing=missing)
-    return Tables(clips, classes, events, test_clips, test, missing + absent(test_clips, source))
+        return Tables(clips=clips, classes=classes, events=events, missing=missing)
+    return Tables(
+        clips=clips,
+        classes=classes,
+        events=events,
+        test_clips=test_clips,
+        test=test,
+        missing=missing + absent(test_clips, source),
+    )
 
 
 @found_below(*birdclef_recordings.METADATA)
@@ -83,7 +90,14 @@ def prepare_2021(source: Path) -> Tables:
         "clip_id": recordings.to_numpy(),
         "path": [f"{folder}/{found.get(c, c + '.ogg')}" for c in recordings],
     })  # fmt: skip
-    return Tables(clips, classes, events, test_clips, test, missing + absent(test_clips, source))
+    return Tables(
+        clips=clips,
+        classes=classes,
+        events=events,
+        test_clips=test_clips,
+        test=test,
+        missing=missing + absent(test_clips, source),
+    )
 
 
 @found_below(*birdclef_recordings.METADATA)
@@ -103,7 +117,14 @@ def prepare_2022(source: Path) -> Tables:
     found = birdclef_rows.test_files(source / folder)
     birdclef_rows.say_unasked(found, test_clips.clip_id, "test.csv")
     test_clips["path"] = [f"{folder}/{found.get(c, c + '.ogg')}" for c in test_clips.clip_id]
-    return Tables(clips, classes, events, test_clips, test, missing + absent(test_clips, source))
+    return Tables(
+        clips=clips,
+        classes=classes,
+        events=events,
+        test_clips=test_clips,
+        test=test,
+        missing=missing + absent(test_clips, source),
+    )
 
 
 # ---- the hidden test of a kernel

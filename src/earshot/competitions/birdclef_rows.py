@@ -74,11 +74,6 @@ def say_unasked(found, asked, table: str):
                        few(extra))  # fmt: skip
 
 
-def row_ends(path: Path, seconds: float) -> list[int]:
-    """Seconds at which the rows of a recording end; of an unreadable one as if it were `seconds` long."""
-    return list(birdcall.ends_of_rows(_length(path, seconds)))
-
-
 def _ends(seconds: float) -> set[int]:
     return set(birdcall.ends_of_rows(seconds))
 

@@ -117,6 +117,7 @@ class PostRanges:
     clip_threshold: tuple[float | None, ...] = ()
     iou_threshold: tuple[float | None, ...] = ()
     row_pool: tuple[str, ...] = ()
+    coarse_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

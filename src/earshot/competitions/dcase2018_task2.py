@@ -55,7 +55,16 @@ def prepare(source: Path) -> Tables:
     test = pd.DataFrame({"fname": names.to_numpy(), "clip_id": test_clips.clip_id})
     missing = absent(clips, source) + absent(test_clips, source)
     clips = present(clips, source, "the training table")
-    return Tables(clips, classes, None, test_clips, test, missing, task="tagging", truth=truth)
+    return Tables(
+        clips=clips,
+        classes=classes,
+        events=None,
+        test_clips=test_clips,
+        test=test,
+        missing=missing,
+        task="tagging",
+        truth=truth,
+    )
 
 
 def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:

@@ -58,7 +58,9 @@ def prepare(source: Path, subset: int = 100, evaluation: str | None = None) -> T
     test, test_clips, truth = _test(source, clips, evaluation)
     if test_clips is not None:
         missing += absent(test_clips, source)
-    return Tables(clips, classes, test_clips=test_clips, test=test, truth=truth, missing=missing, task="scenes")
+    return Tables(
+        clips=clips, classes=classes, test_clips=test_clips, test=test, truth=truth, missing=missing, task="scenes"
+    )
 
 
 def read_tsv(path: Path, columns) -> pd.DataFrame:

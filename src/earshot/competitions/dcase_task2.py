@@ -89,7 +89,7 @@ def prepare(source: Path) -> Tables:
     answers = _with_truth(scored, ground_truth(source))
     truth = answers[[*columns, "is_anomaly"]].astype({"is_anomaly": int}) if answers.is_anomaly.notna().all() else None
     return Tables(
-        trained, classes, test_clips=test_clips if len(test_clips) else None, task="asd",
+        clips=trained, classes=classes, test_clips=test_clips if len(test_clips) else None, task="asd",
         test=scored[columns] if len(scored) else None, truth=truth if len(scored) else None,
     )  # fmt: skip
 

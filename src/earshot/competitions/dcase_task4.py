@@ -67,8 +67,9 @@ def prepare(source: Path, kinds: str = "strong,weak") -> Tables:
         found.seconds.get(f) or _length(source / p) for f, p in zip(test.filename, test.path, strict=True)
     ]
     return Tables(
-        trained, found.classes, _of(events, trained), test_clips, table if len(table) else None,
-        missing + (absent(test_clips, source) if test_clips is not None else ()),
+        clips=trained, classes=found.classes, events=_of(events, trained), test_clips=test_clips,
+        test=table if len(table) else None,
+        missing=missing + (absent(test_clips, source) if test_clips is not None else ()),
         truth=truth if len(truth) and known else None,
         test_events=_of(events, test_clips) if test_clips is not None and known else None,
     )  # fmt: skip

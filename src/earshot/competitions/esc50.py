@@ -54,7 +54,7 @@ def prepare(source: Path, subset: str = "esc50") -> Tables:
     missing, clips = absent(clips, source), present(clips, source, "the meta table")
     test = clips[["filename", "clip_id"]]
     truth = pd.DataFrame({"filename": clips.filename, "category": clips.labels})
-    return Tables(clips, classes, test=test, truth=truth, missing=missing, task="tagging")
+    return Tables(clips=clips, classes=classes, test=test, truth=truth, missing=missing, task="tagging")
 
 
 def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:

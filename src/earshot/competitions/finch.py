@@ -90,8 +90,9 @@ def prepare(source: Path, labels: str = "vocal") -> Tables:
     in_test = events.filename.isin(test_clips.clip_id)
     truth = events[in_test].reset_index(drop=True)
     return Tables(
-        clips.astype({"official_fold": int}), classes, events[~in_test].reset_index(drop=True), test_clips,
-        test=test_clips[["clip_id", "duration"]], missing=missing, test_events=truth, truth=truth,
+        clips=clips.astype({"official_fold": int}), classes=classes, events=events[~in_test].reset_index(drop=True),
+        test_clips=test_clips, test=test_clips[["clip_id", "duration"]], missing=missing, test_events=truth,
+        truth=truth,
     )  # fmt: skip
 
 

@@ -65,7 +65,9 @@ def prepare(source: Path, noisy: bool = False) -> Tables:
     missing = absent(clips, source) + absent(test_clips, source)
     clips = present(clips, source, "train_curated.csv")
     test = names.to_frame("fname").reset_index(drop=True)
-    return Tables(clips, classes, test_clips=test_clips, test=test, missing=missing, task="tagging", truth=truth)
+    return Tables(
+        clips=clips, classes=classes, test_clips=test_clips, test=test, missing=missing, task="tagging", truth=truth
+    )
 
 
 def _classes(source: Path) -> tuple[list[str], pd.Series | None]:

@@ -48,7 +48,7 @@ def prepare(source: Path) -> Tables:
         "labels": list(genres.values()), "filename": [found[name].name for name in genres],
     })  # fmt: skip
     truth = pd.DataFrame({"filename": clips.filename, "category": clips.labels})
-    return Tables(clips, GENRES, test=clips[["filename", "clip_id"]], truth=truth, task="tagging")
+    return Tables(clips=clips, classes=GENRES, test=clips[["filename", "clip_id"]], truth=truth, task="tagging")
 
 
 EDITIONS = by_name(

@@ -66,7 +66,9 @@ def prepare(source: Path) -> Tables:
     test = clips[clips.official_fold == 0].reset_index(drop=True)
     truth = test[["clip_id", "machine", "section", "domain", "is_anomaly"]]
     classes = sorted(set(clips.labels))
-    return Tables(clips, classes, test=test[["clip_id", "labels"]], truth=truth, missing=missing, task="asd")
+    return Tables(
+        clips=clips, classes=classes, test=test[["clip_id", "labels"]], truth=truth, missing=missing, task="asd"
+    )
 
 
 def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:

@@ -35,7 +35,7 @@ def prepare(source: Path) -> Tables:
     clips = located(clips, source)
     missing, clips = absent(clips, source), present(clips, source, "Logsheet_Development.csv")
     if not (source / "Logsheet_EvaluationMaster.csv").is_file():
-        return Tables(clips, CLASSES, missing=missing, task="tagging")
+        return Tables(clips=clips, classes=CLASSES, missing=missing, task="tagging")
     master = _log_sheet(source / "Logsheet_EvaluationMaster.csv", ("File", "Category"))
     ids = [f"eval_{Path(f).stem}" for f in master.File]  # numbers may be those of development clips
     test_clips = pd.DataFrame({"clip_id": ids, "path": [f"Evaluation/{f}" for f in master.File]})
@@ -43,7 +43,16 @@ def prepare(source: Path) -> Tables:
     test = pd.DataFrame({"filename": master.File, "clip_id": ids})
     truth = pd.DataFrame({"filename": master.File, "category": master.Category})
     missing += absent(test_clips, source)
-    return Tables(clips, CLASSES, None, test_clips, test, missing, task="tagging", truth=truth)
+    return Tables(
+        clips=clips,
+        classes=CLASSES,
+        events=None,
+        test_clips=test_clips,
+        test=test,
+        missing=missing,
+        task="tagging",
+        truth=truth,
+    )
 
 
 def _log_sheet(path: Path, columns) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def prepare(source: Path) -> Tables:
         "filename": list(parts),
     })  # fmt: skip
     truth = pd.DataFrame({"filename": clips.filename, "category": clips.labels})
-    return Tables(clips, EMOTIONS, test=clips[["filename", "clip_id"]], truth=truth, task="tagging")
+    return Tables(clips=clips, classes=EMOTIONS, test=clips[["filename", "clip_id"]], truth=truth, task="tagging")
 
 
 EDITIONS = by_name(

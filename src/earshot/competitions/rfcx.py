@@ -45,7 +45,15 @@ def prepare(source: Path) -> Tables:
     events = pd.concat([_events(boxes, negative) for negative, boxes in enumerate((tp, fp)) if len(boxes)])
     events = events[events.filename.isin(clips.clip_id)].sort_values(["filename", "onset"], kind="stable")
     missing = absent(everything, source) + absent(test_clips, source)
-    return Tables(clips, CLASSES, events.reset_index(drop=True), test_clips, test, missing, task="sed")
+    return Tables(
+        clips=clips,
+        classes=CLASSES,
+        events=events.reset_index(drop=True),
+        test_clips=test_clips,
+        test=test,
+        missing=missing,
+        task="sed",
+    )
 
 
 def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:

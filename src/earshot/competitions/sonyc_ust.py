@@ -15,9 +15,21 @@ fold 0.
 The test is the verified clips of the split test, or of validate where there is none (the OOF answers it); without
 truth, all clips of test. A clip without any tag is a negative example, and has no label.
 
+`crowd` says what becomes of validate clips that nobody verified, where some are: held_out (scored by their votes, apart
+from verified_... scores), train (as Arnault and Riche 2020; the sensors of the scored clips are then trained on), or
+left_out.
+
 `sonyc_ust_fine` (level=fine): the classes are the 29 fine columns, the incomplete "X" tags among them. The submission
-has them and the coarse columns, each the maximum of its fine ones. Score: the challenge's public evaluation
-(metrics/urban.py).
+has them and the coarse columns, each the maximum of its fine ones. `sonyc_ust_joint` (level=joint): the 8 coarse
+columns, then the 29 fine ones; classes.csv says the `level` of each: coarse, fine, incomplete, and
+data.levels=[coarse, fine] leaves the X out of what a network answers (31 classes). `unknown_labels` names the fine tags
+that a clip may have and nobody can say: where a coarse tag is there and its X is too, or none of its complete tags, the
+complete ones that were not heard. The submission has the 8 coarse columns and the 23 complete ones; with
+post-processing `coarse_from: fine` a coarse tag is at least as likely as its fine ones. Score: the challenge's public
+evaluation (metrics/urban.py), of each level.
+
+Week, day, hour, latitude and longitude are checked: an impossible or missing one is an error that names clip, column
+and value; metadata=gaps makes it an empty cell, for data.metadata_missing to fill.
 """
 
 from __future__ import annotations
@@ -30,9 +42,10 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
-from earshot.competitions.competition import Competition, OofScore, by_name
+from earshot.competitions.competition import Competition, OofScore, PostRanges, by_name
 from earshot.competitions.downloads import found_below
 from earshot.competitions.tables import Tables, absent, present
+from earshot.events import COARSE_FROM, PostProcess
 from earshot.messages import few, suggest
 from earshot.metrics import urban as urban_metrics
 from earshot.metrics.urban import parse_tag
@@ -49,20 +62,30 @@ COLUMNS = ("split", "sensor_id", "audio_filename", "annotator_id")
 METADATA = ("borough", "block", "latitude", "longitude", "year", "week", "day", "hour")
 OFFICIAL_FOLD = {"train": -1, "validate": 0}
 VOTES = ("majority", "any")
+LEVELS = (*urban_metrics.LEVELS, "joint")
+CROWD = ("held_out", "train", "left_out")
+METADATA_CHECKS = ("error", "gaps")
+RANGES = {"week": (1, 53), "day": (0, 6), "hour": (0, 23), "latitude": (-90, 90), "longitude": (-180, 180)}
 TEST_COLUMNS = ("clip_id", "audio_filename")  # of the test table
 
 logger = logging.getLogger("earshot")
 
 
 @found_below("annotations.csv")
-def prepare(source: Path, level: str = "coarse", votes: str = "majority") -> Tables:
-    """Download folder -> clips with labels by `votes` (majority | any) at `level` (coarse | fine), test and truth."""
+def prepare(
+    source: Path, level: str = "coarse", votes: str = "majority", crowd: str = "held_out", metadata: str = "error"
+) -> Tables:
+    """Download folder -> clips with labels by `votes` (majority | any) at `level` (coarse | fine | joint), test, truth.
+
+    crowd: held_out | train | left_out, see above; metadata: error | gaps.
+    """
     source = Path(source)
-    for value, known in ((level, urban_metrics.LEVELS), (votes, VOTES)):
+    for value, known in ((level, LEVELS), (votes, VOTES), (crowd, CROWD), (metadata, METADATA_CHECKS)):
         if value not in known:
             raise ValueError(f"unknown option '{value}'{suggest(value, known)}")
     annotations = read_table(source / "annotations.csv", COLUMNS).drop_duplicates(ignore_index=True)
     clips, tags = clip_table(annotations, level, votes), tags_of(annotations, level)
+    clips = with_possible_metadata(clips, metadata)
     found = (p for p in list_recordings(source).files if p.suffix.lower() == ".wav")
     files = {p.name: p.relative_to(source).as_posix() for p in found}
     warn_of_disagreement(annotations, clips, tags, votes)
@@ -73,7 +96,7 @@ def prepare(source: Path, level: str = "coarse", votes: str = "majority") -> Tab
     test_clips, clips = clips[is_test].reset_index(drop=True), clips[~is_test].reset_index(drop=True)
     missing = absent(clips, source) + absent(test_clips, source)
     clips = present(clips, source, "annotations.csv")
-    clips["official_fold"] = clips.split.map(OFFICIAL_FOLD)
+    clips = with_crowd(clips.assign(official_fold=clips.split.map(OFFICIAL_FOLD)), crowd)
     scored = test_clips if is_test.any() else clips[clips.split == "validate"]
     if scored.is_verified.any():
         scored = scored[scored.is_verified == 1]
@@ -81,9 +104,50 @@ def prepare(source: Path, level: str = "coarse", votes: str = "majority") -> Tab
     truth = truth[truth.audio_filename.isin(scored.audio_filename)].reset_index(drop=True)
     test = scored[["audio_filename", "clip_id"]].reset_index(drop=True)
     return Tables(
-        clips, tags, test_clips=test_clips if len(test_clips) else None, test=test if len(test) else None,
+        clips=clips, classes=tags, test_clips=test_clips if len(test_clips) else None, test=test if len(test) else None,
         missing=missing, task="ust", truth=truth if len(truth) else None,
+        class_columns=pd.DataFrame({"level": [level_of(t) for t in tags]}) if level == "joint" else None,
     )  # fmt: skip
+
+
+def with_crowd(clips: pd.DataFrame, crowd: str) -> pd.DataFrame:
+    """The clips with the validate ones that nobody verified held out, always trained on, or left out.
+
+    Where no validate clip is verified, the votes are all there is and `crowd` is an error.
+    """
+    by_votes = (clips.split == "validate") & (clips.is_verified == 0)
+    if crowd == "held_out" or not by_votes.any():
+        return clips
+    if not ((clips.split == "validate") & (clips.is_verified == 1)).any():
+        raise ValueError(f"crowd={crowd} would leave nothing held out: no validate clip has the rows of annotator 0")
+    logger.warning("%d validate clips that nobody verified are %s", by_votes.sum(),
+                   "trained on, together with the sensors of those that are scored" if crowd == "train" else
+                   "left out")  # fmt: skip
+    if crowd == "left_out":
+        return clips[~by_votes].reset_index(drop=True)
+    return clips.assign(official_fold=clips.official_fold.mask(by_votes, OFFICIAL_FOLD["train"]))
+
+
+def with_possible_metadata(clips: pd.DataFrame, how: str) -> pd.DataFrame:
+    """The clips with times and places that can be; others are an error that names them, or (gaps) empty cells."""
+    for column, (low, high) in RANGES.items():
+        if column not in clips:
+            continue
+        values = pd.to_numeric(clips[column], errors="coerce")
+        whole = column not in ("latitude", "longitude")
+        wrong = ~values.between(low, high) | (whole & (values % 1 != 0))
+        if not wrong.any():
+            continue
+        said = [f"{c}: {'nothing' if pd.isna(v) else v}" for c, v in zip(clips.clip_id[wrong], clips[column][wrong])]
+        text = f"{column} must be {'a whole number ' * whole}from {low} to {high}; {wrong.sum()} clips have another: "
+        if how == "error":
+            raise ValueError(
+                f"annotations.csv: {text}{few(said)}; --set metadata=gaps makes them empty cells, which "
+                "data.metadata_missing fills"
+            )
+        logger.warning("%s%s; they are empty now", text, few(said))
+        clips = clips.assign(**{column: values.mask(wrong)})
+    return clips
 
 
 def warn_of_disagreement(annotations: pd.DataFrame, clips: pd.DataFrame, tags: list[str], votes: str):
@@ -100,8 +164,16 @@ def warn_of_disagreement(annotations: pd.DataFrame, clips: pd.DataFrame, tags: l
                        "label (votes=any keeps every tag): %s", lost.sum(), few(shares.index[lost]))  # fmt: skip
 
 
+def level_of(tag: str) -> str:
+    """A tag -> coarse, fine, or incomplete (an X)."""
+    fine = parse_tag(tag)[1]
+    return ("incomplete" if fine == "X" else "fine") if fine else "coarse"
+
+
 def tags_of(annotations: pd.DataFrame, level: str) -> list[str]:
-    """Tags of a level in the table's order; fine ones with the incomplete "X"."""
+    """Tags of a level in the table's order; fine ones with the incomplete "X"; joint: coarse ones, then fine ones."""
+    if level == "joint":
+        return [*tags_of(annotations, "coarse"), *tags_of(annotations, "fine")]
     tags = [c.removesuffix("_presence") for c in annotations.columns if c.endswith("_presence")]
     tags = [t for t in tags if bool(parse_tag(t)[1]) == (level == "fine")]
     if not tags:
@@ -158,6 +230,8 @@ def clip_table(annotations: pd.DataFrame, level: str = "coarse", votes: str = "m
         raise ValueError(f"annotations.csv has the split '{unknown[0]}', not train, validate or test")
     clips.insert(0, "labels", [" ".join(np.array(tags)[row]) for row in heard.to_numpy()])
     clips.insert(1, "group", "sensor_" + clips.sensor_id.astype(str))
+    if level == "joint":
+        clips.insert(1, "unknown_labels", unknown_labels(heard))
     agreed = is_agreed(annotations).groupby(annotations.audio_filename, sort=True)
     clips["is_verified"] = agreed.any().astype(int)
     clips["n_annotations"] = agreed.agg(lambda rows: int((~rows).sum()))
@@ -167,27 +241,51 @@ def clip_table(annotations: pd.DataFrame, level: str = "coarse", votes: str = "m
     return clips
 
 
+def unknown_labels(heard: pd.DataFrame) -> list[str]:
+    """(clips, tags of both levels) booleans -> of each clip the complete fine tags that may be there unheard.
+
+    Those of a coarse tag that is there, where its X is too or none of its complete tags is.
+    """
+    unknown = pd.DataFrame(False, index=heard.index, columns=heard.columns)
+    for coarse in (t for t in heard if level_of(t) == "coarse"):
+        fine = [t for t in heard if level_of(t) != "coarse" and parse_tag(t)[0] == parse_tag(coarse)[0]]
+        complete = [t for t in fine if level_of(t) == "fine"]
+        x = heard[[t for t in fine if t not in complete]].any(axis=1)
+        open_ = x | (heard[coarse] & ~heard[complete].any(axis=1))
+        unknown[complete] = ~heard[complete] & open_.to_numpy()[:, None]
+    names = np.array(unknown.columns)
+    return [" ".join(names[row]) for row in unknown.to_numpy()]
+
+
 def submission_tags(classes) -> list[str]:
-    """The columns of a submission: the coarse classes, or the fine ones and every coarse one that they belong to."""
+    """The columns of a submission: the coarse classes, or the fine ones and every coarse one that they belong to.
+
+    Of classes of both levels: these without the incomplete ones.
+    """
     classes = [str(c) for c in classes]
+    if urban_metrics.is_joint(classes):
+        classes = [c for c in classes if level_of(c) != "incomplete"]
     fine = {parse_tag(c)[0] for c in classes if parse_tag(c)[1]}
     return [*classes, *(c for c in COARSE if parse_tag(c)[0] in fine and c not in classes)]
 
 
 def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
-    """Predictions -> `audio_filename` and a probability a tag, in the order of `test`; `post` is not used."""
+    """Predictions -> `audio_filename` and a probability a tag, in the order of `test`; of `post`: coarse_from."""
     require_columns(test, TEST_COLUMNS, "the test table")
-    table = _with_coarse_tags(predictions.aligned(test.clip_id))
+    table = submitted(predictions.aligned(test.clip_id), post)
     table.insert(0, "audio_filename", test.audio_filename.to_numpy())
     return table
 
 
-def _with_coarse_tags(found: Predictions) -> pd.DataFrame:
-    """A column a class and, of fine classes, one a coarse tag: the maximum of its fine ones."""
+def submitted(found: Predictions, post: PostProcess | None = None) -> pd.DataFrame:
+    """A column a submission tag. A coarse tag that is no class is the maximum of its fine ones, X included; with
+    post-processing coarse_from=fine one that is a class is at least that."""
     table = pd.DataFrame(found.clipwise_output.astype(np.float64), columns=list(found.classes))
-    for name in submission_tags(found.classes)[len(found.classes) :]:
-        table[name] = table[[c for c in found.classes if parse_tag(c)[0] == parse_tag(name)[0]]].max(axis=1)
-    return table
+    at_least = post is not None and post.coarse_from == "fine"
+    for name in (t for t in submission_tags(found.classes) if level_of(t) == "coarse"):
+        if name not in table or at_least:
+            table[name] = table[[c for c in table if parse_tag(c)[0] == parse_tag(name)[0]]].max(axis=1)
+    return table[submission_tags(found.classes)]
 
 
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
@@ -212,27 +310,31 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
 
 
 def tag_values(found: Predictions, truth: Truth, post=None) -> dict[str, float]:
-    """As `score`, of an OOF, whose truth is the labels of the clip table: agreed ones, else votes."""
+    """As `score`, of an OOF, whose truth is the labels of the clip table: agreed ones, else votes.
+
+    Incomplete tags that are no classes are taken from these labels.
+    """
     if not len(found):
         return {}
     true = pd.DataFrame((truth.target > 0.5).astype(int), columns=list(found.classes))
-    return _by_level(true, _with_coarse_tags(found))
+    if truth.clips is not None and urban_metrics.is_joint(found.classes):
+        true = urban_metrics.with_incomplete(true, truth.clips.labels.fillna(""))
+    return _by_level(true, submitted(found, post), own_coarse=True)
 
 
-def _by_level(truth: pd.DataFrame, said: pd.DataFrame) -> dict[str, float]:
+def _by_level(truth: pd.DataFrame, said: pd.DataFrame, own_coarse: bool = False) -> dict[str, float]:
     """The public evaluation at each level that the submission has columns of."""
-    result = {}
-    for level in urban_metrics.LEVELS:
-        if any(bool(parse_tag(c)[1]) == (level == "fine") for c in said.columns):
-            values = urban_metrics.evaluate(truth, said, level)
-            result |= {f"{level}_{name}": values[name] for name in ("macro_auprc", "micro_auprc", "micro_f1")}
-    return result
+    names = ("macro_auprc", "micro_auprc", "micro_f1")
+    levels = urban_metrics.by_level(truth, said, own_coarse)
+    return {f"{level}_{name}": values[name] for level, values in levels.items() for name in names}
 
 
+JOINT_POST = PostRanges(coarse_from=COARSE_FROM)
 _SHARED = {
     "rows": rows, "validate": validate, "score": score, "oof_score": OofScore("coarse_macro_auprc", tag_values),
 }  # fmt: skip
 EDITIONS = by_name(
     Competition(name="sonyc_ust", prepare=prepare, **_SHARED),
     Competition(name="sonyc_ust_fine", prepare=partial(prepare, level="fine"), **_SHARED),
+    Competition(name="sonyc_ust_joint", prepare=partial(prepare, level="joint"), post=JOINT_POST, **_SHARED),
 )

@@ -5,9 +5,12 @@ test does not share), and the test's true events are known.
 
 `synth_scenes`: eight invented acoustic scenes, places and devices that training did not have; `synth_ust`: SONYC-UST's
 eight coarse tags on invented sounds, other sensors held out; `synth_asd`: machines, normal sounds of nine sections
-train, anomalies are held out. These have no test set of unknown answers: the held-out clips of the official split (fold
-0) are what is submitted, as rows of `clip_id` and one probability a class (machines: `clip_id, score`, the anomaly
-score).
+train, anomalies are held out. These three have no test set of unknown answers: the held-out clips of the official
+split (fold 0) are what is submitted, as rows of `clip_id` and one probability a class (machines: `clip_id, score`,
+the anomaly score).
+
+`synth_sonyc`: a city in SONYC-UST's own layout (synth/streets.py), whose tags depend in part on hour and place, with
+volunteers' votes and an agreed truth; read, answered and scored as `sonyc_ust_joint` is, with its options.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.competitions import birdcall
+from earshot.competitions import birdcall, sonyc_ust
 from earshot.competitions.competition import Competition, OofScore, by_name
 from earshot.competitions.oof_scores import EVENT_ROWS, ROW_MICRO_F1, scenes
 from earshot.competitions.tables import Tables, check_submission, class_name, require_columns
@@ -30,7 +33,7 @@ from earshot.metrics import urban as urban_metrics
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth, anomaly_scores_of
 from earshot.stored import read_json
-from earshot.synth import birds
+from earshot.synth import birds, streets
 from earshot.synth import tasks as synth_tasks
 from earshot.tables import read_table
 
@@ -79,8 +82,27 @@ def prepare_task(kind: str, source: Path, seed: int | None = None) -> Tables:
     clips = clips.assign(labels=clips.labels.fillna(""))
     held_out = clips[clips.official_fold == synth_tasks.HELD_OUT].reset_index(drop=True)
     return Tables(
-        clips, CLASSES[kind], test=held_out[["clip_id", "labels"]], truth=held_out.drop(columns="path"), task=kind
+        clips=clips,
+        classes=CLASSES[kind],
+        test=held_out[["clip_id", "labels"]],
+        truth=held_out.drop(columns="path"),
+        task=kind,
     )
+
+
+def prepare_city(
+    source: Path, seed: int | None = None, level: str = "joint", votes: str = "majority", crowd: str = "left_out",
+    metadata: str = "error",
+) -> Tables:  # fmt: skip
+    """Tables of the generated city in `source`, made first where the folder is missing or empty; else as sonyc_ust's.
+
+    The crowd's validate clips are left out by default: scores are of verified clips, of sensors that nobody trained on.
+    """
+    source = Path(source)
+    if not source.is_dir() or not any(source.iterdir()):
+        streets.make_city(source, seed or 0)
+    _check_made(source, seed, version=streets.VERSION, kind="sonyc")
+    return sonyc_ust.prepare(source, level=level, votes=votes, crowd=crowd, metadata=metadata)
 
 
 def class_rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFrame:
@@ -179,6 +201,9 @@ EDITIONS = by_name(
     ),
     _task("scenes", score=score_scenes, oof_score=scenes("class_mean_accuracy")),
     _task("ust", score=score_urban, oof_score=OofScore("macro_auprc", urban_values)),
+    dataclasses.replace(
+        sonyc_ust.EDITIONS["sonyc_ust_joint"], name="synth_sonyc", prepare=prepare_city, embedded=True,
+    ),
     _task(
         "asd", rows=machine_rows, validate=validate_machines, score=score_machines,
         oof_score=OofScore("auc", machine_values),

@@ -41,7 +41,7 @@ NEEDED = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tables:
     """What a competition's download says. `classes` in model order; `missing`: (clip_id, path) of absent files."""
 
@@ -78,9 +78,11 @@ def class_name(text: str) -> str:
 
 def write_tables(
     tables: Tables, out: str | Path, competition: str, source: str | Path, overwrite: bool = False,
-    also: Sequence[str] = (),
+    also: Sequence[str] = (), copied_channels: str = "",
 ):  # fmt: skip
     """Write the tables under `out`; a folder made from another competition or source needs `overwrite`.
+
+    copied_channels: mono or stereo, where the clips' paths are resampled copies.
 
     Every file is complete under a temporary name before the first is renamed, dataset.json last; an optional table
     of an earlier run that is no longer there is removed.
@@ -104,6 +106,7 @@ def write_tables(
         frame.to_csv(partial, index=False, lineterminator="\n")
         renames.append((partial, target))
     about = {"competition": competition, "source": str(source), "task": tables.task}
+    about |= {"copied_channels": copied_channels} if copied_channels else {}
     renames.append((temporary_name(out / "dataset.json"), out / "dataset.json"))
     renames[-1][0].write_text(json.dumps(about, indent=2) + "\n")
     for written, target in renames:

@@ -251,13 +251,13 @@ def read_index(path: Path, numbers: tuple[str, ...] = (), columns: tuple[str, ..
 
 def _differences(folder: Path, description: dict) -> str:
     """'; 0123abcd differs in hop_length' for each cache that stands in the folder."""
-    told = []
+    found = []
     for other in sorted(folder.glob("*/params.json")):
         flat = [{**d, **d.get("params", {})} for d in (read_json(other, "description"), description)]
         skipped = ("params", "files", "format")
         names = [n for n in flat[1] if n not in skipped and flat[0].get(n) != flat[1][n]]
-        told.append(f"; {other.parent.name} differs in {', '.join(names) or 'its files'}")
-    return "".join(told)
+        found.append(f"; {other.parent.name} differs in {', '.join(names) or 'its files'}")
+    return "".join(found)
 
 
 def _write_pictures(target: Path, description: dict, source_root, record: Input, workers: int) -> None:
@@ -335,13 +335,13 @@ def _each(function: Callable, paths: list[str], workers: int, reasons: dict[str,
 
     pool = ThreadPoolExecutor(max(1, workers))
     try:
-        return list(told(pool.map(guarded, paths), len(paths), what))
+        return list(with_progress(pool.map(guarded, paths), len(paths), what))
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt waits for the files in hand, not for all
 
 
-def told(results: Iterable, total: int, what: str) -> Iterable:
-    """The same results; every tenth of them is logged."""
+def with_progress(results: Iterable, total: int, what: str) -> Iterable:
+    """Pass results on as they are, and log every tenth of the way."""
     for done, result in enumerate(results, 1):
         if done * 10 // total > (done - 1) * 10 // total:
             LOGGER.info(f"{what}: {done} of {total}")

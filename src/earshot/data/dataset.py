@@ -8,7 +8,10 @@ from earshot.stored import read_json, want
 
 
 def read_dataset(folder: str | Path) -> dict:
-    """dataset.json of a prepared folder -> {"competition", "source", "task"}."""
+    """Read dataset.json of a prepared folder: {"competition", "source", "task"}.
+
+    It has "copied_channels" too, mono or stereo, where the clips' paths are copies that prepare.py --resample made.
+    """
     path = Path(folder) / "dataset.json"
     if not path.is_file():
         raise ValueError(f"{path} does not exist; make it with src/prepare.py <competition> --out {folder}")

@@ -4,6 +4,8 @@ The method follows from the data (`choose_method`):
 - `official`: the table has `official_fold`: fold = its rank from 0, the official number stays in its own column; -1
   stays -1 (`TRAIN_ONLY`): the clip trains in every fold and is never held out (an official training set).
 - `stratified`: one label a clip, no groups: scikit-learn's StratifiedKFold (shuffled, seeded).
+- `table_order` (asked for by name): the same on the rows as the table lists them, whatever the groups: the folds of a
+  published notebook that calls StratifiedKFold on the competition's own table.
 - `multilabel`: several labels a clip, no groups: iterative stratification (Sechidis et al. 2011), the package.
 - `grouped`: with groups, one label or several: whole groups, greedily (`_assign_groups`), then improved by single
   moves (`_refine`). Instead of scikit-learn's StratifiedGroupKFold, which takes one label a clip, changes between
@@ -11,8 +13,8 @@ The method follows from the data (`choose_method`):
 - a function: what a competition declares of its own (`Competition.fold_methods`).
 
 After `multilabel` and `grouped`, `_repair` moves single groups so that a class with at least k groups misses no fold
-where that is possible. Rows are sorted by clip_id first: the order of the input does not matter. A clip without labels
-counts as of a class of its own, so that `nocall` clips are spread too.
+where that is possible. Rows are sorted by clip_id first, but for `table_order`: their order does not matter. A clip
+without labels counts as of a class of its own, so that `nocall` clips are spread too.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ TRAIN_ONLY = -1  # fold of a clip that is never held out
 SOURCES = ("content_hash", "group", "site", "author", "recordist", "identifier", "sensor_id", "individual", "location")
 NOBODY = ("unknown", "anonymous", "n/a", "none", "not specified")
 OWN_GROUP = "group of the clip table"
-METHODS = ("auto", "official", "stratified", "multilabel", "grouped")
+TABLE_ORDER = "table_order"
+METHODS = ("auto", "official", "stratified", TABLE_ORDER, "multilabel", "grouped")
 
 
 def make_folds(
@@ -50,10 +53,11 @@ def make_folds(
     require_columns(clips, ("clip_id", "labels"), "the clip table")
     if not callable(method) and method not in METHODS:
         raise ValueError(f"unknown fold method '{method}'; choose one of {', '.join(METHODS)}")
-    clips = clips.sort_values("clip_id", kind="stable").reset_index(drop=True)
+    listed = clips.reset_index(drop=True)
+    clips = listed.sort_values("clip_id", kind="stable").reset_index(drop=True)
     groups = _groups(clips, group)
     method = choose_method(clips, group) if method == "auto" else method
-    if method != "official" and not callable(method):
+    if method not in ("official", TABLE_ORDER) and not callable(method):
         _check_k(k, groups.nunique())
     folds = pd.DataFrame({"clip_id": clips.clip_id, "group": groups})
     if method == "official":
@@ -61,11 +65,26 @@ def make_folds(
         held_out = clips.official_fold != TRAIN_ONLY
         folds["fold"] = clips.official_fold.where(held_out).rank(method="dense").fillna(0).astype(int) - 1
         folds["official_fold"] = clips.official_fold
+    elif method == TABLE_ORDER:
+        folds["fold"] = _table_order(listed, k, seed).loc[clips.clip_id].to_numpy()
     elif callable(method):
         folds["fold"] = method(clips, k, seed)
     else:
         counts, _ = _class_counts(clips)
         folds["fold"] = _stratify(counts, groups, k, seed, method)
+    return folds
+
+
+def _table_order(listed: pd.DataFrame, k: int, seed: int) -> pd.Series:
+    """The clip table in its own order -> fold by clip_id, scikit-learn's for these labels, one a clip."""
+    if any(len(names) > 1 for names in label_lists(listed)):
+        raise ValueError(f"method '{TABLE_ORDER}' stratifies by the one label of each clip; some clips have several")
+    folds = pd.Series(-1, index=listed.clip_id)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classes with fewer than k clips: make_folds.py names them
+        splits = StratifiedKFold(k, shuffle=True, random_state=seed).split(listed, listed.labels.fillna("").astype(str))
+        for fold, (_, held_out) in enumerate(splits):
+            folds.iloc[held_out] = fold
     return folds
 
 

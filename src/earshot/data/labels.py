@@ -67,6 +67,29 @@ def read_classes(path: str | Path) -> list[str]:
     return classes
 
 
+def read_levels(path: str | Path) -> dict[str, str]:
+    """classes.csv -> {class: its level} by the column `level` (coarse, fine, ...); {} where it has none."""
+    table = read_table(path, ("label",))
+    return dict(zip(table.label, table.level.astype(str), strict=True)) if "level" in table else {}
+
+
+def split_levels(path: str | Path, levels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """classes.csv -> (names of the classes of these `levels`, in model order, the others); no levels: all of them.
+
+    Errors: the list has no column `level`, or no class of one of the levels.
+    """
+    classes, level_of = read_classes(path), read_levels(path)
+    if not levels:
+        return classes, []
+    if not level_of:
+        raise ValueError(f"data.levels chooses classes by the column 'level' of {path}, which it does not have")
+    known = sorted(set(level_of.values()))
+    for level in levels:
+        if level not in known:
+            raise ValueError(f"data.levels: no class has the level '{level}'{suggest(level, known)}")
+    return [c for c in classes if level_of[c] in levels], [c for c in classes if level_of[c] not in levels]
+
+
 def check_classes(classes, path: str | Path = "the class list"):
     """Raise unless `classes` are names that a label text can hold: some, none empty, none twice, none with a space."""
     if not len(classes):
@@ -90,23 +113,29 @@ def encode(labels: str, classes, clip_id: str = "") -> np.ndarray:
 
 
 def clip_targets(
-    clips: pd.DataFrame, classes, secondary_weight: float = 1.0, dtype=np.float32
-) -> tuple[np.ndarray, np.ndarray]:
+    clips: pd.DataFrame, classes, secondary_weight: float = 1.0, dtype=np.float32, left_out: Sequence[str] = (),
+    mask_unknown: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Clip table -> target (N, K), mask (N, K). A label gives 1, a secondary one `secondary_weight` (-1: masked).
 
-    A class that a clip names both ways counts as a primary label.
+    A class that a clip names both ways counts as a primary label. `unknown_labels` names classes that nobody can tell
+    of this clip: masked (with mask_unknown false: absent), unless they are labels too. left_out: names of the class
+    list that are no classes here; any other unknown name is an error.
     """
     if secondary_weight != -1 and not 0 <= secondary_weight <= 1:
         raise ValueError(f"secondary_weight must be in 0 ... 1, or -1 to mask, got {secondary_weight}")
     target = np.zeros((len(clips), len(classes)), dtype)
     mask = np.ones_like(target)
+    if mask_unknown and "unknown_labels" in clips:
+        mask[_positions(clips, "unknown_labels", classes, left_out)] = 0
     if "secondary_labels" in clips:
-        at = _positions(clips, "secondary_labels", classes)
+        at = _positions(clips, "secondary_labels", classes, left_out)
         if secondary_weight == -1:
             mask[at] = 0
         else:
             target[at] = secondary_weight
-    at = _positions(clips, "labels", classes)
+            mask[at] = 1
+    at = _positions(clips, "labels", classes, left_out)
     target[at] = 1
     mask[at] = 1
     return target, mask
@@ -160,9 +189,12 @@ def _split(labels) -> list[str]:
     return labels.split() if isinstance(labels, str) else []
 
 
-def _positions(clips: pd.DataFrame, column: str, classes) -> tuple[np.ndarray, np.ndarray]:
-    """Clip table -> (row, class) index arrays of every label in `column`."""
-    names = [_split(text) for text in clips[column]]
+def _positions(
+    clips: pd.DataFrame, column: str, classes, left_out: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clip table -> (row, class) index arrays of every label in `column`, those of `left_out` apart."""
+    left_out = set(left_out)
+    names = [[n for n in _split(text) if n not in left_out] for text in clips[column]]
     counts = [len(n) for n in names]
     row = np.repeat(np.arange(len(clips)), counts)
     owners = np.repeat(clips.clip_id.to_numpy(object), counts)

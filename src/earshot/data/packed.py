@@ -29,7 +29,7 @@ from earshot.data.caches import (
     fingerprints,
     read_index,
     say_clipped,
-    told,
+    with_progress,
     write_tables,
 )
 from earshot.inputs.waveforms import decode
@@ -111,7 +111,7 @@ def _pack(target: Path, description: dict, settings: dict, source: Path, workers
         say(f"packing goes on: {len(names) - len(todo)} of {len(names)} clips are there")
     with ThreadPoolExecutor(max(1, workers)) as pool:
         blocks = (todo[i : i + BLOCK] for i in range(0, len(todo), BLOCK))
-        for row, length, beyond in told(_in_blocks(pool, fill, blocks, waveform), len(todo), "clips packed"):
+        for row, length, beyond in with_progress(_in_blocks(pool, fill, blocks, waveform), len(todo), "clips packed"):
             lengths[row], clipped[row] = length, beyond
     for array in (waveform, lengths, clipped):
         array.flush()

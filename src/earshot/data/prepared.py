@@ -20,9 +20,11 @@ from earshot.data.labels import (
     negative_events,
     read_classes,
     read_clips,
+    split_levels,
 )
 from earshot.data.packed import packed_clips
 from earshot.data.sampling import stratified_share
+from earshot.data.soft_targets import SoftTargets, find_targets, read_targets
 from earshot.inputs.given import Metadata
 from earshot.inputs.record import CHANNELS
 from earshot.messages import suggest
@@ -44,6 +46,7 @@ class PreparedData:
     events: pd.DataFrame | None
     whole: pd.DataFrame  # clip_id, path of every clip of the data set, whichever of them are taken: for caches
     metadata: Metadata = field(default_factory=Metadata)  # numeric columns of `clips` that the network takes
+    soft: SoftTargets | None = None  # what trains in place of the labels; never what is held out
 
     def take(self, index: np.ndarray) -> PreparedData:
         """The clips at `index`; events stay whole."""
@@ -54,7 +57,14 @@ class PreparedData:
     def split(self, fold: int, folds_path: str) -> tuple[PreparedData, PreparedData]:
         """(training clips, held-out clips) of a fold."""
         held_out = select_fold(self.clips, fold, folds_path)
-        return self.take(~held_out), self.take(held_out)
+        return self.take(~held_out).relabelled(), self.take(held_out)
+
+    def relabelled(self) -> PreparedData:
+        """The same clips with the targets that train in place of their labels, where there are such."""
+        if self.soft is None:
+            return self
+        target, mask = self.soft.over(self.clips.clip_id, self.classes, self.target, self.mask)
+        return replace(self, target=target, mask=mask)
 
     def share(self, share: float, seed: int) -> PreparedData:
         """`share` (0 ... 1] of the clips, of every class about as much; a smaller share is part of a larger one."""
@@ -101,7 +111,9 @@ class PreparedData:
 def load_data(data: DataConfig) -> PreparedData:
     """Read the tables that a config names and join them; every inconsistency is an error that names clip and file."""
     root = Path(data.root)
-    clips, classes = read_clips(root / "clips.csv"), read_classes(data.classes or root / "classes.csv")
+    clips, class_list = read_clips(root / "clips.csv"), data.classes or root / "classes.csv"
+    classes = read_classes(class_list)
+    chosen, left_out = split_levels(class_list, data.levels)
     require_columns(clips, ("labels",), root / "clips.csv")
     folds = read_folds(data.folds, clips)
     clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
@@ -112,9 +124,16 @@ def load_data(data: DataConfig) -> PreparedData:
         if str(getattr(data, key)) == value and events is None:
             raise ValueError(f"data.{needs} needs {root / 'events.csv'}, which this competition does not have")
     clips, classes = _chosen(_drop_unusable(clips, data, events), classes, data.where)
+    classes = [c for c in classes if c in chosen]
     check_annotated(clips, events, data, root / "clips.csv")
+    dataset = read_dataset(root)
+    if CHANNELS[data.channels] > 1 and dataset.get("copied_channels") == "mono":
+        raise ValueError(
+            f"data.channels is {data.channels}, but the copies that {root} was prepared with (--resample) are mono: "
+            "prepare it again with --channels stereo, or set data.channels=mono"
+        )
     if data.cache == "packed":
-        source = read_dataset(root)["source"]
+        source = dataset["source"]
         clips = packed_clips(
             root / "cache",
             clips,
@@ -126,10 +145,15 @@ def load_data(data: DataConfig) -> PreparedData:
             n_channels=CHANNELS[data.channels],
         )
     whole = "secondary_labels" not in clips or data.secondary_weight in (-1, 0, 1)
-    target, mask = clip_targets(clips, classes, data.secondary_weight, np.uint8 if whole else np.float32)
-    source, whole = Path(read_dataset(root)["source"]), clips[["clip_id", "path"]]
+    target, mask = clip_targets(
+        clips, classes, data.secondary_weight, np.uint8 if whole else np.float32, left_out, data.mask_unknown
+    )
+    source, whole = Path(dataset["source"]), clips[["clip_id", "path"]]
     metadata = data.metadata_record
     clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
+    soft = None
+    if path := find_targets(data.soft_targets, root):
+        soft = read_targets(path, clips.clip_id, classes)
     return PreparedData(
         clips=clips,
         classes=classes,
@@ -139,6 +163,7 @@ def load_data(data: DataConfig) -> PreparedData:
         events=events,
         whole=whole,
         metadata=metadata,
+        soft=soft,
     )
 
 

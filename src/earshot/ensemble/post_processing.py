@@ -22,6 +22,7 @@ from earshot.prediction.truth import Truth
 STEPS = (
     "threshold", "class_thresholds", "median_filter_seconds", "threshold_low", "min_seconds", "max_gap_seconds",
     "clip_threshold", "iou_threshold", "row_pool",
+    "coarse_from",
 )  # fmt: skip
 OF_FRAMES = ("median_filter_seconds", "threshold_low", "min_seconds", "max_gap_seconds", "row_pool")
 STRICT_STEPS = ("threshold", "iou_threshold")  # all that PostProcess.strict knows
@@ -278,9 +279,7 @@ def _moved(p: float, log_odds: float) -> float:
 
 def of_label(post: PostProcess, label: str) -> PostProcess:
     """The post-processing of one class alone."""
-    high = post.class_thresholds.get(label, post.threshold)
-    low = None if post.threshold_low is None else min(post.threshold_low, high)
-    return replace(post, threshold=high, class_thresholds={}, threshold_low=low)
+    return replace(post, threshold=post.class_thresholds.get(label, post.threshold), class_thresholds={})
 
 
 def of_class(found: Predictions, truth: Truth, k: int) -> tuple[Predictions, Truth]:

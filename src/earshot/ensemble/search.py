@@ -11,7 +11,7 @@ import numpy as np
 from earshot import runs
 from earshot.competitions.competition import Competition
 from earshot.data.folds import TRAIN_ONLY
-from earshot.data.labels import annotated_clips, clip_targets, negative_events, read_clips
+from earshot.data.labels import annotated_clips, clip_targets, negative_events, read_clips, read_levels
 from earshot.data.prepared import PreparedData, read_events
 from earshot.ensemble.blends import MEANS, Blend
 from earshot.ensemble.post_processing import keeps
@@ -141,13 +141,21 @@ def read_truth(found: Predictions, clips_path: Path) -> Truth:
     if unknown:
         raise ValueError(f"{clips_path} does not list {len(unknown)} of the predicted clips: {few(unknown)}")
     rows = clips.loc[found.clip_ids].reset_index(drop=True)
-    target, _ = clip_targets(rows, list(found.classes))
+    target, _ = clip_targets(rows, list(found.classes), left_out=_other_levels(found, clips_path.parent))
     events = read_events(clips_path.parent / "events.csv", clips, list(found.classes))
     if events is None:
         return Truth(target > 0.5, clips=rows)
     known = annotated_clips(rows, events, clips_path)
     events = events[~negative_events(events) & events.filename.isin(set(found.clip_ids.tolist()))]
     return Truth(target > 0.5, events, clips=rows, annotated=known)
+
+
+def _other_levels(found: Predictions, folder: Path) -> list[str]:
+    """Classes of the class list beside the clip table whose level these predictions do not answer (data.levels)."""
+    path = folder / "classes.csv"
+    level_of = read_levels(path) if path.is_file() else {}
+    answered = {level_of.get(c) for c in found.classes}
+    return [c for c, level in level_of.items() if level not in answered]
 
 
 def check_alike(names: list[str], oofs: list[Predictions]):

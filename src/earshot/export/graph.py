@@ -44,7 +44,7 @@ REPEATED = (
 SECOND_CALL = 1e-5  # how far a second call may be from the first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportSettings:
     """What to export and what it must hold."""
 

@@ -29,7 +29,7 @@ BATCH = 32  # windows a call
 FOREIGN = {".onnx": "earshot.inputs.extractor_files:open_onnx", ".tflite": "earshot.inputs.extractor_files:open_tflite"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Extractor(Input):
     """(D,), or (N, D) with `sequence`: embeddings by the network in `file` or `run`; always mono."""
 

@@ -19,7 +19,7 @@ from earshot.sound.logmel import LogmelParams, n_frames, power_spectrogram
 ORDER, WIDTH = 4, 1.019
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gammatone(Input):
     """(C, T, F) decibels of gammatone bands; frames as in a log-mel. Frequencies in Hz, lengths in samples."""
 
@@ -44,8 +44,8 @@ class Gammatone(Input):
     def frames(self) -> LogmelParams:
         """How its frames are cut and its decibels floored."""
         return LogmelParams(
-            self.sample_rate, self.n_fft, hop_length=self.hop_length, n_mels=self.n_bands, fmin=self.fmin,
-            fmax=self.fmax, amin=self.amin,
+            sample_rate=self.sample_rate, n_fft=self.n_fft, hop_length=self.hop_length, n_mels=self.n_bands,
+            fmin=self.fmin, fmax=self.fmax, amin=self.amin,
         )  # fmt: skip
 
     @property

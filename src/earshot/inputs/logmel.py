@@ -12,7 +12,7 @@ from earshot.inputs.record import Input
 from earshot.sound.logmel import LogmelParams, log_mel, n_frames, silence_db
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Logmel(LogmelParams, Input):
     """Mel bands in decibels (sound/logmel.py has the conventions); `channels` '' = those of the data."""
 

@@ -18,7 +18,7 @@ from earshot.inputs.logmel import Logmel
 from earshot.sound.logmel import mel_energies
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pcen(Logmel):
     """(C, T, F): a log-mel's bands with PCEN in place of decibels. `amin`, `ref` and `top_db` say nothing here."""
 

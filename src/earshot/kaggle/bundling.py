@@ -79,7 +79,7 @@ runpy.run_path(str(bundle / "earshot.pyz"), run_name="__main__")
 '''
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BundleSettings:
     """What to bundle. weights: one a run; blend: the JSON of ensemble.py, in place of runs and weights; minutes 0:
     SHARE_OF_LIMIT of the competition's; tta None: the runs' own."""

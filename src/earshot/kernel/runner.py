@@ -48,7 +48,7 @@ MEASURE_SECONDS, MEASURE_SHARE = 20.0, 0.1  # at most so long, and so much of th
 logger = logging.getLogger("earshot")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class KernelRun:
     """The work that budget.spend divides: networks times recordings. `classes` and `prior` are those of all members.
 
@@ -116,7 +116,7 @@ class KernelRun:
         for name in dict.fromkeys(name for n in self.networks for name in n.tta):
             rounds += [(network, name) for network in self.networks if name in network.tta]
         names = [network.name + (f" heard by {tta}" if tta else "") for network, tta in rounds]
-        return [Step(name, (key[0].hearing, key[1]), key) for name, key in zip(names, rounds, strict=True)]
+        return [Step(name, (key[0].window_key, key[1]), key) for name, key in zip(names, rounds, strict=True)]
 
     def _choose_calls(self, left: float):
         costs = [self.cost([step]) for step in self.steps]
@@ -210,7 +210,7 @@ class KernelRun:
         self.partly += until.partly
         if tta is None:
             self.unreadable |= {clip: reason for clip, reason in unreadable if clip not in until.unheard}
-        hearings = len(tta_variants(names)) - 1 if tta else 1
+        hearings = len(tta_variants(names, plain=not tta))
         shares = [(hearings * n.weight / len(n.members), n.alike) for n in networks for _ in n.members]
         for one, (share, of_run) in zip(found, shares, strict=True):
             for i in self.answers.add(batch, one, share, of_run):

@@ -68,10 +68,6 @@ class Spent:
     left_out: list[str] = field(default_factory=list)
     correction: float = 1.0  # of predicted times, by those of finished passes
 
-    @property
-    def steps_done(self) -> int:
-        return sum(len(p.steps) for p in self.passes if p.complete)
-
 
 def spend(work: Work, seconds: float, clock: Callable[[], float] = time.monotonic, write_every: float = 300.0) -> Spent:
     """Run `work` for at most `seconds` from now on; it writes after each pass, and every `write_every` s within one."""

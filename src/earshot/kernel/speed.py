@@ -23,9 +23,9 @@ from earshot.inputs import waveforms
 from earshot.inputs.record import Input
 from earshot.prediction.inference import Member, predict_members
 from earshot.prediction.predictions import Clip
-from earshot.prediction.reading import input_key, tta_variants
+from earshot.prediction.reading import Variant, hearing_starts, input_key, tta_variants
 from earshot.sound import audio
-from earshot.sound.windows import Windowing, window_starts
+from earshot.sound.windows import Windowing
 
 MEASURED_SECONDS, MEL_SECONDS = 30.0, 20.0  # of a recording
 LEAST_DECODED = 1.0  # seconds; what opening a file takes would count for more in shorter ones
@@ -58,8 +58,8 @@ class Network:
         return self.members[0].windowing
 
     @property
-    def hearing(self) -> tuple:
-        return self.members[0].hearing
+    def window_key(self) -> tuple:
+        return self.members[0].window_key
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class Speed:
         windowing = networks[0].windowing
         n_samples = max(1, round(seconds * windowing.sample_rate))
         total = dict.fromkeys(("decode", "logmel", "network", "join"), 0.0)
-        for variant in tta_variants([tta])[1:] if tta else tta_variants([]):
-            stride = max(1, round(windowing.stride_samples * variant.stride))
-            windows = len(window_starts(n_samples, windowing.window_samples, stride, windowing.extra_window))
+        for variant in tta_variants([tta] if tta else (), plain=not tta):
+            starts, stride, _ = hearing_starts(n_samples, windowing, variant)
+            windows = len(starts)
             heard = max(n_samples, windowing.window_samples) / windowing.sample_rate
             total["decode"] += seconds * self.decode[windowing.sample_rate]
             for key in {k for n in networks for k in front_ends(n)}:
@@ -224,7 +224,7 @@ def _join_seconds(network: Network, outputs, recording: Path, logmel, clock, unt
     total = _best(lambda: predict_members(members, [clip]), clock, until)
     decode = {rate: _best(lambda: audio.load(recording, rate), clock, until) / seconds}
     known = Speed(decode, logmel, {network.alike: 0.0}, {network.alike: 0.0}).stages([network], seconds)
-    windows = len(window_starts(round(seconds * rate), windowing.window_samples, windowing.stride_samples))
+    windows = len(hearing_starts(round(seconds * rate), windowing, Variant())[0])
     return max(0.0, total - sum(known.values())) / windows
 
 
@@ -263,16 +263,16 @@ def ordered(networks: Sequence[Network], speed: Speed) -> list[Network]:
     def cost(n):
         return (speed.network[n.alike] + speed.join[n.alike]) / n.windowing.stride_seconds
 
-    cheapest = {n.hearing: min(cost(m) for m in networks if m.hearing == n.hearing) for n in networks}
-    return sorted(networks, key=lambda n: (cheapest[n.hearing], str(n.hearing), cost(n)))
+    cheapest = {n.window_key: min(cost(m) for m in networks if m.window_key == n.window_key) for n in networks}
+    return sorted(networks, key=lambda n: (cheapest[n.window_key], str(n.window_key), cost(n)))
 
 
 def passes(networks: Sequence[Network]) -> list[tuple[list[Network], str | None]]:
     """What the runner does with all the time in the world: (networks of a pass, further hearing or None)."""
     first, groups = networks[0], {}
     for network in networks[1:]:
-        groups.setdefault((network.hearing, None), []).append(network)
+        groups.setdefault((network.window_key, None), []).append(network)
     for network in networks:
         for name in network.tta:
-            groups.setdefault((network.hearing, name), []).append(network)
+            groups.setdefault((network.window_key, name), []).append(network)
     return [([first], None)] + [(some, tta) for (_, tta), some in groups.items()]

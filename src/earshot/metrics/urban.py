@@ -78,6 +78,43 @@ def coarse_truth(truth: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=truth.index)
 
 
+def is_joint(names) -> bool:
+    """Whether tags of both levels are among the names."""
+    return len({bool(parse_tag(name)[1]) for name in names}) == 2
+
+
+def complete(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The columns without those of incomplete tags, which submissions of both levels leave out."""
+    return predictions[[c for c in predictions.columns if parse_tag(c)[1] != "X"]]
+
+
+def with_incomplete(truth: pd.DataFrame, labels) -> pd.DataFrame:
+    """Truth of tags and the label texts of its clips -> the same with the incomplete tags that the labels name.
+
+    Classes may leave the X out; the fine level needs it: a tag predicted where somebody heard an X is no mistake.
+    """
+    groups = {c for c, fine in map(parse_tag, truth.columns) if fine}
+    heard = [[n for n in str(text).split() if TAG.match(n) and parse_tag(n)[1] == "X"] for text in labels]
+    more = {n: [int(n in some) for some in heard] for n in sorted({n for some in heard for n in some})
+            if parse_tag(n)[0] in groups and n not in truth}  # fmt: skip
+    return pd.concat([truth, pd.DataFrame(more, index=truth.index)], axis=1)
+
+
+def by_level(truth: pd.DataFrame, predictions: pd.DataFrame, own_coarse: bool = False) -> dict[str, dict]:
+    """`evaluate` at each level that the predictions have tags of: {"coarse": ..., "fine": ...}.
+
+    own_coarse: coarse tags are held against their own columns of the truth, where it has them: of votes that agree on
+    the coarse tag alone the fine ones say too little.
+    """
+    found = {}
+    for level in LEVELS:
+        if any(bool(parse_tag(c)[1]) == (level == "fine") for c in predictions.columns):
+            own = [c for c in truth.columns if not parse_tag(c)[1]]
+            at = truth[own] if own_coarse and level == "coarse" and own else truth
+            found[level] = evaluate(at, predictions, level)
+    return found
+
+
 def clip_counts(truth, predicted, true_x, predicted_x) -> np.ndarray:
     """Booleans (..., N, K), (..., N, K), (..., N), (..., N) of one coarse class -> (..., N, 3) TP, FP, FN a clip."""
     truth, predicted = np.broadcast_arrays(truth, predicted)

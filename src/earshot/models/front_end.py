@@ -90,7 +90,7 @@ def _trained_at(mel: np.ndarray, params: LogmelParams) -> str:
         for fmin, fmax in {(50.0, min(14000.0, rate / 2)), (params.fmin, min(params.fmax, rate / 2)), (0.0, rate / 2)}:
             if fmin >= fmax:
                 continue
-            bank = mel_filterbank(LogmelParams(rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)).T
+            bank = mel_filterbank(LogmelParams(sample_rate=rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)).T
             if np.abs(mel - bank).max() <= 1e-3 * np.abs(bank).max():
                 return f"; the checkpoint's: sample_rate {rate}, fmin {fmin:g}, fmax {fmax:g}"
     return ""

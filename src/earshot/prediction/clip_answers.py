@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from earshot.prediction.pooling import pool_segments
-from earshot.prediction.reading import Span
+from earshot.prediction.reading import Span, heard_samples
 from earshot.sound.timebase import TimeBase, repeat_to_frames
 from earshot.sound.windows import Windowing, join_clipwise, join_framewise
 
@@ -108,34 +108,41 @@ class ClipAnswer:
             del self.open[span.variant]
 
     def close(self) -> bool:
-        """Join hearings that were cut as if the clip ended with the last window that came; whether there were any."""
-        cut = [(hearing, unbroken(hearing)) for hearing in self.open.values()]
-        self.open = {}
-        for hearing, n_windows in cut:
-            if n_windows:
-                windows = [hearing[w] for w in range(n_windows)]
-                end = windows[-1]["start"] + self.windowing.window_samples - hearing[0]["span"].delay_samples
-                span = replace(hearing[0]["span"], n_samples=min(end, hearing[0]["span"].n_samples))
-                self._join(windows, span)
-        return bool(cut)
+        """Make do with a hearing that was cut, as if the clip ended with the last window that came; whether it had to.
+
+        Where another hearing came whole, the cut ones are left out: hearings of one clip reach equally far.
+        """
+        cut, self.open = list(self.open.values()), {}
+        if self.clipwise or not cut:
+            return False
+        hearing = max(cut, key=unbroken)
+        if n_windows := unbroken(hearing):
+            windows = [hearing[w] for w in range(n_windows)]
+            end = windows[-1]["start"] + self.windowing.window_samples - hearing[0]["span"].delay_samples
+            span = replace(hearing[0]["span"], n_samples=min(end, hearing[0]["span"].n_samples))
+            self._join(windows, span)
+        return True
 
     def _join(self, windows: list[dict], span: Span):
-        self.clipwise.append(join_clipwise(np.stack([w["answer"] for w in windows]), self.windowing.aggregate))
-        if "embedding" in windows[0]:
-            self.embedding.append(np.mean([w["embedding"] for w in windows], axis=0))
+        # a window of nothing but padding (`extra_window`) has frames, but no say in the clip's answer
+        heard = [w for w in windows if w["start"] < span.n_samples + span.delay_samples]
+        self.clipwise.append(join_clipwise(np.stack([w["answer"] for w in heard]), self.windowing.aggregate))
+        if "embedding" in heard[0]:
+            self.embedding.append(np.mean([w["embedding"] for w in heard], axis=0))
         if self.windowing.keep_frames:
             self.framewise.append(self._join_frames(windows, span))
 
     def _join_frames(self, windows: list[dict], span: Span) -> np.ndarray:
-        """(T, K) on the output grid, the delay of a shifted hearing taken off again."""
+        """(T, K) on the output grid, the delay of a shifted hearing taken off again; T is the same for all hearings."""
         cell = self.timebase.frame_samples
         frames = np.stack([self._frames(w) for w in windows])
         first = np.array([round(w["start"] / cell) for w in windows])
-        joined = join_framewise(frames, first, int(first[-1]) + self.cells)
-        if self.windowing.extra_window:
-            return joined  # the source's rows know events in the padding
-        delay = round(span.delay_samples / cell)
-        return repeat_to_frames(joined[delay:], 1, self.timebase.n_frames(span.n_samples))
+        joined = join_framewise(frames, first, int(first[-1]) + self.cells)[round(span.delay_samples / cell) :]
+        if self.windowing.extra_window:  # the source's rows know events in the padding
+            total = max(1, round(heard_samples(span.n_samples, self.windowing) / cell))
+        else:
+            total = self.timebase.n_frames(span.n_samples)
+        return repeat_to_frames(joined, 1, total)
 
     def _frames(self, window: dict) -> np.ndarray:
         """(cells, K) of one window."""

@@ -29,7 +29,8 @@ from earshot.sound.windows import Windowing
 __all__ = ["TTA", "Member", "Until", "Variant", "clip_answer", "predict_clips", "predict_members", "tta_variants"]
 CONTEXT_SEGMENTS = 4  # heard either side of a span in one pass
 # what members must share to be fed from the same windows
-HEARING = ("sample_rate", "n_channels", "window_samples", "stride_samples", "extra_window", "one_pass")
+WINDOW_FIELDS = ("sample_rate", "n_channels", "window_samples", "stride_samples", "rest_samples", "extra_window",
+                 "one_pass")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class Member:
     place: int | None = None  # index on axis 1 of the outputs of a graph that stacks several folds
 
     @property
-    def hearing(self) -> tuple:
+    def window_key(self) -> tuple:
         """What members must have in common to be fed from the same windows."""
-        return tuple(getattr(self.windowing, name) for name in HEARING)
+        return tuple(getattr(self.windowing, name) for name in WINDOW_FIELDS)
 
 
 @dataclass
@@ -84,9 +85,11 @@ def predict_members(
     first sample, outputs of the first member) of every window as it comes; of one pass, which has no windows, never.
     until: when no more is heard; a clip of
     which the beginning was heard by then ends there, of which nothing was counts as unreadable.
-    Members of different runs may differ in front ends, classes and joining rules, not in where windows lie (`HEARING`).
+    Members of different runs may differ in front ends, classes and joining rules, not in where windows lie
+    (`WINDOW_FIELDS`).
     """
-    variants = tta_variants(tta)[0 if plain else 1 :]
+    grid = members[0].backend.timebase
+    variants = tta_variants(tta, plain, grid.hop_length / grid.sample_rate)
     _check_members(members, variants)
     if any("metadata" in m.backend.inputs for m in members):
         _check_metadata(clips)
@@ -98,7 +101,10 @@ def predict_members(
     unreadable: dict[int, str] = {}
     workers = max(m.windowing.workers for m in members)
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(streams) as runners:
-        running, shorter = _Running(members, answers, runners, streams, listen=listen), set()
+        running, shorter = (
+            _Running(members=members, answers=answers, runners=runners, streams=streams, listen=listen),
+            set(),
+        )
 
         def hear(some: Iterable[tuple[int, Clip]], decoded: bool):
             reading = jobs(some, windowing, variants, unreadable, tuple(keys), context, decoded=decoded)
@@ -142,14 +148,16 @@ def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
     for member in members:
         if member.windowing.window_samples < 1 or member.windowing.batch_size < 1:
             raise ValueError("a windowing must say its sample rate, window and batch size before it hears recordings")
-        for name, a, b in zip(HEARING, first.hearing, member.hearing):
+        for name, a, b in zip(WINDOW_FIELDS, first.window_key, member.window_key):
             if a != b:
                 raise ValueError(f"members of one pass must hear the same windows, but {name} is {a} and {b}")
         keep, one_pass = member.windowing.keep_frames, member.windowing.one_pass
         if one_pass and any(getattr(r, "of_clip", False) for r in member.backend.frontends.values()):
             raise ValueError("one pass cannot give a network the rows of an extractor: predict without one_pass")
-        if keep and any(v.roll for v in variants):
-            raise ValueError("tta 'roll' moves events in time: it cannot be used with keep_frames")
+        for variant in variants:
+            if keep and variant.moves:
+                name = "roll" if variant.roll else "copies"
+                raise ValueError(f"tta '{name}' moves events in time: it cannot be used with keep_frames")
         if one_pass and member.windowing.clip_from == "clipwise" and not getattr(member.backend, "pooling", ""):
             raise ValueError(
                 "one pass needs a network whose clip output is pooled from its segments (attention, max, mean, "
@@ -177,7 +185,7 @@ def _ahead(pool, jobs: Iterator, depth: int) -> Iterator:
         yield waiting.popleft().result()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Running:
     """Windows on their way through the networks: gathered to batches, at most `streams` of them at a time."""
 

@@ -31,8 +31,14 @@ class Variant:
     gain_db: float = 0.0
     noise_db: float | None = None  # white noise this far below the recording's RMS level
     roll: float = 0.0  # circular shift by this share of the recording (clips that are one window long)
+    roll_seconds: float = 0.0  # circular shift by so much, positive = later
     delay: float = 0.0  # silence of this share of a stride before the recording: moves the window borders
     stride: float = 1.0  # stride times this
+
+    @property
+    def moves(self) -> bool:
+        """Whether events come to lie elsewhere than in the recording."""
+        return bool(self.roll or self.roll_seconds)
 
 
 TTA: dict[str, tuple[Variant, ...]] = {
@@ -44,16 +50,21 @@ TTA: dict[str, tuple[Variant, ...]] = {
 }
 
 
-COPIES = "copies:"  # copies:30 = thirty random hearings
-COPIES_SEED, COPIES_ROLL, COPIES_GAIN_DB = 30, 0.1, 6.0
+COPIES = "copies:"  # copies:30 = thirty random hearings instead of the plain one
+COPIES_SEED, COPIES_ROLL_FRAMES, HOP_SECONDS = 30, 10.0, 0.01
 
 
-def tta_variants(names: Iterable[str]) -> tuple[Variant, ...]:
-    """The plain hearing and those of each named augmentation; `copies:N` gives N random ones, always the same."""
-    variants = [Variant()]
+def tta_variants(names: Iterable[str], plain: bool = True, hop_seconds: float = HOP_SECONDS) -> tuple[Variant, ...]:
+    """The hearings that the named augmentations ask for: the plain one first, then theirs.
+
+    `copies:N` is N random ones, always the same N, in place of the plain one. plain=False: without the plain one in any
+    case. hop_seconds: of the network's frames, which copies are rolled by.
+    """
+    names = tuple(names)
+    variants = [Variant()] if plain and not any(name.startswith(COPIES) for name in names) else []
     for name in names:
         if name.startswith(COPIES):
-            variants.extend(random_variants(name.removeprefix(COPIES)))
+            variants.extend(random_variants(name.removeprefix(COPIES), hop_seconds))
         elif name in TTA:
             variants.extend(TTA[name])
         else:
@@ -61,16 +72,12 @@ def tta_variants(names: Iterable[str]) -> tuple[Variant, ...]:
     return tuple(variants)
 
 
-def random_variants(count: str) -> list[Variant]:
-    """N as text -> N hearings: rolled by normal(0, COPIES_ROLL) of the clip, within COPIES_GAIN_DB louder or softer."""
+def random_variants(count: str, hop_seconds: float) -> list[Variant]:
+    """N as text -> N hearings, each rolled by normal(0, 10) whole frames, as augment.batch's `roll` trains."""
     if not count.isdigit() or int(count) < 1:
         raise ValueError(f"test-time augmentation {COPIES}{count}: N copies are asked for by {COPIES}N, N from 1")
-    rng = np.random.default_rng(COPIES_SEED)
-    # a roll of exactly 0 would be heard in spans like the plain recording, which is as good
-    return [
-        Variant(roll=float(rng.normal(0, COPIES_ROLL)), gain_db=float(rng.uniform(-COPIES_GAIN_DB, COPIES_GAIN_DB)))
-        for _ in range(int(count))
-    ]
+    frames = np.random.default_rng(COPIES_SEED).normal(0, COPIES_ROLL_FRAMES, int(count)).round()
+    return [Variant(roll_seconds=float(n) * hop_seconds) for n in frames]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +168,7 @@ def jobs(
             unreadable[index] = str(error)
             continue
         n_samples = max(1, round(info.n_samples * windowing.sample_rate / info.sample_rate))
-        short = n_samples <= windowing.window_samples
+        short = n_samples - windowing.rest_samples <= windowing.window_samples
         heard = [(i, v) for i, v in enumerate(variants) if not (v.delay and short)]  # one window: no borders to move
         if not heard:
             unreadable[index] = f"{clip.path} is one window long: it has no other hearing"
@@ -170,15 +177,33 @@ def jobs(
                 yield lambda span=span, variant=variant: _read(span, variant, windowing, keys, context)
 
 
-def _spans(index, number, clip, variant, windowing, n_samples, decoded) -> Iterator[Span]:
+def heard_samples(n_samples: int, windowing: Windowing) -> int:
+    """Samples of a recording that every hearing of it gives frames for: to its end, or with `extra_window` to the end
+    of the plain hearing's last window, padding included."""
+    if not windowing.extra_window:
+        return n_samples
+    starts = window_starts(n_samples, windowing.window_samples, windowing.stride_samples, extra_chunk=True)
+    return int(starts[-1]) + windowing.window_samples
+
+
+def hearing_starts(n_samples: int, windowing: Windowing, variant: Variant) -> tuple[np.ndarray, int, int]:
+    """A recording of `n_samples` -> (first samples of a hearing's windows, its stride, its delay), all in samples.
+
+    Starts count from the beginning of the DELAYED recording. All hearings reach equally far (`heard_samples`).
+    """
     stride = max(1, round(windowing.stride_samples * variant.stride))
     delay = round(windowing.stride_samples * variant.delay)
-    starts = window_starts(n_samples + delay, windowing.window_samples, stride, extra_chunk=windowing.extra_window)
+    reach = heard_samples(n_samples, windowing) + delay - windowing.rest_samples
+    return window_starts(max(reach, 1), windowing.window_samples, stride), stride, delay
+
+
+def _spans(index, number, clip, variant, windowing, n_samples, decoded) -> Iterator[Span]:
+    starts, stride, delay = hearing_starts(n_samples, windowing, variant)
     size = max(1, int(SPAN_SECONDS * windowing.sample_rate) // stride)
     if windowing.one_pass:
         size = max(1, 1 + (round(ONE_PASS_SECONDS * windowing.sample_rate) - windowing.window_samples) // stride)
     given = clip.given if variant == Variant() else None
-    if variant.roll:  # a rolled clip is heard whole: its end comes before its start
+    if variant.moves:  # a rolled clip is heard whole: its end comes before its start
         size = len(starts)
     for first in range(0, len(starts), size):
         some = starts[first : first + size]
@@ -216,7 +241,8 @@ def _chunk(span, variant, windowing, keys, context) -> Chunk:
     waveform = _waveform(span, variant, windowing, begin, end)
     recorded = span.n_samples + span.delay_samples
     if end > recorded:  # single windows are filled up with silence; in one pass all windows would hear that
-        end = max(begin + window, recorded) if windowing.one_pass else max(int(starts[-1]) + window, recorded)
+        least = begin if windowing.one_pass and not windowing.extra_window else int(starts[-1])
+        end = max(least + window, recorded)
         waveform = waveform[..., : end - begin]
     sources = {}
     for key in keys:
@@ -239,8 +265,9 @@ def _waveform(span, variant, windowing, begin: int, end: int) -> np.ndarray:
         heard = waveforms.decode(span.path, rate, channels, first / rate, (last - first) / rate)[..., : last - first]
         if not span.decoded and heard.shape[-1] < min(last, span.n_samples) - first - audio.ROUNDING_SAMPLES:
             raise _EndsEarly
-        if variant.roll:
-            heard = np.roll(heard, round(variant.roll * heard.shape[-1]), axis=-1)
+        if variant.moves:
+            shift = round(variant.roll * heard.shape[-1] + variant.roll_seconds * rate)
+            heard = np.roll(heard, shift, axis=-1)
         place = max(0, span.delay_samples - begin)
         waveform[..., place : place + heard.shape[-1]] = heard
     if variant.gain_db:

@@ -30,7 +30,7 @@ WINDOWS = {  # coefficients a_k of sum a_k (-1)^k cos(2 pi k n / length)
 PAD_MODES = ("reflect", "constant")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LogmelParams:
     """A log-mel front end. Frequencies in Hz, lengths in samples; `sample_rate` 0 = that of the data."""
 

@@ -35,6 +35,7 @@ class Windowing:
     oof_frames: bool = True  # false: not in oof.npz, where hours of audio times hundreds of classes are gigabytes
     batch_size: int = 0  # windows; 0: optim.batch_size
     extra_window: bool = False  # the birdcall source's quirk: an exact multiple of the window gets one more, of padding
+    rest_seconds: float = 0.0  # what a window leaves over of a recording, up to so much, gets no window of its own
     one_pass: bool = False  # the network hears a minute at once and windows share its features: faster, not the same
     tta: tuple[str, ...] = ()  # names of prediction.reading.TTA, which predict.py hears besides
     workers: int = 1  # threads that decode and compute log-mels ahead
@@ -44,7 +45,7 @@ class Windowing:
         object.__setattr__(self, "tta", tuple(self.tta))
         check_choice("clip_from", self.clip_from, CLIP_FROM)
         check_choice("aggregate", self.aggregate, RULES)
-        for name in ("sample_rate", "window_seconds", "stride_seconds", "batch_size"):
+        for name in ("sample_rate", "window_seconds", "stride_seconds", "rest_seconds", "batch_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.workers < 1:
@@ -66,6 +67,10 @@ class Windowing:
     @property
     def window_samples(self) -> int:
         return round(self.window_seconds * self.sample_rate)
+
+    @property
+    def rest_samples(self) -> int:
+        return round(self.rest_seconds * self.sample_rate)
 
     @property
     def stride_samples(self) -> int:
@@ -91,39 +96,6 @@ def window_starts(
     if extra_chunk and starts[-1] + window_samples == n_samples:
         starts = np.append(starts, starts[-1] + stride_samples)
     return starts
-
-
-def slice_waveform(waveform: np.ndarray, starts: np.ndarray, window_samples: int) -> np.ndarray:
-    """(..., S) -> (W, ..., window_samples): one copy a window, zeros past the end of the clip."""
-    windows = np.zeros((len(starts), *waveform.shape[:-1], window_samples), waveform.dtype)
-    for window, start in zip(windows, starts, strict=True):
-        piece = waveform[..., start : start + window_samples]
-        window[..., : piece.shape[-1]] = piece
-    return windows
-
-
-def window_frames(starts: np.ndarray, window_samples: int, hop_length: int) -> tuple[np.ndarray, int] | None:
-    """(first STFT frame of each window, frames a window), or None where windows fall between frames.
-
-    With None the log-mel must be computed window by window: a slice of the clip's log-mel would be shifted by less than
-    a frame, and most frames would differ (73 % at 48 kHz with a hop of 512 and a stride of 5 s). Where a slice is
-    possible only the frames within half an n_fft of a window's edge differ: they see sound instead of reflection.
-    """
-    starts = np.asarray(starts, dtype=np.int64)
-    if (starts % hop_length).any():
-        return None
-    return starts // hop_length, 1 + window_samples // hop_length
-
-
-def slice_windows(logmel: np.ndarray, first_frames: np.ndarray, n_frames: int, pad_value: float) -> np.ndarray:
-    """(T, F) log-mel of a clip -> (W, n_frames, F); frames past the end hold `pad_value`, the log-mel of silence."""
-    index = np.asarray(first_frames, dtype=np.int64)[:, None] + np.arange(n_frames)
-    past_end = index >= len(logmel)
-    if not past_end.any():
-        return logmel[index]
-    windows = logmel[np.minimum(index, len(logmel) - 1)] if len(logmel) else np.empty((*index.shape, logmel.shape[1]))
-    windows[past_end] = pad_value
-    return windows.astype(logmel.dtype, copy=False)
 
 
 def join_clipwise(window_outputs: np.ndarray, rule: str) -> np.ndarray:

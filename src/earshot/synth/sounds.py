@@ -18,7 +18,7 @@ AUDIBLE_DB = 0.0  # an event below this SNR is heard by nobody and is no true ev
 
 
 # --- calls -----------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Note:
     """One unbroken tone: a glide from `start_hz` to `end_hz`, arched, quavering or beating, then `gap` seconds."""
 
@@ -52,7 +52,10 @@ class Species:
 
 
 def _whistles(first_hz: float, second_hz: float):
-    return lambda rng: [Note(first_hz * 1.03, first_hz, 0.28, gap=0.06), Note(second_hz * 1.02, second_hz, 0.36)]
+    return lambda rng: [
+        Note(start_hz=first_hz * 1.03, end_hz=first_hz, seconds=0.28, gap=0.06),
+        Note(start_hz=second_hz * 1.02, end_hz=second_hz, seconds=0.36),
+    ]
 
 
 def _trill(high_hz: float, low_hz: float, notes_per_second: float, seconds: tuple[float, float]):
@@ -60,13 +63,13 @@ def _trill(high_hz: float, low_hz: float, notes_per_second: float, seconds: tupl
 
     def sing(rng):
         count = round(rng.uniform(*seconds) / period)
-        return [Note(high_hz, low_hz, 0.62 * period, gap=0.38 * period)] * count
+        return [Note(start_hz=high_hz, end_hz=low_hz, seconds=0.62 * period, gap=0.38 * period)] * count
 
     return sing
 
 
 def _sweeps(start_hz: float, end_hz: float):
-    return lambda rng: [Note(start_hz, end_hz, 0.32, gap=0.16)] * int(rng.integers(2, 5))
+    return lambda rng: [Note(start_hz=start_hz, end_hz=end_hz, seconds=0.32, gap=0.16)] * int(rng.integers(2, 5))
 
 
 def _stack(fundamental_hz: float, beat_hz: float, seconds: float):
@@ -74,7 +77,12 @@ def _stack(fundamental_hz: float, beat_hz: float, seconds: float):
 
     def sing(rng):
         note = Note(
-            fundamental_hz * 1.05, fundamental_hz * 0.9, seconds, gap=0.15, beat_hz=beat_hz, harmonics=amplitudes
+            start_hz=fundamental_hz * 1.05,
+            end_hz=fundamental_hz * 0.9,
+            seconds=seconds,
+            gap=0.15,
+            beat_hz=beat_hz,
+            harmonics=amplitudes,
         )
         return [note] * int(rng.integers(2, 4))
 
@@ -85,9 +93,9 @@ def _quaver(centre_hz: float, depth_hz: float, vibrato_hz: float):
     def sing(rng):
         return [
             Note(
-                centre_hz,
-                centre_hz * 0.96,
-                rng.uniform(0.8, 1.3),
+                start_hz=centre_hz,
+                end_hz=centre_hz * 0.96,
+                seconds=rng.uniform(0.8, 1.3),
                 gap=0.0,
                 arch_hz=0.0,
                 vibrato_hz=vibrato_hz,
@@ -100,7 +108,10 @@ def _quaver(centre_hz: float, depth_hz: float, vibrato_hz: float):
 
 def _chips(hz: float, arch_hz: float):
     def sing(rng):
-        return [Note(hz, hz, 0.09, gap=rng.uniform(0.12, 0.24), arch_hz=arch_hz) for _ in range(rng.integers(3, 7))]
+        return [
+            Note(start_hz=hz, end_hz=hz, seconds=0.09, gap=rng.uniform(0.12, 0.24), arch_hz=arch_hz)
+            for _ in range(rng.integers(3, 7))
+        ]
 
     return sing
 
@@ -231,9 +242,9 @@ def stranger(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
     """(S,) float32: one to three level or bent tones, the call of a bird that is not among the species."""
     hz = rng.uniform(1500, 5000)
     note = Note(
-        hz,
-        hz * rng.uniform(0.9, 1.1),
-        rng.uniform(0.15, 0.5),
+        start_hz=hz,
+        end_hz=hz * rng.uniform(0.9, 1.1),
+        seconds=rng.uniform(0.15, 0.5),
         gap=rng.uniform(0.1, 0.3),
         arch_hz=rng.uniform(-300, 300),
     )

@@ -22,7 +22,7 @@ STEPS = 8  # an epoch has at least so many, where the clips suffice
 MEMORY_SHARE = 0.5  # of what is free: the loader and the caches need some too
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """What a config is fitted to. clips: `labels, duration, sample_rate, ...`; held_out: share of a fold."""
 

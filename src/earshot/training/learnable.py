@@ -134,6 +134,8 @@ def why_not(head: Head, loss: str, task: str, asked: Targets) -> str:
         return "loss bce_clip_frame needs answers for segments, and this network answers for whole clips: loss.name=bce"
     if softmax and classes == 1:
         return "a softmax head of one class says 1 of every clip: set model.params.activation=sigmoid and loss.name=bce"
+    if loss == "coarse_fine" and classes == 1:
+        return "loss coarse_fine is of two label levels, and there is one class: set loss.name=bce"
     if loss == "cross_entropy":
         if classes == 1:
             return "cross_entropy tells classes apart, and there is one: set loss.name=bce"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from earshot import files, tasks
+from earshot.data.soft_targets import told
 from earshot.ensemble.search import stopped_text, truth_of
 from earshot.messages import few
 from earshot.pictures import folds as fold_pictures
@@ -12,7 +13,17 @@ from earshot.prediction import predictions
 from earshot.records import to_dict
 from earshot.training.setup import Training
 
-SHOWN = ("map", "macro_f1_argmax", "accuracy", "pauc", "micro_auprc", "event_f1", "crop_lwlrap")  # in an epoch's line
+SHOWN = (
+    "map",
+    "macro_f1_argmax",
+    "accuracy",
+    "pauc",
+    "micro_auprc",
+    "event_f1",
+    "crop_lwlrap",
+    "crop_macro_f1_argmax",
+    "crop_map",
+)  # in an epoch's line
 
 
 def announce(t: Training):
@@ -31,6 +42,8 @@ def announce(t: Training):
     device = f"{t.accelerator.device} {o.precision}"
     size = f"{t.config.model.name} {parameters:.2f} M parameters | frame {1000 * grid.frame_seconds:.0f} ms"
     t.accelerator.print(f"fold {t.fold}: {size} | {rate}{device} | {t.folder}\nfold {t.fold}: {steps}")
+    if soft := t.clips.prepared.soft:
+        t.accelerator.print(f"fold {t.fold}: {told(soft, t.clips.prepared.clips.clip_id, t.about['classes'])}")
     announce_skipped(t)
 
 

@@ -32,6 +32,8 @@ def set_learning_rate(t: Training):
     """The schedule of optim.learning_rate at this step, times a parameter group's own `lr_scale`."""
     o, steps = t.config.optim, t.batches_an_epoch // t.config.optim.accumulate
     step = t.progress.epoch * steps + t.progress.step // o.accumulate
+    if o.schedule_every == "epoch" and step >= o.warmup_epochs * steps:
+        step = t.progress.epoch * steps
     lr = optim.learning_rate(
         step, steps, o.epochs, warmup_epochs=o.warmup_epochs, lr=o.lr, min_lr=o.min_lr, schedule=o.schedule
     )

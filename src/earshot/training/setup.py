@@ -114,6 +114,8 @@ def set_up(
     heard = config.inputs(network.inputs)
     grid = heard.timebase(network.pool)
     about = runs.describe_run(config, fold, classes, prior, grid)
+    if train_data.soft is not None:
+        about["soft_targets"] = {k: v for k, v in train_data.soft.lineage.items() if k != "answered_by_fold"}
     about["parameters"] = sum(p.numel() for p in network.parameters())
     model, optimizer = accelerator.prepare(network, optimizer)
     cache, embeddings, inputs = cache or Path(config.data.root) / "cache", None, network.inputs

@@ -16,10 +16,10 @@ from earshot.config import Config
 from earshot.data.prepared import PreparedData
 from earshot.data.targets import CropTargets
 from earshot.ensemble.search import truth_of
-from earshot.metrics import clips as clip_metrics
 from earshot.prediction import predictions
 from earshot.prediction.backends import TorchBackend
 from earshot.prediction.inference import clip_answer, predict_clips
+from earshot.prediction.truth import Truth
 from earshot.training.examples import TrainingClips, collate
 from earshot.training.extractors import with_rows
 from earshot.training.setup import Training, progress_bar
@@ -44,7 +44,7 @@ def validate_and_keep(t: Training) -> dict[str, float]:
         if t.accelerator.is_main_process:
             found.save(t.folder / "oof.npz")
             runs.save_weights(t.folder / "best.safetensors", t.predicting_network, t.about)
-    scores |= loss | score_box_crops(t, ~found.unreadable)  # shown and logged, never watched: an OOF does not have it
+    scores |= loss | score_crops(t, ~found.unreadable)  # shown and logged, never watched: an OOF does not have it
     scores |= score_training_clips(t)
     return scores | {"validation_seconds": round(time.monotonic() - started, 2)}
 
@@ -147,14 +147,18 @@ def score_training_clips(t: Training) -> dict[str, float]:
     return {f"train_{t.watch}": scores[t.watch]} if t.watch in scores else {}
 
 
-def score_box_crops(t: Training, readable: np.ndarray) -> dict[str, float]:
-    """`crop_lwlrap` where data.crop is box, else nothing: one box crop a held-out clip against that crop's labels.
+def score_crops(t: Training, readable: np.ndarray) -> dict[str, float]:
+    """`crop_<score>` on one training crop a held-out clip, against that crop's labels, as two of the sources score.
 
-    The score that the rainforest system's source prints and selects on. A crop depends on (seed, clip) alone, so that
-    epochs compare. `readable` (N,) of the held-out clips; those without a label are left out too.
+    `crop_lwlrap` where data.crop is box (what the rainforest system's source prints and selects on); with
+    optim.score_crops also `crop_map`, `crop_macro_f1_argmax` (the birdcall source's) and the watched score. A crop
+    depends on (seed, clip) alone, so that epochs compare. `readable` (N,) of the held-out clips; those without a label
+    are left out too.
     """
     accelerator, clips = t.accelerator, t.held_out.take(readable & t.held_out.target.any(axis=1))
-    if t.config.data.crop != "box":
+    names = ["lwlrap"] * (t.config.data.crop == "box")
+    names += ["map", "macro_f1_argmax", t.watch] * t.config.optim.score_crops
+    if not names:
         return {}
     data = replace(t.config.data, cache="none", shuffle_labels=False, false_positives=False, frame_targets=False)
     crops = TrainingClips(clips, data, t.clips.inputs, t.config.seed, None, t.clips.cache_folder)
@@ -165,7 +169,13 @@ def score_box_crops(t: Training, readable: np.ndarray) -> dict[str, float]:
     pairs = utils.gather_object(pairs)
     if not any(target.any() for target, _ in pairs):
         return {}
-    return {"crop_lwlrap": clip_metrics.lwlrap(*map(np.concatenate, zip(*pairs, strict=True)))}
+    target, answers = map(np.concatenate, zip(*pairs, strict=True))
+    some = predictions.Predictions(
+        np.arange(len(answers)).astype(str), tuple(t.about["classes"]), answers, np.full(len(answers), t.fold),
+        np.zeros(len(answers), bool),
+    )  # fmt: skip
+    found = tasks.score_clips(some, Truth(target))
+    return {f"crop_{name}": float(found[name]) for name in dict.fromkeys(names) if name in found}
 
 
 def _predict_crops(t: Training, batch: dict) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,176 @@
+"""Events of any recordings: a trained run hears a folder and writes what it found, for people and other programs.
+
+python src/detect.py --run runs/sed/synth_cnn --clips ~/recordings --out found
+python src/detect.py --run runs/tagging/mine --clips FOLDER --out found --as raven audacity csv --top 20
+python src/detect.py --run runs/sed/mine --clips FOLDER --out found --examples 5   # the surest of each class as wav
+
+Thresholds and confidence come from the run's OOF. Writes OUT/events.csv (or what --as says), OUT/summary.csv (a row a
+class and hour, by the clock in the files' names), OUT/recordings.csv (every file: heard, or why not), OUT/detect.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+from tqdm import tqdm
+
+from earshot import files, runs
+from earshot.annotations.writing import KINDS, file_names, write_events
+from earshot.ensemble.choice import fields_of, read_post, write_choice
+from earshot.listening.confidence import from_oof
+from earshot.listening.detections import COLUMNS, Asked, best_examples, detect_in, only, summary_of
+from earshot.listening.members import BACKENDS, ears_of, with_frames
+from earshot.messages import Parser, run_script, suggest
+from earshot.prediction.free_cores import allowed_cores, use_free_cores
+from earshot.prediction.predictions import Clip
+from earshot.sound import audio
+from earshot.sound.folder import printable
+
+EXAMPLE_MARGIN = 0.5  # seconds of sound before and behind an example
+
+
+def main():
+    options = parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    check_options(options)
+    if not options.run.is_dir():
+        runs.load_run(options.run)  # says what is near
+    files.check_writable(options.out / "events.csv", "give --out FOLDER")
+    recordings = find_recordings(options.clips)
+    if options.backend == "torch":
+        use_free_cores()
+    ears = with_frames(ears_of(options.run, options.backend, int8=options.int8), options.level == "windows")
+    found = from_oof(options.run, read_post(options.post) if options.post else None)
+    post = only(found.post, options.threshold, options.min_seconds)
+    print("\n".join(found.said))
+    asked = Asked(post, found.calibration, options.top, options.min_confidence)
+    started, heard = time.monotonic(), []
+    bar = tqdm(total=len(recordings), desc="detect", unit="file", disable=not sys.stderr.isatty())
+    streams = 1 if options.backend == "torch" else allowed_cores()
+    for part in detect_in(ears, recordings, asked, streams):
+        heard.append(part)
+        bar.update(len(part.seconds) + len(part.unreadable))
+    bar.close()
+    write(heard, recordings, post, options)
+    if found.choice:
+        write_choice(options.out / "post.json", found.choice)
+        print(f"the next call is faster with --post {options.out / 'post.json'}")
+    seconds = sum(s for part in heard for s in part.seconds.values() if np.isfinite(s))
+    told = f"{len(recordings)} recordings, {seconds / 3600:.2f} h of sound in {time.monotonic() - started:.1f} s"
+    print(f"{told}: {sum(len(part.events) for part in heard)} events -> {options.out}")
+    report_unreadable(heard, options.out)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__)
+    add = parser.add_argument
+    add("--run", type=Path, required=True, help="folder of a run: runs/<task>/<name>")
+    add("--clips", type=Path, required=True, help="a folder of recordings, or one recording")
+    add("--out", type=Path, required=True, help="folder to write")
+    add("--as", nargs="+", default=["csv"], dest="kinds", metavar="KIND", help=f"{', '.join(KINDS)} (default csv)")
+    add("--level", choices=("frames", "windows"), default="frames",
+        help="windows: events are whole windows; always so where a network has no framewise output")  # fmt: skip
+    add("--post", type=Path, help="post-processing (YAML or JSON) in place of what the OOF chooses")
+    add("--threshold", type=float, help="one threshold of the output, in place of the OOF's")
+    add("--min-seconds", type=float, help="shorter events are dropped")
+    add("--min-confidence", type=float, default=0.0, help="less sure events are dropped")
+    add("--top", type=int, default=0, help="only so many of each recording, the surest")
+    add("--examples", type=int, default=0, help="cut so many of each class to OUT/examples/<class>/*.wav")
+    add("--backend", default="torch", help=f"{', '.join(BACKENDS)}; graphs are made by src/export.py")
+    add("--int8", action="store_true", help="the int8 graphs")
+    add("--force", action="store_true", help="write into a folder that holds events already")
+    return parser.parse_args()
+
+
+def check_options(options: argparse.Namespace):
+    """Options that cannot be meant are errors before a network is loaded."""
+    for kind in options.kinds:
+        if kind not in KINDS:
+            raise ValueError(f"--as {kind} is no kind of file{suggest(kind, KINDS)}")
+    if options.backend not in BACKENDS:
+        raise ValueError(f"unknown backend '{options.backend}'{suggest(options.backend, BACKENDS)}")
+    for name in ("threshold", "min_confidence"):
+        if not 0 <= (getattr(options, name) or 0) <= 1:
+            raise ValueError(f"--{name.replace('_', '-')} must lie in 0 ... 1, got {getattr(options, name)}")
+    if options.top < 0 or options.examples < 0 or (options.min_seconds or 0) < 0:
+        raise ValueError("--top, --examples and --min-seconds must be 0 or more")
+    if (options.out / "detect.json").is_file() and not options.force:
+        raise ValueError(f"{options.out} holds events already: choose another --out, or replace them with --force")
+    if "parquet" in options.kinds:
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise ValueError("--as parquet needs pyarrow: pip install pyarrow") from error
+
+
+def find_recordings(source: Path) -> list[Clip]:
+    """A folder or one file -> recordings with ids; what is left out of a folder is said."""
+    if source.is_file():
+        return [Clip(source.stem, source)]
+    found = audio.list_recordings(source)
+    if not found.files:
+        raise ValueError("; ".join(filter(None, [f"{source} holds no recording", found.said()])))
+    if text := found.said():
+        print(text)
+    return [Clip(i, p) for i, p in zip(found.ids(), found.files, strict=True)]
+
+
+def write(heard, recordings: list[Clip], post, options: argparse.Namespace):
+    """Everything that is in --out; detect.json is last."""
+    tables = [part.events for part in heard if len(part.events)]
+    events = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+    lengths = {path: s for part in heard for path, s in part.seconds.items()}
+    reasons = {path: reason for part in heard for path, reason in part.unreadable.items()}
+    readable = [str(clip.path) for clip in recordings if str(clip.path) in lengths]
+    write_events(events, options.out, options.kinds, readable, lambda path: audio.info(Path(path)).sample_rate)
+    with files.whole_file(options.out / "summary.csv") as partial:
+        summary_of(events).to_csv(partial, index=False, lineterminator="\n")
+    counts = events.path.value_counts()
+    rows = [
+        {"filename": clip.clip_id, "path": printable(str(clip.path)), "seconds": lengths.get(str(clip.path), ""),
+         "events": int(counts.get(str(clip.path), 0)), "unreadable": reasons.get(str(clip.path), "")}
+        for clip in recordings
+    ]  # fmt: skip
+    files.write_rows(options.out / "recordings.csv", rows)
+    if options.examples:
+        cut_examples(best_examples(events, options.examples), options.out / "examples")
+    about = {"run": str(options.run), "clips": str(options.clips), "post": fields_of(post), "top": options.top,
+             "min_confidence": options.min_confidence, "level": options.level, "recordings": len(recordings),
+             "events": len(events), "commit": runs.git_commit()}  # fmt: skip
+    files.write_text(options.out / "detect.json", json.dumps(about, indent=1) + "\n")
+
+
+def cut_examples(events: pd.DataFrame, folder: Path):
+    """Events -> wav files, a folder a class, with half a second of sound around each."""
+    classes = file_names(events.event_label.unique())
+    names = file_names(events.path.unique())
+    for event in events.itertuples():
+        info = audio.info(Path(event.path))
+        sound = audio.load(Path(event.path), info.sample_rate, mono=False)
+        first = max(0, round((event.onset - EXAMPLE_MARGIN) * info.sample_rate))
+        last = round((event.offset + EXAMPLE_MARGIN) * info.sample_rate)
+        target = folder / classes[event.event_label]
+        target.mkdir(parents=True, exist_ok=True)
+        name = f"{event.confidence:.3f}_{names[event.path]}_{event.onset:.2f}s.wav"
+        with files.whole_file(target / name) as partial, open(partial, "wb") as file:
+            soundfile.write(file, np.atleast_2d(sound)[:, first:last].T, info.sample_rate, format="WAV")
+
+
+def report_unreadable(heard, out: Path):
+    lost = sum(len(part.unreadable) for part in heard)
+    if lost and not any(part.seconds for part in heard):
+        raise ValueError(f"none of the {lost} recordings could be read: {out / 'recordings.csv'} says why")
+    if lost:
+        print(f"{lost} recordings could not be read: see {out / 'recordings.csv'}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,86 @@
+"""Tables of events -> files that Raven, Audacity and programs of your own open."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from earshot import files
+
+KINDS = ("csv", "json", "parquet", "raven", "audacity")
+LONGEST_NAME = 200  # bytes of a file's name; file systems take 255
+
+
+def write_events(events: pd.DataFrame, folder: Path, kinds: Iterable[str], recordings: Iterable[str], rate=None):
+    """Write a table of events (detections.COLUMNS) to `folder` in each of KINDS.
+
+    csv, json and parquet are one file; raven and audacity one a recording, also of those without an event, which shows
+    that they were heard. rate: path -> Hz, of which Raven's boxes take half as their upper edge.
+    """
+    recordings = list(recordings)
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in kinds:
+        if kind == "csv":
+            with files.whole_file(folder / "events.csv") as partial:
+                events.to_csv(partial, index=False, lineterminator="\n", float_format="%.6g")
+        elif kind == "json":
+            files.write_text(folder / "events.json", json.dumps(events.to_dict("records"), indent=1) + "\n")
+        elif kind == "parquet":
+            with files.whole_file(folder / "events.parquet") as partial:
+                events.to_parquet(partial, index=False)
+        else:
+            _write_a_file_each(events, folder / kind, kind, recordings, rate)
+
+
+def _write_a_file_each(events: pd.DataFrame, folder: Path, kind: str, recordings: list[str], rate):
+    folder.mkdir(parents=True, exist_ok=True)
+    by_path = dict(list(events.groupby("path", sort=False)))
+    nothing, names = events.iloc[:0], file_names(recordings)
+    for path in recordings:
+        own = by_path.get(path, nothing)
+        if kind == "raven":
+            text, ending = raven_table(own, Path(path).name, rate(path) / 2 if rate else 0), ".Table.1.selections.txt"
+        else:
+            text, ending = audacity_track(own), ".txt"
+        files.write_text(folder / f"{names[path]}{ending}", text)
+
+
+def raven_table(events: pd.DataFrame, name: str, top_hz: float) -> str:
+    """One recording's events -> a Raven selection table, tab-separated; `name` is its Begin File."""
+    columns = ("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)",
+               "Begin File", "Species", "Confidence")  # fmt: skip
+    lines = ["\t".join(columns)]
+    for i, event in enumerate(events.itertuples(), start=1):
+        row = (i, "Spectrogram 1", 1, f"{event.onset:.6f}", f"{event.offset:.6f}", "0.0", f"{top_hz:.1f}",
+               one_line(name), one_line(event.event_label), f"{event.confidence:.4f}")  # fmt: skip
+        lines.append("\t".join(map(str, row)))
+    return "\n".join(lines) + "\n"
+
+
+def audacity_track(events: pd.DataFrame) -> str:
+    """One recording's events -> an Audacity label track: start, end, label."""
+    return "".join(f"{e.onset:.6f}\t{e.offset:.6f}\t{one_line(e.event_label)}\n" for e in events.itertuples())
+
+
+def file_names(recordings: Iterable[str]) -> dict[str, str]:
+    """Paths of recordings -> a file name each without ending: the recording's own, made unlike where two share it."""
+    recordings, taken, found = list(recordings), {}, {}
+    for path in recordings:
+        name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", Path(path).stem) or "recording"
+        while len(name.encode()) > LONGEST_NAME:
+            name = name[:-1]
+        if taken.setdefault(name.casefold(), path) != path:
+            name = f"{name}_{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+            taken[name.casefold()] = path
+        found[path] = name
+    return found
+
+
+def one_line(text: str) -> str:
+    """A text that a cell of a tab-separated file can hold."""
+    return " ".join(str(text).split())

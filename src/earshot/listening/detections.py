@@ -1,0 +1,117 @@
+"""Recordings -> a table of events, some recordings at a time, so that a folder of any size fits the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.events import PostProcess
+from earshot.listening.confidence import Calibration
+from earshot.listening.members import Ears
+from earshot.listening.wall_clock import start_of
+from earshot.prediction.detection import detect_all
+from earshot.prediction.inference import predict_members
+from earshot.prediction.predictions import Clip, Predictions, weighted_mean
+from earshot.sound import audio
+
+COLUMNS = ("filename", "onset", "offset", "event_label", "confidence", "max_output", "mean_output", "begins", "path")
+AT_A_TIME = 32  # recordings in memory together: a minute of 200 classes every 10 ms is 5 MB
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is kept of the events: post-processing, calibration, the surest `top` of a recording (0: all)."""
+
+    post: PostProcess
+    calibration: Calibration | None = None
+    top: int = 0
+    least_confidence: float = 0.0
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Events of some recordings, their lengths in seconds by path, and the reasons of those that could not be read."""
+
+    events: pd.DataFrame
+    seconds: dict[str, float]
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def detect_in(ears: Ears, clips: Sequence[Clip], asked: Asked, streams: int = 1, progress=iter) -> Iterator[Heard]:
+    """Hear recordings and give their events, at most AT_A_TIME of them at once; see `with_frames` for the ears."""
+    bar = iter(progress(clips))
+    while some := [clip for _, clip in zip(range(AT_A_TIME), bar)]:
+        members, failed = predict_members(ears.members, some, ears.tta, streams=streams)
+        yield events_of(weighted_mean(members), some, asked, dict(failed))
+
+
+def events_of(found: Predictions, clips: Sequence[Clip], asked: Asked, failed: dict[str, str]) -> Heard:
+    """Predictions of some recordings -> their events in COLUMNS, cut at each recording's end."""
+    paths = {str(clip.clip_id): str(clip.path) for clip in clips}
+    seconds = {paths[c]: _seconds(paths[c]) for c in paths if c not in failed}
+    table = detect_all(found, asked.post)
+    ends = table.filename.map(lambda name: seconds.get(paths[name], np.inf))
+    table = table.assign(offset=np.minimum(table.offset, ends))[(table.onset < ends).to_numpy(bool)]
+    table = table.rename(columns={"max_confidence": "max_output", "mean_confidence": "mean_output"})
+    place = {c: k for k, c in enumerate(found.classes)}
+    classes = table.event_label.map(place).to_numpy(int) if len(table) else np.zeros(0, int)
+    sure = table.max_output.to_numpy(float)
+    table["confidence"] = sure if asked.calibration is None else asked.calibration(sure, classes)
+    table = table[table.confidence >= asked.least_confidence]
+    if asked.top:
+        best = table.sort_values("confidence", ascending=False, kind="stable").groupby("filename").head(asked.top)
+        table = table.loc[best.index.sort_values()]
+    table["path"] = table.filename.map(paths)
+    table["begins"] = [_begins(path, onset) for path, onset in zip(table.path, table.onset, strict=True)]
+    table = table.reindex(columns=list(COLUMNS)).reset_index(drop=True)
+    return Heard(table, seconds, {paths[c]: reason for c, reason in failed.items()})
+
+
+def summary_of(events: pd.DataFrame) -> pd.DataFrame:
+    """Events -> a row a class, day and hour: events, seconds, recordings, highest confidence.
+
+    Day and hour are empty where file names do not say when recordings began.
+    """
+    begins = events.begins.fillna("").astype(str)
+    table = events.assign(
+        day=begins.str.slice(0, 10), hour=begins.str.slice(11, 13), seconds=events.offset - events.onset
+    )
+    summary = table.groupby(["event_label", "day", "hour"], sort=True).agg(
+        events=("onset", "size"), seconds=("seconds", "sum"), recordings=("path", "nunique"),
+        highest_confidence=("confidence", "max"),
+    )  # fmt: skip
+    return summary.reset_index().round({"seconds": 3, "highest_confidence": 4})
+
+
+def best_examples(events: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The surest events of each class, at most `count`; two of a recording only where others have none left."""
+    ordered = events.sort_values("confidence", ascending=False, kind="stable")
+    turn = ordered.groupby(["event_label", "path"]).cumcount()
+    return (
+        ordered.assign(turn=turn).sort_values(["event_label", "turn"], kind="stable").groupby("event_label").head(count)
+    )
+
+
+def _seconds(path: str) -> float:
+    try:
+        return audio.info(Path(path)).duration
+    except audio.UnreadableAudio:
+        return np.inf
+
+
+def _begins(path: str, onset: float) -> str:
+    """When an event began by the clock of its recorder, '' where the file's name does not say."""
+    start = start_of(path)
+    return "" if start is None else (start + timedelta(seconds=float(onset))).isoformat(timespec="milliseconds")
+
+
+def only(post: PostProcess, threshold: float | None, min_seconds: float | None) -> PostProcess:
+    """Post-processing with what the command line says in place of what the OOF chose."""
+    if threshold is not None:
+        post = replace(post, threshold=threshold, class_thresholds={}, threshold_low=None)
+    return post if min_seconds is None else replace(post, min_seconds=min_seconds)

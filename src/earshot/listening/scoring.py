@@ -1,0 +1,167 @@
+"""Scores of anybody's tables: events, tags or anomalies against a truth, matched by the recordings' names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.annotations.reading import kind_of, read_annotations
+from earshot.competitions.oof_scores import psds_of_frames
+from earshot.events import PostProcess
+from earshot.messages import few
+from earshot.metrics import anomalies as anomaly_metrics
+from earshot.metrics import events as event_metrics
+from earshot.prediction.detection import detect_all
+from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth
+from earshot.tables import read_table, require_columns
+from earshot.tasks import class_table, score_clips
+
+logger = logging.getLogger("earshot")
+
+
+def read_events_of(path: Path, label_column: str = "", tier: str = "") -> pd.DataFrame:
+    """A table of events, or a folder of annotation files named as the recordings -> filename, onset, offset, ...
+
+    Names lose their folder and ending, so that a truth of `x.wav` meets what was found in `audio/x`.
+    """
+    files = sorted(p for p in path.rglob("*") if p.is_file() and kind_of(p)) if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"{path} holds no annotation file")
+    tables = []
+    for file in files:
+        table = read_annotations(file, label_column, tier).events
+        own = file.name.split(".")[0]
+        if not path.is_dir() and len(table) and (table.filename == "").any():
+            raise ValueError(
+                f"{file} does not say which recording its events are of: it has no column such as filename"
+            )
+        tables.append(table.assign(filename=table.filename.where(table.filename != "", own)))
+    events = pd.concat(tables, ignore_index=True)
+    return events.assign(filename=[_plain(name) for name in events.filename])
+
+
+def _plain(name: str) -> str:
+    path = Path(str(name).replace("\\", "/"))
+    return path.stem if path.suffix.lower().lstrip(".").isalpha() else path.name
+
+
+def durations_of(path: Path) -> dict[str, float]:
+    """A table with filename (or clip_id) and duration (or seconds) -> {name: seconds}."""
+    table = read_table(path)
+    name = next((c for c in ("filename", "clip_id", "path") if c in table), None)
+    seconds = next((c for c in ("duration", "seconds", "duration_s") if c in table), None)
+    if name is None or seconds is None:
+        raise ValueError(f"{path} needs a column filename or clip_id, and one duration or seconds (it has "
+                         f"{', '.join(map(str, table.columns))})")  # fmt: skip
+    values = pd.to_numeric(table[seconds], errors="coerce")
+    known = np.isfinite(values.to_numpy(float))
+    if not known.all():
+        logger.warning("%s: %d recordings have no duration and are left out", path, (~known).sum())
+    return {_plain(n): float(s) for n, s in zip(table[name][known], values[known], strict=True)}
+
+
+def score_events(
+    found: pd.DataFrame, truth: pd.DataFrame, durations: Mapping[str, float] | None = None, collar: float = 0.2,
+    offset_share: float = 0.2, segment_seconds: float = 1.0,
+) -> tuple[dict[str, float], list[dict]]:  # fmt: skip
+    """Event-based and segment-based F1 of both tables -> (scores, a row a class).
+
+    Only recordings that the truth knows (by an event, or by `durations`) count; others are named. Labels that only one
+    side has count: as missed, or as false.
+    """
+    names = set(truth.filename) | set(durations or ())
+    if other := sorted(set(found.filename) - names):
+        logger.warning("%d recordings with found events are not in the truth, and left out: %s", len(other), few(other))
+        found = found[found.filename.isin(names)]
+    if not len(found) and other:
+        raise ValueError(f"none of the recordings that were found in is in the truth ({few(sorted(names), 3)}): are "
+                         "the names the same?")  # fmt: skip
+    classes = sorted({*truth.event_label, *found.event_label})
+    for side, own in (("truth", truth), ("found", found)):
+        if only := sorted(set(own.event_label) - set((found if side == "truth" else truth).event_label)):
+            logger.warning("labels of the %s alone: %s", side, few(only))
+    if durations:
+        durations = {**dict(pd.concat([truth, found]).groupby("filename").offset.max()), **durations}
+        late = pd.concat([truth, found]).groupby("filename").offset.max()
+        durations = {name: max(seconds, float(late.get(name, 0))) for name, seconds in durations.items()}
+    common = {"classes": classes, "empty_system_output_handling": "zero_score"}
+    by_event = event_metrics.event_based_f1(
+        truth, found, onset_collar=collar, percentage_of_length=offset_share, **common
+    )
+    onsets = event_metrics.event_based_f1(truth, found, onset_collar=collar, check_offset=False, **common)
+    by_segment = event_metrics.segment_based_f1(truth, found, durations, segment_seconds, **common)
+    scores = {}
+    for name, result in (("event", by_event), ("onset", onsets), ("segment", by_segment)):
+        overall, average = result["overall"]["f_measure"], result["class_wise_average"]["f_measure"]
+        scores |= {f"{name}_f1": overall["f_measure"], f"{name}_f1_macro": average["f_measure"],
+                   f"{name}_precision": overall["precision"], f"{name}_recall": overall["recall"]}  # fmt: skip
+    scores["segment_error_rate"] = by_segment["overall"]["error_rate"]["error_rate"]
+    counts = truth.event_label.value_counts(), found.event_label.value_counts()
+    rows = [
+        {"label": label, "true_events": int(counts[0].get(label, 0)), "found_events": int(counts[1].get(label, 0)),
+         "event_f1": by_event["class_wise"][label]["f_measure"]["f_measure"],
+         "segment_f1": by_segment["class_wise"][label]["f_measure"]["f_measure"]}
+        for label in classes
+    ]  # fmt: skip
+    return {name: float(value) for name, value in scores.items()}, rows
+
+
+def score_frames(
+    found: Predictions, truth: pd.DataFrame, durations: Mapping[str, float], post: PostProcess
+) -> tuple[dict[str, float], pd.DataFrame, dict[str, float]]:
+    """Predictions with frames -> (PSDS 1 and 2, their events after `post`, lengths of the predicted recordings)."""
+    names = [_plain(c) for c in found.clip_ids]
+    test = pd.DataFrame({"clip_id": found.clip_ids, "filename": names, "duration": [durations.get(n) for n in names]})
+    test = test[test.duration.notna()]
+    if not len(test):
+        raise ValueError("none of the predicted recordings is in --durations: are the names the same?")
+    known = truth[truth.event_label.isin(found.classes) & truth.filename.isin(test.filename)]
+    events = detect_all(found.aligned(test.clip_id), post)
+    heard = dict(zip(test.filename, test.duration.astype(float), strict=True))
+    return psds_of_frames(found, test, known), events.assign(filename=[_plain(n) for n in events.filename]), heard
+
+
+def score_tags(found: Predictions, truth: pd.DataFrame) -> tuple[dict[str, float], list[dict]]:
+    """Clip outputs against a table `clip_id, labels` -> (every clip score that these clips define, a row a class)."""
+    require_columns(truth, ("clip_id", "labels"), "the truth")
+    labels = dict(zip(truth.clip_id.astype(str), truth.labels.fillna("").astype(str), strict=True))
+    known = np.array([str(c) in labels for c in found.clip_ids], bool)
+    if not known.any():
+        raise ValueError(
+            f"none of the {len(found)} predicted clips is in the truth ({few(labels, 3)}): are the names the same?"
+        )
+    if not known.all():
+        lost = [str(c) for c in found.clip_ids[~known]]
+        logger.warning("%d predicted clips are not in the truth, and left out: %s", len(lost), few(lost))
+        found = found.take(known)
+    found = found.take(~found.unreadable)
+    target = np.array([[c in labels[str(i)].split() for c in found.classes] for i in found.clip_ids], bool)
+    unknown = {n for i in found.clip_ids for n in labels[str(i)].split()} - set(found.classes)
+    if unknown:
+        logger.warning("labels of the truth that were not predicted, and left out: %s", few(sorted(unknown)))
+    if not target.any():
+        raise ValueError("no clip of the truth has a label that was predicted: are the class names the same?")
+    rows = class_table(found, target, np.zeros(len(found.classes), int))
+    return score_clips(found, Truth(target)), [{k: v for k, v in row.items() if k != "train_clips"} for row in rows]
+
+
+def score_anomalies(scores: pd.DataFrame, truth: pd.DataFrame) -> tuple[dict[str, float], list[dict]]:
+    """`clip_id, score` against `clip_id, is_anomaly` (and machine, section, domain) -> (means, a row a section)."""
+    require_columns(scores, ("clip_id", "score"), "the found scores")
+    require_columns(truth, ("clip_id", "is_anomaly"), "the truth")
+    both = truth.astype({"clip_id": str}).merge(
+        scores[["clip_id", "score"]].astype({"clip_id": str}), on="clip_id", validate="one_to_one"
+    )
+    if not len(both):
+        raise ValueError("none of the scored clips is in the truth: are the names the same?")
+    if (lost := len(truth) - len(both)) or len(scores) > len(both):
+        logger.warning("%d clips of the truth have no score, %d scores are of no clip of it", lost,
+                       len(scores) - len(both))  # fmt: skip
+    both = both.assign(**{c: "all" for c in anomaly_metrics.GROUP if c not in both})
+    table = anomaly_metrics.auc_table(both.score.to_numpy(float), both)
+    return anomaly_metrics.summary(table), table.to_dict("records")

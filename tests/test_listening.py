@@ -1,0 +1,207 @@
+"""From recordings of a folder to events for people and programs: clocks in names, files out, confidence, the stream."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from earshot.annotations.reading import read_annotations
+from earshot.annotations.writing import file_names, write_events
+from earshot.events import PostProcess
+from earshot.inputs.logmel import Logmel
+from earshot.inputs.network import Inputs
+from earshot.listening.confidence import calibrate
+from earshot.listening.detections import (
+    AT_A_TIME,
+    Asked,
+    best_examples,
+    detect_in,
+    events_of,
+    only,
+    summary_of,
+)
+from earshot.listening.members import Ears, with_frames
+from earshot.listening.wall_clock import start_of
+from earshot.prediction.inference import Member
+from earshot.prediction.predictions import Clip, Predictions
+from earshot.sound.timebase import TimeBase
+from earshot.sound.windows import Windowing
+
+UTC = UTC
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("20240131_063000.WAV", datetime(2024, 1, 31, 6, 30)),  # AudioMoth
+        ("5E9A1F4C.WAV", datetime(2020, 4, 17, 21, 27, 40, tzinfo=UTC)),  # AudioMoth before firmware 1.0
+        ("SM4-12_20200512_054500.wav", datetime(2020, 5, 12, 5, 45)),  # Song Meter
+        ("S4A01234_20180712_003000_000.wav", datetime(2018, 7, 12, 0, 30)),
+        ("BC2026_Train_0001_S08_20250606_030007.ogg", datetime(2025, 6, 6, 3, 0, 7)),
+        ("rec/2024-01-31T06-30-00Z.flac", datetime(2024, 1, 31, 6, 30, tzinfo=UTC)),
+        ("2024-01-31 06.30.00.mp3", datetime(2024, 1, 31, 6, 30)),
+        ("x_20240131T063000+0200.wav", datetime(2024, 1, 31, 6, 30, tzinfo=timezone(timedelta(hours=2)))),
+        ("XC123456.mp3", None),
+        ("20241340_063000.wav", None),
+        ("12345678.wav", None),  # a number, not hexadecimal seconds
+        ("120240131_0630001.wav", None),
+        ("DEADBEEF.wav", None),
+    ],
+)
+def test_when_a_recording_began(name, start):
+    found = start_of(name)
+    assert found == start
+    assert (found is None) or found.tzinfo == start.tzinfo
+
+
+@given(
+    st.datetimes(datetime(1995, 1, 1), datetime(2099, 12, 31)).map(lambda t: t.replace(microsecond=0)), st.booleans()
+)
+def test_any_time_that_a_recorder_writes_is_read(time, song_meter):
+    name = f"{'SITE-7_' if song_meter else ''}{time:%Y%m%d_%H%M%S}.wav"
+    assert start_of(name) == time
+
+
+def events(*rows):
+    columns = [
+        "filename",
+        "onset",
+        "offset",
+        "event_label",
+        "confidence",
+        "max_output",
+        "mean_output",
+        "begins",
+        "path",
+    ]
+    return pd.DataFrame([(*r, "", f"/rec/{r[0]}.wav") for r in rows], columns=columns)
+
+
+def test_raven_and_audacity_files_are_what_their_readers_read(tmp_path):
+    crowsetta = pytest.importorskip("crowsetta")
+    table = events(("a", 0.5, 1.25, "great_tit", 0.9, 0.8, 0.7), ("a", 2.0, 3.0, "wren", 0.6, 0.6, 0.5))
+    write_events(table, tmp_path, ("raven", "audacity", "csv", "json"), ["/rec/a.wav", "/rec/b.wav"], lambda _: 32000)
+    raven = crowsetta.formats.bbox.Raven.from_file(tmp_path / "raven/a.Table.1.selections.txt", annot_col="Species").df
+    assert raven.begin_time_s.tolist() == [0.5, 2.0]
+    assert raven.high_freq_hz.tolist() == [16000, 16000]
+    assert raven.annotation.tolist() == ["great_tit", "wren"]
+    track = crowsetta.formats.seq.AudSeq.from_file(tmp_path / "audacity/a.txt")
+    assert list(track.labels) == ["great_tit", "wren"]
+    again = read_annotations(tmp_path / "raven/a.Table.1.selections.txt")
+    assert again.events.values.tolist() == [["a.wav", 0.5, 1.25, "great_tit"], ["a.wav", 2.0, 3.0, "wren"]]
+    assert (tmp_path / "audacity/b.txt").read_text() == ""  # heard, and nothing there
+    assert (tmp_path / "raven/b.Table.1.selections.txt").read_text().count("\n") == 1
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "events.csv", keep_default_na=False), pd.read_json(tmp_path / "events.json")
+    )
+
+
+@given(st.lists(st.text(st.characters(blacklist_categories=("Cs",)), max_size=60), max_size=6))
+def test_file_names_stay_in_their_folder_and_apart(names):
+    paths = [f"/r{i}/{name}.wav" for i, name in enumerate(names)]
+    found = file_names(paths)
+    assert len({n.casefold() for n in found.values()}) == len(paths)
+    for name in found.values():
+        assert name == Path(name).name
+        assert len(name.encode()) < 255
+        assert "\\" not in name
+
+
+def test_confidence_is_how_often_outputs_are_right():
+    rng = np.random.default_rng(0)
+    truth = rng.random((4000, 2)) < 0.3
+    peaks = np.clip(np.where(truth, rng.beta(4, 2, truth.shape), rng.beta(2, 4, truth.shape)), 0.01, 0.99)
+    calibrated = calibrate(peaks, truth)
+    sure = calibrated(peaks[:, 0], np.zeros(len(peaks), int))
+    for low in (0.1, 0.4, 0.7):
+        near = (sure > low) & (sure < low + 0.2)
+        assert truth[near, 0].mean() == pytest.approx(sure[near].mean(), abs=0.06)
+    assert calibrate(peaks, np.zeros_like(truth)) is None
+
+
+def test_a_rare_class_takes_the_common_calibration():
+    rng = np.random.default_rng(0)
+    truth = np.zeros((100, 2), bool)
+    truth[:50, 0], truth[:3, 1] = True, True
+    peaks = np.where(truth, 0.7, 0.3) + rng.uniform(-0.2, 0.2, truth.shape)
+    found = calibrate(peaks, truth)
+    assert found.slope[1] != found.slope[0]
+    assert found.slope[1] > 0
+
+
+def heard(frames, seconds=2.0):
+    n = len(frames)
+    return Predictions(
+        np.array([f"c{i}" for i in range(n)]), ("low", "high"), np.stack([f.max(axis=0) for f in frames]),
+        np.full(n, -1), np.zeros(n, bool), framewise_output=tuple(frames), timebase=TimeBase(1000, 100),
+    )  # fmt: skip
+
+
+def test_events_end_with_their_recording_and_tell_the_time(tmp_path):
+    path = tmp_path / "20240131_235959.wav"
+    soundfile.write(path, np.zeros(1950), 1000)
+    frames = np.zeros((22, 2), np.float32)
+    frames[12:, 1] = 0.9  # two frames past the end
+    frames[3:5, 0] = 0.6
+    found = events_of(heard([frames]), [Clip("c0", path)], Asked(PostProcess(iou_threshold=None)), {})
+    assert found.events[["onset", "offset", "event_label"]].values.tolist() == [[0.3, 0.5, "low"], [1.2, 1.95, "high"]]
+    assert found.events.begins.tolist() == ["2024-01-31T23:59:59.300", "2024-02-01T00:00:00.200"]
+    assert summary_of(found.events)[["event_label", "day", "hour", "events"]].values.tolist() == [
+        ["high", "2024-02-01", "00", 1], ["low", "2024-01-31", "23", 1],
+    ]  # fmt: skip
+    one = events_of(heard([frames]), [Clip("c0", path)], Asked(PostProcess(iou_threshold=None), top=1), {})
+    assert one.events.event_label.tolist() == ["high"]
+    none = Asked(PostProcess(iou_threshold=None), least_confidence=0.95)
+    assert not len(events_of(heard([frames]), [Clip("c0", path)], none, {}).events)
+
+
+def test_examples_come_from_different_recordings_first():
+    table = events(("a", 0, 1, "x", 0.9, 0, 0), ("a", 2, 3, "x", 0.8, 0, 0), ("b", 0, 1, "x", 0.5, 0, 0),
+                   ("b", 0, 1, "y", 0.1, 0, 0))  # fmt: skip
+    assert best_examples(table, 2)[["filename", "event_label"]].values.tolist() == [["a", "x"], ["b", "x"], ["b", "y"]]
+    assert best_examples(table, 3).confidence.tolist() == [0.9, 0.5, 0.8, 0.1]
+
+
+class Loud:
+    """A network whose clip output is 1 where a window is loud; it has no framewise outputs."""
+
+    inputs, pooling = ("logmel",), ""
+
+    def __init__(self):
+        record = Logmel(sample_rate=1000, n_fft=64, hop_length=50, n_mels=8, fmin=0, fmax=500, channels="mono")
+        self.frontends = Inputs.made({"logmel": record}, self.inputs)
+        self.timebase = TimeBase(1000, 50, 1)
+
+    def run(self, inputs):
+        level = inputs["logmel"].max(axis=(1, 2, 3))
+        return {"clipwise_output": (level > -40).astype(np.float32)[:, None]}
+
+
+def test_a_network_without_frames_answers_by_windows_and_folders_stream(tmp_path):
+    sound = np.zeros(6000)
+    sound[2200:2800] = 0.5 * np.sin(np.arange(600))
+    clips = []
+    for i in range(AT_A_TIME + 3):
+        path = tmp_path / f"{i}.wav"
+        soundfile.write(path, sound, 1000)
+        clips.append(Clip(str(i), path))
+    (tmp_path / "1.wav").write_text("no sound")
+    windowing = Windowing(sample_rate=1000, window_seconds=1.0, stride_seconds=0.5, batch_size=16)
+    ears = with_frames(Ears(Path("run"), [Member(Loud(), windowing, ("loud",), np.zeros(1))], ("roll",), "sed", ""))
+    assert ears.tta == ()
+    parts = list(detect_in(ears, clips, Asked(PostProcess(threshold=0.9, iou_threshold=None))))
+    assert [len(p.seconds) + len(p.unreadable) for p in parts] == [AT_A_TIME, 3]
+    assert list(parts[0].unreadable) == [str(tmp_path / "1.wav")]
+    table = pd.concat([p.events for p in parts])
+    assert table.filename.nunique() == AT_A_TIME + 2
+    assert set(zip(table.onset, table.offset, strict=True)) == {(2.0, 3.0)}
+
+
+def test_what_the_command_line_says_wins():
+    post = only(PostProcess(threshold=0.3, class_thresholds={"a": 0.2}, threshold_low=0.1), 0.7, 0.25)
+    assert (post.threshold, post.class_thresholds, post.threshold_low, post.min_seconds) == (0.7, {}, None, 0.25)

@@ -1,0 +1,101 @@
+"""src/score.py: anybody's tables against a truth."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from earshot.prediction.predictions import Predictions
+from earshot.sound.timebase import TimeBase
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+import score
+
+TRUTH = "filename,onset,offset,event_label\na.wav,1.0,2.0,wren\na.wav,4.0,5.0,wren\nb.wav,0.0,1.0,robin\n"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["score.py", *map(str, arguments), "--out", "scores.json"])
+        score.main()
+        capsys.readouterr()
+        return json.loads(Path("scores.json").read_text())
+
+    return call
+
+
+def test_events_of_a_table_against_another(run):
+    Path("truth.csv").write_text(TRUTH)
+    Path("found.tsv").write_text(
+        "path\tstart\tend\tlabel\nrec/a.flac\t1.1\t2.1\twren\nrec/a.flac\t7\t8\twren\nrec/b.flac\t0\t0.5\trobin\n"
+    )
+    scores = run("events", "--found", "found.tsv", "--truth", "truth.csv")["scores"]
+    assert scores["event_precision"] == scores["event_recall"] == pytest.approx(1 / 3)
+    assert scores["onset_f1"] == pytest.approx(2 / 3)
+    assert run("events", "--found", "found.tsv", "--truth", "truth.csv", "--collar", 0.5)["scores"]["event_f1"] == (
+        pytest.approx(2 / 3)
+    )
+
+
+def test_folders_of_annotation_files(run, tmp_path):
+    for folder in ("truth", "found"):
+        (tmp_path / folder).mkdir()
+    Path("truth/a.txt").write_text("1.0\t2.0\twren\n")
+    Path("found/a.Table.1.selections.txt").write_text(
+        "Selection\tBegin Time (s)\tEnd Time (s)\tSpecies\n1\t1.0\t2.0\twren\n"
+    )
+    assert run("events", "--found", "found", "--truth", "truth")["scores"]["event_f1"] == 1.0
+
+
+def test_predictions_are_detected_and_have_psds(run):
+    frames = np.zeros((100, 2), np.float32)
+    frames[10:20, 0], frames[40:50, 0] = 0.9, 0.8
+    silent = np.zeros((100, 2), np.float32)
+    silent[0:10, 1] = 0.7
+    Predictions(
+        np.array(["a", "b"]), ("wren", "robin"), np.array([[0.9, 0], [0, 0.7]], np.float32), np.array([0, 0]),
+        np.zeros(2, bool), framewise_output=(frames, silent), timebase=TimeBase(1000, 100),
+    ).save("oof.npz")  # fmt: skip
+    Path("truth.csv").write_text(TRUTH + "elsewhere.wav,0,1,wren\n")
+    Path("clips.csv").write_text("clip_id,path,duration\na,a.wav,10\nb,b.wav,10\nelsewhere,e.wav,10\n")
+    scores = run("events", "--found", "oof.npz", "--truth", "truth.csv", "--durations", "clips.csv")["scores"]
+    assert scores["event_f1"] == scores["segment_f1"] == 1.0  # of the predicted recordings
+    assert scores["psds1"] == scores["psds2"] == pytest.approx(1.0)
+
+
+def test_tags_of_a_table(run, caplog):
+    Path("found.csv").write_text("clip_id,cat,dog,note\n1,0.9,0.2,x\n2,0.1,0.8,y\n3,0.4,0.6,z\n")
+    Path("truth.csv").write_text("clip_id,labels\n1,cat\n2,dog\n3,cat dog\n9,cow\n")
+    found = run("tags", "--found", "found.csv", "--truth", "truth.csv")
+    assert found["scores"]["map"] == 1.0
+    assert [row["label"] for row in found["classes"]] == ["cat", "dog"]
+
+
+def test_anomalies_by_section(run):
+    Path("found.csv").write_text("clip_id,score\n1,0.1\n2,0.9\n3,0.2\n4,0.3\n")
+    Path("truth.csv").write_text("clip_id,is_anomaly,machine\n1,0,fan\n2,1,fan\n3,1,pump\n4,0,pump\n")
+    found = run("anomalies", "--found", "found.csv", "--truth", "truth.csv")
+    assert [row["auc"] for row in found["classes"]] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "truth", "message"),
+    [
+        ("events", "filename,onset,offset,label\nz.wav,0,1,wren\n", TRUTH, "none of the recordings .* names the same"),
+        ("events", "onset,offset,label\n0,1,wren\n", TRUTH, "no column such as filename"),
+        ("tags", "clip_id,cat\n1,0.5\n", "clip_id,labels\n2,cat\n", "none of the 1 predicted clips"),
+        ("tags", "clip_id,cat\n1,0.5\n", "clip_id,labels\n1,dog\n", "are the class names the same"),
+        ("tags", "clip_id,cat\n1,high\n", "clip_id,labels\n1,cat\n", "no column of numbers"),
+        ("anomalies", "clip_id,score\n1,0.5\n", "clip_id,is_anomaly\n2,1\n", "none of the scored clips"),
+    ],
+)
+def test_what_does_not_belong_together_is_said(run, kind, found, truth, message):
+    Path("found.csv").write_text(found)
+    Path("truth.csv").write_text(truth)
+    with pytest.raises(ValueError, match=message):
+        run(kind, "--found", "found.csv", "--truth", "truth.csv")

@@ -1,0 +1,35 @@
+"""How the sources are written: records of many fields take them by name."""
+
+import ast
+import functools
+from pathlib import Path
+
+SRC = Path(__file__).parents[1] / "src"
+MANY = 6  # a record of more fields takes all of them by name
+BY_PLACE = ["Predictions"]  # scripts that people keep give its first seven fields by place
+
+
+@functools.cache
+def records() -> list[ast.ClassDef]:
+    """Every dataclass."""
+    nodes = (node for path in SRC.rglob("*.py") for node in ast.walk(ast.parse(path.read_text())))
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    found = [node for node in classes if any("dataclass" in ast.unparse(d) for d in node.decorator_list)]
+    assert len(found) > 80
+    return found
+
+
+def fields(record: ast.ClassDef) -> set[str]:
+    """Names of the fields that its constructor takes, with those of the records it is made from."""
+    named = {node.name: node for node in records()}
+    inherited = [fields(named[base]) for base in map(ast.unparse, record.bases) if base in named]
+    own = [node for node in record.body if isinstance(node, ast.AnnAssign)]
+    left_out = ("ClassVar", "KW_ONLY", "init=False")
+    return {n.target.id for n in own if not any(word in ast.unparse(n) for word in left_out)}.union(*inherited)
+
+
+def test_records_of_many_fields_take_them_by_name():
+    many = [node for node in records() if len(fields(node)) > MANY]
+    assert {"Tables", "Pcen", "Windowing"} <= {node.name for node in many}, "inherited fields count"
+    by_place = [n.name for n in many if not any("kw_only=True" in ast.unparse(d) for d in n.decorator_list)]
+    assert by_place == BY_PLACE, "these want @dataclass(kw_only=True)"
