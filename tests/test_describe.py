@@ -75,7 +75,7 @@ def test_submit_names_what_is_wrong(tiny):
     with pytest.raises(ValueError, match="framewise"):
         run(submit, *common, "data/test.csv")
     with pytest.raises(ValueError, match="unknown competition 'birdcal'; did you mean 'birdcall'"):
-        run(submit, *common, "data/test.csv", "--competition", "birdcal")
+        run(submit, "--competition", "birdcal", *common[2:], "data/test.csv")
     test = pd.read_csv("data/test.csv")
     for name, table in {
         "zero": test.iloc[:0], "twice": pd.concat([test, test.iloc[:1]]), "site": test.assign(site="site_9"),
