@@ -16,7 +16,6 @@ the system, and <table>_classes_<task>.png, clips and AUPRC of each class, where
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ from earshot.competitions.tables import write_csv
 from earshot.config import load_config
 from earshot.messages import Parser, run_script, suggest
 from earshot.pictures import runs as run_pictures
+from earshot.processes import children
 from earshot.records import read_yaml
 from earshot.tables import read_table
 
@@ -158,7 +158,7 @@ def train_all(plan: dict, options: argparse.Namespace):
         command += ["--name", name, "--fold", plan["fold"], "--resume", f"seed={seed}"]
         settings = [*plan["overrides"].get("all", ()), *plan["overrides"].get(task, ()), *own, *options.set]
         command += {text.partition("=")[0]: text for text in settings}.values()  # the nearest one to the run counts
-        done = subprocess.run([str(c) for c in command], env=os.environ, capture_output=True, text=True)
+        done = children.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         outcome = "done" if done.returncode == 0 else done.stderr.strip().splitlines()[-1:] or ["failed"]
         print(f"{number}/{len(todo)} {task} {name}: {outcome} ({time.monotonic() - started:.0f} s)", flush=True)
         if done.returncode:

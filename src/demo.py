@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -28,6 +27,7 @@ from earshot.events import PostProcess, events_to_frames, load_post
 from earshot.messages import Parser, run_script
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction.predictions import Predictions
+from earshot.processes import children
 from earshot.tables import read_table
 
 CONFIG, POST = Path("configs/sed/synth_cnn.yaml"), Path("configs/post/synth.yaml")
@@ -79,7 +79,7 @@ def script(name: str, arguments: list):
     """Run one of our scripts, its command line shown first."""
     command = [f"src/{name}", *map(str, arguments)]
     print(f"\n$ python {' '.join(command)}", flush=True)
-    subprocess.run([sys.executable, *command], check=True)
+    children.run([sys.executable, *command], check=True)
 
 
 def submit(predictions: Path, oof: Path, out: Path):
@@ -171,4 +171,4 @@ class PeakMemory:
 
 
 if __name__ == "__main__":
-    run_script(main, subprocess.CalledProcessError)
+    run_script(main)

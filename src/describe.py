@@ -161,7 +161,10 @@ def draw_inputs(config: Config, count: int, path: Path):
 
 
 def masked(logmel: torch.Tensor, config: Config) -> torch.Tensor:
-    """(B, C, T, F) with the stripes that the model masks after its input batch norm: 0 is the mean of each band."""
+    """Mask the stripes that the model masks in training.
+
+    (B, C, T, F) with the stripes that the model masks after its input batch norm: 0 is the mean of each band.
+    """
     plus = {k: v for k, v in config.augment.spec_augment_pp.items() if k != "layers"}
     if plus and INPUT in config.augment.spec_augment_pp.get("layers", (INPUT,)):
         module = SpecAugmentPP(**plus)
@@ -195,7 +198,10 @@ def draw_gallery(config: Config, count: int, path: Path):
 
 
 def gallery(logmel: torch.Tensor, config: Config, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """(B, C, T, F) -> {augmentation: the same shape}; each clip's partner is the next one."""
+    """Show what every augmentation makes of the same clips.
+
+    (B, C, T, F) -> {augmentation: the same shape}; each clip's partner is the next one.
+    """
     a, partner = config.augment, torch.arange(len(logmel)).roll(-1)
     mask = sample_fmix_mask(generator, tuple(logmel.shape[2:]), 0.6, a.batch.fmix_decay)
     mean = logmel.mean(dim=(0, 1, 2), keepdim=True)

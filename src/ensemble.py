@@ -115,7 +115,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def choose(oofs, truth, task, watch: str, options) -> tuple[predictions.Predictions, Blend]:
-    """(blended OOF, the blend for the test): the plain mean, or what beats it in a nested CV."""
+    """Choose the plain mean, or the blend that beats it in a nested search.
+
+    (blended OOF, the blend for the test): the plain mean, or what beats it in a nested CV.
+    """
     asked = (options.mean, options.weights)
     ways = search.EVERY_WAY if options.auto else [asked] * (asked != ("mean", "equal"))
     if len(oofs) == 1 or not ways:
@@ -154,7 +157,10 @@ def choose_post_processing(oof, truth, competition: Competition, members, option
 
 
 def mean_weights(blend: Blend, count: int) -> np.ndarray:
-    """(M,) weights to print: those of the members, over classes their mean."""
+    """Give the weights of the members as they are printed.
+
+    (M,) weights to print: those of the members, over classes their mean.
+    """
     return np.array(blend.weights or [1 / count] * count).reshape(count, -1).mean(axis=1)
 
 
@@ -166,9 +172,11 @@ def print_correlations(members, matrix: np.ndarray):
 
 
 def write(out: Path, members, blend: Blend, oof: predictions.Predictions, about: dict):
-    """The blend's files; without test predictions of every member only the OOF and the figures are written."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    oof.save(out.with_name(f"{out.stem}_oof.npz"))
+    """The blend's files, its JSON last; without test predictions of every member only the OOF and the figures."""
+    post, listing = f"{out.stem}_post.json", out.with_suffix(".json").name
+    tests = [m.folder / "test.npz" for m in members]
+    absent = [str(t) for t in tests if not t.is_file()]
+    test = None if absent else blend([predictions.Predictions.load(t) for t in tests])
     listed = {
         "runs": [str(m.folder) for m in members], "weights": mean_weights(blend, len(members)).tolist(),
         "blend": dataclasses.asdict(blend), "watch": about["watch"],
@@ -176,19 +184,20 @@ def write(out: Path, members, blend: Blend, oof: predictions.Predictions, about:
         "scores": {k: float(v) for k, v in about["scores"].items()}, "best_member": about["best_member"],
         "commit": runs.git_commit(),
     }  # fmt: skip
-    if choice := about["post_processing"]:
-        listed["post_processing"] = choice
-        write_choice(out.with_name(f"{out.stem}_post.json"), choice)
-        print(f"-> {out.with_name(f'{out.stem}_post.json')}")
-    files.write_text(out.with_suffix(".json"), json.dumps(listed, indent=1))
-    tests = [m.folder / "test.npz" for m in members]
-    absent = [str(t) for t in tests if not t.is_file()]
-    if absent:
+    with files.whole_set(out.parent, last=listing, without=[post, out.name]) as partial:
+        oof.save(partial / f"{out.stem}_oof.npz")
+        if choice := about["post_processing"]:
+            listed["post_processing"] = choice
+            write_choice(partial / post, choice)
+        if test is not None:
+            test.save(partial / out.name)
+        (partial / listing).write_text(json.dumps(listed, indent=1))
+    if choice:
+        print(f"-> {out.with_name(post)}")
+    if test is None:
         print(f"no test predictions ({', '.join(absent)}): only the OOF was blended; make them with src/predict.py")
-        return
-    test = blend([predictions.Predictions.load(t) for t in tests])
-    test.save(out)
-    print(f"-> {out} ({len(test)} test clips), {out.stem}_oof.npz, {out.with_suffix('.json').name}")
+    else:
+        print(f"-> {out} ({len(test)} test clips), {out.stem}_oof.npz, {listing}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ same command again adds what is missing. A seed chooses the clips and the initia
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from earshot import files, runs, tasks
 from earshot.config import Config, load_config
 from earshot.messages import Parser, run_script
 from earshot.pictures import folds as fold_pictures
+from earshot.processes import children
 
 
 def main():
@@ -74,7 +74,7 @@ def train(path: Path, config: Config, count: int, seed: int, options: argparse.N
     command = [sys.executable, str(Path(__file__).with_name("train.py")), "--config", str(path), "--name", name]
     command += ["--resume", "--fold", *options.fold, *options.overrides]
     command += [f"seed={seed}", f"data.clips_per_class={count}"]
-    if subprocess.run(command).returncode:
+    if children.run(command).returncode:
         raise ValueError(f"training of {name} failed; its error stands above")
     folder = runs.run_folder(config, path, name)
     folds = runs.load_run(folder).folds

@@ -90,7 +90,10 @@ def check(options: argparse.Namespace, out: Path, data_folder: Path):
 
 
 def find_folds(path: Path, clips, k: int):
-    """(fold table, what is said of it): the one that is there, else one is made by what the clips are."""
+    """Take the fold table that is there, or make one.
+
+    (fold table, what is said of it): the one that is there, else one is made by what the clips are.
+    """
     if path.is_file():
         return read_folds(path, clips), f"folds: {path}, as it is"
     check_writable(path)

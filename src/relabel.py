@@ -102,7 +102,7 @@ def answers_for_all(run: Run, fold: FoldRun, clips: pd.DataFrame, kept: dict) ->
     found, unreadable = predict_clips(
         [backend], data.recordings(), replace(config.predict, keep_frames=False), fold.about["classes"],
         fold.about["prior"], fold.fold, config.predict.tta,
-        lambda some: tqdm(some, "relabel", leave=False, disable=not sys.stderr.isatty()),
+        progress=lambda some: tqdm(some, "relabel", leave=False, disable=not sys.stderr.isatty()),
     )  # fmt: skip
     if unreadable:
         print(f"{len(unreadable)} clips could not be read: {few(c for c, _ in unreadable)}")

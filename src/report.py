@@ -78,7 +78,10 @@ def curve(run: runs.Run) -> pd.DataFrame:
 
 
 def cost(run: runs.Run) -> tuple[int, int]:
-    """(parameters, multi-adds as the PANNs paper counts them) of one window of the run."""
+    """Count the parameters and operations of a run's network.
+
+    (parameters, multi-adds as the PANNs paper counts them) of one window of the run.
+    """
     config = run.config
     model = runs.make_model(config, len(run.folds[0].about["classes"]), weights_follow=True)
     n_samples = round(config.predict.window_seconds * config.data.sample_rate)

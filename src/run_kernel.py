@@ -96,7 +96,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def recordings(text: str) -> tuple[int, float]:
-    """'600x60s' -> (600, 60.0)."""
+    """Read how many recordings of which length are asked for.
+
+    '600x60s' -> (600, 60.0).
+    """
     found = re.fullmatch(r"(\d+)x(\d+(?:\.\d+)?)s?", text)
     if not found or not int(found[1]) or not float(found[2]):
         raise argparse.ArgumentTypeError(f"'{text}' is not NUMBERxSECONDS, such as 600x60s")

@@ -73,7 +73,10 @@ class FoldScores:
         return scored(self.found, self.readable, self.methods[method], self.normal_groups, self.groups)
 
     def thresholds(self) -> dict[str, dict[str, float]]:
-        """{method: {section of training: threshold}}."""
+        """Give the threshold of each method and section.
+
+        {method: {section of training: threshold}}.
+        """
         return {
             name: anomaly_report.thresholds(scores.training, self.normal_groups, self.normal_groups)
             for name, scores in self.methods.items()
@@ -242,7 +245,10 @@ def readable(data: PreparedData, found: Predictions) -> tuple[PreparedData, Pred
 
 
 def own_scores(found: Predictions, data: PreparedData) -> np.ndarray:
-    """(N,) how unsure the network is of each clip's own section, or of the one that it resembles most."""
+    """Score clips by how unsure the network is of their own section.
+
+    (N,) how unsure the network is of each clip's own section, or of the one that it resembles most.
+    """
     scores, _ = anomaly_metrics.scores_by_section(
         found.clipwise_output, found.classes, sections_of(data.clips), data.clips.machine.astype(str)
     )

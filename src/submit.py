@@ -38,9 +38,10 @@ from earshot.ensemble.choice import as_dict, read_post, write_choice
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.search import read_truth, score_table
 from earshot.events import PostProcess
-from earshot.files import check_ending, check_writable, whole_folder, write_rows
+from earshot.files import check_ending, check_writable, scratch_folder, whole_folder, write_rows
 from earshot.messages import Parser, few, run_script
 from earshot.prediction.predictions import Predictions
+from earshot.processes.lock import in_turn
 from earshot.stored import read_json, read_text
 from earshot.tables import read_table
 
@@ -68,18 +69,16 @@ def main():
     check_heard(found, options)
     post, choice = find_post(competition, options)
     folder = options.out.with_name(f"{options.out.stem}_files") if competition.files else None
-    for path in (options.out, folder):
-        if path is not None and path.exists() and not options.force:
-            raise ValueError(f"{path} exists already; choose another --out, or --force to replace it")
+    check_free(options, folder)
     submission = competition.rows(found, test, post)
-    write_checked(submission, options.out, lambda table: competition.validate(table, test, classes))
+    write_submission(submission, options, lambda table: competition.validate(table, test, classes))
     print(f"-> {options.out}: {len(submission)} rows, valid for {options.competition}")
     if choice:
         path = options.out.with_name(f"{options.out.stem}_post.json")
         write_choice(path, choice)
         print(f"-> {path}: the post-processing that was chosen")
     if folder is not None:
-        write_files(competition, submission, test, classes, folder)
+        write_files(competition, submission, test, classes, folder, options.force)
         print(f"-> {folder}/: the challenge's own files")
     scores = print_scores(competition, read_table(options.out), test, found, options.truth)
     log_submission(options, submission, post, scores)
@@ -145,10 +144,47 @@ def read_submission(competition: Competition, path: Path) -> pd.DataFrame:
     return competition.read_files(path)
 
 
-def write_files(competition: Competition, submission: pd.DataFrame, test, classes: list[str], folder: Path):
+def check_free(options: argparse.Namespace, folder: Path | None):
+    """Refuse an --out, or a folder of files, that is there and is not to be replaced.
+
+    A submission that has no line in the log yet is let through: a kill may have come between the two. Unless it turns
+    out to be the same it is refused then, by `write_submission`.
+    """
+    if options.force:
+        return
+    if options.out.exists() and (options.out.name, digest(options.out)) in logged(options.log):
+        raise exists(options.out)
+    if folder is not None and folder.exists() and not options.out.exists():
+        raise exists(folder)
+
+
+def logged(log: Path) -> set[tuple[str, str]]:
+    """Name and SHA-256 of the submissions that the log lists."""
+    return {(row.get("file"), row.get("sha256")) for row in read_log(log)}
+
+
+def exists(path: Path) -> ValueError:
+    return ValueError(f"{path} exists already; choose another --out, or --force to replace it")
+
+
+def write_submission(submission: pd.DataFrame, options: argparse.Namespace, validate):
+    """Write --out, checked; where it is there and not to be replaced it must be the same, byte by byte."""
+    if options.force or not options.out.exists():
+        write_checked(submission, options.out, validate)
+        return
+    with scratch_folder() as scratch:
+        write_checked(submission, scratch / options.out.name, validate)
+        if digest(scratch / options.out.name) != digest(options.out):
+            raise exists(options.out)
+
+
+def write_files(competition: Competition, submission, test, classes: list[str], folder: Path, force: bool):
     """Write the challenge's own files to `folder`; they too are read back and validated before it gets its name."""
+    texts = competition.files(submission)
+    if folder.exists() and not force and {p.name: p.read_text() for p in folder.iterdir()} != texts:
+        raise exists(folder)
     with whole_folder(folder, replace=True) as partial:
-        for name, text in competition.files(submission).items():
+        for name, text in texts.items():
             (partial / name).write_text(text)
         competition.validate(competition.read_files(partial), test, classes)
 
@@ -203,7 +239,7 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores:
     row = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "file": options.out.name,
-        "sha256": hashlib.sha256(options.out.read_bytes()).hexdigest(),
+        "sha256": digest(options.out),
         "competition": options.competition,
         "rows": len(submission),
         "predictions": str(options.predictions),
@@ -212,8 +248,13 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores:
         "post": json.dumps(dataclasses.asdict(post), default=str),
         "score": next(iter(scores.values()), ""),
     }
-    known = read_log(options.log)
-    write_rows(options.log, [*known, row], LOG_COLUMNS)
+    options.log.parent.mkdir(parents=True, exist_ok=True)
+    with in_turn(options.log.with_name(f".{options.log.name}.lock")):  # two at once would lose a line
+        write_rows(options.log, [*read_log(options.log), row], LOG_COLUMNS)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import argparse
 import logging
 import math
 import os
-import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +33,9 @@ from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
 from earshot.messages import Parser, run_script
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction.free_cores import choose_threads, use_threads
+from earshot.processes import children
+from earshot.processes.kill_points import reached
+from earshot.processes.lock import locked
 from earshot.tables import read_table
 from earshot.training import clock
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
@@ -88,10 +91,11 @@ def main():
             after = len(folds) - n - 1
             deadline = clock.monotonic(clock.end_of_fold(end, after + 1))
             rounds = after + options.rounds_after
-            train_fold(
-                config, fold, folder, data, accelerator, resume=options.resume, deadline=deadline, threads=threads,
-                rounds_after=rounds,
-            )  # fmt: skip
+            with locked(folder / f"fold{fold}", options.take_lock) if accelerator.is_main_process else nullcontext():
+                train_fold(
+                    config, fold, folder, data, accelerator, resume=options.resume, deadline=deadline, threads=threads,
+                    rounds_after=rounds,
+                )  # fmt: skip
         accelerator.end_training()
         if not accelerator.is_main_process:
             return
@@ -107,6 +111,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on where a stopped run was; finished folds are kept")
     parser.add_argument("--max-minutes", type=float, default=0, help="stop cleanly, with a valid OOF, within this time")
     parser.add_argument("--jobs", type=int, default=1, help="train so many folds at a time, sharing the cores")
+    parser.add_argument("--take-lock", action="store_true", help="the process that has a fold, elsewhere, has ended")
     parser.add_argument("--dry-run", action="store_true", help="check everything, time one batch, write nothing")
     # for the processes of --jobs: the one that started them joins the OOF, shares the time and counts the cores, once
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -137,10 +142,10 @@ def make_embedded_data(config: Config):
     here = Path(__file__).parent
     if not (root / "clips.csv").is_file():
         print(f"making the embedded competition in {root} ...", flush=True)
-        subprocess.run([sys.executable, here / "prepare.py", name, "--out", root], check=True)
+        children.run([sys.executable, here / "prepare.py", name, "--out", root], check=True)
     if not folds.is_file():
         clips = root / "clips.csv"
-        subprocess.run([sys.executable, here / "make_folds.py", "--clips", clips, "--out", folds], check=True)
+        children.run([sys.executable, here / "make_folds.py", "--clips", clips, "--out", folds], check=True)
 
 
 def every_fold(config: Config) -> list[int]:
@@ -178,18 +183,22 @@ def train_in_parallel(config: Config, folds: list[int], options: argparse.Namesp
     print(f"{options.jobs} folds at a time, each on {shared} of {text}", flush=True)
     end, environment = clock.end_of_run(options.max_minutes), os.environ | {"TQDM_DISABLE": "1"}  # bars would collide
     waiting, running, failed = list(folds), {}, []
-    while waiting or running:
-        while waiting and len(running) < options.jobs:
-            until, fold = clock.end_of_fold(end, len(waiting), options.jobs), waiting.pop(0)
-            command = [sys.executable, __file__, "--config", str(options.config), "--fold", str(fold), "--child"]
-            command += ["--name", options.name] * bool(options.name) + ["--resume"] * options.resume
-            command += ["--until", f"{until:.3f}"] * (until < math.inf) + ["--threads", str(shared)]
-            command += ["--rounds-after", str(math.ceil(len(waiting) / options.jobs)), *options.overrides]
-            running[fold] = subprocess.Popen(command, env=environment)
-        time.sleep(0.1)
-        for fold in [f for f, process in running.items() if process.poll() is not None]:
-            if running.pop(fold).returncode:
-                failed.append(fold)
+    try:
+        while waiting or running:
+            while waiting and len(running) < options.jobs:
+                until, fold = clock.end_of_fold(end, len(waiting), options.jobs), waiting.pop(0)
+                command = [sys.executable, __file__, "--config", str(options.config), "--fold", str(fold), "--child"]
+                command += ["--name", options.name] * bool(options.name) + ["--resume"] * options.resume
+                command += ["--until", f"{until:.3f}"] * (until < math.inf) + ["--threads", str(shared)]
+                command += ["--rounds-after", str(math.ceil(len(waiting) / options.jobs))]
+                command += ["--take-lock"] * options.take_lock + options.overrides
+                running[fold] = children.start(command, environment)
+            time.sleep(0.1)
+            for fold in [f for f, process in running.items() if process.poll() is not None]:
+                if running.pop(fold).returncode:
+                    failed.append(fold)
+    finally:
+        children.end(running.values())
     if failed:
         raise ValueError(f"folds {failed} failed; their errors stand above")
 
@@ -287,6 +296,7 @@ def train_one_epoch(t: Training):
             t.ema.update(t.network)
         p.step += 1
         p.loss_sum += loss.item()
+        reached("step trained")
         every = config.optim.checkpoint_steps
         if every and accelerator.sync_gradients and p.step // config.optim.accumulate % every == 0:
             write_checkpoint(t)
@@ -297,6 +307,7 @@ def train_one_epoch(t: Training):
 def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
     """Validate, keep the best weights with their OOF, write the log line and the checkpoint."""
     p, o = t.progress, t.config.optim
+    reached("epoch trained")
     cut_short = p.out_of_time and p.step < t.batches_an_epoch
     if cut_short:
         write_checkpoint(t)  # --resume goes on in the middle of this epoch
@@ -310,6 +321,7 @@ def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
     }  # fmt: skip
     if p.out_of_time or p.epoch + 1 >= o.epochs or (p.epoch + 1) % o.validate_every == 0:
         row |= validate_and_keep(t)
+        reached("epoch validated")
     log_epoch(t, row, tracker)
     if not cut_short:
         p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
@@ -351,4 +363,4 @@ def print_frame_scores(competition, result):
 
 
 if __name__ == "__main__":
-    run_script(main, RuntimeError)
+    run_script(main, RuntimeError, resume=True)

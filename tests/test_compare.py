@@ -47,7 +47,7 @@ def test_every_run_is_trained_once_resumably_and_failures_are_named(plan, monkey
         finish(task, name, class_mean_accuracy=0.5 + 0.1 * int(name[-1]), auc=0.75, pauc=0.5)
         return SimpleNamespace(returncode=0, stderr="")
 
-    monkeypatch.setattr(compare.subprocess, "run", train)
+    monkeypatch.setattr(compare.children, "run", train)
     run(compare, plan)
     assert len(commands) == 8
     assert all("--resume" in c for c in commands)
@@ -93,7 +93,7 @@ def test_pictures_of_what_is_finished(plan, capsys):
 def test_one_model_of_each_value_and_the_mean_of_their_scores(plan, monkeypatch, capsys):
     plan.write_text(PLAN.replace("overrides:", "each: {asd: {data.where.machine: [fan, pump]}}\noverrides:"))
     commands = []
-    monkeypatch.setattr(compare.subprocess, "run", lambda c, **o: commands.append(c) or SimpleNamespace(returncode=0))
+    monkeypatch.setattr(compare.children, "run", lambda c, **o: commands.append(c) or SimpleNamespace(returncode=0))
     run(compare, plan, "--tasks", "asd", "--systems", "cnn9", "--seeds", 1)
     assert [c[5] for c in commands] == ["mine-cnn9-seed1-fan", "mine-cnn9-seed1-pump"]
     assert [c[-1] for c in commands] == ["data.where.machine=fan", "data.where.machine=pump"]

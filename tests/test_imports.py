@@ -11,7 +11,8 @@ PACKAGE = SRC / "earshot"
 
 # From the ground up: a room (a package, or a file beside them) may import rooms of earlier lines, and its own files.
 LAYERS = [
-    ["messages", "files", "former"],
+    ["processes", "former"],
+    ["messages", "files"],
     ["stored"],
     ["tables", "records"],
     ["sound"],
@@ -29,8 +30,8 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Rooms that import no torch (nor anything else that a scoring kernel lacks), each proved in a fresh process.
 NO_TORCH = [
-    *("messages", "files", "stored", "tables", "records", "sound", "events", "metrics", "config", "prediction", "data"),
-    *("competitions", "pictures", "tasks", "runs", "ensemble", "kernel", "kaggle", "synth"),
+    *("processes", "messages", "files", "stored", "tables", "records", "sound", "events", "metrics", "config"),
+    *("prediction", "data", "competitions", "pictures", "tasks", "runs", "ensemble", "kernel", "kaggle", "synth"),
 ]
 HEAVY = ("torch", "timm", "matplotlib", "wandb", "transformers")
 

@@ -33,3 +33,14 @@ def test_records_of_many_fields_take_them_by_name():
     assert {"Tables", "Pcen", "Windowing"} <= {node.name for node in many}, "inherited fields count"
     by_place = [n.name for n in many if not any("kw_only=True" in ast.unparse(d) for d in n.decorator_list)]
     assert by_place == BY_PLACE, "these want @dataclass(kw_only=True)"
+
+
+def test_docstrings_begin_with_a_sentence():
+    """Of all that is public: shapes and examples come after a sentence in words."""
+    bare = []
+    for path in sorted(SRC.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                text = ast.get_docstring(node)
+                bare += [f"{path.name}: {node.name}"] * bool(text and text[0] in "([{'\"<")
+    assert not bare

@@ -140,7 +140,7 @@ def test_every_task_runs_from_nothing_by_one_command(small, tmp_path, monkeypatc
         script = {"prepare": prepare, "make_folds": make_folds}[command[1].stem]
         run(script, *command[2:])
 
-    monkeypatch.setattr(train, "subprocess", SimpleNamespace(run=here))
+    monkeypatch.setattr(train, "children", SimpleNamespace(run=here))
     multi = kind == "ust"
     text = TINY.replace("KIND", kind).replace("LOSS", "bce" if multi else "cross_entropy")
     text = text.replace("ACTIVATION", "sigmoid" if multi else "softmax")

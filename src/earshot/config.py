@@ -135,7 +135,10 @@ class AugmentConfig:
 
     @property
     def acting(self) -> dict[str, bool]:
-        """{key: whether it changes what the network hears}."""
+        """Say of each setting whether it changes what the network hears.
+
+        {key: whether it changes what the network hears}.
+        """
         own = {name: bool(getattr(self, name)) for name in ("waveform", "spec_augment", "spec_augment_pp")}
         return own | {f"batch.{name}": acts for name, acts in self.batch.acting.items()}
 

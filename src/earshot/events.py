@@ -81,19 +81,28 @@ def build_post(values: Mapping, where: str | Path = "the post-processing options
 
 
 def median_filter(prob: np.ndarray, n_frames: int) -> np.ndarray:
-    """(T, K) -> (T, K): median over `n_frames` (odd) around each frame, the first and last frame repeated outwards."""
+    """Smooth each class over time by a running median.
+
+    (T, K) -> (T, K): median over `n_frames` (odd) around each frame, the first and last frame repeated outwards.
+    """
     if n_frames < 1 or n_frames % 2 == 0:
         raise ValueError(f"a median filter needs an odd number of frames, got {n_frames}")
     return prob if n_frames == 1 else rank_filter(prob, size=(n_frames, 1), mode="nearest")
 
 
 def active(prob: np.ndarray, threshold) -> np.ndarray:
-    """(T, K) probabilities, one threshold or (K,) -> (T, K) booleans: prob >= threshold in float32."""
+    """Say in which frames each class reaches its threshold.
+
+    (T, K) probabilities, one threshold or (K,) -> (T, K) booleans: prob >= threshold in float32.
+    """
     return np.asarray(prob, dtype=np.float32) >= np.asarray(threshold, dtype=np.float32)
 
 
 def hysteresis(prob: np.ndarray, high, low) -> np.ndarray:
-    """(T, K) booleans: runs of prob >= low that reach `high` somewhere. Thresholds: one, or (K,) a class."""
+    """Find the runs that stay above a lower threshold and reach an upper one somewhere.
+
+    (T, K) booleans: runs of prob >= low that reach `high` somewhere. Thresholds: one, or (K,) a class.
+    """
     if np.any(np.asarray(low) > np.asarray(high)):
         raise ValueError(f"the low threshold ({low}) is above the high one ({high})")
     candidate, certain = active(prob, low).T, active(prob, high).T
@@ -106,7 +115,10 @@ def hysteresis(prob: np.ndarray, high, low) -> np.ndarray:
 
 
 def runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(T, K) booleans -> class_index, start, stop (stop exclusive) of every run, by class, then time."""
+    """List the unbroken stretches of active frames.
+
+    (T, K) booleans -> class_index, start, stop (stop exclusive) of every run, by class, then time.
+    """
     n_frames, n_classes = active.shape
     line = np.zeros((n_classes, n_frames + 1), bool)  # classes one after the other, a silent frame between them
     line[:, :-1] = np.asarray(active, dtype=bool).T
@@ -119,7 +131,10 @@ def runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def merge_gaps(active: np.ndarray, n_frames: int) -> np.ndarray:
-    """(T, K) -> (T, K): pauses of at most `n_frames` between two runs of a class are filled."""
+    """Close short pauses within a class.
+
+    (T, K) -> (T, K): pauses of at most `n_frames` between two runs of a class are filled.
+    """
     class_index, start, stop = runs(active)
     same_class = class_index[1:] == class_index[:-1]
     close = same_class & (start[1:] - stop[:-1] <= n_frames)
@@ -127,7 +142,10 @@ def merge_gaps(active: np.ndarray, n_frames: int) -> np.ndarray:
 
 
 def drop_short(active: np.ndarray, n_frames: int) -> np.ndarray:
-    """(T, K) -> (T, K): runs of fewer than `n_frames` frames are removed."""
+    """Remove events that are too short.
+
+    (T, K) -> (T, K): runs of fewer than `n_frames` frames are removed.
+    """
     class_index, start, stop = runs(active)
     long = stop - start >= n_frames
     return _paint(active.shape, class_index[long], start[long], stop[long])
@@ -155,7 +173,9 @@ def confidence(prob: np.ndarray, class_index, start, stop) -> tuple[np.ndarray, 
 def frames_to_events(
     prob: np.ndarray, active: np.ndarray, timebase: TimeBase, classes, filename: str, offset_seconds: float = 0.0
 ) -> pd.DataFrame:
-    """(T, K) probabilities and booleans -> table of EVENT_COLUMNS, one row a run, sorted by onset, then label.
+    """Turn active frames into a table of events.
+
+    (T, K) probabilities and booleans -> table of EVENT_COLUMNS, one row a run, sorted by onset, then label.
 
     Times are seconds in the recording; `offset_seconds` is where frame 0 lies in it. Confidences are over the run.
     """
@@ -261,7 +281,9 @@ def suppress_overlaps(events: pd.DataFrame, iou_threshold: float = 0.4, per_clas
 def detect(
     prob: np.ndarray, timebase: TimeBase, classes, filename: str, post: PostProcess, clipwise_output=None
 ) -> pd.DataFrame:
-    """(T, K) framewise probabilities of one recording -> its events: the whole chain of `post`.
+    """Find the events of one recording in its framewise probabilities.
+
+    (T, K) framewise probabilities of one recording -> its events: the whole chain of `post`.
 
     Smooth, threshold, close gaps, drop what is short, suppress overlaps. `clipwise_output` (K,) is needed where
     `post.clip_threshold` is set.
@@ -279,14 +301,19 @@ def detect(
 
 
 def smoothed(prob: np.ndarray, timebase: TimeBase, post: PostProcess) -> np.ndarray:
-    """(T, K) -> (T, K): the median filter of `post` on this grid."""
+    """Apply the median filter that the post-processing asks for.
+
+    (T, K) -> (T, K): the median filter of `post` on this grid.
+    """
     return median_filter(prob, 2 * int(timebase.frame(post.median_filter_seconds / 2)) + 1)
 
 
 def active_frames(
     prob: np.ndarray, timebase: TimeBase, classes, post: PostProcess, clipwise_output=None, inside=True
 ) -> np.ndarray:
-    """(T, K) smoothed probabilities -> (T, K) booleans: thresholds, then gaps closed, then short runs dropped.
+    """Decide for every frame whether each class is heard.
+
+    (T, K) smoothed probabilities -> (T, K) booleans: thresholds, then gaps closed, then short runs dropped.
 
     `clipwise_output` (K,) or (T, K) is needed where `post.clip_threshold` is set. Frames that are not `inside`,
     (T, 1) booleans, are between recordings and never active.
@@ -308,7 +335,10 @@ def active_frames(
 
 
 def class_thresholds(post: PostProcess, classes) -> np.ndarray:
-    """(K,) upper threshold of every class."""
+    """Give the upper threshold of every class.
+
+    (K,) upper threshold of every class.
+    """
     for label in post.class_thresholds:
         if label not in classes:
             raise ValueError(
@@ -321,7 +351,9 @@ def strict_events(
     chunk_probs: np.ndarray, audio_id: str, classes, threshold: float,
     frame_seconds: float = 0.01, chunk_seconds: float = 30,
 ) -> pd.DataFrame:  # fmt: skip
-    """(C, T, K) probabilities of a recording's chunks -> events as the birdcall source writes them, in its order.
+    """Find events as the birdcall source writes them.
+
+    (C, T, K) probabilities of a recording's chunks -> events as the birdcall source writes them, in its order.
 
     Chunk by chunk, class by class, by time. Runs end with their chunk; the offset is the time of the LAST frame; the
     confidences leave that frame out (a run of one frame, on which the source crashes, has its own value). Times are the

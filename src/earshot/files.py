@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LONGEST_NAME = 200  # bytes; 255 are allowed, and temporary names and endings need some
+from earshot.processes.kill_points import reached
+from earshot.processes.running import is_running, machine
+
+TEMPORARY = re.compile(r"\.([0-9a-f]{8})-([0-9]+)-[0-9]+\.(part|old)\.(.+)", re.DOTALL)
+LONGEST_NAME = 255  # bytes, of every usual file system
+OLD_SECONDS = 86400  # without a change, after which what another machine began to write is given up
+LOGGER = logging.getLogger(__name__)
+_swept: set[tuple[int, str]] = set()  # process and folder
+LONGEST_PLAIN = 200  # bytes of a name that others are made of
 DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *(f"{k}{n}" for k in ("COM", "LPT") for n in range(1, 10))}
 UNNAMEABLE = re.compile(r'[\x00-\x1f\x7f<>:"|?*]|[\ud800-\udfff]')
 
@@ -26,13 +36,19 @@ def whole_file(path: str | Path, on_disk: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
     partial = temporary_name(path)
     try:
+        reached(f"writing {path.name}")
         yield partial
+        reached(f"half-written {path.name}", partial)
+        reached(f"written {path.name}")
         if on_disk:
-            with open(partial, "rb") as file:
-                os.fsync(file.fileno())
+            flush(partial)
         os.replace(partial, path)
+        if on_disk:
+            flush(path.parent)
+        reached(f"renamed {path.name}")
     finally:
         partial.unlink(missing_ok=True)
 
@@ -41,30 +57,126 @@ def whole_file(path: str | Path, on_disk: bool = False) -> Iterator[Path]:
 def whole_folder(folder: str | Path, replace: bool = False) -> Iterator[Path]:
     """A temporary folder beside `folder` to fill, renamed to it at the end; an error leaves `folder` as it was.
 
-    replace: a folder of that name is moved away once the new one is whole, and removed.
+    replace: a folder of that name is moved away once the new one is whole, and removed. A kill between the two moves
+    leaves neither under the name; the next writer there puts the old one back (see `sweep`).
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep(folder.parent)
     partial, old = temporary_name(folder), temporary_name(folder, "old")
     try:
+        reached(f"writing {folder.name}/")
         partial.mkdir()
         yield partial
+        reached(f"written {folder.name}/")
         if replace and folder.exists():
             os.replace(folder, old)
+            reached(f"moved away {folder.name}/")
         os.replace(partial, folder)
+        reached(f"renamed {folder.name}/")
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def whole_set(folder: str | Path, last: str, without: Iterable[str] = ()) -> Iterator[Path]:
+    """A temporary folder to fill with files that hold only together; at the end each gets its place in `folder`.
+
+    last: the file that says that all are there. Once the new ones are whole an older one is taken away first, and the
+    new one comes last, so that a kill between never leaves it beside a mixture. without: files of an older set that
+    this one may not have, removed where it has not. An error before the moves leaves `folder` as it was.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    partial = temporary_name(folder / last)
+    try:
+        reached(f"writing the set of {last}")
+        partial.mkdir()
+        yield partial
+        reached(f"written the set of {last}")
+        names = sorted(path.name for path in partial.iterdir() if path.name != last)
+        (folder / last).unlink(missing_ok=True)
+        reached(f"removed {last}")
+        for name in set(without) - {*names, last}:
+            (folder / name).unlink(missing_ok=True)
+        for name in (*names, last):
+            os.replace(partial / name, folder / name)
+            reached(f"renamed {name}")
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """An empty folder among the system's temporary files, gone afterwards; those of killed processes go as well."""
+    place = Path(tempfile.gettempdir())
+    sweep(place)
+    with tempfile.TemporaryDirectory(prefix=temporary_name(place / "earshot-").name) as folder:
+        yield Path(folder)
+
+
 def temporary_name(path: Path, what: str = "part") -> Path:
-    """`path` under a hidden name of this process and thread, with its own ending."""
-    return path.with_name(f".{os.getpid()}-{threading.get_ident()}.{what}.{path.name}")
+    """`path` under a hidden name of this machine, process and thread, with its own ending; too long: its last part."""
+    head = f".{machine()}-{os.getpid()}-{threading.get_ident()}.{what}."
+    return path.with_name(head + os.fsdecode(os.fsencode(path.name)[-(LONGEST_NAME - len(head)) :]))
 
 
-def write_text(path: str | Path, text: str):
+def sweep(folder: Path):
+    """Clean up, once a process and folder, what writers that have ended without their clean-up left in `folder`.
+
+    Only what has a name of `temporary_name` is touched. A folder that was moved away, and whose successor never came,
+    gets its name back.
+    """
+    key = (os.getpid(), os.path.abspath(folder))
+    if key in _swept:
+        return
+    _swept.add(key)
+    try:
+        names = os.listdir(folder)
+    except PermissionError:  # it can be written to, but not looked into
+        return
+    for name in names:
+        path, found = Path(folder, name), TEMPORARY.fullmatch(name)
+        try:
+            if not found or not _given_up(path, found[1], int(found[2])):
+                continue
+            if found[3] == "old" and not os.path.lexists(path.with_name(found[4])):
+                os.replace(path, path.with_name(found[4]))
+                LOGGER.warning(f"{path.with_name(found[4])}: replacing it was cut short; the old one is back")
+            elif path.is_dir() and not path.is_symlink():
+                for inner, _, _ in os.walk(path):
+                    os.chmod(inner, 0o700)  # a dry run's inputs are read-only
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except OSError as error:  # another process was first, or it is another user's
+            LOGGER.info(f"{path}: left by a process that has ended, and cannot be removed: {error}")
+
+
+def _given_up(path: Path, where: str, pid: int) -> bool:
+    """Whether the writer of a temporary file has ended."""
+    changed = path.lstat().st_mtime
+    if where != machine():
+        return time.time() - changed > OLD_SECONDS
+    return pid != os.getpid() and not is_running(pid, changed)
+
+
+def flush(path: Path):
+    """Have the system put a file's content, or a folder's names, on the disk; where a folder cannot be: nothing."""
+    if path.is_dir() and os.name != "posix":
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def write_text(path: str | Path, text: str, on_disk: bool = False):
     """Write a text, whole or not at all."""
-    with whole_file(path) as partial:
+    with whole_file(path, on_disk) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
@@ -79,7 +191,7 @@ def check_name(name: str, what: str):
         "begins or ends with a space, or ends with a dot": name != name.strip() or name.endswith("."),
         "holds a character that file names cannot have": bool(UNNAMEABLE.search(name)),
         "is a name that Windows keeps for a device": stem in DEVICES,
-        f"has more than {LONGEST_NAME} bytes": len(os.fsencode(name)) > LONGEST_NAME,
+        f"has more than {LONGEST_PLAIN} bytes": len(os.fsencode(name)) > LONGEST_PLAIN,
     }
     if problems := [problem for problem, found in wrong.items() if found]:
         shown = name if len(name) <= 60 else f"{name[:59]}…"

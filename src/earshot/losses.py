@@ -130,12 +130,18 @@ def cross_entropy(out: dict, batch: dict, label_smoothing: float = 0.0, auxiliar
 
 
 def clip_output(out: dict) -> tuple[Tensor, bool]:
-    """(float32 (B, K) clip logits, True), or the probabilities and False where the head has no logit."""
+    """Give the clip's logits, or its probabilities where the head has no logit.
+
+    (float32 (B, K) clip logits, True), or the probabilities and False where the head has no logit.
+    """
     return (out["logit"].float(), True) if "logit" in out else (out["clipwise_output"].float(), False)
 
 
 def segment_output(out: dict) -> tuple[Tensor, bool]:
-    """(float32 (B, S, K) segment logits, True), or the probabilities and False."""
+    """Give the logits of segments, or their probabilities where the head has no logit.
+
+    (float32 (B, S, K) segment logits, True), or the probabilities and False.
+    """
     if "segmentwise_logit" in out:
         return out["segmentwise_logit"].float(), True
     if "segmentwise_output" in out:
@@ -146,7 +152,9 @@ def segment_output(out: dict) -> tuple[Tensor, bool]:
 
 
 def frame_pair(out: dict, frame_target: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """(value, target, value is a logit), all (B, N, K): on segments if the target is, else on the T input frames.
+    """Bring outputs and targets in time to the same grid.
+
+    (value, target, value is a logit), all (B, N, K): on segments if the target is, else on the T input frames.
 
     Each segment repeated to frames meets the mean of its frames' targets: BCE is linear in the target, so that this
     equals the comparison on segments, incomplete last ones included. Errors: a target of neither length.
@@ -174,7 +182,10 @@ def elementwise_bce(value: Tensor, target: Tensor, from_logit: bool) -> Tensor:
 
 
 def known_target(batch: dict, like: Tensor) -> tuple[Tensor, Tensor]:
-    """(target, coefficient), both float32 (B, K): 0 as target where the coefficient is 0 (unknown may be -1 or NaN)."""
+    """Give the target and how much each of its entries counts.
+
+    (target, coefficient), both float32 (B, K): 0 as target where the coefficient is 0 (unknown may be -1 or NaN).
+    """
     target = batch["target"].float()
     if target.shape != like.shape:
         raise ValueError(f"target is {tuple(target.shape)} but the model gives {tuple(like.shape)}")
@@ -183,7 +194,10 @@ def known_target(batch: dict, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def entry_coefficient(batch: dict, like: Tensor) -> Tensor:
-    """(B, K) mask * weight of each entry, 1 where the batch has neither."""
+    """Say how much each entry of the target counts.
+
+    (B, K) mask * weight of each entry, 1 where the batch has neither.
+    """
     coefficient = torch.ones_like(like, dtype=torch.float32)
     if batch.get("mask") is not None:
         coefficient = coefficient * batch["mask"].float()

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shlex
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from earshot.processes.children import end_soon, follow_parent
 
 
 def suggest(name: str, known, listed: str = "") -> str:
-    """'; did you mean ...?' or the whole list when nothing is near. Ends every unknown-name error of Earshot.
+    """Suggest the nearest known name, as the end of an error message.
+
+    '; did you mean ...?' or the whole list when nothing is near. Ends every unknown-name error of Earshot.
 
     With `listed`, such as "its columns", the whole list stands under these words once, whether a name is near or not.
     """
@@ -74,13 +82,21 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def run_script(main: Callable[[], object], *also: type[Exception]):
+def run_script(main: Callable[[], object], *also: type[Exception], resume: bool = False):
     """Run a script's main(); wrong input and files that cannot be read or written end it with `error: ...` and exit 2.
 
-    also: kinds of errors that this script says as well; any other is a fault of ours and keeps its traceback.
+    also: kinds of errors that this script says as well; any other is a fault of ours and keeps its traceback. Ctrl-C
+    and SIGTERM end it with what to do next: the same command again, with --resume where the script has it. A script
+    that another one started ends with that one.
     """
+    started_by_script = follow_parent()
     try:
-        main()
+        with _terminated_as_interrupted(started_by_script):
+            main()
+    except KeyboardInterrupt as stop:
+        if not started_by_script:  # else the one that did says it
+            print(f"stopped: {_go_on(resume)}", file=sys.stderr)
+        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
     except (ValueError, OSError, *also) as error:
         text = str(error)
         if isinstance(error, OSError) and error.strerror:
@@ -88,3 +104,32 @@ def run_script(main: Callable[[], object], *also: type[Exception]):
             text = f"{names}: {error.strerror}" if names else error.strerror
         print(f"error: {text}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def _terminated_as_interrupted(soon: bool) -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt meanwhile, as Ctrl-C does, so that what was begun is cleaned up.
+
+    soon: the process ends some seconds later, cleaned up or not.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame):
+        if soon:
+            end_soon()
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _go_on(resume: bool) -> str:
+    """How to go on after an interrupt."""
+    words = ["python", *sys.argv] + ["--resume"] * (resume and "--resume" not in sys.argv)
+    kept = "what is finished is kept, and goes on with" if resume else "nothing is left half-written; again with"
+    return f"{kept}\n  {shlex.join(words)}"

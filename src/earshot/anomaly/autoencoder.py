@@ -18,7 +18,10 @@ WIDTH, DEPTH, BOTTLENECK = 128, 4, 8
 
 
 def autoencoder(inputs: int) -> nn.Sequential:
-    """(N, inputs) -> (N, inputs)."""
+    """Build the network that rebuilds what it is given from a few numbers.
+
+    (N, inputs) -> (N, inputs).
+    """
     widths = [inputs, *[WIDTH] * DEPTH, BOTTLENECK, *[WIDTH] * DEPTH]
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
@@ -27,7 +30,10 @@ def autoencoder(inputs: int) -> nn.Sequential:
 
 
 def in_context(logmel: np.ndarray) -> np.ndarray:
-    """(T, F) -> (T - 4, 5 F) float32: each frame with the four that follow."""
+    """Join each frame of a log-mel with the four that follow it.
+
+    (T, F) -> (T - 4, 5 F) float32: each frame with the four that follow.
+    """
     if len(logmel) < CONTEXT:
         raise ValueError(f"the autoencoder takes {CONTEXT} frames in a row, the clip has {len(logmel)}")
     windows = np.lib.stride_tricks.sliding_window_view(logmel, CONTEXT, axis=0)  # (T - 4, F, 5)

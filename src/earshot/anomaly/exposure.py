@@ -67,7 +67,10 @@ def exposure_scores(
 
 
 def parts_of(groups: np.ndarray) -> np.ndarray:
-    """(M,) groups -> (M,) part 0 to 4: a group's clips in turn."""
+    """Deal the clips of each group out to five parts, in turn.
+
+    (M,) groups -> (M,) part 0 to 4: a group's clips in turn.
+    """
     part = np.empty(len(groups), int)
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
@@ -88,7 +91,10 @@ def augmented(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def network() -> nn.Sequential:
-    """(N, 1, T, F) -> (N, 1) log odds: four 3 x 3 convolutions of stride 2, the mean over time and bands."""
+    """Build the small network that tells normal clips from made anomalies.
+
+    (N, 1, T, F) -> (N, 1) log odds: four 3 x 3 convolutions of stride 2, the mean over time and bands.
+    """
     layers, before = [], 1
     for after in CHANNELS:
         layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]

@@ -18,7 +18,10 @@ LEAST_APART, LONGEST_PAUSE = 0.2, 1.5  # seconds
 
 
 def pulses(waveform: np.ndarray, rate: int) -> np.ndarray:
-    """(samples,) -> sample numbers of the beats' sounds: peaks of the envelope of 25 to 250 Hz, 0.2 s apart or more."""
+    """Find where the beats of a recording are.
+
+    (samples,) -> sample numbers of the beats' sounds: peaks of the envelope of 25 to 250 Hz, 0.2 s apart or more.
+    """
     if rate < 2 * BEAT_HZ[1] + 100:
         raise ValueError(
             f"beats are looked for up to {BEAT_HZ[1]} Hz, which {rate} Hz audio does not hold: 600 Hz or more"
@@ -34,7 +37,10 @@ def pulses(waveform: np.ndarray, rate: int) -> np.ndarray:
 
 
 def made(waveform: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """(samples,) normal recording -> (samples,) float32 with an anomaly of a random kind of KINDS."""
+    """Put an anomaly of a random kind into a normal recording.
+
+    (samples,) normal recording -> (samples,) float32 with an anomaly of a random kind of KINDS.
+    """
     beats = pulses(waveform, rate)
     kind = list(KINDS)[rng.integers(len(KINDS))]
     return KINDS[kind](waveform.astype(float), beats, rate, rng).astype(np.float32)

@@ -17,7 +17,10 @@ from earshot.messages import suggest
 
 
 def knn_scores(normal: np.ndarray, embedding: np.ndarray, neighbours: int = 1) -> np.ndarray:
-    """(M, D) normal and (N, D) embeddings -> (N,) mean cosine distance to the nearest `neighbours` normal ones."""
+    """Score clips by their cosine distance to the nearest normal ones.
+
+    (M, D) normal and (N, D) embeddings -> (N,) mean cosine distance to the nearest `neighbours` normal ones.
+    """
     normal, embedding = _unit(normal), _unit(embedding)
     distance = 1 - embedding @ normal.T
     k = min(neighbours, len(normal))
@@ -25,7 +28,10 @@ def knn_scores(normal: np.ndarray, embedding: np.ndarray, neighbours: int = 1) -
 
 
 def mahalanobis_scores(normal: np.ndarray, embedding: np.ndarray) -> np.ndarray:
-    """(N,) Mahalanobis distance to the normal embeddings' mean, the covariance shrunk by Ledoit and Wolf."""
+    """Score clips by their Mahalanobis distance to the mean of the normal ones.
+
+    (N,) Mahalanobis distance to the normal embeddings' mean, the covariance shrunk by Ledoit and Wolf.
+    """
     from sklearn.covariance import LedoitWolf
 
     if len(normal) < 2:  # no spread to measure by
@@ -34,7 +40,10 @@ def mahalanobis_scores(normal: np.ndarray, embedding: np.ndarray) -> np.ndarray:
 
 
 def gmm_scores(normal: np.ndarray, embedding: np.ndarray, components: int = 2, seed: int = 0) -> np.ndarray:
-    """(N,) negative log-likelihood under a Gaussian mixture of diagonal covariances fitted to the normal ones."""
+    """Score clips by how unlikely they are under a mixture of Gaussians fitted to the normal ones.
+
+    (N,) negative log-likelihood under a Gaussian mixture of diagonal covariances fitted to the normal ones.
+    """
     from sklearn.mixture import GaussianMixture
 
     scale = normal.std(axis=0) + 1e-6
@@ -92,7 +101,9 @@ def gamma_threshold(normal_scores: np.ndarray, quantile: float = 0.9) -> float:
 
 
 def surprise(normal_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(N,) scores -> (N,) -log of the share of normal clips that score higher, by the gamma distribution of
+    """Put scores of any method on one scale: how rare so high a score is among normal clips.
+
+    (N,) scores -> (N,) -log of the share of normal clips that score higher, by the gamma distribution of
     `gamma_threshold`: about 0 for what is very normal, 1 on average for what is normal, without bound beyond.
 
     Training scores that are all equal have no spread: 0 up to them, beyond them how far beyond.

@@ -17,12 +17,17 @@ MODULATION_FLOOR = 1e-3  # added before the logarithm: a constant band has no mo
 
 
 def level_statistics(logmel: np.ndarray) -> np.ndarray:
-    """(T, F) decibels -> (5 F,) mean, standard deviation and percentiles of each band."""
+    """Describe a clip by how loud each band is and how much its level varies.
+
+    (T, F) decibels -> (5 F,) mean, standard deviation and percentiles of each band.
+    """
     return np.concatenate([logmel.mean(axis=0), logmel.std(axis=0), *np.percentile(logmel, PERCENTILES, axis=0)])
 
 
 def modulation_statistics(logmel: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """(T, F) decibels -> (11 F,) log of the mean magnitude of each band's level in the bands of MODULATION_HZ.
+    """Describe a clip by how fast the level of each band goes up and down.
+
+    (T, F) decibels -> (11 F,) log of the mean magnitude of each band's level in the bands of MODULATION_HZ.
 
     A clip too short to have a frequency in the lowest of these bands is an error.
     """
@@ -41,12 +46,17 @@ def modulation_statistics(logmel: np.ndarray, frame_seconds: float) -> np.ndarra
 
 
 def clip_statistics(logmel: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """(T, F) decibels -> (16 F,) levels and modulation."""
+    """Describe a clip by the levels and the modulation of its bands.
+
+    (T, F) decibels -> (16 F,) levels and modulation.
+    """
     return np.concatenate([level_statistics(logmel), modulation_statistics(logmel, frame_seconds)])
 
 
 def nearest_scores(normal: np.ndarray, clips: np.ndarray, neighbours: int = 1) -> np.ndarray:
-    """(M, D) statistics of normal clips and (N, D) of others -> (N,) mean distance to the nearest `neighbours`.
+    """Score clips by their mean distance to the nearest normal ones.
+
+    (M, D) statistics of normal clips and (N, D) of others -> (N,) mean distance to the nearest `neighbours`.
 
     Euclidean, of statistics standardised by the normal ones; fewer normal clips than `neighbours`: all of them count.
     """
@@ -56,6 +66,9 @@ def nearest_scores(normal: np.ndarray, clips: np.ndarray, neighbours: int = 1) -
 
 
 def standardised(normal: np.ndarray, clips: np.ndarray) -> np.ndarray:
-    """(N, D) clips in deviations of the normal ones from their mean; what never varies among these is only centred."""
+    """Scale statistics by how much they vary among normal clips.
+
+    (N, D) clips in deviations of the normal ones from their mean; what never varies among these is only centred.
+    """
     spread = normal.std(axis=0)
     return (clips - normal.mean(axis=0)) / np.where(spread > 1e-3, spread, 1.0)

@@ -32,6 +32,9 @@ class BatchAugment:
 
     @property
     def acting(self) -> dict[str, bool]:
-        """{key: whether it changes a batch}."""
+        """Say of each setting whether it changes a batch.
+
+        {key: whether it changes a batch}.
+        """
         return {"logmel": bool(self.logmel), "image": bool(self.image), "mixup_on": self.mixup_on != "none",
                 "fmix_p": self.fmix_p > 0}  # fmt: skip

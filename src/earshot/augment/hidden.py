@@ -33,7 +33,10 @@ def sample_spec_augment_pp(
 
 
 def spec_augment_pp(x: Tensor, mask: Tensor, index: Tensor, scheme: str = "mixture") -> Tensor:
-    """(B, C, T, F) -> the same outside the mask, and inside what the scheme says."""
+    """Fill the masked stripes of a picture or a hidden map in the way that the scheme says.
+
+    (B, C, T, F) -> the same outside the mask, and inside what the scheme says.
+    """
     mask, partner = mask.to(x.device), x[index.to(x.device)]
     if scheme == "zero":
         return torch.where(mask, torch.zeros_like(x), x)
@@ -43,7 +46,10 @@ def spec_augment_pp(x: Tensor, mask: Tensor, index: Tensor, scheme: str = "mixtu
 
 
 class SpecAugmentPP(nn.Module):
-    """(B, C, T, F) of a network in training -> with SpecAugment++; in eval mode the input itself."""
+    """Apply SpecAugment++ to what passes through, in training only.
+
+    (B, C, T, F) of a network in training -> with SpecAugment++; in eval mode the input itself.
+    """
 
     def __init__(
         self, scheme: str = "mixture", time_share: float = 0.1, freq_share: float = 0.1, time_stripes: int = 2,

@@ -22,7 +22,9 @@ CONTAINERS = ("Compose", "OneOf", "SomeOf", "Sequential")  # hold `transforms`, 
 
 
 def apply_image(specs: Sequence[dict], logmel: Tensor, generator: Generator) -> Tensor:
-    """(B, C, T, F) -> the same shape, each clip augmented by itself with a seed drawn from the generator.
+    """Augment each log-mel of a batch as a picture, by albumentations.
+
+    (B, C, T, F) -> the same shape, each clip augmented by itself with a seed drawn from the generator.
 
     specs: {name, p, ...} in order, names and parameters albumentations' own; Compose, OneOf, SomeOf and Sequential
     take `transforms`, a list of the same. Errors: an unknown name or parameter (albumentations only warns of those),

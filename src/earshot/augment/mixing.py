@@ -28,7 +28,10 @@ def sample_lam(alpha: float, generator: torch.Generator, size: int | None = None
 
 
 def sample_partners(size: int, generator: torch.Generator) -> Tensor:
-    """(size,) random permutation: each clip is mixed with its entry's clip, now and then itself."""
+    """Draw which clip each clip of a batch is mixed with.
+
+    (size,) random permutation: each clip is mixed with its entry's clip, now and then itself.
+    """
     return torch.randperm(size, generator=generator)
 
 
@@ -47,7 +50,10 @@ def mix_given(x: Tensor, lam: Tensor | float, index: Tensor) -> Tensor:
 
 
 def mix_mask(mask: Tensor, lam: Tensor | float, index: Tensor) -> Tensor:
-    """(B, K) known entries -> those known in every clip that has a share in the mixture."""
+    """Say which answers are known of a mixture: those known in every clip that has a share in it.
+
+    (B, K) known entries -> those known in every clip that has a share in the mixture.
+    """
     lam = torch.as_tensor(lam, dtype=torch.float32, device=mask.device).reshape(-1, 1)
     own = torch.where(lam > 0, mask, torch.ones_like(mask))
     partner = torch.where(lam < 1, mask[index.to(mask.device)], torch.ones_like(mask))
@@ -67,7 +73,9 @@ def mix_power(logmel: Tensor, lam: Tensor | float, index: Tensor) -> Tensor:
 
 
 def sample_fmix_mask(generator: torch.Generator, shape: tuple[int, int], lam: float, decay: float = 3.0) -> Tensor:
-    """(T, F) booleans, `lam` of them True to within half a pixel: the brightest part of a smooth random image.
+    """Draw the mask along which FMix cuts two clips together.
+
+    (T, F) booleans, `lam` of them True to within half a pixel: the brightest part of a smooth random image.
 
     Complex Gaussian numbers at the frequencies of a real image's half spectrum, over frequency^decay (cycles a sample,
     at least that of the longer side), transformed back. The published code takes a wrong axis for real and imaginary
@@ -84,7 +92,10 @@ def sample_fmix_mask(generator: torch.Generator, shape: tuple[int, int], lam: fl
 
 
 def fmix(x: Tensor, mask: Tensor, index: Tensor) -> Tensor:
-    """(B, C, T, F) -> each clip where the (T, F) mask is True, its partner elsewhere."""
+    """Cut each clip together with its partner along a mask.
+
+    (B, C, T, F) -> each clip where the (T, F) mask is True, its partner elsewhere.
+    """
     return torch.where(mask.to(x.device), x, x[index.to(x.device)])
 
 

@@ -32,7 +32,10 @@ def uniform(generator: Generator | None, size: int | tuple[int, ...], low: float
 
 
 def resample(x: Tensor, positions: Tensor, dim: int) -> Tensor:
-    """(B, C, T, F) read at (B, L) positions along dim 2 or 3 (L its length), linear between two, edges kept."""
+    """Read a picture at other places along time or frequency.
+
+    (B, C, T, F) read at (B, L) positions along dim 2 or 3 (L its length), linear between two, edges kept.
+    """
     positions = positions.clamp(0, x.shape[dim] - 1)
     low = positions.floor()
     share = (positions - low).to(x.dtype)
@@ -44,7 +47,10 @@ def resample(x: Tensor, positions: Tensor, dim: int) -> Tensor:
 
 
 def warp_positions(length: int, center: Tensor, moved: Tensor) -> Tensor:
-    """(B, length) source of each place when `center` goes to `moved` and both ends stay."""
+    """Say where each place of a warped axis is read from.
+
+    (B, length) source of each place when `center` goes to `moved` and both ends stay.
+    """
     place, center, moved, last = _index(length, center), center[:, None], moved[:, None], max(length - 1, 1)
     before = place * center / moved
     after = center + (place - moved) * (last - center) / (last - moved)
@@ -67,7 +73,10 @@ def _index(length: int, like: Tensor) -> Tensor:
 
 
 def sample_gain_db(generator, shape, min_db: float = -6.0, max_db: float = 6.0) -> dict[str, Tensor]:
-    """(B,) decibels."""
+    """Draw how much louder or softer each clip becomes.
+
+    (B,) decibels.
+    """
     return {"gain": uniform(generator, shape[0], min_db, max_db)}
 
 
@@ -82,7 +91,10 @@ def gain_db(logmel: Tensor, gain: Tensor) -> Tensor:
 def sample_roll(
     generator, shape, max_frames: float | None = None, std_frames: float | None = None
 ) -> dict[str, Tensor]:
-    """(B,) whole frames: normal(0, std_frames), or uniform within max_frames, or anywhere in the clip."""
+    """Draw by how many frames each clip is rolled.
+
+    (B,) whole frames: normal(0, std_frames), or uniform within max_frames, or anywhere in the clip.
+    """
     if std_frames is not None:
         shift = std_frames * torch.randn(shape[0], generator=generator)
     else:
@@ -101,7 +113,10 @@ def roll_positions(length: int, shift_frames: Tensor) -> Tensor:
 
 
 def sample_time_stretch(generator, shape, min_rate: float = 0.8, max_rate: float = 1.25) -> dict[str, Tensor]:
-    """(B,) rates, 2 = twice as fast."""
+    """Draw how much faster or slower each clip becomes.
+
+    (B,) rates, 2 = twice as fast.
+    """
     return {"rate": uniform(generator, shape[0], min_rate, max_rate)}
 
 
@@ -115,7 +130,10 @@ def stretch_positions(length: int, rate: Tensor) -> Tensor:
 
 
 def sample_time_warp(generator, shape, max_frames: float = 40.0) -> dict[str, Tensor]:
-    """(B,) frame and where it goes, at most max_frames and a third of the clip away."""
+    """Draw which frame of each clip is moved where.
+
+    (B,) frame and where it goes, at most max_frames and a third of the clip away.
+    """
     return _sample_warp(generator, shape[0], shape[2], max_frames)
 
 
@@ -128,7 +146,10 @@ def time_warp(logmel: Tensor, center: Tensor, moved: Tensor) -> Tensor:
 
 
 def sample_frequency_shift(generator, shape, max_bins: float = 4.0) -> dict[str, Tensor]:
-    """(B,) mel bins, positive = higher."""
+    """Draw by how many mel bins each clip moves up.
+
+    (B,) mel bins, positive = higher.
+    """
     return {"shift_bins": uniform(generator, shape[0], -max_bins, max_bins)}
 
 
@@ -138,7 +159,10 @@ def frequency_shift(logmel: Tensor, shift_bins: Tensor) -> Tensor:
 
 
 def sample_frequency_stretch(generator, shape, max_stretch: float = 0.08) -> dict[str, Tensor]:
-    """(B,) factors around 1: 1.05 reads 5 % more bands into the same number."""
+    """Draw how far the bands of each clip are spread.
+
+    (B,) factors around 1: 1.05 reads 5 % more bands into the same number.
+    """
     return {"factor": uniform(generator, shape[0], 1 - max_stretch, 1 + max_stretch)}
 
 
@@ -149,7 +173,10 @@ def frequency_stretch(logmel: Tensor, factor: Tensor) -> Tensor:
 
 
 def sample_equalise(generator, shape, max_db: float = 6.0, points: int = 5) -> dict[str, Tensor]:
-    """(B, points) decibels at points spread evenly over the mel bins."""
+    """Draw the frequency response of another microphone for each clip.
+
+    (B, points) decibels at points spread evenly over the mel bins.
+    """
     return {"gains": uniform(generator, (shape[0], points), -max_db, max_db)}
 
 
@@ -160,7 +187,10 @@ def equalise(logmel: Tensor, gains: Tensor) -> Tensor:
 
 
 def sample_frequency_warp(generator, shape, max_bins: float = 4.0) -> dict[str, Tensor]:
-    """(B,) mel bin and where it goes, at most max_bins and a third of the bins away."""
+    """Draw which mel bin of each clip is moved where.
+
+    (B,) mel bin and where it goes, at most max_bins and a third of the bins away.
+    """
     return _sample_warp(generator, shape[0], shape[3], max_bins)
 
 
@@ -173,7 +203,10 @@ def frequency_warp(logmel: Tensor, center: Tensor, moved: Tensor) -> Tensor:
 
 
 def sample_crop_resize(generator, shape, min_time: float = 0.8, min_frequency: float = 0.9) -> dict[str, Tensor]:
-    """(B, 2) start and size, in time and frequency, as shares of the clip."""
+    """Draw which part of each clip is blown up to its full size.
+
+    (B, 2) start and size, in time and frequency, as shares of the clip.
+    """
     size = torch.stack([uniform(generator, shape[0], low, 1.0) for low in (min_time, min_frequency)], 1)
     return {"start": uniform(generator, (shape[0], 2), 0.0, 1.0) * (1 - size), "size": size}
 
@@ -195,7 +228,10 @@ def crop_time(length: int, start: Tensor, size: Tensor) -> Tensor:
 def sample_spec_augment(
     generator, shape, time_width: int = 64, time_stripes: int = 2, freq_width: int = 8, freq_stripes: int = 2
 ) -> dict[str, Tensor]:
-    """(B, T) and (B, F) booleans, True in the stripes: each of a width uniform in [0, width), at a uniform place."""
+    """Draw the stripes of time and frequency that are masked.
+
+    (B, T) and (B, F) booleans, True in the stripes: each of a width uniform in [0, width), at a uniform place.
+    """
     return {
         "time_mask": sample_stripes(generator, shape[0], shape[2], time_width, time_stripes),
         "freq_mask": sample_stripes(generator, shape[0], shape[3], freq_width, freq_stripes),
@@ -203,7 +239,10 @@ def sample_spec_augment(
 
 
 def sample_stripes(generator: Generator | None, size: int, length: int, width: int, stripes: int) -> Tensor:
-    """(size, length) booleans, as torchlibrosa draws them; a width above the length is cut to it."""
+    """Draw stripes along one axis, as torchlibrosa does.
+
+    (size, length) booleans, as torchlibrosa draws them; a width above the length is cut to it.
+    """
     draws = torch.rand(2, size, stripes, 1, generator=generator)
     widths = (draws[0] * min(width, length)).floor()
     begin = (draws[1] * (length - widths)).floor()
@@ -219,7 +258,9 @@ def spec_augment(logmel: Tensor, time_mask: Tensor, freq_mask: Tensor, fill: flo
 
 
 class SpecAugment(nn.Module):
-    """(B, C, T, F) after the network's bn0 -> with stripes of 0, that is of the mean; in training mode only.
+    """Mask stripes of time and frequency, in training only.
+
+    (B, C, T, F) after the network's bn0 -> with stripes of 0, that is of the mean; in training mode only.
 
     As torchlibrosa's SpecAugmentation. Draws from torch's global CPU generator, as dropout does, so that seeding a step
     seeds both and a GPU run draws what a CPU run does.

@@ -45,7 +45,9 @@ def build_waveform_augment(specs: Sequence[dict]):
 
 
 def apply(augment, waveform: np.ndarray, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """(S,) or (C, S) float32 -> the same shape, augmented; the input is left as it is.
+    """Augment a waveform, and leave the one that was given as it is.
+
+    (S,) or (C, S) float32 -> the same shape, augmented; the input is left as it is.
 
     A file to mix in that proves unreadable is named once and leaves the waveform as it is. Errors: a transform that
     changes the length (AdjustDuration, Trim, Padding), since a batch needs equal lengths.

@@ -42,7 +42,9 @@ logger = logging.getLogger("earshot")
 
 
 def tables_of_test(source: Path, sample: pd.DataFrame, seconds: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(test: row_id, clip_id, seconds; test_clips: clip_id, path) of test_soundscapes and the sample submission.
+    """Make the tables of the test from its recordings and the sample submission.
+
+    (test: row_id, clip_id, seconds; test_clips: clip_id, path) of test_soundscapes and the sample submission.
 
     The sample's rows are the test's where they answer every recording of the folder to its end; else (the public sample
     names a few rows of one recording) the rows follow from the recordings, and a warning says so.
@@ -158,7 +160,10 @@ def usable(predictions: Predictions, table: pd.DataFrame) -> dict[str, int]:
 
 
 def pool_rows(frames: np.ndarray, grid: TimeBase, ends: np.ndarray, pool: str = "max") -> np.ndarray:
-    """(T, K) frames, (R,) seconds at which rows end -> (R, K); NaN where a row lies behind the last frame."""
+    """Pool framewise probabilities over the five seconds of each row.
+
+    (T, K) frames, (R,) seconds at which rows end -> (R, K); NaN where a row lies behind the last frame.
+    """
     join = np.max if pool == "max" else np.mean
     first = grid.frame(ends - ROW_SECONDS)
     last = grid.frame(ends - 1e-6) + 1
@@ -317,7 +322,10 @@ def score_birds(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, floa
 
 
 def balanced_accuracy(truth: np.ndarray, said: np.ndarray) -> float | None:
-    """(N,) booleans -> (TPR + TNR) / 2; None without positives or without negatives."""
+    """Average the shares of positives and of negatives that are right.
+
+    (N,) booleans -> (TPR + TNR) / 2; None without positives or without negatives.
+    """
     if truth.all() or not truth.any():
         return None
     return float((said[truth].mean() + (~said[~truth]).mean()) / 2)

@@ -165,7 +165,10 @@ def rate_of(folder: str) -> float:
 
 
 def choose_rate(candidates: dict[str, list[PurePosixPath]]) -> dict[str, str]:
-    """{key: files that may be it} -> {key: the one}: of the sample rate that most keys have, at a tie the highest."""
+    """Choose one file a key where copies of several sample rates are there.
+
+    {key: files that may be it} -> {key: the one}: of the sample rate that most keys have, at a tie the highest.
+    """
 
     def rate(file: PurePosixPath) -> float:
         return min((rate_of(part) for part in file.parts[:-1]), default=ORIGINAL)

@@ -187,7 +187,9 @@ def mix_backgrounds(source: Path, out: Path, backgrounds: Path, snr_db: float = 
 
 
 def mix_at_snr(song: np.ndarray, noise: np.ndarray, onset, offset, snr_db: float) -> np.ndarray:
-    """(S,), (S,) -> (S,): the song over noise at `snr_db` = power over the events [onset, offset) (s) : power of noise.
+    """Mix a song with noise at a given ratio of their powers.
+
+    (S,), (S,) -> (S,): the song over noise at `snr_db` = power over the events [onset, offset) (s) : power of noise.
 
     Without events the power of the whole song counts. Peaks above 0.99 scale the sum down, which keeps the ratio.
     """
@@ -203,7 +205,10 @@ def mix_at_snr(song: np.ndarray, noise: np.ndarray, onset, offset, snr_db: float
 
 
 def join_backgrounds(paths: list[Path], n_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
-    """(S,) of clips drawn without repetition (until all are used), each of power 1, cross-faded; and their names."""
+    """Join background clips until they are as long as is asked.
+
+    (S,) of clips drawn without repetition (until all are used), each of power 1, cross-faded; and their names.
+    """
     fade = round(FADE_SECONDS * BACKGROUND_RATE)
     ramp = np.linspace(0, 1, fade, dtype=np.float32)
     joined, names, order, tried_all = np.zeros(0, np.float32), [], [], False
@@ -226,7 +231,10 @@ def join_backgrounds(paths: list[Path], n_samples: int, rng: np.random.Generator
 
 
 def without_silence(waveform: np.ndarray, block_seconds: float = 0.05) -> np.ndarray:
-    """(S,) -> (S',): the blocks that hold any sound; ESC-50 fills short sounds up with digital silence."""
+    """Cut the digital silence out of a background clip.
+
+    (S,) -> (S',): the blocks that hold any sound; ESC-50 fills short sounds up with digital silence.
+    """
     size = round(block_seconds * BACKGROUND_RATE)
     blocks = np.pad(waveform, (0, -len(waveform) % size)).reshape(-1, size)
     return blocks[np.abs(blocks).max(axis=1) > SILENCE].ravel()

@@ -182,7 +182,10 @@ def tags_of(annotations: pd.DataFrame, level: str) -> list[str]:
 
 
 def is_agreed(annotations: pd.DataFrame) -> pd.Series:
-    """(N,) booleans: the rows of annotator 0, the agreed truth."""
+    """Find the rows that hold the agreed truth, those of annotator 0.
+
+    (N,) booleans: the rows of annotator 0, the agreed truth.
+    """
     return pd.to_numeric(annotations.annotator_id) == 0
 
 
@@ -210,7 +213,10 @@ def _tag(column: str) -> str:
 
 
 def present_tags(annotations: pd.DataFrame, tags: list[str], votes: str = "majority") -> pd.DataFrame:
-    """(clips by audio_filename, tags) booleans: the truth where a clip is verified, else the vote."""
+    """Say which tags are present in each clip.
+
+    (clips by audio_filename, tags) booleans: the truth where a clip is verified, else the vote.
+    """
     shares = vote_shares(annotations, tags)
     heard = shares >= 0.5 if votes == "majority" else shares > 0
     truth = truth_table(annotations).set_index("audio_filename")[tags] == 1
@@ -242,7 +248,9 @@ def clip_table(annotations: pd.DataFrame, level: str = "coarse", votes: str = "m
 
 
 def unknown_labels(heard: pd.DataFrame) -> list[str]:
-    """(clips, tags of both levels) booleans -> of each clip the complete fine tags that may be there unheard.
+    """List the fine tags that may be there without anybody having said so.
+
+    (clips, tags of both levels) booleans -> of each clip the complete fine tags that may be there unheard.
 
     Those of a coarse tag that is there, where its X is too or none of its complete tags is.
     """

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,7 +25,7 @@ from earshot.competitions.label_texts import check_reserved
 from earshot.competitions.number_text import is_number_table, write_number_table
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import check_classes
-from earshot.files import temporary_name, whole_file, write_or_rescue
+from earshot.files import whole_file, whole_set, write_or_rescue
 from earshot.sound.folder import list_recordings
 from earshot.sound.rows import file_of
 from earshot.tables import read_table, require_columns
@@ -84,33 +83,24 @@ def write_tables(
 
     copied_channels: mono or stereo, where the clips' paths are resampled copies.
 
-    Every file is complete under a temporary name before the first is renamed, dataset.json last; an optional table
-    of an earlier run that is no longer there is removed.
+    All of them or none: every file is complete elsewhere before the first gets its place, dataset.json last; an
+    optional table of an earlier run that is no longer there is removed.
     """
     out, source = Path(out), Path(source).resolve()
     check_owner(out, competition, source, overwrite, also)
-    out.mkdir(parents=True, exist_ok=True)
     special = ("classes", "class_columns", "missing", "task", "competition")
     frames = {f.name: getattr(tables, f.name) for f in fields(tables) if f.name not in special}
     frames["classes"] = pd.DataFrame({"label": list(tables.classes)})
     if tables.class_columns is not None:
         frames["classes"] = pd.concat([frames["classes"], tables.class_columns.reset_index(drop=True)], axis=1)
     frames["missing"] = pd.DataFrame(tables.missing, columns=["clip_id", "path"]) if len(tables.missing) else None
-    renames = []
-    for name, frame in frames.items():
-        target = out / f"{name}.csv"
-        if frame is None:
-            target.unlink(missing_ok=True)
-            continue
-        partial = temporary_name(target)
-        frame.to_csv(partial, index=False, lineterminator="\n")
-        renames.append((partial, target))
     about = {"competition": competition, "source": str(source), "task": tables.task}
     about |= {"copied_channels": copied_channels} if copied_channels else {}
-    renames.append((temporary_name(out / "dataset.json"), out / "dataset.json"))
-    renames[-1][0].write_text(json.dumps(about, indent=2) + "\n")
-    for written, target in renames:
-        os.replace(written, target)
+    with whole_set(out, last="dataset.json", without=[f"{name}.csv" for name in frames]) as partial:
+        for name, frame in frames.items():
+            if frame is not None:
+                frame.to_csv(partial / f"{name}.csv", index=False, lineterminator="\n")
+        (partial / "dataset.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
 def write_csv(table: pd.DataFrame, path: str | Path):

@@ -10,6 +10,7 @@ share a file share its data; a table's `start` and `end` are not applied. Clips 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.files import short_name
+from earshot.files import short_name, whole_folder
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples
 from earshot.messages import suggest
@@ -184,7 +185,10 @@ def _describe(clips, source_root, record: Input, sample_rate: int, dtype: str, n
 
 
 def fingerprints(clips: pd.DataFrame, source_root: str | Path) -> list[list]:
-    """[clip_id, path, size, modified_ns] of each clip, sorted by id; -1 where there is no file."""
+    """Note size and time of each clip's file, by which a cache knows that it is still right.
+
+    [clip_id, path, size, modified_ns] of each clip, sorted by id; -1 where there is no file.
+    """
     ids = clips["clip_id"].astype(str)
     if ids.duplicated().any():
         raise ValueError(f"clip_id '{ids[ids.duplicated()].iloc[0]}' stands twice in the clip table")
@@ -205,24 +209,17 @@ def cache_key(description: dict) -> str:
 
 def finished(folder: str | Path, description: dict, make: Callable[[Path], None]) -> Path:
     """`<folder>/<key>`, as it stands or as `make` fills it under a temporary name."""
-    key = cache_key(description)
-    target = Path(folder) / key
+    target = Path(folder) / cache_key(description)
     if target.is_dir():
         return target
-    temporary = Path(folder) / f".{key}.{os.getpid()}.tmp"
+    settings = {name: value for name, value in description.items() if name != "files"}
     try:
-        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
-        temporary.mkdir(parents=True)
-        make(temporary)
-        settings = {name: value for name, value in description.items() if name != "files"}
-        (temporary / "params.json").write_text(json.dumps({**settings, "format": FORMAT}, indent=1))
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not target.is_dir():  # else another process was first, with the same content
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with whole_folder(target) as partial:
+            make(partial)
+            (partial / "params.json").write_text(json.dumps({**settings, "format": FORMAT}, indent=1))
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another process was first, with the same content
+            raise
     return target
 
 

@@ -14,7 +14,9 @@ ROUNDING_SECONDS = 0.05  # an offset so far past the end is cut without a word: 
 def checked_events(
     events: pd.DataFrame, clips: pd.DataFrame, where: str, classes=None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """(events that are possible, what was done, a line each). `clips`: clip_id, and `duration` in seconds if known.
+    """Drop or mend events that cannot be, and say what was done.
+
+    (events that are possible, what was done, a line each). `clips`: clip_id, and `duration` in seconds if known.
 
     Dropped: events of no clip, of no length, and those that begin where their recording has ended. Cut: what begins
     before it or ends after it. ValueError: times that are no numbers, events that end before they begin, and labels

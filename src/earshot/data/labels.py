@@ -38,7 +38,9 @@ def read_clips(path: str | Path) -> pd.DataFrame:
 def clip_metadata(
     clips: pd.DataFrame, columns, path: str | Path = "the clip table", missing: Sequence[str] = ()
 ) -> np.ndarray:
-    """(N, M) float32 values of numeric `columns` (data.metadata); a column that is not there is an error.
+    """Read the numeric columns that a network takes besides the sound.
+
+    (N, M) float32 values of numeric `columns` (data.metadata); a column that is not there is an error.
 
     missing: what stands for an empty cell, a text a column ('nan' too). Without one, and for a text that is no number,
     it is an error.
@@ -215,7 +217,9 @@ def _indices(names: list[str], classes, owners) -> np.ndarray:
 def annotated_clips(
     clips: pd.DataFrame, events: pd.DataFrame | None, path: str | Path = "the clip table"
 ) -> np.ndarray:
-    """(N,) bool: the clips whose rows in `events` are all that is heard, so that a class without a row is absent.
+    """Say of which clips the events are all that is heard.
+
+    (N,) bool: the clips whose rows in `events` are all that is heard, so that a class without a row is absent.
 
     The column `annotated` says so: 1 yes (without a row: silent), 0 no (its rows, if any, are only a part). Where it
     says nothing, a clip with a row is annotated and one without is unknown.
@@ -241,7 +245,10 @@ def _event_indices(events: pd.DataFrame, classes) -> np.ndarray:
 
 
 def negative_events(events: pd.DataFrame) -> np.ndarray:
-    """(n,) bool: the boxes in which an expert did NOT hear the class."""
+    """Say in which boxes an expert did NOT hear the class.
+
+    (n,) bool: the boxes in which an expert did NOT hear the class.
+    """
     if "is_negative" not in events:
         return np.zeros(len(events), bool)
     said = events.is_negative.fillna(0)

@@ -16,7 +16,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,10 @@ from earshot.data.caches import (
     with_progress,
     write_tables,
 )
+from earshot.files import write_text
 from earshot.inputs.waveforms import decode
+from earshot.processes.kill_points import reached
+from earshot.processes.lock import in_turn
 from earshot.sound import audio
 from earshot.sound.rows import SCALE
 from earshot.stored import open_array
@@ -69,7 +71,7 @@ def packed_clips(
     target = Path(folder).resolve() / cache_key(description)
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target.with_name(f".{target.name}.lock")):
+        with in_turn(target.with_name(f".{target.name}.lock")):  # a second process waits until this one is done
             if not target.is_dir():
                 _pack(target, description, settings, Path(source_root), workers, say)
     _, index = read_index(target, ("row",))
@@ -90,6 +92,9 @@ def _pack(target: Path, description: dict, settings: dict, source: Path, workers
     shape = (len(names), n_samples) if channels == 1 else (len(names), n_samples, channels)
     part = target.with_name(f".{target.name}.part")
     part.mkdir(exist_ok=True)
+    if (part / "params.json").is_file():  # killed at the very end: all of it is there
+        _name(part, target)
+        return
     _check_space(part, len(names), rate, n_samples, channels, say)
     waveform = _array(part / "waveform.npy", np.int16, shape, 0)
     lengths = _array(part / "lengths.npy", np.int32, (len(names),), NOT_PACKED)
@@ -118,9 +123,17 @@ def _pack(target: Path, description: dict, settings: dict, source: Path, workers
     index["samples"], index["clipped"] = lengths[index["row"]], clipped[index["row"]]
     write_tables(part, index, reasons)
     say_clipped(clipped)
-    (part / "params.json").write_text(json.dumps({**settings, "format": FORMAT}, indent=1))
-    (part / "clipped.npy").unlink()
+    reached(f"packed {target.name}/")
+    write_text(part / "params.json", json.dumps({**settings, "format": FORMAT}, indent=1))
+    _name(part, target)
+
+
+def _name(part: Path, target: Path):
+    """Give a whole store its name."""
+    (part / "clipped.npy").unlink(missing_ok=True)
+    reached(f"finished {target.name}/")
     part.rename(target)
+    reached(f"renamed {target.name}/")
 
 
 def _in_blocks(pool: ThreadPoolExecutor, fill: Callable, blocks, waveform: np.memmap) -> Iterator:
@@ -128,6 +141,7 @@ def _in_blocks(pool: ThreadPoolExecutor, fill: Callable, blocks, waveform: np.me
     for block in blocks:
         results = list(pool.map(fill, block.tolist()))
         waveform.flush()
+        reached("packed a block")
         yield from results
 
 
@@ -159,13 +173,3 @@ def _check_space(part: Path, n_rows: int, sample_rate: int, n_samples: int, chan
             f"packed store: {size}, but {part.parent} has {free / 1e9:.3f} GB free; pack fewer seconds, "
             "at a lower rate, or on another disk"
         )
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold the lock file: another process that packs the same clips waits here until this one is done."""
-    import fcntl  # not on Windows, where packing needs one process
-
-    with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, also by a kill
-        yield

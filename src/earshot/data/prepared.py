@@ -55,7 +55,10 @@ class PreparedData:
         return replace(self, clips=clips, target=self.target[index], mask=self.mask[index])
 
     def split(self, fold: int, folds_path: str) -> tuple[PreparedData, PreparedData]:
-        """(training clips, held-out clips) of a fold."""
+        """Part the clips into those that train and those that a fold holds out.
+
+        (training clips, held-out clips) of a fold.
+        """
         held_out = select_fold(self.clips, fold, folds_path)
         return self.take(~held_out).relabelled(), self.take(held_out)
 
@@ -92,12 +95,18 @@ class PreparedData:
         return [replace(c, metadata=v) for c, v in zip(clips, values, strict=True)]
 
     def metadata_values(self) -> np.ndarray:
-        """(N, M) float32 columns that the network takes."""
+        """Give the columns that the network takes besides the sound.
+
+        (N, M) float32 columns that the network takes.
+        """
         return clip_metadata(self.clips, self.metadata.columns, missing=self.metadata.missing)
 
     @property
     def annotated(self) -> np.ndarray:
-        """(N,) bool: the clips whose events are all that is heard; of the others nobody knows."""
+        """Say of which clips the events are all that is heard.
+
+        (N,) bool: the clips whose events are all that is heard; of the others nobody knows.
+        """
         return annotated_clips(self.clips, self.events)
 
     def clip_events(self, clip_ids) -> pd.DataFrame | None:

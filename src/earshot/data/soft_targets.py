@@ -72,7 +72,10 @@ class SoftTargets:
             raise ValueError(f"{path}: {error}") from error
 
     def over(self, clip_ids, classes, target: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N, K) targets and masks by labels -> the same, float32, with these in their place where there are any."""
+        """Put these targets in the place of those made from labels.
+
+        (N, K) targets and masks by labels -> the same, float32, with these in their place where there are any.
+        """
         own = {c: i for i, c in enumerate(self.clip_ids.tolist())}
         column = {c: i for i, c in enumerate(self.classes)}
         rows = [(i, own[c]) for i, c in enumerate(clip_ids) if c in own]

@@ -41,7 +41,10 @@ class CropTargets:
     def of_crop(
         self, index: int, start: float, end: float, only_annotated: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(target, mask) of a crop, float32 (K,) each; `only_annotated`: classes without a statement are masked."""
+        """Give the target of a crop and which of its classes are known.
+
+        (target, mask) of a crop, float32 (K,) each; `only_annotated`: classes without a statement are masked.
+        """
         has_rows = self.rows[index, 0] < self.rows[index, 1]
         if not self.from_events or not (has_rows or self.annotated[index]):
             return self.target[index].astype(np.float32), self.mask[index].astype(np.float32)
@@ -53,7 +56,10 @@ class CropTargets:
         return target, mask
 
     def of_frames(self, index: int, start: float, timebase: TimeBase, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
-        """(target (T, K), mask (K,)) of `n_frames` frames from second `start` on, float32."""
+        """Give the target of each frame of a crop and which classes are known.
+
+        (target (T, K), mask (K,)) of `n_frames` frames from second `start` on, float32.
+        """
         known = np.full(len(self.prepared.classes), self.annotated[index], np.float32)
         frames = frame_targets(
             self.events(index), self.prepared.classes, start, timebase, n_frames, self.data.frame_margin_seconds

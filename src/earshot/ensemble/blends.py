@@ -71,7 +71,10 @@ class Blend:
 
 
 def build_blend(values: Mapping, where: str | Path = "the blend") -> Blend:
-    """{"mean", "weights", "power"} as JSON gives them -> Blend; what is wrong is said of `where`."""
+    """Make a blend of what a JSON file says of it.
+
+    {"mean", "weights", "power"} as JSON gives them -> Blend; what is wrong is said of `where`.
+    """
     return build_from(Blend, values, where)
 
 
@@ -120,14 +123,19 @@ def _mapped(found: Predictions, change: Callable) -> Predictions:
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:
-    """(N, K) -> (N, K) in (0, 1]: rank inside each class over N, equal scores share the mean of their ranks."""
+    """Replace scores by their ranks within each class.
+
+    (N, K) -> (N, K) in (0, 1]: rank inside each class over N, equal scores share the mean of their ranks.
+    """
     if not len(scores):
         return scores
     return (rankdata(scores, axis=0) / len(scores)).astype(np.float32)
 
 
 def correlations(members: list[Predictions]) -> np.ndarray:
-    """(M, M) Spearman correlations of the members' clipwise outputs, mean over classes; 1 on the diagonal.
+    """Say how alike the answers of each pair of members are.
+
+    (M, M) Spearman correlations of the members' clipwise outputs, mean over classes; 1 on the diagonal.
 
     A class in which a member says the same of every clip has none and is left out; NaN where no class is left.
     """

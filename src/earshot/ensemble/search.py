@@ -71,7 +71,10 @@ def oof_when_complete(folder: Path, data: PreparedData, task: Task, watch: str =
 
 
 def stopped_folds(folds: Sequence[runs.FoldRun]) -> dict[int, dict]:
-    """{fold: its run.json} of those that --max-minutes cut: their OOF counts, their training is not finished."""
+    """Find the folds that ran out of time: their OOF counts, their training is not finished.
+
+    {fold: its run.json} of those that --max-minutes cut: their OOF counts, their training is not finished.
+    """
     about = {f.fold: f.about for f in folds}
     return {fold: found for fold, found in about.items() if not found.get("finished", True)}
 
@@ -88,7 +91,10 @@ def _stopped_lines(stopped: dict[int, dict]) -> list[str]:
 
 
 def fold_scores(task: Task, oof: Predictions, truth: Truth, watch: str) -> dict[int, float]:
-    """{fold: watched score of its clips}; NaN where they do not define it (a fold without an event, ...)."""
+    """Give the watched score of each fold.
+
+    {fold: watched score of its clips}; NaN where they do not define it (a fold without an event, ...).
+    """
     parts = {int(f): oof.fold == f for f in np.unique(oof.fold)}
     return {
         f: score_readable(task, oof.take(p), truth.take(p)).get(watch, float("nan")) for f, p in parts.items()
@@ -188,7 +194,9 @@ def score_table(scores: dict[str, float]) -> str:
 def search_weights(
     members: list[Predictions], truth: Truth, score: Score, mean: str = "mean", steps: int = 30
 ) -> np.ndarray:
-    """(M,) weights that sum to 1: greedy forward selection with replacement on the given OOF (Caruana et al. 2004).
+    """Search the weights of members that score best together.
+
+    (M,) weights that sum to 1: greedy forward selection with replacement on the given OOF (Caruana et al. 2004).
 
     mean: of blends.MEANS, in which the members are joined.
     Each step adds the member that raises the score of the running mean most; the best prefix counts, so the answer is
@@ -209,7 +217,9 @@ def search_weights(
 
 
 def search_class_weights(members: list[Predictions], truth: Truth, mean: str = "mean") -> np.ndarray:
-    """(M, K) weights that sum to 1 in each class: the search of `search_weights` on each class's average precision.
+    """Search the weights of members for each class by itself.
+
+    (M, K) weights that sum to 1 in each class: the search of `search_weights` on each class's average precision.
 
     A class with fewer than `RARE` positives or negatives says too little: equal weights.
     """
@@ -279,7 +289,10 @@ class Candidate:
 def try_blends(
     members: list[Predictions], truth: Truth, score: Score, ways: list[tuple[str, str]]
 ) -> tuple[Predictions, list[Candidate]]:
-    """(OOF of the plain mean, a Candidate for each (mean, weights) of `ways`), scored fold by fold (NaN: undefined)."""
+    """Score other means and weights against the plain mean, fold by fold.
+
+    (OOF of the plain mean, a Candidate for each (mean, weights) of `ways`), scored fold by fold (NaN: undefined).
+    """
     members = [m.aligned(members[0].clip_ids) for m in members]
     fold, plain = members[0].fold, predictions.weighted_mean(members)
 

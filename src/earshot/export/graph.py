@@ -18,7 +18,6 @@ import os
 import shutil
 import time
 import warnings
-from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,11 +25,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from earshot import files, runs, tasks
+from earshot import runs, tasks
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.sampling import evenly
 from earshot.ensemble.search import truth_of
 from earshot.export.int8 import FLOAT_PARTS, calibration_inputs, check_stored, quantise, stored_bytes
+from earshot.files import whole_set
 from earshot.prediction import predictions
 from earshot.prediction.backends import METADATA_KEY, TorchBackend, check_format, open_graph
 from earshot.prediction.graphs import digest, graph_name, members_of
@@ -87,7 +87,9 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
     models = [runs.load_model(fold) for fold in folds]
     about = describe(run, folds, models, settings)
     where = "folds together" if settings.together else f"fold {folds[0].fold}"
-    with _workshop(path) as folder:
+    with whole_set(path.parent, last=path.name) as found:  # the graph itself last
+        folder = found / "work"
+        folder.mkdir()
         traced = trace(models, run.config, about, folder / "fp32.onnx")
         report = {"graph": path.name, "run": run.name, "folds": about["folds"], "batch_norms": traced}
         eager = [TorchBackend(model, run.config.inputs(model.inputs)) for model in models]
@@ -112,29 +114,16 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
         report["bytes"] = sum(p.stat().st_size for p in _files(graph_file))
         report["weights_bytes"] = sum((f.folder / "best.safetensors").stat().st_size for f in folds)
         report |= {"seconds": round(time.monotonic() - started, 1), "settings": asdict(settings)}
-        for part in reversed(_files(graph_file)):  # the graph itself last
-            os.replace(part, path.with_suffix(part.suffix))
-        files.write_text(path.with_name(path.name + ".json"), json.dumps(report, indent=1))
+        for part in _files(graph_file):
+            os.replace(part, found / path.with_suffix(part.suffix).name)
+        (found / f"{path.name}.json").write_text(json.dumps(report, indent=1))
+        shutil.rmtree(folder)
     return report
 
 
 def _calibration_clips(run, fold: runs.FoldRun, data: PreparedData, settings: ExportSettings) -> PreparedData:
     training, held_out = data.split(fold.fold, run.config.data.folds)
     return held_out if settings.calibrate_on == "held-out" else training
-
-
-@contextmanager
-def _workshop(path: Path):
-    """A folder beside `path` that is gone afterwards."""
-    folder = path.parent / f".{path.name}.{os.getpid()}.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: {error}; give a folder of your own with --out") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def describe(run, folds, models, settings: ExportSettings) -> dict:

@@ -31,7 +31,10 @@ FOREIGN = {".onnx": "earshot.inputs.extractor_files:open_onnx", ".tflite": "ears
 
 @dataclass(frozen=True, kw_only=True)
 class Extractor(Input):
-    """(D,), or (N, D) with `sequence`: embeddings by the network in `file` or `run`; always mono."""
+    """Describe embeddings by a frozen network, an input like others.
+
+    (D,), or (N, D) with `sequence`: embeddings by the network in `file` or `run`; always mono.
+    """
 
     sample_rate: int = 0  # at which the network hears: said for a foreign file, checked for an own one
     channels: str = "mono"
@@ -91,7 +94,10 @@ class Extractor(Input):
         return (2 * start + self.stride_samples) // (2 * self.stride_samples)
 
     def rows(self, waveform: np.ndarray, first: int = 0, stop: int | None = None) -> np.ndarray:
-        """(S,) at its rate -> (N, D) float32: rows `first` to `stop` of a recording that starts with the waveform."""
+        """Compute the embeddings of a stretch of a recording.
+
+        (S,) at its rate -> (N, D) float32: rows `first` to `stop` of a recording that starts with the waveform.
+        """
         size = self.window_samples
         stop = self.total(len(waveform)) if stop is None else stop
         windows = np.zeros((stop - first, size), np.float32)

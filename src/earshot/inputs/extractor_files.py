@@ -29,7 +29,10 @@ class ForeignNetwork:
     one_by_one: bool
 
     def embed(self, windows: np.ndarray) -> np.ndarray:
-        """(B, S) -> (B, D)."""
+        """Compute the embeddings of a batch of windows.
+
+        (B, S) -> (B, D).
+        """
         found = [self.call(w[None]) for w in windows] if self.one_by_one else [self.call(windows)]
         return np.concatenate([np.asarray(f, np.float32).reshape(len(f), -1) for f in found])
 

@@ -21,7 +21,10 @@ ORDER, WIDTH = 4, 1.019
 
 @dataclass(frozen=True, kw_only=True)
 class Gammatone(Input):
-    """(C, T, F) decibels of gammatone bands; frames as in a log-mel. Frequencies in Hz, lengths in samples."""
+    """Describe a spectrogram of gammatone bands, which follow the ear's resolution.
+
+    (C, T, F) decibels of gammatone bands; frames as in a log-mel. Frequencies in Hz, lengths in samples.
+    """
 
     sample_rate: int = 0
     channels: str = ""
@@ -89,14 +92,20 @@ def erb(hz):
 
 
 def centres(record: Gammatone) -> np.ndarray:
-    """(F,) Hz, evenly on the ERB-rate scale."""
+    """Give the centre frequencies of the bands.
+
+    (F,) Hz, evenly on the ERB-rate scale.
+    """
     low, high = np.log(erb([record.fmin, record.fmax]))
     return (np.exp(np.linspace(low, high, record.n_bands)) / 24.7 - 1) * 1000 / 4.37
 
 
 @lru_cache(maxsize=32)
 def gammatone_bank(record: Gammatone) -> np.ndarray:
-    """(F, n_fft // 2 + 1) float32 squared magnitudes."""
+    """Say how much power each FFT bin gives to each gammatone band.
+
+    (F, n_fft // 2 + 1) float32 squared magnitudes.
+    """
     bins = np.arange(record.frames.n_bins) * (record.sample_rate / record.n_fft)
     middle = centres(record)[:, None]
     bank = (1 + ((bins - middle) / (WIDTH * erb(middle))) ** 2) ** -float(ORDER)

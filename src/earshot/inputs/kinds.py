@@ -37,7 +37,10 @@ class AnyInput(Input):
 
 
 def make_input(values: Mapping, where: str = "input", build: Callable | None = None) -> Input:
-    """{kind (default logmel), its own keys} -> record. build: (class, values, where) -> checked object (config.py)."""
+    """Make the record of an input from the keys of a config.
+
+    {kind (default logmel), its own keys} -> record. build: (class, values, where) -> checked object (config.py).
+    """
     values = dict(values)
     kind = values.pop("kind", "logmel")
     if kind not in KINDS:

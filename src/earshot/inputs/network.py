@@ -126,7 +126,10 @@ class Inputs(Mapping):
         return {n: r.silence(own_samples(n_samples, self.sample_rate, r)) for n, r in self.records}
 
     def hear(self, waveform: np.ndarray, given: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-        """(S,) or (2, S) at `sample_rate` -> every input; see waveforms.hear."""
+        """Compute every input of the network from one waveform.
+
+        (S,) or (2, S) at `sample_rate` -> every input; see waveforms.hear.
+        """
         return hear(dict(self.records), waveform, self.sample_rate, given)
 
     def macs(self, n_samples: int) -> int:

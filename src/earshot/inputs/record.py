@@ -46,7 +46,10 @@ class Input:
         raise NotImplementedError
 
     def compute(self, waveform: np.ndarray) -> np.ndarray:
-        """(S,) or (2, S) at its rate -> the input, float32."""
+        """Compute the input from a waveform, with NumPy.
+
+        (S,) or (2, S) at its rate -> the input, float32.
+        """
         raise NotImplementedError
 
     def twin(self):

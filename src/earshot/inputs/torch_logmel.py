@@ -16,7 +16,10 @@ from earshot.sound.logmel import BLOCK_FRAMES, LogmelParams, fft_window, mel_fil
 
 
 class LogMel(nn.Module):
-    """(B, S) or (B, C, S) -> (B, C or 1, T, F) float32 decibels; `top_db` counts from each waveform's own maximum."""
+    """Compute log-mel spectrograms of a batch, in torch.
+
+    (B, S) or (B, C, S) -> (B, C or 1, T, F) float32 decibels; `top_db` counts from each waveform's own maximum.
+    """
 
     def __init__(self, params: LogmelParams):
         super().__init__()
@@ -33,11 +36,17 @@ class LogMel(nn.Module):
             return self.compress(mel).unflatten(0, (-1, channels))
 
     def compress(self, mel: torch.Tensor) -> torch.Tensor:
-        """(N, T, F) energies -> decibels."""
+        """Turn energies into decibels.
+
+        (N, T, F) energies -> decibels.
+        """
         return _to_decibels(mel, self.params)
 
     def mel(self, waveform: torch.Tensor) -> torch.Tensor:
-        """(N, S) float32 -> (N, T, F) energies."""
+        """Sum the power of a waveform's spectrum in mel bands.
+
+        (N, S) float32 -> (N, T, F) energies.
+        """
         padded = _padded(waveform, self.params)
         return self._by_blocks(padded) if padded.device.type == "cpu" else self._by_stft(padded)
 

@@ -10,10 +10,16 @@ from earshot.inputs.torch_logmel import LogMel
 
 
 class TorchPcen(LogMel):
-    """(B, S) or (B, C, S) -> (B, C or 1, T, F) float32, outside autocast; its parameters are a `pcen.Pcen`."""
+    """Compute PCEN of a batch, in torch.
+
+    (B, S) or (B, C, S) -> (B, C or 1, T, F) float32, outside autocast; its parameters are a `pcen.Pcen`.
+    """
 
     def compress(self, mel: torch.Tensor) -> torch.Tensor:
-        """(N, T, F) energies -> PCEN."""
+        """Even the energies of each band out over time.
+
+        (N, T, F) energies -> PCEN.
+        """
         p, energy = self.params, self.params.scale * mel
         smooth = self._smoothed(energy)
         # (eps + M)^-gain as librosa takes it, through logarithms

@@ -31,7 +31,10 @@ def n_examples(n_samples: int) -> int:
 
 
 def examples(waveform: np.ndarray) -> np.ndarray:
-    """(..., S) waveform at 16 kHz -> (..., N, 96, 64) float32; an empty waveform is an error."""
+    """Cut a waveform into VGGish's log-mel examples of 0.96 s.
+
+    (..., S) waveform at 16 kHz -> (..., N, 96, 64) float32; an empty waveform is an error.
+    """
     waveform = np.asarray(waveform, np.float32)
     if waveform.ndim == 0 or waveform.shape[-1] == 0:
         raise ValueError(f"VGGish needs (..., samples) with samples in it, got a waveform of shape {waveform.shape}")
@@ -42,7 +45,10 @@ def examples(waveform: np.ndarray) -> np.ndarray:
 
 
 def log_mel(clip: np.ndarray) -> np.ndarray:
-    """(S,) float32 -> (T, 64), T at least 96: the picture before it is cut into examples."""
+    """Compute VGGish's log-mel spectrogram of a waveform.
+
+    (S,) float32 -> (T, 64), T at least 96: the picture before it is cut into examples.
+    """
     clip = np.pad(clip, (0, max(0, LEAST_SAMPLES - len(clip))))
     frames = np.lib.stride_tricks.sliding_window_view(clip, WINDOW)[::HOP]
     mel = np.empty((len(frames), N_MELS), np.float32)
@@ -54,13 +60,19 @@ def log_mel(clip: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def hann_window() -> np.ndarray:
-    """(400,) float32, periodic."""
+    """Give the window of VGGish's spectrogram.
+
+    (400,) float32, periodic.
+    """
     return _frozen(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW))
 
 
 @lru_cache(maxsize=1)
 def mel_bank() -> np.ndarray:
-    """(257, 64) float32: how much each FFT bin gives to each band; triangles of height 1 over the mel axis."""
+    """Say how much each FFT bin gives to each band of VGGish.
+
+    (257, 64) float32: how much each FFT bin gives to each band; triangles of height 1 over the mel axis.
+    """
     bins = _hz_to_mel(np.arange(N_FFT // 2 + 1) * SAMPLE_RATE / N_FFT)[:, None]
     edges = np.linspace(_hz_to_mel(FMIN), _hz_to_mel(FMAX), N_MELS + 2)
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])

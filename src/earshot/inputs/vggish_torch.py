@@ -21,7 +21,10 @@ from earshot.inputs.vggish import (
 
 
 class VggishExamples(nn.Module):
-    """(..., S) waveform at 16 kHz -> (..., N, 96, 64) float32, outside autocast; window and bank are no weights."""
+    """Cut a batch of waveforms into VGGish's examples, in torch.
+
+    (..., S) waveform at 16 kHz -> (..., N, 96, 64) float32, outside autocast; window and bank are no weights.
+    """
 
     def __init__(self):
         super().__init__()

@@ -23,7 +23,9 @@ def decode(
     path: str | Path, sample_rate: int, n_channels: int = 1, start_seconds: float = 0.0,
     duration_seconds: float | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """(S,) the mean of the channels, or (2, S) left and right; see audio.load.
+    """Read a recording as one channel or as two.
+
+    (S,) the mean of the channels, or (2, S) left and right; see audio.load.
 
     A mono file is heard on both sides; of more than two channels the first two count.
     """
@@ -40,7 +42,10 @@ def own_samples(n_samples: int, sample_rate: int, record: Input) -> int:
 
 
 def as_heard(waveform: np.ndarray, sample_rate: int, record: Input) -> np.ndarray:
-    """(S,) or (2, S) at `sample_rate` -> the same sound with the input's channels at the input's rate."""
+    """Bring a waveform to the channels and the rate of an input.
+
+    (S,) or (2, S) at `sample_rate` -> the same sound with the input's channels at the input's rate.
+    """
     waveform = _arranged(waveform, record.channels)
     own = record.sample_rate or sample_rate
     if own == sample_rate:

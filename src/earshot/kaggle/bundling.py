@@ -36,6 +36,7 @@ from earshot.kernel.hidden_test import get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
 from earshot.prediction.graphs import find_graphs
 from earshot.prediction.reading import tta_variants
+from earshot.processes.kill_points import reached
 from earshot.stored import read_json
 
 logger = logging.getLogger("earshot")
@@ -113,7 +114,9 @@ def build(settings: BundleSettings, root: str | Path = "kernels") -> Path:
         (partial / "dataset").mkdir()
         (partial / "kernel").mkdir()
         _fill_dataset(partial / "dataset", settings, user, name)
+        reached("filled dataset/")
         _fill_kernel(partial / "kernel", settings, user, name)
+        reached("filled kernel/")
         check_folder(partial)
         open_bundle(partial / "dataset", settings.competition).need_networks()
     return target
@@ -226,6 +229,7 @@ def _add_run(folder: Path, run: Path, settings: BundleSettings) -> tuple[list[di
         if target.exists():
             raise ValueError(f"run {graph.about['run']} is named twice in --runs")
         shutil.copyfile(graph.path, target)
+        reached(f"copied {target.name}")
         if graph.path.suffix == ".xml":
             shutil.copyfile(graph.path.with_suffix(".bin"), target.with_suffix(".bin"))
         entries.append({"file": target.name, "run": graph.about["run"], "folds": folds})

@@ -30,7 +30,10 @@ BLOCK = 1 << 20  # bytes of a file looked at together
 
 
 def check_slug(slug: str) -> tuple[str, str]:
-    """'user/name' -> (user, name) as Kaggle takes them; anything else, a path among them, is an error."""
+    """Part a name of Kaggle into user and name, or say what is wrong with it.
+
+    'user/name' -> (user, name) as Kaggle takes them; anything else, a path among them, is an error.
+    """
     user, slash, name = slug.partition("/")
     if not slash or not USER.fullmatch(user) or not SLUG.fullmatch(name):
         raise ValueError(

@@ -28,6 +28,7 @@ from packaging.tags import sys_tags
 from packaging.utils import canonicalize_name
 
 from earshot.competitions import get_competition
+from earshot.files import scratch_folder
 from earshot.kaggle.checks import identity
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.wheels import Wheel, read_wheels
@@ -105,11 +106,11 @@ def dry_run(
         say(f"packages: {note}")
     results = []
     for scene in scenes:
-        with tempfile.TemporaryDirectory() as root:
+        with scratch_folder() as root:
             result = _play(
                 scene,
                 build,
-                Path(root),
+                root,
                 bundle.classes,
                 competition=competition,
                 blocked=blocked,
@@ -227,7 +228,10 @@ def _odd(folder: Path):
 
 
 def network_blocker() -> tuple[list[str], str]:
-    """(command prefix that takes the network away, how), tried out; ([], why not) where the system has no way."""
+    """Find a way to start a command without network, and try it out.
+
+    (command prefix that takes the network away, how), tried out; ([], why not) where the system has no way.
+    """
     ways = {
         "a namespace without any (unshare)": ["unshare", "--map-root-user", "--net"],
         "sockets refused by a filter of system calls (seccomp)": [sys.executable, str(NO_NETWORK)],
@@ -258,7 +262,10 @@ def _blocks(command: list[str]) -> bool:
 
 
 def package_guard(dataset: Path, image: Image) -> tuple[dict, list[str]]:
-    """({"blocked": {import name: why}, "stand_ins": import names}, what to know about them)."""
+    """Say which packages a dry run may not import, and which stand in for others.
+
+    ({"blocked": {import name: why}, "stand_ins": import names}, what to know about them).
+    """
     wheels, here = read_wheels(dataset), metadata.packages_distributions()
     blocked = {
         top: f"Kaggle's image has no {names[0]}, and the bundle no wheel of it"

@@ -31,7 +31,10 @@ class Image:
 
     @property
     def version(self) -> str:
-        """'3.12'."""
+        """Give the version of Python as text.
+
+        '3.12'.
+        """
         return f"{self.python[0]}.{self.python[1]}"
 
     def platforms(self) -> list[str]:

@@ -21,6 +21,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from earshot.files import scratch_folder, whole_file
 from earshot.kaggle.image import Image
 from earshot.messages import few
 
@@ -112,7 +113,10 @@ def check_wheels(wheels: Sequence[Wheel], image: Image, needed: Iterable[str]) -
 
 
 def missing(wheels: Sequence[Wheel], image: Image, needed: Iterable[str]) -> dict[str, str]:
-    """{requirement: why} of what neither the image nor `wheels` have, in what `needed` and the wheels ask for."""
+    """List the packages that neither the image nor the wheels have.
+
+    {requirement: why} of what neither the image nor `wheels` have, in what `needed` and the wheels ask for.
+    """
     have = {w.name: w.version for w in wheels}
     asked = [(Requirement(name), "the kernel") for name in needed]
     asked += [(need, wheel.path.name) for wheel in wheels for need in wheel.needs]
@@ -166,14 +170,18 @@ def _download(folder: Path, image: Image, what: str, say, run):
     major, minor = image.python
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--python-version", image.version, "--implementation", "cp", "--abi", f"cp{major}{minor}"]
-    command += ["--abi", "abi3", "--abi", "none", "--dest", str(folder)]
+    command += ["--abi", "abi3", "--abi", "none"]
     for platform in [*image.platforms(), "any"]:
         command += ["--platform", platform]
     say(f"fetching {what} for Python {image.version} on {image.platform}")
-    ran = run([*command, what], capture_output=True, text=True)
-    if ran.returncode:
-        lines = (ran.stderr or ran.stdout or "pip said nothing").strip().splitlines()
-        raise ValueError(f"pip could not fetch {what}: {' '.join(lines[-2:])}")
+    with scratch_folder() as fetched:
+        ran = run([*command, "--dest", str(fetched), what], capture_output=True, text=True)
+        if ran.returncode:
+            lines = (ran.stderr or ran.stdout or "pip said nothing").strip().splitlines()
+            raise ValueError(f"pip could not fetch {what}: {' '.join(lines[-2:])}")
+        for path in fetched.iterdir():
+            with whole_file(folder / path.name) as partial:
+                shutil.copyfile(path, partial)
 
 
 def copy_wheels(wheels: Sequence[Wheel], folder: Path):

@@ -42,7 +42,10 @@ class KernelBlend:
 
     @property
     def answered(self) -> np.ndarray:
-        """(N,) which recordings any network answered."""
+        """Say which recordings any network has answered.
+
+        (N,) which recordings any network answered.
+        """
         return sum(self.heard.values()) > 0
 
     def add(self, index: Sequence[int], found: Predictions, share: float = 1.0, run: str = "") -> list[int]:
@@ -124,7 +127,10 @@ class KernelBlend:
         return self._predictions(clipwise, np.zeros(len(lengths), bool), frames, PRIOR_GRID)
 
     def shares(self) -> dict[str, dict[str, float]]:
-        """{run: {"weight": as chosen, "share": of the answers given by now}}, means over classes (and recordings)."""
+        """Say how much of the answers each run gave, beside the weight that was chosen for it.
+
+        {run: {"weight": as chosen, "share": of the answers given by now}}, means over classes (and recordings).
+        """
         chosen = {run: w / sum(self.of_run.values()) for run, w in self.of_run.items()}
         answered = self.answered
         weights = {run: np.minimum(self.heard[run][answered, None], 1) * w for run, w in self.of_run.items()}
@@ -146,7 +152,10 @@ class KernelBlend:
 
 
 def run_weights(blend: Blend, n_runs: int, n_classes: int) -> np.ndarray:
-    """(R, K) weights of the runs; a number of them that fits neither runs nor classes is an error."""
+    """Spread given weights over runs and classes.
+
+    (R, K) weights of the runs; a number of them that fits neither runs nor classes is an error.
+    """
     if len(blend.weights) not in (0, n_runs):
         raise ValueError(f"the blend has weights of {len(blend.weights)} runs, there are {n_runs}")
     weights = np.array(blend.weights, float) if len(blend.weights) else np.ones(n_runs)
@@ -156,7 +165,10 @@ def run_weights(blend: Blend, n_runs: int, n_classes: int) -> np.ndarray:
 
 
 def on_grid(frames: np.ndarray, grid: TimeBase, wanted: TimeBase, length: int | None = None) -> np.ndarray:
-    """(T, K) on `grid` -> (length or as long as it sounds, K) on `wanted`: at each middle, what was there."""
+    """Read framewise answers at the frames of another grid.
+
+    (T, K) on `grid` -> (length or as long as it sounds, K) on `wanted`: at each middle, what was there.
+    """
     step, wanted_step = grid.frame_samples / grid.sample_rate, wanted.frame_samples / wanted.sample_rate
     length = length or max(1, round(len(frames) * step / wanted_step))
     index = ((np.arange(length) + 0.5) * wanted_step / step).astype(int)

@@ -65,7 +65,10 @@ def choose_calls(
     networks: Sequence[Network], speed: Speed, cores: int, left: float, work: float, first: float,
     reopen: Callable[[Network, int], Network] | None = None,
 ) -> tuple[list[Network], Calls]:  # fmt: skip
-    """(the networks, opened again where calls of several threads are faster, and what was chosen)."""
+    """Choose how many threads each network computes with.
+
+    (the networks, opened again where calls of several threads are faster, and what was chosen).
+    """
     reopen = reopen or reopened
     network = heaviest(networks, speed)
     if reason := reason_not_to(network, speed, cores, left, work, first):

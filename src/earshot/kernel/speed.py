@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from earshot.files import scratch_folder
 from earshot.inputs import waveforms
 from earshot.inputs.record import Input
 from earshot.prediction.inference import Member, predict_members
@@ -122,8 +122,8 @@ def measure(
     paths = [recordings] if isinstance(recordings, Path) else list(recordings)
     rates = sorted({n.windowing.sample_rate for n in networks})
     decode, logmel, network, join = {}, {}, {}, {}
-    with tempfile.TemporaryDirectory() as folder:
-        made = synthetic_recording(Path(folder), MADE_SECONDS)
+    with scratch_folder() as folder:
+        made = synthetic_recording(folder, MADE_SECONDS)
         for rate in rates:
             decode[rate] = _decode_seconds(paths, rate, clock, until) or _decode_seconds([made], rate, clock, until)
         for key, w in {k: n.windowing for n in networks for k in front_ends(n)}.items():
@@ -246,8 +246,8 @@ def simulate(
     """Time that `n_files` recordings of `seconds` take, as the runner would run them: the first network alone, then
     each group that hears alike in one pass, then their further hearings; from speeds measured now on `recording`
     (default: a made one). {"stages": CPU seconds by stage, "cpu_seconds", "minutes": by the clock with `cores`}."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = recording or synthetic_recording(Path(folder), min(seconds, MEASURED_SECONDS))
+    with scratch_folder() as folder:
+        path = recording or synthetic_recording(folder, min(seconds, MEASURED_SECONDS))
         speed = measure(networks, path)
     stages = dict.fromkeys(("decode", "logmel", "network", "join"), 0.0)
     for some, tta in passes(ordered(networks, speed)):

@@ -102,7 +102,9 @@ def _threshold_of_clips(oof: Predictions, target: np.ndarray) -> tuple[PostProce
 
 
 def calibrate(peaks: np.ndarray, target: np.ndarray) -> Calibration | None:
-    """(N, K) highest outputs and answers -> a calibration; None where all answers are one.
+    """Learn how often a highest output is right.
+
+    (N, K) highest outputs and answers -> a calibration; None where all answers are one.
 
     Classes with few clips of either kind share the one of all classes together.
     """

@@ -26,7 +26,9 @@ CONDITIONS = ("normal", "anomaly")
 
 
 def own_class_scores(clipwise: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """(N, K) log odds or softmax probabilities, (N,) own class -> (N,) anomaly scores log((1 - p) / p).
+    """Score clips by how unsure the network is of their own class.
+
+    (N, K) log odds or softmax probabilities, (N,) own class -> (N,) anomaly scores log((1 - p) / p).
 
     Rows of numbers between 0 and 1 that sum to 1 are probabilities; everything else is taken for log odds.
     """
@@ -40,7 +42,9 @@ def own_class_scores(clipwise: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def scores_by_section(clipwise: np.ndarray, classes, own, machines) -> tuple[np.ndarray, np.ndarray]:
-    """(N, K) outputs, K classes <machine>_<section>, (N,) own class and machine -> (N,) anomaly scores, (N,) unseen.
+    """Score clips by how unsure the network is of their section, also where that section is unknown.
+
+    (N, K) outputs, K classes <machine>_<section>, (N,) own class and machine -> (N,) anomaly scores, (N,) unseen.
 
     A clip whose own class is not among the classes is `unseen`: the section that it resembles most scores it, one of
     its machine where there is such, else any.
@@ -59,7 +63,9 @@ def scores_by_section(clipwise: np.ndarray, classes, own, machines) -> tuple[np.
 
 
 def auc_table(scores: np.ndarray, clips: pd.DataFrame, max_fpr: float = 0.1, across_domains: bool = False):
-    """(N,) scores, N rows of the clip table -> machine, section, domain, n_normal, n_anomaly, auc, pauc.
+    """Compute AUC and pAUC of every machine, section and domain.
+
+    (N,) scores, N rows of the clip table -> machine, section, domain, n_normal, n_anomaly, auc, pauc.
 
     One row a group in order of appearance by name; auc and pauc are NaN where a group lacks one kind.
     """
@@ -102,7 +108,10 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
 
 
 def anomalies(clips: pd.DataFrame) -> np.ndarray:
-    """(N,) booleans: which clips are anomalous; an error unless the table has the columns of the task."""
+    """Say which clips are anomalous.
+
+    (N,) booleans: which clips are anomalous; an error unless the table has the columns of the task.
+    """
     missing = [c for c in GROUP if c not in clips]
     if "is_anomaly" not in clips and "condition" not in clips:
         missing.append("is_anomaly")

@@ -171,7 +171,9 @@ def macro_f1_argmax(truth, scores) -> float:
 
 
 def best_threshold(truth, scores, metric: Callable = macro_f1, grid=None) -> tuple[float, float]:
-    """(threshold, score): the first of `grid` with the highest `metric(truth, scores, threshold)`.
+    """Find the threshold of a grid at which a metric is highest.
+
+    (threshold, score): the first of `grid` with the highest `metric(truth, scores, threshold)`.
 
     Without a grid the search is exact, for macro_f1, micro_f1 and row_micro_f1_at: it tries every distinct
     score in O(NK log NK) and returns the middle of the best gap between two, the highest gap on a tie.
@@ -197,7 +199,10 @@ def best_threshold(truth, scores, metric: Callable = macro_f1, grid=None) -> tup
 
 
 def best_thresholds(truth, scores, grid=None, default: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) thresholds of the highest F1 and those F1; a class without positives gets `default` and NaN."""
+    """Find the threshold of the highest F1 for each class.
+
+    (K,) thresholds of the highest F1 and those F1; a class without positives gets `default` and NaN.
+    """
     truth, scores = _check(truth, scores)
     thresholds, best = np.full(truth.shape[1], default), np.full(truth.shape[1], np.nan)
     for k in np.flatnonzero(truth.any(axis=0)):
@@ -231,7 +236,10 @@ def _f1_curve(truth: np.ndarray, scores: np.ndarray, empty: float) -> tuple[np.n
 
 
 def average_precision(truth, scores) -> np.ndarray:
-    """(K,) average precision, NaN for a class without positives."""
+    """Compute the average precision of each class.
+
+    (K,) average precision, NaN for a class without positives.
+    """
     truth, scores = _check(truth, scores)
     return _per_class(sk.average_precision_score, truth, scores, truth.any(0))
 
@@ -242,7 +250,10 @@ def mean_average_precision(truth, scores) -> ClassMean:
 
 
 def roc_auc(truth, scores) -> np.ndarray:
-    """(K,) area under the ROC curve, NaN for a class without positives or without negatives."""
+    """Compute the area under the ROC curve of each class.
+
+    (K,) area under the ROC curve, NaN for a class without positives or without negatives.
+    """
     truth, scores = _check(truth, scores)
     return _per_class(sk.roc_auc_score, truth, scores, truth.any(0) & ~truth.all(0))
 
@@ -285,7 +296,10 @@ def lwlrap(truth, scores) -> float:
 
 
 def per_class_lwlrap(truth, scores) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) lwlrap, NaN without positives, and (K,) weights: `nansum(values * weights)` is `lwlrap`."""
+    """Compute the label-weighted ranking precision of each class, and the weights of their mean.
+
+    (K,) lwlrap, NaN without positives, and (K,) weights: `nansum(values * weights)` is `lwlrap`.
+    """
     truth, precision = _precision_at_positives(truth, scores)
     labels = truth.sum(axis=0)
     values = np.where(labels > 0, precision.sum(axis=0) / np.maximum(labels, 1), np.nan)

@@ -108,7 +108,9 @@ def event_based_f1(
     classes: Sequence[str] | None = None,
     empty_system_output_handling: str | None = None,
 ) -> dict:
-    """{"overall", "class_wise", "class_wise_average"}: F-measure and error rates of events.
+    """Match found events with true ones and score them, as sed_eval does.
+
+    {"overall", "class_wise", "class_wise_average"}: F-measure and error rates of events.
 
     An estimated event hits a reference event of its file and label when the onsets differ by at most
     `onset_collar` seconds and the offsets by at most the larger of `offset_collar` (default: the same) and
@@ -211,7 +213,9 @@ def segment_based_f1(
     classes: Sequence[str] | None = None,
     empty_system_output_handling: str | None = None,
 ) -> dict:
-    """{"overall", "class_wise", "class_wise_average"}: F-measure, error rates and accuracies of segments.
+    """Score found events segment by segment, as sed_eval does.
+
+    {"overall", "class_wise", "class_wise_average"}: F-measure, error rates and accuracies of segments.
 
     `durations` {filename: seconds} says which files are scored and how much of each; None takes the files of
     the tables up to their last offset. A segment is active when an event touches it.

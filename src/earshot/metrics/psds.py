@@ -31,7 +31,9 @@ def psds(
     alpha_st: float = 1.0,
     max_efpr: float = 100.0,
 ) -> dict:
-    """{"psds": float, "class_wise": {label: float}, "skipped": [classes without a reference event]}.
+    """Compute the polyphonic sound detection score of events or frame scores.
+
+    {"psds": float, "class_wise": {label: float}, "skipped": [classes without a reference event]}.
 
     `scores` {filename: (timestamps (T + 1,), scores (T, K))}: the seconds where the frames begin and the last
     one ends, and a column for each of `classes`. `max_efpr` is per hour. Overlapping reference events of one

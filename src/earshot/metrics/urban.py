@@ -47,12 +47,18 @@ class Curve:
     thresholds: np.ndarray  # (U,) falling: 1 and the complete predictions from MIN_THRESHOLD on, each once
 
     def counts(self, thresholds: np.ndarray) -> np.ndarray:
-        """(U,) thresholds -> (U, 3) TP, FP, FN."""
+        """Count hits, false alarms and misses at each threshold.
+
+        (U,) thresholds -> (U, 3) TP, FP, FN.
+        """
         reached = np.searchsorted(-self.values, -np.asarray(thresholds), side="right")
         return (self.base + np.concatenate([np.zeros((1, 3), int), np.cumsum(self.change, axis=0)]))[reached]
 
     def counts_from(self, thresholds: np.ndarray) -> np.ndarray:
-        """(U,) thresholds -> (U, 3) TP, FP, FN at the class's own smallest threshold from each on; 0 without one."""
+        """Count as micro averages do: from each threshold on at the class's own smallest one.
+
+        (U,) thresholds -> (U, 3) TP, FP, FN at the class's own smallest threshold from each on; 0 without one.
+        """
         own = self.thresholds[::-1]
         at = np.searchsorted(own, thresholds, side="left")
         counts = self.counts(own[np.minimum(at, len(own) - 1)])
@@ -130,7 +136,9 @@ def clip_counts(truth, predicted, true_x, predicted_x) -> np.ndarray:
 
 
 def class_curve(truth, scores, true_x=None, score_x=None) -> Curve:
-    """(N, K) truth and predictions of a class's complete tags, (N,) of its X -> its counts at every threshold.
+    """Count hits, false alarms and misses of a class at all of its thresholds.
+
+    (N, K) truth and predictions of a class's complete tags, (N,) of its X -> its counts at every threshold.
 
     A clip's counts change only where the threshold passes one of its own K + 1 predictions: one sort of all of them
     instead of one pass a threshold.
@@ -178,13 +186,19 @@ def class_curves(truth: pd.DataFrame, predictions: pd.DataFrame, level: str) -> 
 
 
 def precision_recall(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(..., 3) counts -> precision and recall, 0 where nothing is predicted, or nothing is there."""
+    """Turn counts into precision and recall.
+
+    (..., 3) counts -> precision and recall, 0 where nothing is predicted, or nothing is there.
+    """
     tp, fp, fn = np.moveaxis(counts, -1, 0)
     return tp / np.maximum(tp + fp, 0.5), tp / np.maximum(tp + fn, 0.5)
 
 
 def auprc(precision: np.ndarray, recall: np.ndarray) -> float:
-    """(U,) points by falling threshold -> area, with (R 0, P 1) and (R 1, P 0) added; ties in recall stay in order."""
+    """Compute the area under a curve of precision by recall.
+
+    (U,) points by falling threshold -> area, with (R 0, P 1) and (R 1, P 0) added; ties in recall stay in order.
+    """
     precision, recall = np.r_[1.0, precision, 0.0], np.r_[0.0, recall, 1.0]
     order = np.argsort(recall, kind="stable")
     return float(np.trapezoid(precision[order], recall[order]))

@@ -59,7 +59,10 @@ class CrossTaskCnn(nn.Module):
         self.fc = init_layer(nn.Linear(in_chans, classes))
 
     def features(self, logmel: Tensor) -> Tensor:
-        """(B, C, T, F) -> (B, widths[-1], T // pool), averaged over frequency."""
+        """Compute the features that the head reads.
+
+        (B, C, T, F) -> (B, widths[-1], T // pool), averaged over frequency.
+        """
         x = normalised_input(self, logmel)
         for name, block in self.named_children():
             if name.startswith("conv_block"):
@@ -183,7 +186,10 @@ class UrbanBaseline(nn.Module):
         return {**self.head(x, logmel.shape[2], self.pool), "embedding": x.float().mean(dim=1)}
 
     def embed(self, pieces: Tensor) -> Tensor:
-        """(B, P, C, frames, F) -> (B, P, D): the embedding of each second."""
+        """Compute the embedding of each second.
+
+        (B, P, C, frames, F) -> (B, P, D): the embedding of each second.
+        """
         if self.extractor is None:
             parts = [pieces.mean(dim=3), pieces.std(dim=3, correction=0), pieces.amin(dim=3), pieces.amax(dim=3)]
             return torch.stack(parts, dim=3).flatten(2)

@@ -18,7 +18,9 @@ FREQUENCY = ("mean", "flatten")
 
 
 class ResidualBlock(nn.Module):
-    """(B, C, T, F) -> (B, out, ceil(T / stride), ceil(F / stride)): two 3x3 convolutions and a shortcut.
+    """Apply two convolutions and add what came in.
+
+    (B, C, T, F) -> (B, out, ceil(T / stride), ceil(F / stride)): two 3x3 convolutions and a shortcut.
 
     The shortcut averages over the stride (no pixel is skipped) and widens by a 1x1 convolution.
     """

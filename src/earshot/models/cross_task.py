@@ -43,7 +43,10 @@ EXTRACTORS = ("", "vggish")
 
 
 class Encoder(nn.Sequential):
-    """(B, C, T, F) -> (B, T', widths[-1] * F'): convolutions conv1, conv2, ... and one step a row of the last map."""
+    """Turn a log-mel into a sequence of features by convolutions.
+
+    (B, C, T, F) -> (B, T', widths[-1] * F'): convolutions conv1, conv2, ... and one step a row of the last map.
+    """
 
     def __init__(self, in_channels: int, widths: tuple[int, ...], pools: tuple[tuple[int, int], ...]):
         super().__init__()
@@ -62,7 +65,10 @@ class Encoder(nn.Sequential):
 
 
 class AttentionPooling(nn.Module):
-    """(B, S, D) -> (B, heads * D): as many means over time as heads, each with weights of its own."""
+    """Average a sequence over time, with weights of its own for each head.
+
+    (B, S, D) -> (B, heads * D): as many means over time as heads, each with weights of its own.
+    """
 
     def __init__(self, width: int, hidden: int, heads: int):
         super().__init__()
@@ -310,7 +316,10 @@ class AttentionModel(WithExtractor):
 
 
 def positions(x: Tensor) -> Tensor:
-    """(B, S, D), D even -> (S, D): sines in the even columns, cosines in the odd ones (Vaswani et al. 2017)."""
+    """Give the sines and cosines that tell a Transformer where in time it is.
+
+    (B, S, D), D even -> (S, D): sines in the even columns, cosines in the odd ones (Vaswani et al. 2017).
+    """
     place = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)[:, None]
     column = torch.arange(0, x.shape[2], 2, device=x.device, dtype=torch.float32)
     angle = place * torch.pow(10000.0, -column / x.shape[2])

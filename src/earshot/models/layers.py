@@ -22,7 +22,9 @@ ACTIVATIONS = ("sigmoid", "softmax")
 
 
 class ConvBlock(nn.Module):
-    """(B, C, T, F) -> (B, out_channels, T // pool, F // pool): 1 or 2 x (conv, BN, ReLU), then average pooling.
+    """Apply PANNs' block of convolutions, then pool.
+
+    (B, C, T, F) -> (B, out_channels, T // pool, F // pool): 1 or 2 x (conv, BN, ReLU), then average pooling.
 
     Names as in PANNs: conv1, bn1, conv2, bn2; `convs=1, kernel_size=5` is its 5x5 block.
     """
@@ -50,7 +52,9 @@ class ConvBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """(B, D, S) features -> clip and segment outputs by PANNs' attention; parameter names att, cla, bn_att.
+    """Answer by PANNs' attention over time.
+
+    (B, D, S) features -> clip and segment outputs by PANNs' attention; parameter names att, cla, bn_att.
 
     `bn_att` is in the published weights but never used by the published network: it stays for strict loading.
     """
@@ -74,7 +78,9 @@ class AttentionBlock(nn.Module):
 
 
 class SEDHead(nn.Module):
-    """(B, S, D) features -> the model contract's dict, by one linear layer a segment and a pooling over time.
+    """Answer for each segment, and pool the segments to one answer a clip.
+
+    (B, S, D) features -> the model contract's dict, by one linear layer a segment and a pooling over time.
 
     activation "sigmoid" (multi-label): poolings of `POOLINGS` over segment probabilities; only "max" and "clip"
     give a `logit`. "softmax" (single-label): attention, max, mean pool segment logits, so `logit` is always there.
@@ -145,7 +151,10 @@ class SEDHead(nn.Module):
 
 
 def single_answer(fc: nn.Module, embedding: Tensor, activation: str) -> dict[str, Tensor]:
-    """(B, D) embedding, the last layer -> logit and clipwise_output (B, K) by sigmoid or softmax, and the embedding."""
+    """Answer for the clip as a whole from its embedding.
+
+    (B, D) embedding, the last layer -> logit and clipwise_output (B, K) by sigmoid or softmax, and the embedding.
+    """
     with outside_autocast(embedding):
         embedding = embedding.float()
         logit = fc(embedding)
@@ -154,28 +163,43 @@ def single_answer(fc: nn.Module, embedding: Tensor, activation: str) -> dict[str
 
 
 def attention_pool(segmentwise: Tensor, attention_logit: Tensor) -> Tensor:
-    """(B, S, K) values, (B, S, K) attention logits -> (B, K): mean over time weighted by their softmax."""
+    """Average over time, weighted by attention.
+
+    (B, S, K) values, (B, S, K) attention logits -> (B, K): mean over time weighted by their softmax.
+    """
     # clamp as in PANNs: exp(+-10) stays a number in every precision
     return (torch.softmax(attention_logit.clamp(-10, 10), dim=1) * segmentwise).sum(dim=1)
 
 
 def linear_softmax(probability: Tensor) -> Tensor:
-    """(B, S, K) probabilities -> (B, K): sum(p * p) / sum(p) (Wang et al. 2019, as in TALNet)."""
+    """Average probabilities over time, each weighted by itself.
+
+    (B, S, K) probabilities -> (B, K): sum(p * p) / sum(p) (Wang et al. 2019, as in TALNet).
+    """
     return (probability * probability).sum(dim=1) / probability.sum(dim=1).clamp(min=1e-7)
 
 
 def gem(probability: Tensor, power: Tensor | float) -> Tensor:
-    """(B, S, K) probabilities -> (B, K): generalised mean, 1 = mean, towards infinity = maximum."""
+    """Average over time by a generalised mean, between mean and maximum.
+
+    (B, S, K) probabilities -> (B, K): generalised mean, 1 = mean, towards infinity = maximum.
+    """
     return (probability.clamp(min=1e-6) ** power).mean(dim=1) ** (1.0 / power)
 
 
 def auto_pool(probability: Tensor, alpha: Tensor | float) -> Tensor:
-    """(B, S, K) probabilities, (K,) alpha -> (B, K): softmax(alpha * p) weighted mean; 0 = mean, infinity = max."""
+    """Average over time by a softmax whose sharpness is learned.
+
+    (B, S, K) probabilities, (K,) alpha -> (B, K): softmax(alpha * p) weighted mean; 0 = mean, infinity = max.
+    """
     return (torch.softmax(alpha * probability, dim=1) * probability).sum(dim=1)
 
 
 def segment_outputs(logit: Tensor, probability: Tensor, n_frames: int, pool: int) -> dict[str, Tensor]:
-    """(B, S, K) logits and probabilities -> the contract's segmentwise_ and framewise_ entries, frames (B, T, K)."""
+    """Give answers of segments as the model contract names them.
+
+    (B, S, K) logits and probabilities -> the contract's segmentwise_ and framewise_ entries, frames (B, T, K).
+    """
     return {
         "segmentwise_logit": logit,
         "segmentwise_output": probability,
@@ -185,18 +209,26 @@ def segment_outputs(logit: Tensor, probability: Tensor, n_frames: int, pool: int
 
 
 def repeat_to_frames(segmentwise: Tensor, pool: int, n_frames: int) -> Tensor:
-    """(B, S, K) -> (B, n_frames, K): each segment repeated `pool` times, cut, or padded with the last (no drift)."""
+    """Repeat segments to as many frames as the input had.
+
+    (B, S, K) -> (B, n_frames, K): each segment repeated `pool` times, cut, or padded with the last (no drift).
+    """
     index = torch.arange(n_frames, device=segmentwise.device) // pool
     return segmentwise[:, index.clamp(max=segmentwise.shape[1] - 1)]
 
 
 def smooth_over_time(x: Tensor) -> Tensor:
-    """(B, D, S) -> (B, D, S): 3-tap maximum + 3-tap mean over time, as PANNs (its mean counts the zero padding)."""
+    """Smooth features over time as PANNs do.
+
+    (B, D, S) -> (B, D, S): 3-tap maximum + 3-tap mean over time, as PANNs (its mean counts the zero padding).
+    """
     return F.max_pool1d(x, 3, stride=1, padding=1) + F.avg_pool1d(x, 3, stride=1, padding=1)
 
 
 def pad_frames(logmel: Tensor, minimum: int) -> Tensor:
-    """(B, C, T, F) -> at least `minimum` frames, the last frame repeated; unchanged where there are enough.
+    """Repeat the last frame until there are enough frames.
+
+    (B, C, T, F) -> at least `minimum` frames, the last frame repeated; unchanged where there are enough.
 
     A traced graph leaves this out (the test would be frozen in it): an exported model needs `min_frames` frames.
     """
@@ -206,7 +238,9 @@ def pad_frames(logmel: Tensor, minimum: int) -> Tensor:
 
 
 def normalised_input(model: nn.Module, logmel: Tensor) -> Tensor:
-    """(B, C, T, F) log-mel -> (B, in_chans, max(T, min_frames), F): padded, `bn0` over mels, SpecAugment in training.
+    """Bring a log-mel into the shape and scale that the network learns from.
+
+    (B, C, T, F) log-mel -> (B, in_chans, max(T, min_frames), F): padded, `bn0` over mels, SpecAugment in training.
 
     Reads bn0, in_chans, min_frames and spec_augment of the model; one channel is repeated to `in_chans`.
     """
@@ -217,7 +251,10 @@ def normalised_input(model: nn.Module, logmel: Tensor) -> Tensor:
 
 
 def checked_input(logmel: Tensor, n_mels: int, in_chans: int, min_frames: int) -> Tensor:
-    """(B, 1 or in_chans, T, n_mels) log-mel as it came, of at least `min_frames` frames; another shape is an error."""
+    """Check the shape of a log-mel and make it long enough.
+
+    (B, 1 or in_chans, T, n_mels) log-mel as it came, of at least `min_frames` frames; another shape is an error.
+    """
     _check_logmel(logmel, n_mels, in_chans)
     return pad_frames(logmel, min_frames)
 
@@ -231,7 +268,10 @@ def _normalised_bands(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 def waveform_input(model: nn.Module, waveform: Tensor) -> Tensor:
-    """(B, S) waveform -> (B, 1, max(S, min_samples)), zeros behind a short one; reads min_samples of the model."""
+    """Give a waveform a channel axis and make it long enough.
+
+    (B, S) waveform -> (B, 1, max(S, min_samples)), zeros behind a short one; reads min_samples of the model.
+    """
     if not torch.jit.is_tracing():  # as in `pad_frames`
         if waveform.ndim != 2:
             raise ValueError(f"waveform must be (batch, samples), got {tuple(waveform.shape)}")
@@ -240,7 +280,9 @@ def waveform_input(model: nn.Module, waveform: Tensor) -> Tensor:
 
 
 def clip_head(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """(B, D, S) features -> the contract's dict by PANNs' tagging head: maximum + mean over time, fc1, fc_audioset.
+    """Answer for the clip by PANNs' tagging head.
+
+    (B, D, S) features -> the contract's dict by PANNs' tagging head: maximum + mean over time, fc1, fc_audioset.
 
     Reads fc1, fc_audioset and head_dropout of the model. As published, the classifier reads fc1's output itself, and
     `embedding` is a dropped-out copy of it.

@@ -23,7 +23,10 @@ POOLED_BANDS = 4  # neighbouring mel bands whose modulation is averaged
 
 
 class ModulationNet(nn.Module):
-    """(B, 1, T, F) log-mel in decibels -> (B, K) logits from modulation spectrum and autocorrelation of each band."""
+    """Classify clips by how fast the level of each band goes up and down.
+
+    (B, 1, T, F) log-mel in decibels -> (B, K) logits from modulation spectrum and autocorrelation of each band.
+    """
 
     def __init__(self, classes: int, widths: tuple[int, ...], dropout: float):
         super().__init__()
@@ -45,7 +48,9 @@ class ModulationNet(nn.Module):
 
 
 def modulation_images(logmel: Tensor) -> Tensor:
-    """(B, 1, T, F) decibels -> (B, 2, LAGS, F // 4): modulation power (dB) by rate, autocorrelation by lag.
+    """Draw how each band's level varies, by rate and by lag.
+
+    (B, 1, T, F) decibels -> (B, 2, LAGS, F // 4): modulation power (dB) by rate, autocorrelation by lag.
 
     Each band's mean over time is taken off. The spectrum is zero-padded to 2 T, so that its inverse is the linear
     autocorrelation; it is normalised by lag 0. Both transforms are products with cosines and sines, because an FFT

@@ -84,7 +84,10 @@ class PannsCnn(nn.Module):
         return {**self._segment_head(x, logmel.shape[2]), "embedding": embedding}
 
     def features(self, logmel: Tensor) -> Tensor:
-        """(B, 1, T, F) -> (B, widths[-1], S): the blocks, averaged over frequency."""
+        """Compute the features that the head reads.
+
+        (B, 1, T, F) -> (B, widths[-1], S): the blocks, averaged over frequency.
+        """
         x = normalised_input(self, logmel)
         for name, block in self.named_children():
             if name.startswith("conv_block"):

@@ -24,7 +24,9 @@ BLOCK_DROPOUT = 0.1
 
 
 class BasicBlock(nn.Module):
-    """(B, C, ...) -> (B, channels, ...) of 1/stride the size: two convolutions of kernel 3 beside a shortcut.
+    """Apply two convolutions beside a shortcut.
+
+    (B, C, ...) -> (B, channels, ...) of 1/stride the size: two convolutions of kernel 3 beside a shortcut.
 
     dims: 2 for log-mels, 1 for waveforms.
     """
@@ -49,7 +51,10 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """(B, C, ...) -> (B, 4 * channels, ...) of 1/stride the size: convolutions of kernel 1, 3, 1 beside a shortcut."""
+    """Apply a narrow stack of three convolutions beside a shortcut.
+
+    (B, C, ...) -> (B, 4 * channels, ...) of 1/stride the size: convolutions of kernel 1, 3, 1 beside a shortcut.
+    """
 
     expansion = 4
 

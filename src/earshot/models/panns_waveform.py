@@ -19,7 +19,10 @@ LEENET24_WIDTHS = (64, 96, 128, 128, 256, 256, 512, 512, 1024)
 
 
 class ConvBlock1d(nn.Module):
-    """(B, C, S) -> (B, out_channels, S'): `convs` x (convolution of 3, BN, ReLU), then maximum pooling by `pool`."""
+    """Apply convolutions along a waveform, then pool.
+
+    (B, C, S) -> (B, out_channels, S'): `convs` x (convolution of 3, BN, ReLU), then maximum pooling by `pool`.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, convs: int, stride: int, pool: int):
         super().__init__()
@@ -77,7 +80,9 @@ class LeeNet(nn.Module):
 
 
 class DaiBlock(nn.Module):
-    """(B, C, S) -> (B, out_channels, S): four convolutions of 3 beside a shortcut, which is used where C changes only.
+    """Apply four convolutions along a waveform beside a shortcut.
+
+    (B, C, S) -> (B, out_channels, S): four convolutions of 3 beside a shortcut, which is used where C changes only.
 
     Where it does not, `downsample` and `bn_downsample` are dead: the published weights have them all the same.
     """

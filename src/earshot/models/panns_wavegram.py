@@ -22,7 +22,10 @@ FRAME_SAMPLES = 5 * 4**3  # stride of pre_conv0, then three poolings
 
 
 class PreBlock(nn.Module):
-    """(B, C, S) -> (B, out_channels, S // 4): convolutions of 3 with dilation 1 and 2 (BN, ReLU), maximum pooling."""
+    """Apply dilated convolutions along a waveform, then pool.
+
+    (B, C, S) -> (B, out_channels, S // 4): convolutions of 3 with dilation 1 and 2 (BN, ReLU), maximum pooling.
+    """
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -89,7 +92,10 @@ class WavegramCnn(nn.Module):
         return clip_head(self, F.dropout(x, self.dropout, self.training).mean(dim=3))
 
     def wavegram(self, waveform: Tensor) -> Tensor:
-        """(B, S) -> (B, widths[0], S // 640, n_mels / 2)."""
+        """Turn a waveform into a learned picture of time and frequency.
+
+        (B, S) -> (B, widths[0], S // 640, n_mels / 2).
+        """
         x = F.relu(self.pre_bn0(self.pre_conv0(waveform_input(self, waveform))))
         x = self.pre_block3(self.pre_block2(self.pre_block1(x)))
         return self.pre_block4(x.unflatten(1, (IMAGES, self.bins)).transpose(2, 3))

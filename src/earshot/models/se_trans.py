@@ -20,7 +20,10 @@ REDUCTION = 16
 
 
 class SELayer(nn.Module):
-    """(B, C, T, F) -> the same, each channel times a gate in (0, 1) made from the means of all (Eq. 1 to 3)."""
+    """Weigh each channel by a gate made from the means of all.
+
+    (B, C, T, F) -> the same, each channel times a gate in (0, 1) made from the means of all (Eq. 1 to 3).
+    """
 
     def __init__(self, channels: int, reduction: int = REDUCTION):
         super().__init__()
@@ -34,7 +37,10 @@ class SELayer(nn.Module):
 
 
 class SEBlock(nn.Module):
-    """(B, C, T, F) -> (B, out_channels, T // 2, F // 2): twice (3x3 convolution, BN, SE, ReLU), then pooling."""
+    """Apply two gated convolutions, then pool.
+
+    (B, C, T, F) -> (B, out_channels, T // 2, F // 2): twice (3x3 convolution, BN, SE, ReLU), then pooling.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, se: bool = True):
         super().__init__()
@@ -50,7 +56,10 @@ class SEBlock(nn.Module):
 
 
 class StepPool(nn.Module):
-    """(B, C, T, F) -> (B, C, steps, 1): what adaptive average pooling to (steps, 1) gives, as a matrix product."""
+    """Average a map over frequency and to a fixed number of steps in time.
+
+    (B, C, T, F) -> (B, C, steps, 1): what adaptive average pooling to (steps, 1) gives, as a matrix product.
+    """
 
     def __init__(self, steps: int):
         super().__init__()
@@ -66,7 +75,10 @@ class StepPool(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """(B, S, D) -> (B, S, D): multi-head scaled dot-product attention (Eq. 4 to 6), named as torch's."""
+    """Let each step of a sequence look at all others.
+
+    (B, S, D) -> (B, S, D): multi-head scaled dot-product attention (Eq. 4 to 6), named as torch's.
+    """
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
@@ -84,7 +96,10 @@ class SelfAttention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """(B, S, D) -> (B, S, D): attention and feed-forward network, each with residual and layer norm (Eq. 7, 8)."""
+    """Apply one layer of a Transformer encoder.
+
+    (B, S, D) -> (B, S, D): attention and feed-forward network, each with residual and layer norm (Eq. 7, 8).
+    """
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float):
         super().__init__()
@@ -100,7 +115,10 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(B, S, D) -> (B, S, D): encoder layers one after the other."""
+    """Apply the layers of a Transformer encoder one after the other.
+
+    (B, S, D) -> (B, S, D): encoder layers one after the other.
+    """
 
     def __init__(self, layers: int, width: int, heads: int, ffn: int, dropout: float):
         super().__init__()

@@ -20,7 +20,9 @@ LEAST_MIDDLE = 8  # channels between the two convolutions of the attention
 
 
 class CoordinateAttention(nn.Module):
-    """(B, C, T, F) -> (B, C, T, F): times a gate for every (channel, frame) and one for every (channel, bin).
+    """Weigh a map by gates for its frames and for its frequency bins.
+
+    (B, C, T, F) -> (B, C, T, F): times a gate for every (channel, frame) and one for every (channel, bin).
 
     Hou et al. 2021; names conv1, bn1, conv_h, conv_w as in their code, where the block may also change the number of
     channels by name only (`out_channels` must equal the input's).
@@ -42,7 +44,10 @@ class CoordinateAttention(nn.Module):
 
 
 class SeparableBlock(nn.Module):
-    """(B, C, T, F) -> (B, out_channels, T // 2, F // 2): separable convolution, ReLU, attention, average pooling."""
+    """Apply a separable convolution with attention, then pool.
+
+    (B, C, T, F) -> (B, out_channels, T // 2, F // 2): separable convolution, ReLU, attention, average pooling.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, shared: bool, dilation: int = 2):
         super().__init__()

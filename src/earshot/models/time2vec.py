@@ -30,7 +30,10 @@ HARMONICS = 4
 
 
 class Time2Vec(nn.Module):
-    """(B, M) values of columns that repeat after `periods` (M,) -> (B, M, size); NaN gives the learned `missing`."""
+    """Turn times of day, week or year into learned waves.
+
+    (B, M) values of columns that repeat after `periods` (M,) -> (B, M, size); NaN gives the learned `missing`.
+    """
 
     def __init__(self, periods: tuple[float, ...], size: int):
         super().__init__()
@@ -51,7 +54,10 @@ class Time2Vec(nn.Module):
 
 
 class PlacePath(nn.Module):
-    """(B, P) degrees of `columns` -> (B, width), linear; a NaN in a row gives the learned `missing`."""
+    """Turn a place on Earth into features.
+
+    (B, P) degrees of `columns` -> (B, width), linear; a NaN in a row gives the learned `missing`.
+    """
 
     def __init__(self, columns: tuple[str, ...], width: int):
         super().__init__()
@@ -65,7 +71,9 @@ class PlacePath(nn.Module):
 
 
 class MetadataEncoder(nn.Module):
-    """(B, M) values of `columns`, in their order -> (B, width): tokens of the cyclic ones, joined, then the place.
+    """Turn the columns of a clip into features.
+
+    (B, M) values of `columns`, in their order -> (B, width): tokens of the cyclic ones, joined, then the place.
 
     drop: in training, so often a value of a clip counts as missing, so that the network learns to do without.
     """

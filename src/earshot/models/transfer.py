@@ -91,7 +91,9 @@ class Transfer(nn.Module):
 
 
 def probe_embedding(base: nn.Module, n_mels: int, heard: Inputs | None = None) -> tuple[int, list[str]]:
-    """(D, names of the parameters that the embedding does not depend on), found by one pass in eval mode.
+    """Find the size of a network's embedding and which parameters it does not depend on.
+
+    (D, names of the parameters that the embedding does not depend on), found by one pass in eval mode.
 
     Errors: a base without `embedding`, or one that reads metadata.
     """

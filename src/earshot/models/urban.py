@@ -46,7 +46,10 @@ class StandardisedConv(nn.Conv2d):
 
 
 class GroupBlock(nn.Module):
-    """(B, C, T, F) -> (B, width, T // pool, F // pool): standardised 3x3 convolution, group norm, ReLU, maximum."""
+    """Apply a standardised convolution with group norm, then pool.
+
+    (B, C, T, F) -> (B, width, T // pool, F // pool): standardised 3x3 convolution, group norm, ReLU, maximum.
+    """
 
     def __init__(self, in_channels: int, width: int, groups: int, pool: tuple[int, int]):
         super().__init__()
@@ -60,7 +63,10 @@ class GroupBlock(nn.Module):
 
 
 class SpecificEncoder(nn.Module):
-    """(B, 1, T, n_mels) -> (B, T // 4, width): TALNet's ten convolutions, then a Transformer encoder over time."""
+    """Encode a log-mel by TALNet's convolutions and a Transformer.
+
+    (B, 1, T, n_mels) -> (B, T // 4, width): TALNet's ten convolutions, then a Transformer encoder over time.
+    """
 
     def __init__(
         self, n_mels: int, embedding: int, groups: int, layers: int, heads: int, ffn: int, dropout: float

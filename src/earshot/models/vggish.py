@@ -24,7 +24,9 @@ SEGMENTS = ("clipwise_output", "logit", "segmentwise_output", "segmentwise_logit
 
 
 class Postprocessor(nn.Module):
-    """(..., D) embeddings -> the same as AudioSet publishes them: PCA with whitening, cut to +-2, in steps 0 to 255.
+    """Whiten and round embeddings as AudioSet publishes them.
+
+    (..., D) embeddings -> the same as AudioSet publishes them: PCA with whitening, cut to +-2, in steps 0 to 255.
 
     Both tensors come from a file of their own; before that the PCA changes nothing. Steps pass no gradient.
     """
@@ -79,7 +81,10 @@ class VggishExtractor(nn.Module):
             _load_pca(self.pproc, str(pretrained))
 
     def embed(self, vggish: Tensor) -> Tensor:
-        """(B, N, 96, 64) -> (B, N, D) float32."""
+        """Compute the embedding of each example.
+
+        (B, N, 96, 64) -> (B, N, D) float32.
+        """
         check_examples(vggish)
         x = self.features(vggish.flatten(0, 1)[:, None])
         x = self.embeddings(x.permute(0, 2, 3, 1).flatten(1)).float()

@@ -152,7 +152,10 @@ def roc_curves(scores: np.ndarray, anomalous: np.ndarray, clips, path: Path):
 
 
 def logmels(images: list[tuple[str, np.ndarray]], frame_seconds: float, path: Path, columns: int = 3):
-    """(title, (T, F) decibels) pairs -> a sheet of log-mels, time to the right, frequency up, one colour scale."""
+    """Draw a sheet of log-mels, time to the right, frequency up.
+
+    (title, (T, F) decibels) pairs -> a sheet of log-mels, time to the right, frequency up, one colour scale.
+    """
     rows = -(-len(images) // columns)
     figure, axes = _figure(4.2 * columns, 2.4 * rows, rows, columns)
     low = min(np.percentile(image, 2) for _, image in images)
@@ -171,7 +174,10 @@ def logmels(images: list[tuple[str, np.ndarray]], frame_seconds: float, path: Pa
 
 
 def soundscape(framewise: np.ndarray, classes, true_active: np.ndarray, frame_seconds: float, title: str, path: Path):
-    """(T, K) probabilities above the (T, K) true activity of one recording."""
+    """Draw predicted activity above the true one of a recording.
+
+    (T, K) probabilities above the (T, K) true activity of one recording.
+    """
     figure, axes = _figure(12, 2 + 0.4 * len(classes), 2, 1)
     for axis, image, name in zip(axes[:, 0], (framewise, true_active), ("predicted", "true"), strict=True):
         extent = (0, len(image) * frame_seconds, len(classes), 0)

@@ -14,7 +14,9 @@ BARS = 10  # classes in each column of `class_ranks`
 
 
 def class_precision(tables: Mapping[str, pd.DataFrame], path: Path):
-    """{run: `label, train_clips, average_precision`} -> average precision of each class by its training clips.
+    """Draw the average precision of classes by how many clips trained them.
+
+    {run: `label, train_clips, average_precision`} -> average precision of each class by its training clips.
 
     A dot a class, and a line through the medians of equally many classes (seven groups, fewer below 21 classes).
     """
@@ -62,7 +64,9 @@ def _short(label: str, length: int = 26) -> str:
 
 
 def run_curves(logs: Mapping[str, pd.DataFrame], watch: str, path: Path):
-    """{run: `steps, loss`, and of validated epochs `watch`, perhaps train_<watch>} -> loss and score by steps.
+    """Draw loss and score of runs by steps.
+
+    {run: `steps, loss`, and of validated epochs `watch`, perhaps train_<watch>} -> loss and score by steps.
 
     The score of held-out clips is a solid line, that of training clips a transparent one.
     """
@@ -90,7 +94,10 @@ def run_curves(logs: Mapping[str, pd.DataFrame], watch: str, path: Path):
 
 
 def score_by_cost(points: Sequence[tuple[str, float, float]], watch: str, path: Path):
-    """(run, multi-adds of a clip, score) -> a labelled dot a run; multi-adds on a logarithmic axis."""
+    """Draw the score of systems by what they cost to compute.
+
+    (run, multi-adds of a clip, score) -> a labelled dot a run; multi-adds on a logarithmic axis.
+    """
     figure, axes = _figure(8.5, 5)
     axes[0, 0].set(xlabel="multi-adds of a clip, as the PANNs paper counts them", ylabel=watch)
     axes[0, 0].set_title(f"{watch} by cost", fontsize=11)
@@ -99,7 +106,10 @@ def score_by_cost(points: Sequence[tuple[str, float, float]], watch: str, path: 
 
 
 def score_by_parameters(panels: Mapping[str, Sequence[tuple[str, float, float, float]]], path: Path):
-    """{score: (system, parameters, mean, standard deviation or nan)} -> a panel a score, a labelled dot a system."""
+    """Draw the score of systems by their size.
+
+    {score: (system, parameters, mean, standard deviation or nan)} -> a panel a score, a labelled dot a system.
+    """
     figure, axes = _figure(6.6 * len(panels), 5.2, 1, len(panels))
     for axis, (watch, points) in zip(axes[0], panels.items(), strict=True):
         axis.set(xlabel="parameters", ylabel=watch)

@@ -79,7 +79,10 @@ class _Graph:
                 self.windows = windows
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """(B, ...) arrays -> (B, ...) arrays; of a fixed graph B is at most its `windows`."""
+        """Compute the outputs of a batch of windows.
+
+        (B, ...) arrays -> (B, ...) arrays; of a fixed graph B is at most its `windows`.
+        """
         if self.windows is None:
             self.fix(0)
         ready = {name: _padded(self, name, inputs[name]) for name in self.inputs}

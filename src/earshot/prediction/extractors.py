@@ -22,7 +22,10 @@ class OwnNetwork:
     width: int = 0
 
     def embed(self, windows: np.ndarray) -> np.ndarray:
-        """(B, S) at the run's rate -> (B, D)."""
+        """Compute the embeddings of a batch of windows.
+
+        (B, S) at the run's rate -> (B, D).
+        """
         heard = [self.backend.frontends.hear(window) for window in windows]
         inputs = {name: np.stack([one[name] for one in heard]) for name in self.backend.inputs}
         return self.backend.run(inputs)["embedding"]

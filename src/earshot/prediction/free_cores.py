@@ -68,7 +68,10 @@ def measure(seconds: float = SECONDS) -> Cores:
 
 
 def core_times(cores: set[int], path: Path = STATISTICS) -> tuple[int, int] | None:
-    """(busy, idle) ticks of these cores since the start of the machine; None where the system does not say."""
+    """Read how long the cores have been busy and idle.
+
+    (busy, idle) ticks of these cores since the start of the machine; None where the system does not say.
+    """
     try:
         lines = path.read_text().splitlines()
     except OSError:
@@ -137,7 +140,9 @@ def _read(path: Path) -> str:
 def choose_threads(
     asked: int = 0, apart: int = 0, key: str = "threads=N", look: Callable[[], Cores] = measure
 ) -> tuple[int, str]:
-    """(threads for computing, what to say of them): `asked`, else OMP_NUM_THREADS, else the free cores.
+    """Choose the threads to compute with, and say why.
+
+    (threads for computing, what to say of them): `asked`, else OMP_NUM_THREADS, else the free cores.
 
     apart: of the free cores, so many are left to other processes of ours (loader workers), but one remains. key: how a
     user says another number.

@@ -171,7 +171,7 @@ def check_arrays(data: Mapping[str, np.ndarray]):
 
 
 def _write_arrays(path: Path, arrays: dict):
-    with whole_file(path) as partial, open(partial, "wb") as file:
+    with whole_file(path, on_disk=True) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)
 
 

@@ -15,14 +15,19 @@ TIE = 1.05  # speeds nearer to each other than this are alike
 
 
 def choices(n_cores: int) -> list[tuple[int, int]]:
-    """(threads of a call, calls in flight) that fill the cores, most calls first."""
+    """List the ways to fill the cores with calls and threads.
+
+    (threads of a call, calls in flight) that fill the cores, most calls first.
+    """
     return [(t, n_cores // t) for t in range(1, n_cores + 1) if n_cores % t == 0]
 
 
 def tune(
     open_backend: Callable[[int], object], n_cores: int, seconds: float = 1.0, limit: float = math.inf
 ) -> tuple[int, int, dict]:
-    """(threads, streams, {(threads, streams): windows a second}): the fastest of `choices`, each heard for `seconds`.
+    """Measure which number of threads and calls is fastest.
+
+    (threads, streams, {(threads, streams): windows a second}): the fastest of `choices`, each heard for `seconds`.
 
     open_backend: threads -> backend. After `limit` seconds no further choice is tried. On two loaded cores calls of one
     thread each were never slower than one call of two threads and up to 1.6 times faster, so what is not faster than

@@ -85,7 +85,9 @@ def load(
     duration_seconds: float | None = None,
     mono: bool = True,
 ) -> np.ndarray:
-    """(S,) float32 at `sample_rate`, the mean of the channels; (C, S) with mono=False.
+    """Read a recording, or a part of it, at a sample rate.
+
+    (S,) float32 at `sample_rate`, the mean of the channels; (C, S) with mono=False.
 
     Shorter than asked where the file ends, empty where it ends before `start_seconds`. Only the crop is read, with a
     margin either side when it has to be resampled.
@@ -133,7 +135,9 @@ def blocks(path: str | Path, sample_rate: int, block_seconds: float) -> Iterator
 
 
 def crop_or_pad(waveform: np.ndarray, n_samples: int, offset: int = 0, pad_offset: int = 0) -> np.ndarray:
-    """(..., S) -> (..., n_samples): the slice from `offset` of a longer one, zeros around a shorter one.
+    """Cut a waveform to a length, or pad it with zeros.
+
+    (..., S) -> (..., n_samples): the slice from `offset` of a longer one, zeros around a shorter one.
 
     `offset` (samples) counts only for a longer waveform, `pad_offset` (where it begins) only for a shorter one.
     """
@@ -149,7 +153,9 @@ def crop_or_pad(waveform: np.ndarray, n_samples: int, offset: int = 0, pad_offse
 
 
 def write(path: str | Path, waveform: np.ndarray, sample_rate: int) -> int:
-    """(S,) or (C, S) -> .wav (float32), .flac (16 bit) or .ogg (Vorbis), whole or not at all.
+    """Write a waveform to a file.
+
+    (S,) or (C, S) -> .wav (float32), .flac (16 bit) or .ogg (Vorbis), whole or not at all.
 
     Returns how many values outside [-1, 1] flac has clipped; wav and ogg keep them.
     """

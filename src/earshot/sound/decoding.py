@@ -87,7 +87,10 @@ def opened(path: str | Path) -> Iterator[tuple[sf.SoundFile, Contents]]:
 
 
 def read(path: str | Path, file: sf.SoundFile, known: Contents, first: int, last: int) -> np.ndarray:
-    """(n, C) float32 samples [first, last); fewer, with a warning, where the file is damaged."""
+    """Read some samples of a file as they are stored.
+
+    (n, C) float32 samples [first, last); fewer, with a warning, where the file is damaged.
+    """
     try:
         if first:
             file.seek(first)
@@ -132,7 +135,10 @@ def decoded_samples(path: str | Path) -> int:
 
 
 def odd_files() -> dict[str, tuple[str, ...]]:
-    """{path: messages} of what was odd about the files that this process read, by path: threads read in any order."""
+    """List what was odd about the files that this process read.
+
+    {path: messages} of what was odd about the files that this process read, by path: threads read in any order.
+    """
     return {path: tuple(_odd[path]) for path in sorted(_odd)}
 
 

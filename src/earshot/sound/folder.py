@@ -41,7 +41,10 @@ class Recordings:
         return names
 
     def said(self, what: str = "files") -> str:
-        """'3 files of recordings are left out: notes.txt (no recording); ...', '' where there is nothing to say."""
+        """Say in one sentence what was left out and why.
+
+        '3 files of recordings are left out: notes.txt (no recording); ...', '' where there is nothing to say.
+        """
         if not self.left_out:
             return ""
         some = [f"{printable(p.name)} ({reason})" for p, reason in list(self.left_out.items())[:3]]

@@ -95,7 +95,10 @@ def reference_db(params: LogmelParams) -> float:
 
 
 def log_mel(waveform: np.ndarray, params: LogmelParams) -> np.ndarray:
-    """(..., S) -> (..., T, F) float32 decibels; `top_db` counts from the maximum of each waveform."""
+    """Compute the log-mel spectrogram of waveforms.
+
+    (..., S) -> (..., T, F) float32 decibels; `top_db` counts from the maximum of each waveform.
+    """
     energies = mel_energies(waveform, params)
     for result in energies.reshape(-1, *energies.shape[-2:]):
         _to_decibels(result, params)
@@ -103,7 +106,10 @@ def log_mel(waveform: np.ndarray, params: LogmelParams) -> np.ndarray:
 
 
 def mel_energies(waveform: np.ndarray, params: LogmelParams) -> np.ndarray:
-    """(..., S) -> (..., T, F) float32: the power in each mel band, before its logarithm."""
+    """Sum the power of waveforms in mel bands.
+
+    (..., S) -> (..., T, F) float32: the power in each mel band, before its logarithm.
+    """
     clips = _clips(waveform)
     out = np.empty((len(clips), n_frames(clips.shape[1], params), params.n_mels), np.float32)
     for clip, result in zip(clips, out):
@@ -114,14 +120,20 @@ def mel_energies(waveform: np.ndarray, params: LogmelParams) -> np.ndarray:
 
 
 def power_spectrogram(waveform: np.ndarray, params: LogmelParams) -> np.ndarray:
-    """(..., S) -> (..., T, n_fft // 2 + 1) float32 squared magnitudes: what `log_mel` sums into bands."""
+    """Compute the power of waveforms by frame and frequency.
+
+    (..., S) -> (..., T, n_fft // 2 + 1) float32 squared magnitudes: what `log_mel` sums into bands.
+    """
     powers = [np.concatenate([power for _, power in _power_blocks(clip, params)]) for clip in _clips(waveform)]
     return np.reshape(powers, (*np.shape(waveform)[:-1], *powers[0].shape))
 
 
 @lru_cache(maxsize=32)
 def fft_window(params: LogmelParams) -> np.ndarray:
-    """(n_fft,) float32 periodic window, centred in zeros where win_length < n_fft."""
+    """Give the window that each frame is multiplied by.
+
+    (n_fft,) float32 periodic window, centred in zeros where win_length < n_fft.
+    """
     length = params.win_length or params.n_fft
     phase = 2 * np.pi * np.arange(length) / length
     window = np.zeros(params.n_fft)
@@ -133,7 +145,9 @@ def fft_window(params: LogmelParams) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def mel_filterbank(params: LogmelParams) -> np.ndarray:
-    """(F, n_fft // 2 + 1) float32 triangles on Slaney's mel scale, each of area 1 over Hz; equals librosa.filters.mel.
+    """Say how much each FFT bin gives to each mel band.
+
+    (F, n_fft // 2 + 1) float32 triangles on Slaney's mel scale, each of area 1 over Hz; equals librosa.filters.mel.
 
     A band narrower than the bins' spacing may hold no bin: it is always silent, and warned of by count.
     """
@@ -173,7 +187,10 @@ def empty_mel_bands(params: LogmelParams) -> list[int]:
 
 
 def reflected_index(n_samples: int, padding: int) -> np.ndarray:
-    """(n_samples + 2 * padding,) indices of a waveform reflected at its ends as often as the padding needs."""
+    """Say which sample stands at each place of a waveform that is reflected at its ends.
+
+    (n_samples + 2 * padding,) indices of a waveform reflected at its ends as often as the padding needs.
+    """
     period = max(1, 2 * (n_samples - 1))
     place = np.arange(-padding, n_samples + padding) % period
     return np.minimum(place, period - place) if n_samples > 1 else np.zeros(1 + 2 * padding, np.int64)

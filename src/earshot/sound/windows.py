@@ -80,7 +80,9 @@ class Windowing:
 def window_starts(
     n_samples: int, window_samples: int, stride_samples: int = 0, extra_chunk: bool = False
 ) -> np.ndarray:
-    """(W,) int64 first sample of every window; at least one, and the last one reaches the end of the clip.
+    """Say where the windows of a recording start.
+
+    (W,) int64 first sample of every window; at least one, and the last one reaches the end of the clip.
 
     `stride_samples` 0 = the window: no overlap. `extra_chunk` repeats a quirk of the birdcall source: when the last
     window ends exactly at the clip's end, one more window follows it (pure padding where windows do not overlap).
@@ -99,7 +101,9 @@ def window_starts(
 
 
 def join_clipwise(window_outputs: np.ndarray, rule: str) -> np.ndarray:
-    """(W, K) outputs of a clip's windows -> (K,) float32 by mean, max, sum, or mean_logit.
+    """Join the answers of a clip's windows to one.
+
+    (W, K) outputs of a clip's windows -> (K,) float32 by mean, max, sum, or mean_logit.
 
     mean_logit gives LOG-ODDS, the mean of log(p / (1 - p)) with p kept off 0 and 1 by 1e-7, not a probability.
     """
@@ -126,7 +130,9 @@ def frame_starts(starts: np.ndarray, frame_samples: int) -> np.ndarray:
 
 
 def join_framewise(windows: np.ndarray, starts_frames: np.ndarray, total_frames: int) -> np.ndarray:
-    """(W, t, K) windows' framewise outputs -> (total_frames, K), the mean where windows overlap.
+    """Join the framewise outputs of a clip's windows, averaged where they overlap.
+
+    (W, t, K) windows' framewise outputs -> (total_frames, K), the mean where windows overlap.
 
     `starts_frames` (W,) come from `frame_starts`. Outputs past `total_frames` are dropped. A frame that no window
     covers (a model that drops its incomplete last segment, or rounding) repeats the frame before it.
@@ -148,7 +154,9 @@ def join_framewise(windows: np.ndarray, starts_frames: np.ndarray, total_frames:
 
 
 def split_framewise(framewise: np.ndarray, frame_samples: int, hop_length: int, chunk_samples: int) -> np.ndarray:
-    """(T, K) joined framewise outputs -> (C, 1 + chunk_samples // hop_length, K): chunks as a model gave them, by hop.
+    """Cut joined framewise outputs into chunks of a length, as a model would give them.
+
+    (T, K) joined framewise outputs -> (C, 1 + chunk_samples // hop_length, K): chunks as a model gave them, by hop.
 
     Undoes `join_framewise` for windows of `chunk_samples` without overlap: each chunk starts where `frame_starts` put
     it, an output is repeated over its hops, the last one before the next chunk fills up the rest; past the end of

@@ -136,7 +136,10 @@ def sample_voice(rng: np.random.Generator) -> Voice:
 
 
 def render_note(note: Note, rate: int = RATE) -> np.ndarray:
-    """(S,) float64 tone of unit amplitude, its first and last tenth faded; harmonics near Nyquist are left out."""
+    """Make the sound of one note.
+
+    (S,) float64 tone of unit amplitude, its first and last tenth faded; harmonics near Nyquist are left out.
+    """
     n = max(round(note.seconds * rate), 2)
     part, time = np.linspace(0, 1, n), np.arange(n) / rate
     hz = note.start_hz * (note.end_hz / note.start_hz) ** part + note.arch_hz * np.sin(np.pi * part)
@@ -150,7 +153,10 @@ def render_note(note: Note, rate: int = RATE) -> np.ndarray:
 
 
 def render_phrase(notes: list[Note], voice: Voice, rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
-    """(S,) float32: the notes one after the other in this voice, each 1.5 % and 2 dB from the last at random."""
+    """Make the sound of a phrase of notes.
+
+    (S,) float32: the notes one after the other in this voice, each 1.5 % and 2 dB from the last at random.
+    """
     parts = []
     for note in notes:
         pitch, slow = voice.pitch * rng.normal(1, 0.015), 1 / voice.tempo
@@ -164,7 +170,10 @@ def render_phrase(notes: list[Note], voice: Voice, rng: np.random.Generator, rat
 
 
 def propagate(wave: np.ndarray, distance: float, rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
-    """(S,) -> (S + tail,): as heard from `distance` (0 near, 1 far): highs absorbed, an echo of up to 0.3 s added."""
+    """Make a call sound as from afar.
+
+    (S,) -> (S + tail,): as heard from `distance` (0 near, 1 far): highs absorbed, an echo of up to 0.3 s added.
+    """
     tail = round(0.3 * rate)
     response = np.zeros(tail)
     response[0] = 1
@@ -179,7 +188,10 @@ def propagate(wave: np.ndarray, distance: float, rng: np.random.Generator, rate:
 
 # --- what is no bird -------------------------------------------------------------------------------------------------
 def shaped_noise(rng: np.random.Generator, n: int, power: Callable, rate: int = RATE) -> np.ndarray:
-    """(n,) float32 Gaussian noise of unit RMS with the spectrum `power(hz)`."""
+    """Make noise of a given spectrum.
+
+    (n,) float32 Gaussian noise of unit RMS with the spectrum `power(hz)`.
+    """
     size = fft.next_fast_len(n, real=True)
     hz = fft.rfftfreq(size, 1 / rate).astype(np.float32)
     spectrum = rng.standard_normal((2, len(hz)), dtype=np.float32) * np.sqrt(power(np.maximum(hz, 20)))
@@ -188,7 +200,10 @@ def shaped_noise(rng: np.random.Generator, n: int, power: Callable, rate: int = 
 
 
 def background(rng: np.random.Generator, n: int, layers: dict[str, float], rate: int = RATE) -> np.ndarray:
-    """(n,) float32 of unit RMS from layers of relative amplitude: white, pink, brown, stream, wind, rain, hum."""
+    """Make the background of a recording from layers of noise.
+
+    (n,) float32 of unit RMS from layers of relative amplitude: white, pink, brown, stream, wind, rain, hum.
+    """
     time = np.arange(n, dtype=np.float32) / rate
     spectra = {"white": lambda f: 1 + 0 * f, "pink": lambda f: 1 / f, "brown": lambda f: 1 / f**2,
                "stream": lambda f: 1 / (1 + ((f - 1500) / 900) ** 2)}  # fmt: skip
@@ -216,7 +231,10 @@ def _slow(rng: np.random.Generator, time: np.ndarray, seconds: float) -> np.ndar
 
 
 def insect(rng: np.random.Generator, seconds: float, rate: int = RATE) -> np.ndarray:
-    """(S,) float32 stridulation: a narrow band of noise at 5.4 to 7 kHz, pulsed 10 to 40 times a second."""
+    """Make the sound of an insect.
+
+    (S,) float32 stridulation: a narrow band of noise at 5.4 to 7 kHz, pulsed 10 to 40 times a second.
+    """
     time = np.arange(round(seconds * rate), dtype=np.float32) / rate
     centre, width = rng.uniform(5400, 7000), rng.uniform(60, 250)
     band = shaped_noise(rng, len(time), lambda f: np.exp(-(((f - centre) / width) ** 2)), rate)
@@ -225,7 +243,10 @@ def insect(rng: np.random.Generator, seconds: float, rate: int = RATE) -> np.nda
 
 
 def knocks(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
-    """(S,) float32: 4 to 12 wooden knocks, damped resonances at 700 to 1600 Hz."""
+    """Make a series of knocks on wood.
+
+    (S,) float32: 4 to 12 wooden knocks, damped resonances at 700 to 1600 Hz.
+    """
     count, period = rng.integers(4, 13), rng.uniform(0.06, 0.2)
     time = np.arange(round(period * rate)) / rate
     knock = np.sin(2 * np.pi * rng.uniform(700, 1600) * time) * np.exp(-time / 0.012)
@@ -233,13 +254,19 @@ def knocks(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
 
 
 def rustle(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
-    """(S,) float32: leaves or steps, a few bursts of noise above 1 kHz."""
+    """Make a rustle of leaves or steps.
+
+    (S,) float32: leaves or steps, a few bursts of noise above 1 kHz.
+    """
     time = np.arange(round(rng.uniform(0.4, 1.2) * rate), dtype=np.float32) / rate
     return shaped_noise(rng, len(time), lambda f: f / (1 + (f / 3000) ** 3), rate) * _slow(rng, time, 0.08) ** 3
 
 
 def stranger(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
-    """(S,) float32: one to three level or bent tones, the call of a bird that is not among the species."""
+    """Make the call of a bird that is not among the species.
+
+    (S,) float32: one to three level or bent tones, the call of a bird that is not among the species.
+    """
     hz = rng.uniform(1500, 5000)
     note = Note(
         start_hz=hz,
@@ -252,7 +279,10 @@ def stranger(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
 
 
 def distractor(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
-    """(S,) float32: an insect, a series of knocks, a rustle or a stranger's call."""
+    """Make a sound that is no bird of the classes.
+
+    (S,) float32: an insect, a series of knocks, a rustle or a stranger's call.
+    """
     kind = rng.integers(4)
     if kind == 0:
         return insect(rng, rng.uniform(1, 4), rate)

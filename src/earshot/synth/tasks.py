@@ -52,29 +52,44 @@ def make_task(kind: str, folder: str | Path, seed: int = 0):
 
 # --- building blocks -------------------------------------------------------------------------------------------------
 def harmonics(hz: np.ndarray, amplitudes) -> np.ndarray:
-    """(S,) instantaneous frequency, amplitudes of its multiples -> (S,) tone; multiples over 7.5 kHz are left out."""
+    """Make a tone of a moving pitch with its harmonics.
+
+    (S,) instantaneous frequency, amplitudes of its multiples -> (S,) tone; multiples over 7.5 kHz are left out.
+    """
     phase = 2 * np.pi * np.cumsum(hz) / RATE
     return sum(a * np.sin(k * phase) for k, a in enumerate(amplitudes, start=1) if k * hz.max() < 7500)
 
 
 def band(rng: np.random.Generator, n: int, centre: float, width: float) -> np.ndarray:
-    """(n,) noise around `centre` Hz."""
+    """Make noise around a frequency.
+
+    (n,) noise around `centre` Hz.
+    """
     return shaped_noise(rng, n, lambda f: np.exp(-(((f - centre) / width) ** 2)))
 
 
 def seconds(n: int) -> np.ndarray:
-    """(n,) times from 0."""
+    """Give the time of each sample.
+
+    (n,) times from 0.
+    """
     return np.arange(n) / RATE
 
 
 def fades(n: int, edge: float = 0.01) -> np.ndarray:
-    """(n,) gain that rises and falls over `edge` seconds."""
+    """Give a gain that rises at the start and falls at the end.
+
+    (n,) gain that rises and falls over `edge` seconds.
+    """
     time = seconds(n)
     return np.clip(np.minimum(time, time[::-1]) / edge, 0, 1)
 
 
 def scattered(rng: np.random.Generator, n: int, pieces: list[np.ndarray]) -> np.ndarray:
-    """(n,) silence with each piece at a random place, cut at the end."""
+    """Scatter pieces of sound over silence.
+
+    (n,) silence with each piece at a random place, cut at the end.
+    """
     out = np.zeros(n)
     for piece in pieces:
         start = int(rng.integers(max(1, n - len(piece) // 2)))

@@ -35,7 +35,10 @@ def monotonic(end: float) -> float:
 
 
 def seconds_left(t: Training) -> tuple[float, float]:
-    """(to the end of this fold, to that of the run), by the epochs so far; NaN before the first."""
+    """Estimate the seconds to the end of the fold and of the run.
+
+    (to the end of this fold, to that of the run), by the epochs so far; NaN before the first.
+    """
     o, rows = t.config.optim, t.progress.log
     trained = [row["seconds"] for row in rows if row.get("seconds")]
     if not trained:
@@ -62,7 +65,10 @@ def validations(done: int, epochs: int, every: int) -> int:
 
 
 def left_text(t: Training) -> str:
-    """'3 min left, 15 min of the run'; '' where nobody can know or nothing is left."""
+    """Say how long the fold and the run will take.
+
+    '3 min left, 15 min of the run'; '' where nobody can know or nothing is left.
+    """
     fold, run = seconds_left(t)
     if math.isnan(fold) or (fold <= 0 and not t.rounds_after):
         return ""
@@ -71,7 +77,10 @@ def left_text(t: Training) -> str:
 
 
 def duration(seconds: float) -> str:
-    """'0.4 s', '38 s', '3 min', '2 h 05 min'."""
+    """Write a time as people say it.
+
+    '0.4 s', '38 s', '3 min', '2 h 05 min'.
+    """
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes = round(seconds / 60)

@@ -76,7 +76,10 @@ class TrainingClips(torch.utils.data.Dataset):
         return len(self.prepared.clips)
 
     def order(self, epoch: int) -> np.ndarray:
-        """(N,) indices of the clips that an epoch hears, in turn, by the config's sampler."""
+        """Give the order in which an epoch hears the clips.
+
+        (N,) indices of the clips that an epoch hears, in turn, by the config's sampler.
+        """
         return self.turns.order(self.seed, epoch) if self.turns else epoch_order(len(self), self.seed, epoch)
 
     def __getitem__(self, key: tuple[int, ...]) -> dict:

@@ -67,7 +67,10 @@ class Targets:
 
     @property
     def labels(self) -> np.ndarray:
-        """(M,) labels of each clip of which all classes are known."""
+        """List the labels of each clip of which all classes are known.
+
+        (M,) labels of each clip of which all classes are known.
+        """
         known = (self.mask > 0).all(axis=1)
         return (self.target[known] > 0.5).sum(axis=1)
 

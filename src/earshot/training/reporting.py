@@ -85,7 +85,7 @@ def start_wandb(t: Training):
 
 
 def finish_fold(t: Training):
-    """run.json, the list of unreadable clips and the pictures: after this the fold is complete."""
+    """The list of unreadable clips, the pictures and, last, run.json: a fold that has it lacks nothing."""
     p = t.progress
     cut_short = p.out_of_time and p.epoch < t.config.optim.epochs
     if not t.accelerator.is_main_process:
@@ -96,7 +96,6 @@ def finish_fold(t: Training):
         "epochs_trained": p.epoch, "best_epoch": p.best_epoch,
         "threads": p.threads, "scores": {k: v for k, v in scored.items() if isinstance(v, (int, float))},
     }  # fmt: skip
-    files.write_text(t.folder / "run.json", json.dumps(about, indent=1))
     rows = [{"clip_id": k, "reason": v} for k, v in sorted(p.unreadable.items())]
     files.write_rows(t.folder / "unreadable.csv", rows, ("clip_id", "reason"))
     if p.unreadable:
@@ -110,5 +109,6 @@ def finish_fold(t: Training):
     files.write_rows(
         t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on), tasks.CLASS_COLUMNS
     )
+    files.write_text(t.folder / "run.json", json.dumps(about, indent=1), on_disk=True)
     if cut_short:
         print(f"fold {t.fold}: {stopped_text(p.epoch, t.config.optim.epochs)}; the OOF is valid")
