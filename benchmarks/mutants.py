@@ -50,7 +50,14 @@ class Room:
 ROOMS = {
     "metrics": Room(
         ("metrics/*.py",),
-        ("test_metrics.py", "test_event_metrics.py", "test_metrics_ust.py", "test_anomaly_metrics.py"),
+        (
+            "test_metrics.py",
+            "test_metrics_input.py",
+            "test_psds.py",
+            "test_event_metrics.py",
+            "test_metrics_ust.py",
+            "test_anomaly_metrics.py",
+        ),
     ),
     "prediction": Room(
         ("prediction/*.py",),
@@ -74,7 +81,7 @@ ROOMS = {
             "test_oof_scores.py",
         ),
     ),
-    "folds": Room(("data/folds.py",), ("test_folds.py",)),
+    "folds": Room(("data/folds.py",), ("test_folds.py", "test_fold_tables.py")),
     "events": Room(("events.py",), ("test_events.py", "test_post_options.py")),
 }
 # a pytest plugin: the quickest tests first, by the times that mutmut took, so that most mutants die at once

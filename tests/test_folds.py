@@ -9,12 +9,10 @@ from hypothesis.extra.numpy import arrays
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from sklearn.model_selection import StratifiedKFold
 
-from earshot.competitions import rfcx
 from earshot.data.folds import (
     _assign_groups,
     _refine,
     _repair,
-    audit,
     choose_method,
     fold_table,
     make_folds,
@@ -316,118 +314,3 @@ def test_a_method_of_ones_own_gets_sorted_clips_k_and_seed():
     assert got == [(["c0000", "c0001", "c0002"], ["clip_id", "labels", "site"], 7, 9)]
     assert folds.fold.tolist() == [2, 0, 1]
     assert folds.group.tolist() == ["x", "x", "y"]
-
-
-def test_audit_finds_what_folds_share():
-    clips = table(["a"] * 6, group=["p", "p", "q", "q", "r", "s"], content_hash=["x", "y", "z", "x", "", ""])
-    folds = pd.DataFrame({"clip_id": clips.clip_id, "group": clips.group, "fold": [0, 1, 0, 0, 1, 0]})
-    found = audit(clips, folds)
-    assert found.values.tolist() == [["group", "p", "0 1", "c0000 c0001"]]
-    folds["fold"] = [0, 0, 0, 1, 1, 0]
-    assert audit(clips, folds).values.tolist() == [
-        ["content_hash", "x", "0 1", "c0000 c0003"],
-        ["group", "q", "0 1", "c0002 c0003"],
-    ]
-    nothing = audit(clips.drop(columns="content_hash"), folds, ["content_hash"])
-    assert len(nothing) == 0
-    assert nothing.columns.tolist() == ["column", "value", "folds", "clips"]
-    assert audit(clips.assign(official_fold=7), folds.assign(official_fold=8)).column.tolist() == [
-        "content_hash", "group",
-    ]  # fmt: skip
-
-
-def test_fold_table_counts_every_label_once():
-    clips = table(["a b", "a a", "b", ""])
-    folds = pd.DataFrame({"clip_id": clips.clip_id, "fold": [0, 0, 1, 1]})
-    counts = fold_table(clips, folds, ["b", "a", "zzz"])
-    assert counts.index.tolist() == ["b", "a", "zzz"]
-    assert counts.to_numpy().tolist() == [[1, 1], [2, 0], [0, 0]]
-    assert missing_classes(counts) == {0: ["zzz"], 1: ["a", "zzz"]}
-    with_empty = fold_table(clips, folds.assign(fold=[0, 0, 1, 2]))
-    assert with_empty.index.tolist() == ["a", "b"]
-    assert with_empty[2].tolist() == [0, 0], "a fold of clips without labels is there too"
-
-
-def test_read_folds_checks_the_table(tmp_path):
-    clips = table(["a"] * 3)
-    path = tmp_path / "folds.csv"
-
-    def read(text):
-        path.write_text("clip_id,group,fold\n" + text)
-        return read_folds(path, clips)
-
-    assert read("c0002,g,0\nc0001,g,1\nc0000,g,0\n").fold.tolist() == [0, 1, 0]
-    decimals = read("c0002,g,0.0\nc0001,g,1.0\nc0000,g,2.0\n").fold  # as pandas writes a column with gaps
-    assert (decimals.tolist(), decimals.dtype.kind) == ([2, 1, 0], "i")
-    for text, message in (
-        ("c0000,g,0\nc0000,g,1\nc0001,g,0\nc0002,g,0\n", "lists 1 clips twice: c0000"),
-        ("c0000,g,0\n", "misses 2 of 3 clips: c0001, c0002; make it again"),
-        ("c0000,g,0\nc0001,g,0\nc0002,g,0\nc9,g,0\n", "names 1 clips that are not in the clip table: c9"),
-        ("c0000,g,0\nc0001,g,0.5\nc0002,g,0\n", r"whole numbers from 0, .*, got '0\.5'"),
-        ("c0000,g,0\nc0001,g,-2\nc0002,g,0\n", "from 0, or -1 for clips that always train, got '-2'"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            read(text)
-    path.write_text("clip_id,group,folds\n")
-    with pytest.raises(ValueError, match="no column 'fold'; did you mean 'folds'"):
-        read_folds(path, clips)
-    with pytest.raises(ValueError, match=r"does not exist; did you mean 'folds\.csv'"):
-        read_folds(tmp_path / "fold.csv", clips)
-
-
-def test_select_fold_holds_one_out_or_says_which_there_are():
-    folds = pd.DataFrame({"clip_id": list("abcde"), "fold": range(5)})
-    assert select_fold(folds, 3).tolist() == [False, False, False, True, False]
-    with pytest.raises(ValueError, match=r"fold 5 is not in folds/birds.csv \(folds: 0-4\)"):
-        select_fold(folds, 5, "folds/birds.csv")
-    with pytest.raises(ValueError, match=r"fold 1 is not in the fold table \(folds: 0\)"):
-        select_fold(folds.assign(fold=[0, 0, -1, 0, 0]), 1)
-    with pytest.raises(ValueError, match=r"\(folds: 0, 2, 3\)"):
-        select_fold(folds.assign(fold=[0, 0, 2, 3, -1]), 1)
-    with pytest.raises(ValueError, match=r"\(folds: none\)"):
-        select_fold(folds.assign(fold=-1), 0)
-
-
-def test_errors_say_what_to_do():
-    with pytest.raises(ValueError, match="the clip table has no column 'labels'"):
-        make_folds(table(["a"] * 9).drop(columns="labels"))
-    with pytest.raises(ValueError, match="the clip table has no column 'official_fold'"):
-        make_folds(table(["a"] * 9), method="official")
-    with pytest.raises(ValueError, match="1 groups cannot fill 2 folds; take --k 2 or another --group"):
-        make_folds(table(["a"] * 9, ["x"] * 9), k=2)
-    with pytest.raises(ValueError, match="unknown fold method 'random'"):
-        make_folds(table(["a"] * 9), method="random")
-    with pytest.raises(ValueError, match="2 groups cannot fill 5 folds; take --k 2"):
-        make_folds(table(["a"] * 9, ["x"] * 5 + ["y"] * 4))
-    with pytest.raises(ValueError, match="k must be at least 2 folds, got 1"):
-        make_folds(table(["a"] * 9), k=1)
-    with pytest.raises(ValueError, match="the clip table has no column 'sites'; did you mean 'site'"):
-        make_folds(table(["a"] * 9, site="x"), group="sites")
-    with pytest.raises(ValueError, match="no column 'first_label'"):
-        make_folds(table(["a"] * 9), method=rfcx.source_folds)
-
-
-def test_an_empty_group_falls_back_to_the_tables_own():
-    """Soundscapes have a site and no author: folds by author keep a site together; stray spaces are no other author."""
-    clips = pd.DataFrame({
-        "clip_id": [f"c{i}" for i in range(12)], "labels": "a",
-        "group": [f"r{i}" for i in range(6)] + ["site_S08"] * 4 + ["", "x"],
-        "author": ["one", "one ", " one", "two", "t  wo", "t wo"] + [""] * 4 + [None, ""],
-    })  # fmt: skip
-    groups = make_folds(clips, 3, group="author").set_index("clip_id").group
-    assert groups[[f"c{i}" for i in range(6)]].tolist() == ["one", "one", "one", "two", "t wo", "t wo"]
-    assert set(groups[["c6", "c7", "c8", "c9"]]) == {"site_S08"}
-    assert groups["c10"] == "c10"
-    assert groups["c11"] == "x"
-
-
-def test_audit_speaks_of_sites_recordists_and_the_tables_own_groups():
-    clips = pd.DataFrame({
-        "clip_id": list("abcdef"), "labels": "x", "group": ["g", "g", "", "h", "i", "j"],
-        "site": ["S1", "", "S1", "", "", ""], "author": ["A ", "B", "A", "Unknown", "unknown", "C"],
-    })  # fmt: skip
-    folds = pd.DataFrame({"clip_id": list("abcdef"), "group": list("abcdef"), "fold": [0, 1, 1, 0, 1, 0]})
-    found = audit(clips, folds)
-    assert found[["column", "value", "folds", "clips"]].values.tolist() == [
-        ["group", "g", "0 1", "a b"], ["site", "S1", "0 1", "a c"], ["author", "A", "0 1", "a c"],
-    ]  # fmt: skip

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot.augment.spectrogram import SpecAugment
-from earshot.models import MODELS, build_model, layers
+from earshot.models import MODELS, build_model
 from earshot.sound import timebase
 
 K, F = 3, 64
@@ -246,79 +246,6 @@ def test_unknown_names_are_errors_with_a_suggestion():
 # heads and poolings
 
 
-@pytest.mark.parametrize("activation", layers.ACTIVATIONS)
-@pytest.mark.parametrize("pooling", layers.POOLINGS)
-def test_every_pooling_lies_between_the_segments_minimum_and_maximum(pooling, activation):
-    torch.manual_seed(1)
-    if activation == "softmax" and pooling in ("linear_softmax", "gem", "auto_pool"):
-        with pytest.raises(ValueError, match="defined on sigmoid probabilities"):
-            layers.SEDHead(8, K, pooling, activation)
-        return
-    head = layers.SEDHead(8, K, pooling, activation)
-    out = head(torch.randn(2, 6, 8) * 3, n_frames=20, pool=4)
-    clip = out["clipwise_output"]
-    if activation == "softmax":
-        torch.testing.assert_close(clip.sum(dim=1), torch.ones(2))
-        torch.testing.assert_close(torch.softmax(out["logit"], dim=1), clip)
-    else:
-        assert ("logit" in out) == (pooling in ("max", "clip"))
-    if pooling == "clip":
-        assert set(out) == {"clipwise_output", "logit"}
-        return
-    assert out["framewise_output"].shape == (2, 20, K)
-    if activation == "sigmoid":
-        segments = out["segmentwise_output"]
-        assert (clip >= segments.amin(dim=1) - 1e-6).all()
-        assert (clip <= segments.amax(dim=1) + 1e-6).all()
-    clip[:, 0].sum().backward()
-    assert all(p.grad is not None for p in head.parameters())
-
-
-@pytest.mark.parametrize(("pooling", "logit"), [("max", [2, 1]), ("mean", [1, 0]), ("attention", [1.5, -0.5]),
-                                                ("clip", [3, 1])])  # fmt: skip
-def test_one_label_poolings_by_hand(pooling, logit):
-    """Two segments whose logits are (0, 1) and (2, -1); the attention weighs them 1 to 3."""
-    head = layers.SEDHead(2, 2, pooling, "softmax")
-    with torch.no_grad():
-        head.cla.weight.copy_(torch.eye(2))
-        if pooling == "attention":
-            head.att.weight.copy_(torch.tensor([[math.log(3) / 2, 0.0]] * 2))
-        out = head(torch.tensor([[[0.0, 1.0], [2.0, -1.0]]]), n_frames=2, pool=1)
-    torch.testing.assert_close(out["logit"], torch.tensor([logit], dtype=torch.float32))
-    first = 1 / (1 + math.exp(logit[1] - logit[0]))
-    torch.testing.assert_close(out["clipwise_output"], torch.tensor([[first, 1 - first]]))
-
-
-def test_poolings_by_hand():
-    p = torch.tensor([0.2, 0.6]).reshape(1, 2, 1)
-    assert float(layers.linear_softmax(p)) == pytest.approx((0.04 + 0.36) / 0.8)
-    assert float(layers.gem(p, 1.0)) == pytest.approx(0.4)
-    assert float(layers.gem(p, 3.0)) == pytest.approx(((0.008 + 0.216) / 2) ** (1 / 3))
-    assert float(layers.auto_pool(p, 0.0)) == pytest.approx(0.4)
-    e = math.exp(0.4)
-    assert float(layers.auto_pool(p, 1.0)) == pytest.approx((0.2 + 0.6 * e) / (1 + e))
-    assert float(layers.auto_pool(p, 500.0)) == pytest.approx(0.6)
-    uniform = layers.attention_pool(p, torch.zeros(1, 2, 1))
-    assert float(uniform) == pytest.approx(0.4)
-    # logits beyond +-10 are cut: the weights are those of 10 and -10, not of 99
-    weight = 1 / (1 + math.exp(-20))
-    clamped = layers.attention_pool(p, torch.tensor([99.0, -99.0]).reshape(1, 2, 1))
-    assert float(clamped) == pytest.approx(0.2 * weight + 0.6 * (1 - weight), rel=1e-6)
-
-
-@given(st.integers(1, 9), st.integers(1, 8), st.integers(1, 60))
-def test_repeat_to_frames_equals_the_numpy_one(segments, pool, frames):
-    values = torch.randn(2, segments, 3, generator=torch.Generator().manual_seed(segments))
-    out = layers.repeat_to_frames(values, pool, frames)
-    np.testing.assert_array_equal(out.numpy(), timebase.repeat_to_frames(values.numpy(), pool, frames))
-
-
-def test_padding_repeats_the_last_frame():
-    x = torch.arange(6.0).reshape(1, 1, 3, 2)
-    assert layers.pad_frames(x, 3) is x
-    assert layers.pad_frames(x, 5)[0, 0].tolist() == [[0, 1], [2, 3], [4, 5], [4, 5], [4, 5]]
-
-
 # single families
 
 
@@ -388,20 +315,6 @@ def test_cnn_small_learns_a_tone_and_where_it_is():
             inside.append(out["framewise_output"][i, active, 0].mean())
             outside.append(out["framewise_output"][i, ~active, 0].mean())
     assert torch.stack(inside).mean() > torch.stack(outside).mean() + 0.3
-
-
-def test_panns_attention_block_by_a_second_implementation():
-    torch.manual_seed(0)
-    block = layers.AttentionBlock(6, K)
-    x = torch.randn(2, 6, 5) * 4
-    out = block(x, n_frames=5, pool=1)
-    att, cla = (m.weight[:, :, 0].detach().numpy() for m in (block.att, block.cla))
-    for b in range(2):
-        for k in range(K):
-            logits = np.clip(att[k] @ x[b].numpy(), -10, 10)
-            p = 1 / (1 + np.exp(-(cla[k] @ x[b].numpy())))
-            weight = np.exp(logits) / np.exp(logits).sum()
-            assert float(out["clipwise_output"][b, k].detach()) == pytest.approx((weight * p).sum(), rel=1e-5)
 
 
 def test_timm_repeats_or_keeps_channels_and_says_when_weights_are_missing(tmp_path, monkeypatch):
@@ -478,46 +391,3 @@ def test_pooled_convolutions_of_mobilenet_by_a_second_implementation(seed, strid
     expected = full.unflatten(3, (-1, stride)).unflatten(2, (-1, stride)).mean(dim=(3, 5))
     torch.testing.assert_close(pool(conv(x)), expected)
     assert norm.num_features == 3
-
-
-def test_modulation_expert_hears_what_repeats():
-    """A level that moves 5 times a second has its power at that rate and repeats after 0.2 s, in every band alike."""
-    from earshot.models.modulation import modulation_images
-
-    frame_seconds, rate = 0.02, 5.0
-    t = torch.arange(250) * frame_seconds
-    level = 10 * torch.sin(2 * math.pi * rate * t)
-    image = modulation_images(level[None, None, :, None].repeat(1, 1, 1, 8) - 40)
-    assert image.shape == (1, 2, 128, 2)
-    power, repeats = image[0, :, :, 0]
-    assert power.argmax().item() == round(rate * 250 * frame_seconds)  # rows of 1 / (5 s)
-    assert repeats[5:15].argmax().item() + 5 == round(1 / rate / frame_seconds)
-    assert 9 < repeats[0].item() <= 10
-
-
-@pytest.mark.parametrize("frames", [16, 63, 64, 101, 128, 251])
-def test_modulation_by_products_equals_the_fft(frames):
-    from earshot.models.modulation import LAGS, modulation_images
-
-    logmel = torch.randn(2, 1, frames, 8, dtype=torch.float64) * 15 - 40
-    level = (logmel[:, 0] - logmel[:, 0].mean(1, keepdim=True)) * torch.hann_window(frames, dtype=torch.float64)[
-        :, None
-    ]
-    power = torch.fft.rfft(level, n=2 * frames, dim=1).abs().square() / frames
-    power = power.unflatten(2, (2, 4)).mean(dim=3)
-    repeats = torch.fft.irfft(power, dim=1)
-    rates = power[:, : (frames + 1) // 2 * 2].unflatten(1, (-1, 2)).mean(dim=2)
-    rows = [10 * torch.log10(rates + 0.1), 10 * repeats / (repeats[:, :1] + 1)]
-    expected = torch.zeros(2, 2, LAGS, 2, dtype=torch.float64)
-    expected[:, 0] = -10  # no such rate
-    for i, row in enumerate(rows):
-        expected[:, i, : row.shape[1]] = row[:, :LAGS]
-    torch.testing.assert_close(modulation_images(logmel.float()).double(), expected, atol=2e-5, rtol=1e-5)
-
-
-def test_modulation_hears_as_many_frames_as_the_graph():
-    """Both experts get the same padded input: an exported graph is given `min_frames` frames at least."""
-    model = build_model("cnn_modulation", 3, n_mels=64).eval()
-    short = torch.randn(2, 1, 5, 64)
-    padded = torch.cat([short, short[:, :, -1:].expand(-1, -1, model.min_frames - 5, -1)], dim=2)
-    torch.testing.assert_close(model(logmel=short)["logit"], model(logmel=padded)["logit"])

@@ -1,0 +1,126 @@
+"""Exports of published networks, of what cannot be traced, int8's gate, and OpenVINO's first call."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import export
+import predict
+from earshot import runs
+from earshot.export.graph import random_inputs
+from earshot.models import MODELS
+from earshot.prediction.backends import OpenVinoBackend, TorchBackend, open_graph
+from scripts import run
+from test_export import FORMATS, graph_files, make_run
+
+NETWORKS = {
+    "b0": ["model.name=timm_sed", "model.params={backbone: tf_efficientnet_b0, pretrained: false, units: 32}"],
+    "cnn14": ["model.name=cnn14_att", "model.params={widths: [8, 8, 16, 16, 24, 32], embedding: 32}"],
+}
+
+
+SIZES = [
+    "frontends.logmel.n_mels=32",
+    "data.crop_seconds=2.0",
+    "predict.window_seconds=2.0",
+    "predict.stride_seconds=2.0",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", NETWORKS)
+def test_published_networks_export(tiny, network):
+    folder = make_run(tiny, NETWORKS[network] + SIZES)
+    for graph_format, name in FORMATS.items():
+        run(export, "--run", folder, "--format", graph_format, "--max-drop", "0.01")
+        report = json.loads((folder / "fold0" / f"{name}.json").read_text())
+        assert report["batch_norms"] == 0
+        assert [row["inputs"]["logmel"][0] for row in report["parity"]] == [7, 1, 1, 1, 1]
+        worst = max(row["max_difference"]["segmentwise_output"] for row in report["parity"])
+        assert worst < 3e-3
+        graph = open_graph(folder / "fold0" / name)
+        eager = TorchBackend(runs.load_model(runs.load_run(folder).folds[0]), graph.frontends)
+        for frames in (1, 31, 33, 333, 401, 1001):
+            logmel = random_inputs(eager, 1, 80 * (frames - 1) or 1)["logmel"]
+            assert logmel.shape[2] == frames
+            found = graph.run({"logmel": logmel})["segmentwise_output"]
+            np.testing.assert_allclose(found, eager.run({"logmel": logmel})["segmentwise_output"], atol=3e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("graph_format", FORMATS)
+def test_int8_passes_a_wide_gate_and_fails_a_narrow_one(tiny, graph_format):
+    folder = make_run(tiny, NETWORKS["cnn14"] + SIZES)
+    report_of = folder / "fold0" / FORMATS[graph_format].replace("model", "model_int8")
+    run(export, "--run", folder, "--format", graph_format, "--int8", "--max-drop", "0.2")
+    report = json.loads(report_of.with_name(report_of.name + ".json").read_text())
+    graph = onnx.load(report_of) if graph_format == "onnx" else None
+    assert graph is None or sum(n.op_type == "DequantizeLinear" for n in graph.graph.node) > 10
+    assert report["oof"]["drop"] <= 0.2
+    assert open_graph(report_of).about["int8"] is True
+    run(predict, "--run", folder, "--clips", "data/test_clips.csv", "--backend", graph_format, "--int8")
+    before = graph_files(folder)
+    with pytest.raises(ValueError, match=r"fold 0: the graph scores map .* a drop of .* more than the -1 allowed"):
+        run(export, "--run", folder, "--format", graph_format, "--int8", "--max-drop", "-1")
+    assert graph_files(folder) == before
+
+
+class Untraceable(torch.nn.Module):
+    """A network whose answer needs a transform that graphs do not know."""
+
+    inputs, activation, in_chans, min_frames, pool, dead_parameters = ("logmel",), "sigmoid", 1, 1, 1, ()
+
+    def __init__(self, classes, n_mels):
+        super().__init__()
+        self.fc = torch.nn.Linear(n_mels, classes)
+
+    def forward(self, logmel):
+        logit = self.fc(torch.fft.rfft(logmel[:, 0], dim=1).abs().mean(dim=1))
+        return {"clipwise_output": logit.sigmoid(), "logit": logit}
+
+
+def test_networks_that_cannot_be_traced_say_so(tiny, monkeypatch):
+    monkeypatch.setitem(MODELS, "untraceable", Untraceable)
+    folder = make_run(tiny, ["model.name=untraceable", "model.params={}", "predict.keep_frames=false"])
+    with pytest.raises(ValueError, match=r"model 'untraceable' cannot be exported: .*; predict with --backend torch"):
+        run(export, "--run", folder, "--no-oof")
+
+
+@pytest.mark.parametrize("graph_format", FORMATS)
+def test_the_modulation_expert_is_exported(tiny, graph_format):
+    """Its transforms follow the length that comes: parity at every shape, two of them not a multiple of anything."""
+    small = "model.params={widths: [4, 8], modulation_widths: [4, 8]}"
+    overrides = ["model.name=cnn_modulation", small, "predict.keep_frames=false", "frontends.logmel.n_mels=64"]
+    folder = make_run(tiny, overrides)
+    run(export, "--run", folder, "--format", graph_format, "--no-oof", "--max-difference", "1e-4")
+    graph = open_graph(folder / "fold0" / FORMATS[graph_format])
+    eager = TorchBackend(runs.load_model(runs.load_run(folder).folds[0]), graph.frontends)
+    for samples in (240, 5000, 11111, 24000):
+        inputs = random_inputs(eager, 2, samples, seed=samples)
+        np.testing.assert_allclose(graph.run(inputs)["logit"], eager.run(inputs)["logit"], atol=1e-3, rtol=1e-4)
+
+
+def test_the_first_openvino_call_of_a_process_is_alone(monkeypatch):
+    """Two threads in OpenVINO's first call have waited for each other for ever (a C++ static against the GIL)."""
+    inside, most = [], []
+
+    def infer(self, inputs):
+        inside.append(1)
+        most.append((len(inside), OpenVinoBackend.ready))
+        time.sleep(0.02)
+        inside.pop()
+        return {}
+
+    monkeypatch.setattr(OpenVinoBackend, "ready", False)
+    monkeypatch.setattr(OpenVinoBackend, "_infer", infer)
+    backend = OpenVinoBackend.__new__(OpenVinoBackend)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(backend._call, [{}] * 8)) == [{}] * 8
+    assert most[0] == (1, False)
+    assert all(count == 1 for count, ready in most if not ready)
+    assert OpenVinoBackend.ready
