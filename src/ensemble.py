@@ -63,7 +63,7 @@ def main():
         print(f"  {weight:.3f}  {member.name:32s} {watch} {report.scores[watch]:.4f}")
     if len(members) > 1:
         print_correlations(members, correlations(oofs))
-    spread = f"folds {np.mean(by_fold):.4f} +- {np.std(by_fold):.4f}"
+    spread = f"mean of folds {np.mean(by_fold):.4f} +- {np.std(by_fold):.4f}"
     kind = "plain" if blend.mean == "mean" else blend.mean
     print(f"ensemble of {len(members)}, {kind} mean: {watch} {scores[watch]:.4f} ({spread})")
     print(search.score_table(scores))

@@ -90,6 +90,8 @@ def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method
     if not held_out.all():
         print(f"fold {TRAIN_ONLY}: {(~held_out).sum()} clips train in every fold and are never held out")
     print(shown_counts(table, folds))
+    if "secondary_labels" in clips and clips.secondary_labels.fillna("").str.strip().any():
+        print("labels are counted, secondary labels are not (training counts them too: data.secondary_weight)")
     rare = rare_classes(clips, n_folds, options.group)
     if len(rare):
         names = [f"{r.label} ({r.groups})" for r in rare.itertuples()]

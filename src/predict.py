@@ -61,6 +61,7 @@ def main():
             streams,
         )  # fmt: skip
         unreadable |= dict(failed)
+        check_heard(clips, unreadable)
         for folder in folders:
             of_folds, found = found[: len(of_run[folder])], found[len(of_run[folder]) :]
             of_folds = with_anomaly_scores(folder, of_folds, of_run[folder], options)
@@ -76,6 +77,16 @@ def main():
         files.write_rows(listing, [{"clip_id": c, "reason": r} for c, r in unreadable.items()])
         print(f"{len(unreadable)} recordings could not be read and got the training prior; see {listing}")
     print_oddities(options.clips, clips, Path(targets[0]))
+
+
+def check_heard(clips: list[Clip], unreadable: dict[str, str]):
+    """Error where none of the recordings could be read: priors alone are no answer, a wrong folder is likely."""
+    if clips and len(unreadable) == len(clips):
+        first = clips[0]
+        raise ValueError(
+            f"none of the {len(clips)} recordings could be read, so nothing is predicted; the first, {first.path}: "
+            f"{unreadable[first.clip_id]}. Is --audio-root the folder that the table's paths are relative to?"
+        )
 
 
 def print_oddities(source: Path, clips: list[Clip], target: Path):

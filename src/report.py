@@ -33,10 +33,14 @@ def main():
         run_pictures.class_ranks(table, name, options.out / f"class_ranks_{name.replace('/', '_')}.png")
     run_pictures.run_curves({name: curve(run) for name, run in found.items()}, watch, options.out / "curves.png")
     rows = [(name, *cost(run), score_of(run, watch)) for name, run in found.items()]
-    run_pictures.score_by_cost([(n, adds, s) for n, _, adds, s in rows], watch, options.out / "cost.png")
+    # the name of a run's own score is that of its pooled OOF: what is drawn here is another figure
+    mean, windows = f"mean {watch} of folds", sorted({run.config.predict.window_seconds for run in found.values()})
+    seconds = " or ".join(f"{w:g}" for w in windows)
+    run_pictures.score_by_cost([(n, adds, s) for n, _, adds, s in rows], mean, seconds, options.out / "cost.png")
     for name, parameters, adds, score in rows:
-        size = f"{parameters / 1e6:8.2f} M parameters {adds / 1e9:8.3f} G multi-adds"
-        print(f"  {name:32s} {size}  {watch} {score:.4f} (mean of folds: {len(found[name].folds)})")
+        size = f"{parameters / 1e6:8.2f} M parameters {adds / 1e9:8.3f} G multi-adds of a window"
+        n = len(found[name].folds)
+        print(f"  {name:32s} {size}  {mean} {score:.4f} ({n} fold{'s' * (n > 1)})")
     print(f"-> {options.out}: {', '.join(sorted(p.name for p in options.out.glob('*.png')))}")
 
 

@@ -37,6 +37,7 @@ from earshot import files, runs
 from earshot.anomaly import report as anomaly_report
 from earshot.anomaly.judged import joined, scored, sections_of
 from earshot.anomaly.report import Scores
+from earshot.anomaly.scores import EMBEDDING_SCORES
 from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData, load_data
 from earshot.inputs.waveforms import as_heard, decode
@@ -119,13 +120,23 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders of runs of the task asd")
     parser.add_argument("--also", nargs="+", choices=ALSO, default=[], help="scores that hear the clips themselves")
-    parser.add_argument("--combine", nargs="+", default=[], metavar="METHOD", help="methods to make one score of")
+    parser.add_argument(
+        "--combine", nargs="+", default=[], metavar="METHOD", help="methods to make one score of (--also is implied)"
+    )
     parser.add_argument("--clips", type=Path, help="recordings to score (clip_id, path, machine, section), with --out")
     parser.add_argument("--method", help="with --out: whose scores (default: the combination, else log_odds)")
     parser.add_argument("--out", type=Path, help="npz of one method's scores and thresholds, for src/submit.py")
     options = parser.parse_args()
     if (options.clips or options.method) and not options.out:
         parser.error("--clips and --method say what is written: add --out FILE.npz")
+    known = ("log_odds", *EMBEDDING_SCORES, *ALSO)
+    for name in options.combine:
+        if name not in known:
+            raise ValueError(f"--combine: no anomaly score '{name}'{suggest(name, known)}")
+    options.also += [name for name in options.combine if name in ALSO and name not in options.also]
+    if options.method and options.method not in (*known, "+".join(options.combine)):
+        raise ValueError(f"--method: no anomaly score '{options.method}'{suggest(options.method, known)}")
+    options.also += [name for name in ALSO if name == options.method and name not in options.also]
     options.method = options.method or "+".join(options.combine) or "log_odds"
     return options
 

@@ -66,10 +66,10 @@ def main():
         print(f"{options.check}: {len(submission)} rows, valid for {options.competition}")
         print_scores(competition, submission, test, found, options.truth)
         return
-    check_heard(found, options)
-    post, choice = find_post(competition, options)
     folder = options.out.with_name(f"{options.out.stem}_files") if competition.files else None
     check_free(options, folder)
+    check_heard(found, options)
+    post, choice = find_post(competition, options, found, test)
     submission = competition.rows(found, test, post)
     write_submission(submission, options, lambda table: competition.validate(table, test, classes))
     print(f"-> {options.out}: {len(submission)} rows, valid for {options.competition}")
@@ -189,14 +189,20 @@ def write_files(competition: Competition, submission, test, classes: list[str], 
         competition.validate(competition.read_files(partial), test, classes)
 
 
-def find_post(competition: Competition, options: argparse.Namespace) -> tuple[PostProcess, dict | None]:
-    """The post-processing to use and, where it was chosen on an OOF now, the choice as JSON has it."""
+def find_post(
+    competition: Competition, options: argparse.Namespace, found: Predictions, test: pd.DataFrame
+) -> tuple[PostProcess, dict | None]:
+    """The post-processing to use and, where it was chosen on an OOF now, the choice as JSON has it.
+
+    Before the search rows are made of the test once: a table that does not fit is said at once.
+    """
     given = read_post(options.post, competition.name) if options.post else None
     start = given or (competition.post.start if competition.post else PostProcess())
     if not options.tune_on:
         return start, None
     if competition.post is None:
         raise ValueError(f"{competition.name} has no post-processing to choose, its rows are scores: no --tune-on")
+    competition.rows(found, test, start)
     oof = Predictions.load(options.tune_on)
     truth = read_truth(oof, options.clips)
     choice = choose_post(

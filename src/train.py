@@ -341,13 +341,15 @@ def log_epoch(t: Training, row: dict, tracker):
 def report_oof(config: Config, folder: Path):
     """When every fold has its OOF: join, check, score and save the run's OOF."""
     task = tasks.get_task(config.task, config.data.competition)
-    result = oof_when_complete(folder, load_data(config.data), task, config.watch)
+    data = load_data(config.data)
+    result = oof_when_complete(folder, data, task, config.watch)
     print(result.text)
     for remark in tasks.remarks(task, result.oof, result.truth) if result.oof is not None else ():
         print(f"  {remark}")
     if result.oof is not None:
         print_frame_scores(get_competition(config.data.competition), result)
-        fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png")
+        counted = data.counted(config.data.secondary_weight)
+        fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png", counted)
         tasks.draw_pictures(task, result.oof, result.truth, folder)
 
 

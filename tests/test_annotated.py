@@ -143,7 +143,7 @@ def test_a_fold_without_events_has_the_other_scores(tiny):
     by_fold = search.fold_scores(tasks.get_task("sed"), found, truth, "event_f1")
     assert by_fold[0] == by_fold[2] == 1
     assert np.isnan(by_fold[1])
-    assert search.spread(by_fold) == " (folds 1.0000 +- 0.0000: 1.0000 1.0000; not defined in fold 1)"
+    assert search.spread(by_fold) == " (mean of folds 1.0000 +- 0.0000: 1.0000 1.0000; not defined in fold 1)"
     assert search.spread({0: np.nan}) == " (not defined in fold 0)"
     one = found.fold == 1
     scores = tasks.score_sed(found.take(one), truth.take(one))

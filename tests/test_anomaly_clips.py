@@ -207,11 +207,12 @@ def test_a_run_is_scored_by_its_clips_too(tmp_path, monkeypatch, capsys):
     run(train, "--config", "heart.yaml", "data.crop_seconds=1.0", "optim.epochs=1")
     short = partial(exposure_scores, rounds=1, copies=1)
     monkeypatch.setitem(anomaly_clips.CLIP_METHODS, "exposure", short)
-    both = ["--also", "statistics", "exposure", "--combine", "statistics", "exposure"]
-    run(score_anomalies, "--run", "runs/asd/heart", *both)
+    run(score_anomalies, "--run", "runs/asd/heart", "--combine", "statistics", "exposure")  # --also is implied
     found = pd.read_csv(tmp_path / "runs/asd/heart/anomaly_scores.csv")
     assert found.method.unique().tolist()[-3:] == ["statistics", "exposure", "statistics+exposure"]
     assert found[found.method == "statistics"].auc.tolist() == [1.0, 1.0]
     assert "statistics+exposure" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="--combine: no anomaly score 'exposure' here"):
-        run(score_anomalies, "--run", "runs/asd/heart", "--also", "statistics", "--combine", "statistics", "exposure")
+    with pytest.raises(ValueError, match="--combine: no anomaly score 'exposre'; did you mean 'exposure'"):
+        run(score_anomalies, "--run", "runs/asd/none", "--combine", "statistics", "exposre")  # before it is looked for
+    with pytest.raises(ValueError, match="--method: no anomaly score 'kn'; did you mean 'knn'"):
+        run(score_anomalies, "--run", "runs/asd/none", "--method", "kn", "--out", "x.npz")

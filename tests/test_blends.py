@@ -232,6 +232,6 @@ def test_scores_as_lines():
 
 def test_folds_that_do_not_define_a_score_are_said():
     found = search.spread({0: 0.5, 1: float("nan"), 2: 0.7, 4: float("nan")})
-    assert found == " (folds 0.6000 +- 0.1000: 0.5000 0.7000; not defined in fold 1, 4)"
-    assert search.spread({0: 0.5}) == " (folds 0.5000 +- 0.0000: 0.5000)"
+    assert found == " (mean of folds 0.6000 +- 0.1000: 0.5000 0.7000; not defined in fold 1, 4)"
+    assert search.spread({0: 0.5}) == " (mean of folds 0.5000 +- 0.0000: 0.5000)"
     assert search.spread({3: float("nan")}) == " (not defined in fold 3)"

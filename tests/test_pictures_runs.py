@@ -59,9 +59,9 @@ def test_labels_of_neighbours_do_not_lie_on_each_other(tmp_path):
     heights = run_pictures._label_heights(axes[0, 0], points)
     assert heights[3] == 0, "alone: beside its dot"
     assert heights[1] >= 5, "the dot of Cnn14 is in its way"
-    run_pictures.score_by_cost(points, "map", tmp_path / "s.png")
+    run_pictures.score_by_cost(points, "mean map of folds", "5", tmp_path / "s.png")
     looked_at(tmp_path / "s.png")
-    run_pictures.score_by_cost(points[:1], "map", tmp_path / "s.png")
+    run_pictures.score_by_cost(points[:1], "mean map of folds", "5", tmp_path / "s.png")
     looked_at(tmp_path / "s.png")
 
 
@@ -132,7 +132,7 @@ def test_report_of_two_runs(tiny, capsys):
     assert log.train_map.dropna().between(0, 1).all()
     assert log.train_map.notna().any()
     run(report, "--runs", "runs/sed/a", "runs/sed/b", "--out", "pictures")
-    assert re.search(r"multi-adds  map 0\.\d{4} \(mean of folds: \d\)", capsys.readouterr().out)
+    assert re.search(r"multi-adds of a window  mean map of folds 0\.\d{4} \(\d folds?\)", capsys.readouterr().out)
     made = {"class_precision.png", "class_ranks_a.png", "class_ranks_b.png", "cost.png", "curves.png"}
     assert {p.name for p in (tiny.parent / "pictures").iterdir()} == made
     with pytest.raises(ValueError, match="has no score 'mapp'; did you mean 'map'"):

@@ -113,6 +113,12 @@ def test_unreadable_recordings_are_listed_and_get_the_prior(here, capsys):
     np.testing.assert_allclose(found.clipwise_output[0], [trained_on[c] for c in TINY_CLASSES], rtol=1e-6)
 
 
+def test_recordings_none_of_which_is_there_are_an_error(here):
+    with pytest.raises(ValueError, match=r"none of the 3 recordings could be read.*elsewhere/t0.wav.*--audio-root"):
+        predicted(here, "--clips", here / "data/test_clips.csv", "--audio-root", here / "elsewhere")
+    assert not Path("found.npz").exists(), "priors of every clip would pass for predictions"
+
+
 def test_tta_is_averaged_in(here):
     clips = ("--clips", here / "data/test_clips.csv")
     plain, gain = predicted(here, *clips), predicted(here, *clips, "--tta", "gain")

@@ -181,7 +181,7 @@ def oof_fold_without_events(source, trained, case, capsys, caplog):
     config = ("--config", case.parent / "tiny.yaml")
     run(train, *config, "--fold", "all", "--name", "c1", *overrides, "optim.epochs=1")
     said = capsys.readouterr().out
-    assert "OOF of 14 clips, map" in said
+    assert "OOF of 14 clips together, map" in said
     assert "event_f1" in said
     assert "scores in time are of the 2 annotated clips of 14" in said
     run(ensemble, "--runs", "runs/sed/c1", "--out", "c1e.npz")

@@ -115,6 +115,12 @@ def test_submit_tunes_as_ensemble_does(tiny, capsys):
     steps = json.loads(Path("t_post.json").read_text())
     assert [s["name"] for s in steps["steps"]] == ["threshold"]
     assert (steps["post"]["min_seconds"], steps["post"]["iou_threshold"]) == (0.2, None)
+    with pytest.raises(ValueError, match=r"s\.csv exists already"):  # before a search that the same call asks for
+        run(submit, *arguments, "--out", "s.csv", "--tune-on", "nowhere.npz", "--clips", "data/clips.csv")
+    pd.read_csv("data/test.csv").drop(columns="seconds").to_csv("cut.csv", index=False)
+    short = ["cut.csv" if a == "data/test.csv" else a for a in arguments]
+    with pytest.raises(ValueError, match="seconds"):
+        run(submit, *short, "--out", "v.csv", "--tune-on", "nowhere.npz", "--clips", "data/clips.csv")
     with pytest.raises(ValueError, match="esc50 has no post-processing to choose, its rows are scores: no --tune-on"):
         run(submit, "--competition", "esc50", *arguments[2:], "--out", "u.csv", "--tune-on", "runs/one_oof.npz",
             "--clips", "data/clips.csv")  # fmt: skip

@@ -162,7 +162,7 @@ def test_a_stopped_run_ends_like_one_never_stopped(tiny, whole, monkeypatch, sto
 def test_folds_of_several_jobs_are_joined_and_said_once(tiny, capfd):
     run(train, "--config", tiny, "--fold", "all", "--name", "jobs", "--jobs", "2", "optim.epochs=1")
     said = capfd.readouterr().out
-    assert said.count("OOF of 24 clips, map") == 1
+    assert said.count("OOF of 24 clips together, map") == 1
     assert "to go before an OOF" not in said
     assert len(Predictions.load("runs/sed/jobs/oof.npz")) == 24
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import shlex
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from earshot.processes.children import end_soon, follow_parent
+
+LINE = 150  # characters of a line of the log
 
 
 def suggest(name: str, known, listed: str = "") -> str:
@@ -82,6 +86,24 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class WrappedLines(logging.Formatter):
+    """Log messages in lines that fit a screen; the following lines of a message are indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).splitlines()
+        return "\n".join(
+            textwrap.fill(line, LINE, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+            if len(line) > LINE else line for line in lines
+        )  # fmt: skip
+
+
+def wrap_log():
+    """Have warnings and errors of this process written to stderr in wrapped lines."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(WrappedLines("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+
+
 def run_script(main: Callable[[], object], *also: type[Exception], resume: bool = False):
     """Run a script's main(); wrong input and files that cannot be read or written end it with `error: ...` and exit 2.
 
@@ -89,6 +111,7 @@ def run_script(main: Callable[[], object], *also: type[Exception], resume: bool 
     and SIGTERM end it with what to do next: the same command again, with --resume where the script has it. A script
     that another one started ends with that one.
     """
+    wrap_log()
     started_by_script = follow_parent()
     try:
         with _terminated_as_interrupted(started_by_script):

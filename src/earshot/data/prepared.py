@@ -109,6 +109,11 @@ class PreparedData:
         """
         return annotated_clips(self.clips, self.events)
 
+    def counted(self, secondary_weight: float) -> str:
+        """What a count of positive targets is of: primary labels alone, or secondary ones too."""
+        has = "secondary_labels" in self.clips and self.clips.secondary_labels.fillna("").str.strip().any()
+        return "clips, secondary labels counted" if has and secondary_weight > 0.5 else "clips"
+
     def clip_events(self, clip_ids) -> pd.DataFrame | None:
         """True events of the given clips (an expert's false positives are none)."""
         if self.events is None:

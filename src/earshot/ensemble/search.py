@@ -64,7 +64,7 @@ def oof_when_complete(folder: Path, data: PreparedData, task: Task, watch: str =
     truth = truth_of(oof, data)
     scores = score_readable(task, oof, truth)
     watch = watch or task.watch
-    text = f"{folder}: OOF of {len(oof)} clips, {watch} {scores.get(watch, float('nan')):.4f}"
+    text = f"{folder}: OOF of {len(oof)} clips together, {watch} {scores.get(watch, float('nan')):.4f}"
     text += spread(fold_scores(task, oof, truth, watch)) + "\n" + score_table(scores)
     text = "\n".join([text, *_stopped_lines(stopped)])
     return OofReport(oof, truth, scores, text)
@@ -108,7 +108,7 @@ def spread(by_fold: dict[int, float]) -> str:
     lacking = f"not defined in fold {', '.join(none)}" if none else ""
     if not known:
         return f" ({lacking})"
-    text = f"folds {np.mean(known):.4f} +- {np.std(known):.4f}: {' '.join(f'{v:.4f}' for v in known)}"
+    text = f"mean of folds {np.mean(known):.4f} +- {np.std(known):.4f}: {' '.join(f'{v:.4f}' for v in known)}"
     return f" ({text}{'; ' * bool(none)}{lacking})"
 
 

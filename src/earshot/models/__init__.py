@@ -106,6 +106,12 @@ MODELS = {
 }
 
 
+def check_model(name: str):
+    """Error for a name that is no network, with the nearest one; a name of timm is said to be a backbone."""
+    if name not in MODELS:
+        raise ValueError(f"unknown model '{name}'{timm_sed.as_backbone(name, MODELS) or suggest(name, MODELS)}")
+
+
 def build_model(
     name: str, classes: int, n_mels: int, params: dict[str, Any] | None = None, weights_follow: bool = False,
     heard: Inputs | None = None,
@@ -117,8 +123,7 @@ def build_model(
     weights are loaded right after, so `pretrained` is not looked for (a kernel has no ImageNet file). Lists of YAML
     become tuples. Errors: an unknown model or parameter, with the nearest known one.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model '{name}'{suggest(name, MODELS)}")
+    check_model(name)
     known = [p for p in inspect.signature(MODELS[name]).parameters if p not in ("classes", "n_mels")]
     params = {k: tuple(v) if isinstance(v, list) else v for k, v in (params or {}).items()}
     for key in params:

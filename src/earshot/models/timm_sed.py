@@ -8,6 +8,9 @@ initialised at random in silence; say `pretrained: false` for that.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -91,6 +94,24 @@ def timm_sed(
         head_dropout=head_dropout,
         in_chans=in_chans,
     )
+
+
+def as_backbone(name: str, networks: Iterable[str] = ()) -> str:
+    """Say how to use a name of timm, or the nearest one that it has, as a network: the end of an error message.
+
+    Empty where none is near, or one of `networks` is as near.
+    """
+    import timm
+
+    architecture, _, tag = name.lower().partition(".")
+    known = timm.list_models()
+    near = difflib.get_close_matches(architecture, [*networks, *known], n=1, cutoff=0.8)
+    if not near or near[0] in networks:
+        return ""
+    exact = near[0] == architecture
+    told = "timm has it as a backbone" if exact else f"timm has the backbone '{near[0]}'"
+    backbone = near[0] + f".{tag}" * bool(exact and tag)
+    return f"; {told}: set model.name=timm_sed and model.params.backbone={backbone}"
 
 
 def _create(backbone: str, **options) -> nn.Module:

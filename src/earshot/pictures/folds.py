@@ -74,8 +74,11 @@ def learning_curves(log: list[dict], watch: str, path: Path):
     _save(figure, path)
 
 
-def class_scores(found: Predictions, target: np.ndarray, path: Path):
-    """Average precision of each class beside its number of clips, weakest first (at most 60 classes)."""
+def class_scores(found: Predictions, target: np.ndarray, path: Path, counted: str = "clips"):
+    """Average precision of each class beside its number of clips, weakest first (at most 60 classes).
+
+    counted: what the numbers are of, such as clips with their secondary labels.
+    """
     readable = ~found.unreadable
     truth = target[readable]
     if not truth.any():
@@ -90,7 +93,7 @@ def class_scores(found: Predictions, target: np.ndarray, path: Path):
     axes[0, 0].set_yticks(places, names)
     axes[0, 0].set(xlim=(0, 1), xlabel="average precision", title=f"{len(order)} of {len(counts)} classes")
     axes[0, 1].barh(places, [counts[i] for i in order], color="tab:grey")
-    axes[0, 1].set(xlabel="clips", yticks=places, yticklabels=[])
+    axes[0, 1].set(xlabel=counted, yticks=places, yticklabels=[])
     for axis in axes[0]:
         axis.invert_yaxis()
         axis.grid(alpha=0.3, axis="x")

@@ -84,8 +84,8 @@ def run_curves(logs: Mapping[str, pd.DataFrame], watch: str, path: Path):
                 seen_training |= column != watch
     loss.set(xlabel="steps", ylabel="training loss", title="training loss")
     note = " (transparent: training clips)" if seen_training else ""
-    score.set(xlabel="steps", ylabel=watch)
-    score.set_title(f"{watch} of held-out clips{note}", fontsize=11)
+    score.set(xlabel="steps", ylabel=f"mean {watch} of folds")
+    score.set_title(f"mean {watch} of the folds' held-out clips{note}", fontsize=11)
     for axis in axes[0]:
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
@@ -93,13 +93,13 @@ def run_curves(logs: Mapping[str, pd.DataFrame], watch: str, path: Path):
     _save(figure, path)
 
 
-def score_by_cost(points: Sequence[tuple[str, float, float]], watch: str, path: Path):
+def score_by_cost(points: Sequence[tuple[str, float, float]], watch: str, seconds: str, path: Path):
     """Draw the score of systems by what they cost to compute.
 
-    (run, multi-adds of a clip, score) -> a labelled dot a run; multi-adds on a logarithmic axis.
+    (run, multi-adds of a window of `seconds`, score) -> a labelled dot a run; multi-adds on a logarithmic axis.
     """
     figure, axes = _figure(8.5, 5)
-    axes[0, 0].set(xlabel="multi-adds of a clip, as the PANNs paper counts them", ylabel=watch)
+    axes[0, 0].set(xlabel=f"multi-adds of a window of {seconds} s, as the PANNs paper counts them", ylabel=watch)
     axes[0, 0].set_title(f"{watch} by cost", fontsize=11)
     _labelled_dots(axes[0, 0], points)
     _save(figure, path)

@@ -22,7 +22,7 @@ from earshot.config import Config
 from earshot.data.prepared import PreparedData
 from earshot.inputs.network import Inputs
 from earshot.messages import few
-from earshot.models import counting
+from earshot.models import check_model, counting
 from earshot.models.weights import LoadReport, resolve
 from earshot.prediction.reading import tta_variants
 from earshot.training.frozen import check_frozen
@@ -33,9 +33,10 @@ LOOKED_FOR = 20  # recordings of which at least one must be there
 
 
 def check_names(config: Config) -> tasks.Task:
-    """Names that need no data: task, loss, optimiser, augmentations. The task."""
+    """Names that need no data: task, loss, network, optimiser, augmentations. The task."""
     task = tasks.get_task(config.task, config.data.competition)
     losses.build_loss(**vars(config.loss))
+    check_model(config.model.name)
     optim.check_optimizer(config.optim.name)
     check_logmel(config.augment.batch.logmel)
     check_image(config.augment.batch.image)

@@ -17,12 +17,13 @@ benchmarks/heads_and_losses.py holds it against training: every head and loss le
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from earshot import losses
 from earshot.config import Config
 from earshot.inputs.network import Inputs
 from earshot.messages import few
@@ -48,8 +49,10 @@ class Head:
         """Read from a network's outputs of a few clips of noise: a softmax is what sums to 1 over classes."""
         clip = out["clipwise_output"].float()
         softmax = bool(torch.allclose(clip.sum(dim=1), torch.ones(len(clip)), atol=1e-4))
-        if softmax and "logit" in out and clip.shape[1] > 1:  # two sigmoids of logits near 0 sum to 1 as well
-            softmax = not torch.allclose(torch.sigmoid(out["logit"].float()), clip, atol=1e-5)
+        if "logit" in out:  # two sigmoids near 0.5 sum to 1 as well, and one that is sure is 1
+            softmax = softmax and not torch.allclose(torch.sigmoid(out["logit"].float()), clip, atol=1e-5)
+        elif clip.shape[1] == 1:
+            softmax = False  # every softmax head here has a logit
         return cls(
             activation="softmax" if softmax else "sigmoid", logit="logit" in out,
             segments="segmentwise_output" in out, segment_logit="segmentwise_logit" in out,
@@ -120,11 +123,24 @@ def check_learnable(network: torch.nn.Module, config: Config, target: np.ndarray
     )  # fmt: skip
     if refusal := why_not(Head.of(out), config.loss.name, config.task, asked):
         raise ValueError(f"{config.model.name} cannot learn this: {refusal}")
+    check_loss(out, losses.build_loss(**vars(config.loss)), asked)
     if Head.of(out).activation == "softmax" and asked.not_single:
         logger.warning(
             "%d of %d clips have several labels or none, and a softmax head can say one class only",
             (asked.labels != 1).sum(), len(asked.labels),
         )  # fmt: skip
+
+
+def check_loss(out: Mapping[str, torch.Tensor], loss_of: Callable[[dict, dict], torch.Tensor], asked: Targets):
+    """The loss of the probe's outputs against the first clips' targets: what does not fit is the loss's own error."""
+    index = np.resize(np.arange(len(asked.target)), len(out["clipwise_output"]))
+    batch = {
+        "target": torch.from_numpy(asked.target[index].astype(np.float32)),
+        "mask": torch.from_numpy((asked.mask[index] > 0).all(axis=1, keepdims=True) * np.ones_like(asked.mask[index])),
+    }
+    if asked.frames and "framewise_output" in out:
+        batch["frame_target"] = torch.zeros_like(out["framewise_output"])
+    loss_of(dict(out), batch)
 
 
 def why_not(head: Head, loss: str, task: str, asked: Targets) -> str:

@@ -103,7 +103,8 @@ def finish_fold(t: Training):
     fold_pictures.learning_curves(p.log, t.watch, t.folder / "curves.png")
     oof = predictions.Predictions.load(t.folder / "oof.npz")
     truth = truth_of(oof, t.held_out)
-    fold_pictures.class_scores(oof, truth.target, t.folder / "classes.png")
+    counted = t.held_out.counted(t.config.data.secondary_weight)
+    fold_pictures.class_scores(oof, truth.target, t.folder / "classes.png", counted)
     tasks.draw_pictures(tasks.get_task(t.config.task, t.config.data.competition), oof, truth, t.folder)
     trained_on = (t.clips.prepared.target > 0.5).sum(axis=0)
     files.write_rows(

@@ -1,0 +1,145 @@
+"""What can be known before the first batch is said then: no folder is left, and the rehearsal leaves none either."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import train
+from earshot.config import load_config
+from earshot.data.prepared import load_data
+from earshot.training import clock
+from earshot.training.checks import check_run
+from earshot.training.learnable import Head, Targets, why_not
+from scripts import run
+
+SIGMOID = Head(activation="sigmoid", logit=False, segments=True)
+TAGGER = Head(activation="sigmoid", logit=True, segments=False)
+SOFTMAX = Head(activation="softmax", logit=True, segments=True, segment_logit=True)
+ONE = np.eye(3, dtype=np.uint8)[[0, 1, 2, 0, 1, 2]]
+SEVERAL = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 0, 0], [0, 0, 0], [0, 1, 0]], np.uint8)
+
+
+def asked(target=ONE, mask=None, **what) -> Targets:
+    return Targets(target=target, mask=np.ones_like(target) if mask is None else mask, **what)
+
+
+@pytest.mark.parametrize(("override", "message"), [
+    ("watch=mapp", r"watch 'mapp' .*did you mean"),
+    ("task=sedd", r"unknown task 'sedd'.*did you mean 'sed'"),
+    ("loss.name=bcee", r"unknown loss 'bcee'.*did you mean 'bce'"),
+    ("loss={name: focal, params: {gama: 1}}", r"loss focal has no parameter 'gama'.*gamma"),
+    ("optim.name=adamm", r"unknown optimizer 'adamm'"),
+    ("augment.batch.logmel=[{name: rol}]", r"unknown log-mel augmentation 'rol'"),
+    pytest.param("augment.batch.image=[{name: Rotat}]", r"Rotat", marks=pytest.mark.slow),
+    ("augment.waveform=[{name: Gainn}]", r"Gainn"),
+    ("augment.spec_augment={time_widht: 3}", r"time_widht"),
+    ("predict.tta=[time_shft]", r"unknown test-time augmentation 'time_shft'"),
+    ("data.crop_seconds=1.0e+9", r"a batch of 4 training crops of 1e\+09 s is .* GiB"),
+    ("predict.window_seconds=1.0e+9", r"windows of 1e\+09 s"),
+    ("optim.ema_decay=2", r"ema_decay must be from 0 to 1"),
+    ("optim.warmup_epochs=-1", r"warmup_epochs must be 0 or more"),
+    ("data.crop_seconds=.nan", r"crop_seconds must be a number, got nan"),
+    ("data.box_jitter=-0.5", r"box_jitter must be from 0 to 1"),
+    ("frontends.logmel={kind: waveform}", r"augment.spec_augment acts on a log-mel"),
+    ("model={name: cnn14_att}", r"cnn14_att cannot hear a crop of 1 s as 'logmel' of kind logmel, \(1, 101, 16\)"),
+    ("model={name: cnn_smal}", r"unknown model 'cnn_smal'"),
+    ("model.weights=nowhere.pth", r"nowhere.pth.*to train from random weights"),
+    ("predict.clip_from=log_odds", r"log_odds needs a model with a logit"),
+    ("loss={name: cross_entropy}", r"cnn_small cannot learn this: cross_entropy of sigmoid .*activation=softmax"),
+])  # fmt: skip
+def test_a_wrong_setting_leaves_no_folder(tiny, override, message):
+    with pytest.raises(ValueError, match=message):
+        run(train, "--config", tiny, "--fold", "0", override)
+    assert not Path("runs").exists()
+
+
+def test_a_front_end_that_the_network_cannot_hear(tiny):
+    config = load_config(tiny, ["frontends.logmel={kind: waveform}", "augment.spec_augment={}", "augment.batch={}"])
+    with pytest.raises(ValueError, match=r"cannot hear a crop of 1 s as 'logmel' of kind waveform, \(8000,\)"):
+        check_run(config, load_data(config.data), [0])
+
+
+def test_recordings_that_are_not_there_are_said_first(tiny):
+    Path("source").rename("elsewhere")
+    with pytest.raises(ValueError, match=r"none of the first 20 recordings of the clip table is there.*dataset.json"):
+        run(train, "--config", tiny, "--fold", "0")
+    assert not Path("runs").exists()
+
+
+def test_every_fold_is_checked_before_the_first(tiny):
+    """Of two folds the second would train on one class alone."""
+    table = pd.read_csv("folds.csv")
+    labels = pd.read_csv("data/clips.csv").set_index("clip_id").labels[table.clip_id].to_numpy()
+    table.assign(fold=(labels != "low").astype(int)).to_csv("folds.csv", index=False)
+    config = load_config(tiny, ["model.params.activation=softmax", "loss.name=cross_entropy"])
+    with pytest.raises(ValueError, match=r"fold 1 trains on clips of 1 classes \(low\)"):
+        check_run(config, load_data(config.data), [0, 1])
+
+
+def test_a_rehearsal_says_what_a_run_takes_and_leaves_nothing(tiny, capsys):
+    before = sorted(Path().rglob("*"))
+    run(train, "--config", tiny, "--fold", "all", "--dry-run", "data.cache=logmel")
+    said = capsys.readouterr().out
+    assert "a batch of 4 clips forwards and backwards: loss" in said
+    for part in ("memory: ", " GiB", "an epoch: 3 batches, about", "3 epochs: about", "; 3 folds: about"):
+        assert part in said
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_an_epoch_says_its_place_and_the_time_left(tiny, capsys):
+    run(train, "--config", tiny, "--fold", "0", "1", "optim.epochs=2")
+    lines = [line for line in capsys.readouterr().out.splitlines() if " epoch " in line]
+    assert [line.split(" | ")[0] for line in lines] == [f"fold {f} epoch {e}/2" for f in (0, 1) for e in (1, 2)]
+    assert " s left, " in lines[0]
+    assert lines[0].endswith(" of the run")
+    assert all(len(line) < 160 for line in lines)
+
+
+def test_folds_share_the_time():
+    now = clock.time.time()
+    end = now + 600
+    assert clock.end_of_fold(end, 5) - now == pytest.approx(120, abs=1)
+    assert clock.end_of_fold(end, 5, jobs=2) - now == pytest.approx(200, abs=1), "three rounds"
+    assert clock.end_of_fold(now - 5, 3) == pytest.approx(now, abs=1), "late already: no fold gets a time below 0"
+    assert clock.end_of_run(0) == float("inf")
+    assert 8 * 60 < clock.end_of_run(10) - now < 10 * 60
+
+
+@pytest.mark.parametrize(("head", "loss", "task", "targets", "message"), [
+    (SIGMOID, "cross_entropy", "tagging", asked(), "activation=softmax"),
+    (SOFTMAX, "bce", "tagging", asked(SEVERAL), "activation=sigmoid"),
+    (SOFTMAX, "cross_entropy", "tagging", asked(SEVERAL), "loss.name=bce"),
+    (SOFTMAX, "cross_entropy", "tagging", asked(ONE[:, :1]), "loss.name=bce"),
+    (SOFTMAX, "bce", "tagging", asked(ONE[:, :1]), "activation=sigmoid"),
+    (SOFTMAX, "cross_entropy", "tagging", asked(mask=1 - np.roll(ONE, 1, axis=1)), "cannot mask single classes"),
+    (SOFTMAX, "bce_clip_frame", "sed", asked(frames=True), "moments without one"),
+    (SOFTMAX, "cross_entropy", "sed", asked(cut=True), "have no label"),
+    (TAGGER, "bce_clip_frame", "sed", asked(), "loss.name=bce"),
+    (SIGMOID, "bce", "scenes", asked(SEVERAL), "task=tagging"),
+    (SIGMOID, "bce", "tagging", asked(mask=np.zeros_like(ONE)), "every one is masked"),
+    (SIGMOID, "bce", "tagging", asked(np.ones_like(ONE)), "nothing to tell apart"),
+])  # fmt: skip
+def test_what_cannot_learn_is_refused_with_what_to_set(head, loss, task, targets, message):
+    assert message in why_not(head, loss, task, targets)
+
+
+@pytest.mark.parametrize(("head", "loss", "targets"), [
+    (SIGMOID, "bce", asked()), (SIGMOID, "bce", asked(SEVERAL)), (SIGMOID, "focal", asked(SEVERAL)),
+    (SIGMOID, "bce_clip_frame", asked(frames=True)), (SIGMOID, "bce", asked(mask=1 - np.roll(ONE, 1, axis=1))),
+    (SOFTMAX, "cross_entropy", asked()), (SOFTMAX, "bce", asked()), (TAGGER, "cross_entropy", asked()),
+    (SIGMOID, "bce_clip_frame", asked(np.ones_like(ONE), frames=True)), (SIGMOID, "bce", asked(ONE[:, :1])),
+])  # fmt: skip
+def test_what_can_learn_is_not(head, loss, targets):
+    assert why_not(head, loss, "tagging", targets) == ""
+
+
+def test_a_head_is_read_from_its_answers():
+    logit = torch.randn(4, 5)
+    softmax = {"clipwise_output": logit.softmax(dim=1), "logit": logit}
+    assert Head.of(softmax) == Head(activation="softmax", logit=True, segments=False)
+    assert Head.of({"clipwise_output": logit.sigmoid()}).activation == "sigmoid"
+    zeros = torch.zeros(4, 2)
+    assert Head.of({"clipwise_output": zeros.sigmoid(), "logit": zeros}).activation == "sigmoid", "sums to 1 by chance"
