@@ -275,7 +275,7 @@ def files() -> dict[str, Kind]:
             script,
             arguments,
             to(f"data/{table}.csv", *BAD_TABLE),
-            rf"{table}\.csv|events|c0|clip",
+            rf"{table}\.csv|events|c0|clip|recordings could be read",
             table == "test_clips",
         )
     found["fold table: damaged"] = Kind("train", TRAIN, to("folds.csv", *BAD_TABLE), r"folds\.csv")
