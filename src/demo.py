@@ -66,6 +66,7 @@ def main():
     }  # fmt: skip
     files.write_text(OUT / "summary.json", json.dumps(summary, indent=1) + "\n")
     draw(run_dir)
+    script("report.py", ["--runs", run_dir, "--out", OUT / "report"])
     report(summary, run_dir)
 
 
@@ -139,6 +140,7 @@ test, row-wise micro F1, {SUBMISSION}  {summary["test_row_micro_f1"]:.4f}   (thr
   control: best constant answer                  {summary["control_constant"]:.4f}
   control: labels shuffled before training       {summary["control_shuffled"]:.4f}
 {summary["seconds"]:.0f} s, {summary["peak_rss_mb"]} MB at the peak (all processes)
+page:     {OUT / "report" / "report.html"} (open it in a browser: scores, and clips to hear)
 pictures: {OUT / "soundscape.png"}, {run_dir}/classes.png, {run_dir}/fold*/curves.png
 figures:  {OUT / "summary.json"}""")
 

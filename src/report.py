@@ -1,20 +1,25 @@
-"""Draw trained runs beside each other: score by class size, learning curves, score by multi-adds.
+"""Show trained runs: a page with scores, curves, tables and the clips that went most wrong, to hear; and pictures.
 
 python src/report.py --runs runs/tagging/esc10_cnn runs/tagging/esc10_cnn_small --out runs/report
+
+OUT/report.html is one file that needs no server and no network; for it all folds must be trained and the data at hand.
+The pictures (score by class size, learning curves, score by multi-adds) are PNGs beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from earshot import runs, tasks
-from earshot.files import check_writable
+from earshot.files import check_writable, write_text
 from earshot.messages import Parser, run_script, suggest
 from earshot.models.counting import count
+from earshot.pages import report
 from earshot.pictures import runs as run_pictures
 from earshot.tables import read_table
 
@@ -42,12 +47,35 @@ def main():
         n = len(found[name].folds)
         print(f"  {name:32s} {size}  {mean} {score:.4f} ({n} fold{'s' * (n > 1)})")
     print(f"-> {options.out}: {', '.join(sorted(p.name for p in options.out.glob('*.png')))}")
+    write_page(found, rows, watch, options)
+
+
+def write_page(found: dict[str, runs.Run], rows: list[tuple], watch: str, options: argparse.Namespace):
+    """OUT/report.html of the runs whose folds are all trained; the others are named."""
+    evidence = {}
+    for name, run in found.items():
+        try:
+            evidence[name] = report.evidence_of(run, watch)
+        except ValueError as error:
+            print(f"not in the page: {error}")
+    if not evidence:
+        return
+    costs = {name: (parameters, adds) for name, parameters, adds, _ in rows}
+    pages = [report.run_page(e, name, costs[name], options.clips) for name, e in evidence.items()]
+    logs = {name: curve(e.run) for name, e in evidence.items()}
+    shared = report.shared_pictures(evidence, lambda path: run_pictures.run_curves(logs, watch, path))
+    made = f"{datetime.now():%Y-%m-%d %H:%M}, sources {runs.git_commit()[:12] or 'outside a checkout'}"
+    text = report.page(f"Report: {', '.join(evidence)}", made, watch, pages, shared)
+    write_text(options.out / "report.html", text)
+    print(f"-> {options.out / 'report.html'} ({len(text.encode()) / 1e6:.1f} MB): open it in a browser")
 
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--clips", type=int, default=4,
+                        help="clips to hear of each kind: largest loss, false alarms, misses (default 4)")  # fmt: skip
     parser.add_argument("--score", default="", help="score to draw (default: the one that the first run watches)")
     return parser.parse_args()
 

@@ -24,6 +24,7 @@ LAYERS = [
     ["tasks", "runs"],
     ["ensemble"],
     ["training", "kernel", "listening"],
+    ["pages"],
     ["export"],
     ["kaggle"],
 ]  # fmt: skip

@@ -181,6 +181,12 @@ def _band_groups(params: LogmelParams) -> tuple[tuple[slice, slice, np.ndarray],
     return tuple(groups)
 
 
+def mel_centres(params: LogmelParams) -> np.ndarray:
+    """(F,) Hz of the middle of each mel band."""
+    edges = np.linspace(_hz_to_mel(params.fmin), _hz_to_mel(params.fmax), params.n_mels + 2)
+    return _mel_to_hz(edges)[1:-1]
+
+
 def empty_mel_bands(params: LogmelParams) -> list[int]:
     """Indices of the mel bands that hold no frequency bin."""
     return np.flatnonzero(mel_filterbank(params).max(axis=1) == 0).tolist()

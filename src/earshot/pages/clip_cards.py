@@ -1,0 +1,114 @@
+"""The clips that a page shows: which ones, how they sound and look, what was said of them and what is true."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from earshot.events import PostProcess, detect
+from earshot.pages.figures import SHOWN_CLASSES, clip_picture, data_url, embedded
+from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth
+from earshot.sound import audio
+from earshot.sound.logmel import LogmelParams, log_mel, mel_centres
+
+HEARD_SECONDS = 12.0  # of a clip that are kept: a page stays small
+BUTTONS = 24  # events of a clip that can be clicked
+RATE = 16000  # Hz of the sound in a page
+FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A clip to show: its number in the predictions and why it is shown."""
+
+    index: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the page's template needs of one clip; texts are escaped there."""
+
+    clip_id: str
+    why: str
+    true: str
+    outputs: list[tuple[str, float]]
+    picture: str
+    sound: str
+    events: list[tuple[float, float, str, str]]  # onset, offset, label, 'true' or 'predicted'
+    note: str = ""
+
+
+def surprising(found: Predictions, target: np.ndarray, count: int) -> list[Chosen]:
+    """The clips of the largest loss, then the surest false alarms and the surest misses, no clip twice.
+
+    target: (N, K) answers. Unreadable clips are not shown.
+    """
+    p = np.clip(found.clipwise_output.astype(np.float64), FLOOR, 1 - FLOOR)
+    y = target > 0.5
+    loss = -np.where(y, np.log(p), np.log(1 - p)).mean(axis=1)
+    alarm, miss = np.where(y, 0, p).max(axis=1), np.where(y, 1 - p, 0).max(axis=1)
+    chosen: list[Chosen] = []
+    for values, why in ((loss, "largest loss"), (alarm, "surest false alarm"), (miss, "surest miss")):
+        taken = {c.index for c in chosen} | set(np.flatnonzero(found.unreadable).tolist())
+        order = [int(i) for i in np.argsort(-values, kind="stable") if int(i) not in taken and values[i] > 0]
+        chosen += [Chosen(i, f"{why} {values[i]:.2f}") for i in order[:count]]
+    return chosen
+
+
+def make_card(chosen: Chosen, found: Predictions, truth: Truth, path: Path, post: PostProcess) -> Card:
+    """One clip -> its card; a recording that cannot be read has a note in place of sound and picture."""
+    i, classes = chosen.index, found.classes
+    clip_id, outputs = str(found.clip_ids[i]), found.clipwise_output[i]
+    true = [classes[k] for k in np.flatnonzero(truth.target[i] > 0.5)]
+    order = np.argsort(-outputs, kind="stable")
+    top = [(str(classes[k]), float(outputs[k])) for k in order[:SHOWN_CLASSES]]
+    try:
+        waveform = audio.load(path, RATE)
+    except (audio.UnreadableAudio, OSError) as error:
+        return Card(clip_id, chosen.why, ", ".join(true), top, "", "", [], str(error))
+    heard, seconds = waveform[: round(HEARD_SECONDS * RATE)], min(len(waveform) / RATE, HEARD_SECONDS)
+    own = None if truth.events is None else truth.events[truth.events.filename == clip_id]
+    frames, step, events = None, 0.0, []
+    if found.framewise_output is not None:
+        step = found.timebase.frame_seconds
+        frames = found.framewise_output[i][: int(np.ceil(seconds / step))]
+        events = [(*e, "predicted") for e in _rows(detect(frames, found.timebase, classes, clip_id, post, outputs))]
+    events += [] if own is None else [(*e, "true") for e in _rows(own)]
+    shown = list(dict.fromkeys([*np.flatnonzero(truth.target[i] > 0.5)[:3].tolist(), *order[:3].tolist()]))
+    params = LogmelParams(sample_rate=RATE, n_fft=1024, hop_length=320, n_mels=64, fmin=50, fmax=RATE // 2)
+    picture = embedded(
+        lambda target: clip_picture(
+            log_mel(heard, params), mel_centres(params), seconds, frames, step, own, classes, shown, target
+        )
+    )
+    events = sorted(e for e in events if e[0] < seconds)
+    notes = [f"the first {HEARD_SECONDS:g} s of {len(waveform) / RATE:.1f} s"] * (len(heard) < len(waveform))
+    notes += [f"the first {BUTTONS} of {len(events)} events"] * (len(events) > BUTTONS)
+    return Card(
+        clip_id,
+        chosen.why,
+        ", ".join(map(str, true)),
+        top,
+        picture,
+        sound_of(heard),
+        events[:BUTTONS],
+        "; ".join(notes),
+    )
+
+
+def _rows(events) -> list[tuple[float, float, str]]:
+    return [(float(e.onset), float(e.offset), str(e.event_label)) for e in events.itertuples()]
+
+
+def sound_of(waveform: np.ndarray) -> str:
+    """(S,) samples at RATE -> an ogg as data URL, as loud as it may be."""
+    loud = waveform * (0.9 / max(float(np.abs(waveform).max(initial=0)), 1e-4))
+    buffer = io.BytesIO()
+    soundfile.write(buffer, loud.astype(np.float32), RATE, format="OGG", subtype="VORBIS")
+    return data_url(buffer.getvalue(), "audio/ogg")
