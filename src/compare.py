@@ -122,7 +122,7 @@ def check_plan(plan: dict, path: Path):
                       lambda v: isinstance(v, dict) and all(map(is_names, v.values()))),
         "each": ("one key with its values for each task", lambda v: isinstance(v, dict)),
         "published": ("values of tasks for each row", lambda v: isinstance(v, dict)),
-        "fold": ("a number", lambda v: type(v) is int and v >= 0),
+        "fold": ("a number, or all", lambda v: v == "all" or (type(v) is int and v >= 0)),
     }  # fmt: skip
     for key, (what, fits) in kinds.items():
         if plan.get(key) is not None and not fits(plan[key]):
