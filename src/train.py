@@ -22,6 +22,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from earshot import files, losses, runs, tasks
+from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
 from earshot.competitions import get_competition
 from earshot.config import Config, load_config
@@ -246,7 +247,7 @@ def train_fold(
         log_epoch(t, {"epoch": 0, "steps": 0, "seconds": 0.0} | validate_and_keep(t), tracker)
     while t.progress.epoch < config.optim.epochs and not t.progress.out_of_time and not stop_early(t):
         started, first_step = time.monotonic(), t.progress.step
-        train_one_epoch(t)
+        train_one_epoch(t, tracker)
         finish_epoch(t, time.monotonic() - started, first_step, tracker)
     finish_fold(t)
     if tracker:
@@ -262,7 +263,7 @@ def keep_threads(t: Training, threads: int):
     use_threads(t.progress.threads)
 
 
-def train_one_epoch(t: Training):
+def train_one_epoch(t: Training, tracker=None):
     """One pass over the training clips, from batch `progress.step` on: crop -> front end -> augment -> model."""
     config, p, accelerator = t.config, t.progress, t.accelerator
     batches = sampling.epoch_batches(
@@ -283,7 +284,8 @@ def train_one_epoch(t: Training):
         set_learning_rate(t)
         with accelerator.accumulate(t.model):
             batch = augment_batch(batch, t.front_ends, config.augment.batch, generator)
-            out = t.model(**{name: batch[name] for name in t.inputs})
+            with mixed_maps(t.network, batch.pop("mixing", None)):
+                out = t.model(**{name: batch[name] for name in t.inputs})
             loss = loss_of(out, batch)
             if not torch.isfinite(loss):
                 raise_not_finite(loss, batch, p)
@@ -297,11 +299,35 @@ def train_one_epoch(t: Training):
         p.step += 1
         p.loss_sum += loss.item()
         reached("step trained")
-        every = config.optim.checkpoint_steps
-        if every and accelerator.sync_gradients and p.step // config.optim.accumulate % every == 0:
-            write_checkpoint(t)
+        if accelerator.sync_gradients:
+            keep_on_the_way(t, tracker)
         if time_is_up(t):
             return
+
+
+def keep_on_the_way(t: Training, tracker):
+    """After a step within an epoch: a validation, a checkpoint, where the steps of the whole run ask for them."""
+    p, o = t.progress, t.config.optim
+    if p.step >= t.batches_an_epoch:
+        return  # the epoch's end does both
+    due = [every and steps_of_run(t) % every == 0 for every in (o.validate_steps, o.checkpoint_steps)]
+    if due[0]:
+        log_epoch(t, {"epoch": p.epoch} | training_row(t) | validate_and_keep(t), tracker)
+        start_epoch(t)
+    if any(due):
+        write_checkpoint(t)
+
+
+def steps_of_run(t: Training) -> int:
+    """Optimiser steps since the run began."""
+    return (t.progress.epoch * t.batches_an_epoch + t.progress.step) // t.config.optim.accumulate
+
+
+def training_row(t: Training) -> dict:
+    """What a line of log.csv says of the training so far."""
+    p, first = t.progress, t.optimizer.param_groups[0]
+    lr = first["lr"] / first.get("lr_scale", 1.0)
+    return {"steps": steps_of_run(t), "loss": p.loss_sum / max(p.step, 1), "lr": lr}
 
 
 def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
@@ -314,12 +340,8 @@ def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
         if p.best_epoch >= 0 and o.select == "best":
             return  # the best weights so far stand, with their OOF
     clips = (p.step - first_step) * o.batch_size * t.accelerator.num_processes
-    first = t.optimizer.param_groups[0]
-    row = {
-        "epoch": p.epoch, "steps": (p.epoch * t.batches_an_epoch + p.step) // o.accumulate,
-        "loss": p.loss_sum / max(p.step, 1), "lr": first["lr"] / first.get("lr_scale", 1.0),
-        "seconds": round(seconds, 2), "clips_per_second": round(clips / max(seconds, 1e-9), 2),
-    }  # fmt: skip
+    speed = {"seconds": round(seconds, 2), "clips_per_second": round(clips / max(seconds, 1e-9), 2)}
+    row = {"epoch": p.epoch} | training_row(t) | speed
     if p.out_of_time or p.epoch + 1 >= o.epochs or (p.epoch + 1) % o.validate_every == 0:
         row |= validate_and_keep(t)
         reached("epoch validated")

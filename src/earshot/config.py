@@ -52,6 +52,7 @@ class DataConfig:
     crop_seconds: float = 5.0  # length of a training example
     crop: str = "random"  # random: anywhere; box: around an annotated event; full: from the start of the clip
     targets: str = "labels"  # labels: those of the clip; events: those heard in the crop (always so with crop=box)
+    box_place: str = "around"  # crop=box: around: by box_jitter; first_half: the centre in the crop's first half
     box_jitter: float = 1.0  # crop=box: 1 = anywhere that holds the box's centre, 0 = box centred
     secondary_weight: float = 1.0  # target of a secondary label; -1 masks it instead
     false_positives: bool = False  # is_negative events become targets of 0, every class without any box is masked
@@ -78,6 +79,7 @@ class DataConfig:
     def __post_init__(self):
         check_choice("channels", self.channels, tuple(CHANNELS))
         check_choice("crop", self.crop, ("random", "box", "full"))
+        check_choice("box_place", self.box_place, ("around", "first_half"))
         check_choice("targets", self.targets, ("labels", "events"))
         check_choice("cache", self.cache, ("none", "waveform", "packed", "logmel", "embedding"))
         check_choice("sampler", self.sampler, ("uniform", "balanced"))
@@ -179,7 +181,8 @@ class OptimConfig:
     validate_every: int = 1  # epochs; the last epoch is always validated
     score_training: int = 0  # so many training clips are scored at every validation too: train_<watch> in log.csv
     score_crops: bool = False  # the task's scores on one random crop a held-out clip too: crop_<score> in log.csv
-    checkpoint_steps: int = 0  # write last.ckpt every so many steps too (0: at epoch ends)
+    validate_steps: int = 0  # validate every so many steps of the run too (0: at epoch ends)
+    checkpoint_steps: int = 0  # write last.ckpt every so many steps of the run too (0: at epoch ends)
 
     def __post_init__(self):
         check_choice("schedule", self.schedule, ("cosine", "linear", "constant"))
@@ -189,6 +192,7 @@ class OptimConfig:
         _check_positive(self, "lr", "batch_size", "accumulate", "validate_every")
         _check_not_negative(self, "epochs", "unfreeze_epochs", "lookahead", "warmup_epochs", "checkpoint_steps")
         _check_not_negative(self, "weight_decay", "min_lr", "clip_norm", "early_stop_epochs", "score_training")
+        _check_not_negative(self, "validate_steps")
         _check_between(self, 0, 1, "ema_decay")
         if self.warmup_epochs > self.epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs})")

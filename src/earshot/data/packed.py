@@ -69,9 +69,10 @@ def packed_clips(
     settings |= {"channels": n_channels} if n_channels > 1 else {}
     description = {**settings, "files": fingerprints(clips, source_root)}
     target = Path(folder).resolve() / cache_key(description)
-    if not target.is_dir():
+    lock = target.with_name(f".{target.name}.lock")
+    if not target.is_dir() or lock.exists():  # else all is done, and nobody was killed just before the lock went
         target.parent.mkdir(parents=True, exist_ok=True)
-        with in_turn(target.with_name(f".{target.name}.lock")):  # a second process waits until this one is done
+        with in_turn(lock):  # a second process waits until this one is done
             if not target.is_dir():
                 _pack(target, description, settings, Path(source_root), workers, say)
     _, index = read_index(target, ("row",))

@@ -93,15 +93,50 @@ def run_curves(logs: Mapping[str, pd.DataFrame], watch: str, path: Path):
     _save(figure, path)
 
 
-def score_by_cost(points: Sequence[tuple[str, float, float]], watch: str, seconds: str, path: Path):
+def score_by_cost(
+    points: Sequence[tuple[str, float, float]], watch: str, seconds: str, path: Path,
+    families: Sequence[str] | None = None,
+):  # fmt: skip
     """Draw the score of systems by what they cost to compute.
 
     (run, multi-adds of a window of `seconds`, score) -> a labelled dot a run; multi-adds on a logarithmic axis.
+    families: what kind of network each run is; runs of one kind have one colour, named in the legend.
     """
     figure, axes = _figure(8.5, 5)
     axes[0, 0].set(xlabel=f"multi-adds of a window of {seconds} s, as the PANNs paper counts them", ylabel=watch)
     axes[0, 0].set_title(f"{watch} by cost", fontsize=11)
-    _labelled_dots(axes[0, 0], points)
+    _labelled_dots(axes[0, 0], points, families)
+    _save(figure, path)
+
+
+def class_quality(tables: Mapping[str, pd.DataFrame], quality: Mapping[str, float], path: Path):
+    """{run: `label, train_clips, average_precision`}, {label: 0 to 1} -> all classes from the most to the fewest clips.
+
+    Bars are training clips (logarithmic), lines the runs' average precision, dots the quality of the labels, as its
+    raters found it, crosses at 0 classes that nobody rated. The PANNs paper's Fig. 12.
+    """
+    first = next(iter(tables.values())).sort_values("train_clips", ascending=False, kind="stable")
+    labels, place = first.label.tolist(), np.arange(len(first))
+    figure, axes = _figure(min(60.0, max(8.0, 2 + 0.11 * len(labels))), 6)
+    precision, counts = axes[0, 0], axes[0, 0].twinx()
+    counts.bar(place, first.train_clips.clip(lower=0.5), width=0.9, color="tab:blue", alpha=0.25, linewidth=0)
+    counts.set(yscale="log", ylabel="training clips (bars)")
+    for i, (name, table) in enumerate(tables.items()):
+        values = table.set_index("label").average_precision.reindex(labels)
+        precision.plot(place, values, color=f"C{i + 1}", marker=".", markersize=3, linewidth=0.9, label=name)
+    known = np.array([quality.get(label, np.nan) for label in labels], float)
+    precision.scatter(place, known, s=9, color="tab:green", zorder=3, label="label quality")
+    unknown = place[np.isnan(known)]
+    if len(unknown):
+        precision.scatter(unknown, np.zeros(len(unknown)), s=14, marker="x", color="tab:red", label="never rated")
+    precision.set(ylim=(-0.03, 1.03), xlim=(-1, len(labels)), ylabel="average precision, label quality")
+    step = max(1, len(labels) // 130)
+    precision.set_xticks(place[::step], [_short(label, 20) for label in labels[::step]], rotation=90, fontsize=6)
+    precision.set_title("average precision, training clips and label quality of each class", fontsize=11)
+    precision.set_zorder(counts.get_zorder() + 1)
+    precision.patch.set_visible(False)
+    precision.legend(fontsize=8, loc="upper right")
+    precision.grid(alpha=0.3, axis="y")
     _save(figure, path)
 
 
@@ -151,8 +186,8 @@ def class_scores_by_system(clips: pd.Series, scores: Mapping[str, pd.DataFrame],
     _save(figure, path)
 
 
-def _labelled_dots(axis, points: Sequence[tuple[str, float, float]]):
-    """(name, cost, score) -> a labelled dot each; the cost on a logarithmic axis."""
+def _labelled_dots(axis, points: Sequence[tuple[str, float, float]], families: Sequence[str] | None = None):
+    """(name, cost, score) -> a labelled dot each, one colour a family; the cost on a logarithmic axis."""
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     cost = [x for _, x, _ in points]
@@ -163,8 +198,14 @@ def _labelled_dots(axis, points: Sequence[tuple[str, float, float]]):
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.3, which="both")
     axis.margins(y=0.15)
-    for i, (_, x, y) in enumerate(points):
-        axis.scatter([x], [y], color=f"C{i % 10}", s=36, zorder=3)
+    kinds = list(dict.fromkeys(families or range(len(points))))
+    for kind in kinds:
+        of_kind = [p for p, family in zip(points, families or kinds, strict=True) if family == kind]
+        xs, ys = [x for _, x, _ in of_kind], [y for _, _, y in of_kind]
+        label = str(kind) if families else None
+        axis.scatter(xs, ys, color=f"C{kinds.index(kind) % 10}", s=36, zorder=3, label=label)
+    if families:
+        axis.legend(fontsize=8, loc="lower right")
     for (name, x, y), height in zip(points, _label_heights(axis, points), strict=True):
         axis.annotate(shown(name), (x, y), (9, height), textcoords="offset points", fontsize=8, va="center",
                       arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.6})  # fmt: skip

@@ -13,17 +13,10 @@ from earshot.prediction import predictions
 from earshot.records import to_dict
 from earshot.training.setup import Training
 
-SHOWN = (
-    "map",
-    "macro_f1_argmax",
-    "accuracy",
-    "pauc",
-    "micro_auprc",
-    "event_f1",
-    "crop_lwlrap",
-    "crop_macro_f1_argmax",
+SHOWN = (  # in an epoch's line
+    "map", "macro_f1_argmax", "accuracy", "pauc", "micro_auprc", "event_f1", "crop_lwlrap", "crop_macro_f1_argmax",
     "crop_map",
-)  # in an epoch's line
+)  # fmt: skip
 
 
 def announce(t: Training):
@@ -62,7 +55,13 @@ def epoch_line(fold: int, row: dict, watch: str, epochs: int, left: str = "") ->
     losses = [f"{name} {row[name]:.4f}" for name in ("loss", "val_loss") if name in row]
     scores = [f"{name} {row[name]:.4f}" for name in dict.fromkeys((watch, *SHOWN)) if name in row]
     count = f"epoch {row['epoch'] + 1}/{epochs}" if epochs else "weights as given"
-    parts = [f"fold {fold} {count}", " ".join(losses), " ".join(scores), f"{row['seconds']:.1f} s", left]
+    parts = [
+        f"fold {fold} {count}",
+        " ".join(losses),
+        " ".join(scores),
+        f"{row.get('seconds', row.get('validation_seconds', 0.0)):.1f} s",
+        left,
+    ]
     return " | ".join(part for part in parts if part)
 
 
@@ -90,7 +89,8 @@ def finish_fold(t: Training):
     cut_short = p.out_of_time and p.epoch < t.config.optim.epochs
     if not t.accelerator.is_main_process:
         return
-    scored = next((row for row in reversed(p.log) if row["epoch"] == p.best_epoch), {})
+    of_best = [row for row in p.log if row["epoch"] == p.best_epoch and t.watch in row] or p.log[-1:]
+    scored = next((row for row in of_best if row.get("steps") == p.best_steps), of_best[-1] if of_best else {})
     about = t.about | {
         "finished": not cut_short, "stopped_by_time": cut_short, "epochs": t.config.optim.epochs,
         "epochs_trained": p.epoch, "best_epoch": p.best_epoch,

@@ -38,6 +38,7 @@ class Progress:
     loss_sum: float = 0.0
     best_score: float = -math.inf
     best_epoch: int = -1
+    best_steps: int = -1  # of the run, when the best weights were validated
     log: list[dict] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     out_of_time: bool = False

@@ -41,6 +41,7 @@ def validate_and_keep(t: Training) -> dict[str, float]:
     never = p.best_score == -math.inf
     if t.config.optim.select == "last" or p.best_epoch < 0 or (never if value is None else value > p.best_score):
         p.best_score, p.best_epoch = p.best_score if value is None else value, p.epoch
+        p.best_steps = (p.epoch * t.batches_an_epoch + p.step) // t.config.optim.accumulate
         if t.accelerator.is_main_process:
             found.save(t.folder / "oof.npz")
             runs.save_weights(t.folder / "best.safetensors", t.predicting_network, t.about)
