@@ -38,6 +38,8 @@ def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     check_choice("--mode", options.mode, MODES)
+    if options.out:
+        check_writable(options.out, "give --out FILE")
     run = runs.load_run(options.run)
     root = Path(run.config.data.root)
     out = options.out or root / FILE

@@ -15,6 +15,7 @@ import numpy as np
 
 from earshot.files import whole_file, write_or_rescue
 from earshot.messages import few, from_here
+from earshot.prediction.origin import Origin, as_text, parse_origin
 from earshot.sound.timebase import TimeBase
 from earshot.stored import read_arrays
 
@@ -46,6 +47,7 @@ class Predictions:
     embedding: np.ndarray | None = None  # (N, D)
     score: np.ndarray | None = None  # (N,) anomaly score
     threshold: np.ndarray | None = None  # (N,) score above which a clip of its section is taken for anomalous
+    origins: tuple[Origin, ...] | None = None  # the trained folds that say this; None: not known
 
     def __post_init__(self):
         n, k = len(self.clip_ids), len(self.classes)
@@ -105,6 +107,8 @@ class Predictions:
         for name in ("embedding", "score", "threshold"):
             if getattr(self, name) is not None:
                 arrays[name] = getattr(self, name)
+        if self.origins is not None:
+            arrays["origins"] = np.asarray(as_text(self.origins), dtype=str)
         write_or_rescue(path, lambda target: _write_arrays(target, arrays))
 
     @classmethod
@@ -120,6 +124,7 @@ class Predictions:
         missing = [k for k in needed if k not in data]
         if missing:
             raise ValueError(f"{path} is not a predictions file: no {', '.join(missing)} (it has {sorted(data)})")
+        origins = tuple(parse_origin(str(o), path) for o in data["origins"]) if "origins" in data else None
         try:
             check_arrays(data)
             frames = None
@@ -138,6 +143,7 @@ class Predictions:
                 embedding=data.get("embedding"),
                 score=data.get("score"),
                 threshold=data.get("threshold"),
+                origins=origins,
             )
         except ValueError as error:
             raise ValueError(f"{path} is not a predictions file: {error}; make it again") from error
@@ -170,6 +176,16 @@ def check_arrays(data: Mapping[str, np.ndarray]):
         raise ValueError(f"timebase is {data['timebase']}, not rate, hop and pool")
 
 
+def read_origins(path: str | Path) -> tuple[Origin, ...] | None:
+    """The origins of predictions without reading the rest; None where the file has none or is no predictions file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            texts = file["origins"] if "origins" in file.files else None
+    except Exception:  # whatever NumPy and its archives raise at other bytes
+        return None  # whoever needs the predictions reads them whole, and says what is wrong
+    return None if texts is None else tuple(parse_origin(str(o), path) for o in texts)
+
+
 def _write_arrays(path: Path, arrays: dict):
     with whole_file(path, on_disk=True) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)
@@ -192,7 +208,14 @@ def join(parts: list[Predictions]) -> Predictions:
     frames = None
     if all(p.framewise_output is not None for p in parts):
         frames = tuple(f for p in parts for f in p.framewise_output)
-    return replace(first, **{n: stack(n) for n in names}, framewise_output=frames)
+    return replace(first, **{n: stack(n) for n in names}, framewise_output=frames, origins=all_origins(parts))
+
+
+def all_origins(parts: list[Predictions]) -> tuple[Origin, ...] | None:
+    """The origins of several predictions, each once; None where one of them does not know its own."""
+    if any(part.origins is None for part in parts):
+        return None
+    return tuple(dict.fromkeys(origin for part in parts for origin in part.origins))
 
 
 def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
@@ -231,7 +254,7 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
         first, clipwise_output=mean([m.clipwise_output for m in members]), framewise_output=frames,
         timebase=first.timebase if same_grid else None, embedding=None, score=scores.get("score"),
         threshold=scores.get("threshold"),
-        unreadable=np.logical_and.reduce([m.unreadable for m in members]),
+        unreadable=np.logical_and.reduce([m.unreadable for m in members]), origins=all_origins(members),
     )  # fmt: skip
 
 
