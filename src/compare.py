@@ -31,12 +31,14 @@ import yaml
 from earshot import files, runs
 from earshot.competitions.tables import write_csv
 from earshot.config import load_config
+from earshot.ensemble.origins import check_same_tables
 from earshot.messages import run_script, suggest
 from earshot.pictures import runs as run_pictures
 from earshot.processes import children
 from earshot.tables import read_table
 
 KEYS = ("tasks", "systems", "seeds", "overrides", "fold", "augmentations", "each", "published")
+COMPARED = ("folds", "clips")  # tables that all systems of a task share; their classes may be of several levels
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -181,8 +183,11 @@ def collect(plan: dict, plan_name: str) -> pd.DataFrame:
     """One row a task, system and score: mean and standard deviation over the finished seeds, and parameters."""
     rows = []
     for task, scores in plan["tasks"].items():
+        of_task: list[list[runs.FoldRun]] = []
         for system in plan["systems"]:
-            found = [[fold.about for fold in folds] for folds in finished(task, system, plan, plan_name)]
+            of_system = finished(task, system, plan, plan_name)
+            of_task += of_system
+            found = [[fold.about for fold in folds] for folds in of_system]
             for score in scores:
                 of_seeds = [[f["scores"][score] for f in folds if score in f["scores"]] for folds in found]
                 values = [np.mean(v) for v, folds in zip(of_seeds, found, strict=True) if len(v) == len(folds)]
@@ -192,6 +197,10 @@ def collect(plan: dict, plan_name: str) -> pd.DataFrame:
                     "deviation": np.std(values, ddof=1) if len(values) > 1 else np.nan,
                     "parameters": found[0][0].get("parameters", 0) if found else 0,
                 })  # fmt: skip
+        for same in zip(*of_task, strict=False):  # one fold, of one part, of every system and seed
+            check_same_tables(
+                [runs.Run(fold.folder.parent, (fold,)) for fold in same], "their scores do not compare", COMPARED
+            )
     table = pd.DataFrame(rows)
     if plan["published"]:
         table = with_published(table, plan)
@@ -218,6 +227,8 @@ def finished(task: str, system: str, plan: dict, plan_name: str) -> list[list[ru
         of_parts = [folds_of(Path("runs") / kind_of(task) / name, plan["fold"]) for name in names]
         if all(of_parts):
             found.append([fold for folds in of_parts for fold in folds])
+            for fold in found[-1]:
+                fold.check()
     return found
 
 

@@ -31,12 +31,14 @@ from earshot.prediction.backends import ENDINGS, TorchBackend, open_graph
 from earshot.prediction.free_cores import allowed_cores, choose_threads, use_free_cores
 from earshot.prediction.graphs import find_graphs, members_of
 from earshot.prediction.inference import Member, predict_members, tta_variants
+from earshot.prediction.origin import weights_origin
 from earshot.prediction.predictions import Clip, Predictions
 from earshot.prediction.threads import tune
 from earshot.sound import audio
 from earshot.sound.folder import printable
 
 BACKENDS = ("torch", *ENDINGS)
+PREDICTED = "predicted.json"  # of a run: the options that its test.npz was predicted with
 COMPARED = 3  # recordings on which --one-pass is measured against single windows
 
 
@@ -63,6 +65,8 @@ def main():
             of_folds, found = found[: len(of_run[folder])], found[len(of_run[folder]) :]
             of_folds = with_anomaly_scores(folder, of_folds, of_run[folder], options)
             save(folder, of_folds, [fold for _, fold in of_run[folder]], options)
+            if not options.out:
+                files.write_text(folder / PREDICTED, json.dumps(again(folder, options)) + "\n")
         if options.one_pass:
             print(difference_of_one_pass(members, clips[:COMPARED], tta))
     seconds, targets = time.monotonic() - started, [str(options.out or folder / "test.npz") for folder in options.run]
@@ -200,7 +204,8 @@ def trained_members(folder: Path, options: argparse.Namespace, threads: int) -> 
     for fold in run.folds:
         model = runs.load_model(fold).to(device)
         backend = TorchBackend(model, config.inputs(model.inputs), device, config.optim.precision)
-        found.append((Member(backend, windowing, fold.about["classes"], fold.about["prior"]), fold.folder))
+        about, origin = fold.about, weights_origin(fold.weights)
+        found.append((Member(backend, windowing, about["classes"], about["prior"], origin=origin), fold.folder))
     return found
 
 
@@ -273,6 +278,14 @@ def save(folder: Path, of_folds: list[Predictions], folds: list[Path], options: 
         for fold, found in zip(folds, of_folds, strict=True):
             found.save(fold / "test.npz")
     predictions.weighted_mean(of_folds).save(options.out or folder / "test.npz")
+
+
+def again(folder: Path, options: argparse.Namespace) -> list[str]:
+    """The options that predict this run's test.npz once more: what train.py --resume does where one is missing."""
+    words = ["--run", str(folder), "--clips", str(options.clips), "--backend", options.backend]
+    words += ["--audio-root", str(options.audio_root)] * bool(options.audio_root)
+    words += [f"--{name.replace('_', '-')}" for name in ("int8", "together", "one_pass") if getattr(options, name)]
+    return words + (["--tta", *options.tta] if options.tta is not None else [])
 
 
 def difference_of_one_pass(members: list[Member], clips: list[Clip], tta) -> str:

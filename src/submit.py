@@ -30,10 +30,14 @@ import pandas as pd
 
 from earshot import runs
 from earshot.competitions import get_competition
+from earshot.competitions.birdcall import NOCALL
 from earshot.competitions.competition import Competition
 from earshot.competitions.tables import write_checked
+from earshot.competitions.truths import checked_truth
+from earshot.data.dataset import read_dataset
 from earshot.data.labels import read_classes, read_clips
 from earshot.ensemble.choice import as_dict, read_post, write_choice
+from earshot.ensemble.origins import check_tuned_on, check_where_it_lies
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.search import read_truth, score_table
 from earshot.events import PostProcess
@@ -54,17 +58,20 @@ def main():
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     competition = get_competition(options.competition)
     test = read_table(options.test)
+    check_competition(options)
     classes = find_classes(options)
     found = Predictions.load(options.predictions) if options.predictions else None
     if options.check:
         submission = read_submission(competition, options.check)
         competition.validate(submission, test, classes)
         print(f"{options.check}: {len(submission)} rows, valid for {options.competition}")
-        print_scores(competition, submission, test, found, options.truth)
+        print_scores(competition, submission, test, found, classes, options.truth)
         return
     folder = options.out.with_name(f"{options.out.stem}_files") if competition.files else None
     check_free(options, folder)
-    check_heard(found, options)
+    check_where_it_lies(found, options.predictions)
+    check_heard(found, competition, test, options)
+    check_classes(found, classes, options)
     post, choice = find_post(competition, options, found, test)
     submission = competition.rows(found, test, post)
     write_submission(submission, options, lambda table: competition.validate(table, test, classes))
@@ -76,7 +83,7 @@ def main():
     if folder is not None:
         write_files(competition, submission, test, classes, folder, options.force)
         print(f"-> {folder}/: the challenge's own files")
-    scores = print_scores(competition, read_table(options.out), test, found, options.truth)
+    scores = print_scores(competition, read_table(options.out), test, found, classes, options.truth)
     log_submission(options, submission, post, scores)
 
 
@@ -106,16 +113,47 @@ def parse_args() -> argparse.Namespace:
     return options
 
 
-def check_heard(found: Predictions, options: argparse.Namespace):
-    """Refuse predictions of none of the test recordings (an OOF in place of the test's), where a table lists these."""
+def check_competition(options: argparse.Namespace):
+    """Refuse a test table that was prepared for another competition, where the folder says for which."""
+    if (options.test.parent / "dataset.json").is_file():
+        prepared = read_dataset(options.test.parent).get("competition")
+        if prepared and prepared != options.competition:
+            raise ValueError(
+                f"{options.test} was prepared for the competition {prepared}, not for {options.competition}: say "
+                f"--competition {prepared}, or give the test table of {options.competition}"
+            )
+
+
+def check_heard(found: Predictions, competition: Competition, test: pd.DataFrame, options: argparse.Namespace):
+    """Refuse predictions that lack recordings of the test (an OOF, another data set, a part of it)."""
     table = options.test.parent / "test_clips.csv"
-    if not len(found) or not table.is_file():
+    if table.is_file():
+        asked = read_clips(table).clip_id
+    elif competition.hidden and not competition.hidden.sample:
+        table, asked = options.test, competition.hidden.read(test)
+    else:
         return
-    asked = read_clips(table).clip_id
-    if len(asked) and not asked.isin(found.clip_ids.tolist()).any():
+    asked = asked.astype(str).drop_duplicates()
+    lost = asked[~asked.isin(found.clip_ids.tolist())]
+    if len(lost) == len(asked) and len(asked):
         raise ValueError(
             f"{options.predictions} predicts none of the {len(asked)} recordings of {table}: it has "
             f"{few(found.clip_ids)}; is it an OOF, or of another data set?"
+        )
+    if len(lost):
+        raise ValueError(
+            f"{options.predictions} lacks {len(lost)} of the {len(asked)} recordings of {table}: {few(lost)}; predict "
+            "all of them (src/predict.py lists those that it cannot read as well)"
+        )
+
+
+def check_classes(found: Predictions, classes: list[str], options: argparse.Namespace):
+    """Refuse predictions of classes that the competition does not have: they are of another data set."""
+    unknown = [c for c in found.classes if c not in {*classes, NOCALL}]
+    if unknown:
+        raise ValueError(
+            f"{options.predictions} is of {len(unknown)} classes that are not {options.competition}'s ({few(unknown)}; "
+            f"it has {few(classes)}): predict with a run of this competition, or name its classes by --classes"
         )
 
 
@@ -200,6 +238,7 @@ def find_post(
         raise ValueError(f"{competition.name} has no post-processing to choose, its rows are scores: no --tune-on")
     competition.rows(found, test, start)
     oof = Predictions.load(options.tune_on)
+    check_tuned_on(oof, options.tune_on, found, options.predictions)
     truth = read_truth(oof, options.clips)
     choice = choose_post(
         oof, truth, competition.oof_score, competition.post, start, options.steps, always=options.always
@@ -208,11 +247,13 @@ def find_post(
     return choice.post, as_dict(choice, competition.name, [options.tune_on], runs.git_commit())
 
 
-def print_scores(competition: Competition, submission: pd.DataFrame, test, found: Predictions | None, path) -> dict:
+def print_scores(
+    competition: Competition, submission: pd.DataFrame, test, found: Predictions | None, classes: list[str], path
+) -> dict:
     """The official scores where the truth is at hand, and those of the frames where predictions have such."""
     if path is None:
         return {}
-    truth = read_table(path)
+    truth = checked_truth(read_table(path), classes, path)
     scores = competition.score(submission, truth)
     if competition.frame_score and found is not None and found.framewise_output is not None:
         try:

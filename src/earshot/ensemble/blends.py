@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from earshot.messages import suggest
+from earshot.prediction.origin import Origin
 from earshot.prediction.predictions import Predictions, weighted_mean
 from earshot.records import build_from
 
@@ -89,6 +90,7 @@ class Ensemble:
     blend: Blend
     thresholds: Mapping
     post_processing: Mapping | None = None
+    origins: tuple[Origin, ...] = ()  # the folds of all its runs; (): an older version wrote it
 
 
 def read_ensemble(path: str | Path) -> Ensemble:
@@ -106,9 +108,10 @@ def read_ensemble(path: str | Path) -> Ensemble:
         raise ValueError(f"{path} names {len(runs)} runs and weights of {len(blend.weights)}")
     kept = [i for i in range(len(runs)) if not blend.weights or np.any(blend.weights[i])]
     weights = tuple(blend.weights[i] for i in kept) if blend.weights else ()
+    origins = tuple(build_from(Origin, one, path) for one in about.get("origins") or ())
     return Ensemble(
         tuple(runs[i] for i in kept), replace(blend, weights=weights), about.get("thresholds") or {},
-        about.get("post_processing"),
+        about.get("post_processing"), origins,
     )  # fmt: skip
 
 

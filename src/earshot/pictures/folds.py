@@ -57,11 +57,11 @@ def class_scores(found: Predictions, target: np.ndarray, path: Path, counted: st
     """
     readable = ~found.unreadable
     truth = target[readable]
-    if not truth.any():
-        return
+    if not (truth.any(axis=0) & ~truth.all(axis=0)).any():
+        return  # no class has an average precision
     precision = clip_metrics.average_precision(truth, found.clipwise_output[readable])
     counts = truth.sum(axis=0)
-    order = [i for i in np.argsort(np.where(counts > 0, precision, np.inf)) if counts[i] > 0][:MAX_CLASSES]
+    order = [i for i in np.argsort(precision) if np.isfinite(precision[i])][:MAX_CLASSES]  # NaN sort last
     figure, axes = _figure(9, 1.2 + 0.24 * len(order), 1, 2)
     names = [found.classes[i] for i in order]
     axes[0, 0].barh(names, [precision[i] for i in order], color="tab:green")

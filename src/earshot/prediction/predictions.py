@@ -7,6 +7,7 @@ are stored one after the other. A clip that could not be read is present with th
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from earshot.files import whole_file, write_or_rescue
 from earshot.messages import few
+from earshot.prediction.origin import Origin, as_text, parse_origin
 from earshot.sound.timebase import TimeBase
 
 TEST_FOLD = -1
@@ -45,6 +47,7 @@ class Predictions:
     embedding: np.ndarray | None = None  # (N, D)
     score: np.ndarray | None = None  # (N,) anomaly score
     threshold: np.ndarray | None = None  # (N,) score above which a clip of its section is taken for anomalous
+    origins: tuple[Origin, ...] | None = None  # the trained folds that say this; None: not known
 
     def __post_init__(self):
         n, k = len(self.clip_ids), len(self.classes)
@@ -104,6 +107,8 @@ class Predictions:
         for name in ("embedding", "score", "threshold"):
             if getattr(self, name) is not None:
                 arrays[name] = getattr(self, name)
+        if self.origins is not None:
+            arrays["origins"] = np.asarray(as_text(self.origins), dtype=str)
         write_or_rescue(path, lambda target: _write_arrays(target, arrays))
 
     @classmethod
@@ -137,7 +142,18 @@ class Predictions:
             embedding=data.get("embedding"),
             score=data.get("score"),
             threshold=data.get("threshold"),
+            origins=tuple(parse_origin(str(o), path) for o in data["origins"]) if "origins" in data else None,
         )
+
+
+def read_origins(path: str | Path) -> tuple[Origin, ...] | None:
+    """The origins of predictions without reading the rest; None where the file has none or is no predictions file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            texts = file["origins"] if "origins" in file.files else None
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError):
+        return None  # whoever needs the predictions reads them whole, and says what is wrong
+    return None if texts is None else tuple(parse_origin(str(o), path) for o in texts)
 
 
 def _write_arrays(path: Path, arrays: dict):
@@ -162,7 +178,14 @@ def join(parts: list[Predictions]) -> Predictions:
     frames = None
     if all(p.framewise_output is not None for p in parts):
         frames = tuple(f for p in parts for f in p.framewise_output)
-    return replace(first, **{n: stack(n) for n in names}, framewise_output=frames)
+    return replace(first, **{n: stack(n) for n in names}, framewise_output=frames, origins=all_origins(parts))
+
+
+def all_origins(parts: list[Predictions]) -> tuple[Origin, ...] | None:
+    """The origins of several predictions, each once; None where one of them does not know its own."""
+    if any(part.origins is None for part in parts):
+        return None
+    return tuple(dict.fromkeys(origin for part in parts for origin in part.origins))
 
 
 def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
@@ -201,7 +224,7 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
         first, clipwise_output=mean([m.clipwise_output for m in members]), framewise_output=frames,
         timebase=first.timebase if same_grid else None, embedding=None, score=scores.get("score"),
         threshold=scores.get("threshold"),
-        unreadable=np.logical_and.reduce([m.unreadable for m in members]),
+        unreadable=np.logical_and.reduce([m.unreadable for m in members]), origins=all_origins(members),
     )  # fmt: skip
 
 
