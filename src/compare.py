@@ -156,7 +156,7 @@ def printed_values(published: dict, tasks: dict, known_tasks: list[str]) -> dict
 
 
 def kind_of(task: str) -> str:
-    """'scenes@tut2017' -> 'scenes', the folder of its configs and runs."""
+    """The folder of a task's configs and runs: 'scenes@tut2017' -> 'scenes'."""
     return task.partition("@")[0]
 
 

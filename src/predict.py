@@ -214,7 +214,14 @@ def trained_members(folder: Path, options: argparse.Namespace, threads: int) -> 
         model = runs.load_model(fold).to(device)
         backend = TorchBackend(model, config.inputs(model.inputs), device, config.optim.precision)
         about, origin = fold.about, weights_origin(fold.weights)
-        found.append((Member(backend, windowing, about["classes"], about["prior"], origin=origin), fold.folder))
+        found.append(
+            (
+                Member(
+                    backend=backend, windowing=windowing, classes=about["classes"], prior=about["prior"], origin=origin
+                ),
+                fold.folder,
+            )
+        )
     return found
 
 
@@ -276,7 +283,7 @@ def with_anomaly_scores(folder: Path, of_folds: list[Predictions], members: list
 
 
 def read_limits(path: Path) -> dict[str, float]:
-    """{section: threshold} of the log odds, as src/score_anomalies.py wrote them."""
+    """Thresholds of the log odds by section, as src/score_anomalies.py wrote them."""
     remedy = "write it again with src/score_anomalies.py"
     about = read_json(path, "file", remedy)
     want(about, {"log_odds": dict}, str(path), remedy)

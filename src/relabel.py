@@ -103,7 +103,7 @@ def answers_for_all(run: Run, fold: FoldRun, clips: pd.DataFrame, kept: dict) ->
     backend = TorchBackend(model, config.inputs(model.inputs), device, config.optim.precision)
     found, unreadable = predict_clips(
         [backend], data.recordings(), replace(config.predict, keep_frames=False), fold.about["classes"],
-        fold.about["prior"], fold.fold, config.predict.tta,
+        fold.about["prior"], fold=fold.fold, tta=config.predict.tta,
         progress=lambda some: tqdm(some, "relabel", leave=False, disable=not sys.stderr.isatty()),
     )  # fmt: skip
     if unreadable:

@@ -100,7 +100,7 @@ def family_of(model: str) -> str:
 
 
 def label_quality(path: Path, classes: Path) -> dict[str, float]:
-    """{label of classes.csv: share of its rated clips in which raters heard it}; classes without a rating left out."""
+    """In what share of its rated clips raters heard each label of classes.csv; those without a rating are left out."""
     shares = read_quality(path)
     table = read_table(classes, ("label", "mid"))
     return {label: shares[mid] for label, mid in zip(table.label, table.mid, strict=True) if mid in shares}

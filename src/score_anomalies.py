@@ -249,7 +249,13 @@ def predicted(fold: runs.FoldRun, some: PreparedData, what: str) -> Predictions:
     model = runs.load_model(fold)
     backend = TorchBackend(model, config.inputs(model.inputs), precision=config.optim.precision)
     quiet = not sys.stderr.isatty()
-    member = Member(backend, config.predict, about["classes"], about["prior"], origin=weights_origin(fold.weights))
+    member = Member(
+        backend=backend,
+        windowing=config.predict,
+        classes=about["classes"],
+        prior=about["prior"],
+        origin=weights_origin(fold.weights),
+    )
     found, failed = predict_members(
         [member], some.recordings(), progress=lambda clips: tqdm(clips, what, leave=False, disable=quiet)
     )

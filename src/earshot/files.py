@@ -191,7 +191,7 @@ def check_name(name: str, what: str):
         "begins or ends with a space, or ends with a dot": name != name.strip() or name.endswith("."),
         "holds a character that file names cannot have": bool(UNNAMEABLE.search(name)),
         "is a name that Windows keeps for a device": stem in DEVICES,
-        f"has more than {LONGEST_PLAIN} bytes": len(os.fsencode(name)) > LONGEST_PLAIN,
+        f"has more than {LONGEST_PLAIN} bytes": len(name.encode(errors="surrogatepass")) > LONGEST_PLAIN,
     }
     if problems := [problem for problem, found in wrong.items() if found]:
         shown = name if len(name) <= 60 else f"{name[:59]}…"

@@ -70,7 +70,7 @@ def dotted_keys(kind, section: str = "") -> dict[str, type | None]:
 
 
 def parse_override(kind, override: str, moved: collections.abc.Mapping[str, str]) -> tuple[str, Any]:
-    """'optim.lr=3e-4' -> its key and its value, as YAML reads it; what is none is an error that names the nearest key.
+    """A setting such as 'optim.lr=3e-4' -> its key and value, as YAML reads it; an error where it is none.
 
     kind: the record that it changes; moved: {key of an earlier version: the new one}.
     """

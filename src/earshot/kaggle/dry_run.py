@@ -243,7 +243,7 @@ def network_blocker() -> tuple[list[str], str]:
 
 
 def write_wall() -> tuple[bool, str]:
-    """(whether the system refuses every program that the kernel starts to write elsewhere, how), tried out."""
+    """Whether the system refuses every program that the kernel starts to write elsewhere, tried out, and how."""
     with tempfile.TemporaryDirectory() as inside, tempfile.TemporaryDirectory() as outside:
         command = [sys.executable, str(NO_WRITES), inside, "--", sys.executable, "-c", WRITE_PROBE, inside, outside]
         tried = subprocess.run(command, capture_output=True)

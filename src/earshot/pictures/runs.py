@@ -110,10 +110,11 @@ def score_by_cost(
 
 
 def class_quality(tables: Mapping[str, pd.DataFrame], quality: Mapping[str, float], path: Path):
-    """{run: `label, train_clips, average_precision`}, {label: 0 to 1} -> all classes from the most to the fewest clips.
+    """Draw all classes from the most to the fewest clips, with the average precision that each run reached.
 
-    Bars are training clips (logarithmic), lines the runs' average precision, dots the quality of the labels, as its
-    raters found it, crosses at 0 classes that nobody rated. The PANNs paper's Fig. 12.
+    tables: {run: `label, train_clips, average_precision`}; quality: {label: 0 to 1}. Bars are training clips
+    (logarithmic), lines the runs' average precision, dots the quality of the labels, as its raters found it, crosses at
+    0 classes that nobody rated. The PANNs paper's Fig. 12.
     """
     first = next(iter(tables.values())).sort_values("train_clips", ascending=False, kind="stable")
     labels, place = first.label.tolist(), np.arange(len(first))

@@ -63,7 +63,7 @@ def short(text: str) -> str:
 
 
 def tables_differ(a: TableDigests, b: TableDigests, of: Iterable[str] = TABLES) -> str:
-    """'fold table 1a2b... against 3c4d...; ...' of the tables that are not the same; '' where all are."""
+    """What tables are not the same, as 'fold table 1a2b... against 3c4d...; ...'; '' where all are."""
     pairs = {TABLES[key]: (getattr(a, key), getattr(b, key)) for key in of}
     return "; ".join(f"{what} {short(x)} against {short(y)}" for what, (x, y) in pairs.items() if x != y)
 
