@@ -23,6 +23,7 @@ test: setup lint
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -m slow
+	EARSHOT_EXAMPLES=100 OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 $$(grep -l hypothesis tests/test_*.py)
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -8,9 +8,12 @@ python src/compare.py configs/compare/se_trans_dcase.yaml --tasks asd --jointly 
 The file names the tasks with the scores to show, the systems (configs/<task>/<system>.yaml), the seeds, `overrides`
 of every run and of each task (a real data set's folder, its rates), and `augmentations`: the systems whose class-wise
 scores are drawn beside each other. `each` splits a task into runs: {asd: {data.where.machine: [fan, pump]}} trains one
-model a machine, and the score of a seed is their mean. A run that is finished is kept and one that was stopped goes on,
-so that the command can be given again. Beside the table: <table>_parameters.png, each task's first score by the size of
-the system, and <table>_classes_<task>.png, clips and AUPRC of each class, where the task scores its classes (ust).
+model a machine, and the score of a seed is their mean. `scenes@tut2017` is the task scenes on a data set of that name,
+which its overrides choose and its runs' names have. `fold: all` trains all folds and averages them. `published` holds
+what a source printed, {system: {task: value, or {score: value}}}: in brackets, or as a row of its own. A run that is
+finished is kept and one that was stopped goes on, so that the command can be given again. Beside the table:
+<table>_parameters.png, each task's first score by the size of the system, and <table>_classes_<task>.png, clips and
+AUPRC of each class, where the task scores its classes (ust).
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from earshot.pictures import runs as run_pictures
 from earshot.processes import children
 from earshot.tables import read_table
 
-KEYS = ("tasks", "systems", "seeds", "overrides", "fold", "augmentations", "each")
+KEYS = ("tasks", "systems", "seeds", "overrides", "fold", "augmentations", "each", "published")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -104,13 +107,39 @@ def read_plan(options: argparse.Namespace) -> dict:
         if system not in known_systems:
             raise ValueError(f"augmentations names {system}, which is no system here{suggest(system, known_systems)}")
     plan["augmentations"] = [s for s in plan.get("augmentations") or () if s in plan["systems"]]
+    plan["published"] = printed_values(plan.get("published") or {}, plan["tasks"], known_tasks)
     for task, system in ((t, s) for t in plan["tasks"] for s in plan["systems"]):
         load_config(config_of(task, system))  # a wrong name is an error before hours of training
     return plan
 
 
+def printed_values(published: dict, tasks: dict, known_tasks: list[str]) -> dict[str, dict[tuple[str, str], float]]:
+    """The plan's `published` -> {row: {(task, score): value}} of the chosen tasks; a number is of a task's first."""
+    found = {}
+    for row, of_tasks in published.items():
+        found[row] = {}
+        for task, values in (of_tasks or {}).items():
+            if task not in known_tasks:
+                raise ValueError(f"published.{row} names '{task}', which is no task here{suggest(task, known_tasks)}")
+            if task not in tasks:
+                continue
+            values = values if isinstance(values, dict) else {tasks[task][0]: values}
+            for score, value in values.items():
+                if score not in tasks[task] or isinstance(value, bool) or not isinstance(value, int | float):
+                    raise ValueError(
+                        f"published.{row}.{task} must be a number, or one a score: {', '.join(tasks[task])}"
+                    )
+                found[row][task, score] = float(value)
+    return found
+
+
+def kind_of(task: str) -> str:
+    """'scenes@tut2017' -> 'scenes', the folder of its configs and runs."""
+    return task.partition("@")[0]
+
+
 def config_of(task: str, system: str) -> Path:
-    return CONFIGS / task / f"{system}.yaml"
+    return CONFIGS / kind_of(task) / f"{system}.yaml"
 
 
 def parts(plan: dict, task: str) -> dict[str, list[str]]:
@@ -122,8 +151,9 @@ def parts(plan: dict, task: str) -> dict[str, list[str]]:
     return {f"-{value}": [f"{key}={value}"] for value in values}
 
 
-def run_name(plan_name: str, system: str, seed: int, part: str = "") -> str:
-    return f"{plan_name}-{system}-seed{seed}{part}"
+def run_name(plan_name: str, task: str, system: str, seed: int, part: str = "") -> str:
+    data = task.partition("@")[2]
+    return "-".join([plan_name, *([data] if data else []), system, f"seed{seed}{part}"])
 
 
 def train_all(plan: dict, options: argparse.Namespace):
@@ -134,7 +164,7 @@ def train_all(plan: dict, options: argparse.Namespace):
     ]  # fmt: skip
     failed = []
     for number, (task, system, seed, part, own) in enumerate(todo, start=1):
-        name, started = run_name(options.plan.stem, system, seed, part), time.monotonic()
+        name, started = run_name(options.plan.stem, task, system, seed, part), time.monotonic()
         command = [sys.executable, Path(__file__).with_name("train.py"), "--config", config_of(task, system)]
         command += ["--name", name, "--fold", plan["fold"], "--resume", f"seed={seed}"]
         command += [*plan["overrides"].get("all", ()), *plan["overrides"].get(task, ()), *own, *options.set]
@@ -162,18 +192,41 @@ def collect(plan: dict, plan_name: str) -> pd.DataFrame:
                     "deviation": np.std(values, ddof=1) if len(values) > 1 else np.nan,
                     "parameters": found[0][0].get("parameters", 0) if found else 0,
                 })  # fmt: skip
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if plan["published"]:
+        table = with_published(table, plan)
+    return table
+
+
+def with_published(table: pd.DataFrame, plan: dict) -> pd.DataFrame:
+    """The table with a column of what was printed; what is no system here is rows of its own."""
+    rows = [
+        {"task": task, "system": row, "score": score, "seeds": 0, "parameters": 0}
+        for row in plan["published"] if row not in plan["systems"]
+        for task, scores in plan["tasks"].items() for score in scores
+    ]  # fmt: skip
+    table = pd.concat([table, pd.DataFrame(rows, columns=table.columns)]) if rows else table
+    values = [plan["published"].get(r.system, {}).get((r.task, r.score), np.nan) for r in table.itertuples()]
+    return table.assign(published=values).reset_index(drop=True)
 
 
 def finished(task: str, system: str, plan: dict, plan_name: str) -> list[list[runs.FoldRun]]:
-    """The folds of each seed that is trained to its end: one fold, or with `each` one a part."""
+    """The folds of each seed that is trained to its end: one fold or all, with `each` of every part."""
     found = []
     for seed in plan["seeds"]:
-        folders = [Path("runs") / task / run_name(plan_name, system, seed, part) for part in parts(plan, task)]
-        folds = [runs.FoldRun(folder / f"fold{plan['fold']}") for folder in folders]
-        if all(fold.finished for fold in folds):
-            found.append(folds)
+        names = [run_name(plan_name, task, system, seed, part) for part in parts(plan, task)]
+        of_parts = [folds_of(Path("runs") / kind_of(task) / name, plan["fold"]) for name in names]
+        if all(of_parts):
+            found.append([fold for folds in of_parts for fold in folds])
     return found
+
+
+def folds_of(folder: Path, fold: str) -> list[runs.FoldRun]:
+    """The finished folds of a run that count; none where one of them is missing."""
+    if fold != "all":
+        one = runs.FoldRun(folder / f"fold{fold}")
+        return [one] if one.finished else []
+    return list(runs.load_run(folder).folds) if (folder / "oof.npz").is_file() else []  # train.py joins whole runs
 
 
 def draw(plan: dict, table: pd.DataFrame, plan_name: str, out: Path) -> list[Path]:
@@ -213,21 +266,21 @@ def markdown(table: pd.DataFrame, plan: dict) -> str:
     columns = [(t, s) for t, scores in plan["tasks"].items() for s in scores]
     lines = ["| system | parameters | " + " | ".join(f"{t} {s}" for t, s in columns) + " |"]
     lines.append("|---" * (len(columns) + 2) + "|")
-    for system in plan["systems"]:
+    for system in dict.fromkeys(table.system):
         rows = table[table.system == system].set_index(["task", "score"])
         size = rows.parameters.max()
         cells = [_cell(rows.loc[c]) for c in columns]
         lines.append(f"| {system} | {f'{size:,}' if size else '-'} | " + " | ".join(cells) + " |")
-    counts = ", ".join(sorted({str(n) for n in table.seeds}))
-    return "\n".join(
-        [*lines, "", f"Mean +- standard deviation over seeds ({counts} finished of {len(plan['seeds'])})."]
-    )
+    counts = ", ".join(sorted({str(n) for n in table.seeds[table.system.isin(plan["systems"])]}))
+    told = f"Mean +- standard deviation over seeds ({counts} finished of {len(plan['seeds'])})."
+    return "\n".join([*lines, "", told + " In brackets: as published." * ("published" in table)])
 
 
 def _cell(row: pd.Series) -> str:
-    if not row.seeds:
-        return "-"
-    return f"{row['mean']:.3f}" + (f" +- {row.deviation:.3f}" if row.seeds > 1 else "")
+    own = f"{row['mean']:.3f}" if row.seeds else ""
+    own += f" +- {row.deviation:.3f}" if row.seeds > 1 else ""
+    printed = f"({row.published:.3f})" if not np.isnan(row.get("published", np.nan)) else ""
+    return " ".join(filter(None, (own, printed))) or "-"
 
 
 if __name__ == "__main__":

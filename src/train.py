@@ -313,9 +313,10 @@ def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
         if p.best_epoch >= 0 and o.select == "best":
             return  # the best weights so far stand, with their OOF
     clips = (p.step - first_step) * o.batch_size * t.accelerator.num_processes
+    first = t.optimizer.param_groups[0]
     row = {
         "epoch": p.epoch, "steps": (p.epoch * t.batches_an_epoch + p.step) // o.accumulate,
-        "loss": p.loss_sum / max(p.step, 1), "lr": t.optimizer.param_groups[0]["lr"],
+        "loss": p.loss_sum / max(p.step, 1), "lr": first["lr"] / first.get("lr_scale", 1.0),
         "seconds": round(seconds, 2), "clips_per_second": round(clips / max(seconds, 1e-9), 2),
     }  # fmt: skip
     if p.out_of_time or p.epoch + 1 >= o.epochs or (p.epoch + 1) % o.validate_every == 0:

@@ -11,7 +11,9 @@ from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads would be chosen by what else runs here, and bits with them
 
-settings.register_profile("earshot", deadline=None, derandomize=True, max_examples=50)
+# examples of each property; make test-slow tries more of them
+EXAMPLES = int(os.environ.get("EARSHOT_EXAMPLES", "25"))
+settings.register_profile("earshot", deadline=None, derandomize=True, max_examples=EXAMPLES)
 settings.load_profile("earshot")
 
 ROOT = Path(__file__).resolve().parents[1]

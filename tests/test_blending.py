@@ -55,7 +55,7 @@ def test_copies_of_one_member_change_nothing(blend):
     assert score(weighted_mean([members[0]] * 3, weights), truth) == pytest.approx(score(members[0], truth))
 
 
-@pytest.mark.parametrize("weights", ["search", "per_class"])
+@pytest.mark.parametrize("weights", ["search", pytest.param("per_class", marks=pytest.mark.slow)])
 def test_nested_weights_do_not_see_their_own_fold(blend, weights):
     """Other answers for fold 0 change the weights used elsewhere, never the blend of fold 0 itself."""
     members, truth = blend

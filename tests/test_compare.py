@@ -107,6 +107,62 @@ def test_one_model_of_each_value_and_the_mean_of_their_scores(plan, monkeypatch,
     assert commands[-1][5] == "mine-cnn9-seed1"
 
 
+TWO_SETS = """
+tasks: {scenes@here: [class_mean_accuracy, accuracy], scenes@there: [class_mean_accuracy]}
+systems: [se_trans, cnn9]
+seeds: [1]
+fold: all
+overrides: {scenes@there: [data.root=data/there]}
+published:
+  official baseline: {scenes@here: {accuracy: 0.5}, scenes@there: 0.625}
+  se_trans: {scenes@here: 0.75}
+  another: {}
+"""
+
+
+def test_what_was_published_on_two_data_sets_stands_beside_ours(plan, monkeypatch, capsys):
+    plan.write_text(TWO_SETS)
+    commands = []
+
+    def train(command, **options):
+        commands.append(command)
+        folder, first = f"runs/scenes/{command[5]}", command[5] == "mine-here-se_trans-seed1"
+        if first:
+            finish("scenes", command[5], class_mean_accuracy=0.7, accuracy=0.8)
+            (plan.parent / folder / "fold0").rename(plan.parent / folder / "fold1")
+            finish("scenes", command[5], class_mean_accuracy=0.8, accuracy=0.9)
+            (plan.parent / folder / "oof.npz").touch()
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(compare.subprocess, "run", train)
+    monkeypatch.setattr(compare.runs, "load_run", lambda folder: SimpleNamespace(folds=tuple(
+        compare.runs.FoldRun(folder / f"fold{k}") for k in (0, 1))))  # fmt: skip
+    run(compare, plan)
+    assert [c[5] for c in commands] == [
+        f"mine-{data}-{system}-seed1" for data in ("here", "there") for system in ("se_trans", "cnn9")
+    ]
+    assert all(c[6:8] == ["--fold", "all"] and "/configs/scenes/" in c[3] for c in commands)
+    assert [c[-1] for c in commands] == ["seed=1"] * 2 + ["data.root=data/there"] * 2
+    printed = capsys.readouterr().out
+    assert "| se_trans | 1,234 | 0.750 (0.750) | 0.850 | - |" in printed
+    assert "| official baseline | - | - | (0.500) | (0.625) |" in printed
+    assert "| another | - | - | - | - |" in printed
+    assert "(0, 1 finished of 1). In brackets: as published." in printed
+
+
+def test_the_plan_of_cross_task_pre_training_is_its_table():
+    from pathlib import Path
+
+    options = SimpleNamespace(plan=Path(compare.CONFIGS / "compare/cross_task.yaml"), tasks=None, systems=None,
+                              seeds=None, jointly=False)  # fmt: skip
+    plan = compare.read_plan(options)
+    assert sum(len(values) for values in plan["published"].values()) == 18
+    assert plan["published"]["official baseline"]["scenes@tut2017", "class_mean_accuracy"] == 0.784
+    for system in plan["systems"]:
+        config = compare.load_config(compare.config_of("scenes@tut2017", system), plan["overrides"]["scenes@tut2017"])
+        assert config.inputs(("logmel",))["logmel"].n_channels == 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -118,6 +174,8 @@ def test_one_model_of_each_value_and_the_mean_of_their_scores(plan, monkeypatch,
         (("asd: ['data", "ast: ['data"), "overrides of 'ast'"),
         (("seeds:", "augmentations: [se_tran]\nseeds:"), "augmentations names se_tran, .*; did you mean 'se_trans'"),
         (("seeds: [1, 2]", "seeds: [1, 2"), "is not valid YAML"),
+        (("seeds:", "published: {a: {scene: 1}}\nseeds:"), "published.a names 'scene', .*; did you mean 'scenes'"),
+        (("seeds:", "published: {a: {asd: {aucs: 1}}}\nseeds:"), "published.a.asd must be .* one a score: auc, pauc"),
     ],
 )
 def test_a_wrong_plan_is_an_error_before_any_training(plan, change, message):

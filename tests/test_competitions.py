@@ -22,7 +22,7 @@ from scripts import run
 
 SRC = Path(__file__).parents[1] / "src"
 FAMILIES = sorted({family_module(name) for name in COMPETITIONS})
-ALIASES = {"tau2019": "dcase2019_task1", "tau2020": "dcase2020_task1", "tau2022": "dcase2022_task1"}
+ALIASES = {"tut2017": "dcase2017_task1", **{f"tau{year}": f"dcase{year}_task1" for year in (2019, 2020, 2022)}}
 INTERFACE = {"prepare", "rows", "validate", "score", "files", "read_files"}
 
 

@@ -9,7 +9,7 @@ from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
 from earshot.inputs.vggish_examples import VggishInput
 from earshot.models import MODELS, build_model, counting
-from test_models import SMALL, F, K
+from test_models import SMALL, F, K, deep_ones_slow
 
 FRONT_ENDS = {"logmel": Logmel(sample_rate=32000)}
 OTHERS = {"vggish": VggishInput(), "extractor": Given(size=(4, 128))}
@@ -71,7 +71,7 @@ def test_grouped_dilated_and_one_dimensional_layers():
     assert costs.front_end_macs == 0
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", deep_ones_slow(MODELS))
 def test_every_network_is_counted_without_values(name):
     with torch.device("meta"):
         model = build_model(name, K, F, SMALL.get(name))

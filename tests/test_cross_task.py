@@ -206,10 +206,22 @@ def test_post_processed_embeddings_are_frozen(tmp_path):
     build_model("cross_task_jrm", K, 64, params | {"pretrained": "elsewhere"}, weights_follow=True)
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_a_second_encoder_of_the_log_mel_stands_in_for_the_event_model(name):
+    params = SMALL[name] | {"extractor": "logmel", "extractor_params": {"widths": [2, 2, 2, 4], "embedding": 6}}
+    model = build_model(name, K, 64, params | {"in_chans": 2}).train()
+    assert model.inputs == ("logmel",)
+    model(logmel=torch.randn(2, 2, 130, 64))["logit"].square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.extractor.parameters())
+    assert model.extractor(torch.randn(2, 2, 130, 64)).shape == (2, 8, 6)
+    with pytest.raises(ValueError, match="needs extractor: vggish"):
+        build_model(name, K, 64, params | {"pretrained": "pca.npz"})
+
+
 def test_what_cannot_be_is_an_error():
     with pytest.raises(ValueError, match="unknown extractor 'vgish'; did you mean 'vggish'"):
         build_model("cross_task_jrm", K, 64, {"extractor": "vgish"})
-    with pytest.raises(ValueError, match="need extractor: vggish"):
+    with pytest.raises(ValueError, match="need extractor: vggish or logmel"):
         build_model("cross_task_vem", K, 64, NARROW | {"extractor_params": VGGISH})
     with pytest.raises(ValueError, match="query_dim 30 must be a multiple of heads 8"):
         build_model("cross_task_cmam", K, 64, NARROW | {"query_dim": 30})

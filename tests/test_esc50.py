@@ -58,6 +58,14 @@ def test_esc10_is_a_subset(tmp_path):
         esc50.prepare(tmp_path, subset="esc5")
 
 
+def test_the_classes_that_esc10_lacks_and_no_recording_of_its(tmp_path, caplog):
+    more = META.iloc[[-1]].assign(filename="1-15-A-2.wav", src_file=15, fold=1)
+    tables = esc50.prepare(official(tmp_path, pd.concat([META, more], ignore_index=True)), subset="esc40")
+    assert list(tables.classes) == ["pig"]
+    assert tables.clips.clip_id.tolist() == ["1-15-A-2"]
+    assert "1 clips are of recordings that ESC-10 has too and are left out: 2-11-A-2.wav" in caplog.text
+
+
 def test_a_flat_layout_and_absent_files(tmp_path):
     META.assign(filename="sounds/" + META.filename).to_csv(tmp_path / "meta.csv", index=False)
     (tmp_path / "sounds").mkdir()
@@ -97,12 +105,14 @@ def test_rows_validate_and_score(tmp_path):
 
 
 def test_the_whole_of_esc50(shared_data):
-    for name, n_classes in (("esc50", 50), ("esc10", 10)):
-        tables = get_competition(name).prepare(shared_data / "esc50")
-        assert len(tables.classes) == n_classes
-        assert len(tables.clips) == 40 * n_classes
+    groups = {}
+    for name, n_classes, n_clips in (("esc50", 50, 2000), ("esc10", 10, 400), ("esc40", 40, 1596)):
+        tables = esc50.prepare(shared_data / "esc50", subset=name)
+        assert (len(tables.classes), len(tables.clips)) == (n_classes, n_clips)
         assert not tables.missing
         folds = make_folds(tables.clips)
-        assert (fold_table(tables.clips, folds) == 8).all(axis=None)
+        assert (fold_table(tables.clips, folds) == 8).all(axis=None) == (name != "esc40")
         shared = audit(tables.clips, folds).value.tolist()
         assert shared == (["131943", "134049", "209698", "234879"] if name == "esc50" else [])
+        groups[name] = set(tables.clips.group)
+    assert not groups["esc10"] & groups["esc40"]

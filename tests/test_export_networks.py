@@ -91,7 +91,7 @@ def test_networks_that_cannot_be_traced_say_so(tiny, monkeypatch):
         run(export, "--run", folder, "--no-oof")
 
 
-@pytest.mark.parametrize("graph_format", FORMATS)
+@pytest.mark.parametrize("graph_format", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_the_modulation_expert_is_exported(tiny, graph_format):
     """Its transforms follow the length that comes: parity at every shape, two of them not a multiple of anything."""
     small = "model.params={widths: [4, 8], modulation_widths: [4, 8]}"

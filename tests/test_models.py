@@ -15,6 +15,16 @@ from earshot.sound import timebase
 from tiny_networks import INPUTS, SMALL, F, K
 
 
+DEEP = (  # graphs of many layers: what goes through all of them takes long
+    "machines_baseline", "mobilenet_v2", "res1dnet31", "res1dnet51", "resnet38", "resnet54", "talnet", "urban_tagger",
+)  # fmt: skip
+
+
+def deep_ones_slow(names) -> list:
+    """Parameters of a test: the deep networks among the slow ones."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in names]
+
+
 @pytest.fixture(scope="module")
 def networks():
     """Each network of MODELS, built once."""
@@ -123,7 +133,7 @@ def test_autocast_leaves_probabilities_in_float32(networks, name):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*is deprecated", "ignore::torch.jit.TracerWarning")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", deep_ones_slow(MODELS))
 def test_a_traced_graph_follows_other_lengths_and_batches(networks, name):
     """What an exported graph must do: one trace, any batch and number of frames."""
     graph = Positional(networks[name].eval())

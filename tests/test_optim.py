@@ -115,6 +115,41 @@ def test_adam_and_sgd_decay_everything_and_frozen_parameters_are_left_out():
         optim.build_optimizer("adam", model.requires_grad_(False), 0.1, 0.0)
 
 
+def test_parts_of_a_network_learn_at_rates_of_their_own():
+    model = nn.ModuleDict({"extractor": Small(), "extra": Small(), "head": nn.Linear(3, 2)})
+    scales = {"extractor": 0.1, "extractor.fc": 0.5, "head.bias": 2.0}
+
+    def rates_of(name, **options):
+        groups = optim.build_optimizer(name, model, 0.2, 0.01, lr_scale=scales, **options).param_groups
+        rate = {id(p): g["lr"] for g in groups for p in g["params"]}
+        assert all(g["lr"] == pytest.approx(0.2 * g["lr_scale"]) for g in groups)  # what the schedule multiplies
+        assert sum(len(g["params"]) for g in groups) == len(rate) == 14
+        return {n: pytest.approx(rate[id(p)]) for n, p in model.named_parameters()}
+
+    expected = {"extractor.conv.weight": 0.02, "extractor.bn.bias": 0.02, "extractor.fc.weight": 0.1,
+                "extra.fc.weight": 0.2, "head.weight": 0.2, "head.bias": 0.4}  # fmt: skip
+    for name in ("adam", "adamw"):
+        assert {n: r for n, r in rates_of(name).items() if n in expected} == expected
+    # on top of layer-wise rates: blocks are the three children
+    found = rates_of("adamw", layer_decay=0.5)
+    assert found["head.weight"] == 0.2
+    assert found["head.bias"] == 0.4
+    assert found["extra.fc.weight"] == 0.1
+    assert found["extractor.conv.weight"] == 0.005
+    assert found["extractor.fc.weight"] == 0.025
+
+
+def test_rates_of_parts_that_are_not_there_or_frozen_are_errors():
+    model = Small()
+    with pytest.raises(
+        ValueError, match=r"'con', which is no part of the network; did you mean 'conv'\? \(its parts: "
+    ):
+        optim.build_optimizer("adam", model, 0.1, 0.0, lr_scale={"con": 0.1})
+    model.conv.requires_grad_(False)
+    with pytest.raises(ValueError, match="'conv', which is frozen"):
+        optim.build_optimizer("adam", model, 0.1, 0.0, lr_scale={"conv": 0.1})
+
+
 def test_ema_by_hand_with_buffers():
     model = Small()
     ema = optim.EMA(model, 0.9)

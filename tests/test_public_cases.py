@@ -289,7 +289,11 @@ def case_folders(folder: Path) -> list[str]:
     return sorted({path.parent.name for path in found})
 
 
-SLOW = ("readonly_run_folder", "oof_fold_without_events")  # train three folds
+# what they train or start takes seconds; the like of them is fast in test_lengths, test_annotated and test_layouts
+SLOW = (
+    "readonly_run_folder", "oof_fold_without_events", "header_longer_than_audio", "focal_clips_with_soundscape_rows",
+    "desed_layouts",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CASES])

@@ -40,7 +40,7 @@ READ_BY_OTHERS = {"README.md", "fill.py", "fill_vectors.json", "metrics/asd_scor
 
 
 # seconds of convolutions; tests/test_panns_configs.py holds their sizes to the paper's
-SLOW_PANNS = ("Cnn10", "Cnn14", "Cnn14_DecisionLevelMax")
+SLOW_PANNS = ("Cnn10", "Cnn14", "Cnn14_DecisionLevelMax", "LeeNet11")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW_PANNS)) for n in FAMILY])
@@ -53,7 +53,10 @@ def test_panns_helpers():
     assert set(panns_checks(FOLDER)) == set(FAMILY)
 
 
-@pytest.mark.parametrize("name", list(CHECKS))
+SLOW_CHECKS = ("vggish.json",)  # tests/test_vggish.py holds the small parts
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW_CHECKS)) for n in CHECKS])
 def test_reference(name):
     if not (FOLDER / name).exists():
         pytest.skip(f"{name} is not in {FOLDER}")

@@ -155,12 +155,13 @@ def test_members_of_other_folds_or_classes_are_refused(tiny):
     assert not Path("x.npz").exists()
 
 
-def test_scores_without_post_processing_are_blended_by_the_official_one(tiny, capsys):
+@pytest.mark.parametrize("weights", ["equal", pytest.param("search", marks=pytest.mark.slow)])
+def test_scores_without_post_processing_are_blended_by_the_official_one(tiny, capsys, weights):
     """rfcx: LWLRAP decides, and there is nothing to tune."""
     text = Path(tiny).read_text().replace("competition: birdcall", "competition: rfcx")
     Path(tiny).write_text(text)
     members = [write_run(name, tiny, 0.3, seed) for seed, name in enumerate("ab")]
-    run(ensemble, "--runs", *members, "--tune", "--weights", "search", "--out", "runs/x.npz")
+    run(ensemble, "--runs", *members, "--tune", "--weights", weights, "--out", "runs/x.npz")
     about = json.loads(Path("runs/x.json").read_text())
     assert about["watch"] == "lwlrap"
     assert "post_processing" not in about

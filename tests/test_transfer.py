@@ -285,6 +285,7 @@ def test_freeze_l3_without_a_cache_says_what_it_left_and_kept(frozen, capsys, ca
 @pytest.mark.slow  # tests/test_train.py stops and resumes a plain run
 def test_gradual_unfreezing_with_layer_wise_rates_resumes_bit_by_bit(frozen, monkeypatch):
     options = ["model.params.freeze=false", "optim.layer_decay=0.7", "optim.unfreeze_epochs=1", "optim.epochs=5",
+               "optim.lr_scale={base.fc1: 0.5}",
                "optim.checkpoint_steps=1", "optim.select=last"]  # fmt: skip
     run(train, "--config", frozen, "--fold", "1", "--name", "whole", *options)
     steps = []
@@ -320,6 +321,11 @@ def test_gradual_unfreezing_with_layer_wise_rates_resumes_bit_by_bit(frozen, mon
         ("model.params.freeze=false", "data.cache=embedding needs a frozen extractor"),
         ("model={name: cnn_small, params: {}, weights: ''}", "data.cache=embedding needs a frozen extractor"),
         ("optim.layer_decay=0", "optim.layer_decay must be above 0 and at most 1, got 0.0"),
+        (
+            "optim.lr_scale={fc_transfer: 0}",
+            "optim.lr_scale of 'fc_transfer' must be above 0, got 0.0; to keep it as it",
+        ),
+        ("optim.lr_scale={bass: 0.1}", "names 'bass', which is no part of the network; did you mean 'base'"),
         ("optim.unfreeze_epochs=-1", "optim.unfreeze_epochs must be 0 or more, got -1"),
         ("data.clips_per_class=-1", "data.clips_per_class must be 0 or more, got -1"),
     ],

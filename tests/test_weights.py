@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from earshot.models import build_model, weights
 from earshot.sound.logmel import LogmelParams
+from test_models import deep_ones_slow
 
 NARROW = {"widths": [4, 4, 4, 4, 8, 8], "embedding": 8}
 PARAMS = LogmelParams(sample_rate=32000)
@@ -129,7 +130,7 @@ PUBLISHED = {  # the fifteen networks, narrow
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", deep_ones_slow(PUBLISHED))
 def test_every_panns_checkpoint_loads_and_only_a_replaced_head_may_be_missing(name, tmp_path, front_end_tensors):
     torch.manual_seed(0)
     source, path = build_model(name, 527, 64, PUBLISHED[name]), tmp_path / f"{name}.pth"

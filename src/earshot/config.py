@@ -166,6 +166,7 @@ class OptimConfig:
     warmup_epochs: float = 0.0
     min_lr: float = 0.0
     layer_decay: float = 1.0  # lr of each block of the network: the next one's towards the head times this
+    lr_scale: dict[str, float] = field(default_factory=dict)  # lr of parts of the network, times this: {extractor: 0.1}
     unfreeze_epochs: int = 0  # the head learns first, then one block more, downwards, every so many epochs; 0: all do
     epochs: int = 10  # 0: nothing is trained, model.weights themselves are validated, kept and predict
     batch_size: int = 32  # clips a process and step
@@ -200,6 +201,9 @@ class OptimConfig:
             )
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")
+        for part, scale in self.lr_scale.items():
+            if scale <= 0:
+                raise ValueError(f"lr_scale of '{part}' must be above 0, got {scale}; to keep it as it is, freeze it")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -130,6 +130,7 @@ def build_optimizer(
     weight_decay: float,
     lookahead: int = 0,
     layer_decay: float = 1.0,
+    lr_scale: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
     """Optimiser over the trainable ones of a model's (or the given) parameters.
 
@@ -137,7 +138,8 @@ def build_optimizer(
     mean, not how large the function is. adam's weight_decay is the L2 penalty of the original paper, sgd has Nesterov
     momentum 0.9; these, radam and ralamb decay everything they are given. lookahead > 0: slow weights every so many
     steps. layer_decay (of a model): the head learns at `lr`, each block of `depth_blocks` at the rate of the one above
-    times this; a group's `lr_scale` is its factor, head first.
+    times this; a group's `lr_scale` is its factor, head first. lr_scale (of a model): {name of a part: factor} on top
+    of that, such as {"extractor": 0.1}; the longest name that a parameter lies below counts.
     """
     check_optimizer(name)
     model, parameters = parameters, parameters.parameters() if isinstance(parameters, nn.Module) else parameters
@@ -150,6 +152,9 @@ def build_optimizer(
             {"params": list(block.parameters), "lr_scale": layer_decay**depth, "lr": lr * layer_decay**depth}
             for depth, block in enumerate(reversed(depth_blocks(model)))
         ]
+    if lr_scale:
+        scales = _scales(model, lr_scale)
+        groups = [part for group in groups for part in _by_scale(group, scales, lr)]
     if name == "adamw" and weight_decay:
         groups = [part for group in groups for part in _by_decay(group, weight_decay)]
     else:
@@ -157,6 +162,35 @@ def build_optimizer(
     options = {"momentum": SGD_MOMENTUM, "nesterov": True} if name == "sgd" else {}
     optimizer = OPTIMIZERS[name](groups, lr=lr, **options)
     return Lookahead(optimizer, lookahead) if lookahead else optimizer
+
+
+def _scales(model: nn.Module, lr_scale: Mapping[str, float]) -> dict[Tensor, float]:
+    """Parameter -> its factor, by the longest of the given names that it lies below; 1 below none.
+
+    Errors: a name that is no part of the network, and one of a part in which nothing learns.
+    """
+    named = dict(model.named_parameters())
+    factors = dict.fromkeys(named.values(), 1.0)
+    for prefix in sorted(lr_scale, key=len):
+        below = [p for n, p in named.items() if n == prefix or n.startswith(f"{prefix}.")]
+        if not below:
+            parts = dict.fromkeys(n.split(".")[0] for n in named)
+            near = suggest(prefix, parts, "its parts")
+            raise ValueError(f"optim.lr_scale names '{prefix}', which is no part of the network{near}")
+        if not any(p.requires_grad for p in below):
+            raise ValueError(f"optim.lr_scale names '{prefix}', which is frozen: nothing in it learns at any rate")
+        factors |= dict.fromkeys(below, lr_scale[prefix])
+    return factors
+
+
+def _by_scale(group: dict, factors: Mapping[Tensor, float], lr: float) -> list[dict]:
+    """A parameter group -> one for each factor in it, the largest first."""
+    parts = []
+    for factor in sorted({factors[p] for p in group["params"]}, reverse=True):
+        scale = group.get("lr_scale", 1.0) * factor
+        of_factor = [p for p in group["params"] if factors[p] == factor]
+        parts.append(group | {"params": of_factor, "lr_scale": scale, "lr": lr * scale})
+    return parts
 
 
 def _by_decay(group: dict, weight_decay: float) -> list[dict]:

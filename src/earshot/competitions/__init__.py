@@ -29,6 +29,7 @@ COMPETITIONS = {  # name -> the family's module, whose EDITIONS has it; imported
     "rfcx": "rfcx",
     **{f"birdclef{year}": "birdclef" for year in range(2021, 2027)},
     "freesound2019": "freesound2019",
+    **dict.fromkeys(("dcase2017_task1", "tut2017"), "dcase2017_task1"),
     **{f"dcase{year}_task1": "dcase_task1" for year in range(2019, 2025)},
     **{f"dcase{year}_task2": "dcase_task2" for year in range(2020, 2025)},
     "dcase_task4": "dcase_task4",

@@ -238,12 +238,12 @@ def _edition(year: int, first: str = "class_mean_accuracy", limits: Limits | Non
     )  # fmt: skip
 
 
-_LABELS_ALONE = {
+LABELS_ALONE = {
     "rows": partial(rows, probabilities=False), "validate": partial(validate, probabilities=False),
     "files": partial(files, header=False), "read_files": partial(read_files, header=False),
 }  # fmt: skip
 EDITIONS = by_name(
-    _edition(2019, **_LABELS_ALONE),
+    _edition(2019, **LABELS_ALONE),
     _edition(2020),
     _edition(2021, "log_loss", Limits(parameters_kb=128)),
     _edition(2022, "log_loss", Limits(parameters_kb=128, mmacs=30)),

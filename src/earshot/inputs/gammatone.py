@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from earshot.inputs.logmel import frame_macs, frame_margin
 from earshot.inputs.record import Input
 from earshot.sound.logmel import LogmelParams, n_frames, power_spectrogram
 
@@ -61,7 +62,7 @@ class Gammatone(Input):
 
     @property
     def margin(self) -> int:
-        return -(-self.n_fft // self.hop_length) * self.hop_length
+        return frame_margin(self.frames)
 
     def shape(self, n_samples: int) -> tuple[int, ...]:
         return self.n_channels, n_frames(n_samples, self.frames), self.n_bands
@@ -80,10 +81,7 @@ class Gammatone(Input):
         return module
 
     def macs(self, n_samples: int) -> int:
-        """Window, radix-2 FFT of real samples, power, product with the bank, each frame and channel."""
-        bins = self.frames.n_bins
-        frame = self.n_fft + self.n_fft * np.log2(self.n_fft) + 2 * bins + bins * self.n_bands
-        return round(self.n_channels * n_frames(n_samples, self.frames) * frame)
+        return self.n_channels * frame_macs(self.frames, n_samples)
 
 
 def erb(hz):

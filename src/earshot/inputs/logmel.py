@@ -33,7 +33,7 @@ class Logmel(LogmelParams, Input):
 
     @property
     def margin(self) -> int:
-        return -(-self.n_fft // self.hop_length) * self.hop_length
+        return frame_margin(self)
 
     def shape(self, n_samples: int) -> tuple[int, ...]:
         return self.n_channels, n_frames(n_samples, self), self.n_mels
@@ -50,7 +50,16 @@ class Logmel(LogmelParams, Input):
         return LogMel(self)
 
     def macs(self, n_samples: int) -> int:
-        """Window, radix-2 FFT of real samples, power, mel product, each frame and channel."""
-        fft = self.n_fft * math.log2(self.n_fft)
-        frame = self.n_fft + fft + 2 * self.n_bins + self.n_bins * self.n_mels
-        return round(self.n_channels * n_frames(n_samples, self) * frame)
+        return self.n_channels * frame_macs(self, n_samples)
+
+
+def frame_margin(params: LogmelParams) -> int:
+    """Samples beside a piece that its border frames look at: a whole number of hops."""
+    return -(-params.n_fft // params.hop_length) * params.hop_length
+
+
+def frame_macs(params: LogmelParams, n_samples: int) -> int:
+    """Multiply-accumulates of one channel: window, radix-2 FFT of real samples, power, product with the bank."""
+    fft = params.n_fft * math.log2(params.n_fft)
+    frame = params.n_fft + fft + 2 * params.n_bins + params.n_bins * params.n_mels
+    return round(n_frames(n_samples, params) * frame)

@@ -6,7 +6,8 @@ become the clip output, a name of pooling.POOLINGS; '' or absent where they do n
 `min_samples` (padded with zeros), where it reads a log-mel `spec_augment` (None, or a module that is applied after bn0
 in training), `dead_parameters` (prefixes of published weights that no output depends on); optionally
 `opened` (children whose own children are blocks of their own, see optim_blocks), `weights_prefix` (the part that a
-checkpoint is of) and `input_shapes` (of inputs that are no log-mel: an example's shape without the batch).
+checkpoint is of), `input_shapes` (of inputs that are no log-mel: an example's shape without the batch) and, of a class,
+`options` (a dataclass of parameters that it shares with others and takes as keywords).
 Returns `clipwise_output` (B, K) and, where the network has them, `logit` (B, K), `segmentwise_output`,
 `segmentwise_logit` and `segmentwise_attention` (before its softmax) (B, S, K), `framewise_output` and
 `framewise_logit` (B, T, K), `embedding` (B, D).
@@ -14,6 +15,7 @@ Returns `clipwise_output` (B, K) and, where the network has them, `logit` (B, K)
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -124,7 +126,7 @@ def build_model(
     become tuples. Errors: an unknown model or parameter, with the nearest known one.
     """
     check_model(name)
-    known = [p for p in inspect.signature(MODELS[name]).parameters if p not in ("classes", "n_mels")]
+    known = parameters_of(MODELS[name])
     params = {k: tuple(v) if isinstance(v, list) else v for k, v in (params or {}).items()}
     for key in params:
         if key not in known or key == "heard":
@@ -137,6 +139,13 @@ def build_model(
     except TypeError as error:  # a text for a number, a number for a list
         given = ", ".join(f"{k}={v!r}" for k, v in params.items() if k != "heard") or "none given"
         raise ValueError(f"model {name} cannot be made of its parameters ({given}): {error}") from error
+
+
+def parameters_of(factory) -> list[str]:
+    """What a network's function takes besides classes and n_mels; a class with `options` takes its fields too."""
+    own = inspect.signature(factory).parameters.values()
+    names = [p.name for p in own if p.kind is not p.VAR_KEYWORD and p.name not in ("classes", "n_mels")]
+    return names + [f.name for f in dataclasses.fields(factory.options)] if hasattr(factory, "options") else names
 
 
 def _told(heard: Inputs, known: list[str]) -> dict[str, Any]:

@@ -21,10 +21,13 @@ What the source leaves open, and what stands here:
 - VGGish's own embeddings, not the post-processed ones (`extractor_params: {postprocess: true}` takes those, and then
   cannot fine-tune).
 Strategies: from scratch `extractor: vggish`; fine-tuned the same with model.weights (a file of the extractor alone);
-feature-based with `freeze: true` too, or a sequence of embeddings as input (`extractor: ""`), of any model.
+feature-based with `freeze: true` too, or a sequence of embeddings as input (`extractor: ""`), of any model. `extractor:
+logmel` is ours: a second encoder of the log-mel, from scratch, in the place of whatever gave embeddings as input.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +42,40 @@ DEEP_WIDTHS = (*WIDTHS, 1024, 1024, 2048)
 DEEP_POOLS = ((2, 2), (2, 2), (1, 2), (1, 2), (1, 2), (1, 2), (1, 2))
 COLUMNS = 128  # of an embedding as VEM and JRM encode it
 LEAST_STEPS = 4  # embeddings that JRM's two halvings of time need
-EXTRACTORS = ("", "vggish")
+EXTRACTORS = ("", "vggish", "logmel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What all four take in their config; `attention` is W1's 1024, two input channels are the source's."""
+
+    widths: tuple[int, ...] = WIDTHS
+    attention: int = 1024
+    heads: int = 4
+    activation: str = "sigmoid"
+    in_chans: int = 1
+
+    def __post_init__(self):
+        check_choice("activation", self.activation, ACTIVATIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventOptions(Sizes):
+    """And what brings in the event model; see WithExtractor."""
+
+    extractor: str = ""
+    extractor_width: int = COLUMNS
+    freeze: bool = False
+    extractor_params: dict | None = None
+    pretrained: str | bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choice("extractor", self.extractor, EXTRACTORS)
+        if self.extractor_params and not self.extractor:
+            raise ValueError("extractor_params need extractor: vggish or logmel; given embeddings have none")
+        if self.pretrained and self.extractor != "vggish":
+            raise ValueError("pretrained (a post-processor's file) needs extractor: vggish")
 
 
 class Encoder(nn.Sequential):
@@ -110,65 +146,73 @@ class Attention(nn.Module):
 
 
 class FundamentalArchitecture(nn.Module):
-    """FA: logmel (B, in_chans, T, n_mels) -> dict; two channels are the source's. `attention` is W1's 1024."""
+    """FA: logmel (B, in_chans, T, n_mels) -> dict."""
 
+    options = Sizes
     inputs: tuple[str, ...] = ("logmel",)
     pool = min_frames = 16
     dead_parameters: tuple[str, ...] = ()
 
-    def __init__(
-        self,
-        classes: int,
-        n_mels: int,
-        widths: tuple[int, ...] = WIDTHS,
-        attention: int = 1024,
-        heads: int = 4,
-        activation: str = "sigmoid",
-        in_chans: int = 1,
-    ):
+    def __init__(self, classes: int, n_mels: int, **shared):
         super().__init__()
-        check_choice("activation", activation, ACTIVATIONS)
-        self.activation = activation
-        step = _add_logmel(self, n_mels, in_chans, widths)
-        self.attention = AttentionPooling(step, attention, heads)
-        self.fc = init_layer(nn.Linear(heads * step, classes))
+        o = Sizes(**shared)
+        self.activation = o.activation
+        step = _add_logmel(self, n_mels, o.in_chans, o.widths)
+        self.attention = AttentionPooling(step, o.attention, o.heads)
+        self.fc = init_layer(nn.Linear(o.heads * step, classes))
 
     def forward(self, logmel: Tensor) -> dict[str, Tensor]:
         steps = self.encoder(normalised_input(self, logmel))
         return single_answer(self.fc, self.attention(steps), self.activation)
 
 
+class LogmelExtractor(nn.Module):
+    """An event model that nobody trained before: logmel (B, C, T, n_mels) -> (B, T / 16, embedding), FA's encoder and
+    one layer."""
+
+    min_frames = 16
+    pproc = None
+
+    def __init__(self, n_mels: int, in_chans: int, widths: tuple[int, ...] = WIDTHS, embedding: int = COLUMNS):
+        super().__init__()
+        self.width = embedding
+        step = _add_logmel(self, n_mels, in_chans, tuple(widths))
+        self.embeddings = nn.Sequential(init_layer(nn.Linear(step, embedding)), nn.ReLU())
+
+    def forward(self, logmel: Tensor) -> Tensor:
+        return self.embeddings(self.encoder(normalised_input(self, logmel)))
+
+
 class WithExtractor(nn.Module):
     """A network that is given an event model's embeddings: input "extractor" (B, N, extractor_width), or made inside.
 
-    extractor "vggish" has the input "vggish", examples (B, N, 96, 64), and the event model as the child `extractor`,
-    which trains with the rest unless `freeze` (then it stays in eval mode and is run without a graph).
-    extractor_params, and `pretrained` (its post-processor's file), go to `VggishExtractor`.
+    extractor "vggish" has the input "vggish", examples (B, N, 96, 64), "logmel" a second encoder of that input; either
+    is the child `extractor`, which trains with the rest unless `freeze` (then it stays in eval mode and is run without
+    a graph). extractor_params, and `pretrained` (VGGish's post-processor's file), go to its class.
     """
 
+    options = EventOptions
     opened = ("extractor",)
     dead_parameters: tuple[str, ...] = ()
+    hears_logmel = True
 
-    def __init__(
-        self, *, logmel: bool, extractor: str, extractor_width: int, freeze: bool, extractor_params: dict | None,
-        pretrained: str | bool, activation: str,
-    ):  # fmt: skip
+    def __init__(self, n_mels: int, o: EventOptions):
         super().__init__()
-        check_choice("activation", activation, ACTIVATIONS)
-        check_choice("extractor", extractor, EXTRACTORS)
-        if (extractor_params or pretrained) and not extractor:
-            raise ValueError("extractor_params and pretrained need extractor: vggish; given embeddings have none")
-        self.activation, self.frozen = activation, freeze
-        self.inputs = ("logmel",) * logmel + (extractor or "extractor",)
-        self.input_shapes = {"extractor": (LEAST_STEPS, extractor_width), "vggish": (LEAST_STEPS, FRAMES, N_MELS)}
-        self.weights_prefix = "extractor." if extractor else ""
-        if extractor:
-            self.extractor = VggishExtractor(**(extractor_params or {}), pretrained=pretrained)
-            extractor_width = self.extractor.width
-            if freeze or self.extractor.pproc is not None:
+        self.activation, self.frozen, self.of_events = o.activation, o.freeze, o.extractor or "extractor"
+        self.inputs = tuple(dict.fromkeys(("logmel",) * self.hears_logmel + (self.of_events,)))
+        self.input_shapes = {"extractor": (LEAST_STEPS, o.extractor_width), "vggish": (LEAST_STEPS, FRAMES, N_MELS)}
+        self.weights_prefix = "extractor." if o.extractor else ""
+        width, params = o.extractor_width, o.extractor_params or {}
+        if o.extractor:
+            if o.extractor == "vggish":
+                self.extractor = VggishExtractor(**params, pretrained=o.pretrained)
+            else:
+                self.extractor = LogmelExtractor(n_mels, o.in_chans, **params)
+            width = self.extractor.width
+            if o.freeze or self.extractor.pproc is not None:
                 self.extractor.requires_grad_(False)
                 self.frozen, self.dead_parameters = True, ("extractor.",)
-        self.bn_extractor = nn.BatchNorm1d(extractor_width)
+        self.bn_extractor = nn.BatchNorm1d(width)
 
     def train(self, mode: bool = True) -> WithExtractor:
         super().train(mode)
@@ -176,51 +220,41 @@ class WithExtractor(nn.Module):
             self.extractor.eval()
         return self
 
-    def embeddings(self, extractor: Tensor | None, vggish: Tensor | None) -> Tensor:
-        """Whichever input there is -> (B, N, D), each column by its batch norm."""
+    def events(self, **inputs: Tensor | None) -> Tensor:
+        """The input that the event model takes, or its embeddings -> (B, N, D), each column by its batch norm."""
+        found = inputs[self.of_events]
         if hasattr(self, "extractor"):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-                extractor = self.extractor(vggish)
+                found = self.extractor(found)
         width = self.bn_extractor.num_features
-        if not torch.jit.is_tracing() and (extractor.ndim != 3 or extractor.shape[2] != width):
+        if not torch.jit.is_tracing() and (found.ndim != 3 or found.shape[2] != width):
             raise ValueError(
-                f"extractor must be (batch, steps, {width}), got {tuple(extractor.shape)}; is extractor_width that of "
+                f"extractor must be (batch, steps, {width}), got {tuple(found.shape)}; is extractor_width that of "
                 "the embeddings?"
             )
-        return self.bn_extractor(extractor.float().transpose(1, 2)).transpose(1, 2)
+        return self.bn_extractor(found.float().transpose(1, 2)).transpose(1, 2)
 
 
 class EmbeddingModel(WithExtractor):
     """VEM: embeddings (B, N, D) alone -> dict; 1x2 maxima leave the N steps."""
 
     pool = min_frames = 1
+    hears_logmel = False
 
-    def __init__(
-        self,
-        classes: int,
-        n_mels: int = 0,
-        extractor: str = "",
-        extractor_width: int = COLUMNS,
-        freeze: bool = False,
-        extractor_params: dict | None = None,
-        pretrained: str | bool = False,
-        widths: tuple[int, ...] = WIDTHS,
-        attention: int = 1024,
-        heads: int = 4,
-        activation: str = "sigmoid",
-    ):
-        super().__init__(
-            logmel=False, extractor=extractor, extractor_width=extractor_width, freeze=freeze,
-            extractor_params=extractor_params, pretrained=pretrained, activation=activation,
-        )  # fmt: skip
+    def __init__(self, classes: int, n_mels: int = 0, **shared):
+        o = EventOptions(**shared)
+        super().__init__(n_mels, o)
         self.columns = _to_width(self.bn_extractor.num_features, COLUMNS)
-        self.encoder = Encoder(1, widths, ((1, 2),) * 4)
-        step = widths[-1] * (COLUMNS // 16)
-        self.attention = AttentionPooling(step, attention, heads)
-        self.fc = init_layer(nn.Linear(heads * step, classes))
+        self.encoder = Encoder(1, o.widths, ((1, 2),) * 4)
+        step = o.widths[-1] * (COLUMNS // 16)
+        self.attention = AttentionPooling(step, o.attention, o.heads)
+        self.fc = init_layer(nn.Linear(o.heads * step, classes))
 
-    def forward(self, extractor: Tensor | None = None, vggish: Tensor | None = None) -> dict[str, Tensor]:
-        steps = self.encoder(self.columns(self.embeddings(extractor, vggish))[:, None])
+    def forward(
+        self, extractor: Tensor | None = None, vggish: Tensor | None = None, logmel: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        events = self.events(extractor=extractor, vggish=vggish, logmel=logmel)
+        steps = self.encoder(self.columns(events)[:, None])
         return single_answer(self.fc, self.attention(steps), self.activation)
 
 
@@ -229,38 +263,22 @@ class JointModel(WithExtractor):
 
     pool = min_frames = 16
 
-    def __init__(
-        self,
-        classes: int,
-        n_mels: int,
-        extractor: str = "",
-        extractor_width: int = COLUMNS,
-        freeze: bool = False,
-        extractor_params: dict | None = None,
-        pretrained: str | bool = False,
-        widths: tuple[int, ...] = WIDTHS,
-        deep_widths: tuple[int, ...] = DEEP_WIDTHS,
-        attention: int = 1024,
-        heads: int = 4,
-        activation: str = "sigmoid",
-        in_chans: int = 1,
-    ):
-        super().__init__(
-            logmel=True, extractor=extractor, extractor_width=extractor_width, freeze=freeze,
-            extractor_params=extractor_params, pretrained=pretrained, activation=activation,
-        )  # fmt: skip
-        step = _add_logmel(self, n_mels, in_chans, widths)
+    def __init__(self, classes: int, n_mels: int, deep_widths: tuple[int, ...] = DEEP_WIDTHS, **shared):
+        o = EventOptions(**shared)
+        super().__init__(n_mels, o)
+        step = _add_logmel(self, n_mels, o.in_chans, o.widths)
         self.columns = _to_width(self.bn_extractor.num_features, COLUMNS)
         self.deep_encoder = Encoder(1, deep_widths, DEEP_POOLS)
-        self.attention = AttentionPooling(step, attention, heads)
-        self.deep_attention = AttentionPooling(deep_widths[-1], attention, heads)
-        self.fc = init_layer(nn.Linear(heads * (step + deep_widths[-1]), classes))
+        self.attention = AttentionPooling(step, o.attention, o.heads)
+        self.deep_attention = AttentionPooling(deep_widths[-1], o.attention, o.heads)
+        self.fc = init_layer(nn.Linear(o.heads * (step + deep_widths[-1]), classes))
 
     def forward(
         self, logmel: Tensor, extractor: Tensor | None = None, vggish: Tensor | None = None
     ) -> dict[str, Tensor]:
         steps = self.encoder(normalised_input(self, logmel))
-        deep = self.deep_encoder(_filled(self.columns(self.embeddings(extractor, vggish)))[:, None])
+        events = self.events(extractor=extractor, vggish=vggish, logmel=logmel)
+        deep = self.deep_encoder(_filled(self.columns(events))[:, None])
         joined = torch.cat([self.attention(steps), self.deep_attention(deep)], dim=1)
         return single_answer(self.fc, joined, self.activation)
 
@@ -274,41 +292,30 @@ class AttentionModel(WithExtractor):
         self,
         classes: int,
         n_mels: int,
-        extractor: str = "",
-        extractor_width: int = COLUMNS,
-        freeze: bool = False,
-        extractor_params: dict | None = None,
-        pretrained: str | bool = False,
         query: str = "extractor",
         query_dim: int = 2048,
         query_heads: int = 8,
         scale: str = "head",
         dropout: float = 0.1,
-        widths: tuple[int, ...] = WIDTHS,
-        attention: int = 1024,
-        heads: int = 4,
-        activation: str = "sigmoid",
-        in_chans: int = 1,
+        **shared,
     ):
-        super().__init__(
-            logmel=True, extractor=extractor, extractor_width=extractor_width, freeze=freeze,
-            extractor_params=extractor_params, pretrained=pretrained, activation=activation,
-        )  # fmt: skip
+        o = EventOptions(**shared)
+        super().__init__(n_mels, o)
         check_choice("query", query, ("extractor", "logmel"))
         self.asks = query
-        step = _add_logmel(self, n_mels, in_chans, widths)
+        step = _add_logmel(self, n_mels, o.in_chans, o.widths)
         self.project = init_layer(nn.Linear(self.bn_extractor.num_features, query_dim))
         self.self_attention = Attention(query_dim, query_dim, query_dim, query_heads, dropout, scale)
         asking, answering = (query_dim, step) if query == "extractor" else (step, query_dim)
         self.cross_attention = Attention(asking, answering, query_dim, query_heads, dropout, scale)
-        self.attention = AttentionPooling(asking, attention, heads)
-        self.fc = init_layer(nn.Linear(heads * asking, classes))
+        self.attention = AttentionPooling(asking, o.attention, o.heads)
+        self.fc = init_layer(nn.Linear(o.heads * asking, classes))
 
     def forward(
         self, logmel: Tensor, extractor: Tensor | None = None, vggish: Tensor | None = None
     ) -> dict[str, Tensor]:
         steps = self.encoder(normalised_input(self, logmel))
-        events = self.project(self.embeddings(extractor, vggish))
+        events = self.project(self.events(extractor=extractor, vggish=vggish, logmel=logmel))
         events = events + positions(events)
         events = self.self_attention(events, events)
         asking, answering = (events, steps) if self.asks == "extractor" else (steps, events)

@@ -1,7 +1,9 @@
-"""Extractors in training: an own run opened by PyTorch, and every clip's rows computed once and kept in a cache."""
+"""Extractors in training: own networks opened by PyTorch, and every clip's rows computed once and kept in a cache."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from earshot import runs
+from earshot.config import Config, load_config
 from earshot.data.embeddings import EmbeddingCache, state_hash
 from earshot.data.prepared import PreparedData
 from earshot.inputs.extractor import BATCH, Extractor
 from earshot.inputs.network import Inputs
 from earshot.inputs.waveforms import as_heard
+from earshot.models.weights import load_weights, read_state, resolve
 from earshot.prediction.backends import TorchBackend
 from earshot.prediction.extractors import OwnNetwork, own_network
 from earshot.prediction.predictions import Clip
@@ -31,6 +35,35 @@ def open_run(record: Extractor) -> OwnNetwork:
     model, config = runs.load_model(fold).to(device), fold.config
     backend = TorchBackend(model, config.inputs(model.inputs), device)
     return own_network(record, backend, config.predict, state_hash(model), str(folder))
+
+
+def open_config(record: Extractor) -> OwnNetwork:
+    """A network of models.MODELS as a config describes it, with its checkpoint; loaded as strictly as for training."""
+    import torch
+
+    config, path = load_config(record.config), resolve(record.weights)
+    state = read_state(path)
+    model = runs.make_model(config, _classes(config, state), weights_follow=True)
+    heard = config.inputs(model.inputs)
+    front_end = next((r for r in heard.values() if r.kind == "logmel"), None)
+    load_weights(model, path, record.drop, front_end)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    about = {name: r.to_json() for name, r in heard.items()}
+    digest = hashlib.sha256(f"{state_hash(model)} {json.dumps(about, sort_keys=True)}".encode()).hexdigest()[:16]
+    backend = TorchBackend(model.eval().to(device), heard, device)
+    return own_network(record, backend, config.predict, digest, f"{record.config} with {record.weights}")
+
+
+def _classes(config: Config, state: Mapping) -> int:
+    """How many classes the network of a checkpoint tells apart: the size of what changes with their number; else 1."""
+    import torch
+
+    with torch.device("meta"):
+        two, three = (runs.make_model(config, n, weights_follow=True).state_dict() for n in (2, 3))
+    for name in (n for n in two if two[n].shape != three[n].shape and n in state):
+        axis = next(i for i, (a, b) in enumerate(zip(two[name].shape, three[name].shape)) if a != b)
+        return state[name].shape[axis]
+    return 1
 
 
 def extractor_caches(

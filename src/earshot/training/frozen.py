@@ -19,9 +19,10 @@ logger = logging.getLogger("earshot")
 def check_frozen(network: torch.nn.Module, config: Config):
     """Say what a frozen extractor (models.transfer) makes useless: random weights, SpecAugment; what a cache needs."""
     frozen = getattr(network, "frozen", False)
-    if config.data.cache == "embedding" and not frozen:
+    base_frozen = frozen and hasattr(network, "base")  # a part of cross_task's networks rests, the log-mel's does not
+    if config.data.cache == "embedding" and not base_frozen:
         raise ValueError("data.cache=embedding needs a frozen extractor: model.name=transfer with params.freeze true")
-    if frozen and (config.augment.spec_augment or config.augment.spec_augment_pp):
+    if base_frozen and (config.augment.spec_augment or config.augment.spec_augment_pp):
         raise ValueError(
             "augment.spec_augment (and _pp) acts in training only, and a frozen base stays in eval mode: empty it, "
             "or set model.params.freeze=false"
