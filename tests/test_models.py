@@ -14,7 +14,6 @@ from earshot.models import MODELS, build_model
 from earshot.sound import timebase
 from tiny_networks import INPUTS, SMALL, F, K
 
-
 DEEP = (  # graphs of many layers: what goes through all of them takes long
     "machines_baseline", "mobilenet_v2", "res1dnet31", "res1dnet51", "resnet38", "resnet54", "talnet", "urban_tagger",
 )  # fmt: skip
