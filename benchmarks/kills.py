@@ -8,7 +8,8 @@ through it, before and after it gets its name, in the middle and at the end of a
 must then be whole, and after the same command (training: with --resume) every file must be there, equal to those of the
 run that was never killed, and no temporary one. These processes are forks of one that has imported everything; the last
 kills are of real processes at random moments, of parents of `--jobs` and of compare.py among them, whose children have
-to end too. `kills_survived` counts the kills after which all of that was so.
+to end too. `kills_survived` counts the kills after which all of that was so, `resume_identical` is their share among
+trainings: weights, OOF, log and checkpoint bit by bit, clocks apart.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Scenario:
     share: int
     again: str = ""  # added to the command after a kill
     places: str = "*"  # only those after the last one of this name
+    done: int = 0  # places at the end after which all is done, and a script says so instead of doing it again
     twice: bool = False  # the command has run once before: what is there is replaced
 
 
@@ -101,7 +103,7 @@ SCENARIOS = [
         command="prepare esc50 --source download --out data/esc --resample 4000 --pack 1",
     ),
     Scenario(
-        name="submit", start="blended", share=8,
+        name="submit", start="blended", share=8, done=1,
         command="submit --competition birdcall --predictions runs/e.npz --test data/test.csv --out submissions/s.csv "
         "--tune-on runs/e_oof.npz --clips data/clips.csv --steps threshold",
     ),
@@ -112,6 +114,7 @@ SCENARIOS = [
         "--minutes 2 --cores 1 --out submission.csv",
     ),
 ]  # fmt: skip
+TRAININGS = ("train", "finish", "join", "random train", "random jobs")
 RANDOM = {"train": 8, "jobs": 3, "compare": 3}  # real processes, killed at random moments
 
 
@@ -144,6 +147,9 @@ def main():
     if options.record and not options.only:
         command = f"python benchmarks/kills.py --kills {options.kills} --processes {options.processes} --record"
         record("kills_survived", survived, f"of {len(kills)} kills", command)
+        trained = [kill for kill in kills if kill.scenario in TRAININGS]
+        same = sum(not kill.wrong for kill in trained) / len(trained)
+        record("resume_identical", same, f"share of {len(trained)} kills", command)
     sys.exit(survived < len(kills))
 
 
@@ -249,7 +255,8 @@ def kills_of(scenario: Scenario, world: Path, work: Path, number: int, part: tup
     shutil.rmtree(whole, ignore_errors=True)
     folder.rename(whole)
     first = 0 if scenario.places == "*" else len(places) - places[::-1].index(scenario.places)
-    chosen = [first + (2 * i + 1) * (len(places) - first) // (2 * number) for i in range(number)]
+    there = len(places) - scenario.done - first
+    chosen = [first + (2 * i + 1) * there // (2 * number) for i in range(number)]
     for index in chosen[part[0] :: part[1]]:
         folder = start_folder(scenario, world, work)
         code = in_fork(scenario.command, folder, learn=False, **{kill_points.AT: f"*:{index + 1}"})

@@ -1,6 +1,7 @@
 """Show trained runs: a page with scores, curves, tables and the clips that went most wrong, to hear; and pictures.
 
 python src/report.py --runs runs/tagging/esc10_cnn runs/tagging/esc10_cnn_small --out runs/report
+python src/report.py --runs runs/tagging/cnn14 --out runs/report --quality qa_true_counts.csv   # AudioSet's own file
 
 OUT/report.html is one file that needs no server and no network; for it all folds must be trained and the data at hand.
 The pictures (score by class size, learning curves, score by multi-adds) are PNGs beside it.
@@ -9,6 +10,7 @@ The pictures (score by class size, learning curves, score by multi-adds) are PNG
 from __future__ import annotations
 
 import argparse
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -16,8 +18,10 @@ import numpy as np
 import pandas as pd
 
 from earshot import runs, tasks
+from earshot.competitions.audioset import read_quality
+from earshot.ensemble.origins import check_same_tables
 from earshot.files import check_writable, write_text
-from earshot.messages import run_script, suggest
+from earshot.messages import Parser, run_script, suggest
 from earshot.models.counting import count
 from earshot.pages import report
 from earshot.pictures import runs as run_pictures
@@ -28,6 +32,8 @@ def main():
     options = parse_args()
     check_writable(options.out / "curves.png")
     found = {name: runs.load_run(folder) for name, folder in zip(short_names(options.runs), options.runs, strict=True)}
+    if not options.other_tables:
+        check_same_tables(list(found.values()), "their scores do not compare. --other-tables draws them all the same")
     first = next(iter(found.values())).config
     watch = options.score or first.watch or tasks.get_task(first.task, first.data.competition).watch
     options.out.mkdir(parents=True, exist_ok=True)
@@ -41,7 +47,11 @@ def main():
     # the name of a run's own score is that of its pooled OOF: what is drawn here is another figure
     mean, windows = f"mean {watch} of folds", sorted({run.config.predict.window_seconds for run in found.values()})
     seconds = " or ".join(f"{w:g}" for w in windows)
-    run_pictures.score_by_cost([(n, adds, s) for n, _, adds, s in rows], mean, seconds, options.out / "cost.png")
+    families, points = [family_of(run.config.model.name) for run in found.values()], [(n, a, s) for n, _, a, s in rows]
+    run_pictures.score_by_cost(points, mean, seconds, options.out / "cost.png", families)
+    if options.quality and tables:
+        quality = label_quality(options.quality, Path(first.data.classes or Path(first.data.root) / "classes.csv"))
+        run_pictures.class_quality(tables, quality, options.out / "class_quality.png")
     for name, parameters, adds, score in rows:
         size = f"{parameters / 1e6:8.2f} M parameters {adds / 1e9:8.3f} G multi-adds of a window"
         n = len(found[name].folds)
@@ -71,13 +81,29 @@ def write_page(found: dict[str, runs.Run], rows: list[tuple], watch: str, option
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--other-tables", action="store_true", help="runs may be of different fold tables and classes")
     parser.add_argument("--clips", type=int, default=4,
                         help="clips to hear of each kind: largest loss, false alarms, misses (default 4)")  # fmt: skip
     parser.add_argument("--score", default="", help="score to draw (default: the one that the first run watches)")
+    parser.add_argument(
+        "--quality", type=Path, help="AudioSet's qa_true_counts.csv: draw the quality of its labels too"
+    )
     return parser.parse_args()
+
+
+def family_of(model: str) -> str:
+    """The kind of a network by its name without its size: cnn14_att and cnn6 are cnn, mobilenet_v2 is mobilenet."""
+    return re.match(r"[a-z]+(?:1d)?[a-z]*", model)[0]
+
+
+def label_quality(path: Path, classes: Path) -> dict[str, float]:
+    """In what share of its rated clips raters heard each label of classes.csv; those without a rating are left out."""
+    shares = read_quality(path)
+    table = read_table(classes, ("label", "mid"))
+    return {label: shares[mid] for label, mid in zip(table.label, table.mid, strict=True) if mid in shares}
 
 
 def short_names(folders: list[Path]) -> list[str]:
@@ -102,11 +128,11 @@ def means_by_class(run: runs.Run) -> pd.DataFrame:
 
 
 def curve(run: runs.Run) -> pd.DataFrame:
-    """log.csv of a run, the mean over its folds of every epoch."""
+    """log.csv of a run, the mean over its folds of every row: an epoch, or optim.validate_steps."""
     logs = pd.concat([read_table(f.folder / "log.csv", ("epoch",)) for f in run.folds])
     if "steps" not in logs:
         raise ValueError(f"{run.folder}: log.csv counts no steps, it was written by an older version; train it again")
-    return logs.groupby("epoch", as_index=False).mean(numeric_only=True)
+    return logs.groupby("steps", as_index=False).mean(numeric_only=True)
 
 
 def cost(run: runs.Run) -> tuple[int, int]:

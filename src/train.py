@@ -2,8 +2,8 @@
 
 python src/train.py --fold 0                                              # the embedded competition
 python src/train.py --config configs/tagging/esc10_cnn.yaml --fold all --jobs 2
-python src/train.py --config configs/sed/b0_10s.yaml --fold 0 1 --name lr3 optim.lr=3e-4
-torchrun --nproc_per_node 2 src/train.py --config configs/sed/b0_10s.yaml --fold 0
+python src/train.py --config configs/sed/synth_b0.yaml --fold 0 1 --name lr3 optim.lr=3e-4
+torchrun --nproc_per_node 2 src/train.py --config configs/sed/synth_b0.yaml --fold 0
 """
 
 from __future__ import annotations
@@ -22,25 +22,30 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from earshot import files, losses, runs, tasks
+from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
 from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.data import sampling
+from earshot.data.folds import fold_numbers
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.soft_targets import find_targets
 from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
-from earshot.messages import run_script
+from earshot.messages import Parser, few, run_script
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction.free_cores import choose_threads, use_threads
 from earshot.processes import children
 from earshot.processes.kill_points import reached
 from earshot.processes.lock import locked
+from earshot.stored import read_json
 from earshot.tables import read_table
 from earshot.training import clock
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.checks import check_names, check_run
 from earshot.training.examples import collate
+from earshot.training.origins import begin, check_resumed, origin_of
 from earshot.training.rehearsal import rehearse
+from earshot.training.repair import lost_files, make_again
 from earshot.training.reporting import announce, epoch_line, finish_fold, start_wandb
 from earshot.training.schedule import (
     raise_not_finite,
@@ -75,6 +80,8 @@ def main():
         check_folders(config, folder, folds, options.resume)
     data = load_data(config.data)
     check_run(config, data, folds)
+    for fold in () if options.dry_run else folds:
+        check_resumed(runs.FoldRun(folder / f"fold{fold}"), origin_of(folder / f"fold{fold}", data.digests, config))
     if options.jobs > 1 and len(folds) > 1 and not options.dry_run:
         train_in_parallel(config, folds, options)
     else:
@@ -100,10 +107,12 @@ def main():
             return
     if not options.child:
         report_oof(config, folder)
+        if options.resume:
+            predict_again(folder)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="YAML of the run (default: the demo's)")
     parser.add_argument("--fold", nargs="+", default=["0"], help="folds to train, or 'all'")
     parser.add_argument("--name", default="", help="name of the run folder (default: the config's stem)")
@@ -128,7 +137,7 @@ def parse_args() -> argparse.Namespace:
 def parse_fold(text: str) -> int:
     if "." in text:
         raise ValueError(f"'{text}' is no fold; a setting is written as {text}=VALUE")
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) < 7):
         raise ValueError(f"--fold takes numbers from 0, or 'all', got '{text}'")
     return int(text)
 
@@ -150,7 +159,7 @@ def make_embedded_data(config: Config):
 def every_fold(config: Config) -> list[int]:
     """The fold numbers of the config's fold table."""
     table = read_table(config.data.folds, ("clip_id", "fold"))
-    return sorted(int(f) for f in table.fold.unique() if int(f) >= 0)
+    return sorted(int(f) for f in fold_numbers(table.fold, config.data.folds).unique() if f >= 0)
 
 
 def parallel_options(config: Config) -> DistributedDataParallelKwargs:
@@ -216,7 +225,9 @@ def train_fold(
             f"(data.train_share {config.data.train_share:g})"
         )
     train_data = train_data.limit(config.data.clips_per_class, config.seed)
-    if resume and runs.FoldRun(fold_folder).finished:
+    run, origin = runs.FoldRun(fold_folder), origin_of(fold_folder, data.digests, config)
+    finished = resume and run.finished
+    if finished and not lost_files(run):
         accelerator.print(f"fold {fold}: finished before; kept")
         return
     t = set_up(
@@ -229,14 +240,19 @@ def train_fold(
         accelerator=accelerator,
         deadline=deadline,
         rounds_after=rounds_after,
+        origin=origin,
     )
     if accelerator.is_main_process:
-        runs.create_fold(fold_folder, config, resume)
+        begin(runs.create_fold(fold_folder, config, resume), origin)
     accelerator.wait_for_everyone()
     t.progress.threads = threads
     if resume and (fold_folder / "last.ckpt").is_file():
         restore_checkpoint(t)
         keep_threads(t, threads)
+    if resume:
+        make_again(t, run)
+    if finished:
+        return
     announce(t)
     if not defines_watch(config, tasks.get_task(config.task, config.data.competition), held_out):
         accelerator.print(f"fold {fold}: its held-out clips do not define {t.watch}: the last epoch's weights are kept")
@@ -245,7 +261,7 @@ def train_fold(
         log_epoch(t, {"epoch": 0, "steps": 0, "seconds": 0.0} | validate_and_keep(t), tracker)
     while t.progress.epoch < config.optim.epochs and not t.progress.out_of_time and not stop_early(t):
         started, first_step = time.monotonic(), t.progress.step
-        train_one_epoch(t)
+        train_one_epoch(t, tracker)
         finish_epoch(t, time.monotonic() - started, first_step, tracker)
     finish_fold(t)
     if tracker:
@@ -261,7 +277,7 @@ def keep_threads(t: Training, threads: int):
     use_threads(t.progress.threads)
 
 
-def train_one_epoch(t: Training):
+def train_one_epoch(t: Training, tracker=None):
     """One pass over the training clips, from batch `progress.step` on: crop -> front end -> augment -> model."""
     config, p, accelerator = t.config, t.progress, t.accelerator
     batches = sampling.epoch_batches(
@@ -282,7 +298,8 @@ def train_one_epoch(t: Training):
         set_learning_rate(t)
         with accelerator.accumulate(t.model):
             batch = augment_batch(batch, t.front_ends, config.augment.batch, generator)
-            out = t.model(**{name: batch[name] for name in t.inputs})
+            with mixed_maps(t.network, batch.pop("mixing", None)):
+                out = t.model(**{name: batch[name] for name in t.inputs})
             loss = loss_of(out, batch)
             if not torch.isfinite(loss):
                 raise_not_finite(loss, batch, p)
@@ -296,11 +313,35 @@ def train_one_epoch(t: Training):
         p.step += 1
         p.loss_sum += loss.item()
         reached("step trained")
-        every = config.optim.checkpoint_steps
-        if every and accelerator.sync_gradients and p.step // config.optim.accumulate % every == 0:
-            write_checkpoint(t)
+        if accelerator.sync_gradients:
+            keep_on_the_way(t, tracker)
         if time_is_up(t):
             return
+
+
+def keep_on_the_way(t: Training, tracker):
+    """After a step within an epoch: a validation, a checkpoint, where the steps of the whole run ask for them."""
+    p, o = t.progress, t.config.optim
+    if p.step >= t.batches_an_epoch:
+        return  # the epoch's end does both
+    due = [every and steps_of_run(t) % every == 0 for every in (o.validate_steps, o.checkpoint_steps)]
+    if due[0]:
+        log_epoch(t, {"epoch": p.epoch} | training_row(t) | validate_and_keep(t), tracker)
+        start_epoch(t)
+    if any(due):
+        write_checkpoint(t)
+
+
+def steps_of_run(t: Training) -> int:
+    """Optimiser steps since the run began."""
+    return (t.progress.epoch * t.batches_an_epoch + t.progress.step) // t.config.optim.accumulate
+
+
+def training_row(t: Training) -> dict:
+    """What a line of log.csv says of the training so far."""
+    p, first = t.progress, t.optimizer.param_groups[0]
+    lr = first["lr"] / first.get("lr_scale", 1.0)
+    return {"steps": steps_of_run(t), "loss": p.loss_sum / max(p.step, 1), "lr": lr}
 
 
 def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
@@ -313,12 +354,8 @@ def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
         if p.best_epoch >= 0 and o.select == "best":
             return  # the best weights so far stand, with their OOF
     clips = (p.step - first_step) * o.batch_size * t.accelerator.num_processes
-    first = t.optimizer.param_groups[0]
-    row = {
-        "epoch": p.epoch, "steps": (p.epoch * t.batches_an_epoch + p.step) // o.accumulate,
-        "loss": p.loss_sum / max(p.step, 1), "lr": first["lr"] / first.get("lr_scale", 1.0),
-        "seconds": round(seconds, 2), "clips_per_second": round(clips / max(seconds, 1e-9), 2),
-    }  # fmt: skip
+    speed = {"seconds": round(seconds, 2), "clips_per_second": round(clips / max(seconds, 1e-9), 2)}
+    row = {"epoch": p.epoch} | training_row(t) | speed
     if p.out_of_time or p.epoch + 1 >= o.epochs or (p.epoch + 1) % o.validate_every == 0:
         row |= validate_and_keep(t)
         reached("epoch validated")
@@ -351,6 +388,23 @@ def report_oof(config: Config, folder: Path):
         counted = data.counted(config.data.secondary_weight)
         fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png", counted)
         tasks.draw_pictures(task, result.oof, result.truth, folder)
+
+
+def predict_again(folder: Path):
+    """Repair a run's test predictions: where a test.npz is missing that predict.py had written, it writes all anew."""
+    how = folder / "predicted.json"
+    wanted = [at / "test.npz" for at in (folder, *files.fold_folders(folder))]
+    missing = [str(path) for path in wanted if not path.is_file()]
+    if not how.is_file() or not missing:
+        return
+    print(f"{few(missing)} missing: predicting the test again, as before", flush=True)
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("predict.py")),
+        *read_json(how, "command", "predict the test yourself", kind=list),
+    ]
+    if children.run(command).returncode:
+        raise ValueError(f"the test could not be predicted again ({' '.join(command[1:])}); its error stands above")
 
 
 def print_frame_scores(competition, result):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 import ensemble
@@ -20,6 +21,7 @@ from earshot.prediction.predictions import Predictions
 from earshot.processes import kill_points, lock
 from earshot.sound.timebase import TimeBase
 from scripts import run
+from test_kills import wait_for
 from test_train import Killed, same_fold
 
 KILLS = Path(__file__).parents[1] / "benchmarks" / "kills.py"
@@ -84,6 +86,7 @@ def test_a_submission_killed_before_its_line_in_the_log_goes_on(submission):
     assert list(Path("s").iterdir()) == [Path("s/x.csv")]
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_before_never_lends_its_figures_to_new_files(tiny, monkeypatch):
     """Killed among the moves: OUT.json, which the kernel's bundle reads, is away, not that of other members."""
     run(train, "--config", tiny, "--fold", "0", "1", "2", "optim.epochs=1")
@@ -100,6 +103,35 @@ def test_an_ensemble_of_before_never_lends_its_figures_to_new_files(tiny, monkey
     files._swept.clear()  # as in a process of its own
     run(ensemble, *command)
     assert {p.name for p in Path("e").iterdir()} == {"two.json", "two_oof.npz"}
+
+
+PLAN = """
+tasks: {sed: [map]}
+systems: [synth_cnn]
+seeds: [1]
+overrides:
+  all: [data.root=data, data.folds=folds.csv, data.competition=birdcall, watch=map, optim.epochs=400]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", ["train --config tiny.yaml --fold 0 1 --jobs 2 optim.epochs=400", "compare plan.yaml"]
+)
+def test_children_end_when_their_parent_is_killed_and_their_folds_can_be_resumed(tiny, command):
+    Path("plan.yaml").write_text(PLAN)
+    name, *arguments = command.split()
+    parent = subprocess.Popen([sys.executable, KILLS.parents[1] / "src" / f"{name}.py", *arguments])
+    wait_for(lambda: list(Path("runs").glob("sed/*/fold*/lock.json")), 300)
+    children = psutil.Process(parent.pid).children()
+    parent.kill()
+    parent.wait()
+    assert children
+    assert not psutil.wait_procs(children, timeout=120)[1], "children go on without their parent"
+    left = [path for path in Path("runs").rglob("*") if path.name == "lock.json" or ".part." in path.name]
+    assert not left, "SIGTERM lets a child clean up"
+    if name == "train":
+        run(train, "--config", "tiny.yaml", "--fold", "0", "--resume", "--max-minutes", "0.001", "optim.epochs=400")
 
 
 @pytest.mark.slow

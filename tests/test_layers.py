@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from earshot.models import layers
 from earshot.sound import timebase
-from test_models import K
+from tiny_networks import K
 
 
 @pytest.mark.parametrize("activation", layers.ACTIVATIONS)

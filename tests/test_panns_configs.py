@@ -10,7 +10,7 @@ from earshot.config import load_config
 from earshot.models.counting import count
 from earshot.runs import make_model
 from earshot.sound.logmel import n_frames
-from earshot.training.setup import check_inputs
+from earshot.training.checks import check_inputs
 
 FOLDER = Path(__file__).parents[1] / "configs" / "tagging" / "panns"
 CONFIGS = sorted(p for p in FOLDER.glob("*.yaml") if not p.name.startswith("_"))
@@ -64,7 +64,7 @@ def test_variants_without_a_regulariser_have_none():
             "augment.batch.mixup_on=logmel",
             "mixup_on=logmel would mix the labels .*; set augment.batch.mixup_on=waveform",
         ),
-        ("wavegram_logmel_cnn14", "augment.batch.mixup_on=logmel", "reads waveform and logmel"),
+        ("res1dnet31", "augment.batch.mixup_on=logmel", "res1dnet31 reads waveform"),
         ("wavegram_logmel_cnn14", "augment.batch.fmix_p=0.5", "augment.batch.fmix_p would mix the labels"),
         ("leenet11", "augment.spec_augment={time_stripes: 1}", "augment.spec_augment acts on a log-mel: leenet11"),
         ("dainet19", "augment.batch.logmel=[{name: roll}]", "augment.batch.logmel acts on a log-mel"),

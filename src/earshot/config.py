@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from earshot.augment.batch import BatchAugment
 from earshot.inputs.given import Metadata
 from earshot.inputs.kinds import AnyInput
@@ -24,7 +22,7 @@ from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import CHANNELS
 from earshot.messages import check_choice, suggest
-from earshot.records import build, read_yaml
+from earshot.records import build, parse_override, read_yaml
 from earshot.sound.windows import Windowing
 
 # keys of earlier versions: an error in a config, translated where a run folder has them
@@ -54,6 +52,7 @@ class DataConfig:
     crop_seconds: float = 5.0  # length of a training example
     crop: str = "random"  # random: anywhere; box: around an annotated event; full: from the start of the clip
     targets: str = "labels"  # labels: those of the clip; events: those heard in the crop (always so with crop=box)
+    box_place: str = "around"  # crop=box: around: by box_jitter; first_half: the centre in the crop's first half
     box_jitter: float = 1.0  # crop=box: 1 = anywhere that holds the box's centre, 0 = box centred
     secondary_weight: float = 1.0  # target of a secondary label; -1 masks it instead
     false_positives: bool = False  # is_negative events become targets of 0, every class without any box is masked
@@ -80,6 +79,7 @@ class DataConfig:
     def __post_init__(self):
         check_choice("channels", self.channels, tuple(CHANNELS))
         check_choice("crop", self.crop, ("random", "box", "full"))
+        check_choice("box_place", self.box_place, ("around", "first_half"))
         check_choice("targets", self.targets, ("labels", "events"))
         check_choice("cache", self.cache, ("none", "waveform", "packed", "logmel", "embedding"))
         check_choice("sampler", self.sampler, ("uniform", "balanced"))
@@ -181,7 +181,8 @@ class OptimConfig:
     validate_every: int = 1  # epochs; the last epoch is always validated
     score_training: int = 0  # so many training clips are scored at every validation too: train_<watch> in log.csv
     score_crops: bool = False  # the task's scores on one random crop a held-out clip too: crop_<score> in log.csv
-    checkpoint_steps: int = 0  # write last.ckpt every so many steps too (0: at epoch ends)
+    validate_steps: int = 0  # validate every so many steps of the run too (0: at epoch ends)
+    checkpoint_steps: int = 0  # write last.ckpt every so many steps of the run too (0: at epoch ends)
 
     def __post_init__(self):
         check_choice("schedule", self.schedule, ("cosine", "linear", "constant"))
@@ -191,6 +192,7 @@ class OptimConfig:
         _check_positive(self, "lr", "batch_size", "accumulate", "validate_every")
         _check_not_negative(self, "epochs", "unfreeze_epochs", "lookahead", "warmup_epochs", "checkpoint_steps")
         _check_not_negative(self, "weight_decay", "min_lr", "clip_norm", "early_stop_epochs", "score_training")
+        _check_not_negative(self, "validate_steps")
         _check_between(self, 0, 1, "ema_decay")
         if self.warmup_epochs > self.epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs})")
@@ -293,24 +295,30 @@ class Config:
 def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """YAML file (None: the defaults) + `a.b=value` overrides -> checked Config."""
     values = read_values(Path(path)) if path is not None else {}
+    alone = copy.deepcopy(values)
+    seen: dict[str, str] = {}
     for text in overrides:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise ValueError(f"override '{text}' is not of the form key=value, such as optim.lr=3e-4")
-        value = _value(value, text)
+        key, value = parse_override(Config, text, MOVED)
+        if seen.setdefault(key, text) != text:
+            raise ValueError(f"{key} is set twice, by '{seen[key]}' and by '{text}': keep one")
         if key == "loss.name":
             values = _merge(values, {"loss": {"name": value}})
         _set(values, key.split("."), value)
-    return from_dict(values)
-
-
-def _value(text: str, override: str):
-    """The value of an override, as YAML reads it."""
     try:
-        return yaml.safe_load(text) if text else ""
-    except yaml.YAMLError as error:
-        why = getattr(error, "problem", None) or error
-        raise ValueError(f"override '{override}': the value is not valid YAML ({why}); is a bracket open?") from error
+        return from_dict(values)
+    except ValueError as error:
+        if path is not None and _is_wrong(alone):
+            raise ValueError(f"{path}: {error}") from error
+        raise
+
+
+def _is_wrong(values: dict) -> bool:
+    """Whether it is the file itself, and no override, that cannot be."""
+    try:
+        from_dict(values)
+    except ValueError:
+        return True
+    return False
 
 
 def from_dict(values: dict) -> Config:
@@ -342,6 +350,8 @@ def read_values(path: Path, is_base: bool = False) -> dict:
     base = values.pop("base", None)
     if base is None:
         return values
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: base must be the name of a file, got {base!r}")
     if is_base:
         raise ValueError(f"{path} is a base and names a base itself ({base}): one level only")
     return _merge(read_values(path.parent / base, is_base=True), values)

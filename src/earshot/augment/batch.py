@@ -18,6 +18,7 @@ class BatchAugment:
     mixup_alpha: float = 0.4  # Beta(alpha, alpha) of the share that a clip keeps
     mixup_p: float = 1.0  # probability that a batch (with mixup_per_clip: a clip) is mixed
     mixup_per_clip: bool = False  # a share of its own for every clip
+    mixup_pairs: bool = False  # neighbours become one, each pair by a share of its own: 64 clips are mixed into 32
     mixup_domain: str = "input"  # input: as it is; power: log-mels mixed as energies; either: one of both a batch
     fmix_p: float = 0.0  # probability that a batch of log-mels is mixed by FMix (after mixup, where there is both)
     fmix_alpha: float = 1.0  # Beta(alpha, alpha) of the share that a clip keeps
@@ -26,6 +27,8 @@ class BatchAugment:
     def __post_init__(self):
         check_choice("mixup_on", self.mixup_on, ("none", "waveform", "logmel"))
         check_choice("mixup_domain", self.mixup_domain, ("input", "power", "either"))
+        if self.mixup_pairs and self.mixup_p < 1:
+            raise ValueError(f"mixup_pairs halves every batch: mixup_p must be 1, got {self.mixup_p}")
         for name in ("mixup_p", "fmix_p"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability, got {getattr(self, name)}")

@@ -1,4 +1,6 @@
-"""SpecAugment++ (Wang et al. 2021): stripes of time and frequency masked on the input and on hidden maps.
+"""What is done to hidden maps: SpecAugment++, and mixup of a Wavegram.
+
+SpecAugment++ (Wang et al. 2021): stripes of time and frequency masked on the input and on hidden maps.
 
 A masked place becomes 0 (`zero`), the mean of itself and the same place of another clip of the batch (`mixture`), or
 that clip's value (`cutting`); labels stay. Stripe widths are shares of a map's length, so that one setting fits a map
@@ -8,9 +10,13 @@ step seeds them too.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Generator, Tensor, nn
 
+from earshot.augment.mixing import Mixing
 from earshot.augment.spectrogram import sample_stripes
 from earshot.messages import suggest
 
@@ -112,3 +118,25 @@ class _Hook:
         return spec_augment_pp(
             output, **sample_spec_augment_pp(None, output.shape, **params), scheme=self.augment.scheme
         )
+
+
+@contextmanager
+def mixed_maps(network: nn.Module, mixing: Mixing | None) -> Iterator[None]:
+    """While it lasts, `network.mixed_layer` gives its maps mixed, as the batch's log-mels and targets were.
+
+    How PANNs mix their Wavegram networks: the convolutions of the waveform hear each clip alone. None: nothing is done.
+    """
+    if mixing is None:
+        yield
+        return
+    name = getattr(network, "mixed_layer", "")
+    if not name:
+        raise ValueError(
+            f"{type(network).__name__} hears waveforms, which augment.batch.mixup_on=logmel does not mix: set it to "
+            "waveform"
+        )
+    hook = network.get_submodule(name).register_forward_hook(lambda module, args, output: mixing.of(output))
+    try:
+        yield
+    finally:
+        hook.remove()

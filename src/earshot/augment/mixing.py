@@ -8,6 +8,7 @@ if it is known in both clips (where a share is 0, in the other): a mixed label t
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +16,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MIXED = ("target", "frame_target", "weight")
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How a batch was mixed: what a network that hears waveforms does to its own maps (`hidden.mixed_maps`)."""
+
+    lam: Tensor  # (B,) share that each clip keeps
+    index: Tensor  # (B,) partners
+    step: int = 1  # 2: of each pair of neighbours the first is left
+
+    def of(self, x: Tensor) -> Tensor:
+        """Maps of the clips as they were, (B, ...), -> mixed ones, (B / step, ...)."""
+        return self.left(mix(x, self.lam.to(x.device), self.index))
+
+    def left(self, value):
+        """The entries of a batch's tensor or list that are left."""
+        return value[:: self.step] if isinstance(value, list) or (torch.is_tensor(value) and value.ndim) else value
 
 
 def sample_lam(alpha: float, generator: torch.Generator, size: int | None = None) -> Tensor:

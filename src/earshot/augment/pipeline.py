@@ -1,6 +1,7 @@
 """What happens to a training batch between the loader and the model; all its chance comes from one generator.
 
 Order: mixup of waveforms, front ends, augmentation of log-mels, image-style augmentation, mixup of log-mels, FMix.
+With mixup of log-mels a network that hears waveforms mixes its own maps of them alike: `mixing` of the batch says how.
 """
 
 from __future__ import annotations
@@ -9,7 +10,16 @@ import torch
 
 from earshot.augment.batch import BatchAugment
 from earshot.augment.image import apply_image
-from earshot.augment.mixing import fmix_batch, mix, mix_batch, mix_power, sample_fmix_mask, sample_lam, sample_partners
+from earshot.augment.mixing import (
+    Mixing,
+    fmix_batch,
+    mix,
+    mix_batch,
+    mix_power,
+    sample_fmix_mask,
+    sample_lam,
+    sample_partners,
+)
 from earshot.augment.spectrogram import apply_logmel
 
 
@@ -23,7 +33,8 @@ def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: tor
     sounds = tuple(dict.fromkeys(heard.sound_key(n) for n in heard.of(sounds=True) if heard.sound_key(n) in batch))
     if augment.mixup_on == "waveform" and sounds:
         computed = heard.of(sounds=True, has_twin=True)
-        batch = _mixup(batch, sounds, tuple(n for n in heard if n in batch and n not in computed), augment, generator)
+        others = tuple(n for n in heard if n in batch and n not in computed)
+        batch, _ = _mixup(batch, sounds, others, augment, generator)
     batch = batch | front_ends(batch)
     logmels = heard.of(picture=True)
     others = tuple(n for n in heard if n not in logmels and heard[n].kind != "waveform")
@@ -36,7 +47,10 @@ def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: tor
         decibels = heard.of(picture=True, decibels=True)
         others = others + tuple(n for n in logmels if n not in decibels) if augment.mixup_domain != "input" else others
         names = logmels if augment.mixup_domain == "input" else decibels
-        batch = _mixup(batch, names, others, augment, generator)
+        waveforms = tuple(n for n in heard if heard[n].kind == "waveform")
+        whole = {n: batch[n] for n in waveforms}  # the network mixes what it makes of them
+        batch, mixing = _mixup(batch, names, others, augment, generator)
+        batch = batch | whole | ({"mixing": mixing} if waveforms else {})
     if augment.fmix_p and logmels:
         return _fmix(batch, logmels, tuple(n for n in others if n not in logmels), augment, generator)
     return batch
@@ -51,13 +65,24 @@ def _fmix(batch: dict, names: tuple[str, ...], others: tuple[str, ...], augment:
     return fmix_batch(batch, names, mask, partners, others) if mixed else batch
 
 
-def _mixup(batch: dict, names: tuple[str, ...], others: tuple[str, ...], augment: BatchAugment, generator) -> dict:
-    """With probability `mixup_p`: one lam for the batch, or for each clip one that leaves it the larger share."""
+def _mixup(
+    batch: dict, names: tuple[str, ...], others: tuple[str, ...], augment: BatchAugment, generator
+) -> tuple[dict, Mixing]:
+    """With probability `mixup_p`: one lam for the batch, or for each clip one that leaves it the larger share.
+
+    `mixup_pairs`: a lam a pair of neighbours, which become one clip.
+    """
     size = len(batch["clip_id"])
     partners = sample_partners(size, generator)
     power = {"input": 0.0, "power": 1.0, "either": 0.5}[augment.mixup_domain] > torch.rand((), generator=generator)
-    mixed = torch.rand(size if augment.mixup_per_clip else 1, generator=generator) < augment.mixup_p
+    each = augment.mixup_per_clip or augment.mixup_pairs
+    mixed = torch.rand(size if each else 1, generator=generator) < augment.mixup_p
     lam = sample_lam(augment.mixup_alpha, generator, len(mixed))
-    lam = torch.maximum(lam, 1 - lam) if augment.mixup_per_clip else lam
-    lam = torch.where(mixed, lam, 1.0).expand(size)
-    return mix_batch(batch, names, lam, partners, mix_power if power else mix, others)
+    if augment.mixup_pairs:
+        partners = torch.arange(size) ^ 1
+        partners[partners == size] = size - 1  # an odd one out stays itself
+    elif augment.mixup_per_clip:
+        lam = torch.maximum(lam, 1 - lam)
+    mixing = Mixing(torch.where(mixed, lam, 1.0).expand(size), partners, 2 if augment.mixup_pairs else 1)
+    out = mix_batch(batch, names, mixing.lam, partners, mix_power if power else mix, others)
+    return {key: mixing.left(value) for key, value in out.items()}, mixing

@@ -4,6 +4,8 @@ audiomentations draws from the global `random` and `numpy.random`. Here both are
 for the call and put back after it: the same generator gives the same samples whatever ran before, and nothing else
 moves. So two threads must not augment at once (loader processes may).
 
+Besides theirs there is AddGaussianNoiseShare: noise by its share of the waveform's deviation.
+
 Files that transforms mix in (noise, impulse responses) are read as all recordings here are, by sound/audio.py: what a
 folder holds besides, and what cannot be read, is named when the augmentation is built and left out; a file that proves
 damaged later leaves the example as it is.
@@ -70,13 +72,46 @@ def apply(augment, waveform: np.ndarray, sample_rate: int, rng: np.random.Genera
     return np.ascontiguousarray(out, np.float32)
 
 
+@lru_cache(maxsize=1)
+def _own_transforms() -> dict[str, type]:
+    """Transforms that audiomentations lacks, by name; made here because its import takes seconds."""
+    from audiomentations.core.transforms_interface import BaseWaveformTransform
+
+    class AddGaussianNoiseShare(BaseWaveformTransform):
+        """White noise of a standard deviation between `min_share` and `max_share` of the waveform's own, uniformly.
+
+        audiomentations' AddGaussianSNR before it took decibels, which the rainforest system's source calls.
+        """
+
+        supports_multichannel = True
+
+        def __init__(self, min_share: float = 0.001, max_share: float = 1.0, p: float = 0.5):
+            super().__init__(p)
+            if not 0 <= min_share <= max_share:
+                raise ValueError(
+                    f"AddGaussianNoiseShare needs 0 <= min_share <= max_share, got {min_share}, {max_share}"
+                )
+            self.min_share, self.max_share = min_share, max_share
+
+        def randomize_parameters(self, samples: np.ndarray, sample_rate: int):
+            super().randomize_parameters(samples, sample_rate)
+            if self.parameters["should_apply"]:
+                self.parameters["share"] = random.uniform(self.min_share, self.max_share)
+
+        def apply(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+            deviation = self.parameters["share"] * np.std(samples)
+            return samples + np.random.normal(0, deviation, samples.shape).astype(np.float32)
+
+    return {"AddGaussianNoiseShare": AddGaussianNoiseShare}
+
+
 def _build(spec: dict):
     """One {name, p, ...} -> transform, its files sorted."""
     import audiomentations
 
     spec = dict(spec)
     name = spec.pop("name", None)
-    kinds = {n: k for n, k in vars(audiomentations).items() if inspect.isclass(k) and n != "Lambda"}
+    kinds = {n: k for n, k in vars(audiomentations).items() if inspect.isclass(k) and n != "Lambda"} | _own_transforms()
     if name not in kinds:
         raise ValueError(f"unknown waveform augmentation '{name}'{suggest(str(name), kinds)}")
     known = list(inspect.signature(kinds[name].__init__).parameters)[1:]

@@ -156,6 +156,27 @@ def hdf5_names(path: Path) -> list[str]:
 # ---- the published lists
 
 
+def read_quality(path: Path) -> dict[str, float]:
+    """AudioSet's qa_true_counts.csv -> {mid: num_true / num_rated}: how often raters heard what the label says.
+
+    Its columns are a class's mid, how many of its clips were rated, in how many it was heard (as remembered), with or
+    without a header; a class of which no clip was rated is left out.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; it is AudioSet's qa_true_counts.csv: mid, num_rated, num_true")
+    shares = {}
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        for number, row in enumerate(csv.reader(lines, skipinitialspace=True), start=1):
+            if not row or row[0].startswith("#") or (number == 1 and not row[-1].strip().isdigit()):
+                continue
+            counts = row[1:]
+            if len(row) != 3 or not all(c.strip().isdigit() for c in counts) or int(counts[1]) > int(counts[0]):
+                raise ValueError(f"{path} line {number} is no 'mid, num_rated, num_true': {','.join(row)}")
+            if int(counts[0]):
+                shares[row[0].strip()] = int(counts[1]) / int(counts[0])
+    return shares
+
+
 def read_labels(path: Path) -> pd.DataFrame:
     """class_labels_indices.csv -> `label` (the display name without spaces), `mid`, `name`, in the order of `index`."""
     table = read_table(path, ("index", "mid", "display_name")).sort_values("index", kind="stable")

@@ -46,6 +46,7 @@ class WavegramCnn(nn.Module):
     """
 
     in_chans = 1
+    mixed_layer = "pre_block4"  # the wavegram, mixed where log-mels are (augment.batch.mixup_on=logmel)
 
     def __init__(
         self,

@@ -151,7 +151,8 @@ def check_inputs(network: torch.nn.Module, config: Config):
         on_logmel = key in ("batch.logmel", "batch.image", "spec_augment", "spec_augment_pp")
         if acts and on_logmel and not heard.of(picture=True):
             raise ValueError(f"augment.{key} acts on a log-mel: {reads}. Leave it out (SpecAugment: 0 stripes)")
-    for key, value in (("mixup_on=logmel", a.batch.mixup_on == "logmel"), ("fmix_p", a.batch.fmix_p)):
+    unmixed = a.batch.mixup_on == "logmel" and not getattr(network, "mixed_layer", "")
+    for key, value in (("mixup_on=logmel", unmixed), ("fmix_p", a.batch.fmix_p)):
         if value and heard.of(kind="waveform"):
             raise ValueError(
                 f"augment.batch.{key} would mix the labels of what is not mixed: {reads}; set "

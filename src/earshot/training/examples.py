@@ -162,6 +162,9 @@ class TrainingClips(torch.utils.data.Dataset):
             return int(rng.integers(last + 1)), False
         box = events.iloc[int(rng.integers(len(events)))]
         centre = (box.onset + box.offset) / 2 * self.data.sample_rate
+        if self.data.box_place == "first_half":  # as the rainforest system's source draws it
+            least = int(max(0, round(centre) - crop // 2))
+            return min(int(rng.integers(least, max(round(centre), least + 1))), last), bool(box.get("is_negative", 0))
         start = centre - crop / 2 + self.data.box_jitter * (rng.random() - 0.5) * crop
         return int(np.clip(round(start), 0, last)), bool(box.get("is_negative", 0))
 

@@ -39,7 +39,8 @@ def rehearse(
     train, held_out = data.split(fold, config.data.folds)
     train = train.share(config.data.train_share, config.seed).limit(config.data.clips_per_class, config.seed)
     batch, heard = part(train, o.batch_size * accelerator.num_processes), part(held_out, HEARD)
-    here = replace(config, data=replace(config.data, workers=0), optim=replace(o, accumulate=1, checkpoint_steps=0))
+    o_here = replace(o, accumulate=1, checkpoint_steps=0, validate_steps=0)
+    here = replace(config, data=replace(config.data, workers=0), optim=o_here)
     with tempfile.TemporaryDirectory(prefix="earshot-dry-run-") as folder:
         t = set_up(
             here, fold, Path(folder) / f"fold{fold}", train_data=batch, held_out=heard, classes=data.classes,
