@@ -29,7 +29,7 @@ REACH = 96  # frames, 1.5 s
 PROMINENCES_DB = (8, 12)  # above the mean around: many peaks, and those that noise does not hide; both are paired
 BINS_TOGETHER, FRAMES_TOGETHER = 2, 2  # a format or another rate moves a peak by one
 RANGE_DB = 60  # peaks so far below the recording's loudest are noise of the format
-COMMON = 30  # a number that so many recordings have says nothing: hum, beeps of a device
+COMMON, REPEATS = 30, 4  # a number that so many recordings have says nothing: hum, beeps of a device
 FEWEST = 16  # numbers at one delay that a copy has in common with its original
 SHARE = 0.03  # and so much of what the one with fewer numbers has
 
@@ -93,24 +93,12 @@ def same_sound(found: list[Fingerprint | None]) -> pd.DataFrame:
         return empty
     numbers = np.concatenate([f.numbers for f in found if f is not None])
     frames = np.concatenate([f.frames for f in found if f is not None])
-    order = np.argsort(numbers, kind="stable")
+    order = np.lexsort((owner, numbers))
     numbers, owner, frames = numbers[order], owner[order], frames[order]
-    starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
-    votes = []
-    for first, last in zip(starts, np.r_[starts[1:], len(numbers)], strict=True):
-        if not last - first > 1 or len(np.unique(owner[first:last])) > COMMON or last - first > 4 * COMMON:
-            continue
-        i, j = np.triu_indices(last - first, k=1)
-        a, b = owner[first + i], owner[first + j]
-        delay = frames[first + j] - frames[first + i]
-        other = a != b
-        a, b, delay = a[other], b[other], delay[other]
-        swap = a > b
-        vote = np.stack([np.where(swap, b, a), np.where(swap, a, b), np.where(swap, -delay, delay)], axis=1)
-        votes.append(np.unique(vote, axis=0))  # a number counts once: beeps that repeat are no proof
-    if not votes or not sum(map(len, votes)):
+    votes = _votes(numbers, owner, frames)
+    if not len(votes):
         return empty
-    pairs, counts = np.unique(np.concatenate(votes), axis=0, return_counts=True)
+    pairs, counts = np.unique(votes, axis=0, return_counts=True)
     table = pd.DataFrame(pairs, columns=["a", "b", "frames"]).assign(matches=counts)
     table = _neighbours_together(table)
     table = table.sort_values("matches", ascending=False, kind="stable").drop_duplicates(["a", "b"])
@@ -118,6 +106,25 @@ def same_sound(found: list[Fingerprint | None]) -> pd.DataFrame:
     table = table[(table.matches >= FEWEST) & (table.matches >= SHARE * smaller)]
     table = table.assign(delay=table.frames * PARAMS.hop_length / RATE).drop(columns="frames")
     return table.sort_values(["a", "b"], ignore_index=True)
+
+
+def _votes(numbers: np.ndarray, owner: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Sorted numbers with their recordings and frames -> (V, 3) recording, later one, frames between, once a number.
+
+    A number that repeats counts once for each delay: beeps are no proof. One that many recordings have is left out.
+    """
+    _, group, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
+    first = np.r_[True, (group[1:] != group[:-1]) | (owner[1:] != owner[:-1])]
+    owners = np.bincount(group, first, minlength=len(sizes))
+    kept = (owners[group] > 1) & (owners[group] <= COMMON) & (sizes[group] <= REPEATS * COMMON)
+    group, owner, frames = group[kept], owner[kept], frames[kept]
+    found = [np.zeros((0, 4), np.int64)]
+    for apart in range(1, int(sizes[group].max(initial=0))):
+        same = (group[apart:] == group[:-apart]) & (owner[apart:] != owner[:-apart])
+        if same.any():
+            a, b = owner[:-apart][same], owner[apart:][same]
+            found.append(np.stack([a, b, frames[apart:][same] - frames[:-apart][same], group[apart:][same]], axis=1))
+    return np.unique(np.concatenate(found), axis=0)[:, :3]
 
 
 def _neighbours_together(table: pd.DataFrame) -> pd.DataFrame:
