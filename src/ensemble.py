@@ -29,7 +29,7 @@ from earshot.ensemble import origins, search
 from earshot.ensemble.blends import MEANS, Blend, correlations
 from earshot.ensemble.choice import as_dict, read_post, write_choice
 from earshot.ensemble.post_processing import choose_post
-from earshot.messages import run_script
+from earshot.messages import Parser, run_script
 from earshot.prediction import predictions
 from earshot.prediction.origin import TABLES
 from earshot.records import to_dict
@@ -44,6 +44,7 @@ SAME_TABLES = (
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    files.check_ending(options.out, ".npz")
     files.check_writable(options.out)
     members = [runs.load_run(folder) for folder in options.runs]
     origins.check_distinct(members)
@@ -105,7 +106,7 @@ def best_member(members, reports, watch: str, scores: dict[str, float]) -> dict:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--runs", type=Path, nargs="+", required=True, help="folders of runs whose folds are all trained"
     )

@@ -21,7 +21,7 @@ from earshot import runs, tasks
 from earshot.competitions.audioset import read_quality
 from earshot.ensemble.origins import check_same_tables
 from earshot.files import check_writable, write_text
-from earshot.messages import run_script, suggest
+from earshot.messages import Parser, run_script, suggest
 from earshot.models.counting import count
 from earshot.pages import report
 from earshot.pictures import runs as run_pictures
@@ -81,7 +81,7 @@ def write_page(found: dict[str, runs.Run], rows: list[tuple], watch: str, option
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument("--other-tables", action="store_true", help="runs may be of different fold tables and classes")
@@ -100,7 +100,7 @@ def family_of(model: str) -> str:
 
 
 def label_quality(path: Path, classes: Path) -> dict[str, float]:
-    """{label of classes.csv: share of its rated clips in which raters heard it}; classes without a rating left out."""
+    """In what share of its rated clips raters heard each label of classes.csv; those without a rating are left out."""
     shares = read_quality(path)
     table = read_table(classes, ("label", "mid"))
     return {label: shares[mid] for label, mid in zip(table.label, table.mid, strict=True) if mid in shares}

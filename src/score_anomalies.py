@@ -42,7 +42,7 @@ from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData, load_data
 from earshot.ensemble.origins import check_tables
 from earshot.inputs.waveforms import as_heard, decode
-from earshot.messages import few, run_script, suggest
+from earshot.messages import Parser, few, run_script, suggest
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.free_cores import use_free_cores
 from earshot.prediction.inference import Member, predict_members
@@ -92,6 +92,7 @@ def main():
     use_free_cores(key="")
     tables, parts = [], []
     if options.out:
+        files.check_ending(options.out, ".npz")
         files.check_writable(options.out)
     for folder in options.run:
         if folder.is_dir():
@@ -119,7 +120,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders of runs of the task asd")
     parser.add_argument("--also", nargs="+", choices=ALSO, default=[], help="scores that hear the clips themselves")
     parser.add_argument(
@@ -248,7 +249,13 @@ def predicted(fold: runs.FoldRun, some: PreparedData, what: str) -> Predictions:
     model = runs.load_model(fold)
     backend = TorchBackend(model, config.inputs(model.inputs), precision=config.optim.precision)
     quiet = not sys.stderr.isatty()
-    member = Member(backend, config.predict, about["classes"], about["prior"], origin=weights_origin(fold.weights))
+    member = Member(
+        backend=backend,
+        windowing=config.predict,
+        classes=about["classes"],
+        prior=about["prior"],
+        origin=weights_origin(fold.weights),
+    )
     found, failed = predict_members(
         [member], some.recordings(), progress=lambda clips: tqdm(clips, what, leave=False, disable=quiet)
     )

@@ -21,6 +21,7 @@ import argparse
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 from datetime import UTC, datetime
@@ -41,10 +42,11 @@ from earshot.ensemble.origins import check_tuned_on, check_where_it_lies
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.search import read_truth, score_table
 from earshot.events import PostProcess
-from earshot.files import check_writable, scratch_folder, whole_folder, write_rows
-from earshot.messages import few, run_script
+from earshot.files import check_ending, check_writable, scratch_folder, whole_folder, write_rows
+from earshot.messages import Parser, few, run_script
 from earshot.prediction.predictions import Predictions
 from earshot.processes.lock import in_turn
+from earshot.stored import read_json, read_text
 from earshot.tables import read_table
 
 LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "runs", "cv", "post", "score")
@@ -53,8 +55,10 @@ LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "
 def main():
     options = parse_args()
     if not options.check:
+        check_ending(options.out, ".csv")
         check_writable(options.out)
         check_writable(options.log, "name another file by --log")
+        read_log(options.log)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     competition = get_competition(options.competition)
     test = read_table(options.test)
@@ -88,7 +92,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--competition", required=True, help="a name of competitions.COMPETITIONS")
     parser.add_argument("--predictions", type=Path, help="npz of the test clips (predict.py, ensemble.py)")
     parser.add_argument("--test", type=Path, required=True, help="the competition's test table")
@@ -264,10 +268,21 @@ def print_scores(
     return scores
 
 
+def read_log(path: Path) -> list[dict]:
+    """The lines of an earlier log; none where there is no file."""
+    if not path.is_file() or not path.stat().st_size:
+        return []
+    remedy = "name another file by --log"
+    lines = csv.DictReader(io.StringIO(read_text(path, "log", remedy), newline=""))
+    if tuple(lines.fieldnames or ()) != LOG_COLUMNS:
+        raise ValueError(f"log {path} has other columns than {', '.join(LOG_COLUMNS)}; {remedy}")
+    return list(lines)
+
+
 def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores: dict[str, float]):
     """One line more in the log: what was submitted, from which runs, with which CV."""
     about_path = options.predictions.with_suffix(".json")
-    about = json.loads(about_path.read_text()) if about_path.is_file() else {}
+    about = read_json(about_path, "ensemble") if about_path.is_file() else {}
     row = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "file": options.out.name,
@@ -275,7 +290,7 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores:
         "competition": options.competition,
         "rows": len(submission),
         "predictions": str(options.predictions),
-        "runs": " ".join(about.get("runs", [str(options.predictions.parent)])),
+        "runs": " ".join(map(str, about.get("runs", [options.predictions.parent]))),
         "cv": about.get("cv", ""),
         "post": json.dumps(dataclasses.asdict(post), default=str),
         "score": next(iter(scores.values()), ""),
@@ -283,14 +298,6 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores:
     options.log.parent.mkdir(parents=True, exist_ok=True)
     with in_turn(options.log.with_name(f".{options.log.name}.lock")):  # two at once would lose a line
         write_rows(options.log, [*read_log(options.log), row], LOG_COLUMNS)
-
-
-def read_log(path: Path) -> list[dict]:
-    """The lines of the log so far."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def digest(path: Path) -> str:

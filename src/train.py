@@ -2,14 +2,13 @@
 
 python src/train.py --fold 0                                              # the embedded competition
 python src/train.py --config configs/tagging/esc10_cnn.yaml --fold all --jobs 2
-python src/train.py --config configs/sed/b0_10s.yaml --fold 0 1 --name lr3 optim.lr=3e-4
-torchrun --nproc_per_node 2 src/train.py --config configs/sed/b0_10s.yaml --fold 0
+python src/train.py --config configs/sed/synth_b0.yaml --fold 0 1 --name lr3 optim.lr=3e-4
+torchrun --nproc_per_node 2 src/train.py --config configs/sed/synth_b0.yaml --fold 0
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import os
@@ -28,15 +27,17 @@ from earshot.augment.pipeline import augment_batch
 from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.data import sampling
+from earshot.data.folds import fold_numbers
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.soft_targets import find_targets
 from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
-from earshot.messages import few, run_script
+from earshot.messages import Parser, few, run_script
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction.free_cores import choose_threads, use_threads
 from earshot.processes import children
 from earshot.processes.kill_points import reached
 from earshot.processes.lock import locked
+from earshot.stored import read_json
 from earshot.tables import read_table
 from earshot.training import clock
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
@@ -111,7 +112,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="YAML of the run (default: the demo's)")
     parser.add_argument("--fold", nargs="+", default=["0"], help="folds to train, or 'all'")
     parser.add_argument("--name", default="", help="name of the run folder (default: the config's stem)")
@@ -136,7 +137,7 @@ def parse_args() -> argparse.Namespace:
 def parse_fold(text: str) -> int:
     if "." in text:
         raise ValueError(f"'{text}' is no fold; a setting is written as {text}=VALUE")
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) < 7):
         raise ValueError(f"--fold takes numbers from 0, or 'all', got '{text}'")
     return int(text)
 
@@ -158,7 +159,7 @@ def make_embedded_data(config: Config):
 def every_fold(config: Config) -> list[int]:
     """The fold numbers of the config's fold table."""
     table = read_table(config.data.folds, ("clip_id", "fold"))
-    return sorted(int(f) for f in table.fold.unique() if int(f) >= 0)
+    return sorted(int(f) for f in fold_numbers(table.fold, config.data.folds).unique() if f >= 0)
 
 
 def parallel_options(config: Config) -> DistributedDataParallelKwargs:
@@ -226,6 +227,8 @@ def train_fold(
     train_data = train_data.limit(config.data.clips_per_class, config.seed)
     run, origin = runs.FoldRun(fold_folder), origin_of(fold_folder, data.digests, config)
     finished = resume and run.finished
+    if finished and accelerator.is_main_process:
+        begin(run, origin)
     if finished and not lost_files(run):
         accelerator.print(f"fold {fold}: finished before; kept")
         return
@@ -397,7 +400,11 @@ def predict_again(folder: Path):
     if not how.is_file() or not missing:
         return
     print(f"{few(missing)} missing: predicting the test again, as before", flush=True)
-    command = [sys.executable, str(Path(__file__).with_name("predict.py")), *json.loads(how.read_text())]
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("predict.py")),
+        *read_json(how, "command", "predict the test yourself", kind=list),
+    ]
     if children.run(command).returncode:
         raise ValueError(f"the test could not be predicted again ({' '.join(command[1:])}); its error stands above")
 

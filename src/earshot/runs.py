@@ -29,8 +29,9 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from earshot.config import Config, from_run
-from earshot.files import fold_folders, whole_file, write_text
-from earshot.messages import suggest
+from earshot.data.labels import check_classes
+from earshot.files import check_name, fold_folders, whole_file, write_text
+from earshot.messages import few, from_here, suggest
 from earshot.prediction.origin import (
     Origin,
     check_same,
@@ -42,6 +43,7 @@ from earshot.prediction.origin import (
 from earshot.prediction.predictions import Predictions, read_origins
 from earshot.records import read_yaml, to_dict
 from earshot.sound.timebase import TimeBase
+from earshot.stored import parse_json, read_json, want
 
 if TYPE_CHECKING:
     import torch
@@ -72,18 +74,10 @@ class FoldRun:
     def about(self) -> dict:
         """run.json: classes, prior, time grid, scores, versions."""
         path = self.folder / "run.json"
-        try:
-            values = json.loads(path.read_text())
-        except FileNotFoundError as error:
+        if not path.exists():
             command = train_command(self.folder, self.fold)
-            raise ValueError(
-                f"{path} does not exist: the fold's training was not finished; --resume it: {command}"
-            ) from error
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{path} does not describe a run, it holds a {type(values).__name__}")
-        return values
+            raise ValueError(f"{path} does not exist: the fold's training was not finished; --resume it: {command}")
+        return read_json(path, "description", "it does not describe a run: --resume the fold's training")
 
     @property
     def finished(self) -> bool:
@@ -153,8 +147,8 @@ class Run:
 def run_folder(config: Config, config_path: Path | None, name: str = "", root: Path = Path("runs")) -> Path:
     """Where a run lives: runs/<task>/<name, else the config's stem, else 'default'>."""
     stem = name or (config_path.stem if config_path else "default")
-    if not stem or stem != Path(stem).name or stem.startswith("."):
-        raise ValueError(f"--name '{stem}' must be a plain folder name without slashes or a leading dot")
+    check_name(config.task, "task")
+    check_name(stem, "--name" if name or config_path is None else f"the name of {config_path}, which its run has,")
     return root / config.task / stem
 
 
@@ -163,7 +157,7 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         near = [str(p) for p in folder.parent.glob("*") if p.is_dir()] if folder.parent.is_dir() else []
-        raise ValueError(f"run {folder} does not exist{suggest(str(folder), near)}")
+        raise ValueError(f"run {folder} does not exist{suggest(str(folder), near) if near else from_here(folder)}")
     folds = [FoldRun(p) for p in fold_folders(folder) if (p / "best.safetensors").is_file()]
     if not folds:
         raise ValueError(
@@ -179,8 +173,7 @@ def load_run(folder: str | Path) -> Run:
 def _check_alike(run: Run):
     """All folds of a run must share one config and one class list; the first difference is shown."""
     for fold in run.folds:
-        if "classes" not in fold.about:
-            raise ValueError(f"{fold.folder}/run.json does not describe a run: it names no classes")
+        check_about(fold.about, fold.folder / "run.json")
     first, classes = to_dict(run.config), run.folds[0].about["classes"]
     for fold in run.folds[1:]:
         check_sibling(fold.folder, fold.origin, run.folds[0])
@@ -188,6 +181,16 @@ def _check_alike(run: Run):
             raise ValueError(f"{fold.folder} was trained with another config than {run.folds[0].folder}: {difference}")
         if fold.about["classes"] != classes:
             raise ValueError(f"{fold.folder} was trained on another class list than {run.folds[0].folder}")
+
+
+def check_about(about: dict, path: Path):
+    """Raise unless run.json names classes with a prior each, which everything that reads a run needs."""
+    remedy = "it does not describe a run: --resume the fold's training"
+    want(about, {"classes": list, "prior": list}, str(path), remedy)
+    check_classes(about["classes"], f"{path}: classes,")
+    prior = about["prior"]
+    if len(prior) != len(about["classes"]) or not all(type(p) in (int, float) and 0 <= p <= 1 for p in prior):
+        raise ValueError(f"{path} has no prior from 0 to 1 for each of its {len(about['classes'])} classes; {remedy}")
 
 
 def check_sibling(folder: Path, origin: Origin | None, other: FoldRun):
@@ -280,21 +283,33 @@ def load_model(fold: FoldRun) -> torch.nn.Module:
     path, config, about = fold.folder / "best.safetensors", fold.config, fold.about
     try:
         with safe_open(path, framework="pt") as file:
-            stored = json.loads((file.metadata() or {}).get("earshot", "{}"))
+            description = (file.metadata() or {}).get("earshot", "{}")
         state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a readable weights file: {error}") from error
+    except (SafetensorError, OSError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"{path} is not a readable weights file: {error}; train the fold again") from error
+    stored = parse_json(description, f"the description in {path}", "train the fold again")
     for key in ("classes", "sample_rate", "frontends", "task"):
         if stored.get(key) != about.get(key):
             raise ValueError(f"{path} was saved with {key} = {stored.get(key)!r} but run.json says {about.get(key)!r}")
-    model = make_model(config, len(about["classes"]), weights_follow=True)
+    try:
+        model = make_model(config, len(about["classes"]), weights_follow=True)
+    except ValueError as error:
+        raise ValueError(f"{fold.folder / 'config.yaml'}: {error}") from error
     fold.check()
     told = weights_origin(path)
     if told is not None and told.weights != weights_digest(state):
         raise ValueError(f"{path} holds other tensors than it says: it was changed after training ({told})")
-    missing, unexpected = model.load_state_dict(state, strict=False)
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # of other shapes
+        found = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ValueError(f"{path} does not fit model '{config.model.name}' of its config: {few(found, 2)}") from error
     if missing or unexpected:
-        raise ValueError(f"{path} does not fit model '{config.model.name}': missing {missing}, unexpected {unexpected}")
+        raise ValueError(
+            f"{path} does not fit model '{config.model.name}': missing {few(missing)}, unexpected {few(unexpected)}"
+        )
+    if odd := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise ValueError(f"{path} holds weights that are NaN or infinite ({few(odd)}); train the fold again")
     return model.eval()
 
 

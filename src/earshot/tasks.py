@@ -76,6 +76,9 @@ def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
     return result
 
 
+CLASS_COLUMNS = ("label", "train_clips", "clips", "average_precision", "auc", "d_prime")
+
+
 def class_table(found: Predictions, target: np.ndarray, training: np.ndarray) -> list[dict]:
     """A row a class: `label`, clips of it in training and scored, average precision, AUC, d-prime ('' if undefined).
 

@@ -38,6 +38,7 @@ from earshot.prediction.graphs import find_graphs, origins_of
 from earshot.prediction.origin import check_same
 from earshot.prediction.reading import tta_variants
 from earshot.processes.kill_points import reached
+from earshot.stored import read_json
 
 logger = logging.getLogger("earshot")
 
@@ -205,7 +206,7 @@ def _add_post(folder: Path, settings: BundleSettings, chosen: Ensemble):
         write_choice(folder / CHOSEN_POST, chosen.post_processing)
     elif given and given.suffix == ".json":
         read_post(given, settings.competition)
-        about = json.loads(given.read_text())
+        about = read_json(given, "post-processing")
         write_choice(folder / CHOSEN_POST, about.get("post_processing") or about)
     elif chosen.thresholds:  # an ensemble of before, whose thresholds take the place of those in the file
         post = replace(load_post(given) if given else PostProcess(), **chosen.thresholds)

@@ -61,7 +61,15 @@ def members_of(graph, one_pass: bool = False) -> list[Member]:
     graph.fix(0 if windowing.one_pass else windowing.batch_size)
     origins = origins_of(graph) or [None] * len(about["priors"])
     return [
-        Member(graph, windowing, tuple(about["classes"]), prior, TEST_FOLD, place if about["stacked"] else None, origin)
+        Member(
+            backend=graph,
+            windowing=windowing,
+            classes=tuple(about["classes"]),
+            prior=prior,
+            fold=TEST_FOLD,
+            place=place if about["stacked"] else None,
+            origin=origin,
+        )
         for place, (prior, origin) in enumerate(zip(about["priors"], origins, strict=True))
     ]
 

@@ -34,7 +34,7 @@ WINDOW_FIELDS = ("sample_rate", "n_channels", "window_samples", "stride_samples"
                  "one_pass")  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Member:
     """One network of a prediction: what runs it, how its windows are joined, what its outputs mean."""
 
@@ -71,7 +71,7 @@ def predict_clips(
     fold: int = TEST_FOLD, tta: Iterable[str] = (), progress=iter, listen: Callable | None = None,
 ) -> tuple[list[Predictions], list[tuple[str, str]]]:  # fmt: skip
     """`predict_members` for networks of one run: one windowing, one class list, one prior."""
-    members = [Member(b, windowing, classes, prior, fold) for b in backends]
+    members = [Member(backend=b, windowing=windowing, classes=classes, prior=prior, fold=fold) for b in backends]
     return predict_members(members, clips, tta, progress, listen=listen)
 
 

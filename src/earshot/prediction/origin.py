@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from earshot import files
 from earshot.records import build_from, to_dict
+from earshot.stored import parse_json, read_text
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +63,7 @@ def short(text: str) -> str:
 
 
 def tables_differ(a: TableDigests, b: TableDigests, of: Iterable[str] = TABLES) -> str:
-    """'fold table 1a2b... against 3c4d...; ...' of the tables that are not the same; '' where all are."""
+    """What tables are not the same, as 'fold table 1a2b... against 3c4d...; ...'; '' where all are."""
     pairs = {TABLES[key]: (getattr(a, key), getattr(b, key)) for key in of}
     return "; ".join(f"{what} {short(x)} against {short(y)}" for what, (x, y) in pairs.items() if x != y)
 
@@ -113,7 +114,7 @@ def read_origin(folder: str | Path) -> Origin | None:
     path = Path(folder) / FILE
     if not path.is_file():
         return None
-    return parse_origin(path.read_text(), path)
+    return parse_origin(read_text(path), path)
 
 
 def write_origin(folder: str | Path, origin: Origin):
@@ -124,8 +125,8 @@ def write_origin(folder: str | Path, origin: Origin):
 def parse_origin(text: str, where: str | Path) -> Origin:
     """JSON text -> Origin; an error names `where`."""
     try:
-        return build_from(Origin, json.loads(text), where)
-    except (ValueError, TypeError, RecursionError) as error:
+        return build_from(Origin, parse_json(text, str(where)), where)
+    except ValueError as error:
         raise ValueError(f"{where} says of no run and fold where it comes from: {error}") from error
 
 

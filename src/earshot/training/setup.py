@@ -115,7 +115,9 @@ def set_up(
     for name, parameter in network.named_parameters():  # published but unused: several processes would wait for them
         parameter.requires_grad_(parameter.requires_grad and not name.startswith(network.dead_parameters))
     blocks, o = network_blocks.depth_blocks(network), config.optim
-    optimizer = optim.build_optimizer(o.name, network, o.lr, o.weight_decay, o.lookahead, o.layer_decay, o.lr_scale)
+    optimizer = optim.build_optimizer(
+        o.name, network, o.lr, o.weight_decay, o.lookahead, layer_decay=o.layer_decay, lr_scale=o.lr_scale
+    )
     prior = (train_data.target * train_data.mask).sum(0) / np.maximum(train_data.mask.sum(0), 1)
     heard = config.inputs(network.inputs)
     grid = heard.timebase(network.pool)
