@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import warnings
 from pathlib import Path
 
 import pandas as pd
 
 from earshot.messages import suggest
+
+logger = logging.getLogger("earshot")
 
 TEXT_COLUMNS = (
     *("clip_id", "recording_id", "filename", "path", "group", "content_hash"),
@@ -31,10 +35,11 @@ def require_columns(table: pd.DataFrame, columns, path: str | Path):
             raise ValueError(f"{path} has no column '{column}'{suggest(column, table.columns, 'its columns')}")
 
 
-def read_table(path: str | Path, columns=()) -> pd.DataFrame:
+def read_table(path: str | Path, columns=(), all_text: bool = False) -> pd.DataFrame:
     """CSV or .tsv -> DataFrame, names as text ('007' stays, 'NA' is a name, empty is ''); `columns` must be there.
 
-    Line ends, a byte order mark, quotes and spaces around column names are as they come; see `find_separator`.
+    all_text: every column, for tables whose columns nobody knows. Line ends, encoding, a byte order mark, quotes and
+    spaces around column names are as they come; see `find_separator`. A row of more cells than the header is an error.
     """
     path = Path(path)
     if not path.is_file():
@@ -45,22 +50,45 @@ def read_table(path: str | Path, columns=()) -> pd.DataFrame:
             )
         raise ValueError(f"{path} does not exist{suggest(path.name, [p.name for p in path.parent.glob('*.csv')])}")
     try:
-        separator = find_separator(path)
-        header = list(pd.read_csv(path, sep=separator, nrows=0).columns)
-        text = {c: str for c in header if is_text_column(c.strip())}
+        encoding = find_encoding(path)
+        how = {"sep": find_separator(path, encoding), "encoding": encoding, "index_col": False}
+        header = list(pd.read_csv(path, **how, nrows=0).columns)
+        text = {c: str for c in header if all_text or is_text_column(c.strip())}
         other = {c: ["", "nan", "NaN"] for c in header if c not in text}
-        table = pd.read_csv(path, sep=separator, dtype=text, keep_default_na=False, na_values=other, low_memory=False)
+        with warnings.catch_warnings():  # else the cells behind the header's last are lost
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(path, **how, dtype=text, keep_default_na=False, na_values=other, low_memory=False)
         table.columns = [c.strip() for c in header]
+    except pd.errors.ParserWarning as error:
+        raise ValueError(
+            f"{path} has rows of more cells than its header of {len(header)} columns: quote cells that hold a "
+            f"'{how['sep']}'"
+        ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV table: {error}") from error
     require_columns(table, columns, path)
     return table
 
 
-def find_separator(path: Path) -> str:
+def find_separator(path: Path, encoding: str = "utf-8-sig") -> str:
     """What separates the columns of a table, by its first line: tabs, where there are any (DCASE writes such .csv)."""
-    with open(path, encoding="utf-8-sig") as file:
+    with open(path, encoding=encoding) as file:
         header = file.readline()
     if "\t" in header or path.suffix.lower() == ".tsv":
         return "\t"
-    return ";" if ";" in header and "," not in header else ","
+    return next((sign for sign in ";|" if sign in header and "," not in header), ",")
+
+
+def find_encoding(path: Path) -> str:
+    """UTF-8, UTF-16 where its mark says so, else what Windows wrote in Western Europe, which a warning says."""
+    with open(path, "rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            return "utf-16"
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            while file.read(1 << 20):
+                pass
+    except UnicodeDecodeError:
+        logger.warning("%s is not UTF-8: it is read as Windows-1252 (Latin-1)", path)
+        return "cp1252"
+    return "utf-8-sig"
