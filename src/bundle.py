@@ -24,7 +24,7 @@ from earshot.kaggle.dry_run import dry_run
 from earshot.kaggle.image import read_image
 from earshot.kaggle.push import push
 from earshot.kaggle.wheels import RUNTIMES, fetch_wheels
-from earshot.messages import run_script
+from earshot.messages import Parser, run_script
 from earshot.prediction.backends import ENDINGS
 
 
@@ -75,7 +75,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--slug", metavar="USER/NAME", help="the kernel's; its data set is USER/NAME-files")
     add("--runs", type=Path, nargs="+", default=[], help="run folders with exported graphs")

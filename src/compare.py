@@ -26,17 +26,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from earshot import files, runs
 from earshot.competitions.tables import write_csv
 from earshot.config import load_config
-from earshot.messages import run_script, suggest
+from earshot.ensemble.origins import check_same_tables
+from earshot.messages import Parser, run_script, suggest
 from earshot.pictures import runs as run_pictures
 from earshot.processes import children
+from earshot.records import read_yaml
 from earshot.tables import read_table
 
 KEYS = ("tasks", "systems", "seeds", "overrides", "fold", "augmentations", "each", "published")
+COMPARED = ("folds", "clips")  # tables that all systems of a task share; their classes may be of several levels
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -57,7 +59,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("plan", type=Path, help="YAML: tasks, systems, seeds, overrides")
     parser.add_argument("--tasks", nargs="+", help="only these")
     parser.add_argument("--systems", nargs="+", help="only these")
@@ -73,10 +75,8 @@ def read_plan(options: argparse.Namespace) -> dict:
     """The checked plan, with the command line's choices: {tasks: {task: [scores]}, systems, seeds, overrides, fold}."""
     if not options.plan.is_file():
         raise ValueError(f"{options.plan} does not exist; see configs/compare")
-    try:
-        plan = yaml.safe_load(options.plan.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{options.plan} is not valid YAML: {error}") from error
+    plan = read_yaml(options.plan, "plan")
+    check_plan(plan, options.plan)
     known_tasks, known_systems = list(plan.get("tasks") or ()), list(plan.get("systems") or ())
     for key in plan:
         if key not in KEYS:
@@ -113,6 +113,28 @@ def read_plan(options: argparse.Namespace) -> dict:
     return plan
 
 
+def check_plan(plan: dict, path: Path):
+    """Raise unless every value of the plan is of its kind: names the key and what came."""
+    kinds = {
+        "tasks": ("a list of scores for each task", lambda v: isinstance(v, dict) and all(map(is_names, v.values()))),
+        "systems": ("a list of names", is_names),
+        "augmentations": ("a list of names", is_names),
+        "seeds": ("a list of whole numbers", lambda v: isinstance(v, list) and all(type(s) is int for s in v)),
+        "overrides": ("a list of key=value for each task, or `all`",
+                      lambda v: isinstance(v, dict) and all(map(is_names, v.values()))),
+        "each": ("one key with its values for each task", lambda v: isinstance(v, dict)),
+        "published": ("values of tasks for each row", lambda v: isinstance(v, dict)),
+        "fold": ("a number, or all", lambda v: v == "all" or (type(v) is int and v >= 0)),
+    }  # fmt: skip
+    for key, (what, fits) in kinds.items():
+        if plan.get(key) is not None and not fits(plan[key]):
+            raise ValueError(f"{path}: {key} must be {what}, got {str(plan[key])[:80]!r}")
+
+
+def is_names(value) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
 def printed_values(published: dict, tasks: dict, known_tasks: list[str]) -> dict[str, dict[tuple[str, str], float]]:
     """The plan's `published` -> {row: {(task, score): value}} of the chosen tasks; a number is of a task's first."""
     found = {}
@@ -134,7 +156,7 @@ def printed_values(published: dict, tasks: dict, known_tasks: list[str]) -> dict
 
 
 def kind_of(task: str) -> str:
-    """'scenes@tut2017' -> 'scenes', the folder of its configs and runs."""
+    """The folder of a task's configs and runs: 'scenes@tut2017' -> 'scenes'."""
     return task.partition("@")[0]
 
 
@@ -167,7 +189,8 @@ def train_all(plan: dict, options: argparse.Namespace):
         name, started = run_name(options.plan.stem, task, system, seed, part), time.monotonic()
         command = [sys.executable, Path(__file__).with_name("train.py"), "--config", config_of(task, system)]
         command += ["--name", name, "--fold", plan["fold"], "--resume", f"seed={seed}"]
-        command += [*plan["overrides"].get("all", ()), *plan["overrides"].get(task, ()), *own, *options.set]
+        settings = [*plan["overrides"].get("all", ()), *plan["overrides"].get(task, ()), *own, *options.set]
+        command += {text.partition("=")[0]: text for text in settings}.values()  # the nearest one to the run counts
         done = children.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         outcome = "done" if done.returncode == 0 else done.stderr.strip().splitlines()[-1:] or ["failed"]
         print(f"{number}/{len(todo)} {task} {name}: {outcome} ({time.monotonic() - started:.0f} s)", flush=True)
@@ -181,8 +204,11 @@ def collect(plan: dict, plan_name: str) -> pd.DataFrame:
     """One row a task, system and score: mean and standard deviation over the finished seeds, and parameters."""
     rows = []
     for task, scores in plan["tasks"].items():
+        of_task: list[list[runs.FoldRun]] = []
         for system in plan["systems"]:
-            found = [[fold.about for fold in folds] for folds in finished(task, system, plan, plan_name)]
+            of_system = finished(task, system, plan, plan_name)
+            of_task += of_system
+            found = [[fold.about for fold in folds] for folds in of_system]
             for score in scores:
                 of_seeds = [[f["scores"][score] for f in folds if score in f["scores"]] for folds in found]
                 values = [np.mean(v) for v, folds in zip(of_seeds, found, strict=True) if len(v) == len(folds)]
@@ -192,6 +218,10 @@ def collect(plan: dict, plan_name: str) -> pd.DataFrame:
                     "deviation": np.std(values, ddof=1) if len(values) > 1 else np.nan,
                     "parameters": found[0][0].get("parameters", 0) if found else 0,
                 })  # fmt: skip
+        for same in zip(*of_task, strict=False):  # one fold, of one part, of every system and seed
+            check_same_tables(
+                [runs.Run(fold.folder.parent, (fold,)) for fold in same], "their scores do not compare", COMPARED
+            )
     table = pd.DataFrame(rows)
     if plan["published"]:
         table = with_published(table, plan)
@@ -218,6 +248,8 @@ def finished(task: str, system: str, plan: dict, plan_name: str) -> list[list[ru
         of_parts = [folds_of(Path("runs") / kind_of(task) / name, plan["fold"]) for name in names]
         if all(of_parts):
             found.append([fold for folds in of_parts for fold in folds])
+            for fold in found[-1]:
+                fold.check()
     return found
 
 

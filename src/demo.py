@@ -24,7 +24,7 @@ from earshot.competitions import get_competition
 from earshot.competitions.tables import write_csv
 from earshot.data.labels import read_classes
 from earshot.events import PostProcess, events_to_frames, load_post
-from earshot.messages import run_script
+from earshot.messages import Parser, run_script
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction.predictions import Predictions
 from earshot.processes import children
@@ -71,7 +71,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two epochs: shows that it runs, scores mean nothing")
     return parser.parse_args()
 

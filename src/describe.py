@@ -22,10 +22,10 @@ from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.data.labels import split_levels
 from earshot.data.prepared import load_data
-from earshot.files import check_writable
+from earshot.files import check_ending, check_writable
 from earshot.inputs.record import Input
 from earshot.inputs.torch_front_ends import FrontEnds
-from earshot.messages import run_script
+from earshot.messages import Parser, run_script
 from earshot.models.counting import count, folded_bytes
 from earshot.pictures import folds as fold_pictures
 from earshot.sound.logmel import LogmelParams, empty_mel_bands
@@ -41,6 +41,7 @@ def main():
     inputs, gallery = (options.out or Path(default + ending) for ending in (".png", "_gallery.png"))
     for asked, out in ((options.clips, inputs), (options.gallery, gallery)):
         if asked:
+            check_ending(out, ".png", ".pdf", ".svg")
             check_writable(out, "give --out FILE")
     config = load_config(options.config, options.overrides)
     describe(config, options.classes or count_classes(config), options.seconds or config.predict.window_seconds)
@@ -51,7 +52,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=0, help="draw so many augmented training inputs (needs the data)")
     parser.add_argument("--gallery", type=int, default=0, help="draw every mixing and masking on so many inputs")

@@ -28,7 +28,7 @@ from earshot.ensemble.choice import fields_of, read_post, write_choice
 from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, best_examples, detect_in, only, summary_of
 from earshot.listening.members import BACKENDS, ears_of, with_frames
-from earshot.messages import run_script, suggest
+from earshot.messages import Parser, run_script, suggest
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
@@ -70,7 +70,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--run", type=Path, required=True, help="folder of a run: runs/<task>/<name>")
     add("--clips", type=Path, required=True, help="a folder of recordings, or one recording")

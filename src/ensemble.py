@@ -25,29 +25,40 @@ from earshot import files, runs
 from earshot.competitions import get_competition
 from earshot.competitions.competition import Competition
 from earshot.data.prepared import load_data
-from earshot.ensemble import search
+from earshot.ensemble import origins, search
 from earshot.ensemble.blends import MEANS, Blend, correlations
 from earshot.ensemble.choice import as_dict, read_post, write_choice
 from earshot.ensemble.post_processing import choose_post
-from earshot.messages import run_script
+from earshot.messages import Parser, run_script
 from earshot.prediction import predictions
+from earshot.prediction.origin import TABLES
+from earshot.records import to_dict
 from earshot.tasks import Task, get_task, score_readable, upward
+
+SAME_TABLES = (
+    "a member would be judged on clips that it learned from, or its columns be taken for others: train them on one "
+    "table. Where labels alone were corrected since, --other-labels takes them"
+)
 
 
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    files.check_ending(options.out, ".npz")
     files.check_writable(options.out)
     members = [runs.load_run(folder) for folder in options.runs]
+    origins.check_distinct(members)
+    tables = [key for key in TABLES if not (options.other_labels and key == "clips")]
+    origins.check_same_tables(members, SAME_TABLES, tables)
     config = members[0].config
     competition = get_competition(config.data.competition)
     task = get_task(config.task, config.data.competition)
     data = load_data(config.data)
     watch = config.watch or task.watch
-    reports = [search.oof_when_complete(m.folder, data, task, watch) for m in members]
+    reports = [search.oof_when_complete(m.folder, data, task, watch, tables) for m in members]
     for report in reports:
         if report.oof is None:
-            raise ValueError(f"{report.text}; train them first")
+            raise ValueError(f"{report.text}; train them first, by that command")
     oofs = [r.oof for r in reports]
     search.check_alike([str(m.folder) for m in members], oofs)
     watch = objective(config, competition, task, reports)
@@ -95,7 +106,7 @@ def best_member(members, reports, watch: str, scores: dict[str, float]) -> dict:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--runs", type=Path, nargs="+", required=True, help="folders of runs whose folds are all trained"
     )
@@ -105,6 +116,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--tune", action="store_true", help="choose the competition's post-processing on the OOF")
     parser.add_argument("--steps", nargs="+", metavar="STEP", help="with --tune: only these, such as threshold")
     parser.add_argument("--post", type=Path, help="with --tune: where it starts (YAML or JSON)")
+    parser.add_argument(
+        "--other-labels", action="store_true", help="take runs that learned from other labels of the same clips"
+    )
     parser.add_argument("--always", action="store_true", help="keep what was asked for, better than the mean or not")
     parser.add_argument("--out", type=Path, required=True, help="npz of the blended test predictions")
     options = parser.parse_args()
@@ -170,18 +184,25 @@ def print_correlations(members, matrix: np.ndarray):
         print(f"    {member.name:32s} {' '.join(f'{v:6.3f}' for v in row)}")
 
 
+def test_of(member, path: Path) -> predictions.Predictions:
+    """A member's test predictions; those of another run, or of weights that it no longer has, are an error."""
+    found = predictions.Predictions.load(path)
+    origins.check_predictions(found, path, member)
+    return found
+
+
 def write(out: Path, members, blend: Blend, oof: predictions.Predictions, about: dict):
     """The blend's files, its JSON last; without test predictions of every member only the OOF and the figures."""
     post, listing = f"{out.stem}_post.json", out.with_suffix(".json").name
     tests = [m.folder / "test.npz" for m in members]
     absent = [str(t) for t in tests if not t.is_file()]
-    test = None if absent else blend([predictions.Predictions.load(t) for t in tests])
+    test = None if absent else blend([test_of(member, path) for member, path in zip(members, tests, strict=True)])
     listed = {
         "runs": [str(m.folder) for m in members], "weights": mean_weights(blend, len(members)).tolist(),
         "blend": dataclasses.asdict(blend), "watch": about["watch"],
         "cv": about["scores"][about["watch"]], "cv_folds": [float(v) for v in about["by_fold"]],
         "scores": {k: float(v) for k, v in about["scores"].items()}, "best_member": about["best_member"],
-        "commit": runs.git_commit(),
+        "origins": to_dict(oof.origins), "commit": runs.git_commit(),
     }  # fmt: skip
     with files.whole_set(out.parent, last=listing, without=[post, out.name]) as partial:
         oof.save(partial / f"{out.stem}_oof.npz")

@@ -18,7 +18,7 @@ from pathlib import Path
 from earshot import files, runs
 from earshot.export.graph import ExportSettings, export_run
 from earshot.export.int8 import FLOAT_PARTS
-from earshot.messages import run_script
+from earshot.messages import Parser, run_script
 from earshot.prediction.backends import ENDINGS
 from earshot.prediction.free_cores import use_free_cores
 
@@ -54,7 +54,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--run", type=Path, required=True, help="folder of a run: runs/<task>/<name>")
     add("--format", default="onnx", help=" or ".join(ENDINGS))

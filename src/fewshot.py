@@ -18,7 +18,7 @@ from pathlib import Path
 
 from earshot import files, runs, tasks
 from earshot.config import Config, load_config
-from earshot.messages import run_script, suggest
+from earshot.messages import Parser, run_script, suggest
 from earshot.pictures import folds as fold_pictures
 from earshot.processes import children
 
@@ -33,6 +33,7 @@ MODES = {  # of a transfer: overrides; rates and lengths are those of configs/ta
 
 def main():
     options = parse_args()
+    files.check_ending(options.out, ".csv")
     files.check_writable(options.out)
     lines = {(path, mode): load_config(path, of_mode(path, mode, options)) for path, mode in lines_of(options)}
     watch = common_watch(lines)
@@ -46,7 +47,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--config", type=Path, nargs="+", required=True, help="one line of the picture each")
     parser.add_argument("--modes", nargs="+", help=f"of a transfer, a line each: {', '.join(MODES)}")
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="training clips of a class")

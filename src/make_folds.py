@@ -24,8 +24,8 @@ from earshot.data.folds import (
     rare_classes,
 )
 from earshot.data.labels import read_classes, read_clips
-from earshot.files import check_writable
-from earshot.messages import few, run_script, suggest
+from earshot.files import check_ending, check_writable
+from earshot.messages import Parser, few, run_script, suggest
 
 FULL_TABLE = 30  # classes; beyond, only the least even ones are printed
 SHORT_TABLE = 12
@@ -33,6 +33,7 @@ SHORT_TABLE = 12
 
 def main():
     options = parse_args()
+    check_ending(options.out, ".csv", ".tsv")
     check_writable(options.out)
     clips = read_clips(options.clips)
     if options.ignore_official:
@@ -47,7 +48,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--clips", type=Path, required=True, help="clips.csv that prepare.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="fold table to write")
     parser.add_argument("--k", type=int, default=5, help="number of folds (default 5; official folds keep theirs)")

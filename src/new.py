@@ -20,14 +20,15 @@ from earshot.data.dataset import read_dataset
 from earshot.data.folds import TRAIN_ONLY, choose_method, make_folds, read_folds
 from earshot.data.labels import read_classes, read_clips
 from earshot.data.prepared import read_events
-from earshot.files import check_writable, whole_file
-from earshot.messages import run_script, suggest
+from earshot.files import check_name, check_writable, whole_file
+from earshot.messages import Parser, run_script, suggest
 
 CONFIGS = Path("configs")
 
 
 def main():
     options = parse_args()
+    check_name(options.name, "name")
     data_folder = options.data or Path("data") / options.name
     like = find_config(options.like)
     out = options.out or like.parent / f"{options.name}.yaml"
@@ -54,7 +55,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("name", help="of the config, and by default of data/<name> and folds/<name>.csv")
     add("--like", required=True, help="a config that works: a path, or sed/synth_cnn for configs/sed/synth_cnn.yaml")

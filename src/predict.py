@@ -18,25 +18,30 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from earshot import files, runs
+from earshot.competitions.tables import write_csv
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import clip_metadata, read_clips
 from earshot.inputs.given import Metadata
-from earshot.messages import run_script, suggest
+from earshot.messages import Parser, run_script, suggest
 from earshot.metrics.anomalies import scores_by_section
 from earshot.prediction import predictions
 from earshot.prediction.backends import ENDINGS, TorchBackend, open_graph
 from earshot.prediction.free_cores import allowed_cores, choose_threads, use_free_cores
 from earshot.prediction.graphs import find_graphs, members_of
 from earshot.prediction.inference import Member, predict_members, tta_variants
+from earshot.prediction.origin import weights_origin
 from earshot.prediction.predictions import Clip, Predictions
 from earshot.prediction.threads import tune
 from earshot.sound import audio
 from earshot.sound.folder import printable
+from earshot.stored import read_json, want
 
 BACKENDS = ("torch", *ENDINGS)
+PREDICTED = "predicted.json"  # of a run: the options that its test.npz was predicted with
 COMPARED = 3  # recordings on which --one-pass is measured against single windows
 
 
@@ -48,6 +53,7 @@ def main():
     clips = find_clips(options.clips, options.audio_root)
     threads, streams = how_many(options)
     of_run = {folder: members_of_run(folder, options, threads) for folder in options.run}
+    check_columns(options.out, next(iter(of_run.values()))[0][0].classes)
     started, unreadable = time.monotonic(), {}
     for folders, tta, metadata in together(of_run, options):
         members = [m for folder in folders for m, _ in of_run[folder]]
@@ -63,6 +69,8 @@ def main():
             of_folds, found = found[: len(of_run[folder])], found[len(of_run[folder]) :]
             of_folds = with_anomaly_scores(folder, of_folds, of_run[folder], options)
             save(folder, of_folds, [fold for _, fold in of_run[folder]], options)
+            if not options.out:
+                files.write_text(folder / PREDICTED, json.dumps(again(folder, options)) + "\n")
         if options.one_pass:
             print(difference_of_one_pass(members, clips[:COMPARED], tta))
     seconds, targets = time.monotonic() - started, [str(options.out or folder / "test.npz") for folder in options.run]
@@ -101,12 +109,16 @@ def print_oddities(source: Path, clips: list[Clip], target: Path):
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--run", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
     add("--clips", type=Path, required=True, help="a table (clip_id, path) or a folder of recordings")
     add("--audio-root", type=Path, help="folder the table's paths are relative to (default: dataset.json)")
-    add("--out", type=Path, help="where to write (default: test.npz of the run and of each fold)")
+    add(
+        "--out",
+        type=Path,
+        help="FILE.npz, or a FILE.csv for people (default: test.npz of the run and of each fold)",
+    )
     add("--tta", nargs="*", help="test-time augmentations (default: the config's)")
     add("--backend", default="torch", help=f"{', '.join(BACKENDS)}; graphs are made by src/export.py")
     add("--int8", action="store_true", help="the int8 graphs")
@@ -144,6 +156,7 @@ def check_targets(options: argparse.Namespace):
             if options.out
             else [folder / "test.npz", *(f / "test.npz" for f in files.fold_folders(folder))]
         ):
+            files.check_ending(target, ".npz", ".csv")
             files.check_writable(target, "" if options.out else "give --out FILE, one run at a time")
 
 
@@ -200,7 +213,15 @@ def trained_members(folder: Path, options: argparse.Namespace, threads: int) -> 
     for fold in run.folds:
         model = runs.load_model(fold).to(device)
         backend = TorchBackend(model, config.inputs(model.inputs), device, config.optim.precision)
-        found.append((Member(backend, windowing, fold.about["classes"], fold.about["prior"]), fold.folder))
+        about, origin = fold.about, weights_origin(fold.weights)
+        found.append(
+            (
+                Member(
+                    backend=backend, windowing=windowing, classes=about["classes"], prior=about["prior"], origin=origin
+                ),
+                fold.folder,
+            )
+        )
     return found
 
 
@@ -255,10 +276,20 @@ def with_anomaly_scores(folder: Path, of_folds: list[Predictions], members: list
         scores, _ = scores_by_section(found.clipwise_output, found.classes, own, clips.machine.astype(str))
         found = replace(found, score=scores.astype(np.float32))
         if (fold / "thresholds.json").is_file():
-            limits = json.loads((fold / "thresholds.json").read_text())["log_odds"]
+            limits = read_limits(fold / "thresholds.json")
             found = replace(found, threshold=np.array([limits.get(name, np.nan) for name in own], np.float32))
         scored.append(found)
     return scored
+
+
+def read_limits(path: Path) -> dict[str, float]:
+    """Thresholds of the log odds by section, as src/score_anomalies.py wrote them."""
+    remedy = "write it again with src/score_anomalies.py"
+    about = read_json(path, "file", remedy)
+    want(about, {"log_odds": dict}, str(path), remedy)
+    if not all(isinstance(value, int | float) for value in about["log_odds"].values()):
+        raise ValueError(f"{path} has thresholds that are no numbers; {remedy}")
+    return about["log_odds"]
 
 
 def run_tta(folder: Path, members: list, options: argparse.Namespace):
@@ -272,7 +303,34 @@ def save(folder: Path, of_folds: list[Predictions], folds: list[Path], options: 
     if not options.out:
         for fold, found in zip(folds, of_folds, strict=True):
             found.save(fold / "test.npz")
-    predictions.weighted_mean(of_folds).save(options.out or folder / "test.npz")
+    mean = predictions.weighted_mean(of_folds)
+    if options.out and options.out.suffix.lower() == ".csv":
+        write_table(mean, options.out)
+    else:
+        mean.save(options.out or folder / "test.npz")
+
+
+def check_columns(out: Path | None, classes):
+    """Raise where --out is a table and a class is called as one of its own columns is."""
+    if out and out.suffix.lower() == ".csv" and (taken := {"clip_id", "unreadable", "anomaly_score"} & set(classes)):
+        raise ValueError(f"{out}: a class is called {taken.pop()}, as a column of the table is: write an .npz")
+
+
+def write_table(found: Predictions, path: Path):
+    """A row a recording, for people and spreadsheets: its id, a column a class, and what was not heard or scored."""
+    columns = {"clip_id": found.clip_ids, "unreadable": found.unreadable.astype(int), "anomaly_score": found.score}
+    columns = {name: values for name, values in columns.items() if values is not None}
+    columns |= {c: found.clipwise_output[:, k] for k, c in enumerate(found.classes)}
+    write_csv(pd.DataFrame(columns), path)
+    print(f"{path} has no outputs of frames and is read by no script of ours: those take .npz")
+
+
+def again(folder: Path, options: argparse.Namespace) -> list[str]:
+    """The options that predict this run's test.npz once more: what train.py --resume does where one is missing."""
+    words = ["--run", str(folder), "--clips", str(options.clips), "--backend", options.backend]
+    words += ["--audio-root", str(options.audio_root)] * bool(options.audio_root)
+    words += [f"--{name.replace('_', '-')}" for name in ("int8", "together", "one_pass") if getattr(options, name)]
+    return words + (["--tta", *options.tta] if options.tta is not None else [])
 
 
 def difference_of_one_pass(members: list[Member], clips: list[Clip], tta) -> str:
@@ -292,7 +350,8 @@ def find_clips(source: Path, audio_root: Path | None) -> list[Clip]:
     if source.is_dir():
         found = audio.list_recordings(source)
         if not found.files:
-            raise ValueError("; ".join(filter(None, [f"{source} holds no wav, flac, ogg or mp3 file", found.said()])))
+            kinds = ", ".join(ending.removeprefix(".") for ending in sorted(audio.EXTENSIONS))
+            raise ValueError("; ".join(filter(None, [f"{source} holds no recording ({kinds})", found.said()])))
         return [Clip(i, p) for i, p in zip(found.ids(), found.files, strict=True)]
     table = read_clips(source)
     if not len(table):

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.competition import Competition, Flag, Remake
@@ -26,9 +25,10 @@ from earshot.competitions.tables import Tables, check_owner, is_there, write_csv
 from earshot.data.event_checks import checked_events
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.files import check_writable
-from earshot.messages import few, run_script, suggest
+from earshot.messages import Parser, few, run_script, suggest
 from earshot.sound import audio
 from earshot.sound.folder import printable
+from earshot.stored import parse_yaml
 
 LISTED_CLASSES = 20  # in what is printed; classes.csv has all
 
@@ -81,9 +81,7 @@ def own_flags(competition: Competition) -> tuple[Flag, ...]:
 
 def _parser(add_help: bool = True, nargs: str | None = None) -> argparse.ArgumentParser:
     """What every competition takes; `nargs`: of the competition itself."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=add_help
-    )
+    parser = Parser(description=__doc__, add_help=add_help)
     parser.add_argument("competition", nargs=nargs, help=", ".join(COMPETITIONS) + "; NAME --help shows its own flags")
     parser.add_argument("--source", type=Path, help="folder of the unzipped download (synth makes its own)")
     parser.add_argument("--out", type=Path, help="folder of the tables (default data/<competition>)")
@@ -141,7 +139,7 @@ def prepare_options(competition: Competition, options: argparse.Namespace) -> di
         key, _, value = text.partition("=")
         if key not in known:
             raise ValueError(f"{options.competition} has no option '{key}'{suggest(key, known)}")
-        given[key] = yaml.safe_load(value)
+        given[key] = parse_yaml(value, f"--set {key}: the value")
     given |= {flag.key: getattr(options, flag.key) for flag in competition.flags}
     return given | seed_option(competition, options)
 
@@ -225,6 +223,10 @@ def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespa
     def moved(clips):
         if clips is None:
             return None
+        there = is_there(clips, source)  # a hidden test's recordings are not, and nothing is wrong with them
+        everything, clips = clips, clips[there]
+        if not len(clips):
+            return everything
         if options.pack:
             clips = packed_clips(
                 out / "packed", clips, source, rate, options.pack, workers, say=print, n_channels=n_channels
@@ -233,7 +235,8 @@ def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespa
         else:
             print(f"resampling {len(clips)} files to {rate} Hz into {out / 'resampled'} ...", flush=True)
             clips = waveform_cache(out / "resampled", clips, source, rate, workers, n_channels=n_channels)
-        return clips.assign(sample_rate=clips.sample_rate.mask(clips.sample_rate.notna(), rate))
+        clips = clips.assign(sample_rate=clips.sample_rate.mask(clips.sample_rate.notna(), rate))
+        return pd.concat([clips, everything[~there]]).loc[everything.index] if not there.all() else clips
 
     return dataclasses.replace(tables, clips=moved(tables.clips), test_clips=moved(tables.test_clips))
 

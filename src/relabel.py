@@ -26,7 +26,7 @@ from earshot.data.prepared import load_data
 from earshot.data.soft_targets import FILE
 from earshot.ensemble.relabelling import MODES, honest_answers, kept_clips, lineage_of, targets_of
 from earshot.files import check_writable
-from earshot.messages import check_choice, few, run_script
+from earshot.messages import Parser, check_choice, few, run_script
 from earshot.prediction.inference import predict_clips
 from earshot.prediction.predictions import Predictions
 from earshot.runs import FoldRun, Run
@@ -62,7 +62,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--run", type=Path, required=True, help="folder of the run that answers: runs/<task>/<name>")
     add("--mode", default="honest", help="honest: by the fold that held a clip out; source: by one checkpoint, for all")
@@ -103,7 +103,7 @@ def answers_for_all(run: Run, fold: FoldRun, clips: pd.DataFrame, kept: dict) ->
     backend = TorchBackend(model, config.inputs(model.inputs), device, config.optim.precision)
     found, unreadable = predict_clips(
         [backend], data.recordings(), replace(config.predict, keep_frames=False), fold.about["classes"],
-        fold.about["prior"], fold.fold, config.predict.tta,
+        fold.about["prior"], fold=fold.fold, tta=config.predict.tta,
         progress=lambda some: tqdm(some, "relabel", leave=False, disable=not sys.stderr.isatty()),
     )  # fmt: skip
     if unreadable:

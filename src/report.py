@@ -19,8 +19,9 @@ import pandas as pd
 
 from earshot import runs, tasks
 from earshot.competitions.audioset import read_quality
+from earshot.ensemble.origins import check_same_tables
 from earshot.files import check_writable, write_text
-from earshot.messages import run_script, suggest
+from earshot.messages import Parser, run_script, suggest
 from earshot.models.counting import count
 from earshot.pages import report
 from earshot.pictures import runs as run_pictures
@@ -31,6 +32,8 @@ def main():
     options = parse_args()
     check_writable(options.out / "curves.png")
     found = {name: runs.load_run(folder) for name, folder in zip(short_names(options.runs), options.runs, strict=True)}
+    if not options.other_tables:
+        check_same_tables(list(found.values()), "their scores do not compare. --other-tables draws them all the same")
     first = next(iter(found.values())).config
     watch = options.score or first.watch or tasks.get_task(first.task, first.data.competition).watch
     options.out.mkdir(parents=True, exist_ok=True)
@@ -78,9 +81,10 @@ def write_page(found: dict[str, runs.Run], rows: list[tuple], watch: str, option
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--other-tables", action="store_true", help="runs may be of different fold tables and classes")
     parser.add_argument("--clips", type=int, default=4,
                         help="clips to hear of each kind: largest loss, false alarms, misses (default 4)")  # fmt: skip
     parser.add_argument("--score", default="", help="score to draw (default: the one that the first run watches)")
@@ -96,7 +100,7 @@ def family_of(model: str) -> str:
 
 
 def label_quality(path: Path, classes: Path) -> dict[str, float]:
-    """{label of classes.csv: share of its rated clips in which raters heard it}; classes without a rating left out."""
+    """In what share of its rated clips raters heard each label of classes.csv; those without a rating are left out."""
     shares = read_quality(path)
     table = read_table(classes, ("label", "mid"))
     return {label: shares[mid] for label, mid in zip(table.label, table.mid, strict=True) if mid in shares}

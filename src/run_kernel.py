@@ -27,7 +27,7 @@ from earshot.kernel.bundle import Bundle, open_bundle
 from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun, run_kernel
 from earshot.kernel.speed import simulate
-from earshot.messages import few, run_script
+from earshot.messages import Parser, few, run_script
 from earshot.prediction.free_cores import allowed_cores
 
 
@@ -76,7 +76,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--bundle", type=Path, required=True, help="the data set that src/bundle.py made")
     add("--competition", help="a name of competitions.COMPETITIONS")

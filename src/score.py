@@ -26,7 +26,7 @@ from earshot.competitions.oof_scores import EVENTS
 from earshot.data.labels import read_clips
 from earshot.ensemble.choice import read_post
 from earshot.listening import scoring
-from earshot.messages import run_script
+from earshot.messages import Parser, run_script
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
 
@@ -48,7 +48,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("kind", choices=KINDS)
     add("--found", type=Path, required=True, help="what was found: a table, a folder of annotation files, or an npz")

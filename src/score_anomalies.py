@@ -40,12 +40,14 @@ from earshot.anomaly.report import Scores
 from earshot.anomaly.scores import EMBEDDING_SCORES
 from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData, load_data
+from earshot.ensemble.origins import check_tables
 from earshot.inputs.waveforms import as_heard, decode
-from earshot.messages import few, run_script, suggest
+from earshot.messages import Parser, few, run_script, suggest
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.free_cores import use_free_cores
-from earshot.prediction.inference import predict_clips
-from earshot.prediction.predictions import Predictions, join, weighted_mean
+from earshot.prediction.inference import Member, predict_members
+from earshot.prediction.origin import weights_origin
+from earshot.prediction.predictions import Predictions, join, read_origins, weighted_mean
 
 ALSO = ("statistics", "exposure")  # of anomaly_clips, which imports torch
 
@@ -90,6 +92,7 @@ def main():
     use_free_cores(key="")
     tables, parts = [], []
     if options.out:
+        files.check_ending(options.out, ".npz")
         files.check_writable(options.out)
     for folder in options.run:
         if folder.is_dir():
@@ -98,6 +101,7 @@ def main():
         if run.config.task != "asd":
             raise ValueError(f"{folder} is a run of the task {run.config.task}; anomaly scores are of the task asd")
         data = load_data(run.config.data)
+        check_tables(run.folds, data.digests)
         judged = clips_of_table(options.clips, run, data) if options.clips else None
         found = [score_fold(fold, data, options.also, options.combine, judged) for fold in run.folds]
         for fold, scores in zip(run.folds, found, strict=True):
@@ -116,7 +120,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders of runs of the task asd")
     parser.add_argument("--also", nargs="+", choices=ALSO, default=[], help="scores that hear the clips themselves")
     parser.add_argument(
@@ -222,13 +226,19 @@ def heard_methods(
 
 
 def kept_predictions(fold: runs.FoldRun, some: PreparedData, name: str) -> Predictions:
-    """Predictions of the normal training clips: those of an earlier call, unless the weights are newer."""
-    kept, weights = fold.folder / f"{name}.npz", fold.folder / "best.safetensors"
-    if kept.is_file() and kept.stat().st_mtime > weights.stat().st_mtime:
+    """Predictions of the normal training clips: those of an earlier call, unless they are of other weights."""
+    kept, origin = fold.folder / f"{name}.npz", weights_origin(fold.weights)
+    known = read_origins(kept) if kept.is_file() else None
+    if known == (origin,) or (origin is None and kept.is_file() and newer(kept, fold.weights)):
         return Predictions.load(kept)
     found = predicted(fold, some, "training clips")
     found.save(kept)
     return found
+
+
+def newer(path: Path, than: Path) -> bool:
+    """Whether a file was written after another: all that is known of what older versions wrote."""
+    return path.stat().st_mtime > than.stat().st_mtime
 
 
 def predicted(fold: runs.FoldRun, some: PreparedData, what: str) -> Predictions:
@@ -239,10 +249,16 @@ def predicted(fold: runs.FoldRun, some: PreparedData, what: str) -> Predictions:
     model = runs.load_model(fold)
     backend = TorchBackend(model, config.inputs(model.inputs), precision=config.optim.precision)
     quiet = not sys.stderr.isatty()
-    found, failed = predict_clips(
-        [backend], some.recordings(), config.predict, about["classes"], about["prior"],
-        progress=lambda clips: tqdm(clips, what, leave=False, disable=quiet),
-    )  # fmt: skip
+    member = Member(
+        backend=backend,
+        windowing=config.predict,
+        classes=about["classes"],
+        prior=about["prior"],
+        origin=weights_origin(fold.weights),
+    )
+    found, failed = predict_members(
+        [member], some.recordings(), progress=lambda clips: tqdm(clips, what, leave=False, disable=quiet)
+    )
     if failed:
         print(f"{len(failed)} {what} could not be read: {few([c for c, _ in failed])}")
     return found[0]

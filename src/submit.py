@@ -21,6 +21,7 @@ import argparse
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 from datetime import UTC, datetime
@@ -30,17 +31,22 @@ import pandas as pd
 
 from earshot import runs
 from earshot.competitions import get_competition
+from earshot.competitions.birdcall import NOCALL
 from earshot.competitions.competition import Competition
 from earshot.competitions.tables import write_checked
+from earshot.competitions.truths import checked_truth
+from earshot.data.dataset import read_dataset
 from earshot.data.labels import read_classes, read_clips
 from earshot.ensemble.choice import as_dict, read_post, write_choice
+from earshot.ensemble.origins import check_tuned_on, check_where_it_lies
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.search import read_truth, score_table
 from earshot.events import PostProcess
-from earshot.files import check_writable, scratch_folder, whole_folder, write_rows
-from earshot.messages import few, run_script
+from earshot.files import check_ending, check_writable, scratch_folder, whole_folder, write_rows
+from earshot.messages import Parser, few, run_script
 from earshot.prediction.predictions import Predictions
 from earshot.processes.lock import in_turn
+from earshot.stored import read_json, read_text
 from earshot.tables import read_table
 
 LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "runs", "cv", "post", "score")
@@ -49,22 +55,27 @@ LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "
 def main():
     options = parse_args()
     if not options.check:
+        check_ending(options.out, ".csv")
         check_writable(options.out)
         check_writable(options.log, "name another file by --log")
+        read_log(options.log)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     competition = get_competition(options.competition)
     test = read_table(options.test)
+    check_competition(options)
     classes = find_classes(options)
     found = Predictions.load(options.predictions) if options.predictions else None
     if options.check:
         submission = read_submission(competition, options.check)
         competition.validate(submission, test, classes)
         print(f"{options.check}: {len(submission)} rows, valid for {options.competition}")
-        print_scores(competition, submission, test, found, options.truth)
+        print_scores(competition, submission, test, found, classes, options.truth)
         return
     folder = options.out.with_name(f"{options.out.stem}_files") if competition.files else None
     check_free(options, folder)
-    check_heard(found, options)
+    check_where_it_lies(found, options.predictions)
+    check_heard(found, competition, test, options)
+    check_classes(found, classes, options)
     post, choice = find_post(competition, options, found, test)
     submission = competition.rows(found, test, post)
     write_submission(submission, options, lambda table: competition.validate(table, test, classes))
@@ -76,12 +87,12 @@ def main():
     if folder is not None:
         write_files(competition, submission, test, classes, folder, options.force)
         print(f"-> {folder}/: the challenge's own files")
-    scores = print_scores(competition, read_table(options.out), test, found, options.truth)
+    scores = print_scores(competition, read_table(options.out), test, found, classes, options.truth)
     log_submission(options, submission, post, scores)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--competition", required=True, help="a name of competitions.COMPETITIONS")
     parser.add_argument("--predictions", type=Path, help="npz of the test clips (predict.py, ensemble.py)")
     parser.add_argument("--test", type=Path, required=True, help="the competition's test table")
@@ -106,16 +117,47 @@ def parse_args() -> argparse.Namespace:
     return options
 
 
-def check_heard(found: Predictions, options: argparse.Namespace):
-    """Refuse predictions of none of the test recordings (an OOF in place of the test's), where a table lists these."""
+def check_competition(options: argparse.Namespace):
+    """Refuse a test table that was prepared for another competition, where the folder says for which."""
+    if (options.test.parent / "dataset.json").is_file():
+        prepared = read_dataset(options.test.parent).get("competition")
+        if prepared and prepared != options.competition:
+            raise ValueError(
+                f"{options.test} was prepared for the competition {prepared}, not for {options.competition}: say "
+                f"--competition {prepared}, or give the test table of {options.competition}"
+            )
+
+
+def check_heard(found: Predictions, competition: Competition, test: pd.DataFrame, options: argparse.Namespace):
+    """Refuse predictions that lack recordings of the test (an OOF, another data set, a part of it)."""
     table = options.test.parent / "test_clips.csv"
-    if not len(found) or not table.is_file():
+    if table.is_file():
+        asked = read_clips(table).clip_id
+    elif competition.hidden and not competition.hidden.sample:
+        table, asked = options.test, competition.hidden.read(test)
+    else:
         return
-    asked = read_clips(table).clip_id
-    if len(asked) and not asked.isin(found.clip_ids.tolist()).any():
+    asked = asked.astype(str).drop_duplicates()
+    lost = asked[~asked.isin(found.clip_ids.tolist())]
+    if len(lost) == len(asked) and len(asked):
         raise ValueError(
             f"{options.predictions} predicts none of the {len(asked)} recordings of {table}: it has "
             f"{few(found.clip_ids)}; is it an OOF, or of another data set?"
+        )
+    if len(lost):
+        raise ValueError(
+            f"{options.predictions} lacks {len(lost)} of the {len(asked)} recordings of {table}: {few(lost)}; predict "
+            "all of them (src/predict.py lists those that it cannot read as well)"
+        )
+
+
+def check_classes(found: Predictions, classes: list[str], options: argparse.Namespace):
+    """Refuse predictions of classes that the competition does not have: they are of another data set."""
+    unknown = [c for c in found.classes if c not in {*classes, NOCALL}]
+    if unknown:
+        raise ValueError(
+            f"{options.predictions} is of {len(unknown)} classes that are not {options.competition}'s ({few(unknown)}; "
+            f"it has {few(classes)}): predict with a run of this competition, or name its classes by --classes"
         )
 
 
@@ -200,6 +242,7 @@ def find_post(
         raise ValueError(f"{competition.name} has no post-processing to choose, its rows are scores: no --tune-on")
     competition.rows(found, test, start)
     oof = Predictions.load(options.tune_on)
+    check_tuned_on(oof, options.tune_on, found, options.predictions)
     truth = read_truth(oof, options.clips)
     choice = choose_post(
         oof, truth, competition.oof_score, competition.post, start, options.steps, always=options.always
@@ -208,11 +251,13 @@ def find_post(
     return choice.post, as_dict(choice, competition.name, [options.tune_on], runs.git_commit())
 
 
-def print_scores(competition: Competition, submission: pd.DataFrame, test, found: Predictions | None, path) -> dict:
+def print_scores(
+    competition: Competition, submission: pd.DataFrame, test, found: Predictions | None, classes: list[str], path
+) -> dict:
     """The official scores where the truth is at hand, and those of the frames where predictions have such."""
     if path is None:
         return {}
-    truth = read_table(path)
+    truth = checked_truth(read_table(path), classes, path)
     scores = competition.score(submission, truth)
     if competition.frame_score and found is not None and found.framewise_output is not None:
         try:
@@ -223,10 +268,21 @@ def print_scores(competition: Competition, submission: pd.DataFrame, test, found
     return scores
 
 
+def read_log(path: Path) -> list[dict]:
+    """The lines of an earlier log; none where there is no file."""
+    if not path.is_file() or not path.stat().st_size:
+        return []
+    remedy = "name another file by --log"
+    lines = csv.DictReader(io.StringIO(read_text(path, "log", remedy), newline=""))
+    if tuple(lines.fieldnames or ()) != LOG_COLUMNS:
+        raise ValueError(f"log {path} has other columns than {', '.join(LOG_COLUMNS)}; {remedy}")
+    return list(lines)
+
+
 def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores: dict[str, float]):
     """One line more in the log: what was submitted, from which runs, with which CV."""
     about_path = options.predictions.with_suffix(".json")
-    about = json.loads(about_path.read_text()) if about_path.is_file() else {}
+    about = read_json(about_path, "ensemble") if about_path.is_file() else {}
     row = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "file": options.out.name,
@@ -234,7 +290,7 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores:
         "competition": options.competition,
         "rows": len(submission),
         "predictions": str(options.predictions),
-        "runs": " ".join(about.get("runs", [str(options.predictions.parent)])),
+        "runs": " ".join(map(str, about.get("runs", [options.predictions.parent]))),
         "cv": about.get("cv", ""),
         "post": json.dumps(dataclasses.asdict(post), default=str),
         "score": next(iter(scores.values()), ""),
@@ -242,14 +298,6 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores:
     options.log.parent.mkdir(parents=True, exist_ok=True)
     with in_turn(options.log.with_name(f".{options.log.name}.lock")):  # two at once would lose a line
         write_rows(options.log, [*read_log(options.log), row], LOG_COLUMNS)
-
-
-def read_log(path: Path) -> list[dict]:
-    """The lines of the log so far."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def digest(path: Path) -> str:

@@ -2,8 +2,8 @@
 
 python src/train.py --fold 0                                              # the embedded competition
 python src/train.py --config configs/tagging/esc10_cnn.yaml --fold all --jobs 2
-python src/train.py --config configs/sed/b0_10s.yaml --fold 0 1 --name lr3 optim.lr=3e-4
-torchrun --nproc_per_node 2 src/train.py --config configs/sed/b0_10s.yaml --fold 0
+python src/train.py --config configs/sed/synth_b0.yaml --fold 0 1 --name lr3 optim.lr=3e-4
+torchrun --nproc_per_node 2 src/train.py --config configs/sed/synth_b0.yaml --fold 0
 """
 
 from __future__ import annotations
@@ -27,21 +27,25 @@ from earshot.augment.pipeline import augment_batch
 from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.data import sampling
+from earshot.data.folds import fold_numbers
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.soft_targets import find_targets
 from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
-from earshot.messages import run_script
+from earshot.messages import Parser, few, run_script
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction.free_cores import choose_threads, use_threads
 from earshot.processes import children
 from earshot.processes.kill_points import reached
 from earshot.processes.lock import locked
+from earshot.stored import read_json
 from earshot.tables import read_table
 from earshot.training import clock
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.checks import check_names, check_run
 from earshot.training.examples import collate
+from earshot.training.origins import begin, check_resumed, origin_of
 from earshot.training.rehearsal import rehearse
+from earshot.training.repair import lost_files, make_again
 from earshot.training.reporting import announce, epoch_line, finish_fold, start_wandb
 from earshot.training.schedule import (
     raise_not_finite,
@@ -76,6 +80,8 @@ def main():
         check_folders(config, folder, folds, options.resume)
     data = load_data(config.data)
     check_run(config, data, folds)
+    for fold in () if options.dry_run else folds:
+        check_resumed(runs.FoldRun(folder / f"fold{fold}"), origin_of(folder / f"fold{fold}", data.digests, config))
     if options.jobs > 1 and len(folds) > 1 and not options.dry_run:
         train_in_parallel(config, folds, options)
     else:
@@ -101,10 +107,12 @@ def main():
             return
     if not options.child:
         report_oof(config, folder)
+        if options.resume:
+            predict_again(folder)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="YAML of the run (default: the demo's)")
     parser.add_argument("--fold", nargs="+", default=["0"], help="folds to train, or 'all'")
     parser.add_argument("--name", default="", help="name of the run folder (default: the config's stem)")
@@ -129,7 +137,7 @@ def parse_args() -> argparse.Namespace:
 def parse_fold(text: str) -> int:
     if "." in text:
         raise ValueError(f"'{text}' is no fold; a setting is written as {text}=VALUE")
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) < 7):
         raise ValueError(f"--fold takes numbers from 0, or 'all', got '{text}'")
     return int(text)
 
@@ -151,7 +159,7 @@ def make_embedded_data(config: Config):
 def every_fold(config: Config) -> list[int]:
     """The fold numbers of the config's fold table."""
     table = read_table(config.data.folds, ("clip_id", "fold"))
-    return sorted(int(f) for f in table.fold.unique() if int(f) >= 0)
+    return sorted(int(f) for f in fold_numbers(table.fold, config.data.folds).unique() if f >= 0)
 
 
 def parallel_options(config: Config) -> DistributedDataParallelKwargs:
@@ -217,7 +225,9 @@ def train_fold(
             f"(data.train_share {config.data.train_share:g})"
         )
     train_data = train_data.limit(config.data.clips_per_class, config.seed)
-    if resume and runs.FoldRun(fold_folder).finished:
+    run, origin = runs.FoldRun(fold_folder), origin_of(fold_folder, data.digests, config)
+    finished = resume and run.finished
+    if finished and not lost_files(run):
         accelerator.print(f"fold {fold}: finished before; kept")
         return
     t = set_up(
@@ -230,14 +240,19 @@ def train_fold(
         accelerator=accelerator,
         deadline=deadline,
         rounds_after=rounds_after,
+        origin=origin,
     )
     if accelerator.is_main_process:
-        runs.create_fold(fold_folder, config, resume)
+        begin(runs.create_fold(fold_folder, config, resume), origin)
     accelerator.wait_for_everyone()
     t.progress.threads = threads
     if resume and (fold_folder / "last.ckpt").is_file():
         restore_checkpoint(t)
         keep_threads(t, threads)
+    if resume:
+        make_again(t, run)
+    if finished:
+        return
     announce(t)
     if not defines_watch(config, tasks.get_task(config.task, config.data.competition), held_out):
         accelerator.print(f"fold {fold}: its held-out clips do not define {t.watch}: the last epoch's weights are kept")
@@ -373,6 +388,23 @@ def report_oof(config: Config, folder: Path):
         counted = data.counted(config.data.secondary_weight)
         fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png", counted)
         tasks.draw_pictures(task, result.oof, result.truth, folder)
+
+
+def predict_again(folder: Path):
+    """Repair a run's test predictions: where a test.npz is missing that predict.py had written, it writes all anew."""
+    how = folder / "predicted.json"
+    wanted = [at / "test.npz" for at in (folder, *files.fold_folders(folder))]
+    missing = [str(path) for path in wanted if not path.is_file()]
+    if not how.is_file() or not missing:
+        return
+    print(f"{few(missing)} missing: predicting the test again, as before", flush=True)
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("predict.py")),
+        *read_json(how, "command", "predict the test yourself", kind=list),
+    ]
+    if children.run(command).returncode:
+        raise ValueError(f"the test could not be predicted again ({' '.join(command[1:])}); its error stands above")
 
 
 def print_frame_scores(competition, result):

@@ -195,6 +195,9 @@ def test_a_fold_with_one_class_only_is_scored_and_said():
     said = tasks.remarks(tasks.get_task("scenes"), found, one)
     assert said == ["all held-out clips are of one class, bus: the scores say nothing of the others"]
     assert tasks.remarks(tasks.get_task("scenes"), found, tasks.Truth(np.eye(3)[[0, 1]] > 0)) == []
+    always = tasks.Truth(np.array([[1, 1, 0], [1, 0, 0]]) > 0)  # a class without negatives has no AP
+    said = tasks.remarks(tasks.get_task("tagging"), found, always)
+    assert said == ["no AP and AUC of 1 classes, which every held-out clip is of: bus"]
     nothing = tasks.Truth(np.zeros((0, 3)))
     assert tasks.remarks(tasks.get_task("scenes"), found.take(np.zeros(2, bool)), nothing) == []
     with pytest.raises(

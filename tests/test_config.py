@@ -54,15 +54,15 @@ def test_defaults_round_trip_through_yaml():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("modle.name=x", "unknown key 'modle'; did you mean 'model'"),
-        ("optim.lrr=1", "unknown key 'lrr' in 'optim'; did you mean 'lr'"),
+        ("modle.name=x", "unknown key 'modle.name' in override 'modle.name=x'; did you mean model.name\\?"),
+        ("optim.lrr=1", "unknown key 'optim.lrr' in .*; did you mean 'optim.lr'"),
         ("frontends.logmel.hop=320", "unknown key 'hop' in 'frontends.logmel'; did you mean 'hop_length'"),
         ("optim.epochs=two", "optim.epochs must be a whole number, got 'two'"),
         ("optim.epochs=1.5", "optim.epochs must be a whole number, got 1.5"),
         ("optim.lr=yes", "optim.lr must be a number, got True"),
         ("optim.channels_last=1", "optim.channels_last must be true or false, got 1"),
         ("optim=3", "section 'optim' must be a mapping, got 3"),
-        ("optim.lr", "override 'optim.lr' is not of the form key=value"),
+        ("optim.lr", "override 'optim.lr' gives no value; settings are written key=value"),
         ("data.crop=middle", "data.crop is 'middle'; choose one of random, box, full"),
         ("data.frame_margin_seconds=-0.01", r"data.frame_margin_seconds must be 0 or more, got -0.01"),
         ("optim.warmup_epochs=11", r"optim.warmup_epochs \(11.0\) is longer than training"),
@@ -137,16 +137,16 @@ def test_difference_names_keys_and_both_values():
     ("loss.label_smoothing=0.1", "loss.label_smoothing is now loss.params.label_smoothing"),
 ])  # fmt: skip
 def test_keys_of_earlier_versions_name_the_new_ones(tmp_path, old, new):
-    with pytest.raises(ValueError, match=f"^{new}$"):
+    with pytest.raises(ValueError, match=f"{new}$"):
         load_config(None, [old])
     section, _, rest = old.partition(".")
     (tmp_path / "a.yaml").write_text(f"{section}: {{{rest.replace('=', ': ', 1)}}}\n")
-    with pytest.raises(ValueError, match=f"^{new}$"):
+    with pytest.raises(ValueError, match=f"{new}$"):
         load_config(tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize(("override", "message"), [
-    ("optim.lr=[", r"override 'optim.lr=\[': the value is not valid YAML .*is a bracket open"),
+    ("optim.lr=[", r"override 'optim.lr=\[': the value is not valid YAML: .*is a bracket open"),
     ("data.crop_seconds=.nan", "data.crop_seconds must be a number, got nan"),
     ("seed=-1", "seed must be 0 or more, got -1"),
     ("frontends.logmel.kind=mfcc", "frontends.logmel.kind is 'mfcc'; known: logmel, waveform, metadata, pcen, "

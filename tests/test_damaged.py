@@ -174,7 +174,7 @@ def test_a_folder_without_recordings_says_what_it_holds(trained, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/a.m4a").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"holds no wav, flac, ogg or mp3 file; 1 files in .* a\.m4a \(a format that"):
+    with pytest.raises(ValueError, match=r"holds no recording \(aif, .*\); 1 files in .* a\.m4a \(a format that"):
         run(predict, "--run", trained / "runs/sed/tiny", "--clips", "empty", "--out", "found.npz")
 
 

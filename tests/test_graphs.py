@@ -181,7 +181,7 @@ def test_graphs_that_do_not_belong(tmp_path):
     with pytest.raises(ValueError, match=rf"folds \[1\] are trained but have no model.onnx: {command} onnx$"):
         find_graphs(folder, "onnx")
     write_graph(folder / "fold1" / "model.onnx", fold=0)
-    with pytest.raises(ValueError, match=r"folds \[1\] are trained"):
+    with pytest.raises(ValueError, match=r"fold1/model.onnx is the graph of fold 0 of run sed/tiny: export this run"):
         find_graphs(folder, "onnx")
     write_graph(folder / "fold2" / "model.onnx", fold=1)
     with pytest.raises(ValueError, match=r"fold1/model.onnx is the graph of fold 0 of run sed/tiny: export this run"):

@@ -154,10 +154,15 @@ def test_one_pass_pools_the_same_windows(clips, monkeypatch, clip_from, seconds)
 
 def test_noise_lies_thirty_decibels_below_the_recording(clips):
     plain, noisy = Segments(), Segments()
-    member = [Member(plain, windowing(), CLASSES, PRIOR)]
+    member = [Member(backend=plain, windowing=windowing(), classes=CLASSES, prior=PRIOR)]
     predict_members(member, clips[3:])
     for _ in range(2):
-        predict_members([Member(noisy, windowing(), CLASSES, PRIOR)], clips[3:], ["noise"], plain=False)
+        predict_members(
+            [Member(backend=noisy, windowing=windowing(), classes=CLASSES, prior=PRIOR)],
+            clips[3:],
+            ["noise"],
+            plain=False,
+        )
     heard, with_noise, again = np.concatenate(plain.batches), *np.split(np.concatenate(noisy.batches), 2)
     np.testing.assert_array_equal(with_noise, again)
     ratio = np.sqrt(np.mean((with_noise - heard) ** 2) / np.mean(heard**2))
@@ -182,7 +187,7 @@ def test_random_copies_are_circular_shifts_by_the_networks_frames(clips):
 
 
 def test_clips_without_the_hearing_that_is_asked_for(clips):
-    member = Member(Segments(), windowing(), CLASSES, PRIOR, fold=3)
+    member = Member(backend=Segments(), windowing=windowing(), classes=CLASSES, prior=PRIOR, fold=3)
     (found,), unreadable = predict_members([member], clips, ["time_shift"], plain=False)
     assert [c for c, _ in unreadable] == ["0", "1"]
     assert unreadable[0][1] == f"{clips[0].path} is one window long: it has no other hearing"
@@ -206,8 +211,8 @@ def test_one_window_more_where_the_source_has_one(clips):
 @pytest.mark.parametrize("streams", [1, 2])
 def test_batches_go_across_clips_and_every_window_is_told(clips, streams):
     backend, heard = Segments(), []
-    member = Member(backend, windowing(1.0, batch_size=2), CLASSES, PRIOR)
-    smaller = Member(Segments(), windowing(1.0, batch_size=5), CLASSES, PRIOR)
+    member = Member(backend=backend, windowing=windowing(1.0, batch_size=2), classes=CLASSES, prior=PRIOR)
+    smaller = Member(backend=Segments(), windowing=windowing(1.0, batch_size=5), classes=CLASSES, prior=PRIOR)
     predict_members(
         [member, smaller], clips, streams=streams,
         listen=lambda clip, start, out: heard.append((clip, start, out["clipwise_output"].tolist())),
@@ -224,7 +229,9 @@ def test_when_the_time_is_up_clips_end_with_what_was_heard(clips, monkeypatch):
     monkeypatch.setattr(reading, "SPAN_SECONDS", 1.5)
     how, ticks = windowing(workers=1, batch_size=1), iter(range(99))
     until = Until(1, clock=lambda: next(ticks))  # asked after each chunk: 0, 1, then 2, which is over
-    (found,), unreadable = predict_members([Member(Segments(), how, CLASSES, PRIOR)], clips, until=until)
+    (found,), unreadable = predict_members(
+        [Member(backend=Segments(), windowing=how, classes=CLASSES, prior=PRIOR)], clips, until=until
+    )
     assert (until.partly, until.unheard) == (["2"], ["3"]), "three windows of the third clip's four were heard"
     assert unreadable == [("3", f"{clips[3].path} was not heard: the time was up")]
     np.testing.assert_allclose(found.clipwise_output[1], slow(clips[1], 8000)[0], atol=1e-6)
@@ -235,7 +242,7 @@ def test_when_the_time_is_up_clips_end_with_what_was_heard(clips, monkeypatch):
     np.testing.assert_allclose(found.framewise_output[2][:10], slow(clips[2], 8000)[1][:10], atol=1e-6)
     np.testing.assert_array_equal(found.clipwise_output[3], PRIOR)
     late = Until(10**6)
-    predict_members([Member(Segments(), how, CLASSES, PRIOR)], clips, until=late)
+    predict_members([Member(backend=Segments(), windowing=how, classes=CLASSES, prior=PRIOR)], clips, until=late)
     assert (late.partly, late.unheard) == ([], [])
 
 
@@ -263,7 +270,9 @@ def test_members_that_cannot_be_heard_together(clips):
     with pytest.raises(ValueError, match="metadata of each recording, which 4 of 4 come without, such as 0: name a ta"):
         predict_clips([Aware()], clips, windowing(), CLASSES, PRIOR)
     for change, name in (({"one_pass": True}, "one_pass"), ({"extra_window": True}, "extra_window")):
-        members = [Member(Segments(), windowing(**c), CLASSES, PRIOR) for c in ({}, change)]
+        members = [
+            Member(backend=Segments(), windowing=windowing(**c), classes=CLASSES, prior=PRIOR) for c in ({}, change)
+        ]
         with pytest.raises(ValueError, match=f"must hear the same windows, but {name} is False and True"):
             predict_members(members, clips)
     with pytest.raises(ValueError, match="'roll' moves events in time: it cannot be used with keep_frames"):

@@ -13,6 +13,7 @@ PACKAGE = SRC / "earshot"
 LAYERS = [
     ["processes", "former"],
     ["messages", "files"],
+    ["stored"],
     ["tables", "records"],
     ["sound"],
     ["annotations", "events", "metrics", "inputs", "augment", "losses", "synth"],
@@ -30,7 +31,7 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Rooms that import no torch (nor anything else that a scoring kernel lacks), each proved in a fresh process.
 NO_TORCH = [
-    *("processes", "messages", "files", "tables", "records", "sound", "events", "metrics", "config"),
+    *("processes", "messages", "files", "stored", "tables", "records", "sound", "events", "metrics", "config"),
     *("prediction", "data", "competitions", "pictures", "tasks", "runs", "ensemble", "kernel", "kaggle", "synth"),
 ]
 HEAVY = ("torch", "timm", "matplotlib", "wandb", "transformers")

@@ -176,10 +176,14 @@ class StackedBackend(MeanBackend):
         return {k: np.stack([o[k] for o in both], axis=1) for k in both[0]}
 
 
+def network_of(backend, how: Windowing, **more) -> Member:
+    return Member(**{"backend": backend, "windowing": how, "classes": CLASSES, "prior": PRIOR} | more)
+
+
 @pytest.mark.parametrize("streams", [1, 3])
 def test_folds_stacked_in_one_graph_run_once_and_answer_apart(recordings, streams):
     backend = StackedBackend()
-    members = [Member(backend, windowing(), CLASSES, PRIOR, fold, place=fold) for fold in (0, 1)]
+    members = [network_of(backend, windowing(), fold=fold, place=fold) for fold in (0, 1)]
     (first, second), _ = predict_members(members, recordings, streams=streams)
     alone, _ = predict_clips([MeanBackend(), MeanBackend(scale=2.0)], recordings, windowing(), CLASSES, PRIOR)
     np.testing.assert_array_equal(first.clipwise_output, alone[0].clipwise_output)
@@ -196,11 +200,11 @@ def test_members_of_different_runs_share_one_pass(recordings, monkeypatch):
     class Coarse(MeanBackend):
         frontends = {"logmel": Logmel(sample_rate=RATE, n_fft=1024, hop_length=160, n_mels=16, fmax=7000)}  # noqa: RUF012
 
-    by_max = Member(Coarse(), windowing(stride=1.0, aggregate="max"), ("a", "b"), 1 - PRIOR)
+    by_max = network_of(Coarse(), windowing(stride=1.0, aggregate="max"), classes=("a", "b"), prior=1 - PRIOR)
     members = [
-        Member(MeanBackend(), windowing(stride=1.0), CLASSES, PRIOR),
+        network_of(MeanBackend(), windowing(stride=1.0)),
         by_max,
-        Member(MeanBackend(3), windowing(stride=1.0), CLASSES, PRIOR),
+        network_of(MeanBackend(3), windowing(stride=1.0)),
     ]
     computed = []
     monkeypatch.setattr("earshot.inputs.logmel.log_mel", lambda x, p: computed.append(p) or log_mel(x, p))
@@ -211,7 +215,7 @@ def test_members_of_different_runs_share_one_pass(recordings, monkeypatch):
         assert found.classes == tuple(member.classes)
         np.testing.assert_array_equal(found.clipwise_output, alone.clipwise_output)
     with pytest.raises(ValueError, match="must hear the same windows, but stride_samples is 16000 and 32000"):
-        predict_members([members[0], Member(MeanBackend(), windowing(), CLASSES, PRIOR)], recordings)
+        predict_members([members[0], network_of(MeanBackend(), windowing())], recordings)
 
 
 @pytest.mark.parametrize("clip_from", ["clipwise", "frame_max"])
@@ -332,7 +336,7 @@ def test_rolled_hearings_are_circular_shifts_by_eighths(tmp_path, seconds):
     np.testing.assert_allclose(found.clipwise_output[0], np.mean(answers, axis=0), atol=1e-5)
     (plain,), _ = predict_clips([FirstSample()], clip, how, CLASSES, PRIOR)
     assert np.abs(found.clipwise_output - plain.clipwise_output).min() > 0.01, "no roll, no difference"
-    only, _ = predict_members([Member(FirstSample(), how, CLASSES, PRIOR)], clip, ["roll"], plain=False)
+    only, _ = predict_members([network_of(FirstSample(), how)], clip, ["roll"], plain=False)
     np.testing.assert_allclose(only[0].clipwise_output[0], np.mean(answers[1:], axis=0), atol=1e-5)
 
 

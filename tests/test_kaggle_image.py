@@ -259,9 +259,29 @@ def test_the_network_is_taken_away_without_namespaces(tmp_path, monkeypatch):
     assert ran.stdout.split() == ["101", "101"], "a program that the kernel starts has no network either"
 
 
+def test_no_program_writes_outside_the_working_folder(tmp_path):
+    walled, how = dry_run.write_wall()
+    if not walled:
+        assert "no Landlock" in how
+        pytest.skip("this system has no Landlock")
+    (tmp_path / "working/tmp").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "log").touch()
+    command = (
+        "echo a > working/a; mv working/a working/tmp/b; echo c >> log; echo d > /dev/null; echo e > outside/e; "
+        "mkdir outside/f; mv working/tmp/b outside/b; cat working/tmp/b"
+    )
+    wall = [sys.executable, dry_run.NO_WRITES, "working", "log", "--"]
+    ran = subprocess.run([*wall, "sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.stdout == "a\n", "what lies inside is written and moved"
+    assert ran.stderr.count("Permission denied") == 3
+    assert not list((tmp_path / "outside").iterdir())
+    assert (tmp_path / "log").read_text() == "c\n"
+
+
 def test_the_filter_jumps_where_it_should():
     program = no_network.filter_program("x86_64")
-    assert len(program) == 8 * (8 + len(no_network.FAMILIES))
+    assert len(program) == 8 * (11 + len(no_network.FAMILIES))
     with pytest.raises(KeyError):
         no_network.filter_program("vax")
 
@@ -282,7 +302,7 @@ def test_without_any_way_to_take_the_network_a_dry_run_fails_unless_accepted(run
     said = []
     dry_run.dry_run(built, 1.0, say=said.append, accept_open_network=True)
     assert len(played) == 5
-    assert "network: neither namespaces nor filters of system calls" in said
+    assert "network: OPEN to what the kernel starts (neither namespaces nor filters of system calls)" in said
 
 
 @pytest.mark.slow

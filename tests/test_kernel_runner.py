@@ -374,7 +374,7 @@ def test_a_bundle_that_was_changed_is_refused(bundle, tmp_path):
     with pytest.raises(ValueError, match=r"classes\.csv has 8 bytes instead of 19; tiny_fold1\.onnx is missing"):
         open_bundle(folder)
     (folder / "manifest.json").write_text("[]")
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match=r"manifest\.json must hold names and values .*make the bundle again"):
         open_bundle(folder)
     with pytest.raises(ValueError, match="does not exist"):
         open_bundle(tmp_path / "nowhere")

@@ -192,7 +192,15 @@ def test_a_network_without_frames_answers_by_windows_and_folders_stream(tmp_path
         clips.append(Clip(str(i), path))
     (tmp_path / "1.wav").write_text("no sound")
     windowing = Windowing(sample_rate=1000, window_seconds=1.0, stride_seconds=0.5, batch_size=16)
-    ears = with_frames(Ears(Path("run"), [Member(Loud(), windowing, ("loud",), np.zeros(1))], ("roll",), "sed", ""))
+    ears = with_frames(
+        Ears(
+            Path("run"),
+            [Member(backend=Loud(), windowing=windowing, classes=("loud",), prior=np.zeros(1))],
+            ("roll",),
+            "sed",
+            "",
+        )
+    )
     assert ears.tta == ()
     parts = list(detect_in(ears, clips, Asked(PostProcess(threshold=0.9, iou_threshold=None))))
     assert [len(p.seconds) + len(p.unreadable) for p in parts] == [AT_A_TIME, 3]

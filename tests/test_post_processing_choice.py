@@ -254,5 +254,5 @@ def test_files_that_hold_no_choice(tmp_path, text, message):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_post(tmp_path / "x.json")
-    with pytest.raises(ValueError, match=r"y\.json does not exist: submit.py --tune-on"):
+    with pytest.raises(ValueError, match=r"y\.json does not exist; submit.py --tune-on"):
         read_post(tmp_path / "y.json")

@@ -121,6 +121,7 @@ def test_submit_tunes_as_ensemble_does(tiny, capsys):
     short = ["cut.csv" if a == "data/test.csv" else a for a in arguments]
     with pytest.raises(ValueError, match="seconds"):
         run(submit, *short, "--out", "v.csv", "--tune-on", "nowhere.npz", "--clips", "data/clips.csv")
+    Path("data/dataset.json").write_text(json.dumps({"competition": "esc50", "source": "."}))
     with pytest.raises(ValueError, match="esc50 has no post-processing to choose, its rows are scores: no --tune-on"):
         run(submit, "--competition", "esc50", *arguments[2:], "--out", "u.csv", "--tune-on", "runs/one_oof.npz",
             "--clips", "data/clips.csv")  # fmt: skip

@@ -89,7 +89,7 @@ def test_missing_runs_are_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden"])
 def test_a_name_cannot_leave_its_folder(name):
-    with pytest.raises(ValueError, match="plain folder name"):
+    with pytest.raises(ValueError, match="choose a plain name"):
         runs.run_folder(tiny_config(), None, name)
 
 
@@ -130,8 +130,8 @@ def test_copies_of_a_fold_are_no_folds(tmp_path):
     ("config.yaml", "new_key: 1", "config.yaml: unknown key 'new_key'"),
     ("run.json", None, "run.json does not exist: the fold's training was not finished"),
     ("run.json", "{", "run.json is not valid JSON"),
-    ("run.json", "[]", "run.json does not describe a run"),
-    ("run.json", "{}", "run.json does not describe a run"),
+    ("run.json", "[]", "run.json must hold names and values .*it does not describe a run"),
+    ("run.json", "{}", "run.json says no 'classes'; it does not describe a run"),
 ])  # fmt: skip
 def test_a_damaged_description_is_named(tmp_path, name, text, message):
     write_fold(tmp_path / "x", tiny_config())

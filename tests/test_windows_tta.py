@@ -93,7 +93,9 @@ def test_every_hearing_gives_a_clip_its_event(clips, mode, tta):
     assert (found.clipwise_output == 1).all()
     if not tta:
         return
-    (alone,), unreadable = predict_members([Member(Ear(), how, CLASSES, PRIOR)], clips[:-1], tta, plain=False)
+    (alone,), unreadable = predict_members(
+        [Member(backend=Ear(), windowing=how, classes=CLASSES, prior=PRIOR)], clips[:-1], tta, plain=False
+    )
     assert (alone.clipwise_output[~alone.unreadable] == 1).all()
     short = [str(s) for s in LENGTHS if s <= WINDOW] if tta == ("time_shift",) else []
     assert [c for c, _ in unreadable] == short, "one window has no borders to move"
@@ -110,7 +112,7 @@ def test_hearings_that_move_events_are_refused_with_frames(clips, mode, tta):
 @pytest.mark.parametrize("name", [n for n in TTA if n != "roll"])
 def test_a_hearing_alone_lies_on_the_grid_of_the_plain_one(clips, mode, name):
     """A kernel averages passes: each has the same frames."""
-    member = Member(Ear(), windowing(MODES[mode]), CLASSES, PRIOR)
+    member = Member(backend=Ear(), windowing=windowing(MODES[mode]), classes=CLASSES, prior=PRIOR)
     (plain,), _ = predict_members([member], clips[3:6])
     (alone,), _ = predict_members([member], clips[3:6], [name], plain=False)
     for a, b in zip(plain.framewise_output, alone.framewise_output, strict=True):
@@ -136,9 +138,11 @@ def test_a_cut_hearing_gives_way_to_a_whole_one(clips):
     """The time is up while the second of two hearings comes: the first one counts, on its own grid."""
     ticks = iter(range(999))
     how = windowing({}, workers=1)
-    (whole,), _ = predict_members([Member(Ear(), how, CLASSES, PRIOR)], clips[-1:])
+    (whole,), _ = predict_members([Member(backend=Ear(), windowing=how, classes=CLASSES, prior=PRIOR)], clips[-1:])
     until = Until(14, clock=lambda: next(ticks))
-    (found,), _ = predict_members([Member(Ear(), how, CLASSES, PRIOR)], clips[-1:], ["gain"], until=until)
+    (found,), _ = predict_members(
+        [Member(backend=Ear(), windowing=how, classes=CLASSES, prior=PRIOR)], clips[-1:], ["gain"], until=until
+    )
     np.testing.assert_array_equal(found.framewise_output[0], whole.framewise_output[0])
     assert not until.partly
 
@@ -149,7 +153,9 @@ def test_a_small_rest_gets_no_window_of_its_own(clips, rest, windows):
     heard = []
     how = windowing({}, rest_seconds=rest)
     (found,), _ = predict_members(
-        [Member(Ear(), how, CLASSES, PRIOR)], clips[:4], listen=lambda clip, start, out: heard.append(clip)
+        [Member(backend=Ear(), windowing=how, classes=CLASSES, prior=PRIOR)],
+        clips[:4],
+        listen=lambda clip, start, out: heard.append(clip),
     )
     assert [heard.count(i) for i in range(4)] == windows
     assert [len(f) for f in found.framewise_output] == [found.timebase.n_frames(round(s * RATE)) for s in LENGTHS][:4]

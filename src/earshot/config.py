@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from earshot.augment.batch import BatchAugment
 from earshot.inputs.given import Metadata
 from earshot.inputs.kinds import AnyInput
@@ -24,7 +22,7 @@ from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import CHANNELS
 from earshot.messages import check_choice, suggest
-from earshot.records import build, read_yaml
+from earshot.records import build, parse_override, read_yaml
 from earshot.sound.windows import Windowing
 
 # keys of earlier versions: an error in a config, translated where a run folder has them
@@ -297,24 +295,30 @@ class Config:
 def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """YAML file (None: the defaults) + `a.b=value` overrides -> checked Config."""
     values = read_values(Path(path)) if path is not None else {}
+    alone = copy.deepcopy(values)
+    seen: dict[str, str] = {}
     for text in overrides:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise ValueError(f"override '{text}' is not of the form key=value, such as optim.lr=3e-4")
-        value = _value(value, text)
+        key, value = parse_override(Config, text, MOVED)
+        if seen.setdefault(key, text) != text:
+            raise ValueError(f"{key} is set twice, by '{seen[key]}' and by '{text}': keep one")
         if key == "loss.name":
             values = _merge(values, {"loss": {"name": value}})
         _set(values, key.split("."), value)
-    return from_dict(values)
-
-
-def _value(text: str, override: str):
-    """The value of an override, as YAML reads it."""
     try:
-        return yaml.safe_load(text) if text else ""
-    except yaml.YAMLError as error:
-        why = getattr(error, "problem", None) or error
-        raise ValueError(f"override '{override}': the value is not valid YAML ({why}); is a bracket open?") from error
+        return from_dict(values)
+    except ValueError as error:
+        if path is not None and _is_wrong(alone):
+            raise ValueError(f"{path}: {error}") from error
+        raise
+
+
+def _is_wrong(values: dict) -> bool:
+    """Whether it is the file itself, and no override, that cannot be."""
+    try:
+        from_dict(values)
+    except ValueError:
+        return True
+    return False
 
 
 def from_dict(values: dict) -> Config:
@@ -346,6 +350,8 @@ def read_values(path: Path, is_base: bool = False) -> dict:
     base = values.pop("base", None)
     if base is None:
         return values
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: base must be the name of a file, got {base!r}")
     if is_base:
         raise ValueError(f"{path} is a base and names a base itself ({base}): one level only")
     return _merge(read_values(path.parent / base, is_base=True), values)

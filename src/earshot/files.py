@@ -22,6 +22,9 @@ LONGEST_NAME = 255  # bytes, of every usual file system
 OLD_SECONDS = 86400  # without a change, after which what another machine began to write is given up
 LOGGER = logging.getLogger(__name__)
 _swept: set[tuple[int, str]] = set()  # process and folder
+LONGEST_PLAIN = 200  # bytes of a name that others are made of
+DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *(f"{k}{n}" for k in ("COM", "LPT") for n in range(1, 10))}
+UNNAMEABLE = re.compile(r'[\x00-\x1f\x7f<>:"|?*]|[\ud800-\udfff]')
 
 
 @contextmanager
@@ -174,7 +177,36 @@ def flush(path: Path):
 def write_text(path: str | Path, text: str, on_disk: bool = False):
     """Write a text, whole or not at all."""
     with whole_file(path, on_disk) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
+
+
+def check_name(name: str, what: str):
+    """Raise unless `name` may name a file or folder on any system, inside the folder it is meant for: `what` has it."""
+    stem = name.split(".")[0].strip().upper()
+    wrong = {
+        "is empty": not name,
+        "leads to another folder": name in (".", "..") or "/" in name or "\\" in name,
+        "begins with a dot": name.startswith("."),
+        "begins with a hyphen, as an option does": name.startswith("-"),
+        "begins or ends with a space, or ends with a dot": name != name.strip() or name.endswith("."),
+        "holds a character that file names cannot have": bool(UNNAMEABLE.search(name)),
+        "is a name that Windows keeps for a device": stem in DEVICES,
+        f"has more than {LONGEST_PLAIN} bytes": len(name.encode(errors="surrogatepass")) > LONGEST_PLAIN,
+    }
+    if problems := [problem for problem, found in wrong.items() if found]:
+        shown = name if len(name) <= 60 else f"{name[:59]}…"
+        raise ValueError(f"{what} {shown!r} {problems[0]}: choose a plain name, such as my_run")
+
+
+def short_name(name: str, longest: int = 100) -> str:
+    """A name of at most so many bytes: what goes into the name of a file beside other things."""
+    return os.fsencode(name)[:longest].decode(errors="ignore")
+
+
+def check_ending(path: str | Path, *endings: str):
+    """Raise unless the path ends in one of `endings`: a file's name says what is in it."""
+    if Path(path).suffix.lower() not in endings:
+        raise ValueError(f"{path} would hold what its name does not say: end it in {' or '.join(endings)}")
 
 
 def check_writable(path: str | Path, instead: str = "", size: float = 0):
@@ -184,6 +216,10 @@ def check_writable(path: str | Path, instead: str = "", size: float = 0):
     disk has `size` bytes, where they are known. instead: what else to do, for the error. Nothing is left behind.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise ValueError(f"{str(path)!r} cannot be written: no name may hold a zero byte")
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise ValueError(f"{path} cannot be written: its name has more than {LONGEST_NAME} bytes; choose a shorter one")
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the name of a file{'; or ' * bool(instead)}{instead}")
     try:
@@ -224,9 +260,11 @@ def walk(folder: str | Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def write_rows(path: str | Path, rows: list[dict], columns: Iterable[str] | None = None):
-    """List of dicts -> CSV, whole or not at all; `columns` are the union of their keys where none are given."""
+    """List of dicts -> CSV, whole or not at all; `columns`: the union of their keys where none are given."""
     columns = list(columns or dict.fromkeys(k for row in rows for k in row))
-    with whole_file(path) as partial, open(partial, "w", newline="") as file:
+    if not columns:
+        raise ValueError(f"{path}: no rows and no columns; a table of nothing still has a header")
+    with whole_file(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

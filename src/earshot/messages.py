@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import logging
 import shlex
@@ -11,6 +12,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from earshot.processes.children import end_soon, follow_parent
 
@@ -34,6 +36,11 @@ def suggest(name: str, known, listed: str = "") -> str:
     return f"; did you mean '{near[0]}'?" + (f" ({everything})" if listed else "")
 
 
+def from_here(path: str | Path) -> str:
+    """Where a relative path was looked for: it follows the folder that a command is given in; '' of an absolute one."""
+    return "" if Path(path).is_absolute() else f"; paths follow the folder you are in, {Path.cwd()}"
+
+
 def few(items, n: int = 5) -> str:
     """The first names joined by commas, and how many more there are: for error messages."""
     items = [str(i) for i in items]
@@ -44,6 +51,39 @@ def check_choice(name: str, value: str, allowed):
     """Raise unless `value` is one of `allowed`; the error begins with the name of what has it."""
     if value not in allowed:
         raise ValueError(f"{name} is '{value}'; choose one of {', '.join(allowed)}")
+
+
+class Parser(argparse.ArgumentParser):
+    """A script's command line, on which no option is lost in silence as argparse loses the first of two.
+
+    A repeated option that takes a list goes on with it (`--fold 0 --fold 1`); one that takes a value is an error, but
+    where it says the same again. The description is laid out as it is written.
+    """
+
+    def __init__(self, **settings):
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | settings)
+        self.register("action", None, _Once)
+        self.register("action", "store", _Once)
+        self.given: set[str] = set()
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.given.clear()
+        return super().parse_known_args(args, namespace)
+
+
+class _Once(argparse.Action):
+    """Store, as argparse does, but join repeated lists and refuse a second value."""
+
+    def __call__(self, parser: Parser, namespace, values, option_string=None):
+        if option_string and self.dest in parser.given:
+            before = getattr(namespace, self.dest)
+            if isinstance(values, list):
+                values = before + values
+            elif values != before:
+                parser.error(f"{option_string} is given twice, as {before} and as {values}: keep one")
+        if option_string:
+            parser.given.add(self.dest)
+        setattr(namespace, self.dest, values)
 
 
 class WrappedLines(logging.Formatter):

@@ -9,30 +9,26 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import difflib
+import functools
+import math
 import re
 import types
 import typing
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from earshot.messages import suggest
+from earshot import stored
+from earshot.messages import from_here, suggest
 
 
 def read_yaml(path: str | Path, what: str = "config") -> dict:
     """YAML file of `key: value` lines -> dict; a missing or broken one is an error that says what file it should be."""
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         near = [p.name for p in path.parent.glob("*.yaml")]
-        raise ValueError(f"{what} {path} does not exist{suggest(path.name, near)}")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{what} {path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{what} {path} must hold 'key: value' lines, got a {type(values).__name__}")
-    return values
+        raise ValueError(f"{what} {path} does not exist{suggest(path.name, near) if near else from_here(path)}")
+    return stored.read_yaml(path, what)
 
 
 def build(kind, values, section: str = ""):
@@ -58,6 +54,54 @@ def build_from(kind, values, source: str | Path):
         return build(kind, values)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
+
+
+@functools.cache
+def dotted_keys(kind, section: str = "") -> dict[str, type | None]:
+    """Every key of a record and of those in it, with dots: {'optim.lr': float, ...}; None: any key may follow it."""
+    hints, found = typing.get_type_hints(kind), {}
+    for name in (f.name for f in dataclasses.fields(kind)):
+        hint, key = hints[name], f"{section}{name}"
+        if dataclasses.is_dataclass(hint):
+            found |= {key: hint} | dotted_keys(hint, f"{key}.")
+        else:
+            found[key] = None if typing.get_origin(hint) is dict else hint
+    return found
+
+
+def parse_override(kind, override: str, moved: collections.abc.Mapping[str, str]) -> tuple[str, Any]:
+    """A setting such as 'optim.lr=3e-4' -> its key and value, as YAML reads it; an error where it is none.
+
+    kind: the record that it changes; moved: {key of an earlier version: the new one}.
+    """
+    key, separator, value = override.partition("=")
+    form = "; settings are written key=value, such as optim.lr=3e-4"
+    if not key.strip():
+        raise ValueError(f"override '{override}' has no key before the '='{form}")
+    if key in moved:
+        raise ValueError(f"{key} is now {moved[key]}")
+    known, path = dotted_keys(kind), key.split(".")
+    # what a section without fixed keys holds (model.params.x) is checked by what takes it
+    free = any(key.startswith(f"{section}.") for section, kind in known.items() if kind is None)
+    if not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", key) or not (key in known or free):
+        near = [k for k in known if k.split(".")[-1] == path[-1]]
+        near = difflib.get_close_matches(key, near, 1, 0.7) or near
+        beside = [k for k in known if k.startswith(f"{path[0]}.")] or [k for k in known if "." not in k]
+        meant = f"; did you mean {' or '.join(near)}?" if near else suggest(key, beside)
+        raise ValueError(f"unknown key '{key}' in override '{override}'{meant}{'' if separator else form}")
+    if not separator:
+        raise ValueError(f"override '{override}' gives no value{form}")
+    if value.startswith("="):
+        raise ValueError(f"override '{override}' has two '='{form}")
+    return key, _value(value, override)
+
+
+def _value(text: str, override: str):
+    """The value of an override, as YAML reads it."""
+    try:
+        return stored.parse_yaml(text, f"override '{override}': the value") if text else ""
+    except ValueError as error:
+        raise ValueError(f"{error}; is a bracket open?" if "YAML" in str(error) else str(error)) from error
 
 
 def to_dict(record) -> Any:
@@ -96,6 +140,9 @@ def _convert(hint, value, where: str):
         value = {} if value is None else value
         if not isinstance(value, dict):
             raise ValueError(f"{where} must be a mapping, got {value!r}")
+        for key in value:
+            if key is None or isinstance(key, bool | float):  # YAML takes a bare no, on, null or 1e3 for another thing
+                raise ValueError(f"{where}: YAML reads a name there as {key!r}: write it in quotes")
         return {str(k): _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
@@ -116,8 +163,8 @@ def _convert_scalar(hint, value, where: str):
     try:
         if isinstance(value, bool):
             raise ValueError
-        number = float(value)
-        if number != number or (hint is int and number != int(number)):  # NaN is no value of anything
+        number = value if hint is int and isinstance(value, int) else float(value)
+        if not math.isfinite(number) or (hint is int and number != int(number)):  # NaN is no value of anything
             raise ValueError
         return hint(number)
     except (TypeError, ValueError, OverflowError):

@@ -1,14 +1,16 @@
 """The run folder: `runs/<task>/<config stem>/fold<k>/`, what is in it, and how it is read back (contract 6).
 
     config.yaml        the resolved config
+    origin.json        run, fold and digests of its tables, from before the first step (prediction/origin.py)
     run.json           what the run is: classes, prior, front ends, time grid, fold, scores, commit, library versions
     log.csv            one line an epoch
-    best.safetensors   the weights that predict (run.json is repeated in the file's metadata)
+    best.safetensors   the weights that predict (run.json and origin are repeated in the file's metadata)
     last.ckpt          everything --resume needs; removed by nobody
     oof.npz test.npz   predictions
     classes.csv        a row a class: clips trained on, average precision, AUC, d-prime on the held-out clips
     unreadable.csv     clips that could not be read, with the reason
 A fold folder that exists is only entered by --resume; loading is strict and a mismatch is shown as a difference.
+Weights, last.ckpt and predictions carry their origin too, so that one of another run, fold or training is refused.
 torch is imported by the functions that need it only: finding a run and its exported graphs must not.
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,11 +29,21 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from earshot.config import Config, from_run
-from earshot.files import fold_folders, whole_file, write_text
-from earshot.messages import suggest
-from earshot.prediction.predictions import Predictions
+from earshot.data.labels import check_classes
+from earshot.files import check_name, fold_folders, whole_file, write_text
+from earshot.messages import few, from_here, suggest
+from earshot.prediction.origin import (
+    Origin,
+    check_same,
+    read_origin,
+    say_unchecked,
+    weights_digest,
+    weights_origin,
+)
+from earshot.prediction.predictions import Predictions, read_origins
 from earshot.records import read_yaml, to_dict
 from earshot.sound.timebase import TimeBase
+from earshot.stored import parse_json, read_json, want
 
 if TYPE_CHECKING:
     import torch
@@ -62,22 +74,52 @@ class FoldRun:
     def about(self) -> dict:
         """run.json: classes, prior, time grid, scores, versions."""
         path = self.folder / "run.json"
-        try:
-            values = json.loads(path.read_text())
-        except FileNotFoundError as error:
-            raise ValueError(f"{path} does not exist: the fold's training was not finished; --resume it") from error
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{path} does not describe a run, it holds a {type(values).__name__}")
-        return values
+        if not path.exists():
+            command = train_command(self.folder, self.fold)
+            raise ValueError(f"{path} does not exist: the fold's training was not finished; --resume it: {command}")
+        return read_json(path, "description", "it does not describe a run: --resume the fold's training")
 
     @property
     def finished(self) -> bool:
         return (self.folder / "run.json").is_file() and bool(self.about.get("finished"))
 
     def oof(self) -> Predictions:
-        return Predictions.load(self.folder / "oof.npz")
+        path = self.folder / "oof.npz"
+        if not path.is_file():
+            raise ValueError(f"{path} does not exist: repair it with {train_command(self.folder, self.fold)}")
+        return Predictions.load(path)
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "best.safetensors"
+
+    @property
+    def origin(self) -> Origin | None:
+        """What the folder says it is, else what its weights say; None for a run of an older version."""
+        return read_origin(self.folder) or weights_origin(self.weights)
+
+    def check(self, settled: bool = True):
+        """Raise where the folder is another fold's, or its weights or OOF are not of this fold and of each other.
+
+        settled: no training is under way, which writes an OOF before its weights.
+        """
+        origin, weights = self.origin, weights_origin(self.weights)
+        if origin is None:
+            say_unchecked(str(self.folder))
+            return
+        here = replace(origin, fold=self.fold)
+        check_same(self.folder, origin, f"its name, fold{self.fold}", here, "put each fold's folder back in its place")
+        remedy = "put its own weights back, or remove the folder and train the fold again"
+        check_same(self.weights, weights, self.folder, origin, remedy)
+        oof = self.folder / "oof.npz"
+        found = read_origins(oof) if oof.is_file() else None
+        remedy = f"put its own OOF back, or remove {oof} and repair it: {train_command(self.folder, self.fold)}"
+        for one in found or ():
+            check_same(oof, one, self.folder, origin, remedy)
+            check_same(oof, one, self.weights, weights if settled else None, remedy)
+        for path, known in ((self.weights, weights), (oof, found)):
+            if path.is_file() and not known:
+                say_unchecked(str(path))
 
 
 @dataclass(frozen=True)
@@ -95,12 +137,18 @@ class Run:
     def config(self) -> Config:
         return self.folds[0].config
 
+    @property
+    def origins(self) -> list[Origin] | None:
+        """Its folds, each with the weights that predict; None where one of them does not know (an older version)."""
+        found = [weights_origin(fold.weights) for fold in self.folds]
+        return None if None in found else found
+
 
 def run_folder(config: Config, config_path: Path | None, name: str = "", root: Path = Path("runs")) -> Path:
     """Where a run lives: runs/<task>/<name, else the config's stem, else 'default'>."""
     stem = name or (config_path.stem if config_path else "default")
-    if not stem or stem != Path(stem).name or stem.startswith("."):
-        raise ValueError(f"--name '{stem}' must be a plain folder name without slashes or a leading dot")
+    check_name(config.task, "task")
+    check_name(stem, "--name" if name or config_path is None else f"the name of {config_path}, which its run has,")
     return root / config.task / stem
 
 
@@ -109,26 +157,58 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         near = [str(p) for p in folder.parent.glob("*") if p.is_dir()] if folder.parent.is_dir() else []
-        raise ValueError(f"run {folder} does not exist{suggest(str(folder), near)}")
+        raise ValueError(f"run {folder} does not exist{suggest(str(folder), near) if near else from_here(folder)}")
     folds = [FoldRun(p) for p in fold_folders(folder) if (p / "best.safetensors").is_file()]
     if not folds:
-        raise ValueError(f"{folder} holds no trained fold (fold<k>/best.safetensors); train it with src/train.py")
+        raise ValueError(
+            f"{folder} holds no trained fold (fold<k>/best.safetensors); train it first: {train_command(folder)}"
+        )
     run = Run(folder, tuple(folds))
     _check_alike(run)
+    for fold in folds:
+        fold.check()
     return run
 
 
 def _check_alike(run: Run):
     """All folds of a run must share one config and one class list; the first difference is shown."""
     for fold in run.folds:
-        if "classes" not in fold.about:
-            raise ValueError(f"{fold.folder}/run.json does not describe a run: it names no classes")
+        check_about(fold.about, fold.folder / "run.json")
     first, classes = to_dict(run.config), run.folds[0].about["classes"]
     for fold in run.folds[1:]:
+        check_sibling(fold.folder, fold.origin, run.folds[0])
         if difference := config_difference(first, to_dict(fold.config)):
             raise ValueError(f"{fold.folder} was trained with another config than {run.folds[0].folder}: {difference}")
         if fold.about["classes"] != classes:
             raise ValueError(f"{fold.folder} was trained on another class list than {run.folds[0].folder}")
+
+
+def check_about(about: dict, path: Path):
+    """Raise unless run.json names classes with a prior each, which everything that reads a run needs."""
+    remedy = "it does not describe a run: --resume the fold's training"
+    want(about, {"classes": list, "prior": list}, str(path), remedy)
+    check_classes(about["classes"], f"{path}: classes,")
+    prior = about["prior"]
+    if len(prior) != len(about["classes"]) or not all(type(p) in (int, float) and 0 <= p <= 1 for p in prior):
+        raise ValueError(f"{path} has no prior from 0 to 1 for each of its {len(about['classes'])} classes; {remedy}")
+
+
+def check_sibling(folder: Path, origin: Origin | None, other: FoldRun):
+    """Raise where a fold is of another run than one beside it, or was trained on other tables."""
+    theirs = other.origin
+    if origin is not None and theirs is not None:
+        remedy = "folds of one run share its tables: put them back, or train all folds anew under another --name"
+        check_same(folder, origin, other.folder, replace(theirs, fold=origin.fold, weights=origin.weights), remedy)
+
+
+def train_command(folder: Path, *folds: int) -> str:
+    """The command that trains, or goes on with, folds of a run (or of the run of this fold's folder); none: all."""
+    folder = folder.parent if fold_folders(folder.parent) and folder in fold_folders(folder.parent) else folder
+    begun = sorted(folder.glob("fold*/config.yaml"))
+    own = Path("configs") / folder.parent.name / f"{folder.name}.yaml"
+    config = begun[0] if begun else own if own.is_file() else "CONFIG.yaml"
+    command = f"python src/train.py --config {config} --fold {' '.join(map(str, folds)) or 'all'}"
+    return command + f" --name {folder.name}" * (config != own) + " --resume" * bool(begun)
 
 
 def config_difference(a: dict, b: dict, where: str = "") -> str:
@@ -203,17 +283,33 @@ def load_model(fold: FoldRun) -> torch.nn.Module:
     path, config, about = fold.folder / "best.safetensors", fold.config, fold.about
     try:
         with safe_open(path, framework="pt") as file:
-            stored = json.loads((file.metadata() or {}).get("earshot", "{}"))
+            description = (file.metadata() or {}).get("earshot", "{}")
         state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a readable weights file: {error}") from error
+    except (SafetensorError, OSError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"{path} is not a readable weights file: {error}; train the fold again") from error
+    stored = parse_json(description, f"the description in {path}", "train the fold again")
     for key in ("classes", "sample_rate", "frontends", "task"):
         if stored.get(key) != about.get(key):
             raise ValueError(f"{path} was saved with {key} = {stored.get(key)!r} but run.json says {about.get(key)!r}")
-    model = make_model(config, len(about["classes"]), weights_follow=True)
-    missing, unexpected = model.load_state_dict(state, strict=False)
+    try:
+        model = make_model(config, len(about["classes"]), weights_follow=True)
+    except ValueError as error:
+        raise ValueError(f"{fold.folder / 'config.yaml'}: {error}") from error
+    fold.check()
+    told = weights_origin(path)
+    if told is not None and told.weights != weights_digest(state):
+        raise ValueError(f"{path} holds other tensors than it says: it was changed after training ({told})")
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # of other shapes
+        found = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ValueError(f"{path} does not fit model '{config.model.name}' of its config: {few(found, 2)}") from error
     if missing or unexpected:
-        raise ValueError(f"{path} does not fit model '{config.model.name}': missing {missing}, unexpected {unexpected}")
+        raise ValueError(
+            f"{path} does not fit model '{config.model.name}': missing {few(missing)}, unexpected {few(unexpected)}"
+        )
+    if odd := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise ValueError(f"{path} holds weights that are NaN or infinite ({few(odd)}); train the fold again")
     return model.eval()
 
 

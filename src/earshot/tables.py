@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from earshot.messages import suggest
+from earshot.messages import from_here, suggest
 
 logger = logging.getLogger("earshot")
 
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # how a text of it begins
 TEXT_COLUMNS = (
     *("clip_id", "recording_id", "filename", "path", "group", "content_hash"),
     *("labels", "secondary_labels", "label", "event_label", "primary_label", "birds", "bird", "scene_label"),
@@ -21,6 +22,23 @@ TEXT_COLUMNS = (
 )
 # Any other column of names: what ends in id, name, code, label, file, ... (freesound_id, ebird_code, common_name)
 NAME_COLUMN = re.compile(r"(^|[_ ])(id|ids|name|code|label|labels|file|key|hash|author|recordist)$|filename$", re.I)
+
+
+# what files begin with that are given, or damaged, in a table's place
+_RECORDING = "a recording: give a table of recordings (clip_id, path) or the folder that it lies in"
+KINDS = {
+    **dict.fromkeys((b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"\xff\xfb", b"\xff\xf3"), _RECORDING),
+    b"PK\x03\x04": "a zip archive (or predictions, an .npz, or a spreadsheet: save its table as CSV)",
+    b"\x93NUMPY": "an array of NumPy", b"PAR1": "a parquet file: save it as CSV (pandas: to_csv)",
+    b"\x89HDF": "an HDF5 file", b"\x1f\x8b": "a gzip archive: unpack it", b"\x80\x04": "pickled, which is never read",
+    b"\x80\x05": "pickled, which is never read", b"SQLite": "a database", b"%PDF": "a PDF", b"\x7fELF": "a program",
+    b"\xff\xfe": "in UTF-16: save it as UTF-8", b"\xfe\xff": "in UTF-16: save it as UTF-8",
+    b"<!DOCTYPE": "a web page: the download failed", b"<html": "a web page: the download failed",
+    b"version https://git-lfs": "a Git LFS pointer: run git lfs pull",
+}  # fmt: skip
+
+
+PANDAS = "Error tokenizing data. C error: "  # what its reader puts in front
 
 
 def is_text_column(name: str) -> bool:
@@ -42,13 +60,7 @@ def read_table(path: str | Path, columns=(), all_text: bool = False) -> pd.DataF
     spaces around column names are as they come; see `find_separator`. A row of more cells than the header is an error.
     """
     path = Path(path)
-    if not path.is_file():
-        if not path.parent.is_dir():
-            raise ValueError(
-                f"{path} does not exist, nor does its folder: data/<name>/ is made by src/prepare.py, "
-                "folds/<name>.csv by src/make_folds.py"
-            )
-        raise ValueError(f"{path} does not exist{suggest(path.name, [p.name for p in path.parent.glob('*.csv')])}")
+    check_table(path)
     try:
         encoding = find_encoding(path)
         how = {"sep": find_separator(path, encoding), "encoding": encoding, "index_col": False}
@@ -58,16 +70,46 @@ def read_table(path: str | Path, columns=(), all_text: bool = False) -> pd.DataF
         with warnings.catch_warnings():  # else the cells behind the header's last are lost
             warnings.simplefilter("error", pd.errors.ParserWarning)
             table = pd.read_csv(path, **how, dtype=text, keep_default_na=False, na_values=other, low_memory=False)
-        table.columns = [c.strip() for c in header]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a CSV table in UTF-8 ({error.reason}): save it as UTF-8") from error
     except pd.errors.ParserWarning as error:
         raise ValueError(
-            f"{path} has rows of more cells than its header of {len(header)} columns: quote cells that hold a "
-            f"'{how['sep']}'"
+            f"{path} is not a CSV table: its rows have more cells than its header has names ({', '.join(header[:8])}); "
+            "is there a separator too many, or a text without quotes?"
         ) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a CSV table: {error}") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} is not a CSV table: {' '.join(str(error).split()).removeprefix(PANDAS)}") from error
+    table.columns = [c.strip() for c in header]
+    for column in columns:
+        if list(table.columns).count(column) > 1:
+            raise ValueError(f"{path} has two columns '{column}': keep one")
     require_columns(table, columns, path)
     return table
+
+
+def check_table(path: Path):
+    """Raise unless the path is a file that may be a table; says what it is instead, such as one recording."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder where a table (CSV) is wanted: name a file in it")
+    if not path.is_file():
+        if not path.parent.is_dir():
+            raise ValueError(
+                f"{path} does not exist, nor does its folder: data/<name>/ is made by src/prepare.py, "
+                f"folds/<name>.csv by src/make_folds.py{from_here(path)}"
+            )
+        near = [p.name for p in path.parent.glob("*.csv")]
+        raise ValueError(f"{path} does not exist{suggest(path.name, near)}{'' if near else from_here(path)}")
+    with open(path, "rb") as file:
+        head = file.read(64)
+        zeros = b"\0" in head or any(b"\0" in block for block in iter(lambda: file.read(1 << 20), b""))
+    if head[:2] in UTF16:
+        return
+    # what a text might begin with as well needs the zero bytes that only the other has
+    kind = next((k for start, k in KINDS.items() if head.startswith(start) and (zeros or not start.isalnum())), "")
+    if not kind and zeros:
+        kind = "no text: it holds zero bytes"
+    if kind:
+        raise ValueError(f"{path} is {kind}, where a table (CSV) is wanted")
 
 
 def find_separator(path: Path, encoding: str = "utf-8-sig") -> str:
@@ -82,7 +124,7 @@ def find_separator(path: Path, encoding: str = "utf-8-sig") -> str:
 def find_encoding(path: Path) -> str:
     """UTF-8, UTF-16 where its mark says so, else what Windows wrote in Western Europe, which a warning says."""
     with open(path, "rb") as file:
-        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+        if file.read(2) in UTF16:
             return "utf-16"
     try:
         with open(path, encoding="utf-8-sig") as file:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from earshot.competitions import get_competition
 from earshot.events import PostProcess, events_to_frames
-from earshot.messages import suggest
+from earshot.messages import few, suggest
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.metrics import clips as clip_metrics
 from earshot.metrics import events as event_metrics
@@ -54,9 +54,9 @@ def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
     target, scores = truth.target, predictions.clipwise_output
     result = {}
     if target.any():
-        result["map"] = float(clip_metrics.mean_average_precision(target, scores))
         result["lwlrap"] = clip_metrics.lwlrap(target, scores)
         if (target.any(axis=0) & ~target.all(axis=0)).any():
+            result["map"] = float(clip_metrics.mean_average_precision(target, scores))
             result["macro_auc"] = float(clip_metrics.macro_roc_auc(target, scores))
             d_primes = {
                 "d_prime": clip_metrics.d_prime(result["macro_auc"]),
@@ -74,6 +74,9 @@ def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
     if len(target) and target.any(axis=1).all():  # clips of false positives only have no label
         result["macro_f1_argmax"] = clip_metrics.macro_f1_argmax(target, scores)
     return result
+
+
+CLASS_COLUMNS = ("label", "train_clips", "clips", "average_precision", "auc", "d_prime")
 
 
 def class_table(found: Predictions, target: np.ndarray, training: np.ndarray) -> list[dict]:
@@ -109,7 +112,7 @@ def score_sed(predictions: Predictions, truth: Truth) -> dict[str, float]:
         return result
     found, events = in_time
     active, scores = frame_truth(found, events)
-    if active.any():
+    if (active.any(axis=0) & ~active.all(axis=0)).any():
         result["frame_map"] = float(clip_metrics.mean_average_precision(active, scores))
     f1 = event_metrics.event_based_f1(
         events, detect_all(found, PostProcess(threshold=0.5)), classes=list(found.classes),
@@ -304,9 +307,13 @@ def remarks(task: Task, predictions: Predictions, truth: Truth) -> list[str]:
             lines = ["no annotated clip has an event: no score in time (frame_map, event_f1)"]
         elif kept.annotated is not None and not kept.annotated.all():
             lines = [f"scores in time are of the {kept.annotated.sum()} annotated clips of {len(kept.annotated)}"]
+    everywhere = np.flatnonzero((kept.target > 0.5).all(axis=0))
     if len(found) == 1 and len(predictions.classes) > 1:
         name = predictions.classes[found[0]]
         lines += [f"all held-out clips are of one class, {name}: the scores say nothing of the others"]
+    elif len(everywhere):
+        names = few([predictions.classes[k] for k in everywhere])
+        lines += [f"no AP and AUC of {len(everywhere)} classes, which every held-out clip is of: {names}"]
     return lines + task.remarks(predictions.take(readable), kept)
 
 

@@ -27,7 +27,7 @@ class Mixing:
     step: int = 1  # 2: of each pair of neighbours the first is left
 
     def of(self, x: Tensor) -> Tensor:
-        """(B, ...) maps of the clips as they were -> (B / step, ...) mixed."""
+        """Maps of the clips as they were, (B, ...), -> mixed ones, (B / step, ...)."""
         return self.left(mix(x, self.lam.to(x.device), self.index))
 
     def left(self, value):

@@ -25,7 +25,6 @@ a kernel is scored. Classes are the submission's columns in its order, from 2023
 
 from __future__ import annotations
 
-import json
 import logging
 from functools import partial
 from pathlib import Path
@@ -40,6 +39,8 @@ from earshot.competitions.competition import Competition, Limits, OofScore, Rule
 from earshot.competitions.downloads import found_below, inner_folder
 from earshot.competitions.oof_scores import EVENT_ROWS, ROW_MICRO_F1, SCORE_ROWS
 from earshot.competitions.tables import Tables, absent, class_name
+from earshot.messages import few
+from earshot.stored import read_json
 from earshot.tables import read_table, require_columns
 
 logger = logging.getLogger("earshot")
@@ -108,9 +109,7 @@ def prepare_2022(source: Path) -> Tables:
     test = read_table(source / "test.csv", BIRD_COLUMNS)
     check_bird_rows(test)
     scored = source / "scored_birds.json"
-    if not scored.is_file():
-        raise ValueError(f"{scored} does not exist; is --source the unzipped download of 2022?")
-    scored = json.loads(scored.read_text())
+    scored = _scored_birds(scored)
     problems = label_problems(scored, classes, "scored_birds.json") + label_problems(test.bird, scored, "test.csv")
     refuse(problems, "the download")
     test_clips = pd.DataFrame({"clip_id": test.file_id.astype(str).unique()})
@@ -161,10 +160,18 @@ def _bird_ids(table: pd.DataFrame) -> pd.Series:
     return table.file_id
 
 
+def _scored_birds(path: Path) -> list[str]:
+    """The list in scored_birds.json."""
+    birds = read_json(path, "file", "is --source the unzipped download of 2022?", kind=list)
+    if not all(isinstance(bird, str) for bird in birds):
+        raise ValueError(f"{path} lists more than names of birds: {few(birds)}")
+    return birds
+
+
 def _bird_rows(recordings, classes, source) -> pd.DataFrame:
     """A row a scored bird and 5 s; without scored_birds.json all classes count as scored."""
     scored = source / "scored_birds.json"
-    birds = json.loads(scored.read_text()) if scored.is_file() else classes
+    birds = _scored_birds(scored) if scored.is_file() else classes
     rows = [(f"{n}_{b}_{end}", n, b, end) for n, seconds in recordings for b in birds for end in ends_of_rows(seconds)]
     return pd.DataFrame(rows, columns=list(BIRD_COLUMNS))
 

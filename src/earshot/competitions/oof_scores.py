@@ -77,7 +77,7 @@ def padded_cmap(target: np.ndarray, scores: np.ndarray) -> float:
 
 ACCURACY = of_clips("accuracy", clip_metrics.accuracy, has_one_label_a_clip)
 LWLRAP = of_clips("lwlrap", clip_metrics.lwlrap, has_labels)
-MAP = of_clips("map", clip_metrics.mean_average_precision, has_labels)
+MAP = of_clips("map", clip_metrics.mean_average_precision, has_both_kinds)
 
 
 def mean_precision_at(answers: int) -> OofScore:

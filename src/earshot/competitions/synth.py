@@ -16,7 +16,6 @@ volunteers' votes and an agreed truth; read, answered and scored as `sonyc_ust_j
 from __future__ import annotations
 
 import dataclasses
-import json
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from earshot.metrics import clips as clip_metrics
 from earshot.metrics import urban as urban_metrics
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth, anomaly_scores_of
+from earshot.stored import read_json
 from earshot.synth import birds, streets
 from earshot.synth import tasks as synth_tasks
 from earshot.tables import read_table
@@ -63,7 +63,7 @@ def prepare_birds(source: Path, seed: int | None = None) -> Tables:
 def _check_made(source: Path, seed: int | None, **wanted):
     """Raise unless `source` was made as `wanted` says, and of this seed where one is asked for."""
     about = source / "synth.json"
-    made = json.loads(about.read_text()) if about.is_file() else {}
+    made = read_json(about, "file", "remove it to have the competition made anew") if about.is_file() else {}
     wanted["seed"] = made.get("seed") if seed is None else seed
     if any(made.get(key) != value for key, value in wanted.items()):
         raise ValueError(

@@ -25,12 +25,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.files import whole_folder
+from earshot.files import short_name, whole_folder
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples
 from earshot.messages import suggest
 from earshot.sound import audio
 from earshot.sound.rows import file_of
+from earshot.stored import open_array, read_json, want
+from earshot.tables import read_table
 
 LOGGER = logging.getLogger("earshot")
 FORMAT = 2  # raise it when the same parameters come to give other content
@@ -46,7 +48,7 @@ class LogmelCache:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.description, index = read_index(self.path)
+        self.description, index = read_index(self.path, ("offset", "frames", "n_samples"))
         self.unreadable: list[str] = index.loc[index["frames"] == 0, "clip_id"].tolist()
         numbers = index[["offset", "frames", "n_samples"]].to_numpy(np.int64)
         self._index = dict(zip(index["clip_id"], map(tuple, numbers.tolist())))
@@ -128,7 +130,7 @@ class LogmelCache:
     @property
     def _logmel(self) -> np.ndarray:
         if self._memmap is None:
-            self._memmap = np.load(self.path / "logmel.npy", mmap_mode="r")
+            self._memmap = open_array(self.path / "logmel.npy")
         return self._memmap
 
 
@@ -156,7 +158,7 @@ def waveform_cache(
         _write_waveforms(target, description, source_root, workers)
 
     path = finished(folder, description, make).resolve()
-    _, index = read_index(path)
+    _, index = read_index(path, columns=("file",))
     own = {row.clip_id: Path(source_root, row.path).resolve() for row in index.itertuples()}
     paths = {row.clip_id: str(path / row.file if row.file else own[row.clip_id]) for row in index.itertuples()}
     return clips.assign(path=[paths[str(clip_id)] for clip_id in clips["clip_id"]])
@@ -221,13 +223,23 @@ def finished(folder: str | Path, description: dict, make: Callable[[Path], None]
     return target
 
 
-def read_index(path: Path) -> tuple[dict, pd.DataFrame]:
-    """Description and index of a finished cache, checked against the key that it is named by."""
+def read_index(path: Path, numbers: tuple[str, ...] = (), columns: tuple[str, ...] = ()) -> tuple[dict, pd.DataFrame]:
+    """Description and index of a finished cache, checked against the key that it is named by.
+
+    numbers: further columns of the index, of whole numbers from 0; columns: those of text.
+    """
     if not (path / "params.json").is_file():
         raise ValueError(f"{path} is no finished cache: it holds no params.json")
-    description = json.loads((path / "params.json").read_text())
-    text = {"clip_id": str, "path": str, "file": str}
-    index = pd.read_csv(path / "index.csv", dtype=text, keep_default_na=False)
+    remedy = f"remove {path}, and it is made again"
+    description = read_json(path / "params.json", "description", remedy)
+    want(description, {"format": int, "kind": str}, str(path / "params.json"), remedy)
+    try:
+        index = read_table(path / "index.csv", (*FILE_COLUMNS, *numbers, *columns))
+    except ValueError as error:
+        raise ValueError(f"{error}; {remedy}") from error
+    for column in numbers:
+        if len(index) and (index[column].dtype.kind not in "iu" or index[column].min() < 0):
+            raise ValueError(f"{path / 'index.csv'}: column '{column}' is not all whole numbers; {remedy}")
     description["files"] = [list(row) for row in index[FILE_COLUMNS].itertuples(index=False)]
     if description.pop("format") != FORMAT or cache_key(description) != path.name:
         raise ValueError(f"cache {path} does not match its name: moved, edited or of another version; build it again")
@@ -238,7 +250,7 @@ def _differences(folder: Path, description: dict) -> str:
     """'; 0123abcd differs in hop_length' for each cache that stands in the folder."""
     found = []
     for other in sorted(folder.glob("*/params.json")):
-        flat = [{**d, **d.get("params", {})} for d in (json.loads(other.read_text()), description)]
+        flat = [{**d, **d.get("params", {})} for d in (read_json(other, "description"), description)]
         skipped = ("params", "files", "format")
         names = [n for n in flat[1] if n not in skipped and flat[0].get(n) != flat[1][n]]
         found.append(f"; {other.parent.name} differs in {', '.join(names) or 'its files'}")
@@ -286,7 +298,8 @@ def _write_waveforms(target: Path, description: dict, source_root, workers: int)
     clipped: dict[str, int] = {}
 
     def convert(path: str) -> str:
-        name = f"{Path(path).stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}{description['extension']}"
+        key = hashlib.sha256(path.encode()).hexdigest()[:8]
+        name = f"{short_name(Path(path).stem)}-{key}{description['extension']}"
         waveform = decode(Path(source_root) / path, description["sample_rate"], description.get("channels", 1))
         clipped[path] = audio.write(target / name, waveform, description["sample_rate"])
         return name

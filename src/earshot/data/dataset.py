@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from earshot.stored import read_json, want
 
 
 def read_dataset(folder: str | Path) -> dict:
@@ -14,4 +15,7 @@ def read_dataset(folder: str | Path) -> dict:
     path = Path(folder) / "dataset.json"
     if not path.is_file():
         raise ValueError(f"{path} does not exist; make it with src/prepare.py <competition> --out {folder}")
-    return json.loads(path.read_text())
+    remedy = f"make it again with src/prepare.py <competition> --out {folder}"
+    about = read_json(path, "file", remedy)
+    want(about, {"competition": str, "source": str}, str(path), remedy)
+    return about

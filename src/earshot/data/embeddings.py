@@ -29,7 +29,7 @@ class EmbeddingCache:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.description, index = read_index(self.path)
+        self.description, index = read_index(self.path, ("offset", "segments"))
         self._index = dict(zip(index.clip_id, zip(index.offset.tolist(), index.segments.tolist())))
         self._rows = None
 
@@ -77,6 +77,9 @@ class EmbeddingCache:
         if self._rows is None:
             file, width = self.path / "embedding.f32", self.description["width"]
             size = file.stat().st_size  # a file without a byte cannot be mapped
+            needed = 4 * width * max((sum(entry) for entry in self._index.values()), default=0)
+            if size != needed:
+                raise ValueError(f"{file} has {size} bytes of {needed}: remove {self.path}, and it is made again")
             rows = np.memmap(file, np.float32, "r") if size else np.zeros(0, np.float32)
             self._rows = rows.reshape(-1, width)
         return self._rows[offset : offset + segments]

@@ -22,7 +22,8 @@ def checked_events(
     before it or ends after it. ValueError: times that are no numbers, events that end before they begin, and labels
     that are not among `classes`.
     """
-    table = events.assign(filename=events.filename.astype(str))
+    labels = events.event_label.astype(str).str.strip()  # as labels of clips, which spaces part
+    table = events.assign(filename=events.filename.astype(str), event_label=labels)
     for column in ("onset", "offset"):
         table[column] = pd.to_numeric(table[column], errors="coerce").astype(float)
     _refuse(table, ~np.isfinite(table[["onset", "offset"]]).all(axis=1), where, "have an onset or offset that is no "

@@ -151,16 +151,13 @@ def clean_names(values: pd.Series) -> pd.Series:
     return values.astype(str).where(values.notna(), "").str.split().str.join(" ")
 
 
+MOST_FOLDS = 1e6  # a number from there on is none of a fold
+
+
 def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
     """Fold CSV -> its rows in the order of `clips`; a clip listed twice, missing or unknown is an error."""
     folds = read_table(path, ("clip_id", "group", "fold"))
-    number = pd.to_numeric(folds.fold, errors="coerce")
-    if (wrong := ~((number >= TRAIN_ONLY) & (number % 1 == 0))).any():
-        raise ValueError(
-            f"{path} column 'fold' must hold whole numbers from 0, or {TRAIN_ONLY} for clips that always train, "
-            f"got '{folds.fold[wrong].iloc[0]}'"
-        )
-    folds["fold"] = number.astype(int)
+    folds["fold"] = fold_numbers(folds.fold, path)
     if (twice := folds.clip_id[folds.clip_id.duplicated()]).size:
         raise ValueError(f"{path} lists {twice.nunique()} clips twice: {few(twice.unique())}")
     remedy = "make it again with src/make_folds.py"
@@ -169,6 +166,17 @@ def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
     if unknown := sorted(set(folds.clip_id) - set(clips.clip_id)):
         raise ValueError(f"{path} names {len(unknown)} clips that are not in the clip table: {few(unknown)}; {remedy}")
     return folds.set_index("clip_id").loc[clips.clip_id].reset_index()
+
+
+def fold_numbers(column: pd.Series, path: str | Path) -> pd.Series:
+    """Column `fold` of a fold table -> whole numbers; anything else in it is an error."""
+    number = pd.to_numeric(column, errors="coerce").astype(float)
+    if (wrong := ~((number >= TRAIN_ONLY) & (number % 1 == 0) & (number < MOST_FOLDS))).any():
+        raise ValueError(
+            f"{path} column 'fold' must hold whole numbers from 0, or {TRAIN_ONLY} for clips that always train, "
+            f"got '{column[wrong].iloc[0]}'"
+        )
+    return number.astype(int)
 
 
 def select_fold(folds: pd.DataFrame, fold: int, path: str | Path = "the fold table") -> np.ndarray:

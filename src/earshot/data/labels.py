@@ -7,6 +7,7 @@ the recording. An event of no duration overlaps nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +19,17 @@ from earshot.messages import few, suggest
 from earshot.sound.timebase import TimeBase
 from earshot.tables import read_table, require_columns
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+LARGEST = 1e9  # of a column that a network takes: beyond it one cell would end the training
 ANNOTATED = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0, "": -1, "nan": -1}  # -1: nothing is said
 
 
 def read_clips(path: str | Path) -> pd.DataFrame:
-    """clips.csv -> DataFrame with `clip_id, path, ...`; a clip listed twice is an error."""
+    """clips.csv -> DataFrame with `clip_id, path, ...`; a clip listed twice or without a name is an error."""
     clips = read_table(path, ("clip_id", "path"))
+    if (empty := clips.clip_id.str.strip() == "").any():
+        rows = few(np.flatnonzero(empty) + 2)
+        raise ValueError(f"{path}: {empty.sum()} of {len(clips)} clips have an empty clip_id (lines {rows}): name them")
     if (twice := clips.clip_id[clips.clip_id.duplicated()]).size:
         raise ValueError(f"{path} lists {twice.nunique()} clips twice: {few(twice.unique())}")
     return clips
@@ -45,9 +51,9 @@ def clip_metadata(
         numbers = pd.to_numeric(clips[column], errors="coerce").to_numpy(float)
         given = missing[i] if missing else ""
         empty = (clips[column].isna() | (clips[column].astype(str).str.strip() == "")).to_numpy(bool)
-        if (bad := ~np.isfinite(numbers) & ~(empty & bool(given))).any():
+        if (bad := ~(np.abs(numbers) <= LARGEST) & ~(empty & bool(given))).any():  # neither NaN nor infinite is
             raise ValueError(
-                f"{path}: column '{column}' is given to the network (data.metadata), but is no number for "
+                f"{path}: column '{column}' is given to the network (data.metadata), but no number to {LARGEST:g} for "
                 f"{bad.sum()} of {len(clips)} clips: {few(clips.clip_id[bad])}"
                 + ("" if given or not empty.any() else f"; data.metadata_missing={{{column}: 0}} says what an empty "
                    "cell counts as")
@@ -91,8 +97,11 @@ def check_classes(classes, path: str | Path = "the class list"):
     if not len(classes):
         raise ValueError(f"{path} names no class")
     for row, name in enumerate(classes):
-        if not name or name != "".join(name.split()):
-            raise ValueError(f"{path} row {row + 1}: '{name}' cannot be a class name; it must be there, without spaces")
+        if not isinstance(name, str) or not name or name != "".join(name.split()) or CONTROL.search(name):
+            raise ValueError(
+                f"{path} row {row + 1}: {str(name)[:60]!r} cannot be a class name; it must be there, without spaces "
+                "or characters that nobody sees"
+            )
     if len(set(classes)) < len(classes):
         twice = sorted({c for c in classes if list(classes).count(c) > 1})
         raise ValueError(f"{path} names a class twice: {few(twice)}")

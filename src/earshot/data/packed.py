@@ -37,6 +37,7 @@ from earshot.processes.kill_points import reached
 from earshot.processes.lock import in_turn
 from earshot.sound import audio
 from earshot.sound.rows import SCALE
+from earshot.stored import open_array
 
 BLOCK = 1024  # rows between two notes of what is done; all of a block is done again after a kill
 NOT_PACKED = -1
@@ -74,7 +75,7 @@ def packed_clips(
         with in_turn(lock):  # a second process waits until this one is done
             if not target.is_dir():
                 _pack(target, description, settings, Path(source_root), workers, say)
-    _, index = read_index(target)
+    _, index = read_index(target, ("row",))
     rows = dict(zip(index["clip_id"], index["row"]))
     return clips.assign(path=[f"{target}/waveform.npy#{rows[str(clip_id)]}" for clip_id in clips["clip_id"]])
 
@@ -148,7 +149,10 @@ def _in_blocks(pool: ThreadPoolExecutor, fill: Callable, blocks, waveform: np.me
 def _array(path: Path, dtype, shape: tuple[int, ...], value: int) -> np.memmap:
     """The memory-mapped array as an earlier attempt left it, else a new one filled with `value`."""
     if path.is_file():
-        return np.load(path, mmap_mode="r+")
+        try:
+            return open_array(path, "r+", (np.dtype(dtype).kind, shape))
+        except ValueError as error:
+            raise ValueError(f"{error}; remove {path.parent}, which an earlier attempt left, and pack again") from error
     partial = path.with_name(f"{path.name}.new.npy")
     array = np.lib.format.open_memmap(partial, "w+", dtype, shape)
     if value:

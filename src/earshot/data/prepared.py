@@ -11,6 +11,7 @@ import pandas as pd
 
 from earshot.config import DataConfig
 from earshot.data.dataset import read_dataset
+from earshot.data.digests import table_digests
 from earshot.data.event_checks import checked_events
 from earshot.data.folds import read_folds, select_fold
 from earshot.data.labels import (
@@ -28,6 +29,7 @@ from earshot.data.soft_targets import SoftTargets, find_targets, read_targets
 from earshot.inputs.given import Metadata
 from earshot.inputs.record import CHANNELS
 from earshot.messages import suggest
+from earshot.prediction.origin import TableDigests
 from earshot.prediction.predictions import Clip
 from earshot.tables import read_table, require_columns
 
@@ -46,6 +48,7 @@ class PreparedData:
     events: pd.DataFrame | None
     whole: pd.DataFrame  # clip_id, path of every clip of the data set, whichever of them are taken: for caches
     metadata: Metadata = field(default_factory=Metadata)  # numeric columns of `clips` that the network takes
+    digests: TableDigests | None = None  # of the tables as they were read, whichever clips are taken
     soft: SoftTargets | None = None  # what trains in place of the labels; never what is held out
 
     def take(self, index: np.ndarray) -> PreparedData:
@@ -132,7 +135,7 @@ def load_data(data: DataConfig) -> PreparedData:
     folds = read_folds(data.folds, clips)
     clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
     clips = folds[["clip_id", "group", "fold"]].merge(clips, on="clip_id", validate="one_to_one")
-    events = read_events(root / "events.csv", clips, classes)
+    events, listed = read_events(root / "events.csv", clips, classes), clips
     for needs in ("crop=box", "frame_targets=True", "targets=events", "false_positives=True"):
         key, value = needs.split("=")
         if str(getattr(data, key)) == value and events is None:
@@ -165,6 +168,7 @@ def load_data(data: DataConfig) -> PreparedData:
     source, whole = Path(dataset["source"]), clips[["clip_id", "path"]]
     metadata = data.metadata_record
     clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
+    digests = table_digests(folds, listed, events, classes)
     soft = None
     if path := find_targets(data.soft_targets, root):
         soft = read_targets(path, clips.clip_id, classes)
@@ -177,6 +181,7 @@ def load_data(data: DataConfig) -> PreparedData:
         events=events,
         whole=whole,
         metadata=metadata,
+        digests=digests,
         soft=soft,
     )
 

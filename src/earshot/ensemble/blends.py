@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,10 @@ import numpy as np
 from scipy.stats import rankdata
 
 from earshot.messages import suggest
+from earshot.prediction.origin import Origin
 from earshot.prediction.predictions import Predictions, weighted_mean
 from earshot.records import build_from
+from earshot.stored import read_json, want
 
 MEANS = ("mean", "geometric", "rank", "power")
 FLOOR = 1e-7  # probability below which a geometric mean does not look
@@ -89,26 +90,30 @@ class Ensemble:
     blend: Blend
     thresholds: Mapping
     post_processing: Mapping | None = None
+    origins: tuple[Origin, ...] = ()  # the folds of all its runs; (): an older version wrote it
 
 
 def read_ensemble(path: str | Path) -> Ensemble:
     """The JSON that ensemble.py wrote beside its predictions; runs whose weights are all 0 are left out."""
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist: src/ensemble.py --out x.npz writes x.json")
-    try:
-        about = json.loads(path.read_text())
-        runs, values = [Path(run) for run in about["runs"]], about["blend"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not what src/ensemble.py writes beside its --out: {error!r}") from error
+    written = "src/ensemble.py --out x.npz writes x.json, which it should be"
+    about = read_json(path, "ensemble", written)
+    want(about, {"runs": list, "blend": dict}, f"ensemble {path}", written)
+    if not all(isinstance(run, str) for run in about["runs"]):
+        raise ValueError(f"ensemble {path}: runs are not all names of folders; {written}")
+    for key in ("thresholds", "post_processing"):
+        if not isinstance(about.get(key) or {}, dict):
+            raise ValueError(f"ensemble {path} has {str(about[key])[:60]!r} as '{key}'; {written}")
+    runs, values = [Path(run) for run in about["runs"]], about["blend"]
     blend = build_blend(values, path)
     if len(blend.weights) not in (0, len(runs)):
         raise ValueError(f"{path} names {len(runs)} runs and weights of {len(blend.weights)}")
     kept = [i for i in range(len(runs)) if not blend.weights or np.any(blend.weights[i])]
     weights = tuple(blend.weights[i] for i in kept) if blend.weights else ()
+    origins = tuple(build_from(Origin, one, path) for one in about.get("origins") or ())
     return Ensemble(
         tuple(runs[i] for i in kept), replace(blend, weights=weights), about.get("thresholds") or {},
-        about.get("post_processing"),
+        about.get("post_processing"), origins,
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from earshot import files
 from earshot.events import PostProcess, build_post, load_post
+from earshot.stored import read_json
 
 if TYPE_CHECKING:
     from earshot.ensemble.post_processing import PostChoice, Step
@@ -75,13 +76,8 @@ def read_post(path: str | Path, competition: str = "") -> PostProcess:
     path = Path(path)
     if path.suffix != ".json":
         return load_post(path)
-    if not path.is_file():
-        raise ValueError(f"post-processing {path} does not exist: submit.py --tune-on and ensemble.py --tune write it")
-    try:
-        about = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if isinstance(about, dict) and isinstance(about.get("post_processing"), dict):
+    about = read_json(path, "post-processing", "submit.py --tune-on and ensemble.py --tune write it")
+    if isinstance(about.get("post_processing"), dict):
         about = about["post_processing"]  # of an ensemble
     return post_of(about, path, competition)
 

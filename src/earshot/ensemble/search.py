@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from earshot.data.folds import TRAIN_ONLY
 from earshot.data.labels import annotated_clips, clip_targets, negative_events, read_clips, read_levels
 from earshot.data.prepared import PreparedData, read_events
 from earshot.ensemble.blends import MEANS, Blend
+from earshot.ensemble.origins import check_tables
 from earshot.ensemble.post_processing import keeps
 from earshot.files import fold_folders
 from earshot.messages import few
 from earshot.metrics.clips import average_precision
 from earshot.prediction import predictions
+from earshot.prediction.origin import TABLES
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 from earshot.tables import require_columns
@@ -40,22 +42,29 @@ class OofReport:
     text: str
 
 
-def oof_when_complete(folder: Path, data: PreparedData, task: Task, watch: str = "") -> OofReport:
+def oof_when_complete(
+    folder: Path, data: PreparedData, task: Task, watch: str = "", tables: Iterable[str] = TABLES
+) -> OofReport:
     """Join the folds' OOF when all have one, check that every held-out clip is there once, score it, write `oof.npz`.
 
-    scores: over all clips together; the text also gives mean and deviation of the watched score over folds.
+    scores: over all clips together; the text also gives mean and deviation of the watched score over folds. Folds that
+    were trained on other `tables` than those of `data` are an error, and so is an OOF that is not of its fold.
     """
     data = data.take((data.clips.fold != TRAIN_ONLY).to_numpy())
     expected = sorted({int(f) for f in data.clips.fold})
     if not expected:
         raise ValueError(f"{folder}: no clip of the fold table is held out (every fold is {TRAIN_ONLY}): no OOF")
     folds = [runs.FoldRun(path) for path in fold_folders(folder) if (path / "run.json").is_file()]
+    for fold in folds:
+        fold.check()
+    check_tables(folds, data.digests, tables)
     done = {f.fold: f for f in folds}
     missing = [f for f in expected if f not in done]
     stopped = stopped_folds(folds)
     if missing:
         ended = [f for f in sorted(done) if f not in stopped]
-        told = f"{folder}: folds {ended} finished, {missing} to go before an OOF"
+        command = runs.train_command(folder, *missing)
+        told = f"{folder}: folds {ended} finished, {missing} to go before an OOF ({command})"
         return OofReport(None, None, {}, "\n".join([told, *_stopped_lines(stopped)]))
     oof = predictions.join([done[f].oof() for f in expected])
     predictions.check_complete(oof, data.clips.clip_id)

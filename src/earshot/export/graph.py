@@ -28,6 +28,7 @@ from torch import nn
 from earshot import runs, tasks
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.sampling import evenly
+from earshot.ensemble.origins import check_tables
 from earshot.ensemble.search import truth_of
 from earshot.export.int8 import FLOAT_PARTS, calibration_inputs, check_stored, quantise, stored_bytes
 from earshot.files import whole_set
@@ -35,6 +36,7 @@ from earshot.prediction import predictions
 from earshot.prediction.backends import METADATA_KEY, TorchBackend, check_format, open_graph
 from earshot.prediction.graphs import digest, graph_name, members_of
 from earshot.prediction.inference import predict_members
+from earshot.prediction.origin import as_text
 
 OPSET = 17
 REPEATED = (
@@ -70,6 +72,8 @@ def export_run(run: runs.Run, settings: ExportSettings, out: Path | None = None,
     check_format(settings.graph_format)
     wants_clips = settings.check_oof or settings.int8
     data = load_data(run.config.data) if wants_clips else None
+    if data is not None:
+        check_tables(run.folds, data.digests)
     groups = [list(run.folds)] if settings.together else [[fold] for fold in run.folds]
     paths = []
     for folds in groups:
@@ -129,6 +133,7 @@ def _calibration_clips(run, fold: runs.FoldRun, data: PreparedData, settings: Ex
 def describe(run, folds, models, settings: ExportSettings) -> dict:
     """All that prediction needs besides the graph; it goes into the graph."""
     config, abouts = run.config, [fold.about for fold in folds]
+    origins = replace(run, folds=tuple(folds)).origins
     inputs = config.inputs(models[0].inputs)
     outputs = TorchBackend(models[0], inputs).run(_example(models[0], config))
     return {
@@ -142,6 +147,7 @@ def describe(run, folds, models, settings: ExportSettings) -> dict:
         "min_frames": max(models[0].min_frames, models[0].pool), "pooling": getattr(models[0], "pooling", ""),
         "windowing": asdict(config.predict), "tta": list(config.predict.tta),
         "weights": [digest(fold.folder / "best.safetensors") for fold in folds],
+        "origins": as_text(origins) if origins else None,
         "commit": abouts[0]["commit"], "libraries": abouts[0]["libraries"],
     }  # fmt: skip
 

@@ -34,9 +34,11 @@ from earshot.kaggle.wheels import RUNTIMES, Wheel, check_wheels, copy_wheels, re
 from earshot.kernel.bundle import ABOUT, CHOSEN_POST, CLASSES, PACKAGES, POST, SOURCES, open_bundle
 from earshot.kernel.hidden_test import get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
-from earshot.prediction.graphs import find_graphs
+from earshot.prediction.graphs import find_graphs, origins_of
+from earshot.prediction.origin import check_same
 from earshot.prediction.reading import tta_variants
 from earshot.processes.kill_points import reached
+from earshot.stored import read_json
 
 logger = logging.getLogger("earshot")
 
@@ -140,7 +142,7 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
     chosen = _blended(settings)
     entries, abouts = [], []
     for run in chosen.runs:
-        added, of_run = _add_run(folder, run, settings)
+        added, of_run = _add_run(folder, run, settings, chosen)
         entries += added
         abouts += of_run
     for about in abouts:
@@ -204,7 +206,7 @@ def _add_post(folder: Path, settings: BundleSettings, chosen: Ensemble):
         write_choice(folder / CHOSEN_POST, chosen.post_processing)
     elif given and given.suffix == ".json":
         read_post(given, settings.competition)
-        about = json.loads(given.read_text())
+        about = read_json(given, "post-processing")
         write_choice(folder / CHOSEN_POST, about.get("post_processing") or about)
     elif chosen.thresholds:  # an ensemble of before, whose thresholds take the place of those in the file
         post = replace(load_post(given) if given else PostProcess(), **chosen.thresholds)
@@ -216,9 +218,11 @@ def _add_post(folder: Path, settings: BundleSettings, chosen: Ensemble):
         shutil.copyfile(given, folder / POST)
 
 
-def _add_run(folder: Path, run: Path, settings: BundleSettings) -> tuple[list[dict], list[dict]]:
+def _add_run(folder: Path, run: Path, settings: BundleSettings, chosen: Ensemble) -> tuple[list[dict], list[dict]]:
     """Copy a run's graphs under names of their own; their entries in bundle.json, and what they say of themselves."""
     graphs = find_graphs(run, settings.graph_format, settings.int8, settings.together)
+    for graph in graphs:
+        _check_blended(graph, settings.blend, chosen)
     folds = sum(len(graph.about["folds"]) for graph in graphs)
     entries = []
     for graph in graphs:
@@ -233,6 +237,16 @@ def _add_run(folder: Path, run: Path, settings: BundleSettings) -> tuple[list[di
             shutil.copyfile(graph.path.with_suffix(".bin"), target.with_suffix(".bin"))
         entries.append({"file": target.name, "run": graph.about["run"], "folds": folds})
     return entries, [graph.about for graph in graphs]
+
+
+def _check_blended(graph, blend: Path | None, chosen: Ensemble):
+    """Raise where the ensemble was made of other networks than this graph: the run was trained on since, or swapped."""
+    for origin in (origins_of(graph) or ()) if chosen.origins else ():
+        same = [known for known in chosen.origins if (known.run, known.fold) == (origin.run, origin.fold)]
+        check_same(
+            graph.path, origin, blend, same[0] if same else chosen.origins[0],
+            "blend again with src/ensemble.py, on the run as it is now",
+        )  # fmt: skip
 
 
 def _add_wheels(folder: Path, settings: BundleSettings, image: Image, needed: Sequence[str]):

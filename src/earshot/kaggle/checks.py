@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from earshot.stored import read_json, want
+
 SECRET_NAMES = re.compile(
     r"^(\.env.*|\.netrc|kaggle\.json|access_token|.*credentials.*|.*secret.*|id_(rsa|dsa|ecdsa|ed25519).*|.*\.(pem|key|p12)"
     r"|wandb|\.git|\.ssh|\.aws|\.kaggle|\.config)$",
@@ -41,6 +43,15 @@ def check_slug(slug: str) -> tuple[str, str]:
     if not 5 <= len(name) <= 44:
         raise ValueError(f"--slug '{slug}': the name has {len(name)} characters, Kaggle takes 5 to 44")
     return user, name
+
+
+def identity(path: Path) -> str:
+    """user/name in the metadata of a built data set or kernel, as `check_slug` takes it."""
+    remedy = "build the bundle again with src/bundle.py"
+    about = read_json(path, "file", remedy)
+    want(about, {"id": str}, str(path), remedy)
+    check_slug(about["id"])
+    return about["id"]
 
 
 def check_folder(folder: str | Path, wheels: bool = True):

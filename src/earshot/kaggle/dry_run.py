@@ -16,6 +16,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from packaging.utils import canonicalize_name
 
 from earshot.competitions import get_competition
 from earshot.files import scratch_folder
+from earshot.kaggle.checks import identity
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.wheels import Wheel, read_wheels
 from earshot.kernel.bundle import open_bundle
@@ -38,7 +40,15 @@ from earshot.tables import read_table
 
 GUARD = Path(__file__).with_name("guard.py")
 NO_NETWORK = Path(__file__).with_name("no_network.py")
+NO_WRITES = Path(__file__).with_name("no_writes.py")
 PROBE = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])), 2)"
+WRITE_PROBE = """import sys
+open(sys.argv[1] + "/a", "w").close()
+try:
+    open(sys.argv[2] + "/b", "w").close()
+except PermissionError:
+    pass
+"""
 GRACE_SECONDS = 60.0  # beyond its minutes: starting Python, loading graphs on a busy machine
 SHORT_MINUTES = 0.02
 
@@ -88,14 +98,25 @@ def dry_run(
             f"the network cannot be taken away here ({how}): connections would be refused inside Python alone, "
             "and what else the kernel starts could connect. Say --accept-open-network to try it all the same"
         )
-    say(f"network: {how}")
+    say(f"network: {how}" if blocked else f"network: OPEN to what the kernel starts ({how})")
+    walled, how = write_wall()
+    say(f"writing outside the working folder: {how}")
     guard, notes = package_guard(build / "dataset", image or read_image())
     for note in notes:
         say(f"packages: {note}")
     results = []
     for scene in scenes:
         with scratch_folder() as root:
-            result = _play(scene, build, root, bundle.classes, competition=competition, blocked=blocked, about=guard)
+            result = _play(
+                scene,
+                build,
+                root,
+                bundle.classes,
+                competition=competition,
+                blocked=blocked,
+                walled=walled,
+                about=guard,
+            )
         results.append(result)
         outcome = "; ".join(result.problems) or f"valid, {result.rows} rows"
         say(f"{scene.name}: {outcome} ({result.seconds:.1f} s)")
@@ -103,11 +124,11 @@ def dry_run(
 
 
 def _play(
-    scene: Scene, build: Path, root: Path, classes, *, competition: str, blocked: list[str], about: dict
+    scene: Scene, build: Path, root: Path, classes, *, competition: str, blocked: list[str], walled: bool, about: dict
 ) -> SceneResult:
     rules = get_rules(competition)
     working, guard = root / "working", root / "guard"
-    dataset = json.loads((build / "dataset" / "dataset-metadata.json").read_text())["id"]
+    dataset = identity(build / "dataset" / "dataset-metadata.json")
     inputs, tests = root / "input" / dataset.split("/")[1], root / "input" / rules.slug / rules.folder
     for folder in (working / "tmp", guard, inputs, tests):
         folder.mkdir(parents=True)
@@ -126,13 +147,17 @@ def _play(
         "HOME": str(working / "tmp"), "TMPDIR": str(working / "tmp"), "PYTHONPATH": str(guard),
         "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    command = [*blocked, sys.executable, str(build.resolve() / "kernel" / "kernel.py")]
+    log.touch()
+    wall = [sys.executable, str(NO_WRITES), str(working), str(log), "--"] if walled else []
+    command = [*blocked, *wall, sys.executable, str(build.resolve() / "kernel" / "kernel.py")]
     began, limit = time.monotonic(), scene.minutes * 60 + GRACE_SECONDS
     problems = []
     try:
         ran = subprocess.run(command, cwd=working, env=environment, capture_output=True, text=True, timeout=limit)
         if ran.returncode:
             problems.append(f"ended with {ran.returncode}: {ran.stderr.strip()[-800:]}")
+        if walled and (refused := [line for line in ran.stderr.splitlines() if "Permission denied" in line]):
+            problems.append(f"was refused to write outside the working folder: {'; '.join(refused[:3])[:400]}")
         if "FAILED" in ran.stdout:
             problems.append(ran.stdout[ran.stdout.index("FAILED") :].strip()[:800])
     except subprocess.TimeoutExpired:
@@ -215,6 +240,16 @@ def network_blocker() -> tuple[list[str], str]:
         if shutil.which(command[0]) and _blocks(command):
             return command, how
     return [], "neither namespaces nor filters of system calls"
+
+
+def write_wall() -> tuple[bool, str]:
+    """Whether the system refuses every program that the kernel starts to write elsewhere, tried out, and how."""
+    with tempfile.TemporaryDirectory() as inside, tempfile.TemporaryDirectory() as outside:
+        command = [sys.executable, str(NO_WRITES), inside, "--", sys.executable, "-c", WRITE_PROBE, inside, outside]
+        tried = subprocess.run(command, capture_output=True)
+        if tried.returncode == 0 and os.listdir(inside) and not os.listdir(outside):
+            return True, "refused to all programs (Landlock)"
+    return False, "seen inside Python and in the folders of input alone: this system has no Landlock"
 
 
 def _blocks(command: list[str]) -> bool:

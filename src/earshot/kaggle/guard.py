@@ -14,14 +14,21 @@ import sys
 
 HEAVY = ("torch", "timm", "torchlibrosa")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+# event: places among its arguments of the paths that it changes, each with that of the folder they are relative to
 CHANGES = {
-    "os.mkdir": 1,
-    "os.rename": 2,
-    "os.remove": 1,
-    "os.rmdir": 1,
-    "os.symlink": 2,
-    "os.link": 2,
-    "os.truncate": 1,
+    "os.mkdir": ((0, 2),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.remove": ((0, 1),),
+    "os.rmdir": ((0, 1),),
+    "os.symlink": ((1, 2),),
+    "os.link": ((1, 3),),
+    "os.truncate": ((0, None),),
+    "os.chmod": ((0, 2),),
+    "os.chown": ((0, 3),),
+    "os.utime": ((0, 3),),
+    "os.setxattr": ((0, None),),
+    "shutil.rmtree": ((0, 1),),
+    "sqlite3.connect": ((0, None),),
 }
 
 
@@ -57,9 +64,11 @@ def watch(working, log):
     out = open(log, "a", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115, open to the end
     allowed = (os.path.realpath(working), "/dev", "/proc")
 
-    def note(path):
-        if isinstance(path, int) or path is None:
+    def note(path, folder=None):
+        if isinstance(path, int) or path is None or os.fsdecode(path) == ":memory:":
             return
+        if isinstance(folder, int) and folder >= 0:  # an open folder that the path is relative to
+            path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
         real = os.path.realpath(os.fsdecode(path))
         if not any(real == folder or real.startswith(folder + os.sep) for folder in allowed):
             out.write(real.replace("\n", "\\n") + "\n")
@@ -69,8 +78,9 @@ def watch(working, log):
             if isinstance(arguments[2], int) and arguments[2] & WRITES:
                 note(arguments[0])
         elif event in CHANGES:
-            for path in arguments[: CHANGES[event]]:
-                note(path)
+            for path, folder in CHANGES[event]:
+                if path < len(arguments):
+                    note(arguments[path], None if folder is None or folder >= len(arguments) else arguments[folder])
 
     sys.addaudithook(hook)
 

@@ -6,13 +6,12 @@ the files in ~/.kaggle that it describes; nothing here reads or stores one.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from earshot.kaggle.checks import check_folder
+from earshot.kaggle.checks import check_folder, identity
 
 INSTALL = "pushing needs Kaggle's client: pip install kaggle"
 TOKEN_HELP = (
@@ -53,8 +52,8 @@ def push(
             raise ValueError(f"{path} does not exist; build the bundle first: src/bundle.py --runs ... --slug ...")
     check_folder(build)
     api = api or connect()
-    dataset_id = json.loads((dataset / "dataset-metadata.json").read_text())["id"]
-    kernel_id = json.loads((kernel / "kernel-metadata.json").read_text())["id"]
+    dataset_id = identity(dataset / "dataset-metadata.json")
+    kernel_id = identity(kernel / "kernel-metadata.json")
     _upload(api, dataset, dataset_id, message, say)
     _wait(lambda: str(api.dataset_status(dataset_id)), ("ready", "error"), f"data set {dataset_id}", say, sleep)
     response = api.kernels_push(str(kernel))

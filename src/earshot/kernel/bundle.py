@@ -13,7 +13,6 @@ A bundle is one flat folder, because Kaggle's client leaves folders out unless t
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from earshot.kernel.manifest import check_manifest
 from earshot.kernel.speed import Network
 from earshot.prediction.backends import open_graph
 from earshot.prediction.graphs import members_of
+from earshot.stored import read_json, want
 
 ABOUT, SOURCES, CLASSES, PACKAGES = "bundle.json", "earshot.pyz", "classes.csv", "packages.txt"
 CHOSEN_POST, POST = "post.json", "post.yaml"
@@ -64,7 +64,7 @@ def open_bundle(folder: str | Path, competition: str | None = None) -> Bundle:
     if not folder.is_dir():
         raise ValueError(f"bundle {folder} does not exist; make one with src/bundle.py")
     check_manifest(folder)
-    about = json.loads((folder / ABOUT).read_text())
+    about = _read_about(folder)
     if competition not in (None, about["competition"]):
         raise ValueError(f"bundle {folder.name} was made for {about['competition']}, not for {competition}")
     classes = tuple(read_classes(folder / CLASSES))
@@ -82,9 +82,9 @@ def open_bundle(folder: str | Path, competition: str | None = None) -> Bundle:
     blend = build_blend(about.get("blend", {}), f"{ABOUT} of bundle {folder.name}")
     run_weights(blend, len(runs), len(classes))
     prior = tuple(about.get("prior", ())) or (1 / len(classes),) * len(classes)
-    if len(prior) != len(classes):
+    if len(prior) != len(classes) or not all(type(p) in (int, float) and 0 <= p <= 1 for p in prior):
         raise ValueError(
-            f"{ABOUT} of bundle {folder.name} has priors of {len(prior)} classes, there are {len(classes)}"
+            f"{ABOUT} of bundle {folder.name} has {len(prior)} priors, not one (0 to 1) a class of {len(classes)}"
         )
     return Bundle(
         folder=folder,
@@ -97,6 +97,18 @@ def open_bundle(folder: str | Path, competition: str | None = None) -> Bundle:
         broken=tuple(broken),
         prior=prior,
     )
+
+
+def _read_about(folder: Path) -> dict:
+    """bundle.json, with all that is read of it; graphs lie in the bundle itself."""
+    remedy = "make the bundle again with src/bundle.py"
+    about = read_json(folder / ABOUT, "file", remedy)
+    want(about, {"competition": str, "networks": list, "tta": list}, str(folder / ABOUT), remedy)
+    for entry in about["networks"]:
+        want(entry, {"file": str, "run": str, "folds": int}, f"a network of {folder / ABOUT}", remedy)
+        if entry["file"] != Path(entry["file"]).name or entry["folds"] < 1:
+            raise ValueError(f"{folder / ABOUT} names '{entry['file']}' of {entry['folds']} folds; {remedy}")
+    return about
 
 
 def _network(folder: Path, entry: dict, tta: list[str], classes: tuple[str, ...]) -> Network:

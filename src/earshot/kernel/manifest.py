@@ -6,6 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from earshot.stored import read_json, want
+
 MANIFEST = "manifest.json"
 NOT_UPLOADED = ("dataset-metadata.json",)  # Kaggle's client keeps it to itself
 
@@ -26,11 +28,13 @@ def check_manifest(folder: str | Path) -> int:
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"{folder} has no {MANIFEST}: it is no bundle (make one with src/bundle.py), or not all of it")
-    try:
-        listed = json.loads(path.read_text())
-        problems = [text for name, entry in listed.items() if (text := _problem(folder / name, entry))]
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): make the bundle again with src/bundle.py") from error
+    remedy = "make the bundle again with src/bundle.py"
+    listed = read_json(path, "list of files", remedy)
+    for name, entry in listed.items():
+        want(entry, {"bytes": int, "sha256": str}, f"{path}: '{name}'", remedy)
+        if name != Path(name).name:
+            raise ValueError(f"{path} lists '{name}', which is no file of the bundle; {remedy}")
+    problems = [text for name, entry in listed.items() if (text := _problem(folder / name, entry))]
     if problems:
         raise ValueError(f"bundle {folder.name} is not as it was made: {'; '.join(problems)}; upload it again")
     return len(listed)

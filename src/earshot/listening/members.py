@@ -59,7 +59,9 @@ def _eager(folder: Path, one_pass: bool) -> Ears:
     for fold in run.folds:
         model = runs.load_model(fold).to(device)
         backend = TorchBackend(model, config.inputs(model.inputs), device, config.optim.precision)
-        members.append(Member(backend, windowing, fold.about["classes"], fold.about["prior"]))
+        members.append(
+            Member(backend=backend, windowing=windowing, classes=fold.about["classes"], prior=fold.about["prior"])
+        )
     return Ears(folder, members, tuple(config.predict.tta), config.task, config.data.competition)
 
 

@@ -238,14 +238,14 @@ def _f1_curve(truth: np.ndarray, scores: np.ndarray, empty: float) -> tuple[np.n
 def average_precision(truth, scores) -> np.ndarray:
     """Compute the average precision of each class.
 
-    (K,) average precision, NaN for a class without positives.
+    (K,) average precision, NaN for a class without positives, or without negatives: there any ranking has 1.
     """
     truth, scores = _check(truth, scores)
-    return _per_class(sk.average_precision_score, truth, scores, truth.any(0))
+    return _per_class(sk.average_precision_score, truth, scores, truth.any(0) & ~truth.all(0))
 
 
 def mean_average_precision(truth, scores) -> ClassMean:
-    """Mean of the average precision over the classes with positives (AudioSet's mAP)."""
+    """Mean of the average precision over the classes with positives and negatives (AudioSet's mAP)."""
     return _class_mean(average_precision(truth, scores))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 from torch import Tensor
 
 from earshot.sound.logmel import WINDOWS, LogmelParams, fft_window, mel_filterbank
+from earshot.stored import parse_json
 
 RATES = (8000, 16000, 22050, 32000, 44100, 48000)  # that a foreign filter bank is tried at
 
@@ -47,9 +47,17 @@ def check_front_end(tensors: dict[str, Tensor], params: LogmelParams | None, whe
     return line
 
 
+def _front_ends(about: dict, where: str) -> list[dict]:
+    """The front ends of a run's description."""
+    found = about.get("frontends", {})
+    if not isinstance(found, dict) or not all(isinstance(f, dict) for f in found.values()):
+        raise ValueError(f"the description in {where} has no front ends by name, but {str(found)[:60]!r}")
+    return list(found.values())
+
+
 def check_description(metadata: str, params: LogmelParams, where: str) -> str:
     """What a run writes into its weights (JSON) against `params` -> a line, or an error with both values."""
-    front_ends = json.loads(metadata).get("frontends", {}).values()
+    front_ends = _front_ends(parse_json(metadata, f"the description in {where}"), where)
     theirs = next((f for f in front_ends if f.get("kind", "logmel") == "logmel"), {})
     ours = dataclasses.asdict(params)
     for key in ("sample_rate", "n_fft", "hop_length", "n_mels", "window", "fmin", "fmax"):

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from earshot.inputs.vggish import FRAMES, N_MELS
 from earshot.models.layers import SEDHead, outside_autocast
+from earshot.stored import read_arrays
 
 QUANTISED = (-2.0, 2.0)  # what becomes 0 and 255
 PCA_KEYS = {"pca_eigen_vectors", "pca_means"}
@@ -158,8 +158,8 @@ def _load_pca(module: Postprocessor, path: str) -> None:
 
     file = resolve(path)
     if file.suffix == ".npz":  # as the TensorFlow release has it
-        with np.load(file, allow_pickle=False) as arrays:
-            state = {key: torch.from_numpy(arrays[key]) for key in arrays}
+        arrays = read_arrays(file, "the PCA of VGGish", "get it again")
+        state = {key: torch.from_numpy(array) for key, array in arrays.items()}
     else:
         state = {key.removeprefix("pproc."): value for key, value in read_state(file).items()}
     if not set(state) >= PCA_KEYS:

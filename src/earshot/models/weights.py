@@ -285,8 +285,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     try:
         return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no readable safetensors file (truncated?): {error}") from error
+    except (SafetensorError, OSError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"{path} is no readable safetensors file (truncated?): {error}; get it again") from error
 
 
 def _read_torch(path: Path):
@@ -300,8 +300,9 @@ def _read_torch(path: Path):
             f"{path} holds pickled objects, not only tensors, and is not run: save its state_dict() again where you "
             f"trust it ({str(error).splitlines()[0]})"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is truncated or no checkpoint of torch: {error}") from error
+    except Exception as error:  # whatever its readers of zip archives and pickles raise at other bytes
+        reason = " ".join(str(error).split())[:300] or "it ends early"
+        raise ValueError(f"{path} is truncated or no checkpoint of torch: {reason}; get it again") from error
 
 
 # PANNs' training script stores its sampler's NumPy state beside the weights: arrays are harmless, and allowed

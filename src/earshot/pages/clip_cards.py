@@ -30,7 +30,7 @@ class Chosen:
     why: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """What the page's template needs of one clip; texts are escaped there."""
 
@@ -71,7 +71,16 @@ def make_card(chosen: Chosen, found: Predictions, truth: Truth, path: Path, post
     try:
         waveform = audio.load(path, RATE)
     except (audio.UnreadableAudio, OSError) as error:
-        return Card(clip_id, chosen.why, ", ".join(true), top, "", "", [], str(error))
+        return Card(
+            clip_id=clip_id,
+            why=chosen.why,
+            true=", ".join(true),
+            outputs=top,
+            picture="",
+            sound="",
+            events=[],
+            note=str(error),
+        )
     heard, seconds = waveform[: round(HEARD_SECONDS * RATE)], min(len(waveform) / RATE, HEARD_SECONDS)
     own = None if truth.events is None else truth.events[truth.events.filename == clip_id]
     frames, step, events = None, 0.0, []
@@ -84,21 +93,29 @@ def make_card(chosen: Chosen, found: Predictions, truth: Truth, path: Path, post
     params = LogmelParams(sample_rate=RATE, n_fft=1024, hop_length=320, n_mels=64, fmin=50, fmax=RATE // 2)
     picture = embedded(
         lambda target: clip_picture(
-            log_mel(heard, params), mel_centres(params), seconds, frames, step, own, classes, shown, target
+            log_mel(heard, params),
+            mel_centres(params),
+            seconds,
+            frames=frames,
+            step=step,
+            events=own,
+            classes=classes,
+            shown=shown,
+            path=target,
         )
     )
     events = sorted(e for e in events if e[0] < seconds)
     notes = [f"the first {HEARD_SECONDS:g} s of {len(waveform) / RATE:.1f} s"] * (len(heard) < len(waveform))
     notes += [f"the first {BUTTONS} of {len(events)} events"] * (len(events) > BUTTONS)
     return Card(
-        clip_id,
-        chosen.why,
-        ", ".join(map(str, true)),
-        top,
-        picture,
-        sound_of(heard),
-        events[:BUTTONS],
-        "; ".join(notes),
+        clip_id=clip_id,
+        why=chosen.why,
+        true=", ".join(map(str, true)),
+        outputs=top,
+        picture=picture,
+        sound=sound_of(heard),
+        events=events[:BUTTONS],
+        note="; ".join(notes),
     )
 
 
@@ -107,7 +124,7 @@ def _rows(events) -> list[tuple[float, float, str]]:
 
 
 def sound_of(waveform: np.ndarray) -> str:
-    """(S,) samples at RATE -> an ogg as data URL, as loud as it may be."""
+    """A sound -> an ogg as data URL, as loud as it may be. waveform: (S,) samples at RATE."""
     loud = waveform * (0.9 / max(float(np.abs(waveform).max(initial=0)), 1e-4))
     buffer = io.BytesIO()
     soundfile.write(buffer, loud.astype(np.float32), RATE, format="OGG", subtype="VORBIS")

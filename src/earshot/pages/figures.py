@@ -29,7 +29,7 @@ def data_url(content: bytes, kind: str) -> str:
 
 
 def reliability(scores: np.ndarray, target: np.ndarray, path: Path):
-    """(N, K) outputs and answers -> how often outputs of a height are right, and how many there are."""
+    """How often outputs of a height are right, and how many there are; outputs and answers are (N, K)."""
     values, right = scores.ravel(), target.ravel() > 0.5
     place = np.clip((values * BINS).astype(int), 0, BINS - 1)
     counts = np.bincount(place, minlength=BINS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +26,33 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1):
 
 
 def _save(figure, path: Path):
-    with whole_file(path) as partial:
+    """Write the picture, its texts as they are."""
+    with whole_file(path) as partial, no_formulas(figure), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # drawn as a box: no fault of the run
         figure.savefig(partial, dpi=110)
+
+
+@contextmanager
+def no_formulas(figure) -> Iterator[None]:
+    """While it is drawn or laid out, names of classes, clips and runs are texts: `$x^$` is no formula."""
+    from matplotlib import rc_context
+    from matplotlib.text import Text
+    from matplotlib.ticker import EngFormatter, LogFormatter
+
+    for axis in [side for axes in figure.axes for side in (axes.xaxis, axes.yaxis) if side.get_scale() == "log"]:
+        if isinstance(axis.get_major_formatter(), LogFormatter):  # whose 10^6 would be a formula
+            axis.set_major_formatter(EngFormatter(sep=""))
+            axis.set_minor_formatter(LogFormatter())
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    with rc_context({"text.parse_math": False}):  # of texts made while it is drawn
+        yield
+
+
+def shown(name: str, longest: int = 40) -> str:
+    """A name as pictures have room for it; one that begins with an underscore a legend would leave out."""
+    name = name if len(name) <= longest else f"{name[: longest - 1]}…"
+    return f" {name}" if name.startswith("_") else name
 
 
 def learning_curves(log: list[dict], watch: str, path: Path):
@@ -57,17 +85,19 @@ def class_scores(found: Predictions, target: np.ndarray, path: Path, counted: st
     """
     readable = ~found.unreadable
     truth = target[readable]
-    if not truth.any():
-        return
+    if not (truth.any(axis=0) & ~truth.all(axis=0)).any():
+        return  # no class has an average precision
     precision = clip_metrics.average_precision(truth, found.clipwise_output[readable])
     counts = truth.sum(axis=0)
-    order = [i for i in np.argsort(np.where(counts > 0, precision, np.inf)) if counts[i] > 0][:MAX_CLASSES]
+    order = [i for i in np.argsort(precision) if np.isfinite(precision[i])][:MAX_CLASSES]  # NaN sort last
     figure, axes = _figure(9, 1.2 + 0.24 * len(order), 1, 2)
-    names = [found.classes[i] for i in order]
-    axes[0, 0].barh(names, [precision[i] for i in order], color="tab:green")
+    names = [shown(found.classes[i]) for i in order]
+    places = range(len(order))  # not by name: shortened ones may be alike
+    axes[0, 0].barh(places, [precision[i] for i in order], color="tab:green")
+    axes[0, 0].set_yticks(places, names)
     axes[0, 0].set(xlim=(0, 1), xlabel="average precision", title=f"{len(order)} of {len(counts)} classes")
-    axes[0, 1].barh(names, [counts[i] for i in order], color="tab:grey")
-    axes[0, 1].set(xlabel=counted, yticklabels=[])
+    axes[0, 1].barh(places, [counts[i] for i in order], color="tab:grey")
+    axes[0, 1].set(xlabel=counted, yticks=places, yticklabels=[])
     for axis in axes[0]:
         axis.invert_yaxis()
         axis.grid(alpha=0.3, axis="x")
@@ -85,8 +115,9 @@ def confusion(found: Predictions, target: np.ndarray, path: Path):
     figure, axes = _figure(size + 0.8, size)
     drawn = axes[0, 0].imshow(share, vmin=0, vmax=1, cmap="Blues")
     places = range(len(found.classes))
-    axes[0, 0].set_xticks(places, found.classes, rotation=90, fontsize=8)
-    axes[0, 0].set_yticks(places, found.classes, fontsize=8)
+    names = [shown(c) for c in found.classes]
+    axes[0, 0].set_xticks(places, names, rotation=90, fontsize=8)
+    axes[0, 0].set_yticks(places, names, fontsize=8)
     axes[0, 0].set(xlabel="predicted", ylabel="true", title=f"{len(true)} clips, class mean {_diagonal(counts):.3f}")
     if len(found.classes) <= 20:
         for row, column in np.argwhere(counts > 0):
@@ -139,7 +170,7 @@ def logmels(images: list[tuple[str, np.ndarray]], frame_seconds: float, path: Pa
     for axis, (title, image) in zip(axes.flat, images):
         extent = (0, len(image) * frame_seconds, 0, image.shape[1])
         drawn = axis.imshow(image.T, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="magma")
-        axis.set_title(title, fontsize=9)
+        axis.set_title(shown(title, 60), fontsize=9)
         axis.tick_params(labelsize=7)
     for axis in axes.flat[len(images) :]:
         axis.axis("off")
@@ -158,7 +189,7 @@ def soundscape(framewise: np.ndarray, classes, true_active: np.ndarray, frame_se
     for axis, image, name in zip(axes[:, 0], (framewise, true_active), ("predicted", "true"), strict=True):
         extent = (0, len(image) * frame_seconds, len(classes), 0)
         axis.imshow(image.T.astype(float), aspect="auto", extent=extent, vmin=0, vmax=1, cmap="viridis")
-        axis.set_yticks(np.arange(len(classes)) + 0.5, classes, fontsize=8)
+        axis.set_yticks(np.arange(len(classes)) + 0.5, [shown(c) for c in classes], fontsize=8)
         axis.set_title(f"{title}: {name}", fontsize=9)
     axes[1, 0].set_xlabel("seconds")
     _save(figure, path)
@@ -172,7 +203,7 @@ def score_by_count(rows: list[dict], watch: str, path: Path):
         known = [c for c in counts if any(row["config"] == name and row["count"] == c for row in rows)]
         scores = [[row["score"] for row in rows if row["config"] == name and row["count"] == c] for c in known]
         mean, spread = np.array([np.mean(s) for s in scores]), np.array([np.std(s) for s in scores])
-        (line,) = axis.plot(known, mean, marker="o", markersize=4, label=name)
+        (line,) = axis.plot(known, mean, marker="o", markersize=4, label=shown(name))
         axis.fill_between(known, mean - spread, mean + spread, color=line.get_color(), alpha=0.18, linewidth=0)
     axis.set_xscale("log", base=2)
     axis.set_xticks(counts, [str(c) for c in counts])

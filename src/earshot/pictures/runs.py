@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.pictures.folds import _figure, _save
+from earshot.pictures.folds import _figure, _save, no_formulas, shown
 
 BARS = 10  # classes in each column of `class_ranks`
 
@@ -28,7 +28,7 @@ def class_precision(tables: Mapping[str, pd.DataFrame], path: Path):
         axis.scatter(clips, precision, s=14, alpha=0.5, color=f"C{i}", linewidth=0)
         groups = np.array_split(np.arange(len(table)), max(1, min(7, len(table) // 3)))
         middle = [(np.median(clips[g]), np.median(precision[g])) for g in groups if len(g)]
-        axis.plot(*zip(*middle, strict=True), color=f"C{i}", marker="s", markersize=4, linewidth=1.2, label=name)
+        axis.plot(*zip(*middle, strict=True), color=f"C{i}", marker="s", markersize=4, linewidth=1.2, label=shown(name))
     counts = pd.concat([table.train_clips for table in tables.values()]).clip(lower=1)
     axis.set(xscale="log" if counts.max() > 10 * counts.min() else "linear")
     axis.set(ylim=(-0.02, 1.02), xlabel="training clips of the class", ylabel="average precision")
@@ -76,8 +76,8 @@ def run_curves(logs: Mapping[str, pd.DataFrame], watch: str, path: Path):
     for i, (name, log) in enumerate(logs.items()):
         if "loss" in log:  # a run of given weights has none
             marker = "." if len(log) < 50 else None  # a single epoch has no line
-            loss.plot(log.steps, log.loss, color=f"C{i}", marker=marker, linewidth=1.2, label=name)
-        for column, look in ((f"train_{watch}", {"alpha": 0.35}), (watch, {"label": name})):
+            loss.plot(log.steps, log.loss, color=f"C{i}", marker=marker, linewidth=1.2, label=shown(name))
+        for column, look in ((f"train_{watch}", {"alpha": 0.35}), (watch, {"label": shown(name)})):
             if column in log and len(rows := log.dropna(subset=column)):
                 marker = "." if len(rows) < 50 else None
                 score.plot(rows.steps, rows[column], color=f"C{i}", marker=marker, linewidth=1.4, **look)
@@ -110,10 +110,11 @@ def score_by_cost(
 
 
 def class_quality(tables: Mapping[str, pd.DataFrame], quality: Mapping[str, float], path: Path):
-    """{run: `label, train_clips, average_precision`}, {label: 0 to 1} -> all classes from the most to the fewest clips.
+    """Draw all classes from the most to the fewest clips, with the average precision that each run reached.
 
-    Bars are training clips (logarithmic), lines the runs' average precision, dots the quality of the labels, as its
-    raters found it, crosses at 0 classes that nobody rated. The PANNs paper's Fig. 12.
+    tables: {run: `label, train_clips, average_precision`}; quality: {label: 0 to 1}. Bars are training clips
+    (logarithmic), lines the runs' average precision, dots the quality of the labels, as its raters found it, crosses at
+    0 classes that nobody rated. The PANNs paper's Fig. 12.
     """
     first = next(iter(tables.values())).sort_values("train_clips", ascending=False, kind="stable")
     labels, place = first.label.tolist(), np.arange(len(first))
@@ -175,10 +176,10 @@ def class_scores_by_system(clips: pd.Series, scores: Mapping[str, pd.DataFrame],
         middle = place + (i - (len(scores) - 1) / 2) * width
         error = table.std(ddof=1).to_numpy() if len(table) > 1 else None
         label = f"{name} ({len(table)} seed{'s' * (len(table) > 1)})"
-        drawn = bars.bar(middle, table.mean(), width=width, yerr=error, label=label, error_kw={"linewidth": 0.8})
+        drawn = bars.bar(middle, table.mean(), width=width, yerr=error, label=shown(label), error_kw={"linewidth": 0.8})
         bars.bar_label(drawn, fmt="%.3f", rotation=90, fontsize=7, padding=2)
     bars.set(ylabel=watch, ylim=(0, 1.25), yticks=np.linspace(0, 1, 6), title=f"{watch} of each class")
-    bars.set_xticks(place, clips.index, rotation=30, ha="right", fontsize=9)
+    bars.set_xticks(place, [shown(c) for c in clips.index], rotation=30, ha="right", fontsize=9)
     figure.legend(*bars.get_legend_handles_labels(), fontsize=9, ncols=3, loc="outside lower center")
     for axis in (counts, bars):
         axis.grid(alpha=0.3, axis="y")
@@ -207,15 +208,16 @@ def _labelled_dots(axis, points: Sequence[tuple[str, float, float]], families: S
     if families:
         axis.legend(fontsize=8, loc="lower right")
     for (name, x, y), height in zip(points, _label_heights(axis, points), strict=True):
-        axis.annotate(name, (x, y), (9, height), textcoords="offset points", fontsize=8, va="center",
+        axis.annotate(shown(name), (x, y), (9, height), textcoords="offset points", fontsize=8, va="center",
                       arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.6})  # fmt: skip
 
 
 def _label_heights(axis, points, apart: float = 10.0, letter: float = 4.8) -> list[float]:
     """Offsets of the labels in points: from the lowest dot upwards, each as low as no label or dot is in its way."""
-    axis.figure.draw_without_rendering()  # lays the axes out
+    with no_formulas(axis.figure):
+        axis.figure.draw_without_rendering()  # lays the axes out
     at = axis.transData.transform([(x, y) for _, x, y in points]) * 72 / axis.figure.dpi
-    width = 9 + letter * np.array([len(name) for name, _, _ in points])
+    width = 9 + letter * np.array([len(shown(name)) for name, _, _ in points])
     heights, taken = np.zeros(len(at)), [(x, x + 4, y) for x, y in at]  # left, right, height
     for i in np.argsort(at[:, 1], kind="stable"):
         left, right = at[i, 0] + 5, at[i, 0] + width[i]

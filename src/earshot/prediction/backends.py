@@ -13,7 +13,6 @@ their own window, which is a fifth faster: what a network pads is then known bef
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,8 +25,9 @@ from earshot.messages import suggest
 from earshot.prediction.library_fixes import freed_at_once, same_signal_stack
 from earshot.sound.timebase import TimeBase
 from earshot.sound.windows import Windowing
+from earshot.stored import parse_json, want
 
-METADATA_KEY = "earshot"
+METADATA_KEY, REMEDY = "earshot", "export it again with src/export.py"
 ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}  # format -> file ending (OpenVINO: weights lie beside in .bin)
 
 
@@ -63,7 +63,7 @@ class _Graph:
         metadata = self._read()
         if not metadata:
             raise ValueError(f"{path} does not say what it is: export it with src/export.py")
-        self.about = json.loads(metadata)
+        self.about = check_about(parse_json(metadata, f"the description in {path}", REMEDY), path)
         self.inputs = tuple(self.about["inputs"])
         self.frontends = Inputs.from_json(self.about)
         self.timebase = TimeBase(*self.about["timebase"])
@@ -91,6 +91,16 @@ class _Graph:
             ready = {name: _filled_up(values, self.windows) for name, values in ready.items()}
             return {name: values[:given] for name, values in self._call(ready).items()}
         return self._call(ready)
+
+
+def check_about(about: dict, path: str | Path) -> dict:
+    """The same, once it says all that is read of a graph."""
+    kinds = {
+        "inputs": list, "frontends": dict, "timebase": list, "pooling": str, "classes": list, "priors": list,
+        "folds": list, "windowing": dict, "min_frames": int, "run": str, "tta": list, "weights": list,
+    }  # fmt: skip
+    want(about, kinds, f"the description in {path}", REMEDY)
+    return about
 
 
 def _padded(graph, name: str, values: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 from earshot.files import fold_folders
 from earshot.prediction.backends import ENDINGS, check_format, open_graph
 from earshot.prediction.inference import Member
+from earshot.prediction.origin import Origin, check_same, parse_origin, read_origin
 from earshot.prediction.predictions import TEST_FOLD
 from earshot.sound.windows import Windowing
 
@@ -42,11 +43,11 @@ def find_graphs(
     weights = [fold / "best.safetensors" for fold in fold_folders(folder)]
     trained = {_fold(p) for p in weights if p.is_file()}
     found = [open_graph(p, threads) for p in paths]
+    for graph in found:
+        _check_graph(graph, found[0], folder, together)
     missing = sorted(trained - {fold for graph in found for fold in graph.about["folds"]})
     if missing:
         raise ValueError(f"{folder}: folds {missing} are trained but have no {name}: make it with {command}")
-    for graph in found:
-        _check_graph(graph, found[0], folder, together)
     return found
 
 
@@ -58,10 +59,25 @@ def members_of(graph, one_pass: bool = False) -> list[Member]:
     about, windowing = graph.about, Windowing(**graph.about["windowing"])
     windowing = replace(windowing, one_pass=windowing.one_pass or one_pass, batch_size=windows_a_call(windowing))
     graph.fix(0 if windowing.one_pass else windowing.batch_size)
+    origins = origins_of(graph) or [None] * len(about["priors"])
     return [
-        Member(graph, windowing, tuple(about["classes"]), prior, TEST_FOLD, place if about["stacked"] else None)
-        for place, prior in enumerate(about["priors"])
+        Member(
+            backend=graph,
+            windowing=windowing,
+            classes=tuple(about["classes"]),
+            prior=prior,
+            fold=TEST_FOLD,
+            place=place if about["stacked"] else None,
+            origin=origin,
+        )
+        for place, (prior, origin) in enumerate(zip(about["priors"], origins, strict=True))
     ]
+
+
+def origins_of(graph) -> list[Origin] | None:
+    """The trained folds that an opened graph was made of; None: an older version made it."""
+    texts = graph.about.get("origins")
+    return None if texts is None else [parse_origin(text, graph.path) for text in texts]
 
 
 def windows_a_call(windowing: Windowing) -> int:
@@ -93,3 +109,6 @@ def _check_graph(graph, first, folder: Path, together: bool):
         beside = folder / f"fold{fold}" / "best.safetensors"
         if beside.is_file() and digest(beside) != weights:
             raise ValueError(f"{path} was made of other weights than {beside} (run {about['run']}): export it again")
+    for origin in origins_of(graph) or ():
+        beside = folder / f"fold{origin.fold}"
+        check_same(path, origin, beside, read_origin(beside), "export it again")

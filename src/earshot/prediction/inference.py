@@ -22,6 +22,7 @@ from dataclasses import KW_ONLY, dataclass, field
 import numpy as np
 
 from earshot.prediction.clip_answers import ClipAnswer, clip_answer
+from earshot.prediction.origin import Origin
 from earshot.prediction.predictions import TEST_FOLD, Clip, Predictions
 from earshot.prediction.reading import TTA, Chunk, Failed, Shorter, Span, Variant, input_key, jobs, tta_variants
 from earshot.sound.windows import Windowing
@@ -33,7 +34,7 @@ WINDOW_FIELDS = ("sample_rate", "n_channels", "window_samples", "stride_samples"
                  "one_pass")  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Member:
     """One network of a prediction: what runs it, how its windows are joined, what its outputs mean."""
 
@@ -43,6 +44,7 @@ class Member:
     prior: np.ndarray  # (K,) what an unreadable clip gets
     fold: int = TEST_FOLD
     place: int | None = None  # index on axis 1 of the outputs of a graph that stacks several folds
+    origin: Origin | None = None  # the trained fold that it is, which its predictions will name
 
     @property
     def window_key(self) -> tuple:
@@ -69,7 +71,7 @@ def predict_clips(
     fold: int = TEST_FOLD, tta: Iterable[str] = (), progress=iter, listen: Callable | None = None,
 ) -> tuple[list[Predictions], list[tuple[str, str]]]:  # fmt: skip
     """`predict_members` for networks of one run: one windowing, one class list, one prior."""
-    members = [Member(b, windowing, classes, prior, fold) for b in backends]
+    members = [Member(backend=b, windowing=windowing, classes=classes, prior=prior, fold=fold) for b in backends]
     return predict_members(members, clips, tta, progress, listen=listen)
 
 
@@ -281,4 +283,5 @@ def _collect(answers: list[ClipAnswer], clips, unreadable: set[int], member: Mem
         framewise_output=frames,
         timebase=answers[0].timebase if answers and keep_frames else None,
         embedding=embedding,
+        origins=None if member.origin is None else (member.origin,),
     )

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from earshot.files import whole_file, write_or_rescue
-from earshot.messages import few
+from earshot.messages import few, from_here
+from earshot.prediction.origin import Origin, as_text, parse_origin
 from earshot.sound.timebase import TimeBase
+from earshot.stored import read_arrays
 
 TEST_FOLD = -1
 
@@ -45,6 +47,7 @@ class Predictions:
     embedding: np.ndarray | None = None  # (N, D)
     score: np.ndarray | None = None  # (N,) anomaly score
     threshold: np.ndarray | None = None  # (N,) score above which a clip of its section is taken for anomalous
+    origins: tuple[Origin, ...] | None = None  # the trained folds that say this; None: not known
 
     def __post_init__(self):
         n, k = len(self.clip_ids), len(self.classes)
@@ -104,40 +107,83 @@ class Predictions:
         for name in ("embedding", "score", "threshold"):
             if getattr(self, name) is not None:
                 arrays[name] = getattr(self, name)
+        if self.origins is not None:
+            arrays["origins"] = np.asarray(as_text(self.origins), dtype=str)
         write_or_rescue(path, lambda target: _write_arrays(target, arrays))
 
     @classmethod
     def load(cls, path: str | Path) -> Predictions:
         """Read what `save` wrote; anything else is an error that says what is missing."""
         path = Path(path)
-        if not path.is_file():
-            raise ValueError(f"predictions {path} do not exist; make them with src/predict.py or src/train.py")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                data = {k: file[k] for k in file.files}
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{path} is not a predictions file (npz without pickles): {error}") from error
+        if not path.exists():
+            raise ValueError(
+                f"predictions {path} do not exist; make them with src/predict.py or src/train.py{from_here(path)}"
+            )
+        data = read_arrays(path, "a predictions file", "make it again with src/predict.py or src/train.py")
         needed = ("clip_ids", "classes", "clipwise_output", "fold", "unreadable")
         missing = [k for k in needed if k not in data]
         if missing:
             raise ValueError(f"{path} is not a predictions file: no {', '.join(missing)} (it has {sorted(data)})")
-        frames = None
-        if "framewise_output" in data:
-            ends = np.cumsum(data["frame_counts"])
-            frames = tuple(np.split(data["framewise_output"], ends)[:-1])  # behind the last clip's end there is nothing
-        timebase = TimeBase(*(int(v) for v in data["timebase"])) if "timebase" in data else None
-        return cls(
-            data["clip_ids"],
-            tuple(str(c) for c in data["classes"]),
-            data["clipwise_output"],
-            data["fold"],
-            data["unreadable"],
-            framewise_output=frames,
-            timebase=timebase,
-            embedding=data.get("embedding"),
-            score=data.get("score"),
-            threshold=data.get("threshold"),
-        )
+        origins = tuple(parse_origin(str(o), path) for o in data["origins"]) if "origins" in data else None
+        try:
+            check_arrays(data)
+            frames = None
+            if "framewise_output" in data:
+                ends = np.cumsum(data["frame_counts"])
+                frames = tuple(np.split(data["framewise_output"], ends)[:-1])  # behind the last end there is nothing
+            timebase = TimeBase(*(int(v) for v in data["timebase"])) if "timebase" in data else None
+            return cls(
+                data["clip_ids"],
+                tuple(str(c) for c in data["classes"]),
+                data["clipwise_output"],
+                data["fold"],
+                data["unreadable"],
+                framewise_output=frames,
+                timebase=timebase,
+                embedding=data.get("embedding"),
+                score=data.get("score"),
+                threshold=data.get("threshold"),
+                origins=origins,
+            )
+        except ValueError as error:
+            raise ValueError(f"{path} is not a predictions file: {error}; make it again") from error
+
+
+# name: (kinds of numbers, dimensions)
+ARRAYS = {
+    "clip_ids": ("U", 1), "classes": ("U", 1), "clipwise_output": ("f", 2), "fold": ("iu", 1), "unreadable": ("b", 1),
+    "framewise_output": ("f", 2), "frame_counts": ("iu", 1), "timebase": ("iu", 1), "embedding": ("f", 2),
+    "score": ("f", 1), "threshold": ("f", 1),
+}  # fmt: skip
+
+
+def check_arrays(data: Mapping[str, np.ndarray]):
+    """Raise unless the arrays of a file are what `save` writes: of their kind, finite, and of sizes that agree."""
+    for name, (kinds, dimensions) in ARRAYS.items():
+        array = data.get(name)
+        if array is not None and (array.ndim != dimensions or (array.size and array.dtype.kind not in kinds)):
+            raise ValueError(f"{name} is of {array.dtype} and shape {array.shape}")
+    for name in ("clipwise_output", "framewise_output", "embedding"):
+        if name in data and (odd := ~np.isfinite(data[name]).all(axis=1)).any():
+            raise ValueError(f"{name} has {odd.sum()} rows with values that are NaN or infinite")
+    if "framewise_output" in data:
+        rows, counts = len(data["framewise_output"]), data.get("frame_counts", np.zeros(0, int))
+        if (counts < 0).any() or counts.sum() != rows or len(counts) != len(data["clip_ids"]):
+            raise ValueError(f"frame_counts do not part the {rows} rows of framewise_output")
+        if data["framewise_output"].shape[1] != len(data["classes"]):
+            raise ValueError(f"framewise_output has shape {data['framewise_output'].shape}, not a column a class")
+    if "timebase" in data and len(data["timebase"]) != 3:
+        raise ValueError(f"timebase is {data['timebase']}, not rate, hop and pool")
+
+
+def read_origins(path: str | Path) -> tuple[Origin, ...] | None:
+    """The origins of predictions without reading the rest; None where the file has none or is no predictions file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            texts = file["origins"] if "origins" in file.files else None
+    except Exception:  # whatever NumPy and its archives raise at other bytes
+        return None  # whoever needs the predictions reads them whole, and says what is wrong
+    return None if texts is None else tuple(parse_origin(str(o), path) for o in texts)
 
 
 def _write_arrays(path: Path, arrays: dict):
@@ -162,7 +208,14 @@ def join(parts: list[Predictions]) -> Predictions:
     frames = None
     if all(p.framewise_output is not None for p in parts):
         frames = tuple(f for p in parts for f in p.framewise_output)
-    return replace(first, **{n: stack(n) for n in names}, framewise_output=frames)
+    return replace(first, **{n: stack(n) for n in names}, framewise_output=frames, origins=all_origins(parts))
+
+
+def all_origins(parts: list[Predictions]) -> tuple[Origin, ...] | None:
+    """The origins of several predictions, each once; None where one of them does not know its own."""
+    if any(part.origins is None for part in parts):
+        return None
+    return tuple(dict.fromkeys(origin for part in parts for origin in part.origins))
 
 
 def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
@@ -201,7 +254,7 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
         first, clipwise_output=mean([m.clipwise_output for m in members]), framewise_output=frames,
         timebase=first.timebase if same_grid else None, embedding=None, score=scores.get("score"),
         threshold=scores.get("threshold"),
-        unreadable=np.logical_and.reduce([m.unreadable for m in members]),
+        unreadable=np.logical_and.reduce([m.unreadable for m in members]), origins=all_origins(members),
     )  # fmt: skip
 
 

@@ -182,7 +182,7 @@ def _band_groups(params: LogmelParams) -> tuple[tuple[slice, slice, np.ndarray],
 
 
 def mel_centres(params: LogmelParams) -> np.ndarray:
-    """(F,) Hz of the middle of each mel band."""
+    """Hz of the middle of each mel band, (F,)."""
     edges = np.linspace(_hz_to_mel(params.fmin), _hz_to_mel(params.fmax), params.n_mels + 2)
     return _mel_to_hz(edges)[1:-1]
 

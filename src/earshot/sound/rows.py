@@ -8,13 +8,14 @@ slicing: a crop touches its own bytes only. Files stay open, one handle a proces
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+
+from earshot.stored import open_array, read_json, want
 
 SCALE = 32767
 CLIP_SECONDS = 10.0  # of AudioSet, where a file does not say its rate
@@ -50,6 +51,8 @@ class Row:
             raise ValueError(f"{file} has {len(self._waveform)} rows")
         self.is_float = self._waveform.dtype.kind == "f"
         self.frames = int(lengths[self._row]) if lengths is not None else self._waveform.shape[1]
+        if self.frames > self._waveform.shape[1]:
+            raise ValueError(f"{file} promises {self.frames} samples in a row of {self._waveform.shape[1]}")
         if self.frames < 1:
             raise ValueError(f"it could not be read when it was packed, see {Path(file).parent / 'unreadable.csv'}")
 
@@ -77,9 +80,15 @@ class Row:
 @lru_cache(maxsize=64)
 def _open_store(file: str, process: int):
     """(waveform (N, S) or (N, S, 2) int16, Hz, lengths (N,)) of a packed store, memory-mapped."""
-    about = json.loads(Path(file).with_name("params.json").read_text())
-    lengths = np.load(Path(file).with_name("lengths.npy"), mmap_mode="r")
-    return np.load(file, mmap_mode="r"), int(about["sample_rate"]), lengths
+    remedy = "remove the store, and it is packed again"
+    about = read_json(Path(file).with_name("params.json"), "description", remedy)
+    want(about, {"sample_rate": int}, f"{Path(file).with_name('params.json')}", remedy)
+    try:
+        waveform = open_array(file, like=("i", 3 if about.get("channels", 1) == 2 else 2))
+        lengths = open_array(Path(file).with_name("lengths.npy"), like=("i", (len(waveform),)))
+    except ValueError as error:
+        raise ValueError(f"{error}; {remedy}") from error
+    return waveform, about["sample_rate"], lengths
 
 
 @lru_cache(maxsize=64)
@@ -88,7 +97,12 @@ def _open_hdf5(file: str, process: int):
     import h5py
 
     opened = h5py.File(file, "r")
-    if "waveform" not in opened or opened["waveform"].ndim != 2:
+    if not isinstance(opened.get("waveform"), h5py.Dataset) or opened["waveform"].ndim != 2:
         raise ValueError(f"{file} holds no dataset 'waveform' (N, samples); it holds {', '.join(opened) or 'nothing'}")
     waveform = opened["waveform"]
-    return waveform, int(opened.attrs.get("sample_rate", round(waveform.shape[1] / CLIP_SECONDS))), None
+    if waveform.dtype.kind not in "if":
+        raise ValueError(f"{file}: its dataset 'waveform' holds {waveform.dtype}, no samples")
+    rate = opened.attrs.get("sample_rate", round(waveform.shape[1] / CLIP_SECONDS))
+    if not np.isscalar(rate) or not str(rate).isdigit():
+        raise ValueError(f"{file}: its attribute sample_rate is {rate!r}, not a number of Hz")
+    return waveform, int(rate), None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from earshot import runs
+from earshot.records import to_dict
+from earshot.training.origins import check_checkpoint
 from earshot.training.setup import Progress, Training
 
 
@@ -14,7 +16,7 @@ def write_checkpoint(t: Training):
     state = {
         "model": t.network.state_dict(), "optimizer": t.optimizer.state_dict(),
         "ema": t.ema.state_dict() if t.ema else None, "scaler": scaler.state_dict() if scaler else None,
-        "progress": {**vars(t.progress), "out_of_time": False},
+        "progress": {**vars(t.progress), "out_of_time": False}, "origin": to_dict(t.origin),
     }  # fmt: skip
     runs.save_checkpoint(t.folder / "last.ckpt", state)
 
@@ -22,6 +24,7 @@ def write_checkpoint(t: Training):
 def restore_checkpoint(t: Training):
     """The opposite of `write_checkpoint`, on every process."""
     state = runs.load_checkpoint(t.folder / "last.ckpt")
+    check_checkpoint(t.folder / "last.ckpt", state, t.origin)
     t.network.load_state_dict(state["model"])
     t.optimizer.load_state_dict(state["optimizer"])
     if t.ema:

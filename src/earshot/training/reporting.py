@@ -69,10 +69,18 @@ def start_wandb(t: Training):
     """A wandb run when the config names a project (WANDB_MODE=offline needs no account), else None."""
     if not t.config.wandb or not t.accelerator.is_main_process:
         return None
-    import wandb
-
+    try:
+        import wandb
+    except ImportError as error:
+        raise ValueError(f"the key wandb needs wandb ({error}): pip install wandb, or leave the key out") from error
     name = f"{t.folder.parent.name}/{t.folder.name}"
-    return wandb.init(project=t.config.wandb, name=name, dir=str(t.folder), config=to_dict(t.config))
+    try:
+        return wandb.init(project=t.config.wandb, name=name, dir=str(t.folder), config=to_dict(t.config))
+    except wandb.errors.Error as error:  # no account, no network, a project that is not theirs
+        raise ValueError(
+            f"wandb: {t.config.wandb} cannot be used: {str(error).splitlines()[0]}; log in by `wandb login`, set "
+            "WANDB_MODE=offline, or leave the key wandb out"
+        ) from error
 
 
 def finish_fold(t: Training):
@@ -88,9 +96,8 @@ def finish_fold(t: Training):
         "epochs_trained": p.epoch, "best_epoch": p.best_epoch,
         "threads": p.threads, "scores": {k: v for k, v in scored.items() if isinstance(v, (int, float))},
     }  # fmt: skip
-    files.write_rows(
-        t.folder / "unreadable.csv", [{"clip_id": k, "reason": v} for k, v in sorted(p.unreadable.items())]
-    )
+    rows = [{"clip_id": k, "reason": v} for k, v in sorted(p.unreadable.items())]
+    files.write_rows(t.folder / "unreadable.csv", rows, ("clip_id", "reason"))
     if p.unreadable:
         print(f"fold {t.fold}: {len(p.unreadable)} clips could not be read; see {t.folder / 'unreadable.csv'}")
     fold_pictures.learning_curves(p.log, t.watch, t.folder / "curves.png")
@@ -100,7 +107,9 @@ def finish_fold(t: Training):
     fold_pictures.class_scores(oof, truth.target, t.folder / "classes.png", counted)
     tasks.draw_pictures(tasks.get_task(t.config.task, t.config.data.competition), oof, truth, t.folder)
     trained_on = (t.clips.prepared.target > 0.5).sum(axis=0)
-    files.write_rows(t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on))
+    files.write_rows(
+        t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on), tasks.CLASS_COLUMNS
+    )
     files.write_text(t.folder / "run.json", json.dumps(about, indent=1), on_disk=True)
     if cut_short:
         print(f"fold {t.fold}: {stopped_text(p.epoch, t.config.optim.epochs)}; the OOF is valid")

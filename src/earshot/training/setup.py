@@ -24,9 +24,12 @@ from earshot.data.prepared import PreparedData
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.models import blocks as network_blocks
 from earshot.models.weights import LoadReport, load_weights
+from earshot.prediction.origin import Origin
+from earshot.records import to_dict
 from earshot.training.checks import check_classes, check_complete, check_network, start_weights
 from earshot.training.examples import TrainingClips
 from earshot.training.frozen import extractor_cache
+from earshot.training.origins import check_start
 
 
 @dataclass(kw_only=True)
@@ -38,6 +41,7 @@ class Progress:
     loss_sum: float = 0.0
     best_score: float = -math.inf
     best_epoch: int = -1
+    best_weights: str = ""  # digest of those that best.safetensors holds
     best_steps: int = -1  # of the run, when the best weights were validated
     log: list[dict] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -68,6 +72,7 @@ class Training:
     epoch_began: float = 0.0  # of time.monotonic
     first_step: int = 0  # of this epoch in this process
     rounds_after: int = 0  # folds of this run that will follow in this process
+    origin: Origin | None = None  # run, fold and tables
 
     @property
     def network(self) -> torch.nn.Module:
@@ -92,7 +97,7 @@ class Training:
 
 
 def set_up(
-    config, fold, folder, train_data, held_out, classes, accelerator, deadline, cache=None, rounds_after=0
+    config, fold, folder, train_data, held_out, classes, accelerator, deadline, cache=None, rounds_after=0, origin=None
 ) -> Training:
     """Build everything; the initial weights depend on (seed, fold) alone. Nothing is written but caches (`cache`)."""
     torch.manual_seed(np.random.SeedSequence([config.seed, fold]).generate_state(1)[0].item())
@@ -100,7 +105,7 @@ def set_up(
     check_classes(fold, train_data.target, classes, config.loss.name)
     check_network(network, config)
     if config.model.weights:
-        report = load_start(network, config, fold)
+        report = load_start(network, config, fold, origin)
         accelerator.print(report)
         check_complete(report, config)
     network.spec_augment = build_spec_augment(config.augment.spec_augment)
@@ -110,11 +115,14 @@ def set_up(
     for name, parameter in network.named_parameters():  # published but unused: several processes would wait for them
         parameter.requires_grad_(parameter.requires_grad and not name.startswith(network.dead_parameters))
     blocks, o = network_blocks.depth_blocks(network), config.optim
-    optimizer = optim.build_optimizer(o.name, network, o.lr, o.weight_decay, o.lookahead, o.layer_decay, o.lr_scale)
+    optimizer = optim.build_optimizer(
+        o.name, network, o.lr, o.weight_decay, o.lookahead, layer_decay=o.layer_decay, lr_scale=o.lr_scale
+    )
     prior = (train_data.target * train_data.mask).sum(0) / np.maximum(train_data.mask.sum(0), 1)
     heard = config.inputs(network.inputs)
     grid = heard.timebase(network.pool)
     about = runs.describe_run(config, fold, classes, prior, grid)
+    about["origin"] = to_dict(origin)
     if train_data.soft is not None:
         about["soft_targets"] = {k: v for k, v in train_data.soft.lineage.items() if k != "answered_by_fold"}
     about["parameters"] = sum(p.numel() for p in network.parameters())
@@ -157,13 +165,15 @@ def set_up(
         deadline=deadline,
         progress=Progress(),
         rounds_after=rounds_after,
+        origin=origin,
     )
 
 
-def load_start(network: torch.nn.Module, config: Config, fold: int) -> LoadReport:
+def load_start(network: torch.nn.Module, config: Config, fold: int, origin: Origin | None = None) -> LoadReport:
     """Load the weights that training starts from; missing ones are an error that says how to go without."""
     name = config.model.weights.replace("{fold}", str(fold))
     path = start_weights(name, config.model.download)
+    check_start(path, origin)
     front_end = next((r for r in config.inputs(network.inputs).values() if r.kind == "logmel"), None)
     return load_weights(network, path, config.model.drop, front_end, getattr(network, "weights_prefix", ""))
 

@@ -19,7 +19,9 @@ from earshot.ensemble.search import truth_of
 from earshot.prediction import predictions
 from earshot.prediction.backends import TorchBackend
 from earshot.prediction.inference import clip_answer, predict_clips
+from earshot.prediction.origin import weights_digest
 from earshot.prediction.truth import Truth
+from earshot.records import to_dict
 from earshot.training.examples import TrainingClips, collate
 from earshot.training.extractors import with_rows
 from earshot.training.setup import Training, progress_bar
@@ -43,11 +45,18 @@ def validate_and_keep(t: Training) -> dict[str, float]:
         p.best_score, p.best_epoch = p.best_score if value is None else value, p.epoch
         p.best_steps = (p.epoch * t.batches_an_epoch + p.step) // t.config.optim.accumulate
         if t.accelerator.is_main_process:
-            found.save(t.folder / "oof.npz")
-            runs.save_weights(t.folder / "best.safetensors", t.predicting_network, t.about)
+            keep(t, found)
     scores |= loss | score_crops(t, ~found.unreadable)  # shown and logged, never watched: an OOF does not have it
     scores |= score_training_clips(t)
     return scores | {"validation_seconds": round(time.monotonic() - started, 2)}
+
+
+def keep(t: Training, found: predictions.Predictions):
+    """The weights at hand are the best so far: save what they said of the held-out clips, then them."""
+    origin = t.origin and replace(t.origin, weights=weights_digest(t.predicting_network.state_dict()))
+    t.progress.best_weights = origin.weights if origin else ""
+    replace(found, origins=origin and (origin,)).save(t.folder / "oof.npz")
+    runs.save_weights(t.folder / "best.safetensors", t.predicting_network, t.about | {"origin": to_dict(origin)})
 
 
 def validate(t: Training) -> tuple[predictions.Predictions, dict[str, str], dict[str, float]]:

@@ -1,0 +1,42 @@
+"""Digests of the tables that a fold is trained on: by them a run knows whether they are still the same."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+import pandas as pd
+
+from earshot.prediction.origin import TableDigests, digest
+
+CLIP_COLUMNS = ("labels", "secondary_labels")
+EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "is_negative")
+
+
+def table_digests(
+    folds: pd.DataFrame, clips: pd.DataFrame, events: pd.DataFrame | None, classes: list[str]
+) -> TableDigests:
+    """Fold table, clip table, events (None: there are none) and classes in model order -> their digests.
+
+    Of clips count ids, labels and the recordings' names, without folder and ending: converting or moving the audio
+    changes nothing, another recording under a clip's id does.
+    """
+    names = clips.path.map(recording_name)
+    rows = _lines(clips.assign(path=names), ("clip_id", "path", *CLIP_COLUMNS))
+    if events is not None:
+        rows += _lines(events, EVENT_COLUMNS)
+    return TableDigests(
+        folds=digest(_lines(folds, ("clip_id", "fold"))), classes=digest(map(str, classes)), clips=digest(rows)
+    )
+
+
+def recording_name(path: str) -> str:
+    """Name of a recording without folder and ending; of a row of a store (x.h5#17) the row stays."""
+    name = PurePosixPath(str(path)).name
+    file, mark, row = name.partition("#")
+    return PurePosixPath(file).stem + mark + row
+
+
+def _lines(table: pd.DataFrame, columns) -> list[str]:
+    """The table's rows as text, sorted; columns that it lacks are left out, an empty cell is an empty text."""
+    texts = [table[c].where(table[c].notna(), "").astype(str) for c in columns if c in table]
+    return sorted(map("\t".join, zip(*texts)))

@@ -1,0 +1,95 @@
+"""What a fold is before its first step, and whether what lies in its folder is of it: run, fold and tables."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from earshot.config import Config
+from earshot.ensemble.origins import check_tables
+from earshot.files import fold_folders
+from earshot.prediction.origin import (
+    Origin,
+    TableDigests,
+    check_same,
+    parse_origin,
+    read_origin,
+    say_unchecked,
+    tables_differ,
+    weights_origin,
+    write_origin,
+)
+from earshot.runs import FoldRun
+
+
+def origin_of(folder: Path, tables: TableDigests | None, config: Config) -> Origin | None:
+    """What a fold that is trained in `folder` is: named as its run is, under which name the run's folder ever lies.
+
+    A fold beside it that was trained on other tables is an error: tables were replaced between two folds.
+    """
+    if tables is None:
+        return None
+    others = [FoldRun(path) for path in fold_folders(folder.parent) if path.name != folder.name]
+    others = [other for other in others if other.origin is not None]
+    own = read_origin(folder) or (others[0].origin if others else None)
+    name = own.run if own else f"{config.task}/{folder.parent.name}"
+    origin = Origin(run=name, fold=FoldRun(folder).fold, tables=tables)
+    if read_origin(folder) is None:
+        check_tables(others, tables)
+    return origin
+
+
+def begin(run: FoldRun, origin: Origin | None):
+    """Write origin.json into a fold's folder before the first step; one that an older version began stays without."""
+    unknown = is_begun(run) and run.origin is None
+    if origin is not None and not unknown and read_origin(run.folder) is None:
+        write_origin(run.folder, origin)
+
+
+def is_begun(run: FoldRun) -> bool:
+    return any((run.folder / name).exists() for name in ("last.ckpt", "best.safetensors"))
+
+
+def check_resumed(run: FoldRun, origin: Origin | None):
+    """Raise where a fold's folder, or weights or OOF in it, are of another run, fold or tables than `origin`; a folder
+    in which nothing was trained yet is of none."""
+    if not is_begun(run):
+        return
+    begun = run.origin
+    if begun is None or origin is None:
+        say_unchecked(str(run.folder))
+        return
+    expected = replace(origin, tables=begun.tables, weights=begun.weights)
+    check_same(run.folder, begun, f"--resume of {origin}", expected, "put each fold's folder back in its place")
+    check_tables([run], origin.tables)  # else it would learn from clips that it holds out
+    run.check(settled=run.finished)
+
+
+def check_start(path: Path, origin: Origin | None):
+    """Refuse weights to start from that learned from the clips that this fold holds out.
+
+    They did where they are of the same clips: of another fold, or by another fold table.
+    """
+    start = weights_origin(path)
+    if start is None or origin is None or start.tables.clips != origin.tables.clips:
+        return  # published weights, or of other clips
+    folds = tables_differ(start.tables, origin.tables, ("folds",))
+    if folds or start.fold != origin.fold:
+        raise ValueError(
+            f"model.weights {path} is of {start}, and this is {origin}, of the same clips{'; ' * bool(folds)}{folds}: "
+            "the clips held out here were learned from there, and the CV would be wrong. Start from the same fold of "
+            "the same table (fold{fold} in the path), or from weights of other data"
+        )
+
+
+def check_checkpoint(path: Path, state: dict, origin: Origin | None):
+    """Refuse a last.ckpt that is of another run, fold or tables; both are named."""
+    told = state.get("origin")
+    if told is None:
+        say_unchecked(str(path))
+        return
+    check_same(
+        path, parse_origin(json.dumps(told), path), path.parent, origin,
+        "put the fold's own last.ckpt back, or remove the folder and train the fold again",
+    )  # fmt: skip
