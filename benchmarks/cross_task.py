@@ -48,6 +48,7 @@ def main():
     parser.add_argument("parts", nargs="+", choices=("probe", "fusion", "fewshot"))
     parser.add_argument("--data", nargs="+", choices=tuple(OF), default=list(OF))
     parser.add_argument("--fusions", nargs="+", choices=FUSIONS, default=list(FUSIONS))
+    parser.add_argument("--counts", nargs="+", type=int, default=list(COUNTS), help="of fewshot")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     os.chdir(ROOT)
@@ -59,7 +60,7 @@ def main():
             for system in options.fusions:
                 fusion(name, system, options.record)
     if "fewshot" in options.parts:
-        fewshot(options.record)
+        fewshot(options.counts, options.record)
 
 
 def probe(name: str, keep: bool):
@@ -101,16 +102,16 @@ def fusion(name: str, system: str, keep: bool):
         keep_mean(f"cross_task_{name}_{system}", accuracies, "fusion")
 
 
-def fewshot(keep: bool):
+def fewshot(counts: list[int], keep: bool):
     """Fine-tuned after pre-training against from scratch, by clips a class: mean and deviation over the seeds."""
     if not (PRETRAINED / "fold0" / "best.safetensors").is_file():
         train(TRANSFER / "esc40_cnn_small.yaml", "0", PRETRAINED.name)
-    rows = [of_run(name, count, seed) for name in TRANSFERS for count in COUNTS for seed in range(SEEDS)]
+    rows = [of_run(name, count, seed) for name in TRANSFERS for count in counts for seed in range(SEEDS)]
     if not all(rows):
         configs = [TRANSFER / f"esc10_{name}.yaml" for name in TRANSFERS]
-        command = [sys.executable, "src/fewshot.py", "--config", *configs, "--counts", *COUNTS, "--seeds", SEEDS]
+        command = [sys.executable, "src/fewshot.py", "--config", *configs, "--counts", *counts, "--seeds", SEEDS]
         subprocess.run([str(c) for c in command], check=True)
-        rows = [of_run(name, count, seed) for name in TRANSFERS for count in COUNTS for seed in range(SEEDS)]
+        rows = [of_run(name, count, seed) for name in TRANSFERS for count in counts for seed in range(SEEDS)]
     scores = pd.DataFrame(rows).pivot(index=["count", "seed"], columns="config", values="score")
     scores["gain"] = scores.finetune - scores.scratch
     print(scores.groupby("count").agg(["mean", "std"]).round(4).to_string())

@@ -296,13 +296,13 @@ def files() -> dict[str, Kind]:
         "predict",
         ["--run", RUN, "--clips", "source/t0.wav", "--out", "f.npz"],
         [lambda root: None],
-        r"t0\.wav is a recording: give a table",
+        r"t0\.wav is not a CSV table, it is a recording: give a table",
     )
     found["a table's place: predictions"] = Kind(
         "submit",
         [*SUBMIT, "--predictions", f"{RUN}/test.npz", "--truth", f"{RUN}/test.npz"],
         [lambda root: None],
-        r"test\.npz is a zip archive \(or predictions",
+        r"test\.npz is not a CSV table, it is a zip archive \(or predictions",
     )
     found["log of submissions: damaged"] = Kind(
         "submit", SUBMIT_TEST, to("log.csv", b"\x80", b"a\x00", "a,b\n1,2\n"), r"log\.csv"

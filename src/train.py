@@ -227,6 +227,8 @@ def train_fold(
     train_data = train_data.limit(config.data.clips_per_class, config.seed)
     run, origin = runs.FoldRun(fold_folder), origin_of(fold_folder, data.digests, config)
     finished = resume and run.finished
+    if finished and accelerator.is_main_process:
+        begin(run, origin)
     if finished and not lost_files(run):
         accelerator.print(f"fold {fold}: finished before; kept")
         return

@@ -23,7 +23,7 @@ LAYERS = [
     ["competitions", "anomaly", "pictures"],
     ["tasks", "runs"],
     ["ensemble"],
-    ["training", "kernel", "listening"],
+    ["training", "kernel", "listening", "audits"],
     ["pages"],
     ["export"],
     ["kaggle"],

@@ -19,6 +19,7 @@ BELOW_A_FILE = {
     "compare": "plan.yaml --out note.txt/table",
     "demo": None,  # writes into its own checkout alone
     "describe": "--config tiny.yaml --clips 1 --out note.txt/x.png",
+    "audit": "--data data --folds folds.csv --out note.txt/audit",
     "detect": "--run RUN --clips source --out note.txt/found",
     "ensemble": "--runs RUN --out note.txt/x.npz",
     "export": "--run RUN --format onnx --out note.txt/graphs",
@@ -39,6 +40,7 @@ GONE = {
     "bundle": "--runs gone --competition synth --slug me/my-kernel",
     "compare": "gone.yaml",
     "describe": "--config gone.yaml",
+    "audit": "--data gone --folds folds.csv --out out",
     "detect": "--run gone --clips source --out found",
     "ensemble": "--runs gone --out x.npz",
     "export": "--run gone --format onnx",

@@ -109,7 +109,7 @@ def check_table(path: Path):
     if not kind and zeros:
         kind = "no text: it holds zero bytes"
     if kind:
-        raise ValueError(f"{path} is {kind}, where a table (CSV) is wanted")
+        raise ValueError(f"{path} is not a CSV table, it is {kind}")
 
 
 def find_separator(path: Path, encoding: str = "utf-8-sig") -> str:

@@ -10,6 +10,7 @@ from earshot.config import Config
 from earshot.ensemble.origins import check_tables
 from earshot.files import fold_folders
 from earshot.prediction.origin import (
+    FILE,
     Origin,
     TableDigests,
     check_same,
@@ -45,6 +46,8 @@ def begin(run: FoldRun, origin: Origin | None):
     unknown = is_begun(run) and run.origin is None
     if origin is not None and not unknown and read_origin(run.folder) is None:
         write_origin(run.folder, origin)
+        if is_begun(run):
+            print(f"fold {run.fold}: {run.folder / FILE} was missing: written again, as the weights say")
 
 
 def is_begun(run: FoldRun) -> bool:

@@ -1,0 +1,140 @@
+"""Can this CV be believed? Leaks between folds, duplicates, splits that flatter, scores without enough evidence.
+
+python src/audit.py --data data/esc50 --folds folds/esc50.csv
+python src/audit.py --data data/mine --folds folds/mine.csv --runs runs/tagging/mine runs/tagging/mine_b0
+python src/audit.py --data data/mine --folds folds/mine.csv --write-groups folds/mine_groups.csv   # duplicates together
+
+Hears every recording once (fingerprints, log-mel statistics), finds the same sound whatever was done to it, and
+compares what random, grouped and place-held-out folds would say. Writes OUT/audit.html and OUT/audit.json; with
+--strict it ends with exit code 1 where something raises scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import logging
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from earshot import files, runs
+from earshot.audits import leaks, splits
+from earshot.audits.fingerprints import fingerprints
+from earshot.competitions.tables import write_csv
+from earshot.data.dataset import read_dataset
+from earshot.data.folds import read_folds
+from earshot.data.labels import clip_targets, read_classes, read_clips
+from earshot.data.soft_targets import FILE, SoftTargets
+from earshot.messages import run_script
+from earshot.pages import audit as audit_page
+from earshot.pages.report import evidence_of
+from earshot.prediction.free_cores import allowed_cores
+
+
+def main():
+    options = parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    files.check_writable(options.out / "audit.html", "give --out FOLDER")
+    source = Path(read_dataset(options.data)["source"])
+    clips, classes = read_clips(options.data / "clips.csv"), read_classes(options.data / "classes.csv")
+    folds = read_folds(options.folds, clips)
+    test = read_clips(options.data / "test_clips.csv") if (options.data / "test_clips.csv").is_file() else None
+    evidence = {folder.name: evidence_of(runs.load_run(folder)) for folder in options.runs}
+    target, _ = clip_targets(clips, classes)
+
+    prints = heard(fingerprints, [source / p for p in clips.path], "fingerprints")
+    test_prints = [] if test is None else heard(fingerprints, [source / p for p in test.path], "of the test")
+    if options.write_groups:
+        write_groups(clips, prints, options)
+    found = leaks.leaks_of(clips, folds, prints, test, test_prints)
+    if (options.data / FILE).is_file():
+        now = hashlib.sha256(options.folds.read_bytes()).hexdigest()
+        found += leaks.of_targets(SoftTargets.load(options.data / FILE).lineage, clips, now)
+    features = np.stack(heard(splits.statistics, [source / p for p in clips.path], "statistics"))
+    elsewhere = labelled_elsewhere(options.labelled, classes) if options.labelled else None
+    compared = splits.compare(features, target > 0.5, splits.parts_of(clips, folds), elsewhere)
+    lost = sum(p is None for p in prints)
+    write(options, found, compared, clips, folds, classes, target, evidence, lost)
+    if options.strict and any(leak.grave for leak in found):
+        sys.exit(1)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder that prepare.py wrote")
+    add("--folds", type=Path, required=True, help="fold table")
+    add("--runs", type=Path, nargs="*", default=[], help="trained runs: intervals, differences, calibration, drift")
+    add(
+        "--labelled",
+        type=Path,
+        help="prepared folder of another labelled set: which split tells what it does",
+    )
+    add("--out", type=Path, default=Path("runs/audit"), help="folder of the report (default runs/audit)")
+    add("--write-groups", type=Path, help="write a clip table whose groups keep the same sound together")
+    add("--strict", action="store_true", help="exit code 1 where a leak raises scores")
+    return parser.parse_args()
+
+
+def heard(work, paths: list[Path], what: str):
+    """Something of every recording, with a bar where there is a terminal."""
+    return list(
+        work(paths, allowed_cores(), lambda some: tqdm(some, what, len(paths), disable=not sys.stderr.isatty()))
+    )
+
+
+def labelled_elsewhere(folder: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Statistics and answers of another prepared folder, for the classes of this one."""
+    clips, source = read_clips(folder / "clips.csv"), Path(read_dataset(folder)["source"])
+    known = set(classes)
+    clips = clips.assign(labels=[" ".join(n for n in str(t).split() if n in known) for t in clips.labels.fillna("")])
+    target, _ = clip_targets(clips.drop(columns="secondary_labels", errors="ignore"), classes)
+    return np.stack(heard(splits.statistics, [source / p for p in clips.path], "the other set")), target > 0.5
+
+
+def write_groups(clips: pd.DataFrame, prints: list, options: argparse.Namespace):
+    """The clip table with groups that keep one sound in one fold, for make_folds.py."""
+    files.check_writable(options.write_groups)
+    groups = leaks.apart(clips, prints)
+    write_csv(clips.assign(group=groups), options.write_groups)
+    command = f"python src/make_folds.py --clips {options.write_groups} --out folds/apart.csv --ignore-official"
+    print(f"{len(clips)} clips in {groups.nunique()} groups -> {options.write_groups}; next: {command}")
+
+
+def write(options, found, compared, clips, folds, classes, target, evidence, lost: int):
+    """OUT/audit.html, OUT/audit.json, and the gist on the terminal."""
+    verdicts, tables = audit_page.of_leaks(found)
+    more, split_table = audit_page.of_splits(compared)
+    verdicts += more
+    if lost:
+        verdicts.append((f"{lost} recordings could not be read: nothing is known of their sound.", True))
+    tables += [split_table, audit_page.of_evidence(clips, folds, classes, target)]
+    if evidence:
+        tables += audit_page.of_runs(evidence)
+        tables += [t for name, e in evidence.items() if (t := audit_page.of_drift(e, name))]
+    made = f"{datetime.now():%Y-%m-%d %H:%M}, {len(clips)} clips, {options.folds}, {runs.git_commit()[:12]}"
+    text = audit_page.page(
+        f"Audit of {options.data}", made, verdicts, tables, audit_page.calibration_pictures(evidence)
+    )
+    files.write_text(options.out / "audit.html", text)
+    about = {
+        "data": str(options.data), "folds": str(options.folds), "verdicts": [line for line, _ in verdicts],
+        "leaks": [dataclasses.asdict(leak) for leak in found], "splits": compared.to_dict("records"),
+        "tables": [{"title": t.title, "columns": list(t.columns), "rows": [list(r) for r in t.rows]} for t in tables],
+    }  # fmt: skip
+    files.write_text(options.out / "audit.json", json.dumps(about, indent=1, default=float) + "\n")
+    print("\n".join(line for line, _ in verdicts))
+    for leak in found[:10]:
+        print(f"  {leak.kind}: {leak.what} ({leak.where}): {', '.join(leak.clips[:4])}")
+    print(f"-> {options.out / 'audit.html'}, {options.out / 'audit.json'}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,123 @@
+"""What an audit found -> one page, and the same as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment
+
+from earshot.audits import evidence, leaks, splits
+from earshot.messages import few
+from earshot.pages import figures
+from earshot.pages.intervals import bootstrap
+from earshot.pages.report import Evidence, Picture, Table, shown, watched
+
+LISTED = 200  # leaks in the page; the JSON has all
+
+
+def page(title: str, made: str, verdicts: Sequence[tuple[str, bool]], tables: Sequence[Table], pictures=()) -> str:
+    """The HTML; verdicts: (a line, whether it is bad news)."""
+    text = resources.files("earshot.pages").joinpath("audit.html").read_text(encoding="utf-8")
+    template = Environment(autoescape=True).from_string(text)
+    return template.render(title=title, made=made, verdicts=verdicts, tables=tables, pictures=pictures, number=shown)
+
+
+def of_leaks(found: Sequence[leaks.Leak]) -> tuple[list[tuple[str, bool]], list[Table]]:
+    """Leaks as verdicts and tables."""
+    grave = [leak for leak in found if leak.grave]
+    if not found:
+        return [("No leak between folds, or between training and test, was found.", False)], []
+    kinds = leaks.by_kind(found)
+    line = f"{len(grave)} leaks that raise scores, {len(found) - len(grave)} doubtful ones: {few(kinds.kind, 8)}."
+    rows = [(leak.kind, leak.what, leak.where, few(leak.clips, 6)) for leak in found[:LISTED]]
+    note = "" if len(found) <= LISTED else f"The first {LISTED} of {len(found)}; audit.json has all."
+    kinds = [(r.kind, r.leaks, r.clips, "yes" if r.grave else "perhaps") for r in kinds.itertuples()]
+    return [(line, bool(grave))], [
+        Table("Leaks by kind", ("kind", "leaks", "clips", "raises scores"), kinds),
+        Table("Leaks", ("kind", "what", "where", "clips"), rows, note),
+    ]
+
+
+def of_splits(table: pd.DataFrame) -> tuple[list[tuple[str, bool]], Table]:
+    """The comparison of splits as a verdict and a table."""
+    told = splits.flattery(table)
+    note = "Macro AUC of a linear classifier on log-mel statistics, not of your network: the differences matter."
+    rows = [tuple(row) for row in table.itertuples(index=False)]
+    return [(f"{told[0].upper()}{told[1:]}.", False)] if told else [], Table(
+        "Splits beside each other", table.columns, rows, note
+    )
+
+
+def of_evidence(clips: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str], target: np.ndarray) -> Table:
+    """How many clips a class has in each fold: what is behind its score."""
+    numbers = sorted(int(f) for f in folds.fold.unique())
+    groups = clips.group.astype(str) if "group" in clips else clips.clip_id.astype(str)
+    rows = []
+    for k, label in enumerate(classes):
+        own = target[:, k] > 0.5
+        rows.append(
+            (str(label), *(int((own & (folds.fold == f).to_numpy()).sum()) for f in numbers), groups[own].nunique())
+        )
+    rows.sort(key=lambda row: min(row[1:-1]))
+    columns = ("class", *(f"fold {f}" for f in numbers), "groups")
+    return Table(
+        "Clips behind each score", columns, rows, "Rarest first. A fold with fewer than five says little of a class."
+    )
+
+
+def of_runs(found: dict[str, Evidence]) -> list[Table]:
+    """Scores with intervals, differences with a paired test, calibration."""
+    names, rows = list(found), []
+    for name, e in found.items():
+        readable = np.flatnonzero(~e.oof.unreadable)
+        value = watched(e, np.arange(len(e.oof)))
+        low, high = bootstrap(lambda i, e=e, r=readable: watched(e, r[i]), e.groups[readable])
+        scores, target = e.oof.clipwise_output[readable], e.truth.target[readable]
+        in_range = bool(scores.min() >= 0 and scores.max() <= 1 + 1e-5)
+        error = evidence.calibration_error(scores, target) if in_range else np.nan
+        heat = evidence.temperature(scores, target) if in_range else np.nan
+        rows.append((name, e.watch, value, low, high, error, heat))
+    columns = ("run", "score", "value", "from", "to", "calibration error", "temperature")
+    tables = [Table("Scores and calibration", columns, rows, "95 % intervals by bootstrap over groups. A "
+                    "temperature above 1: outputs are too sure of themselves.")]  # fmt: skip
+    pairs = []
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            left, right = found[a], found[b]
+            if set(left.oof.clip_ids) != set(right.oof.clip_ids) or left.watch != right.watch:
+                continue
+            place = {c: n for n, c in enumerate(right.oof.clip_ids)}
+            order = np.array([place[c] for c in left.oof.clip_ids])
+            d = evidence.paired(
+                lambda n, e=left: watched(e, n), lambda n, e=right, o=order: watched(e, o[n]), left.groups
+            )
+            pairs.append((f"{a} - {b}", d.value, d.low, d.high, d.p))
+    if pairs:
+        tables.append(Table("Differences of runs", ("runs", "difference", "from", "to", "p"), pairs,
+                            "Paired bootstrap on the same clips; p: how often the sign turns."))  # fmt: skip
+    return tables
+
+
+def of_drift(e: Evidence, name: str) -> Table | None:
+    """The test's mean outputs beside the OOF's, where the run has predicted a test."""
+    from earshot.prediction.predictions import Predictions
+
+    path = e.run.folder / "test.npz"
+    if not path.is_file():
+        return None
+    table = evidence.drift(e.oof, Predictions.load(path), e.truth.target)
+    rows = [tuple(row) for row in table.itertuples(index=False)]
+    return Table(f"Drift from OOF to test: {name}", tuple(table.columns), rows, "Largest change of mean output first.")
+
+
+def calibration_pictures(found: dict[str, Evidence]) -> list[Picture]:
+    drawn = []
+    for name, e in found.items():
+        scores, target = e.oof.clipwise_output[~e.oof.unreadable], e.truth.target[~e.oof.unreadable]
+        if scores.min() >= 0 and scores.max() <= 1 + 1e-5:
+            url = figures.embedded(lambda p, s=scores, t=target: figures.reliability(s, t, p))
+            drawn.append(Picture(f"Calibration of {name}", url))
+    return drawn
