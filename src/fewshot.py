@@ -82,7 +82,7 @@ def of_mode(path: Path, mode: str, options: argparse.Namespace) -> list[str]:
         return options.overrides
     if (name := load_config(path, options.overrides).model.name) != "transfer":
         raise ValueError(f"--modes are those of the model transfer, and {path} has {name}")
-    return [*MODES[mode], *options.overrides]
+    return list({text.partition("=")[0]: text for text in (*MODES[mode], *options.overrides)}.values())
 
 
 def label_of(path: Path, mode: str) -> str:
