@@ -68,6 +68,8 @@ ROOMS = {
             "test_graphs.py",
             "test_hearings.py",
             "test_detection.py",
+            "test_free_cores.py",
+            "test_windows_tta.py",
         ),
     ),
     "ensemble": Room(
@@ -79,6 +81,7 @@ ROOMS = {
             "test_post_processing_choice.py",
             "test_post_processing_steps.py",
             "test_oof_scores.py",
+            "test_relabel.py",
         ),
     ),
     "folds": Room(("data/folds.py",), ("test_folds.py", "test_fold_tables.py")),

@@ -59,7 +59,7 @@ def main():
     print("\n".join([summary(tables, name), *(f"  {note}" for note in notes)]))
     list_odd_files(source, out)
     print(f"-> {out}")
-    print(next_command(out, name))
+    print(next_command(out, name, tables))
 
 
 def parse_args() -> argparse.Namespace:
@@ -154,10 +154,11 @@ def seed_option(competition: Competition, options: argparse.Namespace) -> dict:
     return {"seed": options.seed}
 
 
-def next_command(out: Path, competition: str) -> str:
+def next_command(out: Path, competition: str, tables: Tables) -> str:
     """What a user does next: a config for recordings of their own, folds for a competition that has configs."""
     if competition in ("mine", *get_competition("mine").also):
-        like = "sed/synth_cnn" if competition == "mine_events" else "tagging/esc10_cnn"
+        several = any(len(names) > 1 for names in label_lists(tables.clips))
+        like = "sed/synth_cnn" if competition == "mine_events" or several else "tagging/esc10_cnn"
         return f"next: python src/new.py {out.name} --data {out} --like {like}"
     return f"next: python src/make_folds.py --clips {out}/clips.csv --out folds/{out.name}.csv"
 

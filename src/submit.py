@@ -55,7 +55,7 @@ LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "
 def main():
     options = parse_args()
     if not options.check:
-        check_ending(options.out, ".csv")
+        check_ending(options.out, ".csv", ".tsv")
         check_writable(options.out)
         check_writable(options.log, "name another file by --log")
         read_log(options.log)

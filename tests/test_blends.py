@@ -235,3 +235,26 @@ def test_folds_that_do_not_define_a_score_are_said():
     assert found == " (mean of folds 0.6000 +- 0.1000: 0.5000 0.7000; not defined in fold 1, 4)"
     assert search.spread({0: 0.5}) == " (mean of folds 0.5000 +- 0.0000: 0.5000)"
     assert search.spread({3: float("nan")}) == " (not defined in fold 3)"
+
+
+def test_answers_of_a_clip_table_with_and_without_events(tmp_path):
+    """In the order of the predictions; what an expert denies is no event, the table says what is annotated."""
+    path = tmp_path / "clips.csv"
+    table = pd.DataFrame({"clip_id": list("xyz"), "path": list("xyz"), "labels": ["a", "b a", ""],
+                          "annotated": [1, 0, 1]})  # fmt: skip
+    table.to_csv(path, index=False)
+    found = clip_outputs([0.1, 0.2], [0.3, 0.4], ids=["z", "y"])
+    without = search.read_truth(found, path)
+    assert without.target.tolist() == [[False, False], [True, True]]
+    assert without.clips.clip_id.tolist() == ["z", "y"]
+    assert (without.events, without.annotated) == (None, None)
+    events = pd.DataFrame({"filename": ["x", "z", "z"], "onset": [0.0, 0.0, 1.0], "offset": 2.0,
+                           "event_label": ["a", "b", "a"], "is_negative": [0, 0, 1]})  # fmt: skip
+    events.to_csv(tmp_path / "events.csv", index=False)
+    timed = search.read_truth(found, path)
+    assert timed.events[["filename", "event_label"]].values.tolist() == [["z", "b"]]
+    assert timed.annotated.tolist() == [True, False]
+    assert timed.clips.clip_id.tolist() == ["z", "y"]
+    table.drop(columns="labels").to_csv(path, index=False)
+    with pytest.raises(ValueError, match=rf"^{path} has no column 'labels'"):
+        search.read_truth(found, path)

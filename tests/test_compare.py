@@ -134,7 +134,7 @@ def test_what_was_published_on_two_data_sets_stands_beside_ours(plan, monkeypatc
             (plan.parent / folder / "oof.npz").touch()
         return SimpleNamespace(returncode=0, stderr="")
 
-    monkeypatch.setattr(compare.subprocess, "run", train)
+    monkeypatch.setattr(compare.children, "run", train)
     monkeypatch.setattr(compare.runs, "load_run", lambda folder: SimpleNamespace(folds=tuple(
         compare.runs.FoldRun(folder / f"fold{k}") for k in (0, 1))))  # fmt: skip
     run(compare, plan)

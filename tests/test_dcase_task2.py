@@ -50,10 +50,10 @@ def names(year, per_part=2, machines=("ToyCar", "fan")):
     return found
 
 
-def predictions(clip_ids, score, unreadable=None):
+def predictions(clip_ids, score, unreadable=None, section="fan_section_00"):
     n = len(clip_ids)
     return Predictions(
-        np.array(clip_ids), ("fan_section_00",), np.zeros((n, 1), np.float32), np.full(n, -1),
+        np.array(clip_ids), (section,), np.zeros((n, 1), np.float32), np.full(n, -1),
         np.zeros(n, bool) if unreadable is None else np.array(unreadable), score=np.asarray(score, np.float64),
     )  # fmt: skip
 
@@ -71,7 +71,8 @@ def test_from_the_download_to_the_score_files(tmp_path, monkeypatch, capsys, yea
     assert set(clips.official_fold[clips.split == "test"]) == {0}
     test, truth = read_table(data / "test.csv"), read_table(data / "truth.csv")
     score = np.arange(len(test)) / 7 + 100 * truth.is_anomaly
-    predictions(test.clip_id[::-1], score[::-1]).save(tmp_path / "oof.npz")
+    section = "fan_id_00" if year == 2020 else "fan_section_00"
+    predictions(test.clip_id[::-1], score[::-1], section=section).save(tmp_path / "oof.npz")
     arguments = ("--competition", name, "--test", data / "test.csv")
     run(submit, *arguments, "--predictions", "oof.npz", "--out", "submissions/s.csv")
     run(submit, *arguments, "--check", "submissions/s_files")

@@ -246,10 +246,10 @@ def test_a_bundle_without_an_ensemble_is_the_plain_mean(two_runs, tmp_path):
 
 def test_files_that_are_no_ensemble(two_runs, tmp_path):
     path = tmp_path / "x.json"
-    with pytest.raises(ValueError, match=r"x\.json does not exist: src/ensemble\.py --out x\.npz writes x\.json"):
+    with pytest.raises(ValueError, match=r"x\.json does not exist; src/ensemble\.py --out x\.npz writes x\.json"):
         read_ensemble(path)
     path.write_text("{}")
-    with pytest.raises(ValueError, match=r"is not what src/ensemble\.py writes"):
+    with pytest.raises(ValueError, match=r"x\.json says no 'runs'; src/ensemble\.py"):
         read_ensemble(path)
     ensemble_file(path, two_runs, weights=[1.0])
     with pytest.raises(ValueError, match="names 2 runs and weights of 1"):

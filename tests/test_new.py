@@ -1,5 +1,6 @@
 """src/new.py: a config that works, fitted to other data."""
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -55,6 +56,32 @@ def test_events_train_frames_and_without_them_their_keys_go():
 def test_a_loss_for_one_label_refuses_several():
     with pytest.raises(ValueError, match="exactly one label a clip .* 1 of 2 clips have none or several"):
         fitted(like("tagging/esc10_cnn"), data(labels=("a", "a b")))
+
+
+def test_clips_without_a_label_do_not_count_unless_they_are_silent():
+    unknown = data(labels=("a", "", "b"))
+    assert from_dict(fitted(like("tagging/esc10_cnn"), unknown)[0]).loss.name == "cross_entropy"
+    silent = dataclasses.replace(unknown, clips=unknown.clips.assign(annotated=[1, 1, 1]))
+    with pytest.raises(ValueError, match="1 of 3 clips have none"):
+        fitted(like("tagging/esc10_cnn"), silent)
+
+
+@pytest.mark.parametrize("name", ["tagging/esc10_cnn", "sed/synth_cnn"])
+def test_one_class_alone_is_refused(name):
+    with pytest.raises(ValueError, match="one class alone, a, .* nothing to tell apart"):
+        fitted(like(name), data(labels=("a", "a", "")))
+
+
+def test_a_front_end_of_one_rate_keeps_it():
+    values, _ = fitted(like("tagging/vggish"), data(seconds=1.0, rate=8000))
+    assert from_dict(values).data.sample_rate == 16000
+
+
+def test_events_ask_for_a_network_with_frames():
+    events = pd.DataFrame({"filename": ["0"], "onset": [0.0], "offset": [1.0], "event_label": ["a"]})
+    values, _ = fitted(like("ust/cnn5"), data(seconds=1.0, rate=8000, events=events, task="sed"))
+    with pytest.raises(ValueError, match="cnn5 answers for whole clips alone"):
+        fit_batch(values, 2, 100)
 
 
 def test_a_batch_leaves_steps_in_an_epoch_and_fits_the_memory(monkeypatch):

@@ -31,6 +31,13 @@ class Outer:
     inner: Inner = field(default_factory=Inner)
 
 
+@dataclass(frozen=True)
+class Named:
+    run: str
+    fold: int
+    tables: dict[str, str]
+
+
 def test_values_are_converted_by_declared_type_and_come_back():
     values = {"count": "3", "limit": None, "inner": {"share": "5e-1", "names": ["a"], "by_class": {7: "0.25"}}}
     record = build(Outer, values)
@@ -55,6 +62,11 @@ def test_errors_name_the_key(values, message):
         build(Outer, values)
     with pytest.raises(ValueError, match=r"^post\.yaml: .*" + message.removeprefix("^")):
         build_from(Outer, values, "post.yaml")
+
+
+def test_what_a_record_cannot_do_without_is_named():
+    with pytest.raises(ValueError, match=r"^origin\.json: missing fold, tables$"):
+        build_from(Named, {"run": "a"}, "origin.json")
 
 
 def calls_by_position(path: Path) -> list[str]:

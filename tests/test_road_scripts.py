@@ -38,7 +38,8 @@ def write_run(name: str, config_path, noise: float, seed: int, fold_of=None, cla
             own.clip_id.to_numpy(str), classes, np.stack([f.mean(axis=0) for f in frames]), np.full(len(own), fold),
             np.zeros(len(own), bool), framewise_output=frames, timebase=GRID,
         ).save(folder / "oof.npz")  # fmt: skip
-        (folder / "run.json").write_text(json.dumps({"finished": True, "classes": list(classes), "fold": fold}))
+        about = {"finished": True, "classes": list(classes), "prior": [0.5] * len(classes), "fold": fold}
+        (folder / "run.json").write_text(json.dumps(about))
         (folder / "best.safetensors").write_bytes(b"")
     return Path("runs/sed") / name
 

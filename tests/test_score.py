@@ -52,6 +52,28 @@ def test_folders_of_annotation_files(run, tmp_path):
     assert run("events", "--found", "found", "--truth", "truth")["scores"]["event_f1"] == 1.0
 
 
+def test_names_with_dots_and_labels_with_spaces_meet_what_detect_writes(run):
+    Path("notes").mkdir()
+    Path("notes/site.1.Table.1.selections.txt").write_text(
+        "Selection\tBegin Time (s)\tEnd Time (s)\tSpecies\n1\t1.0\t2.0\tSong thrush\n"
+    )
+    Path("found.csv").write_text("filename,onset,offset,event_label\nsite.1,1.0,2.0,Song_thrush\n")
+    assert run("events", "--found", "found.csv", "--truth", "notes")["scores"]["event_f1"] == 1
+
+
+def test_one_name_in_two_folders_is_refused(run):
+    Path("truth.csv").write_text("filename,onset,offset,event_label\nu/x.wav,0,1,wren\nv/x.wav,2,3,wren\n")
+    with pytest.raises(ValueError, match=r"one name in several folders, x \(u, v\)"):
+        run("events", "--found", "truth.csv", "--truth", "truth.csv")
+
+
+def test_true_clips_without_a_prediction_are_named(run, caplog):
+    Path("found.csv").write_text("clip_id,wren,robin\na,0.9,0.1\nb,0.2,0.8\n")
+    Path("truth.csv").write_text("clip_id,labels\na,wren\nb,robin\nc,robin\n")
+    run("tags", "--found", "found.csv", "--truth", "truth.csv")
+    assert "1 clips of the truth were not predicted, and left out: c" in caplog.text
+
+
 def test_predictions_are_detected_and_have_psds(run):
     frames = np.zeros((100, 2), np.float32)
     frames[10:20, 0], frames[40:50, 0] = 0.9, 0.8

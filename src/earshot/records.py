@@ -41,11 +41,19 @@ def build(kind, values, section: str = ""):
         if key not in known:
             place = f" in '{section}'" if section else ""
             raise ValueError(f"unknown key '{key}'{place}{suggest(key, known)}")
+    absent = [f.name for f in dataclasses.fields(kind) if _is_required(f) and f.name not in values]
+    if absent:
+        raise ValueError(f"missing {', '.join(absent)}{f' in {section!r}' if section else ''}")
     built = {k: _convert(hints[k], v, f"{section}.{k}" if section else k) for k, v in values.items()}
     try:
         return kind(**built)
     except ValueError as error:
         raise ValueError(_placed(str(error), known, section)) from error
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    nothing = dataclasses.MISSING
+    return field.init and field.default is nothing and field.default_factory is nothing
 
 
 def build_from(kind, values, source: str | Path):

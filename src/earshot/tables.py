@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import warnings
 from pathlib import Path
 
 import pandas as pd
 
 from earshot.messages import from_here, suggest
 
+logger = logging.getLogger("earshot")
+
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # how a text of it begins
 TEXT_COLUMNS = (
     *("clip_id", "recording_id", "filename", "path", "group", "content_hash"),
     *("labels", "secondary_labels", "label", "event_label", "primary_label", "birds", "bird", "scene_label"),
@@ -48,28 +53,32 @@ def require_columns(table: pd.DataFrame, columns, path: str | Path):
             raise ValueError(f"{path} has no column '{column}'{suggest(column, table.columns, 'its columns')}")
 
 
-def read_table(path: str | Path, columns=()) -> pd.DataFrame:
+def read_table(path: str | Path, columns=(), all_text: bool = False) -> pd.DataFrame:
     """CSV or .tsv -> DataFrame, names as text ('007' stays, 'NA' is a name, empty is ''); `columns` must be there.
 
-    Line ends, a byte order mark, quotes and spaces around column names are as they come; see `find_separator`.
+    all_text: every column, for tables whose columns nobody knows. Line ends, encoding, a byte order mark, quotes and
+    spaces around column names are as they come; see `find_separator`. A row of more cells than the header is an error.
     """
     path = Path(path)
     check_table(path)
     try:
-        separator = find_separator(path)
-        header = list(pd.read_csv(path, sep=separator, nrows=0).columns)
-        text = {c: str for c in header if is_text_column(c.strip())}
+        encoding = find_encoding(path)
+        how = {"sep": find_separator(path, encoding), "encoding": encoding, "index_col": False}
+        header = list(pd.read_csv(path, **how, nrows=0).columns)
+        text = {c: str for c in header if all_text or is_text_column(c.strip())}
         other = {c: ["", "nan", "NaN"] for c in header if c not in text}
-        table = pd.read_csv(path, sep=separator, dtype=text, keep_default_na=False, na_values=other, low_memory=False)
+        with warnings.catch_warnings():  # else the cells behind the header's last are lost
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(path, **how, dtype=text, keep_default_na=False, na_values=other, low_memory=False)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a CSV table in UTF-8 ({error.reason}): save it as UTF-8") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} is not a CSV table: {' '.join(str(error).split()).removeprefix(PANDAS)}") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas would take the first column for names of rows
+    except pd.errors.ParserWarning as error:
         raise ValueError(
             f"{path} is not a CSV table: its rows have more cells than its header has names ({', '.join(header[:8])}); "
             "is there a separator too many, or a text without quotes?"
-        )
+        ) from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} is not a CSV table: {' '.join(str(error).split()).removeprefix(PANDAS)}") from error
     table.columns = [c.strip() for c in header]
     for column in columns:
         if list(table.columns).count(column) > 1:
@@ -93,6 +102,8 @@ def check_table(path: Path):
     with open(path, "rb") as file:
         head = file.read(64)
         zeros = b"\0" in head or any(b"\0" in block for block in iter(lambda: file.read(1 << 20), b""))
+    if head[:2] in UTF16:
+        return
     # what a text might begin with as well needs the zero bytes that only the other has
     kind = next((k for start, k in KINDS.items() if head.startswith(start) and (zeros or not start.isalnum())), "")
     if not kind and zeros:
@@ -101,10 +112,25 @@ def check_table(path: Path):
         raise ValueError(f"{path} is not a CSV table, it is {kind}")
 
 
-def find_separator(path: Path) -> str:
+def find_separator(path: Path, encoding: str = "utf-8-sig") -> str:
     """What separates the columns of a table, by its first line: tabs, where there are any (DCASE writes such .csv)."""
-    with open(path, encoding="utf-8-sig") as file:
+    with open(path, encoding=encoding) as file:
         header = file.readline()
     if "\t" in header or path.suffix.lower() == ".tsv":
         return "\t"
-    return ";" if ";" in header and "," not in header else ","
+    return next((sign for sign in ";|" if sign in header and "," not in header), ",")
+
+
+def find_encoding(path: Path) -> str:
+    """UTF-8, UTF-16 where its mark says so, else what Windows wrote in Western Europe, which a warning says."""
+    with open(path, "rb") as file:
+        if file.read(2) in UTF16:
+            return "utf-16"
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            while file.read(1 << 20):
+                pass
+    except UnicodeDecodeError:
+        logger.warning("%s is not UTF-8: it is read as Windows-1252 (Latin-1)", path)
+        return "cp1252"
+    return "utf-8-sig"

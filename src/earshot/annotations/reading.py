@@ -1,13 +1,18 @@
 """Annotation files -> one table of events in seconds, whatever program wrote them.
 
 Read are Raven selection tables (and what writes them, such as BirdNET), Audacity label tracks, Praat TextGrids, and any
-CSV or tab-separated table with an onset, an offset and a label, as DCASE has them. Tables are told apart by their
-columns, not by their names. TextGrids are parsed by crowsetta, an optional package.
+CSV or tab-separated table with an onset, an offset (or a duration) and a label, as DCASE has them, with a header or in
+DCASE's older form without: recording, onset, offset, label. Tables are told apart by their columns, not by their names.
+TextGrids are parsed by crowsetta, an optional package.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +21,20 @@ import numpy as np
 import pandas as pd
 
 from earshot.messages import few, suggest
+from earshot.sound.audio import EXTENSIONS
+from earshot.tables import find_encoding
 
 ENDINGS = (".txt", ".csv", ".tsv", ".textgrid")
 # What columns are called, in lower case without units and signs, the surest name first.
 ONSETS = ("onset", "begin_time", "start_time", "start", "begin", "start_seconds", "tmin", "xmin", "t_start")
 OFFSETS = ("offset", "end_time", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax", "t_end")
+DURATIONS = ("duration", "event_duration", "length", "dur")
 LABELS = ("event_label", "label", "labels", "annotation", "species", "common_name", "scientific_name", "species_code",
           "primary_label", "ebird_code", "class", "category", "call_type", "tag", "name", "code", "id")  # fmt: skip
 FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
          "audio_file", "recording", "recording_id", "notated_path", "wav", "audio", "clip_id", "clip")  # fmt: skip
 IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
-NUMBERS = r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*"
+NUMBERS = r"\s*[-+]?[\d.,]+([eE][-+]?\d+)?\s*"
 
 
 @dataclass(frozen=True)
@@ -34,12 +42,14 @@ class Annotations:
     """The events of one annotation file.
 
     events: `filename` (as the file has it; '' where it speaks of one recording and does not name it), `onset`, `offset`
-    (seconds), `event_label`; kind: raven | audacity | textgrid | table; label_column: where the labels were.
+    (seconds), `event_label`; kind: raven | audacity | textgrid | table; label_column: where the labels were; silent:
+    recordings that it names without an event.
     """
 
     events: pd.DataFrame
     kind: str
     label_column: str = ""
+    silent: tuple[str, ...] = ()
 
 
 def kind_of(path: str | Path) -> str:
@@ -50,11 +60,15 @@ def kind_of(path: str | Path) -> str:
         return ""
     if ending == ".textgrid":
         return "textgrid"
+    if ending == ".txt" and not path.stat().st_size:
+        return "audacity"  # a track without a label
     first = next((line for line in _lines(path, 5) if line.strip()), "")
-    if ending == ".txt" and re.match(f"{NUMBERS}\t{NUMBERS}(\t|$)", first):
+    if ending in (".txt", ".tsv") and re.match(f"{NUMBERS}\t{NUMBERS}(\t|$)", first):
         return "audacity"
-    columns = [_plain(c) for c in re.split("[\t,;]", first)]
-    if not _column(columns, ONSETS) or not _column(columns, OFFSETS):
+    if _first_number(_cells(first)):
+        return "table"
+    columns = [_plain(c) for c in _cells(first)]
+    if not _column(columns, ONSETS) or not _column(columns, OFFSETS + DURATIONS):
         return ""
     return "raven" if {"selection", "begin_time"} <= set(columns) else "table"
 
@@ -81,15 +95,11 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "") -
 
 def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
     """A table with a header: columns by their names, Raven's two rows a selection (one a view) taken once."""
-    header = _lines(path, 1)[0]
-    separator = max("\t,;", key=header.count)
-    try:
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no table: {error}") from error
+    table = _table(path, kind)
     plain = [_plain(c) for c in table.columns]
-    if kind == "raven" and "selection" in plain:
-        table = table.drop_duplicates(table.columns[plain.index("selection")], ignore_index=True)
+    if kind == "raven":
+        views = [c for c, name in zip(table.columns, plain, strict=True) if name not in ("view", "channel")]
+        table = table.drop_duplicates(views, ignore_index=True)
 
     def column(names: Sequence[str]) -> pd.Series | None:
         name = _column(plain, names)
@@ -104,16 +114,61 @@ def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
             f"{path}: no column has a name that labels have; say which one it is with --label-column (columns: "
             f"{', '.join(table.columns)})"
         )
-    onset, offset = _seconds(column(ONSETS), path), _seconds(column(OFFSETS), path)
-    if (within := column(IN_FILE)) is not None and column(FILES) is not None:
+    files, start, end = column(FILES), column(ONSETS), column(OFFSETS)
+    length = column(DURATIONS) if end is None else end
+    silent = _blank(start) & _blank(length) & _blank(labels)  # DCASE: a recording in which nothing is heard
+    onset, offset = _seconds(start.mask(silent, "0"), path), _seconds(length.mask(silent, "0"), path)
+    if end is None:
+        offset = onset + offset
+    if (within := column(IN_FILE)) is not None and files is not None:
         start = _seconds(within, path)  # of the event in its own file
         onset, offset = start, start + offset - onset
-    files = column(FILES)
     events = pd.DataFrame({
         "filename": "" if files is None else files.str.strip(), "onset": onset, "offset": offset,
         "event_label": labels.str.strip(),
     })  # fmt: skip
-    return Annotations(events, kind, str(labels.name))
+    without = () if files is None else tuple(name for name in events.filename[silent].unique() if name)
+    return Annotations(events[~silent].reset_index(drop=True), kind, str(labels.name), without)
+
+
+def _blank(values: pd.Series) -> pd.Series:
+    return values.str.strip() == ""
+
+
+def _table(path: Path, kind: str) -> pd.DataFrame:
+    """All cells as text. Raven knows no quotes: one within a label is a character like others."""
+    text = _text(path)
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    how = {"sep": max("\t,;", key=header.count), "dtype": str, "keep_default_na": False, "index_col": False}
+    if kind == "raven":
+        how["quoting"] = csv.QUOTE_NONE
+    if first := _first_number(_cells(header)):
+        names = {0: "filename", first: "onset", first + 1: "offset", first + 2: "event_label"}
+        how |= {"header": None, "names": [names.get(i, f"column_{i}") for i in range(len(_cells(header)))]}
+    try:
+        with warnings.catch_warnings():  # else the cells behind the header's last are lost
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(io.StringIO(text), **how)
+    except pd.errors.ParserWarning as error:
+        raise ValueError(f"{path} has rows of more cells than its header: quote cells that hold a separator") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{path} is no table: {error}") from error
+    if kind == "raven":
+        return table.apply(lambda cells: cells.str.replace(r'^"(.*)"$', r"\1", regex=True))
+    return table
+
+
+def _cells(line: str) -> list[str]:
+    return re.split("[\t,;]", line)
+
+
+def _first_number(cells: Sequence[str]) -> int:
+    """Of a row without a header, such as `a.wav, 0.5, 1.2, dog`: the place of the onset; 0: it is no such row."""
+    cells = [cell.strip().strip('"') for cell in cells]
+    if not cells[0].lower().endswith(EXTENSIONS):
+        return 0
+    numbers = [bool(re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", cell)) for cell in cells]
+    return next((i for i in range(1, len(cells) - 2) if numbers[i] and numbers[i + 1] and cells[i + 2]), 0)
 
 
 def _read_audacity(path: Path) -> pd.DataFrame:
@@ -135,7 +190,10 @@ def _read_textgrid(path: Path, tier: str) -> pd.DataFrame:
     except ImportError as error:
         raise ValueError(f"{path} is a TextGrid, which crowsetta reads: pip install crowsetta ({error})") from error
     try:
-        grid = TextGrid.from_file(path)
+        with tempfile.TemporaryDirectory() as folder:  # it takes UTF-8 and this ending alone
+            copy = Path(folder) / "grid.TextGrid"
+            copy.write_text(_text(path), encoding="utf-8")
+            grid = TextGrid.from_file(copy)
     except Exception as error:  # its parser raises whatever a damaged file leads to
         raise ValueError(f"{path} is no TextGrid that crowsetta can read: {type(error).__name__} {error}") from error
     tiers = {t.name: t for t in grid.tiers if isinstance(t, IntervalTier)}
@@ -146,7 +204,7 @@ def _read_textgrid(path: Path, tier: str) -> pd.DataFrame:
             f"{path} has {len(tiers)} tiers of intervals, {few(tiers) or 'none'}: say which one holds the labels with "
             "--tier NAME"
         )
-    found = [("", i.xmin, i.xmax, i.text.strip()) for i in tiers[tier].intervals if i.text.strip()]
+    found = [("", i.xmin, i.xmax, i.text.strip().replace('""', '"')) for i in tiers[tier].intervals if i.text.strip()]
     table = pd.DataFrame(found, columns=["filename", "onset", "offset", "event_label"])
     return table.astype({"onset": float, "offset": float})
 
@@ -175,13 +233,15 @@ def _seconds(values: pd.Series, path: Path) -> np.ndarray:
     return numbers
 
 
+def _text(path: Path) -> str:
+    """A whole text, in whatever of the usual encodings it is."""
+    return path.read_text(encoding=find_encoding(path)).removeprefix("\ufeff")
+
+
 def _lines(path: Path, count: int | None = None) -> list[str]:
-    """The first lines of a text, in whatever of the usual encodings it is."""
-    data = path.read_bytes() if count is None else path.open("rb").read(65536)
-    for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if data.startswith(mark):
-            return data.decode(encoding, "replace").splitlines()[:count]
-    try:
-        return data.decode("utf-8-sig").splitlines()[:count] or [""]
-    except UnicodeDecodeError:
-        return data.decode("latin-1").splitlines()[:count] or [""]
+    """All lines of a text, or the first `count` of its first 64 kB; an empty one has one empty line."""
+    if count is None:
+        return _text(path).splitlines() or [""]
+    start = path.open("rb").read(65536)
+    encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    return start.decode(encoding, "replace").splitlines()[:count] or [""]

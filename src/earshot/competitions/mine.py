@@ -13,6 +13,7 @@ offsets also within 20 % of the event).
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -34,8 +35,9 @@ from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.tables import require_columns
 
+TRAIN_SPLITS = ("", "train", "training", "trn", "dev_train")
 TEST_SPLITS = ("test", "eval", "evaluation", "testing")
-HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development")
+HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development", "dev_test")
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
 
 logger = logging.getLogger("earshot")
@@ -48,7 +50,7 @@ def prepare(
 ) -> Tables:  # fmt: skip
     """A folder of recordings -> tables; FLAGS explains the keywords. No label at all is an error with a way out."""
     source = Path(source)
-    recordings = list_own(source)
+    recordings = list_own(source, without=test)
     notes = find_annotations(source, annotations)
     sheet = table or find_label_table(source, recordings, path_column, notes)
     about = from_table(recordings, sheet, path_column, label_column, label_separator, bool(notes)) if sheet else None
@@ -115,16 +117,21 @@ def _named(clips: pd.DataFrame, events: pd.DataFrame | None) -> tuple[pd.DataFra
         words = few(sorted(name.strip() or "(empty)" for name in wanted[silent]))
         logger.warning("labels that say that nothing is heard, which is no class: %s", words)
     counts = Counter(name for names in clips.labels for name in names)
-    spelled = pd.Series([class_name(n) for n in wanted for _ in range(max(counts[n], 1))], dtype=object)
-    one = dict(zip(spelled, one_spelling(spelled, "the labels"), strict=True))
-    final = {name: "" if quiet else one[class_name(name)] for name, quiet in zip(wanted, silent, strict=True)}
-    if changed := [f"'{name}' is {new}" for name, new in final.items() if new and new != name]:
+    spelled = pd.Series([_composed(n) for n in wanted for _ in range(max(counts[n], 1))], dtype=object)
+    one = dict(zip(spelled, one_spelling(spelled, "the source"), strict=True))
+    final = {name: "" if quiet else one[_composed(name)] for name, quiet in zip(wanted, silent, strict=True)}
+    if changed := [f"'{name}' is {new}" for name, new in final.items() if new and new != name and " " in name]:
         logger.warning("class names hold no spaces: %s", few(changed))
     clips = clips.assign(labels=[" ".join(sorted({final[n] for n in names} - {""})) for names in clips.labels])
     if events is not None:
         events = events.assign(event_label=events.event_label.map(final))
         events = events[events.event_label != ""].reset_index(drop=True)
     return clips, events
+
+
+def _composed(name: str) -> str:
+    """A label as a class name, its accents composed: macOS writes folders' names with accents in two parts."""
+    return class_name(unicodedata.normalize("NFC", name))
 
 
 def _groups(clips: pd.DataFrame, column: str) -> pd.Series:
@@ -155,7 +162,13 @@ def _splits(clips: pd.DataFrame, column: str) -> pd.Series:
         column = "split"
     else:
         return pd.Series("train", index=clips.index)
-    words = clips[column].astype(str).str.strip().str.casefold()
+    words = clips[column].fillna("").astype(str).str.strip().str.casefold()
+    words = words.str.replace(r"[-_ ]+", "_", regex=True).str.replace("_?(set|split)$", "", regex=True)
+    if (odd := ~words.isin((*TRAIN_SPLITS, *TEST_SPLITS, *HELD_OUT_SPLITS))).any():
+        raise ValueError(
+            f"'{column}' says train, val or test of recordings, and has {few(sorted(set(clips[column][odd])))}: write "
+            "one of the three, or call the column otherwise"
+        )
     split = words.map(lambda word: "test" if word in TEST_SPLITS else "val" if word in HELD_OUT_SPLITS else "train")
     counts = ", ".join(f"{n} {'held out' if name == 'val' else name}" for name, n in split.value_counts().items())
     logger.warning("split by '%s': %s", column, counts)

@@ -14,7 +14,7 @@ import pandas as pd
 from earshot.annotations.reading import LABELS, Annotations, read_annotations
 from earshot.competitions.label_texts import listed
 from earshot.competitions.own_recordings import OwnRecordings
-from earshot.competitions.own_tables import check_column, find_path_column
+from earshot.competitions.own_tables import check_column, check_header, find_path_column
 from earshot.messages import few
 from earshot.tables import read_table
 
@@ -73,7 +73,8 @@ def from_table(
 
     has_events: annotations say what is heard, so that the table need not.
     """
-    table = read_table(path)
+    table = read_table(path, all_text=True)
+    check_header(table, recordings, path)
     check_column(table, path_column, path, "--path-column")
     check_column(table, label_column, path, "--label-column")
     names = find_path_column(table, recordings, path_column)
@@ -112,7 +113,7 @@ def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, label_column: 
     silent = [p for p in recordings.paths if p not in set(first._found)]
     if silent:
         logger.warning("%d recordings are not in %s and have no label: %s", len(silent), path, few(silent))
-        rest = recordings.table(silent).assign(labels=[[]] * len(silent))
+        rest = recordings.table(silent).assign(labels=[[]] * len(silent), **dict.fromkeys(others, ""))
         clips = pd.concat([clips, rest], ignore_index=True)
     return clips
 
@@ -124,7 +125,7 @@ def _label_column(table: pd.DataFrame, path_column: str, path: Path) -> str:
         return named
     repeated = [
         c for c in map(str, table.columns)
-        if c != path_column and table[c].dtype == object and 2 <= table[c].nunique() <= len(table) / 2
+        if c != path_column and not _are_numbers(table[c]) and 2 <= table[c].nunique() <= len(table) / 2
     ]  # fmt: skip
     if len(repeated) == 1:
         return repeated[0]
@@ -132,6 +133,10 @@ def _label_column(table: pd.DataFrame, path_column: str, path: Path) -> str:
         f"{path}: which column holds the labels? Say it with --label-column (columns: "
         f"{', '.join(map(str, table.columns))})"
     )
+
+
+def _are_numbers(cells: pd.Series) -> bool:
+    return bool(pd.to_numeric(cells[cells.str.strip() != ""], errors="coerce").notna().all())
 
 
 def _split(cells: pd.Series, separator: str, path: Path) -> list[list[str]]:
@@ -170,19 +175,26 @@ def from_annotations(recordings: OwnRecordings, files: Sequence[Path], label_col
         own = recordings.of_annotation(path)
         named = notes.events.filename != ""
         found = {name: recordings.find(name, str(path)) for name in notes.events.filename[named].unique()}
+        found |= {name: recordings.find(name, str(path)) for name in notes.silent}
         missing |= {name: None for name, where in found.items() if where is None}
         where = notes.events.filename.map(found).where(named, own)
-        if own is not None:
+        says_nothing = not found and not len(notes.events)
+        if own is not None and (says_nothing or not named.all()):
             spoken.add(own)
-        elif not named.all() or not len(notes.events):
+        elif own is None and (says_nothing or not named.all()):
             lost.append(path)
-        spoken |= set(where.dropna())
+        spoken |= set(where.dropna()) | {where for where in found.values() if where}
         events.append(notes.events.assign(path=where)[where.notna().to_numpy(bool)])
         _say(path, notes, len(files))
     if lost:
         logger.warning("%d annotation files belong to no recording by their names: %s", len(lost),
                        few([p.name for p in lost]))  # fmt: skip
     table = pd.concat(events, ignore_index=True) if events else pd.DataFrame(columns=["path"])
+    if not spoken and missing:
+        raise ValueError(
+            f"the {len(missing)} recordings that {few([str(p) for p in files])} name are not in "
+            f"{recordings.source}: {few(missing)}"
+        )
     if not spoken:
         raise ValueError(
             f"{len(files)} annotation files, such as {files[0]}, speak of no recording of {recordings.source}: they "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ import pandas as pd
 
 from earshot.messages import few
 from earshot.sound.audio import EXTENSIONS
-from earshot.sound.folder import list_recordings, printable
+from earshot.sound.folder import Recordings, list_recordings, printable
 
 # what programs put behind a recording's name when they name an annotation file
 ADDED = re.compile(
@@ -43,7 +45,7 @@ class OwnRecordings:
         parts = PurePosixPath(str(name).strip().replace("\\", "/")).parts
         for start in range(len(parts)):
             for text in ("/".join(parts[start:]), _without_ending("/".join(parts[start:]))):
-                found = self.by_name.get(text.casefold(), [])
+                found = self.by_name.get(_key(text), [])
                 if len(found) > 1:
                     raise ValueError(
                         f"{where} names '{name}', which {len(found)} recordings are called: {few(found)}; give their "
@@ -69,9 +71,14 @@ class OwnRecordings:
         return pd.DataFrame({"clip_id": [place[p] for p in paths], "path": paths}, dtype=object)
 
 
-def list_own(source: Path) -> OwnRecordings:
-    """Walk a folder; what is no recording is counted in a warning, none at all is an error."""
+def list_own(source: Path, without: Path | None = None) -> OwnRecordings:
+    """Walk a folder; what is no recording is counted in a warning, none at all is an error.
+
+    without: a folder, such as one of test recordings, of which nothing is taken.
+    """
     found = list_recordings(source)
+    if without is not None:
+        found = _without_folder(found, source, without)
     if not found.files:
         kinds = ", ".join(ending.lstrip(".") for ending in EXTENSIONS)
         raise ValueError("; ".join(filter(None, [f"{source} holds no recording ({kinds})", found.said()])))
@@ -86,11 +93,26 @@ def list_own(source: Path) -> OwnRecordings:
         for start in range(len(parts)):
             whole = "/".join(parts[start:])
             for text in {whole, _without_ending(whole)}:
-                by_name[text.casefold()].append(path)
+                by_name[_key(text)].append(path)
     # the path below the folder names one recording, whatever else ends like it
     for path in paths:
-        by_name[path.casefold()] = [p for p in by_name[path.casefold()] if p.casefold() == path.casefold()]
+        by_name[_key(path)] = [p for p in by_name[_key(path)] if _key(p) == _key(path)]
     return OwnRecordings(source, paths, ids, dict(by_name))
+
+
+def _without_folder(found: Recordings, source: Path, folder: Path) -> Recordings:
+    """The recordings that do not lie below a folder, which a warning counts; none left is an error."""
+    kept = [path for path in found.files if not path.resolve().is_relative_to(folder.resolve())]
+    if found.files and not kept:
+        raise ValueError(f"--test {folder} holds all recordings of --source {source}: there is nothing to train on")
+    if len(kept) < len(found.files):
+        logger.warning("%d recordings below %s are of the test and do not train", len(found.files) - len(kept), folder)
+    return dataclasses.replace(found, files=kept)
+
+
+def _key(name: str) -> str:
+    """A name without case, accents composed: macOS writes them in two parts, tables in one."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _without_ending(name: str) -> str:

@@ -12,6 +12,7 @@ from earshot.annotations.reading import ENDINGS, kind_of
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.files import walk
 from earshot.messages import few, suggest
+from earshot.sound.audio import EXTENSIONS
 from earshot.tables import read_table
 
 LOOKED_AT = 50  # rows of a table that are held against the recordings
@@ -28,27 +29,35 @@ def find_annotations(source: Path, given: Path | None) -> list[Path]:
         raise ValueError(f"--annotations {given} is neither a file nor a folder")
     folder = source if given is None else given
     found = [path for path in _files_below(folder, ENDINGS) if kind_of(path)]
+    if not any(path.stat().st_size for path in found):  # empty files alone say nothing
+        found = []
     if given is not None and not found:
         raise ValueError(f"--annotations {given} holds no annotation file ({', '.join(ENDINGS)})")
     return found
 
 
 def find_label_table(source: Path, recordings: OwnRecordings, path_column: str, notes: Sequence[Path]) -> Path | None:
-    """The one table below `source` that names its recordings; None: there is none; several are an error."""
-    found = []
+    """The one table below `source` that names its recordings; None: there is none; several are an error.
+
+    Tables that name none of them are said.
+    """
+    found, other = [], []
     for path in _files_below(source, (".csv", ".tsv")):
         if path in notes or path.name in OURS:
             continue
         try:
-            table = read_table(path)
+            table = read_table(path, all_text=True)
         except ValueError as error:
             logger.warning("not the table of labels: %s", error)
             continue
-        if len(table) and find_path_column(table, recordings, path_column):
-            found.append(path)
+        check_header(table, recordings, path)
+        names = len(table) and find_path_column(table, recordings, path_column)
+        (found if names else other).append(path)
     if len(found) > 1:
         names = few([path.relative_to(source).as_posix() for path in found])
         raise ValueError(f"{len(found)} tables name recordings of {source}: {names}; say which one with --table")
+    if other and not found:
+        logger.warning("not the table of labels, as no column names recordings: %s", few([str(p) for p in other]))
     return found[0] if found else None
 
 
@@ -62,6 +71,13 @@ def find_path_column(table: pd.DataFrame, recordings: OwnRecordings, given: str)
         if len(values) and (share := sum(_is_known(recordings, v) for v in values) / len(values)) > most:
             best, most = str(column), share
     return best if most >= 0.5 else ""
+
+
+def check_header(table: pd.DataFrame, recordings: OwnRecordings, path: Path):
+    """Raise where the first row is no header: it names a recording by its file's name."""
+    for column in map(str, table.columns):
+        if column.lower().endswith(EXTENSIONS) and _is_known(recordings, column):
+            raise ValueError(f"{path} has no header: its first row names {column}; put a row such as file,label on top")
 
 
 def check_column(table: pd.DataFrame, column: str, path: Path, flag: str):

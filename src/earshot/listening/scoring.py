@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
 from earshot.annotations.reading import kind_of, read_annotations
 from earshot.competitions.oof_scores import psds_of_frames
+from earshot.competitions.own_recordings import ADDED
+from earshot.competitions.tables import class_name
 from earshot.events import PostProcess
 from earshot.messages import few
 from earshot.metrics import anomalies as anomaly_metrics
@@ -27,7 +29,8 @@ logger = logging.getLogger("earshot")
 def read_events_of(path: Path, label_column: str = "", tier: str = "") -> pd.DataFrame:
     """A table of events, or a folder of annotation files named as the recordings -> filename, onset, offset, ...
 
-    Names lose their folder and ending, so that a truth of `x.wav` meets what was found in `audio/x`.
+    Names lose their folder and ending, so that a truth of `x.wav` meets what was found in `audio/x`; labels are spelled
+    as class names, so that 'Song thrush' meets Song_thrush.
     """
     files = sorted(p for p in path.rglob("*") if p.is_file() and kind_of(p)) if path.is_dir() else [path]
     if not files:
@@ -35,14 +38,28 @@ def read_events_of(path: Path, label_column: str = "", tier: str = "") -> pd.Dat
     tables = []
     for file in files:
         table = read_annotations(file, label_column, tier).events
-        own = file.name.split(".")[0]
+        own = ADDED.sub("", (file.relative_to(path) if path.is_dir() else file).with_suffix("").as_posix())
         if not path.is_dir() and len(table) and (table.filename == "").any():
             raise ValueError(
                 f"{file} does not say which recording its events are of: it has no column such as filename"
             )
         tables.append(table.assign(filename=table.filename.where(table.filename != "", own)))
     events = pd.concat(tables, ignore_index=True)
-    return events.assign(filename=[_plain(name) for name in events.filename])
+    check_one_folder(events.filename, path)
+    labels = events.event_label.map(class_name)
+    return events.assign(filename=[_plain(name) for name in events.filename], event_label=labels)
+
+
+def check_one_folder(names: Iterable[str], path: Path):
+    """Raise where two folders have recordings of one name, whose events would be put together."""
+    whole: dict[str, set[str]] = {}
+    for name in {str(n).replace("\\", "/") for n in names}:
+        whole.setdefault(_plain(name), set()).add(PurePosixPath(name).parent.as_posix())
+    if twice := sorted(name for name, folders in whole.items() if len(folders) > 1):
+        raise ValueError(
+            f"{path} has recordings of one name in several folders, {few(twice)} ({few(sorted(whole[twice[0]]))}), and "
+            "recordings are matched by their names: score the folders one by one"
+        )
 
 
 def _plain(name: str) -> str:
@@ -58,6 +75,7 @@ def durations_of(path: Path) -> dict[str, float]:
     if name is None or seconds is None:
         raise ValueError(f"{path} needs a column filename or clip_id, and one duration or seconds (it has "
                          f"{', '.join(map(str, table.columns))})")  # fmt: skip
+    check_one_folder(table[name], path)
     values = pd.to_numeric(table[seconds], errors="coerce")
     known = np.isfinite(values.to_numpy(float))
     if not known.all():
@@ -139,6 +157,8 @@ def score_tags(found: Predictions, truth: pd.DataFrame) -> tuple[dict[str, float
         lost = [str(c) for c in found.clip_ids[~known]]
         logger.warning("%d predicted clips are not in the truth, and left out: %s", len(lost), few(lost))
         found = found.take(known)
+    if missing := sorted(set(labels) - set(map(str, found.clip_ids))):
+        logger.warning("%d clips of the truth were not predicted, and left out: %s", len(missing), few(missing))
     found = found.take(~found.unreadable)
     target = np.array([[c in labels[str(i)].split() for c in found.classes] for i in found.clip_ids], bool)
     unknown = {n for i in found.clip_ids for n in labels[str(i)].split()} - set(found.classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import resource
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ import torch
 
 from earshot import losses, runs
 from earshot.config import Config, from_dict
-from earshot.data.labels import label_lists
+from earshot.data.labels import annotated_clips, label_lists
 from earshot.inputs.torch_front_ends import FrontEnds
+from earshot.training.learnable import PROBE_SECONDS, probe
 
 LONG = 1.5  # clips so many times as long as the crop: crops are drawn from anywhere in them
 STEPS = 8  # an epoch has at least so many, where the clips suffice
@@ -56,9 +58,19 @@ def fitted(like: dict, data: Data) -> tuple[dict, list[str]]:
 
 
 def _fit_task(values: dict, before: Config, data: Data) -> list[str]:
-    """The task of the data; a loss for one label a clip is refused where clips have several."""
-    labels = [len(names) for names in label_lists(data.clips)]
+    """The task of the data; a loss for one label a clip is refused where clips have several, and one class always.
+
+    Clips without a label do not train, unless the config, or the column `annotated`, says that they are silent.
+    """
+    lists = label_lists(data.clips)
+    silent = annotated_clips(data.clips, data.events) | before.data.keep_unlabelled
+    labels = [len(names) for names, quiet in zip(lists, silent, strict=True) if names or quiet]
     several = sum(n != 1 for n in labels)
+    if len(classes := {name for names in lists for name in names}) == 1 and data.events is None and all(labels):
+        raise ValueError(
+            f"there is one class alone, {classes.pop()}, and no clip without it: nothing to tell apart. Add recordings "
+            "of something else, or say when the class is heard by annotations"
+        )
     if before.loss.name == "cross_entropy" and several:
         raise ValueError(
             f"that config learns exactly one label a clip (loss.name=cross_entropy), and {several} of {len(labels)} "
@@ -73,11 +85,11 @@ def _fit_task(values: dict, before: Config, data: Data) -> list[str]:
 
 
 def _fit_rate(values: dict, before: Config, clips: pd.DataFrame) -> list[str]:
-    """No rate above that of the recordings: the bands above it would be empty."""
+    """No rate above that of the recordings: the bands above it would be empty; but a front end's own rate stays."""
     rates = clips.sample_rate.dropna().astype(float)
     if not len(rates):
         raise ValueError("no recording could be read, so that no rate is known; see unreadable.csv beside clips.csv")
-    usual = int(np.quantile(rates, 0.1, method="lower"))
+    usual = max(int(np.quantile(rates, 0.1, method="lower")), _own_rate(values, before))
     if usual >= before.data.sample_rate:
         return []
     values["data"]["sample_rate"] = usual
@@ -88,6 +100,13 @@ def _fit_rate(values: dict, before: Config, clips: pd.DataFrame) -> list[str]:
             values.setdefault("frontends", {}).setdefault(name, {})["fmax"] = usual // 2
             notes.append(f"frontends.{name}.fmax={usual // 2}: half the rate")
     return notes
+
+
+def _own_rate(values: dict, before: Config) -> int:
+    """Hz that a front end needs whatever is recorded, such as VGGish's 16000; 0 where all follow data.sample_rate."""
+    given = [(values.get("frontends") or {}).get(name, {}).get("sample_rate", 0) for name in before.frontends]
+    fixed = [f.default for r in before.frontends.values() for f in dataclasses.fields(r) if f.name == "sample_rate"]
+    return max([*given, *(rate for rate in fixed if isinstance(rate, int))], default=0)
 
 
 def _fit_lengths(values: dict, before: Config, clips: pd.DataFrame) -> list[str]:
@@ -151,6 +170,8 @@ def clip_memory(config: Config, n_classes: int, device: str) -> float:
     """Bytes that one more clip of a batch takes in a training step, measured with random sound."""
     torch.manual_seed(0)
     model = runs.make_model(config, n_classes, weights_follow=True).to(device).train()
+    if config.predict.keep_frames:
+        probe_frames(config, model)
     front_ends, loss = FrontEnds(config.inputs(model.inputs)).to(device), losses.build_loss("bce")
     noise = np.random.default_rng(0).normal(scale=0.1, size=round(config.data.crop_seconds * config.data.sample_rate))
     if config.data.channels != "mono":
@@ -164,6 +185,17 @@ def clip_memory(config: Config, n_classes: int, device: str) -> float:
         loss(model(**front_ends(batch)), batch).backward()
         used.append(max(_peak(device) - start, 0.0))
     return max((used[1] - used[0]) / 4, used[1] / 6, 4.0 * noise.size)
+
+
+def probe_frames(config: Config, model: torch.nn.Module):
+    """Raise where events are to train the frames of a network that answers for whole clips alone."""
+    if "segmentwise_output" not in probe(
+        model, config.inputs(model.inputs), min(PROBE_SECONDS, config.data.crop_seconds)
+    ):
+        raise ValueError(
+            f"{config.model.name} answers for whole clips alone, and events.csv asks when: take a config of a network "
+            "with framewise output for --like, such as sed/synth_cnn"
+        )
 
 
 def _peak(device: str) -> float:

@@ -8,6 +8,7 @@
 | cross_entropy, single classes masked | the softmax ties all classes together | bce |
 | a softmax head with frame targets | of silence it would have to say a class too | sigmoid |
 | bce_clip_frame, a head without segments | nothing answers for a moment | bce |
+| coarse_fine with frame targets | it is of whole clips | data.frame_targets=false |
 | no class has clips with and without it | nothing to tell apart | other clips, or times |
 | task scenes, clips of several labels or none | its scores are of one label a clip | task=tagging |
 
@@ -155,6 +156,8 @@ def why_not(head: Head, loss: str, task: str, asked: Targets) -> str:
         return "a softmax head of one class says 1 of every clip: set model.params.activation=sigmoid and loss.name=bce"
     if loss == "coarse_fine" and classes == 1:
         return "loss coarse_fine is of two label levels, and there is one class: set loss.name=bce"
+    if loss == "coarse_fine" and asked.frames:
+        return "loss coarse_fine is of whole clips and has no part for targets in time: set data.frame_targets=false"
     if loss == "cross_entropy":
         if classes == 1:
             return "cross_entropy tells classes apart, and there is one: set loss.name=bce"
