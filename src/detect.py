@@ -11,6 +11,7 @@ class and hour, by the clock in the files' names), OUT/recordings.csv (every fil
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import sys
@@ -44,7 +45,7 @@ def main():
     if not options.run.is_dir():
         runs.load_run(options.run)  # says what is near
     files.check_writable(options.out / "events.csv", "give --out FOLDER")
-    recordings = find_recordings(options.clips)
+    recordings = find_recordings(options.clips, options.out)
     if options.backend == "torch":
         use_free_cores()
     ears = with_frames(ears_of(options.run, options.backend, int8=options.int8), options.level == "windows")
@@ -111,11 +112,18 @@ def check_options(options: argparse.Namespace):
             raise ValueError("--as parquet needs pyarrow: pip install pyarrow") from error
 
 
-def find_recordings(source: Path) -> list[Clip]:
-    """A folder or one file -> recordings with ids; what is left out of a folder is said."""
+def find_recordings(source: Path, out: Path) -> list[Clip]:
+    """A folder or one file -> recordings with ids; what is left out of a folder is said.
+
+    Examples that an earlier call cut to `out` are no recordings, where it lies below the folder.
+    """
     if source.is_file():
+        if source.suffix.lower() not in audio.EXTENSIONS:
+            raise ValueError(f"--clips {source} is no recording by its ending: give a folder, or one recording")
         return [Clip(source.stem, source)]
     found = audio.list_recordings(source)
+    ours = (out / "examples").resolve()
+    found = dataclasses.replace(found, files=[p for p in found.files if not p.resolve().is_relative_to(ours)])
     if not found.files:
         raise ValueError("; ".join(filter(None, [f"{source} holds no recording", found.said()])))
     if text := found.said():
@@ -130,7 +138,7 @@ def write(heard, recordings: list[Clip], post, options: argparse.Namespace):
     lengths = {path: s for part in heard for path, s in part.seconds.items()}
     reasons = {path: reason for part in heard for path, reason in part.unreadable.items()}
     readable = [str(clip.path) for clip in recordings if str(clip.path) in lengths]
-    write_events(events, options.out, options.kinds, readable, lambda path: audio.info(Path(path)).sample_rate)
+    write_events(events, options.out, options.kinds, readable, rate_of)
     with files.whole_file(options.out / "summary.csv") as partial:
         summary_of(events).to_csv(partial, index=False, lineterminator="\n")
     counts = events.path.value_counts()
@@ -148,13 +156,25 @@ def write(heard, recordings: list[Clip], post, options: argparse.Namespace):
     files.write_text(options.out / "detect.json", json.dumps(about, indent=1) + "\n")
 
 
+def rate_of(path: str) -> int:
+    """Hz of a recording; 0 where it went while others were heard: its events stand all the same."""
+    try:
+        return audio.info(Path(path)).sample_rate
+    except audio.UnreadableAudio:
+        return 0
+
+
 def cut_examples(events: pd.DataFrame, folder: Path):
     """Events -> wav files, a folder a class, with half a second of sound around each."""
     classes = file_names(events.event_label.unique())
     names = file_names(events.path.unique())
     for event in events.itertuples():
-        info = audio.info(Path(event.path))
-        sound = audio.load(Path(event.path), info.sample_rate, mono=False)
+        try:
+            info = audio.info(Path(event.path))
+            sound = audio.load(Path(event.path), info.sample_rate, mono=False)
+        except audio.UnreadableAudio as error:
+            print(f"no example: {error}")
+            continue
         first = max(0, round((event.onset - EXAMPLE_MARGIN) * info.sample_rate))
         last = round((event.offset + EXAMPLE_MARGIN) * info.sample_rate)
         target = folder / classes[event.event_label]

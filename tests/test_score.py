@@ -74,6 +74,15 @@ def test_true_clips_without_a_prediction_are_named(run, caplog):
     assert "1 clips of the truth were not predicted, and left out: c" in caplog.text
 
 
+def test_tables_that_are_not_there_or_have_a_clip_twice(run):
+    Path("truth.csv").write_text("clip_id,is_anomaly\na,0\nb,1\n")
+    Path("found.csv").write_text("clip_id,score\na,1\na,2\nb,3\n")
+    with pytest.raises(ValueError, match="the found scores have clips in several rows: a"):
+        run("anomalies", "--found", "found.csv", "--truth", "truth.csv")
+    with pytest.raises(ValueError, match=r"nope.csv does not exist"):
+        run("events", "--found", "nope.csv", "--truth", "nope.csv")
+
+
 def test_predictions_are_detected_and_have_psds(run):
     frames = np.zeros((100, 2), np.float32)
     frames[10:20, 0], frames[40:50, 0] = 0.9, 0.8

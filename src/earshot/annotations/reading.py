@@ -80,6 +80,8 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "") -
     several tiers of intervals.
     """
     path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist")
     kind = kind_of(path)
     if not kind:
         raise ValueError(

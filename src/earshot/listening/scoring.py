@@ -174,6 +174,9 @@ def score_anomalies(scores: pd.DataFrame, truth: pd.DataFrame) -> tuple[dict[str
     """`clip_id, score` against `clip_id, is_anomaly` (and machine, section, domain) -> (means, a row a section)."""
     require_columns(scores, ("clip_id", "score"), "the found scores")
     require_columns(truth, ("clip_id", "is_anomaly"), "the truth")
+    for table, what in ((scores, "the found scores"), (truth, "the truth")):
+        if (twice := table.clip_id.astype(str)[table.clip_id.astype(str).duplicated()]).any():
+            raise ValueError(f"{what} have clips in several rows: {few(twice.unique())}")
     both = truth.astype({"clip_id": str}).merge(
         scores[["clip_id", "score"]].astype({"clip_id": str}), on="clip_id", validate="one_to_one"
     )

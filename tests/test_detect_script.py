@@ -1,0 +1,50 @@
+"""src/detect.py on folders that change: recordings that go, what it wrote itself, and files that are no recordings."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+import detect
+
+
+def record(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.full(4000, 0.1, np.float32), 4000)
+    return path
+
+
+def test_recordings_that_went_keep_their_events_and_have_no_example(tmp_path, capsys):
+    here, gone = record(tmp_path / "a.wav"), record(tmp_path / "b.wav")
+    gone.unlink()
+    assert (detect.rate_of(str(here)), detect.rate_of(str(gone))) == (4000, 0)
+    events = pd.DataFrame({"path": [str(gone), str(here)], "onset": 0.1, "offset": 0.5, "event_label": "wren",
+                           "confidence": 0.9})  # fmt: skip
+    detect.cut_examples(events, tmp_path / "examples")
+    assert [p.name for p in (tmp_path / "examples/wren").iterdir()] == ["0.900_a_0.10s.wav"]
+    assert "no example: " in capsys.readouterr().out
+
+
+def test_own_examples_are_no_recordings(tmp_path):
+    record(tmp_path / "a.wav")
+    record(tmp_path / "found/examples/wren/0.9_a.wav")
+    assert [clip.clip_id for clip in detect.find_recordings(tmp_path, tmp_path / "found")] == ["a"]
+    assert len(detect.find_recordings(tmp_path, tmp_path / "elsewhere")) == 2
+
+
+@pytest.mark.parametrize("name", ["clips.csv", "a.txt"])
+def test_a_file_that_is_no_recording_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("clip_id,path\n")
+    with pytest.raises(ValueError, match="no recording by its ending"):
+        detect.find_recordings(tmp_path / name, tmp_path / "found")
+
+
+def test_options_that_cannot_be_meant():
+    options = argparse.Namespace(kinds=["ravn"])
+    with pytest.raises(ValueError, match="did you mean 'raven'"):
+        detect.check_options(options)
