@@ -61,7 +61,7 @@ def main():
     elsewhere = labelled_elsewhere(options.labelled, classes) if options.labelled else None
     compared = splits.compare(features, target > 0.5, splits.parts_of(clips, folds), elsewhere)
     lost = sum(p is None for p in prints)
-    write(options, found, compared, clips, folds, classes, target, evidence, lost)
+    write(options, found, compared, clips, folds, classes=classes, target=target, evidence=evidence, lost=lost)
     if options.strict and any(leak.grave for leak in found):
         sys.exit(1)
 

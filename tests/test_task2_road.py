@@ -109,7 +109,7 @@ def test_machines_trained_apart_make_one_submission(machines, capsys):
     run(score_anomalies, *both, "--also", "statistics", "--combine", "knn", "statistics", "--out", "both.npz")
     run(submit, *arguments, "--predictions", "both.npz", "--out", "submissions/both.csv")
     assert "knn+statistics of 48 clips" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="--method: no anomaly score 'kn' here; did you mean 'knn'"):
+    with pytest.raises(ValueError, match="--method: no anomaly score 'kn'; did you mean 'knn'"):
         run(score_anomalies, *both, "--method", "kn", "--out", "x.npz")
     with pytest.raises(ValueError, match=r"clips are scored by more than one run, such as fan_section"):
         run(score_anomalies, "--run", "runs/asd/fan", "runs/asd/fan", "--out", "x.npz")

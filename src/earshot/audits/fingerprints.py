@@ -43,7 +43,7 @@ class Fingerprint:
 
 
 def fingerprint(waveform: np.ndarray) -> Fingerprint:
-    """(S,) samples at RATE -> its fingerprint; empty where there are no peaks."""
+    """Find the fingerprint of a waveform, (S,) at RATE; it is empty where there are no peaks."""
     if len(waveform) < PARAMS.n_fft or not np.abs(waveform).max() > 0:
         return Fingerprint(np.zeros(0, np.int64), np.zeros(0, np.int64))
     power = power_spectrogram(waveform.astype(np.float32), PARAMS)[:, LOWEST:HIGHEST]

@@ -157,7 +157,7 @@ def by_kind(found: Sequence[Leak]) -> pd.DataFrame:
 
 
 def apart(clips: pd.DataFrame, prints: list[Fingerprint | None]) -> pd.Series:
-    """(N,) groups that keep clips of one sound together: the table's own groups, joined where they share a sound."""
+    """Group clips so that those of one sound stay together: (N,) the table's own groups, joined by shared sounds."""
     own = clean_names(clips.group) if "group" in clips else pd.Series("", index=clips.index)
     names = own.where(own != "", clips.clip_id.astype(str)).to_numpy(object)
     parent = {name: name for name in names}
