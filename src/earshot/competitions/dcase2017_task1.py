@@ -44,10 +44,16 @@ def prepare(source: Path, evaluation: str | None = None) -> Tables:
     if evaluation is None:
         test = clips[["filename", "clip_id"]]
         truth = clips[["filename", "labels"]].rename(columns={"labels": "scene_label"})
-        return Tables(clips, classes, test=test, truth=truth, missing=missing, task="scenes")
+        return Tables(clips=clips, classes=classes, test=test, truth=truth, missing=missing, task="scenes")
     test, test_clips, truth, lost = _evaluation_set(Path(evaluation))
     return Tables(
-        clips, classes, test_clips=test_clips, test=test, truth=truth, missing=(*missing, *lost), task="scenes"
+        clips=clips,
+        classes=classes,
+        test_clips=test_clips,
+        test=test,
+        truth=truth,
+        missing=(*missing, *lost),
+        task="scenes",
     )
 
 
