@@ -30,9 +30,7 @@ from earshot.data import sampling
 from earshot.data.folds import fold_numbers
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.soft_targets import find_targets
-from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
 from earshot.messages import Parser, few, run_script
-from earshot.pictures import folds as fold_pictures
 from earshot.prediction.free_cores import choose_threads, use_threads
 from earshot.processes import children
 from earshot.processes.kill_points import reached
@@ -43,6 +41,7 @@ from earshot.training import clock
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.checks import check_names, check_run
 from earshot.training.examples import collate
+from earshot.training.oof_report import report_oof
 from earshot.training.origins import begin, check_resumed, origin_of
 from earshot.training.rehearsal import rehearse
 from earshot.training.repair import lost_files, make_again
@@ -377,21 +376,6 @@ def log_epoch(t: Training, row: dict, tracker):
         files.write_rows(t.folder / "log.csv", t.progress.log)
 
 
-def report_oof(config: Config, folder: Path):
-    """When every fold has its OOF: join, check, score and save the run's OOF."""
-    task = tasks.get_task(config.task, config.data.competition)
-    data = load_data(config.data)
-    result = oof_when_complete(folder, data, task, config.watch)
-    print(result.text)
-    for remark in tasks.remarks(task, result.oof, result.truth) if result.oof is not None else ():
-        print(f"  {remark}")
-    if result.oof is not None:
-        print_frame_scores(get_competition(config.data.competition), result)
-        counted = data.counted(config.data.secondary_weight)
-        fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png", counted)
-        tasks.draw_pictures(task, result.oof, result.truth, folder)
-
-
 def predict_again(folder: Path):
     """Repair a run's test predictions: where a test.npz is missing that predict.py had written, it writes all anew."""
     how = folder / "predicted.json"
@@ -407,17 +391,6 @@ def predict_again(folder: Path):
     ]
     if children.run(command).returncode:
         raise ValueError(f"the test could not be predicted again ({' '.join(command[1:])}); its error stands above")
-
-
-def print_frame_scores(competition, result):
-    """PSDS of the OOF's frames, where the competition has it; a library that is missing is said, no reason to fail."""
-    try:
-        scores = frame_scores(competition, result.oof, result.truth)
-    except ImportError as error:
-        print(f"  no PSDS: {error}")
-        return
-    if scores:
-        print(score_table(scores))
 
 
 if __name__ == "__main__":

@@ -62,10 +62,8 @@ MINUTES = os.environ.get("KERNEL_MINUTES", "__MINUTES__")
 
 def find(name):
     """The file or folder of this name, at most four folders below INPUT."""
-    for depth in range(5):
-        for path in INPUT.glob("*/" * depth + name):
-            return path
-    return INPUT / name
+    found = (path for depth in range(5) for path in INPUT.glob("*/" * depth + name))
+    return next(found, INPUT / name)
 
 
 bundle = find("__FILES__/bundle.json").parent

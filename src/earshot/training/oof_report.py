@@ -1,0 +1,38 @@
+"""What a run says of itself once all of its folds have their out-of-fold predictions: scores, remarks, pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from earshot import tasks
+from earshot.competitions import get_competition
+from earshot.config import Config
+from earshot.data.prepared import load_data
+from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
+from earshot.pictures import folds as fold_pictures
+
+
+def report_oof(config: Config, folder: Path):
+    """When every fold has its OOF: join, check, score and save the run's OOF."""
+    task = tasks.get_task(config.task, config.data.competition)
+    data = load_data(config.data)
+    result = oof_when_complete(folder, data, task, config.watch)
+    print(result.text)
+    for remark in tasks.remarks(task, result.oof, result.truth) if result.oof is not None else ():
+        print(f"  {remark}")
+    if result.oof is not None:
+        print_frame_scores(get_competition(config.data.competition), result)
+        counted = data.counted(config.data.secondary_weight)
+        fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png", counted)
+        tasks.draw_pictures(task, result.oof, result.truth, folder)
+
+
+def print_frame_scores(competition, result):
+    """PSDS of the OOF's frames, where the competition has it; a library that is missing is said, no reason to fail."""
+    try:
+        scores = frame_scores(competition, result.oof, result.truth)
+    except ImportError as error:
+        print(f"  no PSDS: {error}")
+        return
+    if scores:
+        print(score_table(scores))
