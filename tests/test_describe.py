@@ -40,8 +40,9 @@ def test_describe_without_data_needs_the_number_of_classes(tiny, capsys):
 
 def test_pictures_are_drawn_also_of_little(tmp_path):
     fold_pictures.learning_curves([{"epoch": 0, "loss": 1.0}], "map", tmp_path / "curves.png")
-    found = Predictions(np.array(["x"]), ("a", "b"), np.array([[0.2, 0.8]]), np.zeros(1), np.zeros(1, bool))
-    fold_pictures.class_scores(found, np.array([[True, False]]), tmp_path / "classes.png")
+    outputs = np.array([[0.2, 0.8], [0.4, 0.3]])
+    found = Predictions(np.array(["x", "y"]), ("a", "b"), outputs, np.zeros(2), np.zeros(2, bool))
+    fold_pictures.class_scores(found, np.array([[True, False], [False, False]]), tmp_path / "classes.png")
     rng = np.random.default_rng(0)
     fold_pictures.soundscape(rng.random((50, 2)), ("a", "b"), rng.random((50, 2)) > 0.5, 0.1, "x", tmp_path / "s.png")
     for path in tmp_path.glob("*.png"):

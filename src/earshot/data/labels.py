@@ -53,8 +53,9 @@ def clip_metadata(
         empty = (clips[column].isna() | (clips[column].astype(str).str.strip() == "")).to_numpy(bool)
         if (bad := ~(np.abs(numbers) <= LARGEST) & ~(empty & bool(given))).any():  # neither NaN nor infinite is
             raise ValueError(
-                f"{path}: column '{column}' is given to the network (data.metadata), but no number to {LARGEST:g} for "
-                f"{bad.sum()} of {len(clips)} clips: {few(clips.clip_id[bad])}"
+                f"{path}: column '{column}' is given to the network (data.metadata), but is no number for {bad.sum()} "
+                f"of {len(clips)} clips: {few(clips.clip_id[bad])}"
+                + (f" (numbers count up to {LARGEST:g})" if np.isfinite(numbers[bad]).any() else "")
                 + ("" if given or not empty.any() else f"; data.metadata_missing={{{column}: 0}} says what an empty "
                    "cell counts as")
             )  # fmt: skip

@@ -90,11 +90,11 @@ def predict_members(
     Members of different runs may differ in front ends, classes and joining rules, not in where windows lie
     (`WINDOW_FIELDS`).
     """
+    if any("metadata" in m.backend.inputs for m in members):
+        _check_metadata(clips)
     grid = members[0].backend.timebase
     variants = tta_variants(tta, plain, grid.hop_length / grid.sample_rate)
     _check_members(members, variants)
-    if any("metadata" in m.backend.inputs for m in members):
-        _check_metadata(clips)
     windowing = members[0].windowing
     answers = [[ClipAnswer(m.windowing, m.backend) for m in members] for _ in clips]
     keys = {input_key(m.backend, name): None for m in members for name in m.backend.inputs if name != "metadata"}
