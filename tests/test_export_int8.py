@@ -125,7 +125,9 @@ def test_every_layer_of_the_low_complexity_network_in_int8(tiny, caplog):
     assert stored["--int8-head",]["float32"] < stored[()]["float32"]
     before = graph_files(folder)
     for config in folder.glob("fold0/config.yaml"):
-        config.write_text(config.read_text() + "\nbudget: {parameters_kb: 0.1}\n")
+        text = config.read_text()
+        assert "parameters_kb: 0.0" in text
+        config.write_text(text.replace("parameters_kb: 0.0", "parameters_kb: 0.1"))
     with pytest.raises(ValueError, match=r"fold 0: the int8 graph stores .* more than budget.parameters_kb=0.1"):
         run(export, "--run", folder, "--int8", "--max-drop", "1", "--calibration-clips", "4")
     assert graph_files(folder) == before

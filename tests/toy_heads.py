@@ -23,7 +23,7 @@ FRAMES_IN_TIME = 256  # of targets in time: segments may be of 32 frames, smooth
 LOSS_PARAMS = {"coarse_fine": {"coarse": 1}}  # of three classes the first one is the coarse level
 NARROW = {"cnn_small": {"widths": (8, 8, 8, 16), "embedding": 16}}
 LEARNED = 0.9
-TRIES = ((1e-2, 60), (3e-3, 200), (1e-3, 400))  # learning rate, steps
+TRIES = ((1e-2, 60), (3e-3, 200), (1e-3, 400), (3e-3, 800))  # learning rate, steps
 KINDS = ("single", "several", "silent", "soft", "masked", "one", "frames")
 TASKS = ("tagging", "scenes")
 

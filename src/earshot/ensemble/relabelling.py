@@ -110,9 +110,11 @@ def targets_of(
     if not len(chosen):
         raise ValueError(f"no clip is left to relabel: {counts}")
     values = found.aligned(chosen)
-    if values.clipwise_output.min() < 0 or values.clipwise_output.max() > 1:
+    if values.clipwise_output.min() < 0 or values.clipwise_output.max() > 1 + 1e-5:  # a pooled mean rounds
         raise ValueError("these answers are no probabilities of 0 to 1: they cannot be targets")
-    target = values.clipwise_output if hard is None else (values.clipwise_output >= hard).astype(np.float32)
+    target = (
+        np.clip(values.clipwise_output, 0, 1) if hard is None else (values.clipwise_output >= hard).astype(np.float32)
+    )
     targets = SoftTargets(
         clip_ids=values.clip_ids, classes=values.classes, target=target, mask=np.ones(target.shape, np.uint8),
         lineage={"answered_by_fold": values.fold.tolist()},
