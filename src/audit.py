@@ -4,7 +4,7 @@ python src/audit.py --data data/esc50 --folds folds/esc50.csv
 python src/audit.py --data data/mine --folds folds/mine.csv --runs runs/tagging/mine runs/tagging/mine_b0
 python src/audit.py --data data/mine --folds folds/mine.csv --write-groups folds/mine_groups.csv   # duplicates together
 
-Hears every recording once (fingerprints, log-mel statistics), finds the same sound whatever was done to it, and
+Hears every recording (for fingerprints, and for log-mel statistics), finds the same sound whatever was done to it, and
 compares what random, grouped and place-held-out folds would say. Writes OUT/audit.html and OUT/audit.json; with
 --strict it ends with exit code 1 where something raises scores.
 """
@@ -32,7 +32,7 @@ from earshot.data.dataset import read_dataset
 from earshot.data.folds import read_folds
 from earshot.data.labels import clip_targets, read_classes, read_clips
 from earshot.data.soft_targets import FILE, SoftTargets
-from earshot.messages import run_script
+from earshot.messages import Parser, run_script
 from earshot.pages import audit as audit_page
 from earshot.pages.report import evidence_of
 from earshot.prediction.free_cores import allowed_cores
@@ -42,11 +42,14 @@ def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     files.check_writable(options.out / "audit.html", "give --out FOLDER")
+    if options.write_groups:
+        files.check_writable(options.write_groups)
+    names = runs.short_names(options.runs)
     source = Path(read_dataset(options.data)["source"])
     clips, classes = read_clips(options.data / "clips.csv"), read_classes(options.data / "classes.csv")
     folds = read_folds(options.folds, clips)
     test = read_clips(options.data / "test_clips.csv") if (options.data / "test_clips.csv").is_file() else None
-    evidence = {folder.name: evidence_of(runs.load_run(folder)) for folder in options.runs}
+    evidence = {name: evidence_of(runs.load_run(folder)) for name, folder in zip(names, options.runs, strict=True)}
     target, _ = clip_targets(clips, classes)
 
     prints = heard(fingerprints, [source / p for p in clips.path], "fingerprints")
@@ -67,16 +70,12 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder that prepare.py wrote")
     add("--folds", type=Path, required=True, help="fold table")
     add("--runs", type=Path, nargs="*", default=[], help="trained runs: intervals, differences, calibration, drift")
-    add(
-        "--labelled",
-        type=Path,
-        help="prepared folder of another labelled set: which split tells what it does",
-    )
+    add("--labelled", type=Path, help="prepared folder of another labelled set: which split tells what it does")
     add("--out", type=Path, default=Path("runs/audit"), help="folder of the report (default runs/audit)")
     add("--write-groups", type=Path, help="write a clip table whose groups keep the same sound together")
     add("--strict", action="store_true", help="exit code 1 where a leak raises scores")
@@ -101,7 +100,6 @@ def labelled_elsewhere(folder: Path, classes: list[str]) -> tuple[np.ndarray, np
 
 def write_groups(clips: pd.DataFrame, prints: list, options: argparse.Namespace):
     """The clip table with groups that keep one sound in one fold, for make_folds.py."""
-    files.check_writable(options.write_groups)
     groups = leaks.apart(clips, prints)
     write_csv(clips.assign(group=groups), options.write_groups)
     command = f"python src/make_folds.py --clips {options.write_groups} --out folds/apart.csv --ignore-official"

@@ -169,19 +169,18 @@ def cut_examples(events: pd.DataFrame, folder: Path):
     classes = file_names(events.event_label.unique())
     names = file_names(events.path.unique())
     for event in events.itertuples():
-        try:
-            info = audio.info(Path(event.path))
-            sound = audio.load(Path(event.path), info.sample_rate, mono=False)
+        start = max(0.0, event.onset - EXAMPLE_MARGIN)
+        try:  # the part alone: a recording may last a day
+            rate = audio.info(Path(event.path)).sample_rate
+            sound = audio.load(Path(event.path), rate, start, event.offset + EXAMPLE_MARGIN - start, mono=False)
         except audio.UnreadableAudio as error:
             print(f"no example: {error}")
             continue
-        first = max(0, round((event.onset - EXAMPLE_MARGIN) * info.sample_rate))
-        last = round((event.offset + EXAMPLE_MARGIN) * info.sample_rate)
         target = folder / classes[event.event_label]
         target.mkdir(parents=True, exist_ok=True)
         name = f"{event.confidence:.3f}_{names[event.path]}_{event.onset:.2f}s.wav"
         with files.whole_file(target / name) as partial, open(partial, "wb") as file:
-            soundfile.write(file, np.atleast_2d(sound)[:, first:last].T, info.sample_rate, format="WAV")
+            soundfile.write(file, np.atleast_2d(sound).T, rate, format="WAV")
 
 
 def report_unreadable(heard, out: Path):

@@ -26,21 +26,20 @@ from earshot.competitions.tables import write_csv
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import clip_metadata, read_clips
 from earshot.inputs.given import Metadata
+from earshot.listening.members import BACKENDS, fold_members
 from earshot.messages import Parser, run_script, suggest
 from earshot.metrics.anomalies import scores_by_section
 from earshot.prediction import predictions
-from earshot.prediction.backends import ENDINGS, TorchBackend, open_graph
+from earshot.prediction.backends import open_graph
 from earshot.prediction.free_cores import allowed_cores, choose_threads, use_free_cores
 from earshot.prediction.graphs import find_graphs, members_of
 from earshot.prediction.inference import Member, predict_members, tta_variants
-from earshot.prediction.origin import weights_origin
 from earshot.prediction.predictions import Clip, Predictions
 from earshot.prediction.threads import tune
 from earshot.sound import audio
 from earshot.sound.folder import printable
 from earshot.stored import read_json, want
 
-BACKENDS = ("torch", *ENDINGS)
 PREDICTED = "predicted.json"  # of a run: the options that its test.npz was predicted with
 COMPARED = 3  # recordings on which --one-pass is measured against single windows
 
@@ -190,38 +189,12 @@ def how_many(options: argparse.Namespace) -> tuple[int, int]:
 
 def members_of_run(folder: Path, options: argparse.Namespace, threads: int) -> list[tuple[Member, Path]]:
     """The folds of a run, each with its folder, heard as the options say."""
-    found = trained_members(folder, options, threads)
+    found = fold_members(
+        folder, options.backend, threads=threads, int8=options.int8, together=options.together,
+        one_pass=options.one_pass,
+    )  # fmt: skip
     if options.extra_window:
         found = [(replace(m, windowing=replace(m.windowing, extra_window=True)), fold) for m, fold in found]
-    return found
-
-
-def trained_members(folder: Path, options: argparse.Namespace, threads: int) -> list[tuple[Member, Path]]:
-    """The folds of a run, each with its folder, heard as its config says."""
-    if options.backend != "torch":
-        graphs = find_graphs(folder, options.backend, options.int8, options.together, threads)
-        folds = [folder / f"fold{fold}" for graph in graphs for fold in graph.about["folds"]]
-        members = [m for graph in graphs for m in members_of(graph, options.one_pass)]
-        return list(zip(members, folds, strict=True))
-    import torch
-
-    run = runs.load_run(folder)
-    config, device = run.config, "cuda" if torch.cuda.is_available() else "cpu"
-    windowing = config.predict
-    windowing = replace(windowing, one_pass=windowing.one_pass or options.one_pass)
-    found = []
-    for fold in run.folds:
-        model = runs.load_model(fold).to(device)
-        backend = TorchBackend(model, config.inputs(model.inputs), device, config.optim.precision)
-        about, origin = fold.about, weights_origin(fold.weights)
-        found.append(
-            (
-                Member(
-                    backend=backend, windowing=windowing, classes=about["classes"], prior=about["prior"], origin=origin
-                ),
-                fold.folder,
-            )
-        )
     return found
 
 

@@ -31,7 +31,9 @@ from earshot.tables import read_table
 def main():
     options = parse_args()
     check_writable(options.out / "curves.png")
-    found = {name: runs.load_run(folder) for name, folder in zip(short_names(options.runs), options.runs, strict=True)}
+    found = {
+        name: runs.load_run(folder) for name, folder in zip(runs.short_names(options.runs), options.runs, strict=True)
+    }
     if not options.other_tables:
         check_same_tables(list(found.values()), "their scores do not compare. --other-tables draws them all the same")
     first = next(iter(found.values())).config
@@ -104,16 +106,6 @@ def label_quality(path: Path, classes: Path) -> dict[str, float]:
     shares = read_quality(path)
     table = read_table(classes, ("label", "mid"))
     return {label: shares[mid] for label, mid in zip(table.label, table.mid, strict=True) if mid in shares}
-
-
-def short_names(folders: list[Path]) -> list[str]:
-    """The folders' own names, with their task where two are called the same; the same run twice is an error."""
-    names = [f.resolve().name for f in folders]
-    if len(set(names)) < len(names):
-        names = [f"{f.resolve().parent.name}/{f.resolve().name}" for f in folders]
-    if len(set(names)) < len(names):
-        raise ValueError(f"--runs names a run twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
-    return names
 
 
 def means_by_class(run: runs.Run) -> pd.DataFrame:

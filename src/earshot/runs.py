@@ -170,6 +170,16 @@ def load_run(folder: str | Path) -> Run:
     return run
 
 
+def short_names(folders: list[Path]) -> list[str]:
+    """The folders' own names, with their task where two are called the same; the same run twice is an error."""
+    names = [f.resolve().name for f in folders]
+    if len(set(names)) < len(names):
+        names = [f"{f.resolve().parent.name}/{f.resolve().name}" for f in folders]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--runs names a run twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
+    return names
+
+
 def _check_alike(run: Run):
     """All folds of a run must share one config and one class list; the first difference is shown."""
     for fold in run.folds:

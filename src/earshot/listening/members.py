@@ -9,6 +9,7 @@ from earshot import runs
 from earshot.prediction.backends import ENDINGS, TorchBackend
 from earshot.prediction.graphs import find_graphs, members_of
 from earshot.prediction.inference import Member
+from earshot.prediction.origin import weights_origin
 from earshot.sound.timebase import TimeBase
 
 BACKENDS = ("torch", *ENDINGS)
@@ -29,40 +30,48 @@ class Ears:
         return tuple(self.members[0].classes)
 
 
-def ears_of(
-    folder: Path, backend: str = "torch", threads: int = 1, int8: bool = False, together: bool = False,
-    one_pass: bool = False,
-) -> Ears:  # fmt: skip
-    """The folds of a run; threads: of a call of a graph. Networks that take metadata are refused: folders have none."""
-    if backend != "torch":
-        graphs = find_graphs(folder, backend, int8, together, threads)
-        about = graphs[0].about
-        members = [m for graph in graphs for m in members_of(graph, one_pass)]
-        found = Ears(folder, members, tuple(about["tta"]), about["task"], about.get("competition", ""))
-    else:
-        found = _eager(folder, one_pass)
-    if any("metadata" in m.backend.inputs for m in found.members):
+def ears_of(folder: Path, backend: str = "torch", int8: bool = False) -> Ears:
+    """The folds of a run and how it hears. Networks that take metadata are refused: folders have none."""
+    members = [member for member, _ in fold_members(folder, backend, int8=int8)]
+    if any("metadata" in m.backend.inputs for m in members):
         raise ValueError(
             f"{folder} takes metadata of each recording, which a folder does not say: predict a table that has its "
             "columns with src/predict.py"
         )
-    return found
+    if backend != "torch":
+        about = members[0].backend.about
+        return Ears(folder, members, tuple(about["tta"]), about["task"], about.get("competition", ""))
+    config = runs.load_run(folder).config
+    return Ears(folder, members, tuple(config.predict.tta), config.task, config.data.competition)
 
 
-def _eager(folder: Path, one_pass: bool) -> Ears:
+def fold_members(
+    folder: Path, backend: str = "torch", *, threads: int = 1, int8: bool = False, together: bool = False,
+    one_pass: bool = False,
+) -> list[tuple[Member, Path]]:  # fmt: skip
+    """The folds of a run as its config has them heard, each with its folder.
+
+    backend: torch, or a format of exported graphs; threads: of one call of a graph; together: the graph of all folds.
+    """
+    if backend != "torch":
+        graphs = find_graphs(folder, backend, int8, together, threads)
+        folds = [folder / f"fold{fold}" for graph in graphs for fold in graph.about["folds"]]
+        return list(zip([m for graph in graphs for m in members_of(graph, one_pass)], folds, strict=True))
     import torch
 
     run = runs.load_run(folder)
     config, device = run.config, "cuda" if torch.cuda.is_available() else "cpu"
     windowing = replace(config.predict, one_pass=config.predict.one_pass or one_pass)
-    members = []
+    found = []
     for fold in run.folds:
         model = runs.load_model(fold).to(device)
-        backend = TorchBackend(model, config.inputs(model.inputs), device, config.optim.precision)
-        members.append(
-            Member(backend=backend, windowing=windowing, classes=fold.about["classes"], prior=fold.about["prior"])
+        network = TorchBackend(model, config.inputs(model.inputs), device, config.optim.precision)
+        about, origin = fold.about, weights_origin(fold.weights)
+        member = Member(
+            backend=network, windowing=windowing, classes=about["classes"], prior=about["prior"], origin=origin
         )
-    return Ears(folder, members, tuple(config.predict.tta), config.task, config.data.competition)
+        found.append((member, fold.folder))
+    return found
 
 
 def with_frames(ears: Ears, windows: bool = False) -> Ears:
