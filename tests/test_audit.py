@@ -13,6 +13,7 @@ from earshot.audits import evidence, leaks, splits
 from earshot.audits.fingerprints import fingerprint, fingerprints, same_sound
 from earshot.data.folds import make_folds
 from earshot.data.soft_targets import SoftTargets
+from earshot.pages import audit as audit_page
 from earshot.prediction.predictions import Predictions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
@@ -115,6 +116,14 @@ def test_drift_names_the_class_that_changed():
     table = evidence.drift(made([[0.5, 0.1]] * 4), made([[0.5, 0.6]] * 3), np.array([[1, 0]] * 4))
     assert table["class"].tolist() == ["b", "a"]
     assert table.ratio.tolist() == pytest.approx([6.0, 1.0], rel=1e-3)
+
+
+def test_names_cannot_break_the_page():
+    odd = leaks.Leak("one sound in two folds", "x", "folds 0, 1", ("<script>alert(1)</script>", "b"))
+    verdicts, tables = audit_page.of_leaks([odd])
+    text = audit_page.page("Audit of <b>", "now", verdicts, tables)
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
 
 
 def test_the_command_writes_a_page_and_ends_as_strict(planted, tmp_path, monkeypatch, capsys):
