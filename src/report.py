@@ -120,11 +120,14 @@ def means_by_class(run: runs.Run) -> pd.DataFrame:
 
 
 def curve(run: runs.Run) -> pd.DataFrame:
-    """log.csv of a run, the mean over its folds of every row: an epoch, or optim.validate_steps."""
-    logs = pd.concat([read_table(f.folder / "log.csv", ("epoch",)) for f in run.folds])
+    """log.csv of a run, the mean over its folds of their first rows, second rows, ...: epochs, or optim.validate_steps.
+
+    Folds differ by a step or two an epoch, so that their steps do not say which rows belong together.
+    """
+    logs = pd.concat([read_table(f.folder / "log.csv", ("epoch",)).reset_index(names="row") for f in run.folds])
     if "steps" not in logs:
         raise ValueError(f"{run.folder}: log.csv counts no steps, it was written by an older version; train it again")
-    return logs.groupby("steps", as_index=False).mean(numeric_only=True)
+    return logs.groupby("row").mean(numeric_only=True).reset_index(drop=True)
 
 
 def cost(run: runs.Run) -> tuple[int, int]:

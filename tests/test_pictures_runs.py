@@ -10,6 +10,7 @@ from matplotlib.collections import PathCollection
 import report
 import train
 from earshot.pictures import runs as run_pictures
+from earshot.runs import FoldRun, Run
 from scripts import run
 from test_pictures import BLUE, looked_at, share_of
 
@@ -48,6 +49,19 @@ def test_curves_of_runs_of_other_lengths_and_training_scores(tmp_path):
     logs = {"a": log, "b": log.iloc[:5].assign(train_map=0.9), "unscored": log.drop(columns="map")}
     run_pictures.run_curves(logs, "map", tmp_path / "c.png")
     assert share_of(looked_at(tmp_path / "c.png"), ORANGE) > 0.0001
+
+
+def test_folds_of_other_lengths_have_one_curve(tmp_path):
+    folds = []
+    for fold, steps in ((0, (31, 62)), (1, (33, 66)), (2, (32,))):  # the last one stopped early
+        folder = tmp_path / f"fold{fold}"
+        folder.mkdir()
+        rows = [f"{epoch},{step},{fold + epoch}" for epoch, step in enumerate(steps)]
+        (folder / "log.csv").write_text("\n".join(["epoch,steps,loss", *rows]) + "\n")
+        folds.append(FoldRun(folder))
+    curve = report.curve(Run(tmp_path, tuple(folds)))
+    assert curve.steps.tolist() == [32, 64]
+    assert curve.loss.tolist() == [1.0, 1.5]
 
 
 def test_labels_of_neighbours_do_not_lie_on_each_other(tmp_path):
