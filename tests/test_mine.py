@@ -66,6 +66,11 @@ def test_a_table_whose_columns_are_guessed_and_said(tmp_path, caplog):
     [
         (["House, sparrow", "Tree, sparrow"], ["House,_sparrow", "Tree,_sparrow"]),
         (["a,b", "a", "b"], ["a b", "a", "b"]),
+        (
+            ["Bark,Cricket", "Acoustic_guitar,Strum"],
+            ["Bark Cricket", "Acoustic_guitar Strum"],
+        ),  # as FSDKaggle2019 has them
+        (["a, b", "a", "b, c"], ["a b", "a", "b c"]),
         (["['a', 'b']", "[]", "['b']"], ["a b", "", "b"]),
         (["a;b", "b;c", "nocall"], ["a b", "b c", ""]),
     ],

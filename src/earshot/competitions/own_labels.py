@@ -158,9 +158,13 @@ def _split(cells: pd.Series, separator: str, path: Path) -> list[list[str]]:
 
 
 def _separates(cells: pd.Series, separator: str) -> bool:
-    """Whether cells are lists. Names hold commas ('Sparrow, House'): there most parts must come in other cells too."""
+    """Whether cells are lists.
+
+    Names hold commas with a space behind ('Sparrow, House'): there most parts must come in other cells too.
+    'Bark,Cricket' is a list.
+    """
     whole = set(cells[cells.str.contains(separator, regex=False)])
-    if not whole or separator != ",":
+    if not whole or separator != "," or not any(", " in cell for cell in whole):
         return bool(whole)
     cells_of = Counter(part for cell in set(cells) for part in {p.strip() for p in cell.split(separator)})
     parts = {p.strip() for cell in whole for p in cell.split(separator)}
