@@ -54,7 +54,7 @@ from earshot.training.schedule import (
     stop_early,
     time_is_up,
 )
-from earshot.training.setup import Training, progress_bar, set_up
+from earshot.training.setup import Training, main_bar, set_up
 from earshot.training.validation import validate_and_keep
 from earshot.training.watch import defines_watch
 
@@ -292,7 +292,7 @@ def train_one_epoch(t: Training, tracker=None):
     )  # fmt: skip
     loss_of = losses.build_loss(**vars(config.loss))
     start_epoch(t)
-    for batch in progress_bar(loader, f"fold {t.fold} epoch {p.epoch + 1}/{config.optim.epochs}", accelerator):
+    for batch in main_bar(loader, f"fold {t.fold} epoch {p.epoch + 1}/{config.optim.epochs}", accelerator):
         generator = seed_step(config.seed, p.epoch, p.step, accelerator.process_index)
         p.unreadable |= dict(batch.pop("unreadable"))
         batch = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
