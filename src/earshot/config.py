@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,18 @@ from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import CHANNELS
 from earshot.messages import check_choice, suggest
-from earshot.records import build, parse_override, read_yaml
+from earshot.records import build, check_between, check_not_negative, check_positive, parse_override, read_yaml
 from earshot.sound.windows import Windowing
 
 # keys of earlier versions: an error in a config, translated where a run folder has them
-MOVED = {f"augment.{key}": f"augment.batch.{key}" for key in (f.name for f in dataclasses.fields(BatchAugment))} | {
-    f"loss.{key}": f"loss.params.{key}"
-    for key in ("frame_weight", "label_smoothing", "auxiliary_weight", "gamma", "alpha")
-}
+MOVED = (
+    {f"augment.{key}": f"augment.batch.{key}" for key in (f.name for f in dataclasses.fields(BatchAugment))}
+    | {
+        f"loss.{key}": f"loss.params.{key}"
+        for key in ("frame_weight", "label_smoothing", "auxiliary_weight", "gamma", "alpha")
+    }
+    | {"wandb": "track"}
+)
 # which of them a loss took: earlier versions wrote all of them, whatever the loss
 OLD_LOSSES = {
     "bce": ("label_smoothing",),
@@ -83,11 +87,11 @@ class DataConfig:
         check_choice("targets", self.targets, ("labels", "events"))
         check_choice("cache", self.cache, ("none", "waveform", "packed", "logmel", "embedding"))
         check_choice("sampler", self.sampler, ("uniform", "balanced"))
-        _check_positive(self, "sample_rate", "crop_seconds", "pack_seconds", "train_share")
-        _check_not_negative(self, "frame_margin_seconds", "min_overlap_seconds", "clips_per_class", "workers")
-        _check_between(self, 0, 1, "box_jitter")
+        check_positive(self, "sample_rate", "crop_seconds", "pack_seconds", "train_share")
+        check_not_negative(self, "frame_margin_seconds", "min_overlap_seconds", "clips_per_class", "workers")
+        check_between(self, 0, 1, "box_jitter")
         if self.secondary_weight != -1:
-            _check_between(self, 0, 1, "secondary_weight")
+            check_between(self, 0, 1, "secondary_weight")
         if self.train_share > 1:
             raise ValueError(f"train_share is {self.train_share}: a share lies above 0 and is at most 1")
         for column, value in self.metadata_missing.items():
@@ -189,11 +193,11 @@ class OptimConfig:
         check_choice("schedule_every", self.schedule_every, ("step", "epoch"))
         check_choice("precision", self.precision, ("no", "fp16", "bf16"))
         check_choice("select", self.select, ("best", "last"))
-        _check_positive(self, "lr", "batch_size", "accumulate", "validate_every")
-        _check_not_negative(self, "epochs", "unfreeze_epochs", "lookahead", "warmup_epochs", "checkpoint_steps")
-        _check_not_negative(self, "weight_decay", "min_lr", "clip_norm", "early_stop_epochs", "score_training")
-        _check_not_negative(self, "validate_steps")
-        _check_between(self, 0, 1, "ema_decay")
+        check_positive(self, "lr", "batch_size", "accumulate", "validate_every")
+        check_not_negative(self, "epochs", "unfreeze_epochs", "lookahead", "warmup_epochs", "checkpoint_steps")
+        check_not_negative(self, "weight_decay", "min_lr", "clip_norm", "early_stop_epochs", "score_training")
+        check_not_negative(self, "validate_steps")
+        check_between(self, 0, 1, "ema_decay")
         if self.warmup_epochs > self.epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs})")
         if 0 < self.early_stop_epochs < self.validate_every:
@@ -232,10 +236,10 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     predict: Windowing = field(default_factory=Windowing)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    wandb: str = ""  # project name; empty: off (WANDB_MODE=offline works without an account)
+    track: str = ""  # figures beside log.csv: csv:FILE | trackio:PROJECT | wandb:PROJECT; empty: none
 
     def __post_init__(self):
-        _check_not_negative(self, "seed", "threads")
+        check_not_negative(self, "seed", "threads")
         rate, channels = self.data.sample_rate, self.data.channels
         if self.predict.sample_rate not in (0, rate):
             raise ValueError(
@@ -323,10 +327,8 @@ def _is_wrong(values: dict) -> bool:
 
 def from_dict(values: dict) -> Config:
     """Nested dict, as a file gives it -> checked Config; a key of an earlier version is an error with the new name."""
-    for old, new in MOVED.items():
-        section, _, key = old.partition(".")
-        if isinstance(values.get(section), dict) and key in values[section]:
-            raise ValueError(f"{old} is now {new}")
+    for old, _, _ in _moved(values):
+        raise ValueError(f"{old} is now {MOVED[old]}")
     return build(Config, values)
 
 
@@ -335,13 +337,21 @@ def from_run(values: dict) -> Config:
     values = copy.deepcopy(values)
     loss = values.get("loss")
     takes = OLD_LOSSES.get(loss.get("name", "bce") if isinstance(loss, dict) else "bce")
-    for old, new in MOVED.items():
-        section, _, key = old.partition(".")
-        if isinstance(values.get(section), dict) and key in values[section]:
-            value = values[section].pop(key)
-            if section != "loss" or takes is None or key in takes:
-                _set(values, new.split("."), value)
+    for old, section, key in list(_moved(values)):
+        value = section.pop(key)
+        value = f"wandb:{value}" if old == "wandb" and value else value
+        if not old.startswith("loss.") or takes is None or key in takes:
+            _set(values, MOVED[old].split("."), value)
     return from_dict(values)
+
+
+def _moved(values: dict) -> Iterator[tuple[str, dict, str]]:
+    """Keys of earlier versions that values hold: the dotted key, the section it stands in, its name there."""
+    for old in MOVED:
+        above, _, key = old.rpartition(".")
+        section = values.get(above) if above else values
+        if isinstance(section, dict) and key in section:
+            yield old, section, key
 
 
 def read_values(path: Path, is_base: bool = False) -> dict:
@@ -377,21 +387,3 @@ def _set(values: dict, keys: list[str], value):
             raise ValueError(f"override {'.'.join(keys)}: '{key}' is a value, not a section")
         values = values[key]
     values[keys[-1]] = value
-
-
-def _check_positive(record, *names: str):
-    for name in names:
-        if not 0 < getattr(record, name) < math.inf:
-            raise ValueError(f"{name} must be positive, got {getattr(record, name)}")
-
-
-def _check_not_negative(record, *names: str):
-    for name in names:
-        if not 0 <= getattr(record, name) < math.inf:
-            raise ValueError(f"{name} must be 0 or more, got {getattr(record, name)}")
-
-
-def _check_between(record, low: float, high: float, *names: str):
-    for name in names:
-        if not low <= getattr(record, name) <= high:
-            raise ValueError(f"{name} must be from {low} to {high}, got {getattr(record, name)}")
