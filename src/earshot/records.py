@@ -177,24 +177,3 @@ def _convert_scalar(hint, value, where: str):
         return hint(number)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{where} must be {'a whole number' if hint is int else 'a number'}, got {value!r}") from None
-
-
-def check_positive(record, *names: str):
-    """Raise unless these fields of a record are finite and above 0."""
-    for name in names:
-        if not 0 < getattr(record, name) < math.inf:
-            raise ValueError(f"{name} must be positive, got {getattr(record, name)}")
-
-
-def check_not_negative(record, *names: str):
-    """Raise unless these fields of a record are finite and not below 0."""
-    for name in names:
-        if not 0 <= getattr(record, name) < math.inf:
-            raise ValueError(f"{name} must be 0 or more, got {getattr(record, name)}")
-
-
-def check_between(record, low: float, high: float, *names: str):
-    """Raise unless these fields of a record lie between two values, or at one of them."""
-    for name in names:
-        if not low <= getattr(record, name) <= high:
-            raise ValueError(f"{name} must be from {low} to {high}, got {getattr(record, name)}")
