@@ -26,6 +26,7 @@ a kernel is scored. Classes are the submission's columns in its order, from 2023
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -60,18 +61,15 @@ def prepare(source: Path, seconds: float = 60.0) -> Tables:
         sample, classes = pd.DataFrame({"row_id": []}, dtype=str), birdclef_recordings.classes_of(source)
         logger.warning("%s has no sample_submission.csv: the %d classes are those of the training table, sorted",
                        source, len(classes))  # fmt: skip
-    clips, events, missing = birdclef_recordings.train_tables(source, classes)
     test, test_clips = birdclef_rows.tables_of_test(source, sample, seconds)
     if not len(test):
-        return Tables(clips=clips, classes=classes, events=events, missing=missing)
-    return Tables(
-        clips=clips,
-        classes=classes,
-        events=events,
-        test_clips=test_clips,
-        test=test,
-        missing=missing + absent(test_clips, source),
-    )
+        return birdclef_recordings.train_tables(source, classes)
+    return with_test(birdclef_recordings.train_tables(source, classes), source, test, test_clips)
+
+
+def with_test(train: Tables, source: Path, test: pd.DataFrame, test_clips: pd.DataFrame) -> Tables:
+    """The tables of the training recordings with those of a test; `missing` counts the absent files of both."""
+    return replace(train, test_clips=test_clips, test=test, missing=train.missing + absent(test_clips, source))
 
 
 @found_below(*birdclef_recordings.METADATA)
@@ -79,7 +77,6 @@ def prepare_2021(source: Path) -> Tables:
     """Download folder -> clips (focal and labelled soundscapes), classes sorted, and the test of test.csv."""
     source = Path(source)
     classes = birdclef_recordings.classes_of(source)
-    clips, events, missing = birdclef_recordings.train_tables(source, classes, "train_short_audio")
     test = read_table(source / "test.csv", SITE_COLUMNS)
     check_site_columns(test)
     folder = inner_folder(source, "test_soundscapes")
@@ -90,14 +87,7 @@ def prepare_2021(source: Path) -> Tables:
         "clip_id": recordings.to_numpy(),
         "path": [f"{folder}/{found.get(c, c + '.ogg')}" for c in recordings],
     })  # fmt: skip
-    return Tables(
-        clips=clips,
-        classes=classes,
-        events=events,
-        test_clips=test_clips,
-        test=test,
-        missing=missing + absent(test_clips, source),
-    )
+    return with_test(birdclef_recordings.train_tables(source, classes, "train_short_audio"), source, test, test_clips)
 
 
 @found_below(*birdclef_recordings.METADATA)
@@ -105,7 +95,6 @@ def prepare_2022(source: Path) -> Tables:
     """Download folder -> clips, all species sorted as classes, the test of test.csv."""
     source = Path(source)
     classes = birdclef_recordings.classes_of(source)
-    clips, events, missing = birdclef_recordings.train_tables(source, classes)
     test = read_table(source / "test.csv", BIRD_COLUMNS)
     check_bird_rows(test)
     scored = source / "scored_birds.json"
@@ -117,14 +106,7 @@ def prepare_2022(source: Path) -> Tables:
     found = birdclef_rows.test_files(source / folder)
     birdclef_rows.say_unasked(found, test_clips.clip_id, "test.csv")
     test_clips["path"] = [f"{folder}/{found.get(c, c + '.ogg')}" for c in test_clips.clip_id]
-    return Tables(
-        clips=clips,
-        classes=classes,
-        events=events,
-        test_clips=test_clips,
-        test=test,
-        missing=missing + absent(test_clips, source),
-    )
+    return with_test(birdclef_recordings.train_tables(source, classes), source, test, test_clips)
 
 
 # ---- the hidden test of a kernel
