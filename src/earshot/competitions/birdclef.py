@@ -38,7 +38,7 @@ from earshot.competitions.birdclef_rows import BIRD_COLUMNS, SITE_COLUMNS, check
 from earshot.competitions.checks import label_problems, refuse
 from earshot.competitions.competition import Competition, Limits, OofScore, Rules, by_name
 from earshot.competitions.downloads import found_below, inner_folder
-from earshot.competitions.oof_scores import EVENT_ROWS, ROW_MICRO_F1, SCORE_ROWS
+from earshot.competitions.oof_scores import QUANTILE_ROWS, ROW_MICRO_F1, SCORE_ROWS
 from earshot.competitions.tables import Tables, absent, class_name
 from earshot.messages import few
 from earshot.stored import read_json
@@ -182,13 +182,13 @@ EDITIONS = by_name(
         name="birdclef2021", prepare=prepare_2021, rows=birdclef_rows.species_rows,
         validate=birdclef_rows.validate_species, score=birdcall.score, limits=Limits(minutes=180),
         hidden=_hidden(2021, 600.0, read=_site_ids, make=_site_rows, clip_id=_site_clip),
-        oof_score=ROW_MICRO_F1, post=EVENT_ROWS,
+        oof_score=ROW_MICRO_F1, post=QUANTILE_ROWS,
     ),
     Competition(
         name="birdclef2022", prepare=prepare_2022, rows=birdclef_rows.bird_rows, validate=birdclef_rows.validate_birds,
         score=birdclef_rows.score_birds, limits=Limits(minutes=540),
         hidden=_hidden(2022, 60.0, read=_bird_ids, make=_bird_rows), oof_score=birdclef_rows.BALANCED_ACCURACY,
-        post=EVENT_ROWS,
+        post=QUANTILE_ROWS,
     ),
     _edition(2023, minutes=120, seconds=600.0, **_CMAP),
     _edition(2024, minutes=120, seconds=240.0, **_ROC_AUC),
