@@ -16,6 +16,7 @@ SRC = Path(__file__).parents[1] / "src"
 # What a user types for a target below "note.txt", a file; `RUN` is a folder below it or, read first, one that is there.
 BELOW_A_FILE = {
     "bundle": "--runs RUN --competition synth --slug me/my-kernel --root note.txt/k",
+    "competitions": None,  # writes nothing
     "compare": "plan.yaml --out note.txt/table",
     "demo": None,  # writes into its own checkout alone
     "describe": "--config tiny.yaml --clips 1 --out note.txt/x.png",
@@ -30,6 +31,7 @@ BELOW_A_FILE = {
     "prepare": "esc50 --source source --out note.txt/data",
     "relabel": "--run RUN --out note.txt/targets.npz",
     "report": "--runs RUN --out note.txt/pictures",
+    "runs": "--out note.txt/runs.csv",
     "run_kernel": "--bundle RUN --competition birdcall --test-folder source --out note.txt/submission.csv",
     "score": "tags --found x.npz --truth data/clips.csv --out note.txt/scores.json",
     "score_anomalies": "--run RUN",
@@ -38,6 +40,7 @@ BELOW_A_FILE = {
 }  # fmt: skip
 GONE = {
     "bundle": "--runs gone --competition synth --slug me/my-kernel",
+    "competitions": "gone",
     "compare": "gone.yaml",
     "describe": "--config gone.yaml",
     "audit": "--data gone --folds folds.csv --out out",
@@ -51,6 +54,7 @@ GONE = {
     "prepare": "esc50 --source gone --out data2",
     "relabel": "--run gone",
     "report": "--runs gone --out pictures",
+    "runs": "--root gone",
     "run_kernel": "--bundle gone --competition birdcall --test-folder source",
     "score": "tags --found gone.npz --truth data/clips.csv",
     "score_anomalies": "--run gone",
