@@ -81,7 +81,7 @@ def told(name: str, data: Path, configs: Path) -> list[str]:
     lines += [f"  {line}".rstrip() for line in doc_of(name).splitlines()]
     lines += [
         "",
-        "The road (without test recordings there is nothing to predict, and the run's oof.npz is submitted):",
+        "The road (without test recordings the run's oof.npz is submitted):",
         "",
     ]
     return [*lines, *(f"  {command}" for command in road(record, name, trained))]
