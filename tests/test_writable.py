@@ -17,6 +17,7 @@ SRC = Path(__file__).parents[1] / "src"
 BELOW_A_FILE = {
     "bundle": "--runs RUN --competition synth --slug me/my-kernel --root note.txt/k",
     "compare": "plan.yaml --out note.txt/table",
+    "bulk": "--run RUN --source source --out note.txt/found",
     "demo": None,  # writes into its own checkout alone
     "describe": "--config tiny.yaml --clips 1 --out note.txt/x.png",
     "audit": "--data data --folds folds.csv --out note.txt/audit",
@@ -38,6 +39,7 @@ BELOW_A_FILE = {
 }  # fmt: skip
 GONE = {
     "bundle": "--runs gone --competition synth --slug me/my-kernel",
+    "bulk": "--run gone --source source --out found",
     "compare": "gone.yaml",
     "describe": "--config gone.yaml",
     "audit": "--data gone --folds folds.csv --out out",
