@@ -216,6 +216,16 @@ def test_a_session_asks_decides_and_goes_back(session):
     assert [q.item for q in session.queue] == ["c", "b"]
 
 
+def test_a_correction_answers_all_that_lies_in_its_stretch_until_it_is_taken_back(tmp_path):
+    near = replace(question("n", "tit"), onset=3.0, offset=3.5)
+    astride = replace(question("x", "tit"), onset=4.5, offset=6.0)
+    work = Session([question("a"), near, astride], DecisionLog(tmp_path / "d.csv"), "ada", ("wren", "tit"))
+    work.decide("a", "correct", ["wren"], (1.0, 1.2))
+    assert [q.item for q in work.queue] == ["x"]
+    assert work.undo().item == "a"
+    assert [q.item for q in work.queue] == ["a", "n", "x"]
+
+
 def test_what_was_answered_is_not_asked_after_a_restart(session):
     session.decide("a", "reject")
     again = Session(list(session.all.values()), DecisionLog(session.log.path), "bob", ("wren", "tit"))

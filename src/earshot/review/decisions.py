@@ -135,15 +135,18 @@ def standing(rows: Iterable[Decision]) -> list[Decision]:
     return kept
 
 
-def answers(rows: Iterable[Decision], path: str, label: str, onset: float, offset: float) -> bool:
-    """Whether standing rows hold an answer about a class in this stretch (or nearly this) of a recording."""
-    for row in rows:
-        if row.path == path and row.event_label == label:
-            joint = min(row.offset, offset) - max(row.onset, onset)
-            whole = max(row.offset, offset) - min(row.onset, onset)
-            if joint >= SAME * whole:
-                return True
-    return False
+def answers(row: Decision, path: str, label: str, onset: float, offset: float) -> bool:
+    """Whether a standing row answers if a class is heard from onset to offset of a recording.
+
+    A correction answers for every class what lies in its stretch; any other row its own class at about the same place.
+    """
+    if row.path != path:
+        return False
+    if row.decision == CORRECT:
+        return row.start - 0.001 <= onset and offset <= row.end + 0.001
+    joint = min(row.offset, offset) - max(row.onset, onset)
+    whole = max(row.offset, offset) - min(row.onset, onset)
+    return row.event_label == label and joint >= SAME * whole
 
 
 def line_of(cells: Sequence[str]) -> str:

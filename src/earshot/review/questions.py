@@ -94,7 +94,7 @@ def unanswered(questions: Iterable[Question], rows: Iterable[Decision]) -> list[
         by_path.setdefault(row.path, []).append(row)
     return [
         q for q in questions
-        if not answers(by_path.get(q.path, ()), q.path, q.event_label, q.onset, q.offset)
+        if not any(answers(row, q.path, q.event_label, q.onset, q.offset) for row in by_path.get(q.path, ()))
     ]  # fmt: skip
 
 

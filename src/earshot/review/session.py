@@ -56,13 +56,14 @@ class Session:
             if odd := [name for name in labels if " " in name]:
                 raise ValueError(f"class names hold no spaces: '{odd[0]}'")
         onset, offset = (question.onset, question.offset) if times is None else checked_times(times, question)
-        self.log.append(Decision(
+        row = Decision(
             when=now(), who=self.who, decision=decision, item=item, path=question.path, start=question.start,
             end=question.end, onset=onset, offset=offset, event_label=question.event_label,
             labels={ACCEPT: question.event_label, CORRECT: " ".join(labels)}.get(decision, ""),
             output=question.output, confidence=question.confidence, run=self.run,
-        ))  # fmt: skip
-        self.queue = [q for q in self.queue if q.item != item]
+        )  # fmt: skip
+        self.log.append(row)
+        self.queue = [q for q in unanswered(self.queue, [row]) if q.item != item]
         return question
 
     def undo(self) -> Question | None:
@@ -74,7 +75,9 @@ class Session:
             item=row.item, filename=row.path, path=row.path, start=row.start, end=row.end, onset=row.onset,
             offset=row.offset, event_label=row.event_label, output=row.output, confidence=row.confidence,
         )  # fmt: skip
-        self.queue = [question, *(q for q in self.queue if q.item != question.item)]
+        taken_back = unanswered(self.all.values(), self.log.rows)
+        known = {question.item, *(q.item for q in self.queue)}
+        self.queue = [question, *(q for q in taken_back if q.item not in known), *self.queue]
         return question
 
     def counts(self) -> dict[str, int]:
