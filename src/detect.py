@@ -13,14 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import soundfile
-from tqdm import tqdm
 
 from earshot import files, runs
 from earshot.annotations.writing import KINDS, file_names, write_events
@@ -29,7 +27,7 @@ from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, best_examples, detect_in, only, summary_of
 from earshot.listening.members import BACKENDS, ears_of, with_frames
 from earshot.listening.recordings import find_recordings
-from earshot.messages import Parser, run_script, suggest
+from earshot.messages import Parser, progress_bar, run_script, suggest
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
@@ -56,7 +54,7 @@ def main():
     print("\n".join(found.said))
     asked = Asked(post, found.calibration, options.top, options.min_confidence)
     started, heard = time.monotonic(), []
-    bar = tqdm(total=len(recordings), desc="detect", unit="file", disable=not sys.stderr.isatty())
+    bar = progress_bar(None, "detect", len(recordings), "file")
     streams = 1 if options.backend == "torch" else allowed_cores()
     for part in detect_in(ears, recordings, asked, streams):
         heard.append(part)

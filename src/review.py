@@ -13,11 +13,9 @@ from __future__ import annotations
 import argparse
 import getpass
 import logging
-import sys
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from earshot import files, runs
 from earshot.ensemble.choice import read_post
@@ -25,7 +23,7 @@ from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, detect_in
 from earshot.listening.members import BACKENDS, ears_of, with_frames
 from earshot.listening.recordings import find_recordings, lengths_of
-from earshot.messages import Parser, check_choice, run_script
+from earshot.messages import Parser, check_choice, progress_bar, run_script
 from earshot.pages import review
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.review.decisions import DecisionLog
@@ -125,7 +123,7 @@ def found_events(options: argparse.Namespace, run: runs.Run) -> tuple[list[str],
     print("\n".join(found.said))
     asked = Asked(lowered(found.post, options.share), found.calibration)
     streams = 1 if options.backend == "torch" else allowed_cores()
-    bar = tqdm(total=len(recordings), desc="listen", unit="file", disable=not sys.stderr.isatty())
+    bar = progress_bar(None, "listen", len(recordings), "file")
     heard = []
     for part in detect_in(ears, recordings, asked, streams):
         heard.append(part)
@@ -153,11 +151,7 @@ def write_table(run: runs.Run, decisions: Path, options: argparse.Namespace):
     log = DecisionLog(decisions)
     base = read_base(Path(data.root), Path(data.folds))
     one = options.one_label or run.config.task == "scenes"
-
-    def bar(some):
-        return tqdm(some, "cut", leave=False, disable=not sys.stderr.isatty())
-
-    counts = write_training_table(log.rows, out, folds, base, one, bar)
+    counts = write_training_table(log.rows, out, folds, base, one, lambda some: progress_bar(some, "cut", unit="clip"))
     clips = f"{counts['clips']} clips, {counts['silent']} of them without any label"
     print(f"{counts['answers']} answers are {clips}, beside {len(base.clips)} of {data.root} -> {out}, {folds}")
     print(

@@ -26,8 +26,8 @@ class Served:
             soundfile.write(folder / f"r{i}.wav", 0.3 * np.sin(2 * np.pi * (500 + 900 * i) * t), 16000)
         self.questions = [
             Question(item=f"q{i}", filename=f"r{i % 2}", path=str(folder / f"r{i % 2}.wav"), start=6.0 * i,
-                     end=6.0 * i + 5.0, onset=6.0 * i + 2.0, offset=6.0 * i + 2.6, event_label=("wren", "tit")[i % 2], output=0.5,
-                     confidence=0.5 + 0.05 * i)
+                     end=6.0 * i + 5.0, onset=6.0 * i + 2.0, offset=6.0 * i + 2.6, event_label=("wren", "tit")[i % 2],
+                     output=0.5, confidence=0.5 + 0.05 * i)
             for i in range(6)
         ]  # fmt: skip
         self.path, self.browser = folder / "decisions.csv", browser

@@ -39,7 +39,7 @@ class AnyInput(Input):
 def make_input(values: Mapping, where: str = "input", build: Callable | None = None) -> Input:
     """Make the record of an input from the keys of a config.
 
-    {kind (default logmel), its own keys} -> record. build: (class, values, where) -> checked object (config.py).
+    {kind (default logmel), its own keys} -> record. build: (class, values, where) -> checked object (config/).
     """
     values = dict(values)
     kind = values.pop("kind", "logmel")

@@ -13,10 +13,10 @@ from earshot.events import PostProcess
 from earshot.listening.confidence import Calibration
 from earshot.listening.members import Ears
 from earshot.listening.recordings import length_of
-from earshot.listening.wall_clock import start_of
 from earshot.prediction.detection import detect_all
 from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import Clip, Predictions, weighted_mean
+from earshot.sound.wall_clock import start_of
 
 COLUMNS = ("filename", "onset", "offset", "event_label", "confidence", "max_output", "mean_output", "begins", "path")
 AT_A_TIME = 32  # recordings in memory together: a minute of 200 classes every 10 ms is 5 MB

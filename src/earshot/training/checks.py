@@ -27,6 +27,7 @@ from earshot.models.weights import LoadReport, resolve
 from earshot.prediction.reading import tta_variants
 from earshot.training.frozen import check_frozen
 from earshot.training.learnable import check_learnable
+from earshot.training.tracking import split_target
 from earshot.training.watch import check_watch
 
 LOOKED_FOR = 20  # recordings of which at least one must be there
@@ -37,6 +38,8 @@ def check_names(config: Config) -> tasks.Task:
     task = tasks.get_task(config.task, config.data.competition)
     losses.build_loss(**vars(config.loss))
     check_model(config.model.name)
+    if config.track:
+        split_target(config.track)
     optim.check_optimizer(config.optim.name)
     check_logmel(config.augment.batch.logmel)
     check_image(config.augment.batch.image)
