@@ -36,5 +36,5 @@ def hertz_ticks(axis, hertz: np.ndarray):
 
 
 def frequency(hertz: float) -> str:
-    """500 -> 500, 2000 -> 2k."""
+    """Write a frequency as axes have room for it: 500, 2k."""
     return f"{hertz / 1000:g}k" if hertz >= 1000 else f"{hertz:g}"
