@@ -25,7 +25,7 @@ from earshot.competitions.tables import OF_RECORDINGS, Tables, check_owner, is_t
 from earshot.data.event_checks import checked_events
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.files import check_writable
-from earshot.messages import Parser, few, run_script, suggest
+from earshot.messages import Parser, few, progress_bar, run_script, suggest
 from earshot.sound import audio
 from earshot.sound.folder import printable
 from earshot.stored import parse_yaml
@@ -171,7 +171,8 @@ def with_headers(tables: Tables, source: Path, decode: bool, workers: int) -> Ta
         if clips is None or not len(clips):
             continue
         with ThreadPoolExecutor(max(workers, 1)) as pool:
-            found = list(pool.map(lambda path: examine(source / path, decode), clips.path))
+            examined = pool.map(lambda path: examine(source / path, decode), clips.path)
+            found = list(progress_bar(examined, f"files of {name}", len(clips), "file"))
         columns = ["sample_rate", "duration"] + ["content_hash"] * decode
         known = pd.DataFrame([f[: len(columns)] for f in found], columns=columns, index=clips.index)
         changed[name] = clips.assign(**known.astype({"sample_rate": "Int64"}))

@@ -26,7 +26,7 @@ import pandas as pd
 from earshot.competitions.birdclef_rows import ROW_SECONDS
 from earshot.competitions.downloads import inner_folder, list_audio, located
 from earshot.competitions.label_texts import is_reserved, listed, unlabelled
-from earshot.competitions.tables import absent, class_name, present
+from earshot.competitions.tables import Tables, absent, class_name, present
 from earshot.messages import few, suggest
 from earshot.metrics.events import merge_overlapping_events
 from earshot.tables import read_table, require_columns
@@ -36,16 +36,18 @@ LABELLED_SOUNDSCAPES = ("train_soundscape_labels.csv", "train_soundscapes_labels
 logger = logging.getLogger("earshot")
 
 
-def train_tables(source: Path, classes, audio_folder: str = "train_audio"):
-    """Download folder -> clips with a file (focal, then labelled soundscapes), their events or None, missing files."""
+def train_tables(source: Path, classes, audio_folder: str = "train_audio") -> Tables:
+    """The tables of what a download trains on: focal recordings, then labelled soundscapes with their events."""
     clips = located(focal_clips(source, classes, audio_folder), source)
     rows = labelled_rows(source)
     if rows is None:
-        return present(clips, source, "the training table"), None, absent(clips, source)
+        there = present(clips, source, "the training table")
+        return Tables(clips=there, classes=classes, missing=absent(clips, source))
     rows = known_labels(rows, classes)
     clips = pd.concat([clips, located(soundscape_clips(rows), source)], ignore_index=True)
     missing, clips = absent(clips, source), present(clips, source, "the training tables")
-    return clips, events_of_rows(rows[rows.clip_id.isin(clips.clip_id)]), missing
+    events = events_of_rows(rows[rows.clip_id.isin(clips.clip_id)])
+    return Tables(clips=clips, classes=classes, events=events, missing=missing)
 
 
 def events_of_rows(rows: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from earshot.inputs.extractor import Extractor
 from earshot.inputs.gammatone import Gammatone
 from earshot.inputs.given import Metadata, Waveform
+from earshot.inputs.kaldi_input import Kaldi
 from earshot.inputs.logmel import Logmel
 from earshot.inputs.pcen import Pcen
 from earshot.inputs.record import Input
@@ -20,6 +21,7 @@ KINDS: dict[str, type[Input]] = {
     "metadata": Metadata,
     "pcen": Pcen,
     "gammatone": Gammatone,
+    "kaldi": Kaldi,
     "vggish": VggishInput,
     "extractor": Extractor,
 }
@@ -39,7 +41,7 @@ class AnyInput(Input):
 def make_input(values: Mapping, where: str = "input", build: Callable | None = None) -> Input:
     """Make the record of an input from the keys of a config.
 
-    {kind (default logmel), its own keys} -> record. build: (class, values, where) -> checked object (config.py).
+    {kind (default logmel), its own keys} -> record. build: (class, values, where) -> checked object (config/).
     """
     values = dict(values)
     kind = values.pop("kind", "logmel")

@@ -1,42 +1,19 @@
-"""One run = one YAML file. Frozen dataclasses say every knob, its type, default and unit; `load_config` reads them.
+"""The sections of a config: frozen dataclasses that say every knob, its type, default and unit.
 
-A file may name one `base:` (itself without a base). `a.b=value` overrides come last. records.py checks every key and
-type; each record checks its own values, `Config` what several of them must agree on. A record that belongs to a room
-(`predict`: sound.windows.Windowing, `augment.batch`: augment.batch.BatchAugment) is defined there and used as it is.
+Each record checks its own values; what several of them must agree on is checked by `config.Config`.
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import math
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from earshot.augment.batch import BatchAugment
 from earshot.inputs.given import Metadata
-from earshot.inputs.kinds import AnyInput
-from earshot.inputs.logmel import Logmel
-from earshot.inputs.network import Inputs
 from earshot.inputs.record import CHANNELS
 from earshot.messages import check_choice, suggest
-from earshot.records import build, parse_override, read_yaml
-from earshot.sound.windows import Windowing
-
-# keys of earlier versions: an error in a config, translated where a run folder has them
-MOVED = {f"augment.{key}": f"augment.batch.{key}" for key in (f.name for f in dataclasses.fields(BatchAugment))} | {
-    f"loss.{key}": f"loss.params.{key}"
-    for key in ("frame_weight", "label_smoothing", "auxiliary_weight", "gamma", "alpha")
-}
-# which of them a loss took: earlier versions wrote all of them, whatever the loss
-OLD_LOSSES = {
-    "bce": ("label_smoothing",),
-    "bce_clip_frame": ("frame_weight", "label_smoothing"),
-    "focal": ("gamma", "alpha", "label_smoothing"),
-    "cross_entropy": ("label_smoothing", "auxiliary_weight"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +60,11 @@ class DataConfig:
         check_choice("targets", self.targets, ("labels", "events"))
         check_choice("cache", self.cache, ("none", "waveform", "packed", "logmel", "embedding"))
         check_choice("sampler", self.sampler, ("uniform", "balanced"))
-        _check_positive(self, "sample_rate", "crop_seconds", "pack_seconds", "train_share")
-        _check_not_negative(self, "frame_margin_seconds", "min_overlap_seconds", "clips_per_class", "workers")
-        _check_between(self, 0, 1, "box_jitter")
+        check_positive(self, "sample_rate", "crop_seconds", "pack_seconds", "train_share")
+        check_not_negative(self, "frame_margin_seconds", "min_overlap_seconds", "clips_per_class", "workers")
+        check_between(self, 0, 1, "box_jitter")
         if self.secondary_weight != -1:
-            _check_between(self, 0, 1, "secondary_weight")
+            check_between(self, 0, 1, "secondary_weight")
         if self.train_share > 1:
             raise ValueError(f"train_share is {self.train_share}: a share lies above 0 and is at most 1")
         for column, value in self.metadata_missing.items():
@@ -189,11 +166,11 @@ class OptimConfig:
         check_choice("schedule_every", self.schedule_every, ("step", "epoch"))
         check_choice("precision", self.precision, ("no", "fp16", "bf16"))
         check_choice("select", self.select, ("best", "last"))
-        _check_positive(self, "lr", "batch_size", "accumulate", "validate_every")
-        _check_not_negative(self, "epochs", "unfreeze_epochs", "lookahead", "warmup_epochs", "checkpoint_steps")
-        _check_not_negative(self, "weight_decay", "min_lr", "clip_norm", "early_stop_epochs", "score_training")
-        _check_not_negative(self, "validate_steps")
-        _check_between(self, 0, 1, "ema_decay")
+        check_positive(self, "lr", "batch_size", "accumulate", "validate_every")
+        check_not_negative(self, "epochs", "unfreeze_epochs", "lookahead", "warmup_epochs", "checkpoint_steps")
+        check_not_negative(self, "weight_decay", "min_lr", "clip_norm", "early_stop_epochs", "score_training")
+        check_not_negative(self, "validate_steps")
+        check_between(self, 0, 1, "ema_decay")
         if self.warmup_epochs > self.epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs})")
         if 0 < self.early_stop_epochs < self.validate_every:
@@ -216,182 +193,19 @@ class BudgetConfig:
     mmacs: float = 0.0  # million true multiply-accumulates for one window, front ends left out
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """One run."""
-
-    task: str = "sed"  # key of tasks.TASKS
-    watch: str = ""  # score that selects the checkpoint; default: the task's
-    seed: int = 1213
-    threads: int = 0  # that compute on the CPU; 0: OMP_NUM_THREADS, else the cores that are free at the start
-    data: DataConfig = field(default_factory=DataConfig)
-    frontends: dict[str, AnyInput] = field(default_factory=lambda: {"logmel": Logmel()})
-    model: ModelConfig = field(default_factory=ModelConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    predict: Windowing = field(default_factory=Windowing)
-    budget: BudgetConfig = field(default_factory=BudgetConfig)
-    wandb: str = ""  # project name; empty: off (WANDB_MODE=offline works without an account)
-
-    def __post_init__(self):
-        _check_not_negative(self, "seed", "threads")
-        rate, channels = self.data.sample_rate, self.data.channels
-        if self.predict.sample_rate not in (0, rate):
-            raise ValueError(
-                f"predict.sample_rate is {self.predict.sample_rate} Hz but data.sample_rate is {rate} Hz; leave the "
-                "former out to follow the latter"
-            )
-        object.__setattr__(self, "frontends", {k: self._resolved(k, v) for k, v in self.frontends.items()})
-        try:
-            predict = self.predict.followed(rate, self.data.crop_seconds, self.optim.batch_size, CHANNELS[channels])
-        except ValueError as error:
-            raise ValueError(f"predict.{error}") from error
-        object.__setattr__(self, "predict", predict)
-        self._check_sense()
-
-    def _resolved(self, name: str, record: AnyInput) -> AnyInput:
-        """A front end at its own or the data's rate; every error names it."""
-        where = f"frontends.{name}"
-        try:
-            return record.resolved(self.data.sample_rate, self.data.channels, where)
-        except ValueError as error:
-            raise ValueError(f"{error}" if str(error).startswith(where) else f"{where}: {error}") from error
-
-    def _check_sense(self):
-        """Values of several records that cannot work together: each is an error that names the keys."""
-        if not self.optim.epochs and not self.model.weights:
-            raise ValueError(
-                "optim.epochs=0 evaluates given weights without a training step, but model.weights names none: name a "
-                "checkpoint there, or train for at least one epoch"
-            )
-        if self.data.cache == "logmel" and (self.augment.waveform or self.augment.batch.mixup_on == "waveform"):
-            raise ValueError(
-                "data.cache=logmel leaves no waveform to augment: empty augment.waveform and use "
-                "augment.batch.mixup_on=logmel, or set data.cache=waveform"
-            )
-        if self.data.cache == "embedding":
-            self._check_cached_embeddings()
-
-    def _check_cached_embeddings(self):
-        """What a batch of embeddings cannot have: augmented inputs, and targets that follow the crop."""
-        if acting := [f"augment.{key}" for key, acts in self.augment.acting.items() if acts]:
-            raise ValueError(
-                f"data.cache=embedding leaves no input to augment, but {', '.join(acting)} would: empty it, or set "
-                "data.cache=none"
-            )
-        if self.data.crop == "box" or self.data.targets == "events" or self.data.frame_targets:
-            raise ValueError(
-                "data.cache=embedding knows whole clips and their segments: data.crop must be full or random, "
-                "data.targets labels, data.frame_targets false"
-            )
-
-    def inputs(self, names: tuple[str, ...] | None = None) -> Inputs:
-        """What a network that declares these inputs hears (None: all front ends)."""
-        metadata = self.data.metadata_record
-        return Inputs.made(self.frontends, names, self.data.sample_rate, self.data.channels, metadata)
-
-
-def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
-    """YAML file (None: the defaults) + `a.b=value` overrides -> checked Config."""
-    values = read_values(Path(path)) if path is not None else {}
-    alone = copy.deepcopy(values)
-    seen: dict[str, str] = {}
-    for text in overrides:
-        key, value = parse_override(Config, text, MOVED)
-        if seen.setdefault(key, text) != text:
-            raise ValueError(f"{key} is set twice, by '{seen[key]}' and by '{text}': keep one")
-        if key == "loss.name":
-            values = _merge(values, {"loss": {"name": value}})
-        _set(values, key.split("."), value)
-    try:
-        return from_dict(values)
-    except ValueError as error:
-        if path is not None and _is_wrong(alone):
-            raise ValueError(f"{path}: {error}") from error
-        raise
-
-
-def _is_wrong(values: dict) -> bool:
-    """Whether it is the file itself, and no override, that cannot be."""
-    try:
-        from_dict(values)
-    except ValueError:
-        return True
-    return False
-
-
-def from_dict(values: dict) -> Config:
-    """Nested dict, as a file gives it -> checked Config; a key of an earlier version is an error with the new name."""
-    for old, new in MOVED.items():
-        section, _, key = old.partition(".")
-        if isinstance(values.get(section), dict) and key in values[section]:
-            raise ValueError(f"{old} is now {new}")
-    return build(Config, values)
-
-
-def from_run(values: dict) -> Config:
-    """config.yaml of a run folder -> Config, also where an earlier version wrote it under other keys."""
-    values = copy.deepcopy(values)
-    loss = values.get("loss")
-    takes = OLD_LOSSES.get(loss.get("name", "bce") if isinstance(loss, dict) else "bce")
-    for old, new in MOVED.items():
-        section, _, key = old.partition(".")
-        if isinstance(values.get(section), dict) and key in values[section]:
-            value = values[section].pop(key)
-            if section != "loss" or takes is None or key in takes:
-                _set(values, new.split("."), value)
-    return from_dict(values)
-
-
-def read_values(path: Path, is_base: bool = False) -> dict:
-    """YAML file -> its values and those of its base, nested dicts as they were written."""
-    values = read_yaml(path)
-    base = values.pop("base", None)
-    if base is None:
-        return values
-    if not isinstance(base, str):
-        raise ValueError(f"{path}: base must be the name of a file, got {base!r}")
-    if is_base:
-        raise ValueError(f"{path} is a base and names a base itself ({base}): one level only")
-    return _merge(read_values(path.parent / base, is_base=True), values)
-
-
-def _merge(base: dict, over: dict) -> dict:
-    """Nested dicts joined, `over` winning; `model.params` and front ends are joined key by key as well.
-
-    Another loss leaves the parameters of the base's loss behind: they would not fit it.
-    """
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        if key == "loss" and both and value.get("name", merged[key].get("name")) != merged[key].get("name"):
-            merged[key] = {k: v for k, v in merged[key].items() if k != "params"}
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _set(values: dict, keys: list[str], value):
-    for key in keys[:-1]:
-        if not isinstance(values.setdefault(key, {}), dict):
-            raise ValueError(f"override {'.'.join(keys)}: '{key}' is a value, not a section")
-        values = values[key]
-    values[keys[-1]] = value
-
-
-def _check_positive(record, *names: str):
+def check_positive(record, *names: str):
     for name in names:
         if not 0 < getattr(record, name) < math.inf:
             raise ValueError(f"{name} must be positive, got {getattr(record, name)}")
 
 
-def _check_not_negative(record, *names: str):
+def check_not_negative(record, *names: str):
     for name in names:
         if not 0 <= getattr(record, name) < math.inf:
             raise ValueError(f"{name} must be 0 or more, got {getattr(record, name)}")
 
 
-def _check_between(record, low: float, high: float, *names: str):
+def check_between(record, low: float, high: float, *names: str):
     for name in names:
         if not low <= getattr(record, name) <= high:
             raise ValueError(f"{name} must be from {low} to {high}, got {getattr(record, name)}")

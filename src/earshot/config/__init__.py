@@ -1,0 +1,214 @@
+"""One run = one YAML file. Frozen dataclasses (sections.py) say every knob; `load_config` reads them.
+
+A file may name one `base:` (itself without a base). `a.b=value` overrides come last. records.py checks every key and
+type; each record checks its own values, `Config` what several of them must agree on. A record that belongs to a room
+(`predict`: sound.windows.Windowing, `augment.batch`: augment.batch.BatchAugment) is defined there and used as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from earshot.augment.batch import BatchAugment
+from earshot.config.sections import (
+    AugmentConfig,
+    BudgetConfig,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    check_not_negative,
+)
+from earshot.inputs.kinds import AnyInput
+from earshot.inputs.logmel import Logmel
+from earshot.inputs.network import Inputs
+from earshot.inputs.record import CHANNELS
+from earshot.records import build, parse_override, read_yaml
+from earshot.sound.windows import Windowing
+
+# keys of earlier versions: an error in a config, translated where a run folder has them
+MOVED = {f"augment.{key}": f"augment.batch.{key}" for key in (f.name for f in dataclasses.fields(BatchAugment))} | {
+    f"loss.{key}": f"loss.params.{key}"
+    for key in ("frame_weight", "label_smoothing", "auxiliary_weight", "gamma", "alpha")
+}
+MOVED["wandb"] = "track"
+# which of them a loss took: earlier versions wrote all of them, whatever the loss
+OLD_LOSSES = {
+    "bce": ("label_smoothing",),
+    "bce_clip_frame": ("frame_weight", "label_smoothing"),
+    "focal": ("gamma", "alpha", "label_smoothing"),
+    "cross_entropy": ("label_smoothing", "auxiliary_weight"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run."""
+
+    task: str = "sed"  # key of tasks.TASKS
+    watch: str = ""  # score that selects the checkpoint; default: the task's
+    seed: int = 1213
+    threads: int = 0  # that compute on the CPU; 0: OMP_NUM_THREADS, else the cores that are free at the start
+    data: DataConfig = field(default_factory=DataConfig)
+    frontends: dict[str, AnyInput] = field(default_factory=lambda: {"logmel": Logmel()})
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    predict: Windowing = field(default_factory=Windowing)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    track: str = ""  # figures beside log.csv: csv:FILE | trackio:PROJECT | wandb:PROJECT; empty: none
+
+    def __post_init__(self):
+        check_not_negative(self, "seed", "threads")
+        rate, channels = self.data.sample_rate, self.data.channels
+        if self.predict.sample_rate not in (0, rate):
+            raise ValueError(
+                f"predict.sample_rate is {self.predict.sample_rate} Hz but data.sample_rate is {rate} Hz; leave the "
+                "former out to follow the latter"
+            )
+        object.__setattr__(self, "frontends", {k: self._resolved(k, v) for k, v in self.frontends.items()})
+        try:
+            predict = self.predict.followed(rate, self.data.crop_seconds, self.optim.batch_size, CHANNELS[channels])
+        except ValueError as error:
+            raise ValueError(f"predict.{error}") from error
+        object.__setattr__(self, "predict", predict)
+        self._check_sense()
+
+    def _resolved(self, name: str, record: AnyInput) -> AnyInput:
+        """A front end at its own or the data's rate; every error names it."""
+        where = f"frontends.{name}"
+        try:
+            return record.resolved(self.data.sample_rate, self.data.channels, where)
+        except ValueError as error:
+            raise ValueError(f"{error}" if str(error).startswith(where) else f"{where}: {error}") from error
+
+    def _check_sense(self):
+        """Values of several records that cannot work together: each is an error that names the keys."""
+        if not self.optim.epochs and not self.model.weights:
+            raise ValueError(
+                "optim.epochs=0 evaluates given weights without a training step, but model.weights names none: name a "
+                "checkpoint there, or train for at least one epoch"
+            )
+        if self.data.cache == "logmel" and (self.augment.waveform or self.augment.batch.mixup_on == "waveform"):
+            raise ValueError(
+                "data.cache=logmel leaves no waveform to augment: empty augment.waveform and use "
+                "augment.batch.mixup_on=logmel, or set data.cache=waveform"
+            )
+        if self.data.cache == "embedding":
+            self._check_cached_embeddings()
+
+    def _check_cached_embeddings(self):
+        """What a batch of embeddings cannot have: augmented inputs, and targets that follow the crop."""
+        if acting := [f"augment.{key}" for key, acts in self.augment.acting.items() if acts]:
+            raise ValueError(
+                f"data.cache=embedding leaves no input to augment, but {', '.join(acting)} would: empty it, or set "
+                "data.cache=none"
+            )
+        if self.data.crop == "box" or self.data.targets == "events" or self.data.frame_targets:
+            raise ValueError(
+                "data.cache=embedding knows whole clips and their segments: data.crop must be full or random, "
+                "data.targets labels, data.frame_targets false"
+            )
+
+    def inputs(self, names: tuple[str, ...] | None = None) -> Inputs:
+        """What a network that declares these inputs hears (None: all front ends)."""
+        metadata = self.data.metadata_record
+        return Inputs.made(self.frontends, names, self.data.sample_rate, self.data.channels, metadata)
+
+
+def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """YAML file (None: the defaults) + `a.b=value` overrides -> checked Config."""
+    values = read_values(Path(path)) if path is not None else {}
+    alone = copy.deepcopy(values)
+    seen: dict[str, str] = {}
+    for text in overrides:
+        key, value = parse_override(Config, text, MOVED)
+        if seen.setdefault(key, text) != text:
+            raise ValueError(f"{key} is set twice, by '{seen[key]}' and by '{text}': keep one")
+        if key == "loss.name":
+            values = _merge(values, {"loss": {"name": value}})
+        _set(values, key.split("."), value)
+    try:
+        return from_dict(values)
+    except ValueError as error:
+        if path is not None and _is_wrong(alone):
+            raise ValueError(f"{path}: {error}") from error
+        raise
+
+
+def _is_wrong(values: dict) -> bool:
+    """Whether it is the file itself, and no override, that cannot be."""
+    try:
+        from_dict(values)
+    except ValueError:
+        return True
+    return False
+
+
+def from_dict(values: dict) -> Config:
+    """Nested dict, as a file gives it -> checked Config; a key of an earlier version is an error with the new name."""
+    for old, _, _ in _moved(values):
+        raise ValueError(f"{old} is now {MOVED[old]}")
+    return build(Config, values)
+
+
+def from_run(values: dict) -> Config:
+    """config.yaml of a run folder -> Config, also where an earlier version wrote it under other keys."""
+    values = copy.deepcopy(values)
+    loss = values.get("loss")
+    takes = OLD_LOSSES.get(loss.get("name", "bce") if isinstance(loss, dict) else "bce")
+    for old, section, key in list(_moved(values)):
+        value = section.pop(key)
+        value = f"wandb:{value}" if old == "wandb" and value else value
+        if not old.startswith("loss.") or takes is None or key in takes:
+            _set(values, MOVED[old].split("."), value)
+    return from_dict(values)
+
+
+def _moved(values: dict) -> Iterator[tuple[str, dict, str]]:
+    """Keys of earlier versions that values hold: the dotted key, the section it stands in, its name there."""
+    for old in MOVED:
+        above, _, key = old.rpartition(".")
+        section = values.get(above) if above else values
+        if isinstance(section, dict) and key in section:
+            yield old, section, key
+
+
+def read_values(path: Path, is_base: bool = False) -> dict:
+    """YAML file -> its values and those of its base, nested dicts as they were written."""
+    values = read_yaml(path)
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: base must be the name of a file, got {base!r}")
+    if is_base:
+        raise ValueError(f"{path} is a base and names a base itself ({base}): one level only")
+    return _merge(read_values(path.parent / base, is_base=True), values)
+
+
+def _merge(base: dict, over: dict) -> dict:
+    """Nested dicts joined, `over` winning; `model.params` and front ends are joined key by key as well.
+
+    Another loss leaves the parameters of the base's loss behind: they would not fit it.
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        if key == "loss" and both and value.get("name", merged[key].get("name")) != merged[key].get("name"):
+            merged[key] = {k: v for k, v in merged[key].items() if k != "params"}
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _set(values: dict, keys: list[str], value):
+    for key in keys[:-1]:
+        if not isinstance(values.setdefault(key, {}), dict):
+            raise ValueError(f"override {'.'.join(keys)}: '{key}' is a value, not a section")
+        values = values[key]
+    values[keys[-1]] = value
