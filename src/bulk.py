@@ -15,14 +15,12 @@ import hashlib
 import json
 import logging
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from earshot import files, runs
 from earshot.ensemble.choice import fields_of, read_post
@@ -33,7 +31,7 @@ from earshot.listening.detections import Asked, only
 from earshot.listening.members import BACKENDS
 from earshot.listening.on_ray import OBJECT_STORE_MB, Hearing, Workers, hear_on_ray, start, stop
 from earshot.listening.shards import ATTEMPTS
-from earshot.messages import Parser, few, need, run_script, suggest
+from earshot.messages import Parser, few, need, progress_bar, run_script, suggest
 from earshot.processes.lock import locked
 from earshot.stored import read_json
 
@@ -171,8 +169,7 @@ def hear(left: list[dict], asked: Asked, options: argparse.Namespace) -> dict:
     print(f"{workers.count} worker{'s' * (workers.count > 1)} of {kind}{f' at {options.ray}' * bool(options.ray)}")
     spent = {"workers": workers.count, "worker_cpu_seconds": 0.0, "memory_mb": []}
     try:
-        with tqdm(total=sum(len(s["paths"]) for s in left), desc="bulk", unit="file",
-                  disable=not sys.stderr.isatty()) as bar:  # fmt: skip
+        with progress_bar(None, "bulk", sum(len(s["paths"]) for s in left), "file") as bar:
             for row in in_rounds(left, hearing, workers):
                 bar.update(row["recordings"])
                 spent["worker_cpu_seconds"] += row["cpu_seconds"]
