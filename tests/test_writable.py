@@ -18,6 +18,7 @@ BELOW_A_FILE = {
     "bundle": "--runs RUN --competition synth --slug me/my-kernel --root note.txt/k",
     "competitions": None,  # writes nothing
     "compare": "plan.yaml --out note.txt/table",
+    "bulk": "--run RUN --source source --out note.txt/found",
     "demo": None,  # writes into its own checkout alone
     "describe": "--config tiny.yaml --clips 1 --out note.txt/x.png",
     "audit": "--data data --folds folds.csv --out note.txt/audit",
@@ -32,6 +33,7 @@ BELOW_A_FILE = {
     "relabel": "--run RUN --out note.txt/targets.npz",
     "report": "--runs RUN --out note.txt/pictures",
     "runs": "--out note.txt/runs.csv",
+    "review": "--run RUN --clips source --decisions note.txt/decisions.csv",
     "run_kernel": "--bundle RUN --competition birdcall --test-folder source --out note.txt/submission.csv",
     "score": "tags --found x.npz --truth data/clips.csv --out note.txt/scores.json",
     "score_anomalies": "--run RUN",
@@ -41,6 +43,7 @@ BELOW_A_FILE = {
 GONE = {
     "bundle": "--runs gone --competition synth --slug me/my-kernel",
     "competitions": "gone",
+    "bulk": "--run gone --source source --out found",
     "compare": "gone.yaml",
     "describe": "--config gone.yaml",
     "audit": "--data gone --folds folds.csv --out out",
@@ -55,6 +58,7 @@ GONE = {
     "relabel": "--run gone",
     "report": "--runs gone --out pictures",
     "runs": "--root gone",
+    "review": "--run gone --clips source",
     "run_kernel": "--bundle gone --competition birdcall --test-folder source",
     "score": "tags --found gone.npz --truth data/clips.csv",
     "score_anomalies": "--run gone",

@@ -150,6 +150,11 @@ def check_inputs(network: torch.nn.Module, config: Config):
     check_channels(network, heard, config.model.name)
     if config.data.cache == "logmel" and not heard.cacheable:
         raise ValueError(f"data.cache=logmel leaves no waveform, and {reads}: set data.cache=waveform")
+    for key in (n for n, r in heard.items() if config.data.cache == "logmel" and r != r.exported()):
+        raise ValueError(
+            f"data.cache=logmel keeps what NumPy computes, so that frontends.{key}.engine={heard[key].engine} would "
+            "compute nothing: set data.cache=waveform, or leave engine out"
+        )
     for key, acts in (a.acting | {"spec_augment": build_spec_augment(a.spec_augment)}).items():
         on_logmel = key in ("batch.logmel", "batch.image", "spec_augment", "spec_augment_pp")
         if acts and on_logmel and not heard.of(picture=True):
