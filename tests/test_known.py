@@ -32,7 +32,7 @@ def test_every_competition_tells_what_it_is(name, tmp_path):
     taken = [p for p in inspect.signature(record.prepare).parameters if p not in ("source", "seed")]
     for option in set(taken) - {flag.key for flag in record.flags}:
         assert f"--set {option}=" in text
-    assert re.search(r"^  (Download|Source)\b|`prepare`|where they are missing|^      DIR/", text, re.M)
+    assert record.embedded or re.search(r"^  (Download|Source)\b|^      DIR/", text, re.M), "which files it needs"
     assert ("src/bundle.py" in text) == (record.hidden is not None)
     for config in re.findall(r"--config (configs/\S+)", text):
         assert (ROOT / config).is_file() or "src/new.py" in text
