@@ -14,7 +14,7 @@ from earshot.sound.windows import Windowing
 
 ROOT = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(ROOT.rglob("*.yaml"))
-RUNS = [p for p in CONFIGS if p.parent.name not in ("post", "compare") and not p.name.startswith("_")]
+RUNS = [p for p in CONFIGS if p.parent.name not in ("post", "compare", "rounds") and not p.name.startswith("_")]
 
 
 def test_there_are_configs():
