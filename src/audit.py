@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from earshot import files, runs
 from earshot.audits import leaks, splits
@@ -34,7 +33,7 @@ from earshot.data.digests import table_digests
 from earshot.data.folds import read_folds
 from earshot.data.labels import clip_targets, read_classes, read_clips
 from earshot.data.soft_targets import FILE, SoftTargets
-from earshot.messages import Parser, run_script
+from earshot.messages import Parser, progress_bar, run_script
 from earshot.pages import audit as audit_page
 from earshot.pages.report import evidence_of
 from earshot.prediction.free_cores import allowed_cores
@@ -109,9 +108,7 @@ def leaks_of_pseudo(options, clips: pd.DataFrame, folds: pd.DataFrame, source: P
 
 def heard(work, paths: list[Path], what: str):
     """Something of every recording, with a bar where there is a terminal."""
-    return list(
-        work(paths, allowed_cores(), lambda some: tqdm(some, what, len(paths), disable=not sys.stderr.isatty()))
-    )
+    return list(work(paths, allowed_cores(), lambda some: progress_bar(some, what, len(paths), "file")))
 
 
 def labelled_elsewhere(folder: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -150,7 +150,7 @@ def test_keys_of_earlier_versions_name_the_new_ones(tmp_path, old, new):
     ("data.crop_seconds=.nan", "data.crop_seconds must be a number, got nan"),
     ("seed=-1", "seed must be 0 or more, got -1"),
     ("frontends.logmel.kind=mfcc", "frontends.logmel.kind is 'mfcc'; known: logmel, waveform, metadata, pcen, "
-     "gammatone, vggish, extractor$"),
+     "gammatone, kaldi, vggish, extractor$"),
     ("data.sample_rate=8000", "^frontends.logmel: log-mel fmax 14000 Hz is above the Nyquist frequency"),
 ])  # fmt: skip
 def test_a_value_that_cannot_be_is_named_with_its_key(override, message):

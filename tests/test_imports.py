@@ -23,7 +23,7 @@ LAYERS = [
     ["competitions", "anomaly", "pictures"],
     ["tasks", "runs"],
     ["ensemble"],
-    ["training", "kernel", "listening", "audits"],
+    ["training", "kernel", "listening", "audits", "review"],
     ["pages", "rounds"],
     ["export"],
     ["kaggle"],

@@ -17,7 +17,7 @@ import tiny_graphs
 from earshot.competitions import get_competition
 from earshot.ensemble.blends import MEANS, Blend, build_blend, ranks, read_ensemble
 from earshot.kaggle.bundling import BundleSettings, build
-from earshot.kernel.answers import KernelBlend, run_weights
+from earshot.kernel.answers import KernelBlend, on_grid, run_weights
 from earshot.kernel.bundle import open_bundle
 from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun
@@ -296,3 +296,28 @@ def test_a_bundle_carries_the_post_processing_that_was_chosen(two_runs, tmp_path
     given.write_text(json.dumps(chosen("birdclef2023")))
     with pytest.raises(ValueError, match=r"was chosen for birdclef2023, not for birdclef2026"):
         build(BundleSettings(runs=two_runs, competition=COMPETITION, slug=SLUG, post=given), tmp_path / "d")
+
+
+def test_a_blend_weighs_recording_by_recording_on_the_first_grid(folder, tmp_path):
+    test = find_test(COMPETITION, folder, CLASSES)
+    blend = KernelBlend(test, CLASSES, np.zeros(3))
+    bundle = open_bundle(tiny_graphs.write_bundle(tmp_path / "bundle", COMPETITION, folds=1), COMPETITION)
+    member = bundle.networks[0].members[0]
+    (found,), _ = predict_members([member], test.clips)
+    blend.add([0, 1], found, 1.0)
+    louder = replace(found, clipwise_output=np.ones_like(found.clipwise_output)).take([1])
+    blend.add([1], louder, 3.0)
+    mixed = blend.predictions()
+    np.testing.assert_allclose(mixed.clipwise_output[0], found.clipwise_output[0], rtol=1e-6)
+    np.testing.assert_allclose(mixed.clipwise_output[1], (found.clipwise_output[1] + 3) / 4, rtol=1e-6)
+    np.testing.assert_allclose(mixed.framewise_output[1], found.framewise_output[1], rtol=1e-6)
+    assert mixed.timebase == found.timebase
+
+
+def test_frames_move_to_another_grid_by_their_middles():
+    coarse, fine = TimeBase(100, 10, 2), TimeBase(200, 10, 1)  # 0.2 s and 0.05 s
+    frames = np.arange(3.0)[:, None]
+    assert on_grid(frames, coarse, fine)[:, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    back = on_grid(on_grid(frames, coarse, fine), fine, coarse)
+    assert back[:, 0].tolist() == [0, 1, 2]
+    assert len(on_grid(frames, coarse, fine, 14)) == 14

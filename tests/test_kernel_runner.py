@@ -19,7 +19,6 @@ import tiny_graphs
 from earshot.competitions import get_competition
 from earshot.events import PostProcess
 from earshot.kernel import speed as kernel_speed
-from earshot.kernel.answers import KernelBlend, on_grid
 from earshot.kernel.bundle import open_bundle
 from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun
@@ -27,7 +26,6 @@ from earshot.kernel.runner import run_kernel as run_all
 from earshot.kernel.speed import Network, Speed, measure, simulate
 from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import weighted_mean
-from earshot.sound.timebase import TimeBase
 from earshot.tables import read_table
 from fuzz_folders import RULES, classes_of
 from tiny_graphs import CLASSES
@@ -332,30 +330,6 @@ def test_fuzzed_folders(tmp_path, monkeypatch):
 
 
 # ---- parts
-
-
-def test_a_blend_weighs_recording_by_recording_on_the_first_grid(bundle, folder):
-    test = find_test(COMPETITION, folder, CLASSES)
-    blend = KernelBlend(test, CLASSES, np.zeros(3))
-    member = bundle.networks[0].members[0]
-    (found,), _ = predict_members([member], test.clips)
-    blend.add([0, 1, 2], found, 1.0)
-    louder = replace(found, clipwise_output=np.ones_like(found.clipwise_output)).take([1])
-    blend.add([1], louder, 3.0)
-    mixed = blend.predictions()
-    np.testing.assert_allclose(mixed.clipwise_output[0], found.clipwise_output[0], rtol=1e-6)
-    np.testing.assert_allclose(mixed.clipwise_output[1], (found.clipwise_output[1] + 3) / 4, rtol=1e-6)
-    np.testing.assert_allclose(mixed.framewise_output[1], found.framewise_output[1], rtol=1e-6)
-    assert mixed.timebase == found.timebase
-
-
-def test_frames_move_to_another_grid_by_their_middles():
-    coarse, fine = TimeBase(100, 10, 2), TimeBase(200, 10, 1)  # 0.2 s and 0.05 s
-    frames = np.arange(3.0)[:, None]
-    assert on_grid(frames, coarse, fine)[:, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    back = on_grid(on_grid(frames, coarse, fine), fine, coarse)
-    assert back[:, 0].tolist() == [0, 1, 2]
-    assert len(on_grid(frames, coarse, fine, 14)) == 14
 
 
 def test_a_bundle_that_was_changed_is_refused(bundle, tmp_path):

@@ -26,10 +26,10 @@ from earshot.listening.detections import (
     summary_of,
 )
 from earshot.listening.members import Ears, with_frames
-from earshot.listening.wall_clock import start_of
 from earshot.prediction.inference import Member
 from earshot.prediction.predictions import Clip, Predictions
 from earshot.sound.timebase import TimeBase
+from earshot.sound.wall_clock import start_of
 from earshot.sound.windows import Windowing
 
 UTC = UTC

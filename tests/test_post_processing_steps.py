@@ -155,7 +155,7 @@ def test_all_that_the_file_of_a_choice_holds():
         "post": found["post"], "start": found["start"], "competition": "finch_vocal", "score": "s",
         "oof": {"of": ["a", "b"], "clips": 6, "folds": [0, 1, 2], "parts": "3 folds"},
         "nested": {"before": [0.5] * 3, "after": [0.6] * 3, "mean_before": 0.5, "mean_after": pytest.approx(0.6)},
-        "fitted": 0.6, "commit": "abc",
+        "fitted": 0.6, "untried": {}, "commit": "abc",
         "steps": [{
             "name": "min_seconds", "tried": [0.0, 0.1], "value": 0.1, "gains": pytest.approx([0.1] * 3), "kept": True,
             "mean": pytest.approx(0.1), "deviation": pytest.approx(0, abs=1e-12),

@@ -26,6 +26,10 @@ from earshot.sound.timebase import TimeBase
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "max_confidence", "mean_confidence")
 ROW_POOLS = ("max", "mean")
 COARSE_FROM = ("own", "fine")
+ROW_RANGES = {
+    "row_power": (0.1, 10), "row_floor": (0, 0.99), "row_smooth": (0, 0.5), "row_peak": (0, 4), "row_site": (0, 4),
+    "row_hour": (0, 4),
+}  # fmt: skip
 PAIR_BLOCK = 1_000_000  # candidate pairs looked at together in overlap suppression: 50 MB
 
 
@@ -36,6 +40,9 @@ class PostProcess:
     threshold: float = 0.5
     threshold_low: float | None = None  # hysteresis: an event goes on while its class stays above this
     class_thresholds: Mapping[str, float] = field(default_factory=dict)  # label -> threshold in place of `threshold`
+    threshold_quantile: float | None = (
+        None  # a class's threshold lets in this share of all rows, in place of those above
+    )
     clip_threshold: float | None = None  # a class has events only where the clip's own output reaches this
     median_filter_seconds: float = 0.0  # rounded to an odd number of frames
     max_gap_seconds: float = 0.0  # gaps of a class up to this long are closed
@@ -43,12 +50,21 @@ class PostProcess:
     iou_threshold: float | None = 0.4  # of two events that overlap more than this the less confident goes
     per_class: bool = False  # suppression only among events of one class
     row_pool: str = "max"  # the frames of a row -> its probability, where rows hold probabilities: max | mean
+    row_rank: bool = False  # rows of probabilities (competitions/row_steps.py): each value its place in the class
+    row_power: float = 1.0  # values to this power
+    row_floor: float = 0.0  # values below this quantile of their class become 0
+    row_smooth: float = 0.0  # weight of each neighbour
+    row_peak: float = 0.0  # times the recording's highest row to this power
+    row_site: float = 0.0  # weight of site_odds, log odds {site: {class: of it}}
+    row_hour: float = 0.0  # weight of hour_odds, log odds {hour of the day: {class: of it}}
+    site_odds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    hour_odds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     coarse_from: str = "own"  # of coarse and fine classes, a coarse one's probability: own, or at least its fine ones'
     strict: bool = False  # the birdcall source's rules to the letter; only threshold and iou_threshold apply
 
     def __post_init__(self):
         thresholds = {f"class_thresholds.{k}": v for k, v in self.class_thresholds.items()}
-        for name in ("threshold", "threshold_low", "clip_threshold", "iou_threshold"):
+        for name in ("threshold", "threshold_low", "threshold_quantile", "clip_threshold", "iou_threshold"):
             thresholds[name] = getattr(self, name)
         for name, value in thresholds.items():
             if value is not None and not 0 <= value <= 1:
@@ -59,11 +75,14 @@ class PostProcess:
         if self.row_pool not in ROW_POOLS:
             raise ValueError(f"row_pool is '{self.row_pool}'{suggest(self.row_pool, ROW_POOLS)}")
         check_choice("coarse_from", self.coarse_from, COARSE_FROM)
+        for name, (low, high) in ROW_RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must lie in {low:g} ... {high:g}, got {getattr(self, name)}")
         high = min([self.threshold, *self.class_thresholds.values()])
         if self.threshold_low is not None and self.threshold_low > high:
             raise ValueError(f"threshold_low ({self.threshold_low}) is above the threshold ({high}); swap them")
         free = {"threshold", "iou_threshold", "strict", "row_pool", "coarse_from"}
-        changed = [f.name for f in fields(self) if f.name not in free and getattr(self, f.name)]
+        changed = [f.name for f in fields(self) if f.name not in free and getattr(self, f.name) not in (f.default, {})]
         if self.strict and changed:
             raise ValueError(
                 f"strict post-processing knows no {', '.join(changed)}: leave them out or set strict: false"
@@ -290,6 +309,8 @@ def detect(
     """
     if post.strict:
         raise ValueError("strict rules need a recording's chunks: call strict_events, or set strict: false")
+    if post.threshold_quantile is not None:
+        raise ValueError("threshold_quantile needs the rows of all recordings, as BirdCLEF 2021 and 2022 have them")
     if not np.isfinite(prob).all():
         raise ValueError(f"{(~np.isfinite(prob)).sum()} framewise outputs of '{filename}' are not finite numbers")
     prob = smoothed(prob, timebase, post)

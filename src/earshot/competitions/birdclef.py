@@ -17,15 +17,18 @@ a kernel is scored. Classes are the submission's columns in its order, from 2023
 - 2023: 264 species, about 200 hidden soundscapes of 10 minutes; 2 hours on 4 CPU cores. Score: padded cmAP, the macro
   average precision after five rows of ones under truth and submission alike, so that a class without positives counts.
 - 2024: 182 species, about 1,100 of 4 minutes; 2 hours on 4 CPU cores (a GPU notebook gets one minute). Score: macro
-  ROC-AUC, as in the later years. unlabeled_soundscapes/ holds more of the test's sites, without labels: not read here.
-- 2025: 206 species, about 700 of 1 minute; 90 minutes. train_soundscapes/ has no labels and is not read here.
+  ROC-AUC, as in the later years. unlabeled_soundscapes/ holds more of the test's sites, without labels.
+- 2025: 206 species, about 700 of 1 minute; 90 minutes. train_soundscapes/ has no labels.
 - 2026: 234 species, about 600 of 1 minute; 90 minutes. Some of train_soundscapes/ have labels. Recordings are named
   BC2026_Test_0001_S05_20250227_010002: number, site, date, time.
+
+Soundscapes without labels are listed in unlabelled.csv: they train nothing until somebody labels them.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +40,7 @@ from earshot.competitions.birdclef_rows import BIRD_COLUMNS, SITE_COLUMNS, check
 from earshot.competitions.checks import label_problems, refuse
 from earshot.competitions.competition import Competition, Limits, OofScore, Rules, by_name
 from earshot.competitions.downloads import found_below, inner_folder
-from earshot.competitions.oof_scores import EVENT_ROWS, ROW_MICRO_F1, SCORE_ROWS
+from earshot.competitions.oof_scores import QUANTILE_ROWS, ROW_MICRO_F1, SCORE_ROWS
 from earshot.competitions.tables import Tables, absent, class_name
 from earshot.messages import few
 from earshot.stored import read_json
@@ -60,18 +63,17 @@ def prepare(source: Path, seconds: float = 60.0) -> Tables:
         sample, classes = pd.DataFrame({"row_id": []}, dtype=str), birdclef_recordings.classes_of(source)
         logger.warning("%s has no sample_submission.csv: the %d classes are those of the training table, sorted",
                        source, len(classes))  # fmt: skip
-    clips, events, missing = birdclef_recordings.train_tables(source, classes)
     test, test_clips = birdclef_rows.tables_of_test(source, sample, seconds)
+    train = birdclef_recordings.train_tables(source, classes)
+    train = replace(train, unlabelled=birdclef_recordings.unlabelled_soundscapes(source))
     if not len(test):
-        return Tables(clips=clips, classes=classes, events=events, missing=missing)
-    return Tables(
-        clips=clips,
-        classes=classes,
-        events=events,
-        test_clips=test_clips,
-        test=test,
-        missing=missing + absent(test_clips, source),
-    )
+        return train
+    return with_test(train, source, test, test_clips)
+
+
+def with_test(train: Tables, source: Path, test: pd.DataFrame, test_clips: pd.DataFrame) -> Tables:
+    """The tables of the training recordings with those of a test; `missing` counts the absent files of both."""
+    return replace(train, test_clips=test_clips, test=test, missing=train.missing + absent(test_clips, source))
 
 
 @found_below(*birdclef_recordings.METADATA)
@@ -79,7 +81,6 @@ def prepare_2021(source: Path) -> Tables:
     """Download folder -> clips (focal and labelled soundscapes), classes sorted, and the test of test.csv."""
     source = Path(source)
     classes = birdclef_recordings.classes_of(source)
-    clips, events, missing = birdclef_recordings.train_tables(source, classes, "train_short_audio")
     test = read_table(source / "test.csv", SITE_COLUMNS)
     check_site_columns(test)
     folder = inner_folder(source, "test_soundscapes")
@@ -90,14 +91,7 @@ def prepare_2021(source: Path) -> Tables:
         "clip_id": recordings.to_numpy(),
         "path": [f"{folder}/{found.get(c, c + '.ogg')}" for c in recordings],
     })  # fmt: skip
-    return Tables(
-        clips=clips,
-        classes=classes,
-        events=events,
-        test_clips=test_clips,
-        test=test,
-        missing=missing + absent(test_clips, source),
-    )
+    return with_test(birdclef_recordings.train_tables(source, classes, "train_short_audio"), source, test, test_clips)
 
 
 @found_below(*birdclef_recordings.METADATA)
@@ -105,7 +99,6 @@ def prepare_2022(source: Path) -> Tables:
     """Download folder -> clips, all species sorted as classes, the test of test.csv."""
     source = Path(source)
     classes = birdclef_recordings.classes_of(source)
-    clips, events, missing = birdclef_recordings.train_tables(source, classes)
     test = read_table(source / "test.csv", BIRD_COLUMNS)
     check_bird_rows(test)
     scored = source / "scored_birds.json"
@@ -117,14 +110,7 @@ def prepare_2022(source: Path) -> Tables:
     found = birdclef_rows.test_files(source / folder)
     birdclef_rows.say_unasked(found, test_clips.clip_id, "test.csv")
     test_clips["path"] = [f"{folder}/{found.get(c, c + '.ogg')}" for c in test_clips.clip_id]
-    return Tables(
-        clips=clips,
-        classes=classes,
-        events=events,
-        test_clips=test_clips,
-        test=test,
-        missing=missing + absent(test_clips, source),
-    )
+    return with_test(birdclef_recordings.train_tables(source, classes), source, test, test_clips)
 
 
 # ---- the hidden test of a kernel
@@ -200,13 +186,13 @@ EDITIONS = by_name(
         name="birdclef2021", prepare=prepare_2021, rows=birdclef_rows.species_rows,
         validate=birdclef_rows.validate_species, score=birdcall.score, limits=Limits(minutes=180),
         hidden=_hidden(2021, 600.0, read=_site_ids, make=_site_rows, clip_id=_site_clip),
-        oof_score=ROW_MICRO_F1, post=EVENT_ROWS,
+        oof_score=ROW_MICRO_F1, post=QUANTILE_ROWS,
     ),
     Competition(
         name="birdclef2022", prepare=prepare_2022, rows=birdclef_rows.bird_rows, validate=birdclef_rows.validate_birds,
         score=birdclef_rows.score_birds, limits=Limits(minutes=540),
         hidden=_hidden(2022, 60.0, read=_bird_ids, make=_bird_rows), oof_score=birdclef_rows.BALANCED_ACCURACY,
-        post=EVENT_ROWS,
+        post=QUANTILE_ROWS,
     ),
     _edition(2023, minutes=120, seconds=600.0, **_CMAP),
     _edition(2024, minutes=120, seconds=240.0, **_ROC_AUC),

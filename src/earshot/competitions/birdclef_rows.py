@@ -19,14 +19,14 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_curve
 
-from earshot.competitions import birdcall, oof_scores
+from earshot.competitions import birdcall, oof_scores, row_steps
 from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
 from earshot.competitions.competition import OofScore
 from earshot.competitions.downloads import inner_folder, list_audio
 from earshot.events import EVENT_COLUMNS, PostProcess, active, build_post, detect, median_filter
 from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
-from earshot.prediction.detection import classes_present, peak_output
+from earshot.prediction.detection import at_quantile, classes_present, peak_output
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 from earshot.sound import audio
@@ -131,17 +131,28 @@ def options(post: PostProcess | Mapping | None) -> PostProcess:
 def rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess | Mapping | None = None) -> pd.DataFrame:
     """Framewise predictions -> `row_id` and a probability a class, in the order of `test`.
 
-    A row pools the frames that it touches (`post.row_pool`: max or mean, after `post.median_filter_seconds`). A
-    recording without prediction, or unreadable, gets the mean row of the others, and a warning; without any other, 1/K.
+    A row pools the frames that it touches (`post.row_pool`: max or mean, after `post.median_filter_seconds`); then come
+    the steps of row_steps.py. A recording without prediction, or unreadable, gets the mean row of the others, and a
+    warning; without any other, 1/K.
     """
     table, post = check_grid(test, complete=False), options(post)
     values = np.full((len(table), len(predictions.classes)), np.nan)
-    rows_of = table.groupby("clip_id", sort=False).indices
-    for clip_id, index in usable(predictions, table).items():
-        at = rows_of[clip_id]
+    rows_of, seconds = table.groupby("clip_id", sort=False).indices, table.seconds.to_numpy()
+    pooled, places = [], []
+    found = usable(predictions, table)
+    for clip_id, index in found.items():
+        at = rows_of[clip_id][np.argsort(seconds[rows_of[clip_id]], kind="stable")]
         frames = predictions.framewise_output[index]
         frames = median_filter(frames, 2 * int(predictions.timebase.frame(post.median_filter_seconds / 2)) + 1)
-        values[at] = pool_rows(frames, predictions.timebase, table.seconds.to_numpy()[at], post.row_pool)
+        own = pool_rows(frames, predictions.timebase, seconds[at], post.row_pool)
+        there = ~np.isnan(own).any(axis=1)  # not behind the last frame
+        pooled.append(own[there])
+        places.append(at[there])
+    row_steps.say_unknown(list(found), post)
+    ends = [seconds[at] for at in places]
+    done = row_steps.process_rows(pooled, ends, list(found), predictions.classes, post, ROW_SECONDS)
+    for at, own in zip(places, done, strict=True):
+        values[at] = own
     lost = np.isnan(values).any(axis=1)
     values[lost] = 1 / values.shape[1] if lost.all() else values[~lost].mean(axis=0)
     return pd.concat([table[["row_id"]], pd.DataFrame(values, columns=list(predictions.classes))], axis=1)
@@ -166,7 +177,7 @@ def pool_rows(frames: np.ndarray, grid: TimeBase, ends: np.ndarray, pool: str = 
     """
     join = np.max if pool == "max" else np.mean
     first = grid.frame(ends - ROW_SECONDS)
-    last = grid.frame(ends - 1e-6) + 1
+    last = grid.frame(ends - max(1e-6, 2e-6 * grid.frame_seconds)) + 1  # beyond the grid's own tolerance
     empty = np.full(frames.shape[1], np.nan)
     spans = zip(first, last, strict=True)
     return np.stack([join(frames[a:b], axis=0) if a < len(frames) else empty for a, b in spans])
@@ -216,6 +227,13 @@ def score_roc_auc(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, fl
 def marked_rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess) -> pd.DataFrame:
     """Events of the recordings -> `clip_id, seconds, event_label` of the rows that they touch (2021, 2022)."""
     found = usable(predictions, test)
+    if post.threshold_quantile is not None:
+        seconds = test.drop_duplicates(["clip_id", "seconds"]).groupby("clip_id").seconds
+        ends = {clip_id: np.sort(own.to_numpy()) for clip_id, own in seconds if clip_id in found}
+        grid, frames = predictions.timebase, predictions.framewise_output
+        rows_of = [pool_rows(frames[found[clip_id]], grid, own) for clip_id, own in ends.items()]
+        peaks = np.concatenate(rows_of) if rows_of else np.zeros((0, len(predictions.classes)))
+        post = at_quantile(post, peaks[~np.isnan(peaks).any(axis=1)], predictions.classes)
     events = [
         detect(
             predictions.framewise_output[i], predictions.timebase, predictions.classes, clip_id, post,

@@ -85,13 +85,15 @@ class OofScore:
 
     name: of the value that decides; of: (predictions, truth, post-processing or None) -> {name: value}, {} where these
     predictions cannot have it (no frames, no anomaly); thresholds: (predictions, truth) -> one event threshold and (K,)
-    one a class, where the best ones are known without trying many.
+    one a class, where the best ones are known without trying many; rows: (predictions, truth) -> sites (R,), hours (R,)
+    and answers (R, K) of the rows that are scored, None where clips are scored and not rows.
     """
 
     name: str
     of: Callable[[Predictions, Truth, PostProcess | None], dict[str, float]]
     lower_is_better: bool = False
     thresholds: Callable[[Predictions, Truth], tuple[float, np.ndarray]] | None = None
+    rows: Callable[[Predictions, Truth], tuple[list[str], list[str], np.ndarray] | None] | None = None
 
     def value(self, found: Predictions, truth: Truth, post: PostProcess | None = None) -> float:
         """The value that decides, turned so that more is better; NaN where there is none."""
@@ -110,6 +112,7 @@ class PostRanges:
     start: PostProcess = field(default_factory=PostProcess)
     threshold: tuple[float, ...] = ()
     class_thresholds: bool = False
+    threshold_quantile: tuple[float | None, ...] = ()
     median_filter_seconds: tuple[float, ...] = ()
     threshold_low: tuple[float | None, ...] = ()
     min_seconds: tuple[float, ...] = ()
@@ -117,6 +120,13 @@ class PostRanges:
     clip_threshold: tuple[float | None, ...] = ()
     iou_threshold: tuple[float | None, ...] = ()
     row_pool: tuple[str, ...] = ()
+    row_smooth: tuple[float, ...] = ()
+    row_peak: tuple[float, ...] = ()
+    row_power: tuple[float, ...] = ()
+    row_rank: tuple[bool, ...] = ()
+    row_floor: tuple[float, ...] = ()
+    row_site: tuple[float, ...] = ()
+    row_hour: tuple[float, ...] = ()
     coarse_from: tuple[str, ...] = ()
 
 

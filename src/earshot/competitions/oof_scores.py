@@ -7,10 +7,12 @@ the names that the competition's own `score` gives them. Predictions are of read
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from earshot.competitions import row_steps
 from earshot.competitions.competition import OofScore, PostRanges
 from earshot.events import PostProcess, smoothed
 from earshot.metrics import clips as clip_metrics
@@ -28,7 +30,12 @@ EVENTS = PostRanges(
     iou_threshold=(None, 0.2),
 )  # fmt: skip
 EVENT_ROWS = PostRanges(threshold=THRESHOLDS, class_thresholds=True, min_seconds=(0.0, 0.1, 0.3))
-SCORE_ROWS = PostRanges(row_pool=("max", "mean"), median_filter_seconds=(0.0, 0.5, 1.0))
+QUANTILE_ROWS = replace(EVENT_ROWS, threshold_quantile=(None, 0.01, 0.02, 0.05, 0.1, 0.25))
+SCORE_ROWS = PostRanges(
+    row_pool=("max", "mean"), median_filter_seconds=(0.0, 0.5, 1.0), row_smooth=(0.0, 0.1, 0.2, 0.3),
+    row_peak=(0.0, 0.25, 0.5, 1.0), row_power=(0.5, 1.0, 1.5, 2.0), row_rank=(False, True), row_floor=(0.0, 0.5, 0.8),
+    row_site=(0.0, 0.25, 0.5, 1.0), row_hour=(0.0, 0.25, 0.5, 1.0),
+)  # fmt: skip
 
 
 def of_clips(
@@ -137,28 +144,44 @@ def of_pooled_rows(
     name: str, metric: Callable[[np.ndarray, np.ndarray], float], defined: Callable[..., bool],
     pool: Callable[..., np.ndarray], row_seconds: float,
 ) -> OofScore:  # fmt: skip
-    """A score of the highest row of each clip, pooled as the submission's rows are; without frames of the clip outputs.
+    """A score of rows, pooled and processed as the submission's are: of annotated recordings their rows, against the
+    events that reach into each; where there are none the highest row of each clip; without frames the clip outputs.
 
     pool: (frames, time grid, seconds at which rows end, how) -> (R, K).
     """
     clips = of_clips(name, metric, defined)
 
+    def pooled(found: Predictions, names, ends, post: PostProcess) -> list[np.ndarray]:
+        place = {str(c): i for i, c in enumerate(found.clip_ids)}
+        frames = [smoothed(found.framewise_output[place[n]], found.timebase, post) for n in names]
+        rows = [pool(f, found.timebase, e, post.row_pool) for f, e in zip(frames, ends, strict=True)]
+        return row_steps.process_rows(rows, ends, names, found.classes, post, row_seconds)
+
     def of(found: Predictions, truth: Truth, post: PostProcess | None = None) -> dict[str, float]:
         if found.framewise_output is None or not len(found):
             return clips.of(found, truth)
         post = post or PostProcess()
-        outputs = []
-        for frames in found.framewise_output:
-            rows = max(1, int(np.ceil(found.timebase.seconds(len(frames)) / row_seconds - 1e-6)))
-            ends = row_seconds * np.arange(1, rows + 1)
-            values = pool(smoothed(frames, found.timebase, post), found.timebase, ends, post.row_pool)
-            outputs.append(np.nanmax(values, axis=0))
-        pooled = Predictions(
-            found.clip_ids, found.classes, np.stack(outputs).astype(np.float32), found.fold, found.unreadable
-        )
-        return clips.of(pooled, truth)
+        if (known := row_steps.annotated_rows(found, truth, row_seconds)) is not None:
+            names, ends, answers = known
+            target, scores = np.concatenate(answers), np.concatenate(pooled(found, names, ends, post))
+            return {name: float(metric(target, scores))} if defined(target, scores) else {}
+        names = [str(c) for c in found.clip_ids]
+        ends = [row_steps.ends_of(found, i, row_seconds) for i in range(len(found))]
+        outputs = np.stack([np.nanmax(rows, axis=0) for rows in pooled(found, names, ends, post)])
+        highest = Predictions(
+            found.clip_ids, found.classes, outputs.astype(np.float32), found.fold, found.unreadable
+        )  # fmt: skip
+        return clips.of(highest, truth)
 
-    return OofScore(name, of)
+    def rows(found: Predictions, truth: Truth) -> tuple[list[str], list[str], np.ndarray] | None:
+        if (known := row_steps.annotated_rows(found, truth, row_seconds)) is None:
+            return None
+        names, ends, answers = known
+        sites = [row_steps.site_of(n) for n, e in zip(names, ends, strict=True) for _ in e]
+        hours = [h for n, e in zip(names, ends, strict=True) for h in row_steps.hours_of(n, e, row_seconds)]
+        return sites, hours, np.concatenate(answers)
+
+    return OofScore(name, of, rows=rows)
 
 
 # ---- events

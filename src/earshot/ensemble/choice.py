@@ -8,6 +8,7 @@ oof           the file or runs it was chosen on, its clips, folds, and how they 
 nested        score of the held-out folds: before, after (lists by fold), and their means
 fitted        score of all clips at `post`; they chose it, so that this figure flatters
 steps         what was tried, in order: name, tried, value, gains by fold, mean, deviation, kept
+untried       steps that the competition has and this OOF cannot judge, and why
 commit        of the sources
 """
 
@@ -40,13 +41,14 @@ def as_dict(choice: PostChoice, competition: str, of: Sequence[str | Path], comm
         "score": choice.score_name,
         "oof": {"of": [str(o) for o in of], "clips": choice.n_clips, "folds": choice.folds, "parts": choice.parts},
         "nested": nested | means, "fitted": float(choice.fitted), "steps": [_step(step) for step in choice.steps],
-        "commit": commit,
+        "untried": dict(choice.untried), "commit": commit,
     }  # fmt: skip
 
 
 def fields_of(post: PostProcess) -> dict:
     """Fields of PostProcess as JSON has them."""
-    return asdict(replace(post, class_thresholds=dict(post.class_thresholds)))
+    odds = {name: {k: dict(v) for k, v in getattr(post, name).items()} for name in ("site_odds", "hour_odds")}
+    return asdict(replace(post, class_thresholds=dict(post.class_thresholds), **odds))
 
 
 def _step(step: Step) -> dict:

@@ -14,18 +14,23 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.competition import OofScore, PostRanges
+from earshot.competitions.row_steps import fit_odds
 from earshot.events import PostProcess
 from earshot.messages import suggest
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 
 STEPS = (
-    "threshold", "class_thresholds", "median_filter_seconds", "threshold_low", "min_seconds", "max_gap_seconds",
-    "clip_threshold", "iou_threshold", "row_pool",
-    "coarse_from",
+    "threshold", "class_thresholds", "threshold_quantile", "median_filter_seconds", "threshold_low", "min_seconds",
+    "max_gap_seconds", "clip_threshold", "iou_threshold", "row_pool", "row_smooth", "row_peak", "row_power", "row_rank",
+    "row_floor", "row_site", "row_hour", "coarse_from",
 )  # fmt: skip
-OF_FRAMES = ("median_filter_seconds", "threshold_low", "min_seconds", "max_gap_seconds", "row_pool")
+ODDS = {"row_site": "site_odds", "row_hour": "hour_odds"}  # steps that are fitted, and where what they learn stands
+# steps between rows of a recording, which clips that count as one row each say nothing of
+OF_ROWS = ("row_smooth", "row_peak", "row_power", "row_rank", "row_floor", *ODDS)
+OF_FRAMES = ("median_filter_seconds", "threshold_low", "min_seconds", "max_gap_seconds", "row_pool", *OF_ROWS)
 STRICT_STEPS = ("threshold", "iou_threshold")  # all that PostProcess.strict knows
+NO_SHIFT = ("iou_threshold", "threshold_quantile")  # steps that thresholds beside say nothing of
 FINER = (-0.375, -0.25, -0.125, 0.125, 0.25, 0.375)  # log odds around the best threshold of the grid
 BESIDE = (0.0, -1.0, -0.5, 0.5, 1.0)  # log odds by which thresholds are moved while another step is tried
 PARTS = 5  # of the clips, where they are of one fold
@@ -71,9 +76,12 @@ class PostChoice:
     n_clips: int
     folds: list
     parts: str  # how the clips were parted for the nested search
+    untried: dict[str, str] = field(default_factory=dict)  # steps that the ranges have: why they were left out
 
     def __str__(self) -> str:
         lines = [f"  {step}" for step in self.steps] or ["  no step to try"]
+        for why in dict.fromkeys(self.untried.values()):
+            lines.append(f"  not tried, {why}: {', '.join(n for n, w in self.untried.items() if w == why)}")
         mean = f"{np.mean(self.before):.4f} -> {np.mean(self.after):.4f}" if len(self.before) else "-"
         head = f"post-processing by {self.score_name}, {self.n_clips} OOF clips, {self.parts}: held-out folds {mean}"
         return "\n".join([head, *lines, f"  all clips at the choice: {self.fitted:.4f} (they chose it)"])
@@ -103,7 +111,7 @@ def choose_post(
         raise ValueError(f"this OOF cannot have the competition's score, {score.name}: {_lacking(oof, truth)}")
     part, how = parts_of(oof, truth)
     search = _Search(score, ranges)
-    names = search.steps(start, oof, steps)
+    names, untried = search.steps(start, oof, truth, steps)
     folds = _Folds(oof, truth, score, part)
     post, of_fold = start, dict.fromkeys(folds.names, start)
     before, found = folds.scores(of_fold), []
@@ -121,7 +129,7 @@ def choose_post(
     return PostChoice(
         post=post, start=start, score_name=score.name, steps=found, before=before[known], after=after[known],
         fitted=score.value(oof, truth, post), n_clips=len(oof), folds=sorted(int(f) for f in np.unique(oof.fold)),
-        parts=how,
+        parts=how, untried=untried,
     )  # fmt: skip
 
 
@@ -181,8 +189,13 @@ class _Search:
     def __init__(self, score: OofScore, ranges: PostRanges):
         self.score, self.ranges = score, ranges
 
-    def steps(self, start: PostProcess, oof: Predictions, wanted: Sequence[str] | None) -> list[str]:
-        """Names of the steps to try: in the ranges, asked for, and possible with these predictions."""
+    def steps(
+        self, start: PostProcess, oof: Predictions, truth: Truth, wanted: Sequence[str] | None
+    ) -> tuple[list[str], dict[str, str]]:
+        """Names of the steps to try: in the ranges, asked for, and possible with these predictions; why not the others.
+
+        Whoever leaves steps out by `wanted` is not told.
+        """
         known = [name for name in STEPS if getattr(self.ranges, name)]
         for name in wanted or ():
             if name not in known:
@@ -190,11 +203,22 @@ class _Search:
                     f"this competition has no post-processing step '{name}'{suggest(name, known, 'it has')}"
                 )
         names = [name for name in known if wanted is None or name in wanted]
+        why: dict[str, str] = {}
         if len(oof.classes) == 1:
-            names = [name for name in names if name != "class_thresholds"]
+            why |= dict.fromkeys(["class_thresholds"], "there is one class")
         if oof.framewise_output is None:
-            names = [name for name in names if name not in OF_FRAMES]
-        return [name for name in names if name in STRICT_STEPS] if start.strict else names
+            why |= dict.fromkeys(OF_FRAMES, "the OOF has no frames (predict.oof_frames=true keeps them)")
+        elif any(name in OF_ROWS for name in names):
+            rows = self.score.rows(oof, truth) if self.score.rows else None
+            if rows is None:
+                why |= dict.fromkeys(OF_ROWS, "no annotated recording of the OOF has rows with answers")
+            else:
+                for name, keys, what in zip(ODDS, rows, ("site", "time"), strict=False):
+                    if not any(keys):
+                        why[name] = f"no annotated recording's name has a {what}"
+        if start.strict:
+            why |= {name: "the start is strict" for name in names if name not in STRICT_STEPS}
+        return [name for name in names if name not in why], {n: why[n] for n in names if n in why}
 
     def fit(self, step: str, post: PostProcess, found: Predictions, truth: Truth) -> PostProcess:
         """The best of the step's candidates on these clips; `post` itself where none is better."""
@@ -202,6 +226,8 @@ class _Search:
             return self._threshold(post, found, truth)
         if step == "class_thresholds":
             return self._class_thresholds(post, found, truth)
+        if step in ODDS:
+            return self._odds(step, post, found, truth)
         return self._best(self._around(step, post), post, found, truth)
 
     def tried(self, step: str) -> list:
@@ -243,9 +269,20 @@ class _Search:
             low = min([low, *chosen.values()])
         return replace(post, class_thresholds=chosen, threshold_low=low)
 
+    def _odds(self, step: str, post: PostProcess, found: Predictions, truth: Truth) -> PostProcess:
+        """What sites or hours say, learned from these clips, at the weight that does best on them."""
+        rows = self.score.rows(found, truth)
+        if rows is None:
+            return post
+        odds = fit_odds(rows[list(ODDS).index(step)], rows[2], found.classes)
+        weights = getattr(self.ranges, step)
+        return self._best(
+            (replace(post, **{step: w, ODDS[step]: odds if w else {}}) for w in weights), post, found, truth
+        )
+
     def _around(self, step: str, post: PostProcess) -> Iterator[PostProcess]:
         """Every value of the step, each with the thresholds where they are and a little beside."""
-        has_thresholds = self.ranges.threshold and not post.strict and step != "iou_threshold"
+        has_thresholds = self.ranges.threshold and not post.strict and step not in NO_SHIFT
         for value in getattr(self.ranges, step):
             for shift in BESIDE if has_thresholds else (0.0,):
                 moved = shifted(post, shift)

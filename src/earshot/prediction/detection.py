@@ -26,6 +26,18 @@ def peak_output(found: Predictions) -> np.ndarray:
     return np.stack([frames.max(axis=0) for frames in found.framewise_output])
 
 
+def at_quantile(post: PostProcess, values: np.ndarray, classes) -> PostProcess:
+    """(N, K) the highest outputs of all rows -> the same with the thresholds that `threshold_quantile` asks for.
+
+    Each class's is the quantile of its own values that lets in that share of them; without one nothing changes.
+    """
+    if post.threshold_quantile is None or not len(values):
+        return replace(post, threshold_quantile=None)
+    thresholds = np.quantile(values, 1 - post.threshold_quantile, axis=0).clip(0, 1)
+    many = {str(c): float(t) for c, t in zip(classes, thresholds, strict=True)}
+    return replace(post, threshold_quantile=None, threshold_low=None, class_thresholds=many)
+
+
 def detect_all(found: Predictions, post: PostProcess) -> pd.DataFrame:
     """Events of every readable clip, one table: clip after clip what `events.detect` finds.
 
@@ -79,6 +91,7 @@ def classes_present(found: Predictions, post: PostProcess) -> np.ndarray:
     Overlap suppression is left out: which of two sounds at one time is the true one, labels of clips do not say. Where
     clips have no frames only thresholds apply, to the clip outputs.
     """
+    post = at_quantile(post, peak_output(found), found.classes)
     in_frames = post.median_filter_seconds or post.min_seconds
     if found.framewise_output is None or not in_frames:
         present = events.active(peak_output(found), events.class_thresholds(post, found.classes))

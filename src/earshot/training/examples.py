@@ -7,7 +7,7 @@ nothing else: not on the worker or the process. So a resumed run equals one that
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +43,11 @@ class TrainingClips(torch.utils.data.Dataset):
     def __init__(
         self, prepared: PreparedData, data: DataConfig, inputs: Mapping[str, Input], seed: int,
         waveform_augment=None, cache_folder: Path = Path("data/cache"), embeddings: EmbeddingCache | None = None,
-        pseudo: PseudoWindows | None = None,
+        pseudo: PseudoWindows | None = None, progress: Callable = iter,
     ):  # fmt: skip
         """inputs: what is heard, a config's front ends or an `Inputs`; embeddings: given in place of a waveform
-        (data.cache=embedding); pseudo: windows that come in place of clips, or over them."""
+        (data.cache=embedding); pseudo: windows that come in place of clips, or over them; progress: wraps the files of
+        which an extractor's rows are computed."""
         self.embeddings, self.pseudo = embeddings, pseudo
         inputs = Inputs.made(inputs, None, data.sample_rate, data.channels, data.metadata_record)
         self.prepared, self.data, self.inputs, self.seed = prepared, data, inputs, seed
@@ -71,7 +72,7 @@ class TrainingClips(torch.utils.data.Dataset):
         self.turns = ClassTurns(self.target > 0.5) if data.sampler == "balanced" else None
         self.targets = CropTargets(prepared, data, (self.target, self.mask))
         self.cache_folder = cache_folder
-        self.rows = extractor_caches(inputs, prepared, cache_folder) if self.embeddings is None else {}
+        self.rows = extractor_caches(inputs, prepared, cache_folder, progress) if self.embeddings is None else {}
         self.metadata = prepared.metadata_values() if data.metadata else None
 
     def __len__(self) -> int:

@@ -11,7 +11,6 @@ from earshot.ensemble.search import stopped_text, truth_of
 from earshot.messages import few
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction import predictions
-from earshot.records import to_dict
 from earshot.training.pseudo import told as told_windows
 from earshot.training.setup import Training
 
@@ -69,24 +68,6 @@ def epoch_line(fold: int, row: dict, watch: str, epochs: int, left: str = "") ->
         left,
     ]
     return " | ".join(part for part in parts if part)
-
-
-def start_wandb(t: Training):
-    """A wandb run when the config names a project (WANDB_MODE=offline needs no account), else None."""
-    if not t.config.wandb or not t.accelerator.is_main_process:
-        return None
-    try:
-        import wandb
-    except ImportError as error:
-        raise ValueError(f"the key wandb needs wandb ({error}): pip install wandb, or leave the key out") from error
-    name = f"{t.folder.parent.name}/{t.folder.name}"
-    try:
-        return wandb.init(project=t.config.wandb, name=name, dir=str(t.folder), config=to_dict(t.config))
-    except wandb.errors.Error as error:  # no account, no network, a project that is not theirs
-        raise ValueError(
-            f"wandb: {t.config.wandb} cannot be used: {str(error).splitlines()[0]}; log in by `wandb login`, set "
-            "WANDB_MODE=offline, or leave the key wandb out"
-        ) from error
 
 
 def finish_fold(t: Training):
