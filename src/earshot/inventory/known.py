@@ -14,7 +14,7 @@ from earshot.config import read_values
 from earshot.data.dataset import read_dataset
 from earshot.records import to_dict
 from earshot.tables import read_table
-from earshot.tasks import get_task
+from earshot.tasks import TASKS, get_task
 
 SHOWN_CONFIGS = 8
 
@@ -133,7 +133,7 @@ def _competition_of_configs(configs: Path) -> tuple[tuple[str, str], ...]:
     found = []
     for path in sorted(configs.glob("*/**/*.yaml")):
         relative = path.relative_to(configs)
-        if path.stem.startswith("_") or relative.parts[0] in ("post", "compare", "search"):
+        if path.stem.startswith("_") or relative.parts[0] not in TASKS:
             continue
         data = read_values(path).get("data") or {}
         found.append((data.get("competition", "synth"), str(relative.with_suffix(""))))
