@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from earshot.inputs.record import Input
-from earshot.sound.logmel import LogmelParams, log_mel, n_frames, silence_db
+from earshot.sound.logmel import LogmelParams, log_mel, mel_centres, n_frames, silence_db
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,10 @@ class Logmel(LogmelParams, Input):
     @property
     def bands(self) -> int:
         return self.n_mels
+
+    @property
+    def hertz(self) -> np.ndarray:
+        return mel_centres(self)
 
     @property
     def hop(self) -> int:
