@@ -1,6 +1,6 @@
 """Does a round of review better the model, and does the order of the questions matter?
 
-nice -n 10 python benchmarks/bench_review.py --record      # three seeds, 15 small trainings, half an hour on two cores
+nice -n 10 python benchmarks/bench_review.py --record      # three seeds, 15 small trainings of a minute or two
 
 A network trained on few weakly labelled clips of the embedded birds hears soundscapes that nobody labelled. A simulated
 reviewer answers questions about its detections from the truth, as a person does on the page: accept where the class is
@@ -14,18 +14,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from results import record
 
+import detect
+import make_folds
+import predict
+import prepare
+import review as review_page
+import scripts
+import train
 from earshot.listening.recordings import lengths_of
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
@@ -38,7 +46,7 @@ from earshot.tables import read_table
 ARMS = {"active": "uncertainty", "random": "random"}
 CLIPS_A_SPECIES = 6
 ANSWERS, ROUNDS, SEEDS = 40, 2, 3
-HEARD_CLIPS = 2400  # of every training: epochs times clips
+HEARD_CLIPS = 2000  # of every training: epochs times clips
 FAINTEST = 0.15  # output from which on a detection is a question
 HEARD_SHARE = 0.3  # of an event, that must lie in a stretch for the reviewer to hear it
 COMMAND = "nice -n 10 python benchmarks/bench_review.py --record"
@@ -47,12 +55,12 @@ COMMAND = "nice -n 10 python benchmarks/bench_review.py --record"
 def main():
     options = parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    table = options.work / "scores.csv"
+    table = options.work.resolve() / "scores.csv"
     rows = pd.read_csv(table).to_dict("records") if table.is_file() else []
     done = {(r["seed"], r["arm"], r["round"]) for r in rows}
     for seed in range(options.seeds):
-        work = options.work.resolve() / f"seed{seed}"
-        prepare(work, seed)
+        work = table.parent / f"seed{seed}"
+        make_data(work, seed)
         for arm in ("before", *ARMS):
             for number in range(1, ROUNDS + 1) if arm != "before" else (0,):
                 if (seed, arm, number) not in done:
@@ -70,14 +78,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def prepare(work: Path, seed: int):
+def make_data(work: Path, seed: int):
     """Few labelled clips and the soundscapes that are reviewed (`pool`), and other soundscapes to score (`apart`)."""
     if (work / "folds.csv").is_file():
         return
-    make_birds(work / "pool", seed, CLIPS_A_SPECIES, recordings=6, short_recordings=0)
-    make_birds(work / "apart", 1000 + seed, 1, recordings=6, short_recordings=0)
-    script(work, "prepare.py", "synth", "--source", "pool", "--out", "data")
-    script(work, "make_folds.py", "--clips", "data/clips.csv", "--out", "folds.csv")
+    make_birds(work / "pool", seed, CLIPS_A_SPECIES, recordings=4, short_recordings=0)
+    make_birds(work / "apart", 1000 + seed, 1, recordings=4, short_recordings=0)
+    script(work, prepare, "synth", "--source", "pool", "--out", "data")
+    script(work, make_folds, "--clips", "data/clips.csv", "--out", "folds.csv")
 
 
 def one_round(work: Path, seed: int, arm: str, number: int) -> dict:
@@ -86,21 +94,21 @@ def one_round(work: Path, seed: int, arm: str, number: int) -> dict:
     if number:
         before = "before0" if number == 1 else f"{arm}{number - 1}"
         found, decisions = work / f"found_{before}_{arm}", work / f"{arm}.csv"
-        script(work, "detect.py", "--run", f"runs/sed/{before}", "--clips", "pool/test_audio", "--out", found,
+        script(work, detect, "--run", f"runs/sed/{before}", "--clips", "pool/test_audio", "--out", found,
                "--threshold", FAINTEST)  # fmt: skip
-        kinds = review(work, found / "events.csv", decisions, arm, seed, number)
+        kinds = answer(work, found / "events.csv", decisions, arm, seed, number)
         data, folds = f"data_{name}", f"folds_{name}.csv"
-        script(work, "review.py", "--run", "runs/sed/before0", "--decisions", decisions, "--train-table", data,
+        script(work, review_page, "--run", "runs/sed/before0", "--decisions", decisions, "--train-table", data,
                "--train-folds", folds)  # fmt: skip
     clips = int((read_table(work / folds).fold != 0).sum())
-    script(work, "train.py", "--config", ROOT / "configs/sed/synth_cnn.yaml", "--fold", 0, "--name", name,
+    script(work, train, "--config", ROOT / "configs/sed/synth_cnn.yaml", "--fold", 0, "--name", name,
            f"seed={seed}", f"data.root={data}", f"data.folds={folds}", f"optim.epochs={round(HEARD_CLIPS / clips)}",
            "optim.validate_every=1000")  # fmt: skip
-    script(work, "predict.py", "--run", f"runs/sed/{name}", "--clips", "apart/test_audio", "--out", f"{name}.npz")
+    script(work, predict, "--run", f"runs/sed/{name}", "--clips", "apart/test_audio", "--out", f"{name}.npz")
     return {"clips": clips, **score(work, name), **kinds}
 
 
-def review(work: Path, found: Path, decisions: Path, arm: str, seed: int, number: int) -> dict[str, int]:
+def answer(work: Path, found: Path, decisions: Path, arm: str, seed: int, number: int) -> dict[str, int]:
     """ANSWERS answers of the simulated reviewer in this arm's order; how many were accepted, how many corrected."""
     events = read_table(found)
     truth = read_table(work / "pool/test_events.csv")
@@ -150,11 +158,11 @@ def score(work: Path, name: str) -> dict[str, float]:
             "auc": float(np.nanmean(clip_metrics.roc_auc(target, outputs)))}  # fmt: skip
 
 
-def script(work: Path, name: str, *arguments):
-    done = subprocess.run([sys.executable, ROOT / "src" / name, *map(str, arguments)], cwd=work, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"{name} {' '.join(map(str, arguments))}\n{done.stdout[-3000:]}")
+def script(work: Path, module, *arguments):
+    """Run one of our scripts in `work`; what it prints goes to a file there."""
+    os.chdir(work)
+    with open(work / "log.txt", "a") as log, redirect_stdout(log):
+        scripts.run(module, *arguments)
 
 
 def report(rows: pd.DataFrame, recorded: bool):
