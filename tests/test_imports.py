@@ -24,7 +24,7 @@ LAYERS = [
     ["tasks", "runs"],
     ["ensemble"],
     ["training", "kernel", "listening", "audits", "review"],
-    ["pages"],
+    ["pages", "rounds"],
     ["export"],
     ["kaggle"],
 ]  # fmt: skip
