@@ -42,10 +42,10 @@ from earshot.training.checks import check_run
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    plan = plans.read_plan(options.plan)
-    studies.optuna()
     out = options.out or Path("runs") / "search" / options.plan.stem
     files.check_writable(out / "report.json", "give --out FOLDER")
+    plan = plans.read_plan(options.plan)
+    studies.optuna()
     base = plans.base_config(plan)
     outer = plans.outer_folds(plan, base)
     if not options.worker:

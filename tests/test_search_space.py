@@ -62,17 +62,17 @@ def test_ranges_are_whole_where_all_of_them_is():
 
 @given(st.integers(0, 2**31), st.floats(1e-6, 1.0), st.floats(1.5, 1e4), st.booleans(), st.booleans())
 def test_what_is_drawn_lies_in_the_space(seed, low, factor, log, whole):
-    part = (
-        Range(int(low * 1000) + 1, int((low * 1000 + 1) * factor) + 1, log) if whole else Range(low, low * factor, log)
-    )
+    low = int(low * 1000) + 1 if whole else low
+    part = Range(low, int(low * factor) + 1 if whole else low * factor, log)
     drawn = [part.draw(np.random.default_rng([seed, n])) for n in range(5)]
     assert all(part.low <= value <= part.high for value in drawn)
     assert not whole or all(value == int(value) for value in drawn)
 
 
-@pytest.mark.parametrize(
-    "value", [1e-5, 3, 0.25, True, "adamw", "no", [8, 16], {"name": "focal", "params": {"gamma": 2.0}}]
-)
+VALUES = [1e-5, 3, 0.25, True, "adamw", "no", [8, 16], {"name": "focal", "params": {"gamma": 2.0}}]
+
+
+@pytest.mark.parametrize("value", VALUES)
 def test_a_value_is_read_again_as_it_was(value):
     assert yaml.safe_load(as_text(value)) == value
     assert "\n" not in as_text(value)

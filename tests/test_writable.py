@@ -39,6 +39,7 @@ BELOW_A_FILE = {
     "run_rounds": "plan.yaml --out note.txt/rounds.csv",
     "score": "tags --found x.npz --truth data/clips.csv --out note.txt/scores.json",
     "score_anomalies": "--run RUN",
+    "search": "search.yaml --out note.txt/search",
     "submit": "--competition birdcall --predictions x.npz --test data/test.csv --out note.txt/submission.csv",
     "train": "--config tiny.yaml --fold 0",
 }  # fmt: skip
@@ -66,6 +67,7 @@ GONE = {
     "run_rounds": "gone.yaml",
     "score": "tags --found gone.npz --truth data/clips.csv",
     "score_anomalies": "--run gone",
+    "search": "gone.yaml",
     "submit": "--competition birdcall --predictions gone.npz --test data/test.csv --out s.csv",
     "train": "--config tiny.yaml --fold 0 data.root=gone",
 }
