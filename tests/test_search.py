@@ -1,6 +1,5 @@
 """Searches: trials ended early, stopped and gone on with; the figure that is reported is not the searched one."""
 
-import builtins
 import json
 import math
 import os
@@ -27,9 +26,9 @@ from scripts import run
 SRC = Path(__file__).parents[1] / "src"
 PLAN = SearchPlan(
     config="tiny.yaml", space={"optim.lr": {"low": 1e-4, "high": 1e-1, "log": True}, "optim.name": ["adamw", "sgd"]},
-    trials=8, startup_trials=2, warmup_epochs=1, seeds=(1, 2),
+    trials=6, startup_trials=2, warmup_epochs=1, seeds=(1, 2),
 )  # fmt: skip
-EPOCHS = 4
+EPOCHS = 3
 
 
 class Training:
@@ -61,13 +60,14 @@ def go_on(folder: Path, plan: SearchPlan = PLAN, training: Training | None = Non
     return study, training
 
 
+@pytest.mark.slow
 def test_a_search_finds_what_is_best_and_ends_the_others_early(tmp_path):
-    study, training = go_on(tmp_path, replace(PLAN, trials=16))
+    study, training = go_on(tmp_path, replace(PLAN, trials=12))
     settings, score = studies.best_settings(study, PLAN.read_space)
     states = [trial.state.name for trial in study.trials]
-    assert states.count("COMPLETE") + states.count("PRUNED") == 16
-    assert states.count("PRUNED") >= 3
-    assert training.epochs < 16 * 2 * EPOCHS
+    assert states.count("COMPLETE") + states.count("PRUNED") == 12
+    assert states.count("PRUNED") >= 2
+    assert training.epochs < 12 * 2 * EPOCHS
     assert settings["optim.name"] == "adamw"
     assert score == pytest.approx(worth(settings) - 1 / (EPOCHS + 1) + 0.015), "the mean over its seeds"
     assert score == max(trial.value for trial in study.trials if trial.state.name == "COMPLETE")
@@ -78,7 +78,7 @@ def test_a_search_finds_what_is_best_and_ends_the_others_early(tmp_path):
 
 def test_a_search_that_was_stopped_goes_on_with_what_it_was_at(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        go_on(tmp_path, training=Training(stop_after=12))
+        go_on(tmp_path, training=Training(stop_after=8))
     stopped = [trial for trial in opened(tmp_path).trials if trial.state.name == "FAIL"]
     assert len(stopped) == 1
     study, training = go_on(tmp_path)
@@ -93,15 +93,14 @@ def test_trials_of_a_process_that_died_are_tried_again(tmp_path):
     study = opened(tmp_path)
     trial = studies.next_trial(study, PLAN, tmp_path)
     trial.set_user_attr("pid", 2**22 + 1)  # of no process
-    again = studies.next_trial(opened(tmp_path), PLAN, tmp_path)
-    assert again.params == trial.params
-    states = [t.state.name for t in study.get_trials()]
-    assert states == ["FAIL", "RUNNING"]
-    other = studies.next_trial(opened(tmp_path), PLAN, tmp_path)
-    assert other.params != again.params, "this process runs the second one"
-    other.set_user_attr("machine", "elsewhere")
+    silent = study.ask(studies.distributions(PLAN.read_space))  # killed before it could say whose it is
+    again = [studies.next_trial(opened(tmp_path), PLAN, tmp_path) for _ in range(2)]
+    assert [one.params for one in again] == [trial.params, silent.params]
+    again[1].set_user_attr("machine", "elsewhere")
+    again[1].set_user_attr("pid", 2**22 + 1)
     studies.take_up(study)
-    assert [t.state.name for t in study.get_trials()] == ["FAIL", "RUNNING", "RUNNING"], f"not of {machine()}"
+    states = [t.state.name for t in study.get_trials()]
+    assert states == ["FAIL", "FAIL", "RUNNING", "RUNNING"], f"of the last {machine()} cannot know"
 
 
 def test_no_more_trials_run_than_were_asked_for(tmp_path):
@@ -127,11 +126,13 @@ def test_trials_that_fail_are_kept_apart_and_the_first_ones_end_the_search(tmp_p
 
     study, _ = go_on(tmp_path, training=Failing())
     assert studies.counted(study) == PLAN.trials
-    failed = [trial for trial in study.trials if trial.state.name == "FAIL"]
+    failed = [trial for trial in study.trials if "error" in trial.user_attrs]
+    assert failed
     assert all(trial.user_attrs["error"] == "Lower optim.lr" for trial in failed)
     studies.write_trials(study, PLAN.read_space, tmp_path / "trials.csv", lambda value: value)
     table = pd.read_csv(tmp_path / "trials.csv")
-    assert set(table.state) <= {"complete", "pruned", "fail"}
+    assert set(table.state) <= {"complete", "pruned", "error"}
+    assert (table.state == "error").tolist() == (table["optim.name"] == "sgd").tolist()
     assert (table.error.fillna("") != "").sum() == len(failed)
 
     def never(settings, seed, fold):
@@ -161,18 +162,10 @@ def test_a_grid_tries_each_combination_once(tmp_path):
 
 
 def test_without_optuna_there_is_an_install_line(tiny, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest, **more):
-        if name.split(".")[0] == "optuna":
-            raise ImportError("No module named 'optuna'")
-        return real(name, *rest, **more)
-
-    plan = Path("plan.yaml")
-    plan.write_text(yaml.safe_dump({"config": "tiny.yaml", "space": dict(PLAN.space)}))
-    monkeypatch.setattr("importlib.import_module", without)
+    Path("plan.yaml").write_text(yaml.safe_dump({"config": "tiny.yaml", "space": dict(PLAN.space)}))
+    monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ValueError, match=r"pip install -r requirements/search\.txt"):
-        run(script, plan)
+        run(script, "plan.yaml")
 
 
 # ---- what is reported

@@ -1,5 +1,4 @@
 """Answers synth with the data set user/earshot-demo-files. Made by Earshot; runs offline, on CPUs."""
-
 import os
 import runpy
 import sys

@@ -121,7 +121,7 @@ def sampler_of(plan: SearchPlan, number: int):
 
 
 def counted(study) -> int:
-    """Trials that are done: with a score, or ended early."""
+    """Trials that are done: with a score, ended early, or ended by an error."""
     states = optuna().trial.TrialState
     return len(study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED)))
 
@@ -142,7 +142,7 @@ def run_trials(
             return
         state, error = try_one(study, trial, plan, train, inner, epochs)
         failed = failed + 1 if state == "failed" else 0
-        if failed == FAILURES and not counted(study):
+        if failed == FAILURES == counted(study):
             raise ValueError(f"the first {FAILURES} trials ended with an error; the last: {error}")
         done()
 
@@ -166,8 +166,9 @@ def take_up(study):
     """Fail the trials whose process has ended, and have their settings tried again first."""
     states = optuna().trial.TrialState
     for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
-        about = trial.user_attrs
-        if about.get("machine") == machine() and not is_running(about.get("pid", 0), about.get("began", 0.0)):
+        about = trial.user_attrs  # none: it died before it could say, for this process has its turn now
+        here = about.get("machine", machine()) == machine()
+        if here and not is_running(about.get("pid", 0), about.get("began", 0.0)):
             study.tell(trial.number, state=states.FAIL, skip_if_finished=True)
             study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 
@@ -197,7 +198,7 @@ def try_one(study, trial, plan: SearchPlan, train: Train, inner: tuple[int, ...]
     except (ValueError, RuntimeError, OSError) as error:
         text = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         trial.set_user_attr("error", text)
-        study.tell(trial, state=states.FAIL)
+        study.tell(trial, state=states.PRUNED)  # what fails is to be avoided, as what is bad is
         return "failed", text
     except BaseException:  # stopped: these settings come first when the search goes on
         study.tell(trial, state=states.FAIL)
@@ -235,10 +236,10 @@ def write_trials(study, space: Space, path: Path, turned: Callable[[float], floa
     for trial in study.get_trials(deepcopy=False):
         value = trial.value if trial.value is not None else max(trial.intermediate_values.values(), default=math.nan)
         took = (trial.datetime_complete - trial.datetime_start).total_seconds() if trial.datetime_complete else math.nan
-        rows.append({
-            "trial": trial.number, "state": trial.state.name.lower(), "score": turned(value), "seconds": round(took, 1),
-            **{key: trial.params.get(key, "") for key in space}, "error": trial.user_attrs.get("error", ""),
-        })  # fmt: skip
+        error = trial.user_attrs.get("error", "")
+        state = "error" if error else trial.state.name.lower()
+        row = {"trial": trial.number, "state": state, "score": turned(value), "seconds": round(took, 1)}
+        rows.append(row | {key: trial.params.get(key, "") for key in space} | {"error": error})
     write_rows(path, rows, ["trial", "state", "score", "seconds", *space, "error"])
 
 
