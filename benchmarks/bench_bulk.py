@@ -4,7 +4,8 @@ python benchmarks/bench_bulk.py --run runs/sed/synth_cnn --sound ../shared/data/
 
 growth: 500, 1,000 and 2,000 recordings by one worker. CPU time (user and system) of every process that the command
 started is counted, Ray's own with it; what a call on one recording takes is the start, and is taken off before the
-exponent is fitted (log CPU time on log files, the least of --repeats). The worker's memory is told by quarters of the 2,000.
+exponent is fitted (log CPU time on log files, the least of --repeats). The worker's memory is told by quarters of the
+2,000.
 kills: 600 recordings on two Ray nodes of this machine; one node is killed, then a worker, then the command, which is
 given again. Every recording has to be there once, with the events that a run without kills finds.
 """
