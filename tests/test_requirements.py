@@ -17,7 +17,7 @@ PIN = re.compile(r"([A-Za-z0-9._-]+)(\[[a-z,]+\])?==([0-9][^\s#]*)(\s+# .*)?")
 # packages whose modules have other names, and modules that come with a package of the list
 MODULES = {
     "scikit-learn": ["sklearn"], "pyyaml": ["yaml"], "iterative-stratification": ["iterstrat"], "pillow": ["PIL"],
-    "huggingface-hub": ["huggingface_hub"], "gradio": ["gradio", "fastapi", "starlette", "uvicorn"],
+    "huggingface-hub": ["huggingface_hub", "httpx2"], "gradio": ["gradio", "fastapi", "starlette", "uvicorn"],
     "kaggle": ["kaggle", "requests"], "ai-edge-litert": ["ai_edge_litert"],
 }  # fmt: skip
 
