@@ -10,6 +10,7 @@ from earshot.ensemble.search import stopped_text, truth_of
 from earshot.messages import few
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction import predictions
+from earshot.training.lessons import told as taught
 from earshot.training.setup import Training
 
 SHOWN = (  # in an epoch's line
@@ -36,6 +37,8 @@ def announce(t: Training):
     t.accelerator.print(f"fold {t.fold}: {size} | {rate}{device} | {t.folder}\nfold {t.fold}: {steps}")
     if soft := t.clips.prepared.soft:
         t.accelerator.print(f"fold {t.fold}: {told(soft, t.clips.prepared.clips.clip_id, t.about['classes'])}")
+    if t.clips.lessons:
+        t.accelerator.print(f"fold {t.fold}: {taught(t.clips.lessons, t.about['classes'])}")
     announce_skipped(t)
 
 
