@@ -20,6 +20,7 @@ from earshot.augment.spectrogram import build_spec_augment, roll, sample_roll, s
 from earshot.augment.waveform import build_waveform_augment
 from earshot.competitions import get_competition
 from earshot.config import Config, load_config
+from earshot.data import pseudo
 from earshot.data.labels import split_levels
 from earshot.data.prepared import load_data
 from earshot.files import check_ending, check_writable
@@ -92,8 +93,26 @@ def describe(config: Config, classes: int, seconds: float):
             warn_over_limits(config.data.competition, parameters / 1000, costs.macs / 1e6)
         if length == 10.0:
             print(f'  PANNs\' "multi-adds" {costs.paper_multi_adds:,} for 10 s (as their paper counts, STFT included)')
+    describe_pseudo(config)
     for name, shape in heard.shapes(n_samples).items():
         describe_input(name, heard[name], shape, heard.sample_rate, model.pool)
+
+
+def describe_pseudo(config: Config):
+    """Print what pseudo-labels train and how, fold by fold."""
+    if not config.data.pseudo:
+        return
+    manifest, record, o = pseudo.read_manifest(config.data.pseudo), config.augment.pseudo, config.optim
+    asked = [record.probability(epoch, o.epochs) for epoch in range(o.epochs)] or [0.0]
+    how = f"{record.how}, probability {asked[0]:.2f} to {max(asked):.2f}, weight {record.weight:g}"
+    print(f"  pseudo-labels {config.data.pseudo}: {how}, {manifest.mode}, by {', '.join(manifest.runs)}")
+    for fold in manifest.folds:
+        own, labels = manifest.masses[str(fold)]
+        windows = pseudo.read_windows(config.data.pseudo, fold)
+        print(
+            f"    fold {fold}: {len(windows)} windows of {manifest.window_seconds:g} s, mass {own:.1f} beside "
+            f"{labels:.1f} of labels"
+        )
 
 
 def describe_input(name: str, record: Input, shape: tuple[int, ...], rate: int, pool: int):

@@ -23,8 +23,8 @@ LAYERS = [
     ["competitions", "anomaly", "pictures"],
     ["tasks", "runs"],
     ["ensemble"],
-    ["training", "kernel", "listening", "audits"],
-    ["pages"],
+    ["training", "kernel", "listening", "audits", "review"],
+    ["pages", "rounds"],
     ["export"],
     ["kaggle"],
 ]  # fmt: skip

@@ -82,6 +82,10 @@ class Inputs(Mapping):
         made = Inputs.made(dict(self.records), names, self.sample_rate, self.channels)
         return replace(self, records=made.records)
 
+    def exported(self) -> Inputs:
+        """What an exported graph of the network hears: each input as NumPy alone computes it."""
+        return replace(self, records=tuple((name, record.exported()) for name, record in self.records))
+
     def to_json(self) -> dict[str, dict]:
         return {name: record.to_json() for name, record in self.records}
 

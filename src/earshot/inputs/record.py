@@ -82,6 +82,10 @@ class Input:
             )
         return dataclasses.replace(self, sample_rate=own, channels=arranged)
 
+    def exported(self) -> Input:
+        """The record that an exported graph is fed by: computed by NumPy alone."""
+        return self
+
     def to_json(self) -> dict:
         """All that makes it, as JSON holds it; `kinds.make_input` reads it."""
         return {"kind": self.kind} | {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}

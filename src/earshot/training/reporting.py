@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 from earshot import files, tasks
+from earshot.data import pseudo
 from earshot.data.soft_targets import told
 from earshot.ensemble.search import stopped_text, truth_of
 from earshot.messages import few
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction import predictions
+from earshot.training.pseudo import told as told_windows
 from earshot.training.setup import Training
 
 SHOWN = (  # in an epoch's line
@@ -36,6 +38,10 @@ def announce(t: Training):
     t.accelerator.print(f"fold {t.fold}: {size} | {rate}{device} | {t.folder}\nfold {t.fold}: {steps}")
     if soft := t.clips.prepared.soft:
         t.accelerator.print(f"fold {t.fold}: {told(soft, t.clips.prepared.clips.clip_id, t.about['classes'])}")
+    if windows := t.clips.pseudo:
+        prepared = t.clips.prepared
+        made = pseudo.told(prepared.pseudo_manifest, windows.windows, t.config.data.pseudo, t.fold)
+        t.accelerator.print(f"fold {t.fold}: {made}\nfold {t.fold}: {told_windows(windows)}")
     announce_skipped(t)
 
 
