@@ -11,6 +11,7 @@ from earshot.ensemble.search import stopped_text, truth_of
 from earshot.messages import few
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction import predictions
+from earshot.training.event_pictures import draw_event_maps
 from earshot.training.pseudo import told as told_windows
 from earshot.training.setup import Training
 
@@ -93,6 +94,7 @@ def finish_fold(t: Training):
     counted = t.held_out.counted(t.config.data.secondary_weight)
     fold_pictures.class_scores(oof, truth.target, t.folder / "classes.png", counted)
     tasks.draw_pictures(tasks.get_task(t.config.task, t.config.data.competition), oof, truth, t.folder)
+    draw_event_maps(oof, truth, t.held_out, t.folder / "events.png")
     trained_on = (t.clips.prepared.target > 0.5).sum(axis=0)
     files.write_rows(
         t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on), tasks.CLASS_COLUMNS
