@@ -103,6 +103,11 @@ class Config:
             )
         if self.distill.acts and self.data.cache == "embedding":
             raise ValueError("distill needs a network that hears the sound: set data.cache to another than embedding")
+        if self.distill.acts and self.data.pseudo:
+            raise ValueError(
+                "distill and data.pseudo both let others say what is in sound without labels: train with one of them, "
+                "then with the other"
+            )
         if self.distill.acts and self.distill.off_epochs >= self.optim.epochs > 0:
             raise ValueError(
                 f"distill.off_epochs ({self.distill.off_epochs}) leaves no epoch of optim.epochs ({self.optim.epochs}) "

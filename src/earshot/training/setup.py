@@ -18,6 +18,7 @@ from earshot.augment.waveform import build_waveform_augment
 from earshot.config import Config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData
+from earshot.data.pseudo import lineage_of
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.messages import progress_bar
 from earshot.models import blocks as network_blocks
@@ -30,6 +31,7 @@ from earshot.training.examples import TrainingClips
 from earshot.training.frozen import extractor_cache
 from earshot.training.lessons import prepare_lessons
 from earshot.training.origins import check_start
+from earshot.training.pseudo import PseudoWindows
 
 
 @dataclass(kw_only=True)
@@ -145,7 +147,10 @@ def set_up(
         inputs = ("embedding",)
         with accelerator.main_process_first():
             embeddings = extractor_cache(network, config, train_data, cache, accelerator.device, bar)
+    if train_data.pseudo is not None:
+        about["pseudo"] = lineage_of(train_data.pseudo_manifest, config.data.pseudo, fold)
     with accelerator.main_process_first():  # the first one fills the caches
+        trains = train_data.pseudo is not None and o.epochs
         clips = TrainingClips(
             train_data,
             data,
@@ -154,6 +159,7 @@ def set_up(
             waveform_augment=build_waveform_augment(config.augment.waveform),
             cache_folder=cache,
             embeddings=embeddings,
+            pseudo=PseudoWindows(train_data, config, heard, cache) if trains else None,
             progress=bar,
             lessons=lessons,
         )
