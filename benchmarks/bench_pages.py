@@ -29,7 +29,7 @@ from earshot.tables import read_table
 BROWSER_TESTS = ("tests/test_page_browser.py", "tests/test_review_browser.py")
 REPORT = ROOT / "runs/demo/report/report.html"
 MOST_MB = 15
-DIGITS, CLIPS_A_DIGIT = 5, 12
+DIGITS, CLIPS_A_DIGIT = 4, 5
 
 
 def main():
