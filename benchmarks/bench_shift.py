@@ -54,12 +54,25 @@ class Stage:
     """What is trained, and what has to be there before it is."""
 
     config: str
+    overrides: Callable[[int], tuple[str, ...]] = lambda seed: ()  # of a seed
     before: Callable[[], None] = lambda: None
+
+
+def from_supervised(seed: int) -> tuple[str, ...]:
+    """Start from the supervised network of the same seed and fold."""
+    return (f"model.weights={RUNS}/shift_supervised_s{seed}/fold0/best.safetensors",)
+
+
+def goes_on(seed: int) -> tuple[str, ...]:
+    """As many steps more as the distilled stage has, of labels alone: the control."""
+    return (*from_supervised(seed), "optim.lr=5e-4", "optim.epochs=8", "optim.warmup_epochs=0.4",
+            "optim.validate_every=8")  # fmt: skip
 
 
 STAGES = {
     "supervised": Stage("configs/sed/shift_cnn.yaml"),
-    "distilled": Stage("configs/sed/shift_distilled.yaml", taught_by_supervised),
+    "continued": Stage("configs/sed/shift_cnn.yaml", goes_on),
+    "distilled": Stage("configs/sed/shift_distilled.yaml", from_supervised, taught_by_supervised),
 }
 
 
@@ -74,7 +87,7 @@ def main():
         if options.record:
             values = found[name]["test"]
             keep(f"shift_{name}", values, f"macro AUC, {len(values)} seeds, sd {values.std():.4f}", name)
-    if "supervised" in found:
+    if "supervised" in found and not options.no_random:
         found["supervised"][RANDOM] = [oof_score(trained_at_random(seed)) for seed in SEEDS]
         gaps = found["supervised"].drop(columns="test").sub(found["supervised"]["test"], axis=0).abs()
         table_of(gaps.to_dict("records"), "supervised: absolute difference of each split's score and the test's")
@@ -93,6 +106,9 @@ def table_of(rows: list[dict], title: str) -> pd.DataFrame:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stages", nargs="+", choices=list(STAGES), default=list(STAGES))
+    parser.add_argument(
+        "--no-random", action="store_true", help="leave out the gap, for which random folds are trained"
+    )
     parser.add_argument("--record", action="store_true", help="append the figures to benchmarks/results.json")
     return parser.parse_args()
 
@@ -108,7 +124,7 @@ def prepare():
 
 def scores_of(stage: str, seed: int) -> dict[str, float]:
     """Macro AUC of one seed's network by each split."""
-    folder = trained(f"shift_{stage}_s{seed}", STAGES[stage].config, f"seed={seed}")
+    folder = trained(f"shift_{stage}_s{seed}", STAGES[stage].config, f"seed={seed}", *STAGES[stage].overrides(seed))
     return {RECORDISTS: oof_score(folder), HONEST: row_score(folder, "validation"), "test": row_score(folder, "test")}
 
 
