@@ -199,10 +199,9 @@ def train_in_parallel(config: Config, folds: list[int], options: argparse.Namesp
                 until, fold = clock.end_of_fold(end, len(waiting), options.jobs), waiting.pop(0)
                 command = [sys.executable, __file__, "--config", str(options.config), "--fold", str(fold), "--child"]
                 command += ["--name", options.name] * bool(options.name) + ["--resume"] * options.resume
-                command += ["--root", str(options.root)]
                 command += ["--until", f"{until:.3f}"] * (until < math.inf) + ["--threads", str(shared)]
                 command += ["--rounds-after", str(math.ceil(len(waiting) / options.jobs))]
-                command += ["--take-lock"] * options.take_lock + options.overrides
+                command += ["--take-lock"] * options.take_lock + ["--root", str(options.root), *options.overrides]
                 running[fold] = children.start(command, environment)
             time.sleep(0.1)
             for fold in [f for f, process in running.items() if process.poll() is not None]:
