@@ -92,7 +92,7 @@ class Trainer:
 
 
 def scored_rows(path: Path, watch: str) -> list[tuple[int, float]]:
-    """(epoch, score) of the rows of log.csv that have the watched score; [] before there is one."""
+    """Epoch and score of the rows of log.csv that have the watched score; none before there is one."""
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8") as file:
