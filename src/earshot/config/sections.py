@@ -129,7 +129,8 @@ class AugmentConfig:
 class LossConfig:
     """What is minimised; see losses.LOSSES."""
 
-    name: str = "bce"  # bce | bce_clip_frame | coarse_fine | focal | cross_entropy
+    # bce | bce_clip_frame | coarse_fine | focal | asymmetric_focal | soft_auc | cross_entropy | cross_entropy_sigmoid
+    name: str = "bce"
     params: dict[str, Any] = field(default_factory=dict)  # what the loss's function takes: label_smoothing, gamma, ...
 
 
