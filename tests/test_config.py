@@ -224,7 +224,7 @@ def documented() -> dict[str, dict[str, str]]:
 def test_the_docs_name_every_key_and_its_default():
     config = {name: getattr(Config(), name) for name in ("data", "model", "augment", "loss", "optim", "budget")}
     records = {"": Config(), "augment.batch": Config().augment.batch, "predict": Windowing()} | config
-    records["augment.pseudo"] = Config().augment.pseudo
+    records |= {f"augment.{name}": getattr(Config().augment, name) for name in ("background", "pseudo")}
     written = {"": "(empty)", "[]": "[]", "{}": "{}", "True": "true", "False": "false"}
     expected = {}
     for section, record in records.items():

@@ -25,6 +25,7 @@ from earshot.inputs.network import Inputs
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples, steps
 from earshot.sound import audio
+from earshot.training.background import Background
 from earshot.training.extractors import extractor_caches
 from earshot.training.pseudo import PseudoWindows
 
@@ -43,12 +44,12 @@ class TrainingClips(torch.utils.data.Dataset):
     def __init__(
         self, prepared: PreparedData, data: DataConfig, inputs: Mapping[str, Input], seed: int,
         waveform_augment=None, cache_folder: Path = Path("data/cache"), embeddings: EmbeddingCache | None = None,
-        pseudo: PseudoWindows | None = None, progress: Callable = iter,
+        pseudo: PseudoWindows | None = None, progress: Callable = iter, background: Background | None = None,
     ):  # fmt: skip
         """inputs: what is heard, a config's front ends or an `Inputs`; embeddings: given in place of a waveform
         (data.cache=embedding); pseudo: windows that come in place of clips, or over them; progress: wraps the files of
-        which an extractor's rows are computed."""
-        self.embeddings, self.pseudo = embeddings, pseudo
+        which an extractor's rows are computed; background: what is laid under clips."""
+        self.embeddings, self.pseudo, self.background = embeddings, pseudo, background
         inputs = Inputs.made(inputs, None, data.sample_rate, data.channels, data.metadata_record)
         self.prepared, self.data, self.inputs, self.seed = prepared, data, inputs, seed
         self.augment = waveform_augment
@@ -173,6 +174,8 @@ class TrainingClips(torch.utils.data.Dataset):
             promised = 0 if decoded or self.data.crop == "full" else min(crop, n_samples - start)
             waveform = self._waveform(index, start, pad, crop, promised)
             waveform = waveform if over is None else self.pseudo.laid_over(waveform, *over)
+            if self.background is not None:  # a stream of its own: without it nothing else moves
+                waveform = self.background.under(waveform, np.random.default_rng(int(rng.integers(2**63))))
             inputs = self.inputs.training_sounds(self._augmented(waveform, rng))
         heard_from = (start - pad) / rate
         target, mask = self.targets.of_crop(index, heard_from, heard_from + crop / rate, only_annotated)
