@@ -28,7 +28,7 @@ from earshot.inputs.record import Input
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.messages import Parser, run_script
 from earshot.models.counting import count, folded_bytes
-from earshot.pictures import folds as fold_pictures
+from earshot.pictures.sounds import logmels
 from earshot.sound.logmel import LogmelParams, empty_mel_bands
 from earshot.sound.timebase import TimeBase
 from earshot.training.examples import TrainingClips, collate
@@ -174,7 +174,7 @@ def draw_inputs(config: Config, count: int, path: Path):
         columns.append([(f"{title}: {c}", image[0].numpy()) for c, image in zip(batch["clip_id"], logmel, strict=True)])
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet = [image for row in zip(*columns, strict=True) for image in row]
-    fold_pictures.logmels(sheet, heard.timebase(1).frame_seconds, path, columns=len(columns))
+    logmels(sheet, heard.timebase(1).frame_seconds, path, len(columns), heard[name].hertz)
     how = "plain and twice augmented" if augments else "plain: this config augments nothing"
     print(f"-> {path}: {count} clips, {how}")
 
@@ -212,7 +212,7 @@ def draw_gallery(config: Config, count: int, path: Path):
         (f"{kind}: {titles[i]}" if kind == "plain" else kind, images[i, 0].numpy())
         for kind, images in rows.items() for i in range(count)
     ]  # fmt: skip
-    fold_pictures.logmels(sheet, heard.timebase(1).frame_seconds, path, columns=count)
+    logmels(sheet, heard.timebase(1).frame_seconds, path, count, heard[name].hertz)
     print(f"-> {path}: {count} clips, {', '.join(rows)}")
 
 

@@ -16,6 +16,7 @@ SRC = Path(__file__).parents[1] / "src"
 # What a user types for a target below "note.txt", a file; `RUN` is a folder below it or, read first, one that is there.
 BELOW_A_FILE = {
     "bundle": "--runs RUN --competition synth --slug me/my-kernel --root note.txt/k",
+    "competitions": None,  # writes nothing
     "compare": "plan.yaml --out note.txt/table",
     "bulk": "--run RUN --source source --out note.txt/found",
     "demo": None,  # writes into its own checkout alone
@@ -32,6 +33,7 @@ BELOW_A_FILE = {
     "pseudo_label": "--runs RUN --clips source --out note.txt/round1",
     "relabel": "--run RUN --out note.txt/targets.npz",
     "report": "--runs RUN --out note.txt/pictures",
+    "runs": "--out note.txt/runs.csv",
     "review": "--run RUN --clips source --decisions note.txt/decisions.csv",
     "run_kernel": "--bundle RUN --competition birdcall --test-folder source --out note.txt/submission.csv",
     "run_rounds": "plan.yaml --out note.txt/rounds.csv",
@@ -43,6 +45,7 @@ BELOW_A_FILE = {
 }  # fmt: skip
 GONE = {
     "bundle": "--runs gone --competition synth --slug me/my-kernel",
+    "competitions": "gone",
     "bulk": "--run gone --source source --out found",
     "compare": "gone.yaml",
     "describe": "--config gone.yaml",
@@ -58,6 +61,7 @@ GONE = {
     "pseudo_label": "--runs gone --clips source --out out",
     "relabel": "--run gone",
     "report": "--runs gone --out pictures",
+    "runs": "--root gone",
     "review": "--run gone --clips source",
     "run_kernel": "--bundle gone --competition birdcall --test-folder source",
     "run_rounds": "gone.yaml",

@@ -179,7 +179,9 @@ def machine_values(found: Predictions, truth: Truth, post=None) -> dict[str, flo
 
 def _task(kind: str, **functions) -> Competition:
     shared = {"rows": class_rows, "validate": validate_classes}
-    return Competition(name=f"synth_{kind}", prepare=partial(prepare_task, kind), embedded=True, **shared | functions)
+    return Competition(
+        name=f"synth_{kind}", task=kind, prepare=partial(prepare_task, kind), embedded=True, **shared | functions
+    )
 
 
 EDITIONS = by_name(

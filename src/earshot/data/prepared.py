@@ -179,10 +179,10 @@ def load_data(data: DataConfig) -> PreparedData:
     source, whole = Path(dataset["source"]), clips[["clip_id", "path"]]
     metadata = data.metadata_record
     clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
-    digests = table_digests(folds, listed, events, classes)
     soft = None
     if path := find_targets(data.soft_targets, root):
         soft = read_targets(path, clips.clip_id, classes)
+    digests = table_digests(folds, listed, events, classes, soft)
     return PreparedData(
         clips=clips,
         classes=classes,
