@@ -42,7 +42,9 @@ def train_tables(source: Path, classes, audio_folder: str = "train_audio") -> Ta
     rows = labelled_rows(source)
     if rows is None:
         there = present(clips, source, "the training table")
-        return Tables(clips=there, classes=classes, missing=absent(clips, source))
+        return Tables(
+            clips=there, classes=classes, missing=absent(clips, source), class_columns=species(source, classes)
+        )  # fmt: skip
     rows = _known_labels(rows, classes)
     clips = pd.concat([clips, located(_soundscape_clips(rows), source)], ignore_index=True)
     missing, clips = absent(clips, source), present(clips, source, "the training tables")
@@ -52,7 +54,23 @@ def train_tables(source: Path, classes, audio_folder: str = "train_audio") -> Ta
     )
     events = merge_overlapping_events(events[events.filename.isin(clips.clip_id)])
     events = events.sort_values(["filename", "onset"], kind="stable", ignore_index=True)
-    return Tables(clips=clips, classes=classes, events=events, missing=missing)
+    return Tables(
+        clips=clips, classes=classes, events=events, missing=missing, class_columns=species(source, classes)
+    )  # fmt: skip
+
+
+def species(source: Path, classes) -> pd.DataFrame | None:
+    """What the download says of each class: `scientific_name, common_name, taxon`, those that it has; '' where unknown.
+
+    From taxonomy.csv (2025, 2026), whose `class_name` (Aves, Insecta, ...) is the taxon, else from the training table.
+    None where nothing is said.
+    """
+    path = source / "taxonomy.csv"
+    table = read_table(path, ("primary_label",)) if path.is_file() else metadata(source)
+    table = table.assign(label=table.primary_label.map(class_name)).drop_duplicates("label").set_index("label")
+    table = table.drop(columns="taxon", errors="ignore").rename(columns={"class_name": "taxon"})
+    known = [c for c in ("scientific_name", "common_name", "taxon") if c in table]
+    return table[known].reindex(list(classes)).fillna("").reset_index(drop=True) if known else None
 
 
 def metadata(source: Path) -> pd.DataFrame:
