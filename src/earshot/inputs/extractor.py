@@ -143,13 +143,13 @@ def opened(record: Extractor):
             f"(a network of this repository and its checkpoint); got {', '.join(sources) or 'none of them'}"
         )
     if record.file:
-        record = dataclasses.replace(record, file=str(_found(record.file)))
+        record = dataclasses.replace(record, file=str(found_file(record.file)))
     made_of = {"file": Path(record.file), "run": Path(record.run) / "best.safetensors", "config": Path(record.weights)}
     path = made_of[sources[0]]
     return _opened(record, str(path.absolute()), path.stat().st_mtime_ns if path.is_file() else 0)
 
 
-def _found(name: str) -> Path:
+def found_file(name: str) -> Path:
     """The file of that path, or below an installed package of that name."""
     path = Path(name)
     package, _, inside = path.as_posix().partition("/")

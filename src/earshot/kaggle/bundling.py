@@ -26,9 +26,10 @@ from earshot.ensemble.specialists import full_classes
 from earshot.events import PostProcess, load_post
 from earshot.files import whole_folder
 from earshot.kaggle.checks import check_folder, check_slug
+from earshot.kaggle.extractors import add_extractors
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.sources import versions, write_sources
-from earshot.kaggle.wheels import RUNTIMES, Wheel, check_wheels, copy_wheels, read_wheels
+from earshot.kaggle.wheels import EXTRACTOR_RUNTIMES, RUNTIMES, Wheel, check_wheels, copy_wheels, read_wheels
 from earshot.kernel.bundle import ABOUT, CHOSEN_POST, CLASSES, PACKAGES, POST, SOURCES, open_bundle
 from earshot.kernel.hidden_test import get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
@@ -145,26 +146,23 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
                 f"{settings.competition} does not give: train with a model that takes sound alone, or answer where the "
                 "columns are at hand, with src/predict.py --clips TABLE --backend onnx"
             )
-        if extractors := [n for n, f in about["frontends"].items() if f.get("kind") == "extractor"]:
-            raise ValueError(
-                f"run {about['run']} takes the extractor {', '.join(extractors)}, a network that a bundle does not "
-                "carry: train without it, or answer with src/predict.py --backend onnx where its file lies"
-            )
+    extractors = add_extractors(folder, abouts)
     tta = list(abouts[0]["tta"] if settings.tta is None else settings.tta)
     tta_variants(tta)
     (folder / CLASSES).write_text("label\n" + "".join(f"{c}\n" for c in classes))
     _add_post(folder, settings, chosen)
     packages = write_sources(folder / SOURCES, settings.competition)
-    packages |= versions([RUNTIMES[settings.graph_format]])
+    runtimes = [RUNTIMES[settings.graph_format], *(EXTRACTOR_RUNTIMES[Path(n).suffix] for n in extractors.values())]
+    packages |= versions([r.replace("-", "_") for r in runtimes])
     (folder / PACKAGES).write_text("".join(f"{k}=={v}\n" for k, v in sorted(packages.items())))
     image = read_image(settings.image_packages)
-    _add_wheels(folder, settings, image, [*packages, RUNTIMES[settings.graph_format]])
+    _add_wheels(folder, settings, image, [*packages, *runtimes])
     about = {
         "competition": settings.competition, "slug": settings.slug, "format": settings.graph_format, "tta": tta,
         "networks": entries, "blend": asdict(chosen.blend), "commits": sorted({a["commit"] for a in abouts}),
         "prior": [round(float(p), 6) for p in _prior(abouts, classes)],
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "image": {"python": image.version, "source": image.source},
+        "image": {"python": image.version, "source": image.source}, "extractors": extractors,
     }  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
     write_manifest(folder)
@@ -253,17 +251,20 @@ def _add_wheels(folder: Path, settings: BundleSettings, image: Image, needed: Se
     """
     wheels = _given_wheels(settings.wheels) if settings.wheels else []
     if problems := check_wheels(wheels, image, dict.fromkeys(needed)):
+        also = tuple(dict.fromkeys(n for n in needed if n in EXTRACTOR_RUNTIMES.values()))
         raise ValueError(
             f"on Kaggle's image ({image.source}) the kernel would not run: {'; '.join(problems)}. Get what it lacks "
-            f"with {fetch_command(settings.graph_format)} and add --wheels wheels/{settings.graph_format}; "
+            f"with {fetch_command(settings.graph_format, also)} and add --wheels wheels/{settings.graph_format}; "
             "a newer list of the image is given by --image-packages FILE"
         )
     copy_wheels(wheels, folder)
 
 
-def fetch_command(graph_format: str) -> str:
-    """What anyone runs to have the wheels of a format's runtime."""
-    return f"python src/bundle.py --fetch-wheels wheels/{graph_format} --format {graph_format}"
+def fetch_command(graph_format: str, also: Sequence[str] = ()) -> str:
+    """What anyone runs to have the wheels of a format's runtime, and of `also`, those of extractors' files."""
+    more = [name for name in also if name != RUNTIMES[graph_format]]
+    said = f"python src/bundle.py --fetch-wheels wheels/{graph_format} --format {graph_format}"
+    return said + (f" --also {' '.join(more)}" if more else "")
 
 
 def _given_wheels(folder: Path) -> list[Wheel]:

@@ -15,6 +15,8 @@ from earshot.competitions import family_module
 SRC = Path(__file__).parents[2]
 ENTRY = "run_kernel.py"
 HEAVY = ("torch", "timm", "torchlibrosa", "transformers", "accelerate", "wandb", "matplotlib")  # not in a kernel
+# modules that inputs/extractor.py names by text: what opens an extractor's file in a kernel
+NAMED = ("earshot.inputs.extractor_files", "earshot.prediction.extractors")
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same sources give the same bytes
 
 
@@ -36,7 +38,7 @@ def write_sources(path: Path, competition: str) -> dict[str, str]:
 
 def needed_modules(competition: str) -> set[Path]:
     """Files of the package that run_kernel.py and the competition's family import, directly or through others."""
-    waiting = [SRC / ENTRY, *_files_of(family_module(competition))]
+    waiting = [SRC / ENTRY, *_files_of(family_module(competition)), *(f for name in NAMED for f in _files_of(name))]
     found: set[Path] = set()
     while waiting:
         path = waiting.pop()
