@@ -11,17 +11,14 @@ class and hour, by the clock in the files' names), OUT/recordings.csv (every fil
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import soundfile
-from tqdm import tqdm
 
 from earshot import files, runs
 from earshot.annotations.writing import KINDS, file_names, write_events
@@ -29,7 +26,8 @@ from earshot.ensemble.choice import fields_of, read_post, write_choice
 from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, best_examples, detect_in, only, summary_of
 from earshot.listening.members import BACKENDS, ears_of, with_frames
-from earshot.messages import Parser, run_script, suggest
+from earshot.listening.recordings import find_recordings
+from earshot.messages import Parser, need, progress_bar, run_script, suggest
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
@@ -45,7 +43,9 @@ def main():
     if not options.run.is_dir():
         runs.load_run(options.run)  # says what is near
     files.check_writable(options.out / "events.csv", "give --out FOLDER")
-    recordings = find_recordings(options.clips, options.out)
+    recordings, left_out = find_recordings(options.clips, without=options.out / "examples")
+    if left_out:
+        print(left_out)
     if options.backend == "torch":
         use_free_cores()
     ears = with_frames(ears_of(options.run, options.backend, int8=options.int8), options.level == "windows")
@@ -54,7 +54,7 @@ def main():
     print("\n".join(found.said))
     asked = Asked(post, found.calibration, options.top, options.min_confidence)
     started, heard = time.monotonic(), []
-    bar = tqdm(total=len(recordings), desc="detect", unit="file", disable=not sys.stderr.isatty())
+    bar = progress_bar(None, "detect", len(recordings), "file")
     streams = 1 if options.backend == "torch" else allowed_cores()
     for part in detect_in(ears, recordings, asked, streams):
         heard.append(part)
@@ -106,29 +106,7 @@ def check_options(options: argparse.Namespace):
     if (options.out / "detect.json").is_file() and not options.force:
         raise ValueError(f"{options.out} holds events already: choose another --out, or replace them with --force")
     if "parquet" in options.kinds:
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError as error:
-            raise ValueError("--as parquet needs pyarrow: pip install pyarrow") from error
-
-
-def find_recordings(source: Path, out: Path) -> list[Clip]:
-    """A folder or one file -> recordings with ids; what is left out of a folder is said.
-
-    Examples that an earlier call cut to `out` are no recordings, where it lies below the folder.
-    """
-    if source.is_file():
-        if source.suffix.lower() not in audio.EXTENSIONS:
-            raise ValueError(f"--clips {source} is no recording by its ending: give a folder, or one recording")
-        return [Clip(source.stem, source)]
-    found = audio.list_recordings(source)
-    ours = (out / "examples").resolve()
-    found = dataclasses.replace(found, files=[p for p in found.files if not p.resolve().is_relative_to(ours)])
-    if not found.files:
-        raise ValueError("; ".join(filter(None, [f"{source} holds no recording", found.said()])))
-    if text := found.said():
-        print(text)
-    return [Clip(i, p) for i, p in zip(found.ids(), found.files, strict=True)]
+        need("pyarrow", "ray", "--as parquet")
 
 
 def write(heard, recordings: list[Clip], post, options: argparse.Namespace):

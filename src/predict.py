@@ -12,14 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from earshot import files, runs
 from earshot.competitions.tables import write_csv
@@ -27,7 +25,7 @@ from earshot.data.dataset import read_dataset
 from earshot.data.labels import clip_metadata, read_clips
 from earshot.inputs.given import Metadata
 from earshot.listening.members import BACKENDS, fold_members
-from earshot.messages import Parser, run_script, suggest
+from earshot.messages import Parser, progress_bar, run_script, suggest
 from earshot.metrics.anomalies import scores_by_section
 from earshot.prediction import predictions
 from earshot.prediction.backends import open_graph
@@ -59,9 +57,8 @@ def main():
         clips = with_metadata(clips, options.clips, metadata)
         bar = "predict " + " ".join(folder.name for folder in folders)
         found, failed = predict_members(
-            members, clips, tta, lambda some, bar=bar: tqdm(some, bar, leave=False, disable=not sys.stderr.isatty()),
-            streams,
-        )  # fmt: skip
+            members, clips, tta, lambda some, bar=bar: progress_bar(some, bar, unit="file"), streams
+        )
         unreadable |= dict(failed)
         check_heard(clips, unreadable)
         for folder in folders:

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from earshot import runs
 from earshot.data.labels import read_clips
@@ -26,7 +24,7 @@ from earshot.data.prepared import load_data
 from earshot.data.soft_targets import FILE
 from earshot.ensemble.relabelling import MODES, honest_answers, kept_clips, lineage_of, targets_of
 from earshot.files import check_writable
-from earshot.messages import Parser, check_choice, few, run_script
+from earshot.messages import Parser, check_choice, few, progress_bar, run_script
 from earshot.prediction.inference import predict_clips
 from earshot.prediction.predictions import Predictions
 from earshot.runs import FoldRun, Run
@@ -104,7 +102,7 @@ def answers_for_all(run: Run, fold: FoldRun, clips: pd.DataFrame, kept: dict) ->
     found, unreadable = predict_clips(
         [backend], data.recordings(), replace(config.predict, keep_frames=False), fold.about["classes"],
         fold.about["prior"], fold=fold.fold, tta=config.predict.tta,
-        progress=lambda some: tqdm(some, "relabel", leave=False, disable=not sys.stderr.isatty()),
+        progress=lambda some: progress_bar(some, "relabel", unit="clip"),
     )  # fmt: skip
     if unreadable:
         print(f"{len(unreadable)} clips could not be read: {few(c for c, _ in unreadable)}")

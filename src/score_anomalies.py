@@ -24,14 +24,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from earshot import files, runs
 from earshot.anomaly import report as anomaly_report
@@ -42,7 +40,7 @@ from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData, load_data
 from earshot.ensemble.origins import check_tables
 from earshot.inputs.waveforms import as_heard, decode
-from earshot.messages import Parser, few, run_script, suggest
+from earshot.messages import Parser, few, progress_bar, run_script, suggest
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.free_cores import use_free_cores
 from earshot.prediction.inference import Member, predict_members
@@ -248,7 +246,6 @@ def predicted(fold: runs.FoldRun, some: PreparedData, what: str) -> Predictions:
     config, about = fold.config, fold.about
     model = runs.load_model(fold)
     backend = TorchBackend(model, config.inputs(model.inputs), precision=config.optim.precision)
-    quiet = not sys.stderr.isatty()
     member = Member(
         backend=backend,
         windowing=config.predict,
@@ -257,7 +254,7 @@ def predicted(fold: runs.FoldRun, some: PreparedData, what: str) -> Predictions:
         origin=weights_origin(fold.weights),
     )
     found, failed = predict_members(
-        [member], some.recordings(), progress=lambda clips: tqdm(clips, what, leave=False, disable=quiet)
+        [member], some.recordings(), progress=lambda clips: progress_bar(clips, what, unit="clip")
     )
     if failed:
         print(f"{len(failed)} {what} could not be read: {few([c for c, _ in failed])}")

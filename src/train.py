@@ -45,7 +45,7 @@ from earshot.training.oof_report import report_oof
 from earshot.training.origins import begin, check_resumed, origin_of
 from earshot.training.rehearsal import rehearse
 from earshot.training.repair import lost_files, make_again
-from earshot.training.reporting import announce, epoch_line, finish_fold, start_wandb
+from earshot.training.reporting import announce, epoch_line, finish_fold
 from earshot.training.schedule import (
     raise_not_finite,
     seed_step,
@@ -54,7 +54,8 @@ from earshot.training.schedule import (
     stop_early,
     time_is_up,
 )
-from earshot.training.setup import Training, progress_bar, set_up
+from earshot.training.setup import Training, main_bar, set_up
+from earshot.training.tracking import start_tracker
 from earshot.training.validation import validate_and_keep
 from earshot.training.watch import defines_watch
 
@@ -257,7 +258,7 @@ def train_fold(
     announce(t)
     if not defines_watch(config, tasks.get_task(config.task, config.data.competition), held_out):
         accelerator.print(f"fold {fold}: its held-out clips do not define {t.watch}: the last epoch's weights are kept")
-    tracker = start_wandb(t)
+    tracker = start_tracker(config, fold_folder) if accelerator.is_main_process else None
     if not config.optim.epochs:  # the given weights, untouched
         log_epoch(t, {"epoch": 0, "steps": 0, "seconds": 0.0} | validate_and_keep(t), tracker)
     while t.progress.epoch < config.optim.epochs and not t.progress.out_of_time and not stop_early(t):
@@ -292,7 +293,7 @@ def train_one_epoch(t: Training, tracker=None):
     )  # fmt: skip
     loss_of = losses.build_loss(**vars(config.loss))
     start_epoch(t)
-    for batch in progress_bar(loader, f"fold {t.fold} epoch {p.epoch + 1}/{config.optim.epochs}", accelerator):
+    for batch in main_bar(loader, f"fold {t.fold} epoch {p.epoch + 1}/{config.optim.epochs}", accelerator):
         generator = seed_step(config.seed, p.epoch, p.step, accelerator.process_index)
         p.unreadable |= dict(batch.pop("unreadable"))
         batch = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}

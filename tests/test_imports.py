@@ -23,9 +23,9 @@ LAYERS = [
     ["competitions", "anomaly", "pictures"],
     ["tasks", "runs"],
     ["ensemble"],
-    ["training", "kernel", "listening", "audits"],
-    ["pages"],
-    ["export"],
+    ["training", "kernel", "listening", "audits", "review"],
+    ["pages", "rounds"],
+    ["export", "inventory"],
     ["kaggle"],
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

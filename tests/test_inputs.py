@@ -232,7 +232,8 @@ def test_a_new_kind_is_one_class(envelope, tiny, capsys):
 def test_log_mel_records_are_the_log_mel():
     waveform = noise(2, 16000)
     np.testing.assert_array_equal(replace(PANNS, channels="stereo").compute(waveform), log_mel(waveform, PANNS))
-    np.testing.assert_array_equal(PANNS.silence(16000), PANNS.compute(np.zeros(16000, np.float32)))
+    # NumPy's float32 logarithm differs between processors in its last bit
+    np.testing.assert_allclose(PANNS.silence(16000), PANNS.compute(np.zeros(16000, np.float32)), rtol=1e-6)
 
 
 def test_the_examples_of_the_docs_are_configs():

@@ -1,8 +1,11 @@
-"""Messages of scripts: lines that fit a screen."""
+"""Messages of scripts: lines that fit a screen, bars where there is one."""
 
+import io
 import logging
+from pathlib import Path
 
-from earshot.messages import LINE, WrappedLines
+from earshot import messages
+from earshot.messages import LINE, WrappedLines, progress_bar
 
 
 def said(text: str) -> list[str]:
@@ -23,3 +26,44 @@ def test_short_lines_and_long_words_stay_as_they_are():
     assert said("one\ntwo") == ["one", "two"]
     path = "/".join(["folder"] * 60)
     assert path in said(f"no such file: {path}")[-1]
+
+
+class Screen(io.StringIO):
+    """A standard error that may be a terminal."""
+
+    def __init__(self, terminal: bool):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+def shown(monkeypatch, terminal: bool, quiet: bool = False) -> str:
+    """What five steps of long work write to stderr."""
+    screen = Screen(terminal)
+    monkeypatch.setattr("sys.stderr", screen)
+    assert list(progress_bar(iter(range(5)), "hearing", 5, "file", quiet=quiet)) == [0, 1, 2, 3, 4]
+    counted = progress_bar(None, "counting", 3)
+    counted.update(2)
+    counted.close()
+    return screen.getvalue()
+
+
+def test_long_work_shows_what_is_left_on_a_terminal_and_nothing_elsewhere(monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    on_screen = shown(monkeypatch, terminal=True)
+    assert "hearing" in on_screen
+    assert "counting" in on_screen
+    assert "file/s" in on_screen
+    assert "<" in on_screen, "time passed < time left"
+    assert "hearing" not in shown(monkeypatch, terminal=True, quiet=True)
+    assert shown(monkeypatch, terminal=False) == ""
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    assert shown(monkeypatch, terminal=True) == ""
+
+
+def test_nobody_draws_bars_of_their_own():
+    sources = Path(messages.__file__).parents[1]
+    drawing = [path.name for path in sources.rglob("*.py") if "import tqdm" in path.read_text()]
+    assert drawing == ["messages.py"]

@@ -1,6 +1,7 @@
 import copy
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,6 +50,48 @@ def test_linear_and_cosine_with_warmup_equal_transformers():
     assert ours[15] == 1e-3
     theirs = scheduler_rates(lambda o: get_cosine_schedule_with_warmup(o, 5 * steps, 50 * steps), 50 * steps)
     assert rates("cosine", steps, 50, warmup_epochs=5) == pytest.approx(theirs, rel=1e-9, abs=1e-15)
+
+
+def written_out(step, steps_per_epoch, epochs, warmup_epochs, lr, min_lr, schedule):
+    """The formulas that stood here before the schedules were transformers': what older runs learned by."""
+    warmup, total = warmup_epochs * steps_per_epoch, epochs * steps_per_epoch
+    if step < warmup:
+        return lr * step / warmup
+    if schedule == "constant":
+        return lr
+    done = min(1.0, (step - warmup) / (total - warmup)) if total > warmup else 1.0
+    left = (1 + math.cos(math.pi * done)) / 2 if schedule == "cosine" else 1 - done
+    return min_lr + (lr - min_lr) * left
+
+
+@given(st.sampled_from(optim.SCHEDULES), st.integers(1, 40), st.integers(1, 20), st.floats(0, 1), st.floats(0, 1e-4))
+def test_older_configs_learn_at_the_rates_that_they_had(schedule, steps, epochs, warmup_share, min_lr):
+    """Cosine and constant to the last bit behind the warm-up; else two roundings of float64 lie between."""
+    warmup, now = warmup_share * epochs, rates(schedule, steps, epochs, warmup_share * epochs, 1e-3, min_lr)
+    for step, value in enumerate(now):
+        expected = written_out(step, steps, epochs, warmup, 1e-3, min_lr, schedule)
+        if schedule == "linear" or step < warmup * steps:
+            assert value == pytest.approx(expected, rel=1e-12, abs=1e-17)
+        elif (epochs - warmup) * steps >= 1:  # else no step is left to decay in
+            assert value == expected
+
+
+def test_every_config_keeps_the_rates_that_it_had():
+    """Each of configs/, at the first, middle and last steps of its warm-up and its decay, for an epoch of 97 steps."""
+    from earshot.config import load_config
+
+    configs = [p for p in sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml")) if p.name[0] != "_"]
+    seen = set()
+    for path in (p for p in configs if p.parent.name not in ("compare", "post")):
+        o = load_config(path).optim
+        seen.add((o.epochs, o.warmup_epochs, o.lr, o.min_lr, o.schedule))
+    assert len(seen) > 5
+    for epochs, warmup, lr, min_lr, schedule in seen:
+        total = 97 * epochs
+        for step in {0, 1, int(97 * warmup) // 2, int(97 * warmup), total // 3, total // 2, max(0, total - 1)}:
+            ours = optim.learning_rate(step, 97, epochs, warmup, lr, min_lr, schedule)
+            expected = written_out(step, 97, epochs, warmup, lr, min_lr, schedule)
+            assert ours == pytest.approx(expected, rel=1e-12, abs=1e-17)
 
 
 @given(st.sampled_from(optim.SCHEDULES), st.integers(1, 40), st.integers(1, 20), st.floats(0, 1), st.floats(1e-6, 1e-4))

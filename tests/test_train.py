@@ -365,7 +365,7 @@ def test_two_processes_hear_every_clip_once(tiny):
 def test_wandb_offline_needs_no_account(tiny):
     environment = os.environ | {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
     environment.pop("WANDB_API_KEY", None)
-    command = [sys.executable, str(SRC / "train.py"), "--config", str(tiny), "--fold", "0", "wandb=earshot"]
+    command = [sys.executable, str(SRC / "train.py"), "--config", str(tiny), "--fold", "0", "track=wandb:earshot"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert list(Path("runs/sed/tiny/fold0/wandb").glob("offline-run-*"))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib
 import logging
+import os
 import shlex
 import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +47,18 @@ def few(items, n: int = 5) -> str:
     """The first names joined by commas, and how many more there are: for error messages."""
     items = [str(i) for i in items]
     return ", ".join(items[:n]) + (f", ... ({len(items) - n} more)" if len(items) > n else "")
+
+
+def need(module: str, extra: str, what: str):
+    """Import an optional library; ValueError says what wants it and the line that installs it.
+
+    extra: the name of requirements/<extra>.txt, which pins it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        line = f"pip install -r requirements/{extra}.txt"
+        raise ValueError(f"{what} needs {module.partition('.')[0]} ({error}): {line}") from error
 
 
 def check_choice(name: str, value: str, allowed):
@@ -95,6 +109,18 @@ class WrappedLines(logging.Formatter):
             textwrap.fill(line, LINE, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
             if len(line) > LINE else line for line in lines
         )  # fmt: skip
+
+
+def progress_bar(items: Iterable | None, what: str, total: int | None = None, unit: str = "it", quiet: bool = False):
+    """Show on a line of the terminal how far long work is, at which rate, and how much time is left.
+
+    items: passed on one by one (None: call `update` of what is returned); total: how many, where they do not say it.
+    Without a terminal, with TQDM_DISABLE set, or `quiet`, the items are passed on and nothing is written.
+    """
+    from tqdm import tqdm
+
+    watched = sys.stderr.isatty() and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
+    return tqdm(items, desc=what, total=total, unit=unit, leave=False, dynamic_ncols=True, disable=quiet or not watched)
 
 
 def wrap_log():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -213,19 +214,36 @@ def learning_rate(
 ) -> float:
     """Learning rate of optimiser step `step` (from 0): linear warm-up from 0 to lr, then cosine, linear or constant.
 
-    cosine equals torch's CosineAnnealingLR, linear transformers' get_linear_schedule_with_warmup; both reach min_lr at
-    step epochs * steps_per_epoch, one after the last, and stay there.
+    The shapes are transformers' get_cosine_schedule_with_warmup (that of torch's CosineAnnealingLR),
+    get_linear_schedule_with_warmup and get_constant_schedule_with_warmup, taken as functions of the step, so that a
+    resumed run needs no scheduler's state. The first two reach min_lr at step epochs * steps_per_epoch, one after the
+    last, and stay there.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule '{schedule}'{suggest(schedule, SCHEDULES)}")
     warmup, total = warmup_epochs * steps_per_epoch, epochs * steps_per_epoch
-    if step < warmup:
-        return lr * step / warmup
     if schedule == "constant":
-        return lr
-    done = min(1.0, (step - warmup) / (total - warmup)) if total > warmup else 1.0
-    left = (1 + math.cos(math.pi * done)) / 2 if schedule == "cosine" else 1 - done
-    return min_lr + (lr - min_lr) * left
+        return lr * _factor(schedule, warmup, total)(step)
+    if step >= total:  # the cosine would rise again
+        return min_lr
+    factor = _factor(schedule, warmup, total)(step)
+    return lr * factor if step < warmup else min_lr + (lr - min_lr) * factor
+
+
+@lru_cache(maxsize=32)
+def _factor(schedule: str, warmup: float, total: float) -> Callable[[int], float]:
+    """transformers' schedule as a function of the step: what the rate is multiplied with, 0 to 1."""
+    from transformers import (
+        get_constant_schedule_with_warmup,
+        get_cosine_schedule_with_warmup,
+        get_linear_schedule_with_warmup,
+    )
+
+    unused = torch.optim.SGD([torch.zeros(1)], lr=1.0)  # a scheduler wants one; only its function of the step is taken
+    if schedule == "constant":
+        return get_constant_schedule_with_warmup(unused, warmup).lr_lambdas[0]
+    make = get_cosine_schedule_with_warmup if schedule == "cosine" else get_linear_schedule_with_warmup
+    return make(unused, warmup, total).lr_lambdas[0]
 
 
 class EMA:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,7 @@ MOVED = {f"augment.{key}": f"augment.batch.{key}" for key in (f.name for f in da
     f"loss.{key}": f"loss.params.{key}"
     for key in ("frame_weight", "label_smoothing", "auxiliary_weight", "gamma", "alpha")
 }
+MOVED["wandb"] = "track"
 # which of them a loss took: earlier versions wrote all of them, whatever the loss
 OLD_LOSSES = {
     "bce": ("label_smoothing",),
@@ -59,7 +61,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     predict: Windowing = field(default_factory=Windowing)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    wandb: str = ""  # project name; empty: off (WANDB_MODE=offline works without an account)
+    track: str = ""  # figures beside log.csv: csv:FILE | trackio:PROJECT | wandb:PROJECT; empty: none
 
     def __post_init__(self):
         check_not_negative(self, "seed", "threads")
@@ -150,10 +152,8 @@ def _is_wrong(values: dict) -> bool:
 
 def from_dict(values: dict) -> Config:
     """Nested dict, as a file gives it -> checked Config; a key of an earlier version is an error with the new name."""
-    for old, new in MOVED.items():
-        section, _, key = old.partition(".")
-        if isinstance(values.get(section), dict) and key in values[section]:
-            raise ValueError(f"{old} is now {new}")
+    for old, _, _ in _moved(values):
+        raise ValueError(f"{old} is now {MOVED[old]}")
     return build(Config, values)
 
 
@@ -162,13 +162,21 @@ def from_run(values: dict) -> Config:
     values = copy.deepcopy(values)
     loss = values.get("loss")
     takes = OLD_LOSSES.get(loss.get("name", "bce") if isinstance(loss, dict) else "bce")
-    for old, new in MOVED.items():
-        section, _, key = old.partition(".")
-        if isinstance(values.get(section), dict) and key in values[section]:
-            value = values[section].pop(key)
-            if section != "loss" or takes is None or key in takes:
-                _set(values, new.split("."), value)
+    for old, section, key in list(_moved(values)):
+        value = section.pop(key)
+        value = f"wandb:{value}" if old == "wandb" and value else value
+        if not old.startswith("loss.") or takes is None or key in takes:
+            _set(values, MOVED[old].split("."), value)
     return from_dict(values)
+
+
+def _moved(values: dict) -> Iterator[tuple[str, dict, str]]:
+    """Keys of earlier versions that values hold: the dotted key, the section it stands in, its name there."""
+    for old in MOVED:
+        above, _, key = old.rpartition(".")
+        section = values.get(above) if above else values
+        if isinstance(section, dict) and key in section:
+            yield old, section, key
 
 
 def read_values(path: Path, is_base: bool = False) -> dict:

@@ -28,7 +28,7 @@ import pandas as pd
 from earshot.files import short_name, whole_folder
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples
-from earshot.messages import suggest
+from earshot.messages import progress_bar, suggest
 from earshot.sound import audio
 from earshot.sound.rows import file_of
 from earshot.stored import open_array, read_json, want
@@ -338,8 +338,8 @@ def _each(function: Callable, paths: list[str], workers: int, reasons: dict[str,
 
 
 def with_progress(results: Iterable, total: int, what: str) -> Iterable:
-    """Pass results on as they are, and log every tenth of the way."""
-    for done, result in enumerate(results, 1):
+    """Pass results on as they are, behind a progress bar, and log every tenth of the way."""
+    for done, result in enumerate(progress_bar(results, what, total, "file"), 1):
         if done * 10 // total > (done - 1) * 10 // total:
             LOGGER.info(f"{what}: {done} of {total}")
         yield result

@@ -28,7 +28,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 from earshot.data.labels import label_lists
-from earshot.messages import few
+from earshot.messages import few, progress_bar
 from earshot.tables import read_table, require_columns
 
 NO_LABEL = "(no label)"
@@ -265,6 +265,7 @@ def _assign_groups(held: np.ndarray, sizes: np.ndarray, k: int, seed: int) -> np
     wanted_clips = np.full(k, sizes.sum() / k)
     fold = np.full(len(held), -1)
     left = held.sum(axis=0)
+    bar = progress_bar(None, "folds", len(held), "group")
     while (left > 0).any():
         c = np.where(left > 0, left, np.iinfo(np.int64).max).argmin()
         members = np.flatnonzero((fold < 0) & (held[:, c] > 0))
@@ -274,6 +275,8 @@ def _assign_groups(held: np.ndarray, sizes: np.ndarray, k: int, seed: int) -> np
             wanted[f] -= held[g]
             wanted_clips[f] -= sizes[g]
             left -= held[g]
+        bar.update(len(members))
+    bar.close()
     result = np.empty_like(fold)
     result[order] = fold
     return result
@@ -291,9 +294,9 @@ def _refine(held: np.ndarray, sizes: np.ndarray, fold: np.ndarray, k: int, passe
     weight[-1] *= 2
     fold = fold.copy()
     surplus = np.stack([held[fold == f].sum(axis=0) for f in range(k)]) - total / k
-    for _ in range(passes):
+    for number in range(passes):
         moved = False
-        for g, row in enumerate(held):
+        for g, row in enumerate(progress_bar(held, f"folds, pass {number + 1} of at most {passes}", unit="group")):
             own = fold[g]
             without = surplus[own] - row
             # (s + row)^2 - s^2, of each fold as it would be without g

@@ -25,6 +25,7 @@ from earshot.data.labels import (
     split_classes,
 )
 from earshot.data.packed import packed_clips
+from earshot.data.pseudo import Manifest, PseudoLabels, read_pseudo
 from earshot.data.sampling import stratified_share
 from earshot.data.soft_targets import SoftTargets, find_targets, read_targets
 from earshot.inputs.given import Metadata
@@ -52,6 +53,9 @@ class PreparedData:
     digests: TableDigests | None = None  # of the tables as they were read, whichever clips are taken
     soft: SoftTargets | None = None  # what trains in place of the labels; never what is held out
     others: float = 1.0  # share of the clips without any class that train (data.part_others)
+    pseudo_folder: Path | None = None  # of pseudo-labels, read for the fold that `split` parts off
+    pseudo: PseudoLabels | None = None  # windows that train beside these clips, of one fold's training clips alone
+    pseudo_manifest: Manifest | None = None
 
     def take(self, index: np.ndarray) -> PreparedData:
         """The clips at `index`; events stay whole."""
@@ -65,7 +69,14 @@ class PreparedData:
         (training clips, held-out clips) of a fold.
         """
         held_out = select_fold(self.clips, fold, folds_path)
-        return self.take(~held_out & self.trains).relabelled(), self.take(held_out)
+        train, validates = self.take(~held_out & self.trains).relabelled(), self.take(held_out)
+        if self.pseudo_folder is None:
+            return train, validates
+        manifest, windows = read_pseudo(
+            self.pseudo_folder, fold, self.digests, folds_path,
+            held_out=validates.clips, labelled=self.clips, source=self.source,
+        )  # fmt: skip
+        return replace(train, pseudo=windows, pseudo_manifest=manifest), validates
 
     @property
     def trains(self) -> np.ndarray:
@@ -178,25 +189,27 @@ def load_data(data: DataConfig) -> PreparedData:
     source, whole = Path(dataset["source"]), clips[["clip_id", "path"]]
     metadata = data.metadata_record
     clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
-    digests = table_digests(folds, listed, events, classes)
+    asked = events
     if events is not None and len(left_out):  # of the others nothing is asked; that a clip is annotated stays
         clips = clips.assign(annotated=annotated_clips(clips, events, root / "clips.csv").astype(int))
-        events = events[events.event_label.isin(classes)].reset_index(drop=True)
+        asked = events[events.event_label.isin(classes)].reset_index(drop=True)
     soft = None
     if path := find_targets(data.soft_targets, root):
         soft = read_targets(path, clips.clip_id, classes)
+    digests = table_digests(folds, listed, events, classes, soft)
     return PreparedData(
         clips=clips,
         classes=classes,
         source=source,
         target=target,
         mask=mask,
-        events=events,
+        events=asked,
         whole=whole,
         metadata=metadata,
         digests=digests,
         soft=soft,
         others=data.part_others if data.part else 1.0,
+        pseudo_folder=Path(data.pseudo) if data.pseudo else None,
     )
 
 

@@ -18,6 +18,7 @@ from earshot import runs
 from earshot.data.prepared import PreparedData
 from earshot.data.sampling import evenly
 from earshot.inputs.waveforms import decode
+from earshot.messages import progress_bar
 from earshot.sound import audio
 
 logger = logging.getLogger("earshot")
@@ -31,7 +32,7 @@ def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int)
         raise ValueError(f"int8 needs clips to measure ranges on: --calibration-clips must be at least 1, got {wanted}")
     windowing, recordings = run.config.predict, clips.recordings()
     rate, channels, inputs = windowing.sample_rate, windowing.n_channels, []
-    for i in evenly(len(clips.clips), wanted):
+    for i in progress_bar(evenly(len(clips.clips), wanted), "calibration clips", unit="clip"):
         try:
             waveform = decode(recordings[i].path, rate, channels, 0, windowing.window_seconds)
         except audio.UnreadableAudio:

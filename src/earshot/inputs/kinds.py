@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from earshot.inputs.extractor import Extractor
 from earshot.inputs.gammatone import Gammatone
 from earshot.inputs.given import Metadata, Waveform
+from earshot.inputs.kaldi_input import Kaldi
 from earshot.inputs.logmel import Logmel
 from earshot.inputs.pcen import Pcen
 from earshot.inputs.record import Input
@@ -20,6 +21,7 @@ KINDS: dict[str, type[Input]] = {
     "metadata": Metadata,
     "pcen": Pcen,
     "gammatone": Gammatone,
+    "kaldi": Kaldi,
     "vggish": VggishInput,
     "extractor": Extractor,
 }

@@ -91,6 +91,10 @@ class Inputs(Mapping):
         )
         return replace(self, records=records)
 
+    def exported(self) -> Inputs:
+        """What an exported graph of the network hears: each input as NumPy alone computes it."""
+        return replace(self, records=tuple((name, record.exported()) for name, record in self.records))
+
     def to_json(self) -> dict[str, dict]:
         return {name: record.to_json() for name, record in self.records}
 

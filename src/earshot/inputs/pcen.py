@@ -41,6 +41,8 @@ class Pcen(Logmel):
         for name in ("bias", "power", "time_constant", "eps", "scale"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"pcen {name} must be positive, got {getattr(self, name)}")
+        if self.engine != "own":
+            raise ValueError(f"pcen has no engine but its own, got {self.engine}: leave engine out")
         if self.gain < 0:
             raise ValueError(f"pcen gain must not be negative, got {self.gain}")
 

@@ -41,6 +41,11 @@ class Input:
     def n_channels(self) -> int:
         return CHANNELS[self.channels or "mono"]
 
+    @property
+    def hertz(self) -> np.ndarray | None:
+        """The middle of each band of a picture, (F,) Hz; None where its rows are no bands."""
+        return None
+
     def shape(self, n_samples: int) -> tuple[int, ...]:
         """Shape of the input for so many samples."""
         raise NotImplementedError
@@ -81,6 +86,10 @@ class Input:
                 "data.channels=stereo"
             )
         return dataclasses.replace(self, sample_rate=own, channels=arranged)
+
+    def exported(self) -> Input:
+        """The record that an exported graph is fed by: computed by NumPy alone."""
+        return self
 
     def to_json(self) -> dict:
         """All that makes it, as JSON holds it; `kinds.make_input` reads it."""

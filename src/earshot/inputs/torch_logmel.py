@@ -47,8 +47,8 @@ class LogMel(nn.Module):
 
         (N, S) float32 -> (N, T, F) energies.
         """
-        padded = _padded(waveform, self.params)
-        return self._by_blocks(padded) if padded.device.type == "cpu" else self._by_stft(padded)
+        edged = padded(waveform, self.params)
+        return self._by_blocks(edged) if edged.device.type == "cpu" else self._by_stft(edged)
 
     def _by_stft(self, padded: torch.Tensor) -> torch.Tensor:
         n_fft, hop_length = self.params.n_fft, self.params.hop_length
@@ -64,7 +64,7 @@ class LogMel(nn.Module):
         return torch.cat(mels).unflatten(0, (len(padded), -1))
 
 
-def _padded(waveform: torch.Tensor, params: LogmelParams) -> torch.Tensor:
+def padded(waveform: torch.Tensor, params: LogmelParams) -> torch.Tensor:
     """(N, S) with the edges that its frames need, as `logmel.log_mel` pads."""
     n_samples, padding = waveform.shape[-1], params.padding
     if padding and params.pad_mode == "reflect":

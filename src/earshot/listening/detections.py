@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,10 +12,10 @@ import pandas as pd
 from earshot.events import PostProcess
 from earshot.listening.confidence import Calibration
 from earshot.listening.members import Ears
+from earshot.listening.recordings import length_of
 from earshot.prediction.detection import detect_all
 from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import Clip, Predictions, weighted_mean
-from earshot.sound import audio
 from earshot.sound.wall_clock import start_of
 
 COLUMNS = ("filename", "onset", "offset", "event_label", "confidence", "max_output", "mean_output", "begins", "path")
@@ -53,7 +52,7 @@ def detect_in(ears: Ears, clips: Sequence[Clip], asked: Asked, streams: int = 1,
 def events_of(found: Predictions, clips: Sequence[Clip], asked: Asked, failed: dict[str, str]) -> Heard:
     """Predictions of some recordings -> their events in COLUMNS, cut at each recording's end."""
     paths = {str(clip.clip_id): str(clip.path) for clip in clips}
-    seconds = {paths[c]: _seconds(paths[c]) for c in paths if c not in failed}
+    seconds = {paths[c]: length_of(paths[c]) for c in paths if c not in failed}
     table = detect_all(found, asked.post)
     ends = table.filename.map(lambda name: seconds.get(paths[name], np.inf))
     table = table.assign(offset=np.minimum(table.offset, ends))[(table.onset < ends).to_numpy(bool)]
@@ -95,13 +94,6 @@ def best_examples(events: pd.DataFrame, count: int) -> pd.DataFrame:
     return (
         ordered.assign(turn=turn).sort_values(["event_label", "turn"], kind="stable").groupby("event_label").head(count)
     )
-
-
-def _seconds(path: str) -> float:
-    try:
-        return audio.info(Path(path)).duration
-    except audio.UnreadableAudio:
-        return np.inf
 
 
 def _begins(path: str, onset: float) -> str:

@@ -123,9 +123,9 @@ def _rows(events) -> list[tuple[float, float, str]]:
     return [(float(e.onset), float(e.offset), str(e.event_label)) for e in events.itertuples()]
 
 
-def sound_of(waveform: np.ndarray) -> str:
-    """A sound -> an ogg as data URL, as loud as it may be. waveform: (S,) samples at RATE."""
+def sound_of(waveform: np.ndarray, rate: int = RATE) -> str:
+    """A sound -> an ogg as data URL, as loud as it may be. waveform: (S,) samples at `rate` Hz."""
     loud = waveform * (0.9 / max(float(np.abs(waveform).max(initial=0)), 1e-4))
     buffer = io.BytesIO()
-    soundfile.write(buffer, loud.astype(np.float32), RATE, format="OGG", subtype="VORBIS")
+    soundfile.write(buffer, loud.astype(np.float32), rate, format="OGG", subtype="VORBIS")
     return data_url(buffer.getvalue(), "audio/ogg")

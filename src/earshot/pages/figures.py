@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from earshot.pictures.folds import _figure
+from earshot.pictures.sounds import log_mel_axis
 from earshot.sound.rows import file_of
 
 BINS = 10  # of a reliability picture
@@ -70,14 +71,8 @@ def clip_picture(
     logmel: (T, F) dB; hertz: (F,) centre of each band; frames: (S, K) outputs every `step` seconds, or None; events:
     true ones (onset, offset, event_label), or None; shown: numbers of the classes that are drawn.
     """
-    figure, axes = _figure(7, 2.2 if frames is None else 3.6, 1 if frames is None else 2, 1)
-    picture = axes[0, 0]
-    extent = (0, seconds, 0, logmel.shape[1])
-    picture.imshow(logmel.T, origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="nearest",
-                   vmin=np.percentile(logmel, 5), vmax=logmel.max())  # fmt: skip
-    ticks = np.linspace(0, len(hertz) - 1, 5).astype(int)
-    picture.set_yticks(ticks + 0.5, [f"{hertz[t] / 1000:.1f}" for t in ticks], fontsize=7)
-    picture.set_ylabel("kHz", fontsize=8)
+    figure, axes = _figure(10, 2.4 if frames is None else 4.2, 1 if frames is None else 2, 1)
+    log_mel_axis(axes[0, 0], logmel, hertz, seconds)
     if frames is not None:
         lines = axes[1, 0]
         edges = np.arange(len(frames) + 1) * step

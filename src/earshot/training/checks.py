@@ -27,6 +27,8 @@ from earshot.models.weights import LoadReport, resolve
 from earshot.prediction.reading import tta_variants
 from earshot.training.frozen import check_frozen
 from earshot.training.learnable import check_learnable
+from earshot.training.pseudo import check_pseudo
+from earshot.training.tracking import split_target
 from earshot.training.watch import check_watch
 
 LOOKED_FOR = 20  # recordings of which at least one must be there
@@ -37,6 +39,8 @@ def check_names(config: Config) -> tasks.Task:
     task = tasks.get_task(config.task, config.data.competition)
     losses.build_loss(**vars(config.loss))
     check_model(config.model.name)
+    if config.track:
+        split_target(config.track)
     optim.check_optimizer(config.optim.name)
     check_logmel(config.augment.batch.logmel)
     check_image(config.augment.batch.image)
@@ -58,6 +62,7 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     attach_spec_augment_pp(network, config.augment.spec_augment_pp)
     for fold in folds:
         train, _ = data.split(fold, config.data.folds)
+        check_pseudo(config, train, config.inputs(network.inputs))
         train = train.limit(config.data.clips_per_class, config.seed)
         check_classes(fold, train.target, data.classes, config.loss.name)
     check_learnable(network, config, data.target, data.mask)
@@ -147,6 +152,11 @@ def check_inputs(network: torch.nn.Module, config: Config):
     check_channels(network, heard, config.model.name)
     if config.data.cache == "logmel" and not heard.cacheable:
         raise ValueError(f"data.cache=logmel leaves no waveform, and {reads}: set data.cache=waveform")
+    for key in (n for n, r in heard.items() if config.data.cache == "logmel" and r != r.exported()):
+        raise ValueError(
+            f"data.cache=logmel keeps what NumPy computes, so that frontends.{key}.engine={heard[key].engine} would "
+            "compute nothing: set data.cache=waveform, or leave engine out"
+        )
     for key, acts in (a.acting | {"spec_augment": build_spec_augment(a.spec_augment)}).items():
         on_logmel = key in ("batch.logmel", "batch.image", "spec_augment", "spec_augment_pp")
         if acts and on_logmel and not heard.of(picture=True):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 from earshot import files, tasks
+from earshot.data import pseudo
 from earshot.data.soft_targets import told
 from earshot.ensemble.search import stopped_text, truth_of
 from earshot.messages import few
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction import predictions
-from earshot.records import to_dict
+from earshot.training.event_pictures import draw_event_maps
+from earshot.training.pseudo import told as told_windows
 from earshot.training.setup import Training
 
 SHOWN = (  # in an epoch's line
@@ -37,6 +39,10 @@ def announce(t: Training):
     t.accelerator.print(f"fold {t.fold}: {size} | {rate}{device} | {t.folder}\nfold {t.fold}: {steps}")
     if soft := t.clips.prepared.soft:
         t.accelerator.print(f"fold {t.fold}: {told(soft, t.clips.prepared.clips.clip_id, t.about['classes'])}")
+    if windows := t.clips.pseudo:
+        prepared = t.clips.prepared
+        made = pseudo.told(prepared.pseudo_manifest, windows.windows, t.config.data.pseudo, t.fold)
+        t.accelerator.print(f"fold {t.fold}: {made}\nfold {t.fold}: {told_windows(windows)}")
     announce_skipped(t)
 
 
@@ -65,24 +71,6 @@ def epoch_line(fold: int, row: dict, watch: str, epochs: int, left: str = "") ->
     return " | ".join(part for part in parts if part)
 
 
-def start_wandb(t: Training):
-    """A wandb run when the config names a project (WANDB_MODE=offline needs no account), else None."""
-    if not t.config.wandb or not t.accelerator.is_main_process:
-        return None
-    try:
-        import wandb
-    except ImportError as error:
-        raise ValueError(f"the key wandb needs wandb ({error}): pip install wandb, or leave the key out") from error
-    name = f"{t.folder.parent.name}/{t.folder.name}"
-    try:
-        return wandb.init(project=t.config.wandb, name=name, dir=str(t.folder), config=to_dict(t.config))
-    except wandb.errors.Error as error:  # no account, no network, a project that is not theirs
-        raise ValueError(
-            f"wandb: {t.config.wandb} cannot be used: {str(error).splitlines()[0]}; log in by `wandb login`, set "
-            "WANDB_MODE=offline, or leave the key wandb out"
-        ) from error
-
-
 def finish_fold(t: Training):
     """The list of unreadable clips, the pictures and, last, run.json: a fold that has it lacks nothing."""
     p = t.progress
@@ -106,6 +94,7 @@ def finish_fold(t: Training):
     counted = t.held_out.counted(t.config.data.secondary_weight)
     fold_pictures.class_scores(oof, truth.target, t.folder / "classes.png", counted)
     tasks.draw_pictures(tasks.get_task(t.config.task, t.config.data.competition), oof, truth, t.folder)
+    draw_event_maps(oof, truth, t.held_out, t.folder / "events.png")
     trained_on = (t.clips.prepared.target > 0.5).sum(axis=0)
     files.write_rows(
         t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on), tasks.CLASS_COLUMNS

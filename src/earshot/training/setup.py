@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from tqdm import tqdm
 
 from earshot import optim, runs, tasks
 from earshot.augment.hidden import attach_spec_augment_pp
@@ -21,7 +18,9 @@ from earshot.augment.waveform import build_waveform_augment
 from earshot.config import Config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData
+from earshot.data.pseudo import lineage_of
 from earshot.inputs.torch_front_ends import FrontEnds
+from earshot.messages import progress_bar
 from earshot.models import blocks as network_blocks
 from earshot.models.weights import LoadReport, load_weights
 from earshot.prediction.origin import Origin
@@ -30,6 +29,7 @@ from earshot.training.checks import check_classes, check_complete, check_network
 from earshot.training.examples import TrainingClips
 from earshot.training.frozen import extractor_cache
 from earshot.training.origins import check_start
+from earshot.training.pseudo import PseudoWindows
 
 
 @dataclass(kw_only=True)
@@ -134,9 +134,12 @@ def set_up(
         with accelerator.main_process_first():
             embeddings = extractor_cache(
                 network, config, train_data, cache, accelerator.device,
-                lambda files: progress_bar(files, "embed", accelerator),
+                lambda files: main_bar(files, "embed", accelerator),
             )  # fmt: skip
+    if train_data.pseudo is not None:
+        about["pseudo"] = lineage_of(train_data.pseudo_manifest, config.data.pseudo, fold)
     with accelerator.main_process_first():  # the first one fills the caches
+        trains = train_data.pseudo is not None and o.epochs
         clips = TrainingClips(
             train_data,
             data,
@@ -145,6 +148,8 @@ def set_up(
             waveform_augment=build_waveform_augment(config.augment.waveform),
             cache_folder=cache,
             embeddings=embeddings,
+            pseudo=PseudoWindows(train_data, config, heard, cache) if trains else None,
+            progress=lambda files: main_bar(files, "embed", accelerator),
         )
     ema = optim.EMA(accelerator.unwrap_model(model), o.ema_decay) if o.ema_decay else None
     front_ends = FrontEnds(config.inputs(inputs)).to(accelerator.device)
@@ -178,6 +183,6 @@ def load_start(network: torch.nn.Module, config: Config, fold: int, origin: Orig
     return load_weights(network, path, config.model.drop, front_end, getattr(network, "weights_prefix", ""))
 
 
-def progress_bar(items, description: str, accelerator):
-    quiet = not accelerator.is_main_process or not sys.stderr.isatty() or os.environ.get("TQDM_DISABLE", "0") != "0"
-    return tqdm(items, desc=description, leave=False, disable=quiet)
+def main_bar(items, what: str, accelerator):
+    """The progress bar of work that several processes share: the main one shows it."""
+    return progress_bar(items, what, quiet=not accelerator.is_main_process)

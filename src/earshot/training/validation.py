@@ -24,7 +24,7 @@ from earshot.prediction.truth import Truth
 from earshot.records import to_dict
 from earshot.training.examples import TrainingClips, collate
 from earshot.training.extractors import with_rows
-from earshot.training.setup import Training, progress_bar
+from earshot.training.setup import Training, main_bar
 
 LOSS_WINDOWS = 64  # windows of a clip whose loss is taken at a time
 
@@ -83,7 +83,7 @@ def predict(t: Training, data: PreparedData, listen=None) -> tuple[predictions.P
     windowing = replace(windowing, keep_frames=windowing.keep_frames and windowing.oof_frames)
     found, unreadable = predict_clips(
         [predicting_backend(t)], mine, windowing, t.about["classes"], t.about["prior"], t.fold,
-        progress=lambda some: progress_bar(some, "validate", accelerator), listen=listen,
+        progress=lambda some: main_bar(some, "validate", accelerator), listen=listen,
     )  # fmt: skip
     parts = utils.gather_object([(found[0], dict(unreadable))])
     whole = predictions.join([p for p, _ in parts if len(p)])
