@@ -33,6 +33,7 @@ OPENERS = {
     "graph": "earshot.prediction.extractors:open_graph_file",
 }
 BATCH = 32  # windows a call
+NO_EMBEDDING = "none"  # as a teacher's output: its answers alone are taken
 FOREIGN = {".onnx": "earshot.inputs.extractor_files:open_onnx", ".tflite": "earshot.inputs.extractor_files:open_tflite"}
 
 
@@ -58,6 +59,8 @@ class Extractor(Input):
     kind: ClassVar[str] = "extractor"
     of_clip: ClassVar[bool] = True
     has_twin: ClassVar[bool] = False
+    logits: ClassVar[str] = ""  # a teacher (teacher.py) takes a foreign file's answers too, by the name of their tensor
+    parts: ClassVar[tuple[str, ...]] = ("embedding",)  # of an own network's answer, for a teacher its logit too
 
     def __post_init__(self):
         if self.channels != "mono":
@@ -198,3 +201,11 @@ def chosen_output(record: Extractor, names: list[str], what: str) -> str:
             "has several outputs")  # fmt: skip
         raise ValueError(f"extractor {what} {given}; set output to one of: {few(names)}")
     return wanted
+
+
+def check_logits(record: Extractor, names, what: str) -> str:
+    """The name of the answers that a teacher is to give; one that the file does not have is an error."""
+    if record.logits not in names:
+        known = suggest(record.logits, names)
+        raise ValueError(f"teacher {what} has no output '{record.logits}'{known}; set logits to one of: {few(names)}")
+    return record.logits
