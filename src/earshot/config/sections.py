@@ -46,6 +46,10 @@ class DataConfig:
     train_share: float = 1.0  # so much of each fold's training clips, the same ones for a seed
     workers: int = 0  # loader processes for training
     levels: tuple[str, ...] = ()  # only classes of these levels (column `level` of the class list), such as coarse
+    part: dict[str, str] = field(
+        default_factory=dict
+    )  # a specialist's classes, by columns of the list: {taxon: Insecta}
+    part_others: float = 1.0  # of the training clips without a class of the part, this share trains, as holding none
     mask_unknown: bool = True  # classes in a clip's `unknown_labels` are masked; else they count as absent
     soft_targets: str = "auto"  # what trains in place of labels: auto (<root>/targets.npz where it is) | none | a file
     pseudo: str = ""  # folder of pseudo-labelled windows that train too (src/pseudo_label.py); augment.pseudo says how
@@ -65,7 +69,7 @@ class DataConfig:
         check_choice("sampler", self.sampler, ("uniform", "balanced"))
         check_positive(self, "sample_rate", "crop_seconds", "pack_seconds", "train_share")
         check_not_negative(self, "frame_margin_seconds", "min_overlap_seconds", "clips_per_class", "workers")
-        check_between(self, 0, 1, "box_jitter")
+        check_between(self, 0, 1, "box_jitter", "part_others")
         if self.secondary_weight != -1:
             check_between(self, 0, 1, "secondary_weight")
         if self.train_share > 1:
