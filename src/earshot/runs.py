@@ -138,6 +138,11 @@ class Run:
         return self.folds[0].config
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """What it answers, in its order."""
+        return tuple(self.folds[0].about["classes"])
+
+    @property
     def origins(self) -> list[Origin] | None:
         """Its folds, each with the weights that predict; None where one of them does not know (an older version)."""
         found = [weights_origin(fold.weights) for fold in self.folds]
@@ -282,8 +287,10 @@ def save_weights(path: Path, model: torch.nn.Module, about: dict):
 
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     with whole_file(path, on_disk=True) as partial:
-        partial.touch()  # with the rights of every other file: safetensors would let nobody else read it
+        partial.touch()
+        rights = partial.stat().st_mode
         save_file(state, partial, metadata={"earshot": json.dumps(about)})
+        partial.chmod(rights)  # those of every other file: safetensors would let nobody else read it
 
 
 def load_model(fold: FoldRun) -> torch.nn.Module:
