@@ -31,7 +31,7 @@ OBJECT_STORE_MB = 300  # of a local start: rows of figures need few
 IN_FLIGHT = 2  # shards an actor has: one is heard, one waits
 MOST_BLOCKS = 4000  # of Ray's: an archive of more shards has several in one
 CONNECT_SECONDS = 10
-STARTS = 3  # of Ray on this machine, before it is given up
+STARTS = 5  # of Ray on this machine, before it is given up
 STORE_LEAST_MB = 80  # Ray takes no less
 
 
