@@ -33,7 +33,7 @@ def main():
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     image = read_image(options.image_packages)
     if options.fetch_wheels:
-        wheels = fetch_wheels(options.fetch_wheels, image, [RUNTIMES[options.format]])
+        wheels = fetch_wheels(options.fetch_wheels, image, [RUNTIMES[options.format], *options.also])
         print(f"-> {options.fetch_wheels}: {', '.join(w.path.name for w in wheels)}")
         options.wheels = options.fetch_wheels
         if not options.slug:
@@ -41,23 +41,7 @@ def main():
     folder = options.root / check_slug(options.slug)[1] / "build"
     check_writable(folder / "kernel.json")
     if options.runs or options.blend:
-        tta = None if options.tta is None else tuple(options.tta)
-        settings = BundleSettings(
-            runs=tuple(options.runs),
-            competition=options.competition,
-            slug=options.slug,
-            graph_format=options.format,
-            int8=options.int8,
-            together=options.together,
-            weights=tuple(options.weights),
-            blend=options.blend,
-            tta=tta,
-            post=options.post,
-            minutes=options.minutes,
-            wheels=options.wheels,
-            image_packages=options.image_packages,
-            kind=options.kind,
-        )
+        settings = settings_of(options)
         folder = build(settings, options.root)
         print_build(folder)
     if not (folder / "dataset").is_dir():
@@ -72,6 +56,26 @@ def main():
             raise ValueError("the kernel would fail on Kaggle: see above")
     if options.push:
         push(folder, options.message, wait=not options.no_wait)
+
+
+def settings_of(options: argparse.Namespace) -> BundleSettings:
+    """What the command line asks to bundle."""
+    return BundleSettings(
+        runs=tuple(options.runs),
+        competition=options.competition,
+        slug=options.slug,
+        graph_format=options.format,
+        int8=options.int8,
+        together=options.together,
+        weights=tuple(options.weights),
+        blend=options.blend,
+        tta=None if options.tta is None else tuple(options.tta),
+        post=options.post,
+        minutes=options.minutes,
+        wheels=options.wheels,
+        image_packages=options.image_packages,
+        kind=options.kind,
+    )
 
 
 def parse_args() -> argparse.Namespace:
@@ -92,6 +96,10 @@ def parse_args() -> argparse.Namespace:
     add("--minutes", type=float, default=0.0, help="the kernel plans with (default: 90 %% of the competition's limit)")
     add("--wheels", type=Path, help="folder of .whl files that Kaggle's image lacks")
     add("--fetch-wheels", type=Path, metavar="DIR", help="download what the image lacks for --format there, and use it")
+    add(
+        "--also", nargs="+", default=[], metavar="PACKAGE",
+        help="with --fetch-wheels: what extractors' files need besides (ai-edge-litert runs .tflite)",
+    )  # fmt: skip
     add(
         "--image-packages",
         type=Path,
@@ -114,6 +122,8 @@ def parse_args() -> argparse.Namespace:
         parser.error("nothing to do: say --runs, --blend, --fetch-wheels, --dry-run or --push")
     if (options.runs or options.blend or options.dry_run or options.push) and not options.slug:
         parser.error("--runs, --blend, --dry-run and --push need --slug USER/NAME")
+    if options.also and not options.fetch_wheels:
+        parser.error("--also says what --fetch-wheels gets besides: add --fetch-wheels DIR")
     if options.wheels and options.fetch_wheels:
         parser.error("--fetch-wheels says which folder of wheels is used: leave --wheels out")
     return options

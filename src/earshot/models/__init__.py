@@ -27,6 +27,7 @@ from earshot.models import (
     baselines,
     cnn,
     cross_task,
+    extractor_head,
     modulation,
     panns,
     panns_mobilenet,
@@ -105,6 +106,7 @@ MODELS = {
     "cross_task_cmam": cross_task.AttentionModel,
     "talnet": talnet.Talnet,
     "urban_tagger": urban.UrbanTagger,
+    "extractor_head": extractor_head.ExtractorHead,
 }
 
 
