@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 
 setup: $(VENV)/installed
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt $(wildcard requirements/*.txt)
 	$(PYTHON) -c 'import sys; sys.exit("Earshot needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check uv

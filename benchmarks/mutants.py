@@ -70,6 +70,8 @@ ROOMS = {
             "test_detection.py",
             "test_free_cores.py",
             "test_windows_tta.py",
+            "test_extractors.py",
+            "test_origins.py",
         ),
     ),
     "ensemble": Room(
@@ -82,6 +84,8 @@ ROOMS = {
             "test_post_processing_steps.py",
             "test_oof_scores.py",
             "test_relabel.py",
+            "test_origins.py",
+            "test_row_steps.py",
         ),
     ),
     "folds": Room(("data/folds.py",), ("test_folds.py", "test_fold_tables.py")),

@@ -35,6 +35,7 @@ from results import record
 
 import scripts
 from conftest import write_tiny
+from earshot.data.soft_targets import SoftTargets
 from earshot.messages import run_script
 from earshot.prediction.predictions import Predictions
 
@@ -115,6 +116,14 @@ def truth(birds: Callable[[int], str], times: int = 1):
     return write
 
 
+def soft_targets():
+    """A relabelled training set appears beside the clip table."""
+    ids = pd.read_csv("data/clips.csv", dtype=str).clip_id.to_numpy()
+    classes = tuple(pd.read_csv("data/classes.csv", dtype=str).iloc[:, 0])
+    target = np.full((len(ids), len(classes)), 0.5)
+    SoftTargets(clip_ids=ids, classes=classes, target=target, mask=np.ones_like(target)).save("data/targets.npz")
+
+
 def nothing():
     """The command itself is the fault."""
 
@@ -167,6 +176,7 @@ SWAPS = [
     Swap("resume", "labels replaced since", turn_labels, GO_ON, ("clip table", "against")),
     Swap("resume", "recordings under other ids since", turn_paths, GO_ON, ("clip table", "against")),
     Swap("resume", "an event removed since", lose_event, GO_ON, ("clip table", "against")),
+    Swap("resume", "soft targets since", soft_targets, GO_ON, ("data.soft_targets", "data/targets.npz")),
     Swap("resume", "another fold's last.ckpt", copy(f"{S}/fold1/{CKPT}", f"{S}/fold0/{CKPT}"), GO_ON,
          (f"{S}/fold0/{CKPT}", "run sed/s fold 1 against run sed/s fold 0")),
     Swap("resume", "another run's last.ckpt", copy(f"{A}/fold0/{CKPT}", f"{S}/fold0/{CKPT}"), GO_ON,

@@ -27,7 +27,9 @@ from earshot import files, runs
 from earshot.audits import leaks, splits
 from earshot.audits.fingerprints import fingerprints
 from earshot.competitions.tables import write_csv
+from earshot.data import pseudo
 from earshot.data.dataset import read_dataset
+from earshot.data.digests import table_digests
 from earshot.data.folds import read_folds
 from earshot.data.labels import clip_targets, read_classes, read_clips
 from earshot.data.soft_targets import FILE, SoftTargets
@@ -59,6 +61,7 @@ def main():
     if (options.data / FILE).is_file():
         now = hashlib.sha256(options.folds.read_bytes()).hexdigest()
         found += leaks.of_targets(SoftTargets.load(options.data / FILE).lineage, clips, now)
+    found += leaks_of_pseudo(options, clips, folds, source, prints, test)
     features = np.stack(heard(splits.statistics, [source / p for p in clips.path], "statistics"))
     elsewhere = labelled_elsewhere(options.labelled, classes) if options.labelled else None
     compared = splits.compare(features, target > 0.5, splits.parts_of(clips, folds), elsewhere)
@@ -75,10 +78,32 @@ def parse_args() -> argparse.Namespace:
     add("--folds", type=Path, required=True, help="fold table")
     add("--runs", type=Path, nargs="*", default=[], help="trained runs: intervals, differences, calibration, drift")
     add("--labelled", type=Path, help="prepared folder of another labelled set: which split tells what it does")
+    add("--pseudo", type=Path, nargs="*", default=[], help="folders of pseudo-labels (those below --data come anyhow)")
     add("--out", type=Path, default=Path("runs/audit"), help="folder of the report (default runs/audit)")
     add("--write-groups", type=Path, help="write a clip table whose groups keep the same sound together")
     add("--strict", action="store_true", help="exit code 1 where a leak raises scores")
     return parser.parse_args()
+
+
+def leaks_of_pseudo(options, clips: pd.DataFrame, folds: pd.DataFrame, source: Path, prints: list, test) -> list:
+    """Leaks of every folder of pseudo-labels: those of --pseudo, below --data, and that the runs were trained on."""
+    trained = [Path(p) for run in options.runs if (p := runs.load_run(run).config.data.pseudo)]
+    below = [path.parent for depth in ("*", "*/*") for path in sorted(options.data.glob(f"{depth}/{pseudo.FILE}"))]
+    below = [folder for folder in below if any(folder.glob("fold*.npz"))]
+    everywhere = [*below, *trained, *options.pseudo]
+    folders = {folder.resolve(): folder for folder in everywhere}.values()
+    now = table_digests(folds, clips, None, []).folds
+    found = []
+    for folder in folders:
+        manifest = pseudo.read_manifest(folder)
+        found += leaks.of_pseudo(folder, clips, folds, source, now, test)
+        windows = [pseudo.read_windows(folder, fold) for fold in manifest.folds]
+        paths = {
+            c: Path(manifest.source) / p for w in windows for c, p in zip(w.clip_ids.tolist(), w.paths, strict=True)
+        }
+        own = heard(fingerprints, list(paths.values()), f"of {folder.name}")
+        found += leaks.of_pseudo_sounds(folder, list(paths), own, clips, folds, prints)
+    return found
 
 
 def heard(work, paths: list[Path], what: str):

@@ -22,10 +22,11 @@ import psutil
 from earshot import files, runs
 from earshot.competitions import get_competition
 from earshot.competitions.tables import write_csv
+from earshot.data.dataset import read_dataset
 from earshot.data.labels import read_classes
 from earshot.events import PostProcess, events_to_frames, load_post
 from earshot.messages import Parser, run_script
-from earshot.pictures import folds as fold_pictures
+from earshot.pictures.sounds import EventMap, event_maps
 from earshot.prediction.predictions import Predictions
 from earshot.processes import children
 from earshot.tables import read_table
@@ -128,7 +129,11 @@ def draw(run_dir: Path):
     i = int(np.argmax([len(f) for f in found.framewise_output]))
     clip_id, frames = str(found.clip_ids[i]), found.framewise_output[i]
     true = events_to_frames(events[events.filename == clip_id], found.classes, found.timebase, len(frames))
-    fold_pictures.soundscape(frames, found.classes, true, found.timebase.frame_seconds, clip_id, OUT / "soundscape.png")
+    clips = read_table(DATA / "test_clips.csv", ("clip_id", "path"))
+    sound = Path(read_dataset(DATA)["source"]) / clips.path[clips.clip_id == clip_id].iloc[0]
+    one = EventMap(title=clip_id, sound=sound, frames=frames, step=found.timebase.frame_seconds, true=true, labels=(),
+                   classes=found.classes)  # fmt: skip
+    event_maps([one], OUT / "soundscape.png")
     write_csv(read_table(SUBMISSION), OUT / "submission.csv")
 
 

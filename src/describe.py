@@ -20,6 +20,7 @@ from earshot.augment.spectrogram import build_spec_augment, roll, sample_roll, s
 from earshot.augment.waveform import build_waveform_augment
 from earshot.competitions import get_competition
 from earshot.config import Config, load_config
+from earshot.data import pseudo
 from earshot.data.labels import split_levels
 from earshot.data.prepared import load_data
 from earshot.files import check_ending, check_writable
@@ -27,7 +28,7 @@ from earshot.inputs.record import Input
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.messages import Parser, run_script
 from earshot.models.counting import count, folded_bytes
-from earshot.pictures import folds as fold_pictures
+from earshot.pictures.sounds import logmels
 from earshot.sound.logmel import LogmelParams, empty_mel_bands
 from earshot.sound.timebase import TimeBase
 from earshot.training.examples import TrainingClips, collate
@@ -92,8 +93,26 @@ def describe(config: Config, classes: int, seconds: float):
             warn_over_limits(config.data.competition, parameters / 1000, costs.macs / 1e6)
         if length == 10.0:
             print(f'  PANNs\' "multi-adds" {costs.paper_multi_adds:,} for 10 s (as their paper counts, STFT included)')
+    describe_pseudo(config)
     for name, shape in heard.shapes(n_samples).items():
         describe_input(name, heard[name], shape, heard.sample_rate, model.pool)
+
+
+def describe_pseudo(config: Config):
+    """Print what pseudo-labels train and how, fold by fold."""
+    if not config.data.pseudo:
+        return
+    manifest, record, o = pseudo.read_manifest(config.data.pseudo), config.augment.pseudo, config.optim
+    asked = [record.probability(epoch, o.epochs) for epoch in range(o.epochs)] or [0.0]
+    how = f"{record.how}, probability {asked[0]:.2f} to {max(asked):.2f}, weight {record.weight:g}"
+    print(f"  pseudo-labels {config.data.pseudo}: {how}, {manifest.mode}, by {', '.join(manifest.runs)}")
+    for fold in manifest.folds:
+        own, labels = manifest.masses[str(fold)]
+        windows = pseudo.read_windows(config.data.pseudo, fold)
+        print(
+            f"    fold {fold}: {len(windows)} windows of {manifest.window_seconds:g} s, mass {own:.1f} beside "
+            f"{labels:.1f} of labels"
+        )
 
 
 def describe_input(name: str, record: Input, shape: tuple[int, ...], rate: int, pool: int):
@@ -155,7 +174,7 @@ def draw_inputs(config: Config, count: int, path: Path):
         columns.append([(f"{title}: {c}", image[0].numpy()) for c, image in zip(batch["clip_id"], logmel, strict=True)])
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet = [image for row in zip(*columns, strict=True) for image in row]
-    fold_pictures.logmels(sheet, heard.timebase(1).frame_seconds, path, columns=len(columns))
+    logmels(sheet, heard.timebase(1).frame_seconds, path, len(columns), heard[name].hertz)
     how = "plain and twice augmented" if augments else "plain: this config augments nothing"
     print(f"-> {path}: {count} clips, {how}")
 
@@ -193,7 +212,7 @@ def draw_gallery(config: Config, count: int, path: Path):
         (f"{kind}: {titles[i]}" if kind == "plain" else kind, images[i, 0].numpy())
         for kind, images in rows.items() for i in range(count)
     ]  # fmt: skip
-    fold_pictures.logmels(sheet, heard.timebase(1).frame_seconds, path, columns=count)
+    logmels(sheet, heard.timebase(1).frame_seconds, path, count, heard[name].hertz)
     print(f"-> {path}: {count} clips, {', '.join(rows)}")
 
 

@@ -27,7 +27,7 @@ from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, best_examples, detect_in, only, summary_of
 from earshot.listening.members import BACKENDS, ears_of, with_frames
 from earshot.listening.recordings import find_recordings
-from earshot.messages import Parser, progress_bar, run_script, suggest
+from earshot.messages import Parser, need, progress_bar, run_script, suggest
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
@@ -106,10 +106,7 @@ def check_options(options: argparse.Namespace):
     if (options.out / "detect.json").is_file() and not options.force:
         raise ValueError(f"{options.out} holds events already: choose another --out, or replace them with --force")
     if "parquet" in options.kinds:
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError as error:
-            raise ValueError("--as parquet needs pyarrow: pip install pyarrow") from error
+        need("pyarrow", "ray", "--as parquet")
 
 
 def write(heard, recordings: list[Clip], post, options: argparse.Namespace):

@@ -21,7 +21,7 @@ import pandas as pd
 
 from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.competition import Competition, Flag, Remake
-from earshot.competitions.tables import Tables, check_owner, is_there, write_csv, write_tables
+from earshot.competitions.tables import OF_RECORDINGS, Tables, check_owner, is_there, write_csv, write_tables
 from earshot.data.event_checks import checked_events
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.files import check_writable
@@ -166,7 +166,7 @@ def next_command(out: Path, competition: str, tables: Tables) -> str:
 def with_headers(tables: Tables, source: Path, decode: bool, workers: int) -> Tables:
     """Tables with `unreadable` and the columns `sample_rate` (Hz), `duration` (s), after decoding `content_hash`."""
     changed, unreadable = {}, []
-    for name in ("clips", "test_clips"):
+    for name in OF_RECORDINGS:
         clips = getattr(tables, name)
         if clips is None or not len(clips):
             continue
@@ -239,7 +239,7 @@ def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespa
         clips = clips.assign(sample_rate=clips.sample_rate.mask(clips.sample_rate.notna(), rate))
         return pd.concat([clips, everything[~there]]).loc[everything.index] if not there.all() else clips
 
-    return dataclasses.replace(tables, clips=moved(tables.clips), test_clips=moved(tables.test_clips))
+    return dataclasses.replace(tables, **{name: moved(getattr(tables, name)) for name in OF_RECORDINGS})
 
 
 def list_odd_files(source: Path, out: Path):
@@ -276,6 +276,9 @@ def summary(tables: Tables, competition: str) -> str:
     if tables.test_clips is not None:
         known = "" if tables.test_events is None else f", {len(tables.test_events)} true events"
         lines.append(f"  test: {_clips_line(tables.test_clips)}{known}")
+    for name in ("unlabelled", "validation"):
+        if (some := getattr(tables, name)) is not None:
+            lines.append(f"  {name} ({name}.csv): {_clips_line(some)}")
     if len(tables.missing):
         lines.append(f"  missing (missing.csv): {len(tables.missing)} files: {few(p for _, p in tables.missing)}")
     if tables.unreadable is not None:

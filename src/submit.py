@@ -130,7 +130,8 @@ def check_competition(options: argparse.Namespace):
 
 def check_heard(found: Predictions, competition: Competition, test: pd.DataFrame, options: argparse.Namespace):
     """Refuse predictions that lack recordings of the test (an OOF, another data set, a part of it)."""
-    table = options.test.parent / "test_clips.csv"
+    rows_of = options.test.stem.removesuffix("_rows")  # validation_rows.csv are rows of validation.csv
+    table = options.test.parent / (f"{rows_of}.csv" if rows_of != options.test.stem else "test_clips.csv")
     if table.is_file():
         asked = read_clips(table).clip_id
     elif competition.hidden and not competition.hidden.sample:

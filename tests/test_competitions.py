@@ -54,7 +54,7 @@ def test_asking_for_one_loads_its_family_alone():
     code = "import sys\nfrom earshot.competitions import get_competition\nget_competition('birdclef2026')\n"
     code += "print(*sorted(m.rsplit('.', 1)[1] for m in sys.modules if m.startswith('earshot.competitions.')))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True, check=True).stdout
-    shared = {"checks", "competition", "downloads", "label_texts", "number_text", "oof_scores", "tables"}
+    shared = {"checks", "competition", "downloads", "label_texts", "number_text", "oof_scores", "row_steps", "tables"}
     assert set(loaded.split()) - shared == {"birdcall", "birdclef", "birdclef_recordings", "birdclef_rows"}
 
 
@@ -67,10 +67,10 @@ def test_a_function_name_means_one_thing_in_all_families():
 
 def test_kernels_answer_those_with_a_hidden_test():
     assert set(all_rules()) == {
-        "synth", "birdcall", "rfcx", "freesound2019", *(f"birdclef{year}" for year in range(2021, 2027))
+        "synth", "synth_shift", "birdcall", "rfcx", "freesound2019", *(f"birdclef{year}" for year in range(2021, 2027))
     }  # fmt: skip
     assert len({rules.slug for rules in all_rules().values()}) == len(all_rules())
-    with pytest.raises(ValueError, match="no kernel answers 'esc50'.*known: synth, birdcall"):
+    with pytest.raises(ValueError, match="no kernel answers 'esc50'.*known: synth, synth_shift, birdcall"):
         get_rules("esc50")
 
 

@@ -24,8 +24,8 @@ LAYERS = [
     ["tasks", "runs"],
     ["ensemble"],
     ["training", "kernel", "listening", "audits", "review"],
-    ["pages"],
-    ["export"],
+    ["pages", "rounds"],
+    ["export", "inventory"],
     ["kaggle"],
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

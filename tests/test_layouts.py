@@ -10,6 +10,7 @@ import make_folds
 import prepare
 import submit
 from earshot.competitions import get_competition
+from earshot.data.dataset import read_dataset
 from earshot.data.labels import read_classes
 from earshot.tables import read_table
 from real_tables import (
@@ -49,6 +50,7 @@ def test_tables_folds_and_submission(name, tmp_path, monkeypatch):
     run(prepare, *prepare_arguments(name, source, data))
     run(make_folds, *fold_arguments(name, data, tmp_path / "folds.csv"))
     check_tables(name, data, tmp_path / "folds.csv")
+    assert read_dataset(data)["task"] == get_competition(layout.competition).task
     clips = heard = read_table(data / "clips.csv")
     if layout.test_clips is not None:
         heard = read_table(data / "test_clips.csv")

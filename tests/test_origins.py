@@ -18,6 +18,7 @@ from earshot import runs
 from earshot.competitions.truths import checked_truth
 from earshot.config import load_config
 from earshot.data.digests import recording_name, table_digests
+from earshot.data.soft_targets import SoftTargets
 from earshot.ensemble import origins
 from earshot.prediction import origin as of
 from earshot.prediction.origin import Origin, TableDigests, weights_digest, weights_origin
@@ -44,9 +45,15 @@ def events_table():
     return pd.DataFrame({"filename": ["x"], "onset": [0.0], "offset": [1.0], "event_label": ["a"]})
 
 
-def digests(folds=None, clips=None, events=None, classes=("a", "b")):
+def soft(target=((0.25, 1), (0, 0.5)), ids=("x", "y"), mask=((1, 1), (1, 1)), names=("a", "b")):
+    return SoftTargets(clip_ids=np.array(ids), classes=names, target=np.array(target), mask=np.array(mask))
+
+
+def digests(folds=None, clips=None, events=None, classes=("a", "b"), targets=None):
     tables = [given if given is not None else made() for given, made in ((folds, folds_table), (clips, clips_table))]
-    return table_digests(*tables, events_table() if events is None else events, list(classes))
+    return table_digests(
+        *tables, events_table() if events is None else events, list(classes), soft() if targets is None else targets
+    )
 
 
 @pytest.mark.parametrize(("change", "changed"), [
@@ -62,10 +69,25 @@ def digests(folds=None, clips=None, events=None, classes=("a", "b")):
     ({"clips": clips_table().iloc[::-1]}, set()),
     ({"clips": clips_table().assign(path=["b/x.wav", "b/y.wav"], duration=[1, 2])}, set()),  # moved and converted
     ({"folds": folds_table().assign(group="g")}, set()),
+    ({"targets": soft(target=((0.25, 1), (0, 0.75)))}, {"targets"}),
+    ({"targets": soft(mask=((1, 1), (1, 0)))}, {"targets"}),
+    ({"targets": soft(names=("b", "a"))}, {"targets"}),
+    ({"targets": soft(ids=("y", "x"))}, {"targets"}),
+    ({"targets": soft(target=((0, 0.5), (0.25, 1)), ids=("y", "x"))}, set()),
 ])  # fmt: skip
 def test_a_digest_changes_with_what_is_learned_and_with_nothing_else(change, changed):
     before, after = digests(), digests(**change)
-    assert {name for name in of.TABLES if getattr(before, name) != getattr(after, name)} == changed
+    assert {name for name in of.WITHIN_A_RUN if getattr(before, name) != getattr(after, name)} == changed
+
+
+def test_soft_targets_are_compared_within_a_run_and_where_both_know_theirs():
+    kept, other = digests(), digests(targets=soft(mask=((1, 1), (1, 0))))
+    none = table_digests(folds_table(), clips_table(), events_table(), ["a", "b"])
+    assert none.targets == ""
+    assert "soft targets" in of.tables_differ(kept, other, of.WITHIN_A_RUN)
+    assert of.tables_differ(kept, none, of.WITHIN_A_RUN).endswith("against none")
+    assert of.tables_differ(kept, other) == "", "runs of one ensemble may have learned from other teachers"
+    assert of.tables_differ(kept, replace(other, targets=None), of.WITHIN_A_RUN) == "", "an older run does not say"
 
 
 def test_a_recording_keeps_its_name_when_it_moves():

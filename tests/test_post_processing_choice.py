@@ -196,6 +196,27 @@ def test_events_are_tuned_by_their_own_score():
     assert choice.before.mean() == pytest.approx(2 * 5 / (5 + 10))  # every click is an event too
 
 
+def test_events_of_classes_on_scales_of_their_own_get_a_threshold_each():
+    """Class b answers a fourth of class a: no common threshold finds the events of both and drops the noise of both."""
+    loud, truth = sure_of_one_call()
+    classes, scale = ("vocal", "quiet"), np.float32([1, 0.25])
+    found = replace(
+        loud, classes=classes, clipwise_output=np.ones((8, 2), np.float32), fold=np.arange(8) % 2,
+        framewise_output=tuple(frames * scale for frames in loud.framewise_output),
+    )  # fmt: skip
+    events = pd.concat([truth.events, truth.events.assign(event_label="quiet")], ignore_index=True)
+    competition = get_competition("finch_vocal")
+    few = replace(competition.post, threshold=(0.1, 0.15, 0.3, 0.6, 0.8), min_seconds=(0.05,))
+    few = replace(few, start=replace(few.start, min_seconds=0.05))
+    truth = Truth(np.ones((8, 2), bool), events)
+    choice = choose_post(found, truth, competition.oof_score, few, steps=["threshold", "class_thresholds"])
+    assert [s.kept for s in choice.steps][-1]
+    many = choice.post.class_thresholds
+    assert 0.4 < many["vocal"] < 0.7
+    assert 0.1 < many["quiet"] < 0.175
+    assert choice.fitted == 1.0 > competition.oof_score.value(found, truth, replace(choice.post, class_thresholds={}))
+
+
 @pytest.mark.slow  # hundreds of looks at the events of real songs
 def test_real_songs_are_tuned_by_event_f1(shared_data):
     """Outputs made of the real events of finches, blurred and noisy: no threshold of rows is as good for events."""
@@ -229,15 +250,16 @@ def test_the_choice_travels_as_json(tmp_path):
     choice = choose_post(*clips(), score, PostRanges(min_seconds=(0.0, 0.1)))
     choice = replace(choice, post=replace(choice.post, class_thresholds={"a": 0.25}))
     about = as_dict(choice, "finch_vocal", ["runs/x/oof.npz"], "abc")
-    write_choice(tmp_path / "x_post.json", about)
-    assert read_post(tmp_path / "x_post.json", "finch_vocal") == choice.post
-    read = json.loads((tmp_path / "x_post.json").read_text())
+    path = tmp_path / "not" / "there yet" / "x_post.json"
+    write_choice(path, about)
+    assert read_post(path, "finch_vocal") == choice.post
+    read = json.loads(path.read_text())
     assert read["oof"] == {"of": ["runs/x/oof.npz"], "clips": 6, "folds": [0, 1, 2], "parts": "3 folds"}
     assert read["nested"]["after"] == [0.6, 0.7, 0.65]
     assert read["steps"][0]["tried"] == [0.0, 0.1]
     assert read["steps"][0]["mean"] == pytest.approx(0.15)
     with pytest.raises(ValueError, match=r"x_post.json was chosen for finch_vocal, not for birdcall"):
-        read_post(tmp_path / "x_post.json", "birdcall")
+        read_post(path, "birdcall")
     (tmp_path / "e.json").write_text(json.dumps({"runs": [], "post_processing": about}))
     assert read_post(tmp_path / "e.json") == choice.post
     (tmp_path / "x.yaml").write_text("threshold: 0.3")

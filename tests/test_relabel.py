@@ -142,6 +142,9 @@ def test_answers_that_are_not_honest_are_refused(answered):
     with pytest.raises(ValueError, match="has clips of 1 groups in several folds .one sensor.: a network that holds"):
         run(relabel, "--run", "runs/sed/made")
     (answered / "folds.csv").write_text(start)
+    change("folds.csv", lambda t: t.assign(group=np.where(t.clip_id == "c0", "alone", "")))
+    run(relabel, "--run", "runs/sed/made", "--out", "apart.npz")  # clips without a group are no group
+    (answered / "folds.csv").write_text(start)
     change("folds.csv", lambda t: t.assign(fold=(t.fold + (t.clip_id == "c0")) % 3))
     with pytest.raises(ValueError, match="was trained on another fold table than folds.csv|1 clips were held out in"):
         run(relabel, "--run", "runs/sed/made")
@@ -151,6 +154,8 @@ def test_answers_that_are_not_honest_are_refused(answered):
     about.write_text(json.dumps(told | {"soft_targets": {"by": "sed/b", "mode": "source"}}))
     with pytest.raises(ValueError, match="fold1 was trained on targets made by sed/b in mode 'source', whose networks"):
         run(relabel, "--run", "runs/sed/made")
+    about.write_text(json.dumps(told | {"soft_targets": {"by": "sed/b", "mode": "honest"}}))
+    run(relabel, "--run", "runs/sed/made", "--out", "honest.npz")
     about.write_text(json.dumps(told | {"finished": False}))
     with pytest.raises(ValueError, match=r"folds \[1\] are not finished"):
         run(relabel, "--run", "runs/sed/made")

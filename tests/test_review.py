@@ -155,11 +155,14 @@ def test_questions_of_events_and_those_that_are_answered():
     assert [(q.start, q.end) for q in asked] == [(0.0, 5.0), (0.0, 5.0), (0.0, 8.0)]
     assert asked[2].offset == 8.0
     assert len({q.item for q in asked}) == 3
-    # another run put the event elsewhere by a little
-    log = [replace(decision("old", path="/a.wav"), onset=2.1, offset=3.2)]
-    assert [q.event_label for q in unanswered(asked, log)] == ["tit", "wren"]
-    log = [replace(log[0], onset=2.9, offset=4.0)]
-    assert len(unanswered(asked, log)) == 3
+    # another run put the event elsewhere by a little, or in more pieces: the stretch 1 ... 5 s was heard
+    log = [replace(decision("old", path="/a.wav"), onset=4.1, offset=4.5)]
+    assert [(q.path, q.event_label) for q in unanswered(asked, log)] == [("/a.wav", "tit"), ("/b.wav", "wren")]
+    far = [replace(log[0], start=2.5, end=5.0, onset=2.9, offset=4.0)]
+    assert len(unanswered(asked, far)) == 3
+    longer = [replace(far[0], onset=2.1, offset=3.2)]
+    assert len(unanswered(asked, longer)) == 2
+    assert questions_of(table.assign(path="a.wav"), {}, 5.0)[0].path == str(Path("a.wav").absolute())
 
 
 def test_orders():

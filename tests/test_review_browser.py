@@ -106,14 +106,15 @@ def test_the_latest_answer_is_taken_back(served):
 
 def test_a_correction_has_names_and_times(served):
     served.tab.click("#er-names input")
-    served.tab.keyboard.type("tit")
+    served.tab.keyboard.type("ti")
     served.tab.keyboard.press("Enter")
     served.tab.keyboard.press("Escape")
+    served.tab.fill("#er-new textarea, #er-new input", "owl")
     served.tab.fill("#er-onset input", "14.5")
     served.tab.fill("#er-offset input", "15.25")
     served.act("#er-correct", shows="q3")
     row = read_rows(served.path)[-1]
-    assert (row.item, row.decision, row.labels, row.onset, row.offset) == ("q2", "correct", "tit", 14.5, 15.25)
+    assert (row.item, row.decision, row.labels, row.onset, row.offset) == ("q2", "correct", "owl tit", 14.5, 15.25)
 
 
 def test_times_outside_the_stretch_are_refused_and_say_so(served):

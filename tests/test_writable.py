@@ -16,7 +16,9 @@ SRC = Path(__file__).parents[1] / "src"
 # What a user types for a target below "note.txt", a file; `RUN` is a folder below it or, read first, one that is there.
 BELOW_A_FILE = {
     "bundle": "--runs RUN --competition synth --slug me/my-kernel --root note.txt/k",
+    "competitions": None,  # writes nothing
     "compare": "plan.yaml --out note.txt/table",
+    "bulk": "--run RUN --source source --out note.txt/found",
     "demo": None,  # writes into its own checkout alone
     "describe": "--config tiny.yaml --clips 1 --out note.txt/x.png",
     "audit": "--data data --folds folds.csv --out note.txt/audit",
@@ -28,10 +30,13 @@ BELOW_A_FILE = {
     "new": "tiny --like tiny.yaml --data data --folds folds.csv --out note.txt/tiny.yaml",
     "predict": "--run RUN --clips source --out note.txt/x.npz",
     "prepare": "esc50 --source source --out note.txt/data",
+    "pseudo_label": "--runs RUN --clips source --out note.txt/round1",
     "relabel": "--run RUN --out note.txt/targets.npz",
     "report": "--runs RUN --out note.txt/pictures",
+    "runs": "--out note.txt/runs.csv",
     "review": "--run RUN --clips source --decisions note.txt/decisions.csv",
     "run_kernel": "--bundle RUN --competition birdcall --test-folder source --out note.txt/submission.csv",
+    "run_rounds": "plan.yaml --out note.txt/rounds.csv",
     "score": "tags --found x.npz --truth data/clips.csv --out note.txt/scores.json",
     "score_anomalies": "--run RUN",
     "submit": "--competition birdcall --predictions x.npz --test data/test.csv --out note.txt/submission.csv",
@@ -39,6 +44,8 @@ BELOW_A_FILE = {
 }  # fmt: skip
 GONE = {
     "bundle": "--runs gone --competition synth --slug me/my-kernel",
+    "competitions": "gone",
+    "bulk": "--run gone --source source --out found",
     "compare": "gone.yaml",
     "describe": "--config gone.yaml",
     "audit": "--data gone --folds folds.csv --out out",
@@ -50,10 +57,13 @@ GONE = {
     "new": "gone --like tiny.yaml",
     "predict": "--run gone --clips source",
     "prepare": "esc50 --source gone --out data2",
+    "pseudo_label": "--runs gone --clips source --out out",
     "relabel": "--run gone",
     "report": "--runs gone --out pictures",
+    "runs": "--root gone",
     "review": "--run gone --clips source",
     "run_kernel": "--bundle gone --competition birdcall --test-folder source",
+    "run_rounds": "gone.yaml",
     "score": "tags --found gone.npz --truth data/clips.csv",
     "score_anomalies": "--run gone",
     "submit": "--competition birdcall --predictions gone.npz --test data/test.csv --out s.csv",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib
 import logging
 import os
 import shlex
@@ -46,6 +47,18 @@ def few(items, n: int = 5) -> str:
     """The first names joined by commas, and how many more there are: for error messages."""
     items = [str(i) for i in items]
     return ", ".join(items[:n]) + (f", ... ({len(items) - n} more)" if len(items) > n else "")
+
+
+def need(module: str, extra: str, what: str):
+    """Import an optional library; ValueError says what wants it and the line that installs it.
+
+    extra: the name of requirements/<extra>.txt, which pins it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        line = f"pip install -r requirements/{extra}.txt"
+        raise ValueError(f"{what} needs {module.partition('.')[0]} ({error}): {line}") from error
 
 
 def check_choice(name: str, value: str, allowed):

@@ -227,7 +227,9 @@ def undefined_groups(predictions: Predictions, truth: Truth) -> list[str]:
 
 
 def draw_confusion(predictions: Predictions, truth: Truth, path: Path):
-    fold_pictures.confusion(predictions, truth.target, path)
+    """The confusion matrix, where every clip has one label; of several labels nothing is drawn."""
+    if ((truth.target > 0.5).sum(axis=1) == 1).all():
+        fold_pictures.confusion(predictions, truth.target, path)
 
 
 def draw_roc(predictions: Predictions, truth: Truth, path: Path):
@@ -236,8 +238,8 @@ def draw_roc(predictions: Predictions, truth: Truth, path: Path):
 
 
 TASKS: dict[str, Task] = {
-    "sed": Task("sed", score_sed, "map"),
-    "tagging": Task("tagging", score_clips, "map"),
+    "sed": Task("sed", score_sed, "map", {"confusion.png": draw_confusion}),
+    "tagging": Task("tagging", score_clips, "map", {"confusion.png": draw_confusion}),
     "scenes": Task("scenes", score_scenes, "class_mean_accuracy", {"confusion.png": draw_confusion}),
     "ust": Task("ust", score_urban, "macro_auprc"),
     "asd": Task("asd", score_machines, "auc", {"roc.png": draw_roc}, undefined_groups, with_anomaly_scores),

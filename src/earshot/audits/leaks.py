@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from earshot.audits.fingerprints import Fingerprint, same_sound
+from earshot.data import pseudo
 from earshot.data.folds import NOBODY, TRAIN_ONLY, clean_names
 
 TEST = "test"
@@ -143,6 +145,70 @@ def of_targets(lineage: dict, clips: pd.DataFrame, folds_sha256: str) -> list[Le
     honest = lineage.get("mode") == "honest"
     kind = "labels made for another fold table" if honest else "labels made by a teacher that trained on the clip"
     return [Leak(kind, str(lineage.get("by", "an unknown teacher")), "every fold", tuple(clips.clip_id.astype(str)))]
+
+
+def of_pseudo(
+    folder: str | Path, clips: pd.DataFrame, folds: pd.DataFrame, source: str | Path, tables_folds: str = "",
+    test: pd.DataFrame | None = None,
+) -> list[Leak]:  # fmt: skip
+    """Pseudo-labels (data/pseudo.py) that tell a fold, or the test, of what it is scored on.
+
+    clips: the clip table; folds: its fold table in the same order; tables_folds: digest of the fold table now.
+    """
+    manifest = pseudo.read_manifest(folder)
+    clips, found = clips.reset_index(drop=True).assign(fold=folds.fold.to_numpy()), []
+    if "group" in folds:
+        clips["group"] = folds.group.to_numpy()
+    said = f"{folder} by {', '.join(manifest.runs)}"
+    if tables_folds and manifest.tables.folds != tables_folds:
+        everyone = tuple(clips.clip_id[clips.fold != TRAIN_ONLY].astype(str))
+        found.append(Leak("pseudo-labels made for another fold table", said, "every fold", everyone))
+    for fold in manifest.folds:
+        held = clips[clips.fold == fold]
+        at = f"fold {fold}"
+        if reasons := pseudo.untold(manifest, fold):
+            told = f"{said}: {'; '.join(reasons)}"
+            found.append(
+                Leak(
+                    "pseudo-labels by a teacher that heard the held-out clips",
+                    told,
+                    at,
+                    tuple(held.clip_id.astype(str)),
+                )
+            )
+        windows = pseudo.read_windows(folder, fold)
+        for kind, some, same_clip in (
+            ("pseudo-labels of a fold's own recordings", held, False),
+            ("pseudo-labels of clips that have labels", clips[clips.fold != fold], True),
+            ("pseudo-labels of the test's recordings", test, True),
+        ):
+            if some is None:
+                continue
+            if shared := pseudo.of_recordings(windows, manifest.source, some, source, same_clip):
+                found.append(Leak(kind, said, TEST if some is test else at, tuple(shared)))
+    return found
+
+
+def of_pseudo_sounds(
+    folder: str | Path, ids: Sequence[str], own_prints: Sequence[Fingerprint | None], clips: pd.DataFrame,
+    folds: pd.DataFrame, prints: Sequence[Fingerprint | None],
+) -> list[Leak]:  # fmt: skip
+    """Pseudo-labelled recordings that sound as clips do which the fold that they train holds out.
+
+    ids, own_prints: the recordings of the pseudo-labels with a fingerprint each; prints: one of each clip.
+    """
+    manifest, n, found = pseudo.read_manifest(folder), len(clips), []
+    trained = {fold: set(pseudo.read_windows(folder, fold).clip_ids.tolist()) for fold in manifest.folds}
+    fold_of = folds.fold.to_numpy()
+    for pair in same_sound([*prints, *own_prints]).itertuples():
+        if pair.a >= n or pair.b < n:
+            continue
+        fold, name = int(fold_of[pair.a]), str(ids[pair.b - n])
+        if name in trained.get(fold, ()):
+            told = f"{folder}: {pair.matches} peaks alike, {abs(pair.delay):.2f} s apart"
+            clip_id = str(clips.clip_id.iloc[pair.a])
+            found.append(Leak("a held-out sound among its fold's pseudo-labels", told, f"fold {fold}", (clip_id, name)))
+    return found
 
 
 def by_kind(found: Sequence[Leak]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MIXED = ("target", "frame_target", "weight")
+KIND = "soundscape"  # of a batch: clips of kind 1 and 2 are never mixed with each other
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,17 @@ def sample_partners(size: int, generator: torch.Generator) -> Tensor:
     (size,) random permutation: each clip is mixed with its entry's clip, now and then itself.
     """
     return torch.randperm(size, generator=generator)
+
+
+def apart(index: Tensor, kinds: Tensor | None) -> Tensor:
+    """Partners of whom none is of the other of the kinds 1 and 2: such a clip becomes its own partner.
+
+    kinds: (B,) numbers 0, 1, 2 of the clips (`soundscape` of a batch), None: any two may meet.
+    """
+    if kinds is None:
+        return index
+    own = kinds.to(index.device)
+    return torch.where(own * own[index] == 2, torch.arange(len(index)), index)
 
 
 def mix(x: Tensor, lam: Tensor | float, index: Tensor) -> Tensor:
@@ -161,4 +173,6 @@ def mix_batch(
         out[name] = mix_given(out[name].float(), lam, index)
     for name in (n for n in MIXED if batch.get(n) is not None):
         out[name] = mix(out[name].float(), lam, index)
+    if batch.get(KIND) is not None:  # what a mixture holds counts in the next one
+        out[KIND] = torch.maximum(batch[KIND], batch[KIND][index.to(batch[KIND].device)])
     return out

@@ -11,7 +11,9 @@ import torch
 from earshot.augment.batch import BatchAugment
 from earshot.augment.image import apply_image
 from earshot.augment.mixing import (
+    KIND,
     Mixing,
+    apart,
     fmix_batch,
     mix,
     mix_batch,
@@ -58,7 +60,7 @@ def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: tor
 
 def _fmix(batch: dict, names: tuple[str, ...], others: tuple[str, ...], augment: BatchAugment, generator) -> dict:
     """With probability `fmix_p`: one mask for the batch, as in the published code."""
-    partners = sample_partners(len(batch["clip_id"]), generator)
+    partners = apart(sample_partners(len(batch["clip_id"]), generator), batch.get(KIND))
     mixed = torch.rand((), generator=generator) < augment.fmix_p
     lam = float(sample_lam(augment.fmix_alpha, generator))
     mask = sample_fmix_mask(generator, tuple(batch[names[0]].shape[2:]), lam, augment.fmix_decay)
@@ -83,6 +85,7 @@ def _mixup(
         partners[partners == size] = size - 1  # an odd one out stays itself
     elif augment.mixup_per_clip:
         lam = torch.maximum(lam, 1 - lam)
+    partners = apart(partners, batch.get(KIND))
     mixing = Mixing(torch.where(mixed, lam, 1.0).expand(size), partners, 2 if augment.mixup_pairs else 1)
     out = mix_batch(batch, names, mixing.lam, partners, mix_power if power else mix, others)
     return {key: mixing.left(value) for key, value in out.items()}, mixing

@@ -25,6 +25,7 @@ from earshot.messages import suggest
 
 COMPETITIONS = {  # name -> the family's module, whose EDITIONS has it; imported only when it is asked for
     **dict.fromkeys(("synth", "synth_scenes", "synth_ust", "synth_asd", "synth_sonyc"), "synth"),
+    "synth_shift": "synth_shift",
     "birdcall": "birdcall",
     "rfcx": "rfcx",
     **{f"birdclef{year}": "birdclef" for year in range(2021, 2027)},

@@ -234,7 +234,7 @@ def label_texts(mids: pd.Series, name_of: dict[str, str]) -> pd.Series:
 
 # ---- the editions
 
-_SHARED = {"rows": rows, "validate": validate, "score": score, "oof_score": MAP}
+_SHARED = {"task": "tagging", "rows": rows, "validate": validate, "score": score, "oof_score": MAP}
 EDITIONS = by_name(
     Competition(name="audioset", prepare=prepare, **_SHARED),
     Competition(name="audioset_balanced", prepare=partial(prepare, subset="balanced"), **_SHARED),

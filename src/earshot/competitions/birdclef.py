@@ -17,10 +17,12 @@ a kernel is scored. Classes are the submission's columns in its order, from 2023
 - 2023: 264 species, about 200 hidden soundscapes of 10 minutes; 2 hours on 4 CPU cores. Score: padded cmAP, the macro
   average precision after five rows of ones under truth and submission alike, so that a class without positives counts.
 - 2024: 182 species, about 1,100 of 4 minutes; 2 hours on 4 CPU cores (a GPU notebook gets one minute). Score: macro
-  ROC-AUC, as in the later years. unlabeled_soundscapes/ holds more of the test's sites, without labels: not read here.
-- 2025: 206 species, about 700 of 1 minute; 90 minutes. train_soundscapes/ has no labels and is not read here.
+  ROC-AUC, as in the later years. unlabeled_soundscapes/ holds more of the test's sites, without labels.
+- 2025: 206 species, about 700 of 1 minute; 90 minutes. train_soundscapes/ has no labels.
 - 2026: 234 species, about 600 of 1 minute; 90 minutes. Some of train_soundscapes/ have labels. Recordings are named
   BC2026_Test_0001_S05_20250227_010002: number, site, date, time.
+
+Soundscapes without labels are listed in unlabelled.csv: they train nothing until somebody labels them.
 """
 
 from __future__ import annotations
@@ -62,9 +64,11 @@ def prepare(source: Path, seconds: float = 60.0) -> Tables:
         logger.warning("%s has no sample_submission.csv: the %d classes are those of the training table, sorted",
                        source, len(classes))  # fmt: skip
     test, test_clips = birdclef_rows.tables_of_test(source, sample, seconds)
+    train = birdclef_recordings.train_tables(source, classes)
+    train = replace(train, unlabelled=birdclef_recordings.unlabelled_soundscapes(source))
     if not len(test):
-        return birdclef_recordings.train_tables(source, classes)
-    return with_test(birdclef_recordings.train_tables(source, classes), source, test, test_clips)
+        return train
+    return with_test(train, source, test, test_clips)
 
 
 def with_test(train: Tables, source: Path, test: pd.DataFrame, test_clips: pd.DataFrame) -> Tables:

@@ -43,16 +43,40 @@ def train_tables(source: Path, classes, audio_folder: str = "train_audio") -> Ta
     if rows is None:
         there = present(clips, source, "the training table")
         return Tables(clips=there, classes=classes, missing=absent(clips, source))
-    rows = _known_labels(rows, classes)
-    clips = pd.concat([clips, located(_soundscape_clips(rows), source)], ignore_index=True)
+    rows = known_labels(rows, classes)
+    clips = pd.concat([clips, located(soundscape_clips(rows), source)], ignore_index=True)
     missing, clips = absent(clips, source), present(clips, source, "the training tables")
+    events = events_of_rows(rows[rows.clip_id.isin(clips.clip_id)])
+    return Tables(clips=clips, classes=classes, events=events, missing=missing)
+
+
+def events_of_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """`labelled_rows` -> the event table of them, neighbouring rows of a species joined."""
     events = rows.explode("labels").dropna(subset="labels")
     events = events.assign(onset=events.seconds - ROW_SECONDS).rename(
         columns={"clip_id": "filename", "seconds": "offset", "labels": "event_label"}
     )
-    events = merge_overlapping_events(events[events.filename.isin(clips.clip_id)])
-    events = events.sort_values(["filename", "onset"], kind="stable", ignore_index=True)
-    return Tables(clips=clips, classes=classes, events=events, missing=missing)
+    return merge_overlapping_events(events).sort_values(["filename", "onset"], kind="stable", ignore_index=True)
+
+
+def unlabelled_soundscapes(source: Path) -> pd.DataFrame | None:
+    """Soundscapes that nobody labelled -> clip_id, path, site ('' where their names tell none); None: there are none.
+
+    unlabeled_soundscapes/ of 2024; in later years the files of train_soundscapes/ that no row of labels names.
+    """
+    rows = labelled_rows(source)
+    known = set() if rows is None else set(rows.clip_id)
+    found = []
+    for name in ("unlabeled_soundscapes", "train_soundscapes"):
+        folder = inner_folder(source, name)
+        found += [
+            (file.stem, f"{folder}/{file.name}") for file in list_audio(source / folder) if file.stem not in known
+        ]
+    if not found:
+        return None
+    clips = pd.DataFrame(found, columns=["clip_id", "path"])
+    site = clips.clip_id.str.extract(r"(?:^|_)([A-Z]\d{2,})(?:_|$)")[0].fillna("")
+    return clips.assign(site=site, kind="soundscape").sort_values("clip_id", kind="stable", ignore_index=True)
 
 
 def metadata(source: Path) -> pd.DataFrame:
@@ -161,14 +185,14 @@ def by_recording(folder: Path) -> dict[str, str]:
     return {"_".join(Path(n).stem.split("_")[:2]): n for n in names}
 
 
-def _known_labels(rows: pd.DataFrame, classes) -> pd.DataFrame:
+def known_labels(rows: pd.DataFrame, classes) -> pd.DataFrame:
     known = set(classes)
     unknown = Counter(n for names in rows.labels for n in names if n not in known)
     _warn_unknown(unknown, "soundscape labels")
     return rows.assign(labels=[[n for n in names if n not in unknown] for names in rows.labels])
 
 
-def _soundscape_clips(rows: pd.DataFrame) -> pd.DataFrame:
+def soundscape_clips(rows: pd.DataFrame) -> pd.DataFrame:
     clips = rows.groupby("clip_id", sort=True).agg(
         path=("path", "first"), site=("site", "first"),
         labels=("labels", lambda lists: " ".join(sorted({n for names in lists for n in names}))),
@@ -182,7 +206,7 @@ def soundscape_truth(source: Path, classes) -> tuple[pd.DataFrame, pd.DataFrame]
     rows = labelled_rows(Path(source))
     if rows is None:
         raise ValueError(f"{source} has no soundscapes with labels; 2021 and 2026 have")
-    rows = _known_labels(rows, classes)
+    rows = known_labels(rows, classes)
     row_id = rows.clip_id + "_" + rows.seconds.astype(int).astype(str)
     heard = pd.DataFrame([[int(c in names) for c in classes] for names in rows.labels], columns=list(classes))
     test = pd.DataFrame({"row_id": row_id, "clip_id": rows.clip_id, "seconds": rows.seconds.astype(int)})

@@ -134,19 +134,20 @@ class PostRanges:
 class Competition:
     """A competition (or one edition, or one variant of it).
 
-    name: key of COMPETITIONS; prepare: (download folder, **options) -> Tables; rows: (predictions, test table,
-    post-processing or None) -> submission; validate: (submission, test table, classes) raises ValueError naming every
-    problem at once; score: (submission, truth) -> {name: value}, the first one on the leaderboard; files, read_files:
-    where a challenge wants other files than one CSV, (submission) -> {file name: text} and (folder) -> submission;
-    hidden: what a scoring kernel finds (None: no kernel answers); embedded: `prepare` makes the download itself;
-    flags: options of prepare.py that `prepare` takes as keywords and no other competition knows; also: other
-    editions that `prepare` may find the download to be (Tables.competition); fold_methods: {value of make_folds.py
-    --method: (clips sorted by clip_id, k, seed) -> (N,) folds}; oof_score: what an OOF is scored by; post: the
-    post-processing that is chosen on the OOF (None: rows are scores); frame_score: (predictions, test table, truth)
-    -> scores that frames have and rows do not.
+    name: key of COMPETITIONS; task: key of tasks.TASKS that its tables are of; prepare: (download folder, **options)
+    -> Tables; rows: (predictions, test table, post-processing or None) -> submission; validate: (submission, test
+    table, classes) raises ValueError naming every problem at once; score: (submission, truth) -> {name: value}, the
+    first one on the leaderboard; files, read_files: where a challenge wants other files than one CSV, (submission) ->
+    {file name: text} and (folder) -> submission; hidden: what a scoring kernel finds (None: no kernel answers);
+    embedded: `prepare` makes the download itself; flags: options of prepare.py that `prepare` takes as keywords and no
+    other competition knows; also: other editions that `prepare` may find the download to be (Tables.competition);
+    fold_methods: {value of make_folds.py --method: (clips sorted by clip_id, k, seed) -> (N,) folds}; oof_score: what
+    an OOF is scored by; post: the post-processing that is chosen on the OOF (None: rows are scores); frame_score:
+    (predictions, test table, truth) -> scores that frames have and rows do not.
     """
 
     name: str
+    task: str = "sed"
     prepare: Callable[..., Tables]
     rows: Callable[..., pd.DataFrame]
     validate: Callable[..., None]

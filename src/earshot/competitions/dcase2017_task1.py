@@ -127,7 +127,12 @@ def _evaluation_set(folder: Path):
 
 EDITIONS = by_name(
     Competition(
-        name="dcase2017_task1", prepare=prepare, score=score, oof_score=scenes("class_mean_accuracy"), **LABELS_ALONE
+        name="dcase2017_task1",
+        task="scenes",
+        prepare=prepare,
+        score=score,
+        oof_score=scenes("class_mean_accuracy"),
+        **LABELS_ALONE,
     )
 )
 EDITIONS["tut2017"] = EDITIONS["dcase2017_task1"]

@@ -135,7 +135,7 @@ def _find(source: Path, names: tuple[str, ...]) -> Path:
 
 EDITIONS = by_name(
     Competition(
-        name="dcase2018_task2", prepare=prepare, rows=rows, validate=validate, score=score,
+        name="dcase2018_task2", task="tagging", prepare=prepare, rows=rows, validate=validate, score=score,
         oof_score=mean_precision_at(ANSWERS),
     )
 )  # fmt: skip

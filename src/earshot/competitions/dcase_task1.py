@@ -233,8 +233,8 @@ def _edition(year: int, first: str = "class_mean_accuracy", limits: Limits | Non
     shared = {"rows": rows, "validate": validate, "files": files, "read_files": read_files}
     scored = partial(score, first=first)
     return Competition(
-        name=f"dcase{year}_task1", prepare=prepare, score=scored, oof_score=scenes(first), limits=limits or Limits(),
-        **(shared | other),
+        name=f"dcase{year}_task1", task="scenes", prepare=prepare, score=scored, oof_score=scenes(first),
+        limits=limits or Limits(), **(shared | other),
     )  # fmt: skip
 
 

@@ -348,7 +348,7 @@ def read_files(folder: Path) -> pd.DataFrame:
 def _edition(year: int, mode: str, decisions: bool = True) -> Competition:
     """The challenge of a year, scored as `mode` says."""
     return Competition(
-        name=f"dcase{year}_task2", prepare=prepare, rows=partial(rows, decisions=decisions),
+        name=f"dcase{year}_task2", task="asd", prepare=prepare, rows=partial(rows, decisions=decisions),
         validate=partial(validate, decisions=decisions), score=partial(score, mode=mode), files=files,
         read_files=read_files, oof_score=OofScore("official", partial(oof_values, mode=mode)),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from earshot.competitions.tables import Tables, is_there
+from earshot.competitions.tables import OF_RECORDINGS, Tables, is_there
 from earshot.messages import few
 from earshot.sound.audio import EXTENSIONS
 
@@ -77,7 +77,7 @@ def _prefixed(tables: Tables, inside: Path) -> Tables:
         return path if os.path.isabs(path) else (inside / path).as_posix()
 
     changed = {"missing": tuple((clip_id, moved(path)) for clip_id, path in tables.missing)}
-    for name in ("clips", "test_clips"):
+    for name in OF_RECORDINGS:
         if (clips := getattr(tables, name)) is not None:
             changed[name] = clips.assign(path=clips.path.map(moved))
     return dataclasses.replace(tables, **changed)

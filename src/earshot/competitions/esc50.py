@@ -102,7 +102,7 @@ def find_meta(source: Path) -> Path:
     raise ValueError(f"{source} holds none of {', '.join(META)}; is --source the unzipped ESC-50 download?")
 
 
-_SHARED = {"rows": rows, "validate": validate, "score": score, "oof_score": ACCURACY}
+_SHARED = {"task": "tagging", "rows": rows, "validate": validate, "score": score, "oof_score": ACCURACY}
 EDITIONS = by_name(
     Competition(name="esc50", prepare=prepare, **_SHARED),
     Competition(name="esc10", prepare=partial(prepare, subset="esc10"), **_SHARED),

@@ -174,7 +174,7 @@ HIDDEN = Rules(
 )  # fmt: skip
 EDITIONS = by_name(
     Competition(
-        name="freesound2019", prepare=prepare, rows=rows, validate=validate, score=score, limits=Limits(minutes=240),
-        hidden=HIDDEN, oof_score=LWLRAP,
+        name="freesound2019", task="tagging", prepare=prepare, rows=rows, validate=validate, score=score,
+        limits=Limits(minutes=240), hidden=HIDDEN, oof_score=LWLRAP,
     )
 )  # fmt: skip

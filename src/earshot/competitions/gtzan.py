@@ -52,5 +52,7 @@ def prepare(source: Path) -> Tables:
 
 
 EDITIONS = by_name(
-    Competition(name="gtzan", prepare=prepare, rows=rows, validate=validate, score=score, oof_score=ACCURACY)
+    Competition(
+        name="gtzan", task="tagging", prepare=prepare, rows=rows, validate=validate, score=score, oof_score=ACCURACY
+    )
 )

@@ -95,7 +95,7 @@ def domain_values(found: Predictions, truth: Truth, post=None) -> dict[str, floa
 
 EDITIONS = by_name(
     Competition(
-        name="heart_asd", prepare=prepare, rows=rows, validate=validate_machines, score=score,
+        name="heart_asd", task="asd", prepare=prepare, rows=rows, validate=validate_machines, score=score,
         oof_score=OofScore("auc", domain_values),
     )
 )  # fmt: skip

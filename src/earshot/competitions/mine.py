@@ -265,8 +265,8 @@ FLAGS = (
 )  # fmt: skip
 EDITIONS = by_name(
     Competition(
-        name="mine", prepare=prepare, rows=rows, validate=validate, score=score, oof_score=MAP, flags=FLAGS,
-        also=("mine_events",),
+        name="mine", task="tagging", prepare=prepare, rows=rows, validate=validate, score=score, oof_score=MAP,
+        flags=FLAGS, also=("mine_events",),
     ),
     Competition(
         name="mine_events", prepare=prepare, rows=finch.rows, validate=finch.validate, score=dcase_task4.score,

@@ -64,5 +64,7 @@ def _log_sheet(path: Path, columns) -> pd.DataFrame:
 
 
 EDITIONS = by_name(
-    Competition(name="msos", prepare=prepare, rows=rows, validate=validate, score=score, oof_score=ACCURACY)
+    Competition(
+        name="msos", task="tagging", prepare=prepare, rows=rows, validate=validate, score=score, oof_score=ACCURACY
+    )
 )

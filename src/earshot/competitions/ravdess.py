@@ -56,5 +56,7 @@ def prepare(source: Path) -> Tables:
 
 
 EDITIONS = by_name(
-    Competition(name="ravdess", prepare=prepare, rows=rows, validate=validate, score=score, oof_score=ACCURACY)
+    Competition(
+        name="ravdess", task="tagging", prepare=prepare, rows=rows, validate=validate, score=score, oof_score=ACCURACY
+    )
 )

@@ -339,7 +339,8 @@ def _by_level(truth: pd.DataFrame, said: pd.DataFrame, own_coarse: bool = False)
 
 JOINT_POST = PostRanges(coarse_from=COARSE_FROM)
 _SHARED = {
-    "rows": rows, "validate": validate, "score": score, "oof_score": OofScore("coarse_macro_auprc", tag_values),
+    "task": "ust", "rows": rows, "validate": validate, "score": score,
+    "oof_score": OofScore("coarse_macro_auprc", tag_values),
 }  # fmt: skip
 EDITIONS = by_name(
     Competition(name="sonyc_ust", prepare=prepare, **_SHARED),

@@ -32,7 +32,6 @@ from earshot.metrics import clips as clip_metrics
 from earshot.metrics import urban as urban_metrics
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth, anomaly_scores_of
-from earshot.stored import read_json
 from earshot.synth import birds, streets
 from earshot.synth import tasks as synth_tasks
 from earshot.tables import read_table
@@ -52,7 +51,7 @@ def prepare_birds(source: Path, seed: int | None = None) -> Tables:
     source = Path(source)
     if not source.is_dir() or not any(source.iterdir()):
         birds.make_birds(source, seed or 0)
-    _check_made(source, seed, version=birds.VERSION)
+    birds.check_made(source, seed, version=birds.VERSION)
     tables = birdcall.prepare(source)
     clips = tables.clips.assign(group=tables.clips.recordist.map(class_name))
     events = read_table(source / "test_events.csv", ("filename", "onset", "offset", "event_label"))
@@ -60,24 +59,12 @@ def prepare_birds(source: Path, seed: int | None = None) -> Tables:
     return dataclasses.replace(tables, clips=clips, test_events=events, truth=truth)
 
 
-def _check_made(source: Path, seed: int | None, **wanted):
-    """Raise unless `source` was made as `wanted` says, and of this seed where one is asked for."""
-    about = source / "synth.json"
-    made = read_json(about, "file", "remove it to have the competition made anew") if about.is_file() else {}
-    wanted["seed"] = made.get("seed") if seed is None else seed
-    if any(made.get(key) != value for key, value in wanted.items()):
-        raise ValueError(
-            f"{source} was not made with {wanted} (its synth.json: {made or 'missing'}); remove the folder, or choose "
-            "another, to have the competition made anew"
-        )
-
-
 def prepare_task(kind: str, source: Path, seed: int | None = None) -> Tables:
     """Tables of the variant `kind` in `source`, made first where the folder is missing or empty (seed: default 0)."""
     source = Path(source)
     if not source.is_dir() or not any(source.iterdir()):
         synth_tasks.make_task(kind, source, seed or 0)
-    _check_made(source, seed, version=synth_tasks.VERSION, kind=kind)
+    birds.check_made(source, seed, version=synth_tasks.VERSION, kind=kind)
     clips = read_table(source / "meta.csv", ("clip_id", "path", "labels", "official_fold"))
     clips = clips.assign(labels=clips.labels.fillna(""))
     held_out = clips[clips.official_fold == synth_tasks.HELD_OUT].reset_index(drop=True)
@@ -101,7 +88,7 @@ def prepare_city(
     source = Path(source)
     if not source.is_dir() or not any(source.iterdir()):
         streets.make_city(source, seed or 0)
-    _check_made(source, seed, version=streets.VERSION, kind="sonyc")
+    birds.check_made(source, seed, version=streets.VERSION, kind="sonyc")
     return sonyc_ust.prepare(source, level=level, votes=votes, crowd=crowd, metadata=metadata)
 
 
@@ -192,7 +179,9 @@ def machine_values(found: Predictions, truth: Truth, post=None) -> dict[str, flo
 
 def _task(kind: str, **functions) -> Competition:
     shared = {"rows": class_rows, "validate": validate_classes}
-    return Competition(name=f"synth_{kind}", prepare=partial(prepare_task, kind), embedded=True, **shared | functions)
+    return Competition(
+        name=f"synth_{kind}", task=kind, prepare=partial(prepare_task, kind), embedded=True, **shared | functions
+    )
 
 
 EDITIONS = by_name(

@@ -5,6 +5,10 @@ onset, offset, event_label, ...` in seconds; test_clips.csv: `clip_id, path, ...
 competition's own test table and its answers; missing.csv, unreadable.csv: `clip_id, path, ...`. Paths are relative to
 the `source` of dataset.json. Label texts are joined by spaces, so that a class name holds none.
 
+unlabelled.csv: `clip_id, path, ...` of recordings without labels, for pseudo-labels and distillation. validation.csv:
+labelled recordings that are like the test's and train nothing, with their validation_events.csv, validation_rows.csv
+(as test.csv) and validation_truth.csv (as truth.csv): the honest split.
+
 A training clip whose file is not in the download is in missing.csv and not in clips.csv; a test clip whose file is not
 there stays in test_clips.csv, because it needs a row in the submission.
 """
@@ -37,7 +41,11 @@ NEEDED = {
     "events": ("filename", "onset", "offset", "event_label"),
     "test_events": ("filename", "onset", "offset", "event_label"),
     "test_clips": ("clip_id", "path"),
+    "unlabelled": ("clip_id", "path"),
+    "validation": ("clip_id", "path", "labels"),
+    "validation_events": ("filename", "onset", "offset", "event_label"),
 }
+OF_RECORDINGS = ("clips", "test_clips", "unlabelled", "validation")  # tables with a recording a row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +64,11 @@ class Tables:
     truth: pd.DataFrame | None = None  # what the competition's `score` takes as truth of the test, where it is known
     unreadable: pd.DataFrame | None = None  # clip_id, path, reason; filled by prepare.py
     class_columns: pd.DataFrame | None = None  # more columns of classes.csv, one row a class
+    unlabelled: pd.DataFrame | None = None
+    validation: pd.DataFrame | None = None
+    validation_events: pd.DataFrame | None = None
+    validation_rows: pd.DataFrame | None = None
+    validation_truth: pd.DataFrame | None = None
 
     def __post_init__(self):
         check_classes(list(self.classes), "the class list of the competition")

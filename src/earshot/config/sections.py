@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from earshot.augment.batch import BatchAugment
+from earshot.augment.pseudo import PseudoMixing
 from earshot.inputs.given import Metadata
 from earshot.inputs.record import CHANNELS
 from earshot.messages import check_choice, suggest
@@ -46,6 +47,7 @@ class DataConfig:
     levels: tuple[str, ...] = ()  # only classes of these levels (column `level` of the class list), such as coarse
     mask_unknown: bool = True  # classes in a clip's `unknown_labels` are masked; else they count as absent
     soft_targets: str = "auto"  # what trains in place of labels: auto (<root>/targets.npz where it is) | none | a file
+    pseudo: str = ""  # folder of pseudo-labelled windows that train too (src/pseudo_label.py); augment.pseudo says how
     clips_per_class: int = 0  # training clips of each class, chosen by the seed, more adding to fewer; 0: all
     metadata: tuple[str, ...] = ()  # numeric columns of clips.csv given to the model
     metadata_missing: dict[str, str] = field(default_factory=dict)  # column: number of an empty cell; nan: left a gap
@@ -101,6 +103,7 @@ class AugmentConfig:
 
     waveform: tuple[dict[str, Any], ...] = ()  # audiomentations transforms, in order
     batch: BatchAugment = field(default_factory=BatchAugment)  # all that is done to a batch
+    pseudo: PseudoMixing = field(default_factory=PseudoMixing)  # with data.pseudo: how often, and how
     spec_augment: dict[str, Any] = field(default_factory=dict)  # after bn0: time_width, time_stripes, freq_width, ...
     spec_augment_pp: dict[str, Any] = field(default_factory=dict)  # scheme, time_share, ..., layers (input, block1)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import PurePosixPath
 
 import pandas as pd
 
+from earshot.data.soft_targets import SoftTargets
 from earshot.prediction.origin import TableDigests, digest
 
 CLIP_COLUMNS = ("labels", "secondary_labels")
@@ -13,9 +15,13 @@ EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "is_negative")
 
 
 def table_digests(
-    folds: pd.DataFrame, clips: pd.DataFrame, events: pd.DataFrame | None, classes: list[str]
+    folds: pd.DataFrame,
+    clips: pd.DataFrame,
+    events: pd.DataFrame | None,
+    classes: list[str],
+    soft: SoftTargets | None = None,
 ) -> TableDigests:
-    """Fold table, clip table, events (None: there are none) and classes in model order -> their digests.
+    """Fold table, clip table, events, classes in model order and soft targets (None: there are none) -> their digests.
 
     Of clips count ids, labels and the recordings' names, without folder and ending: converting or moving the audio
     changes nothing, another recording under a clip's id does.
@@ -25,8 +31,18 @@ def table_digests(
     if events is not None:
         rows += _lines(events, EVENT_COLUMNS)
     return TableDigests(
-        folds=digest(_lines(folds, ("clip_id", "fold"))), classes=digest(map(str, classes)), clips=digest(rows)
+        folds=digest(_lines(folds, ("clip_id", "fold"))),
+        classes=digest(map(str, classes)),
+        clips=digest(rows),
+        targets="" if soft is None else digest(_target_lines(soft)),
     )
+
+
+def _target_lines(soft: SoftTargets) -> list[str]:
+    """The classes, then a line a clip: its id and a digest of its targets and what of them is known."""
+    rows = zip(soft.clip_ids, soft.target.astype("float16"), soft.mask.astype("uint8"))
+    lines = [f"{name}\t{hashlib.sha256(t.tobytes() + m.tobytes()).hexdigest()}" for name, t, m in rows]
+    return ["\t".join(soft.classes), *sorted(lines)]
 
 
 def recording_name(path: str) -> str:

@@ -24,6 +24,7 @@ from earshot.data.labels import (
     split_levels,
 )
 from earshot.data.packed import packed_clips
+from earshot.data.pseudo import Manifest, PseudoLabels, read_pseudo
 from earshot.data.sampling import stratified_share
 from earshot.data.soft_targets import SoftTargets, find_targets, read_targets
 from earshot.inputs.given import Metadata
@@ -50,6 +51,9 @@ class PreparedData:
     metadata: Metadata = field(default_factory=Metadata)  # numeric columns of `clips` that the network takes
     digests: TableDigests | None = None  # of the tables as they were read, whichever clips are taken
     soft: SoftTargets | None = None  # what trains in place of the labels; never what is held out
+    pseudo_folder: Path | None = None  # of pseudo-labels, read for the fold that `split` parts off
+    pseudo: PseudoLabels | None = None  # windows that train beside these clips, of one fold's training clips alone
+    pseudo_manifest: Manifest | None = None
 
     def take(self, index: np.ndarray) -> PreparedData:
         """The clips at `index`; events stay whole."""
@@ -63,7 +67,14 @@ class PreparedData:
         (training clips, held-out clips) of a fold.
         """
         held_out = select_fold(self.clips, fold, folds_path)
-        return self.take(~held_out).relabelled(), self.take(held_out)
+        train, validates = self.take(~held_out).relabelled(), self.take(held_out)
+        if self.pseudo_folder is None:
+            return train, validates
+        manifest, windows = read_pseudo(
+            self.pseudo_folder, fold, self.digests, folds_path,
+            held_out=validates.clips, labelled=self.clips, source=self.source,
+        )  # fmt: skip
+        return replace(train, pseudo=windows, pseudo_manifest=manifest), validates
 
     def relabelled(self) -> PreparedData:
         """The same clips with the targets that train in place of their labels, where there are such."""
@@ -168,10 +179,10 @@ def load_data(data: DataConfig) -> PreparedData:
     source, whole = Path(dataset["source"]), clips[["clip_id", "path"]]
     metadata = data.metadata_record
     clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
-    digests = table_digests(folds, listed, events, classes)
     soft = None
     if path := find_targets(data.soft_targets, root):
         soft = read_targets(path, clips.clip_id, classes)
+    digests = table_digests(folds, listed, events, classes, soft)
     return PreparedData(
         clips=clips,
         classes=classes,
@@ -183,6 +194,7 @@ def load_data(data: DataConfig) -> PreparedData:
         metadata=metadata,
         digests=digests,
         soft=soft,
+        pseudo_folder=Path(data.pseudo) if data.pseudo else None,
     )
 
 

@@ -13,7 +13,8 @@ from earshot.runs import FoldRun, Run, load_run
 
 
 def check_tables(folds: Iterable[FoldRun], now: TableDigests | None, of: Iterable[str] = TABLES):
-    """Raise where folds were trained on other tables than those that their config names `now`; of: keys of TABLES."""
+    """Raise where folds were trained on other tables than those that their config names `now`; of: keys of
+    WITHIN_A_RUN."""
     for fold in folds:
         origin = fold.origin
         if origin is None or now is None:

@@ -57,6 +57,10 @@ class Gammatone(Input):
         return self.n_bands
 
     @property
+    def hertz(self) -> np.ndarray:
+        return centres(self)
+
+    @property
     def hop(self) -> int:
         return self.hop_length
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from earshot.inputs.record import Input
 from earshot.messages import check_choice
-from earshot.sound.logmel import LogmelParams, log_mel, n_frames, silence_db
+from earshot.sound.logmel import LogmelParams, log_mel, mel_centres, n_frames, silence_db
 
 ENGINES = ("own", "torchlibrosa")
 
@@ -38,6 +38,10 @@ class Logmel(LogmelParams, Input):
     @property
     def bands(self) -> int:
         return self.n_mels
+
+    @property
+    def hertz(self) -> np.ndarray:
+        return mel_centres(self)
 
     @property
     def hop(self) -> int:

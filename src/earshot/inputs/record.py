@@ -41,6 +41,11 @@ class Input:
     def n_channels(self) -> int:
         return CHANNELS[self.channels or "mono"]
 
+    @property
+    def hertz(self) -> np.ndarray | None:
+        """The middle of each band of a picture, (F,) Hz; None where its rows are no bands."""
+        return None
+
     def shape(self, n_samples: int) -> tuple[int, ...]:
         """Shape of the input for so many samples."""
         raise NotImplementedError

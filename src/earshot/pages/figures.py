@@ -71,7 +71,7 @@ def clip_picture(
     logmel: (T, F) dB; hertz: (F,) centre of each band; frames: (S, K) outputs every `step` seconds, or None; events:
     true ones (onset, offset, event_label), or None; shown: numbers of the classes that are drawn.
     """
-    figure, axes = _figure(7, 2.2 if frames is None else 3.6, 1 if frames is None else 2, 1)
+    figure, axes = _figure(10, 2.4 if frames is None else 4.2, 1 if frames is None else 2, 1)
     log_mel_axis(axes[0, 0], logmel, hertz, seconds)
     if frames is not None:
         lines = axes[1, 0]

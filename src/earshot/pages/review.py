@@ -65,9 +65,10 @@ def build(session: Session):
     with gr.Blocks(title="Earshot: review", analytics_enabled=False) as blocks:
         item = gr.State("")
         with gr.Row():
-            progress = gr.Markdown(elem_id="er-progress")
-            order = gr.Dropdown(list(ORDERS), value=session.order, label="ask first by", scale=0, min_width=170)
-            only = gr.Dropdown([ANY, *labels], value=ANY, label="class", scale=0, min_width=220)
+            with gr.Column(scale=3, min_width=300):
+                progress = gr.Markdown(elem_id="er-progress")
+            order = gr.Dropdown(list(ORDERS), value=session.order, label="ask first by", min_width=160)
+            only = gr.Dropdown([ANY, *labels], value=ANY, label="class", min_width=160)
         with gr.Row():
             with gr.Column(scale=3):
                 shown = gr.HTML(elem_id="er-question")
@@ -79,10 +80,9 @@ def build(session: Session):
                     skip = gr.Button("Skip (S)", elem_id="er-skip", min_width=110)
                     undo = gr.Button("Undo (U)", elem_id="er-undo", min_width=110)
                 gr.Markdown("**Correct**: all that is heard in this stretch, or nothing")
-                names = gr.Dropdown(
-                    list(session.classes), value=[], multiselect=True, allow_custom_value=True, label="heard here",
-                    elem_id="er-names",
-                )  # fmt: skip
+                known = list(session.classes)
+                names = gr.Dropdown(known, value=[], multiselect=True, label="heard here", elem_id="er-names")
+                new = gr.Textbox(label="further classes", placeholder="new names", lines=1, elem_id="er-new")
                 with gr.Row():
                     onset = gr.Number(label="from second", elem_id="er-onset", min_width=110)
                     offset = gr.Number(label="to second", elem_id="er-offset", min_width=110)
@@ -93,24 +93,25 @@ def build(session: Session):
             label=f"latest answers, in {session.log.path}", wrap=True, elem_id="er-history",
         )  # fmt: skip
 
-        view = [item, shown, progress, names, onset, offset, history]
+        view = [item, shown, progress, names, new, onset, offset, history]
 
         def look(label: str, question: Question | None = None):
             question = question or session.next("" if label == ANY else label)
             rows = [[*_row(d)] for d in session.last(LISTED)]
             if question is None:
                 text = '<div class="er-done">No question is open here. Thank you!</div>'
-                return "", text, told(session), [], None, None, rows
+                return "", text, told(session), [], "", None, None, rows
             others = list(session.all.values())
             times = round(question.onset, 3), round(question.offset, 3)
-            return question.item, card(question, others), told(session), [], *times, rows
+            return question.item, card(question, others), told(session), [], "", *times, rows
 
         def decide(kind: str):
-            def act(item, label, names, onset, offset):
+            def act(item, label, names, new, onset, offset):
                 if not item:
                     return look(label)
+                heard = [*(names or ()), *new.replace(",", " ").split()]
                 try:
-                    session.decide(item, kind, names or (), (onset, offset) if kind == CORRECT and names else None)
+                    session.decide(item, kind, heard, (onset, offset) if kind == CORRECT and heard else None)
                 except ValueError as error:
                     gr.Warning(str(error))
                     if any(q.item == item for q in session.queue):  # what was typed stays
@@ -129,7 +130,7 @@ def build(session: Session):
             session.sort(order)
             return look(label)
 
-        inputs = [item, only, names, onset, offset]
+        inputs = [item, only, names, new, onset, offset]
         for button, kind in ((accept, ACCEPT), (reject, REJECT), (skip, SKIP), (correct, CORRECT)):
             button.click(decide(kind), inputs, view, api_visibility="private")
         undo.click(take_back, [only], view, api_visibility="private")

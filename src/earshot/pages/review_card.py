@@ -14,12 +14,11 @@ from jinja2 import Environment
 from earshot.pages.clip_cards import sound_of
 from earshot.pages.figures import data_url
 from earshot.pictures.folds import _figure, no_formulas, shown
-from earshot.pictures.sounds import log_mel_axis
+from earshot.pictures.sounds import HIGHEST, log_mel_axis, view_of
 from earshot.review.questions import Question
 from earshot.sound import audio
-from earshot.sound.logmel import LogmelParams, log_mel, mel_centres
+from earshot.sound.logmel import log_mel, mel_centres
 
-HIGHEST = 48000  # Hz of the sound and the picture, at most; what a recording has above half of it is not shown
 MARKED = 12  # other detections of the stretch that are marked
 
 
@@ -65,12 +64,6 @@ def picture_of(
         figure.savefig(path, dpi=100)
         place = axis.get_position()
         return data_url(path.read_bytes(), "image/png"), round(place.x0, 5), round(place.width, 5)
-
-
-def view_of(rate: int) -> LogmelParams:
-    """The log-mel that people look at: every 10 ms, windows of about 40 ms, up to half the rate."""
-    n_fft = max(512, 2 ** round(np.log2(0.04 * rate)))
-    return LogmelParams(sample_rate=rate, n_fft=n_fft, hop_length=rate // 100, n_mels=80, fmin=50, fmax=rate / 2)
 
 
 @lru_cache(maxsize=1)

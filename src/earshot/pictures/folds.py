@@ -1,4 +1,4 @@
-"""PNG pictures: learning curves, class-wise scores, augmented inputs, soundscapes. The one user of matplotlib."""
+"""PNG pictures of what training reached: learning curves, class-wise scores, confusion, ROC curves."""
 
 from __future__ import annotations
 
@@ -73,7 +73,11 @@ def learning_curves(log: list[dict], watch: str, path: Path):
         best = max(scored, key=lambda pair: pair[1])
         axes[0, 1].axhline(best[1], linewidth=0.7, color="grey", linestyle="--")
         axes[0, 1].set(xlabel=by, ylabel=watch, title=f"{watch} on the held-out fold, best {best[1]:.3f}")
+    else:
+        axes[0, 1].set_title("no epoch was scored yet")
+        axes[0, 1].axis("off")
     for axis in axes[0]:
+        axis.xaxis.get_major_locator().set_params(integer=True)  # there is no epoch 2.5
         axis.grid(alpha=0.3)
     _save(figure, path)
 
@@ -106,21 +110,33 @@ def class_scores(found: Predictions, target: np.ndarray, path: Path, counted: st
 
 
 def confusion(found: Predictions, target: np.ndarray, path: Path):
-    """Share of each true class (row) that was taken for each class (column), for one label a clip."""
+    """Share of each true class (row) that was taken for each class (column), for one label a clip.
+
+    Of more than 60 classes those that were confused most. Without a clip, or with a class alone, nothing is drawn.
+    """
     true, best = target.argmax(axis=1), found.clipwise_output.argmax(axis=1)
+    if not len(true) or len(found.classes) < 2:
+        return
     counts = np.zeros((len(found.classes),) * 2)
     np.add.at(counts, (true, best), 1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 2.5 + 0.35 * len(found.classes)
+    title = f"{len(true)} clips, class mean {_diagonal(counts):.3f}"
+    chosen = np.arange(len(counts))
+    if len(counts) > MAX_CLASSES:
+        wrong = share - np.diag(np.diag(share))
+        chosen = np.sort(np.argsort(-np.maximum(wrong.sum(axis=1), wrong.sum(axis=0)), kind="stable")[:MAX_CLASSES])
+        title += f"; the {MAX_CLASSES} most confused of {len(counts)} classes"
+        share = share[np.ix_(chosen, chosen)]
+    size = 2.5 + (0.35 if len(chosen) <= 20 else 0.2) * len(chosen)
     figure, axes = _figure(size + 0.8, size)
-    drawn = axes[0, 0].imshow(share, vmin=0, vmax=1, cmap="Blues")
-    places = range(len(found.classes))
-    names = [shown(c) for c in found.classes]
+    drawn = axes[0, 0].imshow(share, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
+    places, names = range(len(chosen)), [shown(found.classes[i]) for i in chosen]
     axes[0, 0].set_xticks(places, names, rotation=90, fontsize=8)
     axes[0, 0].set_yticks(places, names, fontsize=8)
-    axes[0, 0].set(xlabel="predicted", ylabel="true", title=f"{len(true)} clips, class mean {_diagonal(counts):.3f}")
-    if len(found.classes) <= 20:
-        for row, column in np.argwhere(counts > 0):
+    axes[0, 0].set(xlabel="predicted", ylabel="true")
+    axes[0, 0].set_title(title, fontsize=10, wrap=True)
+    if len(chosen) <= 20:
+        for row, column in np.argwhere(share > 0):
             colour = "white" if share[row, column] > 0.6 else "black"
             axes[0, 0].text(
                 column, row, f"{share[row, column]:.2f}", ha="center", va="center", fontsize=6, color=colour
@@ -155,43 +171,6 @@ def roc_curves(scores: np.ndarray, anomalous: np.ndarray, clips, path: Path):
             axis.legend(fontsize=8, loc="lower right")
     for axis in axes.flat[len(machines) :]:
         axis.axis("off")
-    _save(figure, path)
-
-
-def logmels(images: list[tuple[str, np.ndarray]], frame_seconds: float, path: Path, columns: int = 3):
-    """Draw a sheet of log-mels, time to the right, frequency up.
-
-    (title, (T, F) decibels) pairs -> a sheet of log-mels, time to the right, frequency up, one colour scale.
-    """
-    rows = -(-len(images) // columns)
-    figure, axes = _figure(4.2 * columns, 2.4 * rows, rows, columns)
-    low = min(np.percentile(image, 2) for _, image in images)
-    high = max(image.max() for _, image in images)
-    for axis, (title, image) in zip(axes.flat, images):
-        extent = (0, len(image) * frame_seconds, 0, image.shape[1])
-        drawn = axis.imshow(image.T, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="magma")
-        axis.set_title(shown(title, 60), fontsize=9)
-        axis.tick_params(labelsize=7)
-    for axis in axes.flat[len(images) :]:
-        axis.axis("off")
-    figure.colorbar(drawn, ax=axes, label="dB", pad=0.01, fraction=0.02).ax.tick_params(labelsize=7)
-    figure.supxlabel("seconds", fontsize=9)
-    figure.supylabel("mel band", fontsize=9)
-    _save(figure, path)
-
-
-def soundscape(framewise: np.ndarray, classes, true_active: np.ndarray, frame_seconds: float, title: str, path: Path):
-    """Draw predicted activity above the true one of a recording.
-
-    (T, K) probabilities above the (T, K) true activity of one recording.
-    """
-    figure, axes = _figure(12, 2 + 0.4 * len(classes), 2, 1)
-    for axis, image, name in zip(axes[:, 0], (framewise, true_active), ("predicted", "true"), strict=True):
-        extent = (0, len(image) * frame_seconds, len(classes), 0)
-        axis.imshow(image.T.astype(float), aspect="auto", extent=extent, vmin=0, vmax=1, cmap="viridis")
-        axis.set_yticks(np.arange(len(classes)) + 0.5, [shown(c) for c in classes], fontsize=8)
-        axis.set_title(f"{title}: {name}", fontsize=9)
-    axes[1, 0].set_xlabel("seconds")
     _save(figure, path)
 
 

@@ -27,16 +27,19 @@ logger = logging.getLogger("earshot")
 
 FILE = "origin.json"
 TABLES = {"folds": "fold table", "classes": "class list", "clips": "clip table"}
+WITHIN_A_RUN = TABLES | {"targets": "soft targets"}  # what one run keeps, and two runs of an ensemble need not share
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableDigests:
     """Digests of what a fold is trained on: each clip's fold; the classes in their order; the clips' labels, recordings
-    and events. The order of rows does not matter, that of classes does."""
+    and events; soft targets ('': none, None: an older version did not say). The order of rows does not matter, that of
+    classes does."""
 
     folds: str
     classes: str
     clips: str
+    targets: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +66,16 @@ def short(text: str) -> str:
 
 
 def tables_differ(a: TableDigests, b: TableDigests, of: Iterable[str] = TABLES) -> str:
-    """What tables are not the same, as 'fold table 1a2b... against 3c4d...; ...'; '' where all are."""
-    pairs = {TABLES[key]: (getattr(a, key), getattr(b, key)) for key in of}
-    return "; ".join(f"{what} {short(x)} against {short(y)}" for what, (x, y) in pairs.items() if x != y)
+    """What tables are not the same, as 'fold table 1a2b... against 3c4d...; ...'; '' where all are.
+
+    of: keys of WITHIN_A_RUN; what either does not know is not compared.
+    """
+    pairs = {WITHIN_A_RUN[key]: (getattr(a, key), getattr(b, key)) for key in of}
+    return "; ".join(
+        f"{what} {short(x) or 'none'} against {short(y) or 'none'}"
+        for what, (x, y) in pairs.items()
+        if None not in (x, y) and x != y
+    )
 
 
 def differ(a: Origin, b: Origin) -> str:
@@ -74,7 +84,7 @@ def differ(a: Origin, b: Origin) -> str:
     Weights are compared where both have them.
     """
     parts = [f"{a} against {b}"] if (a.run, a.fold) != (b.run, b.fold) else []
-    parts += [tables_differ(a.tables, b.tables)]
+    parts += [tables_differ(a.tables, b.tables, WITHIN_A_RUN)]
     if a.weights and b.weights and a.weights != b.weights:
         parts.append(f"weights {short(a.weights)} against {short(b.weights)}")
     return "; ".join(filter(None, parts))

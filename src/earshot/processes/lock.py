@@ -56,6 +56,20 @@ def locked(folder: Path, take: bool = False, say: Callable[[str], object] = prin
                 made.rmdir()
 
 
+def is_owned(folder: Path) -> bool:
+    """Whether a process that runs, or on another machine may still run, works in the folder; nothing is changed."""
+    path = folder / NAME
+    owner = _read(path)
+    if not owner:
+        return False
+    if owner.get("machine") == machine():
+        return _runs_here(owner, path)
+    try:
+        return time.time() - path.stat().st_mtime <= OLD_SECONDS
+    except FileNotFoundError:  # it has just ended
+        return False
+
+
 @contextmanager
 def in_turn(path: Path) -> Iterator[None]:
     """Wait until no other process holds the lock file `path`, and hold it meanwhile; it is removed afterwards."""

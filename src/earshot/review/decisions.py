@@ -138,15 +138,15 @@ def standing(rows: Iterable[Decision]) -> list[Decision]:
 def answers(row: Decision, path: str, label: str, onset: float, offset: float) -> bool:
     """Whether a standing row answers if a class is heard from onset to offset of a recording.
 
-    A correction answers for every class what lies in its stretch; any other row its own class at about the same place.
+    A row speaks of its stretch as a whole: of its own class, a correction of every class. What is longer than the
+    stretch is answered where both detections are about the same.
     """
-    if row.path != path:
+    if row.path != path or (row.event_label != label and row.decision != CORRECT):
         return False
-    if row.decision == CORRECT:
-        return row.start - 0.001 <= onset and offset <= row.end + 0.001
     joint = min(row.offset, offset) - max(row.onset, onset)
     whole = max(row.offset, offset) - min(row.onset, onset)
-    return row.event_label == label and joint >= SAME * whole
+    inside = row.start - 0.001 <= onset and offset <= row.end + 0.001
+    return inside or (row.event_label == label and joint >= SAME * whole)
 
 
 def line_of(cells: Sequence[str]) -> str:

@@ -49,16 +49,19 @@ class Question:
 def questions_of(events: pd.DataFrame, seconds: Mapping[str, float], shortest: float = 3.0) -> list[Question]:
     """Detections (listening.detections.COLUMNS) -> questions, in the order of the table.
 
+    Paths become absolute: answers are about a recording, wherever the next page is started.
+
     seconds: length of each recording by path; shortest: of the stretch that is heard, such as the network's window.
     """
     found = []
     for e in events.itertuples():
         start, end = stretch(e.onset, e.offset, seconds.get(e.path, np.inf), shortest)
-        about = f"{e.path}\n{e.event_label}\n{e.onset:.3f}\n{e.offset:.3f}"
+        path = str(Path(str(e.path)).absolute())
+        about = f"{path}\n{e.event_label}\n{e.onset:.3f}\n{e.offset:.3f}"
         item = hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         begins = "" if pd.isna(e.begins) else str(e.begins)
         found.append(Question(
-            item=item, filename=str(e.filename), path=str(e.path), start=start, end=end,
+            item=item, filename=str(e.filename), path=path, start=start, end=end,
             onset=max(float(e.onset), start), offset=min(float(e.offset), end), event_label=str(e.event_label),
             output=float(e.max_output), confidence=float(e.confidence), begins=begins,
         ))  # fmt: skip

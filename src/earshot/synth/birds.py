@@ -20,6 +20,7 @@ import pandas as pd
 import soundfile
 
 from earshot.files import whole_folder
+from earshot.stored import read_json
 from earshot.synth.sounds import RATE, SPECIES, Sound, at_level, background, distractors, mix, sample_voice, sing
 
 VERSION = 1  # raise it when the same seed gives other bytes
@@ -76,6 +77,18 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
         raise ValueError(f"{folder} exists and is not empty; give a new folder for the generated competition")
     with whole_folder(folder) as partial:
         yield partial
+
+
+def check_made(source: Path, seed: int | None, **wanted):
+    """Raise unless `source` was made as `wanted` says, and of this seed where one is asked for."""
+    about = source / "synth.json"
+    made = read_json(about, "file", "remove it to have the competition made anew") if about.is_file() else {}
+    wanted["seed"] = made.get("seed") if seed is None else seed
+    if any(made.get(key) != value for key, value in wanted.items()):
+        raise ValueError(
+            f"{source} was not made with {wanted} (its synth.json: {made or 'missing'}); remove the folder, or choose "
+            "another, to have the competition made anew"
+        )
 
 
 def stream(seed: int, kind: str, index: int = 0) -> np.random.Generator:
@@ -153,33 +166,33 @@ def plan_test(seed: int, recordings: int, recording_seconds: float, short_record
     Species are dealt from a shuffled deck, so that each sings about equally often.
     """
     rng = stream(seed, "plan")
-    deck = _deck(rng)
+    cards = deck(rng)
     plans = []
     for site in [site for site in ("site_1", "site_2") for _ in range(recordings)]:
         n_rows = int(recording_seconds // ROW_SECONDS)
         loud = np.sort(rng.permutation(n_rows)[round(n_rows / 3) :])
         stretches = [
-            (r * ROW_SECONDS, (r + 1) * ROW_SECONDS, _deal(deck, 1 + int(rng.random() < 0.3))) for r in loud.tolist()
+            (r * ROW_SECONDS, (r + 1) * ROW_SECONDS, deal(cards, 1 + int(rng.random() < 0.3))) for r in loud.tolist()
         ]
         plans.append(Recording(site, rng.bytes(6).hex(), recording_seconds, tuple(stretches)))
     for i in range(short_recordings):
         seconds = round(float(rng.uniform(20, 30)), 1)
-        codes = _deal(deck, (2, 3, 1, 0, 4, 2, 1, 3)[i % 8])
+        codes = deal(cards, (2, 3, 1, 0, 4, 2, 1, 3)[i % 8])
         plans.append(Recording("site_3", rng.bytes(6).hex(), seconds, ((0.0, seconds, codes),) if codes else ()))
     return plans
 
 
-def _deck(rng: np.random.Generator):
+def deck(rng: np.random.Generator):
     """Species codes without end, every one once before any comes again."""
     while True:
         yield from rng.permutation(list(SPECIES)).tolist()
 
 
-def _deal(deck, count: int) -> tuple[str, ...]:
-    """The next `count` distinct species of the deck, sorted."""
+def deal(cards, count: int) -> tuple[str, ...]:
+    """The next `count` distinct species of a deck, sorted."""
     codes = set()
     while len(codes) < count:
-        codes.add(next(deck))
+        codes.add(next(cards))
     return tuple(sorted(codes))
 
 

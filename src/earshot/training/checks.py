@@ -28,6 +28,7 @@ from earshot.models.weights import LoadReport, resolve
 from earshot.prediction.reading import tta_variants
 from earshot.training.frozen import check_frozen
 from earshot.training.learnable import check_learnable
+from earshot.training.pseudo import check_pseudo
 from earshot.training.tracking import split_target
 from earshot.training.watch import check_watch
 
@@ -62,6 +63,7 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     attach_spec_augment_pp(network, config.augment.spec_augment_pp)
     for fold in folds:
         train, _ = data.split(fold, config.data.folds)
+        check_pseudo(config, train, config.inputs(network.inputs))
         train = train.limit(config.data.clips_per_class, config.seed)
         check_classes(fold, train.target, data.classes, config.loss.name)
     check_learnable(network, config, data.target, data.mask)

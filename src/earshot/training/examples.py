@@ -23,9 +23,10 @@ from earshot.data.sampling import ClassTurns, epoch_order
 from earshot.data.targets import CropTargets
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import Input
-from earshot.inputs.waveforms import decode, own_samples, steps
+from earshot.inputs.waveforms import as_heard, decode, own_samples, steps
 from earshot.sound import audio
 from earshot.training.extractors import extractor_caches
+from earshot.training.pseudo import PseudoWindows
 
 MAX_SUBSTITUTES = 20  # unreadable clips in a row before training gives up
 
@@ -42,11 +43,12 @@ class TrainingClips(torch.utils.data.Dataset):
     def __init__(
         self, prepared: PreparedData, data: DataConfig, inputs: Mapping[str, Input], seed: int,
         waveform_augment=None, cache_folder: Path = Path("data/cache"), embeddings: EmbeddingCache | None = None,
-        progress: Callable = iter,
+        pseudo: PseudoWindows | None = None, progress: Callable = iter,
     ):  # fmt: skip
         """inputs: what is heard, a config's front ends or an `Inputs`; embeddings: given in place of a waveform
-        (data.cache=embedding); progress: wraps the files of which an extractor's rows are computed."""
-        self.embeddings = embeddings
+        (data.cache=embedding); pseudo: windows that come in place of clips, or over them; progress: wraps the files of
+        which an extractor's rows are computed."""
+        self.embeddings, self.pseudo = embeddings, pseudo
         inputs = Inputs.made(inputs, None, data.sample_rate, data.channels, data.metadata_record)
         self.prepared, self.data, self.inputs, self.seed = prepared, data, inputs, seed
         self.augment = waveform_augment
@@ -89,28 +91,75 @@ class TrainingClips(torch.utils.data.Dataset):
         unreadable = []
         for attempt in range(min(MAX_SUBSTITUTES, len(self))):
             now = (index + attempt) % len(self)
+            seed = [self.seed, epoch, now, repeat]
             try:
-                example = self._heard_example(now, [self.seed, epoch, now, repeat])
+                example, name = self._with_pseudo(now, seed, unreadable) if self.pseudo else (None, "")
+                example = example or self._labelled(now, seed)
             except audio.UnreadableAudio as error:
                 unreadable.append((self.prepared.clips.clip_id[now], str(error)))
                 continue
-            return example | {"clip_id": self.prepared.clips.clip_id[now], "unreadable": unreadable}
+            return example | {"clip_id": name or self.prepared.clips.clip_id[now], "unreadable": unreadable}
         raise ValueError(
             f"{len(unreadable)} clips in a row could not be read, the last: {unreadable[-1][1]}; "
             "check dataset.json's source folder and prepare.py's unreadable.csv"
         )
 
-    def _heard_example(self, index: int, seed: list[int]) -> dict:
+    def _labelled(self, index: int, seed: list[int]) -> dict:
+        """An example of a clip alone; beside pseudo-labels it says so, and weighs 1."""
+        example = self._heard_example(index, seed)
+        return example if self.pseudo is None else example | self._marks(index, None)
+
+    def _marks(self, index: int, window: int | None) -> dict:
+        """What a batch of clips and pseudo-labelled windows says of each example besides."""
+        weight = 1.0 if window is None else self.pseudo.record.weight
+        kind = self.pseudo.kind(index, window)
+        return {"weight": np.float32(weight), "soundscape": np.int64(kind)}
+
+    def _with_pseudo(self, index: int, seed: list[int], unreadable: list) -> tuple[dict | None, str]:
+        """An example that is or holds a pseudo-labelled window, and its name; (None, "") where the clip comes alone.
+
+        A window that cannot be read is reported as a clip is, and leaves the clip alone.
+        """
+        drawn = self.pseudo.draw(seed, index)
+        if drawn is None:
+            return None, ""
+        window, rng = drawn
+        name = f"{self.pseudo.windows.clip_ids[window]}@{self.pseudo.windows.starts[window]:g}"
+        try:
+            if self.pseudo.record.how == "mix":
+                return self._heard_example(index, seed, drawn) | self._marks(index, window), ""
+            crop = round(self.data.crop_seconds * self.data.sample_rate)
+            waveform = self._augmented(self.pseudo.crop(window, crop, rng), rng)
+        except audio.UnreadableAudio as error:
+            unreadable.append((name, str(error)))
+            return None, ""
+        if self.caches:
+            inputs = {n: self.inputs[n].compute(as_heard(waveform, self.data.sample_rate, self.inputs[n]))
+                      for n in self.caches}  # fmt: skip
+        else:
+            inputs = self.inputs.training_sounds(waveform)
+        example = inputs | {"target": self.pseudo.target[window].astype(np.float32),
+                            "mask": self.pseudo.mask[window].astype(np.float32)}  # fmt: skip
+        if self.data.frame_targets:  # nobody said when
+            base = self.inputs.timebase(1)
+            frames = np.zeros((base.n_frames(crop), len(example["target"])), np.float32)
+            example |= {"frame_target": frames, "frame_mask": np.zeros_like(example["mask"])}
+        return example | self._marks(index, window), name
+
+    def _heard_example(self, index: int, seed: list[int], over: tuple | None = None) -> dict:
         """An example of what the clip really holds: where its crop falls behind damage it is drawn again, before it.
 
-        Whether the damage was known before makes no difference to what is drawn.
+        Whether the damage was known before makes no difference to what is drawn. over: a pseudo-labelled window to lay
+        over the crop, with its stream.
         """
         try:
-            return self._example(index, np.random.default_rng(seed))
+            return self._example(index, np.random.default_rng(seed), over=over)
         except ShorterThanPromised:
-            return self._example(index, np.random.default_rng(seed), decoded=True)
+            return self._example(index, np.random.default_rng(seed), decoded=True, over=over)
 
-    def _example(self, index: int, rng: np.random.Generator, decoded: bool = False) -> dict:
+    def _example(
+        self, index: int, rng: np.random.Generator, decoded: bool = False, over: tuple | None = None
+    ) -> dict:  # fmt: skip
         if self.embeddings is not None:
             embedding = self._embedding(index, rng)
             return {"embedding": embedding, "target": self.target[index], "mask": self.mask[index]}
@@ -122,13 +171,18 @@ class TrainingClips(torch.utils.data.Dataset):
             inputs, start = self._cached(index, start, pad, crop)
         else:
             promised = 0 if decoded or self.data.crop == "full" else min(crop, n_samples - start)
-            inputs = self.inputs.training_sounds(self._waveform(index, start, pad, crop, rng, promised))
+            waveform = self._waveform(index, start, pad, crop, promised)
+            waveform = waveform if over is None else self.pseudo.laid_over(waveform, *over)
+            inputs = self.inputs.training_sounds(self._augmented(waveform, rng))
         heard_from = (start - pad) / rate
         target, mask = self.targets.of_crop(index, heard_from, heard_from + crop / rate, only_annotated)
+        if over is not None:
+            target, mask = self.pseudo.over(target, mask, over[0])
         example = inputs | {"target": target, "mask": mask}
         if self.data.frame_targets:
             base = self.inputs.timebase(1)
             frames, known = self.targets.of_frames(index, heard_from, base, base.n_frames(crop))
+            known = known if over is None else np.zeros_like(known)  # when the window's sounds are heard nobody said
             example |= {"frame_target": frames, "frame_mask": np.minimum(known, mask)}
         for name, cache in self.rows.items():
             example[name] = self._taken(name, cache, index, max(0, start), crop)
@@ -169,14 +223,18 @@ class TrainingClips(torch.utils.data.Dataset):
         start = centre - crop / 2 + self.data.box_jitter * (rng.random() - 0.5) * crop
         return int(np.clip(round(start), 0, last)), bool(box.get("is_negative", 0))
 
-    def _waveform(self, index, start, pad, crop, rng, promised: int) -> np.ndarray:
+    def _waveform(self, index, start, pad, crop, promised: int) -> np.ndarray:
         """(crop,) samples; ShorterThanPromised where decoding gives fewer than `promised` of the clip."""
         rate = self.data.sample_rate
         waveform = decode(self._path(index), rate, self.inputs.n_channels, start / rate, crop / rate)
         if waveform.shape[-1] < promised - audio.ROUNDING_SAMPLES:
             raise ShorterThanPromised
-        waveform = audio.crop_or_pad(waveform, crop, 0, pad if waveform.shape[-1] + pad <= crop else 0)
-        return apply_waveform(self.augment, waveform, rate, rng) if self.augment is not None else waveform
+        return audio.crop_or_pad(waveform, crop, 0, pad if waveform.shape[-1] + pad <= crop else 0)
+
+    def _augmented(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if self.augment is None:
+            return waveform
+        return apply_waveform(self.augment, waveform, self.data.sample_rate, rng)
 
     def _cached(self, index, start, pad, crop) -> tuple[dict, int]:
         """Crops of the cached pictures (C, T, F), and the crop's start moved to a whole frame."""

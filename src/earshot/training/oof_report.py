@@ -10,6 +10,7 @@ from earshot.config import Config
 from earshot.data.prepared import load_data
 from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
 from earshot.pictures import folds as fold_pictures
+from earshot.training.event_pictures import draw_event_maps
 
 
 def report_oof(config: Config, folder: Path):
@@ -25,6 +26,7 @@ def report_oof(config: Config, folder: Path):
         counted = data.counted(config.data.secondary_weight)
         fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png", counted)
         tasks.draw_pictures(task, result.oof, result.truth, folder)
+        draw_event_maps(result.oof, result.truth, data, folder / "events.png")
 
 
 def print_frame_scores(competition, result):

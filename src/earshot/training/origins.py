@@ -11,6 +11,7 @@ from earshot.ensemble.origins import check_tables
 from earshot.files import fold_folders
 from earshot.prediction.origin import (
     FILE,
+    WITHIN_A_RUN,
     Origin,
     TableDigests,
     check_same,
@@ -37,7 +38,7 @@ def origin_of(folder: Path, tables: TableDigests | None, config: Config) -> Orig
     name = own.run if own else f"{config.task}/{folder.parent.name}"
     origin = Origin(run=name, fold=FoldRun(folder).fold, tables=tables)
     if read_origin(folder) is None:
-        check_tables(others, tables)
+        check_tables(others, tables, WITHIN_A_RUN)
     return origin
 
 
@@ -65,7 +66,7 @@ def check_resumed(run: FoldRun, origin: Origin | None):
         return
     expected = replace(origin, tables=begun.tables, weights=begun.weights)
     check_same(run.folder, begun, f"--resume of {origin}", expected, "put each fold's folder back in its place")
-    check_tables([run], origin.tables)  # else it would learn from clips that it holds out
+    check_tables([run], origin.tables, WITHIN_A_RUN)  # else it would learn from clips that it holds out
     run.check(settled=run.finished)
 
 

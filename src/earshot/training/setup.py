@@ -18,6 +18,7 @@ from earshot.augment.waveform import build_waveform_augment
 from earshot.config import Config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData
+from earshot.data.pseudo import lineage_of
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.messages import progress_bar
 from earshot.models import blocks as network_blocks
@@ -28,6 +29,7 @@ from earshot.training.checks import check_classes, check_complete, check_network
 from earshot.training.examples import TrainingClips
 from earshot.training.frozen import extractor_cache
 from earshot.training.origins import check_start
+from earshot.training.pseudo import PseudoWindows
 
 
 @dataclass(kw_only=True)
@@ -136,7 +138,10 @@ def set_up(
                 network, config, train_data, cache, accelerator.device,
                 lambda files: main_bar(files, "embed", accelerator),
             )  # fmt: skip
+    if train_data.pseudo is not None:
+        about["pseudo"] = lineage_of(train_data.pseudo_manifest, config.data.pseudo, fold)
     with accelerator.main_process_first():  # the first one fills the caches
+        trains = train_data.pseudo is not None and o.epochs
         clips = TrainingClips(
             train_data,
             data,
@@ -145,6 +150,7 @@ def set_up(
             waveform_augment=build_waveform_augment(config.augment.waveform),
             cache_folder=cache,
             embeddings=embeddings,
+            pseudo=PseudoWindows(train_data, config, heard, cache) if trains else None,
             progress=lambda files: main_bar(files, "embed", accelerator),
         )
     ema = optim.EMA(accelerator.unwrap_model(model), o.ema_decay) if o.ema_decay else None

@@ -1,0 +1,87 @@
+"""What stands in an archive's shards, added up a shard at a time, so that its size does not matter for memory."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from earshot import files
+from earshot.listening.archive import EVENTS, RECORDINGS, heard_shards, part
+from earshot.listening.detections import summary_of
+
+KEYS = ["event_label", "day", "hour"]
+HOW = {"events": "sum", "seconds": "sum", "recordings": "sum", "highest_confidence": "max"}
+AT_A_TIME = 200  # shards whose summaries are held before they are added up
+
+
+@dataclass
+class Totals:
+    """Counts of an archive; hours of sound and of events by class."""
+
+    recordings: int = 0
+    unreadable: int = 0
+    hours: float = 0.0
+    events: int = 0
+    bytes: int = 0
+    by_class: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def add_up(out: Path) -> Totals:
+    """Write OUT/summary.csv (a row a class, day and hour) and OUT/unreadable.csv from the shards -> their totals."""
+    totals, summary, kept = Totals(), None, []
+    with files.whole_file(out / "unreadable.csv") as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["filename", "path", "unreadable"])
+        for recordings, events, size in _shards(out):
+            failed = recordings[recordings.unreadable != ""]
+            writer.writerows(failed[["filename", "path", "unreadable"]].itertuples(index=False))
+            totals.recordings += len(recordings)
+            totals.unreadable += len(failed)
+            totals.hours += float(recordings.seconds.sum()) / 3600
+            totals.events += len(events)
+            totals.bytes += size
+            kept.append(summary_of(events))
+            if len(kept) >= AT_A_TIME:
+                summary, kept = _added(summary, kept), []
+    summary = _added(summary, kept)
+    with files.whole_file(out / "summary.csv") as partial:
+        summary.round({"seconds": 3}).to_csv(partial, index=False, lineterminator="\n")
+    counts = summary.groupby("event_label").events.sum().sort_values(ascending=False, kind="stable")
+    totals.by_class = {label: int(count) for label, count in counts.items()}
+    return totals
+
+
+def _shards(out: Path) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, int]]:
+    for number in sorted(heard_shards(out)):
+        paths = [out / folder / part(number) for folder in (RECORDINGS, EVENTS)]
+        yield *map(pd.read_parquet, paths), sum(path.stat().st_size for path in paths)
+
+
+def _added(summary: pd.DataFrame | None, more: list[pd.DataFrame]) -> pd.DataFrame:
+    """A recording is in one shard alone, so that its counts add up."""
+    tables = [table for table in ([] if summary is None else [summary]) + more if len(table)]
+    if not tables:
+        return pd.DataFrame(columns=[*KEYS, *HOW])
+    return pd.concat(tables).groupby(KEYS, sort=True, as_index=False).agg(HOW)
+
+
+def table_of(totals: Totals, classes: int = 10) -> str:
+    """The totals as lines for people."""
+    lines = [
+        f"{'recordings':<24}{totals.recordings:>12,}",
+        f"{'could not be read':<24}{totals.unreadable:>12,}",
+        f"{'hours of sound':<24}{totals.hours:>12,.2f}",
+        f"{'events':<24}{totals.events:>12,}",
+    ]
+    some = list(totals.by_class.items())
+    lines += [f"  {label[:21]:<22}{count:>12,}" for label, count in some[:classes]]
+    if len(some) > classes:
+        lines.append(f"  and {len(some) - classes} more classes: summary.csv")
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""Recordings without labels: a table or a folder of them, held against the clips that have labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from earshot.data.dataset import read_dataset
+from earshot.data.labels import read_clips
+from earshot.data.prepared import PreparedData
+from earshot.data.pseudo import CLIP, files_of, recording_keys
+from earshot.messages import few
+from earshot.sound import audio
+
+SITES = ("site", "location", "city", "sensor_id")
+
+
+def find_recordings(source: Path, audio_root: Path | None = None) -> tuple[pd.DataFrame, Path]:
+    """A table (clip_id, path, ...) or a folder -> (the same table, the folder that its paths are relative to).
+
+    Errors: nothing there, or none of it a recording.
+    """
+    if source.is_dir():
+        found = audio.list_recordings(source)
+        if not found.files:
+            kinds = ", ".join(ending.removeprefix(".") for ending in sorted(audio.EXTENSIONS))
+            raise ValueError("; ".join(filter(None, [f"{source} holds no recording ({kinds})", found.said()])))
+        paths = [str(path.relative_to(source)) for path in found.files]
+        return pd.DataFrame({"clip_id": found.ids(), "path": paths}), source.resolve()
+    table = read_clips(source)
+    if not len(table):
+        raise ValueError(f"{source} lists no recordings")
+    if audio_root is None:
+        beside = source.parent / "dataset.json"
+        audio_root = Path(read_dataset(source.parent)["source"]) if beside.is_file() else source.parent
+    return table.reset_index(drop=True), audio_root.resolve()
+
+
+def without_labelled(table: pd.DataFrame, root: Path, data: PreparedData, skip: bool, source: Path) -> pd.DataFrame:
+    """The recordings that no labelled clip is of; skip: leave such out, else they are an error.
+
+    By the file and by the clip's id with its file's name; a column `labels` of the table itself counts as well.
+    """
+    files, ids = set(files_of(data.whole.path, data.source)), set()
+    for keys in recording_keys(data.clips[["clip_id", "path"]]):
+        ids |= {key for key in keys if key.startswith(CLIP)}
+    own = recording_keys(table[["clip_id", "path"]])
+    labelled = [
+        file in files or not ids.isdisjoint(keys) for file, keys in zip(files_of(table.path, root), own, strict=True)
+    ]
+    labelled = pd.Series(labelled, index=table.index)
+    if "labels" in table:
+        labelled |= table.labels.fillna("").astype(str).str.strip() != ""
+    if not labelled.any():
+        return table
+    told = (
+        f"{int(labelled.sum())} of the {len(table)} recordings of {source} have labels ({few(table.clip_id[labelled])})"
+    )
+    if not skip:
+        raise ValueError(
+            f"{told}: what people said of them is not to be replaced by what a network says. Leave them out of --clips "
+            "or by --skip-labelled (src/relabel.py makes soft targets of labelled clips)"
+        )
+    print(f"{told} and are left out")
+    if labelled.all():
+        raise ValueError(f"{source}: no recording without labels is left")
+    return table[~labelled].reset_index(drop=True)
+
+
+def sites_of(table: pd.DataFrame, column: str = "") -> tuple[pd.Series, str]:
+    """The site of each recording as text, '' where unknown, and the column that says it ('' without one)."""
+    if column and column not in table:
+        raise ValueError(f"--site-column {column} is no column of the recordings' table ({', '.join(table.columns)})")
+    column = column or next((c for c in SITES if c in table), "")
+    if not column:
+        return pd.Series("", index=table.index), ""
+    return table[column].fillna("").astype(str).str.strip(), column

@@ -1,0 +1,116 @@
+"""Trained runs label windows of recordings that have no labels, for each fold by networks that never heard its clips.
+
+python src/pseudo_label.py --runs runs/sed/a --clips data/x/unlabelled_clips.csv --out data/x/round1
+python src/pseudo_label.py --runs runs/sed/a runs/sed/b --clips ~/soundscapes --out data/x/round1 --per-class 200
+python src/train.py --config configs/sed/a.yaml --fold all --name a_round1 data.pseudo=data/x/round1
+
+Fold k's student trains on what the runs' fold k says, and on no recording that fold k holds out: its score stays
+honest. A call that was stopped goes on where it was: the same command again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from earshot.data import pseudo
+from earshot.files import check_writable
+from earshot.messages import Parser, run_script
+from earshot.rounds import hearing, labels
+from earshot.rounds.choosing import Choice
+from earshot.rounds.recordings import find_recordings, sites_of, without_labelled
+from earshot.rounds.teachers import find_teachers
+
+ANSWERS = "answers"  # below --out, until the labels are written
+
+
+def main():
+    options = parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    asked = choice_of(options)
+    check_writable(options.out / pseudo.FILE, "give --out FOLDER")
+    if (options.out / pseudo.FILE).is_file() and not options.force:
+        raise ValueError(f"{options.out} holds pseudo-labels already: give another --out, or replace them with --force")
+    table, root = find_recordings(options.clips, options.audio_root)
+    sites, column = sites_of(table, options.site_column)
+    if asked.per_site and not column:
+        raise ValueError("--per-site needs to know the sites: give --clips a table with a column `site`, or name one")
+    teachers = find_teachers(options.runs, options.folds)
+    table = without_labelled(table, root, teachers.data, options.skip_labelled, options.clips)
+    sites = sites_of(table, column)[0]
+    answers = options.out / ANSWERS
+    count = hearing.hear_all(
+        teachers, table, root, answers,
+        lambda total: tqdm(total=total, desc="hear", unit="recording", disable=not sys.stderr.isatty()),
+    )  # fmt: skip
+    lost = hearing.unreadable(answers, count)
+    if len(lost) == len(table):
+        row, reason = next(iter(lost.items()))
+        raise ValueError(f"none of the {len(table)} recordings could be read; {table.path[row]}: {reason}")
+    manifest, chosen, figures = labels.make_labels(teachers, table, root, sites, asked, answers, count)
+    rows = [{"clip_id": table.clip_id[row], "reason": reason} for row, reason in lost.items()]
+    labels.write(options.out, manifest, chosen, rows)
+    if not options.keep_answers:
+        shutil.rmtree(answers)
+    say(options, figures, len(table), len(lost))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add, default = parser.add_argument, Choice()
+    add("--runs", type=Path, nargs="+", required=True, help="folders of the runs that answer: runs/<task>/<name>")
+    add("--clips", type=Path, required=True, help="recordings without labels: a table (clip_id, path) or a folder")
+    add("--out", type=Path, required=True, help="folder to write, such as data/<name>/round1")
+    add("--audio-root", type=Path, help="folder the table's paths are relative to (default: dataset.json)")
+    add("--folds", type=int, nargs="+", help="label for these folds alone (default: all of the fold table)")
+    add("--skip-labelled", action="store_true", help="leave recordings out that have labels (else an error)")
+    add("--min-confidence", type=float, metavar="P", help=f"highest probability of a window ({default.min_confidence})")
+    add("--per-class", type=int, metavar="N", help="at most so many windows of a class (default: no limit)")
+    add("--per-site", type=int, metavar="N", help="at most so many windows of a site")
+    add("--per-recording", type=int, metavar="N", help="at most so many windows of a recording")
+    add("--site-column", default="", help="column of --clips that names the site (default: site, location, city, ...)")
+    add("--power", type=float, help="targets are probabilities to this power (default 1)")
+    add("--hard", type=float, metavar="P", help="targets of 1 from this probability on, else 0 (default: soft ones)")
+    add("--floor", type=float, metavar="P", help="lower probabilities become targets of 0 (default 0)")
+    add("--mass", type=float, help="at most so many times the labels' mass (default 1; 0: no cap)")
+    add("--order", help="classes: they take turns (default) | surest: the surest windows first, of whatever class")
+    add("--keep-answers", action="store_true", help="keep OUT/answers, to choose again with --force without hearing")
+    add("--force", action="store_true", help="replace pseudo-labels that are there")
+    return parser.parse_args()
+
+
+def choice_of(options: argparse.Namespace) -> Choice:
+    """What the options ask of windows; a wrong value is an error that names the option."""
+    names = [f.name for f in dataclasses.fields(Choice)]
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    try:
+        return Choice(**given)
+    except ValueError as error:
+        key = next((name for name in names if str(error).startswith(name)), "")
+        raise ValueError(f"--{key.replace('_', '-')}{str(error)[len(key) :]}" if key else str(error)) from error
+
+
+def say(options: argparse.Namespace, figures: dict[int, dict], recordings: int, lost: int):
+    """What was chosen for each fold."""
+    print(f"{recordings} recordings without labels heard" + f", {lost} of them unreadable" * bool(lost))
+    for fold, f in figures.items():
+        share = f["mass"] / f["labels"] if f["labels"] else float("inf")
+        print(
+            f"  fold {fold}: {f['windows']} of {f['sure']} sure windows, {f['recordings']} recordings, {f['classes']} "
+            f"classes; mass {f['mass']:.1f}, {share:.2f} of its labels'"
+            + f"; {f['held_out_recordings']} recordings are held out here"
+            * bool(f["held_out_recordings"])
+        )
+    if not any(f["windows"] for f in figures.values()):
+        print("  no window is sure enough: lower --min-confidence, or train better teachers")
+    print(f"-> {options.out}; train on them with data.pseudo={options.out}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,217 @@
+"""The list of runs: scores with intervals, changes, states, filters; and cleaning that spares what is worth keeping."""
+
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+import runs as script
+import train
+from conftest import write_tiny
+from earshot.inventory import trained
+from earshot.inventory.cleaning import clean, plan_cleaning
+from earshot.pages import intervals
+from earshot.processes.lock import locked
+from earshot.processes.running import machine
+from scripts import run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with the tiny competition and its run, all three folds trained for an epoch."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        config = write_tiny(folder)
+        run(train, "--config", config, "--fold", "all", "optim.epochs=1", "optim.ema_decay=0", "optim.lr=3e-2")
+    return folder
+
+
+@pytest.fixture
+def place(made, tmp_path, monkeypatch) -> Path:
+    """A copy of that folder's runs to change; the data stays where it is. Intervals are of few resamples."""
+    monkeypatch.setattr(intervals.bootstrap, "__defaults__", (20, 0))
+    shutil.copytree(made / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs"
+
+
+def copied(place: Path, name: str, score: float | None = None, **settings) -> Path:
+    """Another run, made of the tiny one: with other settings, kept as one that scored so."""
+    target = place / "sed" / name
+    shutil.copytree(place / "sed" / "tiny", target, ignore=shutil.ignore_patterns(trained.KEPT))
+    for fold in target.glob("fold*"):
+        values = yaml.safe_load((fold / "config.yaml").read_text())
+        for key, value in settings.items():
+            section, _, name = key.partition("__")
+            values[section][name] = value
+        (fold / "config.yaml").write_text(yaml.safe_dump(values))
+        for path in fold.iterdir():
+            os.utime(path, (time.time() + 60, time.time() + 60))
+    if score is not None:
+        assert trained.look_at(target).state == "finished"
+        kept = json.loads((target / trained.KEPT).read_text())
+        (target / trained.KEPT).write_text(json.dumps(kept | {"value": score}))
+    return target
+
+
+def listed(place: Path, **filters) -> dict[str, trained.Found]:
+    return {r.folder.name: r for r in trained.chosen(trained.find_runs(place), **filters)}
+
+
+def test_a_run_is_listed_with_its_cv_and_interval(place, capsys):
+    found = listed(place)["tiny"]
+    assert (found.state, found.folds, found.all_folds, found.exported) == ("finished", (0, 1, 2), 3, ())
+    assert found.size == sum(p.stat().st_size for p in (place / "sed" / "tiny").rglob("*") if p.is_file()
+                             and p.name != trained.KEPT)  # fmt: skip
+    assert 0 < found.score.low <= found.score.value <= found.score.high <= 1
+    run(script, "--out", "all.csv")
+    out = capsys.readouterr().out
+    assert f"{found.score.value:.4f}  {found.score.low:.4f} to {found.score.high:.4f}" in out
+    assert "1 of 1 runs" in out
+    row = pd.read_csv("all.csv").iloc[0]
+    assert (row.run, row.competition, row.model) == ("sed/tiny", "birdcall", "cnn_small")
+    assert row.cv == pytest.approx(found.score.value)
+
+
+def test_the_score_is_kept_until_an_oof_changes(place, monkeypatch):
+    first = listed(place)["tiny"].score
+    monkeypatch.setattr(trained, "whole_score", lambda *_: pytest.fail("it is kept"))
+    assert listed(place)["tiny"].score == first
+    os.utime(place / "sed" / "tiny" / "fold1" / "oof.npz", (1, 1))
+    with pytest.raises(pytest.fail.Exception):
+        trained.find_runs(place)
+
+
+def test_what_a_run_changes_is_said_of_the_nearest_earlier_one(place):
+    copied(place, "lr", optim__lr=0.5)
+    later = copied(place, "lr_mixup", optim__lr=0.5, optim__seed_unknown=None)
+    assert "seed_unknown" in trained.look_at(later).note, "a damaged config is a row, no end"
+    found = listed(place)
+    assert found["lr_mixup"].state == "damaged"
+    assert found["tiny"].changes == ""
+    assert found["lr"].neighbour == "sed/tiny"
+    assert found["lr"].changes == "optim.lr 0.03 -> 0.5"
+
+
+def test_states_and_missing_data_are_said(place, made):
+    part = copied(place, "part")
+    shutil.rmtree(part / "fold2")
+    stopped = copied(place, "stopped")
+    (stopped / "fold1" / "run.json").unlink()
+    elsewhere = copied(place, "elsewhere", data__folds="gone.csv")
+    begun = place / "sed" / "begun" / "fold0"
+    begun.mkdir(parents=True)
+    with locked(elsewhere / "fold0"):
+        found = listed(place)
+        assert found["elsewhere"].state == "running"
+    assert found["part"].state == "part"
+    assert found["part"].score.note == "fold 2 to go"
+    assert found["stopped"].state == "stopped"
+    assert found["stopped"].note == "fold 1 stopped"
+    assert found["begun"].note == "nothing trained"
+    away = listed(place)["elsewhere"]
+    assert away.score.note == "gone.csv is not at hand"
+    scores = [json.loads((elsewhere / f"fold{k}" / "run.json").read_text())["scores"]["map"] for k in range(3)]
+    assert away.score.value == pytest.approx(sum(scores) / 3)
+
+
+def test_a_lock_of_a_process_that_has_ended_is_none(place):
+    lock = place / "sed" / "tiny" / "fold0" / "lock.json"
+    lock.write_text(json.dumps({"pid": 2**22 + 1, "machine": machine()}))
+    assert listed(place)["tiny"].state == "finished"
+    lock.write_text(json.dumps({"pid": 1, "machine": "elsewhere"}))
+    assert listed(place)["tiny"].state == "running", "nobody can tell from here"
+    os.utime(lock, (1, 1))
+    assert listed(place)["tiny"].state == "finished", "an hour without a sign of life"
+
+
+def test_filters_and_order(place):
+    copied(place, "best", score=0.99, optim__lr=0.5)
+    copied(place, "worst", score=0.01)
+    everything = trained.find_runs(place)
+    by_name = {r.name: r for r in everything}
+    assert set(listed(place, where=["optim.lr=5e-1"])) == {"best"}
+    assert set(listed(place, where=["optim.channels_last=FALSE"], names=["w*", "sed/ti*"])) == {"worst", "tiny"}
+    assert not listed(place, competition="synth")
+    assert not listed(place, task="tagging")
+    assert not listed(place, state="running")
+    assert [r.folder.name for r in trained.ordered(everything, "cv")] == ["best", "tiny", "worst"]
+    assert [r.name for r in trained.ordered(everything, "name")] == sorted(by_name)
+    assert trained.ordered(everything, "date")[-1].folder.name == "tiny"
+    with pytest.raises(ValueError, match=r"no setting; did you mean 'optim\.lr'"):
+        listed(place, where=["optim.lrr=1"])
+    with pytest.raises(ValueError, match=r"takes settings such as"):
+        listed(place, where=["optim.lr"])
+
+
+def plan(place: Path, *asked: str):
+    found = trained.find_runs(place)
+    return plan_cleaning(found, found, asked)
+
+
+def test_cleaning_takes_what_is_asked_and_spares_what_is_worth_keeping(place):
+    best = copied(place, "best", score=0.99)
+    beaten, exported, needed = (copied(place, name, score=0.02) for name in ("beaten", "exported", "needed"))
+    (exported / "fold0" / "model.onnx").touch()
+    copied(place, "heir", score=0.03, model__weights=f"{needed}/fold0/best.safetensors")
+    busy = copied(place, "busy", score=0.01)
+    with locked(busy / "fold0"):
+        found = plan(place, "beaten")
+        assert {r.path.name for r in found.removals} == {"beaten", "tiny", "heir"}
+        kept = " ".join(found.kept)
+        assert "exported stays: it is exported (onnx)" in kept
+        assert "needed stays: sed/heir needs it" in kept
+        assert "best" not in {r.path.name for r in plan(place, "beaten", "stopped").removals}
+        (named,) = plan(place, "sed/busy").kept
+        assert "running" in named
+    assert [r.path for r in plan(place, str(best.relative_to(place.parent))).removals] == [best]
+    size = sum(p.stat().st_size for p in beaten.rglob("*") if p.is_file())
+    named = plan(place, "sed/beaten")
+    assert named.size == size
+    assert clean(named) == size
+    assert not beaten.exists()
+    assert best.is_dir()
+    assert not [p for p in place.rglob("*") if p.name.startswith(".")]
+
+
+def test_checkpoints_of_finished_folds_go_and_the_rest_stays(place):
+    stopped = copied(place, "stopped")
+    (stopped / "fold1" / "run.json").unlink()
+    lost = place / "sed" / "tiny" / "fold2" / "best.safetensors"
+    lost.unlink()
+    found = plan(place, "checkpoints")
+    assert {str(r.path.relative_to(place)) for r in found.removals} == {
+        "sed/stopped/fold0/last.ckpt", "sed/stopped/fold2/last.ckpt", "sed/tiny/fold0/last.ckpt",
+        "sed/tiny/fold1/last.ckpt",
+    }  # fmt: skip
+    clean(found)
+    assert (stopped / "fold1" / "last.ckpt").is_file()
+    assert (lost.parent / "last.ckpt").is_file()
+
+
+def test_a_run_that_is_taken_meanwhile_is_left_whole(place):
+    found = plan(place, "sed/tiny")
+    before = sorted(place.rglob("*"))
+    with locked(place / "sed" / "tiny" / "fold1"), pytest.raises(ValueError, match="in use"):
+        clean(found)
+    assert sorted(place.rglob("*")) == before
+
+
+def test_nothing_goes_unless_it_is_agreed(place, capsys):
+    run(script, "--clean", "checkpoints")
+    out = capsys.readouterr().out
+    bytes_of = sum(p.stat().st_size for p in place.rglob("last.ckpt"))
+    assert f"({bytes_of:,} bytes)" in out
+    assert re.search(r"nothing was removed; .*--yes", out)
+    assert len(list(place.rglob("last.ckpt"))) == 3
+    run(script, "--clean", "checkpoints", "--yes")
+    assert not list(place.rglob("last.ckpt"))
+    with pytest.raises(ValueError, match="neither checkpoints, stopped, beaten nor a run; did you mean 'sed/tiny'"):
+        run(script, "--clean", "sed/tinny")
