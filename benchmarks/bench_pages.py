@@ -29,7 +29,7 @@ from earshot.tables import read_table
 BROWSER_TESTS = ("tests/test_page_browser.py", "tests/test_review_browser.py")
 REPORT = ROOT / "runs/demo/report/report.html"
 MOST_MB = 15
-DIGITS, CLIPS_A_DIGIT = 5, 12
+DIGITS, CLIPS_A_DIGIT = 4, 5
 
 
 def main():
@@ -44,6 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("chromium", "report", "own"))
     parser.add_argument("--source", type=Path, help="own: a folder of recordings, a folder a class")
+    parser.add_argument("--epochs", type=int, default=0, help="own: cut the training to so many, to save time")
     parser.add_argument("--record", action="store_true", help="append the figure to benchmarks/results.json")
     return parser.parse_args()
 
@@ -84,14 +85,16 @@ def own_data(options: argparse.Namespace) -> tuple[str, int, str]:
             words = shlex.split(line.replace("~/recordings", str(source.resolve())))
             if words[0] != "python":
                 raise SystemExit(f"README's first screen has a line that is no command of ours: {line}")
-            subprocess.run([sys.executable, *words[1:]], cwd=copy, check=True)
+            shorter = [f"optim.epochs={options.epochs}"] * (options.epochs > 0 and words[1] == "src/train.py")
+            subprocess.run([sys.executable, *words[1:], *shorter], cwd=copy, check=True)
             count += 1
             if oof.is_file():
                 break
         found, clips = Predictions.load(oof), read_table(copy / "data/mine/clips.csv")
         if sorted(map(str, found.clip_ids)) != sorted(clips.clip_id.astype(str)):
             raise SystemExit("the OOF does not have every clip once")
-    return "own_data_commands", count, f"commands from a folder of {len(found)} recordings to their OOF"
+    short = f", training cut to {options.epochs} epochs" * (options.epochs > 0)
+    return "own_data_commands", count, f"commands from a folder of {len(found)} real recordings to their OOF{short}"
 
 
 def digits(folder: Path) -> Path:

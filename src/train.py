@@ -47,6 +47,7 @@ from earshot.training.rehearsal import rehearse
 from earshot.training.repair import lost_files, make_again
 from earshot.training.reporting import announce, epoch_line, finish_fold
 from earshot.training.schedule import (
+    guidance,
     raise_not_finite,
     seed_step,
     set_learning_rate,
@@ -302,7 +303,7 @@ def train_one_epoch(t: Training, tracker=None):
             batch = augment_batch(batch, t.front_ends, config.augment.batch, generator)
             with mixed_maps(t.network, batch.pop("mixing", None)):
                 out = t.model(**{name: batch[name] for name in t.inputs})
-            loss = loss_of(out, batch)
+            loss = loss_of(out, batch) + guidance(t, out, batch)
             if not torch.isfinite(loss):
                 raise_not_finite(loss, batch, p)
             accelerator.backward(loss)

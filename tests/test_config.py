@@ -222,8 +222,11 @@ def documented() -> dict[str, dict[str, str]]:
 
 
 def test_the_docs_name_every_key_and_its_default():
-    config = {name: getattr(Config(), name) for name in ("data", "model", "augment", "loss", "optim", "budget")}
+    config = {
+        name: getattr(Config(), name) for name in ("data", "model", "augment", "loss", "distill", "optim", "budget")
+    }
     records = {"": Config(), "augment.batch": Config().augment.batch, "predict": Windowing()} | config
+    records["distill.teacher"] = Config().distill.teacher
     records["augment.pseudo"] = Config().augment.pseudo
     written = {"": "(empty)", "[]": "[]", "{}": "{}", "True": "true", "False": "false"}
     expected = {}

@@ -129,6 +129,28 @@ def cross_entropy(out: dict, batch: dict, label_smoothing: float = 0.0, auxiliar
     return weighted_mean(loss, coefficient[:, 0])
 
 
+def cosine_distance(embedding: Tensor, wanted: Tensor) -> Tensor:
+    """Mean of 1 - cosine between (B, D) embeddings and those wanted; an embedding of nothing but zeros is left out."""
+    there = (wanted.square().sum(dim=1) > 0).float()
+    return weighted_mean(1 - F.cosine_similarity(embedding.float(), wanted.float(), dim=1), there)
+
+
+def soft_answers(out: dict, answer: Tensor, known: Tensor, temperature: float = 1.0, kind: str = "sigmoid") -> Tensor:
+    """Cross entropy of the clip output against a teacher's softened answers (B, K), over known (B, K) classes.
+
+    `answer` are probabilities at this temperature: each class by itself (sigmoid), or summing to one over the known
+    classes (softmax, of which a clip knows all or those of every other clip). Scaled by temperature squared, so that
+    gradients keep their size (Hinton et al. 2015).
+    """
+    value, from_logit = clip_output(out)
+    logit = (value if from_logit else torch.logit(value, EPSILON)) / temperature
+    if kind == "sigmoid":
+        return temperature**2 * weighted_mean(elementwise_bce(logit, answer.float(), True), known.float())
+    log_p = F.log_softmax(logit.masked_fill(known == 0, -torch.inf), dim=1)
+    each = -(answer.float() * torch.where(known > 0, log_p, 0.0)).sum(dim=1)
+    return temperature**2 * weighted_mean(each, (known > 0).any(dim=1).float())
+
+
 def clip_output(out: dict) -> tuple[Tensor, bool]:
     """Give the clip's logits, or its probabilities where the head has no logit.
 

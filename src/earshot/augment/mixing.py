@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MIXED = ("target", "frame_target", "weight")
+MIXED = ("target", "frame_target", "weight", "teacher_embedding", "teacher_answer")
 KIND = "soundscape"  # of a batch: clips of kind 1 and 2 are never mixed with each other
 
 
@@ -165,7 +165,7 @@ def mix_batch(
     mask = batch.get("mask")
     if mask is not None:
         out["target"] = torch.where(mask > 0, batch["target"].float(), 0.0)
-    for name in (n for n in ("mask", "frame_mask") if batch.get(n) is not None):
+    for name in (n for n in ("mask", "frame_mask", "teacher_known") if batch.get(n) is not None):
         out[name] = mix_mask(batch[name], lam, index)
     for name in names:
         out[name] = mix_input(out[name].float(), lam, index)

@@ -27,6 +27,7 @@ from earshot.inputs.kinds import AnyInput
 from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import CHANNELS
+from earshot.inputs.teacher import Distill
 from earshot.records import build, parse_override, read_yaml
 from earshot.sound.windows import Windowing
 
@@ -58,6 +59,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    distill: Distill = field(default_factory=Distill)
     optim: OptimConfig = field(default_factory=OptimConfig)
     predict: Windowing = field(default_factory=Windowing)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
@@ -98,6 +100,18 @@ class Config:
             raise ValueError(
                 "data.cache=logmel leaves no waveform to augment: empty augment.waveform and use "
                 "augment.batch.mixup_on=logmel, or set data.cache=waveform"
+            )
+        if self.distill.acts and self.data.cache == "embedding":
+            raise ValueError("distill needs a network that hears the sound: set data.cache to another than embedding")
+        if self.distill.acts and self.data.pseudo:
+            raise ValueError(
+                "distill and data.pseudo both let others say what is in sound without labels: train with one of them, "
+                "then with the other"
+            )
+        if self.distill.acts and self.distill.off_epochs >= self.optim.epochs > 0:
+            raise ValueError(
+                f"distill.off_epochs ({self.distill.off_epochs}) leaves no epoch of optim.epochs ({self.optim.epochs}) "
+                "with a teacher"
             )
         if self.data.cache == "embedding":
             self._check_cached_embeddings()

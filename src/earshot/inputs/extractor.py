@@ -35,6 +35,7 @@ OPENERS = {
     "graph": "earshot.prediction.extractors:open_graph_file",
 }
 BATCH = 32  # windows a call
+NO_EMBEDDING = "none"  # as a teacher's output: its answers alone are taken
 FOREIGN = {".onnx": "earshot.inputs.extractor_files:open_onnx", ".tflite": "earshot.inputs.extractor_files:open_tflite"}
 
 
@@ -61,6 +62,8 @@ class Extractor(Input):
     kind: ClassVar[str] = "extractor"
     of_clip: ClassVar[bool] = True
     has_twin: ClassVar[bool] = False
+    logits: ClassVar[str] = ""  # a teacher (teacher.py) takes a foreign file's answers too, by the name of their tensor
+    parts: ClassVar[tuple[str, ...]] = ("embedding",)  # of an own network's answer, for a teacher its logit too
 
     def __post_init__(self):
         if self.channels != "mono":
@@ -147,14 +150,14 @@ def opened(record: Extractor):
             f"checkpoint); got {', '.join(sources) or 'none of them'}"
         )
     if record.file:
-        record = dataclasses.replace(record, file=str(_found(record.file)))
+        record = dataclasses.replace(record, file=str(found_file(record.file)))
     made_of = {"file": Path(record.file), "run": Path(record.run) / "best.safetensors", "config": Path(record.weights),
                "folder": Path(record.folder) / "config.json"}  # fmt: skip
     path = made_of[sources[0]]
     return _opened(record, str(path.absolute()), path.stat().st_mtime_ns if path.is_file() else 0)
 
 
-def _found(name: str) -> Path:
+def found_file(name: str) -> Path:
     """The file of that path, or below an installed package of that name."""
     path = Path(name)
     package, _, inside = path.as_posix().partition("/")
@@ -203,3 +206,11 @@ def chosen_output(record: Extractor, names: list[str], what: str) -> str:
             "has several outputs")  # fmt: skip
         raise ValueError(f"extractor {what} {given}; set output to one of: {few(names)}")
     return wanted
+
+
+def check_logits(record: Extractor, names, what: str) -> str:
+    """The name of the answers that a teacher is to give; one that the file does not have is an error."""
+    if record.logits not in names:
+        known = suggest(record.logits, names)
+        raise ValueError(f"teacher {what} has no output '{record.logits}'{known}; set logits to one of: {few(names)}")
+    return record.logits

@@ -15,26 +15,33 @@ from typing import Any
 
 import numpy as np
 
-from earshot.inputs.extractor import OPENERS, Extractor, chosen_output, named
+from earshot.inputs.extractor import NO_EMBEDDING, OPENERS, Extractor, check_logits, chosen_output, named
 
 
 @dataclass
 class ForeignNetwork:
-    """A file that maps (B, window_samples), or one window a call, to (B, width)."""
+    """A file that maps (B, window_samples), or one window a call, to (B, width): embedding, then a teacher's logits."""
 
-    call: Any  # (B, S) float32 -> (B, D)
+    call: Any  # (B, S) float32 -> list of arrays, (B, D) each
     window_samples: int
     digest: str
-    width: int
+    widths: tuple[int, ...]
     one_by_one: bool
+    classes: tuple[str, ...] = ()  # foreign files do not say theirs
+
+    @property
+    def width(self) -> int:
+        return sum(self.widths)
 
     def embed(self, windows: np.ndarray) -> np.ndarray:
         """Compute the embeddings of a batch of windows.
 
         (B, S) -> (B, D).
         """
-        found = [self.call(w[None]) for w in windows] if self.one_by_one else [self.call(windows)]
-        return np.concatenate([np.asarray(f, np.float32).reshape(len(f), -1) for f in found])
+        calls = [self.call(w[None]) for w in windows] if self.one_by_one else [self.call(windows)]
+        return np.concatenate(
+            [np.concatenate([np.asarray(f, np.float32).reshape(len(f), -1) for f in found], axis=1) for found in calls]
+        )
 
 
 def open_onnx(record: Extractor):
@@ -52,14 +59,16 @@ def open_onnx(record: Extractor):
     if len(tensors) != 1 or len(tensors[0].shape) != 2:
         told = ", ".join(f"{t.name} {t.shape}" for t in tensors)
         raise ValueError(f"extractor {record.file} must take one waveform (batch, samples); it takes {told}")
-    name = chosen_output(record, [o.name for o in session.get_outputs()], record.file)
+    known = [o.name for o in session.get_outputs()]
+    names = [] if record.output == NO_EMBEDDING else [chosen_output(record, known, record.file)]
+    names += [check_logits(record, known, record.file)] if record.logits else []
     batch, length = tensors[0].shape
     size = _window(record, length if isinstance(length, int) else 0)
 
-    def call(windows: np.ndarray) -> np.ndarray:
-        return session.run([name], {tensors[0].name: windows})[0]
+    def call(windows: np.ndarray) -> list[np.ndarray]:
+        return session.run(names, {tensors[0].name: windows})
 
-    return _checked(ForeignNetwork(call, size, _digest(record.file), 0, isinstance(batch, int)), record)
+    return _checked(ForeignNetwork(call, size, _digest(record.file), (), isinstance(batch, int)), record)
 
 
 def open_tflite(record: Extractor):
@@ -78,15 +87,24 @@ def open_tflite(record: Extractor):
     if len(inputs) != 1 or len(inputs[0]["shape"]) != 2:
         told = ", ".join(f"{t['name']} {list(t['shape'])}" for t in inputs)
         raise ValueError(f"extractor {record.file} must take one waveform (1, samples); it takes {told}")
-    index = _tensor_index(interpreter, record)
+    indices = [] if record.output == NO_EMBEDDING else [_tensor_index(interpreter, record)]
+    indices += (
+        [_tensors(interpreter)[check_logits(record, _tensors(interpreter), record.file)]] if record.logits else []
+    )
     size = _window(record, int(inputs[0]["shape"][1]))
 
-    def call(windows: np.ndarray) -> np.ndarray:
+    def call(windows: np.ndarray) -> list[np.ndarray]:
         interpreter.set_tensor(inputs[0]["index"], windows)
         interpreter.invoke()
-        return interpreter.get_tensor(index).copy()
+        return [interpreter.get_tensor(index).copy() for index in indices]
 
-    return _checked(ForeignNetwork(call, size, _digest(record.file), 0, True), record)
+    return _checked(ForeignNetwork(call, size, _digest(record.file), (), True), record)
+
+
+def _tensors(interpreter) -> dict[str, int]:
+    """Name of every tensor -> its index; an output's name means the output."""
+    outputs = {t["name"]: t["index"] for t in interpreter.get_output_details()}
+    return {t["name"]: t["index"] for t in interpreter.get_tensor_details()} | outputs
 
 
 def _tensor_index(interpreter, record: Extractor) -> int:
@@ -97,7 +115,7 @@ def _tensor_index(interpreter, record: Extractor) -> int:
             raise ValueError(f"extractor {record.file} has no tensor {wanted}; it has 0 to {len(known) - 1}")
         return known[wanted]
     outputs = {t["name"]: t["index"] for t in interpreter.get_output_details()}
-    everything = outputs | {t["name"]: t["index"] for t in interpreter.get_tensor_details()}
+    everything = _tensors(interpreter)
     if record.output and record.output in everything:
         return everything[record.output]
     return outputs[chosen_output(record, list(outputs), record.file)]
@@ -117,11 +135,15 @@ def _window(record: Extractor, fixed: int) -> int:
 
 
 def _checked(network: ForeignNetwork, record: Extractor) -> ForeignNetwork:
-    """The network with its width, found by one window of silence."""
-    found = np.asarray(network.call(np.zeros((1, network.window_samples), np.float32)))
-    if found.ndim != 2 or found.shape[0] != 1:
-        raise ValueError(f"extractor {record.file}: output {record.output or 'found'} is {found.shape}, not (1, width)")
-    network.width = found.shape[1]
+    """The network with the widths of its outputs, found by one window of silence."""
+    names = [record.output or "found"] * (record.output != NO_EMBEDDING) + [record.logits] * bool(record.logits)
+    if not names:
+        raise ValueError(f"teacher {record.file}: output is {NO_EMBEDDING} and logits is empty: nothing is taken of it")
+    found = [np.asarray(f) for f in network.call(np.zeros((1, network.window_samples), np.float32))]
+    for name, array in zip(names, found, strict=True):
+        if array.ndim != 2 or array.shape[0] != 1:
+            raise ValueError(f"extractor {record.file}: output {name} is {array.shape}, not (1, width)")
+    network.widths = tuple(array.shape[1] for array in found)
     return network
 
 

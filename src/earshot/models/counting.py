@@ -46,10 +46,11 @@ def count(model: nn.Module, heard: Inputs, n_samples: int) -> Costs:
     return Costs(paper, multiply_accumulates(model, inputs), heard.macs(n_samples))
 
 
-def forward_shapes(model: nn.Module, heard: Inputs, n_samples: int) -> None:
-    """Follow the shapes of one clip through the model; the model's own error where they do not go through."""
+def forward_shapes(model: nn.Module, heard: Inputs, n_samples: int) -> dict[str, tuple[int, ...]]:
+    """Follow the shapes of one clip through the model: its outputs' shapes, or its own error where they do not fit."""
     shapes = heard.shapes(n_samples)
-    _forward(model, {name: torch.empty((1, *shapes[name]), device="meta") for name in model.inputs})
+    out = _forward(model, {name: torch.empty((1, *shapes[name]), device="meta") for name in model.inputs})
+    return {name: tuple(value.shape) for name, value in out.items() if torch.is_tensor(value)}
 
 
 def paper_multi_adds(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> int:
@@ -69,13 +70,14 @@ def paper_multi_adds(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> in
     return total
 
 
-def _forward(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
+def _forward(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """One evaluating pass without values: the model's own tensors stay as they are."""
     shapes = {k: v.to("meta") for k, v in (*model.named_parameters(), *model.named_buffers())}
     training = model.training
     with torch.no_grad():
-        torch.func.functional_call(model.eval(), shapes, kwargs=dict(inputs))
+        out = torch.func.functional_call(model.eval(), shapes, kwargs=dict(inputs))
     model.train(training)
+    return out
 
 
 def _module_operations(module: nn.Module, x: torch.Tensor, output: torch.Tensor) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,18 @@ from earshot.sound.windows import Windowing
 
 @dataclass
 class OwnNetwork:
-    """A backend of an own run that maps windows of sound to its embedding."""
+    """A backend of an own run that maps windows of sound to its embedding, for a teacher with its logits behind it."""
 
     backend: object
     window_samples: int
     digest: str
-    width: int = 0
+    parts: tuple[str, ...] = ("embedding",)  # embedding, logit
+    widths: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        return sum(self.widths)
 
     def embed(self, windows: np.ndarray) -> np.ndarray:
         """Compute the embeddings of a batch of windows.
@@ -28,10 +35,20 @@ class OwnNetwork:
         """
         heard = [self.backend.frontends.hear(window) for window in windows]
         inputs = {name: np.stack([one[name] for one in heard]) for name in self.backend.inputs}
-        return self.backend.run(inputs)["embedding"]
+        return np.concatenate(self.taken(self.backend.run(inputs)), axis=1)
+
+    def taken(self, out: dict) -> list[np.ndarray]:
+        """The parts of a network's answer, each (B, D); log odds where it gives probabilities alone."""
+        logit = out.get("logit")
+        if logit is None:
+            p = np.clip(out["clipwise_output"], 1e-6, 1 - 1e-6)
+            logit = np.log(p / (1 - p))
+        return [logit if part == "logit" else out[part] for part in self.parts]
 
 
-def own_network(record: Extractor, backend, windowing: Windowing, digest: str, what: str) -> OwnNetwork:
+def own_network(
+    record: Extractor, backend, windowing: Windowing, digest: str, what: str, classes: Sequence[str] = ()
+) -> OwnNetwork:
     """The backend as an extractor; an error where it cannot be one or hears otherwise than the record says."""
     check_rate(record, windowing.sample_rate, what)
     if given := [n for n in backend.inputs if not backend.frontends[n].sounds]:
@@ -39,12 +56,12 @@ def own_network(record: Extractor, backend, windowing: Windowing, digest: str, w
     if windowing.n_channels > 1:
         raise ValueError(f"extractor {what} hears two channels: an extractor hears mono")
     size = round(record.window_seconds * record.sample_rate) or windowing.window_samples
-    network = OwnNetwork(backend, size, digest)
+    network = OwnNetwork(backend, size, digest, record.parts, classes=tuple(classes))
     silent = backend.frontends.silence(size)
     found = backend.run({name: values[None] for name, values in silent.items()})
-    if "embedding" not in found:
+    if "embedding" in record.parts and "embedding" not in found:
         raise ValueError(f"extractor {what} answers with {', '.join(found)}, but with no embedding")
-    network.width = found["embedding"].shape[1]
+    network.widths = tuple(part.shape[1] for part in network.taken(found))
     return network
 
 
@@ -55,4 +72,5 @@ def open_graph_file(record: Extractor) -> OwnNetwork:
         raise ValueError(f"{record.file} holds several folds: an extractor is one (export without --together)")
     with open(record.file, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    return own_network(record, graph, Windowing(**graph.about["windowing"]), digest, record.file)
+    windowing = Windowing(**graph.about["windowing"])
+    return own_network(record, graph, windowing, digest, record.file, graph.about["classes"])

@@ -16,6 +16,7 @@ def write_checkpoint(t: Training):
     state = {
         "model": t.network.state_dict(), "optimizer": t.optimizer.state_dict(),
         "ema": t.ema.state_dict() if t.ema else None, "scaler": scaler.state_dict() if scaler else None,
+        "guide": t.guide and t.accelerator.unwrap_model(t.guide).state_dict(),
         "progress": {**vars(t.progress), "out_of_time": False}, "origin": to_dict(t.origin),
     }  # fmt: skip
     runs.save_checkpoint(t.folder / "last.ckpt", state)
@@ -29,6 +30,8 @@ def restore_checkpoint(t: Training):
     t.optimizer.load_state_dict(state["optimizer"])
     if t.ema:
         t.ema.load_state_dict(state["ema"])
+    if t.guide:
+        t.accelerator.unwrap_model(t.guide).load_state_dict(state["guide"])
     if state["scaler"] and t.accelerator.scaler:
         t.accelerator.scaler.load_state_dict(state["scaler"])
     t.progress = Progress(**state["progress"])

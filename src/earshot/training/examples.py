@@ -26,6 +26,7 @@ from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples, steps
 from earshot.sound import audio
 from earshot.training.extractors import extractor_caches
+from earshot.training.lessons import Lessons
 from earshot.training.pseudo import PseudoWindows
 
 MAX_SUBSTITUTES = 20  # unreadable clips in a row before training gives up
@@ -43,18 +44,21 @@ class TrainingClips(torch.utils.data.Dataset):
     def __init__(
         self, prepared: PreparedData, data: DataConfig, inputs: Mapping[str, Input], seed: int,
         waveform_augment=None, cache_folder: Path = Path("data/cache"), embeddings: EmbeddingCache | None = None,
-        pseudo: PseudoWindows | None = None, progress: Callable = iter,
+        pseudo: PseudoWindows | None = None, progress: Callable = iter, lessons: Lessons | None = None,
     ):  # fmt: skip
         """inputs: what is heard, a config's front ends or an `Inputs`; embeddings: given in place of a waveform
         (data.cache=embedding); pseudo: windows that come in place of clips, or over them; progress: wraps the files of
-        which an extractor's rows are computed."""
-        self.embeddings, self.pseudo = embeddings, pseudo
+        which an extractor's rows are computed; lessons: what teachers say of these clips, of which the last ones may be
+        unlabelled."""
+        self.embeddings, self.pseudo, self.lessons = embeddings, pseudo, lessons
+        self.n_labelled = lessons.n_labelled if lessons else len(prepared.clips)
         inputs = Inputs.made(inputs, None, data.sample_rate, data.channels, data.metadata_record)
         self.prepared, self.data, self.inputs, self.seed = prepared, data, inputs, seed
         self.augment = waveform_augment
         self.target, self.mask = prepared.target, prepared.mask
         if data.shuffle_labels:
-            order = np.random.default_rng([seed, 0xC0]).permutation(len(prepared.clips))
+            order = np.random.default_rng([seed, 0xC0]).permutation(self.n_labelled)
+            order = np.r_[order, self.n_labelled : len(prepared.clips)]
             self.target, self.mask = self.target[order], self.mask[order]
         self.paths = prepared.clips.path.to_numpy()  # below prepared.source, or absolute
         self.caches: dict[str, LogmelCache] = {}
@@ -69,28 +73,32 @@ class TrainingClips(torch.utils.data.Dataset):
                 self.caches[name] = LogmelCache.build(
                     cache_folder, whole, source, inputs[name], data.sample_rate, n_channels=inputs.n_channels
                 )
-        self.turns = ClassTurns(self.target > 0.5) if data.sampler == "balanced" else None
+        self.turns = ClassTurns(self.target[: self.n_labelled] > 0.5) if data.sampler == "balanced" else None
         self.targets = CropTargets(prepared, data, (self.target, self.mask))
         self.cache_folder = cache_folder
         self.rows = extractor_caches(inputs, prepared, cache_folder, progress) if self.embeddings is None else {}
         self.metadata = prepared.metadata_values() if data.metadata else None
 
     def __len__(self) -> int:
-        return len(self.prepared.clips)
+        """Examples an epoch: every labelled clip, and the draws of unlabelled recordings."""
+        return self.n_labelled + (self.lessons.draws if self.lessons else 0)
 
     def order(self, epoch: int) -> np.ndarray:
         """Give the order in which an epoch hears the clips.
 
         (N,) indices of the clips that an epoch hears, in turn, by the config's sampler.
         """
-        return self.turns.order(self.seed, epoch) if self.turns else epoch_order(len(self), self.seed, epoch)
+        n = self.n_labelled
+        labelled = self.turns.order(self.seed, epoch) if self.turns else epoch_order(n, self.seed, epoch)
+        return self.lessons.order(labelled, self.seed, epoch) if self.lessons else labelled
 
     def __getitem__(self, key: tuple[int, ...]) -> dict:
         """An unreadable clip is replaced by the next readable one and reported under `unreadable`."""
         epoch, index, repeat = (*key, 0)[:3]
         unreadable = []
-        for attempt in range(min(MAX_SUBSTITUTES, len(self))):
-            now = (index + attempt) % len(self)
+        n_clips = len(self.prepared.clips)
+        for attempt in range(min(MAX_SUBSTITUTES, n_clips)):
+            now = (index + attempt) % n_clips
             seed = [self.seed, epoch, now, repeat]
             try:
                 example, name = self._with_pseudo(now, seed, unreadable) if self.pseudo else (None, "")
@@ -186,6 +194,9 @@ class TrainingClips(torch.utils.data.Dataset):
             example |= {"frame_target": frames, "frame_mask": np.minimum(known, mask)}
         for name, cache in self.rows.items():
             example[name] = self._taken(name, cache, index, max(0, start), crop)
+        if self.lessons:
+            clip_id = self.prepared.clips.clip_id[index]
+            example |= self.lessons.of_crop(clip_id, max(0, start) / rate, self.data.crop_seconds)
         if self.metadata is not None:
             example["metadata"] = self.metadata[index]
         return example
@@ -206,9 +217,9 @@ class TrainingClips(torch.utils.data.Dataset):
     def _start(self, index: int, n_samples: int, crop: int, rng) -> tuple[int, bool]:
         """First sample of the crop, and whether classes without a statement are to be masked."""
         last = max(0, n_samples - crop)
-        if self.data.crop == "full":
+        if self.data.crop == "full" and index < self.n_labelled:
             return 0, False
-        if self.data.crop == "random":
+        if self.data.crop == "random" or index >= self.n_labelled:
             return int(rng.integers(last + 1)), False
         events = self.targets.events(index)
         if not self.data.false_positives:

@@ -40,7 +40,7 @@ def open_run(record: Extractor) -> OwnNetwork:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, config = runs.load_model(fold).to(device), fold.config
     backend = TorchBackend(model, config.inputs(model.inputs), device)
-    return own_network(record, backend, config.predict, state_hash(model), str(folder))
+    return own_network(record, backend, config.predict, state_hash(model), str(folder), fold.about["classes"])
 
 
 def open_config(record: Extractor) -> OwnNetwork:

@@ -70,8 +70,8 @@ def check_resumed(run: FoldRun, origin: Origin | None):
     run.check(settled=run.finished)
 
 
-def check_start(path: Path, origin: Origin | None):
-    """Refuse weights to start from that learned from the clips that this fold holds out.
+def check_start(path: Path, origin: Origin | None, key: str = "model.weights"):
+    """Refuse weights to start from, or to be taught by, that learned from the clips that this fold holds out.
 
     They did where they are of the same clips: of another fold, or by another fold table.
     """
@@ -81,7 +81,7 @@ def check_start(path: Path, origin: Origin | None):
     folds = tables_differ(start.tables, origin.tables, ("folds",))
     if folds or start.fold != origin.fold:
         raise ValueError(
-            f"model.weights {path} is of {start}, and this is {origin}, of the same clips{'; ' * bool(folds)}{folds}: "
+            f"{key} {path} is of {start}, and this is {origin}, of the same clips{'; ' * bool(folds)}{folds}: "
             "the clips held out here were learned from there, and the CV would be wrong. Start from the same fold of "
             "the same table (fold{fold} in the path), or from weights of other data"
         )

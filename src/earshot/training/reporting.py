@@ -12,6 +12,7 @@ from earshot.messages import few
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction import predictions
 from earshot.training.event_pictures import draw_event_maps
+from earshot.training.lessons import told as taught
 from earshot.training.pseudo import told as told_windows
 from earshot.training.setup import Training
 
@@ -39,6 +40,8 @@ def announce(t: Training):
     t.accelerator.print(f"fold {t.fold}: {size} | {rate}{device} | {t.folder}\nfold {t.fold}: {steps}")
     if soft := t.clips.prepared.soft:
         t.accelerator.print(f"fold {t.fold}: {told(soft, t.clips.prepared.clips.clip_id, t.about['classes'])}")
+    if t.clips.lessons:
+        t.accelerator.print(f"fold {t.fold}: {taught(t.clips.lessons, t.about['classes'])}")
     if windows := t.clips.pseudo:
         prepared = t.clips.prepared
         made = pseudo.told(prepared.pseudo_manifest, windows.windows, t.config.data.pseudo, t.fold)

@@ -41,6 +41,12 @@ def set_learning_rate(t: Training):
         group["lr"] = lr * group.get("lr_scale", 1.0)
 
 
+def guidance(t: Training, out: dict, batch: dict) -> torch.Tensor | float:
+    """What a step adds to the loss of the labels: 0 without a teacher, and in the epochs that it is off."""
+    strength = t.config.distill.strength(t.progress.epoch, t.config.optim.epochs) if t.guide else 0.0
+    return strength * t.guide(out, batch) if strength else 0.0
+
+
 def raise_not_finite(loss, batch: dict, p: Progress):
     raise RuntimeError(
         f"loss is {loss.item()} at epoch {p.epoch}, step {p.step}; clips {', '.join(map(str, batch['clip_id']))}. "

@@ -26,8 +26,10 @@ from earshot.models.weights import LoadReport, load_weights
 from earshot.prediction.origin import Origin
 from earshot.records import to_dict
 from earshot.training.checks import check_classes, check_complete, check_network, start_weights
+from earshot.training.distillation import Guide, make_guide
 from earshot.training.examples import TrainingClips
 from earshot.training.frozen import extractor_cache
+from earshot.training.lessons import prepare_lessons
 from earshot.training.origins import check_start
 from earshot.training.pseudo import PseudoWindows
 
@@ -72,6 +74,7 @@ class Training:
     epoch_began: float = 0.0  # of time.monotonic
     first_step: int = 0  # of this epoch in this process
     rounds_after: int = 0  # folds of this run that will follow in this process
+    guide: Guide | None = None  # the loss that follows a teacher
     origin: Origin | None = None  # run, fold and tables
 
     @property
@@ -121,6 +124,14 @@ def set_up(
     prior = (train_data.target * train_data.mask).sum(0) / np.maximum(train_data.mask.sum(0), 1)
     heard = config.inputs(network.inputs)
     grid = heard.timebase(network.pool)
+    cache = cache or Path(config.data.root) / "cache"
+    bar = lambda files: main_bar(files, "embed", accelerator)  # noqa: E731
+    with accelerator.main_process_first():
+        train_data, lessons = prepare_lessons(config, fold, train_data, classes, cache, origin, bar)
+    n_crop = round(config.data.crop_seconds * config.data.sample_rate)
+    guide = make_guide(lessons, network, heard, n_crop, config.model.name)
+    if guide and (learned := list(guide.parameters())):
+        optimizer.add_param_group({"params": learned, "weight_decay": o.weight_decay, "lookahead_step": 0})
     about = runs.describe_run(config, fold, classes, prior, grid)
     about["origin"] = to_dict(origin)
     if train_data.soft is not None:
@@ -128,16 +139,16 @@ def set_up(
     if architecture := getattr(network, "architecture", None):
         about["architecture"] = architecture
     about["parameters"] = sum(p.numel() for p in network.parameters())
+    about |= {"distill": lessons.about} if lessons else {}
     model, optimizer = accelerator.prepare(network, optimizer)
-    cache, embeddings, inputs = cache or Path(config.data.root) / "cache", None, network.inputs
+    if guide:
+        guide = accelerator.prepare(guide) if any(True for _ in guide.parameters()) else guide.to(accelerator.device)
+    embeddings, inputs = None, network.inputs
     data = config.data if o.epochs else replace(config.data, cache="none")  # without a step, training hears no clip
     if data.cache == "embedding":
         inputs = ("embedding",)
         with accelerator.main_process_first():
-            embeddings = extractor_cache(
-                network, config, train_data, cache, accelerator.device,
-                lambda files: main_bar(files, "embed", accelerator),
-            )  # fmt: skip
+            embeddings = extractor_cache(network, config, train_data, cache, accelerator.device, bar)
     if train_data.pseudo is not None:
         about["pseudo"] = lineage_of(train_data.pseudo_manifest, config.data.pseudo, fold)
     with accelerator.main_process_first():  # the first one fills the caches
@@ -151,7 +162,8 @@ def set_up(
             cache_folder=cache,
             embeddings=embeddings,
             pseudo=PseudoWindows(train_data, config, heard, cache) if trains else None,
-            progress=lambda files: main_bar(files, "embed", accelerator),
+            progress=bar,
+            lessons=lessons,
         )
     ema = optim.EMA(accelerator.unwrap_model(model), o.ema_decay) if o.ema_decay else None
     front_ends = FrontEnds(config.inputs(inputs)).to(accelerator.device)
@@ -173,6 +185,7 @@ def set_up(
         progress=Progress(),
         rounds_after=rounds_after,
         origin=origin,
+        guide=guide,
     )
 
 

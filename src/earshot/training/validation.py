@@ -148,7 +148,7 @@ def score_training_clips(t: Training) -> dict[str, float]:
     if not t.config.optim.score_training:
         return {}
     everything = t.clips.prepared
-    order = np.random.default_rng([t.config.seed, 0x7A]).permutation(len(everything.clips))
+    order = np.random.default_rng([t.config.seed, 0x7A]).permutation(t.clips.n_labelled)
     chosen = np.sort(order[: t.config.optim.score_training])
     some = everything.take(chosen)
     found, _ = predict(t, some)

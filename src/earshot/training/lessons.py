@@ -1,0 +1,271 @@
+"""What teachers say of every training crop: rows of a frozen network, or an ensemble's answers; and unlabelled sound.
+
+Unlabelled recordings stand behind the labelled clips of a fold, their labels unknown (mask 0): only teachers speak of
+them. An epoch hears every labelled clip and `draws` crops of unlabelled recordings, each as often as it is long.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.config import Config
+from earshot.data.dataset import read_dataset
+from earshot.data.embeddings import EmbeddingCache
+from earshot.data.labels import read_clips
+from earshot.data.prepared import PreparedData
+from earshot.data.vocabulary import match, of_columns, of_names, read_vocabulary
+from earshot.inputs.extractor import BATCH
+from earshot.inputs.teacher import Distill, Teacher
+from earshot.inputs.waveforms import as_heard
+from earshot.messages import few
+from earshot.prediction import predictions
+from earshot.prediction.origin import Origin, tables_differ
+from earshot.prediction.predictions import Predictions
+from earshot.sound import audio
+from earshot.sound.folder import list_recordings
+from earshot.tables import read_table
+from earshot.training.origins import check_start
+
+
+@dataclass(kw_only=True)
+class Lessons:
+    """What is said of each crop of a fold's clips, of which the first `n_labelled` have labels."""
+
+    how: Distill
+    n_labelled: int
+    epochs: int  # of the run
+    n_classes: int
+    chance: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (M,) of each unlabelled recording to be drawn
+    teacher: Teacher | None = None
+    rows: EmbeddingCache | None = None
+    place: np.ndarray | None = None  # (K,) each class's place in the answers, -1 where nobody answers
+    answers: Predictions | None = None
+    about: dict = field(default_factory=dict)  # for run.json
+
+    def __post_init__(self):
+        self._at = {} if self.answers is None else {str(c): i for i, c in enumerate(self.answers.clip_ids)}
+
+    @property
+    def draws(self) -> int:
+        """Crops of unlabelled recordings an epoch."""
+        return round(self.how.unlabelled_share * self.n_labelled) if len(self.chance) else 0
+
+    @property
+    def embedding_width(self) -> int:
+        return self.teacher.embedding_width if self.teacher and self.how.embedding_weight else 0
+
+    def order(self, labelled: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+        """(N,) labelled clips in their order -> those and the epoch's draws of unlabelled ones, mixed.
+
+        Once nobody teaches any more, labelled clips take the places of the draws.
+        """
+        if not self.draws:
+            return labelled
+        if not self.how.strength(epoch, self.epochs):
+            return np.resize(labelled, len(labelled) + self.draws)
+        rng = np.random.default_rng([seed, epoch, 0xD1])
+        drawn = self.n_labelled + rng.choice(len(self.chance), self.draws, p=self.chance)
+        return rng.permutation(np.concatenate([labelled, drawn]))
+
+    def of_crop(self, clip_id: str, start: float, seconds: float) -> dict[str, np.ndarray]:
+        """What is said of `seconds` of a clip from second `start` on: arrays of a training example."""
+        if self.answers is not None:
+            return self._answered(clip_id, start, seconds)
+        rows = self.rows[clip_id]
+        if not len(rows):
+            raise audio.UnreadableAudio(f"{clip_id} could not be read by the teacher")
+        t = self.teacher
+        found = t.taken(rows, t.row_of(round(start * t.sample_rate)), round(seconds * t.sample_rate))
+        example, width = {}, t.embedding_width
+        if self.embedding_width:
+            embedding = found[:width]
+            example["teacher_embedding"] = embedding / max(float(np.linalg.norm(embedding)), 1e-12)
+        if self.place is not None:
+            logits = np.where(self.place >= 0, found[width:][self.place], 0.0)
+            example |= self._softened(logits.astype(np.float32))
+        return example
+
+    def _answered(self, clip_id: str, start: float, seconds: float) -> dict[str, np.ndarray]:
+        """The ensemble's answers: the highest of the crop's frames where there are some, else the clip's."""
+        index, found = self._at.get(str(clip_id)), self.answers
+        if index is None or found.unreadable[index]:
+            nothing = np.zeros(self.n_classes, np.float32)
+            return {"teacher_answer": nothing, "teacher_known": nothing}
+        p = found.clipwise_output[index]
+        if found.framewise_output is not None:
+            frames, grid = found.framewise_output[index], found.timebase
+            inside = frames[int(grid.frame(start)) : int(grid.frame(start + seconds)) + 1]
+            p = inside.max(axis=0) if len(inside) else p
+        p = np.clip(np.where(self.place >= 0, p[self.place], 0.5), 1e-6, 1 - 1e-6)
+        return self._softened(np.log(p / (1 - p) if self.how.answers == "sigmoid" else p).astype(np.float32))
+
+    def _softened(self, logits: np.ndarray) -> dict[str, np.ndarray]:
+        known = self.place >= 0
+        logits = logits / self.how.temperature
+        if self.how.answers == "sigmoid":
+            p = 1 / (1 + np.exp(-logits))
+        else:
+            p = np.where(known, np.exp(logits - logits[known].max()), 0)
+            p = p / p.sum()
+        return {"teacher_answer": np.where(known, p, 0).astype(np.float32), "teacher_known": known.astype(np.float32)}
+
+
+def prepare_lessons(
+    config: Config, fold: int, data: PreparedData, classes: Sequence[str], folder: Path, origin: Origin | None,
+    progress: Callable = iter,
+) -> tuple[PreparedData, Lessons | None]:  # fmt: skip
+    """A fold's training clips, with the unlabelled recordings behind them, and what teachers say; (data, None): nobody.
+
+    folder: of caches; progress: wraps the files that a teacher has to hear.
+    """
+    how = config.distill
+    if not how.acts:
+        return data, None
+    lessons = Lessons(how=how, n_labelled=len(data.clips), epochs=config.optim.epochs, n_classes=len(classes))
+    if how.unlabelled:
+        data, lessons.chance = with_unlabelled(data, read_unlabelled(how.unlabelled))
+    about = {"unlabelled": len(lessons.chance), "draws": lessons.draws}
+    class_list = config.data.classes or Path(config.data.root) / "classes.csv"
+    if how.predictions:
+        paths = [path.replace("{fold}", str(fold)) for path in how.predictions]
+        found = predictions.join([Predictions.load(path) for path in paths])
+        check_unseen(found, data, lessons.n_labelled, paths, origin)
+        place = match(of_names(classes, "this run"), of_names(found.classes, paths[0]))
+        lessons = replace(lessons, answers=found, place=place)
+        about |= {"predictions": {path: _digest(path) for path in paths}}
+    else:
+        lessons = _taught(lessons, fold, data, classes, class_list, folder, origin, progress)
+        about |= {"teacher": lessons.teacher.cache_about()}
+    if lessons.place is not None:
+        about["not_in_vocabulary"] = [c for c, at in zip(classes, lessons.place, strict=True) if at < 0]
+    lessons.about = about
+    return data, lessons
+
+
+def _taught(
+    lessons: Lessons, fold: int, data: PreparedData, classes, class_list, folder: Path, origin, progress
+) -> Lessons:  # fmt: skip
+    """The lessons with a teacher's rows of every clip, computed now where no cache has them."""
+    teacher = replace(lessons.how.teacher, run=lessons.how.teacher.run.replace("{fold}", str(fold)))
+    if teacher.run:
+        check_start(Path(teacher.run) / "best.safetensors", origin, "distill.teacher.run")
+    network, place = teacher.network, None
+    if lessons.how.answer_weight and teacher.gives_answers:
+        table = read_table(class_list, ("label",))
+        ours = of_columns(table.set_index("label", drop=False).loc[list(classes)], "this run")
+        theirs = read_vocabulary(teacher.labels) if teacher.labels else of_names(network.classes, "the teacher")
+        if len(theirs) != network.widths[-1]:
+            raise ValueError(
+                f"the teacher answers for {network.widths[-1]} classes, but {theirs.what} names {len(theirs)}: it is "
+                "another network's list, or in another form"
+            )
+        place = match(ours, theirs, teacher.table)
+    elif not teacher.embedding_width or not lessons.how.embedding_weight:
+        raise ValueError("distill: of this teacher neither an embedding nor answers are taken; see distill.teacher")
+    rows = EmbeddingCache.build(
+        folder, data.whole, data.source, network.embed, width=network.width, about=teacher.cache_about(),
+        sample_rate=teacher.sample_rate, segment_samples=teacher.window_samples, every_segment=True, batch_size=BATCH,
+        progress=progress, heard=lambda waveform: as_heard(waveform, teacher.sample_rate, teacher),
+        starts_of=lambda n_samples: np.arange(teacher.total(n_samples)) * teacher.stride_samples,
+    )  # fmt: skip
+    return replace(lessons, teacher=teacher, rows=rows, place=place)
+
+
+def read_unlabelled(name: str) -> pd.DataFrame:
+    """A table of recordings (paths below its data set's source, else below its folder), or a folder of them ->
+    clip_id, path (absolute), duration where it is known."""
+    path = Path(name)
+    if path.is_dir():
+        found = list_recordings(path)
+        if not found.files:
+            raise ValueError(f"distill.unlabelled: {path} holds no recordings; {found.said() or 'it is empty'}")
+        return pd.DataFrame({"clip_id": found.ids(), "path": [str(file.absolute()) for file in found.files]})
+    table = read_clips(path)
+    if not len(table):
+        raise ValueError(f"distill.unlabelled: {path} lists no recording")
+    below = Path(read_dataset(path.parent)["source"]) if (path.parent / "dataset.json").is_file() else path.parent
+    return table.assign(path=[str((below / p).absolute()) for p in table.path])
+
+
+def with_unlabelled(data: PreparedData, table: pd.DataFrame) -> tuple[PreparedData, np.ndarray]:
+    """Training clips with unlabelled recordings behind them, and the chance (M,) of each recording in a draw.
+
+    Recordings that are clips of the data set, held out ones among them, are refused: they have labels.
+    """
+    own = set(data.whole.clip_id) | {str((data.source / str(p)).absolute()) for p in data.whole.path}
+    both = [c for c, p in zip(table.clip_id, table.path, strict=True) if c in own or p in own]
+    if both:
+        raise ValueError(
+            f"{len(both)} recordings of distill.unlabelled are labelled clips of the data set: {few(both)}; leave them "
+            "out, they have labels, and those held out must not be learned from"
+        )
+    more = pd.DataFrame({"clip_id": table.clip_id, "path": table.path, "labels": "", "fold": -1})
+    n, k = len(table), data.target.shape[1]
+    seconds = pd.to_numeric(table.duration, errors="coerce").fillna(0) if "duration" in table else pd.Series(np.ones(n))
+    seconds = np.maximum(seconds.to_numpy(float), 1e-3)
+    joined = replace(
+        data,
+        clips=pd.concat([data.clips, more], ignore_index=True),
+        target=np.concatenate([data.target, np.zeros((n, k), data.target.dtype)]),
+        mask=np.concatenate([data.mask, np.zeros((n, k), data.mask.dtype)]),
+        whole=pd.concat([data.whole, more[["clip_id", "path"]]], ignore_index=True),
+    )
+    return joined, seconds / seconds.sum()
+
+
+def check_unseen(found: Predictions, data: PreparedData, n_labelled: int, paths: list[str], origin: Origin | None):
+    """Refuse answers of labelled clips by members that may have heard them: only an OOF of the same folds is honest."""
+    of_fold = dict(zip(found.clip_ids.tolist(), found.fold.tolist(), strict=True))
+    clips = data.clips.iloc[:n_labelled]
+    answered = clips[clips.clip_id.isin(of_fold)]
+    name = ", ".join(paths)
+    if not of_fold.keys() & set(data.clips.clip_id):
+        raise ValueError(f"distill.predictions: {name} has answers of none of these clips ({few(data.clips.clip_id)})")
+    seen = [c for c in answered.clip_id if of_fold[c] < 0]
+    if seen:
+        raise ValueError(
+            f"distill.predictions: {name} answers for {len(seen)} labelled clips by members that learned from them: "
+            f"{few(seen)}; give their OOF (oof.npz of a run, or <blend>_oof.npz of src/ensemble.py)"
+        )
+    for other in found.origins or ():
+        if origin and other.tables.clips == origin.tables.clips and other.tables.folds != origin.tables.folds:
+            differ = tables_differ(other.tables, origin.tables, ("folds",))
+            raise ValueError(
+                f"distill.predictions: {name} is of {other}, this is {origin}, and their folds are not the same "
+                f"({differ}): a member heard clips that are held out here. Train both with one fold table"
+            )
+    moved = [c for c, fold in zip(answered.clip_id, answered.fold, strict=True) if of_fold[c] != fold >= 0]
+    if moved:
+        raise ValueError(
+            f"distill.predictions: {name} was made with other folds than this run's: {len(moved)} clips were held out "
+            f"elsewhere: {few(moved)}. Train both with one fold table"
+        )
+
+
+def told(lessons: Lessons, classes: Sequence[str]) -> str:
+    """Who teaches what, as a line for people."""
+    how, parts = lessons.how, []
+    if lessons.embedding_width:
+        parts.append(f"its embedding of {lessons.embedding_width} (weight {how.embedding_weight:g})")
+    if lessons.place is not None and how.answer_weight:
+        missing = [c for c, at in zip(classes, lessons.place, strict=True) if at < 0]
+        lost = f", not in its vocabulary: {few(missing)}" if missing else ""
+        answered = f"answers for {len(classes) - len(missing)} of {len(classes)} classes"
+        parts.append(f"{answered} (weight {how.answer_weight:g}){lost}")
+    who = ", ".join(how.predictions) or how.teacher.file or how.teacher.run or how.teacher.config
+    unlabelled = f"; {lessons.draws} crops of {len(lessons.chance)} unlabelled recordings an epoch" * bool(
+        lessons.draws
+    )
+    off = f"; the last {how.off_epochs} epochs without it" if how.off_epochs else ""
+    return f"taught by {who}: {' and '.join(parts)}{unlabelled}{off}"
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
