@@ -7,14 +7,22 @@ RUN := $(VENV)/bin/python
 
 setup: $(VENV)/installed
 
-$(VENV)/installed: requirements.txt $(wildcard requirements/*.txt)
+$(VENV)/uv:
 	$(PYTHON) -c 'import sys; sys.exit("Earshot needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check uv
-	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(RUN) -r requirements.txt
 	touch $@
 
-demo: setup
+# Everything, and what training needs alone: docs/installing.md.
+$(VENV)/installed: requirements.txt $(wildcard requirements/*.txt) | $(VENV)/uv
+	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(RUN) -r requirements.txt
+	touch $@ $(VENV)/trains
+
+$(VENV)/trains: requirements/train.txt | $(VENV)/uv
+	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(RUN) -r requirements/train.txt
+	touch $@
+
+demo: $(VENV)/trains
 	$(RUN) src/demo.py
 
 # One thread a test process: two processes with threads of their own would fight over two cores.

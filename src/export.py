@@ -4,6 +4,7 @@ python src/export.py --run runs/sed/synth_cnn --format onnx                 # fo
 python src/export.py --run runs/sed/synth_cnn --format openvino --int8      # fold<k>/model_int8.xml and .bin
 python src/export.py --run runs/sed/synth_cnn --format onnx --together      # together.onnx: all folds in one
 python src/export.py --run runs/scenes/separable_coordatt --int8 --int8-head    # every layer: the smallest file
+python src/export.py --run runs/sed/synth_cnn --push-to-hub me/synth-cnn   # and to the Hugging Face Hub, with a card
 
 A graph is written only if it answers as PyTorch does and scores on the held-out clips what the run's OOF scores.
 """
@@ -18,6 +19,8 @@ from pathlib import Path
 from earshot import files, runs
 from earshot.export.graph import ExportSettings, export_run
 from earshot.export.int8 import FLOAT_PARTS
+from earshot.kaggle import hub
+from earshot.kaggle.model_card import build_model_folder
 from earshot.messages import Parser, run_script
 from earshot.prediction.backends import ENDINGS
 from earshot.prediction.free_cores import use_free_cores
@@ -29,6 +32,8 @@ def main():
     options = parse_args()
     if options.int8_head and not options.int8:
         raise ValueError("--int8-head says more of --int8: give both")
+    if (options.public or options.license) and not options.push_to_hub:
+        raise ValueError("--public and --license are of --push-to-hub: give it too")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     files.check_writable((options.out or options.run) / "fold0" / f"model.{options.format}", "give --out FOLDER")
     run = runs.load_run(options.run)
@@ -49,8 +54,13 @@ def main():
         calibrate_on=options.calibrate_on,
         float_parts=() if options.int8_head else FLOAT_PARTS,
     )
+    hub_client = hub.connect(options.push_to_hub) if options.push_to_hub else None
     use_free_cores(key="")
-    export_run(run, settings, options.out)
+    graphs = export_run(run, settings, options.out)
+    if hub_client:
+        with files.scratch_folder() as folder:
+            build_model_folder(run, graphs, folder, options.license)
+            hub.push_model(hub_client, folder, options.push_to_hub, options.public)
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,6 +77,9 @@ def parse_args() -> argparse.Namespace:
     add("--folds", type=int, nargs="+", help="only these (default: all trained)")
     add("--together", action="store_true", help="one graph for all folds, which share one log-mel")
     add("--out", type=Path, help="folder for the graphs (default: the run's own)")
+    add("--push-to-hub", metavar="USER/NAME", help="upload the graphs to a model of the Hugging Face Hub, with a card")
+    add("--public", action="store_true", help="a new model is for everybody (default: private)")
+    add("--license", default="", metavar="ID", help="that the card names, such as mit or cc-by-nc-4.0")
     add("--max-drop", type=float, default=DEFAULTS.max_drop, help="of the watched score on held-out clips")
     add("--max-difference", type=float, default=DEFAULTS.max_difference, help="of a probability to PyTorch")
     add("--oof-clips", type=int, default=0, help="check only so many held-out clips a fold (default: all)")

@@ -12,7 +12,7 @@ ARGUMENTS = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
 @contextmanager
 def chromium():
     """The browser; the test skips where playwright or Chromium is missing."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-review.txt")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -r requirements/tests.txt")
     if CHROMIUM is None:
         pytest.skip("no Chromium here (apt-get install chromium)")
     with sync_api.sync_playwright() as playwright:

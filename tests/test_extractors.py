@@ -128,7 +128,9 @@ def test_files_that_are_no_extractor_say_why(tmp_path, monkeypatch):
             opened(Extractor(sample_rate=RATE, **given))
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     Path("x.tflite").write_bytes(b"x")
-    with pytest.raises(ValueError, match="this extractor needs ai-edge-litert: pip install ai-edge-litert"):
+    with pytest.raises(
+        ValueError, match="this extractor needs ai-edge-litert: pip install -r requirements/extractors.txt"
+    ):
         opened(Extractor(sample_rate=RATE, file="x.tflite"))
     one_by_one = opened(Extractor(sample_rate=RATE, file="open.onnx"))
     assert one_by_one.embed(np.ones((3, SIZE), np.float32)).shape == (3, 3)

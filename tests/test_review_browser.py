@@ -64,7 +64,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    pytest.importorskip("gradio", reason="pip install -r requirements-review.txt")
+    pytest.importorskip("gradio", reason="pip install -r requirements/pages.txt")
     with chromium() as browser:
         yield Served(tmp_path_factory.mktemp("review"), browser)
 

@@ -190,7 +190,9 @@ def _read_textgrid(path: Path, tier: str) -> pd.DataFrame:
         from crowsetta.formats.seq import TextGrid
         from crowsetta.formats.seq.textgrid.classes import IntervalTier
     except ImportError as error:
-        raise ValueError(f"{path} is a TextGrid, which crowsetta reads: pip install crowsetta ({error})") from error
+        raise ValueError(
+            f"{path} is a TextGrid, which crowsetta reads: pip install -r requirements/annotations.txt ({error})"
+        ) from error
     try:
         with tempfile.TemporaryDirectory() as folder:  # it takes UTF-8 and this ending alone
             copy = Path(folder) / "grid.TextGrid"

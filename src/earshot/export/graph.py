@@ -32,7 +32,7 @@ from earshot.ensemble.origins import check_tables
 from earshot.ensemble.search import truth_of
 from earshot.export.int8 import FLOAT_PARTS, calibration_inputs, check_stored, quantise, stored_bytes
 from earshot.files import whole_set
-from earshot.messages import progress_bar
+from earshot.messages import need, progress_bar
 from earshot.prediction import predictions
 from earshot.prediction.backends import METADATA_KEY, TorchBackend, check_format, open_graph
 from earshot.prediction.graphs import digest, graph_name, members_of
@@ -71,6 +71,8 @@ def export_run(run: runs.Run, settings: ExportSettings, out: Path | None = None,
     written.
     """
     check_format(settings.graph_format)
+    for library in ("onnx", "onnxruntime", *["openvino"] * (settings.graph_format == "openvino")):
+        need(library, "export", "an exported graph")
     wants_clips = settings.check_oof or settings.int8
     data = load_data(run.config.data) if wants_clips else None
     if data is not None:

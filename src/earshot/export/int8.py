@@ -57,7 +57,7 @@ def quantise(path: Path, inputs: list[dict[str, np.ndarray]], float_parts: tuple
     import onnx
 
     if find_spec("nncf") is None:
-        raise ValueError("int8 needs nncf: pip install nncf")
+        raise ValueError("int8 needs nncf: pip install -r requirements/export.txt")
     whole = idle_casts_to_identities(onnx.load(path))
     try:
         graph = quantised(whole, inputs, float_parts)

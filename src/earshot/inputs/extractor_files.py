@@ -46,7 +46,7 @@ class ForeignNetwork:
 
 def open_onnx(record: Extractor):
     """An ONNX file; one that src/export.py wrote is heard as it says itself."""
-    runtime = _library("onnxruntime", "pip install onnxruntime")
+    runtime = _library("onnxruntime", "pip install -r requirements/extractors.txt")
     options = runtime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
@@ -73,7 +73,7 @@ def open_onnx(record: Extractor):
 
 def open_tflite(record: Extractor):
     """A TensorFlow Lite file; `output` may be an inner tensor, by its name or as tensor:INDEX (BirdNET's embedding)."""
-    module = _library("ai_edge_litert.interpreter", "pip install ai-edge-litert")
+    module = _library("ai_edge_litert.interpreter", "pip install -r requirements/extractors.txt")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that inner tensors take memory is known

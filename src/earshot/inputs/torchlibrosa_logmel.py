@@ -29,7 +29,8 @@ class TorchlibrosaLogMel(LogMel):
             from torchlibrosa.stft import LogmelFilterBank, Spectrogram
         except ImportError as error:
             raise ValueError(
-                f"engine torchlibrosa needs that library ({error}): pip install torchlibrosa, or leave engine out"
+                f"engine torchlibrosa needs that library ({error}): pip install -r requirements/reference.txt, or "
+                "leave engine out"
             ) from error
         p = params
         self.spectrogram = Spectrogram(p.n_fft, p.hop_length, p.win_length or p.n_fft, p.window, center=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from earshot.kaggle.checks import check_folder, identity
 
-INSTALL = "pushing needs Kaggle's client: pip install kaggle"
+INSTALL = "pushing needs Kaggle's client: pip install -r requirements/kaggle.txt"
 TOKEN_HELP = (
     "Kaggle's client found no token. On kaggle.com: Settings, API, create a token; then export KAGGLE_API_TOKEN, "
     "or save kaggle.json as ~/.kaggle/kaggle.json (chmod 600), or export KAGGLE_USERNAME and KAGGLE_KEY"

@@ -88,14 +88,12 @@ def _frames(name: str, timestamps, values, n_classes: int) -> tuple[np.ndarray, 
 
 
 def _sed_scores_eval():
-    """PSDS and the frame table of the authors' library, or an ImportError that says how to get it."""
+    """PSDS and the frame table of the authors' library, or a ValueError that says how to get it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # dcase_util warns of pkg_resources
             from sed_scores_eval.base_modules.scores import create_score_dataframe
             from sed_scores_eval.intersection_based import psds as library_psds
     except ImportError as error:
-        raise ImportError(
-            "PSDS needs sed_scores_eval: pip install sed_scores_eval==0.0.4 'pandas<3' 'setuptools<81'"
-        ) from error
+        raise ValueError("PSDS needs sed_scores_eval: pip install -r requirements/scores.txt") from error
     return library_psds, create_score_dataframe

@@ -14,7 +14,7 @@ from earshot.review.decisions import ACCEPT, CORRECT, REJECT, SKIP, Decision
 from earshot.review.questions import ORDERS, Question
 from earshot.review.session import Session
 
-INSTALL = "the review page needs gradio: pip install -r requirements-review.txt"
+INSTALL = "the review page needs gradio: pip install -r requirements/pages.txt"
 HOSTS = ("127.0.0.1", "localhost")
 ANY = "all classes"
 LISTED = 8  # latest answers that the page lists

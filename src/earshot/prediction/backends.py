@@ -233,6 +233,6 @@ def _library(name: str):
         return importlib.import_module(name)
     except (ImportError, OSError) as error:  # OSError: a library that it loads is not there
         raise ValueError(
-            f"this backend needs {name}, which cannot be imported here ({error}): pip install {name}; a kernel gets "
-            "its wheels with the bundle, see src/bundle.py --fetch-wheels"
+            f"this backend needs {name}, which cannot be imported here ({error}): pip install -r "
+            "requirements/export.txt; a kernel gets its wheels with the bundle, see src/bundle.py --fetch-wheels"
         ) from error

@@ -162,7 +162,8 @@ def _installed(module: str, package: str):
         yield
     except ImportError as error:
         raise ValueError(
-            f"track={module}:... needs {package} ({error}): pip install {package}, or use track=csv:FILE"
+            f"track={module}:... needs {package} ({error}): pip install -r requirements/tracking.txt, or use "
+            "track=csv:FILE"
         ) from error
 
 
