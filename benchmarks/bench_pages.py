@@ -37,7 +37,7 @@ def main():
     name, value, unit = {"chromium": chromium, "report": report, "own": own_data}[options.what](options)
     print(f"{name}: {value:g} {unit}")
     if options.record:
-        record(name, value, unit, f"python benchmarks/bench_pages.py {options.what} --record")
+        record(name, value, unit, shlex.join(["python", "benchmarks/bench_pages.py", *sys.argv[1:]]))
 
 
 def parse_args() -> argparse.Namespace:

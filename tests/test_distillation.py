@@ -189,6 +189,13 @@ def test_unlabelled_folders_and_tables_that_hold_nothing(tmp_path):
         read_unlabelled(str(tmp_path / "u.csv"))
 
 
+def test_a_tables_paths_lie_below_its_data_sets_source(tiny, tmp_path):
+    Path("data/unlabelled.csv").write_text("clip_id,path\na,wild/a.wav\n")
+    assert read_unlabelled("data/unlabelled.csv").path.tolist() == [str(tmp_path / "source" / "wild" / "a.wav")]
+    Path("mine.csv").write_text(f"clip_id,path\na,wild/a.wav\nb,{tmp_path}/b.wav\n")
+    assert read_unlabelled("mine.csv").path.tolist() == [str(tmp_path / "wild" / "a.wav"), str(tmp_path / "b.wav")]
+
+
 def test_labelled_clips_are_no_unlabelled_recordings(taught):
     data = load_data(taught.data)
     held_out = data.clips[data.clips.fold == 0]

@@ -290,11 +290,12 @@ def reviewed(tmp_path):
 
 def test_answers_become_clips_of_which_only_what_was_said_is_known(reviewed, tmp_path, caplog):
     base, rows = reviewed
-    counts = write_training_table(rows, tmp_path / "new", tmp_path / "new.csv", base)
+    counts = write_training_table(rows, tmp_path / "new", tmp_path / "new.csv", base, where={"site": "north"})
     assert counts == {"answers": 5, "clips": 5, "silent": 2, "classes": 3}
     assert "did not have, unknown in its clips: owl" in caplog.text
     data = load_data(DataConfig(root=str(tmp_path / "new"), folds=str(tmp_path / "new.csv"), keep_unlabelled=True))
     assert data.classes == ["wren", "tit", "owl"]
+    assert (data.clips.site == "north").sum() == 5
     at = {c: i for i, c in enumerate(data.clips.clip_id)}
     target, mask = (values[[at[f"review_{n:05d}"] for n in range(5)]].tolist() for values in (data.target, data.mask))
     assert target == [[1, 0, 0], [0, 0, 0], [0, 0, 1], [0, 0, 0], [0, 1, 0]]
@@ -363,3 +364,28 @@ def test_options_that_cannot_be_meant(monkeypatch, arguments, said):
     monkeypatch.setattr(sys, "argv", ["review.py", "--run", "r", *arguments.split()])
     with pytest.raises(ValueError, match=said):
         review.main()
+
+
+@pytest.mark.slow
+def test_from_a_run_to_questions_to_a_training_on_the_answers(tiny, monkeypatch):
+    import train
+    from scripts import run
+
+    run(train, "--config", tiny, "--fold", "all", "--name", "a", "optim.epochs=2")
+    monkeypatch.setattr(page, "gradio", lambda: None)
+    served = []
+    monkeypatch.setattr(page, "serve", lambda session, port, ready: served.append(session))
+    asked = ("--run", "runs/sed/a", "--clips", "source", "--who", "ada", "--share", "0.2")
+    run(review, *asked)
+    session = served[0]
+    for kind in ("accept", "reject", "correct"):
+        session.decide(session.next().item, kind, ["low", "mid"])
+    run(review, "--run", "runs/sed/a", "--train-table", "data2", "--train-folds", "folds2.csv")
+    with pytest.raises(ValueError, match="data2 exists"):
+        run(review, "--run", "runs/sed/a", "--train-table", "data2")
+    run(train, "--config", "runs/sed/a/fold0/config.yaml", "--name", "b", "--fold", "0", "data.root=data2",
+        "data.folds=folds2.csv", "optim.epochs=1")  # fmt: skip
+    assert Path("runs/sed/b/fold0/run.json").is_file()
+    run(review, *asked, "--order", "score")
+    assert served[1].answered_before >= 3
+    assert {q.item for q in served[1].queue} < set(served[1].all)

@@ -50,6 +50,13 @@ def test_a_run_comes_back_as_it_was(tmp_path):
     assert about["libraries"]["torch"] == torch.__version__.split("+")[0] or about["libraries"]["torch"]
 
 
+def test_whoever_may_read_one_file_of_a_run_may_read_all(tmp_path):
+    write_fold(tmp_path / "x", tiny_config())
+    (tmp_path / "mine").touch()
+    found = {p.name: p.stat().st_mode for p in (tmp_path / "x" / "fold0").iterdir()}
+    assert set(found.values()) == {(tmp_path / "mine").stat().st_mode}, found
+
+
 def test_nothing_is_overwritten(tmp_path):
     write_fold(tmp_path / "x", tiny_config())
     with pytest.raises(ValueError, match="never overwritten: continue it with --resume"):

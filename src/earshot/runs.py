@@ -285,8 +285,10 @@ def save_weights(path: Path, model: torch.nn.Module, about: dict):
 
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     with whole_file(path, on_disk=True) as partial:
-        partial.touch()  # with the rights of every other file: safetensors would let nobody else read it
+        partial.touch()
+        rights = partial.stat().st_mode
         save_file(state, partial, metadata={"earshot": json.dumps(about)})
+        partial.chmod(rights)  # those of every other file: safetensors would let nobody else read it
 
 
 def load_model(fold: FoldRun) -> torch.nn.Module:

@@ -26,7 +26,7 @@ KINDS = {  # kind of name: what its column is called
     "common": ("common_name", "common name", "display_name", "english_name"),
     "label": ("label", "labels", "name", "class", "teacher"),
 }  # fmt: skip
-BINOMIAL = re.compile(r"([A-Z][\w-]+ [\w .-]+)_(.+)")
+PAIR = re.compile(r"([A-Z][\w-]+ [\w .-]+)_(.+)|(.+)_(\3)")  # Turdus merula_Common Blackbird; Dog_Dog
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ def read_vocabulary(path: str) -> Vocabulary:
 
 def of_names(names: Sequence[str], what: str) -> Vocabulary:
     """Plain names -> Vocabulary; `Scientific name_Common name` is taken apart."""
-    found = [BINOMIAL.fullmatch(name) for name in names]
+    found = [PAIR.fullmatch(name) for name in names]
     return Vocabulary(
         {
             "label": list(names),
-            "scientific": [m[1] if m else "" for m in found],
-            "common": [m[2] if m else "" for m in found],
+            "scientific": [(m[1] or "") if m else "" for m in found],
+            "common": [m[2] or m[4] if m else "" for m in found],
         },
         what,
     )

@@ -112,7 +112,7 @@ def build(session: Session):
                 heard = [*(names or ()), *new.replace(",", " ").split()]
                 try:
                     session.decide(item, kind, heard, (onset, offset) if kind == CORRECT and heard else None)
-                except ValueError as error:
+                except (ValueError, OSError) as error:  # a disk that is full: nothing was stored
                     gr.Warning(str(error))
                     if any(q.item == item for q in session.queue):  # what was typed stays
                         return [gr.skip()] * len(view)
@@ -141,11 +141,11 @@ def build(session: Session):
 
 
 def told(session: Session) -> str:
-    """The head line: who answers, how many answers stand, how many questions are open."""
+    """The head line: who answers, how many answers of whomever stand, how many questions are open."""
     counts = session.counts()
     words = {ACCEPT: "accepted", REJECT: "rejected", CORRECT: "corrected", SKIP: "skipped"}
     given = ", ".join(f"{counts[kind]} {word}" for kind, word in words.items())
-    return f"### Earshot: review\n{session.who}: {given}; **{counts['open']} open**"
+    return f"### Earshot: review\n{given}; **{counts['open']} open**. You are {session.who}."
 
 
 def _row(d: Decision) -> tuple:

@@ -68,7 +68,8 @@ class DecisionLog:
         with in_turn(self.path.with_name(f".{self.path.name}.lock")):
             new = not self.path.is_file() or not self.path.stat().st_size
             text = (line_of(COLUMNS) if new else "") + line_of(_cells(decision))
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)  # the last: Windows
+            handle = os.open(self.path, how, 0o644)
             try:
                 content = text.encode("utf-8", "surrogateescape")
                 while content:

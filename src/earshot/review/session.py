@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from earshot.messages import few
@@ -20,7 +21,7 @@ from earshot.review.questions import Question, ordered, unanswered
 
 
 class Session:
-    """Questions in an order, and the log that answers go to. Knows nothing of the page."""
+    """Questions in an order, and the log that answers go to. Knows nothing of the page, which may call from threads."""
 
     def __init__(
         self, questions: Sequence[Question], log: DecisionLog, who: str, classes: Sequence[str], run: str = "",
@@ -29,6 +30,7 @@ class Session:
         """Questions that the log answers already are not asked again. classes: names that an answer may have."""
         if not who.strip():
             raise ValueError("who is it that answers? Give --who NAME")
+        self.turn = threading.RLock()
         self.all = {q.item: q for q in questions}
         self.log, self.who, self.classes, self.run = log, " ".join(who.split()), tuple(classes), run
         self.answered_before = len(self.all) - len(unanswered(self.all.values(), log.rows))
@@ -36,8 +38,9 @@ class Session:
 
     def sort(self, order: str):
         """Put the questions that are open in another order."""
-        self.queue = ordered(unanswered(self.all.values(), self.log.rows), order)
-        self.order = order
+        with self.turn:
+            self.queue = ordered(unanswered(self.all.values(), self.log.rows), order)
+            self.order = order
 
     def next(self, label: str = "") -> Question | None:
         """The first open question, of one class where `label` is given; None: none is left."""
@@ -48,37 +51,39 @@ class Session:
 
         labels, times (onset, offset): of a correction; either may be as it was.
         """
-        question = self._open(item)
-        if decision not in KINDS[:-1]:
-            raise ValueError(f"a decision is one of {few(KINDS[:-1])}, got '{decision}'")
-        if decision == CORRECT:
-            labels = sorted({" ".join(str(name).split()) for name in labels} - {""})
-            if odd := [name for name in labels if " " in name]:
-                raise ValueError(f"class names hold no spaces: '{odd[0]}'")
-        onset, offset = (question.onset, question.offset) if times is None else checked_times(times, question)
-        row = Decision(
-            when=now(), who=self.who, decision=decision, item=item, path=question.path, start=question.start,
-            end=question.end, onset=onset, offset=offset, event_label=question.event_label,
-            labels={ACCEPT: question.event_label, CORRECT: " ".join(labels)}.get(decision, ""),
-            output=question.output, confidence=question.confidence, run=self.run,
-        )  # fmt: skip
-        self.log.append(row)
-        self.queue = [q for q in unanswered(self.queue, [row]) if q.item != item]
-        return question
+        with self.turn:
+            question = self._open(item)
+            if decision not in KINDS[:-1]:
+                raise ValueError(f"a decision is one of {few(KINDS[:-1])}, got '{decision}'")
+            if decision == CORRECT:
+                labels = sorted({" ".join(str(name).split()) for name in labels} - {""})
+                if odd := [name for name in labels if " " in name]:
+                    raise ValueError(f"class names hold no spaces: '{odd[0]}'")
+            onset, offset = (question.onset, question.offset) if times is None else checked_times(times, question)
+            row = Decision(
+                when=now(), who=self.who, decision=decision, item=item, path=question.path, start=question.start,
+                end=question.end, onset=onset, offset=offset, event_label=question.event_label,
+                labels={ACCEPT: question.event_label, CORRECT: " ".join(labels)}.get(decision, ""),
+                output=question.output, confidence=question.confidence, run=self.run,
+            )  # fmt: skip
+            self.log.append(row)
+            self.queue = [q for q in unanswered(self.queue, [row]) if q.item != item]
+            return question
 
     def undo(self) -> Question | None:
         """Take the last answer of this person back; its question, now the first one, or None."""
-        row = self.log.undo(self.who)
-        if row is None:
-            return None
-        question = self.all.get(row.item) or Question(
-            item=row.item, filename=row.path, path=row.path, start=row.start, end=row.end, onset=row.onset,
-            offset=row.offset, event_label=row.event_label, output=row.output, confidence=row.confidence,
-        )  # fmt: skip
-        taken_back = unanswered(self.all.values(), self.log.rows)
-        known = {question.item, *(q.item for q in self.queue)}
-        self.queue = [question, *(q for q in taken_back if q.item not in known), *self.queue]
-        return question
+        with self.turn:
+            row = self.log.undo(self.who)
+            if row is None:
+                return None
+            question = self.all.get(row.item) or Question(
+                item=row.item, filename=row.path, path=row.path, start=row.start, end=row.end, onset=row.onset,
+                offset=row.offset, event_label=row.event_label, output=row.output, confidence=row.confidence,
+            )  # fmt: skip
+            taken_back = unanswered(self.all.values(), self.log.rows)
+            known = {question.item, *(q.item for q in self.queue)}
+            self.queue = [question, *(q for q in taken_back if q.item not in known), *self.queue]
+            return question
 
     def counts(self) -> dict[str, int]:
         """How many answers of each kind stand, of whomever, and how many questions are open."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,11 +95,13 @@ def heard_in(rows: Iterable[Decision], one_label: bool) -> list[Heard]:
 
 def write_training_table(
     rows: Sequence[Decision], out: Path, folds_out: Path, base: Base, one_label: bool = False,
-    progress: Callable[[Iterable], Iterable] = iter,
+    where: Mapping[str, str] | None = None, progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict[str, int]:  # fmt: skip
     """Write `out` (clips.csv, classes.csv, dataset.json, sound/*.wav, ...) and its fold table; counts for people.
 
     The stretches always train (fold -1), but for those of recordings of the base, which stay in their recording's fold.
+
+    where: values of columns by which the run chooses its clips (data.where), which the stretches get.
     """
     found = heard_in(rows, one_label)
     if not found:
@@ -109,6 +111,8 @@ def write_training_table(
     classes = [*base.classes, *(c for c in named if c not in base.classes)]
     if new := classes[len(base.classes) :]:
         logger.warning("classes that the data before did not have, unknown in its clips: %s", few(new))
+    if (base.root / "targets.npz").is_file():
+        logger.warning("%s/targets.npz is left behind: the new data trains on labels", base.root)
     with files.whole_folder(out) as partial:
         (partial / "sound").mkdir()
         pieces, lost = [], []
@@ -124,7 +128,7 @@ def write_training_table(
             logger.warning("%d stretches could not be read again: %s", len(lost), few(lost, 3))
         if not pieces:
             raise ValueError("none of the stretches that were answered can be read: are the recordings still there?")
-        clips, events = _joined(pd.DataFrame(pieces), base, classes)
+        clips, events = _joined(pd.DataFrame(pieces).assign(**(where or {})), base, classes)
         tables = {"clips.csv": clips.drop(columns="fold"), "classes.csv": _class_table(classes, base)}
         for name, table in (tables | ({} if events is None else {"events.csv": events})).items():
             table.to_csv(partial / name, index=False, lineterminator="\n")
