@@ -33,7 +33,7 @@ def main():
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     image = read_image(options.image_packages)
     if options.fetch_wheels:
-        wheels = fetch_wheels(options.fetch_wheels, image, [RUNTIMES[options.format]])
+        wheels = fetch_wheels(options.fetch_wheels, image, [RUNTIMES[options.format], *options.also])
         print(f"-> {options.fetch_wheels}: {', '.join(w.path.name for w in wheels)}")
         options.wheels = options.fetch_wheels
         if not options.slug:
@@ -93,6 +93,10 @@ def parse_args() -> argparse.Namespace:
     add("--wheels", type=Path, help="folder of .whl files that Kaggle's image lacks")
     add("--fetch-wheels", type=Path, metavar="DIR", help="download what the image lacks for --format there, and use it")
     add(
+        "--also", nargs="+", default=[], metavar="PACKAGE",
+        help="with --fetch-wheels: what extractors' files need besides (ai-edge-litert runs .tflite)",
+    )  # fmt: skip
+    add(
         "--image-packages",
         type=Path,
         metavar="FILE",
@@ -114,6 +118,8 @@ def parse_args() -> argparse.Namespace:
         parser.error("nothing to do: say --runs, --blend, --fetch-wheels, --dry-run or --push")
     if (options.runs or options.blend or options.dry_run or options.push) and not options.slug:
         parser.error("--runs, --blend, --dry-run and --push need --slug USER/NAME")
+    if options.also and not options.fetch_wheels:
+        parser.error("--also says what --fetch-wheels gets besides: add --fetch-wheels DIR")
     if options.wheels and options.fetch_wheels:
         parser.error("--fetch-wheels says which folder of wheels is used: leave --wheels out")
     return options

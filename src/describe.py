@@ -21,7 +21,7 @@ from earshot.augment.waveform import build_waveform_augment
 from earshot.competitions import get_competition
 from earshot.config import Config, load_config
 from earshot.data import pseudo
-from earshot.data.labels import split_levels
+from earshot.data.labels import split_classes
 from earshot.data.prepared import load_data
 from earshot.files import check_ending, check_writable
 from earshot.inputs.record import Input
@@ -70,7 +70,7 @@ def count_classes(config: Config) -> int:
         raise ValueError(
             f"{path} does not exist, so the number of classes is unknown: prepare the data or give --classes"
         )
-    return len(split_levels(path, config.data.levels)[0])
+    return len(split_classes(path, config.data.levels, config.data.part)[0])
 
 
 def describe(config: Config, classes: int, seconds: float):

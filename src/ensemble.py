@@ -6,8 +6,9 @@ python src/ensemble.py --runs A --tune --out runs/ensembles/one.npz           # 
 
 Writes OUT (test), OUT's stem + _oof.npz and + .json (members, blend, CV). Every CV is nested: what blends a fold's OOF
 was fitted on the other folds. Whatever is not the plain mean is kept only if it beats it by more than its gain deviates
-over folds; else the plain mean is used, and that is said (--always keeps it all the same). --tune chooses the
-competition's post-processing on the blended OOF under the same rule, from its own start or --post, and writes OUT's
+over folds; else the plain mean is used, and that is said (--always keeps it all the same). A run of a part of the
+classes (data.part), a specialist, counts in the classes that it knows, beside at least one run of all. --tune chooses
+the competition's post-processing on the blended OOF under the same rule, from its own start or --post, and writes OUT's
 stem + _post.json for src/submit.py --post. src/bundle.py --blend OUT.json takes all of it to a kernel.
 """
 
@@ -29,6 +30,7 @@ from earshot.ensemble import origins, search
 from earshot.ensemble.blends import MEANS, Blend, correlations
 from earshot.ensemble.choice import as_dict, read_post, write_choice
 from earshot.ensemble.post_processing import choose_post
+from earshot.ensemble.specialists import blend_weights, full_classes, knowledge, scattered
 from earshot.messages import Parser, run_script
 from earshot.prediction import predictions
 from earshot.prediction.origin import TABLES
@@ -49,38 +51,55 @@ def main():
     members = [runs.load_run(folder) for folder in options.runs]
     origins.check_distinct(members)
     tables = [key for key in TABLES if not (options.other_labels and key == "clips")]
-    origins.check_same_tables(members, SAME_TABLES, tables)
-    config = members[0].config
+    general = [m for m in members if not (m.config.data.part or m.config.data.levels or m.config.data.where)]
+    origins.check_same_tables(general, SAME_TABLES, tables)
+    origins.check_same_tables(members, SAME_TABLES, [key for key in tables if key != "classes"])
+    full = full_classes([str(m.folder) for m in members], [m.classes for m in members])
+    mask = knowledge(full, [m.classes for m in members])
+    for one, knows in zip(members, mask, strict=True):
+        if one in general and not knows.all():
+            raise ValueError(
+                f"{one.folder} knows {knows.sum()} of {len(full)} classes, and its config chooses no part of them "
+                f"(data.part): it was trained on another class list, and {SAME_TABLES}"
+            )
+    config = members[int(mask.all(axis=1).argmax())].config  # of a run that knows all classes
     competition = get_competition(config.data.competition)
     task = get_task(config.task, config.data.competition)
     data = load_data(config.data)
     watch = config.watch or task.watch
-    reports = [search.oof_when_complete(m.folder, data, task, watch, tables) for m in members]
+    of_member = [data if knows.all() else load_data(m.config.data) for m, knows in zip(members, mask, strict=True)]
+    reports = [
+        search.oof_when_complete(m.folder, own, task, watch, tables)
+        for m, own in zip(members, of_member, strict=True)
+    ]  # fmt: skip
     for report in reports:
         if report.oof is None:
             raise ValueError(f"{report.text}; train them first, by that command")
-    oofs = [r.oof for r in reports]
+    oofs = [scattered(r.oof, full) for r in reports]
     search.check_alike([str(m.folder) for m in members], oofs)
     watch = objective(config, competition, task, reports)
     truth = search.truth_of(oofs[0], data)
-    oof, blend = choose(oofs, truth, task, watch, options)
+    oof, blend = choose(oofs, truth, task, watch, options, mask)
     scores = score_readable(task, oof, truth)
     by_fold = [
         score_readable(task, oof.take(oof.fold == f), truth.take(oof.fold == f)).get(watch) for f in np.unique(oof.fold)
     ]
     by_fold = [value for value in by_fold if value is not None]
-    for member, weight, report in zip(members, mean_weights(blend, len(members)), reports, strict=True):
-        print(f"  {weight:.3f}  {member.name:32s} {watch} {report.scores[watch]:.4f}")
+    weights = mean_weights(blend, len(members))
+    for member, weight, report, knows in zip(members, weights, reports, mask, strict=True):
+        part = "" if knows.all() else f" of {knows.sum()} of {len(full)} classes"
+        print(f"  {weight:.3f}  {member.name:32s} {watch} {report.scores.get(watch, np.nan):.4f}{part}")
     if len(members) > 1:
         print_correlations(members, correlations(oofs))
     spread = f"mean of folds {np.mean(by_fold):.4f} +- {np.std(by_fold):.4f}"
     kind = "plain" if blend.mean == "mean" else blend.mean
     print(f"ensemble of {len(members)}, {kind} mean: {watch} {scores[watch]:.4f} ({spread})")
     print(search.score_table(scores))
-    best = best_member(members, reports, watch, scores)
+    whole = np.flatnonzero(mask.all(axis=1))  # the score of a part of the classes is another one
+    best = best_member([members[i] for i in whole], [reports[i] for i in whole], watch, scores)
     choice = choose_post_processing(oof, truth, competition, members, options) if options.tune else None
     about = {"watch": watch, "scores": scores, "by_fold": by_fold, "best_member": best, "post_processing": choice}
-    write(options.out, members, blend, oof, about)
+    write(options.out, members, blend, oof, about, full)
 
 
 def objective(config, competition: Competition, task: Task, reports) -> str:
@@ -96,7 +115,7 @@ def best_member(members, reports, watch: str, scores: dict[str, float]) -> dict:
     """The member with the best OOF, and a word where the ensemble does not reach it."""
     values = [r.scores[watch] for r in reports]
     i = int(np.argmax([upward(watch, v) for v in values]))
-    worse = len(members) > 1 and upward(watch, scores[watch]) < upward(watch, values[i])
+    worse = upward(watch, scores[watch]) < upward(watch, values[i])
     if worse:
         print(
             f"the ensemble is WORSE than its best member alone: {members[i].name} {watch} {values[i]:.4f}, the "
@@ -127,15 +146,17 @@ def parse_args() -> argparse.Namespace:
     return options
 
 
-def choose(oofs, truth, task, watch: str, options) -> tuple[predictions.Predictions, Blend]:
+def choose(oofs, truth, task, watch: str, options, mask: np.ndarray) -> tuple[predictions.Predictions, Blend]:
     """Choose the plain mean, or the blend that beats it in a nested search.
 
-    (blended OOF, the blend for the test): the plain mean, or what beats it in a nested CV.
+    (blended OOF, the blend for the test): the plain mean, or what beats it in a nested CV. mask: (M, K) which classes
+    each member knows; in the others it has no weight.
     """
+    plain = Blend(weights=blend_weights(None, mask))
     asked = (options.mean, options.weights)
     ways = search.EVERY_WAY if options.auto else [asked] * (asked != ("mean", "equal"))
     if len(oofs) == 1 or not ways:
-        return predictions.weighted_mean(oofs), Blend()
+        return plain([o.aligned(oofs[0].clip_ids) for o in oofs]), plain
     light = [dataclasses.replace(o, framewise_output=None, timebase=None) for o in oofs]
     fast = watch in score_readable(task, light[0], truth)  # scores of clips need no frames: many blends are tried
 
@@ -143,17 +164,18 @@ def choose(oofs, truth, task, watch: str, options) -> tuple[predictions.Predicti
         return upward(watch, score_readable(task, found, answers).get(watch, np.nan))
 
     tried = light if fast else oofs
-    _, candidates = search.try_blends(tried, truth, score, ways)
+    _, candidates = search.try_blends(tried, truth, score, ways, mask)
     for candidate in candidates:
         print(f"  against the plain mean, {watch}: {candidate}")
     kept = [c for c in candidates if c.kept or options.always]
     if not kept:
         print("  -> the plain mean")
-        return predictions.weighted_mean(oofs), Blend()
+        return plain([o.aligned(oofs[0].clip_ids) for o in oofs]), plain
     best = max(kept, key=lambda c: c.gains.mean())
     aligned = [o.aligned(oofs[0].clip_ids) for o in oofs]
-    oof = search.nested(aligned, truth, score, best.mean, best.weights) if fast else best.oof
-    return oof, search.fit_blend([t.aligned(oofs[0].clip_ids) for t in tried], truth, score, best.mean, best.weights)
+    oof = search.nested(aligned, truth, score, best.mean, best.weights, mask) if fast else best.oof
+    tried = [t.aligned(oofs[0].clip_ids) for t in tried]
+    return oof, search.fit_blend(tried, truth, score, best.mean, best.weights, mask)
 
 
 def choose_post_processing(oof, truth, competition: Competition, members, options) -> dict | None:
@@ -174,7 +196,8 @@ def mean_weights(blend: Blend, count: int) -> np.ndarray:
 
     (M,) weights to print: those of the members, over classes their mean.
     """
-    return np.array(blend.weights or [1 / count] * count).reshape(count, -1).mean(axis=1)
+    weights = np.array(blend.weights or [1 / count] * count).reshape(count, -1)
+    return (weights / weights.sum(axis=0)).mean(axis=1)
 
 
 def print_correlations(members, matrix: np.ndarray):
@@ -191,12 +214,16 @@ def test_of(member, path: Path) -> predictions.Predictions:
     return found
 
 
-def write(out: Path, members, blend: Blend, oof: predictions.Predictions, about: dict):
+def write(out: Path, members, blend: Blend, oof: predictions.Predictions, about: dict, full: tuple[str, ...]):
     """The blend's files, its JSON last; without test predictions of every member only the OOF and the figures."""
     post, listing = f"{out.stem}_post.json", out.with_suffix(".json").name
     tests = [m.folder / "test.npz" for m in members]
     absent = [str(t) for t in tests if not t.is_file()]
-    test = None if absent else blend([test_of(member, path) for member, path in zip(members, tests, strict=True)])
+    test = (
+        None
+        if absent
+        else blend([scattered(test_of(member, path), full) for member, path in zip(members, tests, strict=True)])
+    )
     listed = {
         "runs": [str(m.folder) for m in members], "weights": mean_weights(blend, len(members)).tolist(),
         "blend": dataclasses.asdict(blend), "watch": about["watch"],

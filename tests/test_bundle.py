@@ -19,9 +19,10 @@ import scripts
 import tiny_graphs
 import tiny_wheels
 from earshot.competitions import family_module
-from earshot.kaggle import bundling, dry_run, push
-from earshot.kaggle.bundling import SRC, BundleSettings, build, needed_modules, write_sources
+from earshot.kaggle import dry_run, push, sources
+from earshot.kaggle.bundling import BundleSettings, build
 from earshot.kaggle.checks import check_folder
+from earshot.kaggle.sources import SRC, needed_modules, write_sources
 from earshot.kernel import speed as kernel_speed
 from earshot.kernel.bundle import open_bundle
 from earshot.kernel.hidden_test import all_rules
@@ -82,7 +83,7 @@ def test_sources_of_every_competition_import_no_torch(competition):
     modules = needed_modules(competition)
     assert SRC / f"{family_module(competition).replace('.', '/')}.py" in modules
     assert not {"setup.py", "runs.py", "models", "torch_logmel.py"} & {m.name for m in modules}
-    assert not set(bundling.HEAVY) & {name for m in modules for name in bundling._outside(m)}
+    assert not set(sources.HEAVY) & {name for m in modules for name in sources._outside(m)}
 
 
 @pytest.mark.slow
@@ -108,7 +109,7 @@ def test_a_build_replaces_only_a_build(run, tmp_path, built):
 def test_runs_that_do_not_fit_together(run, tmp_path):
     other = tmp_path / "runs" / "sed" / "other"
     tiny_graphs.write_graph(other / "fold0" / "model.onnx", ("a", "b"), run="sed/other")
-    with pytest.raises(ValueError, match="other classes"):
+    with pytest.raises(ValueError, match="sed/tiny and run sed/other cannot be blended: their classes differ"):
         build(BundleSettings(runs=(run, other), competition="birdclef2026", slug=SLUG), tmp_path / "kernels")
     with pytest.raises(ValueError, match="named twice"):
         build(BundleSettings(runs=(run, run), competition="birdclef2026", slug=SLUG), tmp_path / "kernels")

@@ -4,17 +4,18 @@ import re
 
 import pytest
 
-from earshot.kaggle import bundling
-from earshot.kaggle.bundling import BundleSettings, needed_modules, write_sources
+from earshot.kaggle import bundling, sources
+from earshot.kaggle.bundling import BundleSettings
 from earshot.kaggle.checks import check_slug
+from earshot.kaggle.sources import needed_modules, write_sources
 from test_bundle import RULES, SLUG
 
 
 def test_heavy_imports_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "heavy.py"
     path.write_text("import torch\n")
-    monkeypatch.setattr(bundling, "SRC", tmp_path)
-    monkeypatch.setattr(bundling, "needed_modules", lambda competition: {path})
+    monkeypatch.setattr(sources, "SRC", tmp_path)
+    monkeypatch.setattr(sources, "needed_modules", lambda competition: {path})
     (tmp_path / "run_kernel.py").write_text("")
     with pytest.raises(ValueError, match="must not import torch"):
         write_sources(tmp_path / "a.pyz", "synth")

@@ -15,7 +15,7 @@ import make_folds
 from earshot.competitions import COMPETITIONS, family_module, get_competition
 from earshot.competitions.tables import Tables, write_tables
 from earshot.ensemble.post_processing import STEPS
-from earshot.kaggle.bundling import write_sources
+from earshot.kaggle.sources import write_sources
 from earshot.kernel.hidden_test import all_rules, get_rules
 from earshot.metrics.clips import LOWER_IS_BETTER
 from scripts import run

@@ -32,7 +32,8 @@ def write_run(name: str, config_path, noise: float, seed: int, fold_of=None, cla
         own = clips[clips.clip_id.map(fold_of) == fold]
         target = np.array([[label == c for c in classes] for label in own.labels], float)
         frames = tuple(
-            np.clip(0.1 + 0.2 * t + noise * rng.standard_normal((10, 3)), 0, 1).astype(np.float32) for t in target
+            np.clip(0.1 + 0.2 * t + noise * rng.standard_normal((10, len(classes))), 0, 1).astype(np.float32)
+            for t in target
         )
         Predictions(
             own.clip_id.to_numpy(str), classes, np.stack([f.mean(axis=0) for f in frames]), np.full(len(own), fold),

@@ -141,6 +141,11 @@ class Run:
         return self.folds[0].config
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """What it answers, in its order."""
+        return tuple(self.folds[0].about["classes"])
+
+    @property
     def origins(self) -> list[Origin] | None:
         """Its folds, each with the weights that predict; None where one of them does not know (an older version)."""
         found = [weights_origin(fold.weights) for fold in self.folds]

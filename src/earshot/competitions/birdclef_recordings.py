@@ -42,12 +42,16 @@ def train_tables(source: Path, classes, audio_folder: str = "train_audio") -> Ta
     rows = labelled_rows(source)
     if rows is None:
         there = present(clips, source, "the training table")
-        return Tables(clips=there, classes=classes, missing=absent(clips, source))
+        return Tables(
+            clips=there, classes=classes, missing=absent(clips, source), class_columns=species(source, classes)
+        )  # fmt: skip
     rows = known_labels(rows, classes)
     clips = pd.concat([clips, located(soundscape_clips(rows), source)], ignore_index=True)
     missing, clips = absent(clips, source), present(clips, source, "the training tables")
     events = events_of_rows(rows[rows.clip_id.isin(clips.clip_id)])
-    return Tables(clips=clips, classes=classes, events=events, missing=missing)
+    return Tables(
+        clips=clips, classes=classes, events=events, missing=missing, class_columns=species(source, classes)
+    )  # fmt: skip
 
 
 def events_of_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -77,6 +81,20 @@ def unlabelled_soundscapes(source: Path) -> pd.DataFrame | None:
     clips = pd.DataFrame(found, columns=["clip_id", "path"])
     site = clips.clip_id.str.extract(r"(?:^|_)([A-Z]\d{2,})(?:_|$)")[0].fillna("")
     return clips.assign(site=site, kind="soundscape").sort_values("clip_id", kind="stable", ignore_index=True)
+
+
+def species(source: Path, classes) -> pd.DataFrame | None:
+    """What the download says of each class: `scientific_name, common_name, taxon`, those that it has; '' where unknown.
+
+    From taxonomy.csv (2025, 2026), whose `class_name` (Aves, Insecta, ...) is the taxon, else from the training table.
+    None where nothing is said.
+    """
+    path = source / "taxonomy.csv"
+    table = read_table(path, ("primary_label",)) if path.is_file() else metadata(source)
+    table = table.assign(label=table.primary_label.map(class_name)).drop_duplicates("label").set_index("label")
+    table = table.drop(columns="taxon", errors="ignore").rename(columns={"class_name": "taxon"})
+    known = [c for c in ("scientific_name", "common_name", "taxon") if c in table]
+    return table[known].reindex(list(classes)).fillna("").reset_index(drop=True) if known else None
 
 
 def metadata(source: Path) -> pd.DataFrame:

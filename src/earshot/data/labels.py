@@ -8,7 +8,7 @@ the recording. An event of no duration overlaps nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,21 +76,38 @@ def read_levels(path: str | Path) -> dict[str, str]:
     return dict(zip(table.label, table.level.astype(str), strict=True)) if "level" in table else {}
 
 
-def split_levels(path: str | Path, levels: Sequence[str]) -> tuple[list[str], list[str]]:
-    """classes.csv -> (names of the classes of these `levels`, in model order, the others); no levels: all of them.
+def split_classes(
+    path: str | Path, levels: Sequence[str] = (), part: Mapping[str, str] | None = None
+) -> tuple[list[str], list[str]]:
+    """classes.csv -> (names of the classes that are chosen, in model order, the others); nothing said: all of them.
 
-    Errors: the list has no column `level`, or no class of one of the levels.
+    levels: of data.levels, values of the column `level`; part: of data.part, {column: values joined by spaces}, each of
+    which a class must have. Errors: the list has no such column, no class has one of the values, or all of them.
     """
-    classes, level_of = read_classes(path), read_levels(path)
-    if not levels:
-        return classes, []
-    if not level_of:
-        raise ValueError(f"data.levels chooses classes by the column 'level' of {path}, which it does not have")
-    known = sorted(set(level_of.values()))
-    for level in levels:
-        if level not in known:
-            raise ValueError(f"data.levels: no class has the level '{level}'{suggest(level, known)}")
-    return [c for c in classes if level_of[c] in levels], [c for c in classes if level_of[c] not in levels]
+    classes, chosen = read_classes(path), np.ones(len(read_classes(path)), bool)
+    asked = {"level": list(levels)} if levels else {}
+    asked |= {column: text.split() for column, text in (part or {}).items()}
+    table = read_table(path, ("label",))
+    for column, values in asked.items():
+        key = "data.levels" if column == "level" and levels else "data.part"
+        if column not in table:
+            raise ValueError(
+                f"{key} chooses classes by the column '{column}' of {path}, which it does not have"
+                f"{suggest(column, table.columns, 'it has')}"
+            )
+        own = table[column].astype(str)
+        known = sorted(set(own))
+        if not values:
+            raise ValueError(f"{key}.{column} names no value{suggest('', known[:8], 'such as')}")
+        for value in values:
+            if value not in known:
+                raise ValueError(f"{key}: no class has the {column} '{value}'{suggest(value, known)}")
+        chosen &= own.isin(values).to_numpy(bool)
+    if not chosen.any():
+        raise ValueError(f"no class of {path} has all that data.levels and data.part ask for: {part}")
+    return [c for c, y in zip(classes, chosen, strict=True) if y], [
+        c for c, y in zip(classes, chosen, strict=True) if not y
+    ]
 
 
 def check_classes(classes, path: str | Path = "the class list"):

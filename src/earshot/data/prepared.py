@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from earshot.data.labels import (
     negative_events,
     read_classes,
     read_clips,
-    split_levels,
+    split_classes,
 )
 from earshot.data.packed import packed_clips
 from earshot.data.pseudo import Manifest, PseudoLabels, read_pseudo
@@ -51,6 +52,7 @@ class PreparedData:
     metadata: Metadata = field(default_factory=Metadata)  # numeric columns of `clips` that the network takes
     digests: TableDigests | None = None  # of the tables as they were read, whichever clips are taken
     soft: SoftTargets | None = None  # what trains in place of the labels; never what is held out
+    others: float = 1.0  # share of the clips without any class that train (data.part_others)
     pseudo_folder: Path | None = None  # of pseudo-labels, read for the fold that `split` parts off
     pseudo: PseudoLabels | None = None  # windows that train beside these clips, of one fold's training clips alone
     pseudo_manifest: Manifest | None = None
@@ -67,7 +69,7 @@ class PreparedData:
         (training clips, held-out clips) of a fold.
         """
         held_out = select_fold(self.clips, fold, folds_path)
-        train, validates = self.take(~held_out).relabelled(), self.take(held_out)
+        train, validates = self.take(~held_out & self.trains).relabelled(), self.take(held_out)
         if self.pseudo_folder is None:
             return train, validates
         manifest, windows = read_pseudo(
@@ -75,6 +77,14 @@ class PreparedData:
             held_out=validates.clips, labelled=self.clips, source=self.source,
         )  # fmt: skip
         return replace(train, pseudo=windows, pseudo_manifest=manifest), validates
+
+    @property
+    def trains(self) -> np.ndarray:
+        """(N,) bool: the clips that may train; of those without any class so many as `others` says, by their names."""
+        if self.others >= 1:
+            return np.ones(len(self.clips), bool)
+        drawn = np.array([zlib.crc32(c.encode()) / 2**32 < self.others for c in self.clips.clip_id.astype(str)])
+        return drawn | (self.target > 0).any(axis=1)
 
     def relabelled(self) -> PreparedData:
         """The same clips with the targets that train in place of their labels, where there are such."""
@@ -141,7 +151,7 @@ def load_data(data: DataConfig) -> PreparedData:
     root = Path(data.root)
     clips, class_list = read_clips(root / "clips.csv"), data.classes or root / "classes.csv"
     classes = read_classes(class_list)
-    chosen, left_out = split_levels(class_list, data.levels)
+    chosen, left_out = split_classes(class_list, data.levels, data.part)
     require_columns(clips, ("labels",), root / "clips.csv")
     folds = read_folds(data.folds, clips)
     clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
@@ -179,6 +189,10 @@ def load_data(data: DataConfig) -> PreparedData:
     source, whole = Path(dataset["source"]), clips[["clip_id", "path"]]
     metadata = data.metadata_record
     clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
+    asked = events
+    if events is not None and len(left_out):  # of the others nothing is asked; that a clip is annotated stays
+        clips = clips.assign(annotated=annotated_clips(clips, events, root / "clips.csv").astype(int))
+        asked = events[events.event_label.isin(classes)].reset_index(drop=True)
     soft = None
     if path := find_targets(data.soft_targets, root):
         soft = read_targets(path, clips.clip_id, classes)
@@ -189,11 +203,12 @@ def load_data(data: DataConfig) -> PreparedData:
         source=source,
         target=target,
         mask=mask,
-        events=events,
+        events=asked,
         whole=whole,
         metadata=metadata,
         digests=digests,
         soft=soft,
+        others=data.part_others if data.part else 1.0,
         pseudo_folder=Path(data.pseudo) if data.pseudo else None,
     )
 

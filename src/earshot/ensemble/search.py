@@ -11,11 +11,12 @@ import numpy as np
 from earshot import runs
 from earshot.competitions.competition import Competition
 from earshot.data.folds import TRAIN_ONLY
-from earshot.data.labels import annotated_clips, clip_targets, negative_events, read_clips, read_levels
+from earshot.data.labels import annotated_clips, clip_targets, negative_events, read_classes, read_clips
 from earshot.data.prepared import PreparedData, read_events
 from earshot.ensemble.blends import MEANS, Blend
 from earshot.ensemble.origins import check_tables
 from earshot.ensemble.post_processing import keeps
+from earshot.ensemble.specialists import blend_weights
 from earshot.files import fold_folders
 from earshot.messages import few
 from earshot.metrics.clips import average_precision
@@ -156,21 +157,26 @@ def read_truth(found: Predictions, clips_path: Path) -> Truth:
     if unknown:
         raise ValueError(f"{clips_path} does not list {len(unknown)} of the predicted clips: {few(unknown)}")
     rows = clips.loc[found.clip_ids].reset_index(drop=True)
-    target, _ = clip_targets(rows, list(found.classes), left_out=_other_levels(found, clips_path.parent))
-    events = read_events(clips_path.parent / "events.csv", clips, list(found.classes))
+    left_out = _left_out(found, clips_path.parent)
+    target, _ = clip_targets(rows, list(found.classes), left_out=left_out)
+    events = read_events(clips_path.parent / "events.csv", clips, [*found.classes, *left_out])
     if events is None:
         return Truth(target > 0.5, clips=rows)
     known = annotated_clips(rows, events, clips_path)
-    events = events[~negative_events(events) & events.filename.isin(set(found.clip_ids.tolist()))]
+    asked = events.filename.isin(set(found.clip_ids.tolist())) & events.event_label.isin(found.classes)
+    events = events[~negative_events(events) & asked]
     return Truth(target > 0.5, events, clips=rows, annotated=known)
 
 
-def _other_levels(found: Predictions, folder: Path) -> list[str]:
-    """Classes of the class list beside the clip table whose level these predictions do not answer (data.levels)."""
+def _left_out(found: Predictions, folder: Path) -> list[str]:
+    """Classes of the list beside the clip table that these predictions do not answer (data.levels, data.part).
+
+    None where they answer a class that the list does not have: they are of another one.
+    """
     path = folder / "classes.csv"
-    level_of = read_levels(path) if path.is_file() else {}
-    answered = {level_of.get(c) for c in found.classes}
-    return [c for c, level in level_of.items() if level not in answered]
+    listed = read_classes(path) if path.is_file() else []
+    answered = set(found.classes)
+    return [c for c in listed if c not in answered] if answered <= set(listed) else []
 
 
 def check_alike(names: list[str], oofs: list[Predictions]):
@@ -201,13 +207,14 @@ def score_table(scores: dict[str, float]) -> str:
 
 
 def search_weights(
-    members: list[Predictions], truth: Truth, score: Score, mean: str = "mean", steps: int = 30
-) -> np.ndarray:
+    members: list[Predictions], truth: Truth, score: Score, mean: str = "mean", steps: int = 30,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """Search the weights of members that score best together.
 
     (M,) weights that sum to 1: greedy forward selection with replacement on the given OOF (Caruana et al. 2004).
 
-    mean: of blends.MEANS, in which the members are joined.
+    mean: of blends.MEANS, in which the members are joined; mask: (M, K) which classes each member knows.
     Each step adds the member that raises the score of the running mean most; the best prefix counts, so the answer is
     never worse on these clips than the best single member. Ties go to the earlier member.
     """
@@ -216,7 +223,7 @@ def search_weights(
         trials = []
         for m in range(len(members)):
             counts[m] += 1
-            trials.append(score(Blend(mean, tuple(counts))(members), truth))
+            trials.append(score(Blend(mean, blend_weights(counts, mask))(members), truth))
             counts[m] -= 1
         pick = int(np.argmax(trials))
         counts[pick] += 1
@@ -225,20 +232,23 @@ def search_weights(
     return best_counts / best_counts.sum()
 
 
-def search_class_weights(members: list[Predictions], truth: Truth, mean: str = "mean") -> np.ndarray:
+def search_class_weights(
+    members: list[Predictions], truth: Truth, mean: str = "mean", mask: np.ndarray | None = None
+) -> np.ndarray:
     """Search the weights of members for each class by itself.
 
-    (M, K) weights that sum to 1 in each class: the search of `search_weights` on each class's average precision.
+    (M, K) weights that sum to 1 in each class: the search of `search_weights` on each class's average precision, among
+    the members that know it (mask).
 
     A class with fewer than `RARE` positives or negatives says too little: equal weights.
     """
     target, (m, k) = truth.target, (len(members), members[0].clipwise_output.shape[1])
-    weights = np.full((m, k), 1 / m)
+    mask = np.ones((m, k), bool) if mask is None else mask
+    weights = mask / mask.sum(axis=0)
     positives = target.sum(axis=0)
     for c in np.flatnonzero((positives >= RARE) & (len(target) - positives >= RARE)):
-        column = [_one_class(member, c) for member in members]
-        one = Truth(target[:, [c]])
-        weights[:, c] = search_weights(column, one, _class_precision, mean)
+        column = [_one_class(members[i], c) for i in np.flatnonzero(mask[:, c])]
+        weights[mask[:, c], c] = search_weights(column, Truth(target[:, [c]]), _class_precision, mean)
     return weights
 
 
@@ -253,23 +263,27 @@ def _one_class(member: Predictions, c: int) -> Predictions:
     )
 
 
-def fit_blend(members: list[Predictions], truth: Truth, score: Score, mean: str, weights: str) -> Blend:
+def fit_blend(
+    members: list[Predictions], truth: Truth, score: Score, mean: str, weights: str, mask: np.ndarray | None = None
+) -> Blend:
     """The blend of these OOF: `mean` of blends.MEANS; weights "equal", "search" (on `score`) or "per_class"."""
     if weights == "search":
-        return Blend(mean, tuple(search_weights(members, truth, score, mean).tolist()))
+        return Blend(mean, blend_weights(search_weights(members, truth, score, mean, mask=mask), mask))
     if weights == "per_class":
-        return Blend(mean, tuple(map(tuple, search_class_weights(members, truth, mean).tolist())))
-    return Blend(mean)
+        return Blend(mean, tuple(map(tuple, search_class_weights(members, truth, mean, mask).tolist())))
+    return Blend(mean, blend_weights(None, mask))
 
 
-def nested(members: list[Predictions], truth: Truth, score: Score, mean: str, weights: str) -> Predictions:
+def nested(
+    members: list[Predictions], truth: Truth, score: Score, mean: str, weights: str, mask: np.ndarray | None = None
+) -> Predictions:
     """The honest OOF of a blend: what blends a fold was fitted on the OTHER folds."""
     fold, parts = members[0].fold, []
     for f in np.unique(fold):
         inside, held = fold != f, fold == f
-        blend = Blend(mean)
+        blend = Blend(mean, blend_weights(None, mask))
         if inside.any():
-            blend = fit_blend([m.take(inside) for m in members], truth.take(inside), score, mean, weights)
+            blend = fit_blend([m.take(inside) for m in members], truth.take(inside), score, mean, weights, mask)
         parts.append(blend([m.take(held) for m in members]))
     return predictions.join(parts).aligned(members[0].clip_ids)
 
@@ -296,21 +310,25 @@ class Candidate:
 
 
 def try_blends(
-    members: list[Predictions], truth: Truth, score: Score, ways: list[tuple[str, str]]
+    members: list[Predictions],
+    truth: Truth,
+    score: Score,
+    ways: list[tuple[str, str]],
+    mask: np.ndarray | None = None,
 ) -> tuple[Predictions, list[Candidate]]:
     """Score other means and weights against the plain mean, fold by fold.
 
     (OOF of the plain mean, a Candidate for each (mean, weights) of `ways`), scored fold by fold (NaN: undefined).
     """
     members = [m.aligned(members[0].clip_ids) for m in members]
-    fold, plain = members[0].fold, predictions.weighted_mean(members)
+    fold, plain = members[0].fold, Blend(weights=blend_weights(None, mask))(members)
 
     def by_fold(found: Predictions) -> np.ndarray:
         return np.array([score(found.take(fold == f), truth.take(fold == f)) for f in np.unique(fold)])
 
     base, found = by_fold(plain), []
     for mean, weights in ways:
-        oof = nested(members, truth, score, mean, weights)
+        oof = nested(members, truth, score, mean, weights, mask)
         gains = by_fold(oof) - base
         found.append(Candidate(mean, weights, oof, gains[np.isfinite(gains)]))
     return plain, found

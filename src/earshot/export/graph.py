@@ -152,6 +152,7 @@ def describe(run, folds, models, settings: ExportSettings) -> dict:
         "sample_rate": config.data.sample_rate, "channels": config.data.channels, "inputs": list(inputs),
         "outputs": [name for name in outputs if name not in REPEATED],
         "frontends": inputs.exported().to_json(),
+        "extractors": {name: inputs[name].network.digest for name in inputs.of(kind="extractor")},
         "metadata": list(config.data.metadata), "timebase": abouts[0]["timebase"], "pool": models[0].pool,
         "min_frames": max(getattr(models[0], "min_frames", 1), models[0].pool),
         "min_samples": getattr(models[0], "min_samples", 1), "pooling": getattr(models[0], "pooling", ""),

@@ -48,6 +48,7 @@ def open_onnx(record: Extractor):
     """An ONNX file; one that src/export.py wrote is heard as it says itself."""
     runtime = _library("onnxruntime", "pip install -r requirements/extractors.txt")
     options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1  # recordings are read by several threads, each of which calls it
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = runtime.InferenceSession(record.file, options, providers=["CPUExecutionProvider"])
@@ -74,13 +75,18 @@ def open_onnx(record: Extractor):
 def open_tflite(record: Extractor):
     """A TensorFlow Lite file; `output` may be an inner tensor, by its name or as tensor:INDEX (BirdNET's embedding)."""
     module = _library("ai_edge_litert.interpreter", "pip install -r requirements/extractors.txt")
-    try:
+
+    def opened():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that inner tensors take memory is known
-            interpreter = module.Interpreter(
+            one = module.Interpreter(
                 record.file, experimental_preserve_all_tensors=bool(record.output), num_threads=1
-            )
-        interpreter.allocate_tensors()
+            )  # fmt: skip
+        one.allocate_tensors()
+        return one
+
+    try:
+        interpreter = opened()
     except Exception as error:
         raise ValueError(f"{record.file} is not a model that LiteRT can run: {error}") from error
     inputs = interpreter.get_input_details()
@@ -93,10 +99,18 @@ def open_tflite(record: Extractor):
     )
     size = _window(record, int(inputs[0]["shape"][1]))
 
+    idle = [interpreter]  # one a thread that calls at a time: an interpreter keeps what it computes
+
     def call(windows: np.ndarray) -> list[np.ndarray]:
-        interpreter.set_tensor(inputs[0]["index"], windows)
-        interpreter.invoke()
-        return [interpreter.get_tensor(index).copy() for index in indices]
+        try:
+            one = idle.pop()
+        except IndexError:
+            one = opened()
+        one.set_tensor(inputs[0]["index"], windows)
+        one.invoke()
+        found = [one.get_tensor(index).copy() for index in indices]
+        idle.append(one)
+        return found
 
     return _checked(ForeignNetwork(call, size, _digest(record.file), (), True), record)
 

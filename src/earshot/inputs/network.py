@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from earshot.inputs.extractor import Extractor
 from earshot.inputs.given import Given, Metadata, Waveform
 from earshot.inputs.kinds import make_input
 from earshot.inputs.logmel import Logmel
@@ -23,7 +24,7 @@ class Inputs(Mapping):
     """Name -> record of each input, in the network's order; recordings are decoded at `sample_rate`.
 
     `channels` of the data (mono, stereo, mid_side) say how many are decoded; `hop_length` is the step, in samples at
-    `sample_rate`, of the grid on which framewise outputs lie.
+    `sample_rate`, of the grid on which framewise outputs lie: that of the first picture, else of an extractor's rows.
     """
 
     records: tuple[tuple[str, Input], ...]
@@ -65,7 +66,8 @@ class Inputs(Mapping):
                 record = metadata  # the columns are data.metadata's, whatever the input's place in the config
             records.append((name, record.resolved(sample_rate, channels, f"frontends.{name}")))
         first = next((r for r in front_ends.values() if r.picture and r.hop), None)
-        hop = _grid_hop(first, sample_rate) if first else 1
+        rows = next((r for _, r in records if isinstance(r, Extractor) and r.sequence and r.stride_seconds), None)
+        hop = _grid_hop(first, sample_rate) if first else _rows_hop(rows, sample_rate) if rows else 1
         return cls(tuple(records), sample_rate, channels, hop)
 
     @classmethod
@@ -81,6 +83,13 @@ class Inputs(Mapping):
         """Some of the inputs; one that it does not have is the waveform, metadata or an embedding by its name."""
         made = Inputs.made(dict(self.records), names, self.sample_rate, self.channels)
         return replace(self, records=made.records)
+
+    def with_files(self, places: Mapping[str, str]) -> Inputs:
+        """The same with extractors' files where they lie here: {file as a record names it: its path}."""
+        records = tuple(
+            (n, replace(r, file=places.get(r.file, r.file)) if isinstance(r, Extractor) else r) for n, r in self.records
+        )
+        return replace(self, records=records)
 
     def exported(self) -> Inputs:
         """What an exported graph of the network hears: each input as NumPy alone computes it."""
@@ -160,6 +169,12 @@ class Inputs(Mapping):
                 heard = as_heard(waveform, self.sample_rate, record)
                 found[key] = heard if record.has_twin else record.compute(heard)
         return found
+
+
+def _rows_hop(record: Extractor, sample_rate: int) -> int:
+    """The stride of an extractor's rows in samples of the run's rate; 1 where it is no whole number of them."""
+    hop = record.stride_samples * sample_rate / record.sample_rate
+    return int(hop) if hop == int(hop) else 1
 
 
 def _grid_hop(record: Input, sample_rate: int) -> int:

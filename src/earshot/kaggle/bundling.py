@@ -8,29 +8,28 @@ Everything is made in a folder beside and checked before it gets its place. No t
 
 from __future__ import annotations
 
-import ast
 import json
 import logging
 import shutil
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, replace
-from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from earshot.competitions import family_module, get_competition
+from earshot.competitions import get_competition
 from earshot.ensemble.blends import Blend, Ensemble, read_ensemble
 from earshot.ensemble.choice import post_of, read_post, write_choice
+from earshot.ensemble.specialists import full_classes
 from earshot.events import PostProcess, load_post
 from earshot.files import whole_folder
 from earshot.kaggle.checks import check_folder, check_slug
+from earshot.kaggle.extractors import add_extractors
 from earshot.kaggle.image import Image, read_image
-from earshot.kaggle.wheels import RUNTIMES, Wheel, check_wheels, copy_wheels, read_wheels
+from earshot.kaggle.sources import versions, write_sources
+from earshot.kaggle.wheels import EXTRACTOR_RUNTIMES, RUNTIMES, Wheel, check_wheels, copy_wheels, read_wheels
 from earshot.kernel.bundle import ABOUT, CHOSEN_POST, CLASSES, PACKAGES, POST, SOURCES, open_bundle
 from earshot.kernel.hidden_test import get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
@@ -42,10 +41,6 @@ from earshot.stored import read_json
 
 logger = logging.getLogger("earshot")
 
-SRC = Path(__file__).parents[2]
-ENTRY = "run_kernel.py"
-HEAVY = ("torch", "timm", "torchlibrosa", "transformers", "accelerate", "wandb", "matplotlib")  # not in a kernel
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same sources give the same bytes
 SHARE_OF_LIMIT = 0.9  # of the competition's minutes a kernel plans with
 SCRIPT = '''"""Answers __COMPETITION__ with the data set __DATASET__. Made by Earshot; runs offline, on CPUs."""
 import os
@@ -143,35 +138,31 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
         added, of_run = _add_run(folder, run, settings, chosen)
         entries += added
         abouts += of_run
+    classes = full_classes([f"run {a['run']}" for a in abouts], [a["classes"] for a in abouts])
     for about in abouts:
-        if about["classes"] != abouts[0]["classes"]:
-            raise ValueError(f"runs {abouts[0]['run']} and {about['run']} have other classes: bundle them apart")
         if "metadata" in about["inputs"]:
             raise ValueError(
                 f"run {about['run']} takes {', '.join(about['metadata'])} of each recording, which the hidden test of "
                 f"{settings.competition} does not give: train with a model that takes sound alone, or answer where the "
                 "columns are at hand, with src/predict.py --clips TABLE --backend onnx"
             )
-        if extractors := [n for n, f in about["frontends"].items() if f.get("kind") == "extractor"]:
-            raise ValueError(
-                f"run {about['run']} takes the extractor {', '.join(extractors)}, a network that a bundle does not "
-                "carry: train without it, or answer with src/predict.py --backend onnx where its file lies"
-            )
+    extractors = add_extractors(folder, abouts)
     tta = list(abouts[0]["tta"] if settings.tta is None else settings.tta)
     tta_variants(tta)
-    (folder / CLASSES).write_text("label\n" + "".join(f"{c}\n" for c in abouts[0]["classes"]))
+    (folder / CLASSES).write_text("label\n" + "".join(f"{c}\n" for c in classes))
     _add_post(folder, settings, chosen)
     packages = write_sources(folder / SOURCES, settings.competition)
-    packages |= _versions([RUNTIMES[settings.graph_format]])
+    runtimes = [RUNTIMES[settings.graph_format], *(EXTRACTOR_RUNTIMES[Path(n).suffix] for n in extractors.values())]
+    packages |= versions([r.replace("-", "_") for r in runtimes])
     (folder / PACKAGES).write_text("".join(f"{k}=={v}\n" for k, v in sorted(packages.items())))
     image = read_image(settings.image_packages)
-    _add_wheels(folder, settings, image, [*packages, RUNTIMES[settings.graph_format]])
+    _add_wheels(folder, settings, image, [*packages, *runtimes])
     about = {
         "competition": settings.competition, "slug": settings.slug, "format": settings.graph_format, "tta": tta,
         "networks": entries, "blend": asdict(chosen.blend), "commits": sorted({a["commit"] for a in abouts}),
-        "prior": [round(float(p), 6) for p in np.mean([p for a in abouts for p in a["priors"]], axis=0)],
+        "prior": [round(float(p), 6) for p in _prior(abouts, classes)],
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "image": {"python": image.version, "source": image.source},
+        "image": {"python": image.version, "source": image.source}, "extractors": extractors,
     }  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
     write_manifest(folder)
@@ -180,6 +171,12 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
         "subtitle": f"Networks and sources for {settings.competition}"[:80],
     }  # fmt: skip
     (folder / "dataset-metadata.json").write_text(json.dumps(info, indent=1) + "\n")
+
+
+def _prior(abouts: Sequence[Mapping], classes: Sequence[str]) -> list[float]:
+    """What is answered where nothing was heard: of each class the mean of the folds that know it."""
+    own = [dict(zip(a["classes"], prior, strict=True)) for a in abouts for prior in a["priors"]]
+    return [float(np.mean([o[c] for o in own if c in o])) for c in classes]
 
 
 def _blended(settings: BundleSettings) -> Ensemble:
@@ -254,17 +251,20 @@ def _add_wheels(folder: Path, settings: BundleSettings, image: Image, needed: Se
     """
     wheels = _given_wheels(settings.wheels) if settings.wheels else []
     if problems := check_wheels(wheels, image, dict.fromkeys(needed)):
+        also = tuple(dict.fromkeys(n for n in needed if n in EXTRACTOR_RUNTIMES.values()))
         raise ValueError(
             f"on Kaggle's image ({image.source}) the kernel would not run: {'; '.join(problems)}. Get what it lacks "
-            f"with {fetch_command(settings.graph_format)} and add --wheels wheels/{settings.graph_format}; "
+            f"with {fetch_command(settings.graph_format, also)} and add --wheels wheels/{settings.graph_format}; "
             "a newer list of the image is given by --image-packages FILE"
         )
     copy_wheels(wheels, folder)
 
 
-def fetch_command(graph_format: str) -> str:
-    """What anyone runs to have the wheels of a format's runtime."""
-    return f"python src/bundle.py --fetch-wheels wheels/{graph_format} --format {graph_format}"
+def fetch_command(graph_format: str, also: Sequence[str] = ()) -> str:
+    """What anyone runs to have the wheels of a format's runtime, and of `also`, those of extractors' files."""
+    more = [name for name in also if name != RUNTIMES[graph_format]]
+    said = f"python src/bundle.py --fetch-wheels wheels/{graph_format} --format {graph_format}"
+    return said + (f" --also {' '.join(more)}" if more else "")
 
 
 def _given_wheels(folder: Path) -> list[Wheel]:
@@ -274,76 +274,6 @@ def _given_wheels(folder: Path) -> list[Wheel]:
     if not any(folder.glob("*.whl")):
         raise ValueError(f"{folder} holds no .whl file; get them with {fetch_command('onnx')}")
     return read_wheels(folder)
-
-
-def write_sources(path: Path, competition: str) -> dict[str, str]:
-    """What src/run_kernel.py imports for `competition` -> an archive that Python runs; packages it needs, by version.
-
-    Sources only, the same bytes each time. A module that imports torch where it is imported itself is an error.
-    """
-    modules = needed_modules(competition)
-    packages: set[str] = set()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, source in [("__main__.py", SRC / ENTRY), *sorted((str(m.relative_to(SRC)), m) for m in modules)]:
-            archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), source.read_bytes())
-            packages |= _outside(source)
-    if heavy := packages & set(HEAVY):
-        raise ValueError(f"the sources of a kernel must not import {', '.join(sorted(heavy))}")
-    return _versions(sorted(packages))
-
-
-def needed_modules(competition: str) -> set[Path]:
-    """Files of the package that run_kernel.py and the competition's family import, directly or through others."""
-    waiting = [SRC / ENTRY, *_files_of(family_module(competition))]
-    found: set[Path] = set()
-    while waiting:
-        path = waiting.pop()
-        if path not in found and "torch" not in path.stem:  # the twins of inputs, imported where training asks for them
-            found.add(path)
-            waiting += [file for name in _imports(path) for file in _files_of(name)]
-    return found - {SRC / ENTRY}
-
-
-@lru_cache(maxsize=256)
-def _imports(path: Path, top_only: bool = False) -> frozenset[str]:
-    """Dotted names that a file imports; `from a import b` gives a and a.b."""
-    tree = ast.parse(path.read_text())
-    names = set()
-    for node in tree.body if top_only else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return frozenset(names)
-
-
-def _files_of(name: str) -> list[Path]:
-    """Dotted name -> its file in the package and the __init__ files above; [] for what is not ours or no module."""
-    if name.split(".")[0] != "earshot":
-        return []
-    path = SRC.joinpath(*name.split("."))
-    inits = [p / "__init__.py" for p in (path, *path.parents) if (p / "__init__.py").is_file() and SRC in p.parents]
-    module = path.with_suffix(".py")
-    return inits + ([module] if module.is_file() else [])
-
-
-def _outside(path: Path) -> set[str]:
-    """Top names of third-party packages that a file imports when it is imported."""
-    tops = {name.split(".")[0] for name in _imports(path, top_only=True)}
-    return {t for t in tops if t not in sys.stdlib_module_names and t not in ("earshot", "__future__")}
-
-
-def _versions(modules: Sequence[str]) -> dict[str, str]:
-    """Import names -> {distribution: version} of those that are installed here."""
-    known = _distributions()
-    names = [sorted(known[m])[0] for m in modules if m in known]
-    return {name: metadata.version(name) for name in names}
-
-
-@lru_cache(maxsize=1)
-def _distributions() -> dict[str, list[str]]:
-    """Import name -> distributions that have it; looks at every installed one."""
-    return dict(metadata.packages_distributions())
 
 
 # ---- the kernel

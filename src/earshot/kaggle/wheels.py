@@ -27,6 +27,7 @@ from earshot.messages import few
 
 MOST_UNPACKED = 1 << 30  # bytes of all wheels together; onnxruntime takes 60 MB, openvino 150
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}  # of each graph format
+EXTRACTOR_RUNTIMES = {".onnx": "onnxruntime", ".tflite": "ai-edge-litert"}  # of an extractor's file, by its ending
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,14 @@ A run's answer is the mean of its networks' (folds, further hearings); the runs'
 blends them (ensemble/blends.py). Where not all networks answered, the weights are renormalised over those that did:
 of a run that was heard with two of its five folds, two fifths of its weight count. Further hearings never make a run's
 weight more than the whole of it: a blend of which one run alone is heard again keeps its weights.
+
+A run that knows a part of the classes has no weight in the others; a class that nobody who answered knows has its
+prior.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -24,16 +27,21 @@ class KernelBlend:
     """Sums of what networks answered, on the time grid of the first.
 
     `runs` are those that the blend has weights of, in its order; framewise outputs take as many times the memory.
+    classes_of: what runs know that do not know all `classes`.
     """
 
     def __init__(
         self, test: KernelTest, classes: Sequence[str], prior: np.ndarray, blend: Blend | None = None,
-        runs: Sequence[str] = ("",),
+        runs: Sequence[str] = ("",), classes_of: Mapping[str, Sequence[str]] | None = None,
     ):  # fmt: skip
         self.test, self.classes, self.prior = test, tuple(classes), np.asarray(prior, np.float32)
         self.blend, self.runs = blend or Blend(), tuple(runs)
         n, k = len(test.clips), len(self.classes)
-        self.of_run = dict(zip(self.runs, run_weights(self.blend, len(self.runs), k), strict=True))
+        place = {c: i for i, c in enumerate(self.classes)}
+        self.columns = {run: np.array([place[c] for c in own]) for run, own in (classes_of or {}).items()}
+        self.knows = {run: np.isin(np.arange(k), self.columns.get(run, np.arange(k))) for run in self.runs}
+        weights = zip(self.runs, run_weights(self.blend, len(self.runs), k), strict=True)
+        self.of_run = {run: own * self.knows[run] for run, own in weights}
         self.heard = {run: np.zeros(n) for run in self.runs}  # sums of shares: 1 is the whole run, heard once
         self.clipwise = {run: np.zeros((n, k)) for run in self.runs}
         self.frames: dict[str, list[np.ndarray | None]] = {run: [None] * n for run in self.runs}
@@ -65,10 +73,18 @@ class KernelBlend:
                 broken.append(i)
                 continue
             self.heard[run][i] += share
-            self.clipwise[run][i] += share * found.clipwise_output[row]
+            self.clipwise[run][i] += share * self._wide(found.clipwise_output[row], run)
             if frames is not None:
-                self._add_frames(i, frames, found.timebase, share, run)
+                self._add_frames(i, self._wide(frames, run), found.timebase, share, run)
         return broken
+
+    def _wide(self, values: np.ndarray, run: str) -> np.ndarray:
+        """(..., own classes) of a run -> (..., K), 0 where it knows nothing."""
+        if run not in self.columns:
+            return values
+        out = np.zeros((*values.shape[:-1], len(self.classes)), values.dtype)
+        out[..., self.columns[run]] = values
+        return out
 
     def _add_frames(self, i: int, frames: np.ndarray, grid: TimeBase, share: float, run: str):
         known = next((f[i] for f in self.frames.values() if f[i] is not None), None)
@@ -110,13 +126,13 @@ class KernelBlend:
     def _joined(self, runs: Sequence[str], means: list[np.ndarray], shares: list[np.ndarray]) -> np.ndarray:
         """The blend of runs of which `shares` were heard; in a class where none of them has weight all are alike."""
         before, after = self.blend.transforms()
-        shares = [np.minimum(share, 1) for share in shares]
+        shares = [np.minimum(share, 1) * self.knows[run] for run, share in zip(runs, shares, strict=True)]
         weights = [share * self.of_run[run] for run, share in zip(runs, shares, strict=True)]
         nothing = sum(weights) == 0
         weights = [np.where(nothing, share, w) for w, share in zip(weights, shares, strict=True)]
         total = np.maximum(sum(weights), np.finfo(np.float32).tiny)
         mixed = after(sum(w / total * before(mean) for w, mean in zip(weights, means, strict=True)))
-        return mixed.astype(means[0].dtype)
+        return np.where(sum(weights) > 0, mixed, self.prior).astype(means[0].dtype)
 
     def fallback(self) -> Predictions:
         """The prior at every second of every recording, as if it had been heard."""
@@ -131,7 +147,8 @@ class KernelBlend:
 
         {run: {"weight": as chosen, "share": of the answers given by now}}, means over classes (and recordings).
         """
-        chosen = {run: w / sum(self.of_run.values()) for run, w in self.of_run.items()}
+        all_weights = np.maximum(sum(self.of_run.values()), np.finfo(float).tiny)
+        chosen = {run: w / all_weights for run, w in self.of_run.items()}
         answered = self.answered
         weights = {run: np.minimum(self.heard[run][answered, None], 1) * w for run, w in self.of_run.items()}
         total = np.maximum(sum(weights.values()), np.finfo(float).tiny)

@@ -3,6 +3,7 @@
 A bundle is one flat folder, because Kaggle's client leaves folders out unless told otherwise:
 
     bundle.json            what is in here: competition, networks and their runs, blend, further hearings (tta)
+    extractor_<sha>.tflite foreign networks that runs hear with (ONNX: .onnx); bundle.json says who calls them what
     earshot.pyz            the sources a kernel needs; `python earshot.pyz` is src/run_kernel.py
     <run>_fold<k>.onnx     graphs (OpenVINO: .xml and .bin); they carry front ends, windows, classes, priors
     classes.csv            class names in model order
@@ -75,7 +76,7 @@ def open_bundle(folder: str | Path, competition: str | None = None) -> Bundle:
     networks, broken = [], []
     for entry in about["networks"]:
         try:
-            networks.append(_network(folder, entry, about["tta"], classes))
+            networks.append(_network(folder, entry, about, classes))
         except ValueError as error:
             broken.append((entry["file"], str(error)))
     runs = tuple(dict.fromkeys(entry["run"] for entry in about["networks"]))
@@ -104,6 +105,9 @@ def _read_about(folder: Path) -> dict:
     remedy = "make the bundle again with src/bundle.py"
     about = read_json(folder / ABOUT, "file", remedy)
     want(about, {"competition": str, "networks": list, "tta": list}, str(folder / ABOUT), remedy)
+    for theirs, ours in about.get("extractors", {}).items():
+        if not isinstance(ours, str) or ours != Path(ours).name:
+            raise ValueError(f"{folder / ABOUT} names '{ours}' for the extractor {theirs}; {remedy}")
     for entry in about["networks"]:
         want(entry, {"file": str, "run": str, "folds": int}, f"a network of {folder / ABOUT}", remedy)
         if entry["file"] != Path(entry["file"]).name or entry["folds"] < 1:
@@ -111,9 +115,13 @@ def _read_about(folder: Path) -> dict:
     return about
 
 
-def _network(folder: Path, entry: dict, tta: list[str], classes: tuple[str, ...]) -> Network:
-    members = members_of(open_graph(folder / entry["file"]))
-    if tuple(members[0].classes) != classes:
-        raise ValueError(f"{entry['file']} has {len(members[0].classes)} classes other than those of {CLASSES}")
+def _network(folder: Path, entry: dict, about: dict, classes: tuple[str, ...]) -> Network:
+    graph = open_graph(folder / entry["file"])
+    places = {theirs: str(folder / ours) for theirs, ours in about.get("extractors", {}).items()}
+    graph.frontends = graph.frontends.with_files(places)
+    members = members_of(graph)
+    own = tuple(members[0].classes)
+    if not set(own) <= set(classes) or (len(own) == len(classes) and own != classes):
+        raise ValueError(f"{entry['file']} has {len(own)} classes other than those of {CLASSES}")
     share = len(members) / entry["folds"]
-    return Network(Path(entry["file"]).stem, tuple(members), entry["run"], share, tuple(tta))
+    return Network(Path(entry["file"]).stem, tuple(members), entry["run"], share, tuple(about["tta"]))

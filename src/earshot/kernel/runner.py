@@ -37,7 +37,7 @@ from earshot.kernel.calls import Calls, choose_calls
 from earshot.kernel.hidden_test import KernelTest, stand_in
 from earshot.kernel.schedule import Spent, Step, spend
 from earshot.kernel.speed import Network, Speed, measure, one_window, ordered
-from earshot.prediction.inference import Until, predict_members
+from earshot.prediction.inference import Member, Until, predict_members
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.reading import tta_variants
 
@@ -50,10 +50,11 @@ logger = logging.getLogger("earshot")
 
 @dataclass(kw_only=True)
 class KernelRun:
-    """The work that budget.spend divides: networks times recordings. `classes` and `prior` are those of all members.
+    """The work that budget.spend divides: networks times recordings. `classes`: `known` ones, else the most of one.
 
-    `blend`: of `runs`, in their order; without them of all runs of the networks. `known`: (classes, prior) where no
-    network could be opened, which leaves the priors. `deadline`: by time.monotonic; what is heard then ends.
+    `blend`: of `runs`, in their order; without them of all runs of the networks. `known`: (classes, prior) of the
+    bundle, of which networks may know a part, or none could be opened, which leaves the priors. `deadline`: by
+    time.monotonic; what is heard then ends.
     """
 
     competition: str
@@ -79,15 +80,19 @@ class KernelRun:
         members = [m for n in self.networks for m in n.members]
         if not members and self.known is None:
             raise ValueError("a kernel without networks needs to know its classes and their prior")
-        self.classes = tuple(members[0].classes if members else self.known[0])
+        most = max((tuple(m.classes) for m in members), key=len, default=())
+        self.classes = tuple(self.known[0]) if self.known else most
         for network in self.networks:
-            if tuple(network.members[0].classes) != self.classes:
+            own = tuple(network.members[0].classes)
+            if not set(own) <= set(self.classes) or (len(own) == len(self.classes) and own != self.classes):
                 raise ValueError(
-                    f"{network.name} knows other classes than {self.networks[0].name}: they cannot answer one test"
+                    f"{network.name} knows other classes than the other networks: they cannot answer one test"
                 )
-        self.prior = np.mean([m.prior for m in members], axis=0) if members else np.asarray(self.known[1], float)
+        self.prior = prior_of(members, self.classes, self.known[1] if self.known else None)
         runs = self.runs or tuple(dict.fromkeys(n.alike for n in self.networks))
-        self.answers = KernelBlend(self.test, self.classes, self.prior, self.blend, runs)
+        parts = {n.alike: tuple(n.members[0].classes) for n in self.networks}
+        parts = {run: own for run, own in parts.items() if own != self.classes}
+        self.answers = KernelBlend(self.test, self.classes, self.prior, self.blend, runs, parts)
         self.record = get_competition(self.competition)
         self.steps: list[Step] = []
         self.aside: set[int] = set()
@@ -265,6 +270,14 @@ class KernelRun:
             "blend": {"mean": self.blend.mean, "runs": self.answers.shares()},
             "networks": [{"name": n.name, "weight": n.weight, "folds": len(n.members)} for n in self.networks],
         }  # fmt: skip
+
+
+def prior_of(members: Sequence[Member], classes: Sequence[str], known: Sequence[float] | None = None) -> np.ndarray:
+    """(K,) mean prior of the members that know each class; of a class that none knows the `known` one, or 1/K."""
+    own = [dict(zip(m.classes, np.asarray(m.prior, float), strict=True)) for m in members]
+    rest = dict(zip(classes, known, strict=True)) if known is not None else {}
+    found = [[o[c] for o in own if c in o] or [rest.get(c, 1 / len(classes))] for c in classes]
+    return np.array([np.mean(values) for values in found])
 
 
 def _rounded(values: dict) -> dict:

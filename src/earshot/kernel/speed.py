@@ -258,13 +258,19 @@ def simulate(
 
 
 def ordered(networks: Sequence[Network], speed: Speed) -> list[Network]:
-    """Cheap ones first; those that hear alike stay together, where they share decoding and log-mel."""
+    """Cheap ones first; those that hear alike stay together, where they share decoding and log-mel.
+
+    The first one, which alone may have the time, knows as many classes as any.
+    """
 
     def cost(n):
         return (speed.network[n.alike] + speed.join[n.alike]) / n.windowing.stride_seconds
 
     cheapest = {n.window_key: min(cost(m) for m in networks if m.window_key == n.window_key) for n in networks}
-    return sorted(networks, key=lambda n: (cheapest[n.window_key], str(n.window_key), cost(n)))
+    found = sorted(networks, key=lambda n: (cheapest[n.window_key], str(n.window_key), cost(n)))
+    most = max(len(n.members[0].classes) for n in found)
+    found.insert(0, found.pop(next(i for i, n in enumerate(found) if len(n.members[0].classes) == most)))
+    return found
 
 
 def passes(networks: Sequence[Network]) -> list[tuple[list[Network], str | None]]:

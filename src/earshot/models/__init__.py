@@ -29,6 +29,7 @@ from earshot.models import (
     baselines,
     cnn,
     cross_task,
+    extractor_head,
     modulation,
     panns,
     panns_mobilenet,
@@ -113,6 +114,7 @@ MODELS = {
     "urban_tagger": urban.UrbanTagger,
     "ast": spectrogram_transformer.SpectrogramTransformer,
     "waveform_transformer": waveform_transformer.WaveformTransformer,
+    "extractor_head": extractor_head.ExtractorHead,
 }
 TOLD = ("heard", "weights_follow", "kept")  # parameters that a network is told, and no config sets
 
