@@ -20,11 +20,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from earshot.data import pseudo
+from earshot.data.unlabelled import find_recordings
 from earshot.files import check_writable
 from earshot.messages import Parser, run_script
 from earshot.rounds import hearing, labels
 from earshot.rounds.choosing import Choice
-from earshot.rounds.recordings import find_recordings, sites_of, without_labelled
+from earshot.rounds.recordings import sites_of, without_labelled
 from earshot.rounds.teachers import find_teachers
 
 ANSWERS = "answers"  # below --out, until the labels are written

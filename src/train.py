@@ -30,21 +30,21 @@ from earshot.data import sampling
 from earshot.data.folds import fold_numbers
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.soft_targets import find_targets
-from earshot.messages import Parser, few, run_script
+from earshot.messages import Parser, run_script
 from earshot.prediction.free_cores import choose_threads, use_threads
 from earshot.processes import children
 from earshot.processes.kill_points import reached
 from earshot.processes.lock import locked
-from earshot.stored import read_json
 from earshot.tables import read_table
 from earshot.training import clock
+from earshot.training.averaging import collect, judge_average
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.checks import check_names, check_run
 from earshot.training.examples import collate
 from earshot.training.oof_report import report_oof
 from earshot.training.origins import begin, check_resumed, origin_of
 from earshot.training.rehearsal import rehearse
-from earshot.training.repair import lost_files, make_again
+from earshot.training.repair import lost_files, make_again, predict_again
 from earshot.training.reporting import announce, epoch_line, finish_fold
 from earshot.training.schedule import (
     guidance,
@@ -109,7 +109,7 @@ def main():
     if not options.child:
         report_oof(config, folder)
         if options.resume:
-            predict_again(folder)
+            predict_again(folder, Path(__file__).with_name("predict.py"))
 
 
 def parse_args() -> argparse.Namespace:
@@ -266,6 +266,9 @@ def train_fold(
         started, first_step = time.monotonic(), t.progress.step
         train_one_epoch(t, tracker)
         finish_epoch(t, time.monotonic() - started, first_step, tracker)
+    if row := judge_average(t):
+        log_epoch(t, row, tracker)
+        write_checkpoint(t)
     finish_fold(t)
     if tracker:
         tracker.finish()
@@ -364,6 +367,7 @@ def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
         reached("epoch validated")
     log_epoch(t, row, tracker)
     if not cut_short:
+        collect(t)
         p.epoch, p.step, p.loss_sum = p.epoch + 1, 0, 0.0
         write_checkpoint(t)
 
@@ -376,23 +380,6 @@ def log_epoch(t: Training, row: dict, tracker):
         tracker.log(row)
     if t.accelerator.is_main_process:
         files.write_rows(t.folder / "log.csv", t.progress.log)
-
-
-def predict_again(folder: Path):
-    """Repair a run's test predictions: where a test.npz is missing that predict.py had written, it writes all anew."""
-    how = folder / "predicted.json"
-    wanted = [at / "test.npz" for at in (folder, *files.fold_folders(folder))]
-    missing = [str(path) for path in wanted if not path.is_file()]
-    if not how.is_file() or not missing:
-        return
-    print(f"{few(missing)} missing: predicting the test again, as before", flush=True)
-    command = [
-        sys.executable,
-        str(Path(__file__).with_name("predict.py")),
-        *read_json(how, "command", "predict the test yourself", kind=list),
-    ]
-    if children.run(command).returncode:
-        raise ValueError(f"the test could not be predicted again ({' '.join(command[1:])}); its error stands above")
 
 
 if __name__ == "__main__":

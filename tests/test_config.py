@@ -227,7 +227,7 @@ def test_the_docs_name_every_key_and_its_default():
     }
     records = {"": Config(), "augment.batch": Config().augment.batch, "predict": Windowing()} | config
     records["distill.teacher"] = Config().distill.teacher
-    records["augment.pseudo"] = Config().augment.pseudo
+    records |= {f"augment.{name}": getattr(Config().augment, name) for name in ("background", "pseudo")}
     written = {"": "(empty)", "[]": "[]", "{}": "{}", "True": "true", "False": "false"}
     expected = {}
     for section, record in records.items():

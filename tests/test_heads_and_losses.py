@@ -26,6 +26,10 @@ def test_two_heads_learn_or_are_refused():
         ("sigmoid", "bce", "single"), ("sigmoid", "bce_clip_frame", "single"), ("sigmoid", "focal", "single"),
         ("sigmoid", "bce", "several"), ("sigmoid", "bce_clip_frame", "several"), ("sigmoid", "focal", "several"),
         ("softmax", "bce", "single"), ("softmax", "focal", "single"), ("softmax", "cross_entropy", "single"),
+        ("sigmoid", "asymmetric_focal", "single"), ("sigmoid", "asymmetric_focal", "several"),
+        ("sigmoid", "soft_auc", "single"), ("sigmoid", "soft_auc", "several"),
+        ("sigmoid", "cross_entropy_sigmoid", "single"), ("sigmoid", "cross_entropy_sigmoid", "several"),
+        ("softmax", "asymmetric_focal", "single"), ("softmax", "soft_auc", "single"),
     }  # fmt: skip
 
 

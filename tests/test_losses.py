@@ -80,7 +80,9 @@ def test_nan_is_not_hidden_and_half_precision_is_computed_in_float32(name, with_
     assert torch.isnan(loss(out, batch))
 
 
-@pytest.mark.parametrize("name", ["bce", "bce_clip_frame", "focal"])
+@pytest.mark.parametrize(
+    "name", ["bce", "bce_clip_frame", "focal", "asymmetric_focal", "soft_auc", "cross_entropy_sigmoid"]
+)
 @pytest.mark.parametrize("with_logit", [True, False])
 def test_masked_entries_have_no_gradient_and_their_targets_are_not_read(name, with_logit):
     out, batch = example(with_logit=with_logit)
@@ -252,3 +254,76 @@ def test_experts_of_a_model_answer_for_themselves_too():
     assert both.item() == pytest.approx((one[0] + 0.25 * (one[1] + one[2])) / 1.5, abs=1e-6)
     alone = losses.build_loss("cross_entropy", {"auxiliary_weight": "0e-3"})(out, {"target": target})
     assert alone.item() == pytest.approx(one[0], abs=1e-6)
+
+
+def test_asymmetric_focal_golden_values():
+    # of an absence at 0.5: q = 0.45, -0.45^4 ln 0.55; of a presence at 0.5 with gamma 1: -0.5 ln 0.5; at 0.04: nothing
+    out = {"clipwise_output": torch.tensor([[0.5, 0.5, 0.04]])}
+    batch = {"target": torch.tensor([[0.0, 1.0, 0.0]])}
+    expected = (-(0.45**4) * math.log(0.55) - 0.5 * math.log(0.5)) / 3
+    assert float(losses.asymmetric_focal(out, batch, gamma_positive=1.0)) == pytest.approx(expected, rel=1e-6)
+    from_logit = losses.asymmetric_focal({"logit": torch.logit(out["clipwise_output"])}, batch, gamma_positive=1.0)
+    assert float(from_logit) == pytest.approx(expected, rel=1e-5)
+    plain = losses.asymmetric_focal(out, batch, gamma_negative=0, margin=0)
+    torch.testing.assert_close(plain, losses.bce(out, batch))
+    with pytest.raises(ValueError, match=r"margin must lie in \[0, 1\), got 1"):
+        losses.asymmetric_focal(out, batch, margin=1.0)
+
+
+def slow_auc(score, target, weight, temperature):
+    """Pair by pair."""
+    values, weights = [], []
+    for k in range(score.shape[1]):
+        total = mass = 0.0
+        for i in range(len(score)):
+            for j in range(len(score)):
+                w = float(weight[i, k] * target[i, k] * weight[j, k] * (1 - target[j, k]))
+                total += w * math.log1p(math.exp(-float(score[i, k] - score[j, k]) / temperature))
+                mass += w
+        if mass:
+            values.append(total / mass)
+            weights.append(min(1.0, mass))
+    return np.average(values, weights=weights)
+
+
+def test_soft_auc_is_the_mean_over_pairs_of_each_class():
+    g = torch.Generator().manual_seed(3)
+    logit, target = torch.randn(6, 4, generator=g), torch.rand(6, 4, generator=g)
+    target[:, :2] = (target[:, :2] > 0.5).float()
+    target[:, 1] = 0  # a class without a positive has no pairs
+    mask = (torch.rand(6, 4, generator=g) < 0.8).float()
+    found = losses.soft_auc({"logit": logit}, {"target": target, "mask": mask}, temperature=0.5, bce_weight=0)
+    assert float(found) == pytest.approx(slow_auc(logit, target, mask, 0.5), rel=1e-5)
+    with_bce = losses.soft_auc({"logit": logit}, {"target": target}, bce_weight=0.5)
+    alone = losses.soft_auc({"logit": logit}, {"target": target}, bce_weight=0)
+    torch.testing.assert_close(with_bce, alone + 0.5 * losses.bce({"logit": logit}, {"target": target}))
+    single = {"logit": logit[:1].requires_grad_()}
+    value = losses.soft_auc(single, {"target": torch.eye(4)[:1]}, bce_weight=0)
+    value.backward()
+    assert float(value.detach()) == 0
+    right, wrong = torch.tensor([[5.0], [-5.0]]), torch.tensor([[-5.0], [5.0]])
+    truth = {"target": torch.tensor([[1.0], [0.0]])}
+    values = [float(losses.soft_auc({"logit": x}, truth, bce_weight=0)) for x in (right, wrong)]
+    assert values == pytest.approx([4.54e-5, 10.0], rel=1e-2)
+
+
+def test_cross_entropy_of_a_sigmoid_head():
+    logit = torch.tensor([[0.0, 0.0, math.log(2)], [1.0, 2.0, 3.0]])
+    target = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    batch = {"target": target}
+    alone = losses.cross_entropy_sigmoid({"logit": logit}, batch, bce_weight=0)
+    assert float(alone) == pytest.approx(math.log(4), rel=1e-6), "two labels share 1; silence says nothing"
+    single = {"target": torch.eye(3)[:2]}
+    torch.testing.assert_close(
+        losses.cross_entropy_sigmoid({"logit": logit}, single, bce_weight=0),
+        losses.cross_entropy({"logit": logit}, single),
+    )
+    masked = losses.cross_entropy_sigmoid({"logit": logit}, batch | {"mask": torch.tensor([[1, 1, 0], [1, 1, 1]])},
+                                          bce_weight=0)  # fmt: skip
+    assert float(masked) == pytest.approx(math.log(2), rel=1e-6), "an unknown class does not compete"
+    both = losses.cross_entropy_sigmoid({"logit": logit}, batch, bce_weight=0.3)
+    torch.testing.assert_close(both, alone + 0.3 * losses.bce({"logit": logit}, batch))
+    weighed = losses.cross_entropy_sigmoid(
+        {"logit": logit}, single | {"weight": torch.tensor([1.0, 0.0])}, bce_weight=0
+    )
+    torch.testing.assert_close(weighed, losses.cross_entropy({"logit": logit[:1]}, {"target": single["target"][:1]}))

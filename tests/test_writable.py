@@ -40,6 +40,7 @@ BELOW_A_FILE = {
     "run_rounds": "plan.yaml --out note.txt/rounds.csv",
     "score": "tags --found x.npz --truth data/clips.csv --out note.txt/scores.json",
     "score_anomalies": "--run RUN",
+    "soup": "--runs RUN RUN2 --name x",
     "submit": "--competition birdcall --predictions x.npz --test data/test.csv --out note.txt/submission.csv",
     "train": "--config tiny.yaml --fold 0",
 }  # fmt: skip
@@ -68,6 +69,7 @@ GONE = {
     "run_rounds": "gone.yaml",
     "score": "tags --found gone.npz --truth data/clips.csv",
     "score_anomalies": "--run gone",
+    "soup": "--runs gone gone2 --name x",
     "submit": "--competition birdcall --predictions gone.npz --test data/test.csv --out s.csv",
     "train": "--config tiny.yaml --fold 0 data.root=gone",
 }
@@ -95,7 +97,7 @@ def test_every_script_is_tried():
 def test_a_place_that_cannot_be_written_is_said_before_work(name, tiny, monkeypatch, capsys):
     Path("note.txt").write_text("a note")
     Path("run").mkdir()
-    if name == "train":
+    if name in ("train", "soup"):
         Path("runs").write_text("a file where the folder of runs should be")
     if name == "score_anomalies":  # writes into the run alone
         Path("run/anomaly_scores.csv").mkdir()

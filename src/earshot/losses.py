@@ -104,6 +104,72 @@ def focal(out: dict, batch: dict, gamma: float = 2.0, alpha: float = 0.25, label
     return weighted_mean(loss, coefficient)
 
 
+def asymmetric_focal(
+    out: dict, batch: dict, gamma_positive: float = 0.0, gamma_negative: float = 4.0, margin: float = 0.05
+) -> Tensor:  # fmt: skip
+    """Asymmetric loss (Ridnik et al. 2021): easy absences count little, those below `margin` not at all.
+
+    -t (1 - p)^gamma_positive log p - (1 - t) q^gamma_negative log(1 - q) with q = max(p - margin, 0), mean over known
+    entries. Soft targets take both terms in proportion.
+    """
+    if margin >= 1:
+        raise ValueError(f"loss.params.margin must lie in [0, 1), got {margin:g}")
+    value, from_logit = clip_output(out)
+    target, coefficient = known_target(batch, value)
+    p = torch.sigmoid(value) if from_logit else value
+    log_p = F.logsigmoid(value) if from_logit else value.clamp(EPSILON, 1).log()
+    q = (p - margin).clamp(min=0)
+    there = target * (1 - p) ** gamma_positive * log_p
+    absent = (1 - target) * q**gamma_negative * torch.log1p(-q.clamp(max=1 - EPSILON))
+    return weighted_mean(-(there + absent), coefficient)
+
+
+def soft_auc(out: dict, batch: dict, temperature: float = 1.0, bce_weight: float = 0.25) -> Tensor:
+    """How far clips with a class rank below clips without it, a smooth 1 - AUC, plus bce_weight * BCE.
+
+    Of each class: the mean over pairs (i, j) of the batch, weighted by target_i (1 - target_j), of
+    log(1 + exp(-(s_i - s_j) / temperature)) on log odds s; then the mean over classes, one whose pairs weigh less than
+    1 in proportion. Pairs have no level: that the BCE gives. A batch of one clip has no pairs.
+    """
+    if not temperature:
+        raise ValueError("loss.params.temperature must be above 0")
+    value, from_logit = clip_output(out)
+    target, coefficient = known_target(batch, value)
+    score = value if from_logit else torch.logit(value, EPSILON)
+    pairs = (coefficient * target)[:, None] * (coefficient * (1 - target))[None]  # (B, B, K)
+    apart = F.softplus((score[None] - score[:, None]) / temperature)
+    total = pairs.sum(dim=(0, 1))
+    of_class = (pairs * apart).sum(dim=(0, 1)) / total.clamp(min=1e-12)
+    ranked = weighted_mean(of_class, total.clamp(max=1))
+    if not bce_weight:
+        return ranked
+    return ranked + bce_weight * weighted_mean(elementwise_bce(value, target, from_logit), coefficient)
+
+
+def cross_entropy_sigmoid(
+    out: dict, batch: dict, label_smoothing: float = 0.0, bce_weight: float = 0.1
+) -> Tensor:  # fmt: skip
+    """Cross entropy over a clip's classes in training, while a sigmoid head answers: classes compete to be learned.
+
+    A clip's labels share 1 in proportion to their targets (label_smoothing e: t (1 - e) + e / known classes); unknown
+    classes are left out of the softmax, and clips without a label out of this term. The softmax knows no level, and
+    nothing of silence: bce_weight * BCE gives both.
+    """
+    value, from_logit = clip_output(out)
+    target, coefficient = known_target(batch, value)
+    score = value if from_logit else torch.logit(value, EPSILON)
+    known = (coefficient > 0).float()
+    labels = target.sum(dim=1)
+    share = target / labels.clamp(min=1e-12)[:, None]
+    share = known * (share * (1 - label_smoothing) + label_smoothing / known.sum(dim=1).clamp(min=1)[:, None])
+    log_p = F.log_softmax(torch.where(known > 0, score, torch.full_like(score, -1e4)), dim=1)
+    weight = (coefficient * target).sum(dim=1) / labels.clamp(min=1e-12)
+    loss = weighted_mean(-(share * log_p).sum(dim=1), weight * (labels > 0).float())
+    if not bce_weight:
+        return loss
+    return loss + bce_weight * weighted_mean(elementwise_bce(value, target, from_logit), coefficient)
+
+
 def cross_entropy(out: dict, batch: dict, label_smoothing: float = 0.0, auxiliary_weight: float = 0.25) -> Tensor:
     """Cross entropy of one label a clip, soft targets (B, K) allowed, weighted mean over clips.
 
@@ -244,6 +310,9 @@ LOSSES = {
     "bce_clip_frame": bce_clip_frame,
     "coarse_fine": coarse_fine,
     "focal": focal,
+    "asymmetric_focal": asymmetric_focal,
+    "soft_auc": soft_auc,
+    "cross_entropy_sigmoid": cross_entropy_sigmoid,
     "cross_entropy": cross_entropy,
 }
 

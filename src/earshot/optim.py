@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -275,3 +275,38 @@ class EMA:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.module.load_state_dict(state)
+
+
+class WeightAverage:
+    """The mean of a network's weights at the ends of epochs: `module`, a copy in eval mode, after `count` of them."""
+
+    def __init__(self, network: nn.Module):
+        self.module, self.count = copy.deepcopy(network).eval().requires_grad_(False), 0
+
+    @torch.no_grad()
+    def add(self, network: nn.Module):
+        """One more set of weights, each counting alike."""
+        self.count += 1
+        new = network.state_dict()
+        for name, mean in self.module.state_dict().items():
+            if mean.is_floating_point():
+                mean.lerp_(new[name].to(mean.dtype), 1 / self.count)
+            else:
+                mean.copy_(new[name])
+
+    def state_dict(self) -> dict:
+        return {"weights": self.module.state_dict(), "count": self.count}
+
+    def load_state_dict(self, state: dict):
+        self.module.load_state_dict(state["weights"])
+        self.count = state["count"]
+
+
+def mean_of(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """State dicts of one network -> their mean, taken in float64; whole numbers are those of the first."""
+    first = states[0]
+    return {
+        name: torch.stack([s[name].double() for s in states]).mean(0).to(value.dtype)
+        if value.is_floating_point() else value.clone()
+        for name, value in first.items()
+    }  # fmt: skip

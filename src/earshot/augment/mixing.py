@@ -121,6 +121,59 @@ def sample_fmix_mask(generator: torch.Generator, shape: tuple[int, int], lam: fl
     return mask.reshape(height, width)
 
 
+def sample_cutmix_mask(generator: torch.Generator, shape: tuple[int, int], lam: float) -> Tensor:
+    """Draw the mask of CutMix along time: a clip is itself but for one span of frames, of all bands.
+
+    (T, F) booleans, `lam` of the frames True to within half a frame.
+    """
+    height, width = shape
+    span = round((1 - lam) * height)
+    start = int(torch.randint(height - span + 1, (1,), generator=generator))
+    mask = torch.ones(height, dtype=torch.bool)
+    mask[start : start + span] = False
+    return mask[:, None].expand(height, width)
+
+
+def add_sounds(x: Tensor, gain: Tensor, index: Tensor) -> Tensor:
+    """Waveforms x + gain * x[index], `gain` (B,) amplitudes."""
+    gain = gain.to(x).reshape(-1, *[1] * (x.ndim - 1))
+    return x + gain * x[index.to(x.device)]
+
+
+def add_decibels(logmel: Tensor, gain: Tensor, index: Tensor) -> Tensor:
+    """Log-mels in decibels added as energies: those of the clip and gain^2 times those of its partner."""
+    gain = gain.to(logmel).reshape(-1, *[1] * (logmel.ndim - 1))
+    energy = 10 ** (logmel / 10) + gain.square() * 10 ** (logmel[index.to(logmel.device)] / 10)
+    return torch.where(gain > 0, 10 * torch.log10(energy.clamp_min(1e-12)), logmel)
+
+
+def sum_batch(
+    batch: dict, names: tuple[str, ...], gain: Tensor, index: Tensor, add: Callable, others: tuple[str, ...] = ()
+) -> dict:  # fmt: skip
+    """New batch: the inputs called `names` added to their partners' where `gain` (B,) is above 0, labels joined.
+
+    A class is there where either clip has it. It is known where it is known of both, or one surely has it. What else
+    is mixed (weights, metadata in `others`) is the mean of both.
+    """
+    added = gain > 0
+    share = torch.where(added, 0.5, 1.0)
+    out = mix_batch(batch, (), share, index, others=others)
+    for target, mask in (("target", "mask"), ("frame_target", "frame_mask")):
+        if batch.get(target) is None:
+            continue
+        own = batch[target].float()
+        if target == "target" and batch.get(mask) is not None:
+            own = torch.where(batch[mask] > 0, own, 0.0)
+        partner = own[index.to(own.device)]
+        both = added.to(own.device).reshape(-1, *[1] * (own.ndim - 1))
+        out[target] = torch.where(both, torch.maximum(own, partner), own)
+        if target == "target" and batch.get(mask) is not None:
+            out[mask] = torch.maximum(out[mask].float(), (out[target] >= 1).float())
+    for name in names:
+        out[name] = add(batch[name].float(), gain, index)
+    return out
+
+
 def fmix(x: Tensor, mask: Tensor, index: Tensor) -> Tensor:
     """Cut each clip together with its partner along a mask.
 

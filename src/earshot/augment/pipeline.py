@@ -1,6 +1,7 @@
 """What happens to a training batch between the loader and the model; all its chance comes from one generator.
 
-Order: mixup of waveforms, front ends, augmentation of log-mels, image-style augmentation, mixup of log-mels, FMix.
+Order: sums and mixup of waveforms, front ends, augmentation of log-mels, image-style augmentation, sums and mixup of
+log-mels, CutMix, FMix.
 With mixup of log-mels a network that hears waveforms mixes its own maps of them alike: `mixing` of the batch says how.
 """
 
@@ -13,14 +14,18 @@ from earshot.augment.image import apply_image
 from earshot.augment.mixing import (
     KIND,
     Mixing,
+    add_decibels,
+    add_sounds,
     apart,
     fmix_batch,
     mix,
     mix_batch,
     mix_power,
+    sample_cutmix_mask,
     sample_fmix_mask,
     sample_lam,
     sample_partners,
+    sum_batch,
 )
 from earshot.augment.spectrogram import apply_logmel
 
@@ -33,6 +38,10 @@ def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: tor
     """
     heard = front_ends.inputs
     sounds = tuple(dict.fromkeys(heard.sound_key(n) for n in heard.of(sounds=True) if heard.sound_key(n) in batch))
+    if augment.summix_on == "waveform" and sounds:
+        computed = heard.of(sounds=True, has_twin=True)
+        batch = _sum(batch, sounds, tuple(n for n in heard if n in batch and n not in computed), add_sounds, augment,
+                     generator)  # fmt: skip
     if augment.mixup_on == "waveform" and sounds:
         computed = heard.of(sounds=True, has_twin=True)
         others = tuple(n for n in heard if n in batch and n not in computed)
@@ -45,6 +54,8 @@ def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: tor
         batch = batch | {name: inputs} | ({} if frames is None else {"frame_target": frames})
         if augment.image:
             batch = batch | {name: apply_image(augment.image, batch[name], generator)}
+    if augment.summix_on == "logmel":
+        batch = _sum(batch, logmels, others, add_decibels, augment, generator)
     if augment.mixup_on == "logmel":
         decibels = heard.of(picture=True, decibels=True)
         others = others + tuple(n for n in logmels if n not in decibels) if augment.mixup_domain != "input" else others
@@ -53,9 +64,31 @@ def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: tor
         whole = {n: batch[n] for n in waveforms}  # the network mixes what it makes of them
         batch, mixing = _mixup(batch, names, others, augment, generator)
         batch = batch | whole | ({"mixing": mixing} if waveforms else {})
+    if augment.cutmix_p and logmels:
+        batch = _cutmix(batch, logmels, tuple(n for n in others if n not in logmels), augment, generator)
     if augment.fmix_p and logmels:
         return _fmix(batch, logmels, tuple(n for n in others if n not in logmels), augment, generator)
     return batch
+
+
+def _sum(batch: dict, names: tuple[str, ...], others: tuple[str, ...], add, augment: BatchAugment, generator) -> dict:
+    """With probability `summix_p` a clip gets another one on top, at a level of `summix_db`."""
+    size = len(batch["clip_id"])
+    partners = apart(sample_partners(size, generator), batch.get(KIND))
+    summed = torch.rand(size, generator=generator) < augment.summix_p
+    low, high = augment.summix_db
+    decibels = low + (high - low) * torch.rand(size, generator=generator)
+    gain = torch.where(summed & (partners != torch.arange(size)), 10 ** (decibels / 20), 0.0)
+    return sum_batch(batch, names, gain, partners, add, others)
+
+
+def _cutmix(batch: dict, names: tuple[str, ...], others: tuple[str, ...], augment: BatchAugment, generator) -> dict:
+    """With probability `cutmix_p`: one span of time for the batch."""
+    partners = apart(sample_partners(len(batch["clip_id"]), generator), batch.get(KIND))
+    mixed = torch.rand((), generator=generator) < augment.cutmix_p
+    lam = float(sample_lam(augment.cutmix_alpha, generator))
+    mask = sample_cutmix_mask(generator, tuple(batch[names[0]].shape[2:]), lam)
+    return fmix_batch(batch, names, mask, partners, others) if mixed else batch
 
 
 def _fmix(batch: dict, names: tuple[str, ...], others: tuple[str, ...], augment: BatchAugment, generator) -> dict:

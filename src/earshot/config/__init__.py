@@ -96,10 +96,12 @@ class Config:
                 "optim.epochs=0 evaluates given weights without a training step, but model.weights names none: name a "
                 "checkpoint there, or train for at least one epoch"
             )
-        if self.data.cache == "logmel" and (self.augment.waveform or self.augment.batch.mixup_on == "waveform"):
+        batch = self.augment.batch
+        on_waveform = self.augment.waveform or self.augment.background.source
+        if self.data.cache == "logmel" and (on_waveform or "waveform" in (batch.mixup_on, batch.summix_on)):
             raise ValueError(
-                "data.cache=logmel leaves no waveform to augment: empty augment.waveform and use "
-                "augment.batch.mixup_on=logmel, or set data.cache=waveform"
+                "data.cache=logmel leaves no waveform to augment: empty augment.waveform and augment.background.source "
+                "and use augment.batch.mixup_on=logmel (summix_on=logmel), or set data.cache=waveform"
             )
         if self.distill.acts and self.data.cache == "embedding":
             raise ValueError("distill needs a network that hears the sound: set data.cache to another than embedding")

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from earshot.augment.background import BackgroundMixing
 from earshot.augment.batch import BatchAugment
 from earshot.augment.pseudo import PseudoMixing
 from earshot.inputs.given import Metadata
@@ -107,6 +108,7 @@ class AugmentConfig:
 
     waveform: tuple[dict[str, Any], ...] = ()  # audiomentations transforms, in order
     batch: BatchAugment = field(default_factory=BatchAugment)  # all that is done to a batch
+    background: BackgroundMixing = field(default_factory=BackgroundMixing)  # recordings laid under clips
     pseudo: PseudoMixing = field(default_factory=PseudoMixing)  # with data.pseudo: how often, and how
     spec_augment: dict[str, Any] = field(default_factory=dict)  # after bn0: time_width, time_stripes, freq_width, ...
     spec_augment_pp: dict[str, Any] = field(default_factory=dict)  # scheme, time_share, ..., layers (input, block1)
@@ -126,6 +128,7 @@ class AugmentConfig:
         {key: whether it changes what the network hears}.
         """
         own = {name: bool(getattr(self, name)) for name in ("waveform", "spec_augment", "spec_augment_pp")}
+        own["background"] = bool(self.background.source)
         return own | {f"batch.{name}": acts for name, acts in self.batch.acting.items()}
 
 
@@ -133,7 +136,8 @@ class AugmentConfig:
 class LossConfig:
     """What is minimised; see losses.LOSSES."""
 
-    name: str = "bce"  # bce | bce_clip_frame | coarse_fine | focal | cross_entropy
+    # bce | bce_clip_frame | coarse_fine | focal | asymmetric_focal | soft_auc | cross_entropy | cross_entropy_sigmoid
+    name: str = "bce"
     params: dict[str, Any] = field(default_factory=dict)  # what the loss's function takes: label_smoothing, gamma, ...
 
 
@@ -158,6 +162,7 @@ class OptimConfig:
     clip_norm: float = 0.0  # 0: no gradient clipping
     drop_last: bool = True
     ema_decay: float = 0.0  # 0: no exponential moving average of the weights
+    swa_epochs: int = 0  # the weights of so many last epochs are averaged, batch norms measured anew; 0: they are not
     precision: str = "no"  # no | fp16 | bf16
     channels_last: bool = False
     select: str = "best"  # weights that predict: best (by task.watch on the fold) | last
@@ -178,6 +183,11 @@ class OptimConfig:
         check_not_negative(self, "weight_decay", "min_lr", "clip_norm", "early_stop_epochs", "score_training")
         check_not_negative(self, "validate_steps")
         check_between(self, 0, 1, "ema_decay")
+        check_not_negative(self, "swa_epochs")
+        if self.swa_epochs > self.epochs > 0:
+            raise ValueError(f"swa_epochs ({self.swa_epochs}) are more than there are (epochs {self.epochs})")
+        if self.swa_epochs and self.ema_decay:
+            raise ValueError("ema_decay and swa_epochs are two averages of the weights: set one of them to 0")
         if self.warmup_epochs > self.epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs})")
         if 0 < self.early_stop_epochs < self.validate_every:

@@ -6,35 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from earshot.data.dataset import read_dataset
-from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData
 from earshot.data.pseudo import CLIP, files_of, recording_keys
 from earshot.messages import few
-from earshot.sound import audio
 
 SITES = ("site", "location", "city", "sensor_id")
-
-
-def find_recordings(source: Path, audio_root: Path | None = None) -> tuple[pd.DataFrame, Path]:
-    """A table (clip_id, path, ...) or a folder -> (the same table, the folder that its paths are relative to).
-
-    Errors: nothing there, or none of it a recording.
-    """
-    if source.is_dir():
-        found = audio.list_recordings(source)
-        if not found.files:
-            kinds = ", ".join(ending.removeprefix(".") for ending in sorted(audio.EXTENSIONS))
-            raise ValueError("; ".join(filter(None, [f"{source} holds no recording ({kinds})", found.said()])))
-        paths = [str(path.relative_to(source)) for path in found.files]
-        return pd.DataFrame({"clip_id": found.ids(), "path": paths}), source.resolve()
-    table = read_clips(source)
-    if not len(table):
-        raise ValueError(f"{source} lists no recordings")
-    if audio_root is None:
-        beside = source.parent / "dataset.json"
-        audio_root = Path(read_dataset(source.parent)["source"]) if beside.is_file() else source.parent
-    return table.reset_index(drop=True), audio_root.resolve()
 
 
 def without_labelled(table: pd.DataFrame, root: Path, data: PreparedData, skip: bool, source: Path) -> pd.DataFrame:

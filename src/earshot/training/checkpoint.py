@@ -15,6 +15,7 @@ def write_checkpoint(t: Training):
     scaler = t.accelerator.scaler
     state = {
         "model": t.network.state_dict(), "optimizer": t.optimizer.state_dict(),
+        "average": t.average and t.average.state_dict(),
         "ema": t.ema.state_dict() if t.ema else None, "scaler": scaler.state_dict() if scaler else None,
         "guide": t.guide and t.accelerator.unwrap_model(t.guide).state_dict(),
         "progress": {**vars(t.progress), "out_of_time": False}, "origin": to_dict(t.origin),
@@ -28,6 +29,8 @@ def restore_checkpoint(t: Training):
     check_checkpoint(t.folder / "last.ckpt", state, t.origin)
     t.network.load_state_dict(state["model"])
     t.optimizer.load_state_dict(state["optimizer"])
+    if t.average:
+        t.average.load_state_dict(state["average"])
     if t.ema:
         t.ema.load_state_dict(state["ema"])
     if t.guide:

@@ -162,11 +162,20 @@ def check_inputs(network: torch.nn.Module, config: Config):
         if acts and on_logmel and not heard.of(picture=True):
             raise ValueError(f"augment.{key} acts on a log-mel: {reads}. Leave it out (SpecAugment: 0 stripes)")
     unmixed = a.batch.mixup_on == "logmel" and not getattr(network, "mixed_layer", "")
-    for key, value in (("mixup_on=logmel", unmixed), ("fmix_p", a.batch.fmix_p)):
+    summed = a.batch.summix_on == "logmel"
+    if summed and (others := [n for n in heard.of(picture=True) if n not in heard.of(picture=True, decibels=True)]):
+        raise ValueError(
+            f"augment.batch.summix_on=logmel adds energies of log-mels in dB, and {', '.join(others)} is none: set "
+            "augment.batch.summix_on=waveform"
+        )
+    for key, value in (
+        ("mixup_on=logmel", unmixed), ("fmix_p", a.batch.fmix_p), ("cutmix_p", a.batch.cutmix_p),
+        ("summix_on=logmel", summed),
+    ):  # fmt: skip
         if value and heard.of(kind="waveform"):
             raise ValueError(
                 f"augment.batch.{key} would mix the labels of what is not mixed: {reads}; set "
-                "augment.batch.mixup_on=waveform"
+                f"augment.batch.{'summix_on' if summed else 'mixup_on'}=waveform"
             )
 
 

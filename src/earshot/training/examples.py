@@ -25,6 +25,7 @@ from earshot.inputs.network import Inputs
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples, steps
 from earshot.sound import audio
+from earshot.training.background import Background
 from earshot.training.extractors import extractor_caches
 from earshot.training.lessons import Lessons
 from earshot.training.pseudo import PseudoWindows
@@ -45,12 +46,13 @@ class TrainingClips(torch.utils.data.Dataset):
         self, prepared: PreparedData, data: DataConfig, inputs: Mapping[str, Input], seed: int,
         waveform_augment=None, cache_folder: Path = Path("data/cache"), embeddings: EmbeddingCache | None = None,
         pseudo: PseudoWindows | None = None, progress: Callable = iter, lessons: Lessons | None = None,
+        background: Background | None = None,
     ):  # fmt: skip
         """inputs: what is heard, a config's front ends or an `Inputs`; embeddings: given in place of a waveform
         (data.cache=embedding); pseudo: windows that come in place of clips, or over them; progress: wraps the files of
         which an extractor's rows are computed; lessons: what teachers say of these clips, of which the last ones may be
-        unlabelled."""
-        self.embeddings, self.pseudo, self.lessons = embeddings, pseudo, lessons
+        unlabelled; background: what is laid under clips."""
+        self.embeddings, self.pseudo, self.lessons, self.background = embeddings, pseudo, lessons, background
         self.n_labelled = lessons.n_labelled if lessons else len(prepared.clips)
         inputs = Inputs.made(inputs, None, data.sample_rate, data.channels, data.metadata_record)
         self.prepared, self.data, self.inputs, self.seed = prepared, data, inputs, seed
@@ -181,6 +183,8 @@ class TrainingClips(torch.utils.data.Dataset):
             promised = 0 if decoded or self.data.crop == "full" else min(crop, n_samples - start)
             waveform = self._waveform(index, start, pad, crop, promised)
             waveform = waveform if over is None else self.pseudo.laid_over(waveform, *over)
+            if self.background is not None:  # a stream of its own: without it nothing else moves
+                waveform = self.background.under(waveform, np.random.default_rng(int(rng.integers(2**63))))
             inputs = self.inputs.training_sounds(self._augmented(waveform, rng))
         heard_from = (start - pad) / rate
         target, mask = self.targets.of_crop(index, heard_from, heard_from + crop / rate, only_annotated)

@@ -9,6 +9,8 @@
 | a softmax head with frame targets | of silence it would have to say a class too | sigmoid |
 | bce_clip_frame, a head without segments | nothing answers for a moment | bce |
 | coarse_fine with frame targets | it is of whole clips | data.frame_targets=false |
+| cross_entropy_sigmoid, a softmax head | the head answers by softmax as well | sigmoid, or cross_entropy |
+| cross_entropy_sigmoid, one class | nothing competes | bce |
 | no class has clips with and without it | nothing to tell apart | other clips, or times |
 | task scenes, clips of several labels or none | its scores are of one label a clip | task=tagging |
 
@@ -158,6 +160,12 @@ def why_not(head: Head, loss: str, task: str, asked: Targets) -> str:
         return "loss coarse_fine is of two label levels, and there is one class: set loss.name=bce"
     if loss == "coarse_fine" and asked.frames:
         return "loss coarse_fine is of whole clips and has no part for targets in time: set data.frame_targets=false"
+    if loss == "cross_entropy_sigmoid" and (softmax or classes == 1):
+        what = "a head that answers by softmax" if softmax else "one class"
+        return (
+            f"cross_entropy_sigmoid trains classes against each other for a sigmoid head, and this is {what}: set "
+            + ("model.params.activation=sigmoid, or loss.name=cross_entropy" if softmax else "loss.name=bce")
+        )
     if loss == "cross_entropy":
         if classes == 1:
             return "cross_entropy tells classes apart, and there is one: set loss.name=bce"

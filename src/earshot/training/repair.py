@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from safetensors.torch import load_file
 
 from earshot import files, runs, tasks
 from earshot.ensemble.search import truth_of
+from earshot.messages import few
 from earshot.prediction import predictions
 from earshot.prediction.origin import weights_digest, weights_origin
+from earshot.processes import children
 from earshot.records import to_dict
+from earshot.stored import read_json
 from earshot.training.setup import Training
 from earshot.training.validation import predict
 
@@ -103,3 +108,19 @@ def _unreadable(t: Training) -> str:
         rows = [{"clip_id": k, "reason": v} for k, v in sorted(t.progress.unreadable.items())]
         files.write_rows(t.folder / "unreadable.csv", rows)
     return "written again"
+
+
+def predict_again(folder: Path, script: Path):
+    """Repair a run's test predictions: where a test.npz is missing that predict.py had written, it writes all anew.
+
+    script: predict.py.
+    """
+    how = folder / "predicted.json"
+    wanted = [at / "test.npz" for at in (folder, *files.fold_folders(folder))]
+    missing = [str(path) for path in wanted if not path.is_file()]
+    if not how.is_file() or not missing:
+        return
+    print(f"{few(missing)} missing: predicting the test again, as before", flush=True)
+    command = [sys.executable, str(script), *read_json(how, "command", "predict the test yourself", kind=list)]
+    if children.run(command).returncode:
+        raise ValueError(f"the test could not be predicted again ({' '.join(command[1:])}); its error stands above")

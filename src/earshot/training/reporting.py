@@ -64,6 +64,7 @@ def epoch_line(fold: int, row: dict, watch: str, epochs: int, left: str = "") ->
     losses = [f"{name} {row[name]:.4f}" for name in ("loss", "val_loss") if name in row]
     scores = [f"{name} {row[name]:.4f}" for name in dict.fromkeys((watch, *SHOWN)) if name in row]
     count = f"epoch {row['epoch'] + 1}/{epochs}" if epochs else "weights as given"
+    count = f"mean of {row['averaged']} epochs' weights" if row.get("averaged") else count
     parts = [
         f"fold {fold} {count}",
         " ".join(losses),

@@ -25,6 +25,7 @@ from earshot.models import blocks as network_blocks
 from earshot.models.weights import LoadReport, load_weights
 from earshot.prediction.origin import Origin
 from earshot.records import to_dict
+from earshot.training.background import make_background
 from earshot.training.checks import check_classes, check_complete, check_network, start_weights
 from earshot.training.distillation import Guide, make_guide
 from earshot.training.examples import TrainingClips
@@ -48,6 +49,7 @@ class Progress:
     log: list[dict] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     out_of_time: bool = False
+    averaged: bool = False  # optim.swa_epochs: the mean of the last weights was judged
     threads: int = 0  # that computed it: others may differ in the last bit
 
 
@@ -61,6 +63,7 @@ class Training:
     model: torch.nn.Module  # prepared: the network in whatever wraps it
     optimizer: torch.optim.Optimizer
     ema: optim.EMA | None
+    average: optim.WeightAverage | None  # over the last epochs
     inputs: tuple[str, ...]  # what the network takes in training: its own, or cached embeddings
     blocks: list[network_blocks.Block]
     front_ends: FrontEnds
@@ -83,7 +86,9 @@ class Training:
 
     @property
     def predicting_network(self) -> torch.nn.Module:
-        """The weights that are validated and saved: the moving average where there is one."""
+        """The weights that are validated and saved: the moving average where there is one, at last that of epochs."""
+        if self.progress.averaged:
+            return self.average.module
         return self.ema.module if self.ema else self.network
 
     @property
@@ -159,6 +164,7 @@ def set_up(
             waveform_augment=build_waveform_augment(config.augment.waveform),
             cache_folder=cache,
             embeddings=embeddings,
+            background=make_background(config),
             pseudo=PseudoWindows(train_data, config, heard, cache) if trains else None,
             progress=bar,
             lessons=lessons,
@@ -172,6 +178,7 @@ def set_up(
         model=model,
         optimizer=optimizer,
         ema=ema,
+        average=optim.WeightAverage(accelerator.unwrap_model(model)) if o.swa_epochs else None,
         inputs=inputs,
         blocks=blocks,
         front_ends=front_ends,

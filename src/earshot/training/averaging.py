@@ -1,0 +1,102 @@
+"""Means of weights: over the last epochs of a run (SWA), or of several runs (a soup), with batch norms measured anew.
+
+The mean of weights is a network that no batch ever passed: the running means and variances of its batch norms are those
+of none of its parts. So they are measured again, over training batches as the run augments them, before it is judged
+(Izmailov et al. 2018). Networks without batch norms need no such pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from earshot.augment.hidden import mixed_maps
+from earshot.augment.pipeline import augment_batch
+from earshot.data import sampling
+from earshot.messages import few
+from earshot.training.examples import collate
+from earshot.training.schedule import seed_step
+from earshot.training.setup import Training, main_bar
+from earshot.training.validation import validate_and_keep
+
+NORMS = nn.modules.batchnorm._BatchNorm
+
+
+def has_batch_norms(network: nn.Module) -> bool:
+    """Whether a network has batch norms with running statistics."""
+    return any(isinstance(m, NORMS) and m.track_running_stats for m in network.modules())
+
+
+@torch.no_grad()
+def measure_batch_norms(network: nn.Module, hear: Iterable, reduce=None):
+    """Set all running means and variances to those over these passes, each batch counting alike.
+
+    hear: functions without arguments, each of which sends one batch through the network. reduce: brings a buffer of
+    several processes together. Errors: statistics that are not finite.
+    """
+    norms = [m for m in network.modules() if isinstance(m, NORMS) and m.track_running_stats]
+    momenta, training = [m.momentum for m in norms], network.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a mean over all batches
+    network.train()
+    for one in hear:
+        one()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        if reduce is not None:
+            for buffer in (norm.running_mean, norm.running_var):
+                buffer.copy_(reduce(buffer))
+    network.train(training)
+    named = {id(m): name for name, m in network.named_modules()}
+    odd = [named[id(m)] for m in norms if not (m.running_mean.isfinite().all() and m.running_var.isfinite().all())]
+    if odd:
+        raise RuntimeError(
+            f"the averaged weights give batch norms that are not finite ({few(odd)}): average fewer epochs"
+        )
+
+
+def collect(t: Training):
+    """At an epoch's end: its weights join the mean, where it is one of the last optim.swa_epochs."""
+    if t.average and t.progress.epoch >= t.config.optim.epochs - t.config.optim.swa_epochs:
+        t.average.add(t.network)
+
+
+def judge_average(t: Training) -> dict | None:
+    """After the last epoch: measure the mean's batch norms, validate it, keep it -> its row of log.csv; None without.
+
+    By optim.select=best it stays only where it scores higher than the best epoch.
+    """
+    p, o = t.progress, t.config.optim
+    if t.average is None or not t.average.count or p.averaged or p.epoch < o.epochs:
+        return None
+    if has_batch_norms(t.average.module):
+        measure_batch_norms(t.average.module, passes(t, t.average.module), lambda x: t.accelerator.reduce(x, "mean"))
+    p.averaged = True
+    return {"epoch": p.epoch, "averaged": t.average.count} | validate_and_keep(t)
+
+
+def passes(t: Training, network: nn.Module):
+    """Functions that send the last epoch's batches, augmented as it heard them, through a network."""
+    config, accelerator, epoch = t.config, t.accelerator, t.config.optim.epochs - 1
+    batches = sampling.epoch_batches(
+        len(t.clips), config.optim.batch_size, config.seed, epoch, drop_last=config.optim.drop_last,
+        process=accelerator.process_index, processes=accelerator.num_processes, accumulate=config.optim.accumulate,
+        order=t.clips.order(epoch),
+    )  # fmt: skip
+    loader = torch.utils.data.DataLoader(
+        t.clips, batch_sampler=batches, collate_fn=collate, num_workers=config.data.workers
+    )
+    for step, batch in enumerate(main_bar(loader, f"fold {t.fold} batch norms", accelerator)):
+
+        def one(batch=batch, step=step):
+            generator = seed_step(config.seed, epoch, step, accelerator.process_index)
+            batch.pop("unreadable")
+            on_device = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
+            heard = augment_batch(on_device, t.front_ends, config.augment.batch, generator)
+            with mixed_maps(network, heard.pop("mixing", None)):
+                network(**{name: heard[name] for name in t.inputs})
+
+        yield one

@@ -1,0 +1,136 @@
+"""Clips added as sounds, spans of time exchanged, background laid under: physics, labels, and training with them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import train
+from earshot.augment.background import BackgroundMixing
+from earshot.augment.batch import BatchAugment
+from earshot.augment.mixing import add_decibels, add_sounds, sample_cutmix_mask, sum_batch
+from earshot.augment.pipeline import augment_batch
+from earshot.config import load_config
+from earshot.inputs.network import Inputs
+from earshot.inputs.torch_front_ends import FrontEnds
+from earshot.sound.logmel import LogmelParams
+from earshot.training.background import Background
+from scripts import run
+
+PARAMS = LogmelParams(sample_rate=8000, n_fft=256, hop_length=80, n_mels=16, fmin=50, fmax=4000)
+
+
+def batch_of(n: int = 4, frames: int = 0) -> dict:
+    """Clips of white noise, each of a class of its own; of the last one class 0 is unknown."""
+    g = torch.Generator().manual_seed(0)
+    mask = torch.ones(n, n)
+    mask[-1, 0] = 0
+    batch = {"clip_id": [f"c{i}" for i in range(n)], "waveform": torch.randn(n, 8000, generator=g) / 10,
+             "target": torch.eye(n), "mask": mask}  # fmt: skip
+    if frames:
+        batch |= {"frame_target": torch.eye(n)[:, None].expand(n, frames, n).clone(), "frame_mask": mask.clone()}
+    return batch
+
+
+def test_added_clips_sound_as_their_sum_in_waveforms_and_in_log_mels():
+    """White noise 6 dB up on white noise: 1 + 4 = 5 times the energy, 7 dB, on both roads."""
+    batch, index = batch_of(2), torch.tensor([1, 0])
+    gain = torch.tensor([2.0, 0.0])
+    added = add_sounds(batch["waveform"], gain, index)
+    level = 10 * torch.log10(added.square().mean(1) / batch["waveform"].square().mean(1))
+    assert level.tolist() == pytest.approx([7.0, 0.0], abs=0.1)
+    front_ends = FrontEnds(Inputs.made({"logmel": PARAMS}, ("logmel",)))
+    by_energy = add_decibels(front_ends(batch)["logmel"], gain, index)
+    by_sound = front_ends({"waveform": added})["logmel"]
+    assert (by_energy - by_sound).mean().item() == pytest.approx(0, abs=0.3)
+    torch.testing.assert_close(by_energy[1], front_ends(batch)["logmel"][1])
+
+
+def test_labels_of_both_stay_whole():
+    batch = batch_of(3, frames=5) | {"weight": torch.tensor([1.0, 3.0, 1.0])}
+    out = sum_batch(batch, ("waveform",), torch.tensor([1.0, 1.0, 0.0]), torch.tensor([1, 2, 0]), add_sounds)
+    assert out["target"].tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 1]]
+    assert out["mask"].tolist() == [[1, 1, 1], [0, 1, 1], [0, 1, 1]], "class 0 of the last clip nobody knows"
+    assert out["frame_target"][0, 2].tolist() == [1, 1, 0]
+    assert out["weight"].tolist() == [2, 2, 1]
+    third = sum_batch(batch, ("waveform",), torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0, 1, 0]), add_sounds)
+    assert third["mask"][2].tolist() == [1, 1, 1], "what one surely has is there"
+
+
+@given(st.integers(1, 200), st.floats(0, 1), st.integers(0, 1000))
+def test_cutmix_takes_one_span_of_time(length, lam, seed):
+    mask = sample_cutmix_mask(torch.Generator().manual_seed(seed), (length, 3), lam)
+    assert mask.shape == (length, 3)
+    rows = mask[:, 0]
+    assert torch.equal(mask, rows[:, None].expand_as(mask)), "all bands alike"
+    assert abs(rows.sum().item() - lam * length) <= 0.5
+    assert (rows.int().diff().abs().sum()) <= 2, "one span"
+
+
+def test_cutmix_in_a_batch_gives_each_frame_the_labels_of_its_clip():
+    front_ends = FrontEnds(Inputs.made({"logmel": PARAMS}, ("logmel",)))
+    batch = batch_of(4, frames=101)
+    augment = BatchAugment(cutmix_p=1.0)
+    plain = front_ends(batch)["logmel"]
+    out = augment_batch(dict(batch), front_ends, augment, torch.Generator().manual_seed(2))
+    own = (out["logmel"] == plain).all(dim=3)[:, 0]  # (B, T)
+    assert 0 < own.float().mean(dim=1).min() < 1
+    for b in range(4):
+        assert out["frame_target"][b, own[b], b].min() == 1
+        assert out["target"][b, b].item() == pytest.approx(own[b].float().mean().item(), abs=0.01)
+
+
+def test_sums_come_as_often_and_as_loud_as_asked():
+    front_ends = FrontEnds(Inputs.made({"logmel": PARAMS}, ("logmel",)))
+    batch = batch_of(64)
+    augment = BatchAugment(summix_on="waveform", summix_p=0.5, summix_db=(-3.0, -3.0))
+    out = augment_batch(dict(batch), front_ends, augment, torch.Generator().manual_seed(0))
+    summed = out["target"].sum(1) > 1
+    assert 0.3 < summed.float().mean() < 0.7
+    energy = out["waveform"].square().mean(1) / batch["waveform"].square().mean(1)
+    assert 10 * torch.log10(energy[summed].mean()).item() == pytest.approx(10 * np.log10(1 + 10**-0.3), abs=0.15)
+    assert torch.equal(out["waveform"][~summed], batch["waveform"][~summed])
+    for changed, said in (({"summix_on": "x"}, "summix_on is 'x'"), ({"summix_db": (3.0, 1.0)}, "summix_db must be"),
+                          ({"cutmix_p": 2.0}, "cutmix_p is a probability")):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            replace(augment, **changed)
+
+
+def test_background_has_the_level_that_is_asked(tmp_path):
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 1000 * np.arange(800) / 8000), 8000)  # short: repeated
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    table = pd.DataFrame({"path": ["a.wav", "broken.wav"]})
+    under = Background(BackgroundMixing(source="x", p=1.0, snr_db=(10.0, 10.0)), table, tmp_path, 8000, 1)
+    clip = rng.standard_normal(8000).astype(np.float32) * 0.1
+    added = under.under(clip, rng) - clip
+    assert 20 * np.log10(clip.std() / added.std()) == pytest.approx(10, abs=0.05)
+    assert np.abs(np.fft.rfft(added)).argmax() == 1000
+    never = Background(BackgroundMixing(source="x", p=0.0), table, tmp_path, 8000, 1)
+    assert never.under(clip, rng) is clip
+    with pytest.raises(ValueError, match="source x holds no recording that can be read"):
+        Background(BackgroundMixing(source="x"), table.iloc[1:], tmp_path, 8000, 1)
+    with pytest.raises(ValueError, match="snr_db must be two levels"):
+        BackgroundMixing(snr_db=(3.0,))
+
+
+def test_training_with_all_of_it(tiny):
+    """Fold 0 trains with background from a folder, sums of waveforms, CutMix; what cannot go together is refused."""
+    plain = ("--config", tiny, "--fold", "0", "optim.epochs=1", "loss.name=soft_auc", "augment.batch.mixup_on=none")
+    mixed = ("augment.background.source=source", "augment.batch.summix_on=waveform", "augment.batch.cutmix_p=0.5")
+    run(train, *plain, *mixed, "--name", "mixed")
+    assert Path("runs/sed/mixed/fold0/run.json").is_file()
+    for settings, said in (
+        (("data.cache=logmel", "augment.background.source=source"), "data.cache=logmel leaves no waveform to augment"),
+        (("data.cache=logmel", "augment.batch.summix_on=waveform"), "data.cache=logmel leaves no waveform to augment"),
+        (("augment.background.source=nowhere",), "nowhere"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            run(train, *plain, "--name", "x", *settings)
+    assert load_config(tiny, mixed).augment.acting["background"]
