@@ -41,23 +41,7 @@ def main():
     folder = options.root / check_slug(options.slug)[1] / "build"
     check_writable(folder / "kernel.json")
     if options.runs or options.blend:
-        tta = None if options.tta is None else tuple(options.tta)
-        settings = BundleSettings(
-            runs=tuple(options.runs),
-            competition=options.competition,
-            slug=options.slug,
-            graph_format=options.format,
-            int8=options.int8,
-            together=options.together,
-            weights=tuple(options.weights),
-            blend=options.blend,
-            tta=tta,
-            post=options.post,
-            minutes=options.minutes,
-            wheels=options.wheels,
-            image_packages=options.image_packages,
-            kind=options.kind,
-        )
+        settings = settings_of(options)
         folder = build(settings, options.root)
         print_build(folder)
     if not (folder / "dataset").is_dir():
@@ -72,6 +56,26 @@ def main():
             raise ValueError("the kernel would fail on Kaggle: see above")
     if options.push:
         push(folder, options.message, wait=not options.no_wait)
+
+
+def settings_of(options: argparse.Namespace) -> BundleSettings:
+    """What the command line asks to bundle."""
+    return BundleSettings(
+        runs=tuple(options.runs),
+        competition=options.competition,
+        slug=options.slug,
+        graph_format=options.format,
+        int8=options.int8,
+        together=options.together,
+        weights=tuple(options.weights),
+        blend=options.blend,
+        tta=None if options.tta is None else tuple(options.tta),
+        post=options.post,
+        minutes=options.minutes,
+        wheels=options.wheels,
+        image_packages=options.image_packages,
+        kind=options.kind,
+    )
 
 
 def parse_args() -> argparse.Namespace:

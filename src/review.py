@@ -27,7 +27,7 @@ from earshot.messages import Parser, check_choice, progress_bar, run_script
 from earshot.pages import review
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.review.decisions import DecisionLog
-from earshot.review.questions import ORDERS, lowered, questions_of
+from earshot.review.questions import ORDERS, checked_detections, lowered, questions_of
 from earshot.review.session import Session
 from earshot.review.training_table import read_base, write_training_table
 from earshot.tables import read_table
@@ -109,7 +109,7 @@ def found_events(options: argparse.Namespace, run: runs.Run) -> tuple[list[str],
     """Classes, detections, and the length in seconds of each recording by its path."""
     classes = list(run.folds[0].about["classes"])
     if options.events:
-        table = read_table(options.events, COLUMNS)
+        table = checked_detections(read_table(options.events, COLUMNS), options.events)
         if gone := [p for p in table.path.unique() if not Path(p).is_file()]:
             raise ValueError(f"{options.events} names recordings that are not there, such as {gone[0]}")
         return classes, table, lengths_of(table.path.unique())

@@ -73,7 +73,7 @@ def main():
         config.data.soft_targets, Path(config.data.root)
     ):  # the run says by name what trained it
         config = load_config(options.config, [*options.overrides, f"data.soft_targets='{targets}'"])
-    folder = runs.run_folder(config, options.config, options.name)
+    folder = runs.run_folder(config, options.config, options.name, options.root)
     folds = every_fold(config) if options.fold == ["all"] else [parse_fold(f) for f in options.fold]
     if options.dry_run:
         config = replace(config, data=replace(config.data, cache=config.data.cache.replace("packed", "none")))
@@ -117,6 +117,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="YAML of the run (default: the demo's)")
     parser.add_argument("--fold", nargs="+", default=["0"], help="folds to train, or 'all'")
     parser.add_argument("--name", default="", help="name of the run folder (default: the config's stem)")
+    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of runs (default runs)")
     parser.add_argument("--resume", action="store_true", help="go on where a stopped run was; finished folds are kept")
     parser.add_argument("--max-minutes", type=float, default=0, help="stop cleanly, with a valid OOF, within this time")
     parser.add_argument("--jobs", type=int, default=1, help="train so many folds at a time, sharing the cores")
@@ -200,7 +201,7 @@ def train_in_parallel(config: Config, folds: list[int], options: argparse.Namesp
                 command += ["--name", options.name] * bool(options.name) + ["--resume"] * options.resume
                 command += ["--until", f"{until:.3f}"] * (until < math.inf) + ["--threads", str(shared)]
                 command += ["--rounds-after", str(math.ceil(len(waiting) / options.jobs))]
-                command += ["--take-lock"] * options.take_lock + options.overrides
+                command += ["--take-lock"] * options.take_lock + ["--root", str(options.root), *options.overrides]
                 running[fold] = children.start(command, environment)
             time.sleep(0.1)
             for fold in [f for f, process in running.items() if process.poll() is not None]:

@@ -25,7 +25,7 @@ LAYERS = [
     ["ensemble"],
     ["training", "kernel", "listening", "audits", "review"],
     ["pages", "rounds"],
-    ["export", "inventory"],
+    ["export", "inventory", "searching"],
     ["kaggle"],
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

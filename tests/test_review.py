@@ -22,6 +22,7 @@ from earshot.review.questions import (
     LONGEST,
     MARGIN,
     Question,
+    checked_detections,
     farthest_first,
     lowered,
     ordered,
@@ -163,6 +164,26 @@ def test_questions_of_events_and_those_that_are_answered():
     longer = [replace(far[0], onset=2.1, offset=3.2)]
     assert len(unanswered(asked, longer)) == 2
     assert questions_of(table.assign(path="a.wav"), {}, 5.0)[0].path == str(Path("a.wav").absolute())
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [("onset", "x", "line 3: onset is 'x'"), ("confidence", "", "line 3: confidence is ''"),
+     ("offset", 1.0, "line 3: the event ends before"), ("event_label", " ", "line 3: the event has no label"),
+     ("max_output", "inf", "max_output is 'inf'")],
+)  # fmt: skip
+def test_tables_of_detections_are_checked(column, value, said):
+    table = events([("/a.wav", 2.0, 3.0, "wren", 0.9)] * 3).astype(object)
+    assert checked_detections(table, "e.csv").onset.tolist() == [2.0] * 3
+    table.loc[1, column] = value
+    with pytest.raises(ValueError, match=said):
+        checked_detections(table, "e.csv")
+
+
+def test_detections_behind_the_end_are_no_questions(caplog):
+    table = events([("/a.wav", 2.0, 3.0, "wren", 0.9), ("/a.wav", 8.0, 9.0, "wren", 0.9)])
+    assert [q.onset for q in questions_of(table, {"/a.wav": 5.0})] == [2.0]
+    assert "1 detections begin behind the end" in caplog.text
 
 
 def test_orders():

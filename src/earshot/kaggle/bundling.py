@@ -109,7 +109,8 @@ def build(settings: BundleSettings, root: str | Path = "kernels") -> Path:
         (partial / "kernel").mkdir()
         _fill_dataset(partial / "dataset", settings, user, name)
         reached("filled dataset/")
-        _fill_kernel(partial / "kernel", settings, user, name)
+        for file, text in kernel_files(settings).items():
+            (partial / "kernel" / file).write_text(text)
         reached("filled kernel/")
         check_folder(partial)
         open_bundle(partial / "dataset", settings.competition).need_networks()
@@ -279,19 +280,19 @@ def _given_wheels(folder: Path) -> list[Wheel]:
 # ---- the kernel
 
 
-def _fill_kernel(folder: Path, settings: BundleSettings, user: str, name: str):
-    rules = get_rules(settings.competition)
-    script = kernel_script(settings, f"{user}/{dataset_slug(name)}")
-    (folder / "kernel.py").write_text(script)
-    (folder / "kernel.ipynb").write_text(json.dumps(notebook(script), indent=1) + "\n")
+def kernel_files(settings: BundleSettings) -> dict[str, str]:
+    """Write what Kaggle runs: kernel.py, the same as kernel.ipynb, and kernel-metadata.json, each as a text."""
+    user, name = check_slug(settings.slug)
+    script = kernel_script(settings, files := f"{user}/{dataset_slug(name)}")
     info = {
         "id": f"{user}/{name}", "title": _title(name), "language": "python", "kernel_type": settings.kind,
         "code_file": "kernel.ipynb" if settings.kind == "notebook" else "kernel.py",
         "is_private": True, "enable_gpu": False, "enable_tpu": False, "enable_internet": False,
-        "dataset_sources": [f"{user}/{dataset_slug(name)}"], "competition_sources": [rules.slug],
+        "dataset_sources": [files], "competition_sources": [get_rules(settings.competition).slug],
         "kernel_sources": [], "model_sources": [],
     }  # fmt: skip
-    (folder / "kernel-metadata.json").write_text(json.dumps(info, indent=1) + "\n")
+    texts = {"kernel.ipynb": notebook(script), "kernel-metadata.json": info}
+    return {"kernel.py": script} | {name: json.dumps(value, indent=1) + "\n" for name, value in texts.items()}
 
 
 def kernel_script(settings: BundleSettings, dataset: str) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from pathlib import Path
 
 from earshot.pages.review_card import card
 from earshot.review.decisions import ACCEPT, CORRECT, REJECT, SKIP, Decision
 from earshot.review.questions import ORDERS, Question
 from earshot.review.session import Session
+from earshot.sound.folder import printable
 
 INSTALL = "the review page needs gradio: pip install -r requirements/pages.txt"
 HOSTS = ("127.0.0.1", "localhost")
@@ -49,7 +51,6 @@ def gradio():
     """The library, told to send nothing to anybody; an error with its install line where it is missing."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         import gradio
     except ImportError as error:
@@ -151,7 +152,8 @@ def told(session: Session) -> str:
 def _row(d: Decision) -> tuple:
     heard = {ACCEPT: d.event_label, REJECT: f"no {d.event_label}", SKIP: ""}.get(d.decision, d.labels or "nothing")
     seconds = f"{d.onset:.2f} to {d.offset:.2f}"
-    return d.when[:19].replace("T", " "), d.who, d.decision, d.event_label, heard, d.path.rsplit("/", 1)[-1], seconds
+    name = printable(Path(d.path).name)
+    return d.when[:19].replace("T", " "), d.who, d.decision, d.event_label, heard, name, seconds
 
 
 def application(session: Session):

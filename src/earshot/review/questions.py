@@ -7,6 +7,7 @@ first (Gonzalez 1985) through what the stretches sound like, from the most uncer
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ SPREAD = 400  # questions that are put in the order of diversity; the others fol
 LOOKED_AT = 2000  # most uncertain ones among which they are chosen
 RATE = 16000
 SKETCH = LogmelParams(sample_rate=RATE, n_fft=1024, hop_length=512, n_mels=32, fmin=50, fmax=RATE // 2)
+
+logger = logging.getLogger("earshot")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +56,11 @@ def questions_of(events: pd.DataFrame, seconds: Mapping[str, float], shortest: f
 
     seconds: length of each recording by path; shortest: of the stretch that is heard, such as the network's window.
     """
-    found = []
+    found, late = [], 0
     for e in events.itertuples():
+        if e.onset >= seconds.get(e.path, np.inf):
+            late += 1
+            continue
         start, end = stretch(e.onset, e.offset, seconds.get(e.path, np.inf), shortest)
         path = str(Path(str(e.path)).absolute())
         about = f"{path}\n{e.event_label}\n{e.onset:.3f}\n{e.offset:.3f}"
@@ -65,7 +71,25 @@ def questions_of(events: pd.DataFrame, seconds: Mapping[str, float], shortest: f
             onset=max(float(e.onset), start), offset=min(float(e.offset), end), event_label=str(e.event_label),
             output=float(e.max_output), confidence=float(e.confidence), begins=begins,
         ))  # fmt: skip
+    if late:
+        logger.warning("%d detections begin behind the end of their recording, and are left out", late)
     return found
+
+
+def checked_detections(table: pd.DataFrame, where: str | Path) -> pd.DataFrame:
+    """A table of detections as a file has it -> with numbers for its times and outputs; what is none is an error."""
+    table = table.copy()
+    for column in ("onset", "offset", "confidence", "max_output"):
+        numbers = pd.to_numeric(table[column], errors="coerce").astype(float)
+        if (wrong := ~(np.isfinite(numbers) & (numbers >= 0))).any():
+            line = int(np.flatnonzero(wrong)[0]) + 2
+            raise ValueError(f"{where} line {line}: {column} is '{table[column][wrong].iloc[0]}', expected 0 or more")
+        table[column] = numbers
+    if (wrong := table.offset <= table.onset).any():
+        raise ValueError(f"{where} line {int(np.flatnonzero(wrong)[0]) + 2}: the event ends before it begins")
+    if (wrong := table.event_label.fillna("").astype(str).str.strip() == "").any():
+        raise ValueError(f"{where} line {int(np.flatnonzero(wrong)[0]) + 2}: the event has no label")
+    return table
 
 
 def stretch(onset: float, offset: float, length: float, shortest: float) -> tuple[float, float]:

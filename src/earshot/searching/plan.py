@@ -1,0 +1,204 @@
+"""The plan of a search: its YAML, what is asked before the first trial, and the folds that no trial hears."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earshot import files
+from earshot.config import Config, load_config
+from earshot.data.folds import TRAIN_ONLY, make_folds, read_folds
+from earshot.data.labels import read_clips
+from earshot.data.soft_targets import find_targets
+from earshot.messages import check_choice, few
+from earshot.records import build_from, read_yaml, to_dict
+from earshot.searching.space import Space, grid, overrides_of, read_space
+from earshot.tables import read_table
+from earshot.tasks import get_task
+
+SAMPLERS = ("tpe", "random", "grid")
+DRAWN = 64  # settings by chance that are checked before the first trial
+ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPlan:
+    """What is searched, on which folds, and how the choice is reported."""
+
+    config: str  # YAML of the run whose settings are searched
+    space: dict[str, Any] = field(default_factory=dict)  # key: {low, high, log, step} or a list of values
+    overrides: tuple[str, ...] = ()  # of every training, such as optim.epochs=8
+    trials: int = 20
+    outer: Any = (0,)  # folds that no trial hears and that report the choice, each with a search of its own; all; []
+    inner: int = 1  # of the other folds, so many score a trial
+    make: int = 0  # cut the clips of the other folds anew into so many; 0: their own folds
+    seeds: tuple[int, ...] = (1,)  # each trial trains with each of them
+    report_seeds: tuple[int, ...] = (101, 102)  # the choice, and the config as it is, train with these
+    sampler: str = "tpe"
+    sampler_seed: int = 0
+    prune: bool = True  # end trials that are worse than the median at the same epoch
+    startup_trials: int = 5  # that are not pruned, and drawn by chance
+    warmup_epochs: int = 2  # of a trial that are not judged
+
+    def __post_init__(self):
+        check_choice("sampler", self.sampler, SAMPLERS)
+        for name in ("trials", "inner"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.make < 0 or self.make == 1 or self.startup_trials < 0 or self.warmup_epochs < 0:
+            raise ValueError("make is 0 or at least 2 folds; startup_trials and warmup_epochs are 0 or more")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must be different numbers, at least one, got {list(self.seeds)}")
+        if self.outer != ALL and not (
+            isinstance(self.outer, list | tuple) and all(type(fold) is int and fold >= 0 for fold in self.outer)
+        ):
+            raise ValueError(f"outer must be a list of folds, or all, got {self.outer!r}")
+        if self.outer and not self.report_seeds:
+            raise ValueError("report_seeds is empty: the choice needs a seed to be reported with")
+        if shared := sorted(set(self.seeds) & set(self.report_seeds)):
+            raise ValueError(f"report_seeds has {shared}, which the search chose with: take other seeds")
+
+    @property
+    def read_space(self) -> Space:
+        return read_space(self.space)
+
+
+def read_plan(path: Path) -> SearchPlan:
+    """The plan of a YAML file; an error names the file and key."""
+    plan = build_from(SearchPlan, read_yaml(path, "search"), path)
+    try:
+        space = plan.read_space
+        if plan.sampler == "grid":
+            plan = replace(plan, trials=len(grid(space)))
+        base_config(plan)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return plan
+
+
+def base_config(plan: SearchPlan, settings: dict | None = None) -> Config:
+    """The config with the plan's overrides, and then these settings."""
+    over = [text for text in plan.overrides if text.partition("=")[0] not in (settings or {})]
+    return load_config(plan.config, [*over, *overrides_of(settings or {})])
+
+
+def watched(config: Config) -> str:
+    """Name of the score that trials are compared by."""
+    return config.watch or get_task(config.task, config.data.competition).watch
+
+
+def check_settings(plan: SearchPlan, check: Callable[[Config], object], seed: int = 0):
+    """Raise where a setting of the space, or a mixture of them, makes no config that could train.
+
+    check: asked of the config as it is and of each key's extremes alone; mixtures are drawn by chance and read.
+    """
+    space = plan.read_space
+    check(base_config(plan))
+    for key, part in space.items():
+        for value in part.extremes():
+            try:
+                check(base_config(plan, {key: value}))
+            except ValueError as error:
+                raise ValueError(f"space.{key}: {value!r} cannot train: {error}") from error
+    rng = np.random.default_rng(seed)
+    for _ in range(DRAWN):
+        settings = {key: part.draw(rng) for key, part in space.items()}
+        try:
+            base_config(plan, settings)
+        except ValueError as error:
+            shown = ", ".join(overrides_of(settings))
+            raise ValueError(f"space: together, {shown} make no config: {error}; narrow one of them") from error
+
+
+# ---- folds
+
+
+@dataclass(frozen=True)
+class Split:
+    """What the trials of one outer fold hear: tables of their own without its clips, and the folds that score them.
+
+    outer: None where nothing is kept apart.
+    """
+
+    outer: int | None
+    root: Path
+    folds: Path
+    inner: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return "everything" if self.outer is None else f"outer{self.outer}"
+
+    @property
+    def overrides(self) -> list[str]:
+        """What a trial's config says of its tables."""
+        return [f"data.root={self.root}", f"data.folds={self.folds}", "data.soft_targets=none"]
+
+
+def outer_folds(plan: SearchPlan, config: Config) -> list[int | None]:
+    """The outer folds of a plan; [None] where nothing is kept apart."""
+    table = read_table(config.data.folds, ("clip_id", "fold"))
+    known = sorted({int(f) for f in table.fold} - {TRAIN_ONLY})
+    if plan.outer == ALL:
+        return list(known)
+    if unknown := sorted(set(plan.outer) - set(known)):
+        raise ValueError(f"outer names fold {few(unknown)}; the folds of {config.data.folds} are {few(known, 20)}")
+    return list(plan.outer) or [None]
+
+
+def make_split(plan: SearchPlan, config: Config, outer: int | None, folder: Path) -> Split:
+    """Write the tables that trials of an outer fold read, without its clips, and choose the folds that score them."""
+    root, place = Path(config.data.root), folder / "data"
+    if outer is not None and (targets := find_targets(config.data.soft_targets, root)):
+        raise ValueError(
+            f"{targets} trains in place of labels, and what made it may have heard the outer fold: set "
+            "data.soft_targets=none in overrides, or outer: [] and believe no figure"
+        )
+    clips = read_clips(root / "clips.csv")
+    folds = read_folds(config.data.folds, clips)
+    kept = (folds.fold != outer).to_numpy() if outer is not None else np.ones(len(clips), bool)
+    clips, folds = clips[kept].reset_index(drop=True), folds[kept].reset_index(drop=True)
+    if plan.make:
+        own = clips.drop(columns="official_fold", errors="ignore").assign(group=folds.group.to_numpy())
+        folds = make_folds(own, plan.make, plan.sampler_seed)
+        folds = folds.set_index("clip_id").loc[clips.clip_id].reset_index()
+    known = sorted({int(f) for f in folds.fold} - {TRAIN_ONLY})
+    start = 0 if outer is None or plan.make else sum(f < outer for f in known)
+    inner = [*known[start:], *known[:start]][: plan.inner]
+    trains = len(known) > 1 or (folds.fold == TRAIN_ONLY).any()
+    if len(inner) < plan.inner or not trains:
+        raise ValueError(
+            f"without fold {outer} there are {len(known)} folds to score trials on, and inner asks for {plan.inner}"
+            f"{'' if trains else ', with nothing left to train on'}: make: 4 cuts the other clips into four anew"
+        )
+    tables = {"clips.csv": clips, "folds.csv": folds[["clip_id", "group", "fold"]]}
+    if (root / "events.csv").is_file():
+        events = read_table(root / "events.csv", ("filename",))
+        tables["events.csv"] = events[events.filename.isin(set(clips.clip_id))]
+    texts = {name: table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()}
+    texts["classes.csv"] = Path(config.data.classes or root / "classes.csv").read_text()
+    texts["dataset.json"] = (root / "dataset.json").read_text()
+    if any(not (place / n).is_file() or (place / n).read_text() != text for n, text in texts.items()):
+        with files.whole_folder(place, replace=True) as partial:
+            for name, text in texts.items():
+                files.write_text(partial / name, text)
+    return Split(outer, place, place / "folds.csv", tuple(inner))
+
+
+def fingerprint(plan: SearchPlan, split: Split) -> dict:
+    """What a study must have been begun with to be gone on with."""
+    same = ("space", "overrides", "inner", "make", "seeds", "sampler", "sampler_seed", "warmup_epochs", "prune")
+    values = {name: to_dict(getattr(plan, name)) for name in same}
+    folds = files_digest(split.folds)
+    return json.loads(json.dumps({**values, "config": to_dict(base_config(plan)), "folds": folds}))
+
+
+def files_digest(path: Path) -> str:
+    """Sixteen digits that stand for a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
