@@ -214,7 +214,7 @@ def test_rows_without_the_score_are_passed_over(tmp_path):
 
 @pytest.mark.slow
 def test_the_tiny_competition_end_to_end_through_a_kill(tiny, monkeypatch):
-    """Real trainings: killed in its first trial, it goes on in two processes, reports; a third call does nothing anew."""
+    """Real trainings: killed in its first trial, it goes on in two processes, reports; again, it trains nothing."""
     space = {"optim.lr": [1e-3, 3e-2]}
     values = {"config": "tiny.yaml", "overrides": ["optim.epochs=2"], "space": space, "sampler": "grid", "outer": [2],
               "report_seeds": [5], "prune": False}  # fmt: skip
