@@ -57,7 +57,9 @@ def main():
         raise ValueError("nothing was detected, so there is nothing to review: a lower --share finds less sure events")
     session = Session(questions, log, options.who, classes, str(options.run), options.order)
     answered = f", {session.answered_before} of them answered before" if session.answered_before else ""
-    print(f"{len(questions)} detections{answered}; answers of {options.who} go to {decisions}")
+    print(
+        f"{len(questions)} detection{'s' * (len(questions) != 1)}{answered}; answers of {options.who} go to {decisions}"
+    )
     review.serve(session, options.port, lambda url: print(f"-> {url}   (Ctrl-C ends; answers are kept)", flush=True))
 
 

@@ -31,6 +31,7 @@ OBJECT_STORE_MB = 300  # of a local start: rows of figures need few
 IN_FLIGHT = 2  # shards an actor has: one is heard, one waits
 MOST_BLOCKS = 4000  # of Ray's: an archive of more shards has several in one
 CONNECT_SECONDS = 10
+STARTS = 5  # of Ray on this machine, before it is given up
 STORE_LEAST_MB = 80  # Ray takes no less
 
 
@@ -117,10 +118,18 @@ def start(address: str, workers: Workers, store_mb: int = OBJECT_STORE_MB) -> Wo
         }  # fmt: skip
     terminated = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address or "local", **settings)
+        for starts in range(1, 1 if address else STARTS):
+            try:
+                ray.init(address="local", **settings)
+                break
+            except Exception as error:  # on a busy machine Ray gives up on its own processes after half a minute
+                print(f"Ray did not start ({_first_line(error)}): trying again, {starts} of {STARTS - 1}", flush=True)
+                ray.shutdown()
+        else:
+            ray.init(address=address or "local", **settings)
     except Exception as error:  # Ray's own kinds, by what it finds
         what = f"no Ray cluster answers at {address}" if address else "Ray cannot start here"
-        raise ValueError(f"{what}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+        raise ValueError(f"{what}: {_first_line(error)}") from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, terminated)  # Ray puts one of its own in its place
@@ -135,6 +144,10 @@ def start(address: str, workers: Workers, store_mb: int = OBJECT_STORE_MB) -> Wo
             f"no worker fits: one takes {workers.threads} CPUs and {workers.gpus:g} GPUs, there are {told}"
         )
     return Workers(count=min(workers.count or room, room), threads=workers.threads, gpus=workers.gpus)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def check_address(address: str):

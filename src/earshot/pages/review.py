@@ -122,7 +122,11 @@ def build(session: Session):
             return act
 
         def take_back(label):
-            question = session.undo()
+            try:
+                question = session.undo()
+            except OSError as error:
+                gr.Warning(str(error))
+                return look(label)
             if question is None:
                 gr.Info(f"{session.who} has no answer to take back")
             return look(label, question)
