@@ -1,9 +1,10 @@
-"""ESC-10 as a real scenes-like task: SE-Trans with and without FMix, CNN9 and CNN14 on equal epochs, official folds.
+"""ESC-10 as a real scenes-like task: SE-Trans with and without FMix, CNN9, CNN14 and a small AST, official folds.
 
-OMP_NUM_THREADS=1 python benchmarks/bench_esc10_systems.py --record   # trains what is missing (4 systems x 5 folds)
+OMP_NUM_THREADS=1 python benchmarks/bench_esc10_systems.py --record   # trains what is missing (5 systems x 5 folds)
 
 Needs data/esc10 (README: prepare.py esc10). The configs differ in the network and in FMix alone (configs/scenes/
-_esc10.yaml); the last epoch's weights are scored, so that nothing is chosen on a test fold. Minutes are the sum over
+_esc10.yaml), but for the AST, a system of its own (configs/tagging/esc10_ast.yaml: its filter bank, epochs and
+augmentation). The last epoch's weights are scored, so that nothing is chosen on a test fold. Minutes are the sum over
 the folds of the trainer's own seconds.
 """
 
@@ -29,7 +30,8 @@ from earshot.data.prepared import load_data
 from earshot.ensemble import search
 from earshot.prediction import predictions
 
-SYSTEMS = ("se_trans", "se_trans_fmix", "cnn9", "cnn14")
+TASKS = {"se_trans": "scenes", "se_trans_fmix": "scenes", "cnn9": "scenes", "cnn14": "scenes", "ast": "tagging"}
+SYSTEMS = tuple(TASKS)
 
 
 def main():
@@ -59,9 +61,10 @@ def main():
 
 def trained(system: str) -> Path:
     """The finished run of a system; what is missing of it is trained first."""
-    folder = Path("runs/scenes") / f"esc10_{system}"
+    task = TASKS[system]
+    folder = Path("runs") / task / f"esc10_{system}"
     if not (folder / "oof.npz").is_file():
-        command = [sys.executable, "src/train.py", "--config", f"configs/scenes/esc10_{system}.yaml", "--fold", "all"]
+        command = [sys.executable, "src/train.py", "--config", f"configs/{task}/esc10_{system}.yaml", "--fold", "all"]
         subprocess.run([*command, "--name", folder.name, "--resume"], check=True, stdout=sys.stderr)
     return folder
 

@@ -2,11 +2,11 @@
 
 python src/audit.py --data data/esc50 --folds folds/esc50.csv
 python src/audit.py --data data/mine --folds folds/mine.csv --runs runs/tagging/mine runs/tagging/mine_b0
-python src/audit.py --data data/mine --folds folds/mine.csv --write-groups folds/mine_groups.csv   # duplicates together
+python src/audit.py --data data/mine --folds folds/mine.csv --write-groups folds/mine_groups.csv
 
 Hears every recording (for fingerprints, and for log-mel statistics), finds the same sound whatever was done to it, and
 compares what random, grouped and place-held-out folds would say. Writes OUT/audit.html and OUT/audit.json; with
---strict it ends with exit code 1 where something raises scores.
+--strict it ends with exit code 1 where something raises scores. make_folds.py --apart-duplicates mends duplicates.
 """
 
 from __future__ import annotations
@@ -138,7 +138,8 @@ def write(options, found, compared, clips, folds, classes, target, evidence, los
     tables += [split_table, audit_page.of_evidence(clips, folds, classes, target)]
     if evidence:
         tables += audit_page.of_runs(evidence)
-        tables += [t for name, e in evidence.items() if (t := audit_page.of_drift(e, name))]
+        for name, e in evidence.items():
+            tables += audit_page.of_calibration(e, name) + audit_page.of_drift(e, name)
     made = f"{datetime.now():%Y-%m-%d %H:%M}, {len(clips)} clips, {options.folds}, {runs.git_commit()[:12]}"
     text = audit_page.page(
         f"Audit of {options.data}", made, verdicts, tables, audit_page.calibration_pictures(evidence)

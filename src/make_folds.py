@@ -1,6 +1,7 @@
 """Clip table -> folds/<name>.csv, the same bytes every time, and a table of what each fold holds.
 
 python src/make_folds.py --clips data/esc50/clips.csv --out folds/esc50.csv
+python src/make_folds.py --clips data/esc50/clips.csv --out folds/apart.csv --apart-duplicates  # hears every recording
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from earshot.audits.fingerprints import fingerprints
+from earshot.audits.leaks import apart
 from earshot.competitions import get_competition
 from earshot.competitions.tables import read_dataset, write_csv
 from earshot.data.folds import (
@@ -25,7 +28,8 @@ from earshot.data.folds import (
 )
 from earshot.data.labels import read_classes, read_clips
 from earshot.files import check_ending, check_writable
-from earshot.messages import Parser, few, run_script, suggest
+from earshot.messages import Parser, few, progress_bar, run_script, suggest
+from earshot.prediction.free_cores import allowed_cores
 
 FULL_TABLE = 30  # classes; beyond, only the least even ones are printed
 SHORT_TABLE = 12
@@ -36,7 +40,9 @@ def main():
     check_ending(options.out, ".csv", ".tsv")
     check_writable(options.out)
     clips = read_clips(options.clips)
-    if options.ignore_official:
+    if options.apart_duplicates:
+        clips = with_duplicates_together(clips, options)
+    if options.ignore_official or options.apart_duplicates:
         clips = clips.drop(columns="official_fold", errors="ignore")
     method = choose_method(clips, options.group) if options.method == "auto" else options.method
     assign = method if options.method == "auto" else find_method(options.method, options.clips.parent)
@@ -65,8 +71,34 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--ignore-official", action="store_true", help="make own folds although the table has official ones"
     )
+    parser.add_argument(
+        "--apart-duplicates",
+        action="store_true",
+        help="hear every recording and keep the same sound in one fold, whatever was done to it (own folds, as with "
+        "--ignore-official)",
+    )
     parser.add_argument("--force", action="store_true", help="replace a fold table that differs")
     return parser.parse_args()
+
+
+def with_duplicates_together(clips: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
+    """The clips with groups that keep the same sound together, found as src/audit.py finds it."""
+    if options.group not in (None, "group"):
+        raise ValueError(
+            f"--apart-duplicates joins the groups of the column group, not of {options.group}: leave --group out, or "
+            f"write the clip table with {options.group} as its group"
+        )
+    source = Path(read_dataset(options.clips.parent)["source"])
+    paths = [source / p for p in clips.path]
+    prints = list(
+        fingerprints(paths, allowed_cores(), lambda some: progress_bar(some, "fingerprints", len(paths), "file"))
+    )
+    if lost := [c for c, found in zip(clips.clip_id, prints, strict=True) if found is None]:
+        print(f"{len(lost)} recordings could not be read; nothing is known of their sound: {few(lost)}")
+    groups = apart(clips, prints)
+    before = clips.group.nunique() if "group" in clips else len(clips)
+    print(f"{before} groups -> {groups.nunique()}: recordings of the same sound are in one now")
+    return clips.assign(group=groups)
 
 
 def find_method(name: str, folder: Path) -> Callable | str:

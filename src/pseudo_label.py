@@ -20,6 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from earshot.data import pseudo
+from earshot.data.labels import read_clips
 from earshot.data.unlabelled import find_recordings
 from earshot.files import check_writable
 from earshot.messages import Parser, run_script
@@ -43,7 +44,9 @@ def main():
     if asked.per_site and not column:
         raise ValueError("--per-site needs to know the sites: give --clips a table with a column `site`, or name one")
     teachers = find_teachers(options.runs, options.folds)
-    table = without_labelled(table, root, teachers.data, options.skip_labelled, options.clips)
+    validation = Path(teachers.runs[0].config.data.root) / "validation.csv"
+    beside = read_clips(validation) if validation.is_file() else None
+    table = without_labelled(table, root, teachers.data, options.skip_labelled, options.clips, beside)
     sites = sites_of(table, column)[0]
     answers = options.out / ANSWERS
     count = hearing.hear_all(

@@ -135,8 +135,8 @@ def cost(run: runs.Run) -> tuple[int, int]:
 
     (parameters, multi-adds as the PANNs paper counts them) of one window of the run.
     """
-    config = run.config
-    model = runs.make_model(config, len(run.folds[0].about["classes"]), weights_follow=True)
+    config, about = run.config, run.folds[0].about
+    model = runs.make_model(config, len(about["classes"]), weights_follow=True, kept=about.get("architecture"))
     n_samples = round(config.predict.window_seconds * config.data.sample_rate)
     costs = count(model, config.inputs(model.inputs), n_samples)
     return sum(p.numel() for p in model.parameters()), costs.paper_multi_adds

@@ -17,11 +17,14 @@ import logging
 import sys
 from pathlib import Path
 
+from tqdm import tqdm
+
 from earshot import files, runs
 from earshot.config import load_config
 from earshot.messages import Parser, run_script
 from earshot.processes import children
-from earshot.rounds.plan import Judged, Plan, Step, are_made, decide, judge, paired_text, read_plan, steps_of
+from earshot.rounds.judging import Judged, decide, judge, paired_text
+from earshot.rounds.plan import Plan, Step, are_made, read_plan, steps_of
 
 HERE = Path(__file__).parent
 
@@ -120,7 +123,10 @@ def train(step: Step, plan: Plan, options: argparse.Namespace):
 def of_run(run: Path, plan: Plan, options: argparse.Namespace) -> Judged:
     """A run's honest score, on the student's tables."""
     config = load_config(plan.student.config, (*plan.student.set, *options.set))
-    return judge(run, config, plan.honest, plan.folds)
+    return judge(
+        run, config, plan.honest, plan.folds,
+        lambda some: tqdm(some, "judge", leave=False, disable=not sys.stderr.isatty()),
+    )  # fmt: skip
 
 
 def row_of(step: Step | None, run: Path, found: Judged, before: list[tuple[Path, Judged]]) -> dict:

@@ -254,6 +254,12 @@ def test_what_has_labels_gets_none(here, tmp_path):
     run(pseudo_label, "--runs", "runs/sed/t", "--clips", "source", "--out", tmp_path / "x", "--skip-labelled",
         "--min-confidence", "0")  # fmt: skip
     assert set(read_windows(tmp_path / "x", 0).clip_ids) <= {"t0", "t1", "t2"}
+    pd.DataFrame({"clip_id": ["t1"], "path": ["t1.wav"]}).to_csv("data/validation.csv", index=False)
+    try:
+        with pytest.raises(ValueError, match="1 of the 3 recordings of .*test_clips.csv have labels .t1."):
+            run(pseudo_label, "--runs", "runs/sed/t", "--clips", "data/test_clips.csv", "--out", tmp_path / "y")
+    finally:
+        Path("data/validation.csv").unlink()
 
 
 def test_bad_input_is_said(here, tmp_path):

@@ -71,7 +71,7 @@ def test_the_scripts_understand_it(where, command, monkeypatch):
 def check_names(module, options):
     """The competition, the settings and what else the script looks at before it starts."""
     competition = getattr(options, "competition", None)
-    assert competition is None or competition in COMPETITIONS or PLACEHOLDER.fullmatch(competition)
+    assert not competition or competition in COMPETITIONS or PLACEHOLDER.fullmatch(competition)
     if hasattr(module, "check_options"):
         module.check_options(options)
     overrides = getattr(options, "overrides", [])

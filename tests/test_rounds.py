@@ -27,7 +27,8 @@ from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.prediction.origin import TableDigests
 from earshot.processes import children
 from earshot.rounds.choosing import Candidates, Choice, choose
-from earshot.rounds.plan import Honest, decide, read_plan, steps_of
+from earshot.rounds.judging import decide, judge
+from earshot.rounds.plan import Honest, read_plan, steps_of
 from earshot.training.examples import TrainingClips, collate
 from earshot.training.pseudo import PseudoWindows, labelled_soundscapes, mass_cap, told
 from scripts import run
@@ -262,6 +263,27 @@ def test_wrong_schedules_are_refused(tmp_path, monkeypatch):
         run(run_rounds, "plan.yaml")
     names = [str(step.run) for step in steps_of(read_plan(Path("plan.yaml")), "p")]
     assert names == ["runs/sed/p-round0", "runs/sed/p-round1", "runs/sed/p-round2"]
+
+
+def test_the_honest_split_may_be_a_validation_set(tmp_path, monkeypatch):
+    """validation.csv and its rows, by the competition's score; the folds' own values beside it."""
+    write_tiny(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run(train, "--config", "tiny.yaml", "--fold", "0", "--name", "t", "optim.epochs=1")
+    config, honest = load_config("tiny.yaml"), Honest(split="validation")
+    with pytest.raises(ValueError, match=r"data has no validation.csv .* set honest.split to oof"):
+        judge(Path("runs/sed/t"), config, honest)
+    for name, other in (("test_clips", "validation"), ("test", "validation_rows")):
+        Path(f"data/{other}.csv").write_text(Path(f"data/{name}.csv").read_text())
+    rows = pd.read_csv("data/test.csv")
+    pd.DataFrame({"row_id": rows.row_id, "birds": "nocall"}).to_csv("data/validation_truth.csv", index=False)
+    found = judge(Path("runs/sed/t"), config, honest)
+    assert (found.score, list(found.of_folds)) == ("row_micro_f1", [0])
+    assert found.value == found.of_folds[0]
+    with pytest.raises(ValueError, match="honest.score 'auk' is no score of these clips"):
+        judge(Path("runs/sed/t"), config, Honest(split="validation", score="auk"))
+    with pytest.raises(ValueError, match="where chooses among the held-out clips"):
+        Honest(split="validation", where={"a": "b"})
 
 
 @pytest.mark.slow

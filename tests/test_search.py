@@ -213,8 +213,8 @@ def test_rows_without_the_score_are_passed_over(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_tiny_competition_end_to_end_through_a_kill(tiny):
-    """Real trainings: the search is killed in its first trial, goes on, reports; a third call does nothing anew."""
+def test_the_tiny_competition_end_to_end_through_a_kill(tiny, monkeypatch):
+    """Real trainings: killed in its first trial, it goes on in two processes, reports; again, it trains nothing."""
     space = {"optim.lr": [1e-3, 3e-2]}
     values = {"config": "tiny.yaml", "overrides": ["optim.epochs=2"], "space": space, "sampler": "grid", "outer": [2],
               "report_seeds": [5], "prune": False}  # fmt: skip
@@ -226,7 +226,8 @@ def test_the_tiny_competition_end_to_end_through_a_kill(tiny):
         while not list(Path("runs").rglob("config.yaml")) and time.monotonic() < until:
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
-    run(script, "plan.yaml")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run(script, "plan.yaml", "--jobs", "2")
     report = json.loads(Path("runs/search/plan/report.json").read_text())
     table = pd.read_csv("runs/search/plan/outer2/trials.csv")
     assert table.state.tolist().count("complete") == 2

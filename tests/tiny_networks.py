@@ -48,6 +48,31 @@ SMALL = {  # the large ones made narrow, by their own parameters; a network that
         "metadata_size": 8,
         "place_width": 4,
     },
+    "ast": {
+        "architecture": {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "max_length": 101,
+        },
+        "input_norm": True,
+    },
+    "waveform_transformer": {
+        "architecture": {
+            "model_type": "wav2vec2",
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "conv_dim": [8, 8, 8],
+            "conv_kernel": [10, 8, 8],
+            "conv_stride": [5, 8, 8],
+            "num_conv_pos_embeddings": 16,
+            "num_conv_pos_embedding_groups": 2,
+            "num_feat_extract_layers": 3,
+        },
+    },
     "timm_sed": {"backbone": "test_efficientnet", "pretrained": False, "units": 16},
     "transfer": {"base": "cnn6", "base_params": {"widths": (4, 8, 8, 16), "embedding": 64}, "freeze": False},
 }

@@ -48,7 +48,10 @@ from earshot.stored import parse_json, read_json, want
 if TYPE_CHECKING:
     import torch
 
-LIBRARIES = ("torch", "timm", "torchlibrosa", "accelerate", "numpy", "scipy", "scikit-learn", "soundfile", "soxr")
+LIBRARIES = (
+    *("torch", "timm", "torchlibrosa", "transformers", "accelerate"),
+    *("numpy", "scipy", "scikit-learn", "soundfile", "soxr"),
+)
 
 
 @dataclass(frozen=True)
@@ -309,7 +312,7 @@ def load_model(fold: FoldRun) -> torch.nn.Module:
         if stored.get(key) != about.get(key):
             raise ValueError(f"{path} was saved with {key} = {stored.get(key)!r} but run.json says {about.get(key)!r}")
     try:
-        model = make_model(config, len(about["classes"]), weights_follow=True)
+        model = make_model(config, len(about["classes"]), weights_follow=True, kept=about.get("architecture"))
     except ValueError as error:
         raise ValueError(f"{fold.folder / 'config.yaml'}: {error}") from error
     fold.check()
@@ -330,13 +333,18 @@ def load_model(fold: FoldRun) -> torch.nn.Module:
     return model.eval()
 
 
-def make_model(config: Config, n_classes: int, weights_follow: bool = False) -> torch.nn.Module:
-    """The network that a config names, untrained."""
+def make_model(
+    config: Config, n_classes: int, weights_follow: bool = False, kept: dict | None = None
+) -> torch.nn.Module:
+    """The network that a config names, untrained. kept: `architecture` of the run.json of a run that is opened."""
     from earshot.models import build_model
 
     n_mels = next((record.bands for record in config.frontends.values() if record.bands), 0)
     heard = config.inputs(tuple(dict.fromkeys((*config.frontends, "waveform", "metadata"))))
-    return build_model(config.model.name, n_classes, n_mels, config.model.params, weights_follow, heard)
+    params = config.model.params
+    return build_model(
+        config.model.name, n_classes, n_mels, params, weights_follow=weights_follow, heard=heard, kept=kept
+    )
 
 
 def save_checkpoint(path: Path, state: dict):

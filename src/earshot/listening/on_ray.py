@@ -22,7 +22,7 @@ from pathlib import Path
 import earshot
 from earshot.listening.detections import Asked, detect_in
 from earshot.listening.members import ears_of, with_frames
-from earshot.listening.shards import NothingHeard, hear_shard
+from earshot.listening.shards import NothingHeard, hear_shard, joined
 from earshot.messages import need
 from earshot.prediction.free_cores import allowed_cores, use_threads
 from earshot.prediction.predictions import Clip
@@ -31,6 +31,7 @@ OBJECT_STORE_MB = 300  # of a local start: rows of figures need few
 IN_FLIGHT = 2  # shards an actor has: one is heard, one waits
 MOST_BLOCKS = 4000  # of Ray's: an archive of more shards has several in one
 CONNECT_SECONDS = 10
+STARTS = 5  # of Ray on this machine, before it is given up
 STORE_LEAST_MB = 80  # Ray takes no less
 
 
@@ -68,8 +69,7 @@ class Listener:
         self.used = 0.0  # CPU seconds that are told already; those of loading count with the first shard
 
     def hear(self, clips: Sequence[Clip]):
-        (heard,) = detect_in(self.ears, clips, self.hearing.asked) if clips else ()
-        return heard
+        return joined(list(detect_in(self.ears, clips, self.hearing.asked)))
 
     def __call__(self, batch: dict) -> dict:
         """A row {shard, filenames, paths} -> a row of figures; `error` where nothing could be heard."""
@@ -117,10 +117,18 @@ def start(address: str, workers: Workers, store_mb: int = OBJECT_STORE_MB) -> Wo
         }  # fmt: skip
     terminated = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address or "local", **settings)
+        for starts in range(1, 1 if address else STARTS):
+            try:
+                ray.init(address="local", **settings)
+                break
+            except Exception as error:  # on a busy machine Ray gives up on its own processes after half a minute
+                print(f"Ray did not start ({_first_line(error)}): trying again, {starts} of {STARTS - 1}", flush=True)
+                ray.shutdown()
+        else:
+            ray.init(address=address or "local", **settings)
     except Exception as error:  # Ray's own kinds, by what it finds
         what = f"no Ray cluster answers at {address}" if address else "Ray cannot start here"
-        raise ValueError(f"{what}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+        raise ValueError(f"{what}: {_first_line(error)}") from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, terminated)  # Ray puts one of its own in its place
@@ -135,6 +143,10 @@ def start(address: str, workers: Workers, store_mb: int = OBJECT_STORE_MB) -> Wo
             f"no worker fits: one takes {workers.threads} CPUs and {workers.gpus:g} GPUs, there are {told}"
         )
     return Workers(count=min(workers.count or room, room), threads=workers.threads, gpus=workers.gpus)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def check_address(address: str):

@@ -5,9 +5,10 @@ frames a segment; 1 where there is none), `min_frames` (fewer are padded with th
 become the clip output, a name of pooling.POOLINGS; '' or absent where they do not), of a waveform
 `min_samples` (padded with zeros), where it reads a log-mel `spec_augment` (None, or a module that is applied after bn0
 in training), `dead_parameters` (prefixes of published weights that no output depends on); optionally
-`opened` (children whose own children are blocks of their own, see optim_blocks), `weights_prefix` (the part that a
-checkpoint is of), `input_shapes` (of inputs that are no log-mel: an example's shape without the batch) and, of a class,
-`options` (a dataclass of parameters that it shares with others and takes as keywords).
+`architecture` (what builds it anew without the folder that it came from: a run keeps it), `opened` (children whose own
+children are blocks of their own, see optim_blocks), `weights_prefix` (the part that a checkpoint is of), `input_shapes`
+(of inputs that are no log-mel: an example's shape without the batch) and, of a class, `options` (a dataclass of
+parameters that it shares with others and takes as keywords).
 Returns `clipwise_output` (B, K) and, where the network has them, `logit` (B, K), `segmentwise_output`,
 `segmentwise_logit` and `segmentwise_attention` (before its softmax) (B, S, K), `framewise_output` and
 `framewise_logit` (B, T, K), `embedding` (B, D).
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -36,10 +38,12 @@ from earshot.models import (
     panns_wavegram,
     se_trans,
     separable,
+    spectrogram_transformer,
     talnet,
     timm_sed,
     urban,
     vggish,
+    waveform_transformer,
 )
 from earshot.models.transfer import Transfer
 
@@ -56,12 +60,14 @@ def transfer(
     freeze: bool = True,
     pretrained: bool = True,
     heard: Inputs | None = None,
+    kept: Mapping[str, Any] | None = None,
 ) -> Transfer:
     """Any network here that returns `embedding`, with a new head: see transfer.Transfer.
 
     `base_classes` are those of the checkpoint (AudioSet: 527); `pretrained` false overrules `base_params.pretrained`.
     """
-    network = build_model(base, base_classes, n_mels, base_params, weights_follow=not pretrained, heard=heard)
+    given = {"weights_follow": not pretrained, "heard": heard, "kept": kept}
+    network = build_model(base, base_classes, n_mels, base_params, **given)
     options = {"hidden": hidden, "dropout": dropout, "activation": activation, "freeze": freeze, "heard": heard}
     return Transfer(network, classes, n_mels, **options)
 
@@ -106,8 +112,11 @@ MODELS = {
     "cross_task_cmam": cross_task.AttentionModel,
     "talnet": talnet.Talnet,
     "urban_tagger": urban.UrbanTagger,
+    "ast": spectrogram_transformer.SpectrogramTransformer,
+    "waveform_transformer": waveform_transformer.WaveformTransformer,
     "extractor_head": extractor_head.ExtractorHead,
 }
+TOLD = ("heard", "weights_follow", "kept")  # parameters that a network is told, and no config sets
 
 
 def check_model(name: str):
@@ -118,28 +127,30 @@ def check_model(name: str):
 
 def build_model(
     name: str, classes: int, n_mels: int, params: dict[str, Any] | None = None, weights_follow: bool = False,
-    heard: Inputs | None = None,
+    heard: Inputs | None = None, kept: Mapping[str, Any] | None = None,
 ) -> nn.Module:  # fmt: skip
     """Name of MODELS, number of classes, mel bins, the function's own params -> network in training mode.
 
     heard: all that the run can hear; a network with such a parameter is told `in_chans` (channels of two-channel
     pictures), `n_metadata` (columns) and `heard` itself, unless its params say otherwise. weights_follow: trained
-    weights are loaded right after, so `pretrained` is not looked for (a kernel has no ImageNet file). Lists of YAML
-    become tuples. Errors: an unknown model or parameter, with the nearest known one.
+    weights are loaded right after, so `pretrained` is not looked for (a kernel has no ImageNet file), nor the weights
+    of a transformers folder. kept: the `architecture` that a trained run keeps of such a folder. Lists of YAML become
+    tuples. Errors: an unknown model or parameter, with the nearest known one.
     """
     check_model(name)
     known = parameters_of(MODELS[name])
     params = {k: tuple(v) if isinstance(v, list) else v for k, v in (params or {}).items()}
     for key in params:
-        if key not in known or key == "heard":
+        if key not in known or key in TOLD:
             raise ValueError(f"unknown parameter '{key}' of model {name}{suggest(key, known)}")
     if weights_follow and "pretrained" in known:
         params["pretrained"] = False
-    params = {k: v for k, v in (_told(heard, known) if heard else {}).items() if k in known} | params
+    told = (_told(heard, known) if heard else {}) | {"weights_follow": weights_follow, "kept": kept}
+    params = {k: v for k, v in told.items() if k in known} | params
     try:
         return MODELS[name](classes=classes, n_mels=n_mels, **params)
     except TypeError as error:  # a text for a number, a number for a list
-        given = ", ".join(f"{k}={v!r}" for k, v in params.items() if k != "heard") or "none given"
+        given = ", ".join(f"{k}={v!r}" for k, v in params.items() if k not in TOLD) or "none given"
         raise ValueError(f"model {name} cannot be made of its parameters ({given}): {error}") from error
 
 

@@ -45,7 +45,7 @@ class Transfer(nn.Module):
         width, unused = probe_embedding(base, n_mels, heard)
         self.base, self.dropout, self.activation, self.frozen = base, dropout, activation, freeze
         self.inputs, self.pool, self.min_frames = tuple(base.inputs), base.pool, getattr(base, "min_frames", 1)
-        self.embedding_width = width
+        self.embedding_width, self.architecture = width, getattr(base, "architecture", None)
         self.dead_parameters = tuple(f"base.{name}" for name in unused)
         self.fc_hidden = nn.ModuleList()
         for units in hidden:

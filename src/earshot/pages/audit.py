@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment
 
 from earshot.audits import evidence, leaks, splits
+from earshot.competitions.row_steps import site_of
+from earshot.data.labels import read_clips
 from earshot.messages import few
 from earshot.pages import figures
 from earshot.pages.intervals import bootstrap
 from earshot.pages.report import Evidence, Picture, Table, shown, watched
+from earshot.prediction.predictions import Predictions
 
 LISTED = 200  # leaks in the page; the JSON has all
 
@@ -101,16 +105,57 @@ def of_runs(found: dict[str, Evidence]) -> list[Table]:
     return tables
 
 
-def of_drift(e: Evidence, name: str) -> Table | None:
-    """The test's mean outputs beside the OOF's, where the run has predicted a test."""
-    from earshot.prediction.predictions import Predictions
+def of_calibration(e: Evidence, name: str) -> list[Table]:
+    """What calibrating would bring, and how many positives outputs add up to; nothing of outputs beyond 0 and 1."""
+    known = ~e.oof.unreadable
+    scores, target, groups = e.oof.clipwise_output[known], e.truth.target[known], e.groups[known]
+    if not len(scores) or scores.min() < 0 or scores.max() > 1 + 1e-5:
+        return []
+    scores = np.minimum(scores, 1)
+    fitted = evidence.calibrated(scores, target, groups)
+    counts = evidence.expected_positives(scores, target, groups, e.oof.classes)
+    rows = [
+        (r[0], int(r[1]), float(r[2]), float(r[3]), float(r[4]), "yes" if r[5] else "")
+        for r in counts.itertuples(index=False)
+    ]  # fmt: skip
+    return [
+        Table(f"Calibration on clips that it was not fitted on: {name}", tuple(fitted.columns),
+              [tuple(row) for row in fitted.itertuples(index=False)],
+              "Fitted on other groups, all classes together. Keep what lowers the log loss."),
+        Table(f"Expected positives: {name}", ("class", "true", "expected", "from", "to", "beyond chance"), rows,
+              "What the OOF's outputs add up to, and the true count; from, to: 95 % of true less expected."),
+    ]  # fmt: skip
 
+
+def of_drift(e: Evidence, name: str) -> list[Table]:
+    """The test's outputs beside the OOF's, by class and, where names or the clip table say them, by site.
+
+    Nothing where the run has predicted no test.
+    """
     path = e.run.folder / "test.npz"
     if not path.is_file():
-        return None
-    table = evidence.drift(e.oof, Predictions.load(path), e.truth.target)
+        return []
+    test = Predictions.load(path)
+    table = evidence.drift(e.oof, test, e.truth.target)
     rows = [tuple(row) for row in table.itertuples(index=False)]
-    return Table(f"Drift from OOF to test: {name}", tuple(table.columns), rows, "Largest change of mean output first.")
+    found = [
+        Table(f"Drift from OOF to test: {name}", tuple(table.columns), rows, "Largest change of mean output first.")
+    ]
+    sites = sites_of(test, Path(e.run.config.data.root) / "test_clips.csv")
+    if len(test) and any(sites):
+        by_site = evidence.drift_by_site(e.oof, test, sites)
+        found.append(Table(
+            f"Drift by site: {name}", tuple(by_site.columns), [tuple(row) for row in by_site.itertuples(index=False)],
+            "positives: expected ones a recording; distance: mean |log ratio| of the classes' means to the OOF's.",
+        ))  # fmt: skip
+    return found
+
+
+def sites_of(found: Predictions, table: Path) -> list[str]:
+    """The site of each recording: by the column `site` of the clip table, else by what its name says; '' unknown."""
+    clips = read_clips(table) if table.is_file() else pd.DataFrame({"clip_id": []})
+    said = dict(zip(clips.clip_id, clips.site.fillna("").astype(str), strict=True)) if "site" in clips else {}
+    return [said.get(str(c)) or site_of(str(c)) for c in found.clip_ids]
 
 
 def calibration_pictures(found: dict[str, Evidence]) -> list[Picture]:

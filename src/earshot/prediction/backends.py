@@ -106,8 +106,12 @@ def check_about(about: dict, path: str | Path) -> dict:
 def _padded(graph, name: str, values: np.ndarray) -> np.ndarray:
     """A picture (B, C, T, F) with at least `min_frames` (a segment or more), the last one repeated.
 
-    Most networks do so themselves in PyTorch; OpenVINO answers with nothing where a pooling has less than one step.
+    A waveform (B, S) has at least `min_samples`, zeros behind it. Most networks do so themselves in PyTorch;
+    OpenVINO answers with nothing where a pooling has less than one step.
     """
+    if graph.frontends[name].kind == "waveform":
+        lacking = max(0, graph.about.get("min_samples", 1) - values.shape[-1])
+        values = np.pad(values, ((0, 0),) * (values.ndim - 1) + ((0, lacking),))
     missing = graph.about["min_frames"] - values.shape[2] if graph.frontends[name].picture else 0
     if missing > 0:
         values = np.pad(values, ((0, 0), (0, 0), (0, missing), (0, 0)), mode="edge")

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from earshot import runs, tasks
-from earshot.config import Config, load_config
-from earshot.data.folds import TRAIN_ONLY
-from earshot.data.prepared import PreparedData, load_data
+from earshot import runs
+from earshot.config import load_config
 from earshot.data.pseudo import FILE, read_manifest
-from earshot.ensemble.search import fold_scores, truth_of
 from earshot.files import check_name
-from earshot.messages import check_choice, suggest
-from earshot.prediction import predictions
+from earshot.messages import check_choice
 from earshot.records import build, build_from, read_yaml, to_dict
 from earshot.rounds.choosing import Choice
 
@@ -34,14 +28,20 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class Honest:
-    """What decides: a score of the held-out clips, of some of them where `where` says so, and the least gain."""
+    """What decides: a score of clips that did not train, and the least gain."""
 
-    score: str = ""  # default: the task's
-    where: dict[str, str] = field(default_factory=dict)  # only clips with these values of columns: {kind: soundscape}
+    split: str = "oof"  # oof: the held-out clips, each by its fold | validation: validation.csv, by the folds' mean
+    score: str = ""  # default: the task's; on validation the competition's
+    where: dict[str, str] = field(
+        default_factory=dict
+    )  # of the OOF only clips with these values of columns: {kind: soundscape}
     min_gain: float = 0.0  # a round that gains no more than so much over the best one before it is the last
     patience: int = 1  # so many rounds without a gain end the schedule
 
     def __post_init__(self):
+        check_choice("split", self.split, ("oof", "validation"))
+        if self.split == "validation" and self.where:
+            raise ValueError("where chooses among the held-out clips: leave it out, or set split to oof")
         if not 0 <= self.min_gain <= 1 or self.patience < 1:
             raise ValueError(f"min_gain must lie in 0 to 1 and patience be at least 1, got {self.min_gain:g}, "
                              f"{self.patience}")  # fmt: skip
@@ -160,61 +160,3 @@ def are_made(step: Step, choice: Choice) -> bool:
             "were trained on it), or give the schedule another --name"
         )
     return True
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The honest score of a run, and that of each fold."""
-
-    score: str
-    value: float
-    of_folds: dict[int, float]
-
-
-def judge(run: Path, config: Config, honest: Honest, folds: tuple[int, ...] = ()) -> Judged:
-    """Score a run's held-out clips, those of `honest.where`, each by the network that never heard it."""
-    data = load_data(replace(config.data, pseudo="", soft_targets="none"))
-    task = tasks.get_task(config.task, config.data.competition)
-    score = honest.score or config.watch or task.watch
-    parts = [fold.oof() for fold in runs.load_run(run).folds if not folds or fold.fold in folds]
-    oof = predictions.join(parts)
-    oof, truth = narrowed(oof, data, honest)
-    found = tasks.score_readable(task, oof, truth)
-    if score not in found:
-        raise ValueError(f"honest.score '{score}' is no score of these clips{suggest(score, found)}")
-    return Judged(score, float(found[score]), fold_scores(task, oof, truth, score))
-
-
-def narrowed(oof: predictions.Predictions, data: PreparedData, honest: Honest):
-    """The OOF and truth of the clips that decide."""
-    clips = data.clips[(data.clips.fold != TRAIN_ONLY) & data.clips.clip_id.isin(oof.clip_ids.tolist())]
-    for column, value in honest.where.items():
-        if column not in clips:
-            raise ValueError(f"honest.where names column '{column}', not in clips.csv{suggest(column, clips.columns)}")
-        clips = clips[clips[column].astype(str) == value]
-    if not len(clips):
-        raise ValueError(f"honest.where: no held-out clip has {honest.where}")
-    some = data.take(data.clips.clip_id.isin(clips.clip_id).to_numpy())
-    oof = oof.aligned(some.clips.clip_id)
-    return oof, truth_of(oof, some)
-
-
-def decide(values: list[float], honest: Honest) -> tuple[int, bool]:
-    """Honest scores so far -> (place of the best one, whether the schedule ends): a later run is better where it gains
-    more than `min_gain`; `patience` runs in a row without that are the end."""
-    best = 0
-    for i, value in enumerate(values):
-        if value > values[best] + honest.min_gain:
-            best = i
-    return best, len(values) - 1 - best >= honest.patience
-
-
-def paired_text(now: Judged, before: Judged) -> str:
-    """The gain over a run before, and how it differs from fold to fold."""
-    shared = [f for f in now.of_folds if f in before.of_folds]
-    differences = np.array([now.of_folds[f] - before.of_folds[f] for f in shared])
-    differences = differences[np.isfinite(differences)]
-    text = f"{now.value - before.value:+.4f}"
-    if len(differences) > 1:
-        text += f" (folds {differences.mean():+.4f} +- {differences.std(ddof=1):.4f})"
-    return text

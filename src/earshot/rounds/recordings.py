@@ -13,14 +13,21 @@ from earshot.messages import few
 SITES = ("site", "location", "city", "sensor_id")
 
 
-def without_labelled(table: pd.DataFrame, root: Path, data: PreparedData, skip: bool, source: Path) -> pd.DataFrame:
+def without_labelled(
+    table: pd.DataFrame, root: Path, data: PreparedData, skip: bool, source: Path, beside: pd.DataFrame | None = None
+) -> pd.DataFrame:  # fmt: skip
     """The recordings that no labelled clip is of; skip: leave such out, else they are an error.
 
-    By the file and by the clip's id with its file's name; a column `labels` of the table itself counts as well.
+    By the file and by the clip's id with its file's name; a column `labels` of the table itself counts as well. beside:
+    more recordings with labels, of validation.csv.
     """
-    files, ids = set(files_of(data.whole.path, data.source)), set()
-    for keys in recording_keys(data.clips[["clip_id", "path"]]):
-        ids |= {key for key in keys if key.startswith(CLIP)}
+    named = [data.clips[["clip_id", "path"]], data.whole]
+    if beside is not None:  # the honest split
+        named.append(beside[["clip_id", "path"]])
+    files, ids = set(), set()
+    for clips in named:
+        files |= set(files_of(clips.path, data.source))
+        ids |= {key for keys in recording_keys(clips) for key in keys if key.startswith(CLIP)}
     own = recording_keys(table[["clip_id", "path"]])
     labelled = [
         file in files or not ids.isdisjoint(keys) for file, keys in zip(files_of(table.path, root), own, strict=True)

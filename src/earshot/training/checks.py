@@ -23,6 +23,7 @@ from earshot.data.prepared import PreparedData
 from earshot.inputs.network import Inputs
 from earshot.messages import few
 from earshot.models import check_model, counting
+from earshot.models.transformers_folder import find_folder
 from earshot.models.weights import LoadReport, resolve
 from earshot.prediction.reading import tta_variants
 from earshot.training.frozen import check_frozen
@@ -104,6 +105,10 @@ def check_recordings(data: PreparedData):
 
 def check_weights(config: Config, folds: Sequence[int]):
     """Error where a fold's starting weights are nowhere; what is to be downloaded is not looked for."""
+    params = config.model.params
+    for folder in (params.get("folder"), (params.get("base_params") or {}).get("folder")):
+        if folder:
+            find_folder(folder)
     if config.model.weights and not config.model.download:
         for name in dict.fromkeys(config.model.weights.replace("{fold}", str(fold)) for fold in folds):
             start_weights(name)

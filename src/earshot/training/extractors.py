@@ -14,13 +14,19 @@ from earshot import runs
 from earshot.config import Config, load_config
 from earshot.data.embeddings import EmbeddingCache, state_hash
 from earshot.data.prepared import PreparedData
-from earshot.inputs.extractor import BATCH, Extractor
+from earshot.inputs.extractor import BATCH, Extractor, check_rate
+from earshot.inputs.given import Waveform
 from earshot.inputs.network import Inputs
 from earshot.inputs.waveforms import as_heard
+from earshot.models import build_model
+from earshot.models.spectrogram_transformer import own_front_end
+from earshot.models.transformers_folder import AST, read_folder
+from earshot.models.waveform_transformer import waveform_rate
 from earshot.models.weights import load_weights, read_state, resolve
 from earshot.prediction.backends import TorchBackend
 from earshot.prediction.extractors import OwnNetwork, own_network
 from earshot.prediction.predictions import Clip
+from earshot.sound.windows import Windowing
 
 
 def open_run(record: Extractor) -> OwnNetwork:
@@ -52,6 +58,32 @@ def open_config(record: Extractor) -> OwnNetwork:
     digest = hashlib.sha256(f"{state_hash(model)} {json.dumps(about, sort_keys=True)}".encode()).hexdigest()[:16]
     backend = TorchBackend(model.eval().to(device), heard, device)
     return own_network(record, backend, config.predict, digest, f"{record.config} with {record.weights}")
+
+
+def open_folder(record: Extractor) -> OwnNetwork:
+    """A network in a folder of transformers, as it was trained to hear; AST on its own filter bank.
+
+    Its windows are those that it was trained on where it has positions (AST); else the record must say them.
+    """
+    import torch
+
+    folder, architecture = read_folder(record.folder)
+    spectrogram = architecture["model_type"] == AST
+    own = own_front_end(architecture) if spectrogram else Waveform(sample_rate=waveform_rate(architecture))
+    window = record.window_seconds
+    if not window and spectrogram:
+        window = (architecture["max_length"] - 1) * own.hop / own.sample_rate
+    if not window:
+        raise ValueError(f"extractor {folder} hears windows of any length: set its window_seconds")
+    check_rate(record, own.sample_rate, str(folder))
+    key, name = ("logmel", "ast") if spectrogram else ("waveform", "waveform_transformer")
+    inputs = Inputs.made({key: own}, (key,), own.sample_rate)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = build_model(name, 1, own.bands, {"folder": str(folder)}, heard=inputs).eval().to(device)
+    said = f"{state_hash(model.backbone)} {json.dumps([inputs.to_json(), model.architecture], sort_keys=True)}"
+    digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+    windowing = Windowing(sample_rate=own.sample_rate, window_seconds=window)
+    return own_network(record, TorchBackend(model, inputs, device), windowing, digest, str(folder))
 
 
 def _classes(config: Config, state: Mapping) -> int:

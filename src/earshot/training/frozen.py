@@ -27,7 +27,8 @@ def check_frozen(network: torch.nn.Module, config: Config):
             "augment.spec_augment (and _pp) acts in training only, and a frozen base stays in eval mode: empty it, "
             "or set model.params.freeze=false"
         )
-    if frozen and not config.model.weights and not config.model.params.get("base_params", {}).get("pretrained"):
+    base = config.model.params.get("base_params") or {}
+    if frozen and not (config.model.weights or base.get("pretrained") or base.get("folder")):
         logger.warning("the frozen base keeps its RANDOM weights: model.weights names no checkpoint")
 
 

@@ -141,6 +141,8 @@ def set_up(
     about["origin"] = to_dict(origin)
     if train_data.soft is not None:
         about["soft_targets"] = {k: v for k, v in train_data.soft.lineage.items() if k != "answered_by_fold"}
+    if architecture := getattr(network, "architecture", None):
+        about["architecture"] = architecture
     about["parameters"] = sum(p.numel() for p in network.parameters())
     about |= {"distill": lessons.about} if lessons else {}
     model, optimizer = accelerator.prepare(network, optimizer)
