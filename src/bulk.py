@@ -37,6 +37,7 @@ from earshot.stored import read_json
 
 SETTINGS = "settings.json"
 ROUNDS = 3  # of shards of which nothing could be heard
+MEMORIES = 200  # of the workers' memory, in bulk.json
 ODD_SHARDS = 3  # so many at most may be odd themselves; more, and the fault lies elsewhere
 
 
@@ -213,6 +214,7 @@ def finish(options: argparse.Namespace, spent: dict):
     totals = add_up(options.out)
     shutil.rmtree(options.out / ATTEMPTS, ignore_errors=True)
     memory = spent.pop("memory_mb", [])
+    memory = memory[:: max(1, len(memory) // MEMORIES)]
     figures = totals.as_dict() | {"last_call": spent | {"memory_mb": memory}} | {"commit": runs.git_commit()}
     files.write_text(options.out / "bulk.json", json.dumps(figures, indent=1) + "\n")
     print(table_of(totals))

@@ -90,7 +90,7 @@ class PseudoLabels:
         return float(self.target.sum(dtype=np.float64))
 
     def aligned(self, own: Sequence[str], classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """(N, K) targets and masks for a class list; a class that the teachers (`own`) do not have is masked."""
+        """Targets and masks, (N, K) each, for a class list; a class that the teachers (`own`) do not have is masked."""
         column = {name: i for i, name in enumerate(own)}
         target = np.zeros((len(self), len(classes)), np.float16)
         known = np.array([name in column for name in classes])

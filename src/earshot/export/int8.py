@@ -63,7 +63,10 @@ def quantise(path: Path, inputs: list[dict[str, np.ndarray]], float_parts: tuple
         graph = quantised(whole, inputs, float_parts)
     except Exception as error:  # its runtime's own: it cuts some branches in a way that the runtime refuses
         logger.warning("int8 without corrected biases: NNCF could not correct this graph's: %s", error)
-        graph = quantised(whole, inputs, float_parts, disable_bias_correction=True)
+        try:
+            graph = quantised(whole, inputs, float_parts, disable_bias_correction=True)
+        except Exception as again:  # some graphs it cannot read at all: those of transformers' AST
+            raise ValueError(f"NNCF cannot bring this graph to int8 ({again}): export it without --int8") from again
     onnx.helper.set_model_props(graph, {entry.key: entry.value for entry in whole.metadata_props})
     out = path.with_name("int8.onnx")
     onnx.save(graph, out)

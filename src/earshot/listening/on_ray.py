@@ -22,7 +22,7 @@ from pathlib import Path
 import earshot
 from earshot.listening.detections import Asked, detect_in
 from earshot.listening.members import ears_of, with_frames
-from earshot.listening.shards import NothingHeard, hear_shard
+from earshot.listening.shards import NothingHeard, hear_shard, joined
 from earshot.messages import need
 from earshot.prediction.free_cores import allowed_cores, use_threads
 from earshot.prediction.predictions import Clip
@@ -69,8 +69,7 @@ class Listener:
         self.used = 0.0  # CPU seconds that are told already; those of loading count with the first shard
 
     def hear(self, clips: Sequence[Clip]):
-        (heard,) = detect_in(self.ears, clips, self.hearing.asked) if clips else ()
-        return heard
+        return joined(list(detect_in(self.ears, clips, self.hearing.asked)))
 
     def __call__(self, batch: dict) -> dict:
         """A row {shard, filenames, paths} -> a row of figures; `error` where nothing could be heard."""

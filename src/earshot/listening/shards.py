@@ -101,10 +101,10 @@ def _again(heard: Heard, clips: Sequence[Clip], hear: Callable, pause: float) ->
             break
         time.sleep(pause * 2 ** (attempt - 1))
         try:
-            heard = _joined([heard, hear(failed)])
+            heard = joined([heard, hear(failed)])
         except Exception as error:
             reasons = {str(clip.path): _said(error) for clip in failed}
-            heard = _joined([heard, Heard(heard.events.iloc[:0], {}, reasons)])
+            heard = joined([heard, Heard(heard.events.iloc[:0], {}, reasons)])
     return heard
 
 
@@ -124,7 +124,7 @@ def _one_by_one(clips: Sequence[Clip], hear: Callable, attempts: Attempts, pause
     attempts.hearing("")
     if errors and len(errors) == len(clips) and not blame:
         raise NothingHeard(f"none of {len(clips)} recordings: {_said(errors[-1])}") from errors[-1]
-    return _joined(found)
+    return joined(found)
 
 
 def _patiently(clip: Clip, hear: Callable, pause: float) -> Heard:
@@ -144,7 +144,7 @@ def _said(error: Exception) -> str:
     return printable(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
 
 
-def _joined(parts: Sequence[Heard]) -> Heard:
+def joined(parts: Sequence[Heard]) -> Heard:
     """Later parts overrule earlier ones: what was heard at last is no longer unreadable."""
     seconds = {path: s for one in parts for path, s in one.seconds.items()}
     reasons = {path: reason for one in parts for path, reason in one.unreadable.items() if path not in seconds}

@@ -37,7 +37,7 @@ class Choice:
             raise ValueError(f"hard targets are 0 or 1, which power={self.power:g} does not change: leave one out")
 
     def targets(self, probability: np.ndarray) -> np.ndarray:
-        """(..., K) probabilities -> targets of the same shape, float32."""
+        """Make targets of probabilities: (..., K) -> the same shape, float32."""
         p = np.asarray(probability, np.float32)
         if self.hard:
             return (p >= self.hard).astype(np.float32)

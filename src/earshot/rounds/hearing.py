@@ -111,7 +111,7 @@ def hear(teachers: Teachers, rows: pd.DataFrame, root: Path, folder: Path, numbe
 
 
 def passes(teachers: Teachers) -> list[list[tuple]]:
-    """(fold, member) pairs in groups that can be fed from the same windows."""
+    """Pairs of fold and member, in groups that can be fed from the same windows."""
     groups: dict[tuple, list[tuple]] = {}
     for fold, members in teachers.members.items():
         for member in members:

@@ -19,7 +19,7 @@ from earshot.rounds.teachers import Teachers, labelled_mass
 
 
 def held_out_rows(table: pd.DataFrame, root: Path, teachers: Teachers, fold: int) -> np.ndarray:
-    """(N,) which recordings are of clips that a fold holds out: the same file, clip, recording or group."""
+    """Say which recordings, (N,), are of clips that a fold holds out: the same file, clip, recording or group."""
     own = teachers.data.clips[(teachers.data.clips.fold == fold).to_numpy()]
     if not len(own):
         return np.zeros(len(table), bool)
@@ -30,8 +30,10 @@ def held_out_rows(table: pd.DataFrame, root: Path, teachers: Teachers, fold: int
 
 
 def candidates(folder: Path, count: int, place: int, asked: Choice, out: np.ndarray, site: np.ndarray) -> tuple:
-    """(Candidates of one fold, (N, 2) shard and position of each). place: the fold's place in the shards; out: (R,)
-    recordings that may not train it; site: (R,) numbers."""
+    """Find the windows of one fold that are sure enough -> (Candidates, (N, 2) shard and position of each).
+
+    place: the fold's place in the shards; out: (R,) recordings that may not train it; site: (R,) numbers.
+    """
     parts, where = [], []
     for number, shard in enumerate(shards(folder, count)):
         answers = shard.answers[place].astype(np.float32)

@@ -56,7 +56,7 @@ class Background:
             )
 
     def under(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(S,) or (C, S) with probability p with background under it; one that proves unreadable leaves it as it is."""
+        """Lay background under a waveform, (S,) or (C, S), with probability p; an unreadable one leaves it as it is."""
         chance, place, where = rng.random(), int(rng.integers(len(self.paths))), rng.random()
         snr = rng.uniform(*self.record.snr_db)
         if chance >= self.record.p:

@@ -70,7 +70,7 @@ class PseudoWindows:
         return PSEUDO if window is not None else LABELLED * int(self.soundscapes[labelled_index])
 
     def crop(self, window: int, crop: int, rng: np.random.Generator) -> np.ndarray:
-        """(S,) or (C, S) `crop` samples from anywhere in the window; UnreadableAudio where there is nothing."""
+        """Cut `crop` samples, (S,) or (C, S), from anywhere in the window; UnreadableAudio where there is nothing."""
         rate = self.sample_rate
         room = max(0, round(self.seconds * rate) - crop)
         start = float(self.windows.starts[window]) + int(rng.integers(room + 1)) / rate
