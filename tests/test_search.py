@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 import search as script
-from earshot.config import load_config
+from earshot.config import Config, load_config
 from earshot.processes.running import machine
+from earshot.records import to_dict
 from earshot.searching import study as studies
 from earshot.searching.plan import SearchPlan
 from earshot.searching.training import Trainer, scored_rows
@@ -149,6 +150,15 @@ def test_another_plan_does_not_go_on_with_a_search(tmp_path):
     opened(tmp_path)
     with pytest.raises(ValueError, match="begun with other plan: give --out another folder"):
         studies.open_study(tmp_path, PLAN, {"plan": "another one"})
+
+
+def test_a_search_of_an_earlier_version_goes_on(tmp_path):
+    config = to_dict(Config())
+    older = {key: value for key, value in config.items() if key != "track"}
+    studies.open_study(tmp_path, PLAN, {"config": older})
+    studies.open_study(tmp_path, PLAN, {"config": config})
+    with pytest.raises(ValueError, match="begun with other config"):
+        studies.open_study(tmp_path, PLAN, {"config": config | {"seed": 5}})
 
 
 def test_a_grid_tries_each_combination_once(tmp_path):

@@ -89,7 +89,7 @@ def event_maps(maps: Sequence[EventMap], path: Path):
 
 
 def activity_axis(axis, values: np.ndarray, one: EventMap, seconds: float, title: str):
-    """(S, K) activity as cells, a row a class, on the time axis of the log-mel above."""
+    """Draw activity (S, K) as cells, a row a class, on the time axis of the log-mel above."""
     first = round(one.start / one.step)
     cells = values[first : first + max(1, int(np.ceil(seconds / one.step)))][:, one.rows].astype(float)
     extent = (one.start, one.start + len(cells) * one.step, len(one.rows), 0)

@@ -22,10 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from earshot.config import from_run
 from earshot.files import write_rows
 from earshot.messages import few, need
 from earshot.processes.lock import in_turn
 from earshot.processes.running import is_running, machine
+from earshot.records import to_dict
 from earshot.searching.plan import SearchPlan
 from earshot.searching.space import Choice, Space, as_text, grid
 
@@ -62,6 +64,8 @@ def open_study(folder: Path, plan: SearchPlan, begun_with: dict):
             study.set_user_attr("begun_with", begun_with)
             for settings in grid(plan.read_space) if plan.sampler == "grid" else ():
                 study.enqueue_trial(encoded(settings), skip_if_exists=True)
+    if known and "config" in known:  # settings that came with a later version have their defaults
+        known = known | {"config": to_dict(from_run(known["config"]))}
     if known is not None and known != begun_with:
         changed = [key for key in begun_with if known.get(key) != begun_with[key]]
         raise ValueError(
