@@ -57,7 +57,9 @@ def main():
     if len(lost) == len(table):
         row, reason = next(iter(lost.items()))
         raise ValueError(f"none of the {len(table)} recordings could be read; {table.path[row]}: {reason}")
-    manifest, chosen, figures = labels.make_labels(teachers, table, root, sites, asked, answers, count)
+    manifest, chosen, figures = labels.make_labels(
+        teachers, table, root, sites=sites, asked=asked, answers=answers, count=count
+    )
     rows = [{"clip_id": table.clip_id[row], "reason": reason} for row, reason in lost.items()]
     labels.write(options.out, manifest, chosen, rows)
     if not options.keep_answers:

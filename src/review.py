@@ -154,7 +154,13 @@ def write_table(run: runs.Run, decisions: Path, options: argparse.Namespace):
     base = read_base(Path(data.root), Path(data.folds))
     one = options.one_label or run.config.task == "scenes"
     counts = write_training_table(
-        log.rows, out, folds, base, one, data.where, lambda some: progress_bar(some, "cut", unit="clip")
+        log.rows,
+        out,
+        folds,
+        base,
+        one_label=one,
+        where=data.where,
+        progress=lambda some: progress_bar(some, "cut", unit="clip"),
     )
     clips = f"{counts['clips']} clips, {counts['silent']} of them without any label"
     print(f"{counts['answers']} answers are {clips}, beside {len(base.clips)} of {data.root} -> {out}, {folds}")

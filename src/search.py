@@ -110,7 +110,9 @@ def most_epochs(plan: SearchPlan) -> int:
 def try_settings(study, plan: SearchPlan, split: Split, folder: Path, deadline: float, done=lambda: None):
     """Run trials in this process."""
     train = Trainer(plan, folder / "trials", tuple(split.overrides))
-    studies.run_trials(study, plan, folder, train, split.inner, most_epochs(plan), deadline, done)
+    studies.run_trials(
+        study, plan, folder, train, inner=split.inner, epochs=most_epochs(plan), deadline=deadline, done=done
+    )
 
 
 def search(study, plan: SearchPlan, split: Split, folder: Path, options: argparse.Namespace, deadline: float):

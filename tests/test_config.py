@@ -11,10 +11,11 @@ from earshot.config import Config, from_dict, from_run, load_config
 from earshot.records import to_dict
 from earshot.runs import config_difference, make_model
 from earshot.sound.windows import Windowing
+from earshot.tasks import TASKS
 
 ROOT = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(ROOT.rglob("*.yaml"))
-RUNS = [p for p in CONFIGS if p.parent.name not in ("post", "compare", "rounds") and not p.name.startswith("_")]
+RUNS = [p for p in CONFIGS if p.relative_to(ROOT).parts[0] in TASKS and not p.name.startswith("_")]
 
 
 def test_there_are_configs():

@@ -101,7 +101,7 @@ def say_unknown(names: Sequence[str], post: PostProcess):
 
 
 def smooth_rows(rows: np.ndarray, weight: float) -> np.ndarray:
-    """(R, K) -> (R, K): each row with its two neighbours, of which each has this weight."""
+    """Each row with its two neighbours, of which each has this weight: (R, K) -> (R, K)."""
     beyond = np.concatenate([rows[:1], rows, rows[-1:]])
     return (1 - 2 * weight) * rows + weight * (beyond[:-2] + beyond[2:])
 

@@ -80,7 +80,7 @@ class PreparedData:
 
     @property
     def trains(self) -> np.ndarray:
-        """(N,) bool: the clips that may train; of those without any class so many as `others` says, by their names."""
+        """Which clips may train, (N,) bool; of those without any class so many as `others` says, by their names."""
         if self.others >= 1:
             return np.ones(len(self.clips), bool)
         drawn = np.array([zlib.crc32(c.encode()) / 2**32 < self.others for c in self.clips.clip_id.astype(str)])

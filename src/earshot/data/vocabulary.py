@@ -87,7 +87,7 @@ def of_columns(table: pd.DataFrame, what: str) -> Vocabulary:
 
 
 def match(ours: Vocabulary, theirs: Vocabulary, table: str = "") -> np.ndarray:
-    """(K,) place of each of our classes in the teacher's list, -1 where it has none.
+    """Find each of our classes in the teacher's list: (K,) places, -1 where it has none.
 
     Errors: not one class is there; two of the teacher's classes have the name that one of ours is found by; a row of
     `table` (CSV `label, teacher`) names a class that is not there.

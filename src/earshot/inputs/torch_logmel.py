@@ -65,7 +65,7 @@ class LogMel(nn.Module):
 
 
 def padded(waveform: torch.Tensor, params: LogmelParams) -> torch.Tensor:
-    """(N, S) with the edges that its frames need, as `logmel.log_mel` pads."""
+    """The waveforms (N, S) with the edges that their frames need, as `logmel.log_mel` pads."""
     n_samples, padding = waveform.shape[-1], params.padding
     if padding and params.pad_mode == "reflect":
         if n_samples > padding:

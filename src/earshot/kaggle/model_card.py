@@ -63,7 +63,7 @@ def without_paths(values):
 
 
 def scores_of(run: runs.Run) -> dict[str, tuple[float, float, int]]:
-    """{score: (mean over folds, standard deviation, folds)} of held-out clips, the watched score first."""
+    """Scores of held-out clips, the watched one first: {score: (mean over folds, standard deviation, folds)}."""
     config = run.config
     watched = config.watch or get_task(config.task).watch
     each = [fold.about.get("scores", {}) for fold in run.folds]

@@ -273,7 +273,7 @@ class KernelRun:
 
 
 def prior_of(members: Sequence[Member], classes: Sequence[str], known: Sequence[float] | None = None) -> np.ndarray:
-    """(K,) mean prior of the members that know each class; of a class that none knows the `known` one, or 1/K."""
+    """Mean prior (K,) of the members that know each class; of a class that none knows the `known` one, or 1/K."""
     own = [dict(zip(m.classes, np.asarray(m.prior, float), strict=True)) for m in members]
     rest = dict(zip(classes, known, strict=True)) if known is not None else {}
     found = [[o[c] for o in own if c in o] or [rest.get(c, 1 / len(classes))] for c in classes]

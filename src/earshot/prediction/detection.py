@@ -27,7 +27,7 @@ def peak_output(found: Predictions) -> np.ndarray:
 
 
 def at_quantile(post: PostProcess, values: np.ndarray, classes) -> PostProcess:
-    """(N, K) the highest outputs of all rows -> the same with the thresholds that `threshold_quantile` asks for.
+    """Post-processing with the thresholds that `threshold_quantile` asks for, of the rows' highest outputs (N, K).
 
     Each class's is the quantile of its own values that lets in that share of them; without one nothing changes.
     """

@@ -82,7 +82,7 @@ def make_labels(
         labels = labelled_mass(teachers.data, fold)
         found, where = candidates(answers, count, place, asked, out, numbers)
         taken = choose(found, asked, labels)
-        chosen[fold] = gather(answers, count, place, asked, where[taken], table, seconds)
+        chosen[fold] = gather(answers, count, place, asked, where=where[taken], table=table, seconds=seconds)
         masses[str(fold)] = [chosen[fold].mass, labels]
         figures[fold] = {
             "windows": len(taken), "sure": len(found), "held_out_recordings": int(out.sum()),

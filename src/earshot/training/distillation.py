@@ -12,7 +12,10 @@ from earshot.training.lessons import Lessons
 
 
 class Guide(nn.Module):
-    """(student's answer, batch) -> loss. Its projection, student's embedding to teacher's, ends with the training."""
+    """What a student loses against its teacher: (student's answer, batch) -> loss.
+
+    Its projection, student's embedding to teacher's, ends with the training.
+    """
 
     def __init__(self, how: Distill, student_width: int, teacher_width: int):
         super().__init__()

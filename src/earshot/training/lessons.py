@@ -61,7 +61,7 @@ class Lessons:
         return self.teacher.embedding_width if self.teacher and self.how.embedding_weight else 0
 
     def order(self, labelled: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-        """(N,) labelled clips in their order -> those and the epoch's draws of unlabelled ones, mixed.
+        """The labelled clips (N,) in their order and the epoch's draws of unlabelled ones, mixed.
 
         Once nobody teaches any more, labelled clips take the places of the draws.
         """
@@ -140,7 +140,7 @@ def prepare_lessons(
         lessons = replace(lessons, answers=found, place=place)
         about |= {"predictions": {path: _digest(path) for path in paths}}
     else:
-        lessons = _taught(lessons, fold, data, classes, class_list, folder, origin, progress)
+        lessons = _taught(lessons, fold, data, classes, class_list, folder=folder, origin=origin, progress=progress)
         about |= {"teacher": lessons.teacher.cache_about()}
     if lessons.place is not None:
         about["not_in_vocabulary"] = [c for c, at in zip(classes, lessons.place, strict=True) if at < 0]

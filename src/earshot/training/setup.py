@@ -132,7 +132,9 @@ def set_up(
     cache = cache or Path(config.data.root) / "cache"
     bar = lambda files: main_bar(files, "embed", accelerator)  # noqa: E731
     with accelerator.main_process_first():
-        train_data, lessons = prepare_lessons(config, fold, train_data, classes, cache, origin, bar)
+        train_data, lessons = prepare_lessons(
+            config, fold, train_data, classes, folder=cache, origin=origin, progress=bar
+        )
     n_crop = round(config.data.crop_seconds * config.data.sample_rate)
     guide = make_guide(lessons, network, heard, n_crop, config.model.name)
     if guide and (learned := list(guide.parameters())):
