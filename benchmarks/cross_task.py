@@ -141,7 +141,7 @@ def show(what: str, accuracies: list[float]):
 
 def keep_mean(name: str, accuracies: list[float], part: str):
     unit = f"accuracy, mean of {len(accuracies)} official folds, deviation {np.std(accuracies):.4f}"
-    record(name, float(np.mean(accuracies)), unit, COMMAND.format(part))
+    record(name, round(float(np.mean(accuracies)), 6), unit, COMMAND.format(part))
 
 
 if __name__ == "__main__":
