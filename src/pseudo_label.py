@@ -2,7 +2,7 @@
 
 python src/pseudo_label.py --runs runs/sed/a --clips data/x/unlabelled_clips.csv --out data/x/round1
 python src/pseudo_label.py --runs runs/sed/a runs/sed/b --clips ~/soundscapes --out data/x/round1 --per-class 200
-python src/train.py --config configs/sed/a.yaml --fold all --name a_round1 data.pseudo=data/x/round1
+python src/train.py --config configs/sed/shift_cnn.yaml --fold all --name a_round1 data.pseudo=data/x/round1
 
 Fold k's student trains on what the runs' fold k says, and on no recording that fold k holds out: its score stays
 honest. A call that was stopped goes on where it was: the same command again.
@@ -14,16 +14,13 @@ import argparse
 import dataclasses
 import logging
 import shutil
-import sys
 from pathlib import Path
-
-from tqdm import tqdm
 
 from earshot.data import pseudo
 from earshot.data.labels import read_clips
 from earshot.data.unlabelled import find_recordings
 from earshot.files import check_writable
-from earshot.messages import Parser, run_script
+from earshot.messages import Parser, progress_bar, run_script
 from earshot.rounds import hearing, labels
 from earshot.rounds.choosing import Choice
 from earshot.rounds.recordings import sites_of, without_labelled
@@ -51,7 +48,7 @@ def main():
     answers = options.out / ANSWERS
     count = hearing.hear_all(
         teachers, table, root, answers,
-        lambda total: tqdm(total=total, desc="hear", unit="recording", disable=not sys.stderr.isatty()),
+        lambda total: progress_bar(None, "hear", total, "recording"),
     )  # fmt: skip
     lost = hearing.unreadable(answers, count)
     if len(lost) == len(table):

@@ -17,11 +17,9 @@ import logging
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from earshot import files, runs
 from earshot.config import load_config
-from earshot.messages import Parser, run_script
+from earshot.messages import Parser, progress_bar, run_script
 from earshot.processes import children
 from earshot.rounds.judging import Judged, decide, judge, paired_text
 from earshot.rounds.plan import Plan, Step, are_made, read_plan, steps_of
@@ -125,7 +123,7 @@ def of_run(run: Path, plan: Plan, options: argparse.Namespace) -> Judged:
     config = load_config(plan.student.config, (*plan.student.set, *options.set))
     return judge(
         run, config, plan.honest, plan.folds,
-        lambda some: tqdm(some, "judge", leave=False, disable=not sys.stderr.isatty()),
+        lambda some: progress_bar(some, "judge"),
     )  # fmt: skip
 
 
