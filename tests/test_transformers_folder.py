@@ -164,6 +164,46 @@ def test_folders_that_are_none_say_what_to_do(ast, tmp_path, monkeypatch):
         made(ast)
 
 
+@pytest.mark.parametrize(("name", "values", "said"), [
+    ("config", {"hidden_dropout_prob": float("nan")}, "hidden_dropout_prob must be a number in 0 ... 1, got 'nan'"),
+    ("config", {"attention_probs_dropout_prob": 1.5}, "attention_probs_dropout_prob must be a number in 0 ... 1"),
+    ("config", {"num_hidden_layers": 10**9}, "num_hidden_layers must be at most 512"),
+    ("config", {"hidden_size": 10**9}, "hidden_size must be at most 1048576"),
+    ("config", {"hidden_size": 4096}, "says a network of .* parameters, and its weights have"),
+    ("config", {"hidden_size": 2**20}, "at most 4,000,000,000 are built"),
+    ("preprocessor_config", {"mean": "x"}, "preprocessor_config.json: mean must be a number, got 'x'"),
+    ("preprocessor_config", {"std": 0}, "preprocessor_config.json: std must be a number above 0"),
+    ("preprocessor_config", {"sampling_rate": -1}, "sampling_rate must be a whole number above 0, got '-1'"),
+])  # fmt: skip
+def test_values_that_cannot_be_meant_are_named(ast, name, values, said):
+    changed(ast, f"{name}.json", **values)
+    with pytest.raises(ValueError, match=said):
+        made(ast)
+
+
+def test_a_folder_cannot_ask_for_code_or_other_weights(folders, ast):
+    quantised, kernel = {"quant_method": "bitsandbytes", "load_in_8bit": True}, "kernels-community/flash-attn"
+    changed(ast, attn_implementation=kernel, _attn_implementation=kernel, quantization_config=quantised,
+            transformers_weights="../other.safetensors", return_dict=False)  # fmt: skip
+    here, there = made(folders["ast"]), made(ast)
+    x = torch.randn(1, 1, 96, 64)
+    with torch.no_grad():
+        assert torch.equal(here.encode(x)[0], there.encode(x)[0])
+    assert there.architecture == here.architecture
+    assert there.backbone.config._attn_implementation in ("sdpa", "eager")
+    (ast / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../outside.safetensors"}}')
+    with pytest.raises(ValueError, match=r"index.json names files outside its folder \(../outside.safetensors\)"):
+        made(ast)
+
+
+def test_weights_that_are_not_finite_are_named(ast):
+    state = load_file(ast / "model.safetensors")
+    state["audio_spectrogram_transformer.layernorm.weight"][3] = float("nan")
+    save_file(state, ast / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="are not finite .*: layernorm.weight"):
+        made(ast)
+
+
 def test_a_folder_in_the_hubs_cache_is_found(folders, tmp_path, monkeypatch):
     snapshot = tmp_path / "models--MIT--ast-tiny" / "snapshots" / "0123"
     shutil.copytree(folders["ast"], snapshot)

@@ -15,14 +15,18 @@ SECRET_NAMES = re.compile(
 SECRET_TEXTS = {
     "a private key": rb"-----BEGIN [A-Z ]*PRIVATE KEY",
     "a Kaggle key": rb"\"key\"\s*:\s*\"[0-9a-f]{32}\"|KAGGLE_KEY\s*[=:]\s*\S|KGAT_[0-9a-f]{16}",
-    # 40 hexadecimal digits are a key where a name says so: commits and digests have as many, or more
-    "a Weights & Biases key": rb"WANDB_API_KEY\s*[=:]\s*\S|api\.wandb\.ai\s+login|\bwandb_v1_[A-Za-z0-9_]{30}"
-    rb"|(?i:(?<![a-z])(?:api|access|wandb)?key|token|secret|password|wandb)[\"']?\]?(?:\s*[=:,]\s*|\s+)[\"']?[0-9a-f]{40}(?![0-9A-Za-z])",
+    "a Weights & Biases key": rb"WANDB_API_KEY\s*[=:]\s*\S|api\.wandb\.ai\s+login|\bwandb_v1_[A-Za-z0-9_]{30}",
     "an API key": rb"(?<![\w-])sk-(?:[a-z]+-)*(?:v1-)?(?:(?=[\w-]*[0-9])(?=[\w-]*[A-Z])[\w-]{20}|[0-9a-f]{32})",
     "a Hugging Face token": rb"\bhf_[A-Za-z0-9]{30}",
     "a GitHub token": rb"\bgh[opsu]_[A-Za-z0-9]{30}|github_pat_[A-Za-z0-9_]{30}",
     "an AWS key": rb"\bAKIA[0-9A-Z]{16}\b",
 }
+# 40 hexadecimal digits are a key where a name before them says so: commits have as many
+FORTY = re.compile(rb"(?<![0-9A-Za-z])[0-9a-f]{40}(?![0-9A-Za-z])")
+NAMED_KEY = re.compile(
+    rb"(?:(?<![a-z])(?:api|access|wandb)?key|token|secret|password|wandb)[\"']?\]?(?:\s*[=:,]\s*|\s+)[\"']?$",
+    re.IGNORECASE,
+)
 ABSOLUTE = re.compile(
     rb"(?<![\w./~:<>*\-])/(?:home|root|Users|tmp|mnt|media|srv|opt|private|workspace|work|data|scratch|content|var)/[\w.\-]+"
     rb"|\b[A-Z]:\\+(?:Users|Documents|data)\\+\w+"
@@ -93,6 +97,8 @@ def file_problems(path: Path) -> list[str]:
 
 def _problems(data: bytes) -> list[str]:
     found = [what for what, pattern in SECRET_TEXTS.items() if re.search(pattern, data)]
+    if any(NAMED_KEY.search(data[max(0, m.start() - 60) : m.start()]) for m in FORTY.finditer(data)):
+        found.append("an API key")
     home = str(Path.home()).encode()
     if match := ABSOLUTE.search(data):
         found.append(f"the absolute path {match[0].decode()}")

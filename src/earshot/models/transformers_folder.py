@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,8 +33,12 @@ WAVEFORM_TYPES = (
 # of config.json: what says nothing of the network below the head
 NOT_ARCHITECTURE = (
     "id2label", "label2id", "architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path",
-    "problem_type", "auto_map",
+    "problem_type", "auto_map", "return_dict", "output_attentions", "output_hidden_states",
+    # of these the library would fetch code, other weights, or packages: a network has its own attention, in float32
+    "attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation",
+    "quantization_config", "compression_config", "transformers_weights",
 )  # fmt: skip
+MOST_LAYERS, LARGEST_SIZE, MOST_PARAMETERS = 512, 2**20, 4 * 10**9  # of a network: the largest published has 2e9
 HEARING = ("sampling_rate", "do_normalize", "num_mel_bins", "mean", "std")  # of preprocessor_config.json
 
 logger = logging.getLogger("earshot")
@@ -73,10 +78,34 @@ def read_folder(name: str) -> tuple[Path, dict[str, Any]]:
     if "model_type" not in values:
         raise ValueError(f"{folder}/config.json names no model_type: it is no network of transformers")
     architecture = {k: v for k, v in values.items() if k not in NOT_ARCHITECTURE}
+    check_values(architecture, f"{folder}/config.json")
     if (hearing := folder / "preprocessor_config.json").is_file():
         heard = read_json(hearing, "feature extractor", "save the network's feature extractor again")
-        architecture |= {key: heard[key] for key in HEARING if key in heard}
+        heard = {key: heard[key] for key in HEARING if key in heard}
+        check_values(heard, str(hearing))
+        architecture |= heard
     return folder, architecture
+
+
+def check_values(architecture: Mapping[str, Any], where: str):
+    """Error where a value of an architecture cannot be meant, with its key; where: the file that says it."""
+    for key, value in architecture.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        wanted = ""
+        if key in ("sampling_rate", "num_mel_bins") and not (isinstance(value, int) and number and value > 0):
+            wanted = "a whole number above 0"
+        elif (key == "mean" and not number) or (key == "std" and not (number and value > 0)):
+            wanted = "a number" + " above 0" * (key == "std")
+        elif key == "do_normalize" and not isinstance(value, bool):
+            wanted = "true or false"
+        elif ("drop" in key or key.endswith("_prob")) and value is not None and not (number and 0 <= value <= 1):
+            wanted = "a number in 0 ... 1"
+        elif key.endswith("_layers") and number and value > MOST_LAYERS:
+            wanted = f"at most {MOST_LAYERS}"
+        elif any(isinstance(v, int) and v > LARGEST_SIZE for v in (value if isinstance(value, list) else [value])):
+            wanted = f"at most {LARGEST_SIZE}"
+        if wanted:
+            raise ValueError(f"{where}: {key} must be {wanted}, got {str(value)[:60]!r}")
 
 
 def architecture_of(source: Source, types: tuple[str, ...], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,6 +126,7 @@ def architecture_of(source: Source, types: tuple[str, ...], defaults: Mapping[st
             found = dict(defaults) | given
     else:
         found = dict(defaults) | given
+    check_values(found, source.folder or "params.architecture")
     kind = found.get("model_type", "")
     if kind not in types:
         raise ValueError(f"a network of type '{kind}' cannot be this one{suggest(str(kind), types, 'known')}")
@@ -129,18 +159,40 @@ def build_backbone(source: Source, architecture: Mapping[str, Any], unused: tupl
     plain = AutoConfig.for_model(architecture["model_type"]).to_dict()
     for key in (k for k in values if k not in plain and k in (source.architecture or {})):
         raise ValueError(f"params.architecture: a {architecture['model_type']} has no '{key}'{suggest(key, plain)}")
+    values = {k: v for k, v in values.items() if k in plain and k not in NOT_ARCHITECTURE}
     try:
         config = AutoConfig.for_model(architecture["model_type"], **values | fixed)
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            size = sum(parameter.numel() for parameter in AutoModel.from_config(config).parameters())
+        if size > MOST_PARAMETERS:
+            raise ValueError(f"this architecture has {size:,} parameters: at most {MOST_PARAMETERS:,} are built")
         if not source.folder or source.weights_follow:
             return AutoModel.from_config(config)
     except ValueError:
         raise
     except Exception as error:  # the library checks types and sizes by classes of its own
         raise ValueError(f"transformers makes no network of this architecture: {error}") from error
-    return _loaded(find_folder(source.folder), config, unused)
+    return _loaded(find_folder(source.folder), config, unused, size)
 
 
-def _loaded(folder: Path, config, unused: tuple[str, ...]) -> nn.Module:
+def _check_files(folder: Path, size: int):
+    """Error where a folder's weights lie elsewhere, or are far fewer than the network's, which has `size`."""
+    if (folder / "adapter_config.json").exists():
+        raise ValueError(f"{folder} holds an adapter of another network: merge it there and save_pretrained the whole")
+    for index in folder.glob("*.index.json"):
+        named = read_json(index, "index of weights", "save the network again").get("weight_map")
+        if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+            raise ValueError(f"{index} has no weight_map of tensors and files: save the network again")
+        if odd := sorted({name for name in named.values() if Path(name).name != name or "\\" in name}):
+            raise ValueError(f"{index} names files outside its folder ({few(odd)}): weights must lie beside it")
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))  # a parameter takes a byte at least
+    if size > 2 * held + 10**6:
+        raise ValueError(
+            f"{folder}/config.json says a network of {size:,} parameters, and its weights have {held:,} bytes"
+        )
+
+
+def _loaded(folder: Path, config, unused: tuple[str, ...], size: int) -> nn.Module:
     from transformers import AutoModel
 
     if not list(folder.glob("*.safetensors")):
@@ -149,6 +201,7 @@ def _loaded(folder: Path, config, unused: tuple[str, ...]) -> nn.Module:
             f"{folder} holds no weights in safetensors ({held}): pickled ones are not read; load them where you trust "
             "them and save_pretrained again"
         )
+    _check_files(folder, size)
     with _quiet():
         try:
             network, told = AutoModel.from_pretrained(
@@ -166,6 +219,8 @@ def _loaded(folder: Path, config, unused: tuple[str, ...]) -> nn.Module:
     named = (("missing from the file", missing), ("not in the network", extra), ("of another shape", shapes))
     if parts := [f"{what}: {few(keys, 8)}" for what, keys in named if keys]:
         raise ValueError(f"the weights in {folder} do not fit its own config.json; {'; '.join(parts)}")
+    if odd := sorted(name for name, tensor in network.state_dict().items() if not torch.isfinite(tensor).all()):
+        raise ValueError(f"the weights in {folder} are not finite (NaN or infinity): {few(odd)}")
     heads = sorted({k.split(".")[0] for k in told["unexpected_keys"]})
     left = f"; its head is left out ({', '.join(heads)})" if heads else ""
     logger.warning("loaded %d tensors from %s%s", len(network.state_dict()), folder, left)
