@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -299,6 +300,22 @@ def test_no_fold_starts_from_weights_that_learned_its_held_out_clips(root):
         check_start(path, origin("sed/n", 1))
     with pytest.raises(ValueError, match="fold table ffffffffff against 0000000000"):
         check_start(path, origin("sed/n", folds="0" * 32))
+
+
+def test_clips_that_trained_weights_are_found_though_the_clip_table_changed(root, tmp_path, caplog):
+    path, mine = root / "a/fold0/best.safetensors", origin("sed/n", 1, clips="0" * 32)
+    (tmp_path / "now.csv").write_text("clip_id,fold\nc0,0\nc1,1\nnew,1\n")
+    check_start(path, mine, folds=tmp_path / "now.csv")
+    assert "cannot be checked" in caplog.text
+    then = tmp_path / "then.csv"
+    config = load_config(root / "a/fold0/config.yaml", [f"data.folds={then}"])
+    (root / "a/fold0/config.yaml").write_text(yaml.safe_dump(to_dict(config)))
+    then.write_text("clip_id,fold\nc0,0\nc1,1\n")
+    with pytest.raises(ValueError, match=r"run sed/a fold 0, and this is run sed/n fold 1, which holds 1 of the clips"):
+        check_start(path, mine, folds=tmp_path / "now.csv")
+    check_start(path, replace(mine, fold=0), folds=tmp_path / "now.csv")  # held out there as here
+    then.write_text("clip_id,fold\nx0,0\nx1,1\n")
+    check_start(path, mine, folds=tmp_path / "now.csv")  # of other data
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"run": "x"}', '{"fold": "a"}', "[" * 100_000])

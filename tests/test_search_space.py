@@ -1,6 +1,7 @@
 """Spaces and plans of a search: what they may hold, refused before the first trial, and the folds no trial hears."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 import search as script
+from earshot import runs
 from earshot.config import load_config
+from earshot.data.digests import digest_of_folds
+from earshot.prediction.origin import Origin, TableDigests
+from earshot.records import to_dict
 from earshot.searching import plan as plans
 from earshot.searching.plan import SearchPlan
 from earshot.searching.space import Choice, Range, as_text, grid, overrides_of, read_space
@@ -196,3 +202,34 @@ def test_soft_targets_of_a_teacher_are_refused(tiny):
     plan = SearchPlan(config="tiny.yaml", space=SPACE)
     with pytest.raises(ValueError, match=r"may have heard the outer fold: set data\.soft_targets=none"):
         plans.make_split(plan, plans.base_config(plan), 0, Path("out"))
+
+
+@pytest.mark.parametrize("taught", [
+    "data.pseudo=data/round1", "distill={predictions: [oof.npz]}", "distill={teacher: {run: runs/sed/a/fold0}}",
+])  # fmt: skip
+def test_what_own_runs_taught_is_refused(tiny, taught):
+    plan, said = SearchPlan(config="tiny.yaml", space=SPACE, overrides=(taught,)), "may have heard the outer fold 0"
+    with pytest.raises(ValueError, match=said):
+        plans.make_split(plan, plans.base_config(plan), 0, Path("out"))
+    key, _, value = taught.partition("=")
+    plan = SearchPlan(config="tiny.yaml", space={key: [yaml.safe_load(value), "" if key == "data.pseudo" else {}]})
+    with pytest.raises(ValueError, match=said):
+        plans.make_split(plan, plans.base_config(plan), 0, Path("out"))
+    plans.make_split(plan, plans.base_config(plan), None, Path("out"))
+
+
+def test_weights_of_an_own_run_are_refused_unless_of_other_data(tiny):
+    made = runs.create_fold(Path("runs/sed/a/fold1"), load_config("tiny.yaml"), resume=False)
+    tables = TableDigests(folds=digest_of_folds(pd.read_csv("folds.csv")), classes="c", clips="d")
+    about = {"earshot": json.dumps({"origin": to_dict(Origin(run="sed/a", fold=1, tables=tables))})}
+    save_file({"w": np.zeros(1, np.float32)}, made.weights, about)
+    plan = SearchPlan(
+        config="tiny.yaml", space=SPACE, overrides=("model.weights=runs/sed/a/fold{fold}/best.safetensors",)
+    )
+    config = plans.base_config(plan)
+    with pytest.raises(ValueError, match=r"is of the own run sed/a fold 1, .* \(trained on 9 of its clips\)"):
+        plans.make_split(plan, config, 0, Path("out"))
+    plans.make_split(plan, config, 1, Path("out"))  # fold 1 held these out
+    (made.folder / "config.yaml").unlink()
+    with pytest.raises(ValueError, match="nobody knows: no config.yaml"):
+        plans.make_split(plan, config, 1, Path("out"))

@@ -31,11 +31,16 @@ def table_digests(
     if events is not None:
         rows += _lines(events, EVENT_COLUMNS)
     return TableDigests(
-        folds=digest(_lines(folds, ("clip_id", "fold"))),
+        folds=digest_of_folds(folds),
         classes=digest(map(str, classes)),
         clips=digest(rows),
         targets="" if soft is None else digest(_target_lines(soft)),
     )
+
+
+def digest_of_folds(folds: pd.DataFrame) -> str:
+    """Fold table -> 32 hexadecimal digits of each clip's fold."""
+    return digest(_lines(folds, ("clip_id", "fold")))
 
 
 def _target_lines(soft: SoftTargets) -> list[str]:

@@ -17,10 +17,12 @@ from earshot.data.folds import TRAIN_ONLY, make_folds, read_folds
 from earshot.data.labels import read_clips
 from earshot.data.soft_targets import find_targets
 from earshot.messages import check_choice, few
+from earshot.prediction.origin import weights_origin
 from earshot.records import build_from, read_yaml, to_dict
 from earshot.searching.space import Space, grid, overrides_of, read_space
 from earshot.tables import read_table
 from earshot.tasks import get_task
+from earshot.training.origins import held_out_of, trained_on
 
 SAMPLERS = ("tpe", "random", "grid")
 DRAWN = 64  # settings by chance that are checked before the first trial
@@ -160,6 +162,10 @@ def make_split(plan: SearchPlan, config: Config, outer: int | None, folder: Path
             f"{targets} trains in place of labels, and what made it may have heard the outer fold: set "
             "data.soft_targets=none in overrides, or outer: [] and believe no figure"
         )
+    if outer is not None:
+        apart = held_out_of(config.data.folds, outer)
+        for each in taught_configs(plan, config):
+            check_taught(each, outer, apart)
     clips = read_clips(root / "clips.csv")
     folds = read_folds(config.data.folds, clips)
     kept = (folds.fold != outer).to_numpy() if outer is not None else np.ones(len(clips), bool)
@@ -189,6 +195,48 @@ def make_split(plan: SearchPlan, config: Config, outer: int | None, folder: Path
             for name, text in texts.items():
                 files.write_text(partial / name, text)
     return Split(outer, place, place / "folds.csv", tuple(inner))
+
+
+def taught_configs(plan: SearchPlan, config: Config) -> list[Config]:
+    """The config, and it with each value of the space that may say who teaches."""
+    found = [config]
+    for key, part in plan.read_space.items():
+        if key.partition(".")[0] in ("data", "model", "distill"):
+            found += [base_config(plan, {key: value}) for value in part.extremes()]
+    return found
+
+
+def check_taught(config: Config, outer: int, apart: set[str]):
+    """Raise where networks that may have heard the outer fold, whose clips are `apart`, would teach the trials."""
+    how = config.distill
+    given = {
+        "distill.predictions": ", ".join(how.predictions), "distill.teacher.run": how.teacher.run,
+        "data.pseudo": config.data.pseudo,
+    }  # fmt: skip
+    for key, name in given.items():
+        if name:
+            raise ValueError(
+                f"{key} {name} is of own runs, which may have heard the outer fold {outer}: leave it out of the "
+                "config, the overrides and the space, or set outer: [] and believe no figure"
+            )
+    for key, name in {"model.weights": config.model.weights, "distill.teacher.weights": how.teacher.weights}.items():
+        paths = {Path(name)}
+        if "{fold}" in name:
+            known = {int(f) for f in read_table(config.data.folds, ("clip_id", "fold")).fold} - {TRAIN_ONLY}
+            paths = {Path(name.replace("{fold}", str(fold))) for fold in sorted(known)}
+        for path in paths:
+            start = weights_origin(path)
+            if start is None:
+                continue  # published weights
+            trained, why = trained_on(path, start)
+            if why or apart & trained:
+                reason = (
+                    f"trained on {len(apart & trained)} of its clips" if apart & trained else f"nobody knows: {why}"
+                )
+                raise ValueError(
+                    f"{key} {path} is of the own {start}, which may have heard the outer fold {outer} ({reason}): "
+                    "start from published weights or from weights of other data, or set outer: [] and believe no figure"
+                )
 
 
 def fingerprint(plan: SearchPlan, split: Split) -> dict:

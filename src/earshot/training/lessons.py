@@ -140,7 +140,10 @@ def prepare_lessons(
         lessons = replace(lessons, answers=found, place=place)
         about |= {"predictions": {path: _digest(path) for path in paths}}
     else:
-        lessons = _taught(lessons, fold, data, classes, class_list, folder=folder, origin=origin, progress=progress)
+        lessons = _taught(
+            lessons, fold, data, classes, class_list, folder=folder, origin=origin, progress=progress,
+            folds=config.data.folds,
+        )  # fmt: skip
         about |= {"teacher": lessons.teacher.cache_about()}
     if lessons.place is not None:
         about["not_in_vocabulary"] = [c for c, at in zip(classes, lessons.place, strict=True) if at < 0]
@@ -149,12 +152,12 @@ def prepare_lessons(
 
 
 def _taught(
-    lessons: Lessons, fold: int, data: PreparedData, classes, class_list, folder: Path, origin, progress
+    lessons: Lessons, fold: int, data: PreparedData, classes, class_list, folder: Path, origin, progress, folds: str
 ) -> Lessons:  # fmt: skip
     """The lessons with a teacher's rows of every clip, computed now where no cache has them."""
     teacher = replace(lessons.how.teacher, run=lessons.how.teacher.run.replace("{fold}", str(fold)))
     if teacher.run:
-        check_start(Path(teacher.run) / "best.safetensors", origin, "distill.teacher.run")
+        check_start(Path(teacher.run) / "best.safetensors", origin, "distill.teacher.run", folds)
     network, place = teacher.network, None
     if lessons.how.answer_weight and teacher.gives_answers:
         table = read_table(class_list, ("label",))

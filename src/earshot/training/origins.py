@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from earshot.config import Config
+from earshot.data.digests import digest_of_folds
 from earshot.ensemble.origins import check_tables
 from earshot.files import fold_folders
+from earshot.messages import few
 from earshot.prediction.origin import (
     FILE,
     WITHIN_A_RUN,
@@ -23,6 +27,9 @@ from earshot.prediction.origin import (
     write_origin,
 )
 from earshot.runs import FoldRun
+from earshot.tables import read_table
+
+logger = logging.getLogger("earshot")
 
 
 def origin_of(folder: Path, tables: TableDigests | None, config: Config) -> Origin | None:
@@ -70,21 +77,73 @@ def check_resumed(run: FoldRun, origin: Origin | None):
     run.check(settled=run.finished)
 
 
-def check_start(path: Path, origin: Origin | None, key: str = "model.weights"):
+def check_start(path: Path, origin: Origin | None, key: str = "model.weights", folds: str | Path = ""):
     """Refuse weights to start from, or to be taught by, that learned from the clips that this fold holds out.
 
-    They did where they are of the same clips: of another fold, or by another fold table.
+    They did where they are of the same clips: of another fold, or by another fold table. Where the clip tables differ,
+    the clips that this fold holds out of the fold table `folds` are sought among those that trained the weights.
     """
     start = weights_origin(path)
-    if start is None or origin is None or start.tables.clips != origin.tables.clips:
-        return  # published weights, or of other clips
-    folds = tables_differ(start.tables, origin.tables, ("folds",))
-    if folds or start.fold != origin.fold:
+    if start is None or origin is None:
+        return  # published weights
+    if start.tables.clips != origin.tables.clips:
+        check_clips(path, start, held_out_of(folds, origin.fold), key, f"this is {origin}, which holds")
+        return
+    other = tables_differ(start.tables, origin.tables, ("folds",))
+    if other or start.fold != origin.fold:
         raise ValueError(
-            f"{key} {path} is of {start}, and this is {origin}, of the same clips{'; ' * bool(folds)}{folds}: "
+            f"{key} {path} is of {start}, and this is {origin}, of the same clips{'; ' * bool(other)}{other}: "
             "the clips held out here were learned from there, and the CV would be wrong. Start from the same fold of "
             "the same table (fold{fold} in the path), or from weights of other data"
         )
+
+
+def held_out_of(folds: str | Path, fold: int) -> set[str]:
+    """Ids of the clips that a fold table holds out of a fold; empty where there is no table."""
+    if not folds:
+        return set()
+    table = read_table(folds, ("clip_id", "fold"))
+    return set(table.clip_id.astype(str)[table.fold == fold])
+
+
+def check_clips(path: Path, start: Origin, apart: set[str], key: str, holder: str):
+    """Raise where clips `apart` trained weights of another clip table, as that run's fold table says.
+
+    Whatever that table is not known to say is said once. holder: who keeps the clips apart, for the message.
+    """
+    trained, why = trained_on(path, start)
+    if shared := sorted(apart & trained):
+        raise ValueError(
+            f"{key} {path} is of {start}, and {holder} {len(shared)} of the clips out that trained it: {few(shared)}; "
+            "its CV would be wrong. Start from the same fold ({fold} in the path), or from weights of other data"
+        )
+    if why:
+        say_unknown(str(path), str(start), why)
+
+
+def trained_on(path: Path, start: Origin) -> tuple[set[str], str]:
+    """Ids of the clips that weights learned from, by the fold table that the config of their run names, and why that
+    is not certain ('': it is)."""
+    configs = (path.with_name("config.yaml"), path.parent.parent / path.stem / "config.yaml")  # of a fold, of a soup
+    found = next((config for config in configs if config.is_file()), None)
+    if found is None:
+        return set(), f"no {configs[0].name} lies beside them"
+    try:
+        name = FoldRun(found.parent).config.data.folds
+        table = read_table(name, ("clip_id", "fold"))
+    except (ValueError, OSError) as error:
+        return set(), str(error)
+    ids = set(table.clip_id.astype(str)[table.fold != start.fold])
+    return ids, "" if digest_of_folds(table) == start.tables.folds else f"{name} was changed since"
+
+
+@lru_cache(maxsize=1024)
+def say_unknown(path: str, start: str, why: str):
+    """Say once that nobody knows which clips trained weights."""
+    logger.warning(
+        "%s are weights of %s, of another clip table, and %s: whether they learned from clips that are held out here "
+        "cannot be checked", path, start, why,
+    )  # fmt: skip
 
 
 def check_checkpoint(path: Path, state: dict, origin: Origin | None):

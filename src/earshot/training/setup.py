@@ -202,7 +202,7 @@ def load_start(network: torch.nn.Module, config: Config, fold: int, origin: Orig
     """Load the weights that training starts from; missing ones are an error that says how to go without."""
     name = config.model.weights.replace("{fold}", str(fold))
     path = start_weights(name, config.model.download)
-    check_start(path, origin)
+    check_start(path, origin, folds=config.data.folds)
     front_end = next((r for r in config.inputs(network.inputs).values() if r.kind == "logmel"), None)
     return load_weights(network, path, config.model.drop, front_end, getattr(network, "weights_prefix", ""))
 
