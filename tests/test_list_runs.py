@@ -7,9 +7,11 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 import runs as script
 import train
@@ -179,6 +181,68 @@ def test_cleaning_takes_what_is_asked_and_spares_what_is_worth_keeping(place):
     assert not beaten.exists()
     assert best.is_dir()
     assert not [p for p in place.rglob("*") if p.name.startswith(".")]
+
+
+def test_what_people_made_keeps_a_run(place):
+    copied(place, "best", score=0.99)
+    answered, noted, plain = (copied(place, name, score=0.02) for name in ("answered", "noted", "plain"))
+    (answered / "decisions.csv").write_text("when,who\n")
+    (noted / "fold0" / "old").mkdir()
+    for name in ("test.npz", "predicted.json", "together_int8.xml.json", "mine_unreadable.csv", "roc.png"):
+        (plain / name).touch()
+    found = plan(place, "beaten")
+    assert {r.path.name for r in found.removals} == {"plain", "tiny"}
+    kept = " ".join(found.kept)
+    assert "answered stays: it holds decisions.csv, which no training writes again" in kept
+    assert "noted stays: it holds fold0/old/" in kept
+    (named,) = plan(place, "sed/answered").removals
+    assert named.why == "named; it holds decisions.csv"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("part", {"taxon": "Insecta"}), ("levels", ["coarse"]), ("where", {"site": "north"}), ("classes", "some.csv"),
+     ("root", "data/other")],
+)  # fmt: skip
+def test_runs_of_other_classes_or_clips_do_not_beat_each_other(place, key, value):
+    kept = json.loads((place / "sed/tiny" / trained.KEPT).read_text()) if listed(place) else {}
+    special = copied(place, "special", **{f"data__{key}": value})
+    (special / trained.KEPT).unlink(missing_ok=True)
+    found = [trained.look_at(place / "sed/tiny"), trained.look_at(special)]
+    score = trained.Score(watch="map", value=0.999)
+    found = [found[0], trained.replace(found[1], score=score)]
+    assert (found[0].score.value, found[1].state) == (kept["value"], "finished")
+    assert plan_cleaning(found, found, ["beaten"]).removals == ()
+
+
+def test_teachers_and_what_a_soup_is_of_are_needed(place, tmp_path):
+    copied(place, "best", score=0.99)
+    names = ("teacher", "labeller", "manifest", "mixed", "mixed2")
+    for name in names:
+        copied(place, name, score=0.02)
+    student = copied(place, "student", score=0.03, data__pseudo=str(tmp_path / "pseudo"))
+    (tmp_path / "pseudo").mkdir()
+    (tmp_path / "pseudo/manifest.json").write_text(json.dumps({"teachers": {"0": [{"run": "sed/manifest"}]}}))
+    path = student / "fold0" / "run.json"
+    about = json.loads(path.read_text())
+    told = {"pseudo": {"by": "sed/gone, sed/teacher"}, "soft_targets": {"by": "sed/labeller (fold 0, honest)"}}
+    path.write_text(json.dumps(about | told))
+    (student / "soup").mkdir()
+    weights = {"w": np.zeros(1, np.float32)}
+    save_file(
+        weights, student / "soup/fold0.safetensors", {"earshot": json.dumps({"soup_of": ["runs/sed/mixed/fold0"]})}
+    )
+    found = plan(place, "beaten")
+    assert {r.path.name for r in found.removals} == {"student", "tiny", "mixed2"}
+    assert sum("sed/student needs it" in line for line in found.kept) == 4
+
+
+def test_a_link_to_a_run_stays(place, tmp_path):
+    shutil.move(place / "sed" / "tiny", tmp_path / "real")
+    (place / "sed" / "tiny").symlink_to(tmp_path / "real")
+    found = plan(place, "sed/tiny", "checkpoints")
+    assert found.removals == ()
+    assert "is a link to" in found.kept[0]
 
 
 def test_checkpoints_of_finished_folds_go_and_the_rest_stays(place):
