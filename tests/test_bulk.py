@@ -225,6 +225,24 @@ def test_a_shard_that_was_cut_is_heard_again_and_there_once(tmp_path, place, mon
     assert len(pd.read_parquet(tmp_path / "events")) == len(pd.read_parquet(tmp_path / "recordings")) == 1
 
 
+@pytest.mark.parametrize("folder", [archive.RECORDINGS, archive.EVENTS])
+@pytest.mark.parametrize("damage", ["cut", "link", "empty"])
+def test_a_shard_with_a_damaged_file_is_named_and_heard_again(tmp_path, folder, damage, caplog):
+    for number in (0, 1):
+        shards.hear_shard(tmp_path, number, clips_of(f"{number}.wav"), heard_of)
+    path = tmp_path / folder / archive.part(1)
+    half = path.read_bytes()[: path.stat().st_size // 2]
+    path.unlink()
+    path.symlink_to(tmp_path / "gone") if damage == "link" else path.write_bytes(half if damage == "cut" else b"")
+    with pytest.raises(ValueError, match=rf"{folder}/part-000001.parquet cannot be read \(.*: remove it, and the same"):
+        add_up(tmp_path)
+    assert archive.heard_shards(tmp_path) == {0}
+    assert f"{folder}/part-000001.parquet cannot be read" in caplog.text
+    shards.hear_shard(tmp_path, 1, clips_of("1.wav"), heard_of)
+    assert archive.heard_shards(tmp_path) == {0, 1}
+    assert add_up(tmp_path).recordings == 2
+
+
 def test_shards_of_nothing_have_the_columns_of_others(tmp_path):
     shards.hear_shard(tmp_path, 0, clips_of("a.wav"), lambda clips: heard_of(clips, events=0))
     shards.hear_shard(tmp_path, 1, clips_of("b.wav"), heard_of)

@@ -15,6 +15,7 @@ import export
 from conftest import TINY_CLASSES, write_tiny
 from earshot import runs
 from earshot.kaggle import hub
+from earshot.kaggle.checks import check_folder
 from earshot.kaggle.model_card import scores_of, without_paths
 from earshot.messages import run_script
 from scripts import run
@@ -164,6 +165,27 @@ def test_a_secret_or_a_path_of_this_machine_stays_here(played, tmp_path):
     assert not played.committed
 
 
+@pytest.mark.parametrize("text", [
+    f"wandb.login(key='{'0a1b' * 10}')", f'{{"api_key": "{"9f" * 20}"}}', f"password {'ab01' * 10}\n",
+    f'os.environ["WANDB_API_KEY"] = "{"c4d5" * 10}"', f"apiKey={'0a1b' * 10}", "wandb_v1_" + "Ab9" * 20,
+    "openai: sk-" + "aB3d" * 12, "sk-proj-a_B" + "x7-" * 20, "sk-or-v1-" + "0f" * 32,
+])  # fmt: skip
+def test_keys_of_services_are_refused(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"config.yaml holds an? .*key"):
+        check_folder(tmp_path)
+
+
+@pytest.mark.parametrize("text", [
+    f"commit: {'0a1b' * 10}", f'{{"key": "{"0a1b" * 16}", "weights": "{"0a" * 16}"}}', f"token {'ab12' * 16}",
+    f'{{"api_key.onnx": "{"9f" * 32}"}}', f"{'0a1b' * 10}  monkey.wav", f"wandb @ git+https://a.org/w@{'0a1b' * 10}",
+    f"turkey: {'0a1b' * 10}", "class sk-top-container-id-1 of sk-estimator-doc-link-fitted", f"task-{'aB3d' * 12}",
+])  # fmt: skip
+def test_digests_and_commits_are_no_secret(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    check_folder(tmp_path)
+
+
 @pytest.mark.parametrize(
     "name", ["finches", "ada/", "../x/y", "ada/a b", "ada/x--y", "-a/b", "ada/x.git", "a/" + "b" * 96]
 )
@@ -182,7 +204,9 @@ def test_options_that_belong_to_a_push(trained, monkeypatch, capsys):
 
 def test_paths_of_a_config_become_names():
     given = {"data": {"root": "/home/ada/data/finch", "folds": "folds/finch.csv"}, "w": ["C:\\x\\y.npz", 3, "~/a/b"]}
-    assert without_paths(given) == {"data": {"root": "finch", "folds": "folds/finch.csv"}, "w": ["y.npz", 3, "b"]}
+    expected = {"data": {"root": "finch", "folds": "folds/finch.csv"}, "w": ["y.npz", 3, "b"]}
+    assert without_paths(given) == expected
+    assert without_paths(given | {"track": "csv:/home/ada/tracked.csv"}) == expected
 
 
 def test_scores_that_are_no_numbers_are_left_out(trained, monkeypatch):

@@ -4,9 +4,11 @@ import json
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,6 +152,29 @@ def test_another_plan_does_not_go_on_with_a_search(tmp_path):
     opened(tmp_path)
     with pytest.raises(ValueError, match="begun with other plan: give --out another folder"):
         studies.open_study(tmp_path, PLAN, {"plan": "another one"})
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "middle", "tables", "folder"])
+def test_a_damaged_data_base_is_one_error_with_its_name(tmp_path, damage):
+    path = tmp_path / studies.DATABASE
+    if damage == "text":
+        path.write_text("no data base, " * 100)
+    elif damage == "folder":
+        path.mkdir()
+    elif damage == "tables":
+        with closing(sqlite3.connect(path)) as base:
+            base.execute("create table studies (number integer)")
+    else:
+        opened(tmp_path)._storage.remove_session()
+        with closing(sqlite3.connect(path)) as base:
+            base.execute("pragma wal_checkpoint(truncate)")
+        whole = path.read_bytes()
+        middle = whole[: 4096 * 3] + b"\xff" * 4096 * 4 + whole[4096 * 7 :]
+        path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else middle)
+        for left in tmp_path.glob("*-wal"):
+            left.unlink()
+    with pytest.raises(ValueError, match=r"study.db cannot be read as the data base of a search \(.*another folder"):
+        opened(tmp_path)
 
 
 def test_a_search_of_an_earlier_version_goes_on(tmp_path):

@@ -15,7 +15,10 @@ SECRET_NAMES = re.compile(
 SECRET_TEXTS = {
     "a private key": rb"-----BEGIN [A-Z ]*PRIVATE KEY",
     "a Kaggle key": rb"\"key\"\s*:\s*\"[0-9a-f]{32}\"|KAGGLE_KEY\s*[=:]\s*\S|KGAT_[0-9a-f]{16}",
-    "a Weights & Biases key": rb"WANDB_API_KEY\s*[=:]\s*\S|api\.wandb\.ai\s+login",
+    # 40 hexadecimal digits are a key where a name says so: commits and digests have as many, or more
+    "a Weights & Biases key": rb"WANDB_API_KEY\s*[=:]\s*\S|api\.wandb\.ai\s+login|\bwandb_v1_[A-Za-z0-9_]{30}"
+    rb"|(?i:(?<![a-z])(?:api|access|wandb)?key|token|secret|password|wandb)[\"']?\]?(?:\s*[=:,]\s*|\s+)[\"']?[0-9a-f]{40}(?![0-9A-Za-z])",
+    "an API key": rb"(?<![\w-])sk-(?:[a-z]+-)*(?:v1-)?(?:(?=[\w-]*[0-9])(?=[\w-]*[A-Z])[\w-]{20}|[0-9a-f]{32})",
     "a Hugging Face token": rb"\bhf_[A-Za-z0-9]{30}",
     "a GitHub token": rb"\bgh[opsu]_[A-Za-z0-9]{30}|github_pat_[A-Za-z0-9_]{30}",
     "an AWS key": rb"\bAKIA[0-9A-Z]{16}\b",

@@ -52,9 +52,9 @@ def build_model_folder(run: runs.Run, graphs: Sequence[Path], folder: Path, lice
 
 
 def without_paths(values):
-    """A config as nested dicts, each absolute path in it as its last part."""
+    """A config as nested dicts, each absolute path in it as its last part, and without `track`: where figures went."""
     if isinstance(values, dict):
-        return {key: without_paths(value) for key, value in values.items()}
+        return {key: without_paths(value) for key, value in values.items() if key != "track"}
     if isinstance(values, list | tuple):
         return [without_paths(value) for value in values]
     if isinstance(values, str) and (Path(values).is_absolute() or values.startswith("~") or "\\" in values):

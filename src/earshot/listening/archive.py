@@ -7,6 +7,7 @@ again, because a process or a machine ended, writes the same two names: nothing 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ PART = re.compile(r"part-(\d{6,})\.parquet")
 SHARD_FILES = 32  # what a kill costs at most, a worker
 SHARD_BYTES = 2 * 2**30  # of sound, but a single file may be larger: some hours at 32 kHz
 LISTS = (".txt", ".csv", ".tsv")
+
+logger = logging.getLogger("earshot")
 
 
 @dataclass(frozen=True)
@@ -144,10 +147,38 @@ def write_plan(out: Path, plan: pd.DataFrame):
         plan.to_parquet(partial, index=False)
 
 
-def heard_shards(out: Path) -> set[int]:
-    """Numbers of the shards that were heard: the manifest is the names of their files."""
+def named_shards(out: Path) -> set[int]:
+    """Numbers of the shards that have a file of recordings, whole or not."""
     names = os.listdir(out / RECORDINGS) if (out / RECORDINGS).is_dir() else []
     return {int(found[1]) for name in names if (found := PART.fullmatch(name))}
+
+
+def heard_shards(out: Path) -> set[int]:
+    """Numbers of the shards that were heard. One whose files are cut, or gone, was not: a warning names them."""
+    return {number for number in named_shards(out) if was_heard(out, number)}
+
+
+def was_heard(out: Path, number: int) -> bool:
+    """Whether a shard's two files are there, and whole as far as their ends say."""
+    paths = [out / folder / part(number) for folder in (RECORDINGS, EVENTS)]
+    if not os.path.lexists(paths[0]):
+        return False
+    for path in paths:
+        if problem := _cut(path):
+            logger.warning("%s cannot be read (%s): its shard is heard again", path, problem)
+            return False
+    return True
+
+
+def _cut(path: Path) -> str:
+    """What is wrong with a file of Parquet, '' where its footer can be read."""
+    import pyarrow.parquet as pq
+
+    try:
+        pq.read_metadata(path)
+    except Exception as error:  # pyarrow raises kinds of its own
+        return " ".join(str(error).split())
+    return ""
 
 
 def pending(plan: pd.DataFrame, heard: set[int]) -> list[dict]:

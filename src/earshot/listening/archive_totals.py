@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from earshot import files
-from earshot.listening.archive import EVENTS, RECORDINGS, heard_shards, part
+from earshot.listening.archive import EVENTS, RECORDINGS, named_shards, part
 from earshot.listening.detections import summary_of
 
 KEYS = ["event_label", "day", "hour"]
@@ -59,9 +59,19 @@ def add_up(out: Path) -> Totals:
 
 
 def _shards(out: Path) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, int]]:
-    for number in sorted(heard_shards(out)):
+    for number in sorted(named_shards(out)):
         paths = [out / folder / part(number) for folder in (RECORDINGS, EVENTS)]
-        yield *map(pd.read_parquet, paths), sum(path.stat().st_size for path in paths)
+        yield *map(_read, paths), sum(path.stat().st_size for path in paths)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises kinds of its own
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} cannot be read ({reason}): remove it, and the same command hears its shard again"
+        ) from error
 
 
 def _added(summary: pd.DataFrame | None, more: list[pd.DataFrame]) -> pd.DataFrame:

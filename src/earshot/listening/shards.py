@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from earshot import files
-from earshot.listening.archive import EVENTS, RECORDINGS, part
+from earshot.listening.archive import EVENTS, RECORDINGS, part, was_heard
 from earshot.listening.detections import COLUMNS, Heard
 from earshot.prediction.predictions import Clip
 from earshot.sound.folder import printable
@@ -75,7 +75,7 @@ def hear_shard(
     A shard whose files are there is not heard again. blame: where every recording ends in an error each is listed with
     its own; else that is NothingHeard, and nothing is written.
     """
-    if (out / RECORDINGS / part(shard)).is_file():
+    if was_heard(out, shard):
         return figures(out, shard)
     attempts = Attempts.begin(out, shard)
     heard = None

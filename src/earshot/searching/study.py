@@ -54,7 +54,7 @@ def open_study(folder: Path, plan: SearchPlan, begun_with: dict):
     pruner = lib.pruners.NopPruner()
     if plan.prune:
         pruner = lib.pruners.MedianPruner(plan.startup_trials, plan.warmup_epochs)
-    with in_turn(folder / ".study.lock"):
+    with in_turn(folder / ".study.lock"), _readable(folder / DATABASE):
         storage = lib.storages.RDBStorage("sqlite://", engine_kwargs={"creator": _connect(folder / DATABASE)})
         study = lib.create_study(
             storage=storage, study_name="search", direction="maximize", load_if_exists=True, pruner=pruner
@@ -72,6 +72,25 @@ def open_study(folder: Path, plan: SearchPlan, begun_with: dict):
             f"{folder} holds a search that was begun with other {few(changed)}: give --out another folder, or remove it"
         )
     return study
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A data base that is whole; one that is damaged, or none, is an error with its name."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        if path.exists():
+            with closing(_connect(path)()) as base:
+                if (told := base.execute("pragma quick_check(1)").fetchone()[0]) != "ok":
+                    raise sqlite3.DatabaseError(" ".join(told.split()))
+        yield
+    except (sqlite3.Error, SQLAlchemyError, optuna().exceptions.StorageInternalError, json.JSONDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path} cannot be read as the data base of a search ({reason}): put a whole copy of it there, or give "
+            "--out another folder"
+        ) from error
 
 
 def _connect(path: Path) -> Callable[[], sqlite3.Connection]:
