@@ -118,13 +118,8 @@ def test_copies_of_held_out_recordings_stay_in_their_fold(reviewed, tmp_path):
     rows = [decision(name, path=str(tmp_path / name)) for name in names]
     hashed = base.clips.assign(content_hash=[examine(tmp_path / p, decode=True)[2] for p in base.clips.path])
     write_training_table(rows, tmp_path / "new", tmp_path / "new.csv", replace(base, clips=hashed))
-    assert read_folds(tmp_path / "new.csv", read_clips(tmp_path / "new/clips.csv")).fold.tolist()[2:] == [
-        1,
-        0,
-        0,
-        1,
-        -1,
-    ]
+    folds = read_folds(tmp_path / "new.csv", read_clips(tmp_path / "new/clips.csv")).fold
+    assert folds.tolist()[2:] == [1, 0, 0, 1, -1]
 
 
 def test_recordings_that_judge_are_left_out_or_said(reviewed, tmp_path, caplog):
