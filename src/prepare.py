@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import inspect
 import logging
 import re
@@ -22,6 +21,7 @@ import pandas as pd
 from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.competition import Competition, Flag, Remake
 from earshot.competitions.tables import OF_RECORDINGS, Tables, check_owner, is_there, write_csv, write_tables
+from earshot.data.digests import content_hash
 from earshot.data.event_checks import checked_events
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.files import check_writable
@@ -204,8 +204,7 @@ def examine(path: Path, decode: bool) -> tuple[float, float, str, str]:
         waveform = audio.load(path, info.sample_rate, mono=False)
     except audio.UnreadableAudio as error:
         return np.nan, np.nan, "", str(error)
-    content = hashlib.sha256(np.round(waveform * 32767).astype(np.int16).tobytes()).hexdigest()[:16]
-    return info.sample_rate, round(waveform.shape[-1] / info.sample_rate, 6), content, ""
+    return info.sample_rate, round(waveform.shape[-1] / info.sample_rate, 6), content_hash(waveform), ""
 
 
 def copied_channels(options: argparse.Namespace) -> str:

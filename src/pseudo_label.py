@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import shutil
 from pathlib import Path
 
 from earshot.data import pseudo
 from earshot.data.labels import read_clips
 from earshot.data.unlabelled import find_recordings
-from earshot.files import check_writable
+from earshot.files import check_writable, remove_folder
 from earshot.messages import Parser, progress_bar, run_script
 from earshot.rounds import hearing, labels
 from earshot.rounds.choosing import Choice
@@ -60,7 +59,7 @@ def main():
     rows = [{"clip_id": table.clip_id[row], "reason": reason} for row, reason in lost.items()]
     labels.write(options.out, manifest, chosen, rows)
     if not options.keep_answers:
-        shutil.rmtree(answers)
+        remove_folder(answers)
     say(options, figures, len(table), len(lost))
 
 

@@ -22,7 +22,7 @@ from earshot.ensemble.choice import read_post
 from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, detect_in
 from earshot.listening.members import BACKENDS, ears_of, with_frames
-from earshot.listening.recordings import find_recordings, lengths_of
+from earshot.listening.recordings import find_recordings, length_of, lengths_of
 from earshot.messages import Parser, check_choice, progress_bar, run_script
 from earshot.pages import review
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
@@ -150,7 +150,7 @@ def write_table(run: runs.Run, decisions: Path, options: argparse.Namespace):
     if not decisions.is_file():
         raise ValueError(f"{decisions} does not exist: answer questions first, or give --decisions FILE")
     data = run.config.data
-    log = DecisionLog(decisions)
+    log = DecisionLog(decisions, length_of)
     base = read_base(Path(data.root), Path(data.folds))
     one = options.one_label or run.config.task == "scenes"
     counts = write_training_table(

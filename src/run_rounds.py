@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import math
 import sys
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def main():
     judged: list[tuple[Path, Judged]] = [
         (Path(run), of_run(Path(run), plan, options)) for run in plan.teacher.runs[-1:]
     ]
+    if judged:
+        decide([one.value for _, one in judged], plan.honest)  # an error before hours of training
     rows = [row_of(None, run, found, []) for run, found in judged]
     for step in steps:
         if options.only_table and not is_trained(step, plan):
@@ -130,7 +133,8 @@ def of_run(run: Path, plan: Plan, options: argparse.Namespace) -> Judged:
 def row_of(step: Step | None, run: Path, found: Judged, before: list[tuple[Path, Judged]]) -> dict:
     """A row of the table."""
     number = step.number if step else 0
-    gain = found.value - max(one.value for _, one in before) if before else ""
+    known = [one.value for _, one in before if not math.isnan(one.value)]
+    gain = found.value - max(known) if known else ""
     folds = " ".join(f"{value:.4f}" for value in found.of_folds.values())
     labels = str(step.labels) if step and step.labels else ""
     return {"round": number, "run": str(run), "pseudo": labels, "score": found.score, "value": found.value,

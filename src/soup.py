@@ -22,6 +22,7 @@ from accelerate import Accelerator
 
 from earshot import files, optim, runs, tasks
 from earshot.data.prepared import load_data
+from earshot.ensemble import lineage
 from earshot.ensemble.origins import check_distinct, check_same_tables, check_tables
 from earshot.messages import Parser, few, run_script
 from earshot.processes import children
@@ -123,6 +124,7 @@ def stir(members: list[runs.Run], fold: int, out: Path, data, accelerator) -> Pa
         measure_batch_norms(t.network, passes(t, t.network))
     path = out / "soup" / f"fold{fold}.safetensors"
     about = t.about | {"origin": to_dict(origin), "soup_of": [str(one.folder) for one in of_fold]}
+    about[lineage.INHERITED] = lineage.once(made for one in of_fold for made in lineage.of_fold(one))
     runs.save_weights(path, t.network, about)
     return path
 

@@ -13,6 +13,7 @@ import soup
 import train
 from earshot import optim, runs
 from earshot.config import load_config
+from earshot.rounds.teachers import find_teachers
 from earshot.training.averaging import has_batch_norms, measure_batch_norms
 from scripts import run
 
@@ -139,6 +140,12 @@ def test_a_soup_of_runs_is_a_run(tiny, monkeypatch, capsys):
         ValueError, match=r"on1 and runs/sed/other are of different networks, .*model.params.embedding: 16"
     ):
         run(soup, "--runs", "runs/sed/on1", "runs/sed/other", "--name", "x")
+    assert runs.load_run("runs/sed/soup").folds[0].about["inherited"] == []
+    about = Path("runs/sed/on2/fold0/run.json")
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"soft_targets": {"by": "sed/b", "mode": "source"}}))
+    run(soup, "--runs", "runs/sed/on1", "runs/sed/on2", "--name", "told")
+    with pytest.raises(ValueError, match=r"told/fold0 was trained on targets made by sed/b .* through"):
+        find_teachers([Path("runs/sed/told")], [0])
     with pytest.raises(ValueError, match="is named twice"):
         run(soup, "--runs", "runs/sed/on1", "runs/sed/on1", "--name", "x")
     with pytest.raises(ValueError, match="a soup is of two or more"):

@@ -18,10 +18,20 @@ from earshot import losses, runs
 from earshot.augment.mixing import mix_batch
 from earshot.config import load_config
 from earshot.data.prepared import load_data
+from earshot.ensemble import lineage
 from earshot.inputs.teacher import Distill, Teacher
 from earshot.models.cnn import CnnSED
+from earshot.prediction.origin import Origin
 from earshot.prediction.predictions import Predictions
-from earshot.training.lessons import check_unseen, prepare_lessons, read_unlabelled, told, with_unlabelled
+from earshot.training.lessons import (
+    check_unseen,
+    mode_of,
+    not_held_out,
+    prepare_lessons,
+    read_unlabelled,
+    told,
+    with_unlabelled,
+)
 from scripts import run
 
 RATE, SIZE = 4000, 2000  # the teacher hears half seconds at 4 kHz
@@ -204,6 +214,31 @@ def test_labelled_clips_are_no_unlabelled_recordings(taught):
         with_unlabelled(data.take(data.clips.fold != 0), table)
 
 
+def test_labelled_clips_are_found_through_links_and_in_the_validation_set(taught):
+    data = load_data(taught.data)
+    Path("wild").mkdir()
+    Path("wild/link.wav").symlink_to((data.source / data.clips[data.clips.fold == 0].path.iloc[0]).resolve())
+    how = Distill(teacher=teacher(), unlabelled="wild")
+    with pytest.raises(ValueError, match=r"1 recordings of distill.unlabelled are labelled clips .*: link"):
+        lessons_of(taught, how)
+    Path("wild/link.wav").unlink()
+    soundfile.write("wild/v.wav", np.full(24000, 0.1), 8000)
+    Path("data/validation.csv").write_text(f"clip_id,path\nv0,{Path('wild/v.wav').absolute()}\n")
+    with pytest.raises(ValueError, match=r"are labelled clips of the data set: v;.* those of validation.csv"):
+        lessons_of(taught, how)
+
+
+def test_a_fold_does_not_hear_recordings_of_the_groups_that_it_holds_out(taught, caplog):
+    data = load_data(taught.data)
+    group = data.clips[data.clips.fold == 0].group.iloc[0]
+    table = pd.DataFrame({"clip_id": ["a", "b"], "path": ["/a.wav", "/b.wav"], "group": [group, "elsewhere"]})
+    assert not_held_out(table, data.clips, 0).clip_id.tolist() == ["b"]
+    assert "1 of the 2 recordings of distill.unlabelled are of groups that fold 0 holds out (a)" in caplog.text
+    assert len(not_held_out(table, data.clips, 1)) == 2
+    with pytest.raises(ValueError, match="fold 0 holds out clips of the same groups as all of a"):
+        not_held_out(table[:1], data.clips, 0)
+
+
 # ---- an ensemble's answers
 
 
@@ -239,6 +274,21 @@ def test_answers_of_members_that_heard_the_clip_are_refused(taught):
         check_unseen(answers(data, fold=moved), clips, len(clips.clips), ["oof.npz"], None)
     with pytest.raises(ValueError, match="answers of none of these clips"):
         check_unseen(answers(data).take([0]), clips.take(np.arange(5, 9)), 4, ["oof.npz"], None)
+
+
+def test_predictions_of_all_folds_for_unlabelled_recordings_are_not_isolated(taught):
+    data, fold0 = load_data(taught.data), Origin(run="sed/a", fold=0, tables=load_data(taught.data).digests)
+    found = answers(data, origins=(fold0, replace(fold0, fold=1)))
+    found.save("oof.npz")
+    apart = replace(found, clip_ids=np.array([f"u{i}" for i in range(24)]), origins=(fold0,), fold=np.full(24, -1))
+    apart.save("fold0.npz")
+    replace(apart, origins=found.origins).save("all.npz")
+    assert mode_of(["oof.npz"], ["u1"], fold0) == mode_of(["oof.npz", "fold0.npz"], ["u1"], fold0) == "honest"
+    assert mode_of(["oof.npz", "fold0.npz"], ["u1"], replace(fold0, fold=1)) == "heard"
+    assert mode_of(["oof.npz", "all.npz"], ["u1"], fold0) == "heard"
+    assert mode_of(["oof.npz", "all.npz"], [], fold0) == "honest"
+    older = {"distill": {"predictions": {"oof.npz": "1", "all.npz": "2"}, "unlabelled": 3}}
+    assert lineage.entries(older) == [{"trained_on": "distill", "mode": "heard"}]
 
 
 # ---- the loss

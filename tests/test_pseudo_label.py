@@ -1,6 +1,5 @@
 """pseudo_label.py: who may answer, which windows, what training takes of them, and planted leaks that are found."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -303,7 +302,7 @@ def test_a_stopped_call_goes_on_and_writes_the_same(here, tmp_path, monkeypatch)
         run(pseudo_label, *arguments, "--out", tmp_path / "x")
     assert not (tmp_path / "x/manifest.json").exists()
     monkeypatch.setattr(hearing, "hear", lambda *a: (heard.append(a[-1]), real(*a)))
-    with pytest.raises(ValueError, match="holds answers of a call that was stopped, with other recordings"):
+    with pytest.raises(ValueError, match="a call that was stopped, or kept its answers, with other recordings"):
         run(pseudo_label, *arguments[:2], "--clips", "scapes", "--out", tmp_path / "x")
     run(pseudo_label, *arguments, "--out", tmp_path / "x")
     assert heard == [0, 1, 2, 3]
@@ -312,21 +311,3 @@ def test_a_stopped_call_goes_on_and_writes_the_same(here, tmp_path, monkeypatch)
         ours, whole = read_windows(tmp_path / "x", fold), read_windows("data/round1", fold)
         assert ours.clip_ids.tolist() == whole.clip_ids.tolist()
         np.testing.assert_allclose(ours.target.astype(float), whole.target.astype(float), atol=2e-3)
-
-
-def test_files_that_are_none_are_refused(tmp_path):
-    good = pseudo.PseudoLabels(
-        clip_ids=np.array(["a"]), paths=np.array(["a.wav"]), starts=np.zeros(1), target=np.ones((1, 2), np.float16),
-        confidence=np.ones(1), keys=np.array(["clip a a"]),
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="targets must lie in 0 to 1"):
-        dataclasses.replace(good, target=np.full((1, 2), 2, np.float16))
-    with pytest.raises(ValueError, match="starts must be seconds from 0"):
-        dataclasses.replace(good, starts=np.array([-1.0]))
-    with pytest.raises(ValueError, match="paths is of"):
-        dataclasses.replace(good, paths=np.array(["a", "b"]))
-    target, mask = good.aligned(("x", "y"), ("y", "z"))
-    assert (target.tolist(), mask.tolist()) == ([[1, 0]], [[1, 0]]), "a class that no teacher has is masked"
-    (tmp_path / "fold0.npz").write_bytes(b"no zip")
-    with pytest.raises(ValueError, match="fold0.npz is not a file of pseudo-labels"):
-        read_windows(tmp_path, 0)

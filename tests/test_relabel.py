@@ -154,6 +154,11 @@ def test_answers_that_are_not_honest_are_refused(answered):
     about.write_text(json.dumps(told | {"soft_targets": {"by": "sed/b", "mode": "source"}}))
     with pytest.raises(ValueError, match="fold1 was trained on targets made by sed/b in mode 'source', whose networks"):
         run(relabel, "--run", "runs/sed/made")
+    for more in ({"distill": {"predictions": {"a.npz": "1"}, "unlabelled": 2}},
+                 {"inherited": [{"trained_on": "pseudo", "mode": "all", "by": "sed/c"}]}):  # fmt: skip
+        about.write_text(json.dumps(told | more))
+        with pytest.raises(ValueError, match="fold1 was trained on (answers|pseudo-labels) made by .* in mode"):
+            run(relabel, "--run", "runs/sed/made")
     about.write_text(json.dumps(told | {"soft_targets": {"by": "sed/b", "mode": "honest"}}))
     run(relabel, "--run", "runs/sed/made", "--out", "honest.npz")
     about.write_text(json.dumps(told | {"finished": False}))

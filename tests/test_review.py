@@ -114,7 +114,11 @@ def test_another_table_is_not_appended_to(tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [("decision", "acept", "line 2: decision 'acept'; did you mean 'accept'"), ("start", "x", "start is 'x'"),
-     ("end", "nan", "end is nan"), ("onset", "-1", "onset is -1.0")],
+     ("end", "nan", "end is nan"), ("onset", "-1", "onset is -1.0"), ("offset", "inf", "offset is inf"),
+     ("end", "0.5", "line 2: end 0.500 is not after start 1.000"), ("offset", "1.5", "before onset 2.000"),
+     ("onset", "0.5", "does not lie in the stretch"), ("event_label", "house sparrow", "sparrow. cannot be"),
+     ("labels", "wren =cmd|x", "=cmd.x. cannot be a class"), ("event_label", "", "cannot be a class name"),
+     ("who", "x" * 200_000, "line 2: field larger than field limit")],
 )  # fmt: skip
 def test_edited_rows_are_errors_that_name_the_line(tmp_path, column, value, said):
     log = DecisionLog(tmp_path / "d.csv")
@@ -123,6 +127,22 @@ def test_edited_rows_are_errors_that_name_the_line(tmp_path, column, value, said
     table.to_csv(log.path, index=False)
     with pytest.raises(ValueError, match=said):
         DecisionLog(log.path)
+
+
+def test_times_keep_their_milliseconds_however_long_the_recording(tmp_path):
+    log = DecisionLog(tmp_path / "d.csv")
+    log.append(decision(start=123456.789, output=0.1234567))
+    row = read_rows(log.path)[0]
+    assert (row.start, row.end, row.onset, row.offset) == (123456.789, 123460.789, 123457.789, 123458.789)
+    assert row.output == pytest.approx(0.123457)
+
+
+def test_rows_behind_the_end_of_a_recording_are_errors(tmp_path):
+    log = DecisionLog(tmp_path / "d.csv")
+    log.append(decision(start=1.0))
+    assert len(DecisionLog(log.path, lambda path: 5.0).rows) == 1
+    with pytest.raises(ValueError, match=r"d\.csv line 2: end is 5\.000 s, and /rec/a\.wav is 4\.000 s long"):
+        DecisionLog(log.path, lambda path: 4.0)
 
 
 # ---- questions
@@ -257,7 +277,7 @@ def test_what_was_answered_is_not_asked_after_a_restart(session):
 @pytest.mark.parametrize(
     ("item", "kind", "labels", "times", "said"),
     [("z", "accept", (), None, "answered meanwhile"), ("a", "undo", (), None, "a decision is one of"),
-     ("a", "correct", ["house sparrow"], None, "hold no spaces"),
+     ("a", "correct", ["house sparrow"], None, "hold no spaces"), ("a", "correct", ["=cmd"], None, "cannot be a class"),
      ("a", "correct", ["wren"], (3.0, 2.0), "onset first"), ("a", "correct", ["wren"], (2.0, 99.0), "must lie in"),
      ("a", "correct", ["wren"], (None, 2.0), "must be seconds")],
 )  # fmt: skip

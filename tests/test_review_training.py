@@ -1,7 +1,9 @@
 """Answers of a review as a table that trains: only what was said is known, and folds keep what they held out."""
 
 import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ import pytest
 import soundfile
 
 from earshot.config import DataConfig
+from earshot.data.folds import read_folds
+from earshot.data.labels import read_clips
 from earshot.data.prepared import load_data
 from earshot.pages import review as page
 from earshot.review.training_table import heard_in, read_base, write_training_table
@@ -18,6 +22,7 @@ from test_review import decision
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import review
 import train
+from prepare import examine
 
 
 def test_what_answers_say_of_a_stretch():
@@ -89,6 +94,47 @@ def test_recordings_that_went_are_said_and_no_answer_is_an_error(reviewed, tmp_p
         with pytest.raises(ValueError, match=said):
             write_training_table(some, tmp_path / "none", tmp_path / "none.csv", base)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_second_round_numbers_past_the_first(reviewed, tmp_path):
+    base, rows = reviewed
+    write_training_table(rows[:3], tmp_path / "new", tmp_path / "new.csv", base)
+    again = read_base(tmp_path / "new", tmp_path / "new.csv")
+    write_training_table(rows[3:], tmp_path / "newer", tmp_path / "newer.csv", again)
+    data = load_data(DataConfig(root=str(tmp_path / "newer"), folds=str(tmp_path / "newer.csv"), keep_unlabelled=True))
+    assert sorted(data.clips.clip_id) == ["c0", "c1", *(f"review_{n:05d}" for n in range(5))]
+    assert len({str(p) for p in data.clips.path}) == 7
+
+
+def test_copies_of_held_out_recordings_stay_in_their_fold(reviewed, tmp_path):
+    base, _ = reviewed
+    sound, rate = soundfile.read(tmp_path / "c0.wav", dtype="int16")
+    (tmp_path / "other").mkdir()
+    shutil.copyfile(tmp_path / "c1.wav", tmp_path / "copy.wav")
+    soundfile.write(tmp_path / "lossless.flac", sound, rate)
+    soundfile.write(tmp_path / "other" / "C0.flac", sound[::-1], rate)
+    (tmp_path / "link.wav").symlink_to(tmp_path / "c1.wav")
+    names = ("copy.wav", "lossless.flac", "other/C0.flac", "link.wav", "long.wav")
+    rows = [decision(name, path=str(tmp_path / name)) for name in names]
+    hashed = base.clips.assign(content_hash=[examine(tmp_path / p, decode=True)[2] for p in base.clips.path])
+    write_training_table(rows, tmp_path / "new", tmp_path / "new.csv", replace(base, clips=hashed))
+    folds = read_folds(tmp_path / "new.csv", read_clips(tmp_path / "new/clips.csv")).fold
+    assert folds.tolist()[2:] == [1, 0, 0, 1, -1]
+
+
+def test_recordings_that_judge_are_left_out_or_said(reviewed, tmp_path, caplog):
+    base, rows = reviewed
+    (base.root / "validation.csv").write_text("clip_id,path\nv,long.wav\n")
+    counts = write_training_table(rows, tmp_path / "new", tmp_path / "new.csv", base)
+    assert counts["clips"] == 1, "only c1's"
+    assert "recordings of" in caplog.text
+    assert "validation.csv, which train nothing, are left out" in caplog.text
+    assert (tmp_path / "new/validation.csv").is_file()
+    with pytest.raises(ValueError, match="every answer is about recordings of"):
+        write_training_table(rows[:2], tmp_path / "none", tmp_path / "none.csv", base)
+    (base.root / "validation.csv").rename(base.root / "test_clips.csv")
+    assert write_training_table(rows, tmp_path / "new2", tmp_path / "new2.csv", base)["clips"] == 5
+    assert "1 recordings are of the test" in caplog.text
 
 
 @pytest.mark.slow

@@ -226,6 +226,15 @@ def test_a_schedule_stops_where_nothing_is_gained():
     assert decide([0.5, 0.4, 0.6], Honest(patience=2)) == (2, False)
 
 
+def test_a_score_that_is_none_is_never_the_best():
+    nan = float("nan")
+    assert decide([nan, 0.5, 0.6], Honest()) == (2, False)
+    assert decide([0.5, nan], Honest()) == (0, True)
+    assert decide([nan, 0.5], Honest()) == (1, False)
+    with pytest.raises(ValueError, match="the honest score is nan, nan, which decides nothing"):
+        decide([nan, nan], Honest())
+
+
 def test_every_schedule_can_be_read():
     paths = sorted((Path(__file__).parents[1] / "configs" / "rounds").glob("*.yaml"))
     assert paths

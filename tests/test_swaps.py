@@ -33,8 +33,8 @@ def test_no_swap_means_no_refusal(base, tmp_path):
         for command in (
             swaps.RESUME_A, f"{swaps.REPORT} {swaps.A} {swaps.B}", f"{swaps.PREDICT} {swaps.A}",
             f"{swaps.PREDICT} {swaps.A} --backend onnx", f"{swaps.ENSEMBLE} {swaps.A} {swaps.B}",
-            f"{swaps.EXPORT} {swaps.A}", f"{swaps.SUBMIT} {swaps.A}/{swaps.TEST}",
-            f"{swaps.GO_ON}",
+            f"{swaps.EXPORT} {swaps.A} --max-drop 1",  # a class says 0.99999 of all clips: rounding ranks them
+            f"{swaps.SUBMIT} {swaps.A}/{swaps.TEST}", f"{swaps.GO_ON}",
         ):  # fmt: skip
             code, said = swaps.start(command)
             assert code == 0, said

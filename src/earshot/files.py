@@ -108,6 +108,15 @@ def whole_set(folder: str | Path, last: str, without: Iterable[str] = ()) -> Ite
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def remove_folder(folder: str | Path):
+    """Remove a folder under a temporary name: a kill never leaves half of it under its own, and `sweep` ends it."""
+    gone = temporary_name(Path(folder))
+    shutil.rmtree(gone, ignore_errors=True)  # of an earlier call that was stopped
+    os.replace(folder, gone)
+    reached(f"moved away {Path(folder).name}/")
+    shutil.rmtree(gone)
+
+
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """An empty folder among the system's temporary files, gone afterwards; those of killed processes go as well."""

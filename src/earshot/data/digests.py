@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from earshot.data.soft_targets import SoftTargets
@@ -55,6 +56,11 @@ def recording_name(path: str) -> str:
     name = PurePosixPath(str(path)).name
     file, mark, row = name.partition("#")
     return PurePosixPath(file).stem + mark + row
+
+
+def content_hash(waveform: np.ndarray) -> str:
+    """Digest of decoded samples, (C, S) or (S,) in -1 to 1, as 16 bits: lossless formats of one recording share it."""
+    return hashlib.sha256(np.round(waveform * 32767).astype(np.int16).tobytes()).hexdigest()[:16]
 
 
 def _lines(table: pd.DataFrame, columns) -> list[str]:

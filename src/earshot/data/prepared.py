@@ -74,7 +74,7 @@ class PreparedData:
             return train, validates
         manifest, windows = read_pseudo(
             self.pseudo_folder, fold, self.digests, folds_path,
-            held_out=validates.clips, labelled=self.clips, source=self.source,
+            held_out=validates.clips, labelled=self.clips, source=self.source, classes=self.classes,
         )  # fmt: skip
         return replace(train, pseudo=windows, pseudo_manifest=manifest), validates
 

@@ -8,7 +8,9 @@ check both, every time.
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,11 @@ SHARED = ("group", "content_hash", "recording", "recording_id", "src_file", "sou
           "url")  # fmt: skip
 KINDS = {"clip_ids": "U", "paths": "U", "starts": "f", "target": "f", "confidence": "f", "keys": "U"}
 CLIP = "clip "  # how the key of a clip itself begins
+LONGEST = 1e7  # seconds: no recording is as long
+TYPES = {
+    "mode": str, "classes": list, "window_seconds": (int, float), "source": str, "folds_table": str, "tables": dict,
+    "teachers": dict, "masses": dict, "settings": dict, "lineage": list, "commit": str,
+}  # fmt: skip
 REMEDY = "make it again with src/pseudo_label.py"
 
 
@@ -78,8 +85,8 @@ class PseudoLabels:
                 raise ValueError(f"{name} is of {array.dtype} and shape {array.shape}, for {n} windows")
         if self.target.size and not (self.target.min() >= 0 and self.target.max() <= 1):
             raise ValueError(f"targets must lie in 0 to 1, got {self.target.min()} to {self.target.max()}")
-        if n and not (np.isfinite(self.starts).all() and self.starts.min() >= 0):
-            raise ValueError("starts must be seconds from 0 on")
+        if n and not (self.starts.min() >= 0 and self.starts.max() < LONGEST):
+            raise ValueError(f"starts must be seconds from 0 on, below {LONGEST:g}")
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -111,18 +118,44 @@ def read_manifest(folder: str | Path) -> Manifest:
             "that was stopped goes on where it was"
         )
     about = read_json(path, "manifest", REMEDY)
-    want(about, {"mode": str, "teachers": dict, "classes": list}, str(path), REMEDY)
-    for fold, origins in about["teachers"].items():
-        if not (fold.isdigit() and isinstance(origins, list) and origins):
-            raise ValueError(f"{path} names no teachers for '{fold}'; {REMEDY}")
+    about = {"settings": {}, "lineage": [], "commit": ""} | about
+    want(about, TYPES, str(path), REMEDY)
+    if wrong := problem_of(about):
+        raise ValueError(f"{path} {wrong}; {REMEDY}")
     about["teachers"] = {
         fold: [build_from(Origin, one, path) for one in origins] for fold, origins in about["teachers"].items()
     }
-    about["tables"] = build_from(TableDigests, about.get("tables") or {}, path)
+    about["tables"] = build_from(TableDigests, about["tables"], path)
     try:
         return Manifest(**about | {"classes": tuple(about["classes"])})
     except TypeError as error:
         raise ValueError(f"{path} is no manifest of pseudo-labels ({error}); {REMEDY}") from error
+
+
+def problem_of(about: dict) -> str:
+    """What is wrong with the values of a manifest whose keys have their types; '' where nothing is."""
+    classes, seconds, source = about["classes"], about["window_seconds"], about["source"]
+    if not classes or not all(isinstance(name, str) and name for name in classes):
+        return f"has {str(classes)[:60]} as 'classes', which are no names"
+    if len(set(classes)) < len(classes):
+        return f"names classes twice ({few(sorted({name for name in classes if classes.count(name) > 1}))})"
+    if not 0 < seconds < LONGEST:
+        return f"has {str(seconds)[:60]} as 'window_seconds', which must be above 0 and below {LONGEST:g}"
+    if "\0" in source:
+        return f"has {source[:60]!r} as 'source', which is no folder"
+    if not all(isinstance(made, dict) for made in about["lineage"]):
+        return f"has {str(about['lineage'])[:60]} as 'lineage', which must list names and values ({{...}})"
+    for fold, origins in about["teachers"].items():
+        if not (re.fullmatch("0|[1-9][0-9]{0,8}", fold) and isinstance(origins, list) and origins):
+            return f"names no teachers for '{fold[:60]}'"
+        masses = about["masses"].get(fold)
+        if not (isinstance(masses, list) and len(masses) == 2 and all(map(_is_mass, masses))):
+            return f"has {str(masses)[:60]} as 'masses' of fold {fold}, which must be two finite numbers from 0 on"
+    return ""
+
+
+def _is_mass(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def read_windows(folder: str | Path, fold: int) -> PseudoLabels:
@@ -139,16 +172,21 @@ def read_windows(folder: str | Path, fold: int) -> PseudoLabels:
 
 def read_pseudo(
     folder: str | Path, fold: int, tables: TableDigests | None, folds_table: str, *, held_out: pd.DataFrame,
-    labelled: pd.DataFrame, source: str | Path,
+    labelled: pd.DataFrame, source: str | Path, classes: Sequence[str] = (),
 ) -> tuple[Manifest, PseudoLabels]:  # fmt: skip
     """The pseudo-labels that may train a fold, after everything that would betray the clips that it holds out.
 
     tables: digests of the tables that the fold is trained on; held_out: its clips; labelled: all clips with labels;
-    source: the folder that their paths are relative to.
-    Errors: other folds than the teachers', a fold that nobody answered for, a teacher that heard the held-out clips,
-    windows of held-out recordings, or of clips that have labels.
+    source: the folder that their paths are relative to; classes: those that are trained, where any are asked for.
+    Errors: no class of the teachers', other folds than theirs, a fold that nobody answered for, a teacher that heard
+    the held-out clips, windows of held-out recordings, or of clips that have labels.
     """
     manifest = read_manifest(folder)
+    if len(classes) and set(classes).isdisjoint(manifest.classes):
+        raise ValueError(
+            f"{Path(folder) / FILE} names the classes {few(manifest.classes)}, of which this run has none "
+            f"({few(classes)}): its windows would teach nothing. Label with teachers of these classes"
+        )
     check_tables(manifest, Path(folder), tables, folds_table)
     if fold not in manifest.folds:
         raise ValueError(

@@ -17,6 +17,7 @@ import pandas as pd
 from earshot import runs
 from earshot.data.folds import TRAIN_ONLY, clean_names, read_folds
 from earshot.data.soft_targets import SoftTargets
+from earshot.ensemble import lineage
 from earshot.messages import few, suggest
 from earshot.prediction import predictions
 from earshot.prediction.predictions import Predictions
@@ -83,12 +84,16 @@ def check_groups(folds: pd.DataFrame, clips: pd.DataFrame, path: Path):
 
 def check_not_told(fold: FoldRun):
     """Refuse a fold that was trained on targets by networks which may have heard what it held out."""
-    told = fold.about.get("soft_targets")
-    if told and told.get("mode") != "honest":
+    own = lineage.entries(fold.about | {lineage.INHERITED: []})
+    for told in lineage.of_fold(fold):
+        if told["mode"] in lineage.CLEAN:
+            continue
+        through = "" if told in own else ", through the weights that it started from or the run that taught it"
         raise ValueError(
-            f"{fold.folder} was trained on targets made by {told.get('by', 'an unknown maker')} in mode "
-            f"'{told.get('mode', 'unknown')}', whose networks heard the clips that it held out: its answers are not "
-            "honest. Train with data.soft_targets=none, or relabel with --mode source"
+            f"{fold.folder} was trained on {lineage.WHAT[told['trained_on']]} made by "
+            f"{told.get('by', 'an unknown maker')} in mode '{told['mode']}', whose networks may have heard the clips "
+            f"that it held out{through}: its answers are not honest. Train without them (data.soft_targets=none, and "
+            "pseudo-labels of src/pseudo_label.py), or relabel with --mode source"
         )
 
 

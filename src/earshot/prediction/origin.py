@@ -147,18 +147,22 @@ def as_text(origins: Sequence[Origin]) -> list[str]:
 
 def weights_origin(path: Path) -> Origin | None:
     """What a weights file says of itself; None: nothing, or it is none that can be read (loading it says why)."""
+    stored = weights_about(path)
+    return parse_origin(json.dumps(stored["origin"]), path) if stored.get("origin") else None
+
+
+def weights_about(path: Path) -> dict:
+    """The run.json that a weights file repeats; {}: none, or it is no file that can be read (loading it says why)."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        return None
+        return {}
     try:
         with safe_open(path, framework="np") as file:
             stored = json.loads((file.metadata() or {}).get("earshot", "{}"))
     except (SafetensorError, OSError, ValueError):
-        return None
-    return (
-        parse_origin(json.dumps(stored["origin"]), path) if isinstance(stored, dict) and stored.get("origin") else None
-    )
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def weights_digest(state: dict[str, torch.Tensor]) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,22 +49,29 @@ class Decision:
 
 
 COLUMNS = tuple(f.name for f in fields(Decision))
-NUMBERS = ("start", "end", "onset", "offset", "output", "confidence")
+SECONDS = ("start", "end", "onset", "offset")
+NUMBERS = (*SECONDS, "output", "confidence")
+SLACK = 0.1  # seconds by which times may miss an end: tables of before have them in six digits
+FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would compute
 
 
 class DecisionLog:
     """The decisions in a file, and those that come. Several pages may append to one file."""
 
-    def __init__(self, path: Path):
-        """Open or begin a file; `torn` is what a crash left of a row, '' where nothing. No file is made yet."""
+    def __init__(self, path: Path, length_of: Callable[[str], float] | None = None):
+        """Open or begin a file; `torn` is what a crash left of a row, '' where nothing. No file is made yet.
+
+        length_of: path -> seconds of a recording, behind which no row may reach.
+        """
         self.path = Path(path)
         self.torn = self._take_torn_row_away()
-        self.rows: list[Decision] = read_rows(self.path) if self.path.is_file() else []
+        self.rows: list[Decision] = read_rows(self.path, length_of) if self.path.is_file() else []
 
     def append(self, decision: Decision):
         """Write a decision; when this returns it is on the disk."""
         if decision.decision not in KINDS:
             raise ValueError(f"unknown decision '{decision.decision}'{suggest(decision.decision, KINDS)}")
+        check(decision, "this answer")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with in_turn(self.path.with_name(f".{self.path.name}.lock")):
             new = not self.path.is_file() or not self.path.stat().st_size
@@ -113,12 +121,54 @@ def check_header(line: str, path: Path):
         )
 
 
-def read_rows(path: Path) -> list[Decision]:
-    """A table of decisions -> its rows as they were written; anything else in it is an error that names the line."""
+def read_rows(path: Path, length_of: Callable[[str], float] | None = None) -> list[Decision]:
+    """A table of decisions -> its rows as they were written; anything else in it is an error that names the line.
+
+    length_of: path -> seconds of a recording, asked once each; rows about what lies behind its end are errors then.
+    """
+    rows, lengths = [], {}
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         lines = csv.reader(file)
-        check_header(",".join(next(lines, [])), path)
-        return [_decision(cells, f"{path} line {lines.line_num}") for cells in lines if cells]
+        try:
+            check_header(",".join(next(lines, [])), path)
+            for cells in lines:
+                if not cells:
+                    continue
+                where = f"{path} line {lines.line_num}"
+                rows.append(row := _decision(cells, where))
+                if length_of and row.path not in lengths:
+                    lengths[row.path] = length_of(row.path)
+                if row.end > (length := lengths.get(row.path, math.inf)) + SLACK:
+                    raise ValueError(f"{where}: end is {row.end:.3f} s, and {row.path} is {length:.3f} s long")
+        except csv.Error as error:
+            raise ValueError(f"{path} line {lines.line_num}: {error}: mend or remove the line") from error
+    return rows
+
+
+def check(row: Decision, where: str):
+    """Raise unless times are seconds in order, inside the stretch, and labels are names that a table can hold."""
+    for name in NUMBERS:
+        if not 0 <= (value := getattr(row, name)) < math.inf:
+            raise ValueError(f"{where}: {name} is {value}, expected a number of 0 or more")
+    if row.end <= row.start:
+        raise ValueError(f"{where}: end {row.end:.3f} is not after start {row.start:.3f}")
+    if row.offset < row.onset:
+        raise ValueError(f"{where}: offset {row.offset:.3f} is before onset {row.onset:.3f}")
+    if row.onset < row.start - SLACK or row.offset > row.end + SLACK:
+        raise ValueError(
+            f"{where}: the event from {row.onset:.3f} to {row.offset:.3f} s does not lie in the stretch from "
+            f"{row.start:.3f} to {row.end:.3f} s"
+        )
+    for name in (row.event_label, *row.labels.split(" ")):
+        if (
+            name.startswith(FORMULA)
+            or not "".join(name.split()) == name
+            or not (name.isprintable() and row.event_label)
+        ):
+            raise ValueError(
+                f"{where}: '{name[:60]}' cannot be a class name; it must be there, without spaces, and not begin with "
+                f"{' '.join(FORMULA)}, which spreadsheets compute"
+            )
 
 
 def standing(rows: Iterable[Decision]) -> list[Decision]:
@@ -158,7 +208,8 @@ def line_of(cells: Sequence[str]) -> str:
 
 def _cells(decision: Decision) -> list[str]:
     values = asdict(decision)
-    return [f"{values[c]:.6g}" if c in NUMBERS else " ".join(str(values[c]).splitlines()) for c in COLUMNS]
+    texts = {c: f"{values[c]:.3f}" if c in SECONDS else f"{values[c]:.6g}" for c in NUMBERS}
+    return [texts.get(c) or " ".join(str(values[c]).splitlines()) for c in COLUMNS]
 
 
 def _decision(cells: list[str], where: str) -> Decision:
@@ -171,7 +222,7 @@ def _decision(cells: list[str], where: str) -> Decision:
         try:
             values[name] = float(values[name])
         except ValueError:
-            raise ValueError(f"{where}: {name} is '{values[name]}', expected a number") from None
-        if not 0 <= values[name] < float("inf"):
-            raise ValueError(f"{where}: {name} is {values[name]}, expected a number of 0 or more")
-    return Decision(**values)
+            raise ValueError(f"{where}: {name} is '{values[name][:60]}', expected a number") from None
+    row = Decision(**values)
+    check(row, where)
+    return row

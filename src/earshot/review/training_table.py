@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,11 +24,15 @@ from earshot.data.folds import TRAIN_ONLY, read_folds
 from earshot.data.labels import read_classes, read_clips
 from earshot.messages import few
 from earshot.review.decisions import ACCEPT, CORRECT, SKIP, Decision, standing
+from earshot.review.same_recordings import Recordings
 from earshot.sound import audio
 from earshot.sound.folder import printable
 from earshot.tables import read_table
 
-COPIED = ("test_clips.csv", "test.csv", "truth.csv", "test_events.csv")  # of the data before, as they are
+COPIED = (
+    *("test_clips.csv", "test.csv", "truth.csv", "test_events.csv"),
+    *("validation.csv", "validation_events.csv", "validation_rows.csv", "validation_truth.csv"),
+)  # of the data before, as they are
 
 logger = logging.getLogger("earshot")
 
@@ -82,7 +87,8 @@ def heard_in(rows: Iterable[Decision], one_label: bool) -> list[Heard]:
         if row.decision == CORRECT or (one_label and row.decision == ACCEPT):
             labels = row.labels.split()
             heard.known, heard.whole = dict.fromkeys(labels, True), True
-            heard.event = (row.onset, row.offset, labels[0]) if len(labels) == 1 and row.decision == CORRECT else None
+            onset, offset = max(row.onset, row.start), min(row.offset, row.end)
+            heard.event = (onset, offset, labels[0]) if len(labels) == 1 and row.decision == CORRECT else None
             if row.event_label not in labels:
                 heard.known[row.event_label] = False
         else:
@@ -99,7 +105,8 @@ def write_training_table(
 ) -> dict[str, int]:  # fmt: skip
     """Write `out` (clips.csv, classes.csv, dataset.json, sound/*.wav, ...) and its fold table; counts for people.
 
-    The stretches always train (fold -1), but for those of recordings of the base, which stay in their recording's fold.
+    The stretches always train (fold -1), but for those of recordings of the base and of copies of them, which stay in
+    their recording's fold. Those of validation.csv's recordings are left out, those of the test's are warned of.
 
     where: values of columns by which the run chooses its clips (data.where), which the stretches get.
     """
@@ -107,6 +114,7 @@ def write_training_table(
     if not found:
         why = ", each the one class of its stretch" if one_label else ""
         raise ValueError(f"of {len(standing(rows))} standing answers none can train{why}: answer more questions")
+    found = without_validation(found, base)
     named = sorted({name for heard in found for name in heard.labels})
     classes = [*base.classes, *(c for c in named if c not in base.classes)]
     if new := classes[len(base.classes) :]:
@@ -116,7 +124,7 @@ def write_training_table(
     with files.whole_folder(out) as partial:
         (partial / "sound").mkdir()
         pieces, lost = [], []
-        for number, heard in enumerate(progress(found)):
+        for number, heard in enumerate(progress(found), start=next_number(base.clips.clip_id)):
             name = f"review_{number:05d}"
             try:
                 cut(heard, partial / "sound" / f"{name}.wav")
@@ -142,6 +150,44 @@ def write_training_table(
             "silent": sum(not piece["labels"] for piece in pieces), "classes": len(classes)}  # fmt: skip
 
 
+def next_number(clip_ids: Iterable[str]) -> int:
+    """The first number that no clip of an earlier review has."""
+    taken = [int(clip_id.removeprefix("review_")) for clip_id in clip_ids if re.fullmatch(r"review_\d+", clip_id)]
+    return max(taken, default=-1) + 1
+
+
+def without_validation(found: Sequence[Heard], base: Base) -> list[Heard]:
+    """The stretches but those of validation.csv's recordings, unless they train already; those of tests are warned of.
+
+    Recordings of clips.csv are in a fold, which their stretches get, whatever other tables have them too.
+    """
+    source, outside = Path(base.about["source"]), {heard.path for heard in found}
+    of_base = Recordings(base.clips, source)
+    outside = sorted(path for path in outside if not of_base.rows(path))
+    held: dict[str, set[str]] = {}
+    for name in ("validation.csv", "test_clips.csv"):
+        if outside and (base.root / name).is_file():
+            table = Recordings(read_clips(base.root / name), source)
+            held[name] = {path for path in outside if table.rows(path)}
+    if test := held.get("test_clips.csv"):
+        logger.warning(
+            "%d recordings are of the test, and what people heard there will train: no score on %s/test_clips.csv is "
+            "honest from then on: %s", len(test), base.root, few(sorted(test), 3),
+        )  # fmt: skip
+    if not (left := held.get("validation.csv")):
+        return list(found)
+    logger.warning(
+        "answers about %d recordings of %s/validation.csv, which train nothing, are left out: %s",
+        len(left), base.root, few(sorted(left), 3),
+    )  # fmt: skip
+    kept = [heard for heard in found if heard.path not in left]
+    if not kept:
+        raise ValueError(
+            f"every answer is about recordings of {base.root}/validation.csv, by which runs are judged: review others"
+        )
+    return kept
+
+
 def cut(heard: Heard, target: Path):
     """The stretch as a wav file at the recording's own rate."""
     rate = audio.info(Path(heard.path)).sample_rate
@@ -165,9 +211,10 @@ def _joined(pieces: pd.DataFrame, base: Base, classes: list[str]) -> tuple[pd.Da
     source = Path(base.about["source"])
     own = base.clips.drop(columns=[c for c in ("group", "fold") if c in base.clips])
     own = own.merge(base.folds[["clip_id", "group", "fold"]], on="clip_id", validate="one_to_one")
-    place = {str((source / p).resolve()): i for i, p in enumerate(own.path)}
+    of_base = Recordings(own, source)
     for i, recording in enumerate(pieces.recording):
-        if (where := place.get(str(Path(recording).resolve()))) is not None:  # of a clip that may be held out
+        if rows := of_base.rows(recording):  # of a clip that may be held out; of several, one that is
+            where = max(rows, key=lambda row: own.fold[row] != TRAIN_ONLY)
             pieces.loc[i, ["group", "fold"]] = own.group[where], own.fold[where]
     own["path"] = [str((source / p).absolute()) for p in own.path]
     if new := [c for c in classes if c not in base.classes]:

@@ -1,7 +1,8 @@
 """What teachers say of every window of many recordings: heard in shards on disk, so that a kill loses one of them.
 
 A shard holds the answers of some recordings for every fold, the mean over the runs, as float16; at no time is more than
-one in memory. `asked.json` says whose answers they are: another call's shards are refused.
+one in memory. `asked.json` says whose answers they are: another call's shards are refused, and so are shards without
+it.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ def hear_all(
 ) -> int:
     """Fill `folder` with the shards that it lacks -> how many there are. progress: given a total, a bar with `update`.
 
-    Errors: the folder holds answers of other teachers, recordings or windows.
+    Errors: the folder holds answers of other teachers, recordings or windows, or of unknown ones.
     """
-    begin(folder, teachers, table, size)
+    begin(folder, teachers, table, root, size)
     count = -(-len(table) // size)
     with progress(len(table)) as bar:
         for number in range(count):
@@ -56,21 +57,37 @@ def hear_all(
     return count
 
 
-def begin(folder: Path, teachers: Teachers, table: pd.DataFrame, size: int):
+def begin(folder: Path, teachers: Teachers, table: pd.DataFrame, root: Path, size: int):
     """Write whose answers the folder will hold, or raise where it holds others."""
-    listed = hashlib.sha256("\n".join(f"{r.clip_id}\t{r.path}" for r in table.itertuples()).encode()).hexdigest()
+    lines = [f"{r.clip_id}\t{r.path}\t{state_of(root / r.path)}" for r in table.itertuples()]
+    listed = hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()
     origins = {str(fold): [to_dict(o) for o in of_fold] for fold, of_fold in teachers.origins.items()}
-    asked = {"teachers": origins, "recordings": listed, "size": size, "seconds": teachers.windowing.window_seconds}
+    asked = {
+        "teachers": origins, "recordings": listed, "audio_root": str(root.resolve()), "size": size,
+        "seconds": teachers.windowing.window_seconds,
+    }  # fmt: skip
     path = folder / ASKED
     if path.is_file():
         before = read_json(path, "note", REMEDY)
         if differ := [key for key, value in json.loads(json.dumps(asked)).items() if before.get(key) != value]:
             raise ValueError(
-                f"{folder} holds answers of a call that was stopped, with other {', '.join(differ)}: give the same "
-                "--runs, --clips and --folds to go on, or remove it"
+                f"{folder} holds answers of a call that was stopped, or kept its answers, with other "
+                f"{', '.join(differ)}: give the same --runs, --clips (files unchanged) and --folds to use them, or "
+                f"{REMEDY}"
             )
         return
+    if any(folder.glob("[0-9]*.npz")):
+        raise ValueError(f"{folder} holds answers and no {ASKED} that says whose: {REMEDY}")
     files.write_text(path, json.dumps(asked))
+
+
+def state_of(path: Path) -> str:
+    """Size and time of the last change of a file: another one of its name has others; 'none' where it is not there."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # ValueError: no name of a file
+        return "none"
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def shard_file(folder: Path, number: int) -> Path:

@@ -110,8 +110,13 @@ def narrowed(oof: Predictions, data: PreparedData, honest: Honest):
 
 def decide(values: list[float], honest: Honest) -> tuple[int, bool]:
     """Honest scores so far -> (place of the best one, whether the schedule ends): a later run is better where it gains
-    more than `min_gain`; `patience` runs in a row without that are the end."""
-    best = 0
+    more than `min_gain`; `patience` runs in a row without that are the end. NaN is never best; all NaN: an error."""
+    best = next((i for i, value in enumerate(values) if np.isfinite(value)), None)
+    if best is None:
+        raise ValueError(
+            f"the honest score is {', '.join(map(str, values))}, which decides nothing: name another honest.score, or "
+            "let honest.where leave more clips"
+        )
     for i, value in enumerate(values):
         if value > values[best] + honest.min_gain:
             best = i

@@ -12,6 +12,7 @@ from earshot import runs
 from earshot.data.folds import TRAIN_ONLY
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.pseudo import ISOLATED
+from earshot.ensemble import lineage
 from earshot.ensemble.origins import check_distinct, check_same_tables, check_tables
 from earshot.ensemble.relabelling import check_not_told
 from earshot.listening.members import Windowwise, fold_members
@@ -105,11 +106,6 @@ def check_run(run: runs.Run, wanted: Sequence[int], data: PreparedData):
                 "what it heard: train it again"
             )
         check_not_told(fold)
-        if (made := fold.about.get("pseudo")) and made.get("mode") != ISOLATED:
-            raise ValueError(
-                f"{fold.folder} was trained on pseudo-labels of {made.get('folder')} whose mode is "
-                f"'{made.get('mode')}': their teachers heard what it held out. Make them again with src/pseudo_label.py"
-            )
     check_tables(run.folds, data.digests, LABELS)
 
 
@@ -141,16 +137,12 @@ def check_windows(found: Sequence[runs.Run], members: dict[int, list[Member]]):
 
 
 def lineage_of(run: runs.Run) -> list[dict]:
-    """What a run was trained on besides labels, each once."""
-    found = []
-    for fold in run.folds:
-        about = fold.about
-        for key in ("soft_targets", "pseudo"):
-            made = {k: v for k, v in (about.get(key) or {}).items() if k in ("mode", "by", "folder", "commit")}
-            if made and (entry := {"run": run.name, "trained_on": key} | made) not in found:
-                found.append(entry)
+    """What a run was trained on besides labels, each once; weights that a fold may start from are isolated."""
+    found = lineage.once({"run": run.name} | made for fold in run.folds for made in lineage.of_fold(fold))
     start = run.config.model.weights
-    return found + ([{"run": run.name, "trained_on": "weights", "mode": ISOLATED, "by": start}] if start else [])
+    if not start or any(made["trained_on"] == "weights" for made in found):
+        return found
+    return [*found, {"run": run.name, "trained_on": "weights", "mode": ISOLATED, "by": start}]
 
 
 def labelled_mass(data: PreparedData, fold: int) -> float:

@@ -7,7 +7,8 @@ them. An epoch hears every labelled clip and `draws` crops of unlabelled recordi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,9 +18,12 @@ import pandas as pd
 from earshot.config import Config
 from earshot.data.dataset import read_dataset
 from earshot.data.embeddings import EmbeddingCache
+from earshot.data.folds import read_folds
 from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData
+from earshot.data.pseudo import ISOLATED, files_of, recording_keys
 from earshot.data.vocabulary import match, of_columns, of_names, read_vocabulary
+from earshot.ensemble.lineage import HEARD
 from earshot.inputs.extractor import BATCH
 from earshot.inputs.teacher import Distill, Teacher
 from earshot.inputs.waveforms import as_heard
@@ -30,7 +34,9 @@ from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.sound.folder import list_recordings
 from earshot.tables import read_table
-from earshot.training.origins import check_start
+from earshot.training.origins import check_start, learned_by_start
+
+logger = logging.getLogger("earshot")
 
 
 @dataclass(kw_only=True)
@@ -47,6 +53,7 @@ class Lessons:
     place: np.ndarray | None = None  # (K,) each class's place in the answers, -1 where nobody answers
     answers: Predictions | None = None
     about: dict = field(default_factory=dict)  # for run.json
+    inherited: list = field(default_factory=list)  # what the run that teaches learned from besides labels
 
     def __post_init__(self):
         self._at = {} if self.answers is None else {str(c): i for i, c in enumerate(self.answers.clip_ids)}
@@ -129,7 +136,8 @@ def prepare_lessons(
         return data, None
     lessons = Lessons(how=how, n_labelled=len(data.clips), epochs=config.optim.epochs, n_classes=len(classes))
     if how.unlabelled:
-        data, lessons.chance = with_unlabelled(data, read_unlabelled(how.unlabelled))
+        clips, validates = read_labelled(data, Path(config.data.root), config.data.folds)
+        data, lessons.chance = with_unlabelled(data, read_unlabelled(how.unlabelled), clips, validates, fold=fold)
     about = {"unlabelled": len(lessons.chance), "draws": lessons.draws}
     class_list = config.data.classes or Path(config.data.root) / "classes.csv"
     if how.predictions:
@@ -138,13 +146,15 @@ def prepare_lessons(
         check_unseen(found, data, lessons.n_labelled, paths, origin)
         place = match(of_names(classes, "this run"), of_names(found.classes, paths[0]))
         lessons = replace(lessons, answers=found, place=place)
-        about |= {"predictions": {path: _digest(path) for path in paths}}
+        about |= {"predictions": {path: _digest(path) for path in paths}, "by": ", ".join(paths)}
+        about["mode"] = mode_of(paths, data.clips.clip_id.iloc[lessons.n_labelled :], origin)
     else:
         lessons = _taught(
             lessons, fold, data, classes, class_list, folder=folder, origin=origin, progress=progress,
             folds=config.data.folds,
         )  # fmt: skip
-        about |= {"teacher": lessons.teacher.cache_about()}
+        about |= {"teacher": lessons.teacher.cache_about(), "mode": ISOLATED}
+        about["by"] = lessons.teacher.file or lessons.teacher.run or lessons.teacher.config
     if lessons.place is not None:
         about["not_in_vocabulary"] = [c for c, at in zip(classes, lessons.place, strict=True) if at < 0]
     lessons.about = about
@@ -156,8 +166,11 @@ def _taught(
 ) -> Lessons:  # fmt: skip
     """The lessons with a teacher's rows of every clip, computed now where no cache has them."""
     teacher = replace(lessons.how.teacher, run=lessons.how.teacher.run.replace("{fold}", str(fold)))
+    inherited = []
     if teacher.run:
-        check_start(Path(teacher.run) / "best.safetensors", origin, "distill.teacher.run", folds)
+        weights = Path(teacher.run) / "best.safetensors"
+        check_start(weights, origin, "distill.teacher.run", folds)
+        inherited = learned_by_start(weights, origin)
     network, place = teacher.network, None
     if lessons.how.answer_weight and teacher.gives_answers:
         table = read_table(class_list, ("label",))
@@ -177,7 +190,7 @@ def _taught(
         progress=progress, heard=lambda waveform: as_heard(waveform, teacher.sample_rate, teacher),
         starts_of=lambda n_samples: np.arange(teacher.total(n_samples)) * teacher.stride_samples,
     )  # fmt: skip
-    return replace(lessons, teacher=teacher, rows=rows, place=place)
+    return replace(lessons, teacher=teacher, rows=rows, place=place, inherited=inherited)
 
 
 def read_unlabelled(name: str) -> pd.DataFrame:
@@ -196,18 +209,58 @@ def read_unlabelled(name: str) -> pd.DataFrame:
     return table.assign(path=[str((below / p).absolute()) for p in table.path])
 
 
-def with_unlabelled(data: PreparedData, table: pd.DataFrame) -> tuple[PreparedData, np.ndarray]:
+def read_labelled(data: PreparedData, root: Path, folds: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All clips of a data set's tables, whichever of them are taken, and the recordings of its validation.csv; both
+    with their columns, the clips with group and fold."""
+    clips = read_clips(root / "clips.csv")
+    clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
+    clips = read_folds(folds, clips)[["clip_id", "group", "fold"]].merge(clips, on="clip_id", validate="one_to_one")
+    beside = root / "validation.csv"
+    return clips, read_clips(beside) if beside.is_file() else data.whole.iloc[:0]
+
+
+def not_held_out(table: pd.DataFrame, clips: pd.DataFrame, fold: int) -> pd.DataFrame:
+    """Unlabelled recordings without those of a recording or group that a fold holds out; that some are is said."""
+    known = {key for own in recording_keys(clips[clips.fold == fold]) for key in own}
+    shared = np.array([not known.isdisjoint(own) for own in recording_keys(table)])
+    if not shared.any():
+        return table
+    ids = few(table.clip_id[shared])
+    if shared.all():
+        raise ValueError(f"distill.unlabelled: fold {fold} holds out clips of the same groups as all of {ids}")
+    logger.warning(
+        "%d of the %d recordings of distill.unlabelled are of groups that fold %d holds out (%s): left out",
+        shared.sum(), len(table), fold, ids,
+    )  # fmt: skip
+    return table[~shared].reset_index(drop=True)
+
+
+def with_unlabelled(
+    data: PreparedData, table: pd.DataFrame, *beside: pd.DataFrame, fold: int | None = None
+) -> tuple[PreparedData, np.ndarray]:  # fmt: skip
     """Training clips with unlabelled recordings behind them, and the chance (M,) of each recording in a draw.
 
-    Recordings that are clips of the data set, held out ones among them, are refused: they have labels.
+    Recordings that are clips of the data set, held out ones among them, or of tables `beside` it (clip_id, path), are
+    refused: they have labels. By the file, links followed, and by the clip's id with its file's name.
+    fold: that trains; recordings of the groups that it holds out of the first table beside are left out.
     """
-    own = set(data.whole.clip_id) | {str((data.source / str(p)).absolute()) for p in data.whole.path}
-    both = [c for c, p in zip(table.clip_id, table.path, strict=True) if c in own or p in own]
+    named = [data.whole, *beside]
+    ids = set(data.whole.clip_id.astype(str))
+    files = {file for clips in named for file in files_of(clips.path, data.source)}
+    keys = {key for clips in named for own in recording_keys(clips[["clip_id", "path"]]) for key in own}
+    own_files, own_keys = files_of(table.path, data.source), recording_keys(table[["clip_id", "path"]])
+    both = [
+        clip_id
+        for clip_id, file, own in zip(table.clip_id, own_files, own_keys, strict=True)
+        if str(clip_id) in ids or file in files or not keys.isdisjoint(own)
+    ]
     if both:
         raise ValueError(
             f"{len(both)} recordings of distill.unlabelled are labelled clips of the data set: {few(both)}; leave them "
-            "out, they have labels, and those held out must not be learned from"
+            "out, they have labels, and those held out, and those of validation.csv, must not be learned from"
         )
+    if fold is not None:
+        table = not_held_out(table, beside[0], fold)
     more = pd.DataFrame({"clip_id": table.clip_id, "path": table.path, "labels": "", "fold": -1})
     n, k = len(table), data.target.shape[1]
     seconds = pd.to_numeric(table.duration, errors="coerce").fillna(0) if "duration" in table else pd.Series(np.ones(n))
@@ -249,6 +302,19 @@ def check_unseen(found: Predictions, data: PreparedData, n_labelled: int, paths:
             f"distill.predictions: {name} was made with other folds than this run's: {len(moved)} clips were held out "
             f"elsewhere: {few(moved)}. Train both with one fold table"
         )
+
+
+def mode_of(paths: Sequence[str], unlabelled: Iterable[str], origin: Origin | None) -> str:
+    """How far predictions keep apart what a fold holds out: recordings without labels must be answered by networks
+    that held it out as well; labelled clips are, each by its own fold (`check_unseen`)."""
+    for path in paths:
+        found = Predictions.load(path)
+        if not set(unlabelled) & set(found.clip_ids.tolist()):
+            continue
+        known = origin is not None and found.origins
+        if not known or any((o.fold, o.tables.folds) != (origin.fold, origin.tables.folds) for o in found.origins):
+            return HEARD
+    return "honest"
 
 
 def told(lessons: Lessons, classes: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from earshot.config import Config
 from earshot.data.digests import digest_of_folds
+from earshot.ensemble import lineage
 from earshot.ensemble.origins import check_tables
 from earshot.files import fold_folders
 from earshot.messages import few
@@ -96,6 +97,17 @@ def check_start(path: Path, origin: Origin | None, key: str = "model.weights", f
             "the clips held out here were learned from there, and the CV would be wrong. Start from the same fold of "
             "the same table (fold{fold} in the path), or from weights of other data"
         )
+
+
+def learned_by_start(path: Path, origin: Origin | None) -> list[dict]:
+    """What weights to start from, or to be taught by, learned from besides labels; and the weights themselves, where
+    nobody knows whether they learned from the clips that this fold holds out."""
+    start = weights_origin(path)
+    found = lineage.of_weights(path)
+    other = start is not None and origin is not None and start.tables.clips != origin.tables.clips
+    if other and trained_on(path, start)[1]:
+        found.append({"trained_on": "weights", "mode": "unknown", "by": str(path)})
+    return found
 
 
 def held_out_of(folds: str | Path, fold: int) -> set[str]:

@@ -19,6 +19,7 @@ from earshot.config import Config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData
 from earshot.data.pseudo import lineage_of
+from earshot.ensemble.lineage import once
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.messages import progress_bar
 from earshot.models import blocks as network_blocks
@@ -31,7 +32,7 @@ from earshot.training.distillation import Guide, make_guide
 from earshot.training.examples import TrainingClips
 from earshot.training.frozen import extractor_cache
 from earshot.training.lessons import prepare_lessons
-from earshot.training.origins import check_start
+from earshot.training.origins import check_start, learned_by_start
 from earshot.training.pseudo import PseudoWindows
 
 
@@ -112,8 +113,10 @@ def set_up(
     network = runs.make_model(config, len(classes))
     check_classes(fold, train_data.target, classes, config.loss.name)
     check_network(network, config)
+    inherited = []
     if config.model.weights:
         report = load_start(network, config, fold, origin)
+        inherited = learned_by_start(start_path(config, fold), origin)
         accelerator.print(report)
         check_complete(report, config)
     network.spec_augment = build_spec_augment(config.augment.spec_augment)
@@ -147,6 +150,7 @@ def set_up(
         about["architecture"] = architecture
     about["parameters"] = sum(p.numel() for p in network.parameters())
     about |= {"distill": lessons.about} if lessons else {}
+    about["inherited"] = once([*inherited, *(lessons.inherited if lessons else ())])
     model, optimizer = accelerator.prepare(network, optimizer)
     if guide:
         guide = accelerator.prepare(guide) if any(True for _ in guide.parameters()) else guide.to(accelerator.device)
@@ -200,11 +204,15 @@ def set_up(
 
 def load_start(network: torch.nn.Module, config: Config, fold: int, origin: Origin | None = None) -> LoadReport:
     """Load the weights that training starts from; missing ones are an error that says how to go without."""
-    name = config.model.weights.replace("{fold}", str(fold))
-    path = start_weights(name, config.model.download)
+    path = start_path(config, fold)
     check_start(path, origin, folds=config.data.folds)
     front_end = next((r for r in config.inputs(network.inputs).values() if r.kind == "logmel"), None)
     return load_weights(network, path, config.model.drop, front_end, getattr(network, "weights_prefix", ""))
+
+
+def start_path(config: Config, fold: int) -> Path:
+    """The file of weights that a fold starts from."""
+    return start_weights(config.model.weights.replace("{fold}", str(fold)), config.model.download)
 
 
 def main_bar(items, what: str, accelerator):
