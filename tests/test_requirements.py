@@ -118,6 +118,8 @@ BEHIND_A_DOOR = {
     "src/earshot/export/int8.py": {"onnx", "openvino", "nncf"},  # export_run, quantise
     "src/earshot/pages/review.py": {"fastapi", "starlette", "uvicorn"},  # gradio()
     "src/earshot/listening/shards.py": {"pyarrow"},  # bulk.main
+    "src/earshot/listening/archive.py": {"pyarrow"},  # bulk.main
+    "src/earshot/searching/study.py": {"sqlalchemy"},  # optuna()
     "src/earshot/kaggle/push.py": {"requests"},  # client()
 }
 
