@@ -27,7 +27,7 @@ from earshot.kernel.bundle import Bundle, open_bundle
 from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun, run_kernel
 from earshot.kernel.speed import simulate
-from earshot.messages import Parser, few, run_script
+from earshot.messages import Parser, few, logged_from, run_script
 from earshot.prediction.free_cores import allowed_cores
 
 
@@ -35,7 +35,12 @@ def main():
     started = time.monotonic()
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    logging.getLogger("earshot").setLevel(logging.INFO)
+    with logged_from(logging.INFO, "earshot"):
+        answer(options, started)
+
+
+def answer(options: argparse.Namespace, started: float):
+    """Write the submission and its report, or with --simulate predict the time. started: of this script, monotonic."""
     if options.simulate:
         bundle = open_bundle(options.bundle, options.competition).need_networks()
         print_simulation(bundle, options.simulate, options.cores)

@@ -30,17 +30,16 @@ from earshot.files import check_ending, check_writable
 from earshot.inventory import trained
 from earshot.inventory.cleaning import KINDS, Plan, clean, plan_cleaning
 from earshot.inventory.trained import SORTS, STATES, Found
-from earshot.messages import Parser, run_script
+from earshot.messages import Parser, logged_from, run_script
 
 
 def main():
     options = parse_args()
-    logging.basicConfig(format="%(message)s", level=logging.ERROR)  # what runs say of their data is not news here
-    logging.getLogger().setLevel(logging.ERROR)
     if options.out:
         check_ending(options.out, ".csv")
         check_writable(options.out)
-    everything = trained.find_runs(options.root)
+    with logged_from(logging.ERROR):  # what runs say of their data is not news here
+        everything = trained.find_runs(options.root)
     found = trained.chosen(
         everything, names=options.names, task=options.task, competition=options.competition, state=options.state,
         where=options.where,

@@ -1,6 +1,7 @@
 """Shared fixtures: the hypothesis profile, a tiny competition on disk, the folder of real audio (skipped if absent)."""
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -17,6 +18,21 @@ settings.register_profile("earshot", deadline=None, derandomize=True, max_exampl
 settings.load_profile("earshot")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def log_left_as_it_was():
+    """No test leaves the log of this process quieter: what later tests look for in it would not be there."""
+    loggers = [logging.getLogger(name) for name in ("", "earshot")]
+    before = [logger.level for logger in loggers]
+    yield
+    after = [logger.level for logger in loggers]
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+    assert after == before, f"levels of the root and of earshot's log were {before} and are now {after}"
+    assert not logging.root.manager.disable
+    silenced = [logger.name for logger in loggers if logger.disabled]
+    assert not silenced, f"loggers were disabled: {silenced}"
 
 
 @pytest.fixture(scope="module")

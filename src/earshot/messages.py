@@ -130,6 +130,21 @@ def wrap_log():
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
+@contextmanager
+def logged_from(level: int, name: str = ""):
+    """Log from this level on for a while, whatever the name's log said before; afterwards it is as it was.
+
+    name: of a logger; "" is the root, which stands for all that say nothing of their own.
+    """
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def run_script(main: Callable[[], object], *also: type[Exception], resume: bool = False):
     """Run a script's main(); wrong input and files that cannot be read or written end it with `error: ...` and exit 2.
 
