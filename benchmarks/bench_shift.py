@@ -69,11 +69,39 @@ def goes_on(seed: int) -> tuple[str, ...]:
             "optim.validate_every=8")  # fmt: skip
 
 
+def labelled_by(stage: str, out: str) -> Callable[[], None]:
+    """What the networks of a stage, all seeds of fold 0, say of the windows of unlabelled soundscapes."""
+
+    def label():
+        if not (DATA / out / "manifest.json").is_file():
+            found = [RUNS / f"shift_{stage}_s{seed}" for seed in SEEDS]
+            script("pseudo_label.py", "--runs", *found, "--clips", DATA / "unlabelled.csv", "--out", DATA / out,
+                   "--folds", "0", *CHOICE)  # fmt: skip
+
+    return label
+
+
+def learns_on(stage: str, pseudo: str) -> Callable[[int], tuple[str, ...]]:
+    """A round: from the same seed's network of a stage, on a folder of pseudo-labels ("" for none: the control)."""
+    folder = f"data.pseudo={DATA / pseudo if pseudo else ''}"
+    return lambda seed: (folder, f"model.weights={RUNS}/shift_{stage}_s{seed}/fold0/best.safetensors")
+
+
+CHOICE = ("--min-confidence", "0.2", "--floor", "0.05")  # of the windows of a round
+ROUND = "configs/sed/shift_round.yaml"
 STAGES = {
     "supervised": Stage("configs/sed/shift_cnn.yaml"),
     "continued": Stage("configs/sed/shift_cnn.yaml", goes_on),
     "distilled": Stage("configs/sed/shift_distilled.yaml", from_supervised, taught_by_supervised),
+    "round1": Stage(ROUND, learns_on("distilled", "round1"), labelled_by("distilled", "round1")),
+    "rounds": Stage(ROUND, learns_on("round1", "round2"), labelled_by("round1", "round2")),
+    "no_rounds": Stage(ROUND, learns_on("no_round1", ""), lambda: [no_round1(seed) for seed in SEEDS]),
 }
+
+
+def no_round1(seed: int) -> Path:
+    """The control's first half: steps as round 1 has, of labels alone."""
+    return trained(f"shift_no_round1_s{seed}", ROUND, f"seed={seed}", *learns_on("distilled", "")(seed))
 
 
 def main():
