@@ -16,8 +16,10 @@ EVENTS = pd.DataFrame({"filename": ["y", "x", "z", "v"], "onset": 0.0, "offset":
 def predicted(**changed) -> Predictions:
     frames = tuple(np.full((2, 2), i, np.float32) for i in range(3))
     output = np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875]], np.float32)
-    found = Predictions(np.array(["x", "y", "z"]), ("a", "b"), output,
-                        np.zeros(3, int), np.zeros(3, bool), framewise_output=frames, timebase=TimeBase(8, 1))  # fmt: skip
+    found = Predictions(
+        np.array(["x", "y", "z"]), ("a", "b"), output, np.zeros(3, int), np.zeros(3, bool), framewise_output=frames,
+        timebase=TimeBase(8, 1),
+    )  # fmt: skip
     return replace(found, **changed)
 
 
