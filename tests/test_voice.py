@@ -253,15 +253,15 @@ def test_training_keeps_away_from_speech(tiny):
     assert all(np.array_equal(silent[(0, i)]["target"], plain[(0, i)]["target"]) for i in range(len(plain)))
     said = silent.voice.told(plain.prepared.clips.assign(duration=0.5), 0.3, True)
     assert f"{len(plain)} of {len(plain)} training clips hold speech" in said
-    assert "have no crop without" not in said
+    assert "have no crop free of it" not in said
     said = silent.voice.told(plain.prepared.clips.assign(duration=0.5), 0.5, True)
-    assert f"{len(plain)} clips have no crop without, it is silenced there" not in said, (
+    assert f"{len(plain)} clips have no crop free of it: it is silenced there" not in said, (
         "0.1 s of 0.5 is a share of 0.2"
     )
     assert (
         Voice(table, "avoid", 0.1)
         .told(plain.prepared.clips.assign(duration=0.5), 0.5, True)
-        .endswith(f"; {len(plain)} clips have no crop without, they are heard where there is least")
+        .endswith(f"; {len(plain)} clips have no crop free of it: they are heard where there is least")
     )
 
 

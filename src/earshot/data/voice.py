@@ -185,7 +185,7 @@ class Voice:
         most = self.share * crop_seconds + 1e-9
         stuck = sum(_least(s, crop_seconds, n) > most for s, n in zip(spoken, lengths, strict=True))
         left = "it is silenced there" if self.how == "silence" else "they are heard where there is least"
-        return f"{text}: crops keep away from it" + f"; {stuck} clips have no crop without, {left}" * (stuck > 0)
+        return f"{text}: crops keep away from it" + f"; {stuck} clips have no crop free of it: {left}" * (stuck > 0)
 
 
 def _joined(stretches: np.ndarray) -> np.ndarray:
