@@ -105,6 +105,12 @@ class Config:
                 "data.cache=logmel leaves no waveform to augment: empty augment.waveform and augment.background.source "
                 "and use augment.batch.mixup_on=logmel (summix_on=logmel), or set data.cache=waveform"
             )
+        of_clips = [name for name, record in self.frontends.items() if record.kind == "extractor"]
+        if self.data.voice == "silence" and (self.distill.acts or of_clips):
+            raise ValueError(
+                f"data.voice=silence changes what the network hears, but {', '.join(of_clips) or 'the teacher'} hears "
+                "whole recordings, speech included: set data.voice=avoid"
+            )
         if self.distill.acts and self.data.cache == "embedding":
             raise ValueError("distill needs a network that hears the sound: set data.cache to another than embedding")
         if self.distill.acts and self.data.pseudo:
