@@ -70,7 +70,7 @@ def run(tmp_path, monkeypatch):
         (folder / f"fold{fold}" / "run.json").write_text(json.dumps(about))
 
     monkeypatch.setattr(search.runs, "FoldRun", Fold)
-    monkeypatch.setattr(search.runs, "train_command", lambda *a: "train " + " ".join(map(str, a[1:])))
+    monkeypatch.setattr(search.runs, "train_command", lambda of, *a: f"train {of.name} {a}")
     tables = []
     monkeypatch.setattr(
         search, "check_tables", lambda folds, now, of: tables.append(([f.fold for f in folds], now, of))
@@ -85,11 +85,11 @@ def test_an_oof_is_joined_scored_and_told_when_all_folds_have_one(run):
     (run.folder / "fold1").mkdir()  # begun
     report = search.oof_when_complete(run.folder, data, task)
     assert (report.oof, report.truth, report.scores) == (None, None, {})
-    assert report.text == f"{run.folder}: folds [0] finished, [1, 3] to go before an OOF (train 1 3)"
+    assert report.text == f"{run.folder}: folds [0] finished, [1, 3] to go before an OOF (train m (1, 3))"
     run.finish(3, finished=False, epochs_trained=2, epochs=9)
     report = search.oof_when_complete(run.folder, data, task)
     assert report.text.splitlines() == [
-        f"{run.folder}: folds [0] finished, [1] to go before an OOF (train 1)",
+        f"{run.folder}: folds [0] finished, [1] to go before an OOF (train m (1,))",
         "  fold 3: stopped by time after 2 of 9 epochs; --resume goes on",
     ]
     assert not (run.folder / "oof.npz").exists()
