@@ -151,6 +151,11 @@ def test_answers_follow_the_clips_and_what_is_annotated():
     assert truth.target.tolist() == [[False, True], [True, False]]
     assert truth.clips.clip_id.tolist() == ["z", "w"]
     assert (truth.events, truth.annotated, truth.durations) == (None, None, None)
+    assert len(search.truth_of(said(""), data).target) == 0
+    events = pd.DataFrame({"filename": ["z", "y"], "onset": 0.0, "offset": 1.0, "event_label": "b"})
+    timed = search.truth_of(said("zw", (3, 0)), replace(data, events=events))
+    assert timed.events.filename.tolist() == ["z"]
+    assert timed.annotated.tolist() == [True, False], "a clip without a row is unknown"
 
 
 def frame_competition(calls):
@@ -210,6 +215,11 @@ def test_answers_of_another_list_or_other_clips_are_refused(clips_csv):
         search.read_truth(said("yx"), clips_csv)
     (clips_csv.parent / "classes.csv").write_text("label\na\nc\n")
     with pytest.raises(ValueError, match="label 'c', which is not in the class list"):  # b is of another list
+        search.read_truth(said("yx"), clips_csv)
+    (clips_csv.parent / "classes.csv").write_text("label\na\nb\nc\n")
+    events = clips_csv.parent / "events.csv"
+    events.write_text(events.read_text().replace("c", "d", 1))
+    with pytest.raises(ValueError, match="events.csv has 1 labels that are no class: d; known: a, b, c"):
         search.read_truth(said("yx"), clips_csv)
     with pytest.raises(ValueError, match=rf"^{clips_csv} does not list 2 of the predicted clips: q, r$"):
         search.read_truth(said("xqr"), clips_csv)
