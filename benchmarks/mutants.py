@@ -92,6 +92,7 @@ ROOMS = {
             "test_lineage.py",
             "test_member_origins.py",
             "test_oof_reports.py",
+            "test_post_search.py",
             "test_relabelling.py",
             "test_specialists.py",
         ),
