@@ -74,6 +74,8 @@ ROOMS = {
             "test_extractors.py",
             "test_origins.py",
             "test_truth.py",
+            "test_origin_records.py",
+            "test_own_network.py",
         ),
     ),
     "ensemble": Room(
