@@ -14,6 +14,7 @@ FAST = [
 ]
 
 
+@pytest.mark.slow
 def test_two_heads_learn_or_are_refused():
     """A sigmoid head of segments and a softmax head of clips, with every loss, on single and on several labels."""
     found = list(toy_heads.walk(FAST, kinds=("single", "several"), tasks=("tagging",)))

@@ -104,6 +104,7 @@ def answer(fold: int, windows: pseudo.PseudoLabels, i: int) -> np.ndarray:
         return model(**inputs)["clipwise_output"][0].numpy()
 
 
+@pytest.mark.slow
 def test_quotas_and_transforms(here, tmp_path):
     _, plain = again(tmp_path / "a", "--min-confidence", "0", "--mass", "0")
     assert all(len(w) == 18 for w in plain.values()), "three windows of six recordings"
