@@ -74,7 +74,13 @@ class TrainingClips(torch.utils.data.Dataset):
             for name in inputs.of(sounds=True, of_clip=False):
                 whole, source = prepared.whole, prepared.source  # so that all folds share it
                 self.caches[name] = LogmelCache.build(
-                    cache_folder, whole, source, inputs[name], data.sample_rate, n_channels=inputs.n_channels
+                    cache_folder,
+                    whole,
+                    source,
+                    inputs[name],
+                    data.sample_rate,
+                    n_channels=inputs.n_channels,
+                    level=data.level,
                 )
         self.turns = ClassTurns(self.target[: self.n_labelled] > 0.5) if data.sampler == "balanced" else None
         self.targets = CropTargets(prepared, data, (self.target, self.mask))
@@ -250,7 +256,7 @@ class TrainingClips(torch.utils.data.Dataset):
     def _waveform(self, index, start, pad, crop, promised: int) -> np.ndarray:
         """(crop,) samples; ShorterThanPromised where decoding gives fewer than `promised` of the clip."""
         rate = self.data.sample_rate
-        waveform = decode(self._path(index), rate, self.inputs.n_channels, start / rate, crop / rate)
+        waveform = decode(self._path(index), rate, self.inputs.n_channels, start / rate, crop / rate, self.data.level)
         if waveform.shape[-1] < promised - audio.ROUNDING_SAMPLES:
             raise ShorterThanPromised
         return audio.crop_or_pad(waveform, crop, 0, pad if waveform.shape[-1] + pad <= crop else 0)
