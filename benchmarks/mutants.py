@@ -74,6 +74,8 @@ ROOMS = {
             "test_extractors.py",
             "test_origins.py",
             "test_truth.py",
+            "test_origin_records.py",
+            "test_own_network.py",
         ),
     ),
     "ensemble": Room(
@@ -92,6 +94,7 @@ ROOMS = {
             "test_lineage.py",
             "test_member_origins.py",
             "test_oof_reports.py",
+            "test_post_search.py",
             "test_relabelling.py",
             "test_specialists.py",
         ),
