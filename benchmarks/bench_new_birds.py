@@ -23,10 +23,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import bird_rounds
 import numpy as np
 import pandas as pd
-from bench_finch import ROOT
+from bench_finch import ROOT  # first: it finds earshot
+from bird_rounds import compared, gains
 from event_tuning import COLLAR, post_text
 
 from earshot import runs, tasks
@@ -153,8 +153,8 @@ def record_figures(table: pd.DataFrame, levels: pd.DataFrame):
 
 def rounds(seeds: tuple[int, ...], recorded: bool):
     """Event F1 with and without pseudo-labels of a bird without labels, by bird and seed."""
-    table = bird_rounds.compared(seeds, get_competition("finch_vocal"), F1, STEPS)
-    gained = bird_rounds.gains(table)
+    table = compared(seeds, get_competition("finch_vocal"), F1, STEPS)
+    gained = gains(table)
     write_csv(table.round(4), Path("benchmarks/new_birds_rounds.csv"))
     print(table.pivot_table(index=["bird", "seed"], columns="pseudo_labels", values="event_f1").round(4).to_string())
     print(f"gain by seed {gained.round(4).to_dict()}, mean {gained.mean():.4f}, deviation {gained.std(ddof=0):.4f}")

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
 from earshot import runs
 from earshot.competitions.competition import Competition, OofScore
 from earshot.data.prepared import load_data
