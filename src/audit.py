@@ -46,6 +46,8 @@ from earshot.prediction.free_cores import allowed_cores
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if options.robust < 0:
+        raise ValueError(f"--robust must be a number of recordings from 0 on, got {options.robust}")
     files.check_writable(options.out / "audit.html", "give --out FOLDER")
     if options.write_groups:
         files.check_writable(options.write_groups)
