@@ -39,7 +39,7 @@ from earshot.training import clock
 from earshot.training.averaging import collect, judge_average
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.checks import check_names, check_run
-from earshot.training.loading import epoch_loader
+from earshot.training.loading import epoch_loader, on_device
 from earshot.training.oof_report import report_oof
 from earshot.training.origins import begin, check_resumed, origin_of
 from earshot.training.rehearsal import rehearse
@@ -292,7 +292,7 @@ def train_one_epoch(t: Training, tracker=None):
     for batch in main_bar(loader, f"fold {t.fold} epoch {p.epoch + 1}/{config.optim.epochs}", accelerator):
         generator = seed_step(config.seed, p.epoch, p.step, accelerator.process_index)
         p.unreadable |= dict(batch.pop("unreadable"))
-        batch = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
+        batch = on_device(batch, accelerator.device)
         set_learning_rate(t)
         with accelerator.accumulate(t.model):
             batch = augment_batch(batch, t.front_ends, config.augment.batch, generator)

@@ -15,7 +15,7 @@ from torch import nn
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
 from earshot.messages import few
-from earshot.training.loading import epoch_loader
+from earshot.training.loading import epoch_loader, on_device
 from earshot.training.schedule import seed_step
 from earshot.training.setup import Training, main_bar
 from earshot.training.validation import validate_and_keep
@@ -85,8 +85,7 @@ def passes(t: Training, network: nn.Module):
         def one(batch=batch, step=step):
             generator = seed_step(config.seed, epoch, step, accelerator.process_index)
             batch.pop("unreadable")
-            on_device = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
-            heard = augment_batch(on_device, t.front_ends, config.augment.batch, generator)
+            heard = augment_batch(on_device(batch, accelerator.device), t.front_ends, config.augment.batch, generator)
             with mixed_maps(network, heard.pop("mixing", None)):
                 network(**{name: heard[name] for name in t.inputs})
 

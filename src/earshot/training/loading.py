@@ -24,3 +24,8 @@ def epoch_loader(t: Training, epoch: int, first: int = 0) -> torch.utils.data.Da
         t.clips, batch_sampler=batches[first:], collate_fn=collate, num_workers=data.workers,
         pin_memory=accelerator.device.type == "cuda",
     )  # fmt: skip
+
+
+def on_device(batch: dict, device: torch.device) -> dict:
+    """The batch with its tensors on a device; pinned ones are copied while the GPU still works on the step before."""
+    return {k: v.to(device, non_blocking=v.is_pinned()) if torch.is_tensor(v) else v for k, v in batch.items()}
