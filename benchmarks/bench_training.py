@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -33,6 +34,8 @@ CONFIGS = {"b0": "synth_b0", "cnn_small": "synth_cnn"}
 PARTS = (*CONFIGS, "loader")
 CLASSES = [f"bird{i}" for i in range(10)]
 RATE, SECONDS = 32000, 10
+WARM = 4  # batches of the loader before its time counts
+REPEATS = 100  # of each clip in the loader's table
 STORES = {  # what a training example is read from: ending of the files, data.cache
     "ogg": (".ogg", "none"),
     "flac": (".flac", "none"),
@@ -93,21 +96,27 @@ def make_data(folder: Path, n: int):
         for ending in (".ogg", ".flac"):
             audio.write(folder / ending[1:] / "audio" / f"c{i:03d}{ending}", sound.astype(np.float32), RATE)
         rows.append((f"c{i:03d}", CLASSES[i % len(CLASSES)], i % 2))
-    for ending in (".ogg", ".flac"):
-        root = folder / ending[1:]
-        clips = [f"{c},audio/{c}{ending},{label},{RATE},{SECONDS}" for c, label, _ in rows]
+    # the loader's table: each clip often, under names of its own, so that reading lasts as long as it is measured
+    often = [(f"{c}_{i}", c, label, fold) for i in range(REPEATS) for c, label, fold in rows]
+    tables = {"steps": [(c, c, label, fold) for c, label, fold in rows], "loader": often}
+    for root in (folder / ending / table for ending in ("ogg", "flac") for table in tables):
+        some, ending = tables[root.name], root.parent.name
+        root.mkdir()
+        clips = [f"{c},audio/{file}.{ending},{label},{RATE},{SECONDS}" for c, file, label, _ in some]
         write_lines(root / "clips.csv", "clip_id,path,labels,sample_rate,duration", clips)
         write_lines(root / "classes.csv", "label", CLASSES)
-        write_lines(root / "folds.csv", "clip_id,group,fold", [f"{c},{c},{0 if fold else -1}" for c, _, fold in rows])
-        (root / "dataset.json").write_text(json.dumps({"competition": "mine", "source": str(root), "task": "sed"}))
+        folds = [f"{c},{c},{0 if fold else -1}" for c, _, _, fold in some]
+        write_lines(root / "folds.csv", "clip_id,group,fold", folds)
+        about = {"competition": "mine", "source": str(root.parent), "task": "sed"}
+        (root / "dataset.json").write_text(json.dumps(about))
 
 
 def write_lines(path: Path, header: str, lines: list[str]):
     path.write_text("\n".join([header, *lines]) + "\n")
 
 
-def training_of(part: str, folder: Path, store: str, **data):
-    """A `Training` of a config on the made clips, read as `store` says; all of them train but every second one."""
+def training_of(part: str, folder: Path, store: str, table: str, **data):
+    """A `Training` of a config on a table of the made clips, read as `store` says; every second clip trains."""
     from accelerate import Accelerator
 
     from earshot.config import load_config
@@ -115,13 +124,13 @@ def training_of(part: str, folder: Path, store: str, **data):
     from earshot.training.setup import set_up
 
     ending, cache = STORES[store]
-    root = folder / ending[1:]
+    root = folder / ending[1:] / table
     config = load_config(ROOT / "configs" / "sed" / f"{CONFIGS[part]}.yaml")
     own = replace(config.data, competition="mine", root=str(root), folds=str(root / "folds.csv"), cache=cache, **data)
     config = replace(config, data=own)
     prepared = load_data(config.data)
     train, held_out = prepared.split(0, config.data.folds)
-    return set_up(config, 0, folder / "run", train, held_out, prepared.classes, Accelerator(cpu=True), float("inf"))
+    return set_up(config, 0, folder / "run", train, held_out, prepared.classes, Accelerator(cpu=True), math.inf)
 
 
 # a step
@@ -210,7 +219,7 @@ def measure_step(part: str, work: Path, options) -> dict:
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     began = time.process_time()
-    training = training_of(part, work, "logmel")
+    training = training_of(part, work, "logmel", "steps")
     training.config = replace(training.config, optim=replace(training.config.optim, batch_size=options.batch))
     building = time.process_time() - began
     ways = {"plain": Plain(training, training.clips.prepared, options.batch), "ours": Ours(training)}
@@ -242,27 +251,29 @@ def measure_loader(work: Path, options) -> dict:
     figures = {}
     for workers, suffix in ((0, ""), (2, "_2")):
         for store in STORES:
-            loaded, seconds = read_for(training_of("cnn_small", work, store, workers=workers), options)
+            loaded, seconds = read_for(training_of("cnn_small", work, store, "loader", workers=workers), options)
             what = "this process" if workers == 0 else f"{workers} workers"
             figures[f"loader_clips_per_second_{store}{suffix}"] = (loaded / seconds, f"clips/s, 5-s crops, {what}")
     return figures
 
 
 def read_for(training, options) -> tuple[int, float]:
-    """(clips, seconds) of reading batches for about the time asked for, after a first batch. Without workers the
-    seconds are of CPU, which other work on the machine does not touch; with workers they are of the clock."""
+    """(clips, seconds) of reading batches for about the time asked for, after the first ones, which start workers.
+
+    Without workers the seconds are of CPU, which other work on the machine does not touch; with them of the clock.
+    """
     from earshot.training.loading import epoch_loader
 
-    workers = training.config.data.workers
-    now, loaded, seconds, epoch = time.monotonic if workers else time.process_time, 0, 0.0, 0
-    while seconds < options.seconds:
-        batches = iter(epoch_loader(training, epoch))
-        epoch += 1
-        next(batches)  # starts the workers
-        began = now()
-        loaded += sum(len(batch["clip_id"]) for batch in batches)
-        seconds += now() - began
-    return loaded, seconds
+    now, loaded = time.monotonic if training.config.data.workers else time.process_time, 0
+    batches = iter(epoch_loader(training, 0))
+    for _ in range(WARM):
+        next(batches)
+    began = now()
+    for batch in batches:
+        loaded += len(batch["clip_id"])
+        if now() - began > options.seconds:
+            break
+    return loaded, now() - began
 
 
 if __name__ == "__main__":

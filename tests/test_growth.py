@@ -89,6 +89,8 @@ def bench():
 def test_an_exponent_is_that_of_what_grows(bench):
     line = {n: 5 + 1e-3 * n for n in (100, 1000, 10_000, 100_000)}
     assert bench.exponent(line) == pytest.approx(1, abs=0.02)
+    noisy = {100: 50.0, 1000: 50.1, 10_000: 60.0, 100_000: 150.0}  # of which the second says nothing
+    assert bench.exponent(noisy) == pytest.approx(1, abs=0.02)
     square = {n: 5 + 1e-6 * n**2 for n in (100, 1000, 10_000, 100_000)}
     assert bench.exponent(square) == pytest.approx(2, abs=0.05)
 
