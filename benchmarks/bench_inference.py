@@ -159,7 +159,9 @@ def make_run(part: str, work: Path):
     with torch.no_grad():
         model.train()(logmel=torch.from_numpy(heard))
         spread = model.eval()(logmel=torch.from_numpy(heard))["segmentwise_logit"].std()
-        (model.head if part != "cnn14" else model.att_block).cla.weight /= spread  # else most outputs are 0 or 1
+        (
+            model.att_block if hasattr(model, "att_block") else model.head
+        ).cla.weight /= spread  # else most outputs are 0 or 1
     fold = runs.create_fold(work / "runs" / "sed" / part / "fold0", config, resume=False)
     classes = [f"bird{i:03d}" for i in range(N_CLASSES)]
     grid = TimeBase(rate, front_end["hop_length"], model.pool)

@@ -3,9 +3,10 @@
 python benchmarks/bench_shift.py                             # trains what is missing, then scores; three seeds, fold 0
 python benchmarks/bench_shift.py --stages supervised --record
 
-A stage is a config and what it needs beforehand (STAGES). Each seed is one fold's network, so that a deviation is of
-single networks. Folds: by recordist (folds/synth_shift.csv) and random ones, made beside them. Scores are macro
-ROC-AUC: of 5-s rows for the labelled soundscapes (the honest split) and the test's hidden sites, of clips for folds.
+A stage is a config and what it needs beforehand (STAGES), the stages before it included. Each seed is one fold's
+network, so that a deviation is of single networks. Folds: by recordist (folds/synth_shift.csv) and random ones, made
+beside them. Scores are macro ROC-AUC: of 5-s rows for the labelled soundscapes (the honest split) and the test's hidden
+sites, of clips for folds.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Stage:
 
     config: str
     overrides: Callable[[int], tuple[str, ...]] = lambda seed: ()  # of a seed
-    before: Callable[[], None] = lambda: None
+    after: str = ""  # the stage whose networks of all seeds it needs
+    before: Callable[[], None] = lambda: None  # then
 
 
 def from_supervised(seed: int) -> tuple[str, ...]:
@@ -69,10 +71,34 @@ def goes_on(seed: int) -> tuple[str, ...]:
             "optim.validate_every=8")  # fmt: skip
 
 
+def labelled_by(stage: str, out: str) -> Callable[[], None]:
+    """What the networks of a stage, all seeds of fold 0, say of the windows of unlabelled soundscapes."""
+
+    def label():
+        if not (DATA / out / "manifest.json").is_file():
+            found = [RUNS / f"shift_{stage}_s{seed}" for seed in SEEDS]
+            script("pseudo_label.py", "--runs", *found, "--clips", DATA / "unlabelled.csv", "--out", DATA / out,
+                   "--folds", "0", *CHOICE)  # fmt: skip
+
+    return label
+
+
+def learns_on(stage: str, pseudo: str) -> Callable[[int], tuple[str, ...]]:
+    """A round: from the same seed's network of a stage, on a folder of pseudo-labels ("" for none: the control)."""
+    folder = f"data.pseudo={DATA / pseudo if pseudo else ''}"
+    return lambda seed: (folder, f"model.weights={RUNS}/shift_{stage}_s{seed}/fold0/best.safetensors")
+
+
+CHOICE = ("--min-confidence", "0.2", "--floor", "0.05")  # of the windows of a round
+ROUND = "configs/sed/shift_round.yaml"
 STAGES = {
     "supervised": Stage("configs/sed/shift_cnn.yaml"),
-    "continued": Stage("configs/sed/shift_cnn.yaml", goes_on),
-    "distilled": Stage("configs/sed/shift_distilled.yaml", from_supervised, taught_by_supervised),
+    "continued": Stage("configs/sed/shift_cnn.yaml", goes_on, "supervised"),
+    "distilled": Stage("configs/sed/shift_distilled.yaml", from_supervised, "supervised", taught_by_supervised),
+    "round1": Stage(ROUND, learns_on("distilled", "round1"), "distilled", labelled_by("distilled", "round1")),
+    "rounds": Stage(ROUND, learns_on("round1", "round2"), "round1", labelled_by("round1", "round2")),
+    "no_round1": Stage(ROUND, learns_on("distilled", ""), "distilled"),
+    "no_rounds": Stage(ROUND, learns_on("no_round1", ""), "no_round1"),
 }
 
 
@@ -80,21 +106,27 @@ def main():
     options = parse_args()
     os.chdir(ROOT)
     prepare()
-    found = {}
     for name in options.stages:
-        STAGES[name].before()
-        found[name] = table_of([scores_of(name, seed) for seed in SEEDS], f"{name}, fold 0, {len(SEEDS)} seeds")
+        rows = [scores_of(network) for network in networks(name)]
+        found = table_of(rows, f"{name}, fold 0, {len(SEEDS)} seeds")
+        if name == "supervised" and not options.no_random:
+            found[RANDOM] = [oof_score(trained_at_random(seed)) for seed in SEEDS]
+        gaps = found.drop(columns="test").sub(found["test"], axis=0).abs()
+        table_of(gaps.to_dict("records"), f"{name}: absolute difference of each split's score and the test's")
         if options.record:
-            values = found[name]["test"]
-            keep(f"shift_{name}", values, f"macro AUC, {len(values)} seeds, sd {values.std():.4f}", name)
-    if "supervised" in found:
-        if not options.no_random:
-            found["supervised"][RANDOM] = [oof_score(trained_at_random(seed)) for seed in SEEDS]
-        gaps = found["supervised"].drop(columns="test").sub(found["supervised"]["test"], axis=0).abs()
-        table_of(gaps.to_dict("records"), "supervised: absolute difference of each split's score and the test's")
-        if options.record:
+            keep(f"shift_{name}", found["test"], f"macro AUC, {len(found)} seeds, sd {found['test'].std():.4f}", name)
             others = ", ".join(f"{split} {gaps[split].mean():.4f}" for split in gaps if split != HONEST)
-            keep("shift_cv_gap", gaps[HONEST], f"macro AUC, sd {gaps[HONEST].std():.4f}; {others}", "supervised")
+            unit = f"macro AUC, stage {name}, sd {gaps[HONEST].std():.4f}; {others}"
+            keep("shift_cv_gap" + ("" if name == "rounds" else f"_{name}"), gaps[HONEST], unit, name)
+
+
+def networks(stage: str) -> list[Path]:
+    """The runs of a stage, one a seed, trained now where they are not there; so are those of the stages it needs."""
+    plan = STAGES[stage]
+    if plan.after:
+        networks(plan.after)
+    plan.before()
+    return [trained(f"shift_{stage}_s{seed}", plan.config, f"seed={seed}", *plan.overrides(seed)) for seed in SEEDS]
 
 
 def table_of(rows: list[dict], title: str) -> pd.DataFrame:
@@ -123,9 +155,8 @@ def prepare():
             script("make_folds.py", "--clips", DATA / "clips.csv", "--out", out, *more)
 
 
-def scores_of(stage: str, seed: int) -> dict[str, float]:
-    """Macro AUC of one seed's network by each split."""
-    folder = trained(f"shift_{stage}_s{seed}", STAGES[stage].config, f"seed={seed}", *STAGES[stage].overrides(seed))
+def scores_of(folder: Path) -> dict[str, float]:
+    """Macro AUC of one network by each split."""
     return {RECORDISTS: oof_score(folder), HONEST: row_score(folder, "validation"), "test": row_score(folder, "test")}
 
 

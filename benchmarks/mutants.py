@@ -5,8 +5,9 @@ python benchmarks/mutants.py --rooms folds events     # some rooms; the survivor
 python benchmarks/mutants.py --all --record           # every mutant; append mutants_killed_share to results.json
 
 A mutant is the source with one operator, number, argument or text changed. It is killed when a test of its room
-(`ROOMS`) fails or runs out of time, and survives otherwise, also where no test runs it. Left out: mutants that change
-nothing but a `raise` statement, a warning or a log line, where only the wording of a message differs.
+(`ROOMS`) fails, or runs out of time (counted apart too), and survives otherwise, also where no test runs it. Left out:
+mutants that change nothing but a `raise` statement, a warning or a log line, where only the wording of a message
+differs.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from results import record
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("src", "tests", "configs", "folds", "benchmarks", "pyproject.toml")
-KILLED = ("killed", "timeout")
+KILLED, TIME = ("killed", "timeout"), ("timeout",)
 COMMAND = "python benchmarks/mutants.py --record"
 
 
@@ -72,6 +73,9 @@ ROOMS = {
             "test_windows_tta.py",
             "test_extractors.py",
             "test_origins.py",
+            "test_truth.py",
+            "test_origin_records.py",
+            "test_own_network.py",
         ),
     ),
     "ensemble": Room(
@@ -86,6 +90,13 @@ ROOMS = {
             "test_relabel.py",
             "test_origins.py",
             "test_row_steps.py",
+            "test_choice_json.py",
+            "test_lineage.py",
+            "test_member_origins.py",
+            "test_oof_reports.py",
+            "test_post_search.py",
+            "test_relabelling.py",
+            "test_specialists.py",
         ),
     ),
     "folds": Room(("data/folds.py",), ("test_folds.py", "test_fold_tables.py")),
@@ -123,16 +134,16 @@ def main():
         if options.only:
             chosen = [m for m in chosen if options.only in m.name]
         verdicts = run(room, chosen, work / name, options.processes)
-        killed = sum(v in KILLED for v in verdicts.values())
-        counts[name] = (len(found), len(chosen), killed)
+        killed, by_time = (sum(v in of for v in verdicts.values()) for of in (KILLED, TIME))
+        counts[name] = (len(found), len(chosen), killed, by_time)
         survivors += [(verdicts[m.name], m) for m in chosen if verdicts[m.name] not in KILLED]
     for verdict, mutant in survivors:
         print(f"\n{mutant.name}: {verdict}\n{mutant.difference}")
     print("\n" + table(counts))
-    tried, killed = (sum(c[i] for c in counts.values()) for i in (1, 2))
+    tried, killed, by_time = (sum(c[i] for c in counts.values()) for i in (1, 2, 3))
     if options.record:
         drawn = "all" if options.all else f"at most {options.sample} a room, seed {options.seed}"
-        unit = f"share of {tried} mutants ({drawn}) of {', '.join(counts)}; {killed} killed"
+        unit = f"share of {tried} mutants ({drawn}) of {', '.join(counts)}; {killed} killed, of them {by_time} by time"
         record("mutants_killed_share", round(killed / tried, 4), unit, COMMAND + " --all" * options.all)
     if not options.work:
         shutil.rmtree(work)
@@ -252,11 +263,12 @@ def settings(room: Room) -> str:
     )
 
 
-def table(counts: dict[str, tuple[int, int, int]]) -> str:
-    """Room, its mutants, how many were tried, how many killed, the share."""
+def table(counts: dict[str, tuple[int, int, int, int]]) -> str:
+    """Room, its mutants, how many were tried, how many killed, how many of these by time, the share."""
     rows = [*counts.items(), ("all", tuple(map(sum, zip(*counts.values()))))]
-    lines = [f"{'room':12s} {'mutants':>8s} {'tried':>6s} {'killed':>7s}  share"]
-    return "\n".join(lines + [f"{n:12s} {f:8d} {t:6d} {k:7d}  {k / max(t, 1):.3f}" for n, (f, t, k) in rows])
+    lines = [f"{'room':12s} {'mutants':>8s} {'tried':>6s} {'killed':>7s} {'by time':>8s}  share"]
+    lines += [f"{n:12s} {f:8d} {t:6d} {k:7d} {s:8d}  {k / max(t, 1):.3f}" for n, (f, t, k, s) in rows]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

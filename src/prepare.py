@@ -24,8 +24,12 @@ from earshot.competitions.tables import OF_RECORDINGS, Tables, check_owner, is_t
 from earshot.data.digests import content_hash
 from earshot.data.event_checks import checked_events
 from earshot.data.labels import annotated_clips, label_lists
+from earshot.data.voice import hear_voice, write_voice
+from earshot.data.voice import summary as voice_summary
 from earshot.files import check_writable
 from earshot.messages import Parser, few, progress_bar, run_script, suggest
+from earshot.prediction.voice import FILE as VOICE_FILE
+from earshot.prediction.voice import THRESHOLD, VoiceDetector
 from earshot.sound import audio
 from earshot.sound.folder import printable
 from earshot.stored import parse_yaml
@@ -47,9 +51,11 @@ def main():
         raise ValueError("--pack needs --resample HZ, the rate of what is packed")
     if options.channels and not options.resample:
         raise ValueError("--channels is of the copies that --resample HZ makes; without it recordings stay as they are")
+    detector = voice_detector(options)
     tables = competition.prepare(source, **prepare_options(competition, options))
     tables = with_headers(tables, source, options.check_audio, options.workers)
     tables, notes = with_checked_events(tables)
+    notes += heard_for_voice(tables, source, out, detector, options) if detector else []
     if options.resample:
         tables = resampled(tables, source, out, options)
     name = tables.competition or options.competition
@@ -94,6 +100,13 @@ def _parser(add_help: bool = True, nargs: str | None = None) -> argparse.Argumen
                         help="with --resample: so much of every clip in one 16-bit file, <out>/packed")  # fmt: skip
     parser.add_argument("--channels", choices=("mono", "stereo"),
                         help="with --resample: what the copies keep (default mono, the mean of all)")  # fmt: skip
+    parser.add_argument("--voice", action="store_true", help="hear every recording for speech: voice.csv lists it")
+    parser.add_argument(
+        "--voice-model", metavar="ONNX", help="with --voice: another file of Silero's than the package's"
+    )
+    parser.add_argument(
+        "--voice-threshold", type=float, metavar="P", help=f"with --voice: of speech (default {THRESHOLD})"
+    )
     parser.add_argument("--seed", type=int, help="of what is generated (synth, mixtures)")
     parser.add_argument("--workers", type=int, default=8, help="threads that read files (default 8)")
     parser.add_argument("--force", action="store_true", help="replace tables made from another source")
@@ -205,6 +218,33 @@ def examine(path: Path, decode: bool) -> tuple[float, float, str, str]:
     except audio.UnreadableAudio as error:
         return np.nan, np.nan, "", str(error)
     return info.sample_rate, round(waveform.shape[-1] / info.sample_rate, 6), content_hash(waveform), ""
+
+
+def voice_detector(options: argparse.Namespace) -> VoiceDetector | None:
+    """What --voice hears speech with; None without."""
+    if not options.voice:
+        if options.voice_model or options.voice_threshold is not None:
+            raise ValueError("--voice-model and --voice-threshold are of --voice: give it as well")
+        return None
+    if options.voice_threshold is not None and not 0 < options.voice_threshold < 1:
+        raise ValueError(f"--voice-threshold is a probability between 0 and 1, got {options.voice_threshold}")
+    return VoiceDetector(options.voice_model or VOICE_FILE)
+
+
+def heard_for_voice(tables: Tables, source: Path, out: Path, detector: VoiceDetector, options) -> list[str]:
+    """Write voice.csv of every recording that is there, of all tables; what to say of it."""
+    threshold = THRESHOLD if options.voice_threshold is None else options.voice_threshold
+    lost = set() if tables.unreadable is None else set(tables.unreadable.path)
+    known = {name: clips for name in OF_RECORDINGS if (clips := getattr(tables, name)) is not None}
+    every = pd.concat([clips[["clip_id", "path"]] for clips in known.values()]).drop_duplicates()
+    every = every[is_there(every, source) & ~every.path.isin(lost)]
+    found = hear_voice(every, source, out, detector, threshold=threshold, workers=options.workers)
+    write_voice(out, found, tables.clips.clip_id, detector, threshold)
+    lines = []
+    for name, clips in known.items():
+        first, *more = voice_summary(found, clips[clips.clip_id.isin(every.clip_id)])
+        lines += [first if name == "clips" else f"{name}: {first}", *more]
+    return lines
 
 
 def copied_channels(options: argparse.Namespace) -> str:

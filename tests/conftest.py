@@ -1,5 +1,6 @@
 """Shared fixtures: the hypothesis profile, a tiny competition on disk, the folder of real audio (skipped if absent)."""
 
+import gc
 import json
 import logging
 import os
@@ -18,6 +19,13 @@ settings.register_profile("earshot", deadline=None, derandomize=True, max_exampl
 settings.load_profile("earshot")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+gc.set_threshold(20_000, 20, 50)  # hundreds of thousands of objects of imported libraries are walked less often
+
+
+def pytest_collection_finish():
+    """What was imported and collected stays to the end: no collection of garbage looks at it again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """How tests start our scripts: as their user does, in this process."""
 
+import contextlib
 import sys
 from pathlib import Path
 from unittest import mock
@@ -27,7 +28,10 @@ def run(script, *arguments, draw=False):
         if draw:
             script.main()
         else:
-            with mock.patch("matplotlib.figure.Figure.savefig", write_pixel):
+            with (
+                mock.patch("matplotlib.figure.Figure.savefig", write_pixel),
+                mock.patch("earshot.pictures.folds.no_formulas", contextlib.nullcontext),
+            ):
                 script.main()
     finally:
         sys.argv = old

@@ -189,6 +189,7 @@ def write_download(folder: Path, hdf5: bool) -> dict[str, list[str]]:
     return lists
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hdf5", [False, True])
 def test_from_the_lists_to_scores(tmp_path, monkeypatch, capsys, hdf5):
     monkeypatch.chdir(tmp_path)

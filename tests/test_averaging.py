@@ -62,6 +62,7 @@ def test_batch_norms_are_those_of_the_data_that_passes():
         measure_batch_norms(network, [lambda: network(torch.full((8, 3), torch.inf))])
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_the_mean_of_its_last_epochs(tiny, monkeypatch):
     """optim.swa_epochs: saved are the averaged weights, with batch norms of their own, the same after a stop."""
     kept, real = [], runs.save_checkpoint
@@ -115,6 +116,7 @@ def test_two_averages_are_one_too_many(tiny):
             load_config(tiny, settings)
 
 
+@pytest.mark.slow
 def test_a_soup_of_runs_is_a_run(tiny, monkeypatch, capsys):
     """Two runs that went on from one: their mean, validated by train.py; other networks and copies are refused."""
     from earshot.processes import children

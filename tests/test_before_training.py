@@ -89,6 +89,7 @@ def test_a_rehearsal_says_what_a_run_takes_and_leaves_nothing(tiny, capsys):
     assert sorted(Path().rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_an_epoch_says_its_place_and_the_time_left(tiny, capsys):
     run(train, "--config", tiny, "--fold", "0", "1", "optim.epochs=2")
     lines = [line for line in capsys.readouterr().out.splitlines() if " epoch " in line]

@@ -36,6 +36,7 @@ def test_table_order_is_scikit_learns_call_on_the_competitions_own_table():
         make_folds(clips, method="table_order")
 
 
+@pytest.mark.slow
 def test_one_random_crop_of_every_held_out_clip_is_scored_beside_the_whole_recordings(tiny):
     """By a second way: crops one by one, scikit-learn's F1 of the arg-max class and average precision."""
     run(train, "--config", tiny, "--fold", "1", "optim.epochs=2", "optim.select=last", "optim.ema_decay=0",

@@ -157,6 +157,7 @@ def test_birdcall_listings_and_log(birdcall):
     assert oof.clip_ids.tolist() == pd.read_csv("data/birdcall/clips.csv").clip_id.tolist()
 
 
+@pytest.mark.slow
 def test_birdcall_starts_from_audioset_weights_or_says_where_it_looked(birdcall, capsys, monkeypatch, tmp_path):
     """The published network, narrow, from a checkpoint of 527 classes: all but the attention block comes over."""
     narrow = {"widths": [4] * 6, "embedding": 8}
@@ -291,6 +292,7 @@ def rfcx(rfcx_folder, monkeypatch) -> Path:
     return rfcx_folder
 
 
+@pytest.mark.slow
 def test_rfcx_from_the_download_to_a_checked_submission(rfcx, capsys, caplog):
     out = ("--out", "submissions/rfcx.csv")
     with caplog.at_level(logging.WARNING, "earshot"):

@@ -45,6 +45,7 @@ def published(path: str = "Cnn14_mAP=0.431.pth") -> torch.nn.Module:
 SLOW_OR_NOT = [pytest.param(n, marks=[pytest.mark.slow] * (n != "cross_task_cmam")) for n in FUSIONS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW_OR_NOT)
 def test_a_pann_through_a_fusion_from_training_to_a_graph(tiny, name):
     pann = published()

@@ -352,6 +352,7 @@ def test_a_taught_run_goes_on_where_it_stopped_and_leaves_no_trace_of_the_teache
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_teacher_changes_what_is_learned(taught, tiny):
     losses_of = {}
     for name, more in {"alone": (), "taught": (f"distill.teacher={TEACHER}",)}.items():

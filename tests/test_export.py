@@ -357,6 +357,7 @@ def test_tuning_takes_the_fastest(made):
 # other networks, int8
 
 
+@pytest.mark.slow
 def test_signals_are_survived_after_openvino_compiled(made):
     """OpenVINO leaves a stack for signals too small for Python's handlers: Ctrl-C ended in a segmentation fault."""
     code = (

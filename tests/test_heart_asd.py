@@ -100,6 +100,7 @@ def test_the_real_pack_has_the_counts_of_its_readme(shared_data):
     assert (counts["c", 0], counts["c", 1], counts["d", 0], counts["d", 1]) == (3, 24, 11, 28)
 
 
+@pytest.mark.slow
 def test_a_run_is_scored_by_every_method(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_pack(tmp_path / "source")

@@ -119,6 +119,7 @@ class Both(torch.nn.Module):
         return {"clipwise_output": logit.sigmoid(), "logit": logit}
 
 
+@pytest.mark.slow
 def test_a_run_of_three_kinds(tiny, monkeypatch):
     monkeypatch.setitem(MODELS, "both", Both)
     tiny.write_text(tiny.read_text().replace("sample_rate: 8000", "sample_rate: 16000"))

@@ -261,6 +261,7 @@ def test_networks_of_other_classes_are_refused(bundle, folder, tmp_path):
         play(bundle, folder, tmp_path / "s.csv", networks=[one, other])
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_its_last_submission(bundle, folder, tmp_path, speed):
     """SIGKILL within the second round: the file of the first is whole and valid."""
     out = tmp_path / "s.csv"

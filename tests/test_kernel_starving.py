@@ -158,6 +158,7 @@ class Sleepy:
         return self.backend.run(inputs)
 
 
+@pytest.mark.slow
 def test_hours_among_minutes_are_heard_last_and_in_part(bundle, folder, tmp_path):
     """A recording that would take all the time and more: both networks hear the others, then its beginning is heard."""
     tone(folder / "a_long.wav", 4000.0, pitch=1000)
@@ -245,6 +246,7 @@ def test_a_disk_that_fills_after_the_submission_ends_with_0(bundle, folder, tmp_
     assert sorted(p.name for p in tmp_path.iterdir()) == ["input", "s.csv"], "nothing half written is left"
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_for_the_submission_is_a_message(bundle, folder, tmp_path):
     ran = limited(bundle, folder, tmp_path / "s.csv", "-f 0")
     assert ran.returncode == 2

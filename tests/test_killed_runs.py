@@ -27,6 +27,7 @@ from test_train import Killed, same_fold
 KILLS = Path(__file__).parents[1] / "benchmarks" / "kills.py"
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_last_step_loses_no_picture_and_no_table(tiny, monkeypatch):
     settings = ("--config", tiny, "--fold", "0", "optim.epochs=1")
     run(train, *settings, "--name", "whole")

@@ -120,6 +120,7 @@ def test_background_has_the_level_that_is_asked(tmp_path):
         BackgroundMixing(snr_db=(3.0,))
 
 
+@pytest.mark.slow
 def test_training_with_all_of_it(tiny):
     """Fold 0 trains with background from a folder, sums of waveforms, CutMix; what cannot go together is refused."""
     plain = ("--config", tiny, "--fold", "0", "optim.epochs=1", "loss.name=soft_auc", "augment.batch.mixup_on=none")

@@ -99,6 +99,7 @@ def test_a_batch_leaves_steps_in_an_epoch_and_fits_the_memory(monkeypatch):
         fit_batch(values, 2, 1000)
 
 
+@pytest.mark.slow
 def test_from_a_folder_to_a_config_in_two_commands(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     for name in ("wren", "robin"):

@@ -128,6 +128,7 @@ def test_noise_by_its_share_of_the_waveforms_deviation():
     assert names == ["AddGaussianNoise", "AddGaussianNoiseShare"]
 
 
+@pytest.mark.slow
 def test_scores_and_checkpoints_come_by_the_steps_of_the_run(tiny, monkeypatch):
     """Epochs of 3 steps: validated after steps 2, 4, 6 (an epoch's end), ...; a checkpoint every 4, 8 in epoch 3."""
     kept = []

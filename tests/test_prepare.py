@@ -165,6 +165,7 @@ def test_flags_of_one_family_are_errors_elsewhere_and_in_its_own_help(monkeypatc
     assert "--snr-db SNR_DB" in said["finch_vocal", "--help"]
 
 
+@pytest.mark.slow
 def test_a_users_error_is_one_line_and_exit_code_2(tmp_path):
     command = [sys.executable, SRC / "prepare.py", "esc51"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

@@ -104,6 +104,7 @@ def answer(fold: int, windows: pseudo.PseudoLabels, i: int) -> np.ndarray:
         return model(**inputs)["clipwise_output"][0].numpy()
 
 
+@pytest.mark.slow
 def test_quotas_and_transforms(here, tmp_path):
     _, plain = again(tmp_path / "a", "--min-confidence", "0", "--mass", "0")
     assert all(len(w) == 18 for w in plain.values()), "three windows of six recordings"
@@ -284,6 +285,7 @@ def test_bad_input_is_said(here, tmp_path):
         split("nowhere")
 
 
+@pytest.mark.slow
 def test_a_stopped_call_goes_on_and_writes_the_same(here, tmp_path, monkeypatch):
     """Killed after two of four shards: the rest is heard, and the files are those of a call that was not stopped."""
     arguments = ("--runs", "runs/sed/t", "--clips", "scapes/unlabelled.csv", "--min-confidence", "0.3", "--mass", "0")

@@ -1,6 +1,7 @@
 """What our pages and config headers say is so: the scripts take their commands, and what they name exists."""
 
 import dataclasses
+import functools
 import importlib
 import re
 import shlex
@@ -24,6 +25,7 @@ PLACEHOLDER = re.compile(r"[A-Z]+")  # NAME, FILE, DIR: whatever a reader puts t
 OTHER_COMMANDS = re.compile(r"(make [a-z-]+$|source \.venv/bin/activate$|\.venv/bin/python -m pytest )")
 
 
+@functools.cache
 def commands() -> list[tuple[str, str]]:
     """(page, command) of all pages and config headers, each pair once."""
     found = [(name(p), c) for p in PAGES for c in our_commands(page_lines(p.read_text()) + spans(p.read_text()))]
@@ -45,6 +47,7 @@ def test_every_line_of_a_shell_block_is_a_command_that_is_checked(page):
             assert our_commands([line]) or OTHER_COMMANDS.match(line), f"{page.name}: what is '{line}'?"
 
 
+@functools.cache
 def made_by_commands() -> set[str]:
     """Names of the configs that `src/new.py NAME` of a page writes."""
     return {words[1] for _, command in commands() if (words := shlex.split(command))[0] == "src/new.py"}

@@ -1,6 +1,7 @@
 """The files of requirements: one set of versions, what training needs apart, every extra missed by one error."""
 
 import ast
+import functools
 import re
 import sys
 from importlib import metadata
@@ -86,6 +87,7 @@ def guarded(tree: ast.Module) -> set[int]:
     return found
 
 
+@functools.cache
 def third_party() -> list[tuple[Path, str, bool, bool]]:
     """(file, module, at the top of the file, guarded) of every import of another's library in src."""
     found = []

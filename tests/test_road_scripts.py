@@ -129,6 +129,7 @@ def test_submit_tunes_as_ensemble_does(tiny, capsys):
             "--clips", "data/clips.csv")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_ensemble_that_loses_to_its_best_member_says_so(tiny, capsys):
     good, noisy = write_run("good", tiny, 0.02, 0), [write_run(f"noisy{i}", tiny, 3.0, i) for i in (1, 2, 3)]
     run(ensemble, "--runs", good, write_run("second", tiny, 0.02, 4), "--out", "runs/x.npz")

@@ -79,6 +79,7 @@ def test_a_search_finds_what_is_best_and_ends_the_others_early(tmp_path):
     assert states.count("COMPLETE") <= len(whole)
 
 
+@pytest.mark.slow
 def test_a_search_that_was_stopped_goes_on_with_what_it_was_at(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         go_on(tmp_path, training=Training(stop_after=8))
@@ -120,6 +121,7 @@ def test_time_that_is_up_begins_no_trial(tmp_path):
     assert not study.trials
 
 
+@pytest.mark.slow
 def test_trials_that_fail_are_kept_apart_and_the_first_ones_end_the_search(tmp_path):
     class Failing(Training):
         def __call__(self, settings, seed, fold):
@@ -206,6 +208,7 @@ def test_without_optuna_there_is_an_install_line(tiny, monkeypatch):
 # ---- what is reported
 
 
+@pytest.mark.slow
 def test_the_figure_reported_is_of_clips_and_seeds_that_the_search_never_saw(tiny, monkeypatch, capsys):
     heard = []
 

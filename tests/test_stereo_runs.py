@@ -39,6 +39,7 @@ def sided(tiny):
     return tiny
 
 
+@pytest.mark.slow
 def test_stereo_trains_and_predicts(sided):
     run(train, "--config", sided, "--fold", 0, "--name", "sides", *SIDED)
     model = runs.load_model(runs.load_run("runs/sed/sides").folds[0])

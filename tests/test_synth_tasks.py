@@ -129,6 +129,7 @@ predict: PREDICT
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALL)
 def test_every_task_runs_from_nothing_by_one_command(small, tmp_path, monkeypatch, capsys, kind):
     """Data, folds, training, score and pictures; the generator in this process, so that it is the small one."""
@@ -172,6 +173,7 @@ def test_every_task_runs_from_nothing_by_one_command(small, tmp_path, monkeypatc
                 load_data(load_config(tmp_path / "tiny.yaml", [f"data.where={where}"]).data)
 
 
+@pytest.mark.slow
 def test_training_refuses_a_network_over_its_budget(tiny):
     assert load_config(tiny).budget.mmacs == 0
     with pytest.raises(ValueError, match=r"over its budget: .* kB .* \(limit 0.5\), .* \(limit 100\)"):

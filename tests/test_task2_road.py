@@ -70,6 +70,7 @@ def machines(trained, monkeypatch):
     return trained
 
 
+@pytest.mark.slow
 def test_machines_trained_apart_make_one_submission(machines, capsys):
     oof = Predictions.load("runs/asd/fan/fold0/oof.npz")
     assert oof.score is not None, "training writes the network's own anomaly score"
@@ -115,6 +116,7 @@ def test_machines_trained_apart_make_one_submission(machines, capsys):
         run(score_anomalies, "--run", "runs/asd/fan", "runs/asd/fan", "--out", "x.npz")
 
 
+@pytest.mark.slow
 def test_recordings_of_a_table_are_scored_too(machines, capsys):
     """The held-out clips again, as a table of unknown conditions: the same scores as from their OOF, of each method,
     also by predict.py; each run takes its own machine's clips."""

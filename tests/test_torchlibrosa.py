@@ -95,6 +95,7 @@ def test_a_cache_keeps_the_name_that_it_had():
     assert PANNS.cache_params() == plain.cache_params() | {"engine": "torchlibrosa"}
 
 
+@pytest.mark.slow
 def test_a_run_trains_predicts_and_exports_with_it(tiny, capsys):
     engine = "frontends.logmel.engine=torchlibrosa"
     with pytest.raises(

@@ -131,6 +131,7 @@ def test_a_wrong_tracker_is_said_before_training(tiny):
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_training_writes_the_rows_of_its_log(tiny):
     run(train, "--config", tiny, "--fold", "0", "track=csv:all.csv", "optim.epochs=2")
     log, table = pd.read_csv("runs/sed/tiny/fold0/log.csv"), pd.read_csv("all.csv")

@@ -123,6 +123,7 @@ def test_training_learns_to_tell_tones(tiny):
     assert min((fold.folder / name).stat().st_size for name in ("curves.png", "classes.png")) > 5000
 
 
+@pytest.mark.slow
 def test_same_seed_same_bits_and_another_seed_not(tiny, whole):
     for name, seed in (("b", 3), ("c", 4)):
         run(train, "--config", tiny, "--fold", "0", "--name", name, f"seed={seed}")
@@ -172,6 +173,7 @@ def test_folds_of_several_jobs_are_joined_and_said_once(tiny, capfd):
     assert len(Predictions.load("runs/sed/jobs/oof.npz")) == 24
 
 
+@pytest.mark.slow
 def test_out_of_time_leaves_a_valid_oof_and_can_go_on(tiny, whole, capsys):
     run(train, "--config", tiny, "--fold", "all", "--name", "short", "--max-minutes", "0.0001")
     said = capsys.readouterr().out
@@ -191,6 +193,7 @@ def test_early_stop(tiny, capsys):
     assert "no better score for 2 epochs" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_unreadable_clips_are_listed_and_lose_nothing_else(tiny, capsys):
     Path("source/c3.wav").write_bytes(b"RIFF nonsense")  # trains in folds 0 and 2
     Path("source/c0.wav").unlink()  # held out in fold 0
@@ -254,6 +257,7 @@ def test_labels_and_tables_that_do_not_fit(tiny):
         run(train, "--config", tiny, "--fold", "0")
 
 
+@pytest.mark.slow
 def test_a_finished_fold_is_kept(tiny, capsys):
     run(train, "--config", tiny, "--fold", "0", "optim.epochs=1")
     with pytest.raises(ValueError, match="never overwritten"):
@@ -291,6 +295,7 @@ def test_frame_margin_shortens_the_frame_targets_alone(tiny):
     np.testing.assert_array_equal(examples[0]["target"], examples[1]["target"])
 
 
+@pytest.mark.slow
 def test_loader_workers_change_nothing(tiny, whole):
     run(train, "--config", tiny, "--fold", "0", "--name", "there", "data.workers=2")
     same_fold(whole, Path("runs/sed/there/fold0"))

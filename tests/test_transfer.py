@@ -250,6 +250,7 @@ def test_segments_of_long_short_and_unreadable_clips(tiny):
 # whole runs
 
 
+@pytest.mark.slow
 def test_freeze_l1_from_cached_embeddings(frozen, caplog):
     Path("source/c7.wav").write_bytes(b"RIFF nonsense")
     options = ["data.cache=embedding", "optim.epochs=25", "optim.select=last", "optim.lr=0.1", "watch=accuracy",

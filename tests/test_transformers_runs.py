@@ -50,6 +50,7 @@ def both(folder, monkeypatch):
     return (Predictions.load(f"{name}.npz").clipwise_output for name in ("torch", "onnx"))
 
 
+@pytest.mark.slow
 def test_an_ast_is_fine_tuned_and_opened_without_its_folder(sounding, monkeypatch):
     params = ("model.params={folder: ast, dropout: 0.1}", "optim.lr_scale={backbone: 0.1}")
     with pytest.raises(ValueError, match="no folder of transformers 'elsewhere'"):
@@ -108,6 +109,7 @@ def test_a_resumed_ast_is_the_uninterrupted_one(sounding, monkeypatch):
         assert torch.equal(value, halves[name]), name
 
 
+@pytest.mark.slow
 def test_a_hubert_hears_the_waveform_and_answers_for_steps(sounding, monkeypatch):
     grid = "frontends={waveform: {kind: waveform}, logmel: {n_fft: 256, hop_length: 80, n_mels: 16, fmax: 8000}}"
     run(train, "--config", sounding, "--fold", 0, "--name", "speech", *SPEECH, grid)

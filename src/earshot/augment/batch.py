@@ -19,7 +19,8 @@ class BatchAugment:
     mixup_p: float = 1.0  # probability that a batch (with mixup_per_clip: a clip) is mixed
     mixup_per_clip: bool = False  # a share of its own for every clip
     mixup_pairs: bool = False  # neighbours become one, each pair by a share of its own: 64 clips are mixed into 32
-    mixup_domain: str = "input"  # input: as it is; power: log-mels mixed as energies; either: one of both a batch
+    mixup_domain: str = "input"  # input: as it is; power: log-mels mixed as energies; either: one of both a batch;
+    # level: so that a clip is heard by the share of its label (between-class learning)
     summix_on: str = "none"  # none | waveform | logmel: clips added as sounds are, the labels of both stay whole
     summix_p: float = 0.5  # probability that a clip gets another one on top
     summix_db: tuple[float, ...] = (-6.0, 6.0)  # level of the other clip, drawn between the two
@@ -32,7 +33,12 @@ class BatchAugment:
     def __post_init__(self):
         check_choice("mixup_on", self.mixup_on, ("none", "waveform", "logmel"))
         check_choice("summix_on", self.summix_on, ("none", "waveform", "logmel"))
-        check_choice("mixup_domain", self.mixup_domain, ("input", "power", "either"))
+        check_choice("mixup_domain", self.mixup_domain, ("input", "power", "either", "level"))
+        if self.mixup_on == "waveform" and self.mixup_domain in ("power", "either"):
+            raise ValueError(
+                f"mixup_domain={self.mixup_domain} is of log-mels, and mixup_on is waveform: waveforms add up as they "
+                "are (input), or by how loud they are (level)"
+            )
         if self.mixup_pairs and self.mixup_p < 1:
             raise ValueError(f"mixup_pairs halves every batch: mixup_p must be 1, got {self.mixup_p}")
         if len(self.summix_db) != 2 or not -60 <= self.summix_db[0] <= self.summix_db[1] <= 60:

@@ -102,6 +102,13 @@ def mix_power(logmel: Tensor, lam: Tensor | float, index: Tensor) -> Tensor:
     return torch.where(lam < 1, 10 * torch.log10((energy / (own + other)).clamp_min(1e-12)), logmel)
 
 
+def mix_sounds(waveform: Tensor, lam: Tensor | float, index: Tensor) -> Tensor:
+    """Waveforms mixed by shares of amplitude, as loud afterwards as they were: the energies of two sounds add up."""
+    lam = torch.as_tensor(lam, dtype=waveform.dtype, device=waveform.device)
+    shares = lam.reshape(-1, *[1] * (waveform.ndim - 1)) if lam.ndim else lam
+    return mix(waveform, lam, index) / (shares.square() + (1 - shares).square()).sqrt()
+
+
 def sample_fmix_mask(generator: torch.Generator, shape: tuple[int, int], lam: float, decay: float = 3.0) -> Tensor:
     """Draw the mask along which FMix cuts two clips together.
 
@@ -206,13 +213,14 @@ def _resized(mask: Tensor, size) -> Tensor:
 
 def mix_batch(
     batch: dict, names: tuple[str, ...], lam: Tensor | float, index: Tensor, mix_input: Callable = mix,
-    others: tuple[str, ...] = (),
+    others: tuple[str, ...] = (), shares: dict[str, Tensor] | None = None,
 ) -> dict:  # fmt: skip
     """New batch: the inputs called `names` and the targets mixed, the mask intersected, the rest as it was.
 
-    others: inputs mixed linearly whatever `mix_input` is (metadata, embeddings). clip_id stays the first clip's.
-    Unknown targets (mask 0) count as 0 in the mixture, which the mask leaves out. frame_target is mixed whether its
-    rows are frames or segments, and has its own mask, frame_mask (B, K).
+    shares: of inputs that are mixed by other shares than `lam`, that of the labels. others: inputs mixed linearly
+    whatever `mix_input` is (metadata, embeddings). clip_id stays the first clip's. Unknown targets (mask 0) count as 0
+    in the mixture, which the mask leaves out. frame_target is mixed whether its rows are frames or segments, and has
+    its own mask, frame_mask (B, K).
     """
     out = dict(batch)
     mask = batch.get("mask")
@@ -221,7 +229,7 @@ def mix_batch(
     for name in (n for n in ("mask", "frame_mask", "teacher_known") if batch.get(n) is not None):
         out[name] = mix_mask(batch[name], lam, index)
     for name in names:
-        out[name] = mix_input(out[name].float(), lam, index)
+        out[name] = mix_input(out[name].float(), (shares or {}).get(name, lam), index)
     for name in others:
         out[name] = mix_given(out[name].float(), lam, index)
     for name in (n for n in MIXED if batch.get(n) is not None):

@@ -7,10 +7,14 @@ With mixup of log-mels a network that hears waveforms mixes its own maps of them
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from earshot.augment.batch import BatchAugment
 from earshot.augment.image import apply_image
+from earshot.augment.levels import amplitude_shares, logmel_levels, sound_levels
 from earshot.augment.mixing import (
     KIND,
     Mixing,
@@ -21,6 +25,7 @@ from earshot.augment.mixing import (
     mix,
     mix_batch,
     mix_power,
+    mix_sounds,
     sample_cutmix_mask,
     sample_fmix_mask,
     sample_lam,
@@ -45,7 +50,9 @@ def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: tor
     if augment.mixup_on == "waveform" and sounds:
         computed = heard.of(sounds=True, has_twin=True)
         others = tuple(n for n in heard if n in batch and n not in computed)
-        batch, _ = _mixup(batch, sounds, others, augment, generator)
+        rates = {heard.sound_key(n): heard[n].sample_rate or heard.sample_rate for n in computed}
+        levels = {n: lambda x, n=n: sound_levels(x, rates[n]) for n in sounds}
+        batch, _ = _mixup(batch, sounds, others, augment, generator, levels)
     batch = batch | front_ends(batch)
     logmels = heard.of(picture=True)
     others = tuple(n for n in heard if n not in logmels and heard[n].kind != "waveform")
@@ -62,7 +69,8 @@ def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: tor
         names = logmels if augment.mixup_domain == "input" else decibels
         waveforms = tuple(n for n in heard if heard[n].kind == "waveform")
         whole = {n: batch[n] for n in waveforms}  # the network mixes what it makes of them
-        batch, mixing = _mixup(batch, names, others, augment, generator)
+        levels = {n: lambda x, n=n: logmel_levels(x, heard[n].hertz) for n in decibels}
+        batch, mixing = _mixup(batch, names, others, augment, generator, levels)
         batch = batch | whole | ({"mixing": mixing} if waveforms else {})
     if augment.cutmix_p and logmels:
         batch = _cutmix(batch, logmels, tuple(n for n in others if n not in logmels), augment, generator)
@@ -101,15 +109,18 @@ def _fmix(batch: dict, names: tuple[str, ...], others: tuple[str, ...], augment:
 
 
 def _mixup(
-    batch: dict, names: tuple[str, ...], others: tuple[str, ...], augment: BatchAugment, generator
-) -> tuple[dict, Mixing]:
+    batch: dict, names: tuple[str, ...], others: tuple[str, ...], augment: BatchAugment, generator,
+    levels: dict[str, Callable[[Tensor], Tensor]],
+) -> tuple[dict, Mixing]:  # fmt: skip
     """With probability `mixup_p`: one lam for the batch, or for each clip one that leaves it the larger share.
 
-    `mixup_pairs`: a lam a pair of neighbours, which become one clip.
+    `mixup_pairs`: a lam a pair of neighbours, which become one clip. levels: how loud the clips of an input are,
+    asked with `mixup_domain=level` alone.
     """
     size = len(batch["clip_id"])
     partners = sample_partners(size, generator)
-    power = {"input": 0.0, "power": 1.0, "either": 0.5}[augment.mixup_domain] > torch.rand((), generator=generator)
+    powers = {"input": 0.0, "power": 1.0, "either": 0.5, "level": 1.0}
+    power = powers[augment.mixup_domain] > torch.rand((), generator=generator)
     each = augment.mixup_per_clip or augment.mixup_pairs
     mixed = torch.rand(size if each else 1, generator=generator) < augment.mixup_p
     lam = sample_lam(augment.mixup_alpha, generator, len(mixed))
@@ -120,5 +131,9 @@ def _mixup(
         lam = torch.maximum(lam, 1 - lam)
     partners = apart(partners, batch.get(KIND))
     mixing = Mixing(torch.where(mixed, lam, 1.0).expand(size), partners, 2 if augment.mixup_pairs else 1)
-    out = mix_batch(batch, names, mixing.lam, partners, mix_power if power else mix, others)
+    how, shares = mix_power if power else mix, {}
+    if augment.mixup_domain == "level":
+        how = mix_sounds if augment.mixup_on == "waveform" else mix_power
+        shares = {name: amplitude_shares(mixing.lam, levels[name](batch[name]), partners) for name in names}
+    out = mix_batch(batch, names, mixing.lam, partners, how, others, shares)
     return {key: mixing.left(value) for key, value in out.items()}, mixing

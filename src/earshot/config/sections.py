@@ -16,6 +16,7 @@ from earshot.augment.pseudo import PseudoMixing
 from earshot.inputs.given import Metadata
 from earshot.inputs.record import CHANNELS
 from earshot.messages import check_choice, suggest
+from earshot.sound.windows import LEVELS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class DataConfig:
     classes: str = ""  # class list CSV; default <root>/classes.csv
     sample_rate: int = 32000  # Hz; an input may have a lower one of its own
     channels: str = "mono"  # mono | stereo | mid_side: what is heard of a recording; an input may have its own
+    level: str = "recorded"  # recorded | normalised: every recording is heard equally loud (sound/loudness.py)
     crop_seconds: float = 5.0  # length of a training example
     crop: str = "random"  # random: anywhere; box: around an annotated event; full: from the start of the clip
     targets: str = "labels"  # labels: those of the clip; events: those heard in the crop (always so with crop=box)
@@ -46,6 +48,8 @@ class DataConfig:
     train_share: float = 1.0  # so much of each fold's training clips, the same ones for a seed
     workers: int = 0  # loader processes for training
     levels: tuple[str, ...] = ()  # only classes of these levels (column `level` of the class list), such as coarse
+    voice: str = "keep"  # speech (voice.csv): keep | avoid: crops from elsewhere | silence: that, zeros in what is left
+    voice_share: float = 0.0  # so much of a crop may be speech before it is drawn elsewhere
     part: dict[str, str] = field(
         default_factory=dict
     )  # a specialist's classes, by columns of the list: {taxon: Insecta}
@@ -62,18 +66,33 @@ class DataConfig:
 
     def __post_init__(self):
         check_choice("channels", self.channels, tuple(CHANNELS))
+        check_choice("level", self.level, LEVELS)
         check_choice("crop", self.crop, ("random", "box", "full"))
         check_choice("box_place", self.box_place, ("around", "first_half"))
         check_choice("targets", self.targets, ("labels", "events"))
         check_choice("cache", self.cache, ("none", "waveform", "packed", "logmel", "embedding"))
+        check_choice("voice", self.voice, ("keep", "avoid", "silence"))
         check_choice("sampler", self.sampler, ("uniform", "balanced"))
         check_positive(self, "sample_rate", "crop_seconds", "pack_seconds", "train_share")
         check_not_negative(self, "frame_margin_seconds", "min_overlap_seconds", "clips_per_class", "workers")
-        check_between(self, 0, 1, "box_jitter", "part_others")
+        check_between(self, 0, 1, "box_jitter", "part_others", "voice_share")
         if self.secondary_weight != -1:
             check_between(self, 0, 1, "secondary_weight")
         if self.train_share > 1:
             raise ValueError(f"train_share is {self.train_share}: a share lies above 0 and is at most 1")
+        if self.voice == "avoid" and self.crop != "random":
+            raise ValueError(
+                f"voice=avoid draws crops elsewhere, which crop={self.crop} does not leave open: set voice=silence or "
+                "crop=random"
+            )
+        if self.voice != "keep" and self.cache == "embedding":
+            raise ValueError(
+                "voice: cache=embedding hears whole clips once, speech included: set cache=none or voice=keep"
+            )
+        if self.voice == "silence" and self.cache == "logmel":
+            raise ValueError(
+                "voice=silence needs the waveform, which cache=logmel leaves out: set voice=avoid or cache=waveform"
+            )
         for column, value in self.metadata_missing.items():
             if column not in self.metadata:
                 raise ValueError(

@@ -28,6 +28,7 @@ from earshot.data.packed import packed_clips
 from earshot.data.pseudo import Manifest, PseudoLabels, read_pseudo
 from earshot.data.sampling import stratified_share
 from earshot.data.soft_targets import SoftTargets, find_targets, read_targets
+from earshot.data.voice import read_voice
 from earshot.inputs.given import Metadata
 from earshot.inputs.record import CHANNELS
 from earshot.messages import suggest
@@ -56,6 +57,7 @@ class PreparedData:
     pseudo_folder: Path | None = None  # of pseudo-labels, read for the fold that `split` parts off
     pseudo: PseudoLabels | None = None  # windows that train beside these clips, of one fold's training clips alone
     pseudo_manifest: Manifest | None = None
+    voice: pd.DataFrame | None = None  # stretches of speech that training keeps away from
 
     def take(self, index: np.ndarray) -> PreparedData:
         """The clips at `index`; events stay whole."""
@@ -155,6 +157,7 @@ def load_data(data: DataConfig) -> PreparedData:
     require_columns(clips, ("labels",), root / "clips.csv")
     folds = read_folds(data.folds, clips)
     clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
+    voice = None if data.voice == "keep" else read_voice(root, clips.clip_id)
     clips = folds[["clip_id", "group", "fold"]].merge(clips, on="clip_id", validate="one_to_one")
     events, listed = read_events(root / "events.csv", clips, classes), clips
     for needs in ("crop=box", "frame_targets=True", "targets=events", "false_positives=True"):
@@ -209,6 +212,7 @@ def load_data(data: DataConfig) -> PreparedData:
         digests=digests,
         soft=soft,
         others=data.part_others if data.part else 1.0,
+        voice=voice,
         pseudo_folder=Path(data.pseudo) if data.pseudo else None,
     )
 

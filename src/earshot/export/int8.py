@@ -34,7 +34,7 @@ def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int)
     rate, channels, inputs = windowing.sample_rate, windowing.n_channels, []
     for i in progress_bar(evenly(len(clips.clips), wanted), "calibration clips", unit="clip"):
         try:
-            waveform = decode(recordings[i].path, rate, channels, 0, windowing.window_seconds)
+            waveform = decode(recordings[i].path, rate, channels, 0, windowing.window_seconds, windowing.level)
         except audio.UnreadableAudio:
             continue  # training and prediction list it; here any other clip does
         waveform = audio.crop_or_pad(waveform, windowing.window_samples)

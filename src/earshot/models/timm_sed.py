@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,7 +24,6 @@ class TimmSED(nn.Module):
     """logmel (B, 1 or in_chans, T, n_mels) -> dict; `backbone` maps (B, in_chans, T, F) to (B, features, S, F')."""
 
     inputs = ("logmel",)
-    dead_parameters = ()
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class TimmSED(nn.Module):
         self.register_module("spec_augment", None)
         self.bn0 = nn.BatchNorm2d(n_mels)
         self.backbone = backbone
+        self.dead_parameters = tuple(f"backbone.{name}." for name in _unheard(backbone, in_chans))
         self.fc1 = init_layer(nn.Linear(features, units))
         self.head = SEDHead(units, classes, pooling, activation)
         self.pooling = self.head.window_pooling
@@ -75,11 +76,11 @@ def timm_sed(
     name for weights.resolve; False = random weights. in_chans 1 sums the first layer's colour weights; 3 repeats.
     """
     options = {"drop_path_rate": drop_path} if drop_path else {}
-    net = _create(backbone, num_classes=0, global_pool="", in_chans=in_chans, **options)
+    net = _create(backbone, num_classes=0, in_chans=in_chans, **options)
     if pretrained:
         source = pretrained if isinstance(pretrained, str) else _hub_name(net, backbone)
         overlay = {"state_dict": weights.read_state(weights.resolve(source, download=download))}
-        net = _create(backbone, num_classes=0, global_pool="", in_chans=in_chans, **options,
+        net = _create(backbone, num_classes=0, in_chans=in_chans, **options,
                       pretrained=True, pretrained_cfg_overlay=overlay)  # fmt: skip
         net.pretrained_cfg = {k: v for k, v in net.pretrained_cfg.items() if k != "state_dict"}  # else kept twice
     return TimmSED(
@@ -123,6 +124,20 @@ def _create(backbone: str, **options) -> nn.Module:
     if tag and backbone not in (known := timm.list_pretrained(f"{architecture}.*")):
         raise ValueError(f"timm has no weights '{backbone}'{suggest(backbone, known)}")
     return timm.create_model(backbone, **options)
+
+
+def _unheard(net: nn.Module, in_chans: int) -> list[str]:
+    """Parts of a backbone that its feature map does not come through: what some have between the map and classes."""
+    heard, hooks, training = set(), [], net.training
+    for name, part in net.named_children():
+        hooks += [m.register_forward_pre_hook(lambda *_, name=name: heard.add(name)) for m in part.modules()]
+    weight = next(net.parameters())
+    with torch.no_grad():
+        net.eval().forward_features(weight.new_zeros(1, in_chans, 64, 64))
+    net.train(training)
+    for hook in hooks:
+        hook.remove()
+    return [name for name, part in net.named_children() if name not in heard and any(True for _ in part.parameters())]
 
 
 def _hub_name(net: nn.Module, backbone: str) -> str:

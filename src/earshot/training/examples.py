@@ -21,6 +21,7 @@ from earshot.data.labels import negative_events
 from earshot.data.prepared import PreparedData
 from earshot.data.sampling import ClassTurns, epoch_order
 from earshot.data.targets import CropTargets
+from earshot.data.voice import Voice
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples, steps
@@ -73,11 +74,18 @@ class TrainingClips(torch.utils.data.Dataset):
             for name in inputs.of(sounds=True, of_clip=False):
                 whole, source = prepared.whole, prepared.source  # so that all folds share it
                 self.caches[name] = LogmelCache.build(
-                    cache_folder, whole, source, inputs[name], data.sample_rate, n_channels=inputs.n_channels
+                    cache_folder,
+                    whole,
+                    source,
+                    inputs[name],
+                    data.sample_rate,
+                    n_channels=inputs.n_channels,
+                    level=data.level,
                 )
         self.turns = ClassTurns(self.target[: self.n_labelled] > 0.5) if data.sampler == "balanced" else None
         self.targets = CropTargets(prepared, data, (self.target, self.mask))
         self.cache_folder = cache_folder
+        self.voice = None if prepared.voice is None else Voice(prepared.voice, data.voice, data.voice_share)
         self.rows = extractor_caches(inputs, prepared, cache_folder, progress) if self.embeddings is None else {}
         self.metadata = prepared.metadata_values() if data.metadata else None
 
@@ -176,12 +184,17 @@ class TrainingClips(torch.utils.data.Dataset):
         rate, crop = self.data.sample_rate, round(self.data.crop_seconds * self.data.sample_rate)
         n_samples = self._n_samples(index, decoded)
         start, only_annotated = self._start(index, n_samples, crop, rng)
+        clip_id = self.prepared.clips.clip_id[index]
+        if self.voice and self._crops_anywhere(index):
+            start = self.voice.start(clip_id, start, n_samples=n_samples, crop=crop, rate=rate, rng=rng)
         pad = int(rng.integers(crop - n_samples + 1)) if n_samples < crop and self.data.crop != "full" else 0
         if self.caches:
             inputs, start = self._cached(index, start, pad, crop)
         else:
             promised = 0 if decoded or self.data.crop == "full" else min(crop, n_samples - start)
             waveform = self._waveform(index, start, pad, crop, promised)
+            if self.voice:
+                waveform = self.voice.silenced(waveform, clip_id, (start - pad) / rate, rate)
             waveform = waveform if over is None else self.pseudo.laid_over(waveform, *over)
             if self.background is not None:  # a stream of its own: without it nothing else moves
                 waveform = self.background.under(waveform, np.random.default_rng(int(rng.integers(2**63))))
@@ -199,7 +212,6 @@ class TrainingClips(torch.utils.data.Dataset):
         for name, cache in self.rows.items():
             example[name] = self._taken(name, cache, index, max(0, start), crop)
         if self.lessons:
-            clip_id = self.prepared.clips.clip_id[index]
             example |= self.lessons.of_crop(clip_id, max(0, start) / rate, self.data.crop_seconds)
         if self.metadata is not None:
             example["metadata"] = self.metadata[index]
@@ -223,7 +235,7 @@ class TrainingClips(torch.utils.data.Dataset):
         last = max(0, n_samples - crop)
         if self.data.crop == "full" and index < self.n_labelled:
             return 0, False
-        if self.data.crop == "random" or index >= self.n_labelled:
+        if self._crops_anywhere(index):
             return int(rng.integers(last + 1)), False
         events = self.targets.events(index)
         if not self.data.false_positives:
@@ -238,10 +250,13 @@ class TrainingClips(torch.utils.data.Dataset):
         start = centre - crop / 2 + self.data.box_jitter * (rng.random() - 0.5) * crop
         return int(np.clip(round(start), 0, last)), bool(box.get("is_negative", 0))
 
+    def _crops_anywhere(self, index: int) -> bool:
+        return self.data.crop == "random" or index >= self.n_labelled
+
     def _waveform(self, index, start, pad, crop, promised: int) -> np.ndarray:
         """(crop,) samples; ShorterThanPromised where decoding gives fewer than `promised` of the clip."""
         rate = self.data.sample_rate
-        waveform = decode(self._path(index), rate, self.inputs.n_channels, start / rate, crop / rate)
+        waveform = decode(self._path(index), rate, self.inputs.n_channels, start / rate, crop / rate, self.data.level)
         if waveform.shape[-1] < promised - audio.ROUNDING_SAMPLES:
             raise ShorterThanPromised
         return audio.crop_or_pad(waveform, crop, 0, pad if waveform.shape[-1] + pad <= crop else 0)

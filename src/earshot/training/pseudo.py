@@ -33,7 +33,7 @@ class PseudoWindows:
         """prepared: the training clips with their fold's pseudo-labels."""
         self.record, self.epochs, self.sample_rate = config.augment.pseudo, config.optim.epochs, inputs.sample_rate
         self.windows, self.n_channels, manifest = prepared.pseudo, inputs.n_channels, prepared.pseudo_manifest
-        self.seconds, self.source = manifest.window_seconds, Path(manifest.source)
+        self.seconds, self.source, self.level = manifest.window_seconds, Path(manifest.source), config.data.level
         self.target, self.mask = self.windows.aligned(manifest.classes, prepared.classes)
         self.cap = mass_cap(self.record, self.target, prepared)
         self.soundscapes = labelled_soundscapes(prepared.clips, self.record)
@@ -74,7 +74,7 @@ class PseudoWindows:
         rate = self.sample_rate
         room = max(0, round(self.seconds * rate) - crop)
         start = float(self.windows.starts[window]) + int(rng.integers(room + 1)) / rate
-        waveform = decode(self.source / self.paths[window], rate, self.n_channels, start, crop / rate)
+        waveform = decode(self.source / self.paths[window], rate, self.n_channels, start, crop / rate, self.level)
         if not waveform.shape[-1]:
             raise audio.UnreadableAudio(f"{self.source / self.paths[window]} holds nothing from {start:.2f} s on")
         return audio.crop_or_pad(waveform, crop)

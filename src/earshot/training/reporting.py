@@ -46,6 +46,10 @@ def announce(t: Training):
         prepared = t.clips.prepared
         made = pseudo.told(prepared.pseudo_manifest, windows.windows, t.config.data.pseudo, t.fold)
         t.accelerator.print(f"fold {t.fold}: {made}\nfold {t.fold}: {told_windows(windows)}")
+    if voice := t.clips.voice:
+        clips, data = t.clips.prepared.clips, t.config.data
+        labelled = clips[: t.clips.n_labelled]
+        t.accelerator.print(f"fold {t.fold}: {voice.told(labelled, data.crop_seconds, data.crop == 'random')}")
     announce_skipped(t)
 
 

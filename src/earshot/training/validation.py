@@ -171,6 +171,7 @@ def score_crops(t: Training, readable: np.ndarray) -> dict[str, float]:
     if not names:
         return {}
     data = replace(t.config.data, cache="none", shuffle_labels=False, false_positives=False, frame_targets=False)
+    clips = replace(clips, voice=None)
     crops = TrainingClips(clips, data, t.clips.inputs, t.config.seed, None, t.clips.cache_folder)
     mine = range(accelerator.process_index, len(crops), accelerator.num_processes)
     size, pairs = t.config.predict.batch_size, []
