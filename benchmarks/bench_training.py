@@ -47,7 +47,8 @@ GOAL = 2
 
 def main():
     options = parse_args()
-    command = f"python benchmarks/bench_training.py {' '.join(options.parts)} --record"
+    said = "" if options.precision == "no" else f" --precision {options.precision}"
+    command = f"python benchmarks/bench_training.py {' '.join(options.parts)}{said} --record"
     print(f"{machine()}, {os.environ['OMP_NUM_THREADS']} threads", flush=True)
     figures = {}
     with tempfile.TemporaryDirectory() as work:
@@ -69,6 +70,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(PARTS))
     parser.add_argument("--rounds", type=int, default=5, help="epochs of each way, in turns (default 5)")
     parser.add_argument("--batch", type=int, default=8, help="clips a step (default 8, as the configs have)")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="of ours: float32, or bf16 autocast")
     parser.add_argument("--clips", type=int, default=64, help="clips that are made (default 64)")
     parser.add_argument("--seconds", type=float, default=6.0, help="of reading by each loader (default 6)")
     parser.add_argument("--record", action="store_true", help="append the figures to results.json")
@@ -115,7 +117,7 @@ def write_lines(path: Path, header: str, lines: list[str]):
     path.write_text("\n".join([header, *lines]) + "\n")
 
 
-def training_of(part: str, folder: Path, store: str, table: str, **data):
+def training_of(part: str, folder: Path, store: str, table: str, precision: str = "no", **data):
     """A `Training` of a config on a table of the made clips, read as `store` says; every second clip trains."""
     from accelerate import Accelerator
 
@@ -128,9 +130,9 @@ def training_of(part: str, folder: Path, store: str, table: str, **data):
     config = load_config(ROOT / "configs" / "sed" / f"{CONFIGS[part]}.yaml")
     own = replace(config.data, competition="mine", root=str(root), folds=str(root / "folds.csv"), cache=cache, **data)
     config = replace(config, data=own)
-    prepared = load_data(config.data)
+    prepared, accelerator = load_data(config.data), Accelerator(cpu=True, mixed_precision=precision)
     train, held_out = prepared.split(0, config.data.folds)
-    return set_up(config, 0, folder / "run", train, held_out, prepared.classes, Accelerator(cpu=True), math.inf)
+    return set_up(config, 0, folder / "run", train, held_out, prepared.classes, accelerator, math.inf)
 
 
 # a step
@@ -219,7 +221,7 @@ def measure_step(part: str, work: Path, options) -> dict:
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     began = time.process_time()
-    training = training_of(part, work, "logmel", "steps")
+    training = training_of(part, work, "logmel", "steps", options.precision)
     training.config = replace(training.config, optim=replace(training.config.optim, batch_size=options.batch))
     building = time.process_time() - began
     ways = {"plain": Plain(training, training.clips.prepared, options.batch), "ours": Ours(training)}
@@ -240,7 +242,8 @@ def measure_step(part: str, work: Path, options) -> dict:
         cells = [f"{np.median([p[key] for p in some]) / steps:.4f}" for key in ("reading", "log-mel", "network")]
         print(f"| {name} | {medians[name]:.4f} | {' | '.join(cells)} |", flush=True)
     unit = f"times the plain way, batch {options.batch}, goal {GOAL}"
-    return {f"train_step_speedup_{part}": (medians["plain"] / medians["ours"], unit)}
+    name = f"train_step_speedup_{part}" + "_bf16" * (options.precision == "bf16")
+    return {name: (medians["plain"] / medians["ours"], unit)}
 
 
 # the loader
