@@ -48,6 +48,7 @@ GOAL = 2
 def main():
     options = parse_args()
     said = "" if options.precision == "no" else f" --precision {options.precision}"
+    said += f" --workers {' '.join(map(str, options.workers))}" if "loader" in options.parts else ""
     command = f"python benchmarks/bench_training.py {' '.join(options.parts)}{said} --record"
     print(f"{machine()}, {os.environ['OMP_NUM_THREADS']} threads", flush=True)
     figures = {}
@@ -73,6 +74,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="of ours: float32, or bf16 autocast")
     parser.add_argument("--clips", type=int, default=64, help="clips that are made (default 64)")
     parser.add_argument("--seconds", type=float, default=6.0, help="of reading by each loader (default 6)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of the loaders (default 0 2)")
     parser.add_argument("--record", action="store_true", help="append the figures to results.json")
     options = parser.parse_args()
     if wrong := [part for part in options.parts if part not in PARTS]:
@@ -252,7 +254,8 @@ def measure_step(part: str, work: Path, options) -> dict:
 def measure_loader(work: Path, options) -> dict:
     """Clips a second of the small network's loader, by what it reads; caches are built before."""
     figures = {}
-    for workers, suffix in ((0, ""), (2, "_2")):
+    for workers in options.workers:
+        suffix = f"_{workers}" if workers else ""
         for store in STORES:
             loaded, seconds = read_for(training_of("cnn_small", work, store, "loader", workers=workers), options)
             what = "this process" if workers == 0 else f"{workers} workers"
