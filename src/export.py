@@ -19,6 +19,7 @@ from pathlib import Path
 from earshot import files, runs
 from earshot.export.graph import ExportSettings, export_run
 from earshot.export.int8 import FLOAT_PARTS
+from earshot.export.tracing import CHOICES
 from earshot.kaggle import hub
 from earshot.kaggle.model_card import build_model_folder
 from earshot.messages import Parser, run_script
@@ -53,6 +54,7 @@ def main():
         calibration_clips=options.calibration_clips,
         calibrate_on=options.calibrate_on,
         float_parts=() if options.int8_head else FLOAT_PARTS,
+        exporter=options.exporter,
     )
     hub_client = hub.connect(options.push_to_hub) if options.push_to_hub else None
     use_free_cores(key="")
@@ -73,6 +75,12 @@ def parse_args() -> argparse.Namespace:
         "--int8-head",
         action="store_true",
         help="first convolution and last layers in 8 bits too (else float32)",
+    )
+    add(
+        "--exporter",
+        choices=CHOICES,
+        default=DEFAULTS.exporter,
+        help="of torch's: the older one, the newer one, or (auto, default) the newer where the older cannot",
     )
     add("--folds", type=int, nargs="+", help="only these (default: all trained)")
     add("--together", action="store_true", help="one graph for all folds, which share one log-mel")
