@@ -17,7 +17,9 @@ WRONG = {"train": ["--config", "nowhere.yaml"], "describe": ["--config", "nowher
 @pytest.mark.parametrize("name", HEAVY)
 def test_errors_come_before_pytorch(name):
     """The script's own first lines, in a process that cannot import torch."""
-    code = f"import sys, runpy; sys.modules['torch'] = None; sys.argv = {[name, *WRONG.get(name, ['--nonsense'])]}\n"
+    code = f"import sys, runpy; sys.argv = {[name, *WRONG.get(name, ['--nonsense'])]}\n"
+    code += "class No:\n  def find_spec(self, name, *_):\n    assert name != 'torch', 'PyTorch is imported'\n"
+    code += "sys.meta_path.insert(0, No())\n"
     code += f"sys.path.insert(0, {str(SRC)!r}); runpy.run_path({str(SRC / name)!r} + '.py', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
