@@ -73,6 +73,8 @@ ROOMS = {
             "test_windows_tta.py",
             "test_extractors.py",
             "test_origins.py",
+            "test_clip_answers.py",
+            "test_graph_descriptions.py",
             "test_truth.py",
             "test_origin_records.py",
             "test_own_network.py",
