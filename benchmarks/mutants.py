@@ -57,6 +57,7 @@ ROOMS = {
             "test_psds.py",
             "test_event_metrics.py",
             "test_metrics_ust.py",
+            "test_metrics_by_hand.py",
             "test_anomaly_metrics.py",
         ),
     ),
