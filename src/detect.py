@@ -49,7 +49,7 @@ def main():
     if options.backend == "torch":
         use_free_cores()
     ears = with_frames(ears_of(options.run, options.backend, int8=options.int8), options.level == "windows")
-    found = from_oof(options.run, read_post(options.post) if options.post else None)
+    found = from_oof(options.run, read_post(options.post) if options.post else None, options.threshold)
     post = only(found.post, options.threshold, options.min_seconds)
     print("\n".join(found.said))
     asked = Asked(post, found.calibration, options.top, options.min_confidence)

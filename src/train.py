@@ -42,7 +42,7 @@ from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.checks import check_names, check_run
 from earshot.training.examples import collate
 from earshot.training.oof_report import report_oof
-from earshot.training.origins import begin, check_resumed, origin_of
+from earshot.training.origins import begin, check_frontends, check_resumed, origin_of
 from earshot.training.rehearsal import rehearse
 from earshot.training.repair import lost_files, make_again, predict_again
 from earshot.training.reporting import announce, epoch_line, finish_fold
@@ -82,7 +82,9 @@ def main():
     data = load_data(config.data)
     check_run(config, data, folds)
     for fold in () if options.dry_run else folds:
-        check_resumed(runs.FoldRun(folder / f"fold{fold}"), origin_of(folder / f"fold{fold}", data.digests, config))
+        origin = origin_of(folder / f"fold{fold}", data.digests, config)
+        check_resumed(runs.FoldRun(folder / f"fold{fold}"), origin)
+        check_frontends(config, origin)
     if options.jobs > 1 and len(folds) > 1 and not options.dry_run:
         train_in_parallel(config, folds, options)
     else:

@@ -285,6 +285,7 @@ def test_bad_input_is_said(here, tmp_path):
         split("nowhere")
 
 
+@pytest.mark.slow
 def test_a_stopped_call_goes_on_and_writes_the_same(here, tmp_path, monkeypatch):
     """Killed after two of four shards: the rest is heard, and the files are those of a call that was not stopped."""
     arguments = ("--runs", "runs/sed/t", "--clips", "scapes/unlabelled.csv", "--min-confidence", "0.3", "--mass", "0")

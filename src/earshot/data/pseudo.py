@@ -228,14 +228,20 @@ def check_tables(manifest: Manifest, folder: Path, tables: TableDigests | None, 
 def untold(manifest: Manifest, fold: int) -> list[str]:
     """Why a fold's pseudo-labels may tell of the clips that it holds out; [] where its teachers cannot know them."""
     reasons = [] if manifest.mode == ISOLATED else [f"its mode is '{manifest.mode}'"]
+    heard, elsewhere = [], []
     for origin in manifest.teachers.get(str(fold), []):
         if origin.fold != fold:
-            reasons.append(f"{origin} answered for it, which was trained on the clips that it holds out")
+            heard.append(origin)
         elif origin.tables.folds != manifest.tables.folds:
-            reasons.append(f"{origin} was trained on another fold table")
-    for made in manifest.lineage:
-        if made.get("mode") not in (ISOLATED, "honest"):
-            reasons.append(f"its teachers were trained on targets of mode '{made.get('mode', 'unknown')}'")
+            elsewhere.append(origin)
+    if heard:
+        reasons.append(f"{few(heard, 2)} answered for it, trained on the clips that it holds out")
+    if elsewhere:
+        reasons.append(f"{few(elsewhere, 2)} answered for it, trained on another fold table")
+    modes = [made.get("mode", "unknown") for made in manifest.lineage]
+    odd = [f"'{mode}'" for mode in dict.fromkeys(modes) if mode not in (ISOLATED, "honest")]
+    if odd:
+        reasons.append(f"its teachers were trained on targets of mode {few(odd, 2)}")
     return reasons
 
 

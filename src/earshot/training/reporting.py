@@ -28,12 +28,15 @@ def announce(t: Training):
     parameters = sum(p.numel() for p in t.network.parameters()) / 1e6
     grid = predictions.TimeBase(*t.about["timebase"])
     steps = (
-        f"{len(t.clips)} clips train, {len(t.held_out.clips)} held out | "
+        f"{len(t.clips)} clips train{unreadable(t.clips.prepared.clips)}, {len(t.held_out.clips)} held out"
+        f"{unreadable(t.held_out.clips)} | "
         f"{n * o.accumulate} x {o.batch_size} = {n * o.accumulate * o.batch_size} clips a step, "
         f"{t.batches_an_epoch // o.accumulate} steps an epoch"
     )
     if not o.epochs:
-        steps = f"{len(t.held_out.clips)} clips held out | weights as given, no training step"
+        steps = (
+            f"{len(t.held_out.clips)} clips held out{unreadable(t.held_out.clips)} | weights as given, no training step"
+        )
     rate = f"lr {o.lr:g} {o.schedule} | " * bool(o.epochs)
     device = f"{t.accelerator.device} {o.precision}"
     size = f"{t.config.model.name} {parameters:.2f} M parameters | frame {1000 * grid.frame_seconds:.0f} ms"
@@ -51,6 +54,12 @@ def announce(t: Training):
         labelled = clips[: t.clips.n_labelled]
         t.accelerator.print(f"fold {t.fold}: {voice.told(labelled, data.crop_seconds, data.crop == 'random')}")
     announce_skipped(t)
+
+
+def unreadable(clips) -> str:
+    """How many clips of a table prepare.py could not read, for people; '' where that is none, or not known."""
+    lost = int(clips.duration.isna().sum()) if "duration" in clips else 0
+    return f" ({lost} of them unreadable)" * (0 < lost < len(clips))
 
 
 def announce_skipped(t: Training):
