@@ -5,10 +5,12 @@ python benchmarks/bench_new_birds.py --record   # and append the figures to benc
 
 Two recipes, configs/sed/finch_birds.yaml and its control finch_birds_plain.yaml, on folds/finch_birds.csv: four birds,
 a fold each, trained on the other three to a fixed number of epochs. Post-processing is chosen by event F1 on the
-held-out recordings of the OTHER birds, by the search of submit.py. Event F1: onset and offset within 50 ms.
+held-out recordings of the OTHER birds alone, all of them together, by the search of submit.py: threshold, the lower
+threshold that an event goes on to, least length. Event F1: onset and offset within 50 ms.
 
-Beside it the split inside each bird: the same recipe on folds/finch_vocal.csv (val recordings held out, of birds that
+Beside it the split inside each bird: finch_birds on folds/finch_vocal.csv (val recordings held out, of birds that
 train). Per bird: its train and val recordings (the OOF), and those of the test split, which no recipe was looked at by.
+--rounds SEEDS: pseudo-labels of a bird without labels against without (bird_rounds.py).
 The level changes of the audit (-12 to +12 dB, cut off at full scale) are heard in --heard of the held-out recordings.
 """
 
@@ -23,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from bench_finch import ROOT
+from bench_finch import ROOT  # first: it finds earshot
+from bird_rounds import compared, gains
 from event_tuning import COLLAR, post_text
 
 from earshot import runs, tasks
@@ -48,7 +51,7 @@ from earshot.prediction.truth import Truth
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_new_birds.py --record"
 DATA, FOLDS, INSIDE = Path("data/finch_vocal"), Path("folds/finch_birds.csv"), Path("folds/finch_vocal.csv")
 RECIPES = ("finch_birds_plain", "finch_birds")  # the last one is recorded
-STEPS = ("threshold", "median_filter_seconds", "threshold_low", "min_seconds")
+STEPS = ("threshold", "threshold_low", "min_seconds")
 
 
 def f1_of(found: Predictions, truth: Truth, post: PostProcess | None = None) -> dict[str, float]:
@@ -81,7 +84,7 @@ class BirdRun:
         self.oof = predictions.join([fold.oof() for fold in self.run.folds])
         self.truth = truth_of(self.oof, self.data)
         self.competition = replace(get_competition("finch_vocal"), oof_score=F1)
-        self.posts = choose_apart(self.oof, self.truth, F1, self.competition.post, steps=STEPS)
+        self.posts = choose_apart(self.oof, self.truth, F1, self.competition.post, steps=STEPS, always=True)
         self.members = {runs.FoldRun(folder).fold: member for member, folder in fold_members(self.run.folder)}
         clips = self.data.clips
         self.birds = {int(f): clips.individual[clips.fold == f].iloc[0] for f in sorted(clips.fold.unique())}
@@ -125,7 +128,7 @@ def inside(recipe: str) -> dict:
     oof = runs.FoldRun(Path("runs/sed", name, "fold0")).oof()
     truth = read_truth(oof, DATA / "clips.csv")
     halves = replace(oof, fold=np.arange(len(oof)) % 2)  # each half's post-processing by the other half
-    posts = choose_apart(halves, truth, F1, get_competition("finch_vocal").post, steps=STEPS)
+    posts = choose_apart(halves, truth, F1, get_competition("finch_vocal").post, steps=STEPS, always=True)
     values = scores_apart(halves, truth, F1, posts).values()
     return {"recipe": recipe, "bird": "split inside each bird", "recordings": len(oof),
             "event_f1": float(np.mean([v["event_f1"] for v in values]))}  # fmt: skip
@@ -148,22 +151,48 @@ def record_figures(table: pd.DataFrame, levels: pd.DataFrame):
     record("finch_level_drop", round(max(0.0, float(fall["event_f1 falls"])), 4), unit, COMMAND)
 
 
+def rounds(seeds: tuple[int, ...], recorded: bool):
+    """Event F1 with and without pseudo-labels of a bird without labels, by bird and seed."""
+    table = compared(seeds, get_competition("finch_vocal"), F1, STEPS)
+    gained = gains(table)
+    write_csv(table.round(4), Path("benchmarks/new_birds_rounds.csv"))
+    print(table.pivot_table(index=["bird", "seed"], columns="pseudo_labels", values="event_f1").round(4).to_string())
+    print(f"gain by seed {gained.round(4).to_dict()}, mean {gained.mean():.4f}, deviation {gained.std(ddof=0):.4f}")
+    if recorded:
+        from results import record
+
+        means = table.groupby("pseudo_labels").event_f1.mean()
+        unit = (
+            f"event F1 with pseudo-labels of bird0 ({means['with']:.4f}) less without ({means['without']:.4f}), mean "
+            f"over {table.bird.nunique()} birds held out and {len(gained)} seeds, deviation over seeds "
+            f"{gained.std(ddof=0):.4f}"
+        )
+        command = f"{COMMAND} --rounds {' '.join(map(str, seeds))} --only-rounds"
+        record("finch_rounds_gain", round(float(gained.mean()), 4), unit, command)
+
+
 def main():
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", action="store_true", help="append the figures to benchmarks/results.json")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
-    parser.add_argument("--heard", type=int, default=1000, help="held-out recordings that are heard at other levels")
+    parser.add_argument("--rounds", type=int, nargs="*", default=[], metavar="SEED", help="pseudo-labels, these seeds")
+    parser.add_argument("--only-rounds", action="store_true", help="leave the rest out")
+    parser.add_argument("--heard", type=int, default=60, help="held-out recordings that are heard at other levels")
     options = parser.parse_args()
     if options.record and RECIPES[-1] not in options.recipes:
         raise ValueError(f"--record is of {RECIPES[-1]}: name it in --recipes")
     os.chdir(ROOT)
     if not (DATA / "clips.csv").is_file():
         raise ValueError(f"{DATA} is not prepared: python src/prepare.py finch_vocal --source FINCH")
+    if options.rounds:
+        rounds(tuple(options.rounds), options.record)
+    if options.only_rounds:
+        return
     rows, levels = [], []
     for recipe in options.recipes:
         train(recipe, "--fold", "all")
         birds = BirdRun(recipe)
-        rows += [*birds.rows(recipe), inside(recipe)]
+        rows += [*birds.rows(recipe), *([inside(recipe)] if recipe == RECIPES[-1] else [])]
         print(pd.DataFrame(rows).round(4).to_string(index=False), flush=True)
         levels.append(birds.levels(options.heard).assign(recipe=recipe))
         print(levels[-1].round(4).to_string(index=False), flush=True)

@@ -58,7 +58,6 @@ from earshot import files, losses, runs, tasks
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
 from earshot.competitions import get_competition
-from earshot.data import sampling
 from earshot.data.dataset import say_changed
 from earshot.data.folds import fold_numbers
 from earshot.data.prepared import PreparedData, load_data
@@ -72,7 +71,7 @@ from earshot.training import clock
 from earshot.training.averaging import collect, judge_average
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.checks import check_names, check_run
-from earshot.training.examples import collate
+from earshot.training.loading import epoch_loader, on_device
 from earshot.training.oof_report import report_oof
 from earshot.training.origins import begin, check_frontends, check_resumed, origin_of
 from earshot.training.rehearsal import rehearse
@@ -297,21 +296,13 @@ def keep_threads(t: Training, threads: int):
 def train_one_epoch(t: Training, tracker=None):
     """One pass over the training clips, from batch `progress.step` on: crop -> front end -> augment -> model."""
     config, p, accelerator = t.config, t.progress, t.accelerator
-    batches = sampling.epoch_batches(
-        len(t.clips), config.optim.batch_size, config.seed, p.epoch, drop_last=config.optim.drop_last,
-        process=accelerator.process_index, processes=accelerator.num_processes, accumulate=config.optim.accumulate,
-        order=t.clips.order(p.epoch),
-    )  # fmt: skip
-    loader = torch.utils.data.DataLoader(
-        t.clips, batch_sampler=batches[p.step :], collate_fn=collate, num_workers=config.data.workers,
-        pin_memory=accelerator.device.type == "cuda",
-    )  # fmt: skip
+    loader = epoch_loader(t, p.epoch, p.step)
     loss_of = losses.build_loss(**vars(config.loss))
     start_epoch(t)
     for batch in main_bar(loader, f"fold {t.fold} epoch {p.epoch + 1}/{config.optim.epochs}", accelerator):
         generator = seed_step(config.seed, p.epoch, p.step, accelerator.process_index)
         p.unreadable |= dict(batch.pop("unreadable"))
-        batch = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
+        batch = on_device(batch, accelerator.device)
         set_learning_rate(t)
         with accelerator.accumulate(t.model):
             batch = augment_batch(batch, t.front_ends, config.augment.batch, generator)

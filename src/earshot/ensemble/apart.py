@@ -19,9 +19,12 @@ from earshot.prediction.truth import Truth
 
 
 def choose_apart(
-    oof: Predictions, truth: Truth, score: OofScore, ranges: PostRanges, steps: Sequence[str] | None = None
-) -> dict[int, PostProcess]:
-    """{fold: the post-processing that the other folds choose, by `choose_post` on them}; steps: those to try.
+    oof: Predictions, truth: Truth, score: OofScore, ranges: PostRanges, steps: Sequence[str] | None = None,
+    always: bool = False,
+) -> dict[int, PostProcess]:  # fmt: skip
+    """{fold: the post-processing that the other folds choose, by `choose_post` on them}.
+
+    steps: those to try; always: keep what all clips of the other folds choose, also where it does not gain in each.
 
     Errors: predictions of one fold alone, which has no others.
     """
@@ -30,7 +33,7 @@ def choose_apart(
         raise ValueError(f"these predictions are all of fold {numbers[0] if numbers else '-'}: train the other folds")
     others = {fold: oof.fold != fold for fold in numbers}
     return {
-        fold: choose_post(oof.take(rest), truth.take(rest), score, ranges, steps=steps).post
+        fold: choose_post(oof.take(rest), truth.take(rest), score, ranges, steps=steps, always=always).post
         for fold, rest in others.items()
     }
 

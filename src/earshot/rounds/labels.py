@@ -103,7 +103,7 @@ def write(out: Path, manifest: Manifest, chosen: dict[int, PseudoLabels], unread
     with files.whole_set(out, pseudo.FILE, without=[*gone, "unreadable.csv"]) as partial:
         for fold, windows in chosen.items():
             with open(pseudo.fold_file(partial, fold), "wb") as file:
-                np.savez_compressed(file, **{name: getattr(windows, name) for name in pseudo.KINDS})
+                np.savez_compressed(file, **windows.arrays)
         files.write_rows(partial / "windows.csv", rows_of(manifest, chosen), COLUMNS)
         if unreadable:
             files.write_rows(partial / "unreadable.csv", unreadable)

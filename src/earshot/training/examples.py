@@ -147,7 +147,8 @@ class TrainingClips(torch.utils.data.Dataset):
             if self.pseudo.record.how == "mix":
                 return self._heard_example(index, seed, drawn) | self._marks(index, window), ""
             crop = round(self.data.crop_seconds * self.data.sample_rate)
-            waveform = self._augmented(self.pseudo.crop(window, crop, rng), rng)
+            offset = self.pseudo.offset(crop, rng)
+            waveform = self._augmented(self.pseudo.crop(window, crop, rng, offset), rng)
         except audio.UnreadableAudio as error:
             unreadable.append((name, str(error)))
             return None, ""
@@ -158,10 +159,14 @@ class TrainingClips(torch.utils.data.Dataset):
             inputs = self.inputs.training_sounds(waveform)
         example = inputs | {"target": self.pseudo.target[window].astype(np.float32),
                             "mask": self.pseudo.mask[window].astype(np.float32)}  # fmt: skip
-        if self.data.frame_targets:  # nobody said when
+        if self.data.frame_targets:
             base = self.inputs.timebase(1)
-            frames = np.zeros((base.n_frames(crop), len(example["target"])), np.float32)
-            example |= {"frame_target": frames, "frame_mask": np.zeros_like(example["mask"])}
+            if self.pseudo.frames is None:  # nobody said when
+                frames = np.zeros((base.n_frames(crop), len(example["target"])), np.float32)
+                example |= {"frame_target": frames, "frame_mask": np.zeros_like(example["mask"])}
+            else:
+                frames, target = self.pseudo.when(window, offset, base, base.n_frames(crop))
+                example |= {"frame_target": frames, "frame_mask": example["mask"].copy(), "target": target}
         return example | self._marks(index, window), name
 
     def _heard_example(self, index: int, seed: list[int], over: tuple | None = None) -> dict:
