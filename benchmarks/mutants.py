@@ -76,6 +76,7 @@ ROOMS = {
             "test_origins.py",
             "test_clip_answers.py",
             "test_graph_descriptions.py",
+            "test_prediction_files.py",
             "test_truth.py",
             "test_origin_records.py",
             "test_own_network.py",

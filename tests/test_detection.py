@@ -129,6 +129,17 @@ def test_events_are_of_readable_clips_and_classes_of_all():
     assert (len(none), list(none)) == (0, list(both))
 
 
+def test_overlaps_are_suppressed_within_a_class_or_among_all():
+    frames = (np.float32([[0.9, 0.8], [0.9, 0.8]]),)
+    found = two_clips().take([0])
+    found = replace(found, framewise_output=frames)
+    for per_class, labels in ((True, ["a", "b"]), (False, ["a"])):
+        post = PostProcess(threshold=0.5, iou_threshold=0.5, per_class=per_class)
+        table = detect_all(found, post)
+        assert table.event_label.tolist() == labels
+        assert table.index.tolist() == list(range(len(labels)))
+
+
 @pytest.mark.parametrize(("changed", "present"), [
     ({}, [[True, False], [False, True]]),
     ({"threshold": 0.9}, [[True, False], [False, False]]),

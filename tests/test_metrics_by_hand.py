@@ -1,5 +1,7 @@
 """Scores of machines, urban tags and events by hand: parts that other tests reach through whole evaluations only."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -200,6 +202,22 @@ def test_tables_of_tags_that_do_not_fit():
     assert (absent["tp"], absent["fn"], absent["threshold"], absent["micro_f1"]) == (0, 1, 1.0, 0)
 
 
+def test_all_values_of_an_evaluation_by_hand():
+    """Class 1 is perfect, class 2 has it the wrong way round. Thresholds: 1, 0.75, 0.25."""
+    truth = pd.DataFrame({"1_a": [1, 0], "2_e": [1, 0]})
+    predicted = pd.DataFrame({"1_a": [0.75, 0.25], "2_e": [0.25, 0.75]})
+    found = urban.evaluate(truth, predicted)
+    # class 1: (0, 1) (0, 0) (1, 1) (1, 0.5) (1, 0); class 2: (0, 1) (0, 0) (0, 0) (1, 0.5) (1, 0)
+    assert found["class_auprc"] == {"1": 0.5, "2": 0.25}
+    assert found["macro_auprc"] == 0.375
+    # TP, FP, FN of both: (0, 0, 2) (1, 1, 1) (2, 2, 0), so (R, P) = (0, 0) (0.5, 0.5) (1, 0.5)
+    assert found["micro_auprc"] == 0.125 + 0.25
+    assert (found["threshold"], found["tp"], found["fp"], found["fn"]) == (0.75, 1, 1, 1)
+    assert (found["micro_f1"], found["n_thresholds"]) == (0.5, 3)
+    # means of P: 0, 0.5, 0.5; of R: 0, 0.5, 1
+    assert found["auprc_of_macro_curve"] == 0.125 + 0.25
+
+
 # ---- events
 
 
@@ -228,6 +246,55 @@ def test_a_file_of_no_length_has_no_segments():
     for seconds in (-1.0, np.inf, np.nan):
         with pytest.raises(ValueError, match="the duration of empty is"):
             events.segment_based_f1(one, one, {"f": 2.0, "empty": seconds})
+
+
+def test_a_class_without_true_or_found_events_warns_of_nothing():
+    """It has no recall, or no precision; sed_eval's names for both."""
+    true, found = table((0.0, 1.0)), table((0.0, 1.0)).assign(event_label="b")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = events.event_based_f1(true, found, classes=["a", "b", "c"])["class_wise"]
+    kinds = {label: result[label]["f_measure"] for label in "abc"}
+    assert (kinds["a"]["recall"], kinds["b"]["precision"]) == (0, 0)
+    for value in (kinds["a"]["precision"], kinds["b"]["recall"], *kinds["c"].values()):
+        assert np.isnan(value)
+    assert [result[c]["count"] for c in "abc"] == [
+        {"Nref": 1, "Nsys": 0},
+        {"Nref": 0, "Nsys": 1},
+        {"Nref": 0, "Nsys": 0},
+    ]
+    silent = events.event_based_f1(true, found[:0], empty_system_output_handling="zero_score")
+    assert silent["overall"]["f_measure"] == {"f_measure": 0, "precision": 0, "recall": 0}
+
+
+def test_tables_of_events_are_named_where_they_cannot_be_scored():
+    good, bad = table((0.0, 1.0)), table((0.0, 1.0)).drop(columns="offset")
+    for call, name in (
+        (lambda: events.merge_overlapping_events(bad), "table"),
+        (lambda: events.event_based_f1(bad, good), "reference"),
+        (lambda: events.event_based_f1(good, bad), "estimated"),
+        (lambda: events.segment_based_f1(good, bad, None), "estimated"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{name} has no column \['offset'\]"):
+            call()
+    for rows in ([(2.0, 1.0)], [(-1.0, 1.0)], [(0.0, np.inf)], [(0.0, np.nan)]):
+        with pytest.raises(ValueError, match="^what: .* needs 0 <= onset <= offset"):
+            events.checked_events(table(*rows), "what")
+    with pytest.raises(ValueError, match=r"^what has unknown labels \['a'\]; the classes are \['b'\]"):
+        events.checked_events(good, "what", ["b"])
+    with pytest.raises(ValueError, match="^what has an event without filename or label"):
+        events.checked_events(good.assign(event_label=None), "what")
+    assert len(events.checked_events(table((1.0, 1.0)), "what")) == 1
+    assert len(events.checked_events(good.assign(onset=np.nan, offset=np.nan, event_label=None), "what")) == 0
+
+
+def test_events_that_touch_or_overlap_are_one():
+    rows = table((3.0, 4.0), (0.0, 2.0), (2.0, 3.0), (5.0, 9.0), (6.0, 7.0), (8.5, 10.0))
+    apart = rows.assign(filename="e", event_label=list("abaaba"))
+    merged = events.merge_overlapping_events(pd.concat([rows, apart]))
+    assert merged[["filename", "event_label", "onset", "offset"]].values.tolist() == [
+        ["e", "a", 2, 4], ["e", "a", 5, 10], ["e", "b", 0, 2], ["e", "b", 6, 7], ["f", "a", 0, 4], ["f", "a", 5, 10],
+    ]  # fmt: skip
 
 
 def test_a_class_that_is_nowhere_has_an_f1_of_nothing():
