@@ -5,8 +5,10 @@ python src/audit.py --data data/mine --folds folds/mine.csv --runs runs/tagging/
 python src/audit.py --data data/mine --folds folds/mine.csv --write-groups folds/mine_groups.csv
 
 Hears every recording (for fingerprints, and for log-mel statistics), finds the same sound whatever was done to it, and
-compares what random, grouped and place-held-out folds would say. Writes OUT/audit.html and OUT/audit.json; with
---strict it ends with exit code 1 where something raises scores. make_folds.py --apart-duplicates mends duplicates.
+compares what random, grouped and place-held-out folds would say. With --runs it also hears held-out recordings as if
+they had been recorded louder, softer, over noise, duller or in a room (--robust). Writes OUT/audit.html and
+OUT/audit.json; with --strict it ends with exit code 1 where something raises scores. make_folds.py --apart-duplicates
+mends duplicates.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import json
 import logging
 import sys
 from datetime import datetime
@@ -24,8 +25,9 @@ import numpy as np
 import pandas as pd
 
 from earshot import files, runs
-from earshot.audits import leaks, splits
+from earshot.audits import leaks, robustness, splits
 from earshot.audits.fingerprints import fingerprints
+from earshot.competitions import get_competition
 from earshot.competitions.tables import write_csv
 from earshot.data import pseudo
 from earshot.data.dataset import read_dataset
@@ -33,9 +35,10 @@ from earshot.data.digests import table_digests
 from earshot.data.folds import read_folds
 from earshot.data.labels import clip_targets, read_classes, read_clips
 from earshot.data.soft_targets import FILE, SoftTargets
+from earshot.listening.members import fold_members
 from earshot.messages import Parser, progress_bar, run_script
 from earshot.pages import audit as audit_page
-from earshot.pages.report import evidence_of
+from earshot.pages.report import Evidence, evidence_of
 from earshot.prediction.free_cores import allowed_cores
 
 
@@ -66,7 +69,11 @@ def main():
     elsewhere = labelled_elsewhere(options.labelled, classes) if options.labelled else None
     compared = splits.compare(features, target > 0.5, splits.parts_of(clips, folds), elsewhere)
     lost = sum(p is None for p in prints)
-    write(options, found, compared, clips, folds, classes=classes, target=target, evidence=evidence, lost=lost)
+    otherwise = {name: t for name, e in evidence.items() if (t := recorded_otherwise(e, name, options)) is not None}
+    write(
+        options, found, compared, clips, folds, classes=classes, target=target, evidence=evidence, lost=lost,
+        otherwise=otherwise,
+    )  # fmt: skip
     if options.strict and any(leak.grave for leak in found):
         sys.exit(1)
 
@@ -79,6 +86,13 @@ def parse_args() -> argparse.Namespace:
     add("--runs", type=Path, nargs="*", default=[], help="trained runs: intervals, differences, calibration, drift")
     add("--labelled", type=Path, help="prepared folder of another labelled set: which split tells what it does")
     add("--pseudo", type=Path, nargs="*", default=[], help="folders of pseudo-labels (those below --data come anyhow)")
+    add(
+        "--robust",
+        type=int,
+        default=40,
+        metavar="N",
+        help="held-out recordings of a run that are heard louder, over noise, duller, in a room (default 40; 0: none)",
+    )
     add("--out", type=Path, default=Path("runs/audit"), help="folder of the report (default runs/audit)")
     add("--write-groups", type=Path, help="write a clip table whose groups keep the same sound together")
     add("--strict", action="store_true", help="exit code 1 where a leak raises scores")
@@ -111,6 +125,21 @@ def heard(work, paths: list[Path], what: str):
     return list(work(paths, allowed_cores(), lambda some: progress_bar(some, what, len(paths), "file")))
 
 
+def recorded_otherwise(e: Evidence, name: str, options: argparse.Namespace) -> pd.DataFrame | None:
+    """What a run's held-out recordings would have scored, had they been recorded otherwise; None where not asked."""
+    if not options.robust or e.run.config.task == "asd":
+        return None
+    members = {runs.FoldRun(folder).fold: member for member, folder in fold_members(e.run.folder)}
+    place = {c: i for i, c in enumerate(e.data.clips.clip_id)}
+    recordings = e.data.recordings()
+    judge = robustness.Judge.of(e.task, e.watch, get_competition(e.run.config.data.competition), e.oof, e.truth)
+    return robustness.robustness(
+        judge, members, e.oof, e.truth, [recordings[place[c]] for c in e.oof.clip_ids], options.robust,
+        e.run.config.predict.tta,
+        progress=lambda some: progress_bar(some, f"otherwise {name}", len(robustness.CHANGES), "change"),
+    )  # fmt: skip
+
+
 def labelled_elsewhere(folder: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Statistics and answers of another prepared folder, for the classes of this one."""
     clips, source = read_clips(folder / "clips.csv"), Path(read_dataset(folder)["source"])
@@ -128,7 +157,7 @@ def write_groups(clips: pd.DataFrame, prints: list, options: argparse.Namespace)
     print(f"{len(clips)} clips in {groups.nunique()} groups -> {options.write_groups}; next: {command}")
 
 
-def write(options, found, compared, clips, folds, classes, target, evidence, lost: int):
+def write(options, found, compared, clips, folds, classes, target, evidence, lost: int, otherwise: dict):
     """OUT/audit.html, OUT/audit.json, and the gist on the terminal."""
     verdicts, tables = audit_page.of_leaks(found)
     more, split_table = audit_page.of_splits(compared)
@@ -140,6 +169,10 @@ def write(options, found, compared, clips, folds, classes, target, evidence, los
         tables += audit_page.of_runs(evidence)
         for name, e in evidence.items():
             tables += audit_page.of_calibration(e, name) + audit_page.of_drift(e, name)
+    for name, table in otherwise.items():
+        more, shown = audit_page.of_robustness(table, name)
+        verdicts += more
+        tables.append(shown)
     made = f"{datetime.now():%Y-%m-%d %H:%M}, {len(clips)} clips, {options.folds}, {runs.git_commit()[:12]}"
     text = audit_page.page(
         f"Audit of {options.data}", made, verdicts, tables, audit_page.calibration_pictures(evidence)
@@ -148,9 +181,10 @@ def write(options, found, compared, clips, folds, classes, target, evidence, los
     about = {
         "data": str(options.data), "folds": str(options.folds), "verdicts": [line for line, _ in verdicts],
         "leaks": [dataclasses.asdict(leak) for leak in found], "splits": compared.to_dict("records"),
+        "otherwise": {name: table.replace({np.nan: None}).to_dict("records") for name, table in otherwise.items()},
         "tables": [{"title": t.title, "columns": list(t.columns), "rows": [list(r) for r in t.rows]} for t in tables],
     }  # fmt: skip
-    files.write_text(options.out / "audit.json", json.dumps(about, indent=1, default=float) + "\n")
+    files.write_text(options.out / "audit.json", files.as_json(about, indent=1) + "\n")
     print("\n".join(line for line, _ in verdicts))
     for leak in found[:10]:
         print(f"  {leak.kind}: {leak.what} ({leak.where}): {', '.join(leak.clips[:4])}")

@@ -53,7 +53,7 @@ def main():
     run, source = runs.load_run(options.run), archive.read_source(options.source)
     if source.said:
         print(source.said)
-    found = from_oof(options.run, read_post(options.post) if options.post else None)
+    found = from_oof(options.run, read_post(options.post) if options.post else None, options.threshold)
     asked = Asked(only(found.post, options.threshold, options.min_seconds), found.calibration,
                   options.top, options.min_confidence)  # fmt: skip
     print("\n".join(found.said))
@@ -135,17 +135,26 @@ def check_settings(options: argparse.Namespace, settings: dict):
     if not path.is_file():
         if archive.heard_shards(options.out):
             raise ValueError(f"{options.out} holds shards and no {SETTINGS}: choose another --out")
-        files.write_text(path, json.dumps(settings, indent=1) + "\n")
+        files.write_text(path, files.as_json(settings, indent=1) + "\n")
         return
     before = read_json(path)
     if other := [key for key in settings if settings[key] != before.get(key)]:
-        told = few([f"{key} {_short(before.get(key))}, now {_short(settings[key])}" for key in other], 3)
+        told = few([line for key in other for line in differences(key, before.get(key), settings[key])], 3)
         raise ValueError(f"{options.out} was begun with other settings ({told}): choose another --out")
 
 
-def _short(value) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def differences(key: str, before, now) -> list[str]:
+    """What two values of a setting do not share, each part by its own name: 'post.threshold 0.5, now 0.3'."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
+        return [line for name in names for line in differences(f"{key}.{name}", before.get(name), now.get(name))]
+    if isinstance(before, list) and isinstance(now, list):
+        places = [i for i, (a, b) in enumerate(zip(before, now)) if a != b]
+        more = f" and {len(places) - 1} more values" * (len(places) > 1)
+        if len(before) != len(now) or not places:
+            return [f"{key} of {len(before)} values, now of {len(now)}"]
+        return [f"{key}[{places[0]}] {json.dumps(before[places[0]])}, now {json.dumps(now[places[0]])}{more}"]
+    return [f"{key} {json.dumps(before)}, now {json.dumps(now)}"]
 
 
 def make_plan(options: argparse.Namespace, source: archive.Source):
@@ -216,7 +225,7 @@ def finish(options: argparse.Namespace, spent: dict):
     memory = spent.pop("memory_mb", [])
     memory = memory[:: max(1, len(memory) // MEMORIES)]
     figures = totals.as_dict() | {"last_call": spent | {"memory_mb": memory}} | {"commit": runs.git_commit()}
-    files.write_text(options.out / "bulk.json", json.dumps(figures, indent=1) + "\n")
+    files.write_text(options.out / "bulk.json", files.as_json(figures, indent=1) + "\n")
     print(table_of(totals))
     if spent:
         used = (spent["worker_cpu_seconds"] + spent["driver_cpu_seconds"]) / 3600

@@ -11,7 +11,6 @@ class and hour, by the clock in the files' names), OUT/recordings.csv (every fil
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import time
 from pathlib import Path
@@ -49,7 +48,7 @@ def main():
     if options.backend == "torch":
         use_free_cores()
     ears = with_frames(ears_of(options.run, options.backend, int8=options.int8), options.level == "windows")
-    found = from_oof(options.run, read_post(options.post) if options.post else None)
+    found = from_oof(options.run, read_post(options.post) if options.post else None, options.threshold)
     post = only(found.post, options.threshold, options.min_seconds)
     print("\n".join(found.said))
     asked = Asked(post, found.calibration, options.top, options.min_confidence)
@@ -131,7 +130,7 @@ def write(heard, recordings: list[Clip], post, options: argparse.Namespace):
     about = {"run": str(options.run), "clips": str(options.clips), "post": fields_of(post), "top": options.top,
              "min_confidence": options.min_confidence, "level": options.level, "recordings": len(recordings),
              "events": len(events), "commit": runs.git_commit()}  # fmt: skip
-    files.write_text(options.out / "detect.json", json.dumps(about, indent=1) + "\n")
+    files.write_text(options.out / "detect.json", files.as_json(about, indent=1) + "\n")
 
 
 def rate_of(path: str) -> int:

@@ -16,53 +16,11 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from earshot import files, runs
-from earshot.export.graph import ExportSettings, export_run
-from earshot.export.int8 import FLOAT_PARTS
-from earshot.export.tracing import CHOICES
-from earshot.kaggle import hub
-from earshot.kaggle.model_card import build_model_folder
-from earshot.messages import Parser, run_script
+from earshot.export.settings import CHOICES, FLOAT_PARTS, ExportSettings
+from earshot.messages import Parser, check_first, run_script
 from earshot.prediction.backends import ENDINGS
-from earshot.prediction.free_cores import use_free_cores
 
 DEFAULTS = ExportSettings()
-
-
-def main():
-    options = parse_args()
-    if options.int8_head and not options.int8:
-        raise ValueError("--int8-head says more of --int8: give both")
-    if (options.public or options.license) and not options.push_to_hub:
-        raise ValueError("--public and --license are of --push-to-hub: give it too")
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    files.check_writable((options.out or options.run) / "fold0" / f"model.{options.format}", "give --out FOLDER")
-    run = runs.load_run(options.run)
-    if options.folds:
-        here = {fold.fold: fold for fold in run.folds}
-        if unknown := sorted(set(options.folds) - set(here)):
-            raise ValueError(f"{run.folder} has no trained fold {', '.join(map(str, unknown))} (folds: {sorted(here)})")
-        run = replace(run, folds=tuple(here[fold] for fold in sorted(set(options.folds))))
-    settings = ExportSettings(
-        graph_format=options.format,
-        int8=options.int8,
-        together=options.together,
-        max_difference=options.max_difference,
-        max_drop=options.max_drop,
-        check_oof=not options.no_oof,
-        oof_clips=options.oof_clips,
-        calibration_clips=options.calibration_clips,
-        calibrate_on=options.calibrate_on,
-        float_parts=() if options.int8_head else FLOAT_PARTS,
-        exporter=options.exporter,
-    )
-    hub_client = hub.connect(options.push_to_hub) if options.push_to_hub else None
-    use_free_cores(key="")
-    graphs = export_run(run, settings, options.out)
-    if hub_client:
-        with files.scratch_folder() as folder:
-            build_model_folder(run, graphs, folder, options.license)
-            hub.push_model(hub_client, folder, options.push_to_hub, options.public)
 
 
 def parse_args() -> argparse.Namespace:
@@ -100,6 +58,52 @@ def parse_args() -> argparse.Namespace:
         help="for --int8: clips of a fold (--together: all); held-out ones are like the test, the gate hears them too",
     )
     return parser.parse_args()
+
+
+if __name__ == "__main__":
+    check_first(parse_args)  # before PyTorch is loaded, which takes seconds
+
+from earshot import files, runs
+from earshot.export.graph import export_run
+from earshot.kaggle import hub
+from earshot.kaggle.model_card import build_model_folder
+from earshot.prediction.free_cores import use_free_cores
+
+
+def main():
+    options = parse_args()
+    if options.int8_head and not options.int8:
+        raise ValueError("--int8-head says more of --int8: give both")
+    if (options.public or options.license) and not options.push_to_hub:
+        raise ValueError("--public and --license are of --push-to-hub: give it too")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    files.check_writable((options.out or options.run) / "fold0" / f"model.{options.format}", "give --out FOLDER")
+    run = runs.load_run(options.run)
+    if options.folds:
+        here = {fold.fold: fold for fold in run.folds}
+        if unknown := sorted(set(options.folds) - set(here)):
+            raise ValueError(f"{run.folder} has no trained fold {', '.join(map(str, unknown))} (folds: {sorted(here)})")
+        run = replace(run, folds=tuple(here[fold] for fold in sorted(set(options.folds))))
+    settings = ExportSettings(
+        graph_format=options.format,
+        int8=options.int8,
+        together=options.together,
+        max_difference=options.max_difference,
+        max_drop=options.max_drop,
+        check_oof=not options.no_oof,
+        oof_clips=options.oof_clips,
+        calibration_clips=options.calibration_clips,
+        calibrate_on=options.calibrate_on,
+        float_parts=() if options.int8_head else FLOAT_PARTS,
+        exporter=options.exporter,
+    )
+    hub_client = hub.connect(options.push_to_hub) if options.push_to_hub else None
+    use_free_cores(key="")
+    graphs = export_run(run, settings, options.out)
+    if hub_client:
+        with files.scratch_folder() as folder:
+            build_model_folder(run, graphs, folder, options.license)
+            hub.push_model(hub_client, folder, options.push_to_hub, options.public)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Clip table -> folds/<name>.csv, the same bytes every time, and a table of what each fold holds.
 
 python src/make_folds.py --clips data/esc50/clips.csv --out folds/esc50.csv
+python src/make_folds.py --clips data/finch_vocal/clips.csv --out folds/birds.csv --method each_group --group individual
 python src/make_folds.py --clips data/esc50/clips.csv --out folds/apart.csv --apart-duplicates  # hears every recording
 """
 
@@ -17,6 +18,7 @@ from earshot.audits.leaks import apart
 from earshot.competitions import get_competition
 from earshot.competitions.tables import read_dataset, write_csv
 from earshot.data.folds import (
+    EACH_GROUP,
     TABLE_ORDER,
     TRAIN_ONLY,
     audit,
@@ -66,7 +68,8 @@ def parse_args() -> argparse.Namespace:
         "--method",
         default="auto",
         help="auto: by the data; table_order: scikit-learn's StratifiedKFold on the rows as "
-        "they are listed; else one of the competition's own, such as rfcx",
+        "they are listed; each_group: every group (--group individual) a fold; else one of the competition's own, "
+        "such as rfcx",
     )
     parser.add_argument(
         "--ignore-official", action="store_true", help="make own folds although the table has official ones"
@@ -102,12 +105,12 @@ def with_duplicates_together(clips: pd.DataFrame, options: argparse.Namespace) -
 
 
 def find_method(name: str, folder: Path) -> Callable | str:
-    """The fold method of this name: `table_order`, or one of the competition that `folder` was prepared from."""
-    if name == TABLE_ORDER:
+    """The fold method of this name: a general one, or one of the competition that `folder` was prepared from."""
+    if name in (TABLE_ORDER, EACH_GROUP):
         return name
     competition = get_competition(read_dataset(folder)["competition"])
     if name not in competition.fold_methods:
-        known = ("auto", TABLE_ORDER, *competition.fold_methods)
+        known = ("auto", TABLE_ORDER, EACH_GROUP, *competition.fold_methods)
         raise ValueError(f"{competition.name} has no fold method '{name}'{suggest(name, known)}")
     return competition.fold_methods[name]
 

@@ -172,7 +172,8 @@ def next_command(out: Path, competition: str, tables: Tables) -> str:
     if competition in ("mine", *get_competition("mine").also):
         several = any(len(names) > 1 for names in label_lists(tables.clips))
         like = "sed/synth_cnn" if competition == "mine_events" or several else "tagging/esc10_cnn"
-        return f"next: python src/new.py {out.name} --data {out} --like {like}"
+        data = f" --data {out}" * (out != Path("data") / out.name)  # new.py looks there by itself
+        return f"next: python src/new.py {out.name}{data} --like {like}"
     return f"next: python src/make_folds.py --clips {out}/clips.csv --out folds/{out.name}.csv"
 
 
@@ -294,11 +295,12 @@ def list_odd_files(source: Path, out: Path):
 
 
 def summary(tables: Tables, competition: str) -> str:
-    """What was found, as lines for people."""
-    lines = [
-        f"{competition}: {_clips_line(tables.clips)}, {len(tables.classes)} class{'es' * (len(tables.classes) > 1)}"
-    ]
-    counts = pd.Series([n for names in label_lists(tables.clips) for n in names], dtype=str).value_counts()
+    """What was found, as lines for people; classes are counted in clips that can be read."""
+    lost = set() if tables.unreadable is None else set(tables.unreadable.clip_id)
+    readable = tables.clips[~tables.clips.clip_id.isin(lost)]
+    classes = f"{len(tables.classes)} class{'es' * (len(tables.classes) > 1)}"
+    lines = [f"{competition}: {_clips_line(tables.clips, lost)}, {classes}"]
+    counts = pd.Series([n for names in label_lists(readable) for n in names], dtype=str).value_counts()
     counts = counts.reindex(list(tables.classes), fill_value=0)
     spread = f"{counts.min()} ({counts.idxmin()}) to {counts.max()} ({counts.idxmax()})"
     lines.append(f"  clips a class: {counts.min() if counts.min() == counts.max() else spread}")
@@ -314,10 +316,10 @@ def summary(tables: Tables, competition: str) -> str:
             lines[-1] += f"; {known.sum()} of {len(known)} clips are annotated, of the others nobody said when"
     if tables.test_clips is not None:
         known = "" if tables.test_events is None else f", {len(tables.test_events)} true events"
-        lines.append(f"  test: {_clips_line(tables.test_clips)}{known}")
+        lines.append(f"  test: {_clips_line(tables.test_clips, lost)}{known}")
     for name in ("unlabelled", "validation"):
         if (some := getattr(tables, name)) is not None:
-            lines.append(f"  {name} ({name}.csv): {_clips_line(some)}")
+            lines.append(f"  {name} ({name}.csv): {_clips_line(some, lost)}")
     if len(tables.missing):
         lines.append(f"  missing (missing.csv): {len(tables.missing)} files: {few(p for _, p in tables.missing)}")
     if tables.unreadable is not None:
@@ -326,13 +328,15 @@ def summary(tables: Tables, competition: str) -> str:
     return "\n".join(lines)
 
 
-def _clips_line(clips: pd.DataFrame) -> str:
-    """Clips, hours, lengths and rates of one table."""
+def _clips_line(clips: pd.DataFrame, lost: set[str]) -> str:
+    """Clips, those of them that cannot be read, hours, lengths and rates of one table."""
+    n_lost = int(clips.clip_id.isin(lost).sum())
+    unreadable = f", {n_lost} of them unreadable" * (n_lost > 0)
     seconds = clips.duration.dropna()
     rates = clips.sample_rate.dropna().value_counts()
     rate = " + ".join(f"{r} Hz" if len(rates) == 1 else f"{r} Hz ({n})" for r, n in rates.items())
     spread = f" of {_span(seconds)} s" if len(seconds) else ""
-    return f"{len(clips)} clips{spread}, {seconds.sum() / 3600:.2f} h, {rate or 'no readable file'}"
+    return f"{len(clips)} clips{spread}{unreadable}, {seconds.sum() / 3600:.2f} h, {rate or 'no readable file'}"
 
 
 def _span(values: pd.Series) -> str:

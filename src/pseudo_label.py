@@ -20,7 +20,7 @@ from earshot.data.labels import read_clips
 from earshot.data.unlabelled import find_recordings
 from earshot.files import check_writable, remove_folder
 from earshot.messages import Parser, progress_bar, run_script
-from earshot.rounds import hearing, labels
+from earshot.rounds import frames, hearing, labels
 from earshot.rounds.choosing import Choice
 from earshot.rounds.recordings import sites_of, without_labelled
 from earshot.rounds.teachers import find_teachers
@@ -56,6 +56,11 @@ def main():
     manifest, chosen, figures = labels.make_labels(
         teachers, table, root, sites=sites, asked=asked, answers=answers, count=count
     )
+    if options.frames:
+        chosen, every = frames.with_frames(
+            teachers, chosen, root, asked, lambda some: progress_bar(some, "when", unit="recording")
+        )
+        manifest = dataclasses.replace(manifest, frame_seconds=every)
     rows = [{"clip_id": table.clip_id[row], "reason": reason} for row, reason in lost.items()]
     labels.write(options.out, manifest, chosen, rows)
     if not options.keep_answers:
@@ -82,6 +87,7 @@ def parse_args() -> argparse.Namespace:
     add("--floor", type=float, metavar="P", help="lower probabilities become targets of 0 (default 0)")
     add("--mass", type=float, help="at most so many times the labels' mass (default 1; 0: no cap)")
     add("--order", help="classes: they take turns (default) | surest: the surest windows first, of whatever class")
+    add("--frames", action="store_true", help="say when what is heard too: frame targets, for networks of events")
     add("--keep-answers", action="store_true", help="keep OUT/answers, to choose again with --force without hearing")
     add("--force", action="store_true", help="replace pseudo-labels that are there")
     return parser.parse_args()

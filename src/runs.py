@@ -47,7 +47,11 @@ def main():
     found = trained.ordered(found, options.sort)
     if options.clean:
         return clean_up(plan_cleaning(found, everything, options.clean), options.yes)
-    print("\n".join(lines_of(found)))
+    if not everything:
+        command = "python src/train.py --config configs/sed/synth_cnn.yaml --fold 0"
+        print(f"no runs in {options.root}: train one ({command} makes its own data), or name another folder by --root")
+    else:
+        print("\n".join(lines_of(found)))
     total = sum(run.size for run in found)
     print(f"{len(found)} of {len(everything)} runs in {options.root}, {as_bytes(total)}")
     if options.out:

@@ -12,22 +12,38 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
+
+from earshot.messages import Parser, check_first, few, run_script
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of the runs: runs/<task>/<name>")
+    parser.add_argument("--name", required=True, help="name of the new run")
+    parser.add_argument("--fold", type=int, nargs="+", help="only these folds (default: all that every run has)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    check_first(parse_args)  # before PyTorch is loaded, which takes seconds
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
 from earshot import files, optim, runs, tasks
+from earshot.data.folds import TRAIN_ONLY
 from earshot.data.prepared import load_data
 from earshot.ensemble import lineage
 from earshot.ensemble.origins import check_distinct, check_same_tables, check_tables
-from earshot.messages import Parser, few, run_script
 from earshot.processes import children
 from earshot.records import to_dict
 from earshot.training.averaging import has_batch_norms, measure_batch_norms, passes
+from earshot.training.oof_report import report_oof
 from earshot.training.origins import origin_of
 from earshot.training.setup import set_up
 
@@ -61,18 +77,23 @@ def main():
         "--config",
         members[0].folds[0].folder / "config.yaml",
     ]
-    command += ["--name", options.name, "--fold", *folds, "optim.epochs=0", "optim.swa_epochs=0", "model.drop=[]"]
+    command += [
+        "--child",
+        "--name",
+        options.name,
+        "--fold",
+        *folds,
+        "optim.epochs=0",
+        "optim.swa_epochs=0",
+        "model.drop=[]",
+    ]
     children.run([*command, "model.download=false", f"model.weights={out}/soup/fold{{fold}}.safetensors"], check=True)
+    if others := lacking(members, out, data):
+        print("\n".join(others))
+    else:
+        report_oof(config, out)
     for run in [*members, runs.load_run(out)]:
         print(scores_text(run, folds))
-
-
-def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of the runs: runs/<task>/<name>")
-    parser.add_argument("--name", required=True, help="name of the new run")
-    parser.add_argument("--fold", type=int, nargs="+", help="only these folds (default: all that every run has)")
-    return parser.parse_args()
 
 
 def check_members(members: list[runs.Run]):
@@ -105,6 +126,20 @@ def common_folds(members: list[runs.Run], wanted: list[int] | None) -> list[int]
     if not shared:
         raise ValueError("no fold is finished in every run: train them to the end")
     return sorted(wanted or shared)
+
+
+def lacking(members: list[runs.Run], out: Path, data) -> list[str]:
+    """The folds that the soup has not, and the commands that lead to them, as lines for people; [] where it has all."""
+    done = {fold.fold for fold in runs.load_run(out).folds if fold.finished}
+    missing = sorted({int(f) for f in data.clips.fold} - {TRAIN_ONLY} - done)
+    if not missing:
+        return []
+    lines = [f"{out}: fold {few(missing, 20)} to go before an OOF"]
+    for run in members:
+        if own := sorted(set(missing) - {fold.fold for fold in run.folds if fold.finished}):
+            lines.append(f"  train what {run.folder} lacks: {runs.train_command(run.folder, *own)}")
+    words = ["--runs", *(run.folder for run in members), "--name", out.name, "--fold", *missing]
+    return [*lines, f"  then: python src/soup.py {shlex.join(map(str, words))}"]
 
 
 def stir(members: list[runs.Run], fold: int, out: Path, data, accelerator) -> Path:

@@ -187,6 +187,7 @@ def test_combined_scores_weigh_alike_whatever_their_units_and_each_group_by_itse
     )
 
 
+@pytest.mark.slow
 def test_a_run_is_scored_by_its_clips_too(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng, rows = np.random.default_rng(5), []

@@ -130,6 +130,10 @@ def test_a_soup_of_runs_is_a_run(tiny, monkeypatch, capsys):
     run(soup, "--runs", "runs/sed/on1", "runs/sed/on2", "--name", "soup")
     out = capsys.readouterr().out
     assert "runs/sed/soup: map " in out
+    rest = "--config runs/sed/on2/fold0/config.yaml --fold 1 2 --name on2 --resume"
+    assert f"train what runs/sed/on2 lacks: python src/train.py {rest}" in out
+    assert "then: python src/soup.py --runs runs/sed/on1 runs/sed/on2 --name soup --fold 1 2" in out
+    assert "--name soup --resume" not in out, "train.py cannot make a soup's folds"
     members = [load_file(f"runs/sed/on{seed}/fold0/best.safetensors") for seed in (1, 2)]
     mean, found = optim.mean_of(members), load_file("runs/sed/soup/fold0/best.safetensors")
     for name, value in found.items():

@@ -1,6 +1,7 @@
 """Blends as JSON, their means at the ends of what numbers can be, and the search for weights step by step."""
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from earshot.data.prepared import PreparedData
 from earshot.ensemble import search
-from earshot.ensemble.blends import Blend, build_blend, correlations, ranks, read_ensemble
+from earshot.ensemble.blends import Blend, Ensemble, build_blend, correlations, ranks, read_ensemble
+from earshot.prediction.origin import Origin, TableDigests
 from earshot.prediction.predictions import Predictions
+from earshot.sound.timebase import TimeBase
 from earshot.tasks import Truth
 
 
@@ -110,6 +113,63 @@ def test_an_ensemble_leaves_runs_of_no_weight_out(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match=rf"{path} .*src/ensemble\.py --out x\.npz writes x\.json"):
             read_ensemble(path)
+
+
+def test_an_ensemble_says_what_it_was_made_of(tmp_path):
+    path = tmp_path / "x.json"
+    tables = {"folds": "f", "classes": "c", "clips": "k"}
+    about = {
+        "runs": ["runs/a"], "blend": {}, "thresholds": {"threshold": 0.25}, "post_processing": {"post": {}},
+        "origins": [{"run": "sed/a", "fold": 1, "tables": tables, "weights": "w"}],
+    }  # fmt: skip
+    path.write_text(json.dumps(about))
+    found = read_ensemble(path)
+    assert found.origins == (Origin(run="sed/a", fold=1, tables=TableDigests(**tables), weights="w"),)
+    assert (found.thresholds, found.post_processing) == ({"threshold": 0.25}, {"post": {}})
+    path.write_text(json.dumps({"runs": ["runs/a"], "blend": {}}))
+    assert read_ensemble(path) == Ensemble((Path("runs/a"),), Blend(), {}, None, ())
+    remedy = "; src/ensemble.py --out x.npz writes x.json, which it should be$"
+    for key in ("thresholds", "post_processing"):
+        path.write_text(json.dumps(about | {key: [0.5]}))
+        with pytest.raises(ValueError, match=rf"^ensemble {path} has '\[0.5\]' as '{key}'{remedy}"):
+            read_ensemble(path)
+    path.write_text(json.dumps(about | {"origins": [{"run": "sed/a"}]}))
+    with pytest.raises(ValueError, match=f"^{path}"):
+        read_ensemble(path)
+    path.write_text(json.dumps(about | {"runs": ["runs/a", 3]}))
+    with pytest.raises(ValueError, match=f"^ensemble {path}: runs are not all names of folders{remedy}"):
+        read_ensemble(path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match=f"^ensemble {path} is not valid JSON.*{remedy}"):
+        read_ensemble(path)
+
+
+def test_a_member_that_says_the_same_of_every_clip_has_no_correlation():
+    a, silent = clip_outputs([1.0, 0.5], [2.0, 0.7]), clip_outputs([0.5, 0.5], [0.5, 0.5])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = correlations([a, silent, a])
+    assert np.isnan(found[1]).all()
+    assert np.isnan(found[:, 1]).all()
+    np.testing.assert_allclose(found[[0, 0, 2], [0, 2, 0]], 1, atol=1e-6)
+
+
+def test_frames_are_joined_by_the_same_mean_and_by_none_of_ranks():
+    def framed(value):
+        frames = (np.full((2, 1), value, np.float32),)
+        return replace(clip_outputs([0.5]), framewise_output=frames, timebase=TimeBase(8, 1))
+
+    pair = [framed(0.25), framed(0.75)]
+    for mean, expected in (
+        ("mean", 0.5),
+        ("geometric", (0.25 * 0.75) ** 0.5),
+        ("power", (0.625 / 2) ** 0.5),
+        ("rank", 0.5),
+    ):
+        np.testing.assert_allclose(Blend(mean)(pair).framewise_output[0], expected, rtol=1e-6)
+    weighted = Blend("geometric", (3, 1))(pair).framewise_output[0]
+    np.testing.assert_allclose(weighted, (0.25**3 * 0.75) ** 0.25, rtol=1e-6)
+    assert Blend("power")([clip_outputs([0.5])]).framewise_output is None
 
 
 # ---- the search

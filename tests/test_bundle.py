@@ -246,6 +246,7 @@ def client(monkeypatch):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "version"])
 @pytest.mark.parametrize("kind", ["notebook", "script"])
 def test_kaggles_own_client_takes_both_folders(run, tmp_path, client, exists, kind, capsys):

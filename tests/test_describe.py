@@ -91,6 +91,7 @@ def test_submit_names_what_is_wrong(tiny):
             "data/classes.csv")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_gallery_shows_every_augmentation(tiny, capsys):
     run(describe, "--config", tiny, "--gallery", "1", draw=True)
     assert "FMix mask, FMix, mixup, SpecAugment, SpecAugment++ zero" in capsys.readouterr().out

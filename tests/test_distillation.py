@@ -373,10 +373,13 @@ def test_a_network_without_an_embedding_is_refused(taught, tiny, monkeypatch):
 
 def test_an_own_run_teaches_by_its_own_class_names(taught, tiny):
     run(train, "--config", tiny, "--fold", "0", "--name", "big", "optim.epochs=1")
-    how = Distill(teacher=Teacher(run="runs/sed/big/fold{fold}", sample_rate=8000, stride_seconds=0.5))
+    how = Distill(teacher=Teacher(run="runs/sed/big/fold{fold}", stride_seconds=0.5))
     _, lessons = lessons_of(taught, how)
     assert lessons.place.tolist() == [0, 1, 2]
+    assert lessons.teacher.sample_rate == 8000, "that of the run's own config"
     assert lessons.embedding_width == 16
-    with pytest.raises(ValueError, match="hears 8000 Hz, its record says 4000 Hz"):
+    with pytest.raises(
+        ValueError, match=r"teacher runs/sed/big/fold0 hears 8000 Hz, its sample_rate says 4000 Hz: set"
+    ):
         lessons_of(taught, Distill(teacher=replace(how.teacher, sample_rate=4000)))
     assert json.loads(Path("runs/sed/big/fold0/run.json").read_text()).get("distill") is None

@@ -25,6 +25,7 @@ from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.training.examples import TrainingClips
 from earshot.training.extractors import extractor_caches, with_rows
+from earshot.training.origins import check_extractor
 from scripts import run
 
 RATE, SIZE = 4000, 2000  # the foreign network hears half seconds at 4 kHz
@@ -282,9 +283,26 @@ def test_an_own_run_is_an_extractor(beside):
     assert (record.network.width, record.network.window_samples) == (16, 4000)
     run(export, "--run", "runs/sed/base", "--format", "onnx")
     graph = replace(record, run="", file="runs/sed/base/fold0/model.onnx")
+    said = (
+        r"frontends.birds.run runs/sed/base/fold0/best.safetensors is of run sed/base fold 0, and this is run sed/on_"
+    )
+    with pytest.raises(ValueError, match=said + "top fold 1, .* the CV would be wrong"):
+        run(train, "--config", beside, "--fold", 1, "--name", "on_top", *options(birds=base))
+    assert not Path("runs/sed/on_top/fold1").exists()
+    own = replace(fold.origin, fold=1)
+    with pytest.raises(
+        ValueError, match=r"distill.teacher.file runs/sed/base/fold0/model.onnx is of run sed/base fold 0"
+    ):
+        check_extractor(graph, own, "distill.teacher")
+    assert check_extractor(graph, fold.origin, "distill.teacher") == [], "of the same fold, and taught by nobody"
+    Path("model.onnx").write_bytes(Path(graph.file).read_bytes())
+    told = check_extractor(replace(graph, file="model.onnx"), fold.origin, "distill.teacher")
+    assert [made["mode"] for made in told] == ["unknown"], "its run.json does not lie beside it"
+    foreign("published.onnx")
+    assert check_extractor(replace(graph, file="published.onnx"), own, "distill.teacher") == []
     windows = 0.1 * np.random.default_rng(0).standard_normal((3, 4000)).astype(np.float32)
     np.testing.assert_allclose(graph.network.embed(windows), record.network.embed(windows), atol=1e-4)
-    with pytest.raises(ValueError, match=r"hears 8000 Hz, its record says 4000 Hz: set its sample_rate=8000"):
+    with pytest.raises(ValueError, match=r"hears 8000 Hz, its sample_rate says 4000 Hz: set it to 8000"):
         opened(replace(record, sample_rate=4000))
     run(predict, "--run", "runs/sed/on_top", "--clips", "data/test_clips.csv")
     assert Predictions.load("runs/sed/on_top/test.npz").clipwise_output.std() > 0

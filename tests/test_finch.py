@@ -240,3 +240,17 @@ def test_the_real_songs(shared_data):
     assert finch.score(late, vocal.truth)["event_f1"] < 0.3  # not 0: birds repeat themselves every 60 ms or so
     for _, events in syllables.events.groupby("filename"):
         assert all(a <= b for a, b in pairwise(events.onset))
+
+
+def test_a_bird_without_labels(songs):
+    """Its recordings of train and val lie in unlabelled.csv, those of its test nowhere; no event of it is left."""
+    tables = finch.prepare(songs, unlabelled="bird0")
+    assert tables.clips.clip_id.tolist() == ["z_1"]
+    assert tables.unlabelled.clip_id.tolist() == ["b0_1", "b0_2"]
+    assert "labels" not in tables.unlabelled
+    assert set(tables.events.filename) == {"z_1"}
+    assert not len(tables.test_clips)
+    with pytest.raises(ValueError, match="unlabelled names the bird 'bird1'; did you mean 'bird0'"):
+        finch.prepare(songs, unlabelled="bird1")
+    with pytest.raises(ValueError, match="names every bird"):
+        finch.prepare(songs, unlabelled="bird0 z")

@@ -314,3 +314,13 @@ def test_a_method_of_ones_own_gets_sorted_clips_k_and_seed():
     assert got == [(["c0000", "c0001", "c0002"], ["clip_id", "labels", "site"], 7, 9)]
     assert folds.fold.tolist() == [2, 0, 1]
     assert folds.group.tolist() == ["x", "x", "y"]
+
+
+def test_each_group_is_a_fold_of_its_own():
+    """Leave one source out, in the order of their names; too many sources are an error that says what to do."""
+    clips = pd.DataFrame({"clip_id": list("abcdef"), "labels": "x", "bird": ["k", "g", "k", "b", "g", "k"]})
+    folds = make_folds(clips, group="bird", method="each_group").set_index("clip_id")
+    assert folds.fold.to_dict() == {"a": 2, "b": 1, "c": 2, "d": 0, "e": 1, "f": 2}
+    assert folds.group["d"] == "b"
+    with pytest.raises(ValueError, match="makes a fold of every group, and there are 1 "):
+        make_folds(clips.assign(bird="k"), group="bird", method="each_group")

@@ -93,6 +93,125 @@ def test_who_overrules(monkeypatch):
     assert choose_threads(2, look=lambda: Cores(8)) == (2, "2 threads, as asked")
 
 
+@pytest.mark.parametrize(("cores", "told"), [
+    (Cores(1), "1 of 1 core free"),
+    (Cores(8), "8 of 8 cores free"),
+    (Cores(8, quota=8.0), "8 of 8 cores free"),
+    (Cores(8, quota=2.5), "2 of 8 cores free, quota 2.5"),
+    (Cores(8, busy=0.09), "8 of 8 cores free"),
+    (Cores(8, busy=0.1, quota_used=0.05), "8 of 8 cores free, others use 0.1"),
+    (Cores(8, quota=4.0, busy=1.0, quota_used=2.0), "2 of 8 cores free, quota 4, others use 2.0"),
+])  # fmt: skip
+def test_how_cores_are_told(cores, told):
+    assert str(cores) == told
+
+
+def test_cores_by_affinity_and_quota(monkeypatch):
+    for n, quota, expected in ((4, math.inf, 4), (4, 2.0, 2), (4, 1.5, 2), (4, 9.0, 4), (1, 0.1, 1)):
+        monkeypatch.setattr(free_cores, "affinity", lambda n=n: set(range(n)))
+        monkeypatch.setattr(free_cores, "cgroup_quota", lambda quota=quota: quota)
+        assert free_cores.allowed_cores() == expected
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {5, 7} if process == 0 else set(), raising=False)
+    assert free_cores.affinity() == {5, 7}
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert free_cores.affinity() == {0, 1, 2}
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert free_cores.affinity() == {0}
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    """A machine of four cores: what `measure` finds when these are the ticks and seconds before and after."""
+
+    def look(ticks, seconds=(None, None), load=2.5, slept=None):
+        ticks, seconds, clock = iter(ticks), iter(seconds), iter((100.0, 100.5))
+        monkeypatch.setattr(free_cores, "affinity", lambda: {0, 1, 2, 3})
+        monkeypatch.setattr(free_cores, "core_times", lambda cores: next(ticks) if cores == {0, 1, 2, 3} else None)
+        monkeypatch.setattr(free_cores, "group_seconds", lambda: next(seconds))
+        monkeypatch.setattr(free_cores, "cgroup_quota", lambda: 3.0)
+        monkeypatch.setattr(free_cores.time, "monotonic", lambda: next(clock))
+        monkeypatch.setattr(free_cores.time, "sleep", lambda s: slept.append(s) if slept is not None else None)
+        monkeypatch.setattr(os, "getloadavg", lambda: (load, 9.0, 9.0), raising=False)
+        return free_cores.measure(0.5)
+
+    return look
+
+
+def test_what_others_use_is_what_was_not_idle(looked_at):
+    slept = []
+    assert looked_at([(100, 100), (150, 250)], (1.0, 1.5), slept=slept) == Cores(4, 3.0, 1.0, 1.0)
+    assert slept == [0.5]
+    assert looked_at([(100, 100), (100, 300)], (1.5, 1.0)) == Cores(4, 3.0, 0.0, 0.0), "never less than nothing"
+    assert looked_at([(100, 100), (100, 100)]) == Cores(4, 3.0, 2.5, 0.0), "clocks that stand: the load of a minute"
+    assert looked_at([None, (1, 1)]) == looked_at([(1, 1), None]) == Cores(4, 3.0, 2.5, 0.0)
+    assert looked_at([None, None], load=9.0).busy == 4
+    assert looked_at([None, None], (1.0, None)) == looked_at([None, None], (None, 1.0)) == Cores(4, 3.0, 2.5, 0.0)
+
+
+def test_a_system_that_says_nothing(tmp_path):
+    assert free_cores.core_times({0}, tmp_path / "absent") is None
+    assert free_cores.group_seconds(tmp_path, tmp_path / "absent") is None
+    (tmp_path / "own").write_text("0::/a\n")
+    (tmp_path / "cpu.stat").write_text("user_usec 7\nusage_usec 3000000\n")
+    assert free_cores.group_seconds(tmp_path, tmp_path / "own") is None, "of the own group, not of all"
+    (tmp_path / "own").write_text("0::/\n")
+    assert free_cores.group_seconds(tmp_path, tmp_path / "own") == 3.0
+
+
+def test_folders_of_control_groups(tmp_path):
+    own = tmp_path / "own"
+    own.write_text("4:cpu,cpuacct:/x/y\n0::/p/q\n")
+    assert free_cores.group_folders("", tmp_path, own) == [tmp_path / "p/q", tmp_path / "p", tmp_path]
+    cpu = tmp_path / "cpu"
+    assert free_cores.group_folders("cpu", tmp_path, own) == [cpu / "x/y", cpu / "x", cpu]
+    (tmp_path / "cpu,cpuacct").mkdir()
+    both = tmp_path / "cpu,cpuacct"
+    assert free_cores.group_folders("cpuacct", tmp_path, own) == [both / "x/y", both / "x", both]
+    assert free_cores.group_folders("memory", tmp_path, own) == [tmp_path / "memory"]
+    for quota, period, cores in (("100000", "0", math.inf), ("x", "100000", math.inf), ("50000", "100000", 0.5)):
+        (tmp_path / "cpu.max").write_text(f"{quota} {period}\n")
+        assert free_cores.cgroup_quota(tmp_path, own) == cores
+
+
+def test_what_is_said_of_threads(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    def eight():
+        return Cores(8)
+
+    assert choose_threads(1, look=eight) == (1, "1 thread, as asked")
+    left = "4 threads (8 of 8 cores free, 4 for loader workers; OMP_NUM_THREADS=N or threads=N overrules)"
+    assert choose_threads(apart=4, look=eight) == (4, left)
+    assert choose_threads(apart=40, look=eight)[1].startswith("1 thread (8 of 8 cores free, 7 for loader workers;")
+    assert choose_threads(apart=1, look=lambda: Cores(1)) == (
+        1, "1 thread (1 of 1 core free; OMP_NUM_THREADS=N or threads=N overrules)"
+    )  # fmt: skip
+    assert choose_threads(key="", look=eight)[1].endswith("free; OMP_NUM_THREADS=N overrules)")
+    assert choose_threads(key="--n N", look=eight)[1].endswith("free; OMP_NUM_THREADS=N or --n N overrules)")
+    for given, threads in (("2,1", 2), (" 3 ", 3), ("0", 8), ("x", 8), ("", 8)):
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert choose_threads(look=eight)[0] == threads
+
+
+def test_libraries_are_told_how_many(monkeypatch, capsys):
+    import threadpoolctl
+    import torch
+
+    told = []
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: told.append(("torch", n)))
+    monkeypatch.setattr(threadpoolctl, "threadpool_limits", lambda n: told.append(("others", n)))
+    free_cores.use_free_cores(3, "threads=N")
+    assert told == [("torch", 3), ("others", 3)]
+    assert capsys.readouterr().out == "3 threads, as asked\n"
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(free_cores, "choose_threads", lambda asked, key: (1, f"{asked} {key}"))
+    free_cores.use_free_cores()
+    free_cores.use_free_cores(key="--threads N")
+    assert capsys.readouterr().out == "0 threads=N\n0 --threads N\n"
+
+
 @pytest.mark.slow
 def test_busy_processes_leave_one_thread(monkeypatch):
     """As many busy processes as cores: nothing is free, and it takes less than a second to see it."""

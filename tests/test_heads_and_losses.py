@@ -34,6 +34,7 @@ def test_two_heads_learn_or_are_refused():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_cross_entropy_of_sigmoid_probabilities_says_every_class_is_there():
     """Why it is refused: the loss falls to nothing while every class of every clip goes to 1."""
     torch.manual_seed(0)

@@ -37,6 +37,13 @@ def made(tmp_path_factory) -> Path:
     return folder
 
 
+def test_no_runs_at_all_says_how_to_train_one(tmp_path, capsys):
+    run(script, "--root", tmp_path)
+    said = capsys.readouterr().out
+    assert f"no runs in {tmp_path}: train one (python src/train.py --config configs/sed/synth_cnn.yaml" in said
+    assert "score" not in said
+
+
 @pytest.fixture
 def place(made, tmp_path, monkeypatch) -> Path:
     """A copy of that folder's runs to change; the data stays where it is. Intervals are of few resamples."""

@@ -71,6 +71,8 @@ def test_runs_share_their_tables_or_say_which_not():
             "clip table k+ against n+; train anew$")  # fmt: skip
     with pytest.raises(ValueError, match=said):
         origins.check_same_tables([a, b, c], "train anew")
+    with pytest.raises(ValueError, match=said):
+        origins.check_same_tables([a, c], "train anew")
     with pytest.raises(ValueError, match="clip table"):
         origins.check_same_tables([a, old, c], "train anew", ("clips",))
     origins.check_same_tables([a, c], "", ("folds",))

@@ -70,7 +70,7 @@ def run(tmp_path, monkeypatch):
         (folder / f"fold{fold}" / "run.json").write_text(json.dumps(about))
 
     monkeypatch.setattr(search.runs, "FoldRun", Fold)
-    monkeypatch.setattr(search.runs, "train_command", lambda *a: "train " + " ".join(map(str, a[1:])))
+    monkeypatch.setattr(search.runs, "train_command", lambda of, *a: f"train {of.name} {a}")
     tables = []
     monkeypatch.setattr(
         search, "check_tables", lambda folds, now, of: tables.append(([f.fold for f in folds], now, of))
@@ -85,11 +85,11 @@ def test_an_oof_is_joined_scored_and_told_when_all_folds_have_one(run):
     (run.folder / "fold1").mkdir()  # begun
     report = search.oof_when_complete(run.folder, data, task)
     assert (report.oof, report.truth, report.scores) == (None, None, {})
-    assert report.text == f"{run.folder}: folds [0] finished, [1, 3] to go before an OOF (train 1 3)"
+    assert report.text == f"{run.folder}: folds [0] finished, [1, 3] to go before an OOF (train m (1, 3))"
     run.finish(3, finished=False, epochs_trained=2, epochs=9)
     report = search.oof_when_complete(run.folder, data, task)
     assert report.text.splitlines() == [
-        f"{run.folder}: folds [0] finished, [1] to go before an OOF (train 1)",
+        f"{run.folder}: folds [0] finished, [1] to go before an OOF (train m (1,))",
         "  fold 3: stopped by time after 2 of 9 epochs; --resume goes on",
     ]
     assert not (run.folder / "oof.npz").exists()
@@ -151,6 +151,11 @@ def test_answers_follow_the_clips_and_what_is_annotated():
     assert truth.target.tolist() == [[False, True], [True, False]]
     assert truth.clips.clip_id.tolist() == ["z", "w"]
     assert (truth.events, truth.annotated, truth.durations) == (None, None, None)
+    assert len(search.truth_of(said(""), data).target) == 0
+    events = pd.DataFrame({"filename": ["z", "y"], "onset": 0.0, "offset": 1.0, "event_label": "b"})
+    timed = search.truth_of(said("zw", (3, 0)), replace(data, events=events))
+    assert timed.events.filename.tolist() == ["z"]
+    assert timed.annotated.tolist() == [True, False], "a clip without a row is unknown"
 
 
 def frame_competition(calls):
@@ -210,6 +215,11 @@ def test_answers_of_another_list_or_other_clips_are_refused(clips_csv):
         search.read_truth(said("yx"), clips_csv)
     (clips_csv.parent / "classes.csv").write_text("label\na\nc\n")
     with pytest.raises(ValueError, match="label 'c', which is not in the class list"):  # b is of another list
+        search.read_truth(said("yx"), clips_csv)
+    (clips_csv.parent / "classes.csv").write_text("label\na\nb\nc\n")
+    events = clips_csv.parent / "events.csv"
+    events.write_text(events.read_text().replace("c", "d", 1))
+    with pytest.raises(ValueError, match="events.csv has 1 labels that are no class: d; known: a, b, c"):
         search.read_truth(said("yx"), clips_csv)
     with pytest.raises(ValueError, match=rf"^{clips_csv} does not list 2 of the predicted clips: q, r$"):
         search.read_truth(said("xqr"), clips_csv)

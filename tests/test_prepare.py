@@ -51,8 +51,11 @@ def test_prepare_writes_the_tables_and_says_what_it_found(monkeypatch, capsys, d
     out = tmp_path / "data" / "esc50"
     call(monkeypatch, prepare, "esc50", "--source", download, "--out", out)
     said = capsys.readouterr().out
-    assert "esc50: 11 clips of 0.25 to 0.5 s, 0.00 h, 8000 Hz (6) + 16000 Hz (4), 3 classes" in said
+    assert (
+        "esc50: 11 clips of 0.25 to 0.5 s, 1 of them unreadable, 0.00 h, 8000 Hz (6) + 16000 Hz (4), 3 classes" in said
+    )
     assert "clips a class: 3 (dog) to 4 (sea_waves)" in said
+    assert "classes: dog (3), sea_waves (4), pig (3)" in said, "of four clips of pigs one cannot be read"
     assert "missing (missing.csv): 1 files: audio/1-6-A-0.wav" in said
     assert "unreadable (unreadable.csv; skipped in training): 1 files: audio/2-5-A-2.wav" in said
     assert read_classes(out / "classes.csv") == ["dog", "sea_waves", "pig"]

@@ -26,6 +26,7 @@ from earshot.data.prepared import load_data
 from earshot.data.pseudo import read_manifest, read_windows
 from earshot.inputs.waveforms import hear
 from earshot.rounds import hearing
+from earshot.training.pseudo import PseudoWindows
 from scripts import run
 
 TRAIN = ("--config", "tiny.yaml", "--fold", "all", "loss.name=bce", "predict.keep_frames=false", "optim.ema_decay=0",
@@ -134,6 +135,42 @@ def test_a_student_trains_on_them_and_says_so(here, capsys):
     assert about["pseudo"]["by"] == "sed/t"
 
 
+def test_frames_say_when_and_train(here, tmp_path, capsys):
+    """What each fold's own network says over time, and crops of a window that take their part of it."""
+    manifest, windows = again(tmp_path / "f", "--min-confidence", "0.3", "--mass", "0", "--frames")
+    own = windows[1]
+    assert manifest.frame_seconds == pytest.approx(0.04)  # 80 samples a step, four of them a segment
+    assert own.frames.shape == (len(own), 25, 3)
+    model = runs.load_model(runs.FoldRun(Path("runs/sed/t/fold1")))
+    start = round(8000 * own.starts[0])
+    sound = soundfile.read(Path("scapes") / own.paths[0], dtype="float32")[0][start : start + 8000]
+    heard = {
+        n: torch.from_numpy(x)[None]
+        for n, x in hear(load_config("tiny.yaml").inputs(model.inputs), sound, 8000).items()
+    }
+    with torch.no_grad():
+        expected = model(**heard)["segmentwise_output"][0, 1:24].numpy()
+    np.testing.assert_allclose(own.frames[0, 1:24], expected, atol=0.02)
+    config = load_config(
+        "tiny.yaml", [f"data.pseudo={tmp_path / 'f'}", "data.crop_seconds=0.5", "data.frame_targets=true"]
+    )
+    training = load_data(config.data).split(1, "folds.csv")[0]
+    pseudo_windows = PseudoWindows(training, config, config.inputs(), tmp_path)
+    base = config.inputs().timebase(1)
+    frames, target = pseudo_windows.when(0, 2000, base, 50)
+    np.testing.assert_array_equal(frames, np.repeat(own.frames[0, 6:19], 4, axis=0)[1:51].astype(np.float32))
+    assert (target <= own.target[0]).all()
+    others = [a for a in TRAIN[4:] if not a.startswith("loss.name")]
+    run(train, *TRAIN[:2], "--fold", "1", *others, "--name", "when", "optim.epochs=1", "loss.name=bce_clip_frame",
+        f"data.pseudo={tmp_path / 'f'}", "data.frame_targets=true", "augment.pseudo.first=1", "augment.pseudo.last=1",
+        "augment.pseudo.max_mass=0")  # fmt: skip
+    assert "fold 1: pseudo-labels" in capsys.readouterr().out
+    about = json.loads((tmp_path / "f/manifest.json").read_text())
+    (tmp_path / "f/manifest.json").write_text(json.dumps(about | {"frame_seconds": 0.0}))
+    with pytest.raises(ValueError, match="has frames, and manifest.json says every 0 s"):
+        split(tmp_path / "f", 1)
+
+
 def planted(tmp_path, fold: int, **changed) -> Path:
     """A copy of the pseudo-labels in which the first window of a fold is changed."""
     out = tmp_path / "planted"
@@ -179,8 +216,8 @@ def test_a_teacher_that_heard_the_held_out_clips_is_found(here, tmp_path):
     about = json.loads((out / "manifest.json").read_text())
     about["teachers"]["0"] = about["teachers"]["1"]
     (out / "manifest.json").write_text(json.dumps(about))
-    with pytest.raises(ValueError, match=r"fold 0 is not isolated: run sed/t fold 1 answered for it, which was trained "
-                       "on the clips that it holds out"):  # fmt: skip
+    with pytest.raises(ValueError, match=r"fold 0 is not isolated: run sed/t fold 1 answered for it, trained on the "
+                       "clips that it holds out"):  # fmt: skip
         split(out)
     assert len(split(out, 1)[0].pseudo)
     del about["teachers"]["0"]
@@ -285,6 +322,7 @@ def test_bad_input_is_said(here, tmp_path):
         split("nowhere")
 
 
+@pytest.mark.slow
 def test_a_stopped_call_goes_on_and_writes_the_same(here, tmp_path, monkeypatch):
     """Killed after two of four shards: the rest is heard, and the files are those of a call that was not stopped."""
     arguments = ("--runs", "runs/sed/t", "--clips", "scapes/unlabelled.csv", "--min-confidence", "0.3", "--mass", "0")

@@ -131,6 +131,8 @@ def test_a_fold_may_have_learned_from_what_kept_folds_apart():
     for mode in ("isolated", "honest"):
         relabelling.check_not_told(Fold(0, soft_targets={"mode": mode}, distill={"mode": mode}))
     relabelling.check_not_told(Fold(0))
+    with pytest.raises(ValueError, match="trained on pseudo-labels made by"):  # the second of two
+        relabelling.check_not_told(Fold(0, soft_targets={"mode": "honest"}, pseudo={"mode": "source"}))
     own = r"fold0 was trained on targets made by an unknown maker in mode 'source', .* held out: its answers are not"
     with pytest.raises(ValueError, match=own):
         relabelling.check_not_told(Fold(0, distill={"mode": "honest"}, soft_targets={"mode": "source"}))

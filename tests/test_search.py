@@ -121,6 +121,7 @@ def test_time_that_is_up_begins_no_trial(tmp_path):
     assert not study.trials
 
 
+@pytest.mark.slow
 def test_trials_that_fail_are_kept_apart_and_the_first_ones_end_the_search(tmp_path):
     class Failing(Training):
         def __call__(self, settings, seed, fold):

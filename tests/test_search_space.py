@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ SPACE = {"optim.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
     [
         ({}, "space is empty"),
         ({"optim.lrr": [1, 2]}, "unknown key 'optim.lrr'.*optim.lr"),
+        ({"optim.lrr": [1, 2]}, "^space: unknown key 'optim.lrr'; did"),  # it was given no value
         ({"seed": [1, 2]}, "space.seed cannot be searched"),
         ({"data.where.machine": ["fan", "pump"]}, "cannot be searched"),
         ({"data.shuffle_labels": [True, False]}, "cannot be searched"),
@@ -230,6 +232,19 @@ def test_weights_of_an_own_run_are_refused_unless_of_other_data(tiny):
     with pytest.raises(ValueError, match=r"is of the own run sed/a fold 1, .* \(trained on 9 of its clips\)"):
         plans.make_split(plan, config, 0, Path("out"))
     plans.make_split(plan, config, 1, Path("out"))  # fold 1 held these out
+    story = [{"trained_on": "pseudo", "mode": "isolated", "by": "sed/b"}]
+    for mode, said in (
+        ("isolated", ""),
+        ("heard", "learned from pseudo-labels by sed/b, who may have heard its clips"),
+    ):
+        told = json.loads(about["earshot"]) | {"inherited": [story[0] | {"mode": mode}]}
+        save_file({"w": np.zeros(1, np.float32)}, made.weights, {"earshot": json.dumps(told)})
+        with pytest.raises(ValueError, match=said) if said else nullcontext():
+            plans.make_split(plan, config, 1, Path("out"))
+    layer = "frontends.birds={kind: extractor, run: runs/sed/a/fold1, sample_rate: 8000, window_seconds: 0.5}"
+    heard = SearchPlan(config="tiny.yaml", space=SPACE, overrides=(layer,))
+    with pytest.raises(ValueError, match=r"frontends.birds.run .* is of the own run sed/a fold 1"):
+        plans.make_split(heard, plans.base_config(heard), 0, Path("out"))
     (made.folder / "config.yaml").unlink()
     with pytest.raises(ValueError, match="nobody knows: no config.yaml"):
         plans.make_split(plan, config, 1, Path("out"))

@@ -168,7 +168,25 @@ def test_searched_weights_find_the_specialist():
         assert score(honest, Truth(target)) > 0.99 > score(general, Truth(target)) + 0.1
 
 
+def test_what_is_put_back_keeps_its_types_and_lacks_what_was_lacking():
+    special = member(("mid",), 0.5)
+    wide = scattered(special, list(FULL))
+    assert (wide.clipwise_output.dtype, wide.framewise_output[0].dtype) == (np.float32, np.float32)
+    assert wide.classes == FULL
+    assert scattered(replace(special, framewise_output=None), FULL).framewise_output is None
+    assert knowledge(FULL, []).shape == (0, 3)
+    assert knowledge((), [FULL]).dtype == bool
+    for mask in (None, np.array([[1, 1, 1], [0, 1, 0]])):
+        weights = np.array(blend_weights(np.array([3, 1]), mask), dtype=object).ravel()
+        assert all(type(w) is float for w in weights)
+    assert blend_weights(None, np.array([[1, 1, 1], [0, 1, 0]])) == ((1, 1, 1), (0, 1, 0))
+
+
 def test_one_run_must_know_every_class():
+    assert full_classes(["a", "b", "c"], [("x", "y"), ["y"], ("x", "y")]) == ("x", "y")
+    assert full_classes(["a"], [["x"]]) == ("x",)
+    with pytest.raises(ValueError, match="^b and c cannot be blended: their classes differ, same classes in another"):
+        full_classes(["a", "b", "c"], [("x",), ("x", "y"), ("y", "x")])
     assert full_classes(["a", "b"], [("x",), ("x", "y")]) == ("x", "y")
     with pytest.raises(ValueError, match="a and b cannot be blended: their classes differ, only in the second: z; one"):
         full_classes(["a", "b"], [("x", "y"), ("z",)])

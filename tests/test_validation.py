@@ -100,6 +100,7 @@ def test_around_a_false_positive_only_that_is_known(tiny):
     assert losses.of_clips() == [pytest.approx(1.5 * -np.log(0.75))]
 
 
+@pytest.mark.slow
 def test_no_val_loss_where_there_are_no_windows(tiny):
     run(train, "--config", tiny, "--fold", "0", *LAST, "predict.one_pass=true")
     assert "val_loss" not in pd.read_csv("runs/sed/tiny/fold0/log.csv")
@@ -141,6 +142,7 @@ def test_a_run_of_given_weights_needs_no_step(tiny, capsys, image_with_runtimes)
     assert "finished before; kept" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_becomes_a_run(tiny):
     """A file of tensors under `model`, as others publish them, with the counters that old versions of torch lack."""
     run(train, "--config", tiny, "--fold", "0", "--name", "a", *LAST)

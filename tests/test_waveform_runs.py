@@ -21,6 +21,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_waveform_network_trains_predicts_and_is_described(tiny, capsys, name):
     options = (f"model.name={name}", *NETWORKS[name], *COMMON)

@@ -4,7 +4,8 @@ audiomentations draws from the global `random` and `numpy.random`. Here both are
 for the call and put back after it: the same generator gives the same samples whatever ran before, and nothing else
 moves. So two threads must not augment at once (loader processes may).
 
-Besides theirs there is AddGaussianNoiseShare: noise by its share of the waveform's deviation.
+Besides theirs there are AddGaussianNoiseShare, noise by its share of the waveform's deviation, and Reverberate, an
+invented room at some distance, which needs no recorded impulse responses.
 
 Files that transforms mix in (noise, impulse responses) are read as all recordings here are, by sound/audio.py: what a
 folder holds besides, and what cannot be read, is named when the augmentation is built and left out; a file that proves
@@ -25,6 +26,7 @@ import numpy as np
 
 from earshot.messages import few, suggest
 from earshot.sound import audio
+from earshot.sound.changes import impulse_response, reverberant
 
 CONTAINERS = ("Compose", "OneOf", "SomeOf")  # hold `transforms`, a list of entries themselves
 FILE_LISTS = {"sounds_path": "sound_file_paths", "ir_path": "ir_files"}  # a parameter -> the transform's own list
@@ -102,7 +104,39 @@ def _own_transforms() -> dict[str, type]:
             deviation = self.parameters["share"] * np.std(samples)
             return samples + np.random.normal(0, deviation, samples.shape).astype(np.float32)
 
-    return {"AddGaussianNoiseShare": AddGaussianNoiseShare}
+    class Reverberate(BaseWaveformTransform):
+        """The sound in an invented room, whose tail falls by 60 dB in min_rt60 to max_rt60 seconds.
+
+        The direct sound is min_direct_db to max_direct_db above the tail (near: much), drawn uniformly; onsets stay.
+        """
+
+        supports_multichannel = True
+
+        def __init__(
+            self, min_rt60: float = 0.1, max_rt60: float = 0.8, min_direct_db: float = 0.0,
+            max_direct_db: float = 20.0, p: float = 0.5,
+        ):  # fmt: skip
+            super().__init__(p)
+            if not (0 < min_rt60 <= max_rt60 and min_direct_db <= max_direct_db):
+                raise ValueError(
+                    "Reverberate needs 0 < min_rt60 <= max_rt60 and min_direct_db <= max_direct_db, got "
+                    f"{min_rt60}, {max_rt60}, {min_direct_db}, {max_direct_db}"
+                )
+            self.rt60, self.direct_db = (min_rt60, max_rt60), (min_direct_db, max_direct_db)
+
+        def randomize_parameters(self, samples: np.ndarray, sample_rate: int):
+            super().randomize_parameters(samples, sample_rate)
+            if self.parameters["should_apply"]:
+                self.parameters["rt60"] = random.uniform(*self.rt60)
+                self.parameters["direct_db"] = random.uniform(*self.direct_db)
+                self.parameters["seed"] = random.getrandbits(32)
+
+        def apply(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+            room = np.random.default_rng(self.parameters["seed"])
+            how = self.parameters["rt60"], self.parameters["direct_db"]
+            return reverberant(samples, impulse_response(sample_rate, *how, room))
+
+    return {"AddGaussianNoiseShare": AddGaussianNoiseShare, "Reverberate": Reverberate}
 
 
 def _build(spec: dict):

@@ -61,8 +61,12 @@ FADE_SECONDS = 0.02
 
 
 @found_below("meta.csv")
-def prepare(source: Path, labels: str = "vocal") -> Tables:
-    """Data folder -> clips, events, test clips and their true events; `labels`: vocal | syllables."""
+def prepare(source: Path, labels: str = "vocal", unlabelled: str = "") -> Tables:
+    """Data folder -> clips, events, test clips and their true events; `labels`: vocal | syllables.
+
+    unlabelled: birds, joined by spaces, whose recordings of train and val come without labels, in unlabelled.csv; those
+    of their test are left out.
+    """
     source = Path(source)
     if labels not in ("vocal", "syllables"):
         raise ValueError(f"unknown labels '{labels}'{suggest(labels, ('vocal', 'syllables'))}")
@@ -79,6 +83,8 @@ def prepare(source: Path, labels: str = "vocal") -> Tables:
     classes = ["vocal"] if labels == "vocal" else sorted(events.event_label.unique())
     clips = located(clips, source)
     missing, clips = absent(clips, source), present(clips, source, "meta.csv")
+    clips, silent = _without_labels(clips, unlabelled)
+    events = events[events.filename.isin(clips.clip_id)]
     is_test = clips.split == "test"
     test_clips = clips[is_test].reset_index(drop=True)
     clips = clips[~is_test].reset_index(drop=True)
@@ -92,8 +98,24 @@ def prepare(source: Path, labels: str = "vocal") -> Tables:
     return Tables(
         clips=clips.astype({"official_fold": int}), classes=classes, events=events[~in_test].reset_index(drop=True),
         test_clips=test_clips, test=test_clips[["clip_id", "duration"]], missing=missing, test_events=truth,
-        truth=truth,
+        truth=truth, unlabelled=silent,
     )  # fmt: skip
+
+
+def _without_labels(clips: pd.DataFrame, birds: str) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Clips -> (those of the other birds, the recordings of these without what is heard in them; None of no bird)."""
+    names = str(birds).split()
+    known = sorted(clips.individual.unique())
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unlabelled names the bird '{name}'{suggest(name, known)}")
+    if not names:
+        return clips, None
+    own = clips.individual.isin(names)
+    if own.all():
+        raise ValueError(f"unlabelled names every bird ({few(known)}): nothing would be left to train on")
+    silent = clips.loc[own & (clips.split != "test"), ["clip_id", "path", "individual", "session", "duration"]]
+    return clips[~own].reset_index(drop=True), silent.reset_index(drop=True)
 
 
 def rows(predictions: Predictions, test: pd.DataFrame, post: PostProcess | None = None) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from earshot.prediction.truth import Truth
 THRESHOLDS = tuple(float(t) for t in 1 / (1 + np.exp(-np.arange(-4, 7.01, 0.5))))
 EVENTS = PostRanges(
     start=PostProcess(iou_threshold=None), threshold=THRESHOLDS, class_thresholds=True,
-    median_filter_seconds=(0.0, 0.03, 0.05, 0.1, 0.25, 0.5), threshold_low=(None, 0.5, 0.7, 0.85),
+    median_filter_seconds=(0.0, 0.03, 0.05, 0.1, 0.25, 0.5), threshold_low=(None, 0.05, 0.15, 0.35, 0.6, 0.8),
     min_seconds=(0.0, 0.02, 0.03, 0.05, 0.1, 0.25), max_gap_seconds=(0.0, 0.01, 0.02, 0.05, 0.1, 0.25),
     iou_threshold=(None, 0.2),
 )  # fmt: skip

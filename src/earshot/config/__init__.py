@@ -75,7 +75,9 @@ class Config:
             )
         object.__setattr__(self, "frontends", {k: self._resolved(k, v) for k, v in self.frontends.items()})
         try:
-            predict = self.predict.followed(rate, self.data.crop_seconds, self.optim.batch_size, CHANNELS[channels])
+            predict = self.predict.followed(
+                rate, self.data.crop_seconds, self.optim.batch_size, CHANNELS[channels], self.data.level
+            )
         except ValueError as error:
             raise ValueError(f"predict.{error}") from error
         object.__setattr__(self, "predict", predict)
@@ -121,6 +123,12 @@ class Config:
                 f"distill.off_epochs ({self.distill.off_epochs}) leaves no epoch of optim.epochs ({self.optim.epochs}) "
                 "with a teacher"
             )
+        of_clip = [name for name, record in self.frontends.items() if record.of_clip]
+        if self.data.level != "recorded" and of_clip:
+            raise ValueError(
+                f"data.level=normalised changes what frontends.{of_clip[0]} computes of whole recordings, as loud as "
+                "they are: leave data.level at recorded"
+            )
         if self.data.cache == "embedding":
             self._check_cached_embeddings()
 
@@ -130,6 +138,11 @@ class Config:
             raise ValueError(
                 f"data.cache=embedding leaves no input to augment, but {', '.join(acting)} would: empty it, or set "
                 "data.cache=none"
+            )
+        if self.data.level != "recorded":
+            raise ValueError(
+                "data.cache=embedding holds recordings as loud as they are: data.level must be recorded, or data.cache "
+                "none"
             )
         if self.data.crop == "box" or self.data.targets == "events" or self.data.frame_targets:
             raise ValueError(

@@ -16,6 +16,7 @@ from earshot.augment.pseudo import PseudoMixing
 from earshot.inputs.given import Metadata
 from earshot.inputs.record import CHANNELS
 from earshot.messages import check_choice, suggest
+from earshot.sound.windows import LEVELS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class DataConfig:
     classes: str = ""  # class list CSV; default <root>/classes.csv
     sample_rate: int = 32000  # Hz; an input may have a lower one of its own
     channels: str = "mono"  # mono | stereo | mid_side: what is heard of a recording; an input may have its own
+    level: str = "recorded"  # recorded | normalised: every recording is heard equally loud (sound/loudness.py)
     crop_seconds: float = 5.0  # length of a training example
     crop: str = "random"  # random: anywhere; box: around an annotated event; full: from the start of the clip
     targets: str = "labels"  # labels: those of the clip; events: those heard in the crop (always so with crop=box)
@@ -64,6 +66,7 @@ class DataConfig:
 
     def __post_init__(self):
         check_choice("channels", self.channels, tuple(CHANNELS))
+        check_choice("level", self.level, LEVELS)
         check_choice("crop", self.crop, ("random", "box", "full"))
         check_choice("box_place", self.box_place, ("around", "first_half"))
         check_choice("targets", self.targets, ("labels", "events"))

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.files import short_name, whole_folder
+from earshot.files import as_json, short_name, whole_folder
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples
 from earshot.messages import progress_bar, suggest
@@ -68,14 +68,15 @@ class LogmelCache:
         workers: int = 1,
         dtype: str = "float32",
         n_channels: int = 1,
+        level: str = "recorded",
     ) -> LogmelCache:
         """The cache of `clips` (clip_id, path below `source_root`): the one that stands, or a new one.
 
-        sample_rate, n_channels: at which recordings are decoded; `record` may hear them at its own. `workers` threads
-        decode and transform, each holding one whole recording.
+        sample_rate, n_channels, level: at which recordings are decoded; `record` may hear them at its own rate.
+        `workers` threads decode and transform, each holding one whole recording.
         """
         record = _of_data(record, sample_rate)
-        description = _describe(clips, source_root, record, sample_rate, dtype, n_channels)
+        description = _describe(clips, source_root, record, sample_rate, dtype, n_channels, level)
 
         def make(target: Path) -> None:
             _write_pictures(target, description, source_root, record, workers)
@@ -92,10 +93,11 @@ class LogmelCache:
         sample_rate: int,
         dtype: str = "float32",
         n_channels: int = 1,
+        level: str = "recorded",
     ) -> LogmelCache:
         """The cache of exactly these clips and parameters; ValueError, with what differs, where there is none."""
         record = _of_data(record, sample_rate)
-        description = _describe(clips, source_root, record, sample_rate, dtype, n_channels)
+        description = _describe(clips, source_root, record, sample_rate, dtype, n_channels, level)
         path = Path(folder) / cache_key(description)
         if not path.is_dir():
             raise ValueError(
@@ -175,12 +177,15 @@ def _of_data(record: Input, sample_rate: int) -> Input:
     return record if record.sample_rate else replace(record, sample_rate=sample_rate)
 
 
-def _describe(clips, source_root, record: Input, sample_rate: int, dtype: str, n_channels: int) -> dict:
+def _describe(
+    clips, source_root, record: Input, sample_rate: int, dtype: str, n_channels: int, level: str = "recorded"
+) -> dict:
     """Everything that shapes the cache, as JSON holds it."""
     if dtype not in DTYPES:
         raise ValueError(f"unknown log-mel cache dtype '{dtype}'{suggest(dtype, DTYPES)}")
     description = {"kind": record.kind, "params": record.cache_params(), "sample_rate": sample_rate, "dtype": dtype}
     description |= {"channels": n_channels} if n_channels > 1 else {}
+    description |= {"level": level} if level != "recorded" else {}
     return description | {"files": fingerprints(clips, source_root)}
 
 
@@ -216,7 +221,7 @@ def finished(folder: str | Path, description: dict, make: Callable[[Path], None]
     try:
         with whole_folder(target) as partial:
             make(partial)
-            (partial / "params.json").write_text(json.dumps({**settings, "format": FORMAT}, indent=1))
+            (partial / "params.json").write_text(as_json({**settings, "format": FORMAT}, indent=1))
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another process was first, with the same content
             raise
@@ -277,7 +282,8 @@ def _write_pictures(target: Path, description: dict, source_root, record: Input,
     logmel = np.lib.format.open_memmap(target / "logmel.npy", "w+", description["dtype"], shape)
 
     def fill(path: str) -> tuple[int, int]:
-        waveform = decode(Path(source_root) / path, rate, n_decoded)
+        level = description.get("level", "recorded")
+        waveform = decode(Path(source_root) / path, rate, n_decoded, level=level)
         values = record.compute(as_heard(waveform, rate, record)).swapaxes(0, axis)  # (T, C, F)
         logmel[offsets[path] : offsets[path] + len(values)] = values.reshape(len(values), *shape[1:])
         return len(values), waveform.shape[-1]

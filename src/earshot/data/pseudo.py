@@ -36,6 +36,7 @@ LONGEST = 1e7  # seconds: no recording is as long
 TYPES = {
     "mode": str, "classes": list, "window_seconds": (int, float), "source": str, "folds_table": str, "tables": dict,
     "teachers": dict, "masses": dict, "settings": dict, "lineage": list, "commit": str,
+    "frame_seconds": (int, float),
 }  # fmt: skip
 REMEDY = "make it again with src/pseudo_label.py"
 
@@ -55,6 +56,7 @@ class Manifest:
     settings: dict = field(default_factory=dict)
     lineage: list = field(default_factory=list)  # what the teachers themselves were trained on besides labels
     commit: str = ""
+    frame_seconds: float = 0.0  # between frames of the windows that say when what is heard; 0: they have none
 
     @property
     def folds(self) -> list[int]:
@@ -76,9 +78,12 @@ class PseudoLabels:
     target: np.ndarray  # (N, K) float16, 0 to 1
     confidence: np.ndarray  # (N,) the highest probability before any transform
     keys: np.ndarray  # (N,) what tells the recording, see `recording_keys`, joined by line ends
+    frames: np.ndarray | None = None  # (N, T, K) float16, 0 to 1: what is heard when, every `frame_seconds`
 
     def __post_init__(self):
         n = len(self.clip_ids)
+        if self.frames is not None:
+            self._check_frames(n)
         for name, kind in KINDS.items():
             array, dimensions = getattr(self, name), 2 if name == "target" else 1
             if array.ndim != dimensions or len(array) != n or (array.size and array.dtype.kind != kind):
@@ -88,13 +93,37 @@ class PseudoLabels:
         if n and not (self.starts.min() >= 0 and self.starts.max() < LONGEST):
             raise ValueError(f"starts must be seconds from 0 on, below {LONGEST:g}")
 
+    def _check_frames(self, n: int):
+        shape, classes = self.frames.shape, self.target.shape[-1]
+        fits = len(shape) == 3 and shape[0] == n and shape[2] == classes and (shape[1] or not n)
+        if not fits or self.frames.dtype.kind != "f":
+            raise ValueError(f"frames are of {self.frames.dtype} and shape {shape}, for {n} windows, {classes} classes")
+        if self.frames.size and not (self.frames.min() >= 0 and self.frames.max() <= 1):
+            raise ValueError(f"frames must lie in 0 to 1, got {self.frames.min()} to {self.frames.max()}")
+
     def __len__(self) -> int:
         return len(self.clip_ids)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a file of them holds, by name."""
+        found = {name: getattr(self, name) for name in KINDS}
+        return found if self.frames is None else found | {"frames": self.frames}
 
     @property
     def mass(self) -> float:
         """Sum of all targets: how many labels they weigh."""
         return float(self.target.sum(dtype=np.float64))
+
+    def aligned_frames(self, own: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
+        """Frames (N, T, K) for a class list, 0 where the teachers (`own`) do not have a class; None without frames."""
+        if self.frames is None:
+            return None
+        column = {name: i for i, name in enumerate(own)}
+        found = np.zeros((*self.frames.shape[:2], len(classes)), np.float16)
+        known = np.array([name in column for name in classes])
+        found[..., known] = self.frames[..., [column[name] for name in classes if name in column]]
+        return found
 
     def aligned(self, own: Sequence[str], classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Targets and masks, (N, K) each, for a class list; a class that the teachers (`own`) do not have is masked."""
@@ -118,7 +147,7 @@ def read_manifest(folder: str | Path) -> Manifest:
             "that was stopped goes on where it was"
         )
     about = read_json(path, "manifest", REMEDY)
-    about = {"settings": {}, "lineage": [], "commit": ""} | about
+    about = {"settings": {}, "lineage": [], "commit": "", "frame_seconds": 0.0} | about
     want(about, TYPES, str(path), REMEDY)
     if wrong := problem_of(about):
         raise ValueError(f"{path} {wrong}; {REMEDY}")
@@ -141,6 +170,10 @@ def problem_of(about: dict) -> str:
         return f"names classes twice ({few(sorted({name for name in classes if classes.count(name) > 1}))})"
     if not 0 < seconds < LONGEST:
         return f"has {str(seconds)[:60]} as 'window_seconds', which must be above 0 and below {LONGEST:g}"
+    if not 0 <= about["frame_seconds"] <= seconds:
+        return (
+            f"has {str(about['frame_seconds'])[:60]} as 'frame_seconds', which must lie from 0 to the window's length"
+        )
     if "\0" in source:
         return f"has {source[:60]!r} as 'source', which is no folder"
     if not all(isinstance(made, dict) for made in about["lineage"]):
@@ -165,7 +198,7 @@ def read_windows(folder: str | Path, fold: int) -> PseudoLabels:
     if missing := sorted(set(KINDS) - set(arrays)):
         raise ValueError(f"{path} is no file of pseudo-labels: no {', '.join(missing)}; {REMEDY}")
     try:
-        return PseudoLabels(**{name: arrays[name] for name in KINDS})
+        return PseudoLabels(**{name: arrays[name] for name in KINDS}, frames=arrays.get("frames"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}; {REMEDY}") from error
 
@@ -201,6 +234,11 @@ def read_pseudo(
             f"{fold_file(folder, fold)} has {windows.target.shape[1]} classes, {FILE} names {len(manifest.classes)}; "
             f"{REMEDY}"
         )
+    if (windows.frames is not None) != bool(manifest.frame_seconds):
+        raise ValueError(
+            f"{fold_file(folder, fold)} has {'no ' * (windows.frames is None)}frames, and {FILE} says every "
+            f"{manifest.frame_seconds:g} s; {REMEDY}"
+        )
     if shared := of_recordings(windows, manifest.source, held_out, source):
         raise ValueError(
             f"{fold_file(folder, fold)} has windows of {len(shared)} recordings that fold {fold} holds out "
@@ -228,14 +266,20 @@ def check_tables(manifest: Manifest, folder: Path, tables: TableDigests | None, 
 def untold(manifest: Manifest, fold: int) -> list[str]:
     """Why a fold's pseudo-labels may tell of the clips that it holds out; [] where its teachers cannot know them."""
     reasons = [] if manifest.mode == ISOLATED else [f"its mode is '{manifest.mode}'"]
+    heard, elsewhere = [], []
     for origin in manifest.teachers.get(str(fold), []):
         if origin.fold != fold:
-            reasons.append(f"{origin} answered for it, which was trained on the clips that it holds out")
+            heard.append(origin)
         elif origin.tables.folds != manifest.tables.folds:
-            reasons.append(f"{origin} was trained on another fold table")
-    for made in manifest.lineage:
-        if made.get("mode") not in (ISOLATED, "honest"):
-            reasons.append(f"its teachers were trained on targets of mode '{made.get('mode', 'unknown')}'")
+            elsewhere.append(origin)
+    if heard:
+        reasons.append(f"{few(heard, 2)} answered for it, trained on the clips that it holds out")
+    if elsewhere:
+        reasons.append(f"{few(elsewhere, 2)} answered for it, trained on another fold table")
+    modes = [made.get("mode", "unknown") for made in manifest.lineage]
+    odd = [f"'{mode}'" for mode in dict.fromkeys(modes) if mode not in (ISOLATED, "honest")]
+    if odd:
+        reasons.append(f"its teachers were trained on targets of mode {few(odd, 2)}")
     return reasons
 
 

@@ -88,10 +88,11 @@ def check_not_told(fold: FoldRun):
     for told in lineage.of_fold(fold):
         if told["mode"] in lineage.CLEAN:
             continue
+        by = few(told.get("by", "an unknown maker").split(", "), 2)
         through = "" if told in own else ", through the weights that it started from or the run that taught it"
         raise ValueError(
             f"{fold.folder} was trained on {lineage.WHAT[told['trained_on']]} made by "
-            f"{told.get('by', 'an unknown maker')} in mode '{told['mode']}', whose networks may have heard the clips "
+            f"{by} in mode '{told['mode']}', whose networks may have heard the clips "
             f"that it held out{through}: its answers are not honest. Train without them (data.soft_targets=none, and "
             "pseudo-labels of src/pseudo_label.py), or relabel with --mode source"
         )

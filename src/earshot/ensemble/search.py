@@ -74,7 +74,8 @@ def oof_when_complete(
     truth = truth_of(oof, data)
     scores = score_readable(task, oof, truth)
     watch = watch or task.watch
-    text = f"{folder}: OOF of {len(oof)} clips together, {watch} {scores.get(watch, float('nan')):.4f}"
+    lost = f", {oof.unreadable.sum()} of them unreadable," * bool(oof.unreadable.any())
+    text = f"{folder}: OOF of {len(oof)} clips{lost} together, {watch} {scores.get(watch, float('nan')):.4f}"
     text += spread(fold_scores(task, oof, truth, watch)) + "\n" + score_table(scores)
     text = "\n".join([text, *_stopped_lines(stopped)])
     return OofReport(oof, truth, scores, text)

@@ -17,13 +17,12 @@ import numpy as np
 from earshot import runs
 from earshot.data.prepared import PreparedData
 from earshot.data.sampling import evenly
+from earshot.export.settings import FLOAT_PARTS
 from earshot.inputs.waveforms import decode
 from earshot.messages import progress_bar
 from earshot.sound import audio
 
 logger = logging.getLogger("earshot")
-
-FLOAT_PARTS = ("head", "att_block", "fc1", "fc_audioset")  # float32 unless asked: little work, and they decide
 
 
 def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int) -> list[dict[str, np.ndarray]]:
@@ -34,7 +33,7 @@ def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int)
     rate, channels, inputs = windowing.sample_rate, windowing.n_channels, []
     for i in progress_bar(evenly(len(clips.clips), wanted), "calibration clips", unit="clip"):
         try:
-            waveform = decode(recordings[i].path, rate, channels, 0, windowing.window_seconds)
+            waveform = decode(recordings[i].path, rate, channels, 0, windowing.window_seconds, windowing.level)
         except audio.UnreadableAudio:
             continue  # training and prediction list it; here any other clip does
         waveform = audio.crop_or_pad(waveform, windowing.window_samples)

@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from earshot.export.settings import CHOICES, EXPORTERS
 from earshot.messages import check_choice, need
 from earshot.prediction.backends import METADATA_KEY, TorchBackend
 
-EXPORTERS = ("legacy", "dynamo")
-CHOICES = ("auto", *EXPORTERS)  # auto: legacy, and dynamo where that cannot take a network
 SCOPES = "pkg.torch.onnx.name_scopes"  # the modules that a node of torch.export's graph comes from
 
 

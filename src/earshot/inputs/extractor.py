@@ -175,10 +175,10 @@ def _opened(record: Extractor, path: str, modified_ns: int):
             return named(OPENERS[source])(record)
     file = Path(record.file)
     if file.suffix not in FOREIGN:
-        raise ValueError(f"extractor file {file} ends in none of {', '.join(FOREIGN)}")
+        raise ValueError(f"{record.kind} file {file} ends in none of {', '.join(FOREIGN)}")
     if not file.is_file():
         near = [str(p) for p in file.parent.glob(f"*{file.suffix}")] if file.parent.is_dir() else []
-        raise ValueError(f"extractor file {file} does not exist{suggest(str(file), near)}")
+        raise ValueError(f"{record.kind} file {file} does not exist{suggest(str(file), near)}")
     return named(FOREIGN[file.suffix])(record)
 
 
@@ -191,8 +191,8 @@ def check_rate(record: Extractor, rate: int, what: str):
     """Error where the network was made for another rate than the record's."""
     if record.sample_rate != rate:
         raise ValueError(
-            f"extractor {what} hears {rate} Hz, its record says {record.sample_rate} Hz: set its sample_rate={rate} "
-            "(data.sample_rate must be at least that)"
+            f"{record.kind} {what} hears {rate} Hz, its sample_rate says {record.sample_rate} Hz: set it to {rate}"
+            + (" (data.sample_rate must be at least that)" if record.kind == "extractor" else ", or leave it out")
         )
 
 
@@ -204,7 +204,7 @@ def chosen_output(record: Extractor, names: list[str], what: str) -> str:
     if wanted not in names:
         given = f"has no output '{record.output}'{suggest(record.output, names)}" if record.output else (
             "has several outputs")  # fmt: skip
-        raise ValueError(f"extractor {what} {given}; set output to one of: {few(names)}")
+        raise ValueError(f"{record.kind} {what} {given}; set output to one of: {few(names)}")
     return wanted
 
 

@@ -59,7 +59,7 @@ def open_onnx(record: Extractor):
     tensors = session.get_inputs()
     if len(tensors) != 1 or len(tensors[0].shape) != 2:
         told = ", ".join(f"{t.name} {t.shape}" for t in tensors)
-        raise ValueError(f"extractor {record.file} must take one waveform (batch, samples); it takes {told}")
+        raise ValueError(f"{record.kind} {record.file} must take one waveform (batch, samples); it takes {told}")
     known = [o.name for o in session.get_outputs()]
     names = [] if record.output == NO_EMBEDDING else [chosen_output(record, known, record.file)]
     names += [check_logits(record, known, record.file)] if record.logits else []
@@ -92,7 +92,7 @@ def open_tflite(record: Extractor):
     inputs = interpreter.get_input_details()
     if len(inputs) != 1 or len(inputs[0]["shape"]) != 2:
         told = ", ".join(f"{t['name']} {list(t['shape'])}" for t in inputs)
-        raise ValueError(f"extractor {record.file} must take one waveform (1, samples); it takes {told}")
+        raise ValueError(f"{record.kind} {record.file} must take one waveform (1, samples); it takes {told}")
     indices = [] if record.output == NO_EMBEDDING else [_tensor_index(interpreter, record)]
     indices += (
         [_tensors(interpreter)[check_logits(record, _tensors(interpreter), record.file)]] if record.logits else []
@@ -126,7 +126,7 @@ def _tensor_index(interpreter, record: Extractor) -> int:
         known = {str(t["index"]): t["index"] for t in interpreter.get_tensor_details()}
         wanted = record.output.removeprefix("tensor:")
         if wanted not in known:
-            raise ValueError(f"extractor {record.file} has no tensor {wanted}; it has 0 to {len(known) - 1}")
+            raise ValueError(f"{record.kind} {record.file} has no tensor {wanted}; it has 0 to {len(known) - 1}")
         return known[wanted]
     outputs = {t["name"]: t["index"] for t in interpreter.get_output_details()}
     everything = _tensors(interpreter)
@@ -140,11 +140,11 @@ def _window(record: Extractor, fixed: int) -> int:
     said = round(record.window_seconds * record.sample_rate)
     if fixed and said and fixed != said:
         raise ValueError(
-            f"extractor {record.file} takes {fixed} samples, which are {fixed / record.sample_rate:g} s at "
+            f"{record.kind} {record.file} takes {fixed} samples, which are {fixed / record.sample_rate:g} s at "
             f"{record.sample_rate} Hz, not window_seconds={record.window_seconds:g}: is its sample_rate right?"
         )
     if not fixed and not said:
-        raise ValueError(f"extractor {record.file} takes windows of any length: set its window_seconds")
+        raise ValueError(f"{record.kind} {record.file} takes windows of any length: set its window_seconds")
     return fixed or said
 
 
@@ -156,7 +156,7 @@ def _checked(network: ForeignNetwork, record: Extractor) -> ForeignNetwork:
     found = [np.asarray(f) for f in network.call(np.zeros((1, network.window_samples), np.float32))]
     for name, array in zip(names, found, strict=True):
         if array.ndim != 2 or array.shape[0] != 1:
-            raise ValueError(f"extractor {record.file}: output {name} is {array.shape}, not (1, width)")
+            raise ValueError(f"{record.kind} {record.file}: output {name} is {array.shape}, not (1, width)")
     network.widths = tuple(array.shape[1] for array in found)
     return network
 

@@ -15,24 +15,28 @@ import soxr
 
 from earshot.inputs.record import Input
 from earshot.sound import audio
+from earshot.sound.loudness import gain_of
 
 RESAMPLING_MARGIN = audio.MARGIN  # samples at an input's own rate that resampling looks at
 
 
 def decode(
     path: str | Path, sample_rate: int, n_channels: int = 1, start_seconds: float = 0.0,
-    duration_seconds: float | None = None,
+    duration_seconds: float | None = None, level: str = "recorded",
 ) -> np.ndarray:  # fmt: skip
     """Read a recording as one channel or as two.
 
     (S,) the mean of the channels, or (2, S) left and right; see audio.load.
 
-    A mono file is heard on both sides; of more than two channels the first two count.
+    A mono file is heard on both sides; of more than two channels the first two count. level `normalised`: multiplied
+    so that the recording as a whole has the common level (sound/loudness.py).
     """
     if n_channels == 1:
-        return audio.load(path, sample_rate, start_seconds, duration_seconds)
-    waveform = audio.load(path, sample_rate, start_seconds, duration_seconds, mono=False)
-    return np.repeat(waveform, 2, axis=0) if len(waveform) == 1 else np.ascontiguousarray(waveform[:2])
+        waveform = audio.load(path, sample_rate, start_seconds, duration_seconds)
+    else:
+        waveform = audio.load(path, sample_rate, start_seconds, duration_seconds, mono=False)
+        waveform = np.repeat(waveform, 2, axis=0) if len(waveform) == 1 else np.ascontiguousarray(waveform[:2])
+    return waveform if level == "recorded" else waveform * np.float32(gain_of(path, sample_rate))
 
 
 def own_samples(n_samples: int, sample_rate: int, record: Input) -> int:

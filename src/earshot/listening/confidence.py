@@ -54,20 +54,22 @@ def log_odds(values: np.ndarray) -> np.ndarray:
     return np.log(p / (1 - p))
 
 
-def from_oof(folder: Path, post: PostProcess | None = None) -> FromOof:
+def from_oof(folder: Path, post: PostProcess | None = None, threshold: float | None = None) -> FromOof:
     """A run's OOF and its data -> what to use; where either is not at hand it is said, and 0.5 is the threshold.
 
-    post: given, in place of one chosen on the OOF.
+    post: given, in place of one chosen on the OOF; threshold: given, in place of every other: that
+    is said, and none is chosen on clips (detections.only puts it in place).
     """
     start = post or replace(EVENTS.start, threshold=0.5)
+    shown = f"threshold {start.threshold:g}" if threshold is None else f"threshold {threshold:g}, as given"
     if not (folder / "oof.npz").is_file():
-        return FromOof(start, None, [f"no OOF in {folder}: threshold {start.threshold:g}, confidence is the output"])
+        return FromOof(start, None, [f"no OOF in {folder}: {shown}, confidence is the output"])
     oof = Predictions.load(folder / "oof.npz")
     config = runs.load_run(folder).config
     try:
         truth = truth_of(oof, load_data(config.data))
     except (ValueError, KeyError) as error:
-        said = f"the OOF's answers are not at hand ({error}): threshold {start.threshold:g}, confidence is the output"
+        said = f"the OOF's answers are not at hand ({error}): {shown}, confidence is the output"
         return FromOof(start, None, [said])
     readable = ~oof.unreadable
     oof, truth = oof.take(readable), truth.take(readable)
@@ -76,12 +78,15 @@ def from_oof(folder: Path, post: PostProcess | None = None) -> FromOof:
         competition = get_competition(config.data.competition)
         score, ranges = competition.oof_score, competition.post
         if ranges is None or not np.isfinite(score.value(oof, truth, ranges.start)):
-            start, line = _threshold_of_clips(oof, truth.target)
+            line = f"{shown}, for every class"
+            if threshold is None:
+                start, line = _threshold_of_clips(oof, truth.target)
             said.append(line)
         else:
             choice = choose_post(oof, truth, score, ranges)
             start, chosen = choice.post, as_dict(choice, competition.name, [folder], runs.git_commit())
-            said.append(f"post-processing chosen on the OOF by {score.name}: threshold {start.threshold:.3g}")
+            own = f"threshold {start.threshold:.3g}" if threshold is None else f"all but the threshold; {shown}"
+            said.append(f"post-processing chosen on the OOF by {score.name}: {own}")
     calibration = calibrate(peak_output(oof), truth.target > 0.5)
     said.append(
         "confidence: calibrated on the OOF" if calibration else "confidence is the output: the OOF has one label"

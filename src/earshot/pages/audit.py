@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment
 
-from earshot.audits import evidence, leaks, splits
+from earshot.audits import evidence, leaks, robustness, splits
 from earshot.competitions.row_steps import site_of
 from earshot.data.labels import read_clips
 from earshot.messages import few
@@ -20,6 +20,7 @@ from earshot.pages.report import Evidence, Picture, Table, shown, watched
 from earshot.prediction.predictions import Predictions
 
 LISTED = 200  # leaks in the page; the JSON has all
+FELL = 0.03  # fall of a score with the level alone that is bad news
 
 
 def page(title: str, made: str, verdicts: Sequence[tuple[str, bool]], tables: Sequence[Table], pictures=()) -> str:
@@ -149,6 +150,26 @@ def of_drift(e: Evidence, name: str) -> list[Table]:
             "positives: expected ones a recording; distance: mean |log ratio| of the classes' means to the OOF's.",
         ))  # fmt: skip
     return found
+
+
+def of_robustness(table: pd.DataFrame, name: str) -> tuple[list[tuple[str, bool]], Table]:
+    """What recordings made otherwise would have cost a run, as verdicts and a table. table: of audits.robustness."""
+    scores = [c.removesuffix(" falls") for c in table.columns if c.endswith(" falls")]
+    lines = []
+    for score in scores[-1:]:  # the competition's own where it has one
+        fall, worst = robustness.largest_fall(table, score)
+        level, _ = robustness.largest_fall(table, score, robustness.LEVEL)
+        if np.isfinite(fall):
+            text = f"{name}: {score} falls by at most {max(0.0, level):.3f} where recordings are 12 dB louder or softer"
+            lines.append((f"{text}, and by {max(0.0, fall):.3f} under its worst change ({worst}).", level > FELL))
+    note = (
+        f"{int(table.recordings.max())} held-out recordings, each written again under the change and heard by the "
+        "network of its own fold; what goes beyond full scale is cut off. Thresholds are those that the other folds "
+        "choose on the recordings as they are."
+    )
+    rows = [tuple(row) for row in table.drop(columns="recordings").itertuples(index=False)]
+    columns = tuple(c for c in table.columns if c != "recordings")
+    return lines, Table(f"Recorded otherwise: {name}", columns, rows, note)
 
 
 def sites_of(found: Predictions, table: Path) -> list[str]:

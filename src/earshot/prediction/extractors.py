@@ -52,15 +52,15 @@ def own_network(
     """The backend as an extractor; an error where it cannot be one or hears otherwise than the record says."""
     check_rate(record, windowing.sample_rate, what)
     if given := [n for n in backend.inputs if not backend.frontends[n].sounds]:
-        raise ValueError(f"extractor {what} takes {', '.join(given)} besides the sound: it cannot be an extractor")
+        raise ValueError(f"{record.kind} {what} takes {', '.join(given)} besides the sound: it cannot be an extractor")
     if windowing.n_channels > 1:
-        raise ValueError(f"extractor {what} hears two channels: an extractor hears mono")
+        raise ValueError(f"{record.kind} {what} hears two channels: an extractor hears mono")
     size = round(record.window_seconds * record.sample_rate) or windowing.window_samples
     network = OwnNetwork(backend, size, digest, record.parts, classes=tuple(classes))
     silent = backend.frontends.silence(size)
     found = backend.run({name: values[None] for name, values in silent.items()})
     if "embedding" in record.parts and "embedding" not in found:
-        raise ValueError(f"extractor {what} answers with {', '.join(found)}, but with no embedding")
+        raise ValueError(f"{record.kind} {what} answers with {', '.join(found)}, but with no embedding")
     network.widths = tuple(part.shape[1] for part in network.taken(found))
     return network
 

@@ -80,6 +80,14 @@ def origins_of(graph) -> list[Origin] | None:
     return None if texts is None else [parse_origin(text, graph.path) for text in texts]
 
 
+def own_graph(path: str | Path):
+    """The graph in a file that src/export.py wrote, opened; None of any other file (opening it says why)."""
+    try:
+        return open_graph(path)
+    except ValueError:
+        return None
+
+
 def windows_a_call(windowing: Windowing) -> int:
     """As many as CALL_SECONDS hold: two of 5 s share the reading of the weights, one of 30 s fills the cache."""
     return int(np.clip(CALL_SECONDS / windowing.window_seconds, 1, CALL_WINDOWS))

@@ -31,7 +31,7 @@ __all__ = ["TTA", "Member", "Until", "Variant", "clip_answer", "predict_clips", 
 CONTEXT_SEGMENTS = 4  # heard either side of a span in one pass
 # what members must share to be fed from the same windows
 WINDOW_FIELDS = ("sample_rate", "n_channels", "window_samples", "stride_samples", "rest_samples", "extra_window",
-                 "one_pass")  # fmt: skip
+                 "one_pass", "level")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

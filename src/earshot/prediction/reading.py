@@ -262,7 +262,8 @@ def _waveform(span, variant, windowing, begin: int, end: int) -> np.ndarray:
     channels = windowing.n_channels
     waveform = np.zeros(end - begin if channels == 1 else (channels, end - begin), np.float32)
     if last > first:
-        heard = waveforms.decode(span.path, rate, channels, first / rate, (last - first) / rate)[..., : last - first]
+        heard = waveforms.decode(span.path, rate, channels, first / rate, (last - first) / rate, windowing.level)
+        heard = heard[..., : last - first]
         if not span.decoded and heard.shape[-1] < min(last, span.n_samples) - first - audio.ROUNDING_SAMPLES:
             raise _EndsEarly
         if variant.moves:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -104,12 +103,12 @@ def write(out: Path, manifest: Manifest, chosen: dict[int, PseudoLabels], unread
     with files.whole_set(out, pseudo.FILE, without=[*gone, "unreadable.csv"]) as partial:
         for fold, windows in chosen.items():
             with open(pseudo.fold_file(partial, fold), "wb") as file:
-                np.savez_compressed(file, **{name: getattr(windows, name) for name in pseudo.KINDS})
+                np.savez_compressed(file, **windows.arrays)
         files.write_rows(partial / "windows.csv", rows_of(manifest, chosen), COLUMNS)
         if unreadable:
             files.write_rows(partial / "unreadable.csv", unreadable)
         about = dataclasses.asdict(manifest)
-        files.write_text(partial / pseudo.FILE, json.dumps(about, indent=1) + "\n")
+        files.write_text(partial / pseudo.FILE, files.as_json(about, indent=1) + "\n")
 
 
 COLUMNS = ("fold", "clip_id", "path", "start", "end", "label", "confidence", "mass")

@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from earshot import files
 from earshot.config import Config, load_config
+from earshot.data.digests import digest_of_folds
 from earshot.data.folds import TRAIN_ONLY, make_folds, read_folds
 from earshot.data.labels import read_clips
 from earshot.data.soft_targets import find_targets
+from earshot.ensemble import lineage
 from earshot.messages import check_choice, few
-from earshot.prediction.origin import weights_origin
+from earshot.prediction.origin import Origin, weights_origin
 from earshot.records import build_from, read_yaml, to_dict
 from earshot.searching.space import Space, grid, overrides_of, read_space
 from earshot.tables import read_table
 from earshot.tasks import get_task
-from earshot.training.origins import held_out_of, trained_on
+from earshot.training.origins import held_out_of, made_of, trained_on
 
 SAMPLERS = ("tpe", "random", "grid")
 DRAWN = 64  # settings by chance that are checked before the first trial
@@ -201,7 +204,7 @@ def taught_configs(plan: SearchPlan, config: Config) -> list[Config]:
     """The config, and it with each value of the space that may say who teaches."""
     found = [config]
     for key, part in plan.read_space.items():
-        if key.partition(".")[0] in ("data", "model", "distill"):
+        if key.partition(".")[0] in ("data", "model", "distill", "frontends"):
             found += [base_config(plan, {key: value}) for value in part.extremes()]
     return found
 
@@ -219,24 +222,43 @@ def check_taught(config: Config, outer: int, apart: set[str]):
                 f"{key} {name} is of own runs, which may have heard the outer fold {outer}: leave it out of the "
                 "config, the overrides and the space, or set outer: [] and believe no figure"
             )
-    for key, name in {"model.weights": config.model.weights, "distill.teacher.weights": how.teacher.weights}.items():
-        paths = {Path(name)}
-        if "{fold}" in name:
-            known = {int(f) for f in read_table(config.data.folds, ("clip_id", "fold")).fold} - {TRAIN_ONLY}
-            paths = {Path(name.replace("{fold}", str(fold))) for fold in sorted(known)}
-        for path in paths:
-            start = weights_origin(path)
-            if start is None:
-                continue  # published weights
-            trained, why = trained_on(path, start)
-            if why or apart & trained:
-                reason = (
-                    f"trained on {len(apart & trained)} of its clips" if apart & trained else f"nobody knows: {why}"
-                )
-                raise ValueError(
-                    f"{key} {path} is of the own {start}, which may have heard the outer fold {outer} ({reason}): "
-                    "start from published weights or from weights of other data, or set outer: [] and believe no figure"
-                )
+    folds = read_table(config.data.folds, ("clip_id", "fold"))
+    numbers = sorted({int(f) for f in folds.fold} - {TRAIN_ONLY})
+    weights = config.model.weights
+    for path in dict.fromkeys(Path(weights.replace("{fold}", str(fold))) for fold in numbers):
+        if (start := weights_origin(path)) is not None:  # else published weights
+            refuse_heard("model.weights", path, start, folds, outer=outer, apart=apart)
+    records = {f"frontends.{n}": r for n, r in config.frontends.items() if r.kind == "extractor"}
+    for key, record in (records | {"distill.teacher": how.teacher}).items():
+        for fold in numbers if any("{fold}" in name for name in (record.file, record.weights)) else numbers[:1]:
+            own = {name: getattr(record, name).replace("{fold}", str(fold)) for name in ("file", "weights")}
+            path, part, starts = made_of(replace(record, **own))
+            for start in starts:
+                refuse_heard(f"{key}.{part}", path, start, folds, outer=outer, apart=apart)
+
+
+def refuse_heard(key: str, path: Path, start: Origin, folds: pd.DataFrame, *, outer: int, apart: set[str]):
+    """Raise where a network of an own run, or one that told it something, may have heard the outer fold.
+
+    What told it, its pseudo-labels or teachers, kept apart what its own fold held out: the outer fold where it is of
+    the same fold table, and of other tables nobody knows.
+    """
+    trained, why = trained_on(path, start)
+    reason = f"nobody knows: {why}" * bool(why)
+    if shared := len(apart & trained):
+        reason = f"trained on {shared} of its clips"
+    weights = path if path.suffix == ".safetensors" else path.with_name("best.safetensors")
+    same = start.tables.folds == digest_of_folds(folds)
+    told = [made for made in lineage.of_weights(weights) if not (same and made.get("mode") in lineage.CLEAN)]
+    if not reason and told:
+        what = lineage.WHAT[told[0]["trained_on"]]
+        by = few(str(told[0].get("by", "an unknown maker")).split(", "), 2)
+        reason = f"it learned from {what} by {by}, who may have heard its clips"
+    if reason:
+        raise ValueError(
+            f"{key} {path} is of the own {start}, which may have heard the outer fold {outer} ({reason}): "
+            "start from published weights or from weights of other data, or set outer: [] and believe no figure"
+        )
 
 
 def fingerprint(plan: SearchPlan, split: Split) -> dict:

@@ -87,7 +87,11 @@ def read_space(values: Mapping[str, Any]) -> Space:
     space = {}
     for key, value in values.items():
         key = str(key)
-        parse_override(Config, f"{key}=0", MOVED)  # an unknown key is an error with a suggestion
+        try:
+            parse_override(Config, f"{key}=0", MOVED)  # an unknown key is an error with a suggestion
+        except ValueError as error:  # it was given no value
+            text = str(error).replace(f" in override '{key}=0'", "")
+            raise ValueError(f"space: {text}") from error
         for fixed in FIXED:
             if key == fixed or key.startswith(f"{fixed}."):
                 raise ValueError(

@@ -15,6 +15,7 @@ from earshot.messages import check_choice
 
 CLIP_FROM = ("clipwise", "frame_max", "log_odds")
 RULES = ("mean", "max", "sum", "mean_logit")
+LEVELS = ("recorded", "normalised")
 PROBABILITY_FLOOR = 1e-7  # mean_logit: a saturated float32 probability stays finite, +-16.1 as log-odds
 
 
@@ -40,11 +41,13 @@ class Windowing:
     tta: tuple[str, ...] = ()  # names of prediction.reading.TTA, which predict.py hears besides
     workers: int = 1  # threads that decode and compute log-mels ahead
     n_channels: int = 1  # decoded of a recording: 1 their mean, 2 left and right; in a config that of data.channels
+    level: str = "recorded"  # recorded | normalised: how loud a recording is heard; in a config data.level
 
     def __post_init__(self):
         object.__setattr__(self, "tta", tuple(self.tta))
         check_choice("clip_from", self.clip_from, CLIP_FROM)
         check_choice("aggregate", self.aggregate, RULES)
+        check_choice("level", self.level, LEVELS)
         for name in ("sample_rate", "window_seconds", "stride_seconds", "rest_seconds", "batch_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
@@ -56,12 +59,14 @@ class Windowing:
                 "the clip would never be heard"
             )
 
-    def followed(self, sample_rate: int, crop_seconds: float, batch_size: int, n_channels: int = 1) -> Windowing:
+    def followed(
+        self, sample_rate: int, crop_seconds: float, batch_size: int, n_channels: int = 1, level: str = "recorded"
+    ) -> Windowing:  # fmt: skip
         """The same with what is 0 taken from training, a stride of 0 from the window."""
         window = self.window_seconds or crop_seconds
         return replace(
             self, sample_rate=sample_rate, window_seconds=window, stride_seconds=self.stride_seconds or window,
-            batch_size=self.batch_size or batch_size, n_channels=n_channels,
+            batch_size=self.batch_size or batch_size, n_channels=n_channels, level=level,
         )  # fmt: skip
 
     @property

@@ -74,7 +74,13 @@ class TrainingClips(torch.utils.data.Dataset):
             for name in inputs.of(sounds=True, of_clip=False):
                 whole, source = prepared.whole, prepared.source  # so that all folds share it
                 self.caches[name] = LogmelCache.build(
-                    cache_folder, whole, source, inputs[name], data.sample_rate, n_channels=inputs.n_channels
+                    cache_folder,
+                    whole,
+                    source,
+                    inputs[name],
+                    data.sample_rate,
+                    n_channels=inputs.n_channels,
+                    level=data.level,
                 )
         self.turns = ClassTurns(self.target[: self.n_labelled] > 0.5) if data.sampler == "balanced" else None
         self.targets = CropTargets(prepared, data, (self.target, self.mask))
@@ -141,7 +147,8 @@ class TrainingClips(torch.utils.data.Dataset):
             if self.pseudo.record.how == "mix":
                 return self._heard_example(index, seed, drawn) | self._marks(index, window), ""
             crop = round(self.data.crop_seconds * self.data.sample_rate)
-            waveform = self._augmented(self.pseudo.crop(window, crop, rng), rng)
+            offset = self.pseudo.offset(crop, rng)
+            waveform = self._augmented(self.pseudo.crop(window, crop, rng, offset), rng)
         except audio.UnreadableAudio as error:
             unreadable.append((name, str(error)))
             return None, ""
@@ -152,10 +159,14 @@ class TrainingClips(torch.utils.data.Dataset):
             inputs = self.inputs.training_sounds(waveform)
         example = inputs | {"target": self.pseudo.target[window].astype(np.float32),
                             "mask": self.pseudo.mask[window].astype(np.float32)}  # fmt: skip
-        if self.data.frame_targets:  # nobody said when
+        if self.data.frame_targets:
             base = self.inputs.timebase(1)
-            frames = np.zeros((base.n_frames(crop), len(example["target"])), np.float32)
-            example |= {"frame_target": frames, "frame_mask": np.zeros_like(example["mask"])}
+            if self.pseudo.frames is None:  # nobody said when
+                frames = np.zeros((base.n_frames(crop), len(example["target"])), np.float32)
+                example |= {"frame_target": frames, "frame_mask": np.zeros_like(example["mask"])}
+            else:
+                frames, target = self.pseudo.when(window, offset, base, base.n_frames(crop))
+                example |= {"frame_target": frames, "frame_mask": example["mask"].copy(), "target": target}
         return example | self._marks(index, window), name
 
     def _heard_example(self, index: int, seed: list[int], over: tuple | None = None) -> dict:
@@ -250,7 +261,7 @@ class TrainingClips(torch.utils.data.Dataset):
     def _waveform(self, index, start, pad, crop, promised: int) -> np.ndarray:
         """(crop,) samples; ShorterThanPromised where decoding gives fewer than `promised` of the clip."""
         rate = self.data.sample_rate
-        waveform = decode(self._path(index), rate, self.inputs.n_channels, start / rate, crop / rate)
+        waveform = decode(self._path(index), rate, self.inputs.n_channels, start / rate, crop / rate, self.data.level)
         if waveform.shape[-1] < promised - audio.ROUNDING_SAMPLES:
             raise ShorterThanPromised
         return audio.crop_or_pad(waveform, crop, 0, pad if waveform.shape[-1] + pad <= crop else 0)

@@ -14,7 +14,7 @@ from earshot import runs
 from earshot.config import Config, load_config
 from earshot.data.embeddings import EmbeddingCache, state_hash
 from earshot.data.prepared import PreparedData
-from earshot.inputs.extractor import BATCH, Extractor, check_rate
+from earshot.inputs.extractor import BATCH, Extractor, check_rate, found_file
 from earshot.inputs.given import Waveform
 from earshot.inputs.network import Inputs
 from earshot.inputs.waveforms import as_heard
@@ -23,8 +23,9 @@ from earshot.models.spectrogram_transformer import own_front_end
 from earshot.models.transformers_folder import AST, read_folder
 from earshot.models.waveform_transformer import waveform_rate
 from earshot.models.weights import load_weights, read_state, resolve
-from earshot.prediction.backends import TorchBackend
+from earshot.prediction.backends import ENDINGS, TorchBackend
 from earshot.prediction.extractors import OwnNetwork, own_network
+from earshot.prediction.graphs import own_graph
 from earshot.prediction.predictions import Clip
 from earshot.sound.windows import Windowing
 
@@ -35,12 +36,25 @@ def open_run(record: Extractor) -> OwnNetwork:
 
     folder = Path(record.run)
     if not (folder / "best.safetensors").is_file():
-        raise ValueError(f"extractor run {folder} is no trained fold (it has no best.safetensors): give runs/.../fold0")
+        raise ValueError(
+            f"{record.kind} run {folder} is no trained fold (it has no best.safetensors): give runs/.../fold0"
+        )
     fold = runs.FoldRun(folder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, config = runs.load_model(fold).to(device), fold.config
     backend = TorchBackend(model, config.inputs(model.inputs), device)
     return own_network(record, backend, config.predict, state_hash(model), str(folder), fold.about["classes"])
+
+
+def own_rate(record: Extractor) -> int:
+    """Hz at which a network of ours that a record names hears; 0 of a foreign one, which does not say it."""
+    if record.run and (Path(record.run) / "config.yaml").is_file():
+        return runs.FoldRun(Path(record.run)).config.predict.sample_rate
+    if record.file.endswith(ENDINGS["onnx"]) and (graph := own_graph(found_file(record.file))) is not None:
+        return graph.about["windowing"]["sample_rate"]
+    if record.config:
+        return load_config(record.config).predict.sample_rate
+    return 0
 
 
 def open_config(record: Extractor) -> OwnNetwork:
@@ -74,7 +88,7 @@ def open_folder(record: Extractor) -> OwnNetwork:
     if not window and spectrogram:
         window = (architecture["max_length"] - 1) * own.hop / own.sample_rate
     if not window:
-        raise ValueError(f"extractor {folder} hears windows of any length: set its window_seconds")
+        raise ValueError(f"{record.kind} {folder} hears windows of any length: set its window_seconds")
     check_rate(record, own.sample_rate, str(folder))
     key, name = ("logmel", "ast") if spectrogram else ("waveform", "waveform_transformer")
     inputs = Inputs.made({key: own}, (key,), own.sample_rate)

@@ -34,7 +34,8 @@ from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.sound.folder import list_recordings
 from earshot.tables import read_table
-from earshot.training.origins import check_start, learned_by_start
+from earshot.training.extractors import own_rate
+from earshot.training.origins import check_extractor
 
 logger = logging.getLogger("earshot")
 
@@ -165,12 +166,10 @@ def _taught(
     lessons: Lessons, fold: int, data: PreparedData, classes, class_list, folder: Path, origin, progress, folds: str
 ) -> Lessons:  # fmt: skip
     """The lessons with a teacher's rows of every clip, computed now where no cache has them."""
-    teacher = replace(lessons.how.teacher, run=lessons.how.teacher.run.replace("{fold}", str(fold)))
-    inherited = []
-    if teacher.run:
-        weights = Path(teacher.run) / "best.safetensors"
-        check_start(weights, origin, "distill.teacher.run", folds)
-        inherited = learned_by_start(weights, origin)
+    own = {name: getattr(lessons.how.teacher, name).replace("{fold}", str(fold)) for name in ("run", "file", "weights")}
+    teacher = replace(lessons.how.teacher, **own)
+    inherited = check_extractor(teacher, origin, "distill.teacher", folds)
+    teacher = replace(teacher, sample_rate=teacher.sample_rate or own_rate(teacher))
     network, place = teacher.network, None
     if lessons.how.answer_weight and teacher.gives_answers:
         table = read_table(class_list, ("label",))

@@ -13,7 +13,11 @@ from earshot.data.digests import digest_of_folds
 from earshot.ensemble import lineage
 from earshot.ensemble.origins import check_tables
 from earshot.files import fold_folders
+from earshot.inputs.extractor import Extractor, found_file
 from earshot.messages import few
+from earshot.models.weights import resolve
+from earshot.prediction.backends import ENDINGS
+from earshot.prediction.graphs import origins_of, own_graph
 from earshot.prediction.origin import (
     FILE,
     WITHIN_A_RUN,
@@ -84,9 +88,13 @@ def check_start(path: Path, origin: Origin | None, key: str = "model.weights", f
     They did where they are of the same clips: of another fold, or by another fold table. Where the clip tables differ,
     the clips that this fold holds out of the fold table `folds` are sought among those that trained the weights.
     """
-    start = weights_origin(path)
+    check_learned(path, weights_origin(path), origin, key, folds)
+
+
+def check_learned(path: Path, start: Origin | None, origin: Origin | None, key: str, folds: str | Path = ""):
+    """The same of any file of a network whose origin is `start`; None: published."""
     if start is None or origin is None:
-        return  # published weights
+        return
     if start.tables.clips != origin.tables.clips:
         check_clips(path, start, held_out_of(folds, origin.fold), key, f"this is {origin}, which holds")
         return
@@ -107,6 +115,44 @@ def learned_by_start(path: Path, origin: Origin | None) -> list[dict]:
     other = start is not None and origin is not None and start.tables.clips != origin.tables.clips
     if other and trained_on(path, start)[1]:
         found.append({"trained_on": "weights", "mode": "unknown", "by": str(path)})
+    return found
+
+
+def made_of(record: Extractor) -> tuple[Path, str, list[Origin]]:
+    """The file of an extractor or teacher, the key that names it, and the folds of own runs that are in it; [] where it
+    is of other authors, or too old to say."""
+    if record.run:
+        path = Path(record.run) / "best.safetensors"
+        return path, "run", [o for o in [weights_origin(path)] if o is not None]
+    if record.config and record.weights:
+        path = resolve(record.weights)
+        return path, "weights", [o for o in [weights_origin(path)] if o is not None]
+    path = found_file(record.file)
+    graph = own_graph(path) if path.suffix == ENDINGS["onnx"] and path.is_file() else None
+    return path, "file", (origins_of(graph) or []) if graph is not None else []
+
+
+def check_extractor(record: Extractor, origin: Origin | None, key: str, folds: str | Path = "") -> list[dict]:
+    """Refuse an extractor or teacher made of own runs that learned from the clips that this fold holds out -> what it
+    learned from besides labels (`learned_by_start`).
+
+    key: where the config names it: frontends.<name>, distill.teacher.
+    """
+    path, part, starts = made_of(record)
+    for start in starts:
+        check_learned(path, start, origin, f"{key}.{part}", folds)
+    weights = path if part != "file" else path.with_name("best.safetensors")
+    if starts and not weights.is_file():
+        return [{"trained_on": "weights", "mode": "unknown", "by": str(path)}]
+    return learned_by_start(weights, origin) if starts else []
+
+
+def check_frontends(config: Config, origin: Origin | None) -> list[dict]:
+    """`check_extractor` of every extractor among the front ends."""
+    found = []
+    for name, record in config.frontends.items():
+        if record.kind == "extractor":
+            found += check_extractor(record, origin, f"frontends.{name}", config.data.folds)
     return found
 
 

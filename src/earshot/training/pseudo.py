@@ -21,6 +21,7 @@ from earshot.inputs.network import Inputs
 from earshot.inputs.waveforms import decode
 from earshot.messages import suggest
 from earshot.sound import audio
+from earshot.sound.timebase import TimeBase
 
 LABELLED, PSEUDO = 1, 2  # values of `soundscape`
 QUIET = 1e-6  # RMS of silence
@@ -33,8 +34,11 @@ class PseudoWindows:
         """prepared: the training clips with their fold's pseudo-labels."""
         self.record, self.epochs, self.sample_rate = config.augment.pseudo, config.optim.epochs, inputs.sample_rate
         self.windows, self.n_channels, manifest = prepared.pseudo, inputs.n_channels, prepared.pseudo_manifest
-        self.seconds, self.source = manifest.window_seconds, Path(manifest.source)
+        self.seconds, self.source, self.level = manifest.window_seconds, Path(manifest.source), config.data.level
         self.target, self.mask = self.windows.aligned(manifest.classes, prepared.classes)
+        self.frames, self.frame_seconds = self.windows.aligned_frames(manifest.classes, prepared.classes), (
+            manifest.frame_seconds
+        )  # fmt: skip
         self.cap = mass_cap(self.record, self.target, prepared)
         self.soundscapes = labelled_soundscapes(prepared.clips, self.record)
         self.paths = self.windows.paths
@@ -69,12 +73,28 @@ class PseudoWindows:
             return 0
         return PSEUDO if window is not None else LABELLED * int(self.soundscapes[labelled_index])
 
-    def crop(self, window: int, crop: int, rng: np.random.Generator) -> np.ndarray:
-        """Cut `crop` samples, (S,) or (C, S), from anywhere in the window; UnreadableAudio where there is nothing."""
-        rate = self.sample_rate
-        room = max(0, round(self.seconds * rate) - crop)
-        start = float(self.windows.starts[window]) + int(rng.integers(room + 1)) / rate
-        waveform = decode(self.source / self.paths[window], rate, self.n_channels, start, crop / rate)
+    def offset(self, crop: int, rng: np.random.Generator) -> int:
+        """Draw where in a window a crop of so many samples begins, in samples."""
+        return int(rng.integers(max(0, round(self.seconds * self.sample_rate) - crop) + 1))
+
+    def when(self, window: int, offset: int, base: TimeBase, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
+        """Targets of a crop that begins `offset` samples into the window: its frames (n_frames, K), and its own (K,).
+
+        Each frame takes what the teachers' nearest one says; what is heard nowhere in the crop is none of it.
+        """
+        middles = offset / self.sample_rate + (np.arange(n_frames) + 0.5) * base.frame_samples / base.sample_rate
+        place = np.minimum((middles / self.frame_seconds).astype(int), self.frames.shape[1] - 1)
+        own = self.frames[window][place].astype(np.float32)
+        return own, np.minimum(self.target[window].astype(np.float32), own.max(axis=0))
+
+    def crop(self, window: int, crop: int, rng: np.random.Generator, offset: int | None = None) -> np.ndarray:
+        """Cut `crop` samples, (S,) or (C, S), of the window; UnreadableAudio where there is nothing.
+
+        offset: sample of the window at which it begins; None: drawn.
+        """
+        rate, offset = self.sample_rate, self.offset(crop, rng) if offset is None else offset
+        start = float(self.windows.starts[window]) + offset / rate
+        waveform = decode(self.source / self.paths[window], rate, self.n_channels, start, crop / rate, self.level)
         if not waveform.shape[-1]:
             raise audio.UnreadableAudio(f"{self.source / self.paths[window]} holds nothing from {start:.2f} s on")
         return audio.crop_or_pad(waveform, crop)

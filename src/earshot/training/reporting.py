@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 
 from earshot import files, tasks
 from earshot.data import pseudo
@@ -28,12 +28,15 @@ def announce(t: Training):
     parameters = sum(p.numel() for p in t.network.parameters()) / 1e6
     grid = predictions.TimeBase(*t.about["timebase"])
     steps = (
-        f"{len(t.clips)} clips train, {len(t.held_out.clips)} held out | "
+        f"{len(t.clips)} clips train{unreadable(t.clips.prepared.clips)}, {len(t.held_out.clips)} held out"
+        f"{unreadable(t.held_out.clips)} | "
         f"{n * o.accumulate} x {o.batch_size} = {n * o.accumulate * o.batch_size} clips a step, "
         f"{t.batches_an_epoch // o.accumulate} steps an epoch"
     )
     if not o.epochs:
-        steps = f"{len(t.held_out.clips)} clips held out | weights as given, no training step"
+        steps = (
+            f"{len(t.held_out.clips)} clips held out{unreadable(t.held_out.clips)} | weights as given, no training step"
+        )
     rate = f"lr {o.lr:g} {o.schedule} | " * bool(o.epochs)
     device = f"{t.accelerator.device} {o.precision}"
     size = f"{t.config.model.name} {parameters:.2f} M parameters | frame {1000 * grid.frame_seconds:.0f} ms"
@@ -51,6 +54,17 @@ def announce(t: Training):
         labelled = clips[: t.clips.n_labelled]
         t.accelerator.print(f"fold {t.fold}: {voice.told(labelled, data.crop_seconds, data.crop == 'random')}")
     announce_skipped(t)
+
+
+def unreadable(clips) -> str:
+    """How many clips of a table prepare.py could not read, for people; '' where that is none, or not known."""
+    lost = int(clips.duration.isna().sum()) if "duration" in clips else 0
+    return f" ({lost} of them unreadable)" * (0 < lost < len(clips))
+
+
+def _is_score(value) -> bool:
+    """A number that says something: what no clip defines is no score of the fold."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def announce_skipped(t: Training):
@@ -90,7 +104,7 @@ def finish_fold(t: Training):
     about = t.about | {
         "finished": not cut_short, "stopped_by_time": cut_short, "epochs": t.config.optim.epochs,
         "epochs_trained": p.epoch, "best_epoch": p.best_epoch,
-        "threads": p.threads, "scores": {k: v for k, v in scored.items() if isinstance(v, (int, float))},
+        "threads": p.threads, "scores": {k: v for k, v in scored.items() if _is_score(v)},
     }  # fmt: skip
     rows = [{"clip_id": k, "reason": v} for k, v in sorted(p.unreadable.items())]
     files.write_rows(t.folder / "unreadable.csv", rows, ("clip_id", "reason"))
@@ -107,6 +121,6 @@ def finish_fold(t: Training):
     files.write_rows(
         t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on), tasks.CLASS_COLUMNS
     )
-    files.write_text(t.folder / "run.json", json.dumps(about, indent=1), on_disk=True)
+    files.write_text(t.folder / "run.json", files.as_json(about, indent=1), on_disk=True)
     if cut_short:
         print(f"fold {t.fold}: {stopped_text(p.epoch, t.config.optim.epochs)}; the OOF is valid")

@@ -32,7 +32,7 @@ from earshot.training.distillation import Guide, make_guide
 from earshot.training.examples import TrainingClips
 from earshot.training.frozen import extractor_cache
 from earshot.training.lessons import prepare_lessons
-from earshot.training.origins import check_start, learned_by_start
+from earshot.training.origins import check_frontends, check_start, learned_by_start
 from earshot.training.pseudo import PseudoWindows
 
 
@@ -113,10 +113,10 @@ def set_up(
     network = runs.make_model(config, len(classes))
     check_classes(fold, train_data.target, classes, config.loss.name)
     check_network(network, config)
-    inherited = []
+    inherited = check_frontends(config, origin)
     if config.model.weights:
         report = load_start(network, config, fold, origin)
-        inherited = learned_by_start(start_path(config, fold), origin)
+        inherited += learned_by_start(start_path(config, fold), origin)
         accelerator.print(report)
         check_complete(report, config)
     network.spec_augment = build_spec_augment(config.augment.spec_augment)

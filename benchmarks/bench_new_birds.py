@@ -1,0 +1,207 @@
+"""Song detection in birds that nobody heard: leave-one-bird-out event F1, and what another level costs.
+
+python benchmarks/bench_new_birds.py            # trains what is missing, scores, writes benchmarks/new_birds.csv
+python benchmarks/bench_new_birds.py --record   # and append the figures to benchmarks/results.json
+
+Two recipes, configs/sed/finch_birds.yaml and its control finch_birds_plain.yaml, on folds/finch_birds.csv: four birds,
+a fold each, trained on the other three to a fixed number of epochs. Post-processing is chosen by event F1 on the
+held-out recordings of the OTHER birds alone, all of them together, by the search of submit.py: threshold, the lower
+threshold that an event goes on to, least length. Event F1: onset and offset within 50 ms.
+
+Beside it the split inside each bird: finch_birds on folds/finch_vocal.csv (val recordings held out, of birds that
+train). Per bird: its train and val recordings (the OOF), and those of the test split, which no recipe was looked at by.
+--rounds SEEDS: pseudo-labels of a bird without labels against without (bird_rounds.py).
+The level changes of the audit (-12 to +12 dB, cut off at full scale) are heard in --heard of the held-out recordings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from bench_finch import ROOT  # first: it finds earshot
+from bird_rounds import compared, gains
+from event_tuning import COLLAR, post_text
+
+from earshot import runs, tasks
+from earshot.audits.robustness import CHANGES, LEVEL, Judge, robustness
+from earshot.competitions import get_competition
+from earshot.competitions.competition import OofScore
+from earshot.competitions.tables import write_csv
+from earshot.data.labels import read_clips
+from earshot.data.prepared import load_data
+from earshot.ensemble.apart import choose_apart, scores_apart
+from earshot.ensemble.search import read_truth, truth_of
+from earshot.events import PostProcess
+from earshot.listening.members import fold_members
+from earshot.messages import Parser, run_script
+from earshot.metrics.events import event_based_f1
+from earshot.prediction import predictions
+from earshot.prediction.detection import detect_all
+from earshot.prediction.inference import predict_members
+from earshot.prediction.predictions import Clip, Predictions
+from earshot.prediction.truth import Truth
+
+COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_new_birds.py --record"
+DATA, FOLDS, INSIDE = Path("data/finch_vocal"), Path("folds/finch_birds.csv"), Path("folds/finch_vocal.csv")
+RECIPES = ("finch_birds_plain", "finch_birds")  # the last one is recorded
+STEPS = ("threshold", "threshold_low", "min_seconds")
+
+
+def f1_of(found: Predictions, truth: Truth, post: PostProcess | None = None) -> dict[str, float]:
+    """Event F1, precision and recall at COLLAR; {} where these recordings have no event."""
+    in_time = truth.in_time(found)
+    if in_time is None:
+        return {}
+    result = event_based_f1(
+        in_time[1], detect_all(found, post), **COLLAR, classes=list(found.classes),
+        empty_system_output_handling="zero_score",
+    )["overall"]["f_measure"]  # fmt: skip
+    return {"event_f1": result["f_measure"], "precision": result["precision"], "recall": result["recall"]}
+
+
+F1 = OofScore("event_f1", f1_of)
+
+
+def train(recipe: str, *more: str):
+    """Train what is missing of a recipe."""
+    command = [sys.executable, "src/train.py", "--config", f"configs/sed/{recipe}.yaml", "--resume", *more]
+    subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+
+
+class BirdRun:
+    """A recipe's four networks, their OOF, the answers, and each bird's post-processing by the other birds."""
+
+    def __init__(self, recipe: str):
+        self.run = runs.load_run(Path("runs/sed", recipe))
+        self.data = load_data(self.run.config.data)
+        self.oof = predictions.join([fold.oof() for fold in self.run.folds])
+        self.truth = truth_of(self.oof, self.data)
+        self.competition = replace(get_competition("finch_vocal"), oof_score=F1)
+        self.posts = choose_apart(self.oof, self.truth, F1, self.competition.post, steps=STEPS, always=True)
+        self.members = {runs.FoldRun(folder).fold: member for member, folder in fold_members(self.run.folder)}
+        clips = self.data.clips
+        self.birds = {int(f): clips.individual[clips.fold == f].iloc[0] for f in sorted(clips.fold.unique())}
+
+    def test(self) -> tuple[Predictions, Truth]:
+        """The recordings of the test split, each by the network that never heard its bird."""
+        table, parts = read_clips(DATA / "test_clips.csv"), []
+        for fold, bird in self.birds.items():
+            own = table[table.individual == bird]
+            clips = [Clip(c, self.data.source / p) for c, p in zip(own.clip_id, own.path, strict=True)]
+            parts += predict_members([replace(self.members[fold], fold=fold)], clips)[0]
+        found = predictions.join(parts)
+        events = pd.read_csv(DATA / "test_events.csv")
+        return found, Truth(np.ones((len(found), 1), bool), events)
+
+    def rows(self, recipe: str) -> list[dict]:
+        """A row a bird: its scores and what the other birds chose."""
+        known = scores_apart(self.oof, self.truth, F1, self.posts)
+        of_test = scores_apart(*self.test(), F1, self.posts)
+        return [
+            {"recipe": recipe, "bird": bird, **known[f], "test_event_f1": of_test[f].get("event_f1", np.nan),
+             "recordings": int((self.oof.fold == f).sum()), "chosen_by_the_others": post_text(self.posts[f])}
+            for f, bird in self.birds.items()
+        ]  # fmt: skip
+
+    def levels(self, heard: int) -> pd.DataFrame:
+        """Event F1, mean over birds, as it is and at other levels, at the posts that the other birds chose."""
+        task = tasks.get_task("sed", "finch_vocal")
+        judge = Judge(task=task, watch="frame_map", competition=self.competition, posts=self.posts)
+        place = {c: i for i, c in enumerate(self.data.clips.clip_id)}
+        recordings = self.data.recordings()
+        own = [recordings[place[c]] for c in self.oof.clip_ids]
+        asked = [c for c in CHANGES if c is CHANGES[0] or c.name.startswith(LEVEL)]
+        return robustness(judge, self.members, self.oof, self.truth, own, heard, all_changes=asked)
+
+
+def inside(recipe: str) -> dict:
+    """The same recipe's score on val recordings of the birds that train, post-processing nested in those."""
+    name = f"{recipe}_inside"
+    train(recipe, "--fold", "0", "--name", name, f"data.folds={INSIDE}")
+    oof = runs.FoldRun(Path("runs/sed", name, "fold0")).oof()
+    truth = read_truth(oof, DATA / "clips.csv")
+    halves = replace(oof, fold=np.arange(len(oof)) % 2)  # each half's post-processing by the other half
+    posts = choose_apart(halves, truth, F1, get_competition("finch_vocal").post, steps=STEPS, always=True)
+    values = scores_apart(halves, truth, F1, posts).values()
+    return {"recipe": recipe, "bird": "split inside each bird", "recordings": len(oof),
+            "event_f1": float(np.mean([v["event_f1"] for v in values]))}  # fmt: skip
+
+
+def record_figures(table: pd.DataFrame, levels: pd.DataFrame):
+    from results import record
+
+    own = table[(table.recipe == RECIPES[-1]) & table.chosen_by_the_others.notna()]
+    worst = own.loc[own.event_f1.idxmin()]
+    unit = (
+        f"event F1, mean over {len(own)} birds held out, deviation {own.event_f1.std(ddof=0):.3f}; worst "
+        f"{worst.event_f1:.4f} ({worst.bird}); on the test split's recordings of the same birds mean "
+        f"{own.test_event_f1.mean():.4f}; one seed"
+    )
+    record("finch_new_bird_f1", round(float(own.event_f1.mean()), 4), unit, COMMAND)
+    falls = levels[levels.recipe == RECIPES[-1]]
+    fall = falls.loc[falls["event_f1 falls"].idxmax()]
+    unit = f"largest fall of event F1 over -12 to +12 dB ({fall.change}), {int(fall.recordings)} held-out recordings"
+    record("finch_level_drop", round(max(0.0, float(fall["event_f1 falls"])), 4), unit, COMMAND)
+
+
+def rounds(seeds: tuple[int, ...], recorded: bool):
+    """Event F1 with and without pseudo-labels of a bird without labels, by bird and seed."""
+    table = compared(seeds, get_competition("finch_vocal"), F1, STEPS)
+    gained = gains(table)
+    write_csv(table.round(4), Path("benchmarks/new_birds_rounds.csv"))
+    print(table.pivot_table(index=["bird", "seed"], columns="pseudo_labels", values="event_f1").round(4).to_string())
+    print(f"gain by seed {gained.round(4).to_dict()}, mean {gained.mean():.4f}, deviation {gained.std(ddof=0):.4f}")
+    if recorded:
+        from results import record
+
+        means = table.groupby("pseudo_labels").event_f1.mean()
+        unit = (
+            f"event F1 with pseudo-labels of bird0 ({means['with']:.4f}) less without ({means['without']:.4f}), mean "
+            f"over {table.bird.nunique()} birds held out and {len(gained)} seeds, deviation over seeds "
+            f"{gained.std(ddof=0):.4f}"
+        )
+        command = f"{COMMAND} --rounds {' '.join(map(str, seeds))} --only-rounds"
+        record("finch_rounds_gain", round(float(gained.mean()), 4), unit, command)
+
+
+def main():
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--record", action="store_true", help="append the figures to benchmarks/results.json")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
+    parser.add_argument("--rounds", type=int, nargs="*", default=[], metavar="SEED", help="pseudo-labels, these seeds")
+    parser.add_argument("--only-rounds", action="store_true", help="leave the rest out")
+    parser.add_argument("--heard", type=int, default=60, help="held-out recordings that are heard at other levels")
+    options = parser.parse_args()
+    if options.record and RECIPES[-1] not in options.recipes:
+        raise ValueError(f"--record is of {RECIPES[-1]}: name it in --recipes")
+    os.chdir(ROOT)
+    if not (DATA / "clips.csv").is_file():
+        raise ValueError(f"{DATA} is not prepared: python src/prepare.py finch_vocal --source FINCH")
+    if options.rounds:
+        rounds(tuple(options.rounds), options.record)
+    if options.only_rounds:
+        return
+    rows, levels = [], []
+    for recipe in options.recipes:
+        train(recipe, "--fold", "all")
+        birds = BirdRun(recipe)
+        rows += [*birds.rows(recipe), *([inside(recipe)] if recipe == RECIPES[-1] else [])]
+        print(pd.DataFrame(rows).round(4).to_string(index=False), flush=True)
+        levels.append(birds.levels(options.heard).assign(recipe=recipe))
+        print(levels[-1].round(4).to_string(index=False), flush=True)
+    table, otherwise = pd.DataFrame(rows), pd.concat(levels)
+    write_csv(table.round(4), Path("benchmarks/new_birds.csv"))
+    write_csv(otherwise.round(4), Path("benchmarks/new_birds_levels.csv"))
+    if options.record:
+        record_figures(table, otherwise)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,77 @@
+"""When what is heard in pseudo-labelled windows: the teachers' framewise outputs of the windows that were chosen.
+
+Only recordings with a chosen window are heard again, for each fold by its own teachers, in windows that lie where those
+of the labels do. So frames are isolated as the labels are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from earshot.data.pseudo import PseudoLabels
+from earshot.prediction.inference import Member, predict_members
+from earshot.prediction.predictions import Clip
+from earshot.rounds.choosing import Choice
+from earshot.rounds.teachers import Teachers
+
+
+def as_framewise(member: Member) -> Member:
+    """A teacher's network that answers by its own segments, in the same windows.
+
+    Errors: a network without outputs over time cannot say when.
+    """
+    backend = member.backend.backend  # without the answers of whole windows around it
+    silence = backend.frontends.silence(member.windowing.window_samples)
+    if "segmentwise_output" not in backend.run({name: values[None] for name, values in silence.items()}):
+        raise ValueError(
+            f"{member.origin.run if member.origin else 'a teacher'} has no outputs over time: leave --frames out, or "
+            "label with networks that detect events"
+        )
+    return replace(member, backend=backend)
+
+
+def with_frames(
+    teachers: Teachers, chosen: dict[int, PseudoLabels], root: Path, asked: Choice, progress: Callable = iter
+) -> tuple[dict[int, PseudoLabels], float]:
+    """{fold: windows} -> the same with frames, and the seconds between these.
+
+    progress: wraps the recordings of each fold. Frames become targets as windows do (power, hard, floor). Errors:
+    teachers whose frames lie on different grids.
+    """
+    found, seconds = {}, set()
+    for fold, windows in chosen.items():
+        members = [as_framewise(member) for member in teachers.members[fold]]
+        places = dict(zip(windows.clip_ids.tolist(), windows.paths.tolist(), strict=True))
+        clips = [Clip(clip_id, root / path) for clip_id, path in places.items()]
+        length = teachers.windowing.window_seconds
+        parts = []
+        for member in members:  # one after the other: teachers may hear other windows
+            answers, _ = predict_members([member], clips, progress=progress)
+            base = member.backend.timebase if not clips else answers[0].timebase
+            seconds.add(base.frame_samples / base.sample_rate)
+            parts.append(cut(answers[0], windows, base, length))
+        if len(seconds) > 1:
+            raise ValueError(
+                f"these teachers say when on different grids ({', '.join(f'{s:g} s' for s in sorted(seconds))}): "
+                "--frames needs teachers of one grid"
+            )
+        mean = np.mean(parts, axis=0, dtype=np.float32)
+        found[fold] = replace(windows, frames=asked.targets(np.clip(mean, 0, 1)).astype(np.float16))
+    return found, seconds.pop() if seconds else 0.0
+
+
+def cut(answers, windows: PseudoLabels, base, seconds: float) -> np.ndarray:
+    """(N, T, K) frames of the windows out of those of whole recordings; 0 behind a recording's end."""
+    n_frames = round(seconds * base.sample_rate / base.frame_samples)
+    place = {clip: i for i, clip in enumerate(answers.clip_ids.tolist())}
+    out = np.zeros((len(windows), n_frames, len(answers.classes)), np.float32)
+    for i, (clip, start) in enumerate(zip(windows.clip_ids.tolist(), windows.starts, strict=True)):
+        whole = answers.framewise_output[place[clip]]
+        first = round(float(start) * base.sample_rate / base.frame_samples)
+        own = whole[first : first + n_frames]
+        out[i, : len(own)] = own
+    return out
