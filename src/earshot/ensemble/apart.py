@@ -41,7 +41,7 @@ def choose_apart(
 def scores_apart(
     found: Predictions, truth: Truth, score: OofScore, posts: Mapping[int, PostProcess | None]
 ) -> dict[int, dict[str, float]]:
-    """Scores of each fold's readable clips at its own post-processing: values by fold, {} where there is no such score."""
+    """Scores of each fold's readable clips at its own post-processing, by fold; {} where there is no such score."""
     result = {}
     for fold in sorted(int(f) for f in np.unique(found.fold)):
         own = (found.fold == fold) & ~found.unreadable
