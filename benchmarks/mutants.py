@@ -100,7 +100,7 @@ ROOMS = {
             "test_oof_reports.py",
             "test_post_search.py",
             "test_relabelling.py",
-            "test_specialists.py",
+            "test_specialist_blends.py",
         ),
     ),
     "folds": Room(("data/folds.py",), ("test_folds.py", "test_fold_tables.py")),
