@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 import warnings
-from dataclasses import KW_ONLY, asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,9 @@ from earshot.data.prepared import PreparedData, load_data
 from earshot.data.sampling import evenly
 from earshot.ensemble.origins import check_tables
 from earshot.ensemble.search import truth_of
-from earshot.export.int8 import FLOAT_PARTS, calibration_inputs, check_stored, quantise, stored_bytes
-from earshot.files import whole_set
+from earshot.export.int8 import calibration_inputs, check_stored, quantise, stored_bytes
+from earshot.export.settings import ExportSettings
+from earshot.files import as_json, whole_set
 from earshot.messages import need, progress_bar
 from earshot.prediction import predictions
 from earshot.prediction.backends import METADATA_KEY, TorchBackend, check_format, open_graph
@@ -45,23 +46,6 @@ REPEATED = (
     "framewise_logit",
 )  # segments repeated to frames: prediction/inference.py does that itself
 SECOND_CALL = 1e-5  # how far a second call may be from the first
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportSettings:
-    """What to export and what it must hold."""
-
-    graph_format: str = "onnx"
-    _: KW_ONLY
-    int8: bool = False
-    together: bool = False  # all folds in one graph, stacked on axis 1 of its outputs
-    max_difference: float = 3e-3  # of probabilities to PyTorch (float32)
-    max_drop: float = 0.002  # of the watched score on held-out clips
-    check_oof: bool = True
-    oof_clips: int = 0  # held-out clips a fold to check, evenly chosen; 0: all
-    calibration_clips: int = 64  # that int8 ranges are measured on
-    calibrate_on: str = "held-out"  # clips of the fold (their labels say nothing to int8), or "training" clips
-    float_parts: tuple[str, ...] = FLOAT_PARTS  # modules that int8 leaves in float32
 
 
 def export_run(run: runs.Run, settings: ExportSettings, out: Path | None = None, say=print) -> list[Path]:
@@ -129,7 +113,7 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
         report |= {"seconds": round(time.monotonic() - started, 1), "settings": asdict(settings)}
         for part in _files(graph_file):
             os.replace(part, found / path.with_suffix(part.suffix).name)
-        (found / f"{path.name}.json").write_text(json.dumps(report, indent=1))
+        (found / f"{path.name}.json").write_text(as_json(report, indent=1))
         shutil.rmtree(folder)
     return report
 
