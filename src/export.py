@@ -16,7 +16,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from earshot.export.settings import FLOAT_PARTS, ExportSettings
+from earshot.export.settings import CHOICES, FLOAT_PARTS, ExportSettings
 from earshot.messages import Parser, check_first, run_script
 from earshot.prediction.backends import ENDINGS
 
@@ -33,6 +33,12 @@ def parse_args() -> argparse.Namespace:
         "--int8-head",
         action="store_true",
         help="first convolution and last layers in 8 bits too (else float32)",
+    )
+    add(
+        "--exporter",
+        choices=CHOICES,
+        default=DEFAULTS.exporter,
+        help="of torch's: the older one, the newer one, or (auto, default) the newer where the older cannot",
     )
     add("--folds", type=int, nargs="+", help="only these (default: all trained)")
     add("--together", action="store_true", help="one graph for all folds, which share one log-mel")
@@ -89,6 +95,7 @@ def main():
         calibration_clips=options.calibration_clips,
         calibrate_on=options.calibrate_on,
         float_parts=() if options.int8_head else FLOAT_PARTS,
+        exporter=options.exporter,
     )
     hub_client = hub.connect(options.push_to_hub) if options.push_to_hub else None
     use_free_cores(key="")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 FLOAT_PARTS = ("head", "att_block", "fc1", "fc_audioset")  # float32 unless asked: little work, and they decide
+EXPORTERS = ("legacy", "dynamo")  # torch's: that of TorchScript, and that of torch.export
+CHOICES = ("auto", *EXPORTERS)  # auto: legacy, and dynamo where that cannot take a network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,3 +24,4 @@ class ExportSettings:
     calibration_clips: int = 64  # that int8 ranges are measured on
     calibrate_on: str = "held-out"  # clips of the fold (their labels say nothing to int8), or "training" clips
     float_parts: tuple[str, ...] = FLOAT_PARTS  # modules that int8 leaves in float32
+    exporter: str = "auto"  # of CHOICES
