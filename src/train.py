@@ -18,6 +18,39 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from earshot.config import Config, load_config
+from earshot.messages import Parser, check_first, run_script
+
+DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="YAML of the run (default: the demo's)")
+    parser.add_argument("--fold", nargs="+", default=["0"], help="folds to train, or 'all'")
+    parser.add_argument("--name", default="", help="name of the run folder (default: the config's stem)")
+    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of runs (default runs)")
+    parser.add_argument("--resume", action="store_true", help="go on where a stopped run was; finished folds are kept")
+    parser.add_argument("--max-minutes", type=float, default=0, help="stop cleanly, with a valid OOF, within this time")
+    parser.add_argument("--jobs", type=int, default=1, help="train so many folds at a time, sharing the cores")
+    parser.add_argument("--take-lock", action="store_true", help="the process that has a fold, elsewhere, has ended")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, time one batch, write nothing")
+    # for the processes of --jobs: the one that started them joins the OOF, shares the time and counts the cores, once
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, default=0, help=argparse.SUPPRESS)  # of time.time
+    parser.add_argument("--rounds-after", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optim.lr=3e-4")
+    options = parser.parse_intermixed_args()
+    # `--fold 0 optim.lr=3e-4` reads naturally: what holds a '=' is an override wherever it stands
+    options.overrides += [f for f in options.fold if "=" in f]
+    options.fold = [f for f in options.fold if "=" not in f]
+    return options
+
+
+if __name__ == "__main__":
+    check_first(lambda: load_config((o := parse_args()).config, o.overrides))  # PyTorch takes seconds to load
+
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
@@ -25,11 +58,10 @@ from earshot import files, losses, runs, tasks
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
 from earshot.competitions import get_competition
-from earshot.config import Config, load_config
+from earshot.data.dataset import say_changed
 from earshot.data.folds import fold_numbers
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.soft_targets import find_targets
-from earshot.messages import Parser, run_script
 from earshot.prediction.free_cores import choose_threads, use_threads
 from earshot.processes import children
 from earshot.processes.kill_points import reached
@@ -59,8 +91,6 @@ from earshot.training.tracking import start_tracker
 from earshot.training.validation import validate_and_keep
 from earshot.training.watch import defines_watch
 
-DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
-
 
 def main():
     options = parse_args()
@@ -80,6 +110,8 @@ def main():
         check_folders(config, folder, folds, options.resume)
     data = load_data(config.data)
     check_run(config, data, folds)
+    if not options.child:
+        say_changed(config.data.root, data.source, data.clips.path)
     for fold in () if options.dry_run else folds:
         origin = origin_of(folder / f"fold{fold}", data.digests, config)
         check_resumed(runs.FoldRun(folder / f"fold{fold}"), origin)
@@ -111,30 +143,6 @@ def main():
         report_oof(config, folder)
         if options.resume:
             predict_again(folder, Path(__file__).with_name("predict.py"))
-
-
-def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="YAML of the run (default: the demo's)")
-    parser.add_argument("--fold", nargs="+", default=["0"], help="folds to train, or 'all'")
-    parser.add_argument("--name", default="", help="name of the run folder (default: the config's stem)")
-    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of runs (default runs)")
-    parser.add_argument("--resume", action="store_true", help="go on where a stopped run was; finished folds are kept")
-    parser.add_argument("--max-minutes", type=float, default=0, help="stop cleanly, with a valid OOF, within this time")
-    parser.add_argument("--jobs", type=int, default=1, help="train so many folds at a time, sharing the cores")
-    parser.add_argument("--take-lock", action="store_true", help="the process that has a fold, elsewhere, has ended")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, time one batch, write nothing")
-    # for the processes of --jobs: the one that started them joins the OOF, shares the time and counts the cores, once
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--until", type=float, default=0, help=argparse.SUPPRESS)  # of time.time
-    parser.add_argument("--rounds-after", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--threads", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optim.lr=3e-4")
-    options = parser.parse_intermixed_args()
-    # `--fold 0 optim.lr=3e-4` reads naturally: what holds a '=' is an override wherever it stands
-    options.overrides += [f for f in options.fold if "=" in f]
-    options.fold = [f for f in options.fold if "=" not in f]
-    return options
 
 
 def parse_fold(text: str) -> int:
