@@ -210,10 +210,11 @@ def graphs_of(part: str, run, model, work: Path, clip) -> list[tuple]:
 def export(run, model, folder: Path) -> Path:
     """The network as one ONNX graph, without the gates of export.py."""
     from earshot.export import graph as graph_export
+    from earshot.export import tracing
 
     folder.mkdir(parents=True, exist_ok=True)
     about = graph_export.describe(run, list(run.folds), [model], graph_export.ExportSettings())
-    graph_export.trace([model], run.config, about, folder / "model.onnx")
+    tracing.trace([model], run.config, about, folder / "model.onnx")
     return folder / "model.onnx"
 
 

@@ -24,6 +24,7 @@ from nncf.quantization.range_estimator import RangeEstimatorParameters
 from earshot import runs
 from earshot.data.prepared import load_data
 from earshot.export import graph as graph_export
+from earshot.export import tracing
 from earshot.export.int8 import FLOAT_PARTS, calibration_inputs, idle_casts_to_identities, quantise, quantised
 from earshot.prediction.backends import TorchBackend, open_graph
 
@@ -53,7 +54,7 @@ def measure(run, fold, held_out):
     with tempfile.TemporaryDirectory() as work:
         path, model = Path(work) / "fp32.onnx", runs.load_model(fold)
         about = graph_export.describe(run, [fold], [model], graph_export.ExportSettings())
-        graph_export.trace([model], run.config, about, path)
+        tracing.trace([model], run.config, about, path)
         inputs = calibration_inputs(TorchBackend(model, run.config.inputs(model.inputs)), run, held_out, CLIPS)
         expected = answers(path, inputs)
         for name, (fast, advanced) in WAYS.items():

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import json
 import logging
 import sys
 from datetime import datetime
@@ -187,7 +186,7 @@ def write(options, found, compared, clips, folds, classes, target, evidence, los
         "otherwise": {name: table.replace({np.nan: None}).to_dict("records") for name, table in otherwise.items()},
         "tables": [{"title": t.title, "columns": list(t.columns), "rows": [list(r) for r in t.rows]} for t in tables],
     }  # fmt: skip
-    files.write_text(options.out / "audit.json", json.dumps(about, indent=1, default=float) + "\n")
+    files.write_text(options.out / "audit.json", files.as_json(about, indent=1) + "\n")
     print("\n".join(line for line, _ in verdicts))
     for leak in found[:10]:
         print(f"  {leak.kind}: {leak.what} ({leak.where}): {', '.join(leak.clips[:4])}")

@@ -135,7 +135,7 @@ def check_settings(options: argparse.Namespace, settings: dict):
     if not path.is_file():
         if archive.heard_shards(options.out):
             raise ValueError(f"{options.out} holds shards and no {SETTINGS}: choose another --out")
-        files.write_text(path, json.dumps(settings, indent=1) + "\n")
+        files.write_text(path, files.as_json(settings, indent=1) + "\n")
         return
     before = read_json(path)
     if other := [key for key in settings if settings[key] != before.get(key)]:
@@ -225,7 +225,7 @@ def finish(options: argparse.Namespace, spent: dict):
     memory = spent.pop("memory_mb", [])
     memory = memory[:: max(1, len(memory) // MEMORIES)]
     figures = totals.as_dict() | {"last_call": spent | {"memory_mb": memory}} | {"commit": runs.git_commit()}
-    files.write_text(options.out / "bulk.json", json.dumps(figures, indent=1) + "\n")
+    files.write_text(options.out / "bulk.json", files.as_json(figures, indent=1) + "\n")
     print(table_of(totals))
     if spent:
         used = (spent["worker_cpu_seconds"] + spent["driver_cpu_seconds"]) / 3600

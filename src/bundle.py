@@ -13,11 +13,10 @@ python src/bundle.py --slug user/mine --push --message "five folds"
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from pathlib import Path
 
-from earshot.files import check_writable, write_text
+from earshot.files import as_json, check_writable, write_text
 from earshot.kaggle.bundling import BundleSettings, build, sizes
 from earshot.kaggle.checks import check_slug
 from earshot.kaggle.dry_run import dry_run
@@ -142,7 +141,7 @@ def write_report(folder: Path, results):
     scenes = [
         {"scene": r.name, "seconds": round(r.seconds, 1), "rows": r.rows, "problems": r.problems} for r in results
     ]
-    write_text(folder / "dry_run.json", json.dumps(scenes, indent=1) + "\n")
+    write_text(folder / "dry_run.json", as_json(scenes, indent=1) + "\n")
 
 
 if __name__ == "__main__":

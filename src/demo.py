@@ -65,7 +65,7 @@ def main():
         "seconds": round(time.monotonic() - started, 1), "peak_rss_mb": round(memory.stop()), "run": str(run_dir),
         "commit": runs.git_commit(), "quick": quick,
     }  # fmt: skip
-    files.write_text(OUT / "summary.json", json.dumps(summary, indent=1) + "\n")
+    files.write_text(OUT / "summary.json", files.as_json(summary, indent=1) + "\n")
     draw(run_dir)
     script("report.py", ["--runs", run_dir, "--out", OUT / "report"])
     report(summary, run_dir)

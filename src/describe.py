@@ -10,6 +10,31 @@ import argparse
 import logging
 from pathlib import Path
 
+from earshot.config import Config, load_config
+from earshot.messages import Parser, check_first, run_script
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--clips", type=int, default=0, help="draw so many augmented training inputs (needs the data)")
+    parser.add_argument("--gallery", type=int, default=0, help="draw every mixing and masking on so many inputs")
+    parser.add_argument("--out", type=Path, help="PNG (default: runs/describe/<config>.png, <config>_gallery.png)")
+    parser.add_argument("--classes", type=int, default=0, help="number of classes (default: that of the data)")
+    parser.add_argument("--seconds", type=float, default=0, help="length of the counted input (default: the window)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    return parser.parse_intermixed_args()
+
+
+def check_command():
+    """What needs no data and no network: the options, and the config with its overrides."""
+    options = parse_args()
+    load_config(options.config, options.overrides)
+
+
+if __name__ == "__main__":
+    check_first(check_command)  # before PyTorch is loaded, which takes seconds
+
 import torch
 
 from earshot import runs
@@ -19,14 +44,12 @@ from earshot.augment.pipeline import augment_batch
 from earshot.augment.spectrogram import build_spec_augment, roll, sample_roll, sample_spec_augment, spec_augment
 from earshot.augment.waveform import build_waveform_augment
 from earshot.competitions import get_competition
-from earshot.config import Config, load_config
 from earshot.data import pseudo
 from earshot.data.labels import split_classes
 from earshot.data.prepared import load_data
 from earshot.files import check_ending, check_writable
 from earshot.inputs.record import Input
 from earshot.inputs.torch_front_ends import FrontEnds
-from earshot.messages import Parser, run_script
 from earshot.models.counting import count, folded_bytes
 from earshot.pictures.sounds import logmels
 from earshot.sound.logmel import LogmelParams, empty_mel_bands
@@ -50,18 +73,6 @@ def main():
         draw_inputs(config, options.clips, inputs)
     if options.gallery:
         draw_gallery(config, options.gallery, gallery)
-
-
-def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--clips", type=int, default=0, help="draw so many augmented training inputs (needs the data)")
-    parser.add_argument("--gallery", type=int, default=0, help="draw every mixing and masking on so many inputs")
-    parser.add_argument("--out", type=Path, help="PNG (default: runs/describe/<config>.png, <config>_gallery.png)")
-    parser.add_argument("--classes", type=int, default=0, help="number of classes (default: that of the data)")
-    parser.add_argument("--seconds", type=float, default=0, help="length of the counted input (default: the window)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    return parser.parse_intermixed_args()
 
 
 def count_classes(config: Config) -> int:

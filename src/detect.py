@@ -11,7 +11,6 @@ class and hour, by the clock in the files' names), OUT/recordings.csv (every fil
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import time
 from pathlib import Path
@@ -131,7 +130,7 @@ def write(heard, recordings: list[Clip], post, options: argparse.Namespace):
     about = {"run": str(options.run), "clips": str(options.clips), "post": fields_of(post), "top": options.top,
              "min_confidence": options.min_confidence, "level": options.level, "recordings": len(recordings),
              "events": len(events), "commit": runs.git_commit()}  # fmt: skip
-    files.write_text(options.out / "detect.json", json.dumps(about, indent=1) + "\n")
+    files.write_text(options.out / "detect.json", files.as_json(about, indent=1) + "\n")
 
 
 def rate_of(path: str) -> int:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import logging
 from pathlib import Path
 
@@ -238,7 +237,7 @@ def write(out: Path, members, blend: Blend, oof: predictions.Predictions, about:
             write_choice(partial / post, choice)
         if test is not None:
             test.save(partial / out.name)
-        (partial / listing).write_text(json.dumps(listed, indent=1))
+        (partial / listing).write_text(files.as_json(listed, indent=1))
     if choice:
         print(f"-> {out.with_name(post)}")
     if test is None:

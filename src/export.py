@@ -16,16 +16,58 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from earshot import files, runs
-from earshot.export.graph import ExportSettings, export_run
-from earshot.export.int8 import FLOAT_PARTS
-from earshot.kaggle import hub
-from earshot.kaggle.model_card import build_model_folder
-from earshot.messages import Parser, run_script
+from earshot.export.settings import CHOICES, FLOAT_PARTS, ExportSettings
+from earshot.messages import Parser, check_first, run_script
 from earshot.prediction.backends import ENDINGS
-from earshot.prediction.free_cores import use_free_cores
 
 DEFAULTS = ExportSettings()
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__)
+    add = parser.add_argument
+    add("--run", type=Path, required=True, help="folder of a run: runs/<task>/<name>")
+    add("--format", default="onnx", help=" or ".join(ENDINGS))
+    add("--int8", action="store_true", help="8-bit integers, calibrated on clips of each fold")
+    add(
+        "--int8-head",
+        action="store_true",
+        help="first convolution and last layers in 8 bits too (else float32)",
+    )
+    add(
+        "--exporter",
+        choices=CHOICES,
+        default=DEFAULTS.exporter,
+        help="of torch's: the older one, the newer one, or (auto, default) the newer where the older cannot",
+    )
+    add("--folds", type=int, nargs="+", help="only these (default: all trained)")
+    add("--together", action="store_true", help="one graph for all folds, which share one log-mel")
+    add("--out", type=Path, help="folder for the graphs (default: the run's own)")
+    add("--push-to-hub", metavar="USER/NAME", help="upload the graphs to a model of the Hugging Face Hub, with a card")
+    add("--public", action="store_true", help="a new model is for everybody (default: private)")
+    add("--license", default="", metavar="ID", help="that the card names, such as mit or cc-by-nc-4.0")
+    add("--max-drop", type=float, default=DEFAULTS.max_drop, help="of the watched score on held-out clips")
+    add("--max-difference", type=float, default=DEFAULTS.max_difference, help="of a probability to PyTorch")
+    add("--oof-clips", type=int, default=0, help="check only so many held-out clips a fold (default: all)")
+    add("--no-oof", action="store_true", help="do not check held-out clips (where the training data is not at hand)")
+    add("--calibration-clips", type=int, default=DEFAULTS.calibration_clips, help="for --int8: how many")
+    add(
+        "--calibrate-on",
+        choices=("held-out", "training"),
+        default=DEFAULTS.calibrate_on,
+        help="for --int8: clips of a fold (--together: all); held-out ones are like the test, the gate hears them too",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    check_first(parse_args)  # before PyTorch is loaded, which takes seconds
+
+from earshot import files, runs
+from earshot.export.graph import export_run
+from earshot.kaggle import hub
+from earshot.kaggle.model_card import build_model_folder
+from earshot.prediction.free_cores import use_free_cores
 
 
 def main():
@@ -53,6 +95,7 @@ def main():
         calibration_clips=options.calibration_clips,
         calibrate_on=options.calibrate_on,
         float_parts=() if options.int8_head else FLOAT_PARTS,
+        exporter=options.exporter,
     )
     hub_client = hub.connect(options.push_to_hub) if options.push_to_hub else None
     use_free_cores(key="")
@@ -61,37 +104,6 @@ def main():
         with files.scratch_folder() as folder:
             build_model_folder(run, graphs, folder, options.license)
             hub.push_model(hub_client, folder, options.push_to_hub, options.public)
-
-
-def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
-    add = parser.add_argument
-    add("--run", type=Path, required=True, help="folder of a run: runs/<task>/<name>")
-    add("--format", default="onnx", help=" or ".join(ENDINGS))
-    add("--int8", action="store_true", help="8-bit integers, calibrated on clips of each fold")
-    add(
-        "--int8-head",
-        action="store_true",
-        help="first convolution and last layers in 8 bits too (else float32)",
-    )
-    add("--folds", type=int, nargs="+", help="only these (default: all trained)")
-    add("--together", action="store_true", help="one graph for all folds, which share one log-mel")
-    add("--out", type=Path, help="folder for the graphs (default: the run's own)")
-    add("--push-to-hub", metavar="USER/NAME", help="upload the graphs to a model of the Hugging Face Hub, with a card")
-    add("--public", action="store_true", help="a new model is for everybody (default: private)")
-    add("--license", default="", metavar="ID", help="that the card names, such as mit or cc-by-nc-4.0")
-    add("--max-drop", type=float, default=DEFAULTS.max_drop, help="of the watched score on held-out clips")
-    add("--max-difference", type=float, default=DEFAULTS.max_difference, help="of a probability to PyTorch")
-    add("--oof-clips", type=int, default=0, help="check only so many held-out clips a fold (default: all)")
-    add("--no-oof", action="store_true", help="do not check held-out clips (where the training data is not at hand)")
-    add("--calibration-clips", type=int, default=DEFAULTS.calibration_clips, help="for --int8: how many")
-    add(
-        "--calibrate-on",
-        choices=("held-out", "training"),
-        default=DEFAULTS.calibrate_on,
-        help="for --int8: clips of a fold (--together: all); held-out ones are like the test, the gate hears them too",
-    )
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

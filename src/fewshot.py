@@ -13,6 +13,7 @@ same command again adds what is missing. A seed chooses the clips and the initia
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def train(path: Path, mode: str, count: int, seed: int, options: argparse.Namesp
     if waiting := [f.fold for f in folds if not f.finished]:
         raise ValueError(f"folds {waiting} of {folder} are not finished")
     return [
-        {"config": label, "count": count, "seed": seed, "fold": f.fold, "score": f.about["scores"][watch]}
+        {"config": label, "count": count, "seed": seed, "fold": f.fold, "score": f.about["scores"].get(watch, math.nan)}
         for f in folds
     ]
 

@@ -10,7 +10,6 @@ Runs that hear the same windows are predicted in one pass: a recording is decode
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import time
 from dataclasses import replace
@@ -21,7 +20,7 @@ import pandas as pd
 
 from earshot import files, runs
 from earshot.competitions.tables import write_csv
-from earshot.data.dataset import read_dataset
+from earshot.data.dataset import read_dataset, say_changed
 from earshot.data.labels import clip_metadata, read_clips
 from earshot.inputs.given import Metadata
 from earshot.listening.members import BACKENDS, fold_members
@@ -66,7 +65,7 @@ def main():
             of_folds = with_anomaly_scores(folder, of_folds, of_run[folder], options)
             save(folder, of_folds, [fold for _, fold in of_run[folder]], options)
             if not options.out:
-                files.write_text(folder / PREDICTED, json.dumps(again(folder, options)) + "\n")
+                files.write_text(folder / PREDICTED, files.as_json(again(folder, options)) + "\n")
         if options.one_pass:
             print(difference_of_one_pass(members, clips[:COMPARED], tta))
     seconds, targets = time.monotonic() - started, [str(options.out or folder / "test.npz") for folder in options.run]
@@ -330,6 +329,7 @@ def find_clips(source: Path, audio_root: Path | None) -> list[Clip]:
     if root is None:
         beside = source.parent / "dataset.json"
         root = Path(read_dataset(source.parent)["source"]) if beside.is_file() else source.parent
+        say_changed(source.parent, root, table.path)
     return [Clip(i, root / p) for i, p in zip(table.clip_id, table.path, strict=True)]
 
 

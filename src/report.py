@@ -14,6 +14,26 @@ import re
 from datetime import datetime
 from pathlib import Path
 
+from earshot.messages import Parser, check_first, run_script, suggest
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--other-tables", action="store_true", help="runs may be of different fold tables and classes")
+    parser.add_argument("--clips", type=int, default=4,
+                        help="clips to hear of each kind: largest loss, false alarms, misses (default 4)")  # fmt: skip
+    parser.add_argument("--score", default="", help="score to draw (default: the one that the first run watches)")
+    parser.add_argument(
+        "--quality", type=Path, help="AudioSet's qa_true_counts.csv: draw the quality of its labels too"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    check_first(parse_args)  # before PyTorch is loaded, which takes seconds
+
 import numpy as np
 import pandas as pd
 
@@ -21,7 +41,6 @@ from earshot import runs, tasks
 from earshot.competitions.audioset import read_quality
 from earshot.ensemble.origins import check_same_tables
 from earshot.files import check_writable, write_text
-from earshot.messages import Parser, run_script, suggest
 from earshot.models.counting import count
 from earshot.pages import report
 from earshot.pictures import runs as run_pictures
@@ -80,20 +99,6 @@ def write_page(found: dict[str, runs.Run], rows: list[tuple], watch: str, option
     text = report.page(f"Report: {', '.join(evidence)}", made, watch, pages, shared)
     write_text(options.out / "report.html", text)
     print(f"-> {options.out / 'report.html'} ({len(text.encode()) / 1e6:.1f} MB): open it in a browser")
-
-
-def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
-    parser.add_argument("--other-tables", action="store_true", help="runs may be of different fold tables and classes")
-    parser.add_argument("--clips", type=int, default=4,
-                        help="clips to hear of each kind: largest loss, false alarms, misses (default 4)")  # fmt: skip
-    parser.add_argument("--score", default="", help="score to draw (default: the one that the first run watches)")
-    parser.add_argument(
-        "--quality", type=Path, help="AudioSet's qa_true_counts.csv: draw the quality of its labels too"
-    )
-    return parser.parse_args()
 
 
 def family_of(model: str) -> str:

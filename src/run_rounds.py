@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import logging
 import math
 import sys
@@ -66,7 +65,7 @@ def main():
     best, _ = decide([one.value for _, one in judged], plan.honest)
     run, found = judged[best]
     about = {"best": str(run), "score": found.score, "value": found.value, "rounds": rows, "plan": str(options.plan)}
-    files.write_text(out.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
+    files.write_text(out.with_suffix(".json"), files.as_json(about, indent=1) + "\n")
     print(f"best: {run}, {found.score} {found.value:.4f} -> {out}")
 
 

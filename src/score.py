@@ -13,7 +13,6 @@ or a CSV with clip_id and a column a class.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +43,7 @@ def main():
         print(pd.DataFrame(classes).round(4).to_string(index=False))
     if options.out:
         about = {"found": str(options.found), "truth": str(options.truth), "scores": scores, "classes": classes}
-        files.write_text(options.out, json.dumps(about, indent=1, default=float) + "\n")
+        files.write_text(options.out, files.as_json(about, indent=1) + "\n")
 
 
 def parse_args() -> argparse.Namespace:

@@ -22,7 +22,6 @@ of the held-out clips, or with --clips of the recordings in a table of the same 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -103,7 +102,7 @@ def main():
         judged = clips_of_table(options.clips, run, data) if options.clips else None
         found = [score_fold(fold, data, options.also, options.combine, judged) for fold in run.folds]
         for fold, scores in zip(run.folds, found, strict=True):
-            files.write_text(fold.folder / "thresholds.json", json.dumps(scores.thresholds(), indent=1))
+            files.write_text(fold.folder / "thresholds.json", files.as_json(scores.thresholds(), indent=1))
         if options.out:
             of_folds = [scores.of(options.method) for scores in found]
             parts.append(weighted_mean(of_folds) if options.clips else join(of_folds))

@@ -21,13 +21,34 @@ import sys
 import time
 from pathlib import Path
 
+from earshot.messages import Parser, check_first, few, progress_bar, run_script
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__)
+    add = parser.add_argument
+    add("plan", type=Path, help="YAML: config, space, trials, outer, seeds, ... (configs/search)")
+    add("--out", type=Path, help="folder of the search (default runs/search/<plan>)")
+    add("--jobs", type=int, default=1, help="trials at a time, sharing the cores")
+    add("--minutes", type=float, default=0, help="begin no trial after so long; the same command goes on")
+    add("--check", action="store_true", help="only check the plan and its space")
+    add("--worker", action="store_true", help=argparse.SUPPRESS)  # one of --jobs
+    add("--worker-fold", type=int, default=-1, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.jobs < 1 or options.minutes < 0:
+        parser.error("--jobs must be at least 1, --minutes 0 or more")
+    return options
+
+
+if __name__ == "__main__":
+    check_first(parse_args)  # before PyTorch is loaded, which takes seconds
+
 import numpy as np
 import yaml
 
 from earshot import files, tasks
 from earshot.config import Config
 from earshot.data.prepared import load_data
-from earshot.messages import Parser, few, progress_bar, run_script
 from earshot.prediction.free_cores import allowed_cores
 from earshot.processes import children
 from earshot.records import to_dict
@@ -69,22 +90,6 @@ def main():
             return
         found.append(report_fold(study, plan, split, folder, base))
     write_report(found, plan, base, out)
-
-
-def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
-    add = parser.add_argument
-    add("plan", type=Path, help="YAML: config, space, trials, outer, seeds, ... (configs/search)")
-    add("--out", type=Path, help="folder of the search (default runs/search/<plan>)")
-    add("--jobs", type=int, default=1, help="trials at a time, sharing the cores")
-    add("--minutes", type=float, default=0, help="begin no trial after so long; the same command goes on")
-    add("--check", action="store_true", help="only check the plan and its space")
-    add("--worker", action="store_true", help=argparse.SUPPRESS)  # one of --jobs
-    add("--worker-fold", type=int, default=-1, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.jobs < 1 or options.minutes < 0:
-        parser.error("--jobs must be at least 1, --minutes 0 or more")
-    return options
 
 
 def check_space(plan: SearchPlan, base: Config):
@@ -202,7 +207,7 @@ def write_report(found: list[dict], plan: SearchPlan, base: Config, out: Path):
         where = out / ("everything" if fold["outer"] is None else f"outer{fold['outer']}") / "best.yaml"
         told = ", ".join(f"{key} {share:.0%}" for key, share in fold["importance"].items())
         lines += [f"{where}: {' '.join(overrides_of(fold['settings']))}" + (f" (mattered: {told})" if told else "")]
-    files.write_text(out / "report.json", json.dumps(about, indent=1) + "\n")
+    files.write_text(out / "report.json", files.as_json(about, indent=1) + "\n")
     print("\n".join([*lines, f"-> {out / 'report.json'}"]))
 
 

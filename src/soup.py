@@ -17,6 +17,20 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from earshot.messages import Parser, check_first, few, run_script
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of the runs: runs/<task>/<name>")
+    parser.add_argument("--name", required=True, help="name of the new run")
+    parser.add_argument("--fold", type=int, nargs="+", help="only these folds (default: all that every run has)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    check_first(parse_args)  # before PyTorch is loaded, which takes seconds
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -26,7 +40,6 @@ from earshot.data.folds import TRAIN_ONLY
 from earshot.data.prepared import load_data
 from earshot.ensemble import lineage
 from earshot.ensemble.origins import check_distinct, check_same_tables, check_tables
-from earshot.messages import Parser, few, run_script
 from earshot.processes import children
 from earshot.records import to_dict
 from earshot.training.averaging import has_batch_norms, measure_batch_norms, passes
@@ -81,14 +94,6 @@ def main():
         report_oof(config, out)
     for run in [*members, runs.load_run(out)]:
         print(scores_text(run, folds))
-
-
-def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of the runs: runs/<task>/<name>")
-    parser.add_argument("--name", required=True, help="name of the new run")
-    parser.add_argument("--fold", type=int, nargs="+", help="only these folds (default: all that every run has)")
-    return parser.parse_args()
 
 
 def check_members(members: list[runs.Run]):

@@ -18,6 +18,39 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from earshot.config import Config, load_config
+from earshot.messages import Parser, check_first, run_script
+
+DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="YAML of the run (default: the demo's)")
+    parser.add_argument("--fold", nargs="+", default=["0"], help="folds to train, or 'all'")
+    parser.add_argument("--name", default="", help="name of the run folder (default: the config's stem)")
+    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of runs (default runs)")
+    parser.add_argument("--resume", action="store_true", help="go on where a stopped run was; finished folds are kept")
+    parser.add_argument("--max-minutes", type=float, default=0, help="stop cleanly, with a valid OOF, within this time")
+    parser.add_argument("--jobs", type=int, default=1, help="train so many folds at a time, sharing the cores")
+    parser.add_argument("--take-lock", action="store_true", help="the process that has a fold, elsewhere, has ended")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, time one batch, write nothing")
+    # for the processes of --jobs: the one that started them joins the OOF, shares the time and counts the cores, once
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, default=0, help=argparse.SUPPRESS)  # of time.time
+    parser.add_argument("--rounds-after", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optim.lr=3e-4")
+    options = parser.parse_intermixed_args()
+    # `--fold 0 optim.lr=3e-4` reads naturally: what holds a '=' is an override wherever it stands
+    options.overrides += [f for f in options.fold if "=" in f]
+    options.fold = [f for f in options.fold if "=" not in f]
+    return options
+
+
+if __name__ == "__main__":
+    check_first(lambda: load_config((o := parse_args()).config, o.overrides))  # PyTorch takes seconds to load
+
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
@@ -25,12 +58,10 @@ from earshot import files, losses, runs, tasks
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
 from earshot.competitions import get_competition
-from earshot.config import Config, load_config
-from earshot.data import sampling
+from earshot.data.dataset import say_changed
 from earshot.data.folds import fold_numbers
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.soft_targets import find_targets
-from earshot.messages import Parser, run_script
 from earshot.prediction.free_cores import choose_threads, use_threads
 from earshot.processes import children
 from earshot.processes.kill_points import reached
@@ -40,7 +71,7 @@ from earshot.training import clock
 from earshot.training.averaging import collect, judge_average
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.checks import check_names, check_run
-from earshot.training.examples import collate
+from earshot.training.loading import epoch_loader, on_device
 from earshot.training.oof_report import report_oof
 from earshot.training.origins import begin, check_frontends, check_resumed, origin_of
 from earshot.training.rehearsal import rehearse
@@ -59,8 +90,6 @@ from earshot.training.setup import Training, main_bar, set_up
 from earshot.training.tracking import start_tracker
 from earshot.training.validation import validate_and_keep
 from earshot.training.watch import defines_watch
-
-DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
 
 
 def main():
@@ -81,6 +110,8 @@ def main():
         check_folders(config, folder, folds, options.resume)
     data = load_data(config.data)
     check_run(config, data, folds)
+    if not options.child:
+        say_changed(config.data.root, data.source, data.clips.path)
     for fold in () if options.dry_run else folds:
         origin = origin_of(folder / f"fold{fold}", data.digests, config)
         check_resumed(runs.FoldRun(folder / f"fold{fold}"), origin)
@@ -112,30 +143,6 @@ def main():
         report_oof(config, folder)
         if options.resume:
             predict_again(folder, Path(__file__).with_name("predict.py"))
-
-
-def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="YAML of the run (default: the demo's)")
-    parser.add_argument("--fold", nargs="+", default=["0"], help="folds to train, or 'all'")
-    parser.add_argument("--name", default="", help="name of the run folder (default: the config's stem)")
-    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of runs (default runs)")
-    parser.add_argument("--resume", action="store_true", help="go on where a stopped run was; finished folds are kept")
-    parser.add_argument("--max-minutes", type=float, default=0, help="stop cleanly, with a valid OOF, within this time")
-    parser.add_argument("--jobs", type=int, default=1, help="train so many folds at a time, sharing the cores")
-    parser.add_argument("--take-lock", action="store_true", help="the process that has a fold, elsewhere, has ended")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, time one batch, write nothing")
-    # for the processes of --jobs: the one that started them joins the OOF, shares the time and counts the cores, once
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--until", type=float, default=0, help=argparse.SUPPRESS)  # of time.time
-    parser.add_argument("--rounds-after", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--threads", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optim.lr=3e-4")
-    options = parser.parse_intermixed_args()
-    # `--fold 0 optim.lr=3e-4` reads naturally: what holds a '=' is an override wherever it stands
-    options.overrides += [f for f in options.fold if "=" in f]
-    options.fold = [f for f in options.fold if "=" not in f]
-    return options
 
 
 def parse_fold(text: str) -> int:
@@ -289,21 +296,13 @@ def keep_threads(t: Training, threads: int):
 def train_one_epoch(t: Training, tracker=None):
     """One pass over the training clips, from batch `progress.step` on: crop -> front end -> augment -> model."""
     config, p, accelerator = t.config, t.progress, t.accelerator
-    batches = sampling.epoch_batches(
-        len(t.clips), config.optim.batch_size, config.seed, p.epoch, drop_last=config.optim.drop_last,
-        process=accelerator.process_index, processes=accelerator.num_processes, accumulate=config.optim.accumulate,
-        order=t.clips.order(p.epoch),
-    )  # fmt: skip
-    loader = torch.utils.data.DataLoader(
-        t.clips, batch_sampler=batches[p.step :], collate_fn=collate, num_workers=config.data.workers,
-        pin_memory=accelerator.device.type == "cuda",
-    )  # fmt: skip
+    loader = epoch_loader(t, p.epoch, p.step)
     loss_of = losses.build_loss(**vars(config.loss))
     start_epoch(t)
     for batch in main_bar(loader, f"fold {t.fold} epoch {p.epoch + 1}/{config.optim.epochs}", accelerator):
         generator = seed_step(config.seed, p.epoch, p.step, accelerator.process_index)
         p.unreadable |= dict(batch.pop("unreadable"))
-        batch = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
+        batch = on_device(batch, accelerator.device)
         set_learning_rate(t)
         with accelerator.accumulate(t.model):
             batch = augment_batch(batch, t.front_ends, config.augment.batch, generator)

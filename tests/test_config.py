@@ -11,6 +11,7 @@ from earshot.config import Config, from_dict, from_run, load_config
 from earshot.records import to_dict
 from earshot.runs import config_difference, make_model
 from earshot.sound.windows import Windowing
+from earshot.stored import parse_yaml
 from earshot.tasks import TASKS
 
 ROOT = Path(__file__).parents[1] / "configs"
@@ -240,3 +241,13 @@ def test_the_docs_name_every_key_and_its_default():
         plain = {k: str(to_dict(v)) for k, v in values.items() if not dataclasses.is_dataclass(v) and k != "frontends"}
         expected[section] = {k: written.get(plain[k], plain[k]) if k in plain else "section" for k in values}
     assert documented() == expected
+
+
+def test_what_was_parsed_is_the_callers_own():
+    """The reader keeps what it read: a caller that changes its values changes nobody else's."""
+    first = parse_yaml("a: {b: [1, 2]}", "x.yaml")
+    first["a"]["b"].append(3)
+    assert parse_yaml("a: {b: [1, 2]}", "x.yaml") == {"a": {"b": [1, 2]}}
+    for _ in range(2):
+        with pytest.raises(ValueError, match="y.yaml is not valid YAML"):
+            parse_yaml("a: [", "y.yaml")

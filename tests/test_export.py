@@ -20,7 +20,8 @@ from conftest import TINY_CLASSES, write_tiny
 from earshot import files, runs
 from earshot.config import load_config
 from earshot.data.prepared import load_data
-from earshot.export.graph import check_axes, check_parity, parity_inputs, random_inputs
+from earshot.export.graph import check_parity, parity_inputs
+from earshot.export.tracing import check_axes, random_inputs
 from earshot.prediction.backends import METADATA_KEY, TorchBackend, open_graph
 from earshot.prediction.graphs import members_of, windows_a_call
 from earshot.prediction.inference import predict_clips

@@ -12,7 +12,8 @@ import torch
 import export
 import predict
 from earshot import runs
-from earshot.export.graph import random_inputs
+from earshot.export import tracing
+from earshot.export.tracing import random_inputs
 from earshot.models import MODELS
 from earshot.prediction.backends import OpenVinoBackend, TorchBackend, open_graph
 from scripts import run
@@ -71,7 +72,7 @@ def test_int8_passes_a_wide_gate_and_fails_a_narrow_one(tiny, graph_format):
 
 
 class Untraceable(torch.nn.Module):
-    """A network whose answer needs a transform that graphs do not know."""
+    """A network whose answer needs something that graphs do not know: eigenvalues."""
 
     inputs, activation, in_chans, min_frames, pool, dead_parameters = ("logmel",), "sigmoid", 1, 1, 1, ()
 
@@ -80,7 +81,7 @@ class Untraceable(torch.nn.Module):
         self.fc = torch.nn.Linear(n_mels, classes)
 
     def forward(self, logmel):
-        logit = self.fc(torch.fft.rfft(logmel[:, 0], dim=1).abs().mean(dim=1))
+        logit = self.fc(torch.linalg.eigvalsh(logmel[:, 0].transpose(1, 2) @ logmel[:, 0]))
         return {"clipwise_output": logit.sigmoid(), "logit": logit}
 
 
@@ -124,3 +125,47 @@ def test_the_first_openvino_call_of_a_process_is_alone(monkeypatch):
     assert most[0] == (1, False)
     assert all(count == 1 for count, ready in most if not ready)
     assert OpenVinoBackend.ready
+
+
+@pytest.mark.slow
+def test_torchs_newer_exporter_passes_the_same_gates_and_tells_nothing_of_this_machine(tiny):
+    """Float32 and int8, whose parts in float32 are found by the modules' names; squeeze and excitation stays pooled."""
+    small = "model.params={backbone: test_efficientnet, pretrained: false, units: 16}"
+    folder = make_run(tiny, ["model.name=timm_sed", small, *SIZES])
+    for more in ((), ("--int8", "--max-drop", "0.5", "--calibration-clips", "4")):
+        run(export, "--run", folder, "--exporter", "dynamo", "--folds", "0", *more)
+    written = onnx.load(folder / "fold0" / "model.onnx")
+    kinds = [node.op_type for node in written.graph.node]
+    assert kinds.count("GlobalAveragePool") >= 1
+    assert kinds.count("BatchNormalization") <= 1
+    assert {node.name.split("/")[1] for node in written.graph.node if node.op_type == "Conv"} == {"models.0"}
+    small = onnx.load(folder / "fold0" / "model_int8.onnx")
+    heads = [node for node in small.graph.node if "/head/" in node.name and node.op_type in ("Conv", "MatMul", "Gemm")]
+    made_int8 = {name for node in small.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    assert heads
+    assert not any(name in made_int8 for node in heads for name in node.input)
+    assert any(name in made_int8 for node in small.graph.node if node.op_type == "Conv" for name in node.input)
+    for path in (folder / "fold0").glob("model*.onnx"):
+        stored = path.read_bytes()
+        assert str(export.__file__).rsplit("/", 2)[0].encode() not in stored
+        assert b"site-packages" not in stored
+        assert b"stack_trace" not in stored
+    listed = open_graph(folder / "fold0" / "model.onnx")
+    assert listed.about["classes"]
+
+
+def test_a_frozen_axis_is_found_whichever_exporter_froze_it(tmp_path):
+    """A length that a network compares with a number is fixed by torch.export, which does not say so."""
+
+    class Frozen(torch.nn.Module):
+        def forward(self, x):
+            return (x.reshape(2, 101).mean(dim=1),)
+
+    axes = {"x": {0: "batch", 1: "steps"}, "clipwise_output": {0: "batch"}}
+    with pytest.raises((ValueError, RuntimeError)):
+        tracing.written(Frozen(), {"x": torch.randn(2, 101)}, axes, tmp_path / "m.onnx", "dynamo")
+
+
+def test_an_unknown_exporter_is_named(tiny):
+    with pytest.raises(ValueError, match="legacy"):
+        tracing.trace([], None, {}, tiny, "onnx")

@@ -293,3 +293,32 @@ def test_every_optimiser_goes_on_from_its_state_with_lookahead_too(name):
 def test_lookahead_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="k of at least 1"):
         optim.Lookahead(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1), k=0)
+
+
+@pytest.mark.parametrize("name", optim.FUSED)
+def test_one_kernel_a_tensor_is_the_plain_step_whatever_the_memory_layout(name, tmp_path):
+    """torch's fused kernels go through memory as it lies: gradients and state must lie as the weights do."""
+
+    def trained(steps: int, fused: bool, after: int = 0):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3, groups=1), nn.Conv2d(5, 2, 1))
+        model = model.to(memory_format=torch.channels_last)
+        optimizer = optim.build_optimizer(name, model, 0.01, 0.1)
+        for group in optimizer.param_groups:
+            group["fused"] = fused
+        x = torch.randn(2, 3, 9, 7, generator=torch.Generator().manual_seed(1))
+        for step in range(steps):
+            if step and step == after:  # through a file, as last.ckpt
+                torch.save({"m": model.state_dict(), "o": optimizer.state_dict()}, tmp_path / "x.ckpt")
+                state = torch.load(tmp_path / "x.ckpt", weights_only=True)
+                model.load_state_dict(state["m"])
+                optimizer.load_state_dict(state["o"])
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+        return [p.detach() for p in model.parameters()]
+
+    for found, plain in zip(trained(4, True), trained(4, False), strict=True):
+        torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-6)
+    for found, resumed in zip(trained(4, True), trained(4, True, after=2), strict=True):
+        assert torch.equal(found, resumed)

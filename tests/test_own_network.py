@@ -82,7 +82,7 @@ def test_a_network_is_opened_by_hearing_silence():
 
 
 def test_what_cannot_be_an_extractor_is_named():
-    with pytest.raises(ValueError, match="extractor net hears 200 Hz, its record says 100 Hz"):
+    with pytest.raises(ValueError, match="extractor net hears 200 Hz, its sample_rate says 100 Hz"):
         own_network(record(), Backend(), replace(WINDOWS, sample_rate=200), "", "net")
     with pytest.raises(ValueError, match="^extractor net takes wave, double besides the sound"):
         own_network(record(), Backend(sounds=False), WINDOWS, "", "net")

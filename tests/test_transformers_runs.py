@@ -169,7 +169,7 @@ def test_a_speech_network_in_a_folder_is_an_extractor(folders, tmp_path):
     assert record.network.embed(np.zeros((3, 8000), np.float32)).shape == (3, 16)
     for changes, message in (
         ({"window_seconds": 0.0}, "hears windows of any length: set its window_seconds"),
-        ({"sample_rate": 8000}, "hears 16000 Hz, its record says 8000 Hz: set its sample_rate=16000"),
+        ({"sample_rate": 8000}, "hears 16000 Hz, its sample_rate says 8000 Hz: set it to 16000"),
         ({"folder": "nowhere"}, "no folder of transformers 'nowhere'"),
         ({"run": "runs/x/y/fold0"}, "needs one of: .*; got run, folder"),
     ):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -187,6 +189,25 @@ def write_text(path: str | Path, text: str, on_disk: bool = False):
     """Write a text, whole or not at all."""
     with whole_file(path, on_disk) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def as_json(value, indent: int | None = None) -> str:
+    """JSON text of dicts, lists, texts and numbers, those of NumPy among them; what is not finite becomes null, since
+    JSON has no NaN and other readers refuse the file."""
+
+    def finite(part):
+        if isinstance(part, dict):
+            return {key: finite(inner) for key, inner in part.items()}
+        if isinstance(part, list | tuple):
+            return [finite(inner) for inner in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    def number(part):
+        if isinstance(part, str | bytes) or not hasattr(part, "__float__"):
+            raise TypeError(f"{type(part).__name__} {part!r} is no number, text, list or dict: JSON cannot hold it")
+        return finite(float(part))
+
+    return json.dumps(finite(value), indent=indent, default=number, allow_nan=False)
 
 
 def check_name(name: str, what: str):

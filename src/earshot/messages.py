@@ -145,6 +145,25 @@ def logged_from(level: int, name: str = ""):
         logger.setLevel(before)
 
 
+def check_first(check: Callable[[], object]):
+    """Ask of a command line what can be asked before a script imports what takes seconds; errors end it as those of
+    `run_script` do."""
+    try:
+        check()
+    except (ValueError, OSError) as error:
+        _end(error)
+
+
+def _end(error: Exception):
+    """Exit with 2 and the error as one line."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        text = f"{names}: {error.strerror}" if names else error.strerror
+    print(f"error: {text}", file=sys.stderr)
+    sys.exit(2)
+
+
 def run_script(main: Callable[[], object], *also: type[Exception], resume: bool = False):
     """Run a script's main(); wrong input and files that cannot be read or written end it with `error: ...` and exit 2.
 
@@ -162,12 +181,7 @@ def run_script(main: Callable[[], object], *also: type[Exception], resume: bool 
             print(f"stopped: {_go_on(resume)}", file=sys.stderr)
         sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
     except (ValueError, OSError, *also) as error:
-        text = str(error)
-        if isinstance(error, OSError) and error.strerror:
-            names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-            text = f"{names}: {error.strerror}" if names else error.strerror
-        print(f"error: {text}", file=sys.stderr)
-        sys.exit(2)
+        _end(error)
 
 
 @contextmanager

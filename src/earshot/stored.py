@@ -7,10 +7,12 @@ memory (aliases within aliases, a compressed array of zeros, nesting without end
 
 from __future__ import annotations
 
+import copy
 import json
 import struct
 import zipfile
 from collections.abc import Hashable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,13 @@ def read_yaml(path: str | Path, what: str = "config") -> dict:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """A YAML text -> plain values; `where` stands in front of every error."""
+    """A YAML text -> plain values, the caller's own; `where` stands in front of every error."""
+    return copy.deepcopy(_parsed(text, where))
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str, where: str) -> Any:
+    """What `parse_yaml` gives, kept: bases of configs are read again and again, and the reader is slow."""
     try:
         loader = _Loader(text)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,7 +28,7 @@ def write_events(events: pd.DataFrame, folder: Path, kinds: Iterable[str], recor
             with files.whole_file(folder / "events.csv") as partial:
                 events.to_csv(partial, index=False, lineterminator="\n", float_format="%.6g")
         elif kind == "json":
-            files.write_text(folder / "events.json", json.dumps(events.to_dict("records"), indent=1) + "\n")
+            files.write_text(folder / "events.json", files.as_json(events.to_dict("records"), indent=1) + "\n")
         elif kind == "parquet":
             with files.whole_file(folder / "events.parquet") as partial:
                 events.to_parquet(partial, index=False)

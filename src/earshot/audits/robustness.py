@@ -177,7 +177,7 @@ def robustness(
 
 
 def largest_fall(table: pd.DataFrame, score: str, changes_named: str = "") -> tuple[float, str]:
-    """(how much a score falls at most, by which change), of the changes whose names begin so; NaN where none is."""
+    """How much a score falls at most, and by which change of those whose names begin so; NaN where none is."""
     some = table[table.change.str.startswith(changes_named) & (table.change != AS_IT_IS)]
     falls = some.set_index("change")[f"{score} falls"].dropna()
     return (float(falls.max()), str(falls.idxmax())) if len(falls) else (np.nan, "")

@@ -110,7 +110,8 @@ def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, label_column: 
     clips = recordings.table(first._found).assign(labels=together.reindex(first._found).to_numpy())
     for column in others:
         clips[column] = first[column].to_numpy()
-    silent = [p for p in recordings.paths if p not in set(first._found)]
+    spoken = set(first._found)
+    silent = [p for p in recordings.paths if p not in spoken]
     if silent:
         logger.warning("%d recordings are not in %s and have no label: %s", len(silent), path, few(silent))
         rest = recordings.table(silent).assign(labels=[[]] * len(silent), **dict.fromkeys(others, ""))

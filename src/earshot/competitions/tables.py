@@ -15,7 +15,6 @@ there stays in test_clips.csv, because it needs a row in the submission.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -29,7 +28,7 @@ from earshot.competitions.label_texts import check_reserved
 from earshot.competitions.number_text import is_number_table, write_number_table
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import check_classes
-from earshot.files import whole_file, whole_set, write_or_rescue
+from earshot.files import as_json, whole_file, whole_set, write_or_rescue
 from earshot.sound.folder import list_recordings
 from earshot.sound.rows import file_of
 from earshot.tables import read_table, require_columns
@@ -113,7 +112,7 @@ def write_tables(
         for name, frame in frames.items():
             if frame is not None:
                 frame.to_csv(partial / f"{name}.csv", index=False, lineterminator="\n")
-        (partial / "dataset.json").write_text(json.dumps(about, indent=2) + "\n")
+        (partial / "dataset.json").write_text(as_json(about, indent=2) + "\n")
 
 
 def write_csv(table: pd.DataFrame, path: str | Path):

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.files import short_name, whole_folder
+from earshot.files import as_json, short_name, whole_folder
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples
 from earshot.messages import progress_bar, suggest
@@ -221,7 +221,7 @@ def finished(folder: str | Path, description: dict, make: Callable[[Path], None]
     try:
         with whole_folder(target) as partial:
             make(partial)
-            (partial / "params.json").write_text(json.dumps({**settings, "format": FORMAT}, indent=1))
+            (partial / "params.json").write_text(as_json({**settings, "format": FORMAT}, indent=1))
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another process was first, with the same content
             raise

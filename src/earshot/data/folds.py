@@ -155,10 +155,11 @@ def _shared(both: pd.DataFrame, column: str) -> list[tuple[str, str, str]]:
     """(value, folds, clips) of the values of a column that are in more than one fold."""
     values = clean_names(both[column])
     known = both[(values != "") & ~values.str.casefold().isin(NOBODY)]
+    values = values[known.index]
+    torn = known[known.fold.groupby(values).transform("nunique") > 1]  # usually few: only they are looked at one by one
     return [
         (str(value), " ".join(str(f) for f in sorted(rows.fold.unique())), " ".join(rows.clip_id))
-        for value, rows in known.groupby(values)
-        if rows.fold.nunique() > 1
+        for value, rows in torn.groupby(values)
     ]
 
 
@@ -279,15 +280,16 @@ def _assign_groups(held: np.ndarray, sizes: np.ndarray, k: int, seed: int) -> np
     held, sizes = held[order], sizes[order]
     wanted = np.repeat(held.sum(axis=0)[None] / k, k, axis=0)
     wanted_clips = np.full(k, sizes.sum() / k)
-    fold = np.full(len(held), -1)
+    fold, groups_in = np.full(len(held), -1), np.zeros(k, int)
     left = held.sum(axis=0)
     bar = progress_bar(None, "folds", len(held), "group")
     while (left > 0).any():
         c = np.where(left > 0, left, np.iinfo(np.int64).max).argmin()
         members = np.flatnonzero((fold < 0) & (held[:, c] > 0))
         for g in members[np.argsort(-held[members, c], kind="stable")]:
-            f = np.lexsort((np.bincount(fold[fold >= 0], minlength=k), -wanted_clips, -wanted[:, c].round(9)))[0]
+            f = np.lexsort((groups_in, -wanted_clips, -wanted[:, c].round(9)))[0]
             fold[g] = f
+            groups_in[f] += 1
             wanted[f] -= held[g]
             wanted_clips[f] -= sizes[g]
             left -= held[g]

@@ -10,7 +10,6 @@ the mean of its channels or two of them, resampled. A recording of floats beyond
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -31,7 +30,7 @@ from earshot.data.caches import (
     with_progress,
     write_tables,
 )
-from earshot.files import write_text
+from earshot.files import as_json, write_text
 from earshot.inputs.waveforms import decode
 from earshot.processes.kill_points import reached
 from earshot.processes.lock import in_turn
@@ -125,7 +124,7 @@ def _pack(target: Path, description: dict, settings: dict, source: Path, workers
     write_tables(part, index, reasons)
     say_clipped(clipped)
     reached(f"packed {target.name}/")
-    write_text(part / "params.json", json.dumps({**settings, "format": FORMAT}, indent=1))
+    write_text(part / "params.json", as_json({**settings, "format": FORMAT}, indent=1))
     _name(part, target)
 
 

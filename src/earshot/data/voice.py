@@ -90,7 +90,7 @@ def write_voice(out: Path, table: pd.DataFrame, clip_ids: Iterable[str], detecto
     """Write voice.csv, and voice.json, which says of which training clips it is."""
     files.write_rows(out / TABLE, table.to_dict("records"), COLUMNS)
     about = {"model": detector.name, "digest": detector.digest, "threshold": threshold, "clips": _digest(clip_ids)}
-    files.write_text(out / ABOUT, json.dumps(about, indent=1, allow_nan=False) + "\n")
+    files.write_text(out / ABOUT, files.as_json(about, indent=1) + "\n")
 
 
 def _digest(clip_ids: Iterable[str]) -> str:

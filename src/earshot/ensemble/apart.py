@@ -22,7 +22,7 @@ def choose_apart(
     oof: Predictions, truth: Truth, score: OofScore, ranges: PostRanges, steps: Sequence[str] | None = None,
     always: bool = False,
 ) -> dict[int, PostProcess]:  # fmt: skip
-    """{fold: the post-processing that the other folds choose, by `choose_post` on them}.
+    """The post-processing of each fold, chosen by `choose_post` on the other folds: by fold.
 
     steps: those to try; always: keep what all clips of the other folds choose, also where it does not gain in each.
 
@@ -41,7 +41,7 @@ def choose_apart(
 def scores_apart(
     found: Predictions, truth: Truth, score: OofScore, posts: Mapping[int, PostProcess | None]
 ) -> dict[int, dict[str, float]]:
-    """{fold: the values of its readable clips at its own post-processing}; {} where they cannot have the score."""
+    """Scores of each fold's readable clips at its own post-processing, by fold; {} where there is no such score."""
     result = {}
     for fold in sorted(int(f) for f in np.unique(found.fold)):
         own = (found.fold == fold) & ~found.unreadable

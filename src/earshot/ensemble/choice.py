@@ -14,7 +14,6 @@ commit        of the sources
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -67,7 +66,7 @@ def write_choice(path: str | Path, about: Mapping):
     """Write what `as_dict` gave."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(path, json.dumps(about, indent=1) + "\n")
+    files.write_text(path, files.as_json(about, indent=1) + "\n")
 
 
 def read_post(path: str | Path, competition: str = "") -> PostProcess:

@@ -8,7 +8,6 @@ not drop by more than `max_drop`. A graph that fails leaves no file.
 What exporters get wrong, and what guards against it: a time axis that is silently static (names of the axes, and
 lengths the tracer never saw), weights in a file beside (one file is checked for), batch norms left unfolded (counted in
 the report), precision lost on saving (OpenVINO's default is float16), a first call that differs from the second.
-Traced by the exporter of TorchScript: torch's newer one freezes the time axis of some networks without a word.
 """
 
 from __future__ import annotations
@@ -17,21 +16,20 @@ import json
 import os
 import shutil
 import time
-import warnings
-from dataclasses import KW_ONLY, asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 from earshot import runs, tasks
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.sampling import evenly
 from earshot.ensemble.origins import check_tables
 from earshot.ensemble.search import truth_of
-from earshot.export.int8 import FLOAT_PARTS, calibration_inputs, check_stored, quantise, stored_bytes
-from earshot.files import whole_set
+from earshot.export.int8 import calibration_inputs, check_stored, quantise, stored_bytes
+from earshot.export.settings import ExportSettings
+from earshot.export.tracing import example, random_inputs, trace
+from earshot.files import as_json, whole_set
 from earshot.messages import need, progress_bar
 from earshot.prediction import predictions
 from earshot.prediction.backends import METADATA_KEY, TorchBackend, check_format, open_graph
@@ -39,29 +37,11 @@ from earshot.prediction.graphs import digest, graph_name, members_of
 from earshot.prediction.inference import predict_members
 from earshot.prediction.origin import as_text
 
-OPSET = 17
 REPEATED = (
     "framewise_output",
     "framewise_logit",
 )  # segments repeated to frames: prediction/inference.py does that itself
 SECOND_CALL = 1e-5  # how far a second call may be from the first
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportSettings:
-    """What to export and what it must hold."""
-
-    graph_format: str = "onnx"
-    _: KW_ONLY
-    int8: bool = False
-    together: bool = False  # all folds in one graph, stacked on axis 1 of its outputs
-    max_difference: float = 3e-3  # of probabilities to PyTorch (float32)
-    max_drop: float = 0.002  # of the watched score on held-out clips
-    check_oof: bool = True
-    oof_clips: int = 0  # held-out clips a fold to check, evenly chosen; 0: all
-    calibration_clips: int = 64  # that int8 ranges are measured on
-    calibrate_on: str = "held-out"  # clips of the fold (their labels say nothing to int8), or "training" clips
-    float_parts: tuple[str, ...] = FLOAT_PARTS  # modules that int8 leaves in float32
 
 
 def export_run(run: runs.Run, settings: ExportSettings, out: Path | None = None, say=print) -> list[Path]:
@@ -103,8 +83,14 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
     with whole_set(path.parent, last=path.name) as found:  # the graph itself last
         folder = found / "work"
         folder.mkdir()
-        traced = trace(models, run.config, about, folder / "fp32.onnx")
-        report = {"graph": path.name, "run": run.name, "folds": about["folds"], "batch_norms": traced}
+        traced = trace(models, run.config, about, folder / "fp32.onnx", settings.exporter)
+        report = {
+            "graph": path.name,
+            "run": run.name,
+            "folds": about["folds"],
+            "batch_norms": traced,
+            "exporter": about["exporter"],
+        }
         eager = [TorchBackend(model, run.config.inputs(model.inputs)) for model in models]
         windows = parity_inputs(eager[0], run.config.predict.window_samples)
         graph_file = folder / "fp32.onnx"
@@ -129,7 +115,7 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
         report |= {"seconds": round(time.monotonic() - started, 1), "settings": asdict(settings)}
         for part in _files(graph_file):
             os.replace(part, found / path.with_suffix(part.suffix).name)
-        (found / f"{path.name}.json").write_text(json.dumps(report, indent=1))
+        (found / f"{path.name}.json").write_text(as_json(report, indent=1))
         shutil.rmtree(folder)
     return report
 
@@ -144,7 +130,7 @@ def describe(run, folds, models, settings: ExportSettings) -> dict:
     config, abouts = run.config, [fold.about for fold in folds]
     origins = replace(run, folds=tuple(folds)).origins
     inputs = config.inputs(models[0].inputs)
-    outputs = TorchBackend(models[0], inputs).run(_example(models[0], config))
+    outputs = TorchBackend(models[0], inputs).run(example(models[0], config))
     return {
         "format": 1, "run": run.name, "task": config.task, "competition": config.data.competition,
         "folds": [fold.fold for fold in folds], "stacked": settings.together, "int8": settings.int8,
@@ -161,105 +147,6 @@ def describe(run, folds, models, settings: ExportSettings) -> dict:
         "origins": as_text(origins) if origins else None,
         "commit": abouts[0]["commit"], "libraries": abouts[0]["libraries"],
     }  # fmt: skip
-
-
-class _Traced(nn.Module):
-    """Networks of one run -> tuple of the named outputs; of several, stacked on axis 1."""
-
-    def __init__(self, models, inputs, outputs, stacked: bool):
-        super().__init__()
-        self.models, self.names, self.outputs, self.stacked = nn.ModuleList(models), inputs, outputs, stacked
-
-    def forward(self, *tensors):
-        found = [model(**dict(zip(self.names, tensors))) for model in self.models]
-        if not self.stacked:
-            return tuple(found[0][name] for name in self.outputs)
-        return tuple(torch.stack([out[name] for out in found], dim=1) for name in self.outputs)
-
-
-def trace(models: list[nn.Module], config, about: dict, path: Path) -> int:
-    """Write the float32 ONNX graph with the metadata `about`; returns the batch norms that no convolution took in."""
-    import onnx
-
-    example, outputs = _example(models[0], config), about["outputs"]
-    tensors = tuple(torch.from_numpy(example[name]) for name in about["inputs"])
-    network = _Traced(models, about["inputs"], outputs, about["stacked"]).eval()
-    heard = config.inputs(models[0].inputs)
-    axes = {name: {0: "batch"} | _time_axis(name, heard[name], t.ndim) for name, t in zip(about["inputs"], tensors)}
-    axes |= {n: {0: "batch"} | ({1 + about["stacked"]: "segments"} if "segmentwise" in n else {}) for n in outputs}
-    before = set(path.parent.iterdir())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer warns of every Python number that it keeps
-        try:
-            torch.onnx.export(
-                network, tensors, str(path), dynamo=False, opset_version=OPSET, input_names=about["inputs"],
-                output_names=outputs, dynamic_axes=axes,
-            )  # fmt: skip
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(
-                f"model '{config.model.name}' cannot be exported: {reason}; predict with --backend torch"
-            ) from error
-    graph = onnx.load(path)
-    check_axes(graph, axes)
-    _pool_maps(graph)
-    if beside := set(path.parent.iterdir()) - before - {path}:
-        raise ValueError(f"the exporter wrote weights beside the graph (over 2 GB?): {sorted(map(str, beside))}")
-    _write_onnx(graph, about, path)
-    return sum(node.op_type == "BatchNormalization" for node in graph.graph.node)
-
-
-def _pool_maps(graph):
-    """Means over both axes of a map (squeeze and excitation) -> GlobalAveragePool, which keeps the memory layout."""
-    for node in graph.graph.node:
-        options = {a.name: list(a.ints) or a.i for a in node.attribute}
-        if node.op_type == "ReduceMean" and options == {"axes": [2, 3], "keepdims": 1}:
-            node.op_type = "GlobalAveragePool"
-            del node.attribute[:]
-
-
-def _example(model, config) -> dict[str, np.ndarray]:
-    """Two windows as the network takes them."""
-    backend = TorchBackend(model, config.inputs(model.inputs))
-    return random_inputs(backend, 2, config.predict.window_samples)
-
-
-def _time_axis(name: str, record, ndim: int) -> dict[int, str]:
-    """The axis of the tensor, batch included, that any length may have, and its name in the graph."""
-    if record.time_axis is None:
-        return {}
-    axis = record.time_axis % (ndim - 1) + 1
-    return {axis: f"{name}_frames" if record.picture else "samples" if name == "waveform" else f"{name}_steps"}
-
-
-def check_axes(graph, axes: dict[str, dict[int, str]]):
-    """Raise where an axis of the graph's inputs (an onnx.ModelProto) is a number although it was to be free."""
-    for tensor in graph.graph.input:
-        for axis, name in axes[tensor.name].items():
-            dim = tensor.type.tensor_type.shape.dim[axis]
-            if dim.dim_param != name:
-                raise ValueError(f"the exporter froze axis '{name}' of input {tensor.name} to {dim.dim_value}")
-
-
-def _write_onnx(graph, about: dict, path: Path):
-    import onnx
-
-    onnx.helper.set_model_props(graph, {METADATA_KEY: json.dumps(about)})
-    onnx.save(graph, path)
-
-
-def random_inputs(backend, batch: int, n_samples: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Noise and a rising tone at several levels, as the network takes them; (B, ...) by name."""
-    rng, heard = np.random.default_rng(seed), backend.frontends
-    t = np.arange(n_samples) / max(1, n_samples)
-    level = 10 ** rng.uniform(-4, -0.5, (batch, 1))
-    tone = np.sin(2 * np.pi * rng.uniform(0.01, 0.2, (batch, 1)) * n_samples * t * (0.5 + t))
-    waveform = (level * (tone + 0.3 * rng.standard_normal((batch, n_samples)))).astype(np.float32)
-    if heard.n_channels == 2:
-        waveform = np.stack([waveform, 0.5 * np.roll(waveform, 1, axis=0)], axis=1)
-    given = {n: rng.random((batch, *heard[n].shape(n_samples)), np.float32) for n in heard.of(sounds=False)}
-    windows = [heard.hear(w, {n: v[i] for n, v in given.items()}) for i, w in enumerate(waveform)]
-    return {name: np.stack([w[name] for w in windows]) for name in backend.inputs}
 
 
 def parity_inputs(backend, window_samples: int) -> list[dict[str, np.ndarray]]:

@@ -17,13 +17,12 @@ import numpy as np
 from earshot import runs
 from earshot.data.prepared import PreparedData
 from earshot.data.sampling import evenly
+from earshot.export.settings import FLOAT_PARTS
 from earshot.inputs.waveforms import decode
 from earshot.messages import progress_bar
 from earshot.sound import audio
 
 logger = logging.getLogger("earshot")
-
-FLOAT_PARTS = ("head", "att_block", "fc1", "fc_audioset")  # float32 unless asked: little work, and they decide
 
 
 def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int) -> list[dict[str, np.ndarray]]:

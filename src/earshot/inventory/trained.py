@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -156,7 +155,7 @@ def cv_of(folder: Path, config: Config, folds: Sequence[runs.FoldRun], expected:
         return replace(alone, note=str(error).splitlines()[0])
     if os.access(folder, os.W_OK):
         values = {"watch": watch, "value": found.value, "low": found.low, "high": found.high, "of": seen}
-        files.write_text(folder / KEPT, json.dumps(values) + "\n")
+        files.write_text(folder / KEPT, files.as_json(values) + "\n")
     return found
 
 
@@ -202,7 +201,8 @@ def kept_score(path: Path, watch: str, seen: list) -> Score | None:
         return None
     if values.get("watch") != watch or values.get("of") != seen:
         return None
-    return Score(**{key: values[key] for key in ("watch", "value", "low", "high")})
+    numbers = {key: math.nan if values[key] is None else values[key] for key in ("value", "low", "high")}
+    return Score(watch=watch, **numbers)
 
 
 # ---- what it changes

@@ -24,7 +24,7 @@ from earshot.ensemble.blends import Blend, Ensemble, read_ensemble
 from earshot.ensemble.choice import post_of, read_post, write_choice
 from earshot.ensemble.specialists import full_classes
 from earshot.events import PostProcess, load_post
-from earshot.files import whole_folder
+from earshot.files import as_json, whole_folder
 from earshot.kaggle.checks import check_folder, check_slug
 from earshot.kaggle.extractors import add_extractors
 from earshot.kaggle.image import Image, read_image
@@ -165,13 +165,13 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "image": {"python": image.version, "source": image.source}, "extractors": extractors,
     }  # fmt: skip
-    (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+    (folder / ABOUT).write_text(as_json(about, indent=1) + "\n")
     write_manifest(folder)
     info = {
         "title": _title(dataset_slug(name)), "id": f"{user}/{dataset_slug(name)}", "licenses": [{"name": "other"}],
         "subtitle": f"Networks and sources for {settings.competition}"[:80],
     }  # fmt: skip
-    (folder / "dataset-metadata.json").write_text(json.dumps(info, indent=1) + "\n")
+    (folder / "dataset-metadata.json").write_text(as_json(info, indent=1) + "\n")
 
 
 def _prior(abouts: Sequence[Mapping], classes: Sequence[str]) -> list[float]:

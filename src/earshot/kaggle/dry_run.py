@@ -10,7 +10,6 @@ takes the submission, and what the kernel must not touch is as it was, byte for 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -28,7 +27,7 @@ from packaging.tags import sys_tags
 from packaging.utils import canonicalize_name
 
 from earshot.competitions import get_competition
-from earshot.files import scratch_folder
+from earshot.files import as_json, scratch_folder
 from earshot.kaggle.checks import identity
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.wheels import Wheel, read_wheels
@@ -134,7 +133,7 @@ def _play(
         folder.mkdir(parents=True)
     log = root.with_name(f"{root.name}.writes")
     shutil.copyfile(GUARD, guard / "sitecustomize.py")
-    (guard / "guard.json").write_text(json.dumps(about | {"working": str(working), "log": str(log)}))
+    (guard / "guard.json").write_text(as_json(about | {"working": str(working), "log": str(log)}))
     for path in (build / "dataset").iterdir():
         if path.name not in NOT_UPLOADED:
             shutil.copyfile(path, inputs / path.name)

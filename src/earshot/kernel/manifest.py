@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
+from earshot.files import as_json
 from earshot.stored import read_json, want
 
 MANIFEST = "manifest.json"
@@ -16,7 +16,7 @@ def write_manifest(folder: Path):
     """Write manifest.json of the files that lie in `folder`."""
     files = [p for p in sorted(folder.iterdir()) if p.name not in (MANIFEST, *NOT_UPLOADED)]
     found = {p.name: {"bytes": p.stat().st_size, "sha256": digest(p)} for p in files}
-    (folder / MANIFEST).write_text(json.dumps(found, indent=1) + "\n")
+    (folder / MANIFEST).write_text(as_json(found, indent=1) + "\n")
 
 
 def check_manifest(folder: str | Path) -> int:

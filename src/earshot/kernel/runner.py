@@ -13,7 +13,6 @@ a bundle of which no network runs here: it is named in the report (JSON beside t
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -31,7 +30,7 @@ from earshot.competitions.number_text import is_number_table, text_seconds
 from earshot.competitions.tables import write_checked, write_csv
 from earshot.ensemble.blends import Blend
 from earshot.events import PostProcess
-from earshot.files import write_text
+from earshot.files import as_json, write_text
 from earshot.kernel.answers import KernelBlend
 from earshot.kernel.calls import Calls, choose_calls
 from earshot.kernel.hidden_test import KernelTest, stand_in
@@ -328,4 +327,4 @@ def run_kernel(run: KernelRun, minutes: float) -> dict:
 
 def write_report(report: dict, path: Path):
     """JSON, whole or not at all."""
-    write_text(path, json.dumps(report, indent=1) + "\n")
+    write_text(path, as_json(report, indent=1) + "\n")

@@ -7,7 +7,6 @@ and a recording at which two of those ended is listed and left out.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +59,7 @@ class Attempts:
         self.write()
 
     def write(self):
-        files.write_text(self.path, json.dumps({"begun": self.begun, "at": self.at, "ended_at": self.ended_at}))
+        files.write_text(self.path, files.as_json({"begun": self.begun, "at": self.at, "ended_at": self.ended_at}))
 
     def over(self):
         self.path.unlink(missing_ok=True)

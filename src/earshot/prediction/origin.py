@@ -129,7 +129,7 @@ def read_origin(folder: str | Path) -> Origin | None:
 
 def write_origin(folder: str | Path, origin: Origin):
     """Write origin.json of a fold's folder: of no certain weights, training goes on."""
-    files.write_text(Path(folder) / FILE, json.dumps(to_dict(replace(origin, weights="")), indent=1) + "\n")
+    files.write_text(Path(folder) / FILE, files.as_json(to_dict(replace(origin, weights="")), indent=1) + "\n")
 
 
 def parse_origin(text: str, where: str | Path) -> Origin:

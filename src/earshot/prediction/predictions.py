@@ -61,8 +61,9 @@ class Predictions:
                 raise ValueError(f"{name} has {len(value)} entries for {n} clips")
         if self.framewise_output is not None and self.timebase is None:
             raise ValueError("framewise_output needs a timebase to say where its frames lie")
-        ids, counts = np.unique(np.asarray(self.clip_ids, dtype=str), return_counts=True)
-        if len(ids) != n:
+        names = np.asarray(self.clip_ids, dtype=str)
+        if len(set(names.tolist())) != n:  # hashed, not sorted: a million names are looked at for every part of a join
+            ids, counts = np.unique(names, return_counts=True)
             raise ValueError(f"{(counts > 1).sum()} clips are predicted more than once: {few(ids[counts > 1])}")
 
     def __len__(self) -> int:
@@ -80,7 +81,7 @@ class Predictions:
 
     def aligned(self, clip_ids) -> Predictions:
         """The same predictions in the order of `clip_ids`; a missing clip is an error that names it."""
-        place = {c: i for i, c in enumerate(self.clip_ids)}
+        place = {c: i for i, c in enumerate(np.asarray(self.clip_ids, dtype=str).tolist())}
         missing = [c for c in clip_ids if c not in place]
         if missing:
             raise ValueError(f"{len(missing)} clips have no prediction: {few(missing)}; predict them first")

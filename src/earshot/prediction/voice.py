@@ -95,7 +95,7 @@ class VoiceDetector:
 
 
 def stretches_of(probability: np.ndarray, threshold: float, duration: float) -> pd.DataFrame:
-    """(N,) probability of speech in each 32 ms -> its stretches: `onset, offset` (s), mean `probability`."""
+    """Stretches of speech from (N,) probabilities of it in each 32 ms: `onset, offset` (s), mean `probability`."""
     heard = probability[:, None].astype(np.float32)
     active = events.hysteresis(heard, threshold, max(threshold - HYSTERESIS, min(threshold, 0.01)))
     active = events.drop_short(events.merge_gaps(active, PAUSE_FRAMES), SHORTEST_FRAMES)

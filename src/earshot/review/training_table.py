@@ -6,7 +6,6 @@ loss looks away from: an accepted bird says nothing of the other birds, a reject
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
@@ -143,7 +142,7 @@ def write_training_table(
         for name in COPIED:
             if (base.root / name).is_file():
                 shutil.copyfile(base.root / name, partial / name)
-        files.write_text(partial / "dataset.json", json.dumps(base.about, indent=1) + "\n")
+        files.write_text(partial / "dataset.json", files.as_json(base.about, indent=1) + "\n")
     columns = ["clip_id", "group", "fold"]
     files.write_rows(folds_out, clips[columns].to_dict("records"), columns)
     return {"answers": sum(row.decision != SKIP for row in standing(rows)), "clips": len(pieces),

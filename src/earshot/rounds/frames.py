@@ -37,7 +37,7 @@ def as_framewise(member: Member) -> Member:
 def with_frames(
     teachers: Teachers, chosen: dict[int, PseudoLabels], root: Path, asked: Choice, progress: Callable = iter
 ) -> tuple[dict[int, PseudoLabels], float]:
-    """{fold: windows} -> the same with frames, and the seconds between these.
+    """Give the windows of each fold ({fold: windows}) their frames; with them the seconds between two frames.
 
     progress: wraps the recordings of each fold. Frames become targets as windows do (power, hard, floor). Errors:
     teachers whose frames lie on different grids.
@@ -65,7 +65,7 @@ def with_frames(
 
 
 def cut(answers, windows: PseudoLabels, base, seconds: float) -> np.ndarray:
-    """(N, T, K) frames of the windows out of those of whole recordings; 0 behind a recording's end."""
+    """Cut the frames of windows, (N, T, K), out of those of whole recordings; 0 behind a recording's end."""
     n_frames = round(seconds * base.sample_rate / base.frame_samples)
     place = {clip: i for i, clip in enumerate(answers.clip_ids.tolist())}
     out = np.zeros((len(windows), n_frames, len(answers.classes)), np.float32)

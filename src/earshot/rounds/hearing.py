@@ -78,7 +78,7 @@ def begin(folder: Path, teachers: Teachers, table: pd.DataFrame, root: Path, siz
         return
     if any(folder.glob("[0-9]*.npz")):
         raise ValueError(f"{folder} holds answers and no {ASKED} that says whose: {REMEDY}")
-    files.write_text(path, json.dumps(asked))
+    files.write_text(path, files.as_json(asked))
 
 
 def state_of(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +108,7 @@ def write(out: Path, manifest: Manifest, chosen: dict[int, PseudoLabels], unread
         if unreadable:
             files.write_rows(partial / "unreadable.csv", unreadable)
         about = dataclasses.asdict(manifest)
-        files.write_text(partial / pseudo.FILE, json.dumps(about, indent=1) + "\n")
+        files.write_text(partial / pseudo.FILE, files.as_json(about, indent=1) + "\n")
 
 
 COLUMNS = ("fold", "clip_id", "path", "start", "end", "label", "confidence", "mass")

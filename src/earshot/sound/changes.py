@@ -37,7 +37,7 @@ def low_passed(waveform: np.ndarray, sample_rate: int, cutoff_hz: float) -> np.n
 
 
 def impulse_response(sample_rate: int, rt60: float, direct_db: float, rng: np.random.Generator) -> np.ndarray:
-    """(R,) response of an invented room: the direct sound at sample 0, then a tail of noise that falls by 60 dB.
+    """Invent a room's response, (R,): the direct sound at sample 0, then a tail of noise that falls by 60 dB.
 
     rt60: seconds of that fall; direct_db: energy of the direct sound over that of the tail, which falls with distance.
     The whole has energy 1, so that the level stays about the same.

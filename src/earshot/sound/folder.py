@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,16 +63,16 @@ def list_recordings(folder: str | Path, deep: bool = True) -> Recordings:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give one that holds audio files")
     found, seen = Recordings(folder), {}
-    folders, links = [folder], []
+    folders, links = [folder], deque()
     while folders or links:
         if folders:
             _scan(folders.pop(), seen, found, folders if deep else None, links)
         else:
-            _follow(links.pop(0), seen, found, folders if deep else None)
+            _follow(links.popleft(), seen, found, folders if deep else None)
     return Recordings(folder, sorted(found.files), dict(sorted(found.left_out.items())))
 
 
-def _scan(at: Path, seen: dict, found: Recordings, folders: list | None, links: list):
+def _scan(at: Path, seen: dict, found: Recordings, folders: list | None, links: deque):
     """List one folder: its files are taken, its folders and links are for later."""
     try:
         status = os.stat(at)

@@ -59,7 +59,7 @@ def level_db(waveforms: list[np.ndarray], sample_rate: int) -> float:
 
 
 def frame_powers(waveform: np.ndarray, size: int) -> np.ndarray:
-    """(S,) -> (F,) mean power of the frames of `size` samples after pre-emphasis; a rest below one frame is a frame."""
+    """Mean power of each frame of `size` samples after pre-emphasis, (S,) -> (F,); a rest below one is a frame too."""
     wave = np.asarray(waveform, np.float64)
     wave = wave - PRE_EMPHASIS * np.r_[wave[:1], wave[:-1]]
     whole = len(wave) // size * size

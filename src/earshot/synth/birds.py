@@ -8,7 +8,6 @@ FLAC: libsndfile stamps a random serial number into an Ogg stream, and the same 
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from earshot.files import whole_folder
+from earshot.files import as_json, whole_folder
 from earshot.stored import read_json
 from earshot.synth.sounds import RATE, SPECIES, Sound, at_level, background, distractors, mix, sample_voice, sing
 
@@ -63,7 +62,7 @@ def make_birds(
     with new_folder(folder) as partial:
         _write_train(partial, seed, clips_per_species)
         _write_test(partial, seed, plan_test(seed, recordings, recording_seconds, short_recordings))
-        (partial / "synth.json").write_text(json.dumps({"version": VERSION, **options}, indent=2) + "\n")
+        (partial / "synth.json").write_text(as_json({"version": VERSION, **options}, indent=2) + "\n")
 
 
 @contextmanager

@@ -9,7 +9,6 @@ Every recording draws from its own stream, keyed by (seed, kind, index), as in b
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
+from earshot.files import as_json
 from earshot.synth.birds import ROW_SECONDS, deal, deck, new_folder, place, stream
 from earshot.synth.sounds import (
     RATE,
@@ -99,7 +99,7 @@ def make_shift(folder: str | Path, seed: int = 0, scale: float = 1.0, seconds: f
         ]
         _write_csv(names, partial / "taxonomy.csv")
         about = {"version": VERSION, "kind": "shift", "seed": seed, "scale": scale, "seconds": seconds}
-        (partial / "synth.json").write_text(json.dumps(about, indent=2) + "\n")
+        (partial / "synth.json").write_text(as_json(about, indent=2) + "\n")
 
 
 def call(code: str, voice: Voice, rng: np.random.Generator, distance: float) -> tuple[np.ndarray, float]:

@@ -14,7 +14,6 @@ or cannot say which kind it is (the incomplete X); of the rest of validate annot
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
+from earshot.files import as_json
 from earshot.synth.birds import new_folder, stream
 from earshot.synth.sounds import RATE, at_level, background, shaped_noise, snr_gain
 from earshot.synth.tasks import band, equalised, fades, harmonics, scattered, seconds
@@ -195,7 +195,7 @@ def make_city(folder: str | Path, seed: int = 0, train: int = 420, crowd: int = 
             rows += [{"audio_filename": name} | row for row in said]
         pd.DataFrame(rows).to_csv(partial / "annotations.csv", index=False, lineterminator="\n")
         about = {"version": VERSION, "kind": "sonyc", "seed": seed}
-        (partial / "synth.json").write_text(json.dumps(about, indent=2) + "\n")
+        (partial / "synth.json").write_text(as_json(about, indent=2) + "\n")
 
 
 def clips(seed: int, train: int, crowd: int, verified: int) -> Iterator[tuple[np.ndarray, list[dict]]]:

@@ -8,7 +8,6 @@ classes sound like is invented; only the tasks are those of the challenges.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pandas as pd
 import soundfile
 from scipy import fft
 
+from earshot.files import as_json
 from earshot.synth.birds import new_folder, stream
 from earshot.synth.sounds import (
     RATE,
@@ -47,7 +47,7 @@ def make_task(kind: str, folder: str | Path, seed: int = 0):
             rows.append({"clip_id": f"{kind}_{index:04d}", "path": path} | row)
         pd.DataFrame(rows).to_csv(partial / "meta.csv", index=False, lineterminator="\n")
         about = {"version": VERSION, "kind": kind, "seed": seed}
-        (partial / "synth.json").write_text(json.dumps(about, indent=2) + "\n")
+        (partial / "synth.json").write_text(as_json(about, indent=2) + "\n")
 
 
 # --- building blocks -------------------------------------------------------------------------------------------------

@@ -14,9 +14,8 @@ from torch import nn
 
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
-from earshot.data import sampling
 from earshot.messages import few
-from earshot.training.examples import collate
+from earshot.training.loading import epoch_loader, on_device
 from earshot.training.schedule import seed_step
 from earshot.training.setup import Training, main_bar
 from earshot.training.validation import validate_and_keep
@@ -81,21 +80,12 @@ def judge_average(t: Training) -> dict | None:
 def passes(t: Training, network: nn.Module):
     """Functions that send the last epoch's batches, augmented as it heard them, through a network."""
     config, accelerator, epoch = t.config, t.accelerator, t.config.optim.epochs - 1
-    batches = sampling.epoch_batches(
-        len(t.clips), config.optim.batch_size, config.seed, epoch, drop_last=config.optim.drop_last,
-        process=accelerator.process_index, processes=accelerator.num_processes, accumulate=config.optim.accumulate,
-        order=t.clips.order(epoch),
-    )  # fmt: skip
-    loader = torch.utils.data.DataLoader(
-        t.clips, batch_sampler=batches, collate_fn=collate, num_workers=config.data.workers
-    )
-    for step, batch in enumerate(main_bar(loader, f"fold {t.fold} batch norms", accelerator)):
+    for step, batch in enumerate(main_bar(epoch_loader(t, epoch), f"fold {t.fold} batch norms", accelerator)):
 
         def one(batch=batch, step=step):
             generator = seed_step(config.seed, epoch, step, accelerator.process_index)
             batch.pop("unreadable")
-            on_device = {k: v.to(accelerator.device) if torch.is_tensor(v) else v for k, v in batch.items()}
-            heard = augment_batch(on_device, t.front_ends, config.augment.batch, generator)
+            heard = augment_batch(on_device(batch, accelerator.device), t.front_ends, config.augment.batch, generator)
             with mixed_maps(network, heard.pop("mixing", None)):
                 network(**{name: heard[name] for name in t.inputs})
 

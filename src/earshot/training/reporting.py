@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 
 from earshot import files, tasks
 from earshot.data import pseudo
@@ -62,6 +62,11 @@ def unreadable(clips) -> str:
     return f" ({lost} of them unreadable)" * (0 < lost < len(clips))
 
 
+def _is_score(value) -> bool:
+    """A number that says something: what no clip defines is no score of the fold."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def announce_skipped(t: Training):
     """The classes that the balanced sampler cannot give a turn."""
     if t.clips.turns and len(t.clips.turns.empty):
@@ -99,7 +104,7 @@ def finish_fold(t: Training):
     about = t.about | {
         "finished": not cut_short, "stopped_by_time": cut_short, "epochs": t.config.optim.epochs,
         "epochs_trained": p.epoch, "best_epoch": p.best_epoch,
-        "threads": p.threads, "scores": {k: v for k, v in scored.items() if isinstance(v, (int, float))},
+        "threads": p.threads, "scores": {k: v for k, v in scored.items() if _is_score(v)},
     }  # fmt: skip
     rows = [{"clip_id": k, "reason": v} for k, v in sorted(p.unreadable.items())]
     files.write_rows(t.folder / "unreadable.csv", rows, ("clip_id", "reason"))
@@ -116,6 +121,6 @@ def finish_fold(t: Training):
     files.write_rows(
         t.folder / "classes.csv", tasks.class_table(oof, t.held_out.target, trained_on), tasks.CLASS_COLUMNS
     )
-    files.write_text(t.folder / "run.json", json.dumps(about, indent=1), on_disk=True)
+    files.write_text(t.folder / "run.json", files.as_json(about, indent=1), on_disk=True)
     if cut_short:
         print(f"fold {t.fold}: {stopped_text(p.epoch, t.config.optim.epochs)}; the OOF is valid")

@@ -1,0 +1,31 @@
+"""Batches of an epoch for one process, from any of them on."""
+
+from __future__ import annotations
+
+import torch
+
+from earshot.data import sampling
+from earshot.training.examples import collate
+from earshot.training.setup import Training
+
+
+def epoch_loader(t: Training, epoch: int, first: int = 0) -> torch.utils.data.DataLoader:
+    """The batches that this process hears in an epoch, from number `first` on, as `collate` makes them.
+
+    What a batch holds depends on the seed, the epoch and its number alone, not on how many workers read it.
+    """
+    data, o, accelerator = t.config.data, t.config.optim, t.accelerator
+    batches = sampling.epoch_batches(
+        len(t.clips), o.batch_size, t.config.seed, epoch, drop_last=o.drop_last,
+        process=accelerator.process_index, processes=accelerator.num_processes, accumulate=o.accumulate,
+        order=t.clips.order(epoch),
+    )  # fmt: skip
+    return torch.utils.data.DataLoader(
+        t.clips, batch_sampler=batches[first:], collate_fn=collate, num_workers=data.workers,
+        pin_memory=accelerator.device.type == "cuda",
+    )  # fmt: skip
+
+
+def on_device(batch: dict, device: torch.device) -> dict:
+    """The batch with its tensors on a device; pinned ones are copied while the GPU still works on the step before."""
+    return {k: v.to(device, non_blocking=v.is_pinned()) if torch.is_tensor(v) else v for k, v in batch.items()}

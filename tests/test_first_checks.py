@@ -1,0 +1,47 @@
+"""A wrong command line is refused before PyTorch is imported, which takes seconds."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from earshot.messages import check_first
+
+SRC = Path(__file__).resolve().parents[1] / "src"
+HEAVY = ("train", "describe", "export", "report", "search", "soup")
+WRONG = {"train": ["--config", "nowhere.yaml"], "describe": ["--config", "nowhere.yaml"]}
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_errors_come_before_pytorch(name):
+    """The script's own first lines, in a process that cannot import torch."""
+    code = f"import sys, runpy; sys.argv = {[name, *WRONG.get(name, ['--nonsense'])]}\n"
+    code += "class No:\n  def find_spec(self, name, *_):\n    assert name != 'torch', 'PyTorch is imported'\n"
+    code += "sys.meta_path.insert(0, No())\n"
+    code += f"sys.path.insert(0, {str(SRC)!r}); runpy.run_path({str(SRC / name)!r} + '.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert ("nowhere.yaml" in done.stderr) == (name in WRONG)
+
+
+def test_no_other_script_imports_pytorch_at_its_top():
+    """The rest parse their options first, or import what needs it where it is used."""
+    named = {path.stem for path in SRC.glob("*.py") if "check_first(" in path.read_text()}
+    assert named == set(HEAVY)
+    for path in SRC.glob("*.py"):
+        top = [ast.unparse(node) for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import)]
+        assert path.stem in HEAVY or "import torch" not in top, path
+
+
+def test_an_error_ends_as_it_does_later(capsys):
+    def wrong():
+        raise ValueError("that cannot be")
+
+    with pytest.raises(SystemExit) as ended:
+        check_first(wrong)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: that cannot be\n"
+    check_first(lambda: None)
