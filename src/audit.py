@@ -136,8 +136,8 @@ def recorded_otherwise(e: Evidence, name: str, options: argparse.Namespace) -> p
     recordings = e.data.recordings()
     judge = robustness.Judge.of(e.task, e.watch, get_competition(e.run.config.data.competition), e.oof, e.truth)
     return robustness.robustness(
-        judge, members, e.oof, e.truth, [recordings[place[c]] for c in e.oof.clip_ids], options.robust,
-        e.run.config.predict.tta,
+        judge, members, e.oof, e.truth, [recordings[place[c]] for c in e.oof.clip_ids],
+        most=options.robust, tta=e.run.config.predict.tta,
         progress=lambda some: progress_bar(some, f"otherwise {name}", len(robustness.CHANGES), "change"),
     )  # fmt: skip
 
