@@ -3,10 +3,11 @@
 python benchmarks/bench_new_birds.py            # trains what is missing, scores, writes benchmarks/new_birds.csv
 python benchmarks/bench_new_birds.py --record   # and append the figures to benchmarks/results.json
 
-Two recipes, configs/sed/finch_birds.yaml and its control finch_birds_plain.yaml, on folds/finch_birds.csv: four birds,
-a fold each, trained on the other three to a fixed number of epochs. Post-processing is chosen by event F1 on the
-held-out recordings of the OTHER birds alone, all of them together, by the search of submit.py: threshold, the lower
-threshold that an event goes on to, least length. Event F1: onset and offset within 50 ms.
+Three recipes, configs/sed/finch_birds.yaml (recordings heard at one level), finch_birds_strong.yaml (and changed in
+training) and the control finch_birds_plain.yaml, on folds/finch_birds.csv: four birds, a fold each, trained on the
+other three to a fixed number of epochs. Post-processing is chosen by event F1 on the held-out recordings of the OTHER
+birds alone, all of them together, by the search of submit.py: threshold, the lower threshold that an event goes on to,
+least length. Event F1: onset and offset within 50 ms.
 
 Beside it the split inside each bird: finch_birds on folds/finch_vocal.csv (val recordings held out, of birds that
 train). Per bird: its train and val recordings (the OOF), and those of the test split, which no recipe was looked at by.
@@ -50,7 +51,7 @@ from earshot.prediction.truth import Truth
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_new_birds.py --record"
 DATA, FOLDS, INSIDE = Path("data/finch_vocal"), Path("folds/finch_birds.csv"), Path("folds/finch_vocal.csv")
-RECIPES = ("finch_birds_plain", "finch_birds")  # the last one is recorded
+RECIPES = ("finch_birds_plain", "finch_birds_strong", "finch_birds")  # the last one is recorded
 STEPS = ("threshold", "threshold_low", "min_seconds")
 
 

@@ -45,6 +45,8 @@ from earshot.prediction.free_cores import allowed_cores
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if options.robust < 0:
+        raise ValueError(f"--robust must be a number of recordings from 0 on, got {options.robust}")
     files.check_writable(options.out / "audit.html", "give --out FOLDER")
     if options.write_groups:
         files.check_writable(options.write_groups)
@@ -134,8 +136,8 @@ def recorded_otherwise(e: Evidence, name: str, options: argparse.Namespace) -> p
     recordings = e.data.recordings()
     judge = robustness.Judge.of(e.task, e.watch, get_competition(e.run.config.data.competition), e.oof, e.truth)
     return robustness.robustness(
-        judge, members, e.oof, e.truth, [recordings[place[c]] for c in e.oof.clip_ids], options.robust,
-        e.run.config.predict.tta,
+        judge, members, e.oof, e.truth, [recordings[place[c]] for c in e.oof.clip_ids],
+        most=options.robust, tta=e.run.config.predict.tta,
         progress=lambda some: progress_bar(some, f"otherwise {name}", len(robustness.CHANGES), "change"),
     )  # fmt: skip
 

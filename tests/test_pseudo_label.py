@@ -226,6 +226,20 @@ def test_a_teacher_that_heard_the_held_out_clips_is_found(here, tmp_path):
         split(out)
 
 
+def test_the_audit_hears_a_run_as_if_recorded_otherwise(here, tmp_path, capsys):
+    """Beside the other evidence of a run, each held-out clip by its own fold's network; as it is, the OOF's score."""
+    run(audit, "--data", "data", "--folds", "folds.csv", "--runs", "runs/sed/t", "--robust", "30", "--out", tmp_path)
+    assert "falls by at most" in capsys.readouterr().out
+    about = json.loads((tmp_path / "audit.json").read_text())
+    rows = {row["change"]: row for row in about["otherwise"]["t"]}
+    assert len(rows) == 12
+    assert rows["as it is"]["recordings"] == 24
+    value = next(t for t in about["tables"] if t["title"] == "Scores and calibration")["rows"][0][2]
+    assert rows["as it is"]["map"] == pytest.approx(value, abs=1e-3)
+    assert rows["level +12 dB"]["map falls"] == pytest.approx(value - rows["level +12 dB"]["map"], abs=1e-3)
+    assert "Recorded otherwise: t" in (tmp_path / "audit.html").read_text()
+
+
 def test_the_audit_finds_planted_leaks_of_pseudo_labels(here, tmp_path):
     """Of a held-out group, of a teacher that heard the clips, of a sound that was copied among the unlabelled ones."""
     folds = pd.read_csv("folds.csv").set_index("clip_id").fold

@@ -135,5 +135,5 @@ def _mixup(
     if augment.mixup_domain == "level":
         how = mix_sounds if augment.mixup_on == "waveform" else mix_power
         shares = {name: amplitude_shares(mixing.lam, levels[name](batch[name]), partners) for name in names}
-    out = mix_batch(batch, names, mixing.lam, partners, how, others, shares)
+    out = mix_batch(batch, names, mixing.lam, partners, how, others=others, shares=shares)
     return {key: mixing.left(value) for key, value in out.items()}, mixing

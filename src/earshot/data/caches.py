@@ -76,7 +76,9 @@ class LogmelCache:
         `workers` threads decode and transform, each holding one whole recording.
         """
         record = _of_data(record, sample_rate)
-        description = _describe(clips, source_root, record, sample_rate, dtype, n_channels, level)
+        description = _describe(
+            clips, source_root, record, sample_rate, dtype=dtype, n_channels=n_channels, level=level
+        )
 
         def make(target: Path) -> None:
             _write_pictures(target, description, source_root, record, workers)
@@ -97,7 +99,9 @@ class LogmelCache:
     ) -> LogmelCache:
         """The cache of exactly these clips and parameters; ValueError, with what differs, where there is none."""
         record = _of_data(record, sample_rate)
-        description = _describe(clips, source_root, record, sample_rate, dtype, n_channels, level)
+        description = _describe(
+            clips, source_root, record, sample_rate, dtype=dtype, n_channels=n_channels, level=level
+        )
         path = Path(folder) / cache_key(description)
         if not path.is_dir():
             raise ValueError(

@@ -141,10 +141,12 @@ def check_extractor(record: Extractor, origin: Origin | None, key: str, folds: s
     path, part, starts = made_of(record)
     for start in starts:
         check_learned(path, start, origin, f"{key}.{part}", folds)
+    if not starts:
+        return []
     weights = path if part != "file" else path.with_name("best.safetensors")
-    if starts and not weights.is_file():
+    if not weights.is_file():
         return [{"trained_on": "weights", "mode": "unknown", "by": str(path)}]
-    return learned_by_start(weights, origin) if starts else []
+    return learned_by_start(weights, origin)
 
 
 def check_frontends(config: Config, origin: Origin | None) -> list[dict]:
