@@ -172,7 +172,7 @@ def write(options, found, compared, clips, folds, classes, target, evidence, los
         for name, e in evidence.items():
             tables += audit_page.of_calibration(e, name) + audit_page.of_drift(e, name)
     for name, table in otherwise.items():
-        more, shown = audit_page.of_robustness(table, name)
+        more, shown = audit_page.of_robustness(table, name, evidence[name].run.config.data.level)
         verdicts += more
         tables.append(shown)
     made = f"{datetime.now():%Y-%m-%d %H:%M}, {len(clips)} clips, {options.folds}, {runs.git_commit()[:12]}"
@@ -187,7 +187,7 @@ def write(options, found, compared, clips, folds, classes, target, evidence, los
         "tables": [{"title": t.title, "columns": list(t.columns), "rows": [list(r) for r in t.rows]} for t in tables],
     }  # fmt: skip
     files.write_text(options.out / "audit.json", files.as_json(about, indent=1) + "\n")
-    print("\n".join(line for line, _ in verdicts))
+    print("\n".join("warning: " * bad + line for line, bad in verdicts))
     for leak in found[:10]:
         print(f"  {leak.kind}: {leak.what} ({leak.where}): {', '.join(leak.clips[:4])}")
     print(f"-> {options.out / 'audit.html'}, {options.out / 'audit.json'}")

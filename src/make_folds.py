@@ -35,10 +35,16 @@ from earshot.prediction.free_cores import allowed_cores
 
 FULL_TABLE = 30  # classes; beyond, only the least even ones are printed
 SHORT_TABLE = 12
+FOLDS = 5  # unless --k says otherwise
 
 
 def main():
     options = parse_args()
+    if options.method == EACH_GROUP and options.k is not None:
+        raise ValueError(
+            f"--k {options.k}: --method {EACH_GROUP} makes as many folds as there are groups: leave --k out"
+        )
+    options.k = FOLDS if options.k is None else options.k
     check_ending(options.out, ".csv", ".tsv")
     check_writable(options.out)
     clips = read_clips(options.clips)
@@ -59,7 +65,7 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--clips", type=Path, required=True, help="clips.csv that prepare.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="fold table to write")
-    parser.add_argument("--k", type=int, default=5, help="number of folds (default 5; official folds keep theirs)")
+    parser.add_argument("--k", type=int, help=f"number of folds (default {FOLDS}; official folds keep theirs)")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument(
         "--group", help="column never split between folds (default: group, where there; none: no groups)"

@@ -291,7 +291,7 @@ def write_table(found: Predictions, path: Path):
     columns = {name: values for name, values in columns.items() if values is not None}
     columns |= {c: found.clipwise_output[:, k] for k, c in enumerate(found.classes)}
     write_csv(pd.DataFrame(columns), path)
-    print(f"{path} has no outputs of frames and is read by no script of ours: those take .npz")
+    print(f"{path} has no outputs of frames; score.py reads it, ensemble.py, submit.py and report.py need an .npz")
 
 
 def again(folder: Path, options: argparse.Namespace) -> list[str]:

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+import make_folds as script
 from earshot.competitions import rfcx
 from earshot.data.folds import (
     audit,
@@ -12,6 +13,7 @@ from earshot.data.folds import (
     read_folds,
     select_fold,
 )
+from scripts import run
 from test_folds import table
 
 
@@ -128,3 +130,12 @@ def test_audit_speaks_of_sites_recordists_and_the_tables_own_groups():
     assert found[["column", "value", "folds", "clips"]].values.tolist() == [
         ["group", "g", "0 1", "a b"], ["site", "S1", "0 1", "a c"], ["author", "A", "0 1", "a c"],
     ]  # fmt: skip
+
+
+def test_each_group_takes_no_number_of_folds(tmp_path, capsys):
+    table(["a"] * 4, group=["p", "p", "q", "r"], path="x.wav").to_csv(tmp_path / "clips.csv", index=False)
+    command = ("--clips", tmp_path / "clips.csv", "--out", tmp_path / "folds.csv", "--method", "each_group")
+    with pytest.raises(ValueError, match="--k 3: --method each_group makes as many folds as there are groups"):
+        run(script, *command, "--k", "3")
+    run(script, *command)
+    assert "-> 3 folds (each_group)" in capsys.readouterr().out

@@ -324,3 +324,8 @@ def test_each_group_is_a_fold_of_its_own():
     assert folds.group["d"] == "b"
     with pytest.raises(ValueError, match="makes a fold of every group, and there are 1 "):
         make_folds(clips.assign(bird="k"), group="bird", method="each_group")
+    for some, group in ((clips, None), (clips, "none"), (clips.assign(bird=" "), "bird")):
+        with pytest.raises(ValueError, match="there are no groups: name a column of the clip table by --group"):
+            make_folds(some, group=group, method="each_group")
+    with pytest.raises(ValueError, match="2 of 6 clips have none in bird: b, d; fill it in"):
+        make_folds(clips.assign(bird=["k", "", "k", None, "g", "g"]), group="bird", method="each_group")

@@ -95,6 +95,17 @@ def test_split_and_fold_columns(tmp_path):
     assert prepare(tmp_path, fold_column="fold").clips.official_fold.tolist() == [2, 1, 2, 1, 1]
 
 
+def test_a_column_named_by_a_flag_is_not_guessed_to_hold_the_labels(tmp_path, caplog):
+    record(tmp_path, "a.wav", "b.wav", "c.wav", "d.wav")
+    (tmp_path / "labels.csv").write_text("file,digit,speaker\na.wav,1,ann\nb.wav,1,bob\nc.wav,2,ann\nd.wav,2,bob\n")
+    with pytest.raises(ValueError, match=r"Say it with --label-column \(columns: digit\)"):
+        prepare(tmp_path, group_column="speaker")
+    tables = prepare(tmp_path, group_column="speaker", label_column="digit")
+    assert (tables.clips.labels.tolist(), tables.clips.group.tolist()) == (list("1122"), ["ann", "bob"] * 2)
+    both = prepare(tmp_path, group_column="speaker", label_column="speaker")
+    assert both.clips.labels.tolist() == both.clips.group.tolist() == ["ann", "bob"] * 2
+
+
 def test_annotations_beside_the_recordings(tmp_path, caplog):
     record(tmp_path, "a.wav", "b.wav", "c.wav", seconds=3)
     (tmp_path / "a.Table.1.selections.txt").write_text(

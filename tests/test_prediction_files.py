@@ -76,6 +76,12 @@ def test_arrays_that_cannot_be_are_named(name, value, said):
         check_arrays(arrays(**{name: value}))
 
 
+def test_a_table_is_told_how_to_become_predictions(tmp_path):
+    (tmp_path / "x.csv").write_text("clip_id,dog\na,0.5\n")
+    with pytest.raises(ValueError, match=r"make it again with src/predict.py, with --out FILE.npz"):
+        Predictions.load(tmp_path / "x.csv")
+
+
 def test_arrays_that_may_be():
     check_arrays(arrays(fold=np.zeros(2, np.uint8), clip_ids=np.array([], float)[:0], frame_counts=np.zeros(0, int),
                         framewise_output=np.zeros((0, 2))))  # fmt: skip

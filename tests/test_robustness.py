@@ -121,8 +121,12 @@ def test_an_unreadable_recording_is_left_out_of_scores(birds, judge, tmp_path):
 
 def test_the_page_says_what_falls(heard):
     verdicts, table = audit_page.of_robustness(heard, "run <a>")
-    assert verdicts[0][1]
-    assert "event_f1 falls by at most 1.000 where recordings are 12 dB louder or softer" in verdicts[0][0]
+    (watched, _), (own, bad) = verdicts
+    assert watched.startswith("run <a>: frame_map falls by at most ")
+    assert bad
+    assert "event_f1 falls by at most 1.000 where recordings are 12 dB louder or softer" in own
+    assert "train with data.level=normalised" in own
+    assert "data.level" not in audit_page.of_robustness(heard, "run <a>", "normalised")[0][1][0]
     text = audit_page.page("Audit", "now", verdicts, [table])
     assert "Recorded otherwise: run &lt;a&gt;" in text
     assert "level -12 dB" in text

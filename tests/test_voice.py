@@ -270,6 +270,11 @@ def test_training_keeps_away_from_speech(tiny):
     [
         (["data.voice=avoid", "data.crop=full"], "voice=avoid draws crops elsewhere, which crop=full does not"),
         (["data.voice=silence", "data.cache=logmel"], "voice=silence needs the waveform"),
+        (
+            ["data.voice=avoid", "data.crop=full", "data.cache=logmel"],
+            "set crop=random, or voice=silence and cache=wav",
+        ),
+        (["data.voice=silence", "data.crop=full", "data.cache=logmel"], "set cache=waveform, or voice=avoid and crop="),
         (["data.voice=drop"], "voice is 'drop'; choose one of keep, avoid, silence"),
         (["data.voice=avoid", "data.voice_share=2"], "voice_share must be from 0 to 1"),
     ],
@@ -277,6 +282,13 @@ def test_training_keeps_away_from_speech(tiny):
 def test_settings_that_cannot_work_together_are_refused(settings, error):
     with pytest.raises(ValueError, match=error):
         load_config(None, settings)
+
+
+@pytest.mark.parametrize(("voice", "crop", "cache"), [("avoid", "random", "logmel"), ("silence", "full", "waveform")])
+def test_what_the_errors_of_voice_name_works(voice, crop, cache):
+    """Of crop=full and cache=logmel, the one that each error says to change is enough."""
+    data = load_config(None, [f"data.voice={voice}", f"data.crop={crop}", f"data.cache={cache}"]).data
+    assert (data.voice, data.crop, data.cache) == (voice, crop, cache)
 
 
 def test_the_real_detector_tells_spoken_digits_from_rain(shared_data):

@@ -53,7 +53,10 @@ def prepare(
     recordings = list_own(source, without=test)
     notes = find_annotations(source, annotations)
     sheet = table or find_label_table(source, recordings, path_column, notes)
-    about = from_table(recordings, sheet, path_column, label_column, label_separator, bool(notes)) if sheet else None
+    taken = [c for c in (group_column, split_column or "split", fold_column) if c]
+    about = None
+    if sheet:
+        about = from_table(recordings, sheet, path_column, label_column, label_separator, bool(notes), taken)
     if notes:
         labels = from_annotations(recordings, notes, label_column if about is None else "", tier)
         if about is not None:

@@ -67,11 +67,14 @@ def _deep(parts: Sequence[str]) -> bool:
 
 
 def from_table(
-    recordings: OwnRecordings, path: Path, path_column: str, label_column: str, separator: str, has_events: bool
-) -> Labels:
+    recordings: OwnRecordings, path: Path, path_column: str, label_column: str, separator: str, has_events: bool,
+    taken: Sequence[str] = (),
+) -> Labels:  # fmt: skip
     """A table's row says what a recording holds; its other columns are kept.
 
-    has_events: annotations say what is heard, so that the table need not.
+    has_events: annotations say what is heard, so that the table need not. taken: columns that say something else
+    (groups, splits, folds): none of them is guessed to hold the labels, and they stay columns
+    though the flag of the labels name them too.
     """
     table = read_table(path, all_text=True)
     check_header(table, recordings, path)
@@ -83,7 +86,7 @@ def from_table(
             f"no column of {path} names recordings of {recordings.source} ({', '.join(map(str, table.columns))}); "
             "say which one does with --path-column, and where they lie with --source"
         )
-    label_column = label_column or ("" if has_events else _label_column(table, names, path))
+    label_column = label_column or ("" if has_events else _label_column(table, names, path, taken))
     found = [recordings.find(name, str(path)) for name in table[names].astype(str)]
     table = table.assign(labels=_split(table[label_column], separator, path) if label_column else [[]] * len(table))
     told = f"{path}: recordings by '{names}'" + (f", labels by '{label_column}'" if label_column else "")
@@ -96,7 +99,8 @@ def from_table(
     table = table.assign(_found=found)[[f is not None for f in found]]
     if not len(table):
         raise ValueError(f"none of the {len(missing)} recordings of {path} is in {recordings.source}: {missing[0][1]}")
-    return Labels(_one_row_each(table, recordings, label_column, path), missing=missing)
+    dropped = "" if label_column in taken else label_column
+    return Labels(_one_row_each(table, recordings, dropped, path), missing=missing)
 
 
 def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, label_column: str, path: Path) -> pd.DataFrame:
@@ -119,20 +123,18 @@ def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, label_column: 
     return clips
 
 
-def _label_column(table: pd.DataFrame, path_column: str, path: Path) -> str:
-    """The column of the labels: by its name, else the only one whose values come several times each."""
-    plain = {re.sub("[^a-z0-9]+", "_", str(c).casefold()): str(c) for c in table.columns if c != path_column}
+def _label_column(table: pd.DataFrame, path_column: str, path: Path, taken: Sequence[str]) -> str:
+    """The column of the labels: by its name, else the only one whose values repeat; none of `taken`."""
+    left = [c for c in map(str, table.columns) if c not in (path_column, *taken)]
+    plain = {re.sub("[^a-z0-9]+", "_", c.casefold()): c for c in left}
     if named := next((plain[name] for name in LABELS if name in plain and name != "id"), None):
         return named
-    repeated = [
-        c for c in map(str, table.columns)
-        if c != path_column and not _are_numbers(table[c]) and 2 <= table[c].nunique() <= len(table) / 2
-    ]  # fmt: skip
+    repeated = [c for c in left if not _are_numbers(table[c]) and 2 <= table[c].nunique() <= len(table) / 2]
     if len(repeated) == 1:
         return repeated[0]
     raise ValueError(
         f"{path}: which column holds the labels? Say it with --label-column (columns: "
-        f"{', '.join(map(str, table.columns))})"
+        f"{', '.join(left or map(str, table.columns))})"
     )
 
 

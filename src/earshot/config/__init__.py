@@ -107,9 +107,10 @@ class Config:
             )
         of_clips = [name for name, record in self.frontends.items() if record.kind == "extractor"]
         if self.data.voice == "silence" and (self.distill.acts or of_clips):
+            drawn = " and data.crop=random" * (self.data.crop != "random")
             raise ValueError(
                 f"data.voice=silence changes what the network hears, but {', '.join(of_clips) or 'the teacher'} hears "
-                "whole recordings, speech included: set data.voice=avoid"
+                f"whole recordings, speech included: set data.voice=avoid{drawn}"
             )
         if self.distill.acts and self.data.cache == "embedding":
             raise ValueError("distill needs a network that hears the sound: set data.cache to another than embedding")

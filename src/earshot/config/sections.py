@@ -81,17 +81,20 @@ class DataConfig:
         if self.train_share > 1:
             raise ValueError(f"train_share is {self.train_share}: a share lies above 0 and is at most 1")
         if self.voice == "avoid" and self.crop != "random":
+            cached = " and cache=waveform" * (self.cache == "logmel")
             raise ValueError(
-                f"voice=avoid draws crops elsewhere, which crop={self.crop} does not leave open: set voice=silence or "
-                "crop=random"
+                f"voice=avoid draws crops elsewhere, which crop={self.crop} does not leave open: set crop=random, or "
+                f"voice=silence{cached}"
             )
         if self.voice != "keep" and self.cache == "embedding":
             raise ValueError(
                 "voice: cache=embedding hears whole clips once, speech included: set cache=none or voice=keep"
             )
         if self.voice == "silence" and self.cache == "logmel":
+            drawn = " and crop=random" * (self.crop != "random")
             raise ValueError(
-                "voice=silence needs the waveform, which cache=logmel leaves out: set voice=avoid or cache=waveform"
+                "voice=silence needs the waveform, which cache=logmel leaves out: set cache=waveform, or "
+                f"voice=avoid{drawn}"
             )
         for column, value in self.metadata_missing.items():
             if column not in self.metadata:
@@ -208,7 +211,8 @@ class OptimConfig:
         if self.swa_epochs and self.ema_decay:
             raise ValueError("ema_decay and swa_epochs are two averages of the weights: set one of them to 0")
         if self.warmup_epochs > self.epochs > 0:
-            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs})")
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) is longer than training (epochs {self.epochs}): "
+                             f"set optim.warmup_epochs={self.epochs / 10:g}")  # fmt: skip
         if 0 < self.early_stop_epochs < self.validate_every:
             raise ValueError(
                 f"early_stop_epochs ({self.early_stop_epochs}) is shorter than validate_every "

@@ -71,7 +71,7 @@ def make_folds(
     elif method == TABLE_ORDER:
         folds["fold"] = _table_order(listed, k, seed).loc[clips.clip_id].to_numpy()
     elif method == EACH_GROUP:
-        folds["fold"] = _each_group(groups)
+        folds["fold"] = _each_group(clips, groups, group)
     elif callable(method):
         folds["fold"] = method(clips, k, seed)
     else:
@@ -80,8 +80,21 @@ def make_folds(
     return folds
 
 
-def _each_group(groups: pd.Series) -> np.ndarray:
-    """(N,) groups -> (N,) folds: one a group, in the order of their names."""
+def _each_group(clips: pd.DataFrame, groups: pd.Series, group: str | None) -> np.ndarray:
+    """(N,) groups -> (N,) folds: one a group, in the order of their names; a clip without a group is an error."""
+    column = group or "group"
+    there = column in clips and group != NO_GROUP
+    named = clean_names(clips[column]) != "" if there else pd.Series(False, index=clips.index)
+    if not named.any():
+        raise ValueError(
+            f"method '{EACH_GROUP}' makes a fold of every group, and there are no groups: name a column of the clip "
+            "table by --group"
+        )
+    if not named.all():
+        raise ValueError(
+            f"method '{EACH_GROUP}' makes a fold of every group, and {(~named).sum()} of {len(clips)} clips have none "
+            f"in {column}: {few(clips.clip_id[~named])}; fill it in, or leave --method {EACH_GROUP} out"
+        )
     names, fold = np.unique(groups.to_numpy(str), return_inverse=True)
     if not 2 <= len(names) <= MOST_GROUPS:
         raise ValueError(

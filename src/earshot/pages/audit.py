@@ -152,16 +152,24 @@ def of_drift(e: Evidence, name: str) -> list[Table]:
     return found
 
 
-def of_robustness(table: pd.DataFrame, name: str) -> tuple[list[tuple[str, bool]], Table]:
-    """What recordings made otherwise would have cost a run, as verdicts and a table. table: of audits.robustness."""
+def of_robustness(table: pd.DataFrame, name: str, level: str = "recorded") -> tuple[list[tuple[str, bool]], Table]:
+    """What recordings made otherwise would have cost a run, as verdicts (its watched score first) and a table.
+
+    table: of audits.robustness; level: the run's data.level.
+    """
     scores = [c.removesuffix(" falls") for c in table.columns if c.endswith(" falls")]
     lines = []
-    for score in scores[-1:]:  # the competition's own where it has one
+    for score in scores:  # the watched one, then the competition's own where it has one
         fall, worst = robustness.largest_fall(table, score)
-        level, _ = robustness.largest_fall(table, score, robustness.LEVEL)
+        by_level, _ = robustness.largest_fall(table, score, robustness.LEVEL)
         if np.isfinite(fall):
-            text = f"{name}: {score} falls by at most {max(0.0, level):.3f} where recordings are 12 dB louder or softer"
-            lines.append((f"{text}, and by {max(0.0, fall):.3f} under its worst change ({worst}).", level > FELL))
+            text = (
+                f"{name}: {score} falls by at most {max(0.0, by_level):.3f} where recordings are 12 dB louder or softer"
+            )
+            text = f"{text}, and by {max(0.0, fall):.3f} under its worst change ({worst})."
+            if by_level > FELL and level == "recorded":
+                text += " It follows the level: train with data.level=normalised, and all are heard equally loud."
+            lines.append((text, by_level > FELL))
     note = (
         f"{int(table.recordings.max())} held-out recordings, each written again under the change and heard by the "
         "network of its own fold; what goes beyond full scale is cut off. Thresholds are those that the other folds "

@@ -120,7 +120,10 @@ class Predictions:
             raise ValueError(
                 f"predictions {path} do not exist; make them with src/predict.py or src/train.py{from_here(path)}"
             )
-        data = read_arrays(path, "a predictions file", "make it again with src/predict.py or src/train.py")
+        remedy = "make it again with src/predict.py or src/train.py"
+        if path.suffix.lower() in (".csv", ".tsv"):
+            remedy = "make it again with src/predict.py, with --out FILE.npz"
+        data = read_arrays(path, "a predictions file", remedy)
         needed = ("clip_ids", "classes", "clipwise_output", "fold", "unreadable")
         missing = [k for k in needed if k not in data]
         if missing:
