@@ -46,7 +46,8 @@ def main():
         spread = f", sd {gain.std():.4f}" if len(gain) > 1 else ""
         what = f"accuracy, fold {options.fold}, {clips}, {epochs}, {len(gain)} seeds{spread}"
         command = " ".join(["python benchmarks/bench_teachers.py", *sys.argv[1:]])
-        record("esc50_distilled_gain", float(gain.mean()), what, command)
+        name = "esc50_distilled_gain" + f"_{options.clips_per_class}_clips" * bool(options.clips_per_class)
+        record(name, float(gain.mean()), what, command)
 
 
 def parse_args() -> argparse.Namespace:

@@ -260,13 +260,16 @@ def copy(source: Path, target: Path):
 
 
 def settings(room: Room) -> str:
-    """setup.cfg for mutmut. A fork server: a process that ran native libraries' threads must not be forked."""
+    """setup.cfg for mutmut. A fork server: a process that ran native libraries' threads must not be forked.
+
+    Time runs out at 15 x (8 s + what the tests took), so that a busy machine's imports are not taken for a kill.
+    """
 
     def lines(values):
         return "".join(f"\n    {value}" for value in values)
 
     return (
-        "[mutmut]\nprocess_isolation = forkserver\nsource_paths =\n    src/\n"
+        "[mutmut]\nprocess_isolation = forkserver\ntimeout_constant = 8\nsource_paths =\n    src/\n"
         f"only_mutate ={lines(map(str, sources(room)))}\n"
         f"also_copy ={lines(COPIED)}\n"
         f"pytest_add_cli_args ={lines(('-p', 'quick_first', '-p', 'no:cacheprovider'))}\n"

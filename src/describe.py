@@ -29,7 +29,8 @@ def parse_args() -> argparse.Namespace:
 def check_command():
     """What needs no data and no network: the options, and the config with its overrides."""
     options = parse_args()
-    load_config(options.config, options.overrides)
+    if options.config.is_file() or not options.config.exists():  # a pipe is read once, by main
+        load_config(options.config, options.overrides)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from earshot.competitions.tables import OF_RECORDINGS, Tables, check_owner, is_t
 from earshot.data.digests import content_hash
 from earshot.data.event_checks import checked_events
 from earshot.data.labels import annotated_clips, label_lists
-from earshot.data.voice import hear_voice, write_voice
+from earshot.data.voice import check_still_heard, hear_voice, write_voice
 from earshot.data.voice import summary as voice_summary
 from earshot.files import check_writable
 from earshot.messages import Parser, few, progress_bar, run_script, suggest
@@ -55,7 +55,8 @@ def main():
     tables = competition.prepare(source, **prepare_options(competition, options))
     tables = with_headers(tables, source, options.check_audio, options.workers)
     tables, notes = with_checked_events(tables)
-    notes += heard_for_voice(tables, source, out, detector, options) if detector else []
+    notes += heard_for_voice(tables, source, out, detector, options) if detector else (
+        check_still_heard(out, tables.clips, source))  # fmt: skip
     if options.resample:
         tables = resampled(tables, source, out, options)
     name = tables.competition or options.competition

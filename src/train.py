@@ -48,8 +48,15 @@ def parse_args() -> argparse.Namespace:
     return options
 
 
+def check_command():
+    """What needs no data and no network: the options, and the config with its overrides, if it can be read twice."""
+    options = parse_args()
+    if options.config.is_file() or not options.config.exists():  # a pipe is read once, by main
+        load_config(options.config, options.overrides)
+
+
 if __name__ == "__main__":
-    check_first(lambda: load_config((o := parse_args()).config, o.overrides))  # PyTorch takes seconds to load
+    check_first(check_command)  # before PyTorch is loaded, which takes seconds
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs

@@ -1,5 +1,6 @@
 """Frozen networks as inputs: a foreign ONNX file and own runs, their rows, caches, training, prediction and export."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from earshot import runs
 from earshot.config import load_config
 from earshot.data.prepared import load_data
 from earshot.inputs.extractor import Extractor, opened
+from earshot.inputs.teacher import Teacher
 from earshot.inputs.waveforms import as_heard
 from earshot.models import MODELS
 from earshot.prediction.backends import open_graph
@@ -29,6 +31,7 @@ from earshot.training.origins import check_extractor
 from scripts import run
 
 RATE, SIZE = 4000, 2000  # the foreign network hears half seconds at 4 kHz
+NORMAL = "normalised"
 
 
 def foreign(path="birds.onnx", size=SIZE, outputs=("scores", "embedding"), batch="batch"):
@@ -306,3 +309,25 @@ def test_an_own_run_is_an_extractor(beside):
         opened(replace(record, sample_rate=4000))
     run(predict, "--run", "runs/sed/on_top", "--clips", "data/test_clips.csv")
     assert Predictions.load("runs/sed/on_top/test.npz").clipwise_output.std() > 0
+    levelled = onnx.load(graph.file)
+    about = next(p for p in levelled.metadata_props if p.key == "earshot")
+    about.value = json.dumps((told := json.loads(about.value)) | {"windowing": told["windowing"] | {"level": NORMAL}})
+    onnx.save(levelled, "levelled.onnx")
+    config = Path("runs/sed/base/fold0/config.yaml")
+    config.write_text(config.read_text().replace("level: recorded", f"level: {NORMAL}"))
+    teacher = Teacher(run=record.run, sample_rate=8000)
+    for heard in (replace(record, window_seconds=0.4), replace(graph, file="levelled.onnx"), teacher):
+        what = heard.run or heard.file
+        with pytest.raises(ValueError, match=f"{heard.kind} {what} was trained with data.level={NORMAL}, but here"):
+            opened(heard)
+
+
+def test_a_network_of_a_config_that_hears_at_one_level_is_no_extractor(beside):
+    config = load_config(beside)
+    torch.save({"model": runs.make_model(config, 7).state_dict()}, "published.pth")
+    Path("levelled.yaml").write_text(Path(beside).read_text().replace("data: {", f"data: {{level: {NORMAL}, "))
+    assert load_config("levelled.yaml").data.level == NORMAL
+    record = Extractor(config="levelled.yaml", weights="published.pth", sample_rate=8000)
+    with pytest.raises(ValueError, match=f"levelled.yaml with published.pth was trained with data.level={NORMAL}"):
+        opened(record)
+    assert opened(replace(record, config=beside)).width == 16

@@ -1,12 +1,16 @@
 """A wrong command line is refused before PyTorch is imported, which takes seconds."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import describe
+import train
+from earshot.config import load_config
 from earshot.messages import check_first
 
 SRC = Path(__file__).resolve().parents[1] / "src"
@@ -45,3 +49,15 @@ def test_an_error_ends_as_it_does_later(capsys):
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: that cannot be\n"
     check_first(lambda: None)
+
+
+@pytest.mark.parametrize("script", [train, describe])
+def test_a_config_out_of_a_pipe_is_read_once(script, monkeypatch):
+    """The first checks may not drain it: what is read second would be empty, which is the default config."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as pipe:
+        pipe.write("seed: 77\n")
+    monkeypatch.setattr(sys, "argv", ["x.py", "--config", f"/dev/fd/{reading}"])
+    script.check_command()
+    assert load_config(f"/dev/fd/{reading}").seed == 77
+    os.close(reading)

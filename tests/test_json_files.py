@@ -30,3 +30,10 @@ def test_every_json_file_is_written_that_way():
         if re.search(r"write_text\([^\n]*json\.dumps\(|\bjson\.dump\(", path.read_text())
     ]  # fmt: skip
     assert not odd
+
+
+def test_numbers_of_numpy_stay_what_they_are():
+    assert (
+        as_json([np.int64(2**60 + 1), np.int32(5), np.bool_(True), np.float64("nan")])
+        == f"[{2**60 + 1}, 5, true, null]"
+    )

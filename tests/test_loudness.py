@@ -54,6 +54,23 @@ def test_silence_stays_silence(tmp_path, sound):
     assert loudness.gain_of(put(tmp_path / "a.wav", sound), RATE) == 1.0
 
 
+@pytest.mark.parametrize("background", [0.0, 1e-7])
+def test_digital_silence_around_a_sound_does_not_count(tmp_path, background):
+    rng = np.random.default_rng(0)
+    short = song(0.2)  # all of it is loud
+    padded = np.r_[background * rng.standard_normal(9 * RATE), short].astype(np.float32)
+    alone = loudness.gain_of(put(tmp_path / "alone.wav", short), RATE)
+    assert loudness.gain_of(put(tmp_path / "padded.wav", padded), RATE) == pytest.approx(alone, rel=0.02)
+
+
+@pytest.mark.parametrize(("scale", "gain"), [(1e-5, 100.0), (1e-4, 100.0), (1e-3, 22.7), (0.1, 0.227)])
+def test_the_gain_has_a_limit(tmp_path, scale, gain):
+    """White noise of this deviation is heard at 20 log10(scale) + 10 log10(1 + 0.97^2) dB; -30 dB are wanted."""
+    noise = scale * np.random.default_rng(0).standard_normal(10 * RATE)
+    path = put(tmp_path / "a.wav", noise.astype(np.float32))
+    assert loudness.gain_of(path, RATE) == pytest.approx(gain, rel=0.1)
+
+
 def test_an_edited_file_is_measured_again_and_a_missing_one_is_said_by_its_reader(tmp_path):
     path = put(tmp_path / "a.wav", song())
     first = loudness.gain_of(path, RATE)
@@ -116,6 +133,24 @@ def test_a_cache_of_pictures_holds_the_level(tmp_path):
 def test_what_cannot_be_normalised_is_refused(overrides):
     with pytest.raises(ValueError, match="level"):
         load_config(None, overrides)
+
+
+def test_a_cache_of_beginnings_is_refused_with_what_to_set():
+    with pytest.raises(ValueError, match=r"data\.cache=packed keeps the first 4 s: set data\.cache=waveform"):
+        load_config(None, ["data.level=normalised", "data.cache=packed", "data.pack_seconds=4"])
+    assert load_config(None, ["data.level=normalised", "data.cache=waveform"]).predict.level == "normalised"
+    assert load_config(None, ["data.cache=packed"]).predict.level == "recorded"
+
+
+@pytest.mark.parametrize(("trained", "predicted"), [("recorded", "normalised"), ("normalised", "recorded")])
+def test_a_network_is_heard_as_it_was_trained(trained, predicted, tmp_path):
+    said = f"predict.level is {predicted} but data.level is {trained}"
+    with pytest.raises(ValueError, match=said):
+        load_config(None, [f"data.level={trained}", f"predict.level={predicted}"])
+    (tmp_path / "a.yaml").write_text(f"data: {{level: {trained}}}\npredict: {{level: {predicted}}}\n")
+    with pytest.raises(ValueError, match=f"a.yaml: {said}"):
+        load_config(tmp_path / "a.yaml")
+    assert load_config(tmp_path / "a.yaml", [f"predict.level={trained}"]).predict.level == trained
 
 
 # ---- recorded otherwise

@@ -152,6 +152,16 @@ def test_prepare_lists_speech_and_hears_only_what_is_new(recordings, tmp_path, m
     prepare.main()
     assert sorted(heard) == sorted({Path(lost).name, "talk.wav"})
     heard.clear()
+    prepare.main()
+    assert not heard, "the half line is gone, and nothing is lost behind it"
+    capsys.readouterr()
+    audio.write(recordings / "bird" / "call.wav", loud((0.5, 3.5)), RATE)
+    monkeypatch.setattr(sys, "argv", [str(w) for w in words[: words.index("--voice")]])
+    prepare.main()
+    assert "of recordings that have changed since: bird/call.wav; prepare with --voice again" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="heard before recordings changed"):
+        read_voice(out, pd.read_csv(out / "clips.csv").clip_id)
+    heard.clear()
     monkeypatch.setattr(sys, "argv", [str(w) for w in [*words, "--voice-threshold", "0.7"]])
     prepare.main()
     assert len(heard) == 4

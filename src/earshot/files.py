@@ -205,7 +205,8 @@ def as_json(value, indent: int | None = None) -> str:
     def number(part):
         if isinstance(part, str | bytes) or not hasattr(part, "__float__"):
             raise TypeError(f"{type(part).__name__} {part!r} is no number, text, list or dict: JSON cannot hold it")
-        return finite(float(part))
+        exact = part.item() if hasattr(part, "item") else float(part)
+        return finite(exact if isinstance(exact, bool | int | float) else float(part))
 
     return json.dumps(finite(value), indent=indent, default=number, allow_nan=False)
 

@@ -130,6 +130,11 @@ class Config:
                 f"data.level=normalised changes what frontends.{of_clip[0]} computes of whole recordings, as loud as "
                 "they are: leave data.level at recorded"
             )
+        if self.data.level != "recorded" and self.data.cache == "packed":
+            raise ValueError(
+                "data.level=normalised is measured on whole recordings, of which data.cache=packed keeps the first "
+                f"{self.data.pack_seconds:g} s: set data.cache=waveform, or leave data.level at recorded"
+            )
         if self.data.cache == "embedding":
             self._check_cached_embeddings()
 
@@ -190,7 +195,13 @@ def from_dict(values: dict) -> Config:
     """Nested dict, as a file gives it -> checked Config; a key of an earlier version is an error with the new name."""
     for old, _, _ in _moved(values):
         raise ValueError(f"{old} is now {MOVED[old]}")
-    return build(Config, values)
+    config = build(Config, values)
+    if (given := (values.get("predict") or {}).get("level", config.data.level)) != config.data.level:
+        raise ValueError(
+            f"predict.level is {given} but data.level is {config.data.level}: a network is heard as it was trained; "
+            "leave the former out to follow the latter"
+        )
+    return config
 
 
 def from_run(values: dict) -> Config:

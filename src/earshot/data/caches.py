@@ -30,6 +30,7 @@ from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples
 from earshot.messages import progress_bar, suggest
 from earshot.sound import audio
+from earshot.sound.loudness import MOST_GAIN_DB
 from earshot.sound.rows import file_of
 from earshot.stored import open_array, read_json, want
 from earshot.tables import read_table
@@ -189,7 +190,7 @@ def _describe(
         raise ValueError(f"unknown log-mel cache dtype '{dtype}'{suggest(dtype, DTYPES)}")
     description = {"kind": record.kind, "params": record.cache_params(), "sample_rate": sample_rate, "dtype": dtype}
     description |= {"channels": n_channels} if n_channels > 1 else {}
-    description |= {"level": level} if level != "recorded" else {}
+    description |= {"level": level, "most_gain_db": MOST_GAIN_DB} if level != "recorded" else {}
     return description | {"files": fingerprints(clips, source_root)}
 
 

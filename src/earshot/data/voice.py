@@ -30,6 +30,7 @@ TABLE, ABOUT, HEARD = "voice.csv", "voice.json", "voice_heard.jsonl"
 COLUMNS = ["clip_id", "onset", "offset", "probability"]
 GRID_SECONDS = 0.01  # of the starts that a crop is drawn from again
 FADE_SECONDS = 0.01  # of what is silenced, at both ends
+LONGEST = 1e7  # seconds that an offset may be
 MOSTLY = 0.5  # share of a class's clips that hold speech from which it is asked whether speech is the class
 
 
@@ -45,6 +46,8 @@ def hear_voice(
     identity = {path: _identity(source / file_of(path)) for path in clips.path}
     waiting = [p for p, now in identity.items() if now and known.get(p, {}).get("file") != now]
     out.mkdir(parents=True, exist_ok=True)
+    if known:
+        _cut_half_a_line(out / HEARD)
     with open(out / HEARD, "a" if known else "w", encoding="utf-8") as kept:
         if not known:
             kept.write(json.dumps(made_by) + "\n")
@@ -78,6 +81,33 @@ def _heard_before(path: Path, made_by: dict) -> dict[str, dict]:
         return {}
 
 
+def _cut_half_a_line(path: Path):
+    """Take away what a killed process left behind the last whole line: the next line would be glued to it."""
+    with open(path, "rb+") as kept:
+        whole = kept.read().rfind(b"\n") + 1
+        kept.truncate(whole)
+
+
+def check_still_heard(out: Path, clips: pd.DataFrame, source: Path) -> list[str]:
+    """After preparing without --voice: say of a voice.csv that is there which recordings changed since it was heard.
+
+    voice.json names them from then on, and training refuses the table (`read_voice`); [] where nothing changed.
+    """
+    about, heard = out / ABOUT, out / HEARD
+    if not (about.is_file() and heard.is_file()):
+        return []
+    told = read_json(about)
+    known = _heard_before(heard, {"model": told.get("digest"), "threshold": told.get("threshold")})
+    changed = [
+        path for path in clips.path
+        if path in known and (now := _identity(source / file_of(path))) and known[path].get("file") != now
+    ]  # fmt: skip
+    if not changed:
+        return []
+    files.write_text(about, files.as_json(told | {"changed": changed[:100]}, indent=1) + "\n")
+    return [f"voice ({TABLE}) is of recordings that have changed since: {few(changed)}; prepare with --voice again"]
+
+
 def _identity(path: Path) -> list[int] | None:
     try:
         found = os.stat(path)
@@ -106,9 +136,15 @@ def read_voice(root: Path, clip_ids: Iterable[str]) -> pd.DataFrame:
     onset, offset = (pd.to_numeric(table[c], errors="coerce").to_numpy(float) for c in ("onset", "offset"))
     if len(wrong := np.flatnonzero(~((onset >= 0) & (offset > onset) & np.isfinite(offset)))):
         raise ValueError(f"{path}, row {wrong[0] + 1}: onset and offset are seconds, the offset behind the onset")
-    about = root / ABOUT
-    if about.is_file() and read_json(about).get("clips") != _digest(clip_ids):
+    if len(wrong := np.flatnonzero(offset > LONGEST)):
+        raise ValueError(
+            f"{path}, row {wrong[0] + 1}: an offset of {offset[wrong[0]]:g} s is behind any recording's end"
+        )
+    told = read_json(root / ABOUT) if (root / ABOUT).is_file() else {}
+    if told and told.get("clips") != _digest(clip_ids):
         raise ValueError(f"{path} is of other clips than {root / 'clips.csv'} lists now: {again}")
+    if changed := told.get("changed"):
+        raise ValueError(f"{path} was heard before recordings changed ({few(changed)}): {again}")
     return table.assign(onset=onset, offset=offset)
 
 

@@ -132,11 +132,19 @@ def _unheard(net: nn.Module, in_chans: int) -> list[str]:
     for name, part in net.named_children():
         hooks += [m.register_forward_pre_hook(lambda *_, name=name: heard.add(name)) for m in part.modules()]
     weight = next(net.parameters())
-    with torch.no_grad():
-        net.eval().forward_features(weight.new_zeros(1, in_chans, 64, 64))
-    net.train(training)
-    for hook in hooks:
-        hook.remove()
+    try:
+        with torch.no_grad():
+            net.eval().forward_features(weight.new_zeros(1, in_chans, 64, 64))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"timm's {type(net).__name__} takes pictures of one size only ({reason}), and log-mels are of any length: "
+            "choose a convolutional backbone"
+        ) from error
+    finally:
+        net.train(training)
+        for hook in hooks:
+            hook.remove()
     return [name for name, part in net.named_children() if name not in heard and any(True for _ in part.parameters())]
 
 

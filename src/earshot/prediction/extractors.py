@@ -51,6 +51,12 @@ def own_network(
 ) -> OwnNetwork:
     """The backend as an extractor; an error where it cannot be one or hears otherwise than the record says."""
     check_rate(record, windowing.sample_rate, what)
+    if windowing.level != "recorded":
+        others = ", or let its stored answers teach (distill.predictions)" if record.kind == "teacher" else ""
+        raise ValueError(
+            f"{record.kind} {what} was trained with data.level={windowing.level}, but here it would hear recordings as "
+            f"loud as they are: give a run that was trained with data.level=recorded{others}"
+        )
     if given := [n for n in backend.inputs if not backend.frontends[n].sounds]:
         raise ValueError(f"{record.kind} {what} takes {', '.join(given)} besides the sound: it cannot be an extractor")
     if windowing.n_channels > 1:

@@ -146,9 +146,14 @@ def as_text(origins: Sequence[Origin]) -> list[str]:
 
 
 def weights_origin(path: Path) -> Origin | None:
-    """What a weights file says of itself; None: nothing, or it is none that can be read (loading it says why)."""
+    """What a weights file says of itself; None: nothing, or it is none that can be read (loading it says why).
+
+    A checkpoint (last.ckpt, or another kind than safetensors) says nothing: the fold's folder that it lies in does.
+    """
     stored = weights_about(path)
-    return parse_origin(json.dumps(stored["origin"]), path) if stored.get("origin") else None
+    if stored.get("origin"):
+        return parse_origin(json.dumps(stored["origin"]), path)
+    return read_origin(path.parent) if path.is_file() and path.suffix != ".safetensors" else None
 
 
 def weights_about(path: Path) -> dict:

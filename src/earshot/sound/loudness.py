@@ -1,9 +1,10 @@
 """How loud a recording is as a whole: with it, recordings of any level are heard alike (`data.level: normalised`).
 
 The level of a recording is the 95th percentile of the power of its frames of 20 ms after pre-emphasis (each sample less
-0.97 of the one before, against rumble and hum), in dB. So it is that of its louder sounds, whatever share of it they
-fill, if they fill a twentieth. What follows it: the same recording 12 dB louder is heard the same. A recording that
-holds noise alone is heard as loud as others.
+0.97 of the one before, against rumble and hum), in dB; frames of digital silence do not count. So it is that of its
+louder sounds, whatever share of it they fill, if they fill a twentieth of what is no silence. What follows it: the same
+recording 12 dB louder is heard the same. A recording that holds noise alone is heard as loud as others, unless that
+would take more than 40 dB.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from earshot.sound.rows import file_of
 
 HEARD_DB = -30.0  # level that every recording is brought to
 FRAME_SECONDS, PRE_EMPHASIS, PERCENTILE = 0.02, 0.97, 95.0
-SILENCE_DB = -110.0  # lower levels are digital silence, which stays as it is
+SILENCE_DB = -110.0  # frames below are digital silence and do not count; where there is nothing else it stays as it is
+MOST_GAIN_DB = 40.0  # a recording is made at most so much louder or quieter
 SPAN_SECONDS, MOST_SPANS = 10.0, 60  # of longer recordings so many spans are heard, spread evenly
 
 
@@ -38,7 +40,7 @@ def gain_of(path: str | Path, sample_rate: int) -> float:
 @lru_cache(maxsize=200_000)
 def _gain(path: str, sample_rate: int, size: int, changed: int) -> float:
     level = level_db(pieces(path, sample_rate), sample_rate)
-    return float(10 ** ((HEARD_DB - level) / 20)) if level > SILENCE_DB else 1.0
+    return float(10 ** (np.clip(HEARD_DB - level, -MOST_GAIN_DB, MOST_GAIN_DB) / 20)) if np.isfinite(level) else 1.0
 
 
 def pieces(path: str | Path, sample_rate: int) -> list[np.ndarray]:
@@ -51,11 +53,11 @@ def pieces(path: str | Path, sample_rate: int) -> list[np.ndarray]:
 
 
 def level_db(waveforms: list[np.ndarray], sample_rate: int) -> float:
-    """Level of a recording of which these are parts, in dB of full scale; -inf where it holds nothing."""
+    """Level of a recording of which these are parts, in dB of full scale; -inf where all of it is digital silence."""
     size = max(1, round(FRAME_SECONDS * sample_rate))
-    powers = [frame_powers(waveform, size) for waveform in waveforms if len(waveform)]
-    level = np.percentile(np.concatenate(powers), PERCENTILE) if powers else 0.0
-    return float(10 * np.log10(level)) if level > 0 else -np.inf
+    powers = np.concatenate([np.zeros(0), *(frame_powers(waveform, size) for waveform in waveforms if len(waveform))])
+    heard = powers[powers > 10 ** (SILENCE_DB / 10)]
+    return float(10 * np.log10(np.percentile(heard, PERCENTILE))) if len(heard) else -np.inf
 
 
 def frame_powers(waveform: np.ndarray, size: int) -> np.ndarray:

@@ -102,9 +102,18 @@ def check_learned(path: Path, start: Origin | None, origin: Origin | None, key: 
     if other or start.fold != origin.fold:
         raise ValueError(
             f"{key} {path} is of {start}, and this is {origin}, of the same clips{'; ' * bool(other)}{other}: "
-            "the clips held out here were learned from there, and the CV would be wrong. Start from the same fold of "
-            "the same table (fold{fold} in the path), or from weights of other data"
+            f"the clips held out here were learned from there, and the CV would be wrong. {_instead(key, origin)}"
         )
+
+
+def _instead(key: str, origin: Origin) -> str:
+    """What to do where a network learned from what is held out."""
+    if key.startswith("frontends."):
+        return (
+            f"Take a network of other data, or train this fold alone with that of the same fold: --fold {origin.fold} "
+            f"{key}=.../fold{origin.fold}..."
+        )
+    return "Start from the same fold of the same table (fold{fold} in the path), or from weights of other data"
 
 
 def learned_by_start(path: Path, origin: Origin | None) -> list[dict]:
