@@ -37,6 +37,7 @@ from results import record
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("src", "tests", "configs", "folds", "benchmarks", "pyproject.toml")
 KILLED, TIME = ("killed", "timeout"), ("timeout",)
+RUNNER_FAILED, NO_TESTS = 255, 33  # exit codes of mutmut, which calls the first one a timeout
 COMMAND = "python benchmarks/mutants.py --record"
 
 
@@ -247,7 +248,20 @@ def run(room: Room, chosen: list[Mutant], folder: Path, processes: int) -> dict[
     codes = {}
     for path in sources(room):
         codes |= json.loads((folder / "mutants" / f"{path}.meta").read_text())["exit_code_by_key"]
+    for name in (m.name for m in chosen if codes[m.name] == RUNNER_FAILED):
+        codes[name] = alone(folder, name, environment)
     return {m.name: status_by_exit_code[codes[m.name]] for m in chosen}
+
+
+def alone(folder: Path, name: str, environment: dict[str, str]) -> int:
+    """pytest's exit code for one mutant, in a process of its own: mutmut's failed in between, which says nothing."""
+    stats = json.loads((folder / "mutants" / "mutmut-stats.json").read_text())["tests_by_mangled_function_name"]
+    tests = sorted(stats.get(name.rsplit("__mutmut_", 1)[0], ()))
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "quick_first", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, cwd=folder / "mutants", env=environment | {"MUTANT_UNDER_TEST": name},
+                          capture_output=True)  # fmt: skip
+    print(f"{name}: again, alone: exit code {done.returncode}", flush=True)
+    return done.returncode if tests else NO_TESTS
 
 
 def copy(source: Path, target: Path):
