@@ -40,6 +40,8 @@ def main():
     if asked.per_site and not column:
         raise ValueError("--per-site needs to know the sites: give --clips a table with a column `site`, or name one")
     teachers = find_teachers(options.runs, options.folds)
+    if options.frames:
+        frames.check_framewise(teachers)
     validation = Path(teachers.runs[0].config.data.root) / "validation.csv"
     beside = read_clips(validation) if validation.is_file() else None
     table = without_labelled(table, root, teachers.data, options.skip_labelled, options.clips, beside)

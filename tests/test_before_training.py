@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import train
+from earshot.augment.batch import BatchAugment
 from earshot.config import load_config
 from earshot.data.prepared import load_data
 from earshot.training import clock
-from earshot.training.checks import check_run
+from earshot.training.checks import check_run, say_idle
 from earshot.training.learnable import Head, Targets, why_not
 from scripts import run
 
@@ -144,3 +145,14 @@ def test_a_head_is_read_from_its_answers():
     assert Head.of({"clipwise_output": logit.sigmoid()}).activation == "sigmoid"
     zeros = torch.zeros(4, 2)
     assert Head.of({"clipwise_output": zeros.sigmoid(), "logit": zeros}).activation == "sigmoid", "sums to 1 by chance"
+
+
+def test_a_way_to_mix_where_nothing_is_mixed_is_said(caplog):
+    say_idle(BatchAugment(mixup_on="waveform", mixup_domain="level"))
+    say_idle(BatchAugment())
+    assert not caplog.records
+    say_idle(BatchAugment(mixup_domain="level"))
+    assert caplog.messages == [
+        "augment.batch.mixup_domain=level does nothing while augment.batch.mixup_on is none: set it to waveform or "
+        "logmel"
+    ]

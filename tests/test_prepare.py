@@ -173,7 +173,10 @@ def test_a_users_error_is_one_line_and_exit_code_2(tmp_path):
     command = [sys.executable, SRC / "prepare.py", "esc51"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "error: unknown competition 'esc51'; did you mean 'esc50'?\n"
+    assert done.stderr == (
+        "error: unknown competition 'esc51'; did you mean 'esc50'? (your own recordings: python src/prepare.py mine "
+        "--source FOLDER --out data/NAME)\n"
+    )
 
 
 def clip_table(path, labels, **columns):

@@ -26,6 +26,7 @@ from earshot.data.prepared import load_data
 from earshot.data.pseudo import read_manifest, read_windows
 from earshot.inputs.waveforms import hear
 from earshot.rounds import hearing
+from earshot.rounds.teachers import find_teachers
 from earshot.training.pseudo import PseudoWindows
 from scripts import run
 
@@ -169,6 +170,37 @@ def test_frames_say_when_and_train(here, tmp_path, capsys):
     (tmp_path / "f/manifest.json").write_text(json.dumps(about | {"frame_seconds": 0.0}))
     with pytest.raises(ValueError, match="has frames, and manifest.json says every 0 s"):
         split(tmp_path / "f", 1)
+
+
+def test_frames_of_a_network_without_any_are_refused_before_anything_is_heard(here, tmp_path, monkeypatch):
+    class Clipwise:
+        """A backend that answers for whole clips alone."""
+
+        def __init__(self, backend):
+            self.backend, self.frontends = backend, backend.frontends
+
+        def run(self, inputs):
+            return {"clipwise_output": self.backend.run(inputs)["clipwise_output"]}
+
+    def find(*arguments):
+        teachers = find_teachers(*arguments)
+        for member in teachers.members[0]:
+            member.backend.backend = Clipwise(member.backend.backend)
+        return teachers
+
+    monkeypatch.setattr(pseudo_label, "find_teachers", find)
+    monkeypatch.setattr(pseudo_label.hearing, "hear_all", lambda *a, **k: pytest.fail("recordings were heard first"))
+    with pytest.raises(ValueError, match="has no outputs over time: leave --frames out"):
+        run(
+            pseudo_label,
+            "--runs",
+            "runs/sed/t",
+            "--clips",
+            "scapes/unlabelled.csv",
+            "--out",
+            tmp_path / "o",
+            "--frames",
+        )
 
 
 def planted(tmp_path, fold: int, **changed) -> Path:

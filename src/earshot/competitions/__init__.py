@@ -56,5 +56,8 @@ def get_competition(name: str) -> Competition:
 def family_module(name: str) -> str:
     """The dotted name of the module that holds a competition; an unknown name is an error with a suggestion."""
     if name not in COMPETITIONS:
-        raise ValueError(f"unknown competition '{name}'{suggest(name, COMPETITIONS)}")
+        raise ValueError(
+            f"unknown competition '{name}'{suggest(name, COMPETITIONS)} (your own recordings: "
+            "python src/prepare.py mine --source FOLDER --out data/NAME)"
+        )
     return f"{__name__}.{COMPETITIONS[name]}"

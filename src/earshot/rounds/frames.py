@@ -34,6 +34,12 @@ def as_framewise(member: Member) -> Member:
     return replace(member, backend=backend)
 
 
+def check_framewise(teachers: Teachers):
+    """Raise where a run cannot say when, before anything is heard; the networks of one fold speak for all."""
+    for member in next(iter(teachers.members.values())):
+        as_framewise(member)
+
+
 def with_frames(
     teachers: Teachers, chosen: dict[int, PseudoLabels], root: Path, asked: Choice, progress: Callable = iter
 ) -> tuple[dict[int, PseudoLabels], float]:

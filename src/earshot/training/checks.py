@@ -6,6 +6,7 @@ second of noise, then each fold's clips. What is found is one error that says wh
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import psutil
 import torch
 
 from earshot import losses, optim, runs, tasks
+from earshot.augment.batch import BatchAugment
 from earshot.augment.hidden import attach_spec_augment_pp
 from earshot.augment.image import check_image
 from earshot.augment.spectrogram import build_spec_augment, check_logmel
@@ -34,6 +36,8 @@ from earshot.training.watch import check_watch
 
 LOOKED_FOR = 20  # recordings of which at least one must be there
 
+logger = logging.getLogger("earshot")
+
 
 def check_names(config: Config) -> tasks.Task:
     """Names that need no data: task, loss, network, optimiser, augmentations. The task."""
@@ -53,6 +57,7 @@ def check_names(config: Config) -> tasks.Task:
 def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     """Raise ValueError for whatever would stop these folds, or let them learn nothing, before anything is written."""
     task = check_names(config)
+    say_idle(config.augment.batch)
     check_watch(config, task, data)
     build_waveform_augment(config.augment.waveform)
     check_memory(config)
@@ -67,6 +72,15 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
         train = train.limit(config.data.clips_per_class, config.seed)
         check_classes(fold, train.target, data.classes, config.loss.name)
     check_learnable(network, config, data.target, data.mask)
+
+
+def say_idle(batch: BatchAugment):
+    """Warn of a way to mix clips where none are mixed; no error, as a comparison may turn mixup alone off."""
+    if batch.mixup_on == "none" and batch.mixup_domain != "input":
+        logger.warning(
+            "augment.batch.mixup_domain=%s does nothing while augment.batch.mixup_on is none: set it to %s",
+            batch.mixup_domain, "waveform or logmel" if batch.mixup_domain == "level" else "logmel",
+        )  # fmt: skip
 
 
 def check_network(network: torch.nn.Module, config: Config):
