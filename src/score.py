@@ -99,18 +99,19 @@ def anomalies(options: argparse.Namespace):
 
 
 def read_tags(path: Path) -> Predictions:
-    """Predictions, or a CSV with clip_id and a column of numbers a class."""
+    """Predictions, or a CSV with clip_id and a column of numbers a class; predict.py's also says what is unreadable."""
     if path.suffix == ".npz":
         return Predictions.load(path)
     table = read_clips_of(path)
-    classes = [c for c in table.columns if c not in ("clip_id", "path", "labels")]
+    of_predict = [c for c in ("unreadable", "anomaly_score") if c in table]  # beside its classes
+    classes = [c for c in table.columns if c not in ("clip_id", "path", "labels", *of_predict)]
     numbers = table[classes].apply(pd.to_numeric, errors="coerce")
     classes = [c for c in classes if numbers[c].notna().all()]
     if not classes:
         raise ValueError(f"{path} has no column of numbers, which a class's scores are")
     return Predictions(
         table.clip_id.astype(str).to_numpy(str), tuple(classes), numbers[classes].to_numpy(np.float32),
-        np.full(len(table), -1), np.zeros(len(table), bool),
+        np.full(len(table), -1), table.unreadable == 1 if "unreadable" in table else np.zeros(len(table), bool),
     )  # fmt: skip
 
 

@@ -74,6 +74,18 @@ def test_true_clips_without_a_prediction_are_named(run, caplog):
     assert "1 clips of the truth were not predicted, and left out: c" in caplog.text
 
 
+def test_the_table_of_predict_is_read_without_its_other_columns(run):
+    """`unreadable` is no class, and such a clip's prior is not judged."""
+    Path("truth.csv").write_text("clip_id,labels\na,wren\nb,robin\nc,robin\n")
+    Path("plain.csv").write_text("clip_id,wren,robin\na,0.9,0.1\nb,0.2,0.8\n")
+    Path("found.csv").write_text(
+        "clip_id,unreadable,anomaly_score,wren,robin\na,0,0.1,0.9,0.1\nb,0,0.2,0.2,0.8\nc,1,0.3,0.5,0.5\n"
+    )
+    plain, found = (run("tags", "--found", f"{name}.csv", "--truth", "truth.csv") for name in ("plain", "found"))
+    assert found["scores"] == plain["scores"]
+    assert [next(iter(row.values())) for row in found["classes"]] == ["wren", "robin"]
+
+
 def test_tables_that_are_not_there_or_have_a_clip_twice(run):
     Path("truth.csv").write_text("clip_id,is_anomaly\na,0\nb,1\n")
     Path("found.csv").write_text("clip_id,score\na,1\na,2\nb,3\n")
