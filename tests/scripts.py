@@ -21,8 +21,7 @@ def run(script, *arguments, draw=False):
     Figures are made, but laid out and drawn with `draw` only, which takes longer than training a tiny network: else
     their files are a pixel.
     """
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    forget_runs()
     old, sys.argv = sys.argv, [script.__name__, *map(str, arguments)]
     try:
         if draw:
@@ -35,6 +34,12 @@ def run(script, *arguments, draw=False):
                 script.main()
     finally:
         sys.argv = old
+
+
+def forget_runs():
+    """Put away what an earlier run in this process left: Accelerate keeps precision and device globally."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def write_pixel(figure, path, **_):

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from scripts import forget_runs
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
@@ -72,6 +74,7 @@ def test_the_largest_difference_is_that_of_any_weight():
 def test_every_way_of_training_runs_in_small(bench, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["bench_gpu.py", "--device", "cpu", "--quick", "--workers", "0"])
     options = bench.parse_args()
+    forget_runs()
     figures = bench.measure_network("cnn14", tmp_path, options, time.monotonic())
     assert set(figures) == {
         *(f"gpu_{what}_cnn14_{way}" for what in ("clips_per_second", "wait_share") for way in bench.WAYS),

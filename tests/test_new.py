@@ -117,7 +117,7 @@ def test_from_a_folder_to_a_config_in_two_commands(tmp_path, monkeypatch, capsys
         return capsys.readouterr().out
 
     following = re.search("next: python src/new.py (.*)", run(prepare, "mine", "--source", "rec"))[1].split()
-    assert following == ["mine", "--data", "data/mine", "--like", "tagging/esc10_cnn"]
+    assert following == ["mine", "--like", "tagging/esc10_cnn"], "as README has it: data/mine goes without saying"
     out = run(new, "mine", "--like", "sed/synth_cnn")
     assert "next: python src/train.py --config configs/sed/mine.yaml --fold all" in out
     config = load_config("configs/sed/mine.yaml")
