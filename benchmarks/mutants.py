@@ -38,7 +38,6 @@ ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("src", "tests", "configs", "folds", "benchmarks", "pyproject.toml")
 KILLED, TIME = ("killed", "timeout"), ("timeout",)
 RUNNER_FAILED, NO_TESTS = 255, 33  # exit codes of mutmut, which calls the first one a timeout
-COMMAND = "python benchmarks/mutants.py --record"
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,8 @@ def main():
     if options.record:
         drawn = "all" if options.all else f"at most {options.sample} a room, seed {options.seed}"
         unit = f"share of {tried} mutants ({drawn}) of {', '.join(counts)}; {killed} killed, of them {by_time} by time"
-        record("mutants_killed_share", round(killed / tried, 4), unit, COMMAND + " --all" * options.all)
+        drawn = "--all" if options.all else f"--sample {options.sample}"
+        record("mutants_killed_share", round(killed / tried, 4), unit, f"python benchmarks/mutants.py {drawn} --record")
     if not options.work:
         shutil.rmtree(work)
 
