@@ -56,7 +56,8 @@ def prepare(
     taken = [c for c in (group_column, split_column or "split", fold_column) if c]
     about = None
     if sheet:
-        about = from_table(recordings, sheet, path_column, label_column, label_separator, bool(notes), taken)
+        about = from_table(recordings, sheet, path_column, label_column, label_separator,
+                           has_events=bool(notes), taken=taken)  # fmt: skip
     if notes:
         labels = from_annotations(recordings, notes, label_column if about is None else "", tier)
         if about is not None:
