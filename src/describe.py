@@ -10,7 +10,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from earshot.config import Config, load_config
+from earshot.config import Config, check_config, load_config
 from earshot.messages import Parser, check_first, run_script
 
 
@@ -29,8 +29,7 @@ def parse_args() -> argparse.Namespace:
 def check_command():
     """What needs no data and no network: the options, and the config with its overrides."""
     options = parse_args()
-    if options.config.is_file() or not options.config.exists():  # a pipe is read once, by main
-        load_config(options.config, options.overrides)
+    check_config(options.config, options.overrides)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from earshot.config import Config, load_config
+from earshot.config import Config, check_config, load_config
 from earshot.messages import Parser, check_first, run_script
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
@@ -49,10 +49,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def check_command():
-    """What needs no data and no network: the options, and the config with its overrides, if it can be read twice."""
+    """What needs no data and no network: the options, and the config with its overrides."""
     options = parse_args()
-    if options.config.is_file() or not options.config.exists():  # a pipe is read once, by main
-        load_config(options.config, options.overrides)
+    check_config(options.config, options.overrides)
 
 
 if __name__ == "__main__":

@@ -182,6 +182,12 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str
         raise
 
 
+def check_config(path: Path, overrides: list[str] | tuple[str, ...] = ()):
+    """Raise as `load_config` would, before a script loads what takes seconds; a pipe is left to be read once, later."""
+    if path.is_file() or not path.exists():
+        load_config(path, overrides)
+
+
 def _is_wrong(values: dict) -> bool:
     """Whether it is the file itself, and no override, that cannot be."""
     try:
