@@ -119,7 +119,7 @@ class Ranking:
         return mean.threshold(), together.threshold()
 
     def _spans(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(first, stop) of each class, (K,) each, of what enters together: all of it, or about a BLOCK of all classes,
+        """First and stop of each class, (K,) each, of what enters together: all of it, or about a BLOCK of all classes,
         from the highest scores on; equal scores stay together."""
         k, n = self.falling.shape
         first = np.zeros(k, int)
@@ -167,7 +167,7 @@ class _Best:
         self.value, self.highest, self.above, self.below, self.asked = nothing, None, None, None, False
 
     def offer(self, entering: np.ndarray, values: np.ndarray):
-        """(M,) distinct falling scores, lower than those before, and the values once each has entered."""
+        """Take (M,) distinct falling scores, lower than those before, and the values once each has entered."""
         self.highest = entering[0] if self.highest is None else self.highest
         if self.asked:
             self.below, self.asked = entering[0], False
