@@ -12,7 +12,7 @@ from earshot.augment.batch import BatchAugment
 from earshot.config import load_config
 from earshot.data.prepared import load_data
 from earshot.training import clock
-from earshot.training.checks import check_run, say_idle
+from earshot.training.checks import check_run, say_idle, say_slow_precision
 from earshot.training.learnable import Head, Targets, why_not
 from scripts import run
 
@@ -156,3 +156,19 @@ def test_a_way_to_mix_where_nothing_is_mixed_is_said(caplog):
         "augment.batch.mixup_domain=level does nothing while augment.batch.mixup_on is none: set it to waveform or "
         "logmel"
     ]
+
+
+@pytest.mark.parametrize(("can", "said"), [((), ["bf16", "fp16"]), (("bf16",), ["fp16"]), (("bf16", "fp16"), [])])
+def test_half_precision_that_the_processor_lacks_is_said(can, said, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: "bf16" in can)
+    monkeypatch.setattr(torch.cpu, "_is_amx_fp16_supported", lambda: "fp16" in can)
+    for precision in ("no", "bf16", "fp16"):
+        say_slow_precision(precision)
+    assert [message.split(" is slower")[0] for message in caplog.messages] == [f"optim.precision={p}" for p in said]
+    caplog.clear()
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    say_slow_precision("bf16")
+    assert not caplog.messages

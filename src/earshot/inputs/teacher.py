@@ -88,6 +88,8 @@ class Distill:
     # labelled clips, predictions of the same runs for unlabelled ones
     predictions: tuple[str, ...] = ()
     embedding_weight: float = 1.0  # of 1 - cosine of the projected embedding and the teacher's
+    # 0: the embedding is followed as it is; N: centred on the clips that train, by its N widest directions (whitened)
+    embedding_components: int = 0
     answer_weight: float = 1.0  # of the cross entropy against the teacher's softened answers, where classes are mapped
     answers: str = "sigmoid"  # sigmoid: each class by itself | softmax: one of the mapped ones
     temperature: float = 1.0  # logits of both are divided by it
@@ -99,7 +101,9 @@ class Distill:
     def __post_init__(self):
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("answers", self.answers, ("sigmoid", "softmax"))
-        for name in ("embedding_weight", "answer_weight", "off_epochs", "unlabelled_share"):
+        for name in (
+            "embedding_weight", "embedding_components", "answer_weight", "off_epochs", "unlabelled_share",
+        ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 < self.temperature < math.inf:

@@ -7,6 +7,7 @@ second of noise, then each fold's clips. What is found is one error that says wh
 from __future__ import annotations
 
 import logging
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     """Raise ValueError for whatever would stop these folds, or let them learn nothing, before anything is written."""
     task = check_names(config)
     say_idle(config.augment.batch)
+    say_slow_precision(config.optim.precision)
     check_watch(config, task, data)
     build_waveform_augment(config.augment.waveform)
     check_memory(config)
@@ -80,6 +82,21 @@ def say_idle(batch: BatchAugment):
         logger.warning(
             "augment.batch.mixup_domain=%s does nothing while augment.batch.mixup_on is none: set it to %s",
             batch.mixup_domain, "waveform or logmel" if batch.mixup_domain == "level" else "logmel",
+        )  # fmt: skip
+
+
+def say_slow_precision(precision: str):
+    """Warn of half precision on a processor that does not multiply in it: torch then converts at every step."""
+    if torch.cuda.is_available() or platform.machine() not in ("x86_64", "AMD64"):
+        return
+    fast = {
+        "bf16": torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
+        "fp16": torch.cpu._is_amx_fp16_supported(),
+    }
+    if not fast.get(precision, True):
+        logger.warning(
+            "optim.precision=%s is slower than float32 on this processor, which does not multiply in it: set "
+            "optim.precision=no", precision,
         )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from earshot.sound.folder import list_recordings
 from earshot.tables import read_table
 from earshot.training.extractors import own_rate
 from earshot.training.origins import check_extractor
+from earshot.training.whitening import Whitening
 
 logger = logging.getLogger("earshot")
 
@@ -51,6 +52,7 @@ class Lessons:
     chance: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (M,) of each unlabelled recording to be drawn
     teacher: Teacher | None = None
     rows: EmbeddingCache | None = None
+    whitening: Whitening | None = None  # of the teacher's embedding; None: it is followed as it is
     place: np.ndarray | None = None  # (K,) each class's place in the answers, -1 where nobody answers
     answers: Predictions | None = None
     about: dict = field(default_factory=dict)  # for run.json
@@ -66,7 +68,9 @@ class Lessons:
 
     @property
     def embedding_width(self) -> int:
-        return self.teacher.embedding_width if self.teacher and self.how.embedding_weight else 0
+        if not self.teacher or not self.how.embedding_weight:
+            return 0
+        return self.teacher.embedding_width and (self.how.embedding_components or self.teacher.embedding_width)
 
     def order(self, labelled: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         """The labelled clips (N,) in their order and the epoch's draws of unlabelled ones, mixed.
@@ -92,7 +96,7 @@ class Lessons:
         found = t.taken(rows, t.row_of(round(start * t.sample_rate)), round(seconds * t.sample_rate))
         example, width = {}, t.embedding_width
         if self.embedding_width:
-            embedding = found[:width]
+            embedding = self.whitening(found[:width]) if self.whitening else found[:width]
             example["teacher_embedding"] = embedding / max(float(np.linalg.norm(embedding)), 1e-12)
         if self.place is not None:
             logits = np.where(self.place >= 0, found[width:][self.place], 0.0)
@@ -189,7 +193,11 @@ def _taught(
         progress=progress, heard=lambda waveform: as_heard(waveform, teacher.sample_rate, teacher),
         starts_of=lambda n_samples: np.arange(teacher.total(n_samples)) * teacher.stride_samples,
     )  # fmt: skip
-    return replace(lessons, teacher=teacher, rows=rows, place=place, inherited=inherited)
+    whitening = None
+    if teacher.embedding_width and lessons.how.embedding_weight and lessons.how.embedding_components:
+        said = (rows[clip_id][:, : teacher.embedding_width] for clip_id in data.clips.clip_id)
+        whitening = Whitening.of_rows(said, lessons.how.embedding_components)
+    return replace(lessons, teacher=teacher, rows=rows, whitening=whitening, place=place, inherited=inherited)
 
 
 def read_unlabelled(name: str) -> pd.DataFrame:
@@ -320,7 +328,9 @@ def told(lessons: Lessons, classes: Sequence[str]) -> str:
     """Who teaches what, as a line for people."""
     how, parts = lessons.how, []
     if lessons.embedding_width:
-        parts.append(f"its embedding of {lessons.embedding_width} (weight {how.embedding_weight:g})")
+        of = f"{how.embedding_components} components of its embedding of {lessons.teacher.embedding_width}"
+        of = of if how.embedding_components else f"its embedding of {lessons.embedding_width}"
+        parts.append(f"{of} (weight {how.embedding_weight:g})")
     if lessons.place is not None and how.answer_weight:
         missing = [c for c, at in zip(classes, lessons.place, strict=True) if at < 0]
         lost = f", not in its vocabulary: {few(missing)}" if missing else ""
