@@ -10,8 +10,9 @@ Post-processing is chosen by event F1 on the held-out recordings of the OTHER bi
 search of submit.py, going by each recording's own levels (`CENTRED`): threshold, the lower threshold that an event goes
 on to, least length. Event F1: onset and offset within 50 ms.
 
-Beside it, with --inside, the split inside each bird: finch_birds on folds/finch_vocal.csv (val recordings held out, of birds that
-train). Per bird: its train and val recordings (the OOF), and those of the test split, which no recipe was looked at by.
+Beside it, with --inside, the split inside each bird: finch_birds on folds/finch_vocal.csv (val recordings held out, of
+birds that train). Per bird: its train and val recordings (the OOF), and those of the test split, which no recipe was
+looked at by.
 --rounds SEEDS: pseudo-labels of a bird without labels against without (bird_rounds.py).
 The level changes of the audit (-12 to +12 dB, cut off at full scale) are heard in --heard of the held-out recordings,
 by the networks of the first seed.
