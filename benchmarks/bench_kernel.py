@@ -118,6 +118,7 @@ def make_run(root: Path, folds: int) -> Path:
     from earshot.sound.timebase import TimeBase
 
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     front_end = {"n_fft": 1024, "hop_length": 500, "n_mels": 128, "fmin": 50, "fmax": 14000}
     config = from_dict({
         "data": {"sample_rate": 32000, "crop_seconds": 5}, "frontends": {"logmel": front_end},
@@ -130,7 +131,9 @@ def make_run(root: Path, folds: int) -> Path:
     about = runs.describe_run(config, 0, classes, np.full(N_CLASSES, 0.01), grid) | {"finished": True}
     runs.save_weights(fold.folder / "best.safetensors", model, about)
     files.write_text(fold.folder / "run.json", json.dumps(about))
-    (path,) = export_run(runs.load_run(fold.folder.parent), ExportSettings(check_oof=False))
+    (path,) = export_run(
+        runs.load_run(fold.folder.parent), ExportSettings(check_oof=False, max_difference=0.02)
+    )  # random weights amplify rounding
     graph = onnx.load(path)
     said = json.loads(next(p.value for p in graph.metadata_props if p.key == "earshot"))
     for k in range(1, folds):
