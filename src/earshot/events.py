@@ -22,6 +22,7 @@ from scipy.ndimage import median_filter as rank_filter
 from earshot.messages import check_choice, suggest
 from earshot.records import build_from, read_yaml
 from earshot.sound.timebase import TimeBase
+from earshot.sound.two_levels import centred
 
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "max_confidence", "mean_confidence")
 ROW_POOLS = ("max", "mean")
@@ -45,6 +46,7 @@ class PostProcess:
     )
     clip_threshold: float | None = None  # a class has events only where the clip's own output reaches this
     median_filter_seconds: float = 0.0  # rounded to an odd number of frames
+    centred: float | None = None  # what becomes 0.5: a share of the way from a recording's low to its high log odds
     max_gap_seconds: float = 0.0  # gaps of a class up to this long are closed
     min_seconds: float = 0.0  # events shorter than this are dropped
     iou_threshold: float | None = 0.4  # of two events that overlap more than this the less confident goes
@@ -64,7 +66,7 @@ class PostProcess:
 
     def __post_init__(self):
         thresholds = {f"class_thresholds.{k}": v for k, v in self.class_thresholds.items()}
-        for name in ("threshold", "threshold_low", "threshold_quantile", "clip_threshold", "iou_threshold"):
+        for name in ("threshold", "threshold_low", "threshold_quantile", "clip_threshold", "iou_threshold", "centred"):
             thresholds[name] = getattr(self, name)
         for name, value in thresholds.items():
             if value is not None and not 0 <= value <= 1:
@@ -324,9 +326,10 @@ def detect(
 def smoothed(prob: np.ndarray, timebase: TimeBase, post: PostProcess) -> np.ndarray:
     """Apply the median filter that the post-processing asks for.
 
-    (T, K) -> (T, K): the median filter of `post` on this grid.
+    (T, K) -> (T, K): the median filter of `post` on this grid, and the recording's own middle (`centred`).
     """
-    return median_filter(prob, 2 * int(timebase.frame(post.median_filter_seconds / 2)) + 1)
+    prob = median_filter(prob, 2 * int(timebase.frame(post.median_filter_seconds / 2)) + 1)
+    return prob if post.centred is None else centred(prob, post.centred)
 
 
 def active_frames(
