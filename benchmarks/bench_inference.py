@@ -99,7 +99,7 @@ def compare_trained(folder: Path, recording: Path, work: Path, rounds: int):
     run = runs.load_run(folder)
     run = replace(run, folds=run.folds[:1])
     model = runs.load_model(run.folds[0]).eval()
-    graph = export(run, model, work)
+    graph = filtered(export(run, model, work))
     ways = {"notebook": Notebook(model, run, batched=True)}
     ways["windows, ONNX Runtime"] = Fast(graph, False)
     if ways["windows, ONNX Runtime"].member.backend.pooling:
@@ -196,6 +196,7 @@ def graphs_of(part: str, run, model, work: Path, clip) -> list[tuple]:
     from earshot.sound.logmel import log_mel
 
     graph = export(run, model, work / f"graphs_{part}")
+    plain, graph = graph, filtered(graph)
     if part == "overlap":
         return [("exact windows, ONNX Runtime", graph, False), ("one pass, ONNX Runtime", graph, True)]
     if part == "b0":
@@ -203,7 +204,7 @@ def graphs_of(part: str, run, model, work: Path, clip) -> list[tuple]:
     rate, front_end = run.config.data.sample_rate, run.config.frontends["logmel"]
     pieces = [audio.load(clip.path, rate, start, 5) for start in range(0, 50, 10)]
     inputs = [{"logmel": log_mel(piece[None], front_end)[:, None]} for piece in pieces]
-    small = graph_export.to_openvino(quantise(graph, inputs), open_graph(graph).about)
+    small = graph_export.to_openvino(quantise(plain, inputs), open_graph(plain).about)
     return [("float32, ONNX Runtime", graph, False), ("int8, OpenVINO", small, False)]
 
 
@@ -216,6 +217,13 @@ def export(run, model, folder: Path) -> Path:
     about = graph_export.describe(run, list(run.folds), [model], graph_export.ExportSettings())
     tracing.trace([model], run.config, about, folder / "model.onnx")
     return folder / "model.onnx"
+
+
+def filtered(graph: Path) -> Path:
+    """The graph as src/export.py writes it for ONNX Runtime in float32: wide convolutions by minimal filtering."""
+    from earshot.export import rewriting
+
+    return rewriting.filtered(graph)[0]
 
 
 class Fast:
@@ -276,7 +284,7 @@ def measure_memory(work: Path) -> dict:
     for part, suffix in (("b0", ""), ("cnn14", "_cnn14")):
         folder = work / f"memory_{part}"
         run, model = make_run(part, folder)
-        graph = export(run, model, folder)
+        graph = filtered(export(run, model, folder))
         sounds = make_sounds(folder / "long.ogg", 600, 32000)
         done = subprocess.run(
             [sys.executable, __file__, "--memory-of", str(graph), str(sounds)],

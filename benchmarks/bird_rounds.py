@@ -1,9 +1,11 @@
 """What a bird without labels is worth: two birds train, a third is held out, with and without pseudo-labels of bird0.
 
-Three folds (G402, bl26lb16, kat02), each held out whole: its network hears the labels of the other two. `with`: the
-same training, as many steps, in which an example is more and more often (0.3 to 0.5) a window of bird0's recordings,
-with the framewise answers of the SAME fold's network of the training without (src/pseudo_label.py --frames). Neither
-has heard the bird that judges both; its post-processing is chosen on the other two.
+Three folds (G402, bl26lb16, kat02), each held out whole: its network hears the labels of the other two. With them: the
+same training, as many steps, in which an example is more and more often (0.3 to 0.5) a window of bird0's recordings.
+What is heard in it the SAME fold's network of the training without says, in one of three `WAYS` (src/pseudo_label.py):
+its probabilities, the events that thresholds of the other folds find, or these without the frames that are decided by
+little. Neither network has heard the bird that judges both; its post-processing is chosen on the other two birds. The
+way of each bird is chosen by the gain on the other two (`chosen_by_others`), so that no bird chooses what judges it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +30,11 @@ from earshot.prediction import predictions
 
 CONFIG = "configs/sed/finch_without_bird0.yaml"
 ROOT = Path("data/finch_without_bird0")
+WAYS = {
+    "soft": ("--frames",), "events": ("--frames", "--frame-events"),
+    "sure": ("--frames", "--frame-events", "--frame-unsure", "1"),
+}  # fmt: skip
+WITHOUT, FOLDS = "without", 3
 MIXING = ("augment.pseudo.first=0.3", "augment.pseudo.last=0.5", "augment.pseudo.max_mass=0")
 
 
@@ -46,23 +54,29 @@ def call(*words):
 
 
 def train(name: str, seed: int, *more: str):
-    call("src/train.py", "--config", CONFIG, "--fold", "all", "--name", name, "--resume", f"seed={seed}", *more)
+    if not all(Path("runs/sed", name, f"fold{fold}", "run.json").is_file() for fold in range(FOLDS)):
+        call("src/train.py", "--config", CONFIG, "--fold", "all", "--name", name, "--resume", f"seed={seed}", *more)
 
 
-def compared(seeds: tuple[int, ...], competition: Competition, score: OofScore, steps: tuple[str, ...]) -> pd.DataFrame:
-    """A row a seed and bird: event F1 without and with pseudo-labels of bird0. Trains what is missing."""
+def compared(
+    seeds: tuple[int, ...], ways: Sequence[str], competition: Competition, score: OofScore, steps: tuple[str, ...]
+) -> pd.DataFrame:  # fmt: skip
+    """A row a seed, bird and way: event F1 without pseudo-labels of bird0 and with them. Trains what is missing."""
     check_data()
     rows = []
     for seed in seeds:
-        without, labels = f"finch_rounds_without{seed}", ROOT / f"round_seed{seed}"
+        without = f"finch_rounds_without{seed}"
         train(without, seed)
-        if not (labels / "manifest.json").is_file():
-            call("src/pseudo_label.py", "--runs", f"runs/sed/{without}", "--clips", ROOT / "unlabelled.csv",
-                 "--out", labels, "--frames", "--mass", "0")  # fmt: skip
-        train(f"finch_rounds_with{seed}", seed, f"data.pseudo={labels}", *MIXING)
-        for kind in ("without", "with"):
-            for bird, value in of_birds(f"finch_rounds_{kind}{seed}", competition, score, steps).items():
-                rows.append({"seed": seed, "pseudo_labels": kind, "bird": bird, "event_f1": value})
+        names = {WITHOUT: without}
+        for way in ways:
+            labels, names[way] = ROOT / f"round_{way}{seed}", f"finch_rounds_{way}{seed}"
+            if not (labels / "manifest.json").is_file():
+                call("src/pseudo_label.py", "--runs", f"runs/sed/{without}", "--clips", ROOT / "unlabelled.csv",
+                     "--out", labels, "--mass", "0", *WAYS[way])  # fmt: skip
+            train(names[way], seed, f"data.pseudo={labels}", *MIXING)
+        for way, name in names.items():
+            for bird, value in of_birds(name, competition, score, steps).items():
+                rows.append({"seed": seed, "pseudo_labels": way, "bird": bird, "event_f1": value})
     return pd.DataFrame(rows)
 
 
@@ -78,7 +92,18 @@ def of_birds(name: str, competition: Competition, score: OofScore, steps: tuple[
     return {birds[fold]: value.get(score.name, np.nan) for fold, value in values.items()}
 
 
-def gains(table: pd.DataFrame) -> pd.Series:
-    """Gain of each seed: mean over birds with pseudo-labels less that without."""
-    means = table.groupby(["seed", "pseudo_labels"]).event_f1.mean().unstack()
-    return means["with"] - means["without"]
+def gains(table: pd.DataFrame) -> pd.DataFrame:
+    """Gain of each way, seed and bird over the same seed without pseudo-labels: a column a way."""
+    wide = table.pivot_table(index=["seed", "bird"], columns="pseudo_labels", values="event_f1")
+    return wide.drop(columns=WITHOUT).sub(wide[WITHOUT], axis=0)
+
+
+def chosen_by_others(gained: pd.DataFrame) -> pd.DataFrame:
+    """Each seed's and bird's gain by the way that gains most on the other birds, all seeds together."""
+    found = {}
+    for _, own in gained.groupby("bird"):
+        best = gained.drop(own.index).mean().idxmax()
+        found |= {place: (best, value) for place, value in own[best].items()}
+    table = pd.DataFrame.from_dict(found, orient="index", columns=["way", "gain"])
+    table.index = pd.MultiIndex.from_tuples(table.index, names=gained.index.names)
+    return table.sort_index()

@@ -32,6 +32,8 @@ def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     asked = choice_of(options)
+    if asked.frame_events and not options.frames:
+        raise ValueError("--frame-events says what frames are: give --frames too")
     check_writable(options.out / pseudo.FILE, "give --out FOLDER")
     if (options.out / pseudo.FILE).is_file() and not options.force:
         raise ValueError(f"{options.out} holds pseudo-labels already: give another --out, or replace them with --force")
@@ -90,6 +92,10 @@ def parse_args() -> argparse.Namespace:
     add("--mass", type=float, help="at most so many times the labels' mass (default 1; 0: no cap)")
     add("--order", help="classes: they take turns (default) | surest: the surest windows first, of whatever class")
     add("--frames", action="store_true", help="say when what is heard too: frame targets, for networks of events")
+    by_events = "with --frames: 1 in the events that the runs find by thresholds of the other folds, else 0"
+    add("--frame-events", action="store_true", default=None, help=f"{by_events} (default: probabilities)")
+    no_say = "with --frame-events: frames that are in an event or not by so few log odds have no say (default 0)"
+    add("--frame-unsure", type=float, metavar="X", help=no_say)
     add("--keep-answers", action="store_true", help="keep OUT/answers, to choose again with --force without hearing")
     add("--force", action="store_true", help="replace pseudo-labels that are there")
     return parser.parse_args()

@@ -105,6 +105,32 @@ def test_a_graph_is_compiled_for_its_own_windows_once(written):
     assert (fresh.windows, fresh.compiled) == (0, [{}])
 
 
+def test_in_one_pass_a_length_that_comes_again_is_compiled_for_beside(written, monkeypatch):
+    def sum_of(graph, frames):
+        return float(graph.run({"logmel": np.ones((1, 1, frames, MELS))})["clipwise_output"][0, 0])
+
+    graph = open_graph(written())
+    graph.fix(0, twins=True)
+    assert [sum_of(graph, frames) for frames in (101, 57, 101, 57)] == [n * MELS for n in (101, 57, 101, 57)]
+    assert graph.twin is None, "no length came twice in a row"
+    assert [sum_of(graph, 57), sum_of(graph, 57), sum_of(graph, 101), sum_of(graph, 101)] == [
+        n * MELS for n in (57, 57, 101, 101)
+    ]
+    assert graph.twin.compiled == [{"logmel": (1, 1, 57, MELS)}], "the first such length, once"
+    assert [c["logmel"][2] for c in graph.twin.calls] == [57, 57]
+    assert [c["logmel"][2] for c in graph.calls] == [101, 57, 101, 57, 101, 101]
+    graph.fix(2)
+    assert (graph.twin, graph.twins) == (None, False)
+
+    monkeypatch.setattr(backends, "TWIN_BYTES", 10)
+    large = open_graph(written())
+    large.fix(0, twins=True)
+    assert [sum_of(large, 57) for _ in range(3)] == [57 * MELS] * 3
+    assert large.twin is None, "weights would be held twice"
+    assert members_of(open_graph(written()), one_pass=True)[0].backend.twins
+    assert not members_of(open_graph(written()))[0].backend.twins
+
+
 def test_what_is_too_short_is_made_longer(written):
     graph = open_graph(written())
     x = np.arange(4.0).reshape(1, 1, 2, 2).repeat(MELS // 2, axis=3)

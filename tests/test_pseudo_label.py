@@ -158,9 +158,10 @@ def test_frames_say_when_and_train(here, tmp_path, capsys):
     training = load_data(config.data).split(1, "folds.csv")[0]
     pseudo_windows = PseudoWindows(training, config, config.inputs(), tmp_path)
     base = config.inputs().timebase(1)
-    frames, target = pseudo_windows.when(0, 2000, base, 50)
+    frames, target, known = pseudo_windows.when(0, 2000, base, 50)
     np.testing.assert_array_equal(frames, np.repeat(own.frames[0, 6:19], 4, axis=0)[1:51].astype(np.float32))
     assert (target <= own.target[0]).all()
+    assert known.all()
     others = [a for a in TRAIN[4:] if not a.startswith("loss.name")]
     run(train, *TRAIN[:2], "--fold", "1", *others, "--name", "when", "optim.epochs=1", "loss.name=bce_clip_frame",
         f"data.pseudo={tmp_path / 'f'}", "data.frame_targets=true", "augment.pseudo.first=1", "augment.pseudo.last=1",

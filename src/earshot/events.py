@@ -22,6 +22,7 @@ from scipy.ndimage import median_filter as rank_filter
 from earshot.messages import check_choice, suggest
 from earshot.records import build_from, read_yaml
 from earshot.sound.timebase import TimeBase
+from earshot.sound.two_levels import centred
 
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "max_confidence", "mean_confidence")
 ROW_POOLS = ("max", "mean")
@@ -45,6 +46,7 @@ class PostProcess:
     )
     clip_threshold: float | None = None  # a class has events only where the clip's own output reaches this
     median_filter_seconds: float = 0.0  # rounded to an odd number of frames
+    centred: bool = False  # each recording's log odds are moved so that the middle of its two levels is 0.5
     max_gap_seconds: float = 0.0  # gaps of a class up to this long are closed
     min_seconds: float = 0.0  # events shorter than this are dropped
     iou_threshold: float | None = 0.4  # of two events that overlap more than this the less confident goes
@@ -324,9 +326,10 @@ def detect(
 def smoothed(prob: np.ndarray, timebase: TimeBase, post: PostProcess) -> np.ndarray:
     """Apply the median filter that the post-processing asks for.
 
-    (T, K) -> (T, K): the median filter of `post` on this grid.
+    (T, K) -> (T, K): the median filter of `post` on this grid, and the recording's own middle (`centred`).
     """
-    return median_filter(prob, 2 * int(timebase.frame(post.median_filter_seconds / 2)) + 1)
+    prob = median_filter(prob, 2 * int(timebase.frame(post.median_filter_seconds / 2)) + 1)
+    return centred(prob) if post.centred else prob
 
 
 def active_frames(

@@ -78,11 +78,12 @@ def frame_bce(out: dict, batch: dict, label_smoothing: float = 0.0) -> Tensor:
     """BCE of the framewise output against `frame_target`, mean over time and known classes.
 
     frame_target is (B, S, K) on the model's segments or (B, T, K) on input frames; see `frame_pair`. Known is what
-    `frame_mask` (B, K) says where the batch has it: of a clip whose labels are known its times need not be.
+    `frame_mask` (B, K) says where the batch has it: of a clip whose labels are known its times need not be. A frame
+    whose target is NaN has no say.
     """
     value, frame_target, from_logit = frame_pair(out, batch["frame_target"])
     known = batch if batch.get("frame_mask") is None else batch | {"mask": batch["frame_mask"]}
-    coefficient = entry_coefficient(known, batch["target"])[:, None, :].expand_as(value)
+    coefficient = entry_coefficient(known, batch["target"])[:, None, :] * frame_target.isfinite()
     target = torch.where(coefficient > 0, frame_target.float(), 0.0)
     return weighted_mean(elementwise_bce(value, smoothed(target, label_smoothing), from_logit), coefficient)
 

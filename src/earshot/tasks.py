@@ -55,18 +55,20 @@ def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
     result = {}
     if target.any():
         result["lwlrap"] = clip_metrics.lwlrap(target, scores)
-        if (target.any(axis=0) & ~target.all(axis=0)).any():
-            result["map"] = float(clip_metrics.mean_average_precision(target, scores))
-            result["macro_auc"] = float(clip_metrics.macro_roc_auc(target, scores))
+        ranking = clip_metrics.ranked(target, scores)
+        if ranking.rated.any():
+            auc = ranking.roc_auc()
+            result["map"] = float(clip_metrics.class_mean(ranking.average_precision()))
+            result["macro_auc"] = float(clip_metrics.class_mean(auc))
             d_primes = {
                 "d_prime": clip_metrics.d_prime(result["macro_auc"]),
-                "mean_d_prime": float(clip_metrics.mean_d_prime(target, scores)),
+                "mean_d_prime": float(clip_metrics.mean_of_d_primes(auc)),
             }
             result |= {name: value for name, value in d_primes.items() if np.isfinite(value)}
         if scores.min() >= 0 and scores.max() <= 1 + 1e-5:  # sums over windows are no probabilities
-            result["padded_cmap"] = clip_metrics.padded_cmap(target, np.minimum(scores, 1))
+            result["padded_cmap"] = float(ranking.padded_precision(clip_metrics.PADDING).mean())
         for name, f1 in (("macro_f1", clip_metrics.macro_f1), ("micro_f1", clip_metrics.micro_f1)):
-            threshold, value = clip_metrics.best_threshold(target, scores, f1)
+            threshold, value = clip_metrics.best_threshold(target, scores, f1, ranking=ranking)
             result |= {name: float(value), f"{name}_threshold": float(threshold)}
     if len(target) and (target.sum(axis=1) == 1).all():
         result["accuracy"] = clip_metrics.accuracy(target, scores)

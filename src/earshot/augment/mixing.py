@@ -201,7 +201,9 @@ def fmix_batch(batch: dict, names: tuple[str, ...], mask: Tensor, index: Tensor,
     frames = batch.get("frame_target")
     if frames is not None:
         kept = F.adaptive_avg_pool1d(mask.float().mean(dim=1)[None], frames.shape[1])[0].to(frames.device)
-        out["frame_target"] = kept[:, None] * frames.float() + (1 - kept[:, None]) * frames[index.to(frames.device)]
+        own, other, kept = frames.float(), frames[index.to(frames.device)].float(), kept[:, None]
+        both = torch.where(kept > 0, kept * own, 0.0) + torch.where(kept < 1, (1 - kept) * other, 0.0)
+        out["frame_target"] = both  # NaN, of a frame of which nobody is sure, where such a frame has a share
     return out
 
 
@@ -233,7 +235,8 @@ def mix_batch(
     for name in others:
         out[name] = mix_given(out[name].float(), lam, index)
     for name in (n for n in MIXED if batch.get(n) is not None):
-        out[name] = mix(out[name].float(), lam, index)
+        how = mix_given if name == "frame_target" else mix  # frames of which nobody is sure are NaN
+        out[name] = how(out[name].float(), lam, index)
     if batch.get(KIND) is not None:  # what a mixture holds counts in the next one
         out[KIND] = torch.maximum(batch[KIND], batch[KIND][index.to(batch[KIND].device)])
     return out

@@ -110,6 +110,7 @@ class PostRanges:
     """
 
     start: PostProcess = field(default_factory=PostProcess)
+    centred: tuple[bool, ...] = ()
     threshold: tuple[float, ...] = ()
     class_thresholds: bool = False
     threshold_quantile: tuple[float | None, ...] = ()

@@ -27,8 +27,9 @@ def table_digests(
     Of clips count ids, labels and the recordings' names, without folder and ending: converting or moving the audio
     changes nothing, another recording under a clip's id does.
     """
-    names = clips.path.map(recording_name)
-    rows = _lines(clips.assign(path=names), ("clip_id", "path", *CLIP_COLUMNS))
+    named = clips[["clip_id", *(c for c in CLIP_COLUMNS if c in clips)]]
+    named = named.assign(path=[recording_name(path) for path in clips.path])
+    rows = _lines(named, ("clip_id", "path", *CLIP_COLUMNS))
     if events is not None:
         rows += _lines(events, EVENT_COLUMNS)
     return TableDigests(
@@ -53,9 +54,13 @@ def _target_lines(soft: SoftTargets) -> list[str]:
 
 def recording_name(path: str) -> str:
     """Name of a recording without folder and ending; of a row of a store (x.h5#17) the row stays."""
-    name = PurePosixPath(str(path)).name
+    path = str(path)
+    name = path[path.rfind("/") + 1 :]
+    if name in ("", "."):  # a million paths are not made objects for the few that end so
+        name = PurePosixPath(path).name
     file, mark, row = name.partition("#")
-    return PurePosixPath(file).stem + mark + row
+    dot = file.rfind(".")
+    return (file[:dot] if 0 < dot < len(file) - 1 else "" if file == "." else file) + mark + row
 
 
 def content_hash(waveform: np.ndarray) -> str:
@@ -65,5 +70,6 @@ def content_hash(waveform: np.ndarray) -> str:
 
 def _lines(table: pd.DataFrame, columns) -> list[str]:
     """The table's rows as text, sorted; columns that it lacks are left out, an empty cell is an empty text."""
-    texts = [table[c].where(table[c].notna(), "").astype(str) for c in columns if c in table]
+    there = [table[c] for c in columns if c in table]
+    texts = [(c.where(c.notna(), "") if c.hasnans else c).astype(str).tolist() for c in there]
     return sorted(map("\t".join, zip(*texts)))

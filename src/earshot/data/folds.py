@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
-from earshot.data.labels import label_lists
+from earshot.data.labels import distinct_labels, label_pairs
 from earshot.messages import few, progress_bar
 from earshot.tables import read_table, require_columns
 
@@ -106,7 +106,7 @@ def _each_group(clips: pd.DataFrame, groups: pd.Series, group: str | None) -> np
 
 def _table_order(listed: pd.DataFrame, k: int, seed: int) -> pd.Series:
     """The clip table in its own order -> fold by clip_id, scikit-learn's for these labels, one a clip."""
-    if any(len(names) > 1 for names in label_lists(listed)):
+    if several_labels(listed):
         raise ValueError(f"method '{TABLE_ORDER}' stratifies by the one label of each clip; some clips have several")
     folds = pd.Series(-1, index=listed.clip_id)
     with warnings.catch_warnings():
@@ -123,16 +123,24 @@ def choose_method(clips: pd.DataFrame, group: str | None = None) -> str:
         return "official"
     if _groups(clips, group).duplicated().any():
         return "grouped"
-    return "multilabel" if any(len(names) > 1 for names in label_lists(clips)) else "stratified"
+    return "multilabel" if several_labels(clips) else "stratified"
+
+
+def several_labels(clips: pd.DataFrame) -> bool:
+    """Whether any clip has more than one label."""
+    return any(len(names) > 1 for names in distinct_labels(clips)[1])
 
 
 def fold_table(clips: pd.DataFrame, folds: pd.DataFrame, classes=None) -> pd.DataFrame:
     """Class-by-fold clip counts: index label (in `classes` order, else sorted), one column a fold."""
-    labels = pd.DataFrame({"clip_id": clips.clip_id, "label": label_lists(clips)}).explode("label").dropna()
-    labels = labels.merge(folds[["clip_id", "fold"]], on="clip_id")
-    table = pd.crosstab(labels.label, labels.fold)
-    columns = sorted(folds.fold.unique())
-    return table.reindex(index=sorted(table.index) if classes is None else list(classes), columns=columns, fill_value=0)
+    row, label, names = label_pairs(clips)
+    columns, own = np.unique(folds.fold.to_numpy(), return_inverse=True)
+    place = pd.Index(folds.clip_id).get_indexer(clips.clip_id)[row]
+    at = label[place >= 0] * len(columns) + own[place[place >= 0]]
+    counts = np.bincount(at, minlength=len(names) * len(columns)).reshape(len(names), len(columns))
+    table = pd.DataFrame(counts, pd.Index(names, dtype=object, name="label"), pd.Index(columns, name="fold"))
+    found = sorted(table.index[counts.any(axis=1)])
+    return table.reindex(index=found if classes is None else list(classes), fill_value=0)
 
 
 def missing_classes(table: pd.DataFrame) -> dict[int, list[str]]:
@@ -143,9 +151,12 @@ def missing_classes(table: pd.DataFrame) -> dict[int, list[str]]:
 
 def rare_classes(clips: pd.DataFrame, k: int, group: str | None = None) -> pd.DataFrame:
     """Classes that cannot be in each of k folds: `label, clips, groups`, fewer than k groups each, rarest first."""
-    labels = pd.DataFrame({"clip_id": clips.clip_id, "group": _groups(clips, group), "label": label_lists(clips)})
-    labels = labels.explode("label").dropna(subset="label")
-    counts = labels.groupby("label").agg(clips=("clip_id", "nunique"), groups=("group", "nunique")).reset_index()
+    row, label, names = label_pairs(clips)
+    groups = pd.factorize(_groups(clips, group))[0]
+    n_groups = groups.max(initial=0) + 1
+    of = pd.unique(label * n_groups + groups[row]) // n_groups  # the class of each pair of a class and a group
+    clips_of, groups_of = (np.bincount(each, minlength=len(names)) for each in (label, of))
+    counts = pd.DataFrame({"label": names, "clips": clips_of, "groups": groups_of})
     return counts[counts.groups < k].sort_values(["groups", "clips", "label"]).reset_index(drop=True)
 
 
@@ -178,7 +189,9 @@ def _shared(both: pd.DataFrame, column: str) -> list[tuple[str, str, str]]:
 
 def clean_names(values: pd.Series) -> pd.Series:
     """Values as text without stray spaces ('recordist_eb158b ' is recordist_eb158b); '' where there is none."""
-    return values.astype(str).where(values.notna(), "").str.split().str.join(" ")
+    code, texts = pd.factorize(values.astype(str).where(values.notna(), ""))  # many clips share a source
+    clean = np.array([" ".join(text.split()) for text in texts], object)
+    return pd.Series(clean[code], index=values.index, name=values.name, dtype=object)
 
 
 MOST_FOLDS = 1e6  # a number from there on is none of a fold
@@ -191,11 +204,14 @@ def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
     if (twice := folds.clip_id[folds.clip_id.duplicated()]).size:
         raise ValueError(f"{path} lists {twice.nunique()} clips twice: {few(twice.unique())}")
     remedy = "make it again with src/make_folds.py"
-    if missing := sorted(set(clips.clip_id) - set(folds.clip_id)):
-        raise ValueError(f"{path} misses {len(missing)} of {len(clips)} clips: {few(missing)}; {remedy}")
-    if unknown := sorted(set(folds.clip_id) - set(clips.clip_id)):
+    place = pd.Index(folds.clip_id).get_indexer(clips.clip_id)
+    if len(missing := clips.clip_id[place < 0]):
+        raise ValueError(f"{path} misses {len(missing)} of {len(clips)} clips: {few(sorted(missing))}; {remedy}")
+    if len(folds) > len(clips):
+        unknown = sorted(set(folds.clip_id) - set(clips.clip_id))
         raise ValueError(f"{path} names {len(unknown)} clips that are not in the clip table: {few(unknown)}; {remedy}")
-    return folds.set_index("clip_id").loc[clips.clip_id].reset_index()
+    folds = folds.take(place).assign(clip_id=clips.clip_id.to_numpy())  # one text a clip, not two
+    return folds[["clip_id", *folds.columns.drop("clip_id")]].reset_index(drop=True)
 
 
 def fold_numbers(column: pd.Series, path: str | Path) -> pd.Series:
@@ -211,7 +227,7 @@ def fold_numbers(column: pd.Series, path: str | Path) -> pd.Series:
 
 def select_fold(folds: pd.DataFrame, fold: int, path: str | Path = "the fold table") -> np.ndarray:
     """Fold table -> (N,) booleans: the rows that `fold` holds out; the others train. `path` is for the error."""
-    known = sorted({int(f) for f in folds.fold} - {TRAIN_ONLY})
+    known = sorted({int(f) for f in folds.fold.unique()} - {TRAIN_ONLY})
     if fold not in known:
         span = f"{known[0]}-{known[-1]}" if known == list(range(len(known))) and len(known) > 1 else few(known, 20)
         raise ValueError(f"fold {fold} is not in {path} (folds: {span or 'none'})")
@@ -244,12 +260,15 @@ def _check_k(k: int, n_groups: int):
 
 def _class_counts(clips: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
     """Clip table -> (N, K) 0/1 of the classes that occur (the clips without labels as one more), and their names."""
-    names = [some or [NO_LABEL] for some in label_lists(clips)]
-    classes = sorted({n for some in names for n in some})
+    row, label, names = label_pairs(clips)
+    without = np.ones(len(clips), bool)
+    without[row] = False
+    classes = sorted({*names, *([NO_LABEL] if without.any() else [])})
     place = {c: i for i, c in enumerate(classes)}
     counts = np.zeros((len(clips), len(classes)), np.int64)
-    for row, some in enumerate(names):
-        counts[row, [place[n] for n in some]] = 1
+    counts[row, np.array([place[n] for n in names], int)[label]] = 1
+    if without.any():
+        counts[without, place[NO_LABEL]] = 1
     return counts, classes
 
 

@@ -200,8 +200,34 @@ def frame_targets(
 
 
 def label_lists(clips: pd.DataFrame, column: str = "labels") -> list[list[str]]:
-    """Clip table -> the class names of each clip, each once, in the order written."""
-    return [list(dict.fromkeys(_split(text))) for text in clips[column]]
+    """Clip table -> the class names of each clip, each once, in the order written; clips of one text share a list."""
+    code, lists = distinct_labels(clips, column)
+    return [lists[c] for c in code.tolist()]
+
+
+def distinct_labels(clips: pd.DataFrame, column: str = "labels") -> tuple[np.ndarray, list[list[str]]]:
+    """Part each label text that differs once.
+
+    (N,) which of them each clip has, and the class names of those, as above.
+
+    A million clips have few texts: only those are parted.
+    """
+    code, texts = pd.factorize(clips[column])
+    lists = [list(dict.fromkeys(_split(text))) for text in texts]
+    return np.where(code < 0, len(lists), code), [*lists, []]  # -1: what pandas reads from an empty cell
+
+
+def label_pairs(clips: pd.DataFrame, column: str = "labels") -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Clip table -> (P,) rows and (P,) places in the names that occur, clip by clip, and those names."""
+    code, lists = distinct_labels(clips, column)
+    names = list(dict.fromkeys(n for some in lists for n in some))
+    place = {n: i for i, n in enumerate(names)}
+    counts = np.array([len(some) for some in lists])
+    each, first = counts[code], (np.cumsum(counts) - counts)[code]
+    row = np.repeat(np.arange(len(code)), each)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(each) - each, each)
+    flat = np.array([place[n] for some in lists for n in some], np.int64)
+    return row, flat[np.repeat(first, each) + within], names
 
 
 def _split(labels) -> list[str]:
@@ -213,12 +239,13 @@ def _positions(
     clips: pd.DataFrame, column: str, classes, left_out: Sequence[str] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clip table -> (row, class) index arrays of every label in `column`, those of `left_out` apart."""
-    left_out = set(left_out)
-    names = [[n for n in _split(text) if n not in left_out] for text in clips[column]]
-    counts = [len(n) for n in names]
-    row = np.repeat(np.arange(len(clips)), counts)
-    owners = np.repeat(clips.clip_id.to_numpy(object), counts)
-    return row, _indices([n for some in names for n in some], classes, owners)
+    row, name, names = label_pairs(clips, column)
+    place = {c: i for i, c in enumerate(classes)} | dict.fromkeys(left_out, -1)
+    if unknown := set(names) - set(place):
+        of = np.isin(name, [i for i, n in enumerate(names) if n in unknown]).argmax()
+        raise _unknown_label(names[name[of]], clips.clip_id.iloc[row[of]], classes)
+    index = np.array([place[n] for n in names], np.int64)[name]
+    return row[index >= 0], index[index >= 0]
 
 
 def _indices(names: list[str], classes, owners) -> np.ndarray:
@@ -226,10 +253,12 @@ def _indices(names: list[str], classes, owners) -> np.ndarray:
     place = {c: i for i, c in enumerate(classes)}
     for name, owner in zip(names, owners, strict=True):
         if name not in place:
-            raise ValueError(
-                f"clip '{owner}' has the label '{name}', which is not in the class list{suggest(name, classes)}"
-            )
+            raise _unknown_label(name, owner, classes)
     return np.array([place[n] for n in names], dtype=np.int64)
+
+
+def _unknown_label(name: str, owner: str, classes) -> ValueError:
+    return ValueError(f"clip '{owner}' has the label '{name}', which is not in the class list{suggest(name, classes)}")
 
 
 def annotated_clips(

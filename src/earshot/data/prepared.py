@@ -62,6 +62,8 @@ class PreparedData:
     def take(self, index: np.ndarray) -> PreparedData:
         """The clips at `index`; events stay whole."""
         index = np.arange(len(self.clips))[index]
+        if len(index) == len(self.clips) and (np.diff(index, prepend=-1) == 1).all():
+            return self  # all of them, as they are: nothing is copied
         clips = self.clips.iloc[index].reset_index(drop=True)
         return replace(self, clips=clips, target=self.target[index], mask=self.mask[index])
 
@@ -156,9 +158,9 @@ def load_data(data: DataConfig) -> PreparedData:
     chosen, left_out = split_classes(class_list, data.levels, data.part)
     require_columns(clips, ("labels",), root / "clips.csv")
     folds = read_folds(data.folds, clips)
-    clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
     voice = None if data.voice == "keep" else read_voice(root, clips.clip_id)
-    clips = folds[["clip_id", "group", "fold"]].merge(clips, on="clip_id", validate="one_to_one")
+    rest = [c for c in clips if c not in ("clip_id", "group", "fold")]
+    clips = pd.concat([folds[["clip_id", "group", "fold"]], clips[rest]], axis=1)  # both in the order of the clips
     events, listed = read_events(root / "events.csv", clips, classes), clips
     for needs in ("crop=box", "frame_targets=True", "targets=events", "false_positives=True"):
         key, value = needs.split("=")

@@ -78,7 +78,9 @@ class PseudoLabels:
     target: np.ndarray  # (N, K) float16, 0 to 1
     confidence: np.ndarray  # (N,) the highest probability before any transform
     keys: np.ndarray  # (N,) what tells the recording, see `recording_keys`, joined by line ends
-    frames: np.ndarray | None = None  # (N, T, K) float16, 0 to 1: what is heard when, every `frame_seconds`
+    frames: np.ndarray | None = (
+        None  # (N, T, K) float16, 0 to 1, every `frame_seconds`: what is heard when; NaN: unsure
+    )
 
     def __post_init__(self):
         n = len(self.clip_ids)
@@ -98,8 +100,9 @@ class PseudoLabels:
         fits = len(shape) == 3 and shape[0] == n and shape[2] == classes and (shape[1] or not n)
         if not fits or self.frames.dtype.kind != "f":
             raise ValueError(f"frames are of {self.frames.dtype} and shape {shape}, for {n} windows, {classes} classes")
-        if self.frames.size and not (self.frames.min() >= 0 and self.frames.max() <= 1):
-            raise ValueError(f"frames must lie in 0 to 1, got {self.frames.min()} to {self.frames.max()}")
+        low, high = np.fmin.reduce(self.frames, None, initial=1), np.fmax.reduce(self.frames, None, initial=0)
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"frames must lie in 0 to 1 or be NaN, got {low} to {high}")
 
     def __len__(self) -> int:
         return len(self.clip_ids)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from earshot.competitions.competition import OofScore, PostRanges
-from earshot.ensemble.post_processing import choose_post
+from earshot.ensemble.post_processing import choose_post, fit_post
 from earshot.events import PostProcess
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
@@ -32,10 +32,8 @@ def choose_apart(
     if len(numbers) < 2:
         raise ValueError(f"these predictions are all of fold {numbers[0] if numbers else '-'}: train the other folds")
     others = {fold: oof.fold != fold for fold in numbers}
-    return {
-        fold: choose_post(oof.take(rest), truth.take(rest), score, ranges, steps=steps, always=always).post
-        for fold, rest in others.items()
-    }
+    choose = fit_post if always else lambda *clips, **asked: choose_post(*clips, **asked).post
+    return {fold: choose(oof.take(rest), truth.take(rest), score, ranges, steps=steps) for fold, rest in others.items()}
 
 
 def scores_apart(

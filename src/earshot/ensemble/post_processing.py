@@ -21,14 +21,16 @@ from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 
 STEPS = (
-    "threshold", "class_thresholds", "threshold_quantile", "median_filter_seconds", "threshold_low", "min_seconds",
-    "max_gap_seconds", "clip_threshold", "iou_threshold", "row_pool", "row_smooth", "row_peak", "row_power", "row_rank",
-    "row_floor", "row_site", "row_hour", "coarse_from",
+    "threshold", "class_thresholds", "threshold_quantile", "centred", "median_filter_seconds", "threshold_low",
+    "min_seconds", "max_gap_seconds", "clip_threshold", "iou_threshold", "row_pool", "row_smooth", "row_peak",
+    "row_power", "row_rank", "row_floor", "row_site", "row_hour", "coarse_from",
 )  # fmt: skip
 ODDS = {"row_site": "site_odds", "row_hour": "hour_odds"}  # steps that are fitted, and where what they learn stands
 # steps between rows of a recording, which clips that count as one row each say nothing of
 OF_ROWS = ("row_smooth", "row_peak", "row_power", "row_rank", "row_floor", *ODDS)
-OF_FRAMES = ("median_filter_seconds", "threshold_low", "min_seconds", "max_gap_seconds", "row_pool", *OF_ROWS)
+OF_FRAMES = (
+    "centred", "median_filter_seconds", "threshold_low", "min_seconds", "max_gap_seconds", "row_pool", *OF_ROWS,
+)  # fmt: skip
 STRICT_STEPS = ("threshold", "iou_threshold")  # all that PostProcess.strict knows
 NO_SHIFT = ("iou_threshold", "threshold_quantile")  # steps that thresholds beside say nothing of
 FINER = (-0.375, -0.25, -0.125, 0.125, 0.25, 0.375)  # log odds around the best threshold of the grid
@@ -102,13 +104,9 @@ def choose_post(
     have); always: keep what all clips choose, gain or not. An OOF without a readable clip, or that cannot have the
     score, is an error.
     """
-    readable = ~np.asarray(oof.unreadable, bool)
-    if not readable.any():
-        raise ValueError("no clip of the OOF could be read: there is nothing to choose post-processing on")
-    oof, truth = oof.take(readable), truth.take(readable)
+    oof, truth = readable_clips(oof, truth)
     start = start or ranges.start
-    if not np.isfinite(score.value(oof, truth, start)):
-        raise ValueError(f"this OOF cannot have the competition's score, {score.name}: {_lacking(oof, truth)}")
+    check_score(oof, truth, score, start)
     part, how = parts_of(oof, truth)
     search = _Search(score, ranges)
     names, untried = search.steps(start, oof, truth, steps)
@@ -131,6 +129,36 @@ def choose_post(
         fitted=score.value(oof, truth, post), n_clips=len(oof), folds=sorted(int(f) for f in np.unique(oof.fold)),
         parts=how, untried=untried,
     )  # fmt: skip
+
+
+def fit_post(
+    oof: Predictions, truth: Truth, score: OofScore, ranges: PostRanges, steps: Sequence[str] | None = None
+) -> PostProcess:
+    """The post-processing that all these clips choose, step after step, gain or not: `choose_post` with `always`.
+
+    Nothing is nested, which takes a part of the time and says nothing of what the choosing is worth. Errors are those
+    of `choose_post`.
+    """
+    oof, truth = readable_clips(oof, truth)
+    post, search = ranges.start, _Search(score, ranges)
+    check_score(oof, truth, score, post)
+    for name in search.steps(post, oof, truth, steps)[0]:
+        post = search.fit(name, post, oof, truth)
+    return post
+
+
+def readable_clips(oof: Predictions, truth: Truth) -> tuple[Predictions, Truth]:
+    """The clips that could be read; none of them is an error."""
+    readable = ~np.asarray(oof.unreadable, bool)
+    if not readable.any():
+        raise ValueError("no clip of the OOF could be read: there is nothing to choose post-processing on")
+    return oof.take(readable), truth.take(readable)
+
+
+def check_score(oof: Predictions, truth: Truth, score: OofScore, start: PostProcess):
+    """Raise where these clips cannot have the score that decides."""
+    if not np.isfinite(score.value(oof, truth, start)):
+        raise ValueError(f"this OOF cannot have the competition's score, {score.name}: {_lacking(oof, truth)}")
 
 
 def _lacking(oof: Predictions, truth: Truth) -> str:
@@ -226,6 +254,9 @@ class _Search:
             return self._threshold(post, found, truth)
         if step == "class_thresholds":
             return self._class_thresholds(post, found, truth)
+        if step == "centred":  # thresholds of the others say nothing of centred outputs: they are searched anew
+            anew = (self._threshold(replace(post, centred=c), found, truth) for c in self.ranges.centred)
+            return self._best(anew, post, found, truth)
         if step in ODDS:
             return self._odds(step, post, found, truth)
         return self._best(self._around(step, post), post, found, truth)
@@ -306,15 +337,16 @@ def shifted(post: PostProcess, log_odds: float) -> PostProcess:
     """The same with all upper thresholds moved by so much; the lower one keeps its share of the least of them."""
     if not log_odds:
         return post
-    many = {c: _moved(t, log_odds) for c, t in post.class_thresholds.items()}
-    one, low = _moved(post.threshold, log_odds), post.threshold_low
+    many = {c: moved(t, log_odds) for c, t in post.class_thresholds.items()}
+    one, low = moved(post.threshold, log_odds), post.threshold_low
     if low is not None:
         before, after = min([post.threshold, *post.class_thresholds.values()]), min([one, *many.values()])
         low = after * (low / before if before else 0.0)
     return replace(post, threshold=one, class_thresholds=many, threshold_low=low)
 
 
-def _moved(p: float, log_odds: float) -> float:
+def moved(p: float, log_odds: float) -> float:
+    """A probability whose log odds are moved by so much; 0 and 1 as a millionth beside them."""
     p = min(max(p, 1e-6), 1 - 1e-6)
     return float(1 / (1 + np.exp(-(np.log(p / (1 - p)) + log_odds))))
 

@@ -22,6 +22,7 @@ from earshot.messages import few
 from earshot.metrics.clips import average_precision
 from earshot.prediction import predictions
 from earshot.prediction.origin import TABLES
+from earshot.prediction.places import as_names, places
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 from earshot.tables import require_columns
@@ -52,7 +53,7 @@ def oof_when_complete(
     were trained on other `tables` than those of `data` are an error, and so is an OOF that is not of its fold.
     """
     data = data.take((data.clips.fold != TRAIN_ONLY).to_numpy())
-    expected = sorted({int(f) for f in data.clips.fold})
+    expected = sorted(int(f) for f in data.clips.fold.unique())
     if not expected:
         raise ValueError(f"{folder}: no clip of the fold table is held out (every fold is {TRAIN_ONLY}): no OOF")
     folds = [runs.FoldRun(path) for path in fold_folders(folder) if (path / "run.json").is_file()]
@@ -125,8 +126,11 @@ def spread(by_fold: dict[int, float]) -> str:
 
 def truth_of(found: Predictions, data: PreparedData) -> Truth:
     """The answers to the predicted clips, in their order."""
-    place = {c: i for i, c in enumerate(data.clips.clip_id)}
-    return answers_of(data.take(np.array([place[c] for c in found.clip_ids], dtype=int)))
+    names = as_names(found.clip_ids)
+    index = places(names, as_names(data.clips.clip_id))
+    if len(unknown := names[index < 0]):
+        raise ValueError(f"{len(unknown)} predicted clips are not in the clip table: {few(unknown)}")
+    return answers_of(data.take(index))
 
 
 def answers_of(data: PreparedData) -> Truth:

@@ -13,6 +13,7 @@ the report), precision lost on saving (OpenVINO's default is float16), a first c
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import time
@@ -27,6 +28,7 @@ from earshot.data.sampling import evenly
 from earshot.ensemble.origins import check_tables
 from earshot.ensemble.search import truth_of
 from earshot.export.int8 import calibration_inputs, check_stored, quantise, stored_bytes
+from earshot.export.rewriting import filtered
 from earshot.export.settings import ExportSettings
 from earshot.export.tracing import example, random_inputs, trace
 from earshot.files import as_json, whole_set
@@ -37,6 +39,7 @@ from earshot.prediction.graphs import digest, graph_name, members_of
 from earshot.prediction.inference import predict_members
 from earshot.prediction.origin import as_text
 
+logger = logging.getLogger("earshot")
 REPEATED = (
     "framewise_output",
     "framewise_logit",
@@ -99,6 +102,8 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
             clips = data if settings.together else _calibration_clips(run, folds[0], data, settings)
             inputs = calibration_inputs(eager[0], run, clips, settings.calibration_clips)
             graph_file = quantise(graph_file, inputs, settings.float_parts)
+        elif settings.graph_format == "onnx":
+            graph_file, report["minimal_filters"] = _filtered(graph_file, eager, windows, settings, where)
         if settings.graph_format == "openvino":
             graph_file = to_openvino(graph_file, about)
         report["stored_bytes"] = stored_bytes(graph_file)
@@ -118,6 +123,18 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
         (found / f"{path.name}.json").write_text(as_json(report, indent=1))
         shutil.rmtree(folder)
     return report
+
+
+def _filtered(path: Path, eager: list, windows: list[dict], settings: ExportSettings, where: str) -> tuple[Path, int]:
+    """The graph with wide convolutions by minimal filtering, and how many; the plain one where that fails the gate."""
+    found, count = filtered(path)
+    if count:
+        try:
+            check_parity(open_graph(found), eager, windows, settings.max_difference, where)
+        except ValueError as error:
+            logger.warning("%s: without minimal filtering, which rounds more than this network bears: %s", where, error)
+            return path, 0
+    return found, count
 
 
 def _calibration_clips(run, fold: runs.FoldRun, data: PreparedData, settings: ExportSettings) -> PreparedData:

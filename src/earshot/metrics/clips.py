@@ -27,10 +27,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from scipy.stats import hmean, norm, rankdata
+from scipy.stats import hmean, norm
 from sklearn import metrics as sk
 
+from earshot.metrics.ranking import BLOCK, Ranking, f1
+
 LOWER_IS_BETTER = ("log_loss", "class_mean_log_loss")  # names of scores
+PADDING = 5  # rows of ones of padded_cmap
 
 
 class ClassMean(float):
@@ -45,8 +48,8 @@ class ClassMean(float):
         return float(self), self.n_scored, self.n_skipped
 
 
-def _class_mean(per_class: np.ndarray) -> ClassMean:
-    """(K,) values, NaN where a class could not be scored -> their mean over the others."""
+def class_mean(per_class: np.ndarray) -> ClassMean:
+    """Mean of (K,) values over the classes that could be scored; the others are NaN."""
     scored = ~np.isnan(per_class)
     if not scored.any():
         raise ValueError(f"none of {len(scored)} classes can be scored: positives or negatives are missing")
@@ -116,31 +119,25 @@ def _decide(scores: np.ndarray, threshold) -> np.ndarray:
 # ---------------------------------------------------------------- F1 and its thresholds
 
 
-def _f1(hits, predicted, actual, empty: float) -> np.ndarray:
-    """2 TP / (2 TP + FP + FN) from counts; `empty` where nothing is there and nothing is predicted."""
-    total = np.asarray(predicted) + actual
-    return np.where(total > 0, 2 * np.asarray(hits) / np.maximum(total, 1), empty)
-
-
 def macro_f1(truth, scores, threshold=0.5) -> float:
     """Mean over classes of F1 at one threshold, or at (K,); a class never there nor predicted has 0."""
     truth, scores = _check(truth, scores)
     positive = _decide(scores, threshold)
-    return float(np.mean(_f1((truth & positive).sum(0), positive.sum(0), truth.sum(0), empty=0.0)))
+    return float(np.mean(f1((truth & positive).sum(0), positive.sum(0), truth.sum(0), empty=0.0)))
 
 
 def micro_f1(truth, scores, threshold=0.5) -> float:
     """F1 over all N * K decisions at one threshold, or at (K,)."""
     truth, scores = _check(truth, scores)
     positive = _decide(scores, threshold)
-    return float(_f1((truth & positive).sum(), positive.sum(), truth.sum(), empty=0.0))
+    return float(f1((truth & positive).sum(), positive.sum(), truth.sum(), empty=0.0))
 
 
 def row_micro_f1_at(truth, scores, threshold=0.5) -> float:
     """`row_micro_f1` of the rows that one threshold, or (K,), gives; an empty row is `nocall` in both."""
     truth, scores = _check(truth, scores)
     positive = _decide(scores, threshold)
-    return float(np.mean(_f1((truth & positive).sum(1), positive.sum(1), truth.sum(1), empty=1.0)))
+    return float(np.mean(f1((truth & positive).sum(1), positive.sum(1), truth.sum(1), empty=1.0)))
 
 
 def row_micro_f1(truth_rows: Iterable[str], predicted_rows: Iterable[str]) -> float:
@@ -170,31 +167,31 @@ def macro_f1_argmax(truth, scores) -> float:
     return float(sk.f1_score(truth.argmax(1), scores.argmax(1), average="macro", zero_division=0))
 
 
-def best_threshold(truth, scores, metric: Callable = macro_f1, grid=None) -> tuple[float, float]:
+def best_threshold(
+    truth, scores, metric: Callable = macro_f1, grid=None, ranking: Ranking | None = None
+) -> tuple[float, float]:
     """Find the threshold of a grid at which a metric is highest.
 
     (threshold, score): the first of `grid` with the highest `metric(truth, scores, threshold)`.
 
     Without a grid the search is exact, for macro_f1, micro_f1 and row_micro_f1_at: it tries every distinct
-    score in O(NK log NK) and returns the middle of the best gap between two, the highest gap on a tie.
+    score in O(NK log NK) and returns the middle of the best gap between two, the highest gap on a tie. ranking: of
+    these arrays, where it was made before.
     """
     truth, scores = _check(truth, scores)
-    if grid is None:
-        as_columns = {
-            macro_f1: lambda a: a,
-            micro_f1: lambda a: a.reshape(-1, 1),
-            row_micro_f1_at: lambda a: a.T,
-        }
-        if metric not in as_columns:
-            raise ValueError("exact search knows macro_f1, micro_f1 and row_micro_f1_at: give a grid")
-        empty = 1.0 if metric is row_micro_f1_at else 0.0
-        grid, values = _f1_curve(as_columns[metric](truth), as_columns[metric](scores), empty)
-    else:
+    if grid is not None:
         grid = list(grid)
         values = [metric(truth, scores, threshold) for threshold in grid]
         if not values:
             raise ValueError("the grid of thresholds is empty")
-    threshold = float(grid[int(np.argmax(values))])
+        threshold = float(grid[int(np.argmax(values))])
+    elif metric is row_micro_f1_at:
+        threshold, _ = Ranking(truth.T, scores.T).sweep(empty=1.0)
+    elif metric in (macro_f1, micro_f1):
+        mean, together = (ranking or Ranking(truth, scores)).best_f1
+        threshold = mean if metric is macro_f1 else together
+    else:
+        raise ValueError("exact search knows macro_f1, micro_f1 and row_micro_f1_at: give a grid")
     return threshold, float(metric(truth, scores, threshold))
 
 
@@ -210,29 +207,12 @@ def best_thresholds(truth, scores, grid=None, default: float = 0.5) -> tuple[np.
     return thresholds, best
 
 
-def _f1_curve(truth: np.ndarray, scores: np.ndarray, empty: float) -> tuple[np.ndarray, np.ndarray]:
-    """(M, U) columns -> thresholds (falling) and the mean F1 of the columns at each.
-
-    As the threshold falls one score enters at a time and changes the F1 of its own column only, so that one
-    sort of all changes and one running sum give the mean at every threshold.
-    """
-    order = np.argsort(-scores, axis=0, kind="stable")
-    hits = np.cumsum(np.take_along_axis(truth, order, axis=0), axis=0)
-    predicted = np.arange(1, len(truth) + 1)[:, None]
-    start = np.where(hits[-1] == 0, empty, 0.0)
-    change = np.diff(_f1(hits, predicted, hits[-1], empty), axis=0, prepend=start[None])
-    entering = np.take_along_axis(scores, order, axis=0).ravel()
-    order = np.argsort(-entering, kind="stable")
-    entering, value = entering[order], start.sum() + np.cumsum(change.ravel()[order])
-    last = np.append(entering[1:] != entering[:-1], True)  # equal scores enter together
-    entering, value = entering[last], np.append(start.sum(), value[last])
-    middle = entering[1:] / 2 + entering[:-1] / 2
-    middle = np.where(middle > entering[1:], middle, entering[:-1])  # two neighbouring floats have no middle
-    nothing = np.nextafter(entering[:1], np.array(np.inf, entering.dtype))
-    return np.concatenate([nothing, middle, entering[-1:]]), value / truth.shape[1]
-
-
 # ---------------------------------------------------------------- ranking
+
+
+def ranked(truth, scores) -> Ranking:
+    """Each class's clips in falling order of score, for several of the figures below."""
+    return Ranking(*_check(truth, scores))
 
 
 def average_precision(truth, scores) -> np.ndarray:
@@ -240,46 +220,39 @@ def average_precision(truth, scores) -> np.ndarray:
 
     (K,) average precision, NaN for a class without positives, or without negatives: there any ranking has 1.
     """
-    truth, scores = _check(truth, scores)
-    return _per_class(sk.average_precision_score, truth, scores, truth.any(0) & ~truth.all(0))
+    return ranked(truth, scores).average_precision()
 
 
 def mean_average_precision(truth, scores) -> ClassMean:
     """Mean of the average precision over the classes with positives and negatives (AudioSet's mAP)."""
-    return _class_mean(average_precision(truth, scores))
+    return class_mean(average_precision(truth, scores))
 
 
 def roc_auc(truth, scores) -> np.ndarray:
     """Compute the area under the ROC curve of each class.
 
-    (K,) area under the ROC curve, NaN for a class without positives or without negatives. By the ranks of the positives
-    (Mann and Whitney), all classes at once: a search of post-processing scores many classes hundreds of times.
+    (K,) area under the ROC curve, NaN for a class without positives or without negatives.
     """
-    truth, scores = _check(truth, scores)
-    positive, found = truth.sum(axis=0), np.full(truth.shape[1], np.nan)
-    scored = (positive > 0) & (positive < len(truth))
-    n, rank = positive[scored].astype(float), rankdata(scores[:, scored], axis=0)
-    found[scored] = ((rank * truth[:, scored]).sum(axis=0) - n * (n + 1) / 2) / (n * (len(truth) - n))
-    return found
+    return ranked(truth, scores).roc_auc()
 
 
 def macro_roc_auc(truth, scores) -> ClassMean:
     """Mean ROC-AUC over the classes with positives and negatives (BirdCLEF 2024 to 2026)."""
-    return _class_mean(roc_auc(truth, scores))
+    return class_mean(roc_auc(truth, scores))
 
 
 def mean_d_prime(truth, scores) -> ClassMean:
     """Mean of the classes' d-primes (AudioSet's is that of the mean AUC); not finite with an AUC of 0 or 1."""
+    return mean_of_d_primes(roc_auc(truth, scores))
+
+
+def mean_of_d_primes(auc: np.ndarray) -> ClassMean:
+    """Mean of the d-primes of (K,) areas under the ROC curve, NaN where there is none."""
     with np.errstate(invalid="ignore"):  # inf - inf, of a perfect class and one that is all wrong
-        return _class_mean(d_prime(roc_auc(truth, scores)))
+        return class_mean(d_prime(auc))
 
 
-def _per_class(score: Callable, truth, scores, scored) -> np.ndarray:
-    columns = zip(truth.T, scores.T, scored)
-    return np.array([score(column, rated) if use else np.nan for column, rated, use in columns])
-
-
-def padded_cmap(truth, scores, padding: int = 5) -> float:
+def padded_cmap(truth, scores, padding: int = PADDING) -> float:
     """Macro average precision after `padding` rows of ones under both arrays (BirdCLEF 2023).
 
     They keep a class without positives scorable. Zeros, or rows under the truth alone, give other numbers.
@@ -287,16 +260,14 @@ def padded_cmap(truth, scores, padding: int = 5) -> float:
     truth, scores = _check(truth, scores)
     if scores.min() < 0 or scores.max() > 1:
         raise ValueError(f"scores reach from {scores.min()} to {scores.max()}: rows of ones need [0, 1]")
-    ones = np.ones((padding, truth.shape[1]))
-    truth, scores = np.vstack([truth, ones.astype(bool)]), np.vstack([scores, ones])
-    if not truth.any(axis=0).all():
+    if padding < 1 and not truth.any(axis=0).all():
         raise ValueError(f"padding {padding} leaves classes without positives: at least one row is needed")
-    return float(sk.average_precision_score(truth, scores, average="macro"))
+    return float(Ranking(truth, scores).padded_precision(padding).mean())
 
 
 def lwlrap(truth, scores) -> float:
     """Label-weighted label-ranking average precision: mean over positives of the precision at their rank."""
-    truth, precision = _precision_at_positives(truth, scores)
+    truth, _, precision = _precision_at_positives(truth, scores)
     return float(precision.sum() / truth.sum())
 
 
@@ -305,20 +276,24 @@ def per_class_lwlrap(truth, scores) -> tuple[np.ndarray, np.ndarray]:
 
     (K,) lwlrap, NaN without positives, and (K,) weights: `nansum(values * weights)` is `lwlrap`.
     """
-    truth, precision = _precision_at_positives(truth, scores)
-    labels = truth.sum(axis=0)
-    values = np.where(labels > 0, precision.sum(axis=0) / np.maximum(labels, 1), np.nan)
-    return values, labels / labels.sum()
+    truth, column, precision = _precision_at_positives(truth, scores)
+    labels, total = truth.sum(axis=0), np.bincount(column, precision, truth.shape[1])
+    return np.where(labels > 0, total / np.maximum(labels, 1), np.nan), labels / labels.sum()
 
 
-def _precision_at_positives(truth, scores) -> tuple[np.ndarray, np.ndarray]:
-    """(N, K) booleans and, at each positive, the share of positives among scores not below it; else 0."""
+def _precision_at_positives(truth, scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N, K) booleans; of each positive its class and the share of positives among scores of its row not below it."""
     truth, scores = _check(truth, scores)
     if not truth.any():
         raise ValueError("the truth has no positive at all: lwlrap is not defined")
-    rank = rankdata(-scores, method="max", axis=1)  # "max": ties count at the worst rank
-    rank_among_positives = rankdata(np.where(truth, -scores, np.inf), method="max", axis=1)
-    return truth, np.where(truth, rank_among_positives / rank, 0.0)
+    row, column = np.nonzero(truth)
+    precision = np.empty(len(row))
+    step = max(1, BLOCK // truth.shape[1])
+    for at in range(0, len(row), step):  # ties count at the worst rank
+        i, k = row[at : at + step], column[at : at + step]
+        not_below = scores[i] >= scores[i, k][:, None]
+        precision[at : at + step] = (not_below & truth[i]).sum(axis=1) / not_below.sum(axis=1)
+    return truth, column, precision
 
 
 # ---------------------------------------------------------------- one label a clip
@@ -335,7 +310,7 @@ def class_mean_accuracy(truth, scores) -> ClassMean:
     truth, scores = _check_single(truth, scores)
     right = truth & (truth.argmax(1) == scores.argmax(1))[:, None]
     rows = truth.sum(axis=0)
-    return _class_mean(np.where(rows > 0, right.sum(axis=0) / np.maximum(rows, 1), np.nan))
+    return class_mean(np.where(rows > 0, right.sum(axis=0) / np.maximum(rows, 1), np.nan))
 
 
 def log_loss(truth, probabilities) -> float:
@@ -375,7 +350,7 @@ def precision_recall_f1(truth, positive, empty: float = 0.0) -> tuple[float, flo
         raise ValueError(f"truth is {truth.shape} and decisions are {positive.shape}: both must be (N,)")
     hits = (truth & positive).sum()
     precision, recall = (float(hits / n) if n else empty for n in (positive.sum(), truth.sum()))
-    return precision, recall, float(_f1(hits, positive.sum(), truth.sum(), empty=empty))
+    return precision, recall, float(f1(hits, positive.sum(), truth.sum(), empty=empty))
 
 
 def harmonic_mean(values) -> float:

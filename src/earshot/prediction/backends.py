@@ -8,7 +8,8 @@
 
 Exported graphs (export/graph.py) carry all of this, and what a run folder knows besides, as JSON in their metadata:
 `about`. They may be called from several threads at once. They take any number of frames until `fix` compiles them for
-their own window, which is a fifth faster: what a network pads is then known before. No torch but in TorchBackend.
+their own window, which is a fifth faster: what a network pads is then known before. In one pass, where no length is
+known before, the first length that comes twice in a row is compiled for beside. No torch but in TorchBackend.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from earshot.sound.windows import Windowing
 from earshot.stored import parse_json, want
 
 METADATA_KEY, REMEDY = "earshot", "export it again with src/export.py"
+TWIN_BYTES = 64_000_000  # of a graph's file: what is larger is not held in memory twice
 ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}  # format -> file ending (OpenVINO: weights lie beside in .bin)
 
 
@@ -69,14 +71,19 @@ class _Graph:
         self.timebase = TimeBase(*self.about["timebase"])
         self.pooling = self.about["pooling"]
         self.windows: int | None = None  # of a call; 0: any number, of any length; None: not compiled yet
+        self.twins, self.twin, self.twin_shapes, self.last_shapes = False, None, None, None
 
-    def fix(self, windows: int):
-        """Compile it for calls of so many of its own windows (fewer are filled up); 0: any number of any length."""
+    def fix(self, windows: int, twins: bool = False):
+        """Compile it for calls of so many of its own windows (fewer are filled up); 0: any number of any length.
+
+        twins: of any length, but shapes that come twice in a row are likely to come again: the first such has a twin.
+        """
         with self.compiling:
+            self.twins = twins
             if windows != self.windows:
                 shapes = {name: (windows, *values.shape[1:]) for name, values in silent_window(self).items()}
                 self._compile(shapes if windows else {})
-                self.windows = windows
+                self.windows, self.twin, self.twin_shapes = windows, None, None
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Compute the outputs of a batch of windows.
@@ -90,7 +97,17 @@ class _Graph:
         if given < self.windows:
             ready = {name: _filled_up(values, self.windows) for name, values in ready.items()}
             return {name: values[:given] for name, values in self._call(ready).items()}
-        return self._call(ready)
+        return (self._twin_of(ready) if self.twins else self)._call(ready)
+
+    def _twin_of(self, ready: Mapping[str, np.ndarray]) -> _Graph:
+        """The graph compiled for these very shapes, where they came at the last call too; else this one."""
+        shapes = {name: values.shape for name, values in ready.items()}
+        with self.compiling:
+            again, self.last_shapes = shapes == self.last_shapes, shapes
+            if again and self.twin is None and self.path.stat().st_size <= TWIN_BYTES:
+                self.twin, self.twin_shapes = type(self)(self.path, self.threads), shapes
+                self.twin._compile(shapes)
+            return self.twin if shapes == self.twin_shapes else self
 
 
 def check_about(about: dict, path: str | Path) -> dict:

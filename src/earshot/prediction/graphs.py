@@ -58,7 +58,7 @@ def members_of(graph, one_pass: bool = False) -> list[Member]:
     """
     about, windowing = graph.about, Windowing(**graph.about["windowing"])
     windowing = replace(windowing, one_pass=windowing.one_pass or one_pass, batch_size=windows_a_call(windowing))
-    graph.fix(0 if windowing.one_pass else windowing.batch_size)
+    graph.fix(0 if windowing.one_pass else windowing.batch_size, twins=windowing.one_pass)
     origins = origins_of(graph) or [None] * len(about["priors"])
     return [
         Member(

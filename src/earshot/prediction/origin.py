@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,11 @@ class Origin:
 
 def digest(lines: Iterable[str]) -> str:
     """Lines of text -> 32 hexadecimal digits."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+    found, lines, between = hashlib.sha256(), iter(lines), ""
+    while some := list(islice(lines, 10_000)):  # not one text of a million lines
+        found.update((between + "\n".join(some)).encode())
+        between = "\n"
+    return found.hexdigest()[:32]
 
 
 def short(text: str) -> str:

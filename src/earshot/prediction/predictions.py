@@ -16,6 +16,7 @@ import numpy as np
 from earshot.files import whole_file, write_or_rescue
 from earshot.messages import few, from_here
 from earshot.prediction.origin import Origin, as_text, parse_origin
+from earshot.prediction.places import all_different, as_names, places
 from earshot.sound.timebase import TimeBase
 from earshot.stored import read_arrays
 
@@ -62,7 +63,7 @@ class Predictions:
         if self.framewise_output is not None and self.timebase is None:
             raise ValueError("framewise_output needs a timebase to say where its frames lie")
         names = np.asarray(self.clip_ids, dtype=str)
-        if len(set(names.tolist())) != n:  # hashed, not sorted: a million names are looked at for every part of a join
+        if not all_different(names):
             ids, counts = np.unique(names, return_counts=True)
             raise ValueError(f"{(counts > 1).sum()} clips are predicted more than once: {few(ids[counts > 1])}")
 
@@ -72,6 +73,8 @@ class Predictions:
     def take(self, index) -> Predictions:
         """The clips at `index` (integers or a boolean mask), in that order."""
         index = np.arange(len(self))[index]
+        if len(index) == len(self) and (np.diff(index, prepend=-1) == 1).all():
+            return self  # all of them, as they are: nothing is copied
         picked = {
             name: None if getattr(self, name) is None else getattr(self, name)[index]
             for name in ("clip_ids", "clipwise_output", "fold", "unreadable", "embedding", "score", "threshold")
@@ -81,11 +84,11 @@ class Predictions:
 
     def aligned(self, clip_ids) -> Predictions:
         """The same predictions in the order of `clip_ids`; a missing clip is an error that names it."""
-        place = {c: i for i, c in enumerate(np.asarray(self.clip_ids, dtype=str).tolist())}
-        missing = [c for c in clip_ids if c not in place]
-        if missing:
+        wanted = as_names(clip_ids)
+        index = places(wanted, np.asarray(self.clip_ids, dtype=str))
+        if len(missing := wanted[index < 0]):
             raise ValueError(f"{len(missing)} clips have no prediction: {few(missing)}; predict them first")
-        return self.take(np.array([place[c] for c in clip_ids], dtype=int))
+        return self.take(index)
 
     def save(self, path: str | Path):
         """Write the npz under a temporary name, then rename: a killed run leaves no half file.
@@ -274,11 +277,15 @@ def _check_lengths(members: list[Predictions]):
 
 def check_complete(predictions: Predictions, clip_ids, what: str = "OOF"):
     """Raise unless `predictions` hold exactly `clip_ids`: missing and unknown clips are named."""
-    have, want = set(predictions.clip_ids.tolist()), set(clip_ids)
-    if missing := sorted(want - have):
-        raise ValueError(f"{what} misses {len(missing)} of {len(want)} clips: {few(missing)}; are all folds trained?")
-    if unknown := sorted(have - want):
-        raise ValueError(f"{what} holds {len(unknown)} clips that are not in the table: {few(unknown)}")
+    have, want = as_names(predictions.clip_ids), as_names(clip_ids)
+    found = places(want, have)
+    if len(missing := want[found < 0]):
+        raise ValueError(
+            f"{what} misses {len(missing)} of {len(want)} clips: {few(sorted(missing))}; are all folds trained?"
+        )
+    if len(have) > len(want):
+        unknown = np.delete(have, found)
+        raise ValueError(f"{what} holds {len(unknown)} clips that are not in the table: {few(sorted(unknown))}")
 
 
 def class_difference(a: Predictions, b: Predictions) -> str:

@@ -22,6 +22,9 @@ class Truth:
     annotated: np.ndarray | None = None  # (N,) bool: `events` has all that is heard in the clip; None: in every clip
 
     def take(self, index) -> Truth:
+        """The answers to the clips at `index` (integers or a boolean mask), in that order."""
+        if np.asarray(index).dtype == bool and np.all(index):
+            return self
         durations = None if self.durations is None else self.durations[index]
         clips = None if self.clips is None else self.clips.iloc[np.arange(len(self.target))[index]]
         annotated = None if self.annotated is None else self.annotated[index]

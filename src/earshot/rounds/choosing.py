@@ -22,6 +22,8 @@ class Choice:
     floor: float = 0.0  # lower probabilities become targets of 0
     mass: float = 1.0  # all targets together are at most so many times the labels; 0: no cap
     order: str = "classes"  # classes: they take turns, each with its surest window left; surest: the surest first
+    frame_events: bool = False  # frames are 1 in the events that teachers find, else 0, in place of probabilities
+    frame_unsure: float = 0.0  # log odds: frames that are in an event or not by so little are unknown
 
     def __post_init__(self):
         check_choice("order", self.order, ("classes", "surest"))
@@ -31,6 +33,10 @@ class Choice:
         for name in ("per_class", "per_site", "per_recording", "mass"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name):g}")
+        if not 0 <= self.frame_unsure < float("inf"):
+            raise ValueError(f"frame_unsure must be 0 or more log odds, got {self.frame_unsure:g}")
+        if self.frame_unsure and not self.frame_events:
+            raise ValueError("frame_unsure is of thresholds that find events: give frame_events too")
         if not 0 < self.power <= 100:
             raise ValueError(f"power must be above 0 and at most 100, got {self.power:g}")
         if self.hard and self.power != 1:

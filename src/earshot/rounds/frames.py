@@ -16,6 +16,7 @@ from earshot.data.pseudo import PseudoLabels
 from earshot.prediction.inference import Member, predict_members
 from earshot.prediction.predictions import Clip
 from earshot.rounds.choosing import Choice
+from earshot.rounds.frame_events import event_frames, posts_of
 from earshot.rounds.teachers import Teachers
 
 
@@ -45,10 +46,11 @@ def with_frames(
 ) -> tuple[dict[int, PseudoLabels], float]:
     """Give the windows of each fold ({fold: windows}) their frames; with them the seconds between two frames.
 
-    progress: wraps the recordings of each fold. Frames become targets as windows do (power, hard, floor). Errors:
-    teachers whose frames lie on different grids.
+    progress: wraps the recordings of each fold. Frames become targets as windows do (power, hard, floor), or say where
+    the teachers find events (frame_events). Errors: teachers whose frames lie on different grids.
     """
     found, seconds = {}, set()
+    posts = posts_of(teachers) if asked.frame_events else {}
     for fold, windows in chosen.items():
         members = [as_framewise(member) for member in teachers.members[fold]]
         places = dict(zip(windows.clip_ids.tolist(), windows.paths.tolist(), strict=True))
@@ -59,25 +61,29 @@ def with_frames(
             answers, _ = predict_members([member], clips, progress=progress)
             base = member.backend.timebase if not clips else answers[0].timebase
             seconds.add(base.frame_samples / base.sample_rate)
-            parts.append(cut(answers[0], windows, base, length))
+            parts.append(answers[0])
         if len(seconds) > 1:
             raise ValueError(
                 f"these teachers say when on different grids ({', '.join(f'{s:g} s' for s in sorted(seconds))}): "
                 "--frames needs teachers of one grid"
             )
-        mean = np.mean(parts, axis=0, dtype=np.float32)
-        found[fold] = replace(windows, frames=asked.targets(np.clip(mean, 0, 1)).astype(np.float16))
+        whole = {}
+        for i, clip_id in enumerate(parts[0].clip_ids.tolist()):
+            mean = np.mean([part.framewise_output[i] for part in parts], axis=0, dtype=np.float32).clip(0, 1)
+            if asked.frame_events:
+                whole[clip_id] = event_frames(mean, base, parts[0].classes, posts[fold], asked.frame_unsure)
+            else:
+                whole[clip_id] = asked.targets(mean)
+        found[fold] = replace(windows, frames=cut(whole, windows, base, length).astype(np.float16))
     return found, seconds.pop() if seconds else 0.0
 
 
-def cut(answers, windows: PseudoLabels, base, seconds: float) -> np.ndarray:
+def cut(whole: dict[str, np.ndarray], windows: PseudoLabels, base, seconds: float) -> np.ndarray:
     """Cut the frames of windows, (N, T, K), out of those of whole recordings; 0 behind a recording's end."""
-    n_frames = round(seconds * base.sample_rate / base.frame_samples)
-    place = {clip: i for i, clip in enumerate(answers.clip_ids.tolist())}
-    out = np.zeros((len(windows), n_frames, len(answers.classes)), np.float32)
+    n_frames, n_classes = round(seconds * base.sample_rate / base.frame_samples), windows.target.shape[1]
+    out = np.zeros((len(windows), n_frames, n_classes), np.float32)
     for i, (clip, start) in enumerate(zip(windows.clip_ids.tolist(), windows.starts, strict=True)):
-        whole = answers.framewise_output[place[clip]]
         first = round(float(start) * base.sample_rate / base.frame_samples)
-        own = whole[first : first + n_frames]
+        own = whole[clip][first : first + n_frames]
         out[i, : len(own)] = own
     return out

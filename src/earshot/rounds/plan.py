@@ -73,8 +73,10 @@ class Plan:
             raise ValueError("teacher needs a config to train, or runs that are there: one of the two")
         if not self.student.config or self.student.runs:
             raise ValueError("student needs a config, and no runs: it is trained anew in every round")
-        for number in range(1, self.rounds + 1):
-            self.choice(number)
+        if any(self.choice(number).frame_events for number in range(1, self.rounds + 1)):
+            raise ValueError(
+                "labels.frame_events says what frames are, and a schedule labels whole windows: leave it out"
+            )
         for text in (*self.teacher.set, *self.student.set):
             if text.startswith("data.pseudo="):
                 raise ValueError(f"'{text}': the schedule itself says which pseudo-labels train")
@@ -153,7 +155,8 @@ def are_made(step: Step, choice: Choice) -> bool:
     for run in step.teachers:
         for origin in runs.load_run(run).origins or ():
             now.get(str(origin.fold), []).append(origin)
-    if now != manifest.teachers or manifest.settings != to_dict(choice):
+    settings = to_dict(Choice()) | manifest.settings  # made before there was one of the settings: by its default
+    if now != manifest.teachers or settings != to_dict(choice):
         what = "chosen by other settings" if now == manifest.teachers else "made by other teachers, or other weights"
         raise ValueError(
             f"{step.labels} was {what} than this schedule's round {step.number}: remove the folder (and the runs that "

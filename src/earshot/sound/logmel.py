@@ -19,7 +19,8 @@ import numpy as np
 import scipy.fft
 
 LOGGER = logging.getLogger("earshot")
-BLOCK_FRAMES = 256  # frames transformed at a time: bounds memory and stays in the processor's cache
+# transformed at a time, which bounds memory and stays in the processor's cache: frames, and samples in them
+BLOCK_FRAMES, BLOCK_SAMPLES = 256, 256 * 1024
 GROUP_BANDS = 16  # neighbouring mel bands summed at a time, from the few bins that they hold
 WINDOWS = {  # coefficients a_k of sum a_k (-1)^k cos(2 pi k n / length)
     "hann": (0.5, 0.5),
@@ -211,10 +212,11 @@ def _clips(waveform: np.ndarray) -> np.ndarray:
 
 
 def _power_blocks(clip: np.ndarray, params: LogmelParams) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (first frame, (n, n_fft // 2 + 1) power) of at most BLOCK_FRAMES frames."""
+    """Yields (first frame, (n, n_fft // 2 + 1) power) of a block of frames."""
     frames, window = _frames(clip, params), fft_window(params)
-    for begin in range(0, len(frames), BLOCK_FRAMES):
-        spectrum = scipy.fft.rfft(frames[begin : begin + BLOCK_FRAMES] * window)
+    size = max(1, min(BLOCK_FRAMES, BLOCK_SAMPLES // params.n_fft))
+    for begin in range(0, len(frames), size):
+        spectrum = scipy.fft.rfft(frames[begin : begin + size] * window)
         yield begin, np.square(spectrum.real) + np.square(spectrum.imag)
 
 

@@ -29,7 +29,7 @@ def is_row(path: str | Path) -> bool:
 
 def file_of(path: str | Path) -> str:
     """The file on disk that a path stands for: 'x.h5#17' -> 'x.h5', any other path as it is."""
-    match = ROW.match(str(path))
+    match = ROW.match(str(path)) if "#" in str(path) else None
     return match[1] if match else str(path)
 
 

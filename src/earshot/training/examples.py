@@ -165,8 +165,8 @@ class TrainingClips(torch.utils.data.Dataset):
                 frames = np.zeros((base.n_frames(crop), len(example["target"])), np.float32)
                 example |= {"frame_target": frames, "frame_mask": np.zeros_like(example["mask"])}
             else:
-                frames, target = self.pseudo.when(window, offset, base, base.n_frames(crop))
-                example |= {"frame_target": frames, "frame_mask": example["mask"].copy(), "target": target}
+                frames, target, known = self.pseudo.when(window, offset, base, base.n_frames(crop))
+                example |= {"frame_target": frames, "frame_mask": example["mask"], "target": target, "mask": known}
         return example | self._marks(index, window), name
 
     def _heard_example(self, index: int, seed: list[int], over: tuple | None = None) -> dict:

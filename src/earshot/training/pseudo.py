@@ -77,15 +77,18 @@ class PseudoWindows:
         """Draw where in a window a crop of so many samples begins, in samples."""
         return int(rng.integers(max(0, round(self.seconds * self.sample_rate) - crop) + 1))
 
-    def when(self, window: int, offset: int, base: TimeBase, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
-        """Targets of a crop that begins `offset` samples into the window: its frames (n_frames, K), and its own (K,).
+    def when(self, window: int, offset: int, base: TimeBase, n_frames: int) -> tuple[np.ndarray, ...]:
+        """Targets of a crop that begins `offset` samples into the window: frames (n_frames, K), its own and mask (K,).
 
-        Each frame takes what the teachers' nearest one says; what is heard nowhere in the crop is none of it.
+        Each frame takes what the teachers' nearest one says, NaN where they are not sure. What is heard nowhere in the
+        crop is none of it, and unknown where they are sure of no sound in it but not of every silence.
         """
         middles = offset / self.sample_rate + (np.arange(n_frames) + 0.5) * base.frame_samples / base.sample_rate
         place = np.minimum((middles / self.frame_seconds).astype(int), self.frames.shape[1] - 1)
         own = self.frames[window][place].astype(np.float32)
-        return own, np.minimum(self.target[window].astype(np.float32), own.max(axis=0))
+        highest, unsure = np.fmax.reduce(own, axis=0, initial=0), np.isnan(own).any(axis=0)
+        known = self.mask[window].astype(np.float32) * ~(unsure & (highest < 1))
+        return own, np.minimum(self.target[window].astype(np.float32), highest), known
 
     def crop(self, window: int, crop: int, rng: np.random.Generator, offset: int | None = None) -> np.ndarray:
         """Cut `crop` samples, (S,) or (C, S), of the window; UnreadableAudio where there is nothing.
