@@ -7,11 +7,12 @@ Three recipes, configs/sed/finch_birds.yaml (recordings heard at one level, maps
 finch_birds_strong.yaml (bands apart, recordings changed in training) and the control finch_birds_plain.yaml, on
 folds/finch_birds.csv: four birds, a fold each, trained on the other three to a fixed number of epochs, once a seed.
 Post-processing is chosen by event F1 on the held-out recordings of the OTHER birds alone, all of them together, by the
-search of submit.py: threshold, whether it goes by each recording's own levels, the lower threshold that an event goes
+search of submit.py, going by each recording's own levels (`CENTRED`): threshold, the lower threshold that an event goes
 on to, least length. Event F1: onset and offset within 50 ms.
 
-Beside it the split inside each bird: finch_birds on folds/finch_vocal.csv (val recordings held out, of birds that
-train). Per bird: its train and val recordings (the OOF), and those of the test split, which no recipe was looked at by.
+Beside it, with --inside, the split inside each bird: finch_birds on folds/finch_vocal.csv (val recordings held out, of
+birds that train). Per bird: its train and val recordings (the OOF), and those of the test split, which no recipe was
+looked at by.
 --rounds SEEDS: pseudo-labels of a bird without labels against without (bird_rounds.py).
 The level changes of the audit (-12 to +12 dB, cut off at full scale) are heard in --heard of the held-out recordings,
 by the networks of the first seed.
@@ -36,7 +37,7 @@ from event_tuning import COLLAR, post_text
 from earshot import runs, tasks
 from earshot.audits.robustness import CHANGES, LEVEL, Judge, robustness
 from earshot.competitions import get_competition
-from earshot.competitions.competition import OofScore
+from earshot.competitions.competition import Competition, OofScore
 from earshot.competitions.tables import write_csv
 from earshot.data.labels import read_clips
 from earshot.data.prepared import load_data
@@ -52,10 +53,11 @@ from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import Clip, Predictions
 from earshot.prediction.truth import Truth
 
-COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_new_birds.py --record"
+COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_new_birds.py --record --recipes finch_birds --heard 40"
 DATA, FOLDS, INSIDE = Path("data/finch_vocal"), Path("folds/finch_birds.csv"), Path("folds/finch_vocal.csv")
 RECIPES = ("finch_birds_plain", "finch_birds_strong", "finch_birds")  # the last one is recorded
-STEPS = ("threshold", "centred", "threshold_low", "min_seconds")
+STEPS = ("threshold", "threshold_low", "min_seconds")
+CENTRED = 0.75  # how thresholds go by each recording's own levels
 SEEDS = (1, 2, 3)
 BIRDS = 4
 
@@ -73,6 +75,12 @@ def f1_of(found: Predictions, truth: Truth, post: PostProcess | None = None) -> 
 
 
 F1 = OofScore("event_f1", f1_of)
+
+
+def competition() -> Competition:
+    """The finches, post-processing beginning with thresholds that go by each recording's own levels."""
+    own = get_competition("finch_vocal")
+    return replace(own, post=replace(own.post, start=replace(own.post.start, centred=CENTRED)))
 
 
 def name_of(recipe: str, seed: int) -> str:
@@ -98,7 +106,7 @@ class BirdRun:
         self.data = load_data(self.run.config.data)
         self.oof = predictions.join([fold.oof() for fold in self.run.folds])
         self.truth = truth_of(self.oof, self.data)
-        self.competition = replace(get_competition("finch_vocal"), oof_score=F1)
+        self.competition = replace(competition(), oof_score=F1)
         self.posts = choose_apart(self.oof, self.truth, F1, self.competition.post, steps=STEPS, always=True)
         self.members = {runs.FoldRun(folder).fold: member for member, folder in fold_members(self.run.folder)}
         clips = self.data.clips
@@ -144,7 +152,7 @@ def inside(recipe: str) -> dict:
     oof = runs.FoldRun(Path("runs/sed", name, "fold0")).oof()
     truth = read_truth(oof, DATA / "clips.csv")
     halves = replace(oof, fold=np.arange(len(oof)) % 2)  # each half's post-processing by the other half
-    posts = choose_apart(halves, truth, F1, get_competition("finch_vocal").post, steps=STEPS, always=True)
+    posts = choose_apart(halves, truth, F1, competition().post, steps=STEPS, always=True)
     values = scores_apart(halves, truth, F1, posts).values()
     return {"recipe": recipe, "seed": SEEDS[0], "bird": "split inside each bird", "recordings": len(oof),
             "event_f1": float(np.mean([v["event_f1"] for v in values]))}  # fmt: skip
@@ -174,7 +182,7 @@ def record_figures(table: pd.DataFrame, levels: pd.DataFrame):
 
 def rounds(seeds: tuple[int, ...], ways: Sequence[str], recorded: bool):
     """Event F1 with and without pseudo-labels of a bird without labels, by bird, seed and way."""
-    table = compared(seeds, ways, get_competition("finch_vocal"), F1, STEPS)
+    table = compared(seeds, ways, competition(), F1, STEPS)
     gained = gains(table)
     chosen = chosen_by_others(gained)
     by_seed = chosen.gain.groupby("seed").mean()
@@ -201,6 +209,7 @@ def main():
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", action="store_true", help="append the figures to benchmarks/results.json")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
+    parser.add_argument("--inside", action="store_true", help="the split inside each bird too")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--rounds", type=int, nargs="*", default=[], metavar="SEED", help="pseudo-labels, these seeds")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=tuple(WAYS), help="how pseudo-labels say when")
@@ -226,7 +235,7 @@ def main():
             if seed == options.seeds[0]:  # five changes of every recording heard: of one seed
                 levels.append(birds.levels(options.heard).assign(recipe=recipe, seed=seed))
                 print(levels[-1].round(4).to_string(index=False), flush=True)
-        rows += [inside(recipe)] if recipe == RECIPES[-1] else []
+        rows += [inside(recipe)] if options.inside and recipe == RECIPES[-1] else []
     table, otherwise = pd.DataFrame(rows), pd.concat(levels)
     write_csv(table.round(4), Path("benchmarks/new_birds.csv"))
     write_csv(otherwise.round(4), Path("benchmarks/new_birds_levels.csv"))

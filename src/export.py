@@ -16,9 +16,10 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from earshot import runs
 from earshot.export.settings import CHOICES, FLOAT_PARTS, ExportSettings
 from earshot.messages import Parser, check_first, run_script
-from earshot.prediction.backends import ENDINGS
+from earshot.prediction.backends import ENDINGS, check_format
 
 DEFAULTS = ExportSettings()
 
@@ -60,10 +61,22 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-if __name__ == "__main__":
-    check_first(parse_args)  # before PyTorch is loaded, which takes seconds
+def check_command() -> argparse.Namespace:
+    """What needs no network: options that go together, and a run that is there."""
+    options = parse_args()
+    check_format(options.format)
+    if options.int8_head and not options.int8:
+        raise ValueError("--int8-head says more of --int8: give both")
+    if (options.public or options.license) and not options.push_to_hub:
+        raise ValueError("--public and --license are of --push-to-hub: give it too")
+    runs.load_run(options.run)
+    return options
 
-from earshot import files, runs
+
+if __name__ == "__main__":
+    check_first(check_command)  # before PyTorch is loaded, which takes seconds
+
+from earshot import files
 from earshot.export.graph import export_run
 from earshot.kaggle import hub
 from earshot.kaggle.model_card import build_model_folder
@@ -71,11 +84,7 @@ from earshot.prediction.free_cores import use_free_cores
 
 
 def main():
-    options = parse_args()
-    if options.int8_head and not options.int8:
-        raise ValueError("--int8-head says more of --int8: give both")
-    if (options.public or options.license) and not options.push_to_hub:
-        raise ValueError("--public and --license are of --push-to-hub: give it too")
+    options = check_command()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     files.check_writable((options.out or options.run) / "fold0" / f"model.{options.format}", "give --out FOLDER")
     run = runs.load_run(options.run)

@@ -14,6 +14,7 @@ import re
 from datetime import datetime
 from pathlib import Path
 
+from earshot import runs
 from earshot.messages import Parser, check_first, run_script, suggest
 
 
@@ -31,13 +32,23 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check_command() -> argparse.Namespace:
+    """What needs no network: options, and runs that are there."""
+    options = parse_args()
+    if options.clips < 0:
+        raise ValueError(f"--clips must be 0 or more, got {options.clips}")
+    for folder in options.runs:
+        runs.load_run(folder)
+    return options
+
+
 if __name__ == "__main__":
-    check_first(parse_args)  # before PyTorch is loaded, which takes seconds
+    check_first(check_command)  # before PyTorch is loaded, which takes seconds
 
 import numpy as np
 import pandas as pd
 
-from earshot import runs, tasks
+from earshot import tasks
 from earshot.competitions.audioset import read_quality
 from earshot.ensemble.origins import check_same_tables
 from earshot.files import check_writable, write_text
@@ -48,7 +59,7 @@ from earshot.tables import read_table
 
 
 def main():
-    options = parse_args()
+    options = check_command()
     check_writable(options.out / "curves.png")
     found = {
         name: runs.load_run(folder) for name, folder in zip(runs.short_names(options.runs), options.runs, strict=True)

@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 from earshot.messages import Parser, check_first, few, progress_bar, run_script
+from earshot.searching import plan as plans
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,8 +41,13 @@ def parse_args() -> argparse.Namespace:
     return options
 
 
+def check_command():
+    """What needs no data and no network: the options, and the plan with its config and space."""
+    plans.read_plan(parse_args().plan)
+
+
 if __name__ == "__main__":
-    check_first(parse_args)  # before PyTorch is loaded, which takes seconds
+    check_first(check_command)  # before PyTorch is loaded, which takes seconds
 
 import numpy as np
 import yaml
@@ -52,7 +58,6 @@ from earshot.data.prepared import load_data
 from earshot.prediction.free_cores import allowed_cores
 from earshot.processes import children
 from earshot.records import to_dict
-from earshot.searching import plan as plans
 from earshot.searching import study as studies
 from earshot.searching.plan import SearchPlan, Split
 from earshot.searching.space import overrides_of

@@ -17,6 +17,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from earshot import runs
 from earshot.messages import Parser, check_first, few, run_script
 
 
@@ -28,14 +29,24 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check_command() -> argparse.Namespace:
+    """What needs no network: two runs or more, which are there."""
+    options = parse_args()
+    if len(options.runs) < 2:
+        raise ValueError("--runs names one run: a soup is of two or more")
+    for folder in options.runs:
+        runs.load_run(folder)
+    return options
+
+
 if __name__ == "__main__":
-    check_first(parse_args)  # before PyTorch is loaded, which takes seconds
+    check_first(check_command)  # before PyTorch is loaded, which takes seconds
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
-from earshot import files, optim, runs, tasks
+from earshot import files, optim, tasks
 from earshot.data.folds import TRAIN_ONLY
 from earshot.data.prepared import load_data
 from earshot.ensemble import lineage
@@ -51,10 +62,8 @@ SAME = ("task", "frontends")  # sections of the config that the runs share, besi
 
 
 def main():
-    options = parse_args()
+    options = check_command()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    if len(options.runs) < 2:
-        raise ValueError("--runs names one run: a soup is of two or more")
     files.check_writable(Path("runs") / options.name, "soup where the folder of runs can be written")
     members = [runs.load_run(folder) for folder in options.runs]
     check_members(members)

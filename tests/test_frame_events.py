@@ -48,6 +48,7 @@ def test_centred_outputs_do_not_depend_on_how_sure_a_network_is():
     np.testing.assert_allclose(found[0], found[1], atol=1e-4)
     np.testing.assert_allclose(found[2], found[1], atol=1e-4)
     assert ((found[0] > 0.5) == (odds > 0)).all()
+    np.testing.assert_allclose(centred(np.array([[0.1], [0.9]]), 0.0)[:, 0], [0.5, 81 / 82], rtol=1e-6)
 
 
 def test_a_class_that_is_nowhere_stays_as_it_is():
@@ -60,9 +61,9 @@ def test_centred_events_of_a_timid_network():
     prob = np.full((30, 1), 0.001, np.float32)
     prob[5:10] = 0.05
     assert not len(detect(prob, BASE, ["a"], "r", PostProcess(iou_threshold=None)))
-    found = detect(prob, BASE, ["a"], "r", PostProcess(iou_threshold=None, centred=True))
+    found = detect(prob, BASE, ["a"], "r", PostProcess(iou_threshold=None, centred=0.5))
     assert found[["onset", "offset"]].to_numpy().tolist() == [[0.05, 0.1]]
-    np.testing.assert_allclose(found.max_confidence, smoothed(prob, BASE, PostProcess(centred=True))[5, 0])
+    np.testing.assert_allclose(found.max_confidence, smoothed(prob, BASE, PostProcess(centred=0.5))[5, 0])
 
 
 def birds(shifts=(3.0, -3.0, 2.5, -2.5)) -> tuple[Predictions, Truth]:
@@ -84,7 +85,7 @@ def birds(shifts=(3.0, -3.0, 2.5, -2.5)) -> tuple[Predictions, Truth]:
 
 
 FEW = PostRanges(
-    start=PostProcess(iou_threshold=None), threshold=(0.1, 0.5, 0.9), centred=(False, True), threshold_low=(None,)
+    start=PostProcess(iou_threshold=None), threshold=(0.1, 0.5, 0.9), centred=(None, 0.5), threshold_low=(None,)
 )  # few values, and frames right or wrong: the real search takes seconds
 
 
@@ -98,11 +99,11 @@ RIGHT = OofScore("right", frames_right)
 
 
 def test_the_search_centres_where_sources_differ():
-    assert get_competition("finch_vocal").post.centred == (False, True)
+    assert get_competition("finch_vocal").post.centred == (None, 0.5, 0.75)
     choice = choose_post(*birds(), RIGHT, FEW)
-    assert choice.post.centred
+    assert choice.post.centred == 0.5
     assert choice.after.mean() > choice.before.mean() + 0.1
-    assert not choose_post(*birds((0.0,) * 4), RIGHT, FEW).post.centred, "where all are alike it gains nothing"
+    assert choose_post(*birds((0.0,) * 4), RIGHT, FEW).post.centred is None, "where all are alike it gains nothing"
 
 
 def test_event_frames_by_hand():

@@ -296,3 +296,13 @@ def test_an_interrupt_says_how_to_go_on(number, resume, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert f"python src/train.py --config 'my config.yaml'{' --resume' * resume}\n" in said
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_set_that_fails_leaves_no_folder_that_was_not_there(tmp_path):
+    with pytest.raises(ValueError, match="no graph"), files.whole_set(tmp_path / "run" / "fold0", last="all.json"):
+        raise ValueError("no graph")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ValueError, match="no graph"), files.whole_set(tmp_path / "there", last="all.json"):
+        raise ValueError("no graph")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

@@ -2,10 +2,18 @@
 
 import io
 import logging
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from earshot import messages
 from earshot.messages import LINE, WrappedLines, progress_bar
+
+SRC = Path(__file__).resolve().parents[1] / "src"
 
 
 def said(text: str) -> list[str]:
@@ -67,3 +75,27 @@ def test_nobody_draws_bars_of_their_own():
     sources = Path(messages.__file__).parents[1]
     drawing = [path.name for path in sources.rglob("*.py") if "import tqdm" in path.read_text()]
     assert drawing == ["messages.py"]
+
+
+@pytest.mark.parametrize("what", ["print('x' * 100_000)", "print('x')", "parser.parse_args(['--help'])"])
+def test_a_script_whose_reader_has_gone_ends_quietly(what):
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = f"""import sys; sys.path.insert(0, {str(SRC)!r})
+from earshot.messages import Parser, run_script
+parser = Parser(description='words\\n\\nx.py')
+run_script(lambda: {what})"""
+    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode == (0 if "help" in what else 128 + signal.SIGPIPE)  # argparse looks at no error of its own
+
+
+def test_another_pipe_that_breaks_is_still_an_error(capsys):
+    def main():
+        raise BrokenPipeError(32, "Broken pipe", "a process of ours")
+
+    with pytest.raises(SystemExit) as ended:
+        messages.run_script(main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: a process of ours: Broken pipe\n"

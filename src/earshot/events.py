@@ -46,7 +46,7 @@ class PostProcess:
     )
     clip_threshold: float | None = None  # a class has events only where the clip's own output reaches this
     median_filter_seconds: float = 0.0  # rounded to an odd number of frames
-    centred: bool = False  # each recording's log odds are moved so that the middle of its two levels is 0.5
+    centred: float | None = None  # what becomes 0.5: a share of the way from a recording's low to its high log odds
     max_gap_seconds: float = 0.0  # gaps of a class up to this long are closed
     min_seconds: float = 0.0  # events shorter than this are dropped
     iou_threshold: float | None = 0.4  # of two events that overlap more than this the less confident goes
@@ -66,7 +66,7 @@ class PostProcess:
 
     def __post_init__(self):
         thresholds = {f"class_thresholds.{k}": v for k, v in self.class_thresholds.items()}
-        for name in ("threshold", "threshold_low", "threshold_quantile", "clip_threshold", "iou_threshold"):
+        for name in ("threshold", "threshold_low", "threshold_quantile", "clip_threshold", "iou_threshold", "centred"):
             thresholds[name] = getattr(self, name)
         for name, value in thresholds.items():
             if value is not None and not 0 <= value <= 1:
@@ -329,7 +329,7 @@ def smoothed(prob: np.ndarray, timebase: TimeBase, post: PostProcess) -> np.ndar
     (T, K) -> (T, K): the median filter of `post` on this grid, and the recording's own middle (`centred`).
     """
     prob = median_filter(prob, 2 * int(timebase.frame(post.median_filter_seconds / 2)) + 1)
-    return centred(prob) if post.centred else prob
+    return prob if post.centred is None else centred(prob, post.centred)
 
 
 def active_frames(

@@ -87,9 +87,10 @@ def whole_set(folder: str | Path, last: str, without: Iterable[str] = ()) -> Ite
 
     last: the file that says that all are there. Once the new ones are whole an older one is taken away first, and the
     new one comes last, so that a kill between never leaves it beside a mixture. without: files of an older set that
-    this one may not have, removed where it has not. An error before the moves leaves `folder` as it was.
+    this one may not have, removed where it has not. An error before the moves leaves `folder` as it was, or away.
     """
     folder = Path(folder)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     partial = temporary_name(folder / last)
@@ -108,6 +109,9 @@ def whole_set(folder: str | Path, last: str, without: Iterable[str] = ()) -> Ite
             reached(f"renamed {name}")
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        for each in made:
+            if not any(each.iterdir()):
+                each.rmdir()
 
 
 def remove_folder(folder: str | Path):

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import logging
 import os
+import select
 import shlex
 import signal
 import sys
@@ -148,10 +149,46 @@ def logged_from(level: int, name: str = ""):
 def check_first(check: Callable[[], object]):
     """Ask of a command line what can be asked before a script imports what takes seconds; errors end it as those of
     `run_script` do."""
+    with _ended_with_reader():
+        try:
+            check()
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError) as error:
+            _end(error)
+
+
+@contextmanager
+def _ended_with_reader() -> Iterator[None]:
+    """End quietly, as a process that the system's SIGPIPE ends, where nobody reads what is printed any more (`| head`).
+
+    Another pipe that breaks, to a process of ours, is an error like any other.
+    """
     try:
-        check()
-    except (ValueError, OSError) as error:
-        _end(error)
+        try:
+            yield
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None and not stream.closed:
+                    stream.flush()
+    except BrokenPipeError as error:
+        gone = [stream for stream in (sys.stdout, sys.stderr) if _unread(stream)]
+        if not gone:
+            _end(error)
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for stream in gone:  # what is left in them is written when Python ends
+            os.dup2(nothing, stream.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _unread(stream) -> bool:
+    """Whether a stream is a pipe whose reader has gone."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+        return any(state & select.POLLERR for _, state in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no such call here, or no file behind the stream
+        return False
 
 
 def _end(error: Exception):
@@ -169,19 +206,22 @@ def run_script(main: Callable[[], object], *also: type[Exception], resume: bool 
 
     also: kinds of errors that this script says as well; any other is a fault of ours and keeps its traceback. Ctrl-C
     and SIGTERM end it with what to do next: the same command again, with --resume where the script has it. A script
-    that another one started ends with that one.
+    that another one started ends with that one, and one whose output nobody reads any more ends quietly.
     """
     wrap_log()
     started_by_script = follow_parent()
-    try:
-        with _terminated_as_interrupted(started_by_script):
-            main()
-    except KeyboardInterrupt as stop:
-        if not started_by_script:  # else the one that did says it
-            print(f"stopped: {_go_on(resume)}", file=sys.stderr)
-        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
-    except (ValueError, OSError, *also) as error:
-        _end(error)
+    with _ended_with_reader():
+        try:
+            with _terminated_as_interrupted(started_by_script):
+                main()
+        except KeyboardInterrupt as stop:
+            if not started_by_script:  # else the one that did says it
+                print(f"stopped: {_go_on(resume)}", file=sys.stderr)
+            sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError, *also) as error:
+            _end(error)
 
 
 @contextmanager

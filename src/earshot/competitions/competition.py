@@ -110,7 +110,7 @@ class PostRanges:
     """
 
     start: PostProcess = field(default_factory=PostProcess)
-    centred: tuple[bool, ...] = ()
+    centred: tuple[float | None, ...] = ()
     threshold: tuple[float, ...] = ()
     class_thresholds: bool = False
     threshold_quantile: tuple[float | None, ...] = ()

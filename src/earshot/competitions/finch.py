@@ -39,7 +39,7 @@ EVENT_COLUMNS = ("filename", "onset_s", "offset_s", "event_type", "individual", 
 SUBMISSION_COLUMNS = ("filename", "onset", "offset", "event_label")
 TEST_COLUMNS = ("clip_id", "duration")  # of the test table
 COLLAR = 0.05  # seconds
-BIRDS = replace(EVENTS, centred=(False, True))  # networks are less sure of a bird that they never heard
+BIRDS = replace(EVENTS, centred=(None, 0.5, 0.75))  # networks are less sure of a bird that they never heard
 OFFICIAL_FOLD = {"val": 0, "train": 1}
 
 BACKGROUND_RATE = 32000  # Hz of the mixtures

@@ -26,7 +26,7 @@ import pandas as pd
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
 from earshot.competitions.label_texts import check_reserved
 from earshot.competitions.number_text import is_number_table, write_number_table
-from earshot.data.dataset import read_dataset
+from earshot.data.dataset import NOTES, noted, read_dataset
 from earshot.data.labels import check_classes
 from earshot.files import as_json, whole_file, whole_set, write_or_rescue
 from earshot.sound.folder import list_recordings
@@ -112,6 +112,8 @@ def write_tables(
         for name, frame in frames.items():
             if frame is not None:
                 frame.to_csv(partial / f"{name}.csv", index=False, lineterminator="\n")
+        paths = [path for frame in frames.values() if frame is not None and "path" in frame for path in frame.path]
+        (partial / NOTES).write_text(as_json(noted(source, paths)) + "\n")
         (partial / "dataset.json").write_text(as_json(about, indent=2) + "\n")
 
 

@@ -24,7 +24,7 @@ from earshot.inputs.record import Input
 from earshot.prediction.inference import Member, predict_members
 from earshot.prediction.predictions import Clip
 from earshot.prediction.reading import Variant, hearing_starts, input_key, tta_variants
-from earshot.sound import audio
+from earshot.sound import audio, loudness
 from earshot.sound.windows import Windowing
 
 MEASURED_SECONDS, MEL_SECONDS = 30.0, 20.0  # of a recording
@@ -76,6 +76,8 @@ class Speed:
         windowing = networks[0].windowing
         n_samples = max(1, round(seconds * windowing.sample_rate))
         total = dict.fromkeys(("decode", "logmel", "network", "join"), 0.0)
+        if windowing.level == "normalised":  # how loud it is is measured on all of it before any of it is heard
+            total["decode"] += loudness.measured_seconds(seconds) * self.decode[windowing.sample_rate]
         for variant in tta_variants([tta] if tta else (), plain=not tta):
             starts, stride, _ = hearing_starts(n_samples, windowing, variant)
             windows = len(starts)
@@ -217,7 +219,7 @@ class _Answered:
 def _join_seconds(network: Network, outputs, recording: Path, logmel, clock, until: float) -> float:
     """CPU seconds a window of the inference path without decoding, log-mel and network."""
     free = _Answered(network.backend, outputs)
-    windowing = replace(network.windowing, one_pass=False)
+    windowing = replace(network.windowing, one_pass=False, level="recorded")  # the level is decoding, not joining
     members = [replace(m, backend=free, windowing=windowing) for m in network.members]
     rate, seconds = windowing.sample_rate, audio.info(recording).duration
     clip = Clip("one", recording)

@@ -43,6 +43,11 @@ def _gain(path: str, sample_rate: int, size: int, changed: int) -> float:
     return float(10 ** (np.clip(HEARD_DB - level, -MOST_GAIN_DB, MOST_GAIN_DB) / 20)) if np.isfinite(level) else 1.0
 
 
+def measured_seconds(seconds: float) -> float:
+    """How much of a recording of so many seconds is decoded to measure its level, before it is decoded to be heard."""
+    return min(seconds, SPAN_SECONDS * MOST_SPANS)
+
+
 def pieces(path: str | Path, sample_rate: int) -> list[np.ndarray]:
     """The recording, or of a long one spans of it: (S,) each, the mean of the channels."""
     seconds = audio.info(path).duration

@@ -29,15 +29,15 @@ def two_levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low[best, every], high[best, every]
 
 
-def centred(probability: np.ndarray) -> np.ndarray:
-    """Move each class's log odds so that the middle of the recording's two levels becomes 0.5.
+def centred(probability: np.ndarray, share: float = 0.5) -> np.ndarray:
+    """Move each class's log odds so that a place between the recording's two levels becomes 0.5.
 
-    (T, K) of one recording -> (T, K) float32. A network is less sure of a source it never heard, inside its sounds and
-    between them; a threshold around the middle moves along. Levels less than `APART` apart are no two: a class that
-    has such stays as it is.
+    (T, K) of one recording -> (T, K) float32. share: of the way from the low level to the high one, 0.5 the middle. A
+    network is less sure of a source it never heard, inside its sounds and between them; thresholds that go by these
+    levels move along. Levels less than `APART` apart are no two: a class that has such stays as it is.
     """
     if not len(probability):
         return np.asarray(probability, np.float32)
     odds = logit(np.clip(np.asarray(probability, np.float64), LEAST, 1 - LEAST))
     low, high = two_levels(odds)
-    return expit(odds - np.where(high - low >= APART, (low + high) / 2, 0)).astype(np.float32)
+    return expit(odds - np.where(high - low >= APART, low + share * (high - low), 0)).astype(np.float32)

@@ -29,6 +29,7 @@ from earshot.models import check_model, counting
 from earshot.models.transformers_folder import find_folder
 from earshot.models.weights import LoadReport, resolve
 from earshot.prediction.reading import tta_variants
+from earshot.sound import audio
 from earshot.training.frozen import check_frozen
 from earshot.training.learnable import check_learnable
 from earshot.training.pseudo import check_pseudo
@@ -64,6 +65,7 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     build_waveform_augment(config.augment.waveform)
     check_memory(config)
     check_recordings(data)
+    say_resampling(config, data)
     check_weights(config, folds)
     network = runs.make_model(config, len(data.classes), weights_follow=True)
     check_network(network, config)
@@ -132,6 +134,23 @@ def check_recordings(data: PreparedData):
             f"none of the first {len(paths)} recordings of the clip table is there, such as {paths[0]}: is `source` in "
             "dataset.json the folder that paths in clips.csv are relative to? src/prepare.py writes both"
         )
+
+
+def say_resampling(config: Config, data: PreparedData):
+    """Say that a cache would resample once what is resampled at every read, by the first recording that is there."""
+    paths = [Path(data.source) / str(path) for path in data.clips.path.head(LOOKED_FOR)]
+    there = next((path for path in paths if path.is_file()), None)
+    if config.data.cache != "none" or there is None:
+        return
+    try:
+        rate = audio.info(there).sample_rate
+    except audio.UnreadableAudio:  # training names it
+        return
+    if rate != config.data.sample_rate:
+        logger.warning(
+            "recordings of %d Hz are resampled to %d Hz at every read: data.cache=waveform does it once",
+            rate, config.data.sample_rate,
+        )  # fmt: skip
 
 
 def check_weights(config: Config, folds: Sequence[int]):

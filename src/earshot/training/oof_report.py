@@ -27,6 +27,14 @@ def report_oof(config: Config, folder: Path):
         fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png", counted)
         tasks.draw_pictures(task, result.oof, result.truth, folder)
         draw_event_maps(result.oof, result.truth, data, folder / "events.png")
+        print(f"next: {_next_command(config, folder)}")
+
+
+def _next_command(config: Config, folder: Path) -> str:
+    """What hears new recordings with the run: those of the competition's test where there are any, else a folder."""
+    test = Path(config.data.root) / "test_clips.csv"
+    clips = test if test.is_file() else "FOLDER_OF_RECORDINGS"
+    return f"python src/predict.py --run {folder} --clips {clips}"
 
 
 def print_frame_scores(competition, result):

@@ -15,7 +15,6 @@ from earshot.ensemble.origins import check_tables
 from earshot.files import fold_folders
 from earshot.inputs.extractor import Extractor, found_file
 from earshot.messages import few
-from earshot.models.weights import resolve
 from earshot.prediction.backends import ENDINGS
 from earshot.prediction.graphs import origins_of, own_graph
 from earshot.prediction.origin import (
@@ -134,6 +133,8 @@ def made_of(record: Extractor) -> tuple[Path, str, list[Origin]]:
         path = Path(record.run) / "best.safetensors"
         return path, "run", [o for o in [weights_origin(path)] if o is not None]
     if record.config and record.weights:
+        from earshot.models.weights import resolve  # PyTorch, which no other record needs here
+
         path = resolve(record.weights)
         return path, "weights", [o for o in [weights_origin(path)] if o is not None]
     path = found_file(record.file)

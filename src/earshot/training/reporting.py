@@ -38,7 +38,7 @@ def announce(t: Training):
             f"{len(t.held_out.clips)} clips held out{unreadable(t.held_out.clips)} | weights as given, no training step"
         )
     rate = f"lr {o.lr:g} {o.schedule} | " * bool(o.epochs)
-    device = f"{t.accelerator.device} {o.precision}"
+    device = f"{t.accelerator.device} {'float32' if o.precision == 'no' else o.precision}"
     size = f"{t.config.model.name} {parameters:.2f} M parameters | frame {1000 * grid.frame_seconds:.0f} ms"
     t.accelerator.print(f"fold {t.fold}: {size} | {rate}{device} | {t.folder}\nfold {t.fold}: {steps}")
     if soft := t.clips.prepared.soft:
