@@ -8,6 +8,7 @@ import platform
 import subprocess
 from pathlib import Path
 
+UNITS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")  # what networks run on, by the system's names
 FILE = Path(__file__).parent / "results.json"
 
 
@@ -24,13 +25,20 @@ def record(name: str, value: float, unit: str, command: str, path: Path = FILE):
 
 
 def machine() -> str:
-    """Processor, cores, memory."""
+    """Processor with its family, model and vector units (names alone do not tell generations apart), cores, memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    model = platform.processor() or platform.machine()
+    name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}"
+        name = processor(info.read_text()) or name
+    return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+def processor(info: str) -> str:
+    """The first processor of /proc/cpuinfo, '' where it is not named."""
+    said = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in info.splitlines() if ":" in line]))
+    if "model name" not in said:
+        return ""
+    units = [unit for unit in UNITS if unit in said.get("flags", "").split()]
+    family = f" family {said['cpu family']} model {said['model']}" if "cpu family" in said and "model" in said else ""
+    return said["model name"] + family + (f" ({' '.join(units)})" if units else "")
