@@ -141,12 +141,13 @@ class Config:
 
     def _check_one_for_all_folds(self):
         """Refuse an input that would be another one in each fold: model.weights and a teacher may be."""
+        keys = ("run", "file", "config", "weights", "folder")
         for name, record in self.frontends.items():
-            for key in (k for k in ("run", "file", "config", "weights", "folder") if "{fold}" in getattr(record, k, "")):
+            for key in (k for k in keys if "{fold}" in getattr(record, k, "")):
                 raise ValueError(
                     f"frontends.{name}.{key} is {getattr(record, key)}, and {{fold}} is not filled in there: all folds "
                     "of a run hear one input, whose rows are kept for all of them and which a kernel computes once. "
-                    f"Name one network that heard no labels of these clips; or, of a run on the same folds, let it "
+                    "Name one network that heard no labels of these clips; or, of a run on the same folds, let it "
                     "teach (distill.teacher.run takes {fold}) or blend the two runs (src/ensemble.py)"
                 )
 
