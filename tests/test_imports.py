@@ -136,6 +136,22 @@ def test_what_a_network_hears_needs_no_torch():
     assert out.stdout.strip() == "[]"
 
 
+def test_a_prediction_holds_no_more_than_it_needs():
+    """Of memory: pandas (75 MB with pyarrow) and scipy.signal (50 MB) are loaded where they are used."""
+    code = """
+import sys
+from earshot.prediction import backends, graphs, inference
+import numpy as np
+from earshot.prediction.predictions import Predictions
+found = Predictions(np.array(["a", "b"]), ("x",), np.zeros((2, 1)), np.zeros(2, int), np.zeros(2, bool))
+found.aligned(["b", "a"])
+print([m for m in ("pandas", "scipy.signal", "torch") if m in sys.modules])
+"""
+    out = subprocess.run([sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.strip() == "[]"
+
+
 def test_importing_does_nothing():
     """At module level: imports, definitions, constants; no call that opens, prints, seeds or chooses a device."""
     doing = ("open", "print", "seed", "manual_seed", "read_text", "read_csv", "device")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import scipy.signal
 
 from earshot.inputs.logmel import Logmel
 from earshot.sound.logmel import mel_energies
@@ -53,10 +52,12 @@ class Pcen(Logmel):
         return float((np.sqrt(1 + 4 * frames**2) - 1) / (2 * frames**2))
 
     def compute(self, waveform: np.ndarray) -> np.ndarray:
+        from scipy.signal import lfilter  # 50 MB, which a kernel of other front ends need not hold
+
         energy = self.scale * mel_energies(np.atleast_2d(waveform), self).astype(np.float64)
         b = self.smoothing
         start = np.full((len(energy), 1, energy.shape[2]), 1 - b)
-        smooth, _ = scipy.signal.lfilter([b], [1, b - 1], energy, axis=1, zi=start)
+        smooth, _ = lfilter([b], [1, b - 1], energy, axis=1, zi=start)
         quotient = energy * np.exp(-self.gain * (np.log(self.eps) + np.log1p(smooth / self.eps)))
         return (self.bias**self.power * np.expm1(self.power * np.log1p(quotient / self.bias))).astype(np.float32)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import pandas as pd
 
+FEW = 10_000  # names that are compared as texts: a kernel's and a bulk worker's, which shall not hold pandas (70 MB)
 FACTOR = 0x9E3779B97F4A7C15  # odd, so that no letter is lost
 
 
@@ -29,6 +29,11 @@ def places(wanted: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Positions of (N,) names among (M,) names without repeats, (N,), -1 where one is not there."""
     if len(wanted) == len(among) and (wanted == among).all():
         return np.arange(len(among))
+    if max(len(wanted), len(among)) <= FEW:
+        place = {name: i for i, name in enumerate(among.tolist())}
+        return np.array([place.get(name, -1) for name in wanted.tolist()], int)
+    import pandas as pd
+
     own = pd.Index(hashed(among))
     if own.is_unique:
         found = own.get_indexer(hashed(wanted))
@@ -40,4 +45,8 @@ def places(wanted: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 def all_different(names: np.ndarray) -> bool:
     """Whether no name stands twice among (N,)."""
+    if len(names) <= FEW:
+        return len(set(names.tolist())) == len(names)
+    import pandas as pd
+
     return pd.Index(hashed(names)).is_unique or pd.Index(names.tolist(), dtype=object).is_unique
