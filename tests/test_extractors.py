@@ -15,7 +15,7 @@ import export
 import predict
 import train
 from earshot import runs
-from earshot.config import load_config
+from earshot.config import from_dict, load_config
 from earshot.data.prepared import load_data
 from earshot.inputs.extractor import Extractor, opened
 from earshot.inputs.teacher import Teacher
@@ -331,3 +331,9 @@ def test_a_network_of_a_config_that_hears_at_one_level_is_no_extractor(beside):
     with pytest.raises(ValueError, match=f"levelled.yaml with published.pth was trained with data.level={NORMAL}"):
         opened(record)
     assert opened(replace(record, config=beside)).width == 16
+
+
+def test_an_input_is_one_for_all_folds():
+    birds = {"kind": "extractor", "run": "runs/sed/a/fold{fold}", "sample_rate": 8000, "window_seconds": 0.5}
+    with pytest.raises(ValueError, match=r"frontends\.birds\.run is runs/sed/a/fold\{fold\}.* not filled in.*teach"):
+        from_dict({"frontends": {"logmel": {}, "birds": birds}})

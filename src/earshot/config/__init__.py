@@ -105,6 +105,7 @@ class Config:
                 "data.cache=logmel leaves no waveform to augment: empty augment.waveform and augment.background.source "
                 "and use augment.batch.mixup_on=logmel (summix_on=logmel), or set data.cache=waveform"
             )
+        self._check_one_for_all_folds()
         of_clips = [name for name, record in self.frontends.items() if record.kind == "extractor"]
         if self.data.voice == "silence" and (self.distill.acts or of_clips):
             drawn = " and data.crop=random" * (self.data.crop != "random")
@@ -137,6 +138,18 @@ class Config:
             )
         if self.data.cache == "embedding":
             self._check_cached_embeddings()
+
+    def _check_one_for_all_folds(self):
+        """Refuse an input that would be another one in each fold: model.weights and a teacher may be."""
+        keys = ("run", "file", "config", "weights", "folder")
+        for name, record in self.frontends.items():
+            for key in (k for k in keys if "{fold}" in getattr(record, k, "")):
+                raise ValueError(
+                    f"frontends.{name}.{key} is {getattr(record, key)}, and {{fold}} is not filled in there: all folds "
+                    "of a run hear one input, whose rows are kept for all of them and which a kernel computes once. "
+                    "Name one network that heard no labels of these clips; or, of a run on the same folds, let it "
+                    "teach (distill.teacher.run takes {fold}) or blend the two runs (src/ensemble.py)"
+                )
 
     def _check_cached_embeddings(self):
         """What a batch of embeddings cannot have: augmented inputs, and targets that follow the crop."""
