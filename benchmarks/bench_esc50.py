@@ -4,8 +4,9 @@ python benchmarks/bench_esc50.py --record               # trains what is missing
 python benchmarks/bench_esc50.py --teacher --record     # its OOF blended with that of CMAM, which hears BirdNET too
 
 Needs data/esc50 (python src/prepare.py esc50 --source FOLDER), --teacher also BirdNET (docs/teachers.md). The last
-epoch's weights answer; a blend is chosen in nested CV (src/ensemble.py --auto). Minutes run from the first config
-written to the last fold finished: train all folds in one go, into an empty runs/tagging/esc50_cnn.
+epoch's weights answer; of the blend, a geometric mean, each fold's weights are searched on the other folds. Minutes
+run from the first config written to the last fold finished: train all folds in one go, into an empty
+runs/tagging/esc50_cnn.
 """
 
 from __future__ import annotations
@@ -71,12 +72,12 @@ def alone(folder: Path, keep: bool):
 def blended(folder: Path, keep: bool):
     """Accuracy of the blend with the network that hears BirdNET too, each fold's weights chosen on the others."""
     out = Path("runs/ensembles/esc50_teacher.npz")
-    command = [sys.executable, "src/ensemble.py", "--runs", folder, trained(FUSED), "--auto", "--out", out]
-    subprocess.run(command, check=True)
+    command = [sys.executable, "src/ensemble.py", "--runs", folder, trained(FUSED), "--out", out]
+    subprocess.run([*command, "--mean", "geometric", "--weights", "search", "--always"], check=True)
     folds = json.loads(out.with_suffix(".json").read_text())["cv_folds"]
     print_folds(folds)
     if keep:
-        how = "mean of 5 folds, two models a fold and BirdNET's frozen embeddings, nested weights"
+        how = "mean of 5 folds, two models a fold, one of which hears BirdNET's frozen embeddings, nested weights"
         record("esc50_teacher_accuracy", float(np.mean(folds)), how, TEACHER_COMMAND)
 
 
