@@ -28,9 +28,8 @@ KERNEL = np.array([  # three taps -> their six components
     [1 / 24, -1 / 12, 1 / 6], [0, 0, 1],
 ], np.float64)  # fmt: skip
 LEAST_CHANNELS = 64  # in and out: of fewer the sums cost what the products save
-MOST_WEIGHTS = (
-    6_000_000  # of a convolution, which has twice as many then: opening a graph takes three times its weights
-)
+# of a convolution, which has twice as many then: opening a graph takes three times its weights
+MOST_WEIGHTS = 6_000_000
 
 
 class _Draft:
