@@ -18,6 +18,7 @@ from pathlib import Path
 
 from earshot import runs
 from earshot.export.settings import CHOICES, FLOAT_PARTS, ExportSettings
+from earshot.files import check_writable
 from earshot.messages import Parser, check_first, run_script
 from earshot.prediction.backends import ENDINGS, check_format
 
@@ -69,6 +70,7 @@ def check_command() -> argparse.Namespace:
         raise ValueError("--int8-head says more of --int8: give both")
     if (options.public or options.license) and not options.push_to_hub:
         raise ValueError("--public and --license are of --push-to-hub: give it too")
+    check_writable((options.out or options.run) / "fold0" / f"model.{options.format}", "give --out FOLDER")
     runs.load_run(options.run)
     return options
 
@@ -86,7 +88,6 @@ from earshot.prediction.free_cores import use_free_cores
 def main():
     options = check_command()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    files.check_writable((options.out or options.run) / "fold0" / f"model.{options.format}", "give --out FOLDER")
     run = runs.load_run(options.run)
     if options.folds:
         here = {fold.fold: fold for fold in run.folds}

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from earshot import runs
+from earshot.files import check_writable, write_text
 from earshot.messages import Parser, check_first, run_script, suggest
 
 
@@ -37,6 +38,7 @@ def check_command() -> argparse.Namespace:
     options = parse_args()
     if options.clips < 0:
         raise ValueError(f"--clips must be 0 or more, got {options.clips}")
+    check_writable(options.out / "curves.png")
     for folder in options.runs:
         runs.load_run(folder)
     return options
@@ -51,7 +53,6 @@ import pandas as pd
 from earshot import tasks
 from earshot.competitions.audioset import read_quality
 from earshot.ensemble.origins import check_same_tables
-from earshot.files import check_writable, write_text
 from earshot.models.counting import count
 from earshot.pages import report
 from earshot.pictures import runs as run_pictures
@@ -60,7 +61,6 @@ from earshot.tables import read_table
 
 def main():
     options = check_command()
-    check_writable(options.out / "curves.png")
     found = {
         name: runs.load_run(folder) for name, folder in zip(runs.short_names(options.runs), options.runs, strict=True)
     }

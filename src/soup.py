@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from earshot import runs
+from earshot.files import check_writable
 from earshot.messages import Parser, check_first, few, run_script
 
 
@@ -34,6 +35,7 @@ def check_command() -> argparse.Namespace:
     options = parse_args()
     if len(options.runs) < 2:
         raise ValueError("--runs names one run: a soup is of two or more")
+    check_writable(Path("runs") / options.name, "soup where the folder of runs can be written")
     for folder in options.runs:
         runs.load_run(folder)
     return options
@@ -46,7 +48,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from earshot import files, optim, tasks
+from earshot import optim, tasks
 from earshot.data.folds import TRAIN_ONLY
 from earshot.data.prepared import load_data
 from earshot.ensemble import lineage
@@ -64,12 +66,11 @@ SAME = ("task", "frontends")  # sections of the config that the runs share, besi
 def main():
     options = check_command()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    files.check_writable(Path("runs") / options.name, "soup where the folder of runs can be written")
     members = [runs.load_run(folder) for folder in options.runs]
     check_members(members)
     config = members[0].config
     out = runs.run_folder(config, None, options.name)
-    files.check_writable(out / "soup" / "fold0.safetensors", "choose another --name")
+    check_writable(out / "soup" / "fold0.safetensors", "choose another --name")
     folds = common_folds(members, options.fold)
     for fold in folds:
         runs.check_fold(out / f"fold{fold}", config, resume=False)
