@@ -38,7 +38,8 @@ def prepared(tmp_path, monkeypatch):
 
 
 def inside(fold=1, *more):
-    run(script, "--clips", "data/mine/clips.csv", "--inside", "outer.csv", "--fold", fold, "--k", 2, "--out", "inside.csv", *more)
+    what = ("--clips", "data/mine/clips.csv", "--inside", "outer.csv", "--fold", fold)
+    run(script, *what, "--k", 2, "--out", "inside.csv", *more)
 
 
 def test_a_fold_s_training_clips_are_a_data_set_of_their_own(prepared, capsys):
