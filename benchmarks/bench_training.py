@@ -150,7 +150,7 @@ class Plain:
         p, self.config, self.prepared, self.size = ours.config.frontends["logmel"], ours.config, prepared, batch
         self.spectrogram = Spectrogram(p.n_fft, p.hop_length, p.n_fft)
         self.mel = LogmelFilterBank(p.sample_rate, p.n_fft, p.n_mels, p.fmin, p.fmax, top_db=None)
-        self.model = copied(ours.network)
+        self.model = plain_model(ours, len(prepared.classes))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, weight_decay=1e-2)
         self.rng = np.random.default_rng(0)
 
@@ -186,13 +186,19 @@ class Plain:
         return {"reading": read - began, "log-mel": heard - read, "network": time.process_time() - heard}
 
 
-def copied(network):
-    """The same weights in contiguous memory, in training mode."""
-    import copy
+def plain_model(ours, n_classes: int):
+    """The same weights in contiguous memory, in training mode, in a network made anew.
 
+    A copy of ours would have its autocast and its way to compute gradients.
+    """
     import torch
 
-    return copy.deepcopy(network).to(memory_format=torch.contiguous_format).train()
+    from earshot import runs
+
+    network = runs.make_model(ours.config, n_classes)
+    network.load_state_dict(ours.network.state_dict())
+    network.spec_augment = ours.network.spec_augment
+    return network.to(memory_format=torch.contiguous_format).train()
 
 
 class Ours:
