@@ -167,7 +167,7 @@ def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataF
     official split, or folds by another column, tear apart: the groups of the fold table and those of the clip table.
     Columns that neither table has are skipped, and so are empty values and those that say that nobody is known.
     """
-    own = clips.rename(columns={"group": OWN_GROUP}).drop(columns="official_fold", errors="ignore")
+    own = clips.rename(columns={"group": OWN_GROUP}).drop(columns=["fold", "official_fold"], errors="ignore")
     both, found = folds.merge(own, on="clip_id"), []
     for column in columns:
         for source in (column, OWN_GROUP) if column == "group" else (column,):
