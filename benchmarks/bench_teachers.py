@@ -1,8 +1,8 @@
 """ESC-50: a network of 0.8 M parameters taught by BirdNET against the same one alone, equal epochs.
 
-python benchmarks/bench_teachers.py --seeds 1213 1214 1215 --record        # the config's own epochs, fold 0, all clips
-python benchmarks/bench_teachers.py --lesson embedding                     # it follows BirdNET's embedding instead
-python benchmarks/bench_teachers.py --lesson embedding --clips-per-class 8 --epochs 10    # a short try: few labels
+python benchmarks/bench_teachers.py --clips-per-class 8 --epochs 10        # a short try: few labels, one fold
+python benchmarks/bench_teachers.py --record                               # the config's own epochs, fold 0, all clips
+python benchmarks/bench_teachers.py --lesson answers                       # a head on BirdNET answers, see below
 
 Needs data/esc50 (src/prepare.py esc50 --source FOLDER) and BirdNET (docs/teachers.md). Both networks have the same
 config, seed, clips and steps; only the teacher is left out of one. Accuracy is of the official fold's held-out clips.
@@ -62,7 +62,7 @@ def main():
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lesson", choices=LESSONS, default="answers")
+    parser.add_argument("--lesson", choices=LESSONS, default="embedding")
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1213])
     parser.add_argument("--epochs", type=int, default=0, help="0: the config's")
@@ -70,7 +70,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--record", action="store_true", help="append the figure to benchmarks/results.json")
     options = parser.parse_args()
     if options.clips_per_class and options.lesson == "answers":
-        parser.error("--clips-per-class: the head that answers learned from all labels; take --lesson embedding")
+        parser.error("--clips-per-class: the head that answers learned from all labels; leave --lesson out")
     return options
 
 
