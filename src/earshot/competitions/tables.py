@@ -16,6 +16,7 @@ there stays in test_clips.csv, because it needs a row in the submission.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -44,6 +45,7 @@ NEEDED = {
     "validation": ("clip_id", "path", "labels"),
     "validation_events": ("filename", "onset", "offset", "event_label"),
 }
+NO_WIDTH = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
 OF_RECORDINGS = ("clips", "test_clips", "unlabelled", "validation")  # tables with a recording a row
 
 
@@ -83,8 +85,11 @@ class Tables:
 
 
 def class_name(text: str) -> str:
-    """Any name -> the same without spaces ('Ant bird' -> 'Ant_bird'), as label texts need it."""
-    return "_".join(str(text).split())
+    """Any name -> the same without spaces ('Ant bird' -> 'Ant_bird'), as label texts need it.
+
+    Nor has it signs of no width, which spreadsheets and web pages leave around names: two classes would look alike.
+    """
+    return "_".join(NO_WIDTH.sub("", str(text)).split())
 
 
 def write_tables(
