@@ -66,8 +66,12 @@ def make_folds(
     folds = pd.DataFrame({"clip_id": clips.clip_id, "group": groups})
     if method == "official":
         require_columns(clips, ("official_fold",), "the clip table")
-        held_out = clips.official_fold != TRAIN_ONLY
-        folds["fold"] = clips.official_fold.where(held_out).rank(method="dense").fillna(0).astype(int) - 1
+        official = fold_numbers(clips.official_fold, "the clip table", "official_fold")
+        held_out = official != TRAIN_ONLY
+        if held_out.all() and official.nunique() < 2:
+            raise ValueError("the clip table's official_fold holds out all clips at once, so that nothing would train: "
+                             "give several folds, or -1 to clips that always train")  # fmt: skip
+        folds["fold"] = official.where(held_out).rank(method="dense").fillna(0).astype(int) - 1
         folds["official_fold"] = clips.official_fold
     elif method == TABLE_ORDER:
         folds["fold"] = _table_order(listed, k, seed).loc[clips.clip_id].to_numpy()
@@ -228,12 +232,12 @@ def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
     return folds[["clip_id", *folds.columns.drop("clip_id")]].reset_index(drop=True)
 
 
-def fold_numbers(column: pd.Series, path: str | Path) -> pd.Series:
-    """Column `fold` of a fold table -> whole numbers; anything else in it is an error."""
+def fold_numbers(column: pd.Series, path: str | Path, name: str = "fold") -> pd.Series:
+    """Column `fold` of a fold table -> whole numbers; anything else in it is an error that names it `name`."""
     number = pd.to_numeric(column, errors="coerce").astype(float)
     if (wrong := ~((number >= TRAIN_ONLY) & (number % 1 == 0) & (number < MOST_FOLDS))).any():
         raise ValueError(
-            f"{path} column 'fold' must hold whole numbers from 0, or {TRAIN_ONLY} for clips that always train, "
+            f"{path} column '{name}' must hold whole numbers from 0, or {TRAIN_ONLY} for clips that always train, "
             f"got '{column[wrong].iloc[0]}'"
         )
     return number.astype(int)
