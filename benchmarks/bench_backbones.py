@@ -15,7 +15,7 @@ Scores (--scores MINUTES): each network trains from scratch for so many minutes 
 CPU seconds of its own steps, so that others on the machine change nothing: on ESC-10 (configs/tagging/esc10_timm.yaml)
 and on the hard embedded competition (configs/sed/shift_cnn.yaml), fold 0 of each: log-mels of 250 x 64, a third of what
 the speeds are of. Runs are kept.
-Recipe (--recipe EPOCHS): ESC-10 by configs/tagging/esc10_timm.yaml and without what it says of timm backbones (PLAIN),
+Recipe (--recipe EPOCHS): ESC-10 by configs/tagging/esc10_timm.yaml, and without what it says of timm backbones (WAYS),
 equal epochs, --folds and --seeds: recorded as esc10_timm_recipe_gain_<network>.
 """
 
@@ -69,7 +69,12 @@ NETWORKS = {
     "cnn_small": {"name": "cnn_small"},
 }
 TASKS = {"esc10": "configs/tagging/esc10_timm.yaml", "synth_shift": "configs/sed/shift_cnn.yaml"}
-PLAIN = {"model.params.reduction": 0, "optim.norm_batch": 0}  # what the recipe changes, as it is without it
+WAYS = {  # what the recipe for timm backbones changes
+    "plain": ("model.params.reduction=0", "optim.norm_batch=0"),
+    "recipe": ("model.params.reduction=16", "optim.norm_batch=64"),
+}
+for _name in ("efficientnet_b0", "mobilenetv4_small", "regnety_200mf", "resnet18d"):  # without their last stage
+    NETWORKS[f"{_name}_r16"] = {"name": "timm_sed", "params": NETWORKS[_name]["params"] | {"reduction": 16}}
 RUNTIMES = {"onnx": "model.onnx", "openvino": "model.xml", "onnx int8": "int8.onnx", "openvino int8": "int8.xml"}
 SPEEDS = {"float32": ("onnx ms", "openvino ms"), "int8": ("onnx int8 ms", "openvino int8 ms")}
 COLUMNS = ("M parameters", "M MACs", *SPEEDS["float32"], *SPEEDS["int8"], "network ms", "by", "x limit", "peak MB",
@@ -271,7 +276,7 @@ def network_of(name: str, config: str) -> list[str]:
 
     network, made = NETWORKS[name], load_config(config)
     if network["name"] == made.model.name == "timm_sed":
-        network = network | {"params": made.model.params | network["params"]}
+        network = network | {"params": made.model.params | {"reduction": 0} | network["params"]}
     elif made.loss.name == "cross_entropy" and name == "cnn_small":
         network = network | {"params": {"activation": "softmax"}}
     told = [f"model={json.dumps(network)}"]
@@ -312,10 +317,10 @@ def compare_recipe(options: argparse.Namespace):
     config, rows = TASKS["esc10"], []
     for name, seed, fold in itertools.product(options.networks, options.seeds, options.folds):
         found = {}
-        for way, more in {"plain": PLAIN, "recipe": {}}.items():
+        for way, more in WAYS.items():
             run = f"backbone_{name}_{way}_{options.recipe}epochs_s{seed}"
             if not finished(folder := Path("runs/tagging", run), fold):
-                train(name, config, run, fold, options.recipe, f"seed={seed}", *(f"{k}={v}" for k, v in more.items()))
+                train(name, config, run, fold, options.recipe, f"seed={seed}", *more)
             found[way] = accuracy_of(folder, fold)
         rows.append({"network": name, "seed": seed, "fold": fold} | found | {"gain": found["recipe"] - found["plain"]})
     table = pd.DataFrame(rows)
