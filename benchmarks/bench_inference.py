@@ -9,8 +9,10 @@ python benchmarks/bench_inference.py --oof runs/sed/synth_cnn runs/scenes/esc10_
 The notebook's way: librosa.load, a waveform a window, torchlibrosa inside the eager network, Python loops over frames.
 Both ways alternate in this one process; the figure is the median of process CPU seconds. The networks have random
 weights, batch norms that know such sounds, and logits of deviation 1; the threshold lies in the widest gap of the
-outputs around it, so that equal rows do not hang on rounding. Sounds are invented: sweeps over noise. A network with
-random weights amplifies the edges of overlapping windows (they see sound instead of reflection): see --run for those.
+outputs around it, so that equal rows do not hang on rounding. Where the processor multiplies in bf16, graphs for it are
+measured beside float32 ones; units say how many rows differ from the notebook's. Sounds are invented: sweeps over
+noise. A network with random weights amplifies the edges of overlapping windows (they see sound instead of reflection)
+and rounding: see --run and --oof for those.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -87,31 +90,39 @@ def measure(part: str, work: Path, rounds: int) -> dict:
     ways = {"notebook": Notebook(model, run, batched=part == "overlap")}
     ways |= {name: Fast(graph, one_pass) for name, graph, one_pass in graphs_of(part, run, model, work, clip)}
     print(f"{part}: {seconds} s of ogg at {rate} Hz, {rounds} rounds")
-    medians = alternate(ways, clip, gap(ways["notebook"].frames(clip)), rounds)
-    return {way.figure(part): (medians["notebook"] / medians[n], "times") for n, way in ways.items() if n != "notebook"}
+    medians, unlike = alternate(ways, clip, gap(ways["notebook"].frames(clip)), rounds)
+    figures = {}
+    for name, way in ways.items():
+        if name != "notebook":
+            unit = f"times, {name}; random weights: {unlike[name]}"
+            figures |= dict.fromkeys(way.figures(part), (medians["notebook"] / medians[name], unit))
+    return figures
 
 
 def compare_trained(folder: Path, recording: Path, work: Path, rounds: int):
     """The same table of a trained run's first fold at threshold 0.5, windows as the run has them and in one pass."""
     from earshot import runs
+    from earshot.prediction.precision import multiplies_bf16
     from earshot.prediction.predictions import Clip
 
     run = runs.load_run(folder)
     run = replace(run, folds=run.folds[:1])
     model = runs.load_model(run.folds[0]).eval()
-    graph = filtered(export(run, model, work))
+    plain = export(run, model, work)
+    graphs = {"ONNX Runtime": filtered(plain)} | ({"bf16, OpenVINO": in_bf16(plain)} if multiplies_bf16() else {})
     ways = {"notebook": Notebook(model, run, batched=True)}
-    ways["windows, ONNX Runtime"] = Fast(graph, False)
-    if ways["windows, ONNX Runtime"].member.backend.pooling:
-        ways["one pass, ONNX Runtime"] = Fast(graph, True)
+    for name, graph in graphs.items():
+        ways[f"windows, {name}"] = Fast(graph, False)
+        if ways[f"windows, {name}"].member.backend.pooling:
+            ways[f"one pass, {name}"] = Fast(graph, True)
     windowing = run.config.predict
     print(f"{folder} on {recording.name}, windows of {windowing.window_seconds} s every {windowing.stride_seconds} s")
     alternate(ways, Clip("sounds", recording), 0.5, rounds)
 
 
-def alternate(ways: dict, clip, threshold: float, rounds: int) -> dict[str, float]:
-    """Median CPU seconds of each way; prints them, and how the ways differ from the notebook's."""
-    expected, rows, times = ways["notebook"].frames(clip), {}, {name: [] for name in ways}
+def alternate(ways: dict, clip, threshold: float, rounds: int) -> tuple[dict[str, float], dict[str, str]]:
+    """Median CPU seconds of each way, and how it differs from the notebook's; prints both."""
+    expected, rows, unlike, times = ways["notebook"].frames(clip), {}, {}, {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             started = time.process_time()
@@ -125,12 +136,13 @@ def alternate(ways: dict, clip, threshold: float, rounds: int) -> dict[str, floa
         n = min(len(found), len(expected))
         difference = np.abs(found[:n] - expected[:n])
         other = sum(rows[name].get(row) != labels for row, labels in rows["notebook"].items())
+        unlike[name] = f"{other} of {len(rows['notebook'])} rows differ, frames by at most {difference.max():.1e}"
         print(
             f"| {name} | {medians[name]:.3f} | {medians['notebook'] / medians[name]:.2f} | {difference.max():.1e}, "
             f"{difference.mean():.1e} | {other} of {len(rows['notebook'])} |",
             flush=True,
         )
-    return medians
+    return medians, unlike
 
 
 def make_run(part: str, work: Path):
@@ -192,20 +204,34 @@ def graphs_of(part: str, run, model, work: Path, clip) -> list[tuple]:
     from earshot.export import graph as graph_export
     from earshot.export.int8 import quantise
     from earshot.prediction.backends import open_graph
+    from earshot.prediction.precision import multiplies_bf16
     from earshot.sound import audio
     from earshot.sound.logmel import log_mel
 
     graph = export(run, model, work / f"graphs_{part}")
     plain, graph = graph, filtered(graph)
-    if part == "overlap":
-        return [("exact windows, ONNX Runtime", graph, False), ("one pass, ONNX Runtime", graph, True)]
-    if part == "b0":
-        return [("ONNX Runtime", graph, False)]
+    halves = [in_bf16(plain)] if multiplies_bf16() else []
+    if part != "cnn14":
+        passes = {"windows": False, "one pass": True} if part == "overlap" else {"windows": False}
+        ways = [(f"{what}, float32, ONNX Runtime", graph, one_pass) for what, one_pass in passes.items()]
+        return ways + [(f"{what}, bf16, OpenVINO", half, passes[what]) for half in halves for what in passes]
     rate, front_end = run.config.data.sample_rate, run.config.frontends["logmel"]
     pieces = [audio.load(clip.path, rate, start, 5) for start in range(0, 50, 10)]
     inputs = [{"logmel": log_mel(piece[None], front_end)[:, None]} for piece in pieces]
     small = graph_export.to_openvino(quantise(plain, inputs), open_graph(plain).about)
-    return [("float32, ONNX Runtime", graph, False), ("int8, OpenVINO", small, False)]
+    ways = [("float32, ONNX Runtime", graph, False), ("int8, OpenVINO", small, False)]
+    return ways + [("bf16, OpenVINO", half, False) for half in halves]
+
+
+def in_bf16(graph: Path) -> Path:
+    """The ONNX graph as src/export.py --precision bf16 writes it."""
+    from earshot.export import graph as graph_export
+    from earshot.prediction.backends import open_graph
+
+    folder = graph.parent / "bf16"
+    folder.mkdir()
+    shutil.copyfile(graph, folder / graph.name)
+    return graph_export.to_openvino(folder / graph.name, open_graph(graph).about | {"precision": "bf16"})
 
 
 def export(run, model, folder: Path) -> Path:
@@ -236,11 +262,16 @@ class Fast:
         (self.member,) = members_of(open_graph(graph), one_pass)
         self.one_pass, self.int8 = one_pass, "int8" in graph.stem
 
-    def figure(self, part: str) -> str:
-        """The name under which its speed is recorded."""
-        overlap = "e2e_speedup_b0_overlap" + "_exact" * (not self.one_pass)
-        cnn14 = "e2e_speedup_cnn14_" + ("int8" if self.int8 else "fp32")
-        return {"b0": "e2e_speedup_b0", "cnn14": cnn14, "overlap": overlap}[part]
+    def figures(self, part: str) -> list[str]:
+        """The names under which its speed is recorded: plain is what `src/export.py --precision auto` tries here."""
+        from earshot.prediction.precision import multiplies_bf16
+
+        name, precision = f"e2e_speedup_{'cnn14' if part == 'cnn14' else 'b0'}", self.member.backend.precision
+        if part == "cnn14":
+            return [f"{name}_{'int8' if self.int8 else 'fp32' if precision == 'float32' else precision}"]
+        name += "_overlap" * (part == "overlap") + "_exact" * (part == "overlap" and not self.one_pass)
+        best = "bf16" if multiplies_bf16() else "float32"
+        return [name] * (precision == best) + [f"{name}_float32"] * (precision == "float32")
 
     def predicted(self, clip):
         """Predictions of the one recording."""

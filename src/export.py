@@ -2,6 +2,7 @@
 
 python src/export.py --run runs/sed/synth_cnn --format onnx                 # fold<k>/model.onnx
 python src/export.py --run runs/sed/synth_cnn --format openvino --int8      # fold<k>/model_int8.xml and .bin
+python src/export.py --run runs/sed/synth_cnn --format openvino --precision auto    # bf16 where the gates accept it
 python src/export.py --run runs/sed/synth_cnn --format onnx --together      # together.onnx: all folds in one
 python src/export.py --run runs/scenes/separable_coordatt --int8 --int8-head    # every layer: the smallest file
 python src/export.py --run runs/sed/synth_cnn --push-to-hub me/synth-cnn   # and to the Hugging Face Hub, with a card
@@ -17,10 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from earshot import runs
-from earshot.export.settings import CHOICES, FLOAT_PARTS, ExportSettings
+from earshot.export.settings import AUTO, CHOICES, FLOAT_PARTS, ExportSettings
 from earshot.files import check_writable
 from earshot.messages import Parser, check_first, run_script
 from earshot.prediction.backends import ENDINGS, check_format
+from earshot.prediction.precision import PRECISIONS
 
 DEFAULTS = ExportSettings()
 
@@ -35,6 +37,12 @@ def parse_args() -> argparse.Namespace:
         "--int8-head",
         action="store_true",
         help="first convolution and last layers in 8 bits too (else float32)",
+    )
+    add(
+        "--precision",
+        choices=(*PRECISIONS, AUTO),
+        default=DEFAULTS.precision,
+        help="that OpenVINO computes in: bf16 is faster where a processor multiplies in it; auto: that where it passes",
     )
     add(
         "--exporter",
@@ -71,8 +79,27 @@ def check_command() -> argparse.Namespace:
     if (options.public or options.license) and not options.push_to_hub:
         raise ValueError("--public and --license are of --push-to-hub: give it too")
     check_writable((options.out or options.run) / "fold0" / f"model.{options.format}", "give --out FOLDER")
+    settings_of(options)
     runs.load_run(options.run)
     return options
+
+
+def settings_of(options: argparse.Namespace) -> ExportSettings:
+    """What is exported, by the options."""
+    return ExportSettings(
+        graph_format=options.format,
+        int8=options.int8,
+        precision=options.precision,
+        together=options.together,
+        max_difference=options.max_difference,
+        max_drop=options.max_drop,
+        check_oof=not options.no_oof,
+        oof_clips=options.oof_clips,
+        calibration_clips=options.calibration_clips,
+        calibrate_on=options.calibrate_on,
+        float_parts=() if options.int8_head else FLOAT_PARTS,
+        exporter=options.exporter,
+    )
 
 
 if __name__ == "__main__":
@@ -94,22 +121,9 @@ def main():
         if unknown := sorted(set(options.folds) - set(here)):
             raise ValueError(f"{run.folder} has no trained fold {', '.join(map(str, unknown))} (folds: {sorted(here)})")
         run = replace(run, folds=tuple(here[fold] for fold in sorted(set(options.folds))))
-    settings = ExportSettings(
-        graph_format=options.format,
-        int8=options.int8,
-        together=options.together,
-        max_difference=options.max_difference,
-        max_drop=options.max_drop,
-        check_oof=not options.no_oof,
-        oof_clips=options.oof_clips,
-        calibration_clips=options.calibration_clips,
-        calibrate_on=options.calibrate_on,
-        float_parts=() if options.int8_head else FLOAT_PARTS,
-        exporter=options.exporter,
-    )
     hub_client = hub.connect(options.push_to_hub) if options.push_to_hub else None
     use_free_cores(key="")
-    graphs = export_run(run, settings, options.out)
+    graphs = export_run(run, settings_of(options), options.out)
     if hub_client:
         with files.scratch_folder() as folder:
             build_model_folder(run, graphs, folder, options.license)

@@ -3,6 +3,7 @@
 python src/make_folds.py --clips data/esc50/clips.csv --out folds/esc50.csv
 python src/make_folds.py --clips data/finch_vocal/clips.csv --out folds/birds.csv --method each_group --group individual
 python src/make_folds.py --clips data/esc50/clips.csv --out folds/apart.csv --apart-duplicates  # hears every recording
+python src/make_folds.py --clips data/esc50/clips.csv --inside folds/esc50.csv --fold 0 --out folds/esc50_inside0.csv
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from earshot.data.folds import (
     missing_classes,
     rare_classes,
 )
+from earshot.data.inside import clips_inside, folds_inside, write_inside
 from earshot.data.labels import read_classes, read_clips
 from earshot.files import check_ending, check_writable
 from earshot.messages import Parser, few, progress_bar, run_script, suggest
@@ -48,17 +50,26 @@ def main():
     check_ending(options.out, ".csv", ".tsv")
     check_writable(options.out)
     clips = read_clips(options.clips)
+    if options.inside:
+        clips = clips_inside(clips, options.inside, options.fold)
     if options.apart_duplicates:
         clips = with_duplicates_together(clips, options)
     if options.ignore_official or options.apart_duplicates:
         clips = clips.drop(columns="official_fold", errors="ignore")
     method = choose_method(clips, options.group) if options.method == "auto" else options.method
     assign = method if options.method == "auto" else find_method(options.method, options.clips.parent)
-    folds = make_folds(clips, options.k, options.seed, options.group, assign)
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(f"--seed is a whole number from 0 to {2**32 - 1}, got {options.seed}")
+    make = folds_inside if options.inside else make_folds
+    folds = make(clips, options.k, options.seed, options.group, assign)
     class_list = options.clips.parent / "classes.csv"
     table = fold_table(clips, folds, read_classes(class_list) if class_list.is_file() else None)
     report(clips, folds, table, method, options)
     print(write(folds, options.out, options.force))
+    if options.inside:
+        folder = options.clips.parent.with_name(f"{options.clips.parent.name}_inside{options.fold}")
+        write_inside(options.clips.parent, folder, clips, options.inside, options.fold, options.force)
+        print(f"-> {folder}: its clips, for data.root={folder} data.folds={options.out}")
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,8 +97,14 @@ def parse_args() -> argparse.Namespace:
         help="hear every recording and keep the same sound in one fold, whatever was done to it (own folds, as with "
         "--ignore-official)",
     )
+    parser.add_argument("--inside", type=Path, metavar="FOLDS", help="split only the clips that --fold of this fold "
+                        "table trains on, as a data set of their own (data/<name>_inside<fold>)")  # fmt: skip
+    parser.add_argument("--fold", type=int, help="with --inside: the fold whose held-out clips stay outside")
     parser.add_argument("--force", action="store_true", help="replace a fold table that differs")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if (options.inside is None) != (options.fold is None):
+        parser.error("--inside FOLDS and --fold N go together")
+    return options
 
 
 def with_duplicates_together(clips: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:

@@ -115,6 +115,8 @@ def print_simulation(bundle: Bundle, wanted: tuple[int, float], n_cores: int):
     n_files, seconds = wanted
     found = simulate(bundle.networks, n_files, seconds, n_cores)
     print(f"{len(bundle.networks)} networks, {n_files} recordings of {seconds:g} s, speeds measured on this machine:")
+    if any(network.precision == "bf16" for network in bundle.networks):
+        print("  (graphs for bf16 in float32, since the kernel's processor may not multiply in bf16)")
     for stage, value in found["stages"].items():
         print(f"  {stage:8s} {value:10.1f} CPU s")
     print(f"  {found['minutes']:.1f} minutes with {n_cores} cores ({found['cpu_seconds'] / 60:.1f} CPU minutes)")

@@ -28,7 +28,7 @@ def test_lists_as_text(text, names):
 
 @pytest.mark.parametrize("text", ["zebdov", "['a'", "a, b", "['a' + 'b']", "['a', b]"])
 def test_what_is_no_list_is_refused(text):
-    with pytest.raises(ValueError, match="secondary_labels in row 7 is .*, expected a list such as"):
+    with pytest.raises(ValueError, match="the list in row 7 is .*, expected a list such as"):
         listed(text, "row 7")
 
 

@@ -120,6 +120,7 @@ BEHIND_A_DOOR = {
     "src/earshot/export/tracing.py": {"onnx"},  # export_run
     "src/earshot/export/rewriting.py": {"onnx"},  # export_run
     "src/earshot/export/int8.py": {"onnx", "openvino", "nncf"},  # export_run, quantise
+    "src/earshot/prediction/precision.py": {"openvino"},  # export_run; backends._library
     "src/earshot/pages/review.py": {"fastapi", "starlette", "uvicorn"},  # gradio()
     "src/earshot/listening/shards.py": {"pyarrow"},  # bulk.main
     "src/earshot/listening/archive.py": {"pyarrow"},  # bulk.main

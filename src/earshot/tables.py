@@ -38,6 +38,7 @@ KINDS = {
 }  # fmt: skip
 
 
+SEPARATOR_LINE = re.compile(r'\A"?sep=(.)"?[;,\t ]*\r?\n', re.I)  # what Excel puts on top, and reads
 PANDAS = "Error tokenizing data. C error: "  # what its reader puts in front
 
 
@@ -64,6 +65,8 @@ def read_table(path: str | Path, columns=(), all_text: bool = False) -> pd.DataF
     try:
         encoding = find_encoding(path)
         how = {"sep": find_separator(path, encoding), "encoding": encoding, "index_col": False}
+        with open(path, encoding=encoding) as file:
+            how["skiprows"] = int(bool(SEPARATOR_LINE.match(file.readline(64))))
         header = list(pd.read_csv(path, **how, nrows=0).columns)
         text = {c: str for c in header if all_text or is_text_column(c.strip())}
         other = {c: ["", "nan", "NaN"] for c in header if c not in text}
@@ -78,13 +81,22 @@ def read_table(path: str | Path, columns=(), all_text: bool = False) -> pd.DataF
             "is there a separator too many, or a text without quotes?"
         ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} is not a CSV table: {' '.join(str(error).split()).removeprefix(PANDAS)}") from error
+        raise ValueError(
+            f"{path} is not a CSV table: {' '.join(str(error).split()).removeprefix(PANDAS)}{_begins(path, encoding)}"
+        ) from error
     table.columns = [c.strip() for c in header]
     for column in columns:
         if list(table.columns).count(column) > 1:
             raise ValueError(f"{path} has two columns '{column}': keep one")
     require_columns(table, columns, path)
     return table
+
+
+def _begins(path: Path, encoding: str) -> str:
+    """Its first line, for an error: titles and comments stand there in place of the header."""
+    with open(path, encoding=encoding, errors="replace") as file:
+        line = file.readline(80).strip()
+    return f"; its header is taken from its first line, '{line}'" if line else ""
 
 
 def check_table(path: Path):
@@ -113,12 +125,20 @@ def check_table(path: Path):
 
 
 def find_separator(path: Path, encoding: str = "utf-8-sig") -> str:
-    """What separates the columns of a table, by its first line: tabs, where there are any (DCASE writes such .csv)."""
+    """What separates the columns of a table, by its first lines: tabs, where there are any (DCASE writes such .csv).
+
+    Of several signs it is the one of which the lines below have as many as the header; signs in quotes do not count.
+    Excel may say it itself, in a first line such as `sep=;`.
+    """
     with open(path, encoding=encoding) as file:
-        header = file.readline()
+        start = file.read(1 << 16)
+    if said := SEPARATOR_LINE.match(start):
+        return said[1]
+    header, *rows = [line for line in re.sub(r'"(?:[^"]|"")*"', '""', start).splitlines() if line.strip()][:10] or [""]
     if "\t" in header or path.suffix.lower() == ".tsv":
         return "\t"
-    return next((sign for sign in ";|" if sign in header and "," not in header), ",")
+    there = [sign for sign in ",;|" if sign in header]
+    return max(there, key=lambda sign: sum(row.count(sign) == header.count(sign) for row in rows), default=",")
 
 
 def find_encoding(path: Path) -> str:

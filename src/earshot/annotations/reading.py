@@ -22,7 +22,7 @@ import pandas as pd
 
 from earshot.messages import few, suggest
 from earshot.sound.audio import EXTENSIONS
-from earshot.tables import find_encoding
+from earshot.tables import SEPARATOR_LINE, find_encoding
 
 ENDINGS = (".txt", ".csv", ".tsv", ".textgrid")
 # What columns are called, in lower case without units and signs, the surest name first.
@@ -30,11 +30,18 @@ ONSETS = ("onset", "begin_time", "start_time", "start", "begin", "start_seconds"
 OFFSETS = ("offset", "end_time", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax", "t_end")
 DURATIONS = ("duration", "event_duration", "length", "dur")
 LABELS = ("event_label", "label", "labels", "annotation", "species", "common_name", "scientific_name", "species_code",
-          "primary_label", "ebird_code", "class", "category", "call_type", "tag", "name", "code", "id")  # fmt: skip
+          "primary_label", "ebird_code", "species_ebird_code", "class", "category", "call_type", "manual_id",
+          "top1match", "auto_id", "tag", "name", "code", "id")  # fmt: skip
 FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
-         "audio_file", "recording", "recording_id", "notated_path", "wav", "audio", "clip_id", "clip")  # fmt: skip
+         "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
+         "wav", "audio", "clip_id", "clip")  # fmt: skip
 IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
-NUMBERS = r"\s*[-+]?[\d.,]+([eE][-+]?\d+)?\s*"
+KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
+NUMBERS = r"\s*[-+]?[\d.,:]+([eE][-+]?\d+)?\s*"
+UNITS = {"ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
+NO_TIME = ("sample", "frame", "samples", "frames")
+ELAN_FORMATS = re.compile(r" - (hh:mm:ss\.ms|ss\.msec)$", re.I)  # behind its columns' names: both are read
+NOTHING = ("", "na", "nan", "none", "null")
 
 
 @dataclass(frozen=True)
@@ -43,13 +50,14 @@ class Annotations:
 
     events: `filename` (as the file has it; '' where it speaks of one recording and does not name it), `onset`, `offset`
     (seconds), `event_label`; kind: raven | audacity | textgrid | table; label_column: where the labels were; silent:
-    recordings that it names without an event.
+    recordings that it names without an event; runs_on: its times may be of all files in a row, as Raven counts them.
     """
 
     events: pd.DataFrame
     kind: str
     label_column: str = ""
     silent: tuple[str, ...] = ()
+    runs_on: bool = False
 
 
 def kind_of(path: str | Path) -> str:
@@ -68,6 +76,8 @@ def kind_of(path: str | Path) -> str:
     if _first_number(_cells(first)):
         return "table"
     columns = [_plain(c) for c in _cells(first)]
+    if set(columns) >= KALEIDOSCOPE:
+        return "table"
     if not _column(columns, ONSETS) or not _column(columns, OFFSETS + DURATIONS):
         return ""
     return "raven" if {"selection", "begin_time"} <= set(columns) else "table"
@@ -107,34 +117,41 @@ def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
         name = _column(plain, names)
         return None if name is None else table.iloc[:, plain.index(name)]
 
+    def times(values: pd.Series) -> np.ndarray:
+        return _seconds(values.mask(silent, "0"), path) * _unit(str(values.name), path)
+
     if label_column:
         if label_column not in table.columns:
             raise ValueError(f"{path} has no column '{label_column}'{suggest(label_column, table.columns, 'columns')}")
         labels = table[label_column]
-    elif (labels := column(LABELS)) is None:
+    elif (labels := column([n for n in LABELS if n in plain and not _blank(column([n])).all()] or LABELS)) is None:
         raise ValueError(
             f"{path}: no column has a name that labels have; say which one it is with --label-column (columns: "
             f"{', '.join(table.columns)})"
         )
     files, start, end = column(FILES), column(ONSETS), column(OFFSETS)
+    if set(plain) >= KALEIDOSCOPE:
+        start, end = column(("offset",)), None
     length = column(DURATIONS) if end is None else end
     silent = _blank(start) & _blank(length) & _blank(labels)  # DCASE: a recording in which nothing is heard
-    onset, offset = _seconds(start.mask(silent, "0"), path), _seconds(length.mask(silent, "0"), path)
+    onset, offset = times(start), times(length)
     if end is None:
         offset = onset + offset
-    if (within := column(IN_FILE)) is not None and files is not None:
-        start = _seconds(within, path)  # of the event in its own file
+    within = column(IN_FILE)
+    if within is not None and files is not None:
+        start = times(within)  # of the event in its own file
         onset, offset = start, start + offset - onset
     events = pd.DataFrame({
         "filename": "" if files is None else files.str.strip(), "onset": onset, "offset": offset,
         "event_label": labels.str.strip(),
     })  # fmt: skip
     without = () if files is None else tuple(name for name in events.filename[silent].unique() if name)
-    return Annotations(events[~silent].reset_index(drop=True), kind, str(labels.name), without)
+    runs_on = kind == "raven" and within is None and events.filename.nunique() > 1
+    return Annotations(events[~silent].reset_index(drop=True), kind, str(labels.name), without, runs_on)
 
 
 def _blank(values: pd.Series) -> pd.Series:
-    return values.str.strip() == ""
+    return values.str.strip().str.casefold().isin(NOTHING)
 
 
 def _table(path: Path, kind: str) -> pd.DataFrame:
@@ -201,12 +218,13 @@ def _read_textgrid(path: Path, tier: str) -> pd.DataFrame:
     except Exception as error:  # its parser raises whatever a damaged file leads to
         raise ValueError(f"{path} is no TextGrid that crowsetta can read: {type(error).__name__} {error}") from error
     tiers = {t.name: t for t in grid.tiers if isinstance(t, IntervalTier)}
+    if not tiers:
+        raise ValueError(f"{path} has no tier of intervals; points alone say when sounds begin, not when they end")
     if not tier and len(tiers) == 1:
         tier = next(iter(tiers))
     if tier not in tiers:
         raise ValueError(
-            f"{path} has {len(tiers)} tiers of intervals, {few(tiers) or 'none'}: say which one holds the labels with "
-            "--tier NAME"
+            f"{path} has {len(tiers)} tiers of intervals, {few(tiers)}: say which one holds the labels with --tier NAME"
         )
     found = [("", i.xmin, i.xmax, i.text.strip().replace('""', '"')) for i in tiers[tier].intervals if i.text.strip()]
     table = pd.DataFrame(found, columns=["filename", "onset", "offset", "event_label"])
@@ -215,9 +233,18 @@ def _read_textgrid(path: Path, tier: str) -> pd.DataFrame:
 
 def _plain(name: str) -> str:
     """'Begin Time (s)' -> begin_time, 'onset_s' -> onset: a column's name without its unit."""
-    name = re.sub(r"\(.*?\)|\[.*?\]", " ", name.strip().strip("\ufeff\"'").casefold())
-    name = "_".join(re.findall(r"[a-z0-9]+", name))
-    return re.sub(r"_(s|sec|secs|seconds)$", "", name)
+    name = ELAN_FORMATS.sub("", name.strip().strip("\ufeff\"'")).casefold()
+    name = "_".join(re.findall(r"[a-z0-9]+", re.sub(r"\(.*?\)|\[.*?\]", " ", name)))
+    return re.sub(rf"_(s|sec|secs|seconds|({'|'.join(UNITS)})s?|{'|'.join(NO_TIME)})$", "", name)
+
+
+def _unit(name: str, path: Path) -> float:
+    """Seconds that a column's unit has by its name: 'Begin Time (s)' 1, 'start_ms' 0.001; samples are an error."""
+    words = re.findall(r"[a-z]+", ELAN_FORMATS.sub("", name.strip()).casefold())
+    last = words[-1] if len(words) > 1 else ""
+    if last in NO_TIME:
+        raise ValueError(f"{path}: column '{name}' counts {last.rstrip('s')}s; divide by their rate: times are seconds")
+    return UNITS.get(last, UNITS.get(last.rstrip("s"), 1.0))
 
 
 def _column(columns: Sequence[str], names: Sequence[str]) -> str | None:
@@ -239,7 +266,7 @@ def _seconds(values: pd.Series, path: Path) -> np.ndarray:
 
 def _text(path: Path) -> str:
     """A whole text, in whatever of the usual encodings it is."""
-    return path.read_text(encoding=find_encoding(path)).removeprefix("\ufeff")
+    return SEPARATOR_LINE.sub("", path.read_text(encoding=find_encoding(path)).removeprefix("\ufeff"), count=1)
 
 
 def _lines(path: Path, count: int | None = None) -> list[str]:
@@ -248,4 +275,4 @@ def _lines(path: Path, count: int | None = None) -> list[str]:
         return _text(path).splitlines() or [""]
     start = path.open("rb").read(65536)
     encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    return start.decode(encoding, "replace").splitlines()[:count] or [""]
+    return SEPARATOR_LINE.sub("", start.decode(encoding, "replace"), count=1).splitlines()[:count] or [""]

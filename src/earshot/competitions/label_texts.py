@@ -59,12 +59,12 @@ def listed(text, where: str) -> list[str]:
     while len(inner) > 1 and inner[0] == inner[-1] and inner[0] in "'\"":
         inner = inner[1:-1].strip()
     if len(inner) < 2 or (inner[0], inner[-1]) not in (("[", "]"), ("(", ")"), ("{", "}")):
-        raise ValueError(f"secondary_labels in {where} is {text!r}, expected a list such as ['a', 'b']")
+        raise ValueError(f"the list in {where} is {text!r}, expected a list such as ['a', 'b']")
     inner = inner[1:-1].strip()
     if "'" not in inner and '"' not in inner:
         names = [name.strip() for name in inner.split(",")]
     elif QUOTED.sub("", inner).strip(", "):
-        raise ValueError(f"secondary_labels in {where} is {text!r}, expected a list such as ['a', 'b']")
+        raise ValueError(f"the list in {where} is {text!r}, expected a list such as ['a', 'b']")
     else:
         names = [str(ast.literal_eval(match)) for match in QUOTED.findall(inner)]
     return [name for name in names if not is_reserved(name)]

@@ -23,6 +23,7 @@ import pandas as pd
 from earshot.competitions import dcase_task4, finch
 from earshot.competitions.clip_rows import class_scores
 from earshot.competitions.competition import Competition, Flag, by_name
+from earshot.competitions.label_columns import has_columns
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
 from earshot.competitions.own_labels import Labels, from_annotations, from_folders, from_table
@@ -51,21 +52,27 @@ def prepare(
     """A folder of recordings -> tables; FLAGS explains the keywords. No label at all is an error with a way out."""
     source = Path(source)
     recordings = list_own(source, without=test)
-    notes = find_annotations(source, annotations)
+    notes = [path for path in find_annotations(source, annotations) if table is None or not _is_same(path, table)]
     sheet = table or find_label_table(source, recordings, path_column, notes)
     taken = [c for c in (group_column, split_column or "split", fold_column) if c]
     about = None
+    # beside annotations --label-column is the table's where it has it: labels of recordings without annotation
+    of_sheet = sheet is not None and (not notes or has_columns(sheet, label_column))
     if sheet:
-        about = from_table(recordings, sheet, path_column, label_column, label_separator,
+        about = from_table(recordings, sheet, path_column, label_column if of_sheet else "", label_separator,
                            has_events=bool(notes), taken=taken)  # fmt: skip
     if notes:
-        labels = from_annotations(recordings, notes, label_column if about is None else "", tier)
+        labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator)
         if about is not None:
             labels = labels.with_columns_of(about)
     else:
         labels = about or from_folders(recordings)
     columns = {"group_column": group_column, "split_column": split_column, "fold_column": fold_column}
     return _tables(labels, recordings, test, **columns)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return path.resolve() == other.resolve()
 
 
 def _tables(
@@ -89,6 +96,8 @@ def _tables(
     if fold_column:
         trains["official_fold"] = _fold_numbers(trains, fold_column)
     classes = sorted({name for text in trains.labels for name in text.split()})
+    if "secondary_labels" in trains:
+        trains["secondary_labels"] = _of_classes(trains.secondary_labels, classes)
     _warn(trains, tested, events, classes)
     table, truth, test_events = None, None, None
     if len(tested):
@@ -179,6 +188,14 @@ def _splits(clips: pd.DataFrame, column: str) -> pd.Series:
     if (split == "test").all():
         raise ValueError(f"all recordings are of the test by '{column}': there is nothing to train on")
     return split
+
+
+def _of_classes(texts: pd.Series, classes: list[str]) -> pd.Series:
+    """Secondary labels that are classes by another recording's label; what is left out is said."""
+    names = texts.fillna("").str.split()
+    if other := sorted({name for several in names for name in several} - set(classes)):
+        logger.warning("secondary labels that are no recording's label are left out: %s", few(other))
+    return names.map(lambda several: " ".join(name for name in several if name in classes))
 
 
 def _seconds(path: Path) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,15 +11,16 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from earshot.annotations.reading import LABELS, Annotations, read_annotations
-from earshot.competitions.label_texts import listed
+from earshot.annotations.reading import Annotations, read_annotations
+from earshot.competitions.label_columns import label_columns, labels_in, split_cells
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.competitions.own_tables import check_column, check_header, find_path_column
+from earshot.competitions.tables import class_name
 from earshot.messages import few
+from earshot.sound import audio
 from earshot.tables import read_table
 
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing", "eval", "evaluation")
-SEPARATORS = (";", "|", ",")
 OWN_COLUMNS = ("clip_id", "path", "labels", "annotated")  # a table's columns of these names are not taken over
 
 logger = logging.getLogger("earshot")
@@ -39,9 +40,17 @@ class Labels:
     missing: tuple[tuple[str, str], ...] = ()
 
     def with_columns_of(self, other: Labels) -> Labels:
-        """The same with the further columns that another table has of these recordings (group, site, split)."""
+        """The same with what another table says of these recordings: further columns (group, site, split), and labels
+        of those that no annotation speaks of."""
         more = other.clips.drop(columns=["path", "labels"])
-        return replace(self, clips=self.clips.merge(more, on="clip_id", how="left"), missing=other.missing)
+        clips = self.clips.merge(more, on="clip_id", how="left")
+        weak = dict(zip(other.clips.clip_id, other.clips.labels, strict=True))
+        unsaid = clips.annotated == 0
+        clips["labels"] = [
+            weak[c] if free else own for c, own, free in zip(clips.clip_id, clips.labels, unsaid, strict=True)
+        ]
+        missing = tuple(dict.fromkeys((*self.missing, *other.missing)))
+        return replace(self, clips=clips, missing=missing)
 
 
 def from_folders(recordings: OwnRecordings) -> Labels:
@@ -76,36 +85,60 @@ def from_table(
     (groups, splits, folds): none of them is guessed to hold the labels, and they stay columns
     though the flag of the labels name them too.
     """
+    table = _rows_of_recordings(path, recordings, path_column)
+    names, kept = str(table.columns[0]), list(map(str, table.columns[1:]))
+    columns = [] if has_events and not label_column else label_columns(table, label_column, names, path, taken)
+    found = recordings.find_all(table[names], str(path))
+    told = f"{path}: recordings by '{names}'" + (f", labels by {few([repr(c) for c in columns])}" if columns else "")
+    others = [c for c in kept if c not in (*columns, *OWN_COLUMNS)]
+    logger.warning("%s, other columns: %s", told, few(others, 12))
+    labels = labels_in(table, columns, separator, path) if columns else [[] for _ in range(len(table))]
+    table = table.assign(labels=labels, _found=table[names].map(found).to_numpy())
+    lost = table[names][table._found.isna()]
+    missing = tuple((Path(n).stem, n) for n in lost)
+    if len(lost) == len(table):
+        raise ValueError(f"none of the {len(lost)} recordings of {path} is in {recordings.source}: {lost.iloc[0]}")
+    table = table[table._found.notna()]
+    _refuse_contradictions(table, [c for c in taken if c in kept], path)
+    if "secondary_labels" in others:
+        several = split_cells(table.secondary_labels, separator, path)
+        table = table.assign(secondary_labels=[" ".join(map(class_name, names)) for names in several])
+    dropped = [c for c in columns if c not in taken]
+    return Labels(_one_row_each(table, recordings, dropped, path), missing=missing)
+
+
+def _rows_of_recordings(path: Path, recordings: OwnRecordings, path_column: str) -> pd.DataFrame:
+    """The rows of a table that name a recording, the column that does so first."""
     table = read_table(path, all_text=True)
     check_header(table, recordings, path)
     check_column(table, path_column, path, "--path-column")
-    check_column(table, label_column, path, "--label-column")
     names = find_path_column(table, recordings, path_column)
     if not names:
         raise ValueError(
             f"no column of {path} names recordings of {recordings.source} ({', '.join(map(str, table.columns))}); "
             "say which one does with --path-column, and where they lie with --source"
         )
-    label_column = label_column or ("" if has_events else _label_column(table, names, path, taken))
-    found = [recordings.find(name, str(path)) for name in table[names].astype(str)]
-    table = table.assign(labels=_split(table[label_column], separator, path) if label_column else [[]] * len(table))
-    told = f"{path}: recordings by '{names}'" + (f", labels by '{label_column}'" if label_column else "")
-    logger.warning(
-        "%s, other columns: %s",
-        told,
-        few([c for c in table.columns if c not in (names, label_column, *OWN_COLUMNS)], 12),
-    )
-    missing = tuple((Path(n).stem, n) for n, f in zip(table[names].astype(str), found, strict=True) if f is None)
-    table = table.assign(_found=found)[[f is not None for f in found]]
-    if not len(table):
-        raise ValueError(f"none of the {len(missing)} recordings of {path} is in {recordings.source}: {missing[0][1]}")
-    dropped = "" if label_column in taken else label_column
-    return Labels(_one_row_each(table, recordings, dropped, path), missing=missing)
+    table = table[(table.map(str.strip) != "").any(axis=1)]  # spreadsheets end in rows of separators
+    named = table[names].str.strip() != ""
+    if not named.all():
+        logger.warning("%s: %d rows name no recording and are left out", path, (~named).sum())
+    return table[named].reset_index(drop=True)[[names, *(c for c in table.columns if c != names)]]
 
 
-def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, label_column: str, path: Path) -> pd.DataFrame:
+def _refuse_contradictions(table: pd.DataFrame, columns: Sequence[str], path: Path):
+    """Raise where rows of one recording say different things of its group, split or fold."""
+    for column in columns:
+        said = table.groupby("_found", sort=False)[column].agg(lambda cells: sorted(set(cells.str.strip())))
+        if len(torn := said[said.map(len) > 1]):
+            raise ValueError(
+                f"{path}: rows of one recording differ in '{column}': {torn.index[0]} is {' and '.join(torn.iloc[0])}"
+                f"{f' (and {len(torn) - 1} more)' if len(torn) > 1 else ''}; a recording can be in one only"
+            )
+
+
+def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, dropped: Sequence[str], path: Path) -> pd.DataFrame:
     """Rows -> recordings: the labels of several rows of one recording together; other columns by its first row."""
-    others = [c for c in table.columns if c not in ("_found", *OWN_COLUMNS) and c != label_column]
+    others = [c for c in table.columns if c not in ("_found", *OWN_COLUMNS, *dropped)]
     if (twice := table._found.duplicated()).any():
         logger.warning("%s has %d recordings in several rows: their labels are put together", path,
                        table._found[twice].nunique())  # fmt: skip
@@ -123,66 +156,16 @@ def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, label_column: 
     return clips
 
 
-def _label_column(table: pd.DataFrame, path_column: str, path: Path, taken: Sequence[str]) -> str:
-    """The column of the labels: by its name, else the only one whose values repeat; none of `taken`."""
-    left = [c for c in map(str, table.columns) if c not in (path_column, *taken)]
-    plain = {re.sub("[^a-z0-9]+", "_", c.casefold()): c for c in left}
-    if named := next((plain[name] for name in LABELS if name in plain and name != "id"), None):
-        return named
-    repeated = [c for c in left if not _are_numbers(table[c]) and 2 <= table[c].nunique() <= len(table) / 2]
-    if len(repeated) == 1:
-        return repeated[0]
-    raise ValueError(
-        f"{path}: which column holds the labels? Say it with --label-column (columns: "
-        f"{', '.join(left or map(str, table.columns))})"
-    )
-
-
-def _are_numbers(cells: pd.Series) -> bool:
-    return bool(pd.to_numeric(cells[cells.str.strip() != ""], errors="coerce").notna().all())
-
-
-def _split(cells: pd.Series, separator: str, path: Path) -> list[list[str]]:
-    """Cells -> lists of names: as Python lists, or separated as given, or as it is guessed (said)."""
-    texts = cells.fillna("").astype(str).str.strip()
-    filled = texts[texts != ""]
-    if separator == "none":
-        return [[t] if t else [] for t in texts]
-    if not separator and len(filled) and filled.str.match(r"[\[({].*[\])}]$").all():
-        return [listed(t, str(path)) if t else [] for t in texts]
-    if not separator:
-        separator = next((s for s in SEPARATORS if _separates(filled, s)), "")
-        if separator:
-            logger.warning("%s: several labels in a cell are separated by '%s' (--label-separator none: they are one)",
-                           path, separator)  # fmt: skip
-    if not separator:
-        return [[t] if t else [] for t in texts]
-    return [[part.strip() for part in t.split(separator) if part.strip()] for t in texts]
-
-
-def _separates(cells: pd.Series, separator: str) -> bool:
-    """Whether cells are lists.
-
-    Names hold commas with a space behind ('Sparrow, House'): there most parts must come in other cells too.
-    'Bark,Cricket' is a list.
-    """
-    whole = set(cells[cells.str.contains(separator, regex=False)])
-    if not whole or separator != "," or not any(", " in cell for cell in whole):
-        return bool(whole)
-    cells_of = Counter(part for cell in set(cells) for part in {p.strip() for p in cell.split(separator)})
-    parts = {p.strip() for cell in whole for p in cell.split(separator)}
-    return sum(cells_of[p] > 1 for p in parts) >= len(parts) / 2
-
-
-def from_annotations(recordings: OwnRecordings, files: Sequence[Path], label_column: str, tier: str) -> Labels:
+def from_annotations(
+    recordings: OwnRecordings, files: Sequence[Path], label_column: str, tier: str, separator: str = ""
+) -> Labels:
     """Annotation files -> events; a recording that a file speaks of is annotated, one without any is not."""
     events, spoken, missing, lost = [], set(), {}, []
     for path in files:
         notes = read_annotations(path, label_column, tier)
         own = recordings.of_annotation(path)
         named = notes.events.filename != ""
-        found = {name: recordings.find(name, str(path)) for name in notes.events.filename[named].unique()}
-        found |= {name: recordings.find(name, str(path)) for name in notes.silent}
+        found = recordings.find_all([*notes.events.filename[named], *notes.silent], str(path))
         missing |= {name: None for name, where in found.items() if where is None}
         where = notes.events.filename.map(found).where(named, own)
         says_nothing = not found and not len(notes.events)
@@ -191,7 +174,7 @@ def from_annotations(recordings: OwnRecordings, files: Sequence[Path], label_col
         elif own is None and (says_nothing or not named.all()):
             lost.append(path)
         spoken |= set(where.dropna()) | {where for where in found.values() if where}
-        events.append(notes.events.assign(path=where)[where.notna().to_numpy(bool)])
+        events.append(notes.events.assign(path=where, runs_on=notes.runs_on)[where.notna().to_numpy(bool)])
         _say(path, notes, len(files))
     if lost:
         logger.warning("%d annotation files belong to no recording by their names: %s", len(lost),
@@ -205,8 +188,12 @@ def from_annotations(recordings: OwnRecordings, files: Sequence[Path], label_col
     if not spoken:
         raise ValueError(
             f"{len(files)} annotation files, such as {files[0]}, speak of no recording of {recordings.source}: they "
-            "are named as the recordings are (a.wav: a.txt), or have a column of their names"
+            "are named as the recordings are (a.wav: a.txt), or have a column called filename. A table whose start and "
+            "end are no times in the recordings is given as --table"
         )
+    _check_times(table, recordings)
+    several = split_cells(table.event_label, separator, files[0] if len(files) == 1 else files[0].parent)
+    table = table.assign(event_label=[names or [""] for names in several]).explode("event_label", ignore_index=True)
     clips = recordings.table(recordings.paths)
     table = table.assign(filename=table.path.map(dict(zip(clips.path, clips.clip_id, strict=True))))
     heard = table.groupby("filename").event_label.agg(lambda names: sorted(set(names)))
@@ -216,6 +203,35 @@ def from_annotations(recordings: OwnRecordings, files: Sequence[Path], label_col
         logger.warning("%d recordings have no annotation and no label: %s", len(silent), few(silent))
     table = table[["filename", "onset", "offset", "event_label"]].sort_values(["filename", "onset"], kind="stable")
     return Labels(clips, table.reset_index(drop=True), tuple((Path(name).stem, name) for name in missing))
+
+
+def _check_times(events: pd.DataFrame, recordings: OwnRecordings):
+    """Raise where times cannot be seconds of their recordings: most are past the end, or run on over several files."""
+    if not len(events):
+        return
+    length = {path: _seconds(recordings.source / path) for path in events.path.unique()}
+    late = (events.onset >= events.path.map(length)).to_numpy(bool)
+    if 2 * late.sum() >= len(late) or late[events.runs_on.to_numpy(bool)].any():
+        event = events[late].iloc[0]
+        raise ValueError(
+            f"{late.sum()} of {len(late)} events begin after the end of their recordings, such as {event.event_label} "
+            f"at {event.onset:g} s of {event.path} ({length[event.path]:g} s): times are seconds from the start of "
+            "each recording. Are these milliseconds, samples, or times of day? Raven's run on over all files that "
+            "were open, unless the column File Offset (s) is exported"
+        )
+    runs_on = events[events.runs_on.to_numpy(bool)]
+    span = runs_on.groupby("path", sort=False).onset.agg(["min", "max"]).sort_values("min")
+    if len(span) > 1 and (span["min"].to_numpy()[1:] >= span["max"].to_numpy()[:-1]).all():
+        logger.warning("times of %s come after those of %s: if they run on over the files export Raven's column File "
+                       "Offset (s)", span.index[1], span.index[0])  # fmt: skip
+
+
+def _seconds(path: Path) -> float:
+    """Length of a recording, infinite where it cannot be read."""
+    try:
+        return audio.info(path).duration
+    except audio.UnreadableAudio:
+        return math.inf
 
 
 def _say(path: Path, notes: Annotations, n_files: int):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import re
 import unicodedata
@@ -10,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 import pandas as pd
 
@@ -19,7 +21,7 @@ from earshot.sound.folder import Recordings, list_recordings, printable
 
 # what programs put behind a recording's name when they name an annotation file
 ADDED = re.compile(
-    r"(\.(table\.\d+|selections|audacity|birdnet|results|selection|labels|annotations?)|_labels)+$", re.I
+    r"(\.(table(\.\d+)?|selections|audacity|birdnet|results|selection|labels|annotations?)|_labels)+$", re.I
 )
 
 logger = logging.getLogger("earshot")
@@ -54,6 +56,40 @@ class OwnRecordings:
                 if found:
                     return found[0]
         return None
+
+    def find_all(self, names: Iterable[str], where: str) -> dict[str, str | None]:
+        """What each name of a table is called here: {name: path, or None}.
+
+        Names that are none as they stand are read as other programs change them (`_rewritten`), and that is said
+        where `where` says of what.
+        """
+        found = {str(name): self._find_or_none(name, where) for name in dict.fromkeys(names)}
+        taken, changed = set(found.values()), {}
+        for name in (n for n, path in found.items() if path is None):
+            near = {p for key in _rewritten(name) for p in self._by_rewritten.get(key, ())} - taken
+            if len(near) == 1:
+                found[name] = changed[name] = near.pop()
+        if changed and where:
+            logger.warning("%s names %d recordings as other programs do: %s", where, len(changed),
+                           few([f"'{name}' for {path}" for name, path in changed.items()]))  # fmt: skip
+        return found
+
+    def _find_or_none(self, name: str, where: str) -> str | None:
+        try:
+            return self.find(name, where)
+        except ValueError:
+            if where:
+                raise
+            return None
+
+    @functools.cached_property
+    def _by_rewritten(self) -> dict[str, set[str]]:
+        """What `_rewritten` makes of each recording's own name -> its paths."""
+        result: dict[str, set[str]] = defaultdict(set)
+        for path in self.paths:
+            for key in _rewritten(path, own=True):
+                result[key].add(path)
+        return result
 
     def of_annotation(self, path: Path) -> str | None:
         """The recording that an annotation file belongs to by its name: rec.Table.1.selections.txt is rec.wav's."""
@@ -113,6 +149,24 @@ def _without_folder(found: Recordings, source: Path, folder: Path) -> Recordings
 def _key(name: str) -> str:
     """A name without case, accents composed: macOS writes them in two parts, tables in one."""
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def _rewritten(name: str, own: bool = False) -> set[str]:
+    """What a name is in common with what programs make of it, as keys.
+
+    Spreadsheets take 007 for 7 and write it 7.0, web pages write a space as %20, Label Studio puts eight letters in
+    front and underscores for spaces. own: the name is a recording's.
+    """
+    last = PurePosixPath(str(name).strip().replace("\\", "/")).name
+    stem = _without_ending(last)
+    keys = {f"text {_key(last).replace(' ', '_')}", f"text {_key(stem).replace(' ', '_')}"}
+    if number := re.fullmatch(r"0*(\d+)(\.0+)?" if not own else r"0*(\d+)()", stem):
+        keys.add(f"number {number[1]}")
+    if not own:
+        plain = unquote(last)
+        for text in {plain, re.sub(r"^[0-9a-f]{8}-", "", plain)}:
+            keys |= {f"text {_key(t).replace(' ', '_')}" for t in (text, _without_ending(text))}
+    return keys
 
 
 def _without_ending(name: str) -> str:

@@ -13,8 +13,10 @@ from earshot.competitions.own_recordings import OwnRecordings
 from earshot.files import walk
 from earshot.messages import few, suggest
 from earshot.sound.audio import EXTENSIONS
+from earshot.sound.folder import SYSTEM_FOLDERS
 from earshot.tables import read_table
 
+UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".xml", ".eaf", ".db", ".sqlite")
 LOOKED_AT = 50  # rows of a table that are held against the recordings
 OURS = ("clips.csv", "classes.csv", "missing.csv", "unreadable.csv", "odd_files.csv", "test_clips.csv")
 
@@ -42,41 +44,54 @@ def find_label_table(source: Path, recordings: OwnRecordings, path_column: str, 
     Tables that name none of them are said.
     """
     found, other = [], []
-    for path in _files_below(source, (".csv", ".tsv")):
+    for path in _files_below(source, (".csv", ".tsv", ".txt")):
         if path in notes or path.name in OURS:
             continue
+        any_text = path.suffix.lower() == ".txt"  # mostly no table at all, so that nothing is said of it
         try:
             table = read_table(path, all_text=True)
         except ValueError as error:
-            logger.warning("not the table of labels: %s", error)
+            if not any_text:
+                logger.warning("not the table of labels: %s", error)
+            continue
+        if any_text and table.shape[1] < 2:
             continue
         check_header(table, recordings, path)
         names = len(table) and find_path_column(table, recordings, path_column)
         (found if names else other).append(path)
+    plain = [path for path in found if path.suffix.lower() != ".txt"]
+    found = plain or found
     if len(found) > 1:
         names = few([path.relative_to(source).as_posix() for path in found])
         raise ValueError(f"{len(found)} tables name recordings of {source}: {names}; say which one with --table")
+    other = [path for path in other if path.suffix.lower() != ".txt"]
+    if not found and (unread := [p.name for p in _files_below(source, UNREAD)]):
+        logger.warning("not read as tables, save them as CSV where they hold labels: %s", few(unread))
     if other and not found:
         logger.warning("not the table of labels, as no column names recordings: %s", few([str(p) for p in other]))
     return found[0] if found else None
 
 
 def find_path_column(table: pd.DataFrame, recordings: OwnRecordings, given: str) -> str:
-    """The column that names recordings: the one given, else the one of which most values are some; '': none."""
+    """The column that names recordings: the one given, else of those of which at least half the values are some, the
+    one that names most of them (a column of folds may name 1.wav and 2.wav), as they stand if possible; '': none."""
     if given:
         return given if given in table.columns else ""
-    best, most = "", 0.0
-    for column in table.columns:
-        values = table[column].dropna().astype(str).head(LOOKED_AT)
-        if len(values) and (share := sum(_is_known(recordings, v) for v in values) / len(values)) > most:
-            best, most = str(column), share
-    return best if most >= 0.5 else ""
+    best, most = "", 0
+    for rewritten in (False, True):  # as they stand goes before what programs made of them
+        for column in table.columns:
+            values = [v for v in table[column].dropna().astype(str) if v.strip()][:LOOKED_AT]
+            known = recordings.find_all(values, "") if rewritten else {v: _named(recordings, v) for v in values}
+            named = [known[v] for v in values if known[v]]
+            if 2 * len(named) >= max(1, len(values)) and len(set(named)) > most:
+                best, most = str(column), len(set(named))
+    return best
 
 
 def check_header(table: pd.DataFrame, recordings: OwnRecordings, path: Path):
     """Raise where the first row is no header: it names a recording by its file's name."""
     for column in map(str, table.columns):
-        if column.lower().endswith(EXTENSIONS) and _is_known(recordings, column):
+        if column.lower().endswith(EXTENSIONS) and _named(recordings, column):
             raise ValueError(f"{path} has no header: its first row names {column}; put a row such as file,label on top")
 
 
@@ -86,13 +101,15 @@ def check_column(table: pd.DataFrame, column: str, path: Path, flag: str):
         raise ValueError(f"{flag}: {path} has no column '{column}'{suggest(column, table.columns, 'its columns')}")
 
 
-def _is_known(recordings: OwnRecordings, name: str) -> bool:
+def _named(recordings: OwnRecordings, name: str) -> str | None:
+    """The recording of this name; of several the name itself."""
     try:
-        return bool(name.strip()) and recordings.find(name, "") is not None
-    except ValueError:  # several recordings have it
-        return True
+        return recordings.find(name, "") if name.strip() else None
+    except ValueError:
+        return name
 
 
 def _files_below(folder: Path, endings: Sequence[str]) -> list[Path]:
     names = [parent / name for parent, inside in walk(folder) for name in sorted(inside)]
+    names = [path for path in names if SYSTEM_FOLDERS.isdisjoint(map(str.casefold, path.relative_to(folder).parts))]
     return [path for path in names if path.suffix.lower() in endings and not path.name.startswith(".")]

@@ -1,9 +1,10 @@
-"""A run's networks -> ONNX or OpenVINO graphs, in float32 or int8, each through two gates before it gets its name.
+"""A run's networks -> ONNX or OpenVINO graphs, in float32, bfloat16 or int8, each through two gates before it is named.
 
 Parity: the graph answers as PyTorch does at several batch sizes and lengths, at the first call and at the second, and
 once more when compiled for its own window.
 OOF: the graph predicts the clips held out of its fold through the one inference path, and the run's watched score may
-not drop by more than `max_drop`. A graph that fails leaves no file.
+not drop by more than `max_drop`. A graph that fails leaves no file. Bfloat16 is a way to compute a float32 graph: its
+parity is held in float32, what it is worth is up to the OOF, and a processor without it computes the file in float32.
 
 What exporters get wrong, and what guards against it: a time axis that is silently static (names of the axes, and
 lengths the tracer never saw), weights in a file beside (one file is checked for), batch norms left unfolded (counted in
@@ -18,6 +19,7 @@ import os
 import shutil
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ from earshot.ensemble.origins import check_tables
 from earshot.ensemble.search import truth_of
 from earshot.export.int8 import calibration_inputs, check_stored, quantise, stored_bytes
 from earshot.export.rewriting import filtered
-from earshot.export.settings import ExportSettings
+from earshot.export.settings import AUTO, ExportSettings
 from earshot.export.tracing import example, random_inputs, trace
 from earshot.files import as_json, whole_set
 from earshot.messages import need, progress_bar
@@ -38,6 +40,7 @@ from earshot.prediction.backends import METADATA_KEY, TorchBackend, check_format
 from earshot.prediction.graphs import digest, graph_name, members_of
 from earshot.prediction.inference import predict_members
 from earshot.prediction.origin import as_text
+from earshot.prediction.precision import BF16, FLOAT32, multiplies_bf16
 
 logger = logging.getLogger("earshot")
 REPEATED = (
@@ -56,6 +59,7 @@ def export_run(run: runs.Run, settings: ExportSettings, out: Path | None = None,
     check_format(settings.graph_format)
     for library in ("onnx", "onnxruntime", *["openvino"] * (settings.graph_format == "openvino")):
         need(library, "export", "an exported graph")
+    precision = _precision(settings.precision)
     wants_clips = settings.check_oof or settings.int8
     data = load_data(run.config.data) if wants_clips else None
     if data is not None:
@@ -71,13 +75,28 @@ def export_run(run: runs.Run, settings: ExportSettings, out: Path | None = None,
     for folds in progress_bar(groups, "graphs", unit="graph"):
         folder = (out or run.folder) / ("" if settings.together else folds[0].folder.name)
         path = folder / graph_name(settings.graph_format, settings.int8, settings.together)
-        report = _export(run, folds, settings, path, data)
+        report = _export(run, folds, settings, path, data, precision)
         say(_summary(path, report))
         paths.append(path)
     return paths
 
 
-def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path, data: PreparedData | None) -> dict:
+def _precision(wanted: str) -> str:
+    """What to try here; auto: bfloat16 where the processor multiplies in it."""
+    if wanted == FLOAT32 or multiplies_bf16():
+        return BF16 if wanted == AUTO else wanted
+    if wanted == AUTO:
+        logger.warning("in float32: this processor does not multiply in bf16")
+        return FLOAT32
+    raise ValueError(
+        "--precision bf16: this processor does not multiply in it (Linux would name avx512_bf16 or amx_bf16), so that "
+        "its gates cannot be held here; export where it does, or say --precision auto, which takes float32 here"
+    )
+
+
+def _export(
+    run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path, data: PreparedData | None, precision: str
+) -> dict:
     """Build one graph in a folder of its own, check it, and only then move it to `path`."""
     started = time.monotonic()
     models = [runs.load_model(fold) for fold in folds]
@@ -104,17 +123,25 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
             graph_file = quantise(graph_file, inputs, settings.float_parts)
         elif settings.graph_format == "onnx":
             graph_file, report["minimal_filters"] = _filtered(graph_file, eager, windows, settings, where)
+        float_file = graph_file
         if settings.graph_format == "openvino":
-            graph_file = to_openvino(graph_file, about)
+            graph_file = to_openvino(float_file, about | {"precision": precision})
         report["stored_bytes"] = stored_bytes(graph_file)
         if settings.int8:
             check_stored(report["stored_bytes"], run.config.budget.parameters_kb * len(folds), where)
-        tolerance = None if settings.int8 else settings.max_difference
-        graph = open_graph(graph_file)
-        report["parity"] = check_parity(graph, eager, windows, tolerance, where)
-        members_of(graph)  # compiles it for its window, as prediction does
-        report["parity"] += check_parity(graph, eager, windows[1:2], tolerance, f"{where}, compiled for its window")
-        report["oof"] = _check_oof(graph_file, run, folds, data, settings, where) if settings.check_oof else None
+        if precision == BF16:
+            check_parity(open_graph(graph_file, precision=FLOAT32), eager, windows, settings.max_difference, where)
+        gates = partial(
+            _gates, eager=eager, windows=windows, run=run, folds=folds, data=data, settings=settings, where=where
+        )
+        try:
+            report |= gates(graph_file)
+        except ValueError as error:
+            if precision == FLOAT32 or settings.precision != AUTO:
+                raise
+            logger.warning("in float32, for bf16 does not pass: %s", error)
+            graph_file = to_openvino(float_file, about | {"precision": FLOAT32})
+            report |= gates(graph_file)
         report["bytes"] = sum(p.stat().st_size for p in _files(graph_file))
         report["weights_bytes"] = sum((f.folder / "best.safetensors").stat().st_size for f in folds)
         report |= {"seconds": round(time.monotonic() - started, 1), "settings": asdict(settings)}
@@ -123,6 +150,17 @@ def _export(run, folds: list[runs.FoldRun], settings: ExportSettings, path: Path
         (found / f"{path.name}.json").write_text(as_json(report, indent=1))
         shutil.rmtree(folder)
     return report
+
+
+def _gates(graph_file: Path, *, eager: list, windows: list[dict], run, folds, data, settings, where: str) -> dict:
+    """Both gates on a graph as it will be computed: {"precision", "parity", "oof"} of its report."""
+    graph = open_graph(graph_file)
+    tolerance = None if settings.int8 or graph.precision == BF16 else settings.max_difference
+    parity = check_parity(graph, eager, windows, tolerance, where)
+    members_of(graph)  # compiles it for its window, as prediction does
+    parity += check_parity(graph, eager, windows[1:2], tolerance, f"{where}, compiled for its window")
+    oof = _check_oof(graph_file, run, folds, data, settings, where) if settings.check_oof else None
+    return {"precision": "int8" if settings.int8 else graph.precision, "parity": parity, "oof": oof}
 
 
 def _filtered(path: Path, eager: list, windows: list[dict], settings: ExportSettings, where: str) -> tuple[Path, int]:
@@ -254,7 +292,23 @@ def _check_oof(path: Path, run, folds, data: PreparedData, settings: ExportSetti
             "nothing was written"
         )
     return {"watch": watch, "oof": oof[watch], "graph": graph[watch], "drop": drop, "clips": sum(map(len, ours)),
-            "scores": {name: [oof[name], graph[name]] for name in oof if name in graph}}  # fmt: skip
+            "scores": {name: [oof[name], graph[name]] for name in oof if name in graph},
+            "decisions": decisions(predictions.join(theirs), predictions.join(ours))}  # fmt: skip
+
+
+def decisions(before: predictions.Predictions, after: predictions.Predictions) -> dict:
+    """How often two answers to the same clips decide otherwise.
+
+    {"clips", "other_first_class": clips, "other_classes": clips of which another set of classes reaches 0.5,
+    "largest_difference": of a probability}.
+    """
+    one, two = before.clipwise_output, after.clipwise_output
+    return {
+        "clips": len(one),
+        "other_first_class": int((one.argmax(axis=1) != two.argmax(axis=1)).sum()),
+        "other_classes": int(((one >= 0.5) != (two >= 0.5)).any(axis=1).sum()),
+        "largest_difference": float(np.abs(one - two).max(initial=0.0)),
+    }
 
 
 def _files(path: Path) -> list[Path]:
@@ -269,4 +323,7 @@ def _summary(path: Path, report: dict) -> str:
     scores = f"{oof['watch']} {oof['oof']:.4f} -> {oof['graph']:.4f} on {oof['clips']} held-out clips" if oof else (
         "held-out clips not checked")  # fmt: skip
     size = f"{report['bytes'] / 1e6:.2f} MB ({stored})"
-    return f"{path}: {size}, max difference {worst:.2g}, {scores}, {report['seconds']:.0f} s"
+    if oof and report["precision"] != FLOAT32:
+        other = oof["decisions"]
+        scores += f" ({other['other_first_class']} with another first class)"
+    return f"{path}: {report['precision']}, {size}, max difference {worst:.2g}, {scores}, {report['seconds']:.0f} s"

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from earshot.kernel.schedule import MARGIN
-from earshot.kernel.speed import Network, Speed
-from earshot.prediction.backends import open_graph
-from earshot.prediction.graphs import members_of
+from earshot.kernel.speed import Network, Speed, reopened
 from earshot.prediction.threads import choices, tune
 
 CHOICE_SECONDS, MOST_SECONDS = 1.0, 6.0  # of each choice after its first calls; after so many no choice is begun
@@ -90,9 +88,3 @@ def choose_calls(
     if threads > 1:
         networks = [reopen(n, threads) for n in networks]
     return list(networks), Calls(threads, streams, "the fastest", seconds, listed)
-
-
-def reopened(network: Network, threads: int) -> Network:
-    """The same network from its file, with so many threads a call."""
-    backend = members_of(open_graph(network.backend.path, threads))[0].backend
-    return replace(network, members=tuple(replace(m, backend=backend) for m in network.members))

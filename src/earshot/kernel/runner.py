@@ -267,7 +267,10 @@ class KernelRun:
             "left_out": spent.left_out, "writes": self.writes,
             "calls": _rounded(asdict(self.calls)),
             "blend": {"mean": self.blend.mean, "runs": self.answers.shares()},
-            "networks": [{"name": n.name, "weight": n.weight, "folds": len(n.members)} for n in self.networks],
+            "networks": [
+                {"name": n.name, "weight": n.weight, "folds": len(n.members), "precision": n.precision}
+                for n in self.networks
+            ],
         }  # fmt: skip
 
 

@@ -21,7 +21,10 @@ import numpy as np
 from earshot.files import scratch_folder
 from earshot.inputs import waveforms
 from earshot.inputs.record import Input
+from earshot.prediction.backends import open_graph
+from earshot.prediction.graphs import members_of
 from earshot.prediction.inference import Member, predict_members
+from earshot.prediction.precision import BF16, FLOAT32
 from earshot.prediction.predictions import Clip
 from earshot.prediction.reading import Variant, hearing_starts, input_key, tta_variants
 from earshot.sound import audio, loudness
@@ -56,6 +59,11 @@ class Network:
     @property
     def windowing(self) -> Windowing:
         return self.members[0].windowing
+
+    @property
+    def precision(self) -> str:
+        """What it is computed in here: float32 (an int8 graph's other layers), or bf16."""
+        return getattr(self.backend, "precision", FLOAT32)
 
     @property
     def window_key(self) -> tuple:
@@ -233,6 +241,20 @@ def _join_seconds(network: Network, outputs, recording: Path, logmel, clock, unt
 # ---- what a whole test would take
 
 
+def in_float32(network: Network) -> Network:
+    """The same network as a processor without bfloat16 computes it; any other as it is."""
+    return reopened(network, network.backend.threads, FLOAT32) if network.precision == BF16 else network
+
+
+def reopened(network: Network, threads: int, precision: str = "") -> Network:
+    """The same network from its file, with so many threads a call and the precision, '' for its own."""
+    graph = open_graph(network.backend.path, threads, precision)
+    graph.frontends = network.backend.frontends  # which know where the extractors of a bundle lie
+    (windowing, *_) = [member.windowing for member in members_of(graph)]
+    changed = {"backend": graph, "windowing": replace(network.windowing, batch_size=windowing.batch_size)}
+    return replace(network, members=tuple(replace(member, **changed) for member in network.members))
+
+
 def synthetic_recording(folder: Path, seconds: float) -> Path:
     """An Ogg file of noise and tones at 32 kHz: takes longer to decode than most real ones."""
     rng, t = np.random.default_rng(0), np.arange(round(seconds * SYNTHETIC_RATE)) / SYNTHETIC_RATE
@@ -247,7 +269,11 @@ def simulate(
 ) -> dict:
     """Time that `n_files` recordings of `seconds` take, as the runner would run them: the first network alone, then
     each group that hears alike in one pass, then their further hearings; from speeds measured now on `recording`
-    (default: a made one). {"stages": CPU seconds by stage, "cpu_seconds", "minutes": by the clock with `cores`}."""
+    (default: a made one). {"stages": CPU seconds by stage, "cpu_seconds", "minutes": by the clock with `cores`}.
+
+    Graphs for bfloat16 are measured in float32, since the processor that they will run on may lack it.
+    """
+    networks = [in_float32(network) for network in networks]
     with scratch_folder() as folder:
         path = recording or synthetic_recording(folder, min(seconds, MEASURED_SECONDS))
         speed = measure(networks, path)

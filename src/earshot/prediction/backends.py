@@ -24,6 +24,7 @@ from earshot.inputs.network import Inputs
 from earshot.inputs.record import Input
 from earshot.messages import suggest
 from earshot.prediction.library_fixes import freed_at_once, same_signal_stack
+from earshot.prediction.precision import BF16, FLOAT32, precision_here
 from earshot.sound.timebase import TimeBase
 from earshot.sound.windows import Windowing
 from earshot.stored import parse_json, want
@@ -60,12 +61,13 @@ class TorchBackend:
 class _Graph:
     """What exported graphs share: all they say about themselves, their shape, the frames that a short input lacks."""
 
-    def __init__(self, path: str | Path, threads: int = 1):
+    def __init__(self, path: str | Path, threads: int = 1, precision: str = ""):
         self.path, self.threads, self.compiling = Path(path), threads, threading.Lock()
         metadata = self._read()
         if not metadata:
             raise ValueError(f"{path} does not say what it is: export it with src/export.py")
         self.about = check_about(parse_json(metadata, f"the description in {path}", REMEDY), path)
+        self.precision = precision_here(precision or self.about.get("precision", FLOAT32))
         self.inputs = tuple(self.about["inputs"])
         self.frontends = Inputs.from_json(self.about)
         self.timebase = TimeBase(*self.about["timebase"])
@@ -105,7 +107,7 @@ class _Graph:
         with self.compiling:
             again, self.last_shapes = shapes == self.last_shapes, shapes
             if again and self.twin is None and self.path.stat().st_size <= TWIN_BYTES:
-                self.twin, self.twin_shapes = type(self)(self.path, self.threads), shapes
+                self.twin, self.twin_shapes = type(self)(self.path, self.threads, self.precision), shapes
                 self.twin._compile(shapes)
             return self.twin if shapes == self.twin_shapes else self
 
@@ -177,7 +179,10 @@ class OnnxBackend(_Graph):
 
 
 class OpenVinoBackend(_Graph):
-    """A graph in OpenVINO, on the CPU, in float32 where it is not int8 (its default would be bfloat16 on some CPUs)."""
+    """A graph in OpenVINO, on the CPU: in float32 where it is not int8, unless bfloat16 is what its gates accepted.
+
+    Said in either case: by default OpenVINO would compute any graph in bfloat16 where the processor has it.
+    """
 
     ready = False  # one call has come back in this process
     first_call = threading.Lock()
@@ -190,7 +195,8 @@ class OpenVinoBackend(_Graph):
         return self.model.get_rt_info(METADATA_KEY).value if METADATA_KEY in self.model.rt_info else None
 
     def _compile(self, shapes: Mapping[str, tuple[int, ...]]):
-        options = {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        options = {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1}
+        options["INFERENCE_PRECISION_HINT"] = "bf16" if self.precision == BF16 else "f32"
         model = self.model.clone()
         try:
             if shapes:
@@ -225,15 +231,15 @@ def silent_window(graph: _Graph) -> dict[str, np.ndarray]:
     return {name: _padded(graph, name, values[None]) for name, values in silence.items()}
 
 
-def open_graph(path: str | Path, threads: int = 1) -> OnnxBackend | OpenVinoBackend:
-    """An exported graph, by its file's ending. `threads`: of one call."""
+def open_graph(path: str | Path, threads: int = 1, precision: str = "") -> OnnxBackend | OpenVinoBackend:
+    """An exported graph, by its file's ending. `threads`: of one call; `precision`: '' for what its gates accepted."""
     path = Path(path)
     kinds = {ENDINGS["onnx"]: OnnxBackend, ENDINGS["openvino"]: OpenVinoBackend}
     if path.suffix not in kinds:
         raise ValueError(f"{path}: a graph ends in {' or '.join(kinds)}")
     if not path.is_file():
         raise ValueError(f"graph {path} does not exist; make it with src/export.py")
-    return kinds[path.suffix](path, threads)
+    return kinds[path.suffix](path, threads, precision)
 
 
 def check_format(name: str) -> str:

@@ -17,6 +17,7 @@ from earshot.files import fold_folders
 from earshot.prediction.backends import ENDINGS, check_format, open_graph
 from earshot.prediction.inference import Member
 from earshot.prediction.origin import Origin, check_same, parse_origin, read_origin
+from earshot.prediction.precision import BF16
 from earshot.prediction.predictions import TEST_FOLD
 from earshot.sound.windows import Windowing
 
@@ -57,7 +58,8 @@ def members_of(graph, one_pass: bool = False) -> list[Member]:
     Where windows are heard one by one the graph is compiled for them: from then on it takes no other length.
     """
     about, windowing = graph.about, Windowing(**graph.about["windowing"])
-    windowing = replace(windowing, one_pass=windowing.one_pass or one_pass, batch_size=windows_a_call(windowing))
+    windows = windows_a_call(windowing, graph.precision)
+    windowing = replace(windowing, one_pass=windowing.one_pass or one_pass, batch_size=windows)
     graph.fix(0 if windowing.one_pass else windowing.batch_size, twins=windowing.one_pass)
     origins = origins_of(graph) or [None] * len(about["priors"])
     return [
@@ -88,9 +90,13 @@ def own_graph(path: str | Path):
         return None
 
 
-def windows_a_call(windowing: Windowing) -> int:
-    """As many as CALL_SECONDS hold: two of 5 s share the reading of the weights, one of 30 s fills the cache."""
-    return int(np.clip(CALL_SECONDS / windowing.window_seconds, 1, CALL_WINDOWS))
+def windows_a_call(windowing: Windowing, precision: str = "") -> int:
+    """As many as CALL_SECONDS hold: two of 5 s share the reading of the weights, one of 30 s fills the cache.
+
+    Of numbers half as long the cache holds twice as many; one alone stays so, as two would not be faster.
+    """
+    windows = int(np.clip(CALL_SECONDS / windowing.window_seconds, 1, CALL_WINDOWS))
+    return min(2 * windows, CALL_WINDOWS) if precision == BF16 and windows > 1 else windows
 
 
 def digest(path: str | Path) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from earshot.config import Config
 from earshot.data.dataset import read_dataset
 from earshot.data.embeddings import EmbeddingCache
 from earshot.data.folds import read_folds
+from earshot.data.inside import digest_inside
 from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData
 from earshot.data.pseudo import ISOLATED, files_of, recording_keys
@@ -148,7 +150,8 @@ def prepare_lessons(
     if how.predictions:
         paths = [path.replace("{fold}", str(fold)) for path in how.predictions]
         found = predictions.join([Predictions.load(path) for path in paths])
-        check_unseen(found, data, lessons.n_labelled, paths, origin)
+        nested = partial(digest_inside, Path(config.data.root), config.data.folds, fold)
+        check_unseen(found, data, lessons.n_labelled, paths, origin, nested)
         place = match(of_names(classes, "this run"), of_names(found.classes, paths[0]))
         lessons = replace(lessons, answers=found, place=place)
         about |= {"predictions": {path: _digest(path) for path in paths}, "by": ", ".join(paths)}
@@ -282,8 +285,15 @@ def with_unlabelled(
     return joined, seconds / seconds.sum()
 
 
-def check_unseen(found: Predictions, data: PreparedData, n_labelled: int, paths: list[str], origin: Origin | None):
-    """Refuse answers of labelled clips by members that may have heard them: only an OOF of the same folds is honest."""
+def check_unseen(
+    found: Predictions, data: PreparedData, n_labelled: int, paths: list[str], origin: Origin | None,
+    nested: Callable[[], str] = str,
+):  # fmt: skip
+    """Refuse answers of labelled clips by members that may have heard them.
+
+    Honest are an OOF of the same folds, and one of folds within this fold's training clips, whose members heard nothing
+    else: `nested` gives the digest that the tables of those clips have.
+    """
     of_fold = dict(zip(found.clip_ids.tolist(), found.fold.tolist(), strict=True))
     clips = data.clips.iloc[:n_labelled]
     answered = clips[clips.clip_id.isin(of_fold)]
@@ -304,10 +314,11 @@ def check_unseen(found: Predictions, data: PreparedData, n_labelled: int, paths:
                 f"({differ}): a member heard clips that are held out here. Train both with one fold table"
             )
     moved = [c for c, fold in zip(answered.clip_id, answered.fold, strict=True) if of_fold[c] != fold >= 0]
-    if moved:
+    if moved and not (found.origins and {o.tables.clips for o in found.origins} == {nested()}):
         raise ValueError(
             f"distill.predictions: {name} was made with other folds than this run's: {len(moved)} clips were held out "
-            f"elsewhere: {few(moved)}. Train both with one fold table"
+            f"elsewhere: {few(moved)}. Train both with one fold table, or the ensemble within this fold's training "
+            "clips alone (src/make_folds.py --inside)"
         )
 
 

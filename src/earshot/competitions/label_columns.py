@@ -1,0 +1,151 @@
+"""Which columns of a table hold the labels, and what their cells say: names, lists of names, or a 0 or 1 a class.
+
+file,species                 one column, a name or several in a cell: 'wren', 'wren;robin', "['wren', 'robin']"
+file,label1,label2           numbered columns, or several that --label-column names
+file,wren,robin              a column a class, 1 where it is heard
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from earshot.annotations.reading import LABELS
+from earshot.competitions.label_texts import listed
+from earshot.messages import few, suggest
+from earshot.tables import read_table
+
+SEPARATORS = (";", "|", ",")
+YES, NO = ("1", "1.0", "true", "yes", "x"), ("0", "0.0", "false", "no", "", "nan")
+NAMELESS = re.compile(r"Unnamed: \d+")  # what pandas calls a column without a name
+MISSING_WORDS = ("NA", "N/A", "None", "null", "NULL", "none", "unknown", "Unknown", "?", "-")
+
+logger = logging.getLogger("earshot")
+
+
+def label_columns(table: pd.DataFrame, given: str, path_column: str, path: Path, taken: Sequence[str]) -> list[str]:
+    """The columns of the labels: those given (one, or several by commas), else by name or content.
+
+    Guessed are a column by its name, numbered ones (label1, label2), columns of 0 and 1 that are classes, the only
+    column whose values repeat; none of `taken`. Otherwise an error.
+    """
+    known = list(map(str, table.columns))
+    if given:
+        names = [given] if given in known else [name.strip() for name in given.split(",")]
+        if wrong := [name for name in names if name not in known]:
+            raise ValueError(f"--label-column: {path} has no column '{wrong[0]}'{suggest(wrong[0], known, 'columns')}")
+        return names
+    left = [c for c in known if c not in (path_column, *taken) and (table[c].str.strip() != "").any()]
+    plain = {re.sub("[^a-z0-9]+", "_", c.casefold()).strip("_"): c for c in left}
+    if named := next((plain[name] for name in LABELS if name in plain and name != "id"), None):
+        if f"{named}.1" in known:
+            raise ValueError(
+                f"{path} has two columns '{named}': keep one, or give them two names and both to --label-column A,B"
+            )
+        return [named]
+    for name in LABELS:
+        if name != "id" and len(numbered := [c for p, c in plain.items() if re.fullmatch(rf"{name}_?\d+", p)]) > 1:
+            return numbered
+    repeated = [c for c in left if not _are_numbers(table[c]) and 2 <= table[c].nunique() <= len(table) / 2]
+    yes_no = [c for c in left if _is_yes_no(table[c]) and not re.match("(is|has|use)_|folds?$", c.casefold())]
+    if len(yes_no) > 1 and not [c for c in repeated if c not in yes_no]:
+        return yes_no
+    if len(repeated) == 1 and NAMELESS.fullmatch(repeated[0]):
+        raise ValueError(
+            f"{path}: its first row ({', '.join(c for c in known if not NAMELESS.fullmatch(c))}) gives no name to a "
+            "column that has values: is the header further down? Remove what stands above it, or name the column"
+        )
+    if len(repeated) == 1:
+        return repeated
+    raise ValueError(
+        f"{path}: which column holds the labels? Say it with --label-column NAME, or NAME,NAME where several do, also "
+        f"where they are classes of 0 and 1 (columns: {', '.join(left or known)})"
+    )
+
+
+def has_columns(path: Path, given: str) -> bool:
+    """Whether a table has the column, or the columns by commas, that --label-column names; none named: it has not."""
+    known = list(read_table(path, all_text=True).columns) if given else []
+    return bool(given) and (given in known or all(name.strip() in known for name in given.split(",")))
+
+
+def labels_in(table: pd.DataFrame, columns: Sequence[str], separator: str, path: Path) -> list[list[str]]:
+    """The labels of each row: names from cells, or the names of the columns whose cells say yes."""
+    if len(columns) > 1 and all(_is_yes_no(table[c]) for c in columns):
+        logger.warning("%s: %d columns of 0 and 1 are classes: %s", path, len(columns), few(columns))
+        heard = pd.DataFrame({c: table[c].str.strip().str.casefold().isin(YES) for c in columns})
+        return [[c for c, yes in zip(columns, row, strict=True) if yes] for row in heard.to_numpy()]
+    together: list[list[str]] = [[] for _ in range(len(table))]
+    for column in columns:
+        for names, more in zip(together, split_cells(table[column], separator, path), strict=True):
+            names.extend(name for name in more if name not in names)
+    words = Counter(name for names in together for name in names if name in MISSING_WORDS)
+    if words:
+        logger.warning("%s: taken as classes are %s; leave the cells empty where nothing is known", path,
+                       few([f"'{word}' ({n})" for word, n in words.items()]))  # fmt: skip
+    return together
+
+
+def split_cells(cells: pd.Series, separator: str, path: Path) -> list[list[str]]:
+    """Cells -> lists of names: as Python lists, or separated as given, or as it is guessed (said)."""
+    texts = _whole_numbers(cells.fillna("").astype(str).str.strip(), path)
+    filled = texts[texts != ""]
+    if separator == "none":
+        return [[t] if t else [] for t in texts]
+    if not separator and len(filled) and filled.str.match(r"[\[({].*[\])}]$").all():
+        return [listed(t, str(path)) if t else [] for t in texts]
+    if not separator:
+        separator = next((s for s in SEPARATORS if _separates(filled, s)), "")
+        if not separator and _are_spaced(filled):
+            separator = " "
+        if separator:
+            logger.warning("%s: several labels in a cell are separated by '%s' (--label-separator none: they are one)",
+                           path, separator)  # fmt: skip
+    if not separator:
+        return [[t] if t else [] for t in texts]
+    return [[part.strip() for part in t.split(separator) if part.strip()] for t in texts]
+
+
+def _whole_numbers(texts: pd.Series, path: Path) -> pd.Series:
+    """'1.0' as '1' where all cells are whole numbers and some are written so: a spreadsheet took classes for floats."""
+    filled = texts[texts != ""]
+    floats = filled.str.fullmatch(r"\d+\.0+")
+    if not len(filled) or not floats.any() or not (floats | filled.str.fullmatch(r"\d+")).all():
+        return texts
+    logger.warning("%s: labels such as %s are whole numbers, written without .0", path, filled[floats].iloc[0])
+    return texts.str.replace(r"\.0+$", "", regex=True)
+
+
+def _are_numbers(cells: pd.Series) -> bool:
+    return bool(pd.to_numeric(cells[cells.str.strip() != ""], errors="coerce").notna().all())
+
+
+def _is_yes_no(cells: pd.Series) -> bool:
+    """Whether all cells say yes or no, and some say each."""
+    words = set(cells.str.strip().str.casefold())
+    return words <= {*YES, *NO} and bool(words & set(YES)) and bool(words & set(NO))
+
+
+def _separates(cells: pd.Series, separator: str) -> bool:
+    """Whether cells are lists.
+
+    Names hold commas with a space behind ('Sparrow, House'): there most parts must come in other cells too.
+    'Bark,Cricket' is a list.
+    """
+    whole = set(cells[cells.str.contains(separator, regex=False)])
+    if not whole or separator != "," or not any(", " in cell for cell in whole):
+        return bool(whole)
+    cells_of = Counter(part for cell in set(cells) for part in {p.strip() for p in cell.split(separator)})
+    parts = {p.strip() for cell in whole for p in cell.split(separator)}
+    return sum(cells_of[p] > 1 for p in parts) >= len(parts) / 2
+
+
+def _are_spaced(cells: pd.Series) -> bool:
+    """Whether cells are names joined by spaces, as Kaggle writes them: each part is also a cell of its own."""
+    several = {cell for cell in set(cells) if len(cell.split()) > 1}
+    return bool(several) and {part for cell in several for part in cell.split()} <= set(cells)
