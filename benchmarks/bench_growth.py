@@ -9,9 +9,13 @@ a table of their labels; for the rest, the tables that prepare would write, of r
 classes and a tenth as many recordists as clips. Each step is the command that a user gives, in a process of its own;
 the OOF is joined by the function that training ends with, out of folders of five folds with made answers. prepare opens
 every recording and so has sizes of its own (--recordings). What counts is CPU time, user and system, of the process
-(wall clock beside it), and its largest memory. The exponent is the slope of a straight line through the logarithms,
-after what the same step takes for 100 clips (imports) is taken off both. The start of an epoch is the wall clock from
-the call of the loop to its first batch, the fastest of three.
+(wall clock beside it), and the largest memory that it asked for itself, seen every 10 ms. Pages of libraries' files are
+only printed: loading them takes more for a moment than 100,000 clips do, and would hide them.
+
+The exponent is the slope of a straight line through the logarithms, after what the same step takes for 100 clips
+(imports) is taken off both; it says over which sizes. A size that adds less than a tenth to the 100 clips is noise and
+left out, as long as two are left. The start of an epoch is the wall clock from the call of the loop to its first batch,
+the fastest of three.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ import numpy as np
 from results import machine, record
 
 SIZES, RECORDINGS = (10_000, 100_000, 1_000_000), (10_000, 30_000, 100_000)
+EVERY = 0.01  # s between two looks at a process's memory
 LEAST = 100  # clips: what a step takes for them is what it takes for any
 CLASSES = [f"bird{i}" for i in range(10)]
 RATE, SAMPLES = 16000, 320
@@ -50,7 +55,7 @@ def main():
         return
     print(machine(), flush=True)
     steps, found = [step for step in options.steps if step != "prepare"], {}
-    print("| step | clips | CPU s | wall s | peak memory, MB | |\n|---|---|---|---|---|---|")
+    print("| step | clips | CPU s | wall s | own memory, MB | with libraries | |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=options.work) as work:
         if "prepare" in options.steps:
             measure(sorted({LEAST, *options.recordings}), ["prepare"], Path(work), found)
@@ -90,9 +95,9 @@ def measure(sizes: list[int], steps: list[str], work: Path, found: dict[str, dic
             if step.startswith("tables"):
                 continue  # of what a step needs
             found.setdefault(step, {})[n] = took
-            more = ", ".join(f"{k} {v:.3f}" for k, v in took.items() if k not in ("cpu", "wall", "peak_mb"))
-            print(f"| {step} | {n:,} | {took['cpu']:.2f} | {took['wall']:.2f} | {took['peak_mb']:.0f} | {more} |",
-                  flush=True)  # fmt: skip
+            more = ", ".join(f"{k} {v:.3f}" for k, v in took.items() if k not in ("cpu", "wall", "own_mb", "peak_mb"))
+            print(f"| {step} | {n:,} | {took['cpu']:.2f} | {took['wall']:.2f} | {took['own_mb']:.0f} | "
+                  f"{took['peak_mb']:.0f} | {more} |", flush=True)  # fmt: skip
         shutil.rmtree(folder)
 
 
@@ -177,7 +182,8 @@ def make_sounds(folder: Path, count: int) -> list[Path]:
 
 
 def run(command: list, folder: Path) -> dict:
-    """CPU and wall-clock seconds and the largest memory (MB) of a command, and the figures that it prints as JSON.
+    """What a command takes: CPU and wall-clock seconds, the largest memory of its own and with the pages of libraries'
+    files (MB), and the figures that it prints as JSON.
 
     Training is killed after its first step, by the place that tests kill it at.
     """
@@ -187,15 +193,28 @@ def run(command: list, folder: Path) -> dict:
         actions = [(os.POSIX_SPAWN_DUP2, said.fileno(), 1), (os.POSIX_SPAWN_DUP2, said.fileno(), 2)]
         command = [str(part) for part in command]
         process = os.posix_spawn(command[0], command, environment, file_actions=actions)
-        _, status, used = os.wait4(process, 0)
+        own, ended = 0, 0
+        while not ended:
+            own = max(own, own_memory(process))
+            time.sleep(EVERY)
+            ended, status, used = os.wait4(process, os.WNOHANG)
         wall = time.monotonic() - began
         said.seek(0)
         text = said.read()
     if status not in (0, 9):  # 9: killed, as asked
         raise RuntimeError(f"{' '.join(command)} failed: {text[-2000:]}")
-    took = {"cpu": used.ru_utime + used.ru_stime, "wall": wall, "peak_mb": used.ru_maxrss / 1024}
+    took = {"cpu": used.ru_utime + used.ru_stime, "wall": wall, "own_mb": own, "peak_mb": used.ru_maxrss / 1024}
     last = text.strip().splitlines()[-1] if text.strip() else ""
     return took | (json.loads(last) if last.startswith("{") else {})
+
+
+def own_memory(process: int) -> float:
+    """MB that a process holds now beside the pages of files; 0 where it has ended or the system does not say."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon:")), 0.0)
 
 
 # what has no command of its own
@@ -274,8 +293,8 @@ def join_oof(n: int, folder: Path) -> dict:
 # figures
 
 
-def exponent(by_size: dict[int, float]) -> float:
-    """Slope of the line through log(value) over log(clips), the smallest size taken off both.
+def exponent(by_size: dict[int, float]) -> tuple[float, str]:
+    """Slope of the line through log(value) over log(clips), the smallest size taken off both, and which sizes it is of.
 
     A size that adds less than a tenth to the smallest one's value says nothing but noise and is left out, as long as
     two are left.
@@ -284,7 +303,8 @@ def exponent(by_size: dict[int, float]) -> float:
     grown = [n for n in sizes if by_size[n] > (1 + NOISE) * by_size[least]]
     sizes = grown if len(grown) > 1 else sizes[-2:]
     rest = [max(by_size[n] - by_size[least], 1e-6) for n in sizes]
-    return float(np.polyfit(np.log(np.subtract(sizes, least)), np.log(rest), 1)[0])
+    slope = np.polyfit(np.log(np.subtract(sizes, least)), np.log(rest), 1)[0]
+    return float(slope), f"{sizes[0]:,} to {sizes[-1]:,}"
 
 
 def summary(found: dict[str, dict[int, dict]]) -> dict[str, tuple[float, str]]:
@@ -295,13 +315,15 @@ def summary(found: dict[str, dict[int, dict]]) -> dict[str, tuple[float, str]]:
         ("training_start", "training, to", "cpu"),
     ):  # fmt: skip
         rows = {step: by_size for step, by_size in found.items() if step.startswith(start)}
-        for kind, unit, value in (("", "CPU time", key), ("_memory", "peak memory", "peak_mb")):
+        for kind, unit, value in (("", "CPU time", key), ("_memory", "peak memory", "own_mb")):
             slopes = {s: exponent({n: took[value] for n, took in by_size.items()}) for s, by_size in rows.items()}
-            for step, slope in slopes.items():
-                print(f"{step}: exponent of {unit} {slope:.3f}")
+            for step, (slope, over) in slopes.items():
+                print(f"{step}: exponent of {unit} over {over} clips {slope:.3f}")
             if slopes:
+                slope, over = max(slopes.values())
+                own = " of its own, libraries' files apart" if kind else ""
                 figures[f"growth_exponent_{name}{kind}"] = (
-                    max(slopes.values()), f"exponent of {unit}, goal {GOAL}, {where}",
+                    slope, f"exponent of {unit}{own}, {over} clips, goal {GOAL}, {where}",
                 )  # fmt: skip
     starts = found.get("training, an epoch's start", {})
     if starts:

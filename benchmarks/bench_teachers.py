@@ -1,10 +1,13 @@
-"""ESC-50: a network of 0.8 M parameters taught by BirdNET's embeddings against the same one alone, equal epochs.
+"""ESC-50: a network of 0.8 M parameters taught by BirdNET against the same one alone, equal epochs.
 
 python benchmarks/bench_teachers.py --clips-per-class 8 --epochs 10        # a short try: few labels, one fold
 python benchmarks/bench_teachers.py --record                               # the config's own epochs, fold 0, all clips
+python benchmarks/bench_teachers.py --lesson answers                       # a head on BirdNET answers, see below
 
 Needs data/esc50 (src/prepare.py esc50 --source FOLDER) and BirdNET (docs/teachers.md). Both networks have the same
 config, seed, clips and steps; only the teacher is left out of one. Accuracy is of the official fold's held-out clips.
+Lesson `answers`: a head on BirdNET's embeddings is trained first, on four folds of the student's own training clips, so
+that each is answered for by a head that heard neither it nor what the official fold holds out.
 """
 
 from __future__ import annotations
@@ -20,23 +23,28 @@ from bench_shift import script
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from results import record
+from results import machine, record
 
 from earshot import runs
 from earshot.data.prepared import load_data
 from earshot.ensemble.search import truth_of
 from earshot.metrics.clips import accuracy
 
-CONFIG = "configs/tagging/esc50_distilled.yaml"
-ALONE = ("distill.teacher.file=",)
+LESSONS = {  # config, and what takes the teacher out of it
+    "answers": ("configs/tagging/esc50_taught.yaml", "distill.predictions=[]"),
+    "embedding": ("configs/tagging/esc50_distilled.yaml", "distill.teacher.file="),
+}
+HEAD = "configs/tagging/esc50_birdnet.yaml"
 
 
 def main():
     options = parse_args()
     os.chdir(ROOT)
+    if options.lesson == "answers":
+        train_head(options.fold)
     rows = []
     for seed in options.seeds:
-        alone, taught = (accuracy_of(options, seed, name, more) for name, more in (("alone", ALONE), ("taught", ())))
+        alone, taught = (accuracy_of(options, seed, name) for name in ("alone", options.lesson))
         rows.append({"seed": seed, "alone": alone, "taught by BirdNET": taught, "gain": taught - alone})
     table = pd.DataFrame(rows).set_index("seed")
     print(pd.concat([table, table.agg(["mean", "std"])]).round(4).to_string())
@@ -44,31 +52,50 @@ def main():
         gain, clips = table.gain, f"{options.clips_per_class} clips a class" if options.clips_per_class else "all clips"
         epochs = f"{options.epochs} epochs" if options.epochs else "the config's epochs"
         spread = f", sd {gain.std():.4f}" if len(gain) > 1 else ""
-        what = f"accuracy, fold {options.fold}, {clips}, {epochs}, {len(gain)} seeds{spread}"
+        means = f"{table['taught by BirdNET'].mean():.4f} against {table.alone.mean():.4f}"
+        what = (f"accuracy, lesson {options.lesson}, {means}, fold {options.fold}, {clips}, {epochs}, {len(gain)} seeds"
+                f"{spread}, {machine()}")  # fmt: skip
         command = " ".join(["python benchmarks/bench_teachers.py", *sys.argv[1:]])
         name = "esc50_distilled_gain" + f"_{options.clips_per_class}_clips" * bool(options.clips_per_class)
-        record(name, float(gain.mean()), what, command)
+        record(name, round(float(gain.mean()), 4), what, command)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lesson", choices=LESSONS, default="embedding")
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1213])
     parser.add_argument("--epochs", type=int, default=0, help="0: the config's")
     parser.add_argument("--clips-per-class", type=int, default=0, help="training clips of each class; 0: all (32)")
     parser.add_argument("--record", action="store_true", help="append the figure to benchmarks/results.json")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.clips_per_class and options.lesson == "answers":
+        parser.error("--clips-per-class: the head that answers learned from all labels; leave --lesson out")
+    return options
 
 
-def accuracy_of(options: argparse.Namespace, seed: int, name: str, more: tuple[str, ...]) -> float:
+def train_head(fold: int):
+    """Train heads on BirdNET's embeddings within a fold's training clips, where their OOF is not there."""
+    name, table = f"esc50_birdnet_inside{fold}", f"folds/esc50_inside{fold}.csv"
+    if Path("runs/tagging", name, "oof.npz").is_file():
+        return
+    clips = ("--clips", "data/esc50/clips.csv", "--inside", "folds/esc50.csv", "--fold", fold)
+    script("make_folds.py", *clips, "--out", table)
+    data = (f"data.root=data/esc50_inside{fold}", f"data.folds={table}")
+    script("train.py", "--config", HEAD, "--fold", "all", "--name", name, "--resume", *data)
+
+
+def accuracy_of(options: argparse.Namespace, seed: int, name: str) -> float:
     """Accuracy of one network on the fold that it held out, trained now where it is not there."""
-    run = f"esc50_{name}_c{options.clips_per_class}_e{options.epochs}_s{seed}"
+    config, without = LESSONS[options.lesson]
+    run = f"{Path(config).stem}_{name}_c{options.clips_per_class}_e{options.epochs}_s{seed}"
     fold = runs.FoldRun(Path("runs/tagging", run, f"fold{options.fold}"))
     if not fold.folder.is_dir() or not fold.finished:
         short = (f"optim.epochs={options.epochs}", f"optim.validate_every={options.epochs}", "optim.warmup_epochs=1")
         script(
-            "train.py", "--config", CONFIG, "--fold", options.fold, "--name", run, "--resume", f"seed={seed}",
-            f"data.clips_per_class={options.clips_per_class}", *(short if options.epochs else ()), *more,
+            "train.py", "--config", config, "--fold", options.fold, "--name", run, "--resume", f"seed={seed}",
+            f"data.clips_per_class={options.clips_per_class}", *(short if options.epochs else ()),
+            *((without,) if name == "alone" else ()),
         )  # fmt: skip
     oof = fold.oof()
     return float(accuracy(truth_of(oof, load_data(fold.config.data)).target > 0.5, oof.clipwise_output))

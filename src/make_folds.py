@@ -58,6 +58,8 @@ def main():
         clips = clips.drop(columns="official_fold", errors="ignore")
     method = choose_method(clips, options.group) if options.method == "auto" else options.method
     assign = method if options.method == "auto" else find_method(options.method, options.clips.parent)
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(f"--seed is a whole number from 0 to {2**32 - 1}, got {options.seed}")
     make = folds_inside if options.inside else make_folds
     folds = make(clips, options.k, options.seed, options.group, assign)
     class_list = options.clips.parent / "classes.csv"

@@ -75,7 +75,8 @@ def main():
     for name, table in tables.items():
         run_pictures.class_ranks(table, name, options.out / f"class_ranks_{name.replace('/', '_')}.png")
     run_pictures.run_curves({name: curve(run) for name, run in found.items()}, watch, options.out / "curves.png")
-    rows = [(name, *cost(run), score_of(run, watch)) for name, run in found.items()]
+    scores = {name: score_of(run, watch) for name, run in found.items()}
+    rows = [(name, *cost(run), scores[name][0]) for name, run in found.items()]
     # the name of a run's own score is that of its pooled OOF: what is drawn here is another figure
     mean, windows = f"mean {watch} of folds", sorted({run.config.predict.window_seconds for run in found.values()})
     seconds = " or ".join(f"{w:g}" for w in windows)
@@ -86,8 +87,9 @@ def main():
         run_pictures.class_quality(tables, quality, options.out / "class_quality.png")
     for name, parameters, adds, score in rows:
         size = f"{parameters / 1e6:8.2f} M parameters {adds / 1e9:8.3f} G multi-adds of a window"
-        n = len(found[name].folds)
-        print(f"  {name:32s} {size}  {mean} {score:.4f} ({n} fold{'s' * (n > 1)})")
+        n, defined = len(found[name].folds), scores[name][1]
+        of = f"{defined} of " * (defined < n)
+        print(f"  {name:32s} {size}  {mean} {score:.4f} ({of}{n} fold{'s' * (n > 1)})")
     print(f"-> {options.out}: {', '.join(sorted(p.name for p in options.out.glob('*.png')))}")
     write_page(found, rows, watch, options)
 
@@ -158,13 +160,16 @@ def cost(run: runs.Run) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()), costs.paper_multi_adds
 
 
-def score_of(run: runs.Run, watch: str) -> float:
-    """Mean over the folds of the score that each reached with the weights it kept."""
+def score_of(run: runs.Run, watch: str) -> tuple[float, int]:
+    """Mean of the score that each fold reached with the weights it kept, and how many folds define it.
+
+    Held-out clips without a label, or of one class, define no average precision.
+    """
     scores = [f.about["scores"] for f in run.folds]
-    for some in scores:
-        if watch not in some:
-            raise ValueError(f"{run.folder} has no score '{watch}'{suggest(watch, some, 'it has')}")
-    return float(np.mean([some[watch] for some in scores]))
+    known = [some[watch] for some in scores if watch in some]
+    if not known:
+        raise ValueError(f"{run.folder} has no score '{watch}'{suggest(watch, scores[0], 'it has')}")
+    return float(np.mean(known)), len(known)
 
 
 if __name__ == "__main__":

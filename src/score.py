@@ -106,7 +106,9 @@ def read_tags(path: Path) -> Predictions:
     of_predict = [c for c in ("unreadable", "anomaly_score") if c in table]  # beside its classes
     classes = [c for c in table.columns if c not in ("clip_id", "path", "labels", *of_predict)]
     numbers = table[classes].apply(pd.to_numeric, errors="coerce")
-    classes = [c for c in classes if numbers[c].notna().all()]
+    for name in (c for c in classes if len(table) / 2 <= numbers[c].notna().sum() < len(table)):
+        raise ValueError(f"{path}: column '{name}' holds {numbers[name].isna().sum()} cells that are no numbers")
+    classes = [c for c in classes if numbers[c].notna().all() and not c.startswith("Unnamed: ")]  # pandas' row numbers
     if not classes:
         raise ValueError(f"{path} has no column of numbers, which a class's scores are")
     return Predictions(

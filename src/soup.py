@@ -55,7 +55,8 @@ from earshot.ensemble import lineage
 from earshot.ensemble.origins import check_distinct, check_same_tables, check_tables
 from earshot.processes import children
 from earshot.records import to_dict
-from earshot.training.averaging import has_batch_norms, measure_batch_norms, passes
+from earshot.training.averaging import passes
+from earshot.training.norms import has_batch_norms, measure_batch_norms
 from earshot.training.oof_report import report_oof
 from earshot.training.origins import origin_of
 from earshot.training.setup import set_up

@@ -32,6 +32,7 @@ import pandas as pd
 from earshot import runs
 from earshot.competitions import get_competition
 from earshot.competitions.birdcall import NOCALL
+from earshot.competitions.checks import form_problems, refuse
 from earshot.competitions.competition import Competition
 from earshot.competitions.tables import write_checked
 from earshot.competitions.truths import checked_truth
@@ -177,7 +178,9 @@ def find_classes(options: argparse.Namespace) -> list[str]:
 def read_submission(competition: Competition, path: Path) -> pd.DataFrame:
     """A submission: one table, or the folder of a challenge's own files where it has such."""
     if not path.is_dir():
-        return read_table(path)
+        table = read_table(path)
+        refuse(form_problems(path, tabs=competition.name.startswith("dcase")))  # DCASE's own .csv have tabs
+        return table
     if competition.read_files is None:
         raise ValueError(f"{path} is a folder; a submission of this competition is one CSV file")
     return competition.read_files(path)

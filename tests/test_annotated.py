@@ -70,6 +70,29 @@ def test_targets_of_each_kind_of_clip(tiny, caplog):
     assert not frames[1][0].any()
 
 
+def test_what_nobody_can_tell_of_an_annotated_clip_is_masked(tiny):
+    """Its own events stay known; a class of unknown_labels is masked where no event of it is written."""
+    clips, events = pd.read_csv("data/clips.csv"), pd.read_csv("data/events.csv")
+    classes = pd.read_csv("data/classes.csv").label.tolist()
+    events = events[events.filename != "c0"]
+    row = {"filename": "c0", "onset": 0.0, "offset": 0.4, "event_label": classes[0]}
+    pd.concat([events, pd.DataFrame([row])]).to_csv("data/events.csv", index=False)
+    clips.loc[0, ["clip_id", "labels"]] = "c0", classes[0]
+    clips["unknown_labels"] = ""
+    clips.loc[0, "unknown_labels"] = f"{classes[0]} {classes[2]}"
+    clips.to_csv("data/clips.csv", index=False)
+    config = load_config(tiny, ["data.targets=events", "data.frame_targets=true"])
+    targets, grid = CropTargets(load_data(config.data), config.data), TimeBase(8000, 80)
+    assert [x.tolist() for x in targets.of_crop(0, 0.0, 1.0)] == [[1, 0, 0], [1, 1, 0]]
+    assert [x.tolist() for x in targets.of_crop(0, 0.5, 1.5)] == [[0, 0, 0], [0, 1, 0]]
+    assert targets.of_frames(0, 0.0, grid, 100)[1].tolist() == [1, 1, 0]
+    assert targets.of_frames(0, 0.5, grid, 100)[1].tolist() == [0, 1, 0]
+    assert targets.of_crop(1, 0.0, 1.0)[1].tolist() == [1, 1, 1]
+    off = load_config(tiny, ["data.targets=events", "data.frame_targets=true", "data.mask_unknown=false"])
+    targets = CropTargets(load_data(off.data), off.data)
+    assert targets.of_crop(0, 0.0, 1.0)[1].tolist() == [1, 1, 1]
+
+
 def test_a_clip_without_label_and_annotation_says_nothing(tiny, caplog):
     four_kinds(("1", "", "", "0"))
     data = load_data(load_config(tiny, ["data.targets=events"]).data)

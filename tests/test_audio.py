@@ -353,3 +353,11 @@ def test_names_that_the_system_cannot_take_are_unreadable_and_names_that_are_no_
     os.rename(tmp_path / "a.wav", no_text)
     assert audio.info(no_text).n_samples == 10
     assert audio.load(no_text, 8000).tolist() == [0.5] * 10
+
+
+@pytest.mark.parametrize("subtype", ["GSM610", "NMS_ADPCM_16", "G721_32"])
+def test_a_codec_that_cannot_be_sought_is_no_damage(tmp_path, caplog, subtype):
+    sf.write(tmp_path / "a.wav", np.sin(np.arange(32000) / 9) / 2, 16000, subtype)
+    crop = audio.load(tmp_path / "a.wav", 16000, 0.5, 0.25)
+    np.testing.assert_allclose(crop, audio.load(tmp_path / "a.wav", 16000)[8000:12000], atol=2e-3)
+    assert "truncated" not in caplog.text

@@ -14,7 +14,7 @@ import train
 from earshot import optim, runs
 from earshot.config import load_config
 from earshot.rounds.teachers import find_teachers
-from earshot.training.averaging import has_batch_norms, measure_batch_norms
+from earshot.training.norms import has_batch_norms, measure_batch_norms
 from scripts import run
 
 FEW = ("--fold", "0", "loss.name=bce", "predict.keep_frames=false", "optim.ema_decay=0", "watch=map")

@@ -254,3 +254,30 @@ def test_what_was_parsed_is_the_callers_own():
     for _ in range(2):
         with pytest.raises(ValueError, match="y.yaml is not valid YAML"):
             parse_yaml("a: [", "y.yaml")
+
+
+def test_numbers_are_as_they_are_written():
+    """To YAML 1.1 012 is 10, 12:30 is 750 and 1_0 is 10: another site, another time."""
+    text = "[012, 12, 12:30, 1_0, 0b1, -5, 1.5, .5, 1.0e-3, 1e-3, .inf, 007, 0x1F]"
+    assert parse_yaml(text, "x") == [
+        "012",
+        12,
+        "12:30",
+        "1_0",
+        "0b1",
+        -5,
+        1.5,
+        0.5,
+        0.001,
+        "1e-3",
+        float("inf"),
+        "007",
+        31,
+    ]
+    config = from_dict({"optim": {"epochs": "010"}, "data": {"where": parse_yaml("{site: 012}", "x")}})
+    assert (config.optim.epochs, config.data.where) == (10, {"site": "012"})
+
+
+def test_a_seed_that_no_generator_takes_is_refused():
+    with pytest.raises(ValueError, match="seed must be at most 4294967295"):
+        from_dict({"seed": 2**32})

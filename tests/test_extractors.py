@@ -277,6 +277,18 @@ def test_crops_are_given_their_own_rows(beside):
         np.testing.assert_array_equal(example["birds"], rows[np.minimum([first, first + 1], len(rows) - 1)])
 
 
+def test_a_network_of_rows_alone_decodes_no_sound(beside, monkeypatch):
+    config = load_config(beside, options("data.crop_seconds=0.5"))
+    data = load_data(config.data)
+    both, rows = (TrainingClips(data, config.data, config.inputs(of), 3) for of in (("logmel", "birds"), ("birds",)))
+    expected = [both[(2, i)] for i in range(8)]
+    monkeypatch.setattr("earshot.training.examples.decode", None)
+    for i, known in enumerate(expected):
+        example = rows[(2, i)]
+        assert {"birds", "target", "mask", "clip_id", "unreadable"} == set(example)
+        np.testing.assert_array_equal(example["birds"], known["birds"])
+
+
 def test_an_own_run_is_an_extractor(beside):
     run(train, "--config", beside, "--fold", 0, "--name", "base", "optim.epochs=1")
     base = "{kind: extractor, run: runs/sed/base/fold0, sample_rate: 8000, window_seconds: 0.5}"

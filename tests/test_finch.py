@@ -96,6 +96,37 @@ def test_syllables_of_one_bird(songs):
         finch.prepare(songs)
 
 
+def test_both_tasks_for_one_network(songs):
+    """Every event of bird0 twice, as vocal and by name; of other birds nobody knows syllables."""
+    tables = get_competition("finch_songs").prepare(songs)
+    assert list(tables.classes) == ["vocal", "syl_0", "syl_1"]
+    clips = tables.clips.set_index("clip_id")
+    assert clips.labels.to_dict() == {"b0_1": "syl_0 syl_1 vocal", "b0_2": "syl_1 vocal", "z_1": "vocal"}
+    assert clips.unknown_labels.to_dict() == {"b0_1": "", "b0_2": "", "z_1": "syl_0 syl_1"}
+    assert tables.events.groupby("filename").event_label.agg(list).to_dict() == {
+        "b0_1": ["vocal", "syl_0", "vocal", "syl_1"], "b0_2": ["vocal", "syl_1"], "z_1": ["vocal"],
+    }  # fmt: skip
+    assert tables.test_events.event_label.tolist() == ["vocal", "syl_0", "vocal", "syl_1"]
+    silent = finch.prepare(songs, "songs", unlabelled="z")
+    assert silent.clips.unknown_labels.tolist() == ["", ""]
+
+
+def test_the_score_of_both_tasks_is_their_mean():
+    truth = pd.DataFrame(
+        [("a", 1.0, 1.1, "vocal"), ("a", 1.0, 1.1, "syl_0"), ("b", 1.0, 1.1, "vocal")],
+        columns=["filename", "onset", "offset", "event_label"],
+    )
+    assert finch.score_songs(truth, truth)["event_f1"] == 1
+    wrong = truth.assign(event_label=["vocal", "syl_1", "vocal"])
+    scores = finch.score_songs(wrong, truth)
+    assert (scores["vocal_event_f1"], scores["syllables_event_f1"], scores["event_f1"]) == (1, 0, 0.5)
+    more = pd.concat([truth, truth.iloc[2:].assign(event_label="syl_0")])  # b's syllables nobody knows
+    assert finch.score_songs(more, truth)["syllables_event_f1"] == 1
+    alone = truth[truth.event_label == "vocal"]
+    assert "syllables_event_f1" not in finch.score_songs(alone, alone)
+    assert finch.score_songs(alone, alone)["event_f1"] == 1
+
+
 def frames(*active, n=100):
     out = np.full((n, 1), 0.1, np.float32)
     for first, stop in active:
@@ -217,6 +248,21 @@ def test_mix_backgrounds_writes_a_folder_of_the_same_shape(songs, esc50, tmp_pat
     assert (out / "audio" / "z_1.flac").read_bytes() == first
     finch.mix_backgrounds(songs, out, esc50, snr_db=-5, seed=2)
     assert (out / "audio" / "z_1.flac").read_bytes() != first
+
+
+def test_songs_that_train_may_stay_clean(songs, esc50, tmp_path):
+    """Only the splits that are named are mixed; backgrounds for training are listed, none of another split's."""
+    out = tmp_path / "mixed"
+    finch.mix_backgrounds(songs, out, esc50, mixed_splits="val test")
+    meta = pd.read_csv(out / "meta.csv")
+    assert meta.backgrounds.isna().tolist() == meta.snr_db.isna().tolist() == [True, False, False, True]
+    clean, kept = audio.load(songs / META.filename[3], RATE), audio.load(out / meta.filename[3], RATE)
+    np.testing.assert_allclose(kept, clean, atol=1e-4)
+    listed = read_table(out / "train_backgrounds.csv")
+    assert listed.clip_id.tolist() == [f"{fold}-{name}" for fold in (1, 2, 3) for name in ("rain", "wind")]
+    assert all(audio.info(path).duration == 1 for path in listed.path)
+    with pytest.raises(ValueError, match="unknown split 'valid' to mix; did you mean 'val'"):
+        finch.mix_backgrounds(songs, out, esc50, mixed_splits="valid test")
 
 
 def test_missing_backgrounds_are_an_error(songs, esc50, tmp_path):

@@ -138,3 +138,12 @@ def test_walk_goes_through_each_folder_once(tmp_path):
         os.symlink("..", tmp_path / f"deep/up{i}")
     names = [(p.relative_to(tmp_path).as_posix(), n) for p, n in walk(tmp_path)]
     assert names == [(".", ["a.pth"]), ("deep", []), ("deep/er", ["b.pth"])]
+
+
+def test_deleted_recordings_are_none(tmp_path):
+    for folder in ("wren", "$RECYCLE.BIN/S-1-5", "@eaDir/a.wav", "__MACOSX", "#recycle"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.wav").write_bytes(b"RIFF")
+    found = list_recordings(tmp_path)
+    assert [path.parent.name for path in found.files] == ["wren"]
+    assert len([path for path, reason in found.left_out.items() if "system's own" in reason]) == 4

@@ -143,6 +143,12 @@ def test_official_folds_are_ranks_and_keep_their_numbers():
     assert folds.group.tolist() == ["p", "c0001", "q", "q"]  # an empty group is a clip alone
 
 
+@pytest.mark.parametrize("folds", [[1.5, 2, 3, 1], ["a", "b", "a", "b"], [1, None, 2, 1], [4, 4, 4, 4]])
+def test_official_folds_that_are_none_are_refused(folds):
+    with pytest.raises(ValueError, match="official_fold"):
+        make_folds(table(["a"] * 4, official_fold=folds))
+
+
 def test_an_official_training_set_is_in_every_fold_and_never_held_out(tmp_path):
     clips = table(["a"] * 5, official_fold=[-1, 4, 2, -1, 2])
     folds = make_folds(clips)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from earshot.augment.spectrogram import SpecAugment
 from earshot.models import MODELS, build_model
+from earshot.models.noise_floor import above_floor
 from earshot.sound import timebase
 from tiny_networks import INPUTS, SMALL, F, K
 
@@ -232,6 +233,23 @@ def test_cnn_small_size_options_and_errors():
         build_model("cnn_small", K, F, {"time_strides": [2, 2, 2]})
     with pytest.raises(ValueError, match="unknown frequency 'flaten'; did you mean 'flatten'"):
         build_model("cnn_small", K, F, {"frequency": "flaten"})
+
+
+def test_above_its_floor_a_band_says_nothing_of_microphone_and_level():
+    """A gain a band changes nothing; frames of digital silence are no part of the floor and stay at it."""
+    x = 10 * torch.randn(2, 1, 101, F, generator=torch.Generator().manual_seed(0)) - 50
+    heard = above_floor(x, 0.1)
+    torch.testing.assert_close(above_floor(x + 7 * torch.randn(1, 1, 1, F), 0.1), heard, atol=1e-4, rtol=0)
+    torch.testing.assert_close(heard, x - x.quantile(0.1, dim=2, keepdim=True))
+    padded = torch.cat([x, torch.full((2, 1, 300, F), -100.0)], dim=2)
+    torch.testing.assert_close(above_floor(padded, 0.1)[:, :, :101], heard)
+    assert not above_floor(padded, 0.1)[:, :, 101:].any()
+    silence = torch.full((1, 1, 20, F), -100.0)
+    assert torch.equal(above_floor(silence, 0.1), silence)
+    out = build_model("cnn_small", K, F, {"floor": 0.1}).eval()(logmel=silence)
+    assert torch.isfinite(out["clipwise_output"]).all()
+    with pytest.raises(ValueError, match=r"floor is a quantile of 0 \.\.\. 1 .*got 1.5"):
+        build_model("cnn_small", K, F, {"floor": 1.5})
 
 
 def test_cnn_small_segments_see_where_they_claim_to_be():

@@ -1,6 +1,7 @@
 """Recordings of one's own as people have them: odd tables, odd names, a test among the training, merged annotations."""
 
 import logging
+import os
 import unicodedata
 
 import numpy as np
@@ -9,6 +10,7 @@ import soundfile
 
 from earshot.annotations.reading import kind_of, read_annotations
 from earshot.competitions.mine import prepare
+from earshot.competitions.tables import write_tables
 
 NAMES = ("a.wav", "b.wav", "c.wav", "d.wav")
 RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tBegin File\tSpecies\n"
@@ -150,3 +152,11 @@ def test_textgrids_in_any_encoding(tmp_path, name, encoding):
     (tmp_path / name).write_bytes(text.encode(encoding))
     assert kind_of(tmp_path / name) == "textgrid"
     assert read_annotations(tmp_path / name).events.event_label.tolist() == ['é "hi"']
+
+
+def test_names_that_no_table_can_hold_are_an_error(tmp_path):
+    record(tmp_path, "x/a.wav", "y/b.wav")
+    os.rename(os.fsencode(tmp_path / "x/a.wav"), os.fsencode(tmp_path) + b"/x/Zaunk\xf6nig.wav")
+    with pytest.raises(ValueError, match=r"1 recordings or folders have names that are no UTF-8.*Zaunk\\xf6nig"):
+        write_tables(prepare(tmp_path), tmp_path / "out", "mine", tmp_path)
+    assert not (tmp_path / "out").exists()

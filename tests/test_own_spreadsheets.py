@@ -1,5 +1,6 @@
 """Tables of one's own recordings as spreadsheets, annotation programs and web pages write them."""
 
+import json
 import logging
 
 import numpy as np
@@ -186,3 +187,49 @@ def test_secondary_labels_are_names_that_training_reads(four, said):
     )
     assert prepare(four).clips.secondary_labels.tolist() == ["b", "", "", "a"]
     assert "secondary labels that are no recording's label are left out: owl" in said.text
+
+
+def region(start, end, *labels):
+    return {"start": start, "end": end, "channel": 0, "labels": list(labels)}
+
+
+def test_exports_of_label_studio(four, said):
+    def task(name, *values, **more):
+        result = [{"type": "labels", "value": value} for value in values]
+        annotation = {"was_cancelled": False, "result": result} | more
+        return {"id": 1, "data": {"audio": f"/data/upload/1/0f3c1a2b-{name}"}, "annotations": [annotation]}
+
+    tasks = [task("r1.wav", region(0.1, 0.2, "a", "b")), task("r2.wav"),
+             task("r3.wav", region(0.1, 0.2, "c"), was_cancelled=True)]  # fmt: skip
+    (four / "export.json").write_text(json.dumps(tasks))
+    expected = [["r1", 0.1, 0.2, "a"], ["r1", 0.1, 0.2, "b"]]
+    assert events_of(four) == expected
+    assert prepare(four).clips.annotated.tolist() == [1, 1, 0, 0], "nobody said anything of the others"
+    (four / "export.json").write_text(json.dumps(
+        [{"audio": "r1.wav", "id": 1, "label": [region(0.1, 0.2, "a", "b")]}, {"audio": "r2.wav", "label": []}]
+    ))  # fmt: skip
+    assert events_of(four) == expected
+    (four / "export.json").unlink()
+    cell = json.dumps([region(0.1, 0.2, "a", "b")]).replace('"', '""')
+    (four / "export.csv").write_text(f'audio,id,label\nr1.wav,1,"{cell}"\nr2.wav,2,[]\nr4.wav,3,\n')
+    assert events_of(four) == expected
+    assert prepare(four).clips.annotated.tolist() == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"data": {"audio": "r1.wav"}, "annotations": [', "export of Label Studio"),
+        ('[3, {"annotations": []}]', "task 1 is no object"),
+        (
+            '[{"data": {}, "annotations": [{"result": [{"value": {"start": 0, "end": 1, "labels": ["a"]}}]}]}]',
+            "names no",
+        ),
+        ('[{"data": {"audio": "r1.wav"}, "annotations": [{"result": [{"value": {"choices": ["a"]}}]}]}]', "as CSV"),
+        ('[{"audio": "r1.wav", "label": [{"start": "x", "end": 1, "labels": ["a"]}]}]', "is no number"),
+    ],
+)
+def test_exports_that_are_damaged(four, text, message):
+    (four / "export.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        prepare(four)

@@ -1,6 +1,7 @@
 """Pictures that compare runs: what is drawn where, and report.py on two runs."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -153,3 +154,12 @@ def test_report_of_two_runs(tiny, capsys):
         run(report, "--runs", "runs/sed/a", "--out", "pictures", "--score", "mapp")
     with pytest.raises(ValueError, match="names a run twice: sed/a"):
         run(report, "--runs", "runs/sed/a", "runs/sed/a", "--out", "pictures")
+
+
+def test_a_score_that_some_folds_do_not_define_is_the_mean_of_the_others():
+    def a_run(*scores):
+        return SimpleNamespace(folder="runs/x", folds=[SimpleNamespace(about={"scores": each}) for each in scores])
+
+    assert report.score_of(a_run({"map": 0.5}, {"lwlrap": 1.0}, {"map": 0.7}), "map") == (pytest.approx(0.6), 2)
+    with pytest.raises(ValueError, match="runs/x has no score 'map'"):
+        report.score_of(a_run({"lwlrap": 1.0}), "map")

@@ -134,6 +134,7 @@ def test_anomalies_by_section(run):
         ("tags", "clip_id,cat\n1,0.5\n", "clip_id,labels\n2,cat\n", "none of the 1 predicted clips"),
         ("tags", "clip_id,cat\n1,0.5\n", "clip_id,labels\n1,dog\n", "are the class names the same"),
         ("tags", "clip_id,cat\n1,high\n", "clip_id,labels\n1,cat\n", "no column of numbers"),
+        ("tags", "clip_id,cat,dog\n1,0.5,1\n2,,0\n", "clip_id,labels\n1,cat\n", "column 'cat' holds 1 cells"),
         ("anomalies", "clip_id,score\n1,0.5\n", "clip_id,is_anomaly\n2,1\n", "none of the scored clips"),
     ],
 )
@@ -142,3 +143,15 @@ def test_what_does_not_belong_together_is_said(run, kind, found, truth, message)
     Path("truth.csv").write_text(truth)
     with pytest.raises(ValueError, match=message):
         run(kind, "--found", "found.csv", "--truth", "truth.csv")
+
+
+def test_numbers_that_are_no_class_and_times_in_another_unit_are_said(run, caplog):
+    Path("found.csv").write_text(",clip_id,cat,dog,fold\n0,1,0.9,0.2,3\n1,2,0.1,0.8,4\n")
+    Path("truth.csv").write_text("clip_id,labels\n1,cat\n2,dog\n")
+    found = run("tags", "--found", "found.csv", "--truth", "truth.csv")
+    assert [row["label"] for row in found["classes"]] == ["cat", "dog", "fold"]
+    assert "predicted classes that no clip of the truth has, and which count as wrong: fold" in caplog.text
+    Path("truth.csv").write_text("filename,onset,offset,label\na.wav,1,2,wren\nb.wav,1,2,wren\n")
+    Path("found.csv").write_text("filename,onset,offset,label\na.wav,1000,2000,wren\n")
+    run("events", "--found", "found.csv", "--truth", "truth.csv")
+    assert "no event that was found overlaps a true one" in caplog.text

@@ -1,5 +1,6 @@
 """Nothing gets the name of a submission before it was written, read back and found valid."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,14 @@ import pandas as pd
 import pytest
 
 import submit
-from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
+from earshot.competitions.checks import (
+    column_problems,
+    form_problems,
+    id_problems,
+    label_problems,
+    number_problems,
+    refuse,
+)
 from earshot.competitions.tables import check_submission, write_checked
 from earshot.prediction.predictions import Predictions
 from earshot.sound.timebase import TimeBase
@@ -106,3 +114,29 @@ def test_predictions_of_none_of_the_test_recordings_are_refused(tmp_path, monkey
         framed.save(tmp_path / "a.npz")
         run(submit, *arguments)
         assert (tmp_path / out).is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a,b\n1,2\n", None),
+        ("\ufeffa,b\r\n1,2\r\n", None),
+        ("a;b\n1;2\n", "';' separates its columns"),
+        ("a\tb\n1\t2\n", r"'\\t' separates its columns"),
+        ("sep=,\na,b\n1,2\n", "its first line is sep=,"),
+        ("a, b\n1,2\n", "spaces around them: ' b'"),
+    ],
+)
+def test_what_a_scorer_would_not_read_is_no_valid_submission(tmp_path, text, problem):
+    (tmp_path / "s.csv").write_text(text, newline="")
+    problems = form_problems(tmp_path / "s.csv")
+    assert bool(problems) == bool(problem)
+    assert not problem or re.search(problem, problems[0])
+    (tmp_path / "s.csv").write_text(text, encoding="utf-16")
+    assert "it is not UTF-8" in form_problems(tmp_path / "s.csv")
+
+
+def test_tabs_are_of_tsv_and_of_dcase(tmp_path):
+    for name, tabs in (("s.tsv", False), ("s.csv", True)):
+        (tmp_path / name).write_text("a\tb\n1\t2\n")
+        assert not form_problems(tmp_path / name, tabs)

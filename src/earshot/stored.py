@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import struct
 import zipfile
 from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import yaml
@@ -102,8 +103,22 @@ def _parsed(text: str, where: str) -> Any:
         raise ValueError(f"{where} is not valid YAML: a value cannot be read ({_reason(error)})") from error
 
 
+# Numbers as everybody means them: to YAML 1.1 012 is 10, 1:30 is 90 and 1_0 is 10. Here they stay as they are written.
+_NUMBERS = {
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(0|[1-9][0-9]*|0x[0-9a-fA-F]+)$"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"[-+]?(([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$"
+    ),
+}
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which refuses a key that stands twice: it would silently take the last."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, _NUMBERS.get(tag, pattern)) for tag, pattern in known]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node, deep=False):
         if isinstance(node, yaml.MappingNode):

@@ -1,6 +1,7 @@
 """Annotation files -> one table of events in seconds, whatever program wrote them.
 
-Read are Raven selection tables (and what writes them, such as BirdNET), Audacity label tracks, Praat TextGrids, and any
+Read are Raven selection tables (and what writes them, such as BirdNET), Audacity label tracks, Praat TextGrids, exports
+of Label Studio, and any
 CSV or tab-separated table with an onset, an offset (or a duration) and a label, as DCASE has them, with a header or in
 DCASE's older form without: recording, onset, offset, label. Tables are told apart by their columns, not by their names.
 TextGrids are parsed by crowsetta, an optional package.
@@ -20,11 +21,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earshot.annotations import label_studio
 from earshot.messages import few, suggest
 from earshot.sound.audio import EXTENSIONS
 from earshot.tables import SEPARATOR_LINE, find_encoding
 
-ENDINGS = (".txt", ".csv", ".tsv", ".textgrid")
+ENDINGS = (".txt", ".csv", ".tsv", ".textgrid", ".json")
 # What columns are called, in lower case without units and signs, the surest name first.
 ONSETS = ("onset", "begin_time", "start_time", "start", "begin", "start_seconds", "tmin", "xmin", "t_start")
 OFFSETS = ("offset", "end_time", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax", "t_end")
@@ -49,7 +51,7 @@ class Annotations:
     """The events of one annotation file.
 
     events: `filename` (as the file has it; '' where it speaks of one recording and does not name it), `onset`, `offset`
-    (seconds), `event_label`; kind: raven | audacity | textgrid | table; label_column: where the labels were; silent:
+    (seconds), `event_label`; kind: as `kind_of` has it; label_column: where the labels were; silent:
     recordings that it names without an event; runs_on: its times may be of all files in a row, as Raven counts them.
     """
 
@@ -61,7 +63,7 @@ class Annotations:
 
 
 def kind_of(path: str | Path) -> str:
-    """What an annotation file is: raven | audacity | textgrid | table; '' where it is none of them."""
+    """What an annotation file is: raven | audacity | textgrid | label_studio | table; '' where it is none of them."""
     path = Path(path)
     ending = path.suffix.lower()
     if ending not in ENDINGS:
@@ -70,7 +72,11 @@ def kind_of(path: str | Path) -> str:
         return "textgrid"
     if ending == ".txt" and not path.stat().st_size:
         return "audacity"  # a track without a label
+    if label_studio.is_export(path, "\n".join(_lines(path, 1000))):
+        return "label_studio"
     first = next((line for line in _lines(path, 5) if line.strip()), "")
+    if ending == ".json":
+        return ""
     if ending in (".txt", ".tsv") and re.match(f"{NUMBERS}\t{NUMBERS}(\t|$)", first):
         return "audacity"
     if _first_number(_cells(first)):
@@ -102,6 +108,9 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "") -
         return Annotations(_read_textgrid(path, tier), kind)
     if kind == "audacity":
         return Annotations(_read_audacity(path), kind)
+    if kind == "label_studio":
+        events, silent = label_studio.read_export(path)
+        return Annotations(events, kind, silent=silent)
     return _read_columns(path, kind, label_column)
 
 

@@ -43,7 +43,7 @@ COMPETITIONS = {  # name -> the family's module, whose EDITIONS has it; imported
     "gtzan": "gtzan",
     "ravdess": "ravdess",
     "heart_asd": "heart_asd",
-    **dict.fromkeys(("finch_vocal", "finch_syllables"), "finch"),
+    **dict.fromkeys(("finch_vocal", "finch_syllables", "finch_songs"), "finch"),
     **dict.fromkeys(("mine", "mine_events"), "mine"),  # recordings of one's own
 }
 

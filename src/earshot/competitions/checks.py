@@ -3,16 +3,38 @@ once, because a submission costs hours and the second problem would cost them ag
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from earshot.messages import few, suggest
+from earshot.tables import SEPARATOR_LINE, find_encoding, find_separator
 
 
 def refuse(problems: list[str], what: str = "submission"):
     """Raise one ValueError with every problem, if there is any."""
     if problems:
         raise ValueError(f"{what} is not valid: " + "; ".join(problems))
+
+
+def form_problems(path: Path, tabs: bool = False) -> list[str]:
+    """What a scorer would stumble over though we read it: another encoding than UTF-8, other signs between columns.
+
+    tabs: they may separate columns; in a .tsv they may anyhow.
+    """
+    encoding = find_encoding(path)
+    problems = [] if encoding == "utf-8-sig" else ["it is not UTF-8"]
+    with open(path, encoding=encoding) as file:
+        header = file.readline().rstrip("\r\n")
+    separator = find_separator(path, encoding)
+    if separator != "," and not (separator == "\t" and (tabs or path.suffix.lower() == ".tsv")):
+        problems.append(f"{separator!r} separates its columns, a scorer wants commas")
+    if SEPARATOR_LINE.match(f"{header}\n"):
+        problems.append(f"its first line is {header}, not the names of columns")
+    elif odd := [name for name in header.split(separator) if name != name.strip()]:
+        problems.append(f"names of columns have spaces around them: {few(map(repr, odd))}")
+    return problems
 
 
 def column_problems(submission: pd.DataFrame, columns) -> list[str]:

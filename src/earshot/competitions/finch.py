@@ -1,10 +1,12 @@
 """Finch songs with onsets and offsets (strong labels): 245 recordings of four caged birds, 13,087 events of 80 ms.
 
 Source: meta.csv (`filename, species, individual, session, split, duration_s, labelling, ...`) and events.csv
-(`filename, onset_s, offset_s, event_type, individual, raw_label, ...`). Two tasks:
+(`filename, onset_s, offset_s, event_type, individual, raw_label, ...`). Two tasks, and both at once:
 - `finch_vocal`: one class, `vocal`, any bird. Cage noise is no event; sounds that the annotators' codes leave open
   ("unsure") are none either, and clips that hold some say so in the column `is_unsure`.
 - `finch_syllables`: the nine syllables syl_0 ... syl_8 of bird0; the labels of one bird mean nothing in another.
+- `finch_songs`: the classes of both, for one network. Syllables of the other birds are `unknown_labels`: nobody can say
+  which they would be. Syllables are judged where the truth names some, and the score is the mean of both tasks.
 The recordings are split by time inside each bird: val is fold 0, train is fold 1 (train.py --fold 0), and test is in
 test_clips.csv with its events in test_events.csv. Events are well above the noise, so that energy alone finds them:
 `mix_backgrounds` makes the hard version. Score: event-based F1, onsets and offsets within 50 ms (offsets also within
@@ -41,6 +43,8 @@ TEST_COLUMNS = ("clip_id", "duration")  # of the test table
 COLLAR = 0.05  # seconds
 BIRDS = replace(EVENTS, centred=(None, 0.5, 0.75))  # networks are less sure of a bird that they never heard
 OFFICIAL_FOLD = {"val": 0, "train": 1}
+LABELS = ("vocal", "syllables", "songs")
+VOCAL = "vocal"
 
 BACKGROUND_RATE = 32000  # Hz of the mixtures
 BACKGROUND_FOLDS = {"train": (1, 2, 3), "val": (4,), "test": (5,)}  # of ESC-50: no background in two splits
@@ -64,25 +68,33 @@ FADE_SECONDS = 0.02
 
 @found_below("meta.csv")
 def prepare(source: Path, labels: str = "vocal", unlabelled: str = "") -> Tables:
-    """Data folder -> clips, events, test clips and their true events; `labels`: vocal | syllables.
+    """Data folder -> clips, events, test clips and their true events; `labels`: vocal | syllables | songs (both).
 
     unlabelled: birds, joined by spaces, whose recordings of train and val come without labels, in unlabelled.csv; those
     of their test are left out.
     """
     source = Path(source)
-    if labels not in ("vocal", "syllables"):
-        raise ValueError(f"unknown labels '{labels}'{suggest(labels, ('vocal', 'syllables'))}")
+    if labels not in LABELS:
+        raise ValueError(f"unknown labels '{labels}'{suggest(labels, LABELS)}")
     meta = read_table(source / "meta.csv", META_COLUMNS)
+    typed = (meta.individual == "bird0") & (meta.labelling == "typed")
     if labels == "syllables":
-        meta = meta[(meta.individual == "bird0") & (meta.labelling == "typed")].reset_index(drop=True)
+        meta, typed = meta[typed].reset_index(drop=True), typed[typed]
     raw = read_table(source / "events.csv", EVENT_COLUMNS)
-    clips, events = _clips(meta), _events(raw, labels)
+    clips = _clips(meta)
+    events = [] if labels == "syllables" else [_events(raw, "vocal")]
+    if labels != "vocal":
+        events += [_events(raw[raw.filename.isin(meta.filename[typed.to_numpy()])], "syllables")]
+    events = pd.concat(events, ignore_index=True)
     clips["is_unsure"] = meta.filename.isin(raw.filename[raw.event_type == "unsure"]).astype(int)
     events = events[events.filename.isin(clips.clip_id)].sort_values(["filename", "onset"], kind="stable")
+    syllables = sorted(set(events.event_label) - {VOCAL})
+    if labels == "songs":
+        clips["unknown_labels"] = np.where(typed.to_numpy(), "", " ".join(syllables))
     present_labels = events.groupby("filename").event_label.agg(lambda names: " ".join(sorted(set(names))))
     clips["labels"] = clips.clip_id.map(present_labels).fillna("")
     clips["annotated"] = 1  # whole recordings: one without a vocalisation is silent
-    classes = ["vocal"] if labels == "vocal" else sorted(events.event_label.unique())
+    classes = syllables if labels == "syllables" else [VOCAL, *syllables]
     clips = located(clips, source)
     missing, clips = absent(clips, source), present(clips, source, "meta.csv")
     clips, silent = _without_labels(clips, unlabelled)
@@ -182,29 +194,62 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     }  # fmt: skip
 
 
-def mix_backgrounds(source: Path, out: Path, backgrounds: Path, snr_db: float = 0.0, seed: int = 0) -> int:
+def score_songs(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """Scores of vocal activity and of syllables, each by `score`; `event_f1` is the mean of those that the truth has.
+
+    Syllables are judged in the recordings in which the truth names some: of others nobody knows them.
+    """
+    found = _real_events(submission)
+    result, there = {}, truth[truth.event_label != VOCAL]
+    for name, true, own in (
+        ("vocal", truth[truth.event_label == VOCAL], found[found.event_label == VOCAL]),
+        ("syllables", there, found[(found.event_label != VOCAL) & found.filename.isin(set(there.filename))]),
+    ):
+        if len(true):
+            result |= {f"{name}_{key}": value for key, value in score(own, true).items()}
+    return {"event_f1": float(np.mean([v for k, v in result.items() if k.endswith("_event_f1")]))} | result
+
+
+def mix_backgrounds(
+    source: Path, out: Path, backgrounds: Path, snr_db: float = 0.0, mixed_splits: str = "train val test", seed: int = 0
+) -> int:
     """Write the recordings over `backgrounds` (a folder of ESC-50) to `out`, of the same layout; returns how many.
 
     Backgrounds are clips that are no animal, of ESC-50 folds 1-3 for train, 4 for val, 5 for test: brought to one
     power, joined until they are as long as the recording. `snr_db`: mean power of the recording over its vocal events,
     over the mean power of the background. 32 kHz mono FLAC, scaled down as a whole where the sum would clip. The choice
     depends on (seed, recording) only. meta.csv gets the columns `snr_db` and `backgrounds`.
+
+    mixed_splits: those that get a background; recordings of the others are written as they are. A training that lays
+    other sounds under its clips each time (`augment.background`) wants its own clean, and finds in
+    train_backgrounds.csv those that it may take.
     """
     source, out = Path(source), Path(out)
     meta = read_table(source / "meta.csv", META_COLUMNS)
     events = read_table(source / "events.csv", EVENT_COLUMNS)
     clips = _backgrounds(Path(backgrounds))
-    used = []
+    splits, used = mixed_splits.split(), []
+    for name in splits:
+        if name not in BACKGROUND_FOLDS:
+            raise ValueError(f"unknown split '{name}' to mix{suggest(name, BACKGROUND_FOLDS)}")
     for row in meta.itertuples():
         rng = np.random.default_rng([seed, zlib.crc32(Path(row.filename).stem.encode())])
         song = audio.load(source / row.filename, BACKGROUND_RATE)
+        if row.split not in splits:
+            audio.write(out / _mixed(row.filename), song, BACKGROUND_RATE)
+            used.append("")
+            continue
         own = events[(events.filename == row.filename) & (events.event_type == "vocal")]
         choice = clips[clips.fold.isin(BACKGROUND_FOLDS[row.split])].path.tolist()
         noise, names = join_backgrounds(choice, len(song), rng)
         mixture = mix_at_snr(song, noise, own.onset_s.to_numpy(), own.offset_s.to_numpy(), snr_db)
         audio.write(out / _mixed(row.filename), mixture, BACKGROUND_RATE)
         used.append(" ".join(names))
-    renamed = meta.assign(filename=meta.filename.map(_mixed), snr_db=snr_db, backgrounds=used)
+    level = [snr_db if names else np.nan for names in used]
+    renamed = meta.assign(filename=meta.filename.map(_mixed), snr_db=level, backgrounds=used)
+    of_train = clips[clips.fold.isin(BACKGROUND_FOLDS["train"])].path
+    listed = pd.DataFrame({"clip_id": [p.stem for p in of_train], "path": [str(p.resolve()) for p in of_train]})
+    write_csv(listed, out / "train_backgrounds.csv")
     write_csv(events.assign(filename=events.filename.map(_mixed)), out / "events.csv")
     write_csv(renamed, out / "meta.csv")
     return len(meta)
@@ -307,14 +352,15 @@ BACKGROUNDS = Remake(
     (
         Flag("--backgrounds", Path, "mix over ESC-50, into <out>/mixed", metavar="ESC50"),
         Flag("--snr-db", float, "events over background (default 0)", 0.0),
+        Flag("--mixed-splits", str, "which get one (default all); the others stay clean", "train val test", "SPLITS"),
     ),
     mix_backgrounds,
 )
-_SHARED = {
-    "rows": rows, "validate": validate, "score": score, "remake": BACKGROUNDS, "post": BIRDS,
-    "oof_score": of_events("event_f1", score), "frame_score": psds_of_frames,
-}  # fmt: skip
+_SHARED = {"rows": rows, "validate": validate, "remake": BACKGROUNDS, "post": BIRDS, "frame_score": psds_of_frames}
+_ONE_TASK = {"score": score, "oof_score": of_events("event_f1", score)}
+_BOTH = {"score": score_songs, "oof_score": of_events("event_f1", score_songs)}
 EDITIONS = by_name(
-    Competition(name="finch_vocal", prepare=partial(prepare, labels="vocal"), **_SHARED),
-    Competition(name="finch_syllables", prepare=partial(prepare, labels="syllables"), **_SHARED),
+    Competition(name="finch_vocal", prepare=partial(prepare, labels="vocal"), **_SHARED, **_ONE_TASK),
+    Competition(name="finch_syllables", prepare=partial(prepare, labels="syllables"), **_SHARED, **_ONE_TASK),
+    Competition(name="finch_songs", prepare=partial(prepare, labels="songs"), **_SHARED, **_BOTH),
 )

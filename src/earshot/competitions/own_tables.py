@@ -13,6 +13,7 @@ from earshot.competitions.own_recordings import OwnRecordings
 from earshot.files import walk
 from earshot.messages import few, suggest
 from earshot.sound.audio import EXTENSIONS
+from earshot.sound.folder import SYSTEM_FOLDERS
 from earshot.tables import read_table
 
 UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".xml", ".eaf", ".db", ".sqlite")
@@ -110,4 +111,5 @@ def _named(recordings: OwnRecordings, name: str) -> str | None:
 
 def _files_below(folder: Path, endings: Sequence[str]) -> list[Path]:
     names = [parent / name for parent, inside in walk(folder) for name in sorted(inside)]
+    names = [path for path in names if SYSTEM_FOLDERS.isdisjoint(map(str.casefold, path.relative_to(folder).parts))]
     return [path for path in names if path.suffix.lower() in endings and not path.name.startswith(".")]

@@ -30,7 +30,8 @@ from earshot.competitions.number_text import is_number_table, write_number_table
 from earshot.data.dataset import NOTES, noted, read_dataset
 from earshot.data.labels import check_classes
 from earshot.files import as_json, whole_file, whole_set, write_or_rescue
-from earshot.sound.folder import list_recordings
+from earshot.messages import few
+from earshot.sound.folder import list_recordings, printable
 from earshot.sound.rows import file_of
 from earshot.tables import read_table, require_columns
 
@@ -92,6 +93,26 @@ def class_name(text: str) -> str:
     return "_".join(NO_WIDTH.sub("", str(text)).split())
 
 
+def classes_of_sample(sample: pd.DataFrame, key: str, where: str | Path) -> list[str]:
+    """The classes that a sample submission names: its columns behind the `key`, which hold probabilities.
+
+    A column of row numbers, or of anything else that somebody added, is an error: it would be one class more.
+    """
+    names = list(sample.columns)
+    if names[0] != key:
+        raise ValueError(f"{where}: its first column is '{names[0]}', expected '{key}': remove what was added")
+    for name in names[1:]:
+        values = pd.to_numeric(sample[name], errors="coerce")
+        if name.startswith("Unnamed: ") or not values.between(0, 1).all():
+            raise ValueError(
+                f"{where}: column '{name}' holds no probabilities, as classes do"
+                f"{f' (but {sample[name].iloc[0]!r})' if len(sample) else ''}: remove it"
+            )
+    if (twice := sample[key][sample[key].duplicated()]).size:
+        raise ValueError(f"{where}: {twice.nunique()} {key} come twice: {few(twice.unique())}")
+    return [class_name(name) for name in names[1:]]
+
+
 def write_tables(
     tables: Tables, out: str | Path, competition: str, source: str | Path, overwrite: bool = False,
     also: Sequence[str] = (), copied_channels: str = "",
@@ -111,13 +132,18 @@ def write_tables(
     if tables.class_columns is not None:
         frames["classes"] = pd.concat([frames["classes"], tables.class_columns.reset_index(drop=True)], axis=1)
     frames["missing"] = pd.DataFrame(tables.missing, columns=["clip_id", "path"]) if len(tables.missing) else None
+    paths = [path for frame in frames.values() if frame is not None and "path" in frame for path in frame.path]
+    if unwritable := [path for path in map(str, [*paths, source]) if printable(path) != path]:
+        raise ValueError(
+            f"{len(unwritable)} recordings or folders have names that are no UTF-8, which no table can hold: "
+            f"{few(map(printable, unwritable))}; rename them, say with: convmv -r -f cp1252 -t utf8 --notest FOLDER"
+        )
     about = {"competition": competition, "source": str(source), "task": tables.task}
     about |= {"copied_channels": copied_channels} if copied_channels else {}
     with whole_set(out, last="dataset.json", without=[f"{name}.csv" for name in frames]) as partial:
         for name, frame in frames.items():
             if frame is not None:
                 frame.to_csv(partial / f"{name}.csv", index=False, lineterminator="\n")
-        paths = [path for frame in frames.values() if frame is not None and "path" in frame for path in frame.path]
         (partial / NOTES).write_text(as_json(noted(source, paths)) + "\n")
         (partial / "dataset.json").write_text(as_json(about, indent=2) + "\n")
 

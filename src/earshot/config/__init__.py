@@ -38,6 +38,7 @@ MOVED = {f"augment.{key}": f"augment.batch.{key}" for key in (f.name for f in da
 }
 MOVED["wandb"] = "track"
 # which of them a loss took: earlier versions wrote all of them, whatever the loss
+LARGEST_SEED = 2**32 - 1  # that NumPy, scikit-learn and PyTorch all take
 OLD_LOSSES = {
     "bce": ("label_smoothing",),
     "bce_clip_frame": ("frame_weight", "label_smoothing"),
@@ -67,6 +68,8 @@ class Config:
 
     def __post_init__(self):
         check_not_negative(self, "seed", "threads")
+        if self.seed > LARGEST_SEED:
+            raise ValueError(f"seed must be at most {LARGEST_SEED}, got {self.seed}")
         rate, channels = self.data.sample_rate, self.data.channels
         if self.predict.sample_rate not in (0, rate):
             raise ValueError(

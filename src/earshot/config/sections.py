@@ -185,6 +185,7 @@ class OptimConfig:
     drop_last: bool = True
     ema_decay: float = 0.0  # 0: no exponential moving average of the weights
     swa_epochs: int = 0  # the weights of so many last epochs are averaged, batch norms measured anew; 0: they are not
+    norm_batch: int = 0  # batch norms are measured before validation over clean training clips, so many a batch; 0: no
     precision: str = "no"  # no | fp16 | bf16
     channels_last: bool = False
     select: str = "best"  # weights that predict: best (by task.watch on the fold) | last
@@ -205,7 +206,7 @@ class OptimConfig:
         check_not_negative(self, "weight_decay", "min_lr", "clip_norm", "early_stop_epochs", "score_training")
         check_not_negative(self, "validate_steps")
         check_between(self, 0, 1, "ema_decay")
-        check_not_negative(self, "swa_epochs")
+        check_not_negative(self, "swa_epochs", "norm_batch")
         if self.swa_epochs > self.epochs > 0:
             raise ValueError(f"swa_epochs ({self.swa_epochs}) are more than there are (epochs {self.epochs})")
         if self.swa_epochs and self.ema_decay:

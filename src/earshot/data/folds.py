@@ -30,6 +30,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from earshot.data.labels import distinct_labels, label_pairs
 from earshot.messages import few, progress_bar
+from earshot.prediction.places import all_different, as_names, places
 from earshot.tables import read_table, require_columns
 
 NO_LABEL = "(no label)"
@@ -38,10 +39,10 @@ TRAIN_ONLY = -1  # fold of a clip that is never held out
 # Columns that say where a clip comes from: what two folds should not share.
 SOURCES = ("content_hash", "group", "site", "author", "recordist", "identifier", "sensor_id", "individual", "location")
 NOBODY = ("unknown", "anonymous", "n/a", "none", "not specified")
-OWN_GROUP = "group of the clip table"
 TABLE_ORDER = "table_order"
 EACH_GROUP = "each_group"
 MOST_GROUPS = 100  # folds that anybody would train
+MOST_FOLDS = 1e6  # a number from there on is none of a fold
 METHODS = ("auto", "official", "stratified", TABLE_ORDER, EACH_GROUP, "multilabel", "grouped")
 
 
@@ -65,8 +66,12 @@ def make_folds(
     folds = pd.DataFrame({"clip_id": clips.clip_id, "group": groups})
     if method == "official":
         require_columns(clips, ("official_fold",), "the clip table")
-        held_out = clips.official_fold != TRAIN_ONLY
-        folds["fold"] = clips.official_fold.where(held_out).rank(method="dense").fillna(0).astype(int) - 1
+        official = fold_numbers(clips.official_fold, "the clip table", "official_fold")
+        held_out = official != TRAIN_ONLY
+        if held_out.all() and official.nunique() < 2:
+            raise ValueError("the clip table's official_fold holds out all clips at once, so that nothing would train: "
+                             "give several folds, or -1 to clips that always train")  # fmt: skip
+        folds["fold"] = official.where(held_out).rank(method="dense").fillna(0).astype(int) - 1
         folds["official_fold"] = clips.official_fold
     elif method == TABLE_ORDER:
         folds["fold"] = _table_order(listed, k, seed).loc[clips.clip_id].to_numpy()
@@ -135,7 +140,7 @@ def fold_table(clips: pd.DataFrame, folds: pd.DataFrame, classes=None) -> pd.Dat
     """Class-by-fold clip counts: index label (in `classes` order, else sorted), one column a fold."""
     row, label, names = label_pairs(clips)
     columns, own = np.unique(folds.fold.to_numpy(), return_inverse=True)
-    place = pd.Index(folds.clip_id).get_indexer(clips.clip_id)[row]
+    place = places(as_names(clips.clip_id), as_names(folds.clip_id))[row]
     at = label[place >= 0] * len(columns) + own[place[place >= 0]]
     counts = np.bincount(at, minlength=len(names) * len(columns)).reshape(len(names), len(columns))
     table = pd.DataFrame(counts, pd.Index(names, dtype=object, name="label"), pd.Index(columns, name="fold"))
@@ -167,44 +172,57 @@ def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataF
     official split, or folds by another column, tear apart: the groups of the fold table and those of the clip table.
     Columns that neither table has are skipped, and so are empty values and those that say that nobody is known.
     """
-    own = clips.rename(columns={"group": OWN_GROUP}).drop(columns=["fold", "official_fold"], errors="ignore")
-    both, found = folds.merge(own, on="clip_id"), []
+    place, found = places(as_names(folds.clip_id), as_names(clips.clip_id)), []
+    folds, clips = folds[place >= 0], clips.iloc[place[place >= 0]]
     for column in columns:
-        for source in (column, OWN_GROUP) if column == "group" else (column,):
-            found += [(column, *row) for row in _shared(both, source)] if source in both else []
+        for table in (folds, clips) if column == "group" else (clips,):
+            found += [(column, *row) for row in _shared(folds, table[column])] if column in table else []
     return pd.DataFrame(found, columns=["column", "value", "folds", "clips"]).drop_duplicates(["column", "value"])
 
 
-def _shared(both: pd.DataFrame, column: str) -> list[tuple[str, str, str]]:
-    """(value, folds, clips) of the values of a column that are in more than one fold."""
-    values = clean_names(both[column])
-    known = both[(values != "") & ~values.str.casefold().isin(NOBODY)]
-    values = values[known.index]
-    torn = known[known.fold.groupby(values).transform("nunique") > 1]  # usually few: only they are looked at one by one
-    return [
-        (str(value), " ".join(str(f) for f in sorted(rows.fold.unique())), " ".join(rows.clip_id))
-        for value, rows in torn.groupby(values)
-    ]
+def _shared(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str]]:
+    """(value, folds, clips) of the values, one a row of the fold table, that are in more than one fold."""
+    code, names = distinct_names(values)
+    fold, clip_ids = folds.fold.to_numpy(), folds.clip_id.to_numpy()
+    least, most = np.full(len(names), fold.max(initial=0)), np.full(len(names), fold.min(initial=0))
+    np.minimum.at(least, code, fold)
+    np.maximum.at(most, code, fold)
+    said = np.array([name.casefold() not in ("", *NOBODY) for name in names], bool)
+    torn = np.flatnonzero(((least < most) & said)[code])
+    torn = torn[np.argsort(code[torn], kind="stable")]
+    parts = np.split(torn, np.flatnonzero(np.diff(code[torn])) + 1) if len(torn) else []
+    return sorted(
+        (names[code[p[0]]], " ".join(map(str, sorted(set(fold[p].tolist())))), " ".join(clip_ids[p])) for p in parts
+    )
+
+
+def distinct_names(values: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """Values -> (N,) which of the names each row has, and those names; '' where there is none.
+
+    A name is a text without stray spaces: 'recordist_eb158b ' is recordist_eb158b. Many clips share one.
+    """
+    code, texts = pd.factorize(values)
+    clean = [" ".join(str(text).split()) for text in texts] + [""]  # the last is what -1, no value, stands for
+    of, names = pd.factorize(np.array(clean, object))
+    return of[code], names.tolist()
 
 
 def clean_names(values: pd.Series) -> pd.Series:
-    """Values as text without stray spaces ('recordist_eb158b ' is recordist_eb158b); '' where there is none."""
-    code, texts = pd.factorize(values.astype(str).where(values.notna(), ""))  # many clips share a source
-    clean = np.array([" ".join(text.split()) for text in texts], object)
-    return pd.Series(clean[code], index=values.index, name=values.name, dtype=object)
-
-
-MOST_FOLDS = 1e6  # a number from there on is none of a fold
+    """Values as text without stray spaces, as `distinct_names` writes them."""
+    code, names = distinct_names(values)
+    return pd.Series(np.array(names, object)[code], index=values.index, name=values.name, dtype=object)
 
 
 def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
     """Fold CSV -> its rows in the order of `clips`; a clip listed twice, missing or unknown is an error."""
     folds = read_table(path, ("clip_id", "group", "fold"))
     folds["fold"] = fold_numbers(folds.fold, path)
-    if (twice := folds.clip_id[folds.clip_id.duplicated()]).size:
-        raise ValueError(f"{path} lists {twice.nunique()} clips twice: {few(twice.unique())}")
+    listed = as_names(folds.clip_id)
+    if not all_different(listed):
+        twice = folds.clip_id[folds.clip_id.duplicated()].unique()
+        raise ValueError(f"{path} lists {len(twice)} clips twice: {few(twice)}")
     remedy = "make it again with src/make_folds.py"
-    place = pd.Index(folds.clip_id).get_indexer(clips.clip_id)
+    place = places(as_names(clips.clip_id), listed)
     if len(missing := clips.clip_id[place < 0]):
         raise ValueError(f"{path} misses {len(missing)} of {len(clips)} clips: {few(sorted(missing))}; {remedy}")
     if len(folds) > len(clips):
@@ -214,12 +232,12 @@ def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
     return folds[["clip_id", *folds.columns.drop("clip_id")]].reset_index(drop=True)
 
 
-def fold_numbers(column: pd.Series, path: str | Path) -> pd.Series:
-    """Column `fold` of a fold table -> whole numbers; anything else in it is an error."""
+def fold_numbers(column: pd.Series, path: str | Path, name: str = "fold") -> pd.Series:
+    """Column `fold` of a fold table -> whole numbers; anything else in it is an error that names it `name`."""
     number = pd.to_numeric(column, errors="coerce").astype(float)
     if (wrong := ~((number >= TRAIN_ONLY) & (number % 1 == 0) & (number < MOST_FOLDS))).any():
         raise ValueError(
-            f"{path} column 'fold' must hold whole numbers from 0, or {TRAIN_ONLY} for clips that always train, "
+            f"{path} column '{name}' must hold whole numbers from 0, or {TRAIN_ONLY} for clips that always train, "
             f"got '{column[wrong].iloc[0]}'"
         )
     return number.astype(int)
@@ -348,13 +366,13 @@ def _refine(held: np.ndarray, sizes: np.ndarray, fold: np.ndarray, k: int, passe
         moved = False
         for g, row in enumerate(progress_bar(held, f"folds, pass {number + 1} of at most {passes}", unit="group")):
             own = fold[g]
-            without = surplus[own] - row
-            # (s + row)^2 - s^2, of each fold as it would be without g
-            cost = ((2 * np.where((np.arange(k) == own)[:, None], without, surplus) + row) * row * weight).sum(axis=1)
+            without = surplus.copy()
+            without[own] -= row
+            cost = ((2 * without + row) * row * weight).sum(axis=1)  # (s + row)^2 - s^2, of each fold without g
             best = cost.argmin()
             if cost[best] < cost[own] - 1e-9:
-                surplus[own], surplus[best] = without, surplus[best] + row
-                fold[g], moved = best, True
+                without[best] += row
+                surplus, fold[g], moved = without, best, True
         if not moved:
             break
     return fold

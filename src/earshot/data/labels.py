@@ -16,6 +16,7 @@ import pandas as pd
 
 from earshot.events import events_to_frames
 from earshot.messages import few, suggest
+from earshot.prediction.places import all_different, as_names
 from earshot.sound.timebase import TimeBase
 from earshot.tables import read_table, require_columns
 
@@ -27,11 +28,13 @@ ANNOTATED = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0, "": -1, 
 def read_clips(path: str | Path) -> pd.DataFrame:
     """clips.csv -> DataFrame with `clip_id, path, ...`; a clip listed twice or without a name is an error."""
     clips = read_table(path, ("clip_id", "path"))
-    if (empty := clips.clip_id.str.strip() == "").any():
+    names = as_names(clips.clip_id)
+    if (empty := np.char.strip(names) == "").any():
         rows = few(np.flatnonzero(empty) + 2)
         raise ValueError(f"{path}: {empty.sum()} of {len(clips)} clips have an empty clip_id (lines {rows}): name them")
-    if (twice := clips.clip_id[clips.clip_id.duplicated()]).size:
-        raise ValueError(f"{path} lists {twice.nunique()} clips twice: {few(twice.unique())}")
+    if not all_different(names):
+        twice = clips.clip_id[clips.clip_id.duplicated()].unique()
+        raise ValueError(f"{path} lists {len(twice)} clips twice: {few(twice)}")
     return clips
 
 

@@ -19,6 +19,7 @@ from earshot.data.labels import (
     annotated_clips,
     clip_metadata,
     clip_targets,
+    distinct_labels,
     negative_events,
     read_classes,
     read_clips,
@@ -270,7 +271,8 @@ def _drop_unusable(clips: pd.DataFrame, data: DataConfig, events: pd.DataFrame |
     """
     if data.keep_unlabelled or data.false_positives:
         return clips
-    empty = clips.labels.fillna("").str.strip() == ""
+    code, names = distinct_labels(clips)
+    empty = np.array([not some for some in names])[code]
     empty &= ~annotated_clips(clips, events if data.targets == "events" else None)
     if empty.any():
         logger.warning("%d of %d clips have no label and are left out", empty.sum(), len(clips))

@@ -2,7 +2,7 @@
 
 | the clip | `data.targets=events`, `data.crop=box` | `data.frame_targets` |
 |---|---|---|
-| is annotated | the events of the crop; a class without one is absent | its events |
+| is annotated | the events of the crop; a class without one is absent, or masked if in `unknown_labels` | the same |
 | is not, and has no row | the clip's labels, wherever the crop lies | masked |
 | is not, and has some rows | the crop's events, others absent; a crop without any: masked | masked |
 
@@ -28,7 +28,12 @@ class CropTargets:
         self.prepared, self.data = prepared, data
         self.target, self.mask = labels or (prepared.target, prepared.mask)
         self.from_events = data.crop == "box" or data.targets == "events"
-        self.annotated = prepared.annotated
+        self.annotated, clips, classes = prepared.annotated, prepared.clips, list(prepared.classes)
+        self.unknown: dict[int, np.ndarray] = {}  # of annotated clips: (K,) classes that nobody can tell of them
+        if data.mask_unknown and "unknown_labels" in clips:
+            texts = clips.unknown_labels.fillna("").astype(str)
+            named = {i: texts.iloc[i].split() for i in np.flatnonzero((texts != "").to_numpy() & self.annotated)}
+            self.unknown = {i: np.isin(classes, names) for i, names in named.items() if names}
         names = np.zeros(0, str) if prepared.events is None else prepared.events.filename.to_numpy(str)
         ids = prepared.clips.clip_id.to_numpy(str)
         self.rows = np.stack([np.searchsorted(names, ids, side) for side in ("left", "right")], axis=1)
@@ -53,6 +58,8 @@ class CropTargets:
         )
         if not (self.annotated[index] or only_annotated or target.any()):
             mask = np.zeros_like(mask)  # some rows, but none here: what is heard here nobody said
+        if index in self.unknown:
+            mask = np.where(self.unknown[index] & (target == 0), np.float32(0), mask)
         return target, mask
 
     def of_frames(self, index: int, start: float, timebase: TimeBase, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,4 +71,6 @@ class CropTargets:
         frames = frame_targets(
             self.events(index), self.prepared.classes, start, timebase, n_frames, self.data.frame_margin_seconds
         )
+        if index in self.unknown:
+            known = np.where(self.unknown[index] & ~frames.any(axis=0), np.float32(0), known)
         return frames, known

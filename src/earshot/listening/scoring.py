@@ -103,6 +103,9 @@ def score_events(
     for side, own in (("truth", truth), ("found", found)):
         if only := sorted(set(own.event_label) - set((found if side == "truth" else truth).event_label)):
             logger.warning("labels of the %s alone: %s", side, few(only))
+    if len(found) and len(truth) and not _overlap(found, truth):
+        logger.warning("no event that was found overlaps a true one of its recording: are both in seconds from the "
+                       "start of the recording?")  # fmt: skip
     if durations:
         durations = {**dict(pd.concat([truth, found]).groupby("filename").offset.max()), **durations}
         late = pd.concat([truth, found]).groupby("filename").offset.max()
@@ -127,6 +130,19 @@ def score_events(
         for label in classes
     ]  # fmt: skip
     return {name: float(value) for name, value in scores.items()}, rows
+
+
+def _overlap(found: pd.DataFrame, truth: pd.DataFrame) -> bool:
+    """Whether any found event shares a moment with a true one of its recording, whatever their labels."""
+    by_name = {name: rows[["onset", "offset"]].to_numpy(float) for name, rows in truth.groupby("filename")}
+    for name, rows in found.groupby("filename"):
+        true = by_name.get(name, np.zeros((0, 2)))
+        if (
+            len(true)
+            and ((rows.onset.to_numpy()[:, None] < true[:, 1]) & (rows.offset.to_numpy()[:, None] > true[:, 0])).any()
+        ):
+            return True
+    return False
 
 
 def score_frames(
@@ -164,6 +180,9 @@ def score_tags(found: Predictions, truth: pd.DataFrame) -> tuple[dict[str, float
     unknown = {n for i in found.clip_ids for n in labels[str(i)].split()} - set(found.classes)
     if unknown:
         logger.warning("labels of the truth that were not predicted, and left out: %s", few(sorted(unknown)))
+    named = {name for text in labels.values() for name in text.split()}
+    if other := [c for c in found.classes if c not in named]:
+        logger.warning("predicted classes that no clip of the truth has, and which count as wrong: %s", few(other))
     if not target.any():
         raise ValueError("no clip of the truth has a label that was predicted: are the class names the same?")
     rows = class_table(found, target, np.zeros(len(found.classes), int))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from earshot.models.layers import SEDHead, check_choice, init_layer, normalised_input
+from earshot.models.noise_floor import above_floor, check_floor
 
 FREQUENCY = ("mean", "flatten")
 
@@ -65,10 +66,12 @@ class CnnSED(nn.Module):
         frequency: str,
         dropout: float,
         in_chans: int,
+        floor: float | None,
     ):
         super().__init__()
         _check_stages(widths, blocks, time_strides, freq_strides, frequency)
         self.in_chans, self.frequency, self.dropout = in_chans, frequency, dropout
+        self.floor = None if floor is None else check_floor(floor)
         self.pool = math.prod(time_strides)
         self.register_module("spec_augment", None)
         self.bn0 = nn.BatchNorm2d(n_mels)
@@ -83,6 +86,7 @@ class CnnSED(nn.Module):
         self.pooling = self.head.window_pooling
 
     def forward(self, logmel: Tensor) -> dict[str, Tensor]:
+        logmel = logmel if self.floor is None else above_floor(logmel, self.floor)
         x = self.stages(normalised_input(self, logmel))
         x = x.mean(dim=3) if self.frequency == "mean" else x.transpose(2, 3).flatten(1, 2)
         x = F.dropout(x.transpose(1, 2), self.dropout, self.training)
@@ -104,10 +108,12 @@ def cnn_small(
     frequency: str = "flatten",
     dropout: float = 0.2,
     in_chans: int = 1,
+    floor: float | None = None,
 ) -> CnnSED:
     """The demo's network: 0.4 M parameters, segments of 8 frames. Lists need one entry a stage.
 
     `activation` softmax makes it single-label; `frequency` mean averages the remaining bands, flatten keeps them apart.
+    `floor` (0 ... 1): each band is heard in decibels above that quantile of itself in the window (noise_floor.py).
     """
     return CnnSED(
         classes,
@@ -122,6 +128,7 @@ def cnn_small(
         frequency=frequency,
         dropout=dropout,
         in_chans=in_chans,
+        floor=floor,
     )
 
 

@@ -37,20 +37,23 @@ class TimmSED(nn.Module):
         activation: str,
         head_dropout: float,
         in_chans: int,
+        stage: int | None = None,
     ):
+        """stage: the index of the backbone's last stage where others were cut off; None: its own last map."""
         super().__init__()
         self.pool = self.min_frames = pool
+        self.stage = stage
         self.in_chans, self.head_dropout = in_chans, head_dropout
         self.register_module("spec_augment", None)
         self.bn0 = nn.BatchNorm2d(n_mels)
         self.backbone = backbone
-        self.dead_parameters = tuple(f"backbone.{name}." for name in _unheard(backbone, in_chans))
+        self.dead_parameters = tuple(f"backbone.{name}." for name in _unheard(backbone, in_chans, stage))
         self.fc1 = init_layer(nn.Linear(features, units))
         self.head = SEDHead(units, classes, pooling, activation)
         self.pooling = self.head.window_pooling
 
     def forward(self, logmel: Tensor) -> dict[str, Tensor]:
-        x = self.backbone.forward_features(normalised_input(self, logmel))
+        x = _map(self.backbone, normalised_input(self, logmel), self.stage)
         x = F.dropout(smooth_over_time(x.mean(dim=3)), self.head_dropout, self.training)
         x = F.relu(self.fc1(x.transpose(1, 2)))
         out = self.head(F.dropout(x, self.head_dropout, self.training), logmel.shape[2], self.pool)
@@ -69,9 +72,11 @@ def timm_sed(
     pooling: str = "attention",
     activation: str = "sigmoid",
     head_dropout: float = 0.5,
+    reduction: int = 0,
 ) -> TimmSED:
     """SED network on a timm backbone that gives a (B, C, T', F') map.
 
+    reduction: frames a segment at which the backbone ends, such as 16: later stages are cut off; 0: it is whole (32).
     pretrained: True = the backbone's own weights, from the local caches (or from the hub when `download`); a path or
     name for weights.resolve; False = random weights. in_chans 1 sums the first layer's colour weights; 3 repeats.
     """
@@ -83,10 +88,15 @@ def timm_sed(
         net = _create(backbone, num_classes=0, in_chans=in_chans, **options,
                       pretrained=True, pretrained_cfg_overlay=overlay)  # fmt: skip
         net.pretrained_cfg = {k: v for k, v in net.pretrained_cfg.items() if k != "state_dict"}  # else kept twice
+    pool, features, stage = _reduction(net, backbone), net.num_features, None
+    if reduction and reduction != pool:
+        pool, stage = reduction, _stage(net, backbone, reduction)
+        features = net.feature_info[stage]["num_chs"]
+        net.prune_intermediate_layers([stage], prune_norm=True, prune_head=True)
     return TimmSED(
         net,
-        net.num_features,
-        _reduction(net, backbone),
+        features,
+        pool,
         classes,
         n_mels,
         units=units,
@@ -94,6 +104,7 @@ def timm_sed(
         activation=activation,
         head_dropout=head_dropout,
         in_chans=in_chans,
+        stage=stage,
     )
 
 
@@ -126,7 +137,24 @@ def _create(backbone: str, **options) -> nn.Module:
     return timm.create_model(backbone, **options)
 
 
-def _unheard(net: nn.Module, in_chans: int) -> list[str]:
+def _map(net: nn.Module, x: Tensor, stage: int | None) -> Tensor:
+    """The feature map (B, C, T', F') of a backbone, or that of the stage at which it was cut."""
+    if stage is None:
+        return net.forward_features(x)
+    return net.forward_intermediates(x, indices=[stage], intermediates_only=True, stop_early=True)[0]
+
+
+def _stage(net: nn.Module, backbone: str, reduction: int) -> int:
+    """The index of a backbone's last stage that has divided by `reduction`."""
+    steps = [info["reduction"] for info in net.feature_info]
+    if reduction not in steps:
+        raise ValueError(f"timm's '{backbone}' divides by {', '.join(map(str, steps))}, not by reduction {reduction}")
+    if not hasattr(net, "prune_intermediate_layers"):
+        raise ValueError(f"timm's '{backbone}' cannot be cut at reduction {reduction}: leave it whole (reduction 0)")
+    return len(steps) - 1 - steps[::-1].index(reduction)
+
+
+def _unheard(net: nn.Module, in_chans: int, stage: int | None = None) -> list[str]:
     """Parts of a backbone that its feature map does not come through: what some have between the map and classes."""
     heard, hooks, training = set(), [], net.training
     for name, part in net.named_children():
@@ -134,7 +162,7 @@ def _unheard(net: nn.Module, in_chans: int) -> list[str]:
     weight = next(net.parameters())
     try:
         with torch.no_grad():
-            net.eval().forward_features(weight.new_zeros(1, in_chans, 64, 64))
+            _map(net.eval(), weight.new_zeros(1, in_chans, 64, 64), stage)
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(

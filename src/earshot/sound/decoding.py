@@ -102,7 +102,8 @@ def read(path: str | Path, file: sf.SoundFile, known: Contents, first: int, last
     salvaged, received = _salvage(path, first, last)
     if received == 0:
         raise UnreadableAudio(f"{path}: nothing of it can be decoded (truncated or corrupt)")
-    note_short(path, known, received)
+    if received < last:  # else all is there, of a codec that cannot be sought, such as GSM 06.10
+        note_short(path, known, received)
     return max(data, salvaged, key=len)
 
 

@@ -15,6 +15,10 @@ from pathlib import Path
 EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".au", ".w64", ".caf")
 UNDECODED = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".mkv", ".mov", ".avi", ".ac3", ".amr", ".ape", ".wv",
              ".dsf", ".dff", ".tta", ".mpc", ".3gp", ".ra", ".spx", ".raw", ".pcm", ".sph", ".wac", ".zc")  # fmt: skip
+# what systems put into every folder: deleted files, thumbnails, what an unpacked Mac archive has beside it
+SYSTEM_FOLDERS = frozenset(
+    ("$recycle.bin", "#recycle", "@recycle", "@eadir", "__macosx", "lost+found", "system volume information")
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def list_recordings(folder: str | Path, deep: bool = True) -> Recordings:
 
     Links are followed, after all that is no link, to whatever was not seen yet: a folder is walked once and a file is
     listed once, by its own name before a link's; a link to a folder above `folder` is not followed. Hidden files
-    (`._x.wav`) are left out and not mentioned.
+    (`._x.wav`) are left out and not mentioned; SYSTEM_FOLDERS are left out and named.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -90,6 +94,8 @@ def _scan(at: Path, seen: dict, found: Recordings, folders: list | None, links: 
             continue
         if entry.is_symlink():
             links.append(path)
+        elif entry.name.casefold() in SYSTEM_FOLDERS:
+            found.left_out[path] = "a folder of the system's own, of deleted files or thumbnails"
         elif not entry.is_dir(follow_symlinks=False):
             _take(path, entry.stat(follow_symlinks=False), seen, found)
         elif folders is not None:

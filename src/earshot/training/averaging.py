@@ -7,54 +7,15 @@ of none of its parts. So they are measured again, over training batches as the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import torch
 from torch import nn
 
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
-from earshot.messages import few
 from earshot.training.loading import epoch_loader, on_device
+from earshot.training.norms import has_batch_norms, measure_batch_norms
 from earshot.training.schedule import seed_step
 from earshot.training.setup import Training, main_bar
 from earshot.training.validation import validate_and_keep
-
-NORMS = nn.modules.batchnorm._BatchNorm
-
-
-def has_batch_norms(network: nn.Module) -> bool:
-    """Whether a network has batch norms with running statistics."""
-    return any(isinstance(m, NORMS) and m.track_running_stats for m in network.modules())
-
-
-@torch.no_grad()
-def measure_batch_norms(network: nn.Module, hear: Iterable, reduce=None):
-    """Set all running means and variances to those over these passes, each batch counting alike.
-
-    hear: functions without arguments, each of which sends one batch through the network. reduce: brings a buffer of
-    several processes together. Errors: statistics that are not finite.
-    """
-    norms = [m for m in network.modules() if isinstance(m, NORMS) and m.track_running_stats]
-    momenta, training = [m.momentum for m in norms], network.training
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a mean over all batches
-    network.train()
-    for one in hear:
-        one()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        if reduce is not None:
-            for buffer in (norm.running_mean, norm.running_var):
-                buffer.copy_(reduce(buffer))
-    network.train(training)
-    named = {id(m): name for name, m in network.named_modules()}
-    odd = [named[id(m)] for m in norms if not (m.running_mean.isfinite().all() and m.running_var.isfinite().all())]
-    if odd:
-        raise RuntimeError(
-            f"the averaged weights give batch norms that are not finite ({few(odd)}): average fewer epochs"
-        )
 
 
 def collect(t: Training):
@@ -71,7 +32,7 @@ def judge_average(t: Training) -> dict | None:
     p, o = t.progress, t.config.optim
     if t.average is None or not t.average.count or p.averaged or p.epoch < o.epochs:
         return None
-    if has_batch_norms(t.average.module):
+    if has_batch_norms(t.average.module) and not o.norm_batch:  # else every validation measures them
         measure_batch_norms(t.average.module, passes(t, t.average.module), lambda x: t.accelerator.reduce(x, "mean"))
     p.averaged = True
     return {"epoch": p.epoch, "averaged": t.average.count} | validate_and_keep(t)

@@ -88,6 +88,7 @@ class TrainingClips(torch.utils.data.Dataset):
         self.voice = None if prepared.voice is None else Voice(prepared.voice, data.voice, data.voice_share)
         self.rows = extractor_caches(inputs, prepared, cache_folder, progress) if self.embeddings is None else {}
         self.metadata = prepared.metadata_values() if data.metadata else None
+        self.hears = pseudo is not None or bool(inputs.of(sounds=True, of_clip=False))  # else rows of clips say it all
 
     def __len__(self) -> int:
         """Examples an epoch: every labelled clip, and the draws of unlabelled recordings."""
@@ -195,6 +196,8 @@ class TrainingClips(torch.utils.data.Dataset):
         pad = int(rng.integers(crop - n_samples + 1)) if n_samples < crop and self.data.crop != "full" else 0
         if self.caches:
             inputs, start = self._cached(index, start, pad, crop)
+        elif not self.hears:
+            inputs = {}
         else:
             promised = 0 if decoded or self.data.crop == "full" else min(crop, n_samples - start)
             waveform = self._waveform(index, start, pad, crop, promised)

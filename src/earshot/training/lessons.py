@@ -347,7 +347,7 @@ def told(lessons: Lessons, classes: Sequence[str]) -> str:
         lost = f", not in its vocabulary: {few(missing)}" if missing else ""
         answered = f"answers for {len(classes) - len(missing)} of {len(classes)} classes"
         parts.append(f"{answered} (weight {how.answer_weight:g}){lost}")
-    who = ", ".join(how.predictions) or how.teacher.file or how.teacher.run or how.teacher.config
+    who = lessons.about["by"]
     unlabelled = f"; {lessons.draws} crops of {len(lessons.chance)} unlabelled recordings an epoch" * bool(
         lessons.draws
     )

@@ -22,8 +22,13 @@ def seed_step(seed: int, epoch: int, step: int, process: int) -> torch.Generator
 
 def start_epoch(t: Training):
     """Training mode; with optim.unfreeze_epochs only the blocks whose time has come learn. The epoch alone decides."""
-    t.model.train()
     t.epoch_began, t.first_step = time.monotonic(), t.progress.step
+    learning_mode(t)
+
+
+def learning_mode(t: Training):
+    """Every part in training mode but those that rest: frozen ones, and blocks whose time has not come."""
+    t.model.train()
     if every := t.config.optim.unfreeze_epochs:
         network_blocks.unfreeze(t.blocks, 1 + t.progress.epoch // every)
 

@@ -24,6 +24,7 @@ from earshot.prediction.truth import Truth
 from earshot.records import to_dict
 from earshot.training.examples import TrainingClips, collate
 from earshot.training.extractors import with_rows
+from earshot.training.norms import measure_on_clean
 from earshot.training.setup import Training, main_bar
 
 LOSS_WINDOWS = 64  # windows of a clip whose loss is taken at a time
@@ -32,6 +33,8 @@ LOSS_WINDOWS = 64  # windows of a clip whose loss is taken at a time
 def validate_and_keep(t: Training) -> dict[str, float]:
     """Scores of the held-out clips; better weights than any before are saved together with their OOF."""
     started, p = time.monotonic(), t.progress
+    if t.config.optim.norm_batch and p.step + p.epoch:
+        measure_on_clean(t)
     found, unreadable, loss = validate(t)
     p.unreadable |= unreadable
     truth = truth_of(found, t.held_out)
