@@ -23,7 +23,7 @@ class Depthwise(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pad = self.tf_padding(x) if self.same else [(size, size) for size in self.padding]
         if not torch.is_grad_enabled() or torch.jit.is_tracing() or x.device.type != "cpu":
-            return F.conv2d(_padded(x, pad), self.weight, None, self.stride, 0, 1, self.groups)
+            return F.conv2d(_padded(x, pad), self.weight, stride=self.stride, groups=self.groups)
         weight = self.weight
         if torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
@@ -74,7 +74,7 @@ class _Convolve(torch.autograd.Function):
     def forward(ctx, x, weight, step: int):
         ctx.save_for_backward(x, weight)
         ctx.step = step
-        return F.conv2d(x, weight, None, step, 0, 1, len(weight))
+        return F.conv2d(x, weight, stride=step, groups=len(weight))
 
     @staticmethod
     @once_differentiable
@@ -108,6 +108,7 @@ def _gradients(gradient, x, weight, step: int, which: int) -> torch.Tensor:
     """The gradient of the input (0) or of the weights (1) by PyTorch's own kernel."""
     mask = [which == 0, which == 1, False]
     whole = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, [step, step], [0, 0], [1, 1], False, [0, 0], len(weight), mask
-    )
+        gradient, x, weight, bias_sizes=None, stride=[step, step], padding=[0, 0], dilation=[1, 1], transposed=False,
+        output_padding=[0, 0], groups=len(weight), output_mask=mask,
+    )  # fmt: skip
     return whole[which]
