@@ -25,13 +25,16 @@ $(VENV)/trains: requirements/train.txt | $(VENV)/uv
 demo: $(VENV)/trains
 	$(RUN) src/demo.py
 
-# One thread a test process: two processes with threads of their own would fight over two cores.
+# One thread a test process: two processes with threads of their own would fight over two cores. Bytecode is kept, also
+# where the environment says not to: else every process, and every script that a test starts, compiles all it imports.
+TESTS := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
+
 test: setup lint
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
+	$(TESTS)
 
 test-slow: setup
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -m slow
-	EARSHOT_EXAMPLES=100 OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 $$(grep -l hypothesis tests/test_*.py)
+	$(TESTS) -m slow
+	EARSHOT_EXAMPLES=100 $(TESTS) $$(grep -l hypothesis tests/test_*.py)
 
 lint: setup
 	$(VENV)/bin/ruff check .

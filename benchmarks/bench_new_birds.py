@@ -7,8 +7,8 @@ Three recipes, configs/sed/finch_birds.yaml (recordings heard at one level, band
 finch_birds_strong.yaml (bands apart, recordings changed in training) and the control finch_birds_plain.yaml, on
 folds/finch_birds.csv: four birds, a fold each, trained on the other three to a fixed number of epochs, once a seed.
 Post-processing is chosen by event F1 on the held-out recordings of the OTHER birds alone, all of them together, by the
-search of submit.py: threshold, the lower threshold that an event goes on to, least length. Event F1: onset and offset
-within 50 ms.
+search of submit.py, going by each recording's own levels (`CENTRED`): threshold, the lower threshold that an event goes
+on to, least length. Event F1: onset and offset within 50 ms.
 
 Beside it, with --inside, the split inside each bird: finch_birds on folds/finch_vocal.csv (val recordings held out, of
 birds that train). Per bird: its train and val recordings (the OOF), and those of the test split, which no recipe was
@@ -57,7 +57,7 @@ COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_new_birds.py --record --rec
 DATA, FOLDS, INSIDE = Path("data/finch_vocal"), Path("folds/finch_birds.csv"), Path("folds/finch_vocal.csv")
 RECIPES = ("finch_birds_plain", "finch_birds_strong", "finch_birds")  # the last one is recorded
 STEPS = ("threshold", "threshold_low", "min_seconds")
-CENTRED = 0.75  # how thresholds go by each recording's own levels, where pseudo-labels are compared
+CENTRED = 0.75  # how thresholds go by each recording's own levels
 SEEDS = (1, 2, 3)
 BIRDS = 4
 
@@ -77,10 +77,10 @@ def f1_of(found: Predictions, truth: Truth, post: PostProcess | None = None) -> 
 F1 = OofScore("event_f1", f1_of)
 
 
-def competition(centred: float | None = None) -> Competition:
-    """The finches, post-processing beginning with thresholds that go by each recording's own levels, or do not."""
+def competition() -> Competition:
+    """The finches, post-processing beginning with thresholds that go by each recording's own levels."""
     own = get_competition("finch_vocal")
-    return replace(own, post=replace(own.post, start=replace(own.post.start, centred=centred)))
+    return replace(own, post=replace(own.post, start=replace(own.post.start, centred=CENTRED)))
 
 
 def name_of(recipe: str, seed: int) -> str:
@@ -181,7 +181,7 @@ def record_figures(table: pd.DataFrame, otherwise: pd.DataFrame):
 
 def rounds(seeds: tuple[int, ...], ways: Sequence[str], recorded: bool):
     """Event F1 with and without pseudo-labels of a bird without labels, by bird, seed and way."""
-    table = compared(seeds, ways, competition(CENTRED), F1, STEPS)
+    table = compared(seeds, ways, competition(), F1, STEPS)
     gained = gains(table)
     chosen = chosen_by_others(gained)
     by_seed = chosen.gain.groupby("seed").mean()

@@ -152,7 +152,8 @@ LAYOUTS = {
 
 def folders() -> list[str]:
     """The competitions whose tables are there."""
-    return sorted(p.name for p in FOLDER.iterdir() if p.is_dir()) if FOLDER.is_dir() else []
+    names = sorted(p.name for p in FOLDER.iterdir() if p.is_dir()) if FOLDER.is_dir() else []
+    return [name for name in names if name != "__pycache__"]  # of an import of its make_audio.py
 
 
 def make_download(name: str, out: Path, hidden: int = 0, quick: bool = False) -> Path:

@@ -117,3 +117,23 @@ def test_2022_score_is_the_mean_balanced_accuracy(seed):
     assert result == {"balanced_accuracy": pytest.approx(expected), "birds_scored": 2}
     with pytest.raises(ValueError, match="none of 4 birds"):
         BIRDCLEF2022.score(frame, frame.assign(target=False))
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "message"),
+    [
+        ("train_soundscape_labels.csv", "seconds", "column 'seconds' holds 'soon' in row 1, expected a number"),
+        ("test.csv", "seconds", "row_id do not follow"),
+        ("test.csv", None, "1 row_id twice: 17_SSW_5"),
+    ],
+)
+def test_2021_with_a_text_for_a_time_or_a_row_twice(tmp_path, table, column, message):
+    download_2021(tmp_path)
+    rows = pd.read_csv(tmp_path / table, dtype=str)
+    if column:
+        rows.loc[0, column] = "soon"
+    else:
+        rows = pd.concat([rows, rows.head(1)])
+    rows.to_csv(tmp_path / table, index=False)
+    with pytest.raises(ValueError, match=message):
+        BIRDCLEF2021.prepare(tmp_path)

@@ -145,7 +145,7 @@ def test_an_empty_test_gives_a_header(competition, there, tmp_path):
         test_folder.mkdir(parents=True)
     test = find_test(competition, test_folder, classes)
     assert test.empty
-    members = [SimpleNamespace(classes=classes, prior=np.full(len(classes), 0.1), hearing=())]
+    members = [SimpleNamespace(classes=classes, prior=np.full(len(classes), 0.1), hearing=(), backend=None)]
     out = tmp_path / "s.csv"
     network = Network("n", tuple(members), "n")
     report = run_all(

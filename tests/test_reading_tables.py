@@ -1,8 +1,10 @@
 """Reading CSV tables as people and programs write them: ids stay text, whatever ends lines or separates columns."""
 
+import pandas as pd
 import pytest
 
-from earshot.tables import is_text_column, read_table
+from earshot.competitions.tables import classes_of_sample
+from earshot.tables import is_text_column, read_table, with_numbers
 
 ODD = ["007", "1e5", "163e86660", "NA", "nan", "True", "1.0", "0x1F", "-0", "inf"]
 
@@ -39,3 +41,29 @@ def test_every_way_to_write_a_table(tmp_path, end, mark, ending, separator):
     assert table.filename.tolist() == ["a b.wav", "007"]
     assert table.value[0] == 1.5
     assert table.value.isna().tolist() == [False, True]
+
+
+def test_texts_among_numbers_are_named_with_their_row():
+    table = pd.DataFrame({"a": ["1", "2.5"], "b": ["1", ""], "c": [1, 2]})
+    assert with_numbers(table, ("a", "c"), "t.csv").a.tolist() == [1.0, 2.5]
+    assert with_numbers(table, ("c",), "t.csv").c.dtype == table.c.dtype, "whole numbers stay whole"
+    with pytest.raises(ValueError, match=r"t.csv: column 'b' holds '' in row 2, expected a number \(1 of 2 rows\)"):
+        with_numbers(table, ("a", "b"), "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (lambda s: s.reset_index(), "first column is 'index', expected 'row_id'"),
+        (lambda s: s.assign(Usage="Public"), "column 'Usage' holds no probabilities"),
+        (lambda s: s.assign(n=[3, 4]), "column 'n' holds no probabilities"),
+        (lambda s: s.assign(**{"Unnamed: 3": 0}), "'Unnamed: 3'"),
+        (lambda s: pd.concat([s, s]), "2 row_id come twice"),
+    ],
+)
+def test_what_was_added_to_a_sample_submission_is_no_class(changed, message):
+    sample = pd.DataFrame({"row_id": ["x_5", "x_10"], "Red fox": [0.5, 0.5], "wren": [0, 1]})
+    assert classes_of_sample(sample, "row_id", "s.csv") == ["Red_fox", "wren"]
+    assert classes_of_sample(sample.iloc[:0], "row_id", "s.csv") == ["Red_fox", "wren"]
+    with pytest.raises(ValueError, match=message):
+        classes_of_sample(changed(sample), "row_id", "s.csv")

@@ -83,6 +83,10 @@ def test_prepare_says_what_is_wrong_with_a_download(tmp_path):
     with pytest.raises(ValueError, match=r"a box of a ends \(3 s\) where it begins"):
         rfcx.prepare(folder)
     (folder / "train" / "a.flac").unlink()
+    boxes = pd.DataFrame([box("a", 2)], columns=list(rfcx.BOX_COLUMNS)).assign(t_min="soon")
+    boxes.to_csv(folder / "train_tp.csv", index=False)
+    with pytest.raises(ValueError, match="train_tp.csv: column 't_min' holds 'soon' in row 1, expected a number"):
+        rfcx.prepare(folder)
     pd.DataFrame([box("a", 2)], columns=list(rfcx.BOX_COLUMNS)).to_csv(folder / "train_tp.csv", index=False)
     with pytest.raises(ValueError, match="none of the 1 recordings of train_tp"):
         rfcx.prepare(folder)

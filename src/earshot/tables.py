@@ -99,6 +99,20 @@ def _begins(path: Path, encoding: str) -> str:
     return f"; its header is taken from its first line, '{line}'" if line else ""
 
 
+def with_numbers(table: pd.DataFrame, columns, where: str | Path) -> pd.DataFrame:
+    """The same with these columns as numbers; a cell that is none is an error that names it and its line."""
+    numbers = {}
+    for column in columns:
+        values = pd.to_numeric(table[column], errors="coerce")
+        if (bad := values.isna()).any():
+            raise ValueError(
+                f"{where}: column '{column}' holds '{table[column][bad].iloc[0]}' in row {int(bad.argmax()) + 1}, "
+                f"expected a number ({bad.sum()} of {len(table)} rows)"
+            )
+        numbers[column] = values
+    return table.assign(**numbers)
+
+
 def check_table(path: Path):
     """Raise unless the path is a file that may be a table; says what it is instead, such as one recording."""
     if path.is_dir():

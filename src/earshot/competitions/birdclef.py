@@ -41,7 +41,7 @@ from earshot.competitions.checks import label_problems, refuse
 from earshot.competitions.competition import Competition, Limits, OofScore, Rules, by_name
 from earshot.competitions.downloads import found_below, inner_folder
 from earshot.competitions.oof_scores import QUANTILE_ROWS, ROW_MICRO_F1, SCORE_ROWS
-from earshot.competitions.tables import Tables, absent, class_name
+from earshot.competitions.tables import Tables, absent, classes_of_sample
 from earshot.messages import few
 from earshot.stored import read_json
 from earshot.tables import read_table, require_columns
@@ -58,7 +58,7 @@ def prepare(source: Path, seconds: float = 60.0) -> Tables:
     source = Path(source)
     if (source / "sample_submission.csv").is_file():
         sample = read_table(source / "sample_submission.csv", ("row_id",))
-        classes = [class_name(c) for c in sample.columns if c != "row_id"]
+        classes = classes_of_sample(sample, "row_id", source / "sample_submission.csv")
     else:
         sample, classes = pd.DataFrame({"row_id": []}, dtype=str), birdclef_recordings.classes_of(source)
         logger.warning("%s has no sample_submission.csv: the %d classes are those of the training table, sorted",

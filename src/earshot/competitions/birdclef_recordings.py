@@ -29,7 +29,7 @@ from earshot.competitions.label_texts import is_reserved, listed, unlabelled
 from earshot.competitions.tables import Tables, absent, class_name, present
 from earshot.messages import few, suggest
 from earshot.metrics.events import merge_overlapping_events
-from earshot.tables import read_table, require_columns
+from earshot.tables import read_table, require_columns, with_numbers
 
 METADATA = ("train_metadata.csv", "train.csv")
 LABELLED_SOUNDSCAPES = ("train_soundscape_labels.csv", "train_soundscapes_labels.csv")
@@ -168,6 +168,7 @@ def labelled_rows(source: Path) -> pd.DataFrame | None:
     table = read_table(path).drop_duplicates(ignore_index=True)
     if "birds" in table:  # 2021
         require_columns(table, ("row_id", "site", "audio_id", "seconds", "birds"), path)
+        table = with_numbers(table, ("seconds",), path)
         folder = inner_folder(source, "train_soundscapes")
         names = by_recording(source / folder)
         clip_id = table.audio_id + "_" + table.site

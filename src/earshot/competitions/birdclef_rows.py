@@ -256,7 +256,10 @@ def check_site_columns(test: pd.DataFrame):
     expected = test.audio_id.astype(str) + "_" + test.site.astype(str) + "_" + test.seconds.astype(str)
     wrong = expected != test.row_id.astype(str)
     text = f"{wrong.sum()} row_id do not follow from audio_id, site, seconds: {few(test.row_id[wrong])}"
-    refuse([text] if wrong.any() else [], "the test table")
+    problems = [text] if wrong.any() else []
+    if (twice := test.row_id[test.row_id.duplicated()]).size:
+        problems.append(f"{twice.nunique()} row_id twice: {few(twice.unique())}")
+    refuse(problems, "the test table")
 
 
 def species_rows(
@@ -286,7 +289,8 @@ def check_bird_rows(test: pd.DataFrame):
     require_columns(test, BIRD_COLUMNS, "the test table")
     problems = [] if len(test) else ["it has no rows, so there is nothing to predict"]
     expected = test.file_id.astype(str) + "_" + test.bird.astype(str) + "_" + test.end_time.astype(str)
-    off = (test.end_time % ROW_SECONDS != 0) | (test.end_time <= 0)
+    ends = pd.to_numeric(test.end_time, errors="coerce")
+    off = ~((ends % ROW_SECONDS == 0) & (ends > 0))
     for wrong, text in (
         (expected != test.row_id.astype(str), "row_id do not follow from file_id, bird, end_time"),
         (test.row_id.duplicated(), "row_id twice"),

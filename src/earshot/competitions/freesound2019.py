@@ -25,7 +25,7 @@ from earshot.competitions.competition import Competition, Limits, Rules, by_name
 from earshot.competitions.downloads import found_below, inner_folder, list_audio, located
 from earshot.competitions.label_texts import respelled
 from earshot.competitions.oof_scores import LWLRAP
-from earshot.competitions.tables import Tables, absent, check_submission, class_name, present
+from earshot.competitions.tables import Tables, absent, check_submission, class_name, classes_of_sample, present
 from earshot.data.folds import TRAIN_ONLY, make_folds
 from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics
@@ -74,7 +74,7 @@ def _classes(source: Path) -> tuple[list[str], pd.Series | None]:
     """(class names, `fname` of the sample submission): its columns, else vocabulary.csv of the archive."""
     if (source / "sample_submission.csv").is_file():
         sample = read_table(source / "sample_submission.csv", ("fname",))
-        return [class_name(c) for c in sample.columns if c != "fname"], sample.fname
+        return classes_of_sample(sample, "fname", source / "sample_submission.csv"), sample.fname
     places = [source / name for name in ("vocabulary.csv", ARCHIVE + "meta/vocabulary.csv")]
     path = next((p for p in places if p.is_file()), None)
     if path is None:

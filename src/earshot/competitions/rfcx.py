@@ -24,7 +24,7 @@ from earshot.competitions.tables import Tables, absent, check_submission, find_f
 from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
-from earshot.tables import read_table, require_columns
+from earshot.tables import read_table, require_columns, with_numbers
 
 CLASSES = tuple(f"s{i}" for i in range(24))
 BOX_COLUMNS = ("recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max")
@@ -82,7 +82,8 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
 
 def _boxes(path: Path) -> pd.DataFrame:
     boxes = read_table(path, BOX_COLUMNS).drop_duplicates(ignore_index=True)
-    return boxes.assign(species_id=pd.to_numeric(boxes.species_id).astype(int))
+    boxes = with_numbers(boxes, ("species_id", "t_min", "t_max", "f_min", "f_max"), path)
+    return boxes.astype({"species_id": int})
 
 
 def _clips(tp: pd.DataFrame, fp: pd.DataFrame, source: Path) -> pd.DataFrame:

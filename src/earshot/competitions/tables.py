@@ -93,6 +93,26 @@ def class_name(text: str) -> str:
     return "_".join(NO_WIDTH.sub("", str(text)).split())
 
 
+def classes_of_sample(sample: pd.DataFrame, key: str, where: str | Path) -> list[str]:
+    """The classes that a sample submission names: its columns behind the `key`, which hold probabilities.
+
+    A column of row numbers, or of anything else that somebody added, is an error: it would be one class more.
+    """
+    names = list(sample.columns)
+    if names[0] != key:
+        raise ValueError(f"{where}: its first column is '{names[0]}', expected '{key}': remove what was added")
+    for name in names[1:]:
+        values = pd.to_numeric(sample[name], errors="coerce")
+        if name.startswith("Unnamed: ") or not values.between(0, 1).all():
+            raise ValueError(
+                f"{where}: column '{name}' holds no probabilities, as classes do"
+                f"{f' (but {sample[name].iloc[0]!r})' if len(sample) else ''}: remove it"
+            )
+    if (twice := sample[key][sample[key].duplicated()]).size:
+        raise ValueError(f"{where}: {twice.nunique()} {key} come twice: {few(twice.unique())}")
+    return [class_name(name) for name in names[1:]]
+
+
 def write_tables(
     tables: Tables, out: str | Path, competition: str, source: str | Path, overwrite: bool = False,
     also: Sequence[str] = (), copied_channels: str = "",
