@@ -1,7 +1,7 @@
 """The embedded competition from nothing to a scored submission, through the same commands a user types.
 
 python src/demo.py            # what `make demo` runs: minutes on two cores
-python src/demo.py --quick    # few epochs and two folds: only shows that everything runs
+python src/demo.py --quick    # two epochs of each fold: only shows that everything runs
 
 Prints the commands as it goes. Figures go to runs/demo/summary.json, pictures lie beside it and in the run's folder.
 """
@@ -73,7 +73,9 @@ def main():
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two epochs: shows that it runs, scores mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="two epochs a fold: shows that it runs, scores mean nothing"
+    )
     return parser.parse_args()
 
 

@@ -79,7 +79,8 @@ def count_classes(config: Config) -> int:
     path = Path(config.data.classes or Path(config.data.root) / "classes.csv")
     if not path.is_file():
         raise ValueError(
-            f"{path} does not exist, so the number of classes is unknown: prepare the data or give --classes"
+            f"{path} does not exist, so the number of classes is unknown: prepare the data "
+            f"(python src/prepare.py {config.data.competition or 'NAME'}, --source FOLDER) or give --classes N"
         )
     return len(split_classes(path, config.data.levels, config.data.part)[0])
 

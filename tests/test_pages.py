@@ -11,7 +11,7 @@ from earshot.events import PostProcess
 from earshot.metrics import clips as clip_metrics
 from earshot.pages.clip_cards import make_card, surprising
 from earshot.pages.intervals import bootstrap
-from earshot.pages.report import Picture, RunPage, Table, page, shown
+from earshot.pages.report import Picture, RunPage, Table, names_the_label, page, shown
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 from earshot.sound.timebase import TimeBase
@@ -102,6 +102,15 @@ def test_a_page_is_one_file_and_names_cannot_break_it(tmp_path):
 @pytest.mark.parametrize(("value", "text"), [(0.12345, "0.1235"), (3, "3"), ("a", "a"), (np.nan, ""), (None, "")])
 def test_cells(value, text):
     assert shown(value) == text
+
+
+def test_a_column_thatnames_the_label_is_no_table():
+    clips = pd.DataFrame({"labels": ["a", "a", "b"], "species": ["Alda", "Alda", "Bea"], "site": ["x", "y", "x"]})
+    assert names_the_label(clips.species, clips)
+    assert not names_the_label(clips.site, clips)
+    assert not names_the_label(pd.Series(["bird0", "bird1", "bird0"]), clips.assign(labels="song")), (
+        "birds of one class"
+    )
 
 
 def test_average_precision_by_class_has_intervals():

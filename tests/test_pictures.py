@@ -37,6 +37,16 @@ def test_learning_curves(tmp_path):
     assert share_of(image, GREEN) > 0.0005
 
 
+def test_curves_count_epochs_as_the_terminal_does_and_know_that_a_loss_is_better_low(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(fold_pictures, "_save", lambda figure, path: drawn.append(figure))
+    log = [{"epoch": e, "loss": 1.0, "log_loss": value} for e, value in enumerate((0.9, 0.4, 0.6))]
+    fold_pictures.learning_curves(log, "log_loss", tmp_path / "curves.png")
+    axes = drawn[0].axes
+    assert [list(axis.lines[0].get_xdata()) for axis in axes] == [[1, 2, 3], [1, 2, 3]]
+    assert "best 0.400" in axes[1].get_title()
+
+
 def test_learning_curves_before_the_first_score(tmp_path):
     fold_pictures.learning_curves([{"epoch": 0, "loss": 0.5}], "map", tmp_path / "curves.png")
     assert share_of(looked_at(tmp_path / "curves.png"), GREEN) == 0

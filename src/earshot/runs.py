@@ -253,7 +253,10 @@ def check_fold(folder: Path, config: Config, resume: bool):
             )
         difference = config_difference(to_dict(run.config), to_dict(config))
         if difference:
-            raise ValueError(f"cannot resume {folder}: its config differs from yours (run != now): {difference}")
+            raise ValueError(
+                f"cannot resume {folder}: its config differs from yours (run != now): {difference}; give the run's own "
+                "settings again, or train beside it with --name NEW"
+            )
 
 
 def create_fold(folder: Path, config: Config, resume: bool) -> FoldRun:

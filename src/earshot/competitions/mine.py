@@ -13,8 +13,10 @@ offsets also within 20 % of the event).
 from __future__ import annotations
 
 import logging
+import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,11 @@ from earshot.tables import require_columns
 TRAIN_SPLITS = ("", "train", "training", "trn", "dev_train")
 TEST_SPLITS = ("test", "eval", "evaluation", "testing")
 HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development", "dev_test")
+# columns that say where a recording comes from: who made it, where, of whom
+SOURCE_COLUMN = re.compile(
+    r"(^|[_ ])(recordist|author|observer|speaker|individual|animal|site|location|station|plot|recorder|sensor|device)"
+    r"(s|[_ ]?(id|name|code|no))?$", re.I,
+)  # fmt: skip
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
 
 logger = logging.getLogger("earshot")
@@ -88,6 +95,8 @@ def _tables(
         )
     if group_column:
         clips["group"] = _groups(clips, group_column)
+    elif "group" not in clips:
+        _hint_sources(clips, (split_column, fold_column))
     split = _splits(clips, split_column)
     held = split == "test"
     trains, tested = clips[~held].reset_index(drop=True), clips[held].reset_index(drop=True)
@@ -119,6 +128,18 @@ def _tables(
         missing=labels.missing, test_events=test_events, task="tagging" if events is None else "sed",
         competition="mine" if events is None else "mine_events",
     )  # fmt: skip
+
+
+def _hint_sources(clips: pd.DataFrame, taken: Sequence[str]):
+    """Say which columns seem to name a recordist, a site or the like, whose recordings folds would part."""
+    for column in clips.columns:
+        values = clips[column].astype(str).str.strip()
+        if column in taken or not SOURCE_COLUMN.search(column) or not 1 < values.nunique() < len(clips):
+            continue
+        logger.warning(
+            "folds may part the recordings of one '%s' (%d values): --group-column '%s' keeps them together",
+            column, values.nunique(), column,
+        )  # fmt: skip
 
 
 def _named(clips: pd.DataFrame, events: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame | None]:

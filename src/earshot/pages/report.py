@@ -185,11 +185,17 @@ def tables(e: Evidence) -> list[Table]:
     for name, values in columns.items():
         counts = values.value_counts()
         counts = counts[counts > 0]
-        if not 1 < len(counts) <= MOST_VALUES:
+        if not 1 < len(counts) <= MOST_VALUES or names_the_label(values, clips):
             continue
         rows = [(str(v), int(n), watched(e, places[(values == v).to_numpy()])) for v, n in counts.sort_index().items()]
         result.append(Table(f"{e.watch} by {name}", (name, "clips", e.watch), rows))
     return result
+
+
+def names_the_label(values: pd.Series, clips: pd.DataFrame) -> bool:
+    """Whether a column is the label in other words: clips of one value hold one class, and their mAP says nothing."""
+    pairs = pd.DataFrame({"value": values.astype(str), "labels": clips.labels.astype(str)}).drop_duplicates()
+    return pairs.value.is_unique and pairs.labels.is_unique
 
 
 def by_class(found: Predictions, target: np.ndarray, groups: np.ndarray) -> Table:
@@ -206,7 +212,7 @@ def by_class(found: Predictions, target: np.ndarray, groups: np.ndarray) -> Tabl
         rows.append((str(label), int(target[:, k].sum()), precision[k], low, high, auc[k]))
     rows.sort(key=lambda row: row[2] if np.isfinite(row[2]) else np.inf)
     columns = ("class", "clips", "average precision", "from", "to", "AUC")
-    return Table("By class", columns, rows, "Weakest first; a click on a column sorts by it.")
+    return Table("By class", columns, rows, "Weakest first; a click on a column sorts by it. From, to: 95 % interval.")
 
 
 def cards(e: Evidence, count: int) -> list[Card]:

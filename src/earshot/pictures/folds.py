@@ -56,21 +56,22 @@ def shown(name: str, longest: int = 40) -> str:
 
 
 def learning_curves(log: list[dict], watch: str, path: Path):
-    """Rows of log.csv -> the losses of training and held-out clips, and the watched score, by epoch.
+    """Rows of log.csv -> the losses of training and held-out clips, and the watched score, by epoch, counted from 1.
 
     By steps where epochs were validated on the way (optim.validate_steps).
     """
     by = "epoch" if len({row["epoch"] for row in log}) == len(log) else "steps"
+    at = [row[by] + (by == "epoch") for row in log]  # log.csv counts epochs from 0, the terminal from 1
     figure, axes = _figure(9, 3.6, 1, 2)
     for name, label, colour in (("loss", "training", "tab:blue"), ("val_loss", "held-out", "tab:orange")):
-        if known := [(row[by], row[name]) for row in log if name in row]:
+        if known := [(x, row[name]) for x, row in zip(at, log, strict=True) if name in row]:
             axes[0, 0].plot(*zip(*known, strict=True), marker=".", color=colour, label=label)
             axes[0, 0].legend(fontsize=8)
     axes[0, 0].set(xlabel=by, ylabel="loss", title="loss")
-    scored = [(row[by], row[watch]) for row in log if watch in row]
+    scored = [(x, row[watch]) for x, row in zip(at, log, strict=True) if watch in row]
     if scored:
         axes[0, 1].plot(*zip(*scored, strict=True), marker=".", color="tab:green")
-        best = max(scored, key=lambda pair: pair[1])
+        best = (min if watch in clip_metrics.LOWER_IS_BETTER else max)(scored, key=lambda pair: pair[1])
         axes[0, 1].axhline(best[1], linewidth=0.7, color="grey", linestyle="--")
         axes[0, 1].set(xlabel=by, ylabel=watch, title=f"{watch} on the held-out fold, best {best[1]:.3f}")
     else:
