@@ -53,6 +53,13 @@ def test_events_train_frames_and_without_them_their_keys_go():
     assert (config.task, config.data.targets, config.data.frame_targets) == ("tagging", "labels", False)
 
 
+def test_one_class_in_every_recording_is_watched_by_its_events():
+    events = pd.DataFrame({"filename": ["0", "1"], "onset": 0.0, "offset": 1.0, "event_label": "a"})
+    one, two = (data(labels=labels, events=events, task="sed") for labels in (("a", "a"), ("a", "b")))
+    assert from_dict(fitted(like("sed/synth_cnn"), one)[0]).watch == "event_f1"
+    assert from_dict(fitted(like("sed/synth_cnn"), two)[0]).watch == "", "mAP can be had"
+
+
 def test_a_loss_for_one_label_refuses_several():
     with pytest.raises(ValueError, match="exactly one label a clip .* 1 of 2 clips have none or several"):
         fitted(like("tagging/esc10_cnn"), data(labels=("a", "a b")))

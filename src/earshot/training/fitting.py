@@ -142,7 +142,18 @@ def _fit_targets(values: dict, before: Config, data: Data) -> list[str]:
         return []
     own |= {"targets": "events", "frame_targets": True}
     values.setdefault("predict", {})["keep_frames"] = True
-    return ["data.targets=events, data.frame_targets=true: events.csv says when each class is heard"]
+    notes = ["data.targets=events, data.frame_targets=true: events.csv says when each class is heard"]
+    if not values.get("watch") and values.get("task", before.task) == "sed" and not _parts_clips(data):
+        values["watch"] = "event_f1"
+        notes.append("watch=event_f1: every recording holds every class, so only when they are heard can be scored")
+    return notes
+
+
+def _parts_clips(data: Data) -> bool:
+    """Whether some class is in some of the clips that train and not in all of them."""
+    lists, silent = label_lists(data.clips), annotated_clips(data.clips, data.events)
+    known = [set(names) for names, quiet in zip(lists, silent, strict=True) if names or quiet]
+    return any(0 < sum(name in names for names in known) < len(known) for name in set().union(*known))
 
 
 def fit_batch(values: dict, n_classes: int, n_training: int) -> tuple[dict, list[str]]:
