@@ -263,7 +263,7 @@ class Fast:
         self.one_pass, self.int8 = one_pass, "int8" in graph.stem
 
     def figure(self, part: str) -> str:
-        """The name under which its speed is recorded: float32 has the plain one, whose rows are to be the notebook's."""
+        """The name of its figure: float32 has the plain one, whose rows are to be the notebook's."""
         precision, overlaps = self.member.backend.precision, part == "overlap"
         if part == "cnn14":
             return f"e2e_speedup_cnn14_{'int8' if self.int8 else 'fp32' if precision == 'float32' else precision}"
