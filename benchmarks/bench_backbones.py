@@ -102,7 +102,8 @@ def main():
             return compare_recipe(options)
         found = [scores_of(name, options.scores, options.tasks) for name in options.networks if options.scores]
         table = pd.DataFrame(found, columns=None if found else ["network"]).set_index("network")
-        print(table.to_string())
+        if found:
+            print(table.to_string())
         if options.out:
             finish(table, options.out)
         return

@@ -2,6 +2,7 @@
 
 python benchmarks/bench_esc50.py --record               # trains what is missing (5 folds, two at a time), then scores
 python benchmarks/bench_esc50.py --teacher --record     # its OOF blended with that of CMAM, which hears BirdNET too
+python benchmarks/bench_esc50.py --small --record       # a network of 128 kB in int8, taught by the one from scratch
 
 Needs data/esc50 (python src/prepare.py esc50 --source FOLDER), --teacher also BirdNET (docs/teachers.md). The last
 epoch's weights answer; of the blend, a geometric mean, each fold's weights are searched on the other folds. Minutes
@@ -16,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,24 +27,32 @@ from results import machine, record
 from earshot import runs
 from earshot.data.prepared import load_data
 from earshot.ensemble import search
+from earshot.export.graph import ExportSettings, export_run
+from earshot.models.counting import count
 from earshot.prediction.predictions import Predictions
 
 COMMAND = "python benchmarks/bench_esc50.py --record"
 TEACHER_COMMAND = "python benchmarks/bench_esc50.py --teacher --record"
+SMALL_COMMAND = "python benchmarks/bench_esc50.py --small --record"
 CONFIG, FUSED = Path("configs/tagging/esc50_cnn.yaml"), Path("configs/tagging/cross_task/esc50_cmam_birdnet.yaml")
+SMALL = Path("configs/tagging/esc50_small.yaml")
 LIMIT_MINUTES = 360
+LIMITS = {"int8_kb": 128, "mmacs_per_second": 30}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=CONFIG, help="of the network from scratch")
     parser.add_argument("--teacher", action="store_true", help="blend it with the network that hears BirdNET too")
+    parser.add_argument("--small", action="store_true", help="a small network in int8, taught by the one from scratch")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     os.chdir(ROOT)
     folder = trained(options.config)
     if options.teacher:
         blended(folder, options.record)
+    elif options.small:
+        small(trained(SMALL), options.record)
     else:
         alone(folder, options.record)
 
@@ -69,6 +79,31 @@ def alone(folder: Path, keep: bool):
         record("esc50_cpu_minutes", round(minutes, 1), f"min wall, all folds, {machine()}", COMMAND)
 
 
+def small(folder: Path, keep: bool):
+    """Accuracy, kilobytes and operations of a run's int8 graphs, every layer in 8 bits, ranges of training clips.
+
+    The export's gate is wide open here, so that what int8 costs is measured and not refused.
+    """
+    run = runs.load_run(folder)
+    model, data = runs.load_model(run.folds[0]), run.config.data
+    costs = count(model, run.config.inputs(model.inputs), round(data.crop_seconds * data.sample_rate))
+    wide = ExportSettings(int8=True, calibrate_on="training", float_parts=(), max_drop=1.0, max_difference=1.0)
+    reports = [json.loads(path.with_name(path.name + ".json").read_text()) for path in export_run(run, wide)]
+    before, after = zip(*(report["oof"]["scores"]["accuracy"] for report in reports), strict=True)
+    kilobytes = max(sum(report["stored_bytes"].values()) for report in reports) / 1000
+    macs = costs.macs / 1e6 / data.crop_seconds
+    print_folds(before)
+    print_folds(after)
+    print(f"{kilobytes:.1f} kB in int8 ({LIMITS['int8_kb']}), {macs:.1f} M multiply-accumulates a second "
+          f"({LIMITS['mmacs_per_second']})")  # fmt: skip
+    if keep:
+        how = f"mean of 5 folds, one model a fold, {run.config.optim.epochs} epochs"
+        record("esc50_small_accuracy", round(float(np.mean(after)), 4), f"{how}, int8", SMALL_COMMAND)
+        record("esc50_small_accuracy_float32", round(float(np.mean(before)), 4), how, SMALL_COMMAND)
+        record("esc50_small_int8_kb", round(kilobytes, 1), "kB of weights, biases and scales", SMALL_COMMAND)
+        record("esc50_small_mmacs", round(macs, 2), "million multiply-accumulates a second of sound", SMALL_COMMAND)
+
+
 def blended(folder: Path, keep: bool):
     """Accuracy of the blend with the network that hears BirdNET too, each fold's weights chosen on the others."""
     out = Path("runs/ensembles/esc50_teacher.npz")
@@ -81,7 +116,7 @@ def blended(folder: Path, keep: bool):
         record("esc50_teacher_accuracy", float(np.mean(folds)), how, TEACHER_COMMAND)
 
 
-def print_folds(folds: list[float]):
+def print_folds(folds: Sequence[float]):
     print(f"| {' | '.join(f'{v:.4f}' for v in folds)} | {np.mean(folds):.4f} | {np.std(folds):.4f} |")
 
 

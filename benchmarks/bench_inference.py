@@ -95,7 +95,7 @@ def measure(part: str, work: Path, rounds: int) -> dict:
     for name, way in ways.items():
         if name != "notebook":
             unit = f"times, {name}; random weights: {unlike[name]}"
-            figures |= dict.fromkeys(way.figures(part), (medians["notebook"] / medians[name], unit))
+            figures[way.figure(part)] = (medians["notebook"] / medians[name], unit)
     return figures
 
 
@@ -262,16 +262,13 @@ class Fast:
         (self.member,) = members_of(open_graph(graph), one_pass)
         self.one_pass, self.int8 = one_pass, "int8" in graph.stem
 
-    def figures(self, part: str) -> list[str]:
-        """The names under which its speed is recorded: plain is what `src/export.py --precision auto` tries here."""
-        from earshot.prediction.precision import multiplies_bf16
-
-        name, precision = f"e2e_speedup_{'cnn14' if part == 'cnn14' else 'b0'}", self.member.backend.precision
+    def figure(self, part: str) -> str:
+        """The name of its figure: float32 has the plain one, whose rows are to be the notebook's."""
+        precision, overlaps = self.member.backend.precision, part == "overlap"
         if part == "cnn14":
-            return [f"{name}_{'int8' if self.int8 else 'fp32' if precision == 'float32' else precision}"]
-        name += "_overlap" * (part == "overlap") + "_exact" * (part == "overlap" and not self.one_pass)
-        best = "bf16" if multiplies_bf16() else "float32"
-        return [name] * (precision == best) + [f"{name}_float32"] * (precision == "float32")
+            return f"e2e_speedup_cnn14_{'int8' if self.int8 else 'fp32' if precision == 'float32' else precision}"
+        name = "e2e_speedup_b0" + "_overlap" * overlaps + "_exact" * (overlaps and not self.one_pass)
+        return name + f"_{precision}" * (precision != "float32")
 
     def predicted(self, clip):
         """Predictions of the one recording."""

@@ -150,7 +150,7 @@ class Plain:
         p, self.config, self.prepared, self.size = ours.config.frontends["logmel"], ours.config, prepared, batch
         self.spectrogram = Spectrogram(p.n_fft, p.hop_length, p.n_fft)
         self.mel = LogmelFilterBank(p.sample_rate, p.n_fft, p.n_mels, p.fmin, p.fmax, top_db=None)
-        self.model = copied(ours.network)
+        self.model = plain_model(ours, len(prepared.classes))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, weight_decay=1e-2)
         self.rng = np.random.default_rng(0)
 
@@ -186,13 +186,19 @@ class Plain:
         return {"reading": read - began, "log-mel": heard - read, "network": time.process_time() - heard}
 
 
-def copied(network):
-    """The same weights in contiguous memory, in training mode."""
-    import copy
+def plain_model(ours, n_classes: int):
+    """The same weights in contiguous memory, in training mode, in a network made anew.
 
+    A copy of ours would have its autocast and its way to compute gradients.
+    """
     import torch
 
-    return copy.deepcopy(network).to(memory_format=torch.contiguous_format).train()
+    from earshot import runs
+
+    network = runs.make_model(ours.config, n_classes)
+    network.load_state_dict(ours.network.state_dict())
+    network.spec_augment = ours.network.spec_augment
+    return network.to(memory_format=torch.contiguous_format).train()
 
 
 class Ours:
@@ -243,7 +249,8 @@ def measure_step(part: str, work: Path, options) -> dict:
         medians[name] = float(np.median([sum(p.values()) for p in some])) / steps
         cells = [f"{np.median([p[key] for p in some]) / steps:.4f}" for key in ("reading", "log-mel", "network")]
         print(f"| {name} | {medians[name]:.4f} | {' | '.join(cells)} |", flush=True)
-    unit = f"times the plain way, batch {options.batch}, goal {GOAL}"
+    computed = "bf16 autocast" if options.precision == "bf16" else "float32"
+    unit = f"times the plain way (float32), ours in {computed}, batch {options.batch}, goal {GOAL}"
     name = f"train_step_speedup_{part}" + "_bf16" * (options.precision == "bf16")
     return {name: (medians["plain"] / medians["ours"], unit)}
 

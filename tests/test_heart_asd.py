@@ -82,6 +82,7 @@ def test_domain_c_is_listed_and_left_out_of_the_mean():
         (lambda m: m.assign(split="train"), "4 training clips are anomalous, only normal ones may train: audio/a/a8"),
         (lambda m: m[(m.domain == "a") | (m.split == "test")], "no clip of domain b is in the split train"),
         (lambda m: m.drop(columns="domain"), "domain"),
+        (lambda m: m.assign(domain=m.domain.where(m.index != 2, "")), "1 clips have no domain: audio/a/a2"),
     ],
 )
 def test_a_wrong_table_is_named(tmp_path, change, message):

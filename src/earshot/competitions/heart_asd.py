@@ -43,6 +43,9 @@ def prepare(source: Path) -> Tables:
             raise ValueError(
                 f"{source / 'meta.csv'}: {column} is {' or '.join(known)}, got {few(odd[column].unique())}"
             )
+    unsaid = meta[meta.domain.fillna("").astype(str).str.strip() == ""]
+    if len(unsaid):
+        raise ValueError(f"{source / 'meta.csv'}: {len(unsaid)} clips have no domain: {few(unsaid.filename)}")
     trains = meta.split == "train"
     wrong = meta.filename[trains & (meta.label == "anomaly")]
     if len(wrong):

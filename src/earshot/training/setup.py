@@ -23,6 +23,7 @@ from earshot.ensemble.lineage import once
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.messages import progress_bar
 from earshot.models import blocks as network_blocks
+from earshot.models import depthwise
 from earshot.models.weights import LoadReport, load_weights
 from earshot.prediction.origin import Origin
 from earshot.records import to_dict
@@ -123,6 +124,8 @@ def set_up(
     attach_spec_augment_pp(network, config.augment.spec_augment_pp)
     if config.optim.channels_last:
         network = network.to(memory_format=torch.channels_last)
+        if accelerator.device.type == "cpu":
+            depthwise.speed_up(network)
     for name, parameter in network.named_parameters():  # published but unused: several processes would wait for them
         parameter.requires_grad_(parameter.requires_grad and not name.startswith(network.dead_parameters))
     blocks, o = network_blocks.depth_blocks(network), config.optim
