@@ -181,5 +181,5 @@ def test_curves_show_both_losses(tmp_path):
         patch.setattr(Axes, "plot", plot)
         fold_pictures.learning_curves(log, "map", tmp_path / "curves.png")
         fold_pictures.learning_curves([{"epoch": 0, "val_loss": 0.7}], "map", tmp_path / "given.png")
-    assert drawn[:2] == [("training", [[0, 1], [1.0, 0.5]]), ("held-out", [[1], [0.7]])]
-    assert drawn[-1] == ("held-out", [[0], [0.7]])
+    assert drawn[:2] == [("training", [[1, 2], [1.0, 0.5]]), ("held-out", [[2], [0.7]])], "epochs count from 1"
+    assert drawn[-1] == ("held-out", [[1], [0.7]])
