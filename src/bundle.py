@@ -25,12 +25,15 @@ from earshot.kaggle.push import push
 from earshot.kaggle.wheels import RUNTIMES, fetch_wheels
 from earshot.messages import Parser, run_script
 from earshot.prediction.backends import ENDINGS
+from earshot.prediction.graphs import graph_files
 
 
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     image = read_image(options.image_packages)
+    for run in options.runs:  # before anything is fetched
+        graph_files(run, options.format, options.int8, options.together)
     if options.fetch_wheels:
         wheels = fetch_wheels(options.fetch_wheels, image, [RUNTIMES[options.format], *options.also])
         print(f"-> {options.fetch_wheels}: {', '.join(w.path.name for w in wheels)}")

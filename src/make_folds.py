@@ -18,6 +18,7 @@ from earshot.audits.fingerprints import fingerprints
 from earshot.audits.leaks import apart
 from earshot.competitions import get_competition
 from earshot.competitions.tables import read_dataset, write_csv
+from earshot.config import LARGEST_SEED
 from earshot.data.folds import (
     EACH_GROUP,
     TABLE_ORDER,
@@ -49,8 +50,11 @@ def main():
     options.k = FOLDS if options.k is None else options.k
     check_ending(options.out, ".csv", ".tsv")
     check_writable(options.out)
+    if not 0 <= options.seed <= LARGEST_SEED:
+        raise ValueError(f"--seed is a whole number from 0 to {LARGEST_SEED}, got {options.seed}")
     clips = read_clips(options.clips)
     if options.inside:
+        check_writable(inside_folder(options) / "dataset.json", "prepare the data where it can be")
         clips = clips_inside(clips, options.inside, options.fold)
     if options.apart_duplicates:
         clips = with_duplicates_together(clips, options)
@@ -58,18 +62,16 @@ def main():
         clips = clips.drop(columns="official_fold", errors="ignore")
     method = choose_method(clips, options.group) if options.method == "auto" else options.method
     assign = method if options.method == "auto" else find_method(options.method, options.clips.parent)
-    if not 0 <= options.seed < 2**32:
-        raise ValueError(f"--seed is a whole number from 0 to {2**32 - 1}, got {options.seed}")
     make = folds_inside if options.inside else make_folds
     folds = make(clips, options.k, options.seed, options.group, assign)
     class_list = options.clips.parent / "classes.csv"
     table = fold_table(clips, folds, read_classes(class_list) if class_list.is_file() else None)
     report(clips, folds, table, method, options)
-    print(write(folds, options.out, options.force))
-    if options.inside:
-        folder = options.clips.parent.with_name(f"{options.clips.parent.name}_inside{options.fold}")
+    if options.inside:  # before the table, as either may be refused
+        folder = inside_folder(options)
         write_inside(options.clips.parent, folder, clips, options.inside, options.fold, options.force)
         print(f"-> {folder}: its clips, for data.root={folder} data.folds={options.out}")
+    print(write(folds, options.out, options.force))
 
 
 def parse_args() -> argparse.Namespace:
@@ -105,6 +107,12 @@ def parse_args() -> argparse.Namespace:
     if (options.inside is None) != (options.fold is None):
         parser.error("--inside FOLDS and --fold N go together")
     return options
+
+
+def inside_folder(options: argparse.Namespace) -> Path:
+    """Where the clips of --inside become a data set: beside their own, under its name."""
+    folder = options.clips.parent if options.clips.parent.name else options.clips.parent.resolve()
+    return folder.with_name(f"{folder.name}_inside{options.fold}")
 
 
 def with_duplicates_together(clips: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,7 +101,9 @@ def print_oddities(source: Path, clips: list[Clip], target: Path):
     rows += [(path, text) for path, texts in odd.items() for text in texts]
     listing = target.with_name(f"{target.stem}_odd_files.csv")
     files.write_rows(listing, [{"path": printable(str(path)), "note": text} for path, text in rows])
-    print(f"{len(left_out)} files are left out, {len(odd)} recordings are not as their files say; see {listing}")
+    reasons = "; ".join(f"{n}: {reason}" for reason, n in Counter(left_out.values()).most_common(3))
+    why = f" ({reasons})" if left_out else ""
+    print(f"{len(left_out)} files are left out{why}, {len(odd)} recordings are not as their files say; see {listing}")
 
 
 def parse_args() -> argparse.Namespace:

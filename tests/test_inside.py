@@ -111,3 +111,19 @@ def test_only_answers_of_networks_that_heard_nothing_else_are_taken_as_nested(pr
     with pytest.raises(ValueError, match="made with other folds than this run's"):
         accepted(oof, 0, other)  # they heard clips that fold 0 holds out
     assert len(clips_inside(prepared, "outer.csv", 0)) == 16
+
+
+def test_a_table_given_from_its_own_folder(prepared, monkeypatch, capsys):
+    monkeypatch.chdir("data/mine")
+    run(script, "--clips", "clips.csv", "--inside", "../../outer.csv", "--fold", 1, "--k", 2, "--out", "inside.csv")
+    assert Path("../mine_inside1/clips.csv").is_file()
+    assert "mine_inside1 data.folds=inside.csv" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_refused_leaves_no_fold_table(prepared):
+    inside()
+    Path("inside.csv").unlink()
+    prepared.assign(labels="low").to_csv("data/mine/clips.csv", index=False)
+    with pytest.raises(ValueError, match="data/mine_inside1 exists and differs"):
+        inside()
+    assert not Path("inside.csv").exists()

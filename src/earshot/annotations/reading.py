@@ -1,9 +1,9 @@
 """Annotation files -> one table of events in seconds, whatever program wrote them.
 
 Read are Raven selection tables (and what writes them, such as BirdNET), Audacity label tracks, Praat TextGrids, exports
-of Label Studio, and any
-CSV or tab-separated table with an onset, an offset (or a duration) and a label, as DCASE has them, with a header or in
-DCASE's older form without: recording, onset, offset, label. Tables are told apart by their columns, not by their names.
+of Label Studio, and any CSV or tab-separated table with an onset, an offset (or a duration) and a label, as DCASE has
+them, with a header or in DCASE's older form without: recording, onset, offset, label. Tables are told apart by their
+columns, not by their names.
 TextGrids are parsed by crowsetta, an optional package.
 """
 

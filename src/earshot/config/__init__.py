@@ -37,8 +37,8 @@ MOVED = {f"augment.{key}": f"augment.batch.{key}" for key in (f.name for f in da
     for key in ("frame_weight", "label_smoothing", "auxiliary_weight", "gamma", "alpha")
 }
 MOVED["wandb"] = "track"
-# which of them a loss took: earlier versions wrote all of them, whatever the loss
 LARGEST_SEED = 2**32 - 1  # that NumPy, scikit-learn and PyTorch all take
+# which of them a loss took: earlier versions wrote all of them, whatever the loss
 OLD_LOSSES = {
     "bce": ("label_smoothing",),
     "bce_clip_frame": ("frame_weight", "label_smoothing"),

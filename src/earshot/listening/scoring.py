@@ -136,11 +136,9 @@ def _overlap(found: pd.DataFrame, truth: pd.DataFrame) -> bool:
     """Whether any found event shares a moment with a true one of its recording, whatever their labels."""
     by_name = {name: rows[["onset", "offset"]].to_numpy(float) for name, rows in truth.groupby("filename")}
     for name, rows in found.groupby("filename"):
-        true = by_name.get(name, np.zeros((0, 2)))
-        if (
-            len(true)
-            and ((rows.onset.to_numpy()[:, None] < true[:, 1]) & (rows.offset.to_numpy()[:, None] > true[:, 0])).any()
-        ):
+        onset, offset = by_name.get(name, np.zeros((0, 2))).T
+        starts, ends = (rows[c].to_numpy(float)[:, None] for c in ("onset", "offset"))
+        if ((starts < offset) & (ends > onset)).any():
             return True
     return False
 

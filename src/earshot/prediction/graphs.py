@@ -8,6 +8,7 @@ together.onnx        together_int8.onnx           all folds in one, on axis 1 of
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,18 +30,33 @@ def graph_name(graph_format: str, int8: bool = False, together: bool = False) ->
     return ("together" if together else "model") + "_int8" * int8 + ENDINGS[check_format(graph_format)]
 
 
+def graph_files(folder: str | Path, graph_format: str, int8: bool = False, together: bool = False) -> list[Path]:
+    """Files of a run folder's graphs, by fold; that there is none is an error that names the graphs of other kinds."""
+    folder, name = Path(folder), graph_name(graph_format, int8, together)
+    if not folder.is_dir():
+        raise ValueError(f"run {folder} does not exist")
+    places = [folder] if together else fold_folders(folder)
+    if found := [place / name for place in places if (place / name).is_file()]:
+        return found
+    made = [
+        f"{graph_name(f, eight, one)} (--format {f}{' --int8' * eight}{' --together' * one})"
+        for f, eight, one in itertools.product(ENDINGS, (False, True), (False, True))
+        if any((place / graph_name(f, eight, one)).is_file() for place in ([folder] if one else fold_folders(folder)))
+    ]
+    instead = f", or take what is there: {', '.join(made)}" if made else ""
+    command = _command(folder, graph_format, int8, together)
+    raise ValueError(f"{folder} has no {name}: make it with {command}{instead}")
+
+
+def _command(folder: Path, graph_format: str, int8: bool, together: bool) -> str:
+    return f"src/export.py --run {folder} --format {graph_format}" + " --int8" * int8 + " --together" * together
+
+
 def find_graphs(
     folder: str | Path, graph_format: str, int8: bool = False, together: bool = False, threads: int = 1
 ) -> list:
     """Opened graphs of a run folder, by fold, each checked against the folder it lies in."""
-    folder, name = Path(folder), graph_name(graph_format, int8, together)
-    if not folder.is_dir():
-        raise ValueError(f"run {folder} does not exist")
-    paths = [folder / name] if together else [fold / name for fold in fold_folders(folder)]
-    paths = [p for p in paths if p.is_file()]
-    command = f"src/export.py --run {folder} --format {graph_format}" + " --int8" * int8 + " --together" * together
-    if not paths:
-        raise ValueError(f"{folder} has no {name}: make it with {command}")
+    folder, paths = Path(folder), graph_files(folder, graph_format, int8, together)
     weights = [fold / "best.safetensors" for fold in fold_folders(folder)]
     trained = {_fold(p) for p in weights if p.is_file()}
     found = [open_graph(p, threads) for p in paths]
@@ -48,7 +64,8 @@ def find_graphs(
         _check_graph(graph, found[0], folder, together)
     missing = sorted(trained - {fold for graph in found for fold in graph.about["folds"]})
     if missing:
-        raise ValueError(f"{folder}: folds {missing} are trained but have no {name}: make it with {command}")
+        raise ValueError(f"{folder}: folds {missing} are trained but have no {paths[0].name}: make it with "
+                         f"{_command(folder, graph_format, int8, together)}")  # fmt: skip
     return found
 
 
