@@ -12,7 +12,14 @@ from earshot import runs
 from earshot.data.prepared import load_data
 from earshot.data.sampling import evenly
 from earshot.export import graph as graph_export
-from earshot.export.int8 import check_stored, first_convolutions, idle_casts_to_identities, quantise, stored_bytes
+from earshot.export.int8 import (
+    check_stored,
+    first_convolutions,
+    idle_casts_to_identities,
+    quantise,
+    spectra,
+    stored_bytes,
+)
 from scripts import run
 from test_export import graph_files, make_run
 
@@ -79,6 +86,32 @@ def test_each_network_of_a_graph_has_a_first_convolution():
     nodes = [helper.make_node("Conv", ["x", "w"], [name], name=name) for name in names]
     graph = helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"]), *nodes], "two", [], []))
     assert first_convolutions(graph) == ["/models.0/a/Conv", "/models.1/a/Conv"]
+
+
+def test_spectra_reach_from_the_last_weights_to_a_logarithm():
+    steps = [("Conv", ["x", "w"], "heard"), ("Mul", ["heard", "heard"], "power"), ("MatMul", ["power", "m"], "mel"),
+             ("Add", ["mel", "tiny"], "level"), ("Log", ["level"], "decibels"), ("Cos", ["angle"], "wave"),
+             ("Mul", ["wave", "share"], "wave2"), ("MatMul", ["wave2", "power"], "repeats"),
+             ("Gemm", ["repeats", "w2"], "y")]  # fmt: skip
+    nodes = [helper.make_node(kind, given, [out], name=out) for kind, given, out in steps]
+    shapes = {"w": (4, 1, 3, 3), "m": (3, 3), "tiny": (1,), "w2": (3, 3)}
+    weights = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()]
+    graph = helper.make_model(helper.make_graph(nodes, "levels", [], [], weights))
+    assert set(spectra(graph)) == {"decibels", "level", "repeats"}, "the mel filters are weights: they end it"
+
+
+@pytest.mark.slow
+def test_a_network_that_makes_spectra_keeps_them_in_float32(tiny):
+    folder = make_run(tiny, ["model.name=cnn_modulation", "loss.name=cross_entropy", "predict.keep_frames=false",
+                             "model.params={widths: [4, 4, 4, 4], modulation_widths: [4, 4]}"])  # fmt: skip
+    run(export, "--run", folder, "--int8", "--int8-head", "--max-drop", "1", "--calibration-clips", "4")
+    graph = onnx.load(folder / "fold0/model_int8.onnx").graph
+    made = {name: node for node in graph.node for name in node.output}
+    quantised = [node for node in graph.node for name in node.input
+                 if name in made and made[name].op_type == "DequantizeLinear"]  # fmt: skip
+    assert {"Conv", "Gemm"} <= {node.op_type for node in quantised}
+    assert not {"Log", "MatMul"} & {node.op_type for node in quantised}
+    assert not [n.name for n in quantised if n.op_type == "AveragePool" and "/modulation/" in n.name]
 
 
 def test_stored_bytes_count_weights_of_both_formats(tmp_path):

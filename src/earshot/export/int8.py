@@ -47,6 +47,7 @@ def calibration_inputs(backend, run: runs.Run, clips: PreparedData, wanted: int)
 def quantise(path: Path, inputs: list[dict[str, np.ndarray]], float_parts: tuple[str, ...] = FLOAT_PARTS) -> Path:
     """Write the int8 graph beside the float32 one; the modules named `float_parts` stay float32, and where there are
     any, so does each network's first convolution: it does little work, on decibels, whose range 8 bits cut coarsely.
+    Spectra that a network makes itself stay so in any case.
 
     Two of NNCF's defaults are not ours (benchmarks/RESULTS.md has what they cost). It takes for a range the mean over
     inputs of each one's largest value, which cuts off what is loud in few of them, the very events: ours hold all
@@ -79,7 +80,8 @@ def quantised(whole, inputs: list[dict], float_parts: tuple[str, ...], fast: boo
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
     ours = {"activations_range_estimator_params": RangeEstimatorParametersSet.MINMAX}
-    names, patterns = first_convolutions(whole) if float_parts else [], [f".*/{name}/.*" for name in float_parts]
+    names = spectra(whole) + (first_convolutions(whole) if float_parts else [])
+    patterns = [f".*/{name}/.*" for name in float_parts]
     with redirect_stdout(io.StringIO()):  # it draws bars
         return nncf.quantize(
             whole, nncf.Dataset(inputs), subset_size=len(inputs), preset=nncf.QuantizationPreset.MIXED,
@@ -95,6 +97,34 @@ def first_convolutions(graph) -> list[str]:
         if node.op_type == "Conv":
             names.setdefault(node.name.split("/")[1] if "/" in node.name else "", node.name)
     return list(names.values())
+
+
+def spectra(graph) -> list[str]:
+    """Names of the nodes of an onnx.ModelProto that make spectra and have no weights to store.
+
+    They are products with cosines or sines, and all that leads to a logarithm from the last layer with weights on:
+    powers span many times what 8 bits hold, and their logarithm makes the lost ones loud.
+    """
+    made = {name: node for node in graph.graph.node for name in node.output}
+    weights = {tensor.name for tensor in graph.graph.initializer if len(tensor.dims) > 1}
+    todo, found = [node for node in graph.graph.node if node.op_type == "Log"], {}
+    while todo:
+        node = todo.pop()
+        if node.name not in found and weights.isdisjoint(node.input):
+            found[node.name] = node
+            todo += [made[name] for name in node.input if name in made]
+    products = [node for node in graph.graph.node if node.op_type == "MatMul"]
+    found |= {node.name: node for node in products if any(_is_wave(name, made) for name in node.input)}
+    return list(found)
+
+
+def _is_wave(name: str, made: dict, steps: int = 3) -> bool:
+    """Whether a tensor is cosines or sines, or was scaled, turned or cast since, in a few steps."""
+    node = made.get(name)
+    if node is None or node.op_type in ("Cos", "Sin"):
+        return node is not None
+    passes = steps and node.op_type in ("Mul", "Cast", "Transpose", "Unsqueeze", "Identity")
+    return bool(passes) and any(_is_wave(each, made, steps - 1) for each in node.input)
 
 
 def idle_casts_to_identities(graph):
