@@ -8,8 +8,7 @@ The method follows from the data (`choose_method`):
   published notebook that calls StratifiedKFold on the competition's own table.
 - `multilabel`: several labels a clip, no groups: iterative stratification (Sechidis et al. 2011), the package.
 - `grouped`: with groups, one label or several: whole groups, greedily (`_assign_groups`), then improved by single
-  moves (`_refine`). Instead of scikit-learn's StratifiedGroupKFold, which takes one label a clip, changes between
-  releases, and left larger class imbalances on simulated data (worst share off by 0.104 against 0.065).
+  moves (`_refine`). scikit-learn's StratifiedGroupKFold takes one label a clip and left classes less even (simulated).
 - `each_group` (asked for by name): every group is a fold, in the order of their names: leave one source out.
 - a function: what a competition declares of its own (`Competition.fold_methods`).
 
@@ -197,10 +196,7 @@ def _shared(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str]
 
 
 def distinct_names(values: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """Values -> (N,) which of the names each row has, and those names; '' where there is none.
-
-    A name is a text without stray spaces: 'recordist_eb158b ' is recordist_eb158b. Many clips share one.
-    """
+    """Values -> (N,) which name each row has, and the names: texts without stray spaces, '' where there is none."""
     code, texts = pd.factorize(values)
     clean = [" ".join(str(text).split()) for text in texts] + [""]  # the last is what -1, no value, stands for
     of, names = pd.factorize(np.array(clean, object))
