@@ -32,6 +32,9 @@ def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     image = read_image(options.image_packages)
+    if options.slug:
+        folder = options.root / check_slug(options.slug)[1] / "build"
+        check_writable(folder / "kernel.json")
     for run in options.runs:  # before anything is fetched
         graph_files(run, options.format, options.int8, options.together)
     if options.fetch_wheels:
@@ -40,8 +43,6 @@ def main():
         options.wheels = options.fetch_wheels
         if not options.slug:
             return
-    folder = options.root / check_slug(options.slug)[1] / "build"
-    check_writable(folder / "kernel.json")
     if options.runs or options.blend:
         settings = settings_of(options)
         folder = build(settings, options.root)
