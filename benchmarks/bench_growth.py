@@ -9,8 +9,9 @@ a table of their labels; for the rest, the tables that prepare would write, of r
 classes and a tenth as many recordists as clips. Each step is the command that a user gives, in a process of its own;
 the OOF is joined by the function that training ends with, out of folders of five folds with made answers. prepare opens
 every recording and so has sizes of its own (--recordings). What counts is CPU time, user and system, of the process
-(wall clock beside it), and the largest memory that it asked for itself, seen every 10 ms. Pages of libraries' files are
-only printed: loading them takes more for a moment than 100,000 clips do, and would hide them.
+(wall clock beside it), the least of --repeats processes, since other work on the machine only adds to it, and the
+largest memory that any of them asked for itself, seen every 10 ms. Pages of libraries' files are only printed: loading
+them takes more for a moment than 100,000 clips do, and would hide them.
 
 The exponent is the slope of a straight line through the logarithms, after what the same step takes for 100 clips
 (imports) is taken off both; it says over which sizes. A size that adds less than a tenth to the 100 clips is noise and
@@ -58,12 +59,13 @@ def main():
     print("| step | clips | CPU s | wall s | own memory, MB | with libraries | |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=options.work) as work:
         if "prepare" in options.steps:
-            measure(sorted({LEAST, *options.recordings}), ["prepare"], Path(work), found)
+            measure(sorted({LEAST, *options.recordings}), ["prepare"], Path(work), found, options.repeats)
         if steps:
-            measure(sorted({LEAST, *options.clips}), steps, Path(work), found)
+            measure(sorted({LEAST, *options.clips}), steps, Path(work), found, options.repeats)
     figures = summary(found)
     sizes = [f"--{name} {' '.join(map(str, vars(options)[name]))}" for name in ("clips", "recordings")]
-    command = f"python benchmarks/bench_growth.py --steps {' '.join(options.steps)} {' '.join(sizes)} --record"
+    sizes.append(f"--repeats {options.repeats}")
+    command = " ".join(["python benchmarks/bench_growth.py --steps", *options.steps, *sizes, "--record"])
     for name, (value, unit) in figures.items():
         print(f"{name} = {value:.3f} {unit}")
         if options.record:
@@ -75,25 +77,29 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--clips", type=int, nargs="+", default=list(SIZES), help="numbers of clips, at least two")
     parser.add_argument("--recordings", type=int, nargs="+", default=list(RECORDINGS), help="the same for prepare")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
+    parser.add_argument("--repeats", type=int, default=3, help="processes of each step and size (default 3)")
     parser.add_argument("--work", type=Path, help="folder for what is made (default: the system's temporary one)")
     parser.add_argument("--record", action="store_true", help="append the figures to results.json")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)  # step, clips, folder: a process of its own
     options = parser.parse_args()
+    if options.repeats < 1:
+        parser.error(f"--repeats is at least 1, got {options.repeats}")
     for name in ("clips", "recordings") if not options.one else ():
         if len(set(sizes := vars(options)[name])) < 2 or min(sizes) <= LEAST:
             parser.error(f"--{name} takes at least two numbers above {LEAST}: growth is a slope")
     return options
 
 
-def measure(sizes: list[int], steps: list[str], work: Path, found: dict[str, dict[int, dict]]):
+def measure(sizes: list[int], steps: list[str], work: Path, found: dict[str, dict[int, dict]], repeats: int):
     """Fill {step: {clips: what it took}}; prints a row each."""
     for n in sizes:
         folder = work / str(n)
         (make_source if steps == ["prepare"] else make_tables)(folder, n)
         for step, command in commands(folder, n, steps).items():
-            took = run(command, folder)
-            if step.startswith("tables"):
-                continue  # of what a step needs
+            if step.startswith("tables"):  # of what a step needs
+                run(command, folder)
+                continue
+            took = several_runs(command, folder, repeats)
             found.setdefault(step, {})[n] = took
             more = ", ".join(f"{k} {v:.3f}" for k, v in took.items() if k not in ("cpu", "wall", "own_mb", "peak_mb"))
             print(f"| {step} | {n:,} | {took['cpu']:.2f} | {took['wall']:.2f} | {took['own_mb']:.0f} | "
@@ -179,6 +185,16 @@ def make_sounds(folder: Path, count: int) -> list[Path]:
     for file in files:
         audio.write(file, 0.1 * rng.standard_normal(SAMPLES).astype(np.float32), RATE)
     return files
+
+
+def several_runs(command: list, folder: Path, repeats: int) -> dict:
+    """What `run` says of so many processes, each without what the one before wrote: the least, of memory the most."""
+    before, took = set(folder.iterdir()), []
+    for _ in range(repeats):
+        for made in set(folder.iterdir()) - before - {folder / "said.txt"}:
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
+        took.append(run(command, folder))
+    return {key: (max if key.endswith("_mb") else min)(one[key] for one in took) for key in took[0]}
 
 
 def run(command: list, folder: Path) -> dict:

@@ -110,7 +110,7 @@ ROOMS = {
             "test_robustness.py::test_a_fold_without_events_has_no_score",
         ),
     ),
-    "folds": Room(("data/folds.py",), ("test_folds.py", "test_fold_tables.py")),
+    "folds": Room(("data/folds.py", "data/group_folds.py"), ("test_folds.py", "test_fold_tables.py")),
     "events": Room(("events.py",), ("test_events.py", "test_post_options.py")),
 }
 # a pytest plugin: the quickest tests first, by the times that mutmut took, so that most mutants die at once

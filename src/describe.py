@@ -94,10 +94,11 @@ def describe(config: Config, classes: int, seconds: float):
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(f"model {config.model.name}, {classes} classes, reads {', '.join(model.inputs)}")
     print(f"  parameters           {parameters:,} ({trained:,} trained)")
-    for name, size in (("fp32", 4), ("fp16", 2), ("int8", 1)):
+    for name, size in (("fp32", 4), ("fp16", 2)):
         print(f"  bytes in {name}        {parameters * size:,} + {buffers * size:,} of batch norm statistics")
     given = {name: torch.empty((1, *heard.shapes(n_samples)[name]), device="meta") for name in model.inputs}
-    print(f"  bytes in int8        {folded_bytes(model, given):,} with batch norm folded and biases of 4 bytes")
+    folded = f"{folded_bytes(model, given):,} with batch norm folded and biases of 4 bytes"
+    print(f"  bytes in int8        {folded} (a graph's own: src/export.py)")
     for length in sorted({seconds, 10.0}):  # 10 s: what the PANNs paper states
         costs = count(model, heard, round(length * config.data.sample_rate))
         print(f"  multiply-accumulates {costs.macs:,} for {length:g} s, and {costs.front_end_macs:,} of the front end")

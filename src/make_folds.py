@@ -17,7 +17,7 @@ import pandas as pd
 from earshot.audits.fingerprints import fingerprints
 from earshot.audits.leaks import apart
 from earshot.competitions import get_competition
-from earshot.competitions.tables import read_dataset, write_csv
+from earshot.competitions.tables import read_dataset
 from earshot.config import LARGEST_SEED
 from earshot.data.folds import (
     EACH_GROUP,
@@ -32,7 +32,7 @@ from earshot.data.folds import (
 )
 from earshot.data.inside import clips_inside, folds_inside, write_inside
 from earshot.data.labels import read_classes, read_clips
-from earshot.files import check_ending, check_writable
+from earshot.files import check_ending, check_writable, whole_file
 from earshot.messages import Parser, few, progress_bar, run_script, suggest
 from earshot.prediction.free_cores import allowed_cores
 
@@ -158,7 +158,7 @@ def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method
     print(shown_counts(table, folds))
     if "secondary_labels" in clips and clips.secondary_labels.fillna("").str.strip().any():
         print("labels are counted, secondary labels are not (training counts them too: data.secondary_weight)")
-    rare = rare_classes(clips, n_folds, options.group)
+    rare = rare_classes(clips, n_folds, options.group, None if options.inside else folds)
     if len(rare):
         names = [f"{r.label} ({r.groups})" for r in rare.itertuples()]
         print(f"{len(rare)} classes have fewer groups than {n_folds} folds (groups in brackets): {few(names, 20)}")
@@ -201,13 +201,15 @@ def shown_counts(table: pd.DataFrame, folds: pd.DataFrame) -> str:
 
 def write(folds: pd.DataFrame, out: Path, force: bool) -> str:
     """Write the fold table unless another one is there; returns what happened."""
-    text = folds.to_csv(index=False, lineterminator="\n")
+    separator = "\t" if out.suffix == ".tsv" else ","
+    content = folds.to_csv(index=False, sep=separator, lineterminator="\n").encode()
     if out.is_file():
-        if out.read_bytes() == text.encode():
+        if out.read_bytes() == content:
             return f"{out} is unchanged"
         if not force:
             raise ValueError(f"{out} exists and differs: runs trained on it would not match; replace it with --force")
-    write_csv(folds, out)
+    with whole_file(out) as partial:
+        partial.write_bytes(content)
     return f"-> {out}"
 
 

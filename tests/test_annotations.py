@@ -84,11 +84,22 @@ def test_raven_takes_each_selection_once_and_times_from_the_file(tmp_path):
         ("Start (s),End (s),Scientific name,Common name,Confidence,File\n0,3,Turdus merula,Blackbird,0.9,d/x.wav\n",
          [["d/x.wav", 0, 3, "Blackbird"]]),
         ("start;end;label\n0:01:02.5;62.75;wren\n", [["", 62.5, 62.75, "wren"]]),
+        ("id,file,start,end,wren,robin\n7,x.wav,0,5,1,0\n8,x.wav,5,10,0,0\n9,y.wav,0,5,1,1\n",
+         [["x.wav", 0, 5, "wren"], ["y.wav", 0, 5, "wren"], ["y.wav", 0, 5, "robin"]]),
+        ("file,start,end,species,wren,robin\nx.wav,0,5,owl,1,0\ny.wav,0,5,owl,0,1\n",
+         [["x.wav", 0, 5, "owl"], ["y.wav", 0, 5, "owl"]]),
     ],
 )  # fmt: skip
 def test_tables_by_their_columns(tmp_path, text, rows):
     (tmp_path / "t.csv").write_text(text)
     assert read_annotations(tmp_path / "t.csv").events.values.tolist() == rows
+
+
+def test_a_recording_in_which_no_class_is_heard_is_silent(tmp_path):
+    (tmp_path / "t.csv").write_text("file,start,end,wren,robin\nx.wav,0,5,1,0\ny.wav,0,5,0,1\nz.wav,0,5,,\n")
+    found = read_annotations(tmp_path / "t.csv")
+    assert found.silent == ("z.wav",)
+    assert list(found.events.filename) == ["x.wav", "y.wav"]
 
 
 @pytest.mark.parametrize(

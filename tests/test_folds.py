@@ -9,10 +9,8 @@ from hypothesis.extra.numpy import arrays
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from sklearn.model_selection import StratifiedKFold
 
+from earshot.data import group_folds
 from earshot.data.folds import (
-    _assign_groups,
-    _refine,
-    _repair,
     choose_method,
     fold_table,
     make_folds,
@@ -21,6 +19,7 @@ from earshot.data.folds import (
     read_folds,
     select_fold,
 )
+from earshot.data.group_folds import assign, refine, repair
 
 
 def table(labels, group=None, **columns) -> pd.DataFrame:
@@ -96,6 +95,9 @@ def test_rare_classes_are_named_with_their_counts():
     rare = rare_classes(clips, 5)
     assert rare.to_dict("list") == {"label": ["d", "c", "b"], "clips": [1, 3, 4], "groups": [1, 2, 4]}
     assert rare_classes(clips, 5, group="none").groups.tolist() == [1, 3, 4]
+    for group in (None, "none"):
+        folds = make_folds(clips, 5, group=group).sample(frac=1, random_state=0)
+        pd.testing.assert_frame_equal(rare_classes(clips, 5, group, folds), rare_classes(clips, 5, group))
     assert rare_classes(clips, 4).label.tolist() == ["d", "c"], "b has a group for each of 4 folds"
     assert rare_classes(clips, 10).label.tolist() == ["d", "c", "b"], "a has a group for each of 10"
     assert rare_classes(clips, 11).label.tolist() == ["d", "c", "b", "a"]
@@ -167,7 +169,7 @@ def test_seeds_differ_and_repeat():
 
 
 def imbalance(held, sizes, fold, k) -> float:
-    """The readable twin of what `_refine` lowers."""
+    """The readable twin of what `refine` lowers."""
     total = 0.0
     for column, weight in [*((held[:, c], 1) for c in range(held.shape[1])), (sizes, 2)]:
         for f in range(k):
@@ -181,8 +183,8 @@ def test_refine_ends_where_no_single_move_helps(seed):
     held = rng.integers(0, 4, (15, 3)) * rng.integers(0, 2, (15, 3))
     held[held.sum(axis=1) == 0, 0] = 1  # every group is of some class (that of the clips without labels, if none)
     sizes = held.max(axis=1) + 1
-    before = _assign_groups(held, sizes, 3, seed)
-    after = _refine(held, sizes, before, 3, passes=1000)
+    before = assign(held, sizes, 3, seed)
+    after = refine(held, sizes, before, 3, passes=1000)
     best = imbalance(held, sizes, after, 3)
     assert best <= imbalance(held, sizes, before, 3) + 1e-9
     for g in range(15):
@@ -192,23 +194,58 @@ def test_refine_ends_where_no_single_move_helps(seed):
             assert imbalance(held, sizes, moved, 3) >= best - 1e-6
 
 
+def slow_refinement(held, sizes, fold, k, passes=10) -> list[int]:
+    """The readable twin of `refine`, one group after the other."""
+    held = np.column_stack([held, sizes]).astype(float)
+    wanted, weight = held.sum(axis=0) / k, 1 / np.maximum(held.sum(axis=0), 1)
+    weight[-1] *= 2
+    surplus = np.stack([held[fold == f].sum(axis=0) for f in range(k)]) - wanted
+    fold = fold.tolist()
+    for _ in range(passes):
+        before = fold.copy()
+        for g, row in enumerate(held):
+            without = surplus.copy()
+            without[fold[g]] -= row
+            cost = ((2 * without + row) * row * weight).sum(axis=1)
+            if cost.min() < cost[fold[g]] - 1e-9:
+                fold[g] = int(cost.argmin())
+                without[fold[g]] += row
+                surplus = without
+        if fold == before:
+            break
+    return fold
+
+
+@pytest.mark.parametrize("block", [1, 200, 1 << 16])
+@given(seed=st.integers(0, 10_000))
+def test_groups_compared_at_once_move_as_one_after_the_other(block, seed):
+    rng = np.random.default_rng(seed)
+    n, n_classes, k = rng.integers(5, 120), rng.integers(1, 12), rng.integers(2, 7)
+    held = rng.integers(0, 5, (n, n_classes)) * (rng.random((n, n_classes)) < rng.random())
+    held[held.sum(axis=1) == 0, 0] = 1
+    sizes, fold = held.max(axis=1) + rng.integers(0, 3, n), rng.integers(0, k, n)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(group_folds, "LARGEST_BLOCK", block)
+        assert refine(held, sizes, fold, k).tolist() == slow_refinement(held, sizes, fold, k)
+
+
 def test_repair_moves_the_smallest_group_and_robs_no_fold():
     held = np.array([[5, 0], [1, 0], [3, 3], [0, 2], [0, 2]])
     fold = np.array([0, 0, 0, 1, 1])
-    repaired = _repair(held, fold, 2)  # class 0 is absent from fold 1, class 1 is in both
+    repaired = repair(held, fold, 2)  # class 0 is absent from fold 1, class 1 is in both
     assert repaired.tolist() == [0, 1, 0, 1, 1]
-    assert _repair(held, np.array([0, 1, 0, 1, 1]), 2).tolist() == [0, 1, 0, 1, 1]
+    assert repair(held, np.array([0, 1, 0, 1, 1]), 2).tolist() == [0, 1, 0, 1, 1]
 
 
 def test_repair_helps_classes_of_exactly_as_many_groups_as_folds_and_no_rarer_ones():
     three = np.array([[1], [1], [1], [0], [0]])
-    assert sorted(_repair(three, np.array([0, 0, 0, 1, 2]), 3)[:3]) == [0, 1, 2]
+    assert sorted(repair(three, np.array([0, 0, 0, 1, 2]), 3)[:3]) == [0, 1, 2]
     two = np.array([[1], [1], [0], [0], [0]])
-    assert _repair(two, np.array([0, 0, 0, 1, 2]), 3).tolist() == [0, 0, 0, 1, 2]
+    assert repair(two, np.array([0, 0, 0, 1, 2]), 3).tolist() == [0, 0, 0, 1, 2]
 
 
 def slow_assignment(held, sizes, k, seed) -> list[int]:
-    """The readable twin of `_assign_groups`, everything counted anew for each group."""
+    """The readable twin of `assign`, everything counted anew for each group."""
     order = np.random.default_rng(seed).permutation(len(held)).tolist()
     fold: dict[int, int] = {}
 
@@ -230,7 +267,7 @@ def slow_assignment(held, sizes, k, seed) -> list[int]:
 
 
 def slow_repair(held, fold, k) -> list[int]:
-    """The readable twin of `_repair`."""
+    """The readable twin of `repair`."""
     fold, classes = list(fold), range(held.shape[1])
     groups = {c: [g for g in range(len(held)) if held[g][c]] for c in classes}
     enough = [c for c in classes if len(groups[c]) >= k]
@@ -262,7 +299,7 @@ def grouped_counts(draw):
 @given(grouped_counts(), st.integers(0, 20))
 def test_groups_are_assigned_as_the_slow_way_does(case, seed):
     held, sizes, k = case
-    assert _assign_groups(held, sizes, k, seed).tolist() == slow_assignment(held, sizes, k, seed)
+    assert assign(held, sizes, k, seed).tolist() == slow_assignment(held, sizes, k, seed)
 
 
 @given(grouped_counts(), st.randoms(use_true_random=False))
@@ -270,27 +307,27 @@ def test_folds_are_repaired_as_the_slow_way_does(case, random):
     held, _, k = case
     fold = np.array([min(random.randrange(k), random.randrange(k)) for _ in held])  # the last folds miss classes
     before = fold.copy()
-    assert _repair(held, fold, k).tolist() == slow_repair(held, fold, k)
+    assert repair(held, fold, k).tolist() == slow_repair(held, fold, k)
     assert (fold == before).all(), "the folds that came are left alone"
 
 
 def test_repair_takes_no_class_from_a_fold_unless_it_is_too_rare_anyway():
     """Class 0 misses fold 1; its smaller group is all that fold 0 has of class 1, which has groups for both folds."""
     held = np.array([[1, 1], [5, 0], [0, 3]])
-    assert _repair(held, np.array([0, 0, 1]), 2).tolist() == [0, 1, 1]
-    assert _repair(held[:2], np.array([0, 0]), 2).tolist() == [1, 0], "one group alone cannot be in both folds"
+    assert repair(held, np.array([0, 0, 1]), 2).tolist() == [0, 1, 1]
+    assert repair(held[:2], np.array([0, 0]), 2).tolist() == [1, 0], "one group alone cannot be in both folds"
 
 
 def test_greedy_assignment_by_hand():
     """Of one class: the largest first, each to the fold that wants most; at a tie to the one that wants most clips."""
     held = np.array([[5], [4], [3], [2], [1]])
-    assert _assign_groups(held, np.array([5, 9, 3, 2, 1]), 2, seed=0).tolist() == [0, 1, 1, 0, 0]
-    assert _assign_groups(held, np.array([9, 4, 3, 2, 1]), 2, seed=0).tolist() == [0, 1, 1, 0, 1]
+    assert assign(held, np.array([5, 9, 3, 2, 1]), 2, seed=0).tolist() == [0, 1, 1, 0, 0]
+    assert assign(held, np.array([9, 4, 3, 2, 1]), 2, seed=0).tolist() == [0, 1, 1, 0, 1]
     # after three groups both folds want as much of class 0 and of all clips: the one of fewer groups gets the last
     equal = np.array([[1, 0], [2, 2], [1, 2], [1, 0]])
-    assert _assign_groups(equal, np.array([2, 4, 2, 2]), 2, seed=0).tolist() == [0, 1, 0, 1]
+    assert assign(equal, np.array([2, 4, 2, 2]), 2, seed=0).tolist() == [0, 1, 0, 1]
     rare_first = np.array([[4, 0], [1, 0], [1, 0], [1, 0], [1, 1], [0, 1]])  # class 1 parts the last two, then class 0
-    fold = _assign_groups(rare_first, rare_first.sum(axis=1), 2, seed=0)
+    fold = assign(rare_first, rare_first.sum(axis=1), 2, seed=0)
     assert fold[4] != fold[5]
     assert rare_first[fold == fold[0]].sum(axis=0).tolist() in ([4, 0], [4, 1])
 

@@ -121,6 +121,21 @@ def test_memory_of_its_own_leaves_libraries_files_out(bench, tmp_path):
     assert took["own_mb"] < 60
 
 
+def test_of_several_processes_the_least_time_and_the_most_memory_count(bench, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    each = iter([{"cpu": 2.0, "wall": 5.0, "own_mb": 9}, {"cpu": 3.0, "wall": 4.0, "own_mb": 11}])
+
+    def run(command, folder):
+        assert {p.name for p in folder.iterdir()} == {"data"}, "what the process before wrote is still there"
+        (folder / "runs").mkdir()
+        (folder / "folds.csv").write_text("")
+        return next(each)
+
+    monkeypatch.setattr(bench, "run", run)
+    assert bench.several_runs(["x"], tmp_path, 2) == {"cpu": 2.0, "wall": 4.0, "own_mb": 11}
+    assert (tmp_path / "folds.csv").is_file(), "what the next step needs"
+
+
 def test_made_recordings_are_names_of_few_files(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "LINKS", 30)
     bench.make_source(tmp_path, 100)

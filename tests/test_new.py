@@ -98,7 +98,12 @@ def test_a_batch_leaves_steps_in_an_epoch_and_fits_the_memory(monkeypatch):
     monkeypatch.setattr(fitting, "clip_memory", lambda *_: 100e6)
     monkeypatch.setattr(fitting, "free_memory", lambda _: 10e9)
     assert fit_batch(values, 2, 1000)[0]["optim"]["batch_size"] == 8
-    assert fit_batch(values, 2, 20)[0]["optim"]["batch_size"] == 2
+    assert fit_batch(values, 2, 1000)[0]["optim"]["epochs"] == values["optim"]["epochs"]
+    few, notes = fit_batch(values, 2, 20)
+    assert few["optim"]["batch_size"] == 2
+    assert few["optim"]["epochs"] == 60
+    assert "20 clips are 10 steps an epoch" in notes[-1]
+    assert fit_batch(values, 2, 2)[0]["optim"]["epochs"] == 200
     monkeypatch.setattr(fitting, "free_memory", lambda _: 1e9)
     assert fit_batch(values, 2, 1000)[0]["optim"]["batch_size"] == 4
     monkeypatch.setattr(fitting, "free_memory", lambda _: 0.3e9)

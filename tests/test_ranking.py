@@ -52,6 +52,16 @@ def test_thresholds_found_block_by_block_are_those_found_at_once(digits, monkeyp
         assert metric(truth, scores, threshold) >= best - 1e-12
 
 
+def test_equal_scores_enter_as_one(monkeypatch):
+    """Predictions that know nothing, by which a training asks at its start what can be scored."""
+    monkeypatch.setattr(ranking, "SHORT", 2)
+    truth, entered, plain = drawn(300, 4, 7)[0], [], falling_order
+    found = Ranking(truth, np.full((300, 4), 0.25, np.float32))
+    monkeypatch.setattr(ranking, "falling_order", lambda values: (entered.append(values.size), plain(values))[1])
+    assert found.best_f1 == (0.25, 0.25)
+    assert entered == [4], "a score of each class"
+
+
 def test_a_score_of_all_classes_sorts_each_of_them_once(monkeypatch):
     from earshot.prediction.predictions import Predictions
     from earshot.prediction.truth import Truth

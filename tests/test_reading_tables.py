@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from earshot import tables
 from earshot.competitions.tables import classes_of_sample
 from earshot.tables import is_text_column, read_table, with_numbers
 
@@ -67,3 +68,37 @@ def test_what_was_added_to_a_sample_submission_is_no_class(changed, message):
     assert classes_of_sample(sample.iloc[:0], "row_id", "s.csv") == ["Red_fox", "wren"]
     with pytest.raises(ValueError, match=message):
         classes_of_sample(changed(sample), "row_id", "s.csv")
+
+
+TALL = {
+    "texts and numbers": "clip_id,label,value\n" + "".join(f"c{i:03d},{'ab'[i % 2]},{i}\n" for i in range(23)),
+    "texts below numbers": "clip_id,value\n" + "".join(f"c{i},{i}\n" for i in range(20)) + "c20,x\n",
+    "fractions below whole numbers": "clip_id,value\n" + "".join(f"c{i},{i}\n" for i in range(20)) + "c20,0.5\n",
+    "nothing below truth": "clip_id,value\n" + "".join(f"c{i},True\n" for i in range(20)) + "c20,\n",
+    "beyond signed numbers": f"clip_id,value\n1,1\n2,2\n3,3\n4,4\n5,{2**63 + 7}\n",
+    "empty lines": "clip_id,value\n" + "a,1\n\n" * 9,
+    "ends within a row": "clip_id,value,more\n" + "a,1\n" * 9 + "a,1,2\n",
+    "lines in quotes": "clip_id,value\n" + '"a\nb",2\n' * 9,
+    "no row": "clip_id,value\n",
+}
+
+
+@pytest.mark.parametrize("text", TALL.values(), ids=TALL)
+def test_a_table_read_in_parts_is_the_one_read_at_once(tmp_path, monkeypatch, text):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    at_once = read_table(path)
+    monkeypatch.setattr(tables, "PART", 4)
+    pd.testing.assert_frame_equal(read_table(path), at_once)
+
+
+@pytest.mark.parametrize("row", ["a,1,2", '"a,1'])
+def test_a_row_that_is_none_is_named_however_far_down(tmp_path, monkeypatch, row):
+    path = tmp_path / "t.csv"
+    path.write_text("clip_id,value\n" + "a,1\n" * 30 + f"{row}\n")
+    with pytest.raises(ValueError, match="is not a CSV table") as at_once:
+        read_table(path)
+    monkeypatch.setattr(tables, "PART", 4)
+    with pytest.raises(ValueError, match="is not a CSV table") as in_parts:
+        read_table(path)
+    assert str(in_parts.value) == str(at_once.value)

@@ -38,6 +38,7 @@ KINDS = {
 }  # fmt: skip
 
 
+PART = 100_000  # rows that are read at a time
 SEPARATOR_LINE = re.compile(r'\A"?sep=(.)"?[;,\t ]*\r?\n', re.I)  # what Excel puts on top, and reads
 PANDAS = "Error tokenizing data. C error: "  # what its reader puts in front
 
@@ -72,7 +73,8 @@ def read_table(path: str | Path, columns=(), all_text: bool = False) -> pd.DataF
         other = {c: ["", "nan", "NaN"] for c in header if c not in text}
         with warnings.catch_warnings():  # else the cells behind the header's last are lost
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(path, **how, dtype=text, keep_default_na=False, na_values=other, low_memory=False)
+            how |= {"dtype": text, "keep_default_na": False, "na_values": other, "low_memory": False}
+            table = _read_in_parts(path, how)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a CSV table in UTF-8 ({error.reason}): save it as UTF-8") from error
     except pd.errors.ParserWarning as error:
@@ -90,6 +92,18 @@ def read_table(path: str | Path, columns=(), all_text: bool = False) -> pd.DataF
             raise ValueError(f"{path} has two columns '{column}': keep one")
     require_columns(table, columns, path)
     return table
+
+
+def _read_in_parts(path: Path, how: dict) -> pd.DataFrame:
+    """What pandas reads of a CSV, some rows at a time, where that is the same: a long table read at once takes
+    more time and memory a row, since pandas holds all its cells and looks each text up among all before it."""
+    with pd.read_csv(path, **how, chunksize=PART) as reader:
+        parts = list(reader)
+    if len(parts) == 1:
+        return parts[0]
+    if any(list(part.dtypes) != list(parts[0].dtypes) for part in parts[1:]):
+        return pd.read_csv(path, **how)  # a column of numbers, and of texts further down: it is texts
+    return pd.concat(parts, ignore_index=True)
 
 
 def _begins(path: Path, encoding: str) -> str:

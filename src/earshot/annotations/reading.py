@@ -2,8 +2,8 @@
 
 Read are Raven selection tables (and what writes them, such as BirdNET), Audacity label tracks, Praat TextGrids, exports
 of Label Studio, and any CSV or tab-separated table with an onset, an offset (or a duration) and a label, as DCASE has
-them, with a header or in DCASE's older form without: recording, onset, offset, label. Tables are told apart by their
-columns, not by their names.
+them, with a header or in DCASE's older form without: recording, onset, offset, label; or with a column of 0 and 1 a
+class. Tables are told apart by their columns, not by their names.
 TextGrids are parsed by crowsetta, an optional package.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import re
 import tempfile
 import warnings
@@ -22,9 +23,12 @@ import numpy as np
 import pandas as pd
 
 from earshot.annotations import label_studio
+from earshot.annotations.class_columns import class_columns, heard
 from earshot.messages import few, suggest
 from earshot.sound.audio import EXTENSIONS
 from earshot.tables import SEPARATOR_LINE, find_encoding
+
+logger = logging.getLogger("earshot")
 
 ENDINGS = (".txt", ".csv", ".tsv", ".textgrid", ".json")
 # What columns are called, in lower case without units and signs, the surest name first.
@@ -43,6 +47,7 @@ NUMBERS = r"\s*[-+]?[\d.,:]+([eE][-+]?\d+)?\s*"
 UNITS = {"ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
 NO_TIME = ("sample", "frame", "samples", "frames")
 ELAN_FORMATS = re.compile(r" - (hh:mm:ss\.ms|ss\.msec)$", re.I)  # behind its columns' names: both are read
+NUMBERS_OF_ROWS = ("id", "name", "code", "tag")  # a row's own where its classes are columns of 0 and 1
 NOTHING = ("", "na", "nan", "none", "null")
 
 
@@ -117,6 +122,8 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "") -
 def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
     """A table with a header: columns by their names, Raven's two rows a selection (one a view) taken once."""
     table = _table(path, kind)
+    if not label_column:
+        table = _classes_in_rows(table, path)
     plain = [_plain(c) for c in table.columns]
     if kind == "raven":
         views = [c for c, name in zip(table.columns, plain, strict=True) if name not in ("view", "channel")]
@@ -157,6 +164,26 @@ def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
     without = () if files is None else tuple(name for name in events.filename[silent].unique() if name)
     runs_on = kind == "raven" and within is None and events.filename.nunique() > 1
     return Annotations(events[~silent].reset_index(drop=True), kind, str(labels.name), without, runs_on)
+
+
+def _classes_in_rows(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """A table whose classes are columns of 0 and 1 -> one row a class heard; where none is, no times. Others as is."""
+    plain = [_plain(c) for c in table.columns]
+    if any(name in LABELS and name not in NUMBERS_OF_ROWS for name in plain):
+        return table
+    roles = {*ONSETS, *OFFSETS, *DURATIONS, *FILES, *IN_FILE, *NUMBERS_OF_ROWS}
+    classes = class_columns(table, [c for c, name in zip(table.columns, plain, strict=True) if name in roles])
+    if not classes:
+        return table
+    logger.warning("%s: %d columns of 0 and 1 are classes: %s", path, len(classes), few(classes))
+    said = pd.DataFrame({c: heard(table[c]) for c in classes}).to_numpy()
+    rest = table.drop(columns=[c for c, name in zip(table.columns, plain, strict=True) if name in NUMBERS_OF_ROWS])
+    rest = rest.drop(columns=classes).assign(event_label=[[c for c, yes in zip(classes, row, strict=True) if yes]
+                                                          for row in said])  # fmt: skip
+    rest = rest.explode("event_label", ignore_index=True)
+    times = [c for c in rest if _plain(c) in {*ONSETS, *OFFSETS, *DURATIONS, *IN_FILE}]
+    rest.loc[rest.event_label.isna(), [*times, "event_label"]] = ""
+    return rest
 
 
 def _blank(values: pd.Series) -> pd.Series:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from earshot.annotations.class_columns import heard, is_yes_no
 from earshot.annotations.reading import LABELS
 from earshot.competitions.label_texts import listed
 from earshot.messages import few, suggest
 from earshot.tables import read_table
 
 SEPARATORS = (";", "|", ",")
-YES, NO = ("1", "1.0", "true", "yes", "x"), ("0", "0.0", "false", "no", "", "nan")
 NAMELESS = re.compile(r"Unnamed: \d+")  # what pandas calls a column without a name
 MISSING_WORDS = ("NA", "N/A", "None", "null", "NULL", "none", "unknown", "Unknown", "?", "-")
 
@@ -52,7 +52,7 @@ def label_columns(table: pd.DataFrame, given: str, path_column: str, path: Path,
         if name != "id" and len(numbered := [c for p, c in plain.items() if re.fullmatch(rf"{name}_?\d+", p)]) > 1:
             return numbered
     repeated = [c for c in left if not _are_numbers(table[c]) and 2 <= table[c].nunique() <= len(table) / 2]
-    yes_no = [c for c in left if _is_yes_no(table[c]) and not re.match("(is|has|use)_|folds?$", c.casefold())]
+    yes_no = [c for c in left if is_yes_no(table[c]) and not re.match("(is|has|use)_|folds?$", c.casefold())]
     if len(yes_no) > 1 and not [c for c in repeated if c not in yes_no]:
         return yes_no
     if len(repeated) == 1 and NAMELESS.fullmatch(repeated[0]):
@@ -76,10 +76,10 @@ def has_columns(path: Path, given: str) -> bool:
 
 def labels_in(table: pd.DataFrame, columns: Sequence[str], separator: str, path: Path) -> list[list[str]]:
     """The labels of each row: names from cells, or the names of the columns whose cells say yes."""
-    if len(columns) > 1 and all(_is_yes_no(table[c]) for c in columns):
+    if len(columns) > 1 and all(is_yes_no(table[c]) for c in columns):
         logger.warning("%s: %d columns of 0 and 1 are classes: %s", path, len(columns), few(columns))
-        heard = pd.DataFrame({c: table[c].str.strip().str.casefold().isin(YES) for c in columns})
-        return [[c for c, yes in zip(columns, row, strict=True) if yes] for row in heard.to_numpy()]
+        said = pd.DataFrame({c: heard(table[c]) for c in columns})
+        return [[c for c, yes in zip(columns, row, strict=True) if yes] for row in said.to_numpy()]
     together: list[list[str]] = [[] for _ in range(len(table))]
     for column in columns:
         for names, more in zip(together, split_cells(table[column], separator, path), strict=True):
@@ -123,12 +123,6 @@ def _whole_numbers(texts: pd.Series, path: Path) -> pd.Series:
 
 def _are_numbers(cells: pd.Series) -> bool:
     return bool(pd.to_numeric(cells[cells.str.strip() != ""], errors="coerce").notna().all())
-
-
-def _is_yes_no(cells: pd.Series) -> bool:
-    """Whether all cells say yes or no, and some say each."""
-    words = set(cells.str.strip().str.casefold())
-    return words <= {*YES, *NO} and bool(words & set(YES)) and bool(words & set(NO))
 
 
 def _separates(cells: pd.Series, separator: str) -> bool:

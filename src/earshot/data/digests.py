@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -27,17 +29,18 @@ def table_digests(
     Of clips count ids, labels and the recordings' names, without folder and ending: converting or moving the audio
     changes nothing, another recording under a clip's id does.
     """
-    named = clips[["clip_id", *(c for c in CLIP_COLUMNS if c in clips)]]
-    named = named.assign(path=[recording_name(path) for path in clips.path])
-    rows = _lines(named, ("clip_id", "path", *CLIP_COLUMNS))
-    if events is not None:
-        rows += _lines(events, EVENT_COLUMNS)
     return TableDigests(
         folds=digest_of_folds(folds),
         classes=digest(map(str, classes)),
-        clips=digest(rows),
+        clips=_digest_of_clips(clips, events),
         targets="" if soft is None else digest(_target_lines(soft)),
     )
+
+
+def _digest_of_clips(clips: pd.DataFrame, events: pd.DataFrame | None) -> str:
+    """Digest of the lines of clips, then of those of events. Of a million lines no other text is held meanwhile."""
+    rows = _lines(clips, ("clip_id", "path", *CLIP_COLUMNS))
+    return digest(rows if events is None else chain(rows, _lines(events, EVENT_COLUMNS)))
 
 
 def digest_of_folds(folds: pd.DataFrame) -> str:
@@ -68,8 +71,12 @@ def content_hash(waveform: np.ndarray) -> str:
     return hashlib.sha256(np.round(waveform * 32767).astype(np.int16).tobytes()).hexdigest()[:16]
 
 
-def _lines(table: pd.DataFrame, columns) -> list[str]:
-    """The table's rows as text, sorted; columns that it lacks are left out, an empty cell is an empty text."""
-    there = [table[c] for c in columns if c in table]
-    texts = [(c.where(c.notna(), "") if c.hasnans else c).astype(str).tolist() for c in there]
-    return sorted(map("\t".join, zip(*texts)))
+def _lines(table: pd.DataFrame, columns: Iterable[str]) -> list[str]:
+    """The table's rows as text, sorted; columns that it lacks are left out, an empty cell is an empty text, and a path
+    counts as its recording's name."""
+    cells = [map(recording_name, table.path) if c == "path" else _texts(table[c]) for c in columns if c in table]
+    return sorted(map("\t".join, zip(*cells)))
+
+
+def _texts(column: pd.Series) -> Iterable[str]:
+    return (column.where(column.notna(), "") if column.hasnans else column).astype(str).to_numpy()

@@ -7,14 +7,15 @@ The method follows from the data (`choose_method`):
 - `table_order` (asked for by name): the same on the rows as the table lists them, whatever the groups: the folds of a
   published notebook that calls StratifiedKFold on the competition's own table.
 - `multilabel`: several labels a clip, no groups: iterative stratification (Sechidis et al. 2011), the package.
-- `grouped`: with groups, one label or several: whole groups, greedily (`_assign_groups`), then improved by single
-  moves (`_refine`). scikit-learn's StratifiedGroupKFold takes one label a clip and left classes less even (simulated).
+- `grouped`: with groups, one label or several: whole groups, greedily (`group_folds.assign`), then improved by single
+  moves (`group_folds.refine`). scikit-learn's StratifiedGroupKFold takes one label a clip and left classes less even
+  (simulated).
 - `each_group` (asked for by name): every group is a fold, in the order of their names: leave one source out.
 - a function: what a competition declares of its own (`Competition.fold_methods`).
 
-After `multilabel` and `grouped`, `_repair` moves single groups so that a class with at least k groups misses no fold
-where that is possible. Rows are sorted by clip_id first, but for `table_order`: their order does not matter. A clip
-without labels counts as of a class of its own, so that `nocall` clips are spread too.
+After `multilabel` and `grouped`, `group_folds.repair` moves single groups so that a class with at least k groups misses
+no fold where that is possible. Rows are sorted by clip_id first, but for `table_order`: their order does not matter. A
+clip without labels counts as of a class of its own, so that `nocall` clips are spread too.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
+from earshot.data import group_folds
 from earshot.data.labels import distinct_labels, label_pairs
-from earshot.messages import few, progress_bar
+from earshot.messages import few
 from earshot.prediction.places import all_different, as_names, places
 from earshot.tables import read_table, require_columns
 
@@ -41,6 +43,7 @@ NOBODY = ("unknown", "anonymous", "n/a", "none", "not specified")
 TABLE_ORDER = "table_order"
 EACH_GROUP = "each_group"
 MOST_GROUPS = 100  # folds that anybody would train
+SOME = 10_000  # clips that tell of most tables whether they have groups
 MOST_FOLDS = 1e6  # a number from there on is none of a fold
 METHODS = ("auto", "official", "stratified", TABLE_ORDER, EACH_GROUP, "multilabel", "grouped")
 
@@ -79,8 +82,7 @@ def make_folds(
     elif callable(method):
         folds["fold"] = method(clips, k, seed)
     else:
-        counts, _ = _class_counts(clips)
-        folds["fold"] = _stratify(counts, groups, k, seed, method)
+        folds["fold"] = _stratify(clips, groups, k, seed, method)
     return folds
 
 
@@ -125,7 +127,7 @@ def choose_method(clips: pd.DataFrame, group: str | None = None) -> str:
     """Clip table -> the name of the method that `make_folds` takes by itself."""
     if group is None and "official_fold" in clips:
         return "official"
-    if _groups(clips, group).duplicated().any():
+    if any(_groups(some, group).duplicated().any() for some in (clips.iloc[:SOME], clips)):  # mostly the first say it
         return "grouped"
     return "multilabel" if several_labels(clips) else "stratified"
 
@@ -139,7 +141,7 @@ def fold_table(clips: pd.DataFrame, folds: pd.DataFrame, classes=None) -> pd.Dat
     """Class-by-fold clip counts: index label (in `classes` order, else sorted), one column a fold."""
     row, label, names = label_pairs(clips)
     columns, own = np.unique(folds.fold.to_numpy(), return_inverse=True)
-    place = places(as_names(clips.clip_id), as_names(folds.clip_id))[row]
+    place = _rows_of(clips, folds)[row]
     at = label[place >= 0] * len(columns) + own[place[place >= 0]]
     counts = np.bincount(at, minlength=len(names) * len(columns)).reshape(len(names), len(columns))
     table = pd.DataFrame(counts, pd.Index(names, dtype=object, name="label"), pd.Index(columns, name="fold"))
@@ -153,10 +155,16 @@ def missing_classes(table: pd.DataFrame) -> dict[int, list[str]]:
     return {fold: names for fold, names in lost.items() if names}
 
 
-def rare_classes(clips: pd.DataFrame, k: int, group: str | None = None) -> pd.DataFrame:
-    """Classes that cannot be in each of k folds: `label, clips, groups`, fewer than k groups each, rarest first."""
+def rare_classes(
+    clips: pd.DataFrame, k: int, group: str | None = None, folds: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Classes that cannot be in each of k folds: `label, clips, groups`, fewer than k groups each, rarest first.
+
+    folds: what `make_folds` gave for them by this `group`, where it is there: its groups are not found again.
+    """
     row, label, names = label_pairs(clips)
-    groups = pd.factorize(_groups(clips, group))[0]
+    of = _groups(clips, group) if folds is None else folds.group.to_numpy()[_rows_of(clips, folds)]
+    groups = pd.factorize(of)[0]
     n_groups = groups.max(initial=0) + 1
     of = pd.unique(label * n_groups + groups[row]) // n_groups  # the class of each pair of a class and a group
     clips_of, groups_of = (np.bincount(each, minlength=len(names)) for each in (label, of))
@@ -171,10 +179,11 @@ def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataF
     official split, or folds by another column, tear apart: the groups of the fold table and those of the clip table.
     Columns that neither table has are skipped, and so are empty values and those that say that nobody is known.
     """
-    place, found = places(as_names(folds.clip_id), as_names(clips.clip_id)), []
+    place, found = _rows_of(folds, clips), []
     folds, clips = folds[place >= 0], clips.iloc[place[place >= 0]]
+    same = "group" in clips and "group" in folds and (folds.group.to_numpy() == clips.group.to_numpy()).all()
     for column in columns:
-        for table in (folds, clips) if column == "group" else (clips,):
+        for table in (folds, clips) if column == "group" and not same else (clips,):
             found += [(column, *row) for row in _shared(folds, table[column])] if column in table else []
     return pd.DataFrame(found, columns=["column", "value", "folds", "clips"]).drop_duplicates(["column", "value"])
 
@@ -186,8 +195,9 @@ def _shared(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str]
     least, most = np.full(len(names), fold.max(initial=0)), np.full(len(names), fold.min(initial=0))
     np.minimum.at(least, code, fold)
     np.maximum.at(most, code, fold)
-    said = np.array([name.casefold() not in ("", *NOBODY) for name in names], bool)
-    torn = np.flatnonzero(((least < most) & said)[code])
+    shared = least < most
+    shared[[i for i in np.flatnonzero(shared) if names[i].casefold() in ("", *NOBODY)]] = False
+    torn = np.flatnonzero(shared[code])
     torn = torn[np.argsort(code[torn], kind="stable")]
     parts = np.split(torn, np.flatnonzero(np.diff(code[torn])) + 1) if len(torn) else []
     return sorted(
@@ -195,9 +205,21 @@ def _shared(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str]
     )
 
 
+def _rows_of(wanted: pd.DataFrame, among: pd.DataFrame) -> np.ndarray:
+    """Two tables with `clip_id` -> (N,) where each clip of the first stands in the second, -1 where it does not."""
+    names, others = wanted.clip_id.to_numpy(), among.clip_id.to_numpy()
+    if len(names) == len(others) and (names == others).all():
+        return np.arange(len(names))
+    return places(as_names(names), as_names(others))
+
+
 def distinct_names(values: pd.Series) -> tuple[np.ndarray, list[str]]:
     """Values -> (N,) which name each row has, and the names: texts without stray spaces, '' where there is none."""
     code, texts = pd.factorize(values)
+    if all(type(text) is str for text in texts) and "" not in texts:
+        whole = "".join(texts)
+        if whole.split() == [whole]:  # not a space: nothing to clean, and no two become one
+            return np.where(code < 0, len(texts), code), [*texts, ""]
     clean = [" ".join(str(text).split()) for text in texts] + [""]  # the last is what -1, no value, stands for
     of, names = pd.factorize(np.array(clean, object))
     return of[code], names.tolist()
@@ -260,8 +282,9 @@ def _groups(clips: pd.DataFrame, group: str | None) -> pd.Series:
         require_columns(clips, (group,), "the clip table")
     for column in ("group", group):
         if column in clips:
-            names = clean_names(clips[column])
-            groups = names.where(names != "", groups)
+            code, names = distinct_names(clips[column])
+            named = pd.Series(np.array(names, object)[code], index=clips.index, dtype=object)
+            groups = named.where(code != names.index(""), groups)
     return groups
 
 
@@ -272,128 +295,50 @@ def _check_k(k: int, n_groups: int):
         raise ValueError(f"{n_groups} groups cannot fill {k} folds; take --k {max(n_groups, 2)} or another --group")
 
 
-def _class_counts(clips: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
-    """Clip table -> (N, K) 0/1 of the classes that occur (the clips without labels as one more), and their names."""
+def _class_pairs(clips: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, int]:
+    """Clip table -> (P,) rows, (P,) classes in the order of their names, and how many classes occur.
+
+    A clip without labels is of one class more, NO_LABEL.
+    """
     row, label, names = label_pairs(clips)
     without = np.ones(len(clips), bool)
     without[row] = False
     classes = sorted({*names, *([NO_LABEL] if without.any() else [])})
     place = {c: i for i, c in enumerate(classes)}
-    counts = np.zeros((len(clips), len(classes)), np.int64)
-    counts[row, np.array([place[n] for n in names], int)[label]] = 1
+    label = np.array([place[n] for n in names], int)[label]
     if without.any():
-        counts[without, place[NO_LABEL]] = 1
-    return counts, classes
+        row = np.concatenate([row, np.flatnonzero(without)])
+        label = np.concatenate([label, np.full(without.sum(), place[NO_LABEL])])
+    return row, label, len(classes)
 
 
-def _stratify(counts: np.ndarray, groups: pd.Series, k: int, seed: int, method: str) -> np.ndarray:
-    """(N, K) class counts of clips -> (N,) folds by `method`."""
-    alone = np.arange(len(counts))
-    if method == "stratified" and counts.sum(axis=0).max() >= k:
+def _stratify(clips: pd.DataFrame, groups: pd.Series, k: int, seed: int, method: str) -> np.ndarray:
+    """Clip table, sorted, and (N,) groups -> (N,) folds by `method`."""
+    row, label, n_classes = _class_pairs(clips)
+    n, alone = len(clips), np.arange(len(clips))
+    if method == "stratified" and np.bincount(label).max() >= k:
+        first = np.full(n, n_classes)
+        np.minimum.at(first, row, label)
         splitter = StratifiedKFold(k, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
             # classes with fewer than k clips: `rare_classes` names them, where scikit-learn only warns
             warnings.simplefilter("ignore", UserWarning)
-            return _as_folds(splitter.split(alone, counts.argmax(axis=1)), len(counts))
+            return _as_folds(splitter.split(alone, first), n)
+    member = pd.factorize(groups, sort=True)[0] if method == "grouped" else alone
+    n_members = member.max() + 1
+    held = np.bincount(member[row] * n_classes + label, minlength=n_members * n_classes).reshape(n_members, n_classes)
     if method == "multilabel":
         from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
         splitter = MultilabelStratifiedKFold(k, shuffle=True, random_state=seed)
-        return _repair(counts, _as_folds(splitter.split(alone, counts), len(counts)), k)
-    member = alone if method != "grouped" else pd.factorize(groups, sort=True)[0]
-    held = np.zeros((member.max() + 1, counts.shape[1]), np.int64)
-    np.add.at(held, member, counts)
+        return group_folds.repair(held, _as_folds(splitter.split(alone, held), n), k)
     sizes = np.bincount(member)
-    fold = _refine(held, sizes, _assign_groups(held, sizes, k, seed), k)
-    return _repair(held, fold, k)[member]
+    fold = group_folds.refine(held, sizes, group_folds.assign(held, sizes, k, seed), k)
+    return group_folds.repair(held, fold, k)[member]
 
 
 def _as_folds(splits, n: int) -> np.ndarray:
     fold = np.full(n, -1)
     for number, (_, valid) in enumerate(splits):
         fold[valid] = number
-    return fold
-
-
-def _assign_groups(held: np.ndarray, sizes: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """(G, K) clips of each class in each group, (G,) clips of each group -> (G,) folds, a group never split.
-
-    Greedy: the class with the fewest clips left goes first, its groups from the one that holds most of it; each goes
-    to the fold that still wants most clips of that class (its share of 1/k less what it has), then, at a tie, to
-    the fold that wants most clips at all, then to the one that holds fewest groups. The seed orders equal groups.
-    """
-    order = np.random.default_rng(seed).permutation(len(held))
-    held, sizes = held[order], sizes[order]
-    wanted = np.repeat(held.sum(axis=0)[None] / k, k, axis=0)
-    wanted_clips = np.full(k, sizes.sum() / k)
-    fold, groups_in = np.full(len(held), -1), np.zeros(k, int)
-    left = held.sum(axis=0)
-    bar = progress_bar(None, "folds", len(held), "group")
-    while (left > 0).any():
-        c = np.where(left > 0, left, np.iinfo(np.int64).max).argmin()
-        members = np.flatnonzero((fold < 0) & (held[:, c] > 0))
-        for g in members[np.argsort(-held[members, c], kind="stable")]:
-            f = np.lexsort((groups_in, -wanted_clips, -wanted[:, c].round(9)))[0]
-            fold[g] = f
-            groups_in[f] += 1
-            wanted[f] -= held[g]
-            wanted_clips[f] -= sizes[g]
-            left -= held[g]
-        bar.update(len(members))
-    bar.close()
-    result = np.empty_like(fold)
-    result[order] = fold
-    return result
-
-
-def _refine(held: np.ndarray, sizes: np.ndarray, fold: np.ndarray, k: int, passes: int = 10) -> np.ndarray:
-    """Folds after single groups moved to where they lower the imbalance: the greedy order cannot foresee later groups.
-
-    Imbalance: squared distance of each fold's count from 1/k of the class, over the count of the class, summed over the
-    classes; the number of clips counts as two classes (more, and the sizes block the moves that the classes need).
-    """
-    held = np.column_stack([held, sizes]).astype(float)
-    total = held.sum(axis=0)
-    weight = 1 / np.maximum(total, 1)
-    weight[-1] *= 2
-    fold = fold.copy()
-    surplus = np.stack([held[fold == f].sum(axis=0) for f in range(k)]) - total / k
-    for number in range(passes):
-        moved = False
-        for g, row in enumerate(progress_bar(held, f"folds, pass {number + 1} of at most {passes}", unit="group")):
-            own = fold[g]
-            without = surplus.copy()
-            without[own] -= row
-            cost = ((2 * without + row) * row * weight).sum(axis=1)  # (s + row)^2 - s^2, of each fold without g
-            best = cost.argmin()
-            if cost[best] < cost[own] - 1e-9:
-                without[best] += row
-                surplus, fold[g], moved = without, best, True
-        if not moved:
-            break
-    return fold
-
-
-def _repair(held: np.ndarray, fold: np.ndarray, k: int) -> np.ndarray:
-    """Folds in which a class with at least k groups misses no fold, as far as moves of single groups can do it.
-
-    A group moves only from a fold that keeps another group of every class it takes along (unless that class is too
-    rare for every fold anyway): from the fold with most groups of the class, the smallest group first.
-    """
-    fold = fold.copy()
-    has = held > 0
-    spread = has.sum(axis=0) >= k
-    groups_in = np.stack([has[fold == f].sum(axis=0) for f in range(k)])
-    for c in np.flatnonzero(spread)[np.argsort(has.sum(axis=0)[spread], kind="stable")]:
-        for f in np.flatnonzero(groups_in[:, c] == 0):
-            candidates = np.flatnonzero(has[:, c])
-            keeps = ((groups_in[fold[candidates]] > 1) | ~has[candidates] | ~spread).all(axis=1)
-            candidates = candidates[keeps]
-            if len(candidates) == 0:
-                continue
-            crowd = groups_in[fold[candidates], c]
-            g = candidates[np.lexsort((held[candidates].sum(axis=1), -crowd))[0]]
-            groups_in[fold[g]] -= has[g]
-            groups_in[f] += has[g]
-            fold[g] = f
     return fold

@@ -61,6 +61,11 @@ class Ranking:
         return np.cumsum(self.hit[k])[last], last + 1
 
     @property
+    def _long(self) -> bool:
+        """Whether to go class by class: of many short ones the Python between them would take longest."""
+        return self.falling.shape[1] > 16 * SHORT
+
+    @property
     def rated(self) -> np.ndarray:
         """Say which classes have positives and negatives, (K,) bool."""
         return (self.positives > 0) & (self.positives < self.falling.shape[1])
@@ -108,14 +113,15 @@ class Ranking:
         hits, own, total, entered = np.zeros(k, int), start.copy(), 0.0, 0  # of each class; of all
         mean, together = _Best(start.sum() / k), _Best(0.0)
         for spans in self._spans():
-            entering, hit, change = self._entering(spans, hits, own, empty)
+            entering, clips, hit, change = self._entering(spans, hits, own, empty)
             order = falling_order(entering)
             entering, change, found = entering[order], change[order], hits.sum() - hit.sum()
             last, change[0] = _ends(entering), change[0] + total
             mean.offer(entering[last], (start.sum() + np.cumsum(change, out=change)[last]) / k)
             found = found + np.cumsum(hit[order])[last]
-            together.offer(entering[last], f1(found, entered + last + 1, self.positives.sum(), 0.0))
-            total, entered = change[-1], entered + len(entering)
+            above = entered + np.cumsum(clips[order])[last]
+            together.offer(entering[last], f1(found, above, self.positives.sum(), 0.0))
+            total, entered = change[-1], above[-1]
         return mean.threshold(), together.threshold()
 
     def _spans(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -123,7 +129,7 @@ class Ranking:
         from the highest scores on; equal scores stay together."""
         k, n = self.falling.shape
         first = np.zeros(k, int)
-        if n * k > 2 * BLOCK and n > 16 * SHORT:  # of many short rows the Python between them would take longest
+        if n * k > 2 * BLOCK and self._long:
             pieces = n * k // BLOCK
             places = np.linspace(0, n - 1, min(n, 2 + 16 * pieces // k)).astype(int)
             some = np.sort(self.falling[:, places], axis=None)[::-1]
@@ -137,26 +143,27 @@ class Ranking:
 
     def _entering(
         self, spans: tuple[np.ndarray, np.ndarray], hits: np.ndarray, own: np.ndarray, empty: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores, whether they are hits, and what each changes of its class's F1; `hits` and `own`, the classes' hits
-        and F1 so far, go on to their end."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Scores, how many clips and how many hits enter with each, and what that changes of its class's F1; `hits` and
+        `own`, the classes' hits and F1 so far, go on to their end. Of a long class equal scores are one."""
         k, n = self.falling.shape
-        if (spans[1] - spans[0]).sum() == n * k:
+        if (spans[1] - spans[0]).sum() == n * k and not self._long:
             found = np.cumsum(self.hit, axis=1)
             value = f1(found, np.arange(1, n + 1), self.positives[:, None], empty)
             change = np.diff(value, axis=1, prepend=own[:, None])
             hits[:], own[:] = found[:, -1], value[:, -1]
-            return self.falling.ravel(), self.hit.ravel(), change.ravel()
-        changes = []
+            return self.falling.ravel(), np.ones(n * k, bool), self.hit.ravel(), change.ravel()
+        entering = []
         for c, (first, stop) in enumerate(zip(*spans, strict=True)):
             if first < stop:
-                found = hits[c] + np.cumsum(self.hit[c, first:stop])
-                value = f1(found, np.arange(first + 1, stop + 1), self.positives[c], empty)
-                changes.append(np.diff(value, prepend=own[c]))
+                falling = self.falling[c, first:stop]
+                last = _ends(falling)
+                found = hits[c] + np.cumsum(self.hit[c, first:stop])[last]
+                value = f1(found, first + last + 1, self.positives[c], empty)
+                more = np.diff(last, prepend=-1), np.diff(found, prepend=hits[c]), np.diff(value, prepend=own[c])
+                entering.append((falling[last], *more))
                 hits[c], own[c] = found[-1], value[-1]
-        rows = list(zip(range(k), *spans, strict=True))
-        falling = np.concatenate([self.falling[c, first:stop] for c, first, stop in rows])
-        return falling, np.concatenate([self.hit[c, first:stop] for c, first, stop in rows]), np.concatenate(changes)
+        return tuple(np.concatenate(parts) for parts in zip(*entering, strict=True))
 
 
 class _Best:

@@ -81,7 +81,8 @@ def event_maps(maps: Sequence[EventMap], path: Path):
         parts = [("predicted", one.frames), ("true", one.true)][: 1 + (one.true is not None)]
         for name, values in parts:
             place += 1
-            said = f"{name} (true of the whole: {', '.join(one.labels) or 'nothing'})" if one.true is None else name
+            scale = f"{name}, dark 0 to yellow 1"
+            said = f"{scale} (true of the whole: {', '.join(one.labels) or 'nothing'})" if one.true is None else scale
             activity_axis(axes[place, 0], values, one, seconds, shown(said, 100))
         axes[place, 0].set_xlabel("seconds", fontsize=8)
         place += 1

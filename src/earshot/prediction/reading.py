@@ -44,6 +44,7 @@ class Variant:
 TTA: dict[str, tuple[Variant, ...]] = {
     "time_shift": (Variant(delay=0.5),),
     "roll": tuple(Variant(roll=i / 8) for i in range(1, 8)),
+    "roll_half": (Variant(roll=0.5),),
     "gain": (Variant(gain_db=-6.0), Variant(gain_db=6.0)),
     "noise": (Variant(noise_db=-30.0),),
     "multi_window": (Variant(stride=0.5),),

@@ -21,6 +21,7 @@ from earshot.training.learnable import PROBE_SECONDS, probe
 
 LONG = 1.5  # clips so many times as long as the crop: crops are drawn from anywhere in them
 STEPS = 8  # an epoch has at least so many, where the clips suffice
+FEWEST_STEPS, MOST_EPOCHS = 600, 200  # of a training: few recordings are heard more often, up to so many times
 MEMORY_SHARE = 0.5  # of what is free: the loader and the caches need some too
 
 
@@ -174,7 +175,15 @@ def fit_batch(values: dict, n_classes: int, n_training: int) -> tuple[dict, list
     if "batch_size" in values.get("predict", {}):
         values["predict"]["batch_size"] = min(values["predict"]["batch_size"], batch)
     note = f"optim.batch_size={batch}: a clip takes {clip_bytes / 1e6:.0f} MB in training, {free / 1e9:.1f} GB are free"
-    return values, [note + (f", and {n_training} clips train a fold" if batch < min(wanted, most) else "")]
+    notes = [note + (f", and {n_training} clips train a fold" if batch < min(wanted, most) else "")]
+    steps = max(1, n_training // batch)
+    if 0 < config.optim.epochs * steps < FEWEST_STEPS:
+        values["optim"]["epochs"] = min(-(-FEWEST_STEPS // steps), MOST_EPOCHS)
+        notes.append(
+            f"optim.epochs={values['optim']['epochs']}: {n_training} clips are {steps} steps an epoch, too few for a "
+            f"network to learn in {config.optim.epochs}"
+        )
+    return values, notes
 
 
 def clip_memory(config: Config, n_classes: int, device: str) -> float:
