@@ -269,13 +269,13 @@ def read_values(path: Path, is_base: bool = False) -> dict:
 def _merge(base: dict, over: dict) -> dict:
     """Nested dicts joined, `over` winning; `model.params` and front ends are joined key by key as well.
 
-    Another loss leaves the parameters of the base's loss behind: they would not fit it.
+    Another loss leaves the parameters and class weights of the base's loss behind: they might not fit it.
     """
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         if key == "loss" and both and value.get("name", merged[key].get("name")) != merged[key].get("name"):
-            merged[key] = {k: v for k, v in merged[key].items() if k != "params"}
+            merged[key] = {k: v for k, v in merged[key].items() if k not in ("params", "class_weights")}
         merged[key] = _merge(merged[key], value) if both else value
     return merged
 
