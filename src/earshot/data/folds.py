@@ -185,7 +185,9 @@ def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataF
     for column in columns:
         for table in (folds, clips) if column == "group" and not same else (clips,):
             found += [(column, *row) for row in _shared(folds, table[column])] if column in table else []
-    return pd.DataFrame(found, columns=["column", "value", "folds", "clips"]).drop_duplicates(["column", "value"])
+    return pd.DataFrame(found, columns=["column", "value", "folds", "clips"]).drop_duplicates(
+        ["column", "value"], ignore_index=True
+    )
 
 
 def _shared(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str]]:
