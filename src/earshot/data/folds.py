@@ -60,7 +60,9 @@ def make_folds(
     if not callable(method) and method not in METHODS:
         raise ValueError(f"unknown fold method '{method}'; choose one of {', '.join(METHODS)}")
     listed = clips.reset_index(drop=True)
-    clips = listed.sort_values("clip_id", kind="stable").reset_index(drop=True)
+    clips = listed
+    if not listed.clip_id.is_monotonic_increasing:
+        clips = listed.sort_values("clip_id", kind="stable").reset_index(drop=True)
     groups = _groups(clips, group)
     method = choose_method(clips, group) if method == "auto" else method
     if method not in ("official", TABLE_ORDER, EACH_GROUP) and not callable(method):
@@ -180,7 +182,8 @@ def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataF
     Columns that neither table has are skipped, and so are empty values and those that say that nobody is known.
     """
     place, found = rows_of(folds, clips), []
-    folds, clips = folds[place >= 0], clips.iloc[place[place >= 0]]
+    if len(place) != len(clips) or (place != np.arange(len(clips))).any():
+        folds, clips = folds[place >= 0], clips.iloc[place[place >= 0]]
     same = "group" in clips and "group" in folds and (folds.group.to_numpy() == clips.group.to_numpy()).all()
     for column in columns:
         for table in (folds, clips) if column == "group" and not same else (clips,):
