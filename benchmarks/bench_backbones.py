@@ -362,6 +362,7 @@ def draw(table: pd.DataFrame, scores: list[str], path: Path):
     """A panel a score: the network's fastest runtime in float32, and in int8 where there is one, hollow."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(7 * len(scores), 5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -377,6 +378,7 @@ def draw(table: pd.DataFrame, scores: list[str], path: Path):
                           textcoords="offset points", fontsize=8)  # fmt: skip
         axes.set(xscale="log", xlabel="CPU milliseconds a 5-s window, the fastest runtime", ylabel=score)
         axes.set_xticks([5, 10, 20, 50, 100, 200], ["5", "10", "20", "50", "100", "200"])
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.2, y=0.1)
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=90)

@@ -3,6 +3,7 @@
 python benchmarks/bench_finch.py            # trains what is missing, tunes, scores, writes benchmarks/finch.csv
 python benchmarks/bench_finch.py --record   # and append the figures to benchmarks/results.json
 python benchmarks/bench_finch.py --one-network --record   # one network for both tasks at 0 dB instead: finch_songs.csv
+python benchmarks/bench_finch.py --one-network --record --seeds 1213 1214 1215   # their mean and deviation
 
 {vocal, syllables} x {clean, 0 dB} x {weak + strong, weak} labels: the runs of configs/sed/finch_*.yaml, one process at
 a time. Everything chosen after training (post-processing; the detector's band, background and spectrum) is chosen by
@@ -15,7 +16,7 @@ which is about the ratio in DCASE's own data. The detector has none for syllable
 
 --one-network: configs/sed/finch_songs_0db.yaml, the same recordings of val and test over the same backgrounds. Each
 task is asked of its own columns of the same outputs, syllables in the recordings of the bird that has them, and has
-post-processing of its own, chosen on val as above.
+post-processing of its own, chosen on val as above, for each seed's network by itself.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_finch.py --record"
 TASKS, LEVELS, LABELS = ("vocal", "syllables"), ("clean", "0db"), ("weak+strong", "weak")
 SEGMENT_SECONDS = 0.05
-SONGS, SEED = Path("data/finch_songs_0db"), 1213
+SONGS, SEED = Path("data/finch_songs_0db"), 1213  # the seed of configs/sed/_finch.yaml
 
 
 def data_name(task: str, level: str) -> str:
@@ -66,15 +67,20 @@ def check_data():
         )
 
 
-def train_missing(name: str, data: Path):
-    """Train fold 0 of a config (val held out) and predict the test recordings, each unless it is done."""
+def train_missing(name: str, data: Path, seed: int = SEED) -> Path:
+    """Train fold 0 of a config (val held out) and predict the test recordings, each unless it is done; its folder."""
     folder, environment = Path("runs/sed", name), os.environ | {"OMP_NUM_THREADS": "1"}
+    own = []
+    if seed != SEED:
+        folder = folder.with_name(f"{name}_seed{seed}")
+        own = ["--name", folder.name, f"seed={seed}"]
     if not FoldRun(folder / "fold0").finished:
         command = [sys.executable, "src/train.py", "--config", f"configs/sed/{name}.yaml", "--fold", "0", "--resume"]
-        subprocess.run(command, env=environment, check=True)
+        subprocess.run(command + own, env=environment, check=True)
     if not (folder / "test.npz").is_file():
         command = [sys.executable, "src/predict.py", "--run", folder, "--clips", data / "test_clips.csv"]
         subprocess.run(command, env=environment, check=True)
+    return folder
 
 
 def network_row(task: str, level: str, labels: str, val: Split, test: Split, classes: list[str]) -> dict:
@@ -107,35 +113,43 @@ def of_task(task: str, found: Predictions, split: Split) -> tuple[Predictions, S
     return found, own, classes
 
 
-def one_network_rows(recorded: bool) -> list[dict]:
-    """Train one network for both tasks, choose each task's post-processing on val, score test; a row a task."""
-    name, rows = "finch_songs_0db", []
+def one_network_rows(seeds: list[int]) -> list[dict]:
+    """Train one network for both tasks, choose each task's post-processing on val, score test; a row each of both."""
+    rows = []
     if not (SONGS / "clips.csv").is_file():
         raise ValueError(
             f"{SONGS} is not prepared: python src/prepare.py finch_songs --source FINCH --backgrounds ESC50 "
             f'--mixed-splits "val test" --out {SONGS}'
         )
-    train_missing(name, SONGS)
-    oof, found = (Predictions.load(Path("runs/sed", name, part)) for part in ("fold0/oof.npz", "test.npz"))
-    log = pd.read_csv(Path("runs/sed", name, "fold0/log.csv"))
-    for task in TASKS:
-        known, val, classes = of_task(task, oof, read_split(SONGS, "val"))
-        value, post = tune_post(known, val, classes)
-        heard, test, _ = of_task(task, found, read_split(SONGS, "test"))
-        row = {"task": task, "background": "0db", "system": "one network", "val_event_f1": value}
-        row |= scores_on_test(detect_all(heard, post), heard, test, classes)
-        rows.append(row | {"train_minutes": log.seconds.sum() / 60, "chosen_on_val": post_text(post)})
-    if recorded:
-        from results import record
-
-        for row in rows:
-            unit = (
-                f"event F1 on test at 0 dB, one network for vocal activity and syllables, {len(log)} epochs, seed "
-                f"{SEED}; precision {row['event_precision']:.4f}, recall {row['event_recall']:.4f}, "
-                f"val {row['val_event_f1']:.4f}"
-            )
-            record(f"finch_{row['task']}_f1_0db", round(row["event_f1"], 4), unit, f"{COMMAND} --one-network")
+    for seed in seeds:
+        folder = train_missing(SONGS.name, SONGS, seed)
+        oof, found = (Predictions.load(folder / part) for part in ("fold0/oof.npz", "test.npz"))
+        log = pd.read_csv(folder / "fold0/log.csv")
+        for task in TASKS:
+            known, val, classes = of_task(task, oof, read_split(SONGS, "val"))
+            value, post = tune_post(known, val, classes)
+            heard, test, _ = of_task(task, found, read_split(SONGS, "test"))
+            row = {"task": task, "background": "0db", "system": "one network", "seed": seed, "val_event_f1": value}
+            row |= scores_on_test(detect_all(heard, post), heard, test, classes)
+            row |= {"epochs": int(log.epoch.max()) + 1, "train_minutes": log.seconds.sum() / 60}
+            rows.append(row | {"chosen_on_val": post_text(post)})
+            print(f"seed {seed}, {task}: event F1 {row['event_f1']:.3f} on test, {value:.3f} on val", flush=True)
     return rows
+
+
+def record_songs(table: pd.DataFrame):
+    """Record the mean over seeds of each task's event F1 on test, the deviation and the seeds' own values beside it."""
+    from results import record
+
+    for task, own in table.groupby("task", sort=False):
+        mean, seeds = own.mean(numeric_only=True), " ".join(map(str, own.seed))
+        each = ", ".join(f"{value:.4f}" for value in own.event_f1)
+        unit = (
+            f"event F1 on test at 0 dB, one network for vocal activity and syllables, {own.epochs.iloc[0]} epochs, "
+            f"mean of seeds {seeds} ({each}), deviation {own.event_f1.std(ddof=0):.4f}; precision "
+            f"{mean.event_precision:.4f}, recall {mean.event_recall:.4f}, val {mean.val_event_f1:.4f}"
+        )
+        record(f"finch_{task}_f1_0db", round(mean.event_f1, 4), unit, f"{COMMAND} --one-network --seeds {seeds}")
 
 
 def baseline_row(task: str, level: str, val: Split, test: Split, classes: list[str]) -> dict:
@@ -181,12 +195,15 @@ def main():
     parser.add_argument("--levels", nargs="+", choices=LEVELS, default=LEVELS)
     parser.add_argument("--labels", nargs="+", choices=LABELS, default=LABELS)
     parser.add_argument("--one-network", action="store_true", help="one network for both tasks at 0 dB, and no other")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[SEED], help="with --one-network: those to train")
     options = parser.parse_args()
     os.chdir(ROOT)
     if options.one_network:
-        table = pd.DataFrame(one_network_rows(options.record)).round(4)
+        table = pd.DataFrame(one_network_rows(options.seeds)).round(4)
         write_csv(table, Path("benchmarks/finch_songs.csv"))
         print(table.to_string(index=False))
+        if options.record:
+            record_songs(table)
         return
     check_data()
     rows = []

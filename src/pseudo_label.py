@@ -124,7 +124,8 @@ def say(options: argparse.Namespace, figures: dict[int, dict], recordings: int, 
             * bool(f["held_out_recordings"])
         )
     if not any(f["windows"] for f in figures.values()):
-        print("  no window is sure enough: lower --min-confidence, or train better teachers")
+        print(f"-> {options.out}\nno window is sure enough: lower --min-confidence, or train better teachers")
+        return
     print(f"-> {options.out}; train on them with data.pseudo={options.out}")
 
 

@@ -303,7 +303,7 @@ def train_one_epoch(t: Training, tracker=None):
     """One pass over the training clips, from batch `progress.step` on: crop -> front end -> augment -> model."""
     config, p, accelerator = t.config, t.progress, t.accelerator
     loader = epoch_loader(t, p.epoch, p.step)
-    loss_of = losses.build_loss(**vars(config.loss))
+    loss_of = losses.build_loss(**vars(config.loss), classes=t.held_out.classes)
     start_epoch(t)
     for batch in main_bar(loader, f"fold {t.fold} epoch {p.epoch + 1}/{config.optim.epochs}", accelerator):
         generator = seed_step(config.seed, p.epoch, p.step, accelerator.process_index)

@@ -189,10 +189,12 @@ def test_a_run_folder_of_an_earlier_version_is_translated():
 
 
 def test_another_loss_leaves_the_parameters_of_the_first_behind(tmp_path):
-    (tmp_path / "_base.yaml").write_text("loss: {name: bce_clip_frame, params: {frame_weight: 2.0}}\n")
+    base = "loss: {name: bce_clip_frame, params: {frame_weight: 2.0}, class_weights: {a: 3}}\n"
+    (tmp_path / "_base.yaml").write_text(base)
     (tmp_path / "a.yaml").write_text("base: _base.yaml\nloss: {name: bce}\n")
     (tmp_path / "b.yaml").write_text("base: _base.yaml\nloss: {params: {label_smoothing: 0.1}}\n")
-    assert load_config(tmp_path / "a.yaml").loss.params == {}
+    assert load_config(tmp_path / "a.yaml").loss.params == load_config(tmp_path / "a.yaml").loss.class_weights == {}
+    assert load_config(tmp_path / "b.yaml").loss.class_weights == {"a": 3.0}
     assert load_config(tmp_path / "b.yaml").loss.params == {"frame_weight": 2.0, "label_smoothing": 0.1}
     assert load_config(tmp_path / "b.yaml", ["loss.name=focal"]).loss.params == {}
     assert load_config(tmp_path / "b.yaml", ["loss.name=bce_clip_frame"]).loss.params["frame_weight"] == 2.0

@@ -23,15 +23,8 @@ from earshot.inputs.teacher import Distill, Teacher
 from earshot.models.cnn import CnnSED
 from earshot.prediction.origin import Origin
 from earshot.prediction.predictions import Predictions
-from earshot.training.lessons import (
-    check_unseen,
-    mode_of,
-    not_held_out,
-    prepare_lessons,
-    read_unlabelled,
-    told,
-    with_unlabelled,
-)
+from earshot.training.lessons import check_unseen, mode_of, prepare_lessons, told
+from earshot.training.unlabelled import not_held_out, read_unlabelled, with_left_out, with_unlabelled
 from scripts import run
 
 RATE, SIZE = 4000, 2000  # the teacher hears half seconds at 4 kHz
@@ -154,6 +147,7 @@ def test_weights_fall_and_end():
 
 @pytest.mark.parametrize(("set_to", "message"), [
     (["distill.unlabelled=x"], "distill.unlabelled recordings need a teacher"),
+    (["distill.teacher.run=r", "distill.unlabelled=left_out"], "every clip trains with its labels; let data.clips"),
     (["distill.predictions=[a.npz]", "distill.teacher.run=r"], "teacher and predictions both answer"),
     (["distill.predictions=[a.npz]", "distill.off_epochs=3"], r"distill.off_epochs \(3\) leaves no epoch"),
     (["distill.predictions=[a.npz]", "distill.answer_weight=-1"], "distill.answer_weight must be 0 or more"),
@@ -204,6 +198,25 @@ def test_a_tables_paths_lie_below_its_data_sets_source(tiny, tmp_path):
     assert read_unlabelled("data/unlabelled.csv").path.tolist() == [str(tmp_path / "source" / "wild" / "a.wav")]
     Path("mine.csv").write_text(f"clip_id,path\na,wild/a.wav\nb,{tmp_path}/b.wav\n")
     assert read_unlabelled("mine.csv").path.tolist() == [str(tmp_path / "wild" / "a.wav"), str(tmp_path / "b.wav")]
+
+
+def test_training_clips_that_are_left_out_come_without_their_labels(taught):
+    how = Distill(teacher=teacher(), unlabelled="left_out", unlabelled_share=2.0)
+    config = replace(taught, distill=how, data=replace(taught.data, clips_per_class=2))
+    everything, held_out = load_data(config.data).split(0, config.data.folds)
+    few = everything.limit(2, config.seed)
+    data, lessons = prepare_lessons(config, 0, few, TINY, Path("cache"), None)
+    n = len(few.clips)
+    assert lessons.n_labelled == n < len(everything.clips)
+    assert data.clips.clip_id.tolist()[:n] == few.clips.clip_id.tolist()
+    assert set(data.clips.clip_id) == set(everything.clips.clip_id)
+    assert not set(data.clips.clip_id) & set(held_out.clips.clip_id)
+    assert not data.mask[n:].any()
+    assert not data.target[n:].any(), "their labels are unknown"
+    assert lessons.draws == 2 * n
+    assert len(lessons.of_crop(data.clips.clip_id.iloc[-1], 0.0, 1.0)["teacher_embedding"]) == 3
+    with pytest.raises(ValueError, match="all 15 clips of fold 0 train with their labels"):
+        with_left_out(everything, everything.clips, 0)
 
 
 def test_labelled_clips_are_no_unlabelled_recordings(taught):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot import losses
+from earshot.config.sections import LossConfig
 
 B, S, T, K = 4, 3, 10, 5
 POOL = 4
@@ -213,6 +214,34 @@ def test_build_loss_passes_each_loss_its_options():
     for name, options in (("bce", {"label_smoothing": 0.1}), ("focal", {"gamma": 3.0, "alpha": 0.5})):
         expected = losses.LOSSES[name](out, batch, **options)
         torch.testing.assert_close(losses.build_loss(name, options)(out, batch), expected)
+
+
+@pytest.mark.parametrize("name", losses.BY_CLASS)
+def test_class_weights_say_how_often_the_entries_of_a_class_count(name):
+    out, batch = example()
+    classes = [f"c{k}" for k in range(K)]
+    weights = torch.ones(K)
+    weights[1] = 3
+    weighted = losses.build_loss(name, None, {"c1": 3.0}, classes)(out, batch)
+    torch.testing.assert_close(weighted, losses.build_loss(name)(out, batch | {"weight": weights.expand(B, K)}))
+    assert not torch.allclose(weighted, losses.build_loss(name)(out, batch))
+    torch.testing.assert_close(
+        losses.build_loss(name, None, dict.fromkeys(classes, 2.0), classes)(out, batch),
+        losses.build_loss(name)(out, batch),
+    )
+    assert "class_weight" not in batch
+
+
+def test_class_weights_that_cannot_be_are_named():
+    with pytest.raises(ValueError, match="names 'vocl', which is no class; did you mean 'vocal'"):
+        losses.build_loss("bce", None, {"vocl": 2.0}, ["vocal", "syl_0"])
+    with pytest.raises(ValueError, match="class_weights is 0 for every class"):
+        losses.build_loss("bce", None, {"a": 0.0, "b": 0.0}, ["a", "b"])
+    for name in sorted(set(losses.LOSSES) - set(losses.BY_CLASS)):
+        with pytest.raises(ValueError, match=f"takes? each class by itself .*, and {name} compares"):
+            losses.build_loss(name, None, {"a": 2.0})
+    with pytest.raises(ValueError, match="class_weights of 'a' must be 0 or more, got -1"):
+        LossConfig(class_weights={"a": -1.0})
 
 
 def test_errors_say_what_came():

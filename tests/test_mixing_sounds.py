@@ -17,10 +17,12 @@ from earshot.augment.batch import BatchAugment
 from earshot.augment.mixing import add_decibels, add_sounds, sample_cutmix_mask, sum_batch
 from earshot.augment.pipeline import augment_batch
 from earshot.config import load_config
+from earshot.data.prepared import load_data
 from earshot.inputs.network import Inputs
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.sound.logmel import LogmelParams
-from earshot.training.background import Background
+from earshot.training.background import Background, level_of_events, make_background, rms
+from earshot.training.examples import TrainingClips
 from scripts import run
 
 PARAMS = LogmelParams(sample_rate=8000, n_fft=256, hop_length=80, n_mels=16, fmin=50, fmax=4000)
@@ -118,6 +120,8 @@ def test_background_has_the_level_that_is_asked(tmp_path):
         Background(BackgroundMixing(source="x"), table.iloc[1:], tmp_path, 8000, 1)
     with pytest.raises(ValueError, match="snr_db must be two levels"):
         BackgroundMixing(snr_db=(3.0,))
+    with pytest.raises(ValueError, match="level is 'event'"):
+        BackgroundMixing(level="event")
 
 
 @pytest.mark.slow
@@ -135,3 +139,43 @@ def test_training_with_all_of_it(tiny):
         with pytest.raises(ValueError, match=said):
             run(train, *plain, "--name", "x", *settings)
     assert load_config(tiny, mixed).augment.acting["background"]
+
+
+def test_background_can_lie_by_the_level_of_a_clips_events(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = 0.1 * rng.standard_normal(8000)
+    soundfile.write(tmp_path / "noise.wav", noise, 8000)
+    clip = np.full(16000, 0.001, np.float32)
+    clip[4000:6000], clip[12000:14000] = 0.2, -0.1
+    soundfile.write(tmp_path / "clip.wav", clip, 8000)
+    events = pd.DataFrame({"onset": [0.5, 1.5, 1.5], "offset": [0.75, 1.75, 1.75]})  # one of two classes counts once
+    level = level_of_events(tmp_path / "clip.wav", events, 8000)
+    assert level == pytest.approx(np.sqrt((0.2**2 + 0.1**2) / 2), rel=1e-3)
+    record = BackgroundMixing(source="x", p=1.0, snr_db=(6.0, 6.0), level="events")
+    under = Background(record, pd.DataFrame({"path": ["noise.wav"]}), tmp_path, 8000, 1)
+    quiet = clip[:4000]  # a crop without an event hears the background as loud as beside one
+    added = under.under(quiet, rng, level) - quiet
+    assert 20 * np.log10(level / np.sqrt(np.mean(added**2))) == pytest.approx(6, abs=0.01)
+    assert level_of_events(tmp_path / "clip.wav", events.iloc[:0], 8000) is None
+    silent = pd.DataFrame({"onset": [3.0], "offset": [4.0]})  # behind the end
+    assert level_of_events(tmp_path / "clip.wav", silent, 8000) is None
+
+
+def test_training_clips_hear_background_by_the_level_of_their_own_events(tiny):
+    """Each of another length; one clip has no event, and a pause of a clip hears as much as the rest of it."""
+    events = pd.read_csv("data/events.csv")
+    events[events.filename != "c1"].assign(offset=0.25).to_csv("data/events.csv", index=False)
+    loud = soundfile.read("source/c0.wav")[0]
+    loud[2000:] *= 0.01  # what follows the event counts nothing
+    soundfile.write("source/c0.wav", loud, 8000)
+    Path("noise").mkdir()
+    soundfile.write("noise/n.wav", 0.1 * np.random.default_rng(0).standard_normal(16000), 8000)
+    config = load_config(tiny, ["augment.background={source: noise, p: 1, snr_db: [0, 0], level: events}"])
+    data = load_data(config.data)
+    clips = TrainingClips(data, config.data, config.frontends, 3, background=make_background(config))
+    heard = {name: clips.event_level(i) for i, name in enumerate(data.clips.clip_id[:2])}
+    assert heard["c0"] == pytest.approx(rms(loud[:2000]), rel=1e-3)
+    assert heard["c1"] is None
+    by_crop = replace(config.augment.background, level="crop")
+    clips.background.record = by_crop
+    assert clips.event_level(0) is None

@@ -13,6 +13,7 @@ VGGISH = {"widths": [4, 8, 8, 8], "hidden": 16, "embedding": 12}
 URBAN = {"columns": ["latitude", "longitude", "hour"], "embedding": 32, "heads": 4, "ffn": 8, "metadata_size": 8}
 INSIDE = {"extractor": "vggish", "extractor_params": VGGISH}
 CASES = {
+    "small with context": ("cnn_small", {"widths": [4, 4, 8, 8], "embedding": 16, "dilations": [1, 4]}),
     "vggish": ("vggish", VGGISH),
     "vggish post-processed": ("vggish", VGGISH | {"postprocess": True}),
     "talnet": ("talnet", {"embedding": 32, "pooling": "att"}),

@@ -2,16 +2,17 @@
 
 Conventions. `target` (B, K) may be soft (mixup). BCE runs on `logit` where the model gives one, else on the clipwise
 probabilities, in float32 outside autocast, kept float32's epsilon away from 0 and 1 (an entry's loss is at most 15.9).
-`mask` (B, K), 1 = known, and `weight` (B,) or (B, K) are multiplied to one coefficient an entry; a loss is the mean
-weighted by it, so an unknown entry counts nowhere and a batch without any known entry gives 0. What the target says
-there is never read. Nothing is hidden: a NaN in the outputs makes the loss NaN, and the training loop stops on it.
+`mask` (B, K), 1 = known, `weight` (B,) or (B, K) and `class_weight` (K,) are multiplied to one coefficient an entry; a
+loss is the mean weighted by it, so an unknown entry counts nowhere and a batch without any known entry gives 0. What
+the target says there is never read. Nothing is hidden: a NaN in the outputs makes the loss NaN, and the training loop
+stops on it.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -285,9 +286,11 @@ def known_target(batch: dict, like: Tensor) -> tuple[Tensor, Tensor]:
 def entry_coefficient(batch: dict, like: Tensor) -> Tensor:
     """Say how much each entry of the target counts.
 
-    (B, K) mask * weight of each entry, 1 where the batch has neither.
+    (B, K) mask * weight * class_weight of each entry, 1 where the batch has none of them.
     """
     coefficient = torch.ones_like(like, dtype=torch.float32)
+    if batch.get("class_weight") is not None:
+        coefficient = coefficient * batch["class_weight"].float()
     if batch.get("mask") is not None:
         coefficient = coefficient * batch["mask"].float()
     weight = batch.get("weight")
@@ -316,10 +319,19 @@ LOSSES = {
     "cross_entropy_sigmoid": cross_entropy_sigmoid,
     "cross_entropy": cross_entropy,
 }
+# those that are a mean over entries, each class for itself: class weights say how much each counts in it
+BY_CLASS = ("bce", "bce_clip_frame", "coarse_fine", "focal", "asymmetric_focal")
 
 
-def build_loss(name: str, params: Mapping[str, float] | None = None) -> Callable[[dict, dict], Tensor]:
-    """Name of LOSSES and its parameters -> loss(out, batch); one that the loss does not take is an error."""
+def build_loss(
+    name: str, params: Mapping[str, float] | None = None, class_weights: Mapping[str, float] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Callable[[dict, dict], Tensor]:  # fmt: skip
+    """Name of LOSSES and its parameters -> loss(out, batch); one that the loss does not take is an error.
+
+    class_weights: how often the entries of a class count, 1 of those not named; classes: names in model order, without
+    which the weights are only checked. Errors: a loss in which classes compete, a name that is no class, all weights 0.
+    """
     if name not in LOSSES:
         raise ValueError(f"unknown loss '{name}'{suggest(name, LOSSES)}")
     known, options = list(inspect.signature(LOSSES[name]).parameters)[2:], {}
@@ -335,4 +347,20 @@ def build_loss(name: str, params: Mapping[str, float] | None = None) -> Callable
     smoothing = options.get("label_smoothing", 0)
     if not 0 <= smoothing < 1:
         raise ValueError(f"loss label_smoothing must be in [0, 1), got {smoothing}")
-    return partial(LOSSES[name], **options)
+    loss = partial(LOSSES[name], **options)
+    if not class_weights:
+        return loss
+    if name not in BY_CLASS:
+        raise ValueError(
+            f"loss.class_weights is for losses that take each class by itself ({', '.join(BY_CLASS)}), and {name} "
+            "compares classes or clips: leave it out"
+        )
+    if classes is None:
+        return loss
+    for label in class_weights:
+        if label not in classes:
+            raise ValueError(f"loss.class_weights names '{label}', which is no class{suggest(label, classes)}")
+    weight = torch.tensor([float(class_weights.get(label, 1.0)) for label in classes])
+    if not weight.any():
+        raise ValueError("loss.class_weights is 0 for every class: nothing would be learned")
+    return lambda out, batch: loss(out, batch | {"class_weight": weight.to(batch["target"].device)})

@@ -27,7 +27,7 @@ from earshot.inputs.kinds import AnyInput
 from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import CHANNELS
-from earshot.inputs.teacher import Distill
+from earshot.inputs.teacher import LEFT_OUT, Distill
 from earshot.records import build, parse_override, read_yaml
 from earshot.sound.windows import Windowing
 
@@ -122,6 +122,11 @@ class Config:
             raise ValueError(
                 "distill and data.pseudo both let others say what is in sound without labels: train with one of them, "
                 "then with the other"
+            )
+        if self.distill.unlabelled == LEFT_OUT and not self.data.clips_per_class and self.data.train_share == 1:
+            raise ValueError(
+                f"distill.unlabelled={LEFT_OUT}: every clip trains with its labels; let data.clips_per_class or "
+                "data.train_share leave some out, or name a folder or table of recordings"
             )
         if self.distill.acts and self.distill.off_epochs >= self.optim.epochs > 0:
             raise ValueError(
@@ -264,13 +269,13 @@ def read_values(path: Path, is_base: bool = False) -> dict:
 def _merge(base: dict, over: dict) -> dict:
     """Nested dicts joined, `over` winning; `model.params` and front ends are joined key by key as well.
 
-    Another loss leaves the parameters of the base's loss behind: they would not fit it.
+    Another loss leaves the parameters and class weights of the base's loss behind: they might not fit it.
     """
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         if key == "loss" and both and value.get("name", merged[key].get("name")) != merged[key].get("name"):
-            merged[key] = {k: v for k, v in merged[key].items() if k != "params"}
+            merged[key] = {k: v for k, v in merged[key].items() if k not in ("params", "class_weights")}
         merged[key] = _merge(merged[key], value) if both else value
     return merged
 

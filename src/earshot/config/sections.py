@@ -161,6 +161,12 @@ class LossConfig:
     # bce | bce_clip_frame | coarse_fine | focal | asymmetric_focal | soft_auc | cross_entropy | cross_entropy_sigmoid
     name: str = "bce"
     params: dict[str, Any] = field(default_factory=dict)  # what the loss's function takes: label_smoothing, gamma, ...
+    class_weights: dict[str, float] = field(default_factory=dict)  # class: how often its entries count; the others: 1
+
+    def __post_init__(self):
+        for label, weight in self.class_weights.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"class_weights of '{label}' must be 0 or more, got {weight}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from earshot.inputs.extractor import NO_EMBEDDING, Extractor
 from earshot.messages import check_choice
 
 SCHEDULES = ("constant", "linear", "cosine")
+LEFT_OUT = "left_out"  # of `unlabelled`: the training clips that data.clips_per_class or data.train_share leaves out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,8 @@ class Distill:
     temperature: float = 1.0  # logits of both are divided by it
     schedule: str = "constant"  # constant | linear | cosine: how both weights fall towards the last epochs
     off_epochs: int = 0  # the last so many epochs hear no teacher, and no unlabelled recording
-    unlabelled: str = ""  # a table (clip_id, path) or folder of recordings that only teachers speak of
+    # a table (clip_id, path) or folder of recordings that only teachers speak of, or `left_out`, see LEFT_OUT
+    unlabelled: str = ""
     unlabelled_share: float = 1.0  # crops of them an epoch, for each labelled clip
 
     def __post_init__(self):

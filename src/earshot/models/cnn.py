@@ -45,8 +45,24 @@ class ResidualBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
+class ContextBlock(nn.Module):
+    """Add to each segment what is heard `dilation` segments before and after it.
+
+    (B, D, S) -> (B, D, S): x + relu(bn(conv(x))), a convolution over three segments that lie `dilation` apart.
+    """
+
+    def __init__(self, width: int, dilation: int):
+        super().__init__()
+        self.conv = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation, bias=False)
+        self.bn = nn.BatchNorm1d(width)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + F.relu(self.bn(self.conv(x)))
+
+
 class CnnSED(nn.Module):
-    """logmel (B, in_chans, T, n_mels) -> dict: `bn0`, residual stages, frequency joined, fc1 + ReLU, SEDHead."""
+    """logmel (B, in_chans, T, n_mels) -> dict: `bn0`, residual stages, bands joined, fc1 + ReLU, context, SEDHead."""
 
     inputs = ("logmel",)
     min_frames = 1
@@ -67,6 +83,7 @@ class CnnSED(nn.Module):
         dropout: float,
         in_chans: int,
         floor: float | None,
+        dilations: tuple[int, ...] = (),
     ):
         super().__init__()
         _check_stages(widths, blocks, time_strides, freq_strides, frequency)
@@ -82,6 +99,9 @@ class CnnSED(nn.Module):
             in_chans, bands = width, -(-bands // stride[1])
         self.stages = nn.Sequential(*stages)
         self.fc1 = init_layer(nn.Linear(widths[-1] * (bands if frequency == "flatten" else 1), embedding))
+        if any(d < 1 for d in dilations):
+            raise ValueError(f"dilations are segments from 1 on, got {list(dilations)}")
+        self.context = nn.Sequential(*(ContextBlock(embedding, d) for d in dilations))
         self.head = SEDHead(embedding, classes, pooling, activation)
         self.pooling = self.head.window_pooling
 
@@ -91,6 +111,8 @@ class CnnSED(nn.Module):
         x = x.mean(dim=3) if self.frequency == "mean" else x.transpose(2, 3).flatten(1, 2)
         x = F.dropout(x.transpose(1, 2), self.dropout, self.training)
         x = F.relu(self.fc1(x))
+        if len(self.context):
+            x = self.context(x.transpose(1, 2)).transpose(1, 2)
         out = self.head(F.dropout(x, self.dropout, self.training), logmel.shape[2], self.pool)
         return {**out, "embedding": x.mean(dim=1)}
 
@@ -109,10 +131,13 @@ def cnn_small(
     dropout: float = 0.2,
     in_chans: int = 1,
     floor: float | None = None,
+    dilations: tuple[int, ...] = (),
 ) -> CnnSED:
     """The demo's network: 0.4 M parameters, segments of 8 frames. Lists need one entry a stage.
 
     `activation` softmax makes it single-label; `frequency` mean averages the remaining bands, flatten keeps them apart.
+    `dilations`: residual convolutions over time behind fc1, one each, hear so many segments before and after a segment:
+    1, 2, 4, 8, 16 add up to 31 on either side, so that the sounds around it help where one is drowned by noise.
     `floor` (0 ... 1): each band is heard in decibels above that quantile of itself in the window (noise_floor.py).
     """
     return CnnSED(
@@ -129,6 +154,7 @@ def cnn_small(
         dropout=dropout,
         in_chans=in_chans,
         floor=floor,
+        dilations=dilations,
     )
 
 

@@ -158,13 +158,24 @@ def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
             raise ValueError("one pass cannot give a network the rows of an extractor: predict without one_pass")
         for variant in variants:
             if keep and variant.moves:
-                name = "roll" if variant.roll else "copies"
+                name = "tempo" if variant.tempo != 1 else "roll" if variant.roll else "copies"
                 raise ValueError(f"tta '{name}' moves events in time: it cannot be used with keep_frames")
+            if variant.tempo != 1:
+                _check_pictures(member)
         if one_pass and member.windowing.clip_from == "clipwise" and not getattr(member.backend, "pooling", ""):
             raise ValueError(
                 "one pass needs a network whose clip output is pooled from its segments (attention, max, mean, "
                 "linear_softmax); this one's is not: predict without one_pass"
             )
+
+
+def _check_pictures(member: Member):
+    """Raise where a network's inputs cannot be made faster or slower by their time axis."""
+    if member.windowing.one_pass:
+        raise ValueError("tta 'tempo' makes single windows faster and slower: predict without one_pass")
+    inputs = (member.backend.frontends.get(name) for name in member.backend.inputs)
+    if other := [record.kind for record in inputs if record and record.sounds and not record.picture]:
+        raise ValueError(f"tta 'tempo' makes spectrograms faster and slower, and this network hears {', '.join(other)}")
 
 
 def _check_metadata(clips: Sequence[Clip]):

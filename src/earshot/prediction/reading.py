@@ -24,7 +24,7 @@ SPAN_SECONDS = 60.0
 ONE_PASS_SECONDS = 60.0  # what a network hears at once in one pass: longer saves little and costs memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variant:
     """One hearing of a recording for test-time augmentation; the default is the plain one."""
 
@@ -34,19 +34,27 @@ class Variant:
     roll_seconds: float = 0.0  # circular shift by so much, positive = later
     delay: float = 0.0  # silence of this share of a stride before the recording: moves the window borders
     stride: float = 1.0  # stride times this
+    tempo: float = 1.0  # each window's picture so many times as fast, as augment.batch's time_stretch trains
+
+    @property
+    def rolls(self) -> bool:
+        """Whether the end of the recording comes before its start."""
+        return bool(self.roll or self.roll_seconds)
 
     @property
     def moves(self) -> bool:
         """Whether events come to lie elsewhere than in the recording."""
-        return bool(self.roll or self.roll_seconds)
+        return self.rolls or self.tempo != 1
 
 
 TTA: dict[str, tuple[Variant, ...]] = {
     "time_shift": (Variant(delay=0.5),),
     "roll": tuple(Variant(roll=i / 8) for i in range(1, 8)),
+    "roll_half": (Variant(roll=0.5),),
     "gain": (Variant(gain_db=-6.0), Variant(gain_db=6.0)),
     "noise": (Variant(noise_db=-30.0),),
     "multi_window": (Variant(stride=0.5),),
+    "tempo": (Variant(tempo=0.9), Variant(tempo=1.1)),
 }
 
 
@@ -203,7 +211,7 @@ def _spans(index, number, clip, variant, windowing, n_samples, decoded) -> Itera
     if windowing.one_pass:
         size = max(1, 1 + (round(ONE_PASS_SECONDS * windowing.sample_rate) - windowing.window_samples) // stride)
     given = clip.given if variant == Variant() else None
-    if variant.moves:  # a rolled clip is heard whole: its end comes before its start
+    if variant.rolls:  # a rolled clip is heard whole: its end comes before its start
         size = len(starts)
     for first in range(0, len(starts), size):
         some = starts[first : first + size]
@@ -251,7 +259,9 @@ def _chunk(span, variant, windowing, keys, context) -> Chunk:
         elif windowing.one_pass:
             sources[key] = (key.compute(waveforms.as_heard(waveform, rate, key)), starts, 0)
         else:
-            sources[key] = _source(waveform, starts - begin, windowing, key, begin, overlap)
+            sources[key] = _source(
+                waveform, starts - begin, windowing, key, begin, overlap=overlap, tempo=variant.tempo
+            )
     return Chunk(span, begin, sources)
 
 
@@ -266,7 +276,7 @@ def _waveform(span, variant, windowing, begin: int, end: int) -> np.ndarray:
         heard = heard[..., : last - first]
         if not span.decoded and heard.shape[-1] < min(last, span.n_samples) - first - audio.ROUNDING_SAMPLES:
             raise _EndsEarly
-        if variant.moves:
+        if variant.rolls:
             shift = round(variant.roll * heard.shape[-1] + variant.roll_seconds * rate)
             heard = np.roll(heard, shift, axis=-1)
         place = max(0, span.delay_samples - begin)
@@ -279,16 +289,31 @@ def _waveform(span, variant, windowing, begin: int, end: int) -> np.ndarray:
     return waveform
 
 
-def _source(waveform, starts, windowing: Windowing, key: Input, begin: int, overlap: bool):
+def _source(waveform, starts, windowing: Windowing, key: Input, begin: int, overlap: bool, tempo: float):
     """One computation where windows overlap and start on its steps, else one a window, at the edges as in training."""
     rate, window = windowing.sample_rate, windowing.window_samples
     grid = waveforms.grid(rate, key)
     plain = key.hop == 1 and key.sample_rate in (0, rate)  # of the waveform itself a window is a slice
-    if not plain and (not overlap or not grid or np.any(starts % grid) or begin % grid):
-        windows = (waveform[..., s : s + window] for s in starts)
-        return np.stack([key.compute(waveforms.as_heard(w, rate, key)) for w in windows]), starts, 0
+    if tempo != 1 or (not plain and (not overlap or not grid or np.any(starts % grid) or begin % grid)):
+        windows = (key.compute(waveforms.as_heard(waveform[..., s : s + window], rate, key)) for s in starts)
+        return np.stack([_at_tempo(w, key.time_axis, tempo) for w in windows]), starts, 0
     length = key.shape(waveforms.own_samples(window, rate, key))[key.time_axis]
     return key.compute(waveforms.as_heard(waveform, rate, key)), waveforms.steps(starts, rate, key), length
+
+
+def _at_tempo(picture: np.ndarray, axis: int, tempo: float) -> np.ndarray:
+    """A picture so many times as fast, of the same length: a slow one loses its end, a fast one begins again."""
+    if tempo == 1:
+        return picture
+    n = picture.shape[axis]
+    where = np.arange(n) * tempo % n
+    first = where.astype(int)
+    part = (
+        (where - first)
+        .astype(picture.dtype)
+        .reshape([-1 if i == axis % picture.ndim else 1 for i in range(picture.ndim)])
+    )
+    return picture.take(first, axis) * (1 - part) + picture.take((first + 1) % n, axis) * part
 
 
 def _rows(span: Span, variant: Variant, windowing: Windowing, key) -> np.ndarray:

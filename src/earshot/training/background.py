@@ -20,6 +20,7 @@ from earshot.messages import few
 from earshot.sound import audio
 
 QUIET = 1e-6  # RMS of silence
+EVENTS_HEARD = 32  # of a recording, to know how loud they are
 
 
 def make_background(config: Config) -> Background | None:
@@ -55,8 +56,11 @@ class Background:
                 f"augment.background: {len(lost)} recordings cannot be read and are left out: {few(lost, 3)}"
             )
 
-    def under(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Lay background under a waveform, (S,) or (C, S), with probability p; an unreadable one leaves it as it is."""
+    def under(self, waveform: np.ndarray, rng: np.random.Generator, level: float | None = None) -> np.ndarray:
+        """Lay background under a waveform, (S,) or (C, S), with probability p; an unreadable one leaves it as it is.
+
+        level: RMS that stands for the waveform's own, as `level_of_events` gives it.
+        """
         chance, place, where = rng.random(), int(rng.integers(len(self.paths))), rng.random()
         snr = rng.uniform(*self.record.snr_db)
         if chance >= self.record.p:
@@ -71,7 +75,29 @@ class Background:
         if not other.shape[-1]:
             return waveform
         other = np.concatenate([other] * -(-n_samples // other.shape[-1]), axis=-1)[..., :n_samples]
-        own, added = (float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) for x in (waveform, other))
+        own, added = rms(waveform) if level is None else level, rms(other)
         if own <= QUIET or added <= QUIET:
             return waveform
         return (waveform + np.float32(own / added * 10 ** (-snr / 20)) * other).astype(np.float32)
+
+
+def level_of_events(path: Path, events: pd.DataFrame, sample_rate: int, n_channels: int = 1) -> float | None:
+    """RMS of a recording over its events (onset, offset in seconds); None where it has none that sound.
+
+    Of more than `EVENTS_HEARD` that many are heard, evenly spread over the recording.
+    """
+    spans = events[["onset", "offset"]].drop_duplicates().sort_values("onset").to_numpy(float)
+    spans = spans[spans[:, 1] > spans[:, 0]]
+    if len(spans) > EVENTS_HEARD:
+        spans = spans[np.linspace(0, len(spans) - 1, EVENTS_HEARD).round().astype(int)]
+    energy, n_samples = 0.0, 0
+    for onset, offset in spans:
+        heard = decode(path, sample_rate, n_channels, onset, offset - onset)
+        energy, n_samples = energy + float(np.sum(np.square(heard, dtype=np.float64))), n_samples + heard.size
+    level = float(np.sqrt(energy / n_samples)) if n_samples else 0.0
+    return level if level > QUIET else None
+
+
+def rms(waveform: np.ndarray) -> float:
+    """Root of a waveform's mean power over all samples and channels."""
+    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))

@@ -59,6 +59,7 @@ def check_names(config: Config) -> tasks.Task:
 def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     """Raise ValueError for whatever would stop these folds, or let them learn nothing, before anything is written."""
     task = check_names(config)
+    losses.build_loss(**vars(config.loss), classes=data.classes)
     say_idle(config.augment.batch)
     say_slow_precision(config.optim.precision)
     check_watch(config, task, data)

@@ -26,7 +26,8 @@ from earshot.inputs.network import Inputs
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples, steps
 from earshot.sound import audio
-from earshot.training.background import Background
+from earshot.sound.loudness import gain_of
+from earshot.training.background import Background, level_of_events
 from earshot.training.extractors import extractor_caches
 from earshot.training.lessons import Lessons
 from earshot.training.pseudo import PseudoWindows
@@ -82,6 +83,7 @@ class TrainingClips(torch.utils.data.Dataset):
                     n_channels=inputs.n_channels,
                     level=data.level,
                 )
+        self.event_levels: dict[int, float | None] = {}  # of clips that were heard
         self.turns = ClassTurns(self.target[: self.n_labelled] > 0.5) if data.sampler == "balanced" else None
         self.targets = CropTargets(prepared, data, (self.target, self.mask))
         self.cache_folder = cache_folder
@@ -205,7 +207,8 @@ class TrainingClips(torch.utils.data.Dataset):
                 waveform = self.voice.silenced(waveform, clip_id, (start - pad) / rate, rate)
             waveform = waveform if over is None else self.pseudo.laid_over(waveform, *over)
             if self.background is not None:  # a stream of its own: without it nothing else moves
-                waveform = self.background.under(waveform, np.random.default_rng(int(rng.integers(2**63))))
+                own = np.random.default_rng(int(rng.integers(2**63)))
+                waveform = self.background.under(waveform, own, self.event_level(index))
             inputs = self.inputs.training_sounds(self._augmented(waveform, rng))
         heard_from = (start - pad) / rate
         target, mask = self.targets.of_crop(index, heard_from, heard_from + crop / rate, only_annotated)
@@ -268,6 +271,20 @@ class TrainingClips(torch.utils.data.Dataset):
         if waveform.shape[-1] < promised - audio.ROUNDING_SAMPLES:
             raise ShorterThanPromised
         return audio.crop_or_pad(waveform, crop, 0, pad if waveform.shape[-1] + pad <= crop else 0)
+
+    def event_level(self, index: int) -> float | None:
+        """RMS of a clip over its events, where background is laid under it by that; None: that of the crop counts."""
+        if self.background.record.level == "crop":
+            return None
+        if index not in self.event_levels:
+            events = self.targets.events(index)
+            events = events[~negative_events(events)]
+            path, rate, gain = self._path(index), self.data.sample_rate, 1.0
+            if self.data.level != "recorded" and len(events):
+                gain = gain_of(path, rate)
+            level = level_of_events(path, events, rate, self.inputs.n_channels)
+            self.event_levels[index] = None if level is None else gain * level
+        return self.event_levels[index]
 
     def _augmented(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if self.augment is None:

@@ -14,30 +14,26 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from earshot.config import Config
-from earshot.data.dataset import read_dataset
 from earshot.data.embeddings import EmbeddingCache
-from earshot.data.folds import read_folds
 from earshot.data.inside import digest_inside
-from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData
-from earshot.data.pseudo import ISOLATED, files_of, recording_keys
+from earshot.data.pseudo import ISOLATED
 from earshot.data.vocabulary import match, of_columns, of_names, read_vocabulary
 from earshot.ensemble.lineage import HEARD
 from earshot.inputs.extractor import BATCH
-from earshot.inputs.teacher import Distill, Teacher
+from earshot.inputs.teacher import LEFT_OUT, Distill, Teacher
 from earshot.inputs.waveforms import as_heard
 from earshot.messages import few
 from earshot.prediction import predictions
 from earshot.prediction.origin import Origin, tables_differ
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
-from earshot.sound.folder import list_recordings
 from earshot.tables import read_table
 from earshot.training.extractors import own_rate
 from earshot.training.origins import check_extractor
+from earshot.training.unlabelled import read_labelled, read_unlabelled, with_left_out, with_unlabelled
 from earshot.training.whitening import Whitening
 
 logger = logging.getLogger("earshot")
@@ -144,6 +140,9 @@ def prepare_lessons(
     lessons = Lessons(how=how, n_labelled=len(data.clips), epochs=config.optim.epochs, n_classes=len(classes))
     if how.unlabelled:
         clips, validates = read_labelled(data, Path(config.data.root), config.data.folds)
+    if how.unlabelled == LEFT_OUT:
+        data, lessons.chance = with_left_out(data, clips, fold)
+    elif how.unlabelled:
         data, lessons.chance = with_unlabelled(data, read_unlabelled(how.unlabelled), clips, validates, fold=fold)
     about = {"unlabelled": len(lessons.chance), "draws": lessons.draws}
     class_list = config.data.classes or Path(config.data.root) / "classes.csv"
@@ -201,88 +200,6 @@ def _taught(
         said = (rows[clip_id][:, : teacher.embedding_width] for clip_id in data.clips.clip_id)
         whitening = Whitening.of_rows(said, lessons.how.embedding_components)
     return replace(lessons, teacher=teacher, rows=rows, whitening=whitening, place=place, inherited=inherited)
-
-
-def read_unlabelled(name: str) -> pd.DataFrame:
-    """A table of recordings (paths below its data set's source, else below its folder), or a folder of them ->
-    clip_id, path (absolute), duration where it is known."""
-    path = Path(name)
-    if path.is_dir():
-        found = list_recordings(path)
-        if not found.files:
-            raise ValueError(f"distill.unlabelled: {path} holds no recordings; {found.said() or 'it is empty'}")
-        return pd.DataFrame({"clip_id": found.ids(), "path": [str(file.absolute()) for file in found.files]})
-    table = read_clips(path)
-    if not len(table):
-        raise ValueError(f"distill.unlabelled: {path} lists no recording")
-    below = Path(read_dataset(path.parent)["source"]) if (path.parent / "dataset.json").is_file() else path.parent
-    return table.assign(path=[str((below / p).absolute()) for p in table.path])
-
-
-def read_labelled(data: PreparedData, root: Path, folds: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All clips of a data set's tables, whichever of them are taken, and the recordings of its validation.csv; both
-    with their columns, the clips with group and fold."""
-    clips = read_clips(root / "clips.csv")
-    clips = clips.drop(columns=[c for c in ("group", "fold") if c in clips])
-    clips = read_folds(folds, clips)[["clip_id", "group", "fold"]].merge(clips, on="clip_id", validate="one_to_one")
-    beside = root / "validation.csv"
-    return clips, read_clips(beside) if beside.is_file() else data.whole.iloc[:0]
-
-
-def not_held_out(table: pd.DataFrame, clips: pd.DataFrame, fold: int) -> pd.DataFrame:
-    """Unlabelled recordings without those of a recording or group that a fold holds out; that some are is said."""
-    known = {key for own in recording_keys(clips[clips.fold == fold]) for key in own}
-    shared = np.array([not known.isdisjoint(own) for own in recording_keys(table)])
-    if not shared.any():
-        return table
-    ids = few(table.clip_id[shared])
-    if shared.all():
-        raise ValueError(f"distill.unlabelled: fold {fold} holds out clips of the same groups as all of {ids}")
-    logger.warning(
-        "%d of the %d recordings of distill.unlabelled are of groups that fold %d holds out (%s): left out",
-        shared.sum(), len(table), fold, ids,
-    )  # fmt: skip
-    return table[~shared].reset_index(drop=True)
-
-
-def with_unlabelled(
-    data: PreparedData, table: pd.DataFrame, *beside: pd.DataFrame, fold: int | None = None
-) -> tuple[PreparedData, np.ndarray]:  # fmt: skip
-    """Training clips with unlabelled recordings behind them, and the chance (M,) of each recording in a draw.
-
-    Recordings that are clips of the data set, held out ones among them, or of tables `beside` it (clip_id, path), are
-    refused: they have labels. By the file, links followed, and by the clip's id with its file's name.
-    fold: that trains; recordings of the groups that it holds out of the first table beside are left out.
-    """
-    named = [data.whole, *beside]
-    ids = set(data.whole.clip_id.astype(str))
-    files = {file for clips in named for file in files_of(clips.path, data.source)}
-    keys = {key for clips in named for own in recording_keys(clips[["clip_id", "path"]]) for key in own}
-    own_files, own_keys = files_of(table.path, data.source), recording_keys(table[["clip_id", "path"]])
-    both = [
-        clip_id
-        for clip_id, file, own in zip(table.clip_id, own_files, own_keys, strict=True)
-        if str(clip_id) in ids or file in files or not keys.isdisjoint(own)
-    ]
-    if both:
-        raise ValueError(
-            f"{len(both)} recordings of distill.unlabelled are labelled clips of the data set: {few(both)}; leave them "
-            "out, they have labels, and those held out, and those of validation.csv, must not be learned from"
-        )
-    if fold is not None:
-        table = not_held_out(table, beside[0], fold)
-    more = pd.DataFrame({"clip_id": table.clip_id, "path": table.path, "labels": "", "fold": -1})
-    n, k = len(table), data.target.shape[1]
-    seconds = pd.to_numeric(table.duration, errors="coerce").fillna(0) if "duration" in table else pd.Series(np.ones(n))
-    seconds = np.maximum(seconds.to_numpy(float), 1e-3)
-    joined = replace(
-        data,
-        clips=pd.concat([data.clips, more], ignore_index=True),
-        target=np.concatenate([data.target, np.zeros((n, k), data.target.dtype)]),
-        mask=np.concatenate([data.mask, np.zeros((n, k), data.mask.dtype)]),
-        whole=pd.concat([data.whole, more[["clip_id", "path"]]], ignore_index=True),
-    )
-    return joined, seconds / seconds.sum()
 
 
 def check_unseen(

@@ -103,7 +103,7 @@ class WindowLosses:
 
     def __init__(self, config: Config, clips: PreparedData):
         self.data, self.clips = config.data, clips
-        self.loss_of = losses.build_loss(**vars(config.loss))
+        self.loss_of = losses.build_loss(**vars(config.loss), classes=clips.classes)
         self.window = config.predict.window_samples
         self.frames = config.inputs().timebase(1)
         self.targets = CropTargets(clips, config.data)
