@@ -29,6 +29,7 @@ from earshot.data.folds import (
     make_folds,
     missing_classes,
     rare_classes,
+    rows_of,
 )
 from earshot.data.inside import clips_inside, folds_inside, write_inside
 from earshot.data.labels import read_classes, read_clips
@@ -149,7 +150,8 @@ def find_method(name: str, folder: Path) -> Callable | str:
 def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method: str, options: argparse.Namespace):
     """Print the method, class by fold, and every class or source that the folds cannot treat as they should."""
     held_out = folds.fold != TRAIN_ONLY
-    n_folds, n_groups = folds.fold[held_out].nunique(), folds.group.nunique()
+    n_folds, (groups, names) = folds.fold[held_out].nunique(), pd.factorize(folds.group)
+    n_groups = len(names)
     grouping = "no groups" if n_groups == len(folds) else f"{n_groups} groups"
     classes = f"{len(table)} class{'es' * (len(table) > 1)}"
     print(f"{len(folds)} clips, {grouping}, {classes} -> {n_folds} fold{'s' * (n_folds != 1)} ({method})")
@@ -158,7 +160,7 @@ def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method
     print(shown_counts(table, folds))
     if "secondary_labels" in clips and clips.secondary_labels.fillna("").str.strip().any():
         print("labels are counted, secondary labels are not (training counts them too: data.secondary_weight)")
-    rare = rare_classes(clips, n_folds, options.group, None if options.inside else folds)
+    rare = rare_classes(clips, n_folds, options.group, None if options.inside else groups[rows_of(clips, folds)])
     if len(rare):
         names = [f"{r.label} ({r.groups})" for r in rare.itertuples()]
         print(f"{len(rare)} classes have fewer groups than {n_folds} folds (groups in brackets): {few(names, 20)}")

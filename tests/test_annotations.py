@@ -1,5 +1,6 @@
 """Annotation files of other programs: read as crowsetta, a second implementation, reads its own real examples."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,16 @@ import pytest
 
 from earshot.annotations.reading import kind_of, read_annotations
 
-crowsetta = pytest.importorskip("crowsetta")
-EXAMPLES = Path(crowsetta.__file__).parent / "examples"
+FOUND = importlib.util.find_spec("crowsetta")
+if FOUND is None:
+    pytest.skip("crowsetta is not installed", allow_module_level=True)
+EXAMPLES = Path(FOUND.origin).parent / "examples"
+
+
+@pytest.fixture
+def crowsetta():
+    """Imported where it is used: half a second that only the process of these tests needs."""
+    return importlib.import_module("crowsetta")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +38,7 @@ def test_kinds_of_real_files(name, kind):
     assert kind_of(EXAMPLES / name) == kind
 
 
-def test_a_real_raven_table_as_crowsetta_reads_it():
+def test_a_real_raven_table_as_crowsetta_reads_it(crowsetta):
     path = EXAMPLES / "Recording_1_Segment_02.Table.1.selections.txt"
     other = crowsetta.formats.bbox.Raven.from_file(path, annot_col="Species").df
     ours = read_annotations(path)
@@ -39,7 +48,7 @@ def test_a_real_raven_table_as_crowsetta_reads_it():
     assert ours.events.event_label.tolist() == other.annotation.tolist()
 
 
-def test_a_real_audacity_track_as_crowsetta_reads_it():
+def test_a_real_audacity_track_as_crowsetta_reads_it(crowsetta):
     path = EXAMPLES / "405_marron1_June_14_2016_69640887.audacity.txt"
     other = crowsetta.formats.seq.AudSeq.from_file(path)
     ours = read_annotations(path).events
@@ -48,7 +57,7 @@ def test_a_real_audacity_track_as_crowsetta_reads_it():
     assert ours.event_label.tolist() == list(other.labels)
 
 
-def test_audacity_boxes_as_crowsetta_reads_them():
+def test_audacity_boxes_as_crowsetta_reads_them(crowsetta):
     other = crowsetta.formats.bbox.AudBBox.from_file(EXAMPLES / "spinetail.txt").df
     ours = read_annotations(EXAMPLES / "spinetail.txt").events
     np.testing.assert_allclose(ours.onset, other.begin_time_s)

@@ -35,7 +35,7 @@ def build(kind, values, section: str = ""):
     """Mapping -> record of class `kind`; `section` is the dotted key of the mapping, which errors name."""
     if not isinstance(values, collections.abc.Mapping):
         raise ValueError(f"section '{section}' must be a mapping, got {values!r}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     known = [f.name for f in dataclasses.fields(kind)]
     for key in values:
         if key not in known:
@@ -49,6 +49,12 @@ def build(kind, values, section: str = ""):
         return kind(**built)
     except ValueError as error:
         raise ValueError(_placed(str(error), known, section)) from error
+
+
+@functools.cache
+def _hints(kind) -> dict[str, typing.Any]:
+    """Types of a record's values; found once, as their texts are compiled each time."""
+    return typing.get_type_hints(kind)
 
 
 def _is_required(field: dataclasses.Field) -> bool:
@@ -67,7 +73,7 @@ def build_from(kind, values, source: str | Path):
 @functools.cache
 def dotted_keys(kind, section: str = "") -> dict[str, type | None]:
     """Every key of a record and of those in it, with dots: {'optim.lr': float, ...}; None: any key may follow it."""
-    hints, found = typing.get_type_hints(kind), {}
+    hints, found = _hints(kind), {}
     for name in (f.name for f in dataclasses.fields(kind)):
         hint, key = hints[name], f"{section}{name}"
         if dataclasses.is_dataclass(hint):

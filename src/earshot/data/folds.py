@@ -60,7 +60,9 @@ def make_folds(
     if not callable(method) and method not in METHODS:
         raise ValueError(f"unknown fold method '{method}'; choose one of {', '.join(METHODS)}")
     listed = clips.reset_index(drop=True)
-    clips = listed.sort_values("clip_id", kind="stable").reset_index(drop=True)
+    clips = listed
+    if not listed.clip_id.is_monotonic_increasing:
+        clips = listed.sort_values("clip_id", kind="stable").reset_index(drop=True)
     groups = _groups(clips, group)
     method = choose_method(clips, group) if method == "auto" else method
     if method not in ("official", TABLE_ORDER, EACH_GROUP) and not callable(method):
@@ -127,7 +129,8 @@ def choose_method(clips: pd.DataFrame, group: str | None = None) -> str:
     """Clip table -> the name of the method that `make_folds` takes by itself."""
     if group is None and "official_fold" in clips:
         return "official"
-    if any(_groups(some, group).duplicated().any() for some in (clips.iloc[:SOME], clips)):  # mostly the first say it
+    some = (clips.iloc[:SOME], clips) if group != NO_GROUP else ()  # mostly the first say it
+    if any(_groups(part, group).duplicated().any() for part in some):
         return "grouped"
     return "multilabel" if several_labels(clips) else "stratified"
 
@@ -141,7 +144,7 @@ def fold_table(clips: pd.DataFrame, folds: pd.DataFrame, classes=None) -> pd.Dat
     """Class-by-fold clip counts: index label (in `classes` order, else sorted), one column a fold."""
     row, label, names = label_pairs(clips)
     columns, own = np.unique(folds.fold.to_numpy(), return_inverse=True)
-    place = _rows_of(clips, folds)[row]
+    place = rows_of(clips, folds)[row]
     at = label[place >= 0] * len(columns) + own[place[place >= 0]]
     counts = np.bincount(at, minlength=len(names) * len(columns)).reshape(len(names), len(columns))
     table = pd.DataFrame(counts, pd.Index(names, dtype=object, name="label"), pd.Index(columns, name="fold"))
@@ -156,15 +159,14 @@ def missing_classes(table: pd.DataFrame) -> dict[int, list[str]]:
 
 
 def rare_classes(
-    clips: pd.DataFrame, k: int, group: str | None = None, folds: pd.DataFrame | None = None
+    clips: pd.DataFrame, k: int, group: str | None = None, groups: np.ndarray | None = None
 ) -> pd.DataFrame:
     """Classes that cannot be in each of k folds: `label, clips, groups`, fewer than k groups each, rarest first.
 
-    folds: what `make_folds` gave for them by this `group`, where it is there: its groups are not found again.
+    groups: (N,) numbers of the groups from 0, where they were found before.
     """
     row, label, names = label_pairs(clips)
-    of = _groups(clips, group) if folds is None else folds.group.to_numpy()[_rows_of(clips, folds)]
-    groups = pd.factorize(of)[0]
+    groups = pd.factorize(_groups(clips, group))[0] if groups is None else groups
     n_groups = groups.max(initial=0) + 1
     of = pd.unique(label * n_groups + groups[row]) // n_groups  # the class of each pair of a class and a group
     clips_of, groups_of = (np.bincount(each, minlength=len(names)) for each in (label, of))
@@ -179,13 +181,16 @@ def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataF
     official split, or folds by another column, tear apart: the groups of the fold table and those of the clip table.
     Columns that neither table has are skipped, and so are empty values and those that say that nobody is known.
     """
-    place, found = _rows_of(folds, clips), []
-    folds, clips = folds[place >= 0], clips.iloc[place[place >= 0]]
+    place, found = rows_of(folds, clips), []
+    if len(place) != len(clips) or (place != np.arange(len(clips))).any():
+        folds, clips = folds[place >= 0], clips.iloc[place[place >= 0]]
     same = "group" in clips and "group" in folds and (folds.group.to_numpy() == clips.group.to_numpy()).all()
     for column in columns:
         for table in (folds, clips) if column == "group" and not same else (clips,):
             found += [(column, *row) for row in _shared(folds, table[column])] if column in table else []
-    return pd.DataFrame(found, columns=["column", "value", "folds", "clips"]).drop_duplicates(["column", "value"])
+    return pd.DataFrame(found, columns=["column", "value", "folds", "clips"]).drop_duplicates(
+        ["column", "value"], ignore_index=True
+    )
 
 
 def _shared(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str]]:
@@ -205,7 +210,7 @@ def _shared(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str]
     )
 
 
-def _rows_of(wanted: pd.DataFrame, among: pd.DataFrame) -> np.ndarray:
+def rows_of(wanted: pd.DataFrame, among: pd.DataFrame) -> np.ndarray:
     """Two tables with `clip_id` -> (N,) where each clip of the first stands in the second, -1 where it does not."""
     names, others = wanted.clip_id.to_numpy(), among.clip_id.to_numpy()
     if len(names) == len(others) and (names == others).all():

@@ -29,7 +29,9 @@ def read_clips(path: str | Path) -> pd.DataFrame:
     """clips.csv -> DataFrame with `clip_id, path, ...`; a clip listed twice or without a name is an error."""
     clips = read_table(path, ("clip_id", "path"))
     names = as_names(clips.clip_id)
-    if (empty := np.char.strip(names) == "").any():
+    empty = np.char.strip(names.astype("U1")) == ""  # the first letter of all, all of the few that begin with a space
+    empty[empty] = np.char.strip(names[empty]) == ""
+    if empty.any():
         rows = few(np.flatnonzero(empty) + 2)
         raise ValueError(f"{path}: {empty.sum()} of {len(clips)} clips have an empty clip_id (lines {rows}): name them")
     if not all_different(names):

@@ -13,13 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from earshot.inputs.network import Inputs
 from earshot.inputs.waveforms import own_samples
 from earshot.sound.logmel import LogmelParams, n_frames
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+KEEP = frozenset((F.batch_norm, F.relu, torch.relu, torch.sigmoid, torch.Tensor.sigmoid, torch.Tensor.relu))
 POOLS = (nn.AvgPool1d, nn.MaxPool1d, nn.AvgPool2d, nn.MaxPool2d)
 
 
@@ -74,10 +77,22 @@ def _forward(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Mapping[st
     """One evaluating pass without values: the model's own tensors stay as they are."""
     shapes = {k: v.to("meta") for k, v in (*model.named_parameters(), *model.named_buffers())}
     training = model.training
-    with torch.no_grad():
+    with torch.no_grad(), _ShapesKept():
         out = torch.func.functional_call(model.eval(), shapes, kwargs=dict(inputs))
     model.train(training)
     return out
+
+
+class _ShapesKept(TorchFunctionMode):
+    """Functions that keep a shape, without values: PyTorch follows a batch norm's through Python, for milliseconds."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function in KEEP and args[0].device.type == "meta" and not kwargs.get("inplace"):
+            fits = function is not F.batch_norm or args[1] is None or args[1].shape == args[0].shape[1:2]
+            if fits:  # else it has its own error
+                return torch.empty_like(args[0])
+        return function(*args, **kwargs)
 
 
 def _module_operations(module: nn.Module, x: torch.Tensor, output: torch.Tensor) -> int:
