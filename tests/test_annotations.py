@@ -97,6 +97,12 @@ def test_raven_takes_each_selection_once_and_times_from_the_file(tmp_path):
          [["x.wav", 0, 5, "wren"], ["y.wav", 0, 5, "wren"], ["y.wav", 0, 5, "robin"]]),
         ("file,start,end,species,wren,robin\nx.wav,0,5,owl,1,0\ny.wav,0,5,owl,0,1\n",
          [["x.wav", 0, 5, "owl"], ["y.wav", 0, 5, "owl"]]),
+        ("file,start_time,end_time,gibbon\nx.wav,0,5,1\nx.wav,5,10,0\n", [["x.wav", 0, 5, "gibbon"]]),
+        ("start,end,wren,robin,fold\n0,5,1,0,3\n", [["", 0, 5, "wren"]]),  # one recording: no column varies
+        ("start,end,wren,robin\n", []),
+        ("start;end;species;wren;robin\n0;5;;y;NA\n5;6;;-;y\n", [["", 0, 5, "wren"], ["", 5, 6, "robin"]]),
+        ("Selection\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\twren\trobin\n1\t0\t5\t0\t1\t1\n",
+         [["", 0, 5, "wren"], ["", 0, 5, "robin"]]),
     ],
 )  # fmt: skip
 def test_tables_by_their_columns(tmp_path, text, rows):
@@ -112,10 +118,33 @@ def test_a_recording_in_which_no_class_is_heard_is_silent(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("given", "rows"),
+    [("wren,robin", [[0, 5, "wren"], [5, 10, "robin"]]), ("checked", [[0, 5, "checked"], [5, 10, "checked"]]),
+     ("label", [[0, 5, "1"], [5, 10, "0"]])],
+)  # fmt: skip
+def test_columns_that_are_named_are_classes_where_they_are_not_called_labels(tmp_path, given, rows):
+    (tmp_path / "t.csv").write_text("start,end,wren,robin,checked,label\n0,5,1,0,1,1\n5,10,0,1,1,0\n")
+    found = read_annotations(tmp_path / "t.csv", given)
+    assert found.events.drop(columns="filename").values.tolist() == rows
+
+
+def test_columns_of_counts_are_no_classes_and_that_is_said(tmp_path, caplog):
+    (tmp_path / "t.csv").write_text("start,end,wren,robin,owl\n0,5,1,0,2\n5,10,0,1,0\n")
+    assert list(read_annotations(tmp_path / "t.csv").events.event_label) == ["wren", "robin"]
+    assert "'owl' (2); write 1 where one is heard" in caplog.text
+    for given, message in (("wren,owl", "each is a class.*'owl' holds others: 0, 2"), ("wren,rbin", "mean 'robin'")):
+        with pytest.raises(ValueError, match=message):
+            read_annotations(tmp_path / "t.csv", given)
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("t.csv", "onset,offset\n1,2\n", "no column has a name that labels have"),
         ("t.csv", "onset,offset,label\none,2,wren\n", "1 of 1 times are no seconds: 'one'"),
+        ("t.csv", "onset,offset,wren\n1,2,3\n2,3,0\n", r"'wren' \(3\) hold other numbers .*write 1 where one is heard"),
+        ("t.csv", "onset,offset,wren,wren\n1,2,1,0\n2,3,0,1\n", "has two columns 'wren', both of 0 and 1"),
+        ("t.csv", "onset,offset,wren,robin,\n1,2,1,0,0\n2,3,0,1,1\n", "column 5 holds 0 and 1 .* has no name"),
         ("t.csv", "a,b\n1,2\n", "is no annotation file"),
         ("t.txt", "0.1\t0.2\twren\nrobin\n", "label 2 is"),
     ],

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
-YES, NO = ("1", "1.0", "true", "yes", "x"), ("0", "0.0", "false", "no", "", "nan")
-NO_CLASS = re.compile(r"(is|has|use)_|(folds?|channel|view|selection|confidence|score|index)$")
+YES = ("1", "1.0", "true", "yes", "y", "x")
+NO = ("0", "0.0", "false", "no", "n", "-", "", "nan", "na", "none", "null")
+NO_CLASS = re.compile(
+    r"(is|has|use)_|unnamed: \d+$|.*\bfreq(uency)?\b|"
+    r"((low|high|begin|end|min|max)_freq|folds?|channel|view|selection|confidence|score|index)$"
+)
+UNNAMED = re.compile(r"Unnamed: \d+$")  # what pandas calls a column without a name
+COUNT = r"\d{1,2}(\.\d+)?"
 
 
 def is_yes_no(cells: pd.Series) -> bool:
@@ -17,21 +24,51 @@ def is_yes_no(cells: pd.Series) -> bool:
     return words <= {*YES, *NO} and bool(words & set(YES)) and bool(words & set(NO))
 
 
+def says_yes_or_no(cells: pd.Series) -> bool:
+    """Whether all cells say yes or no."""
+    return _words(cells) <= {*YES, *NO}
+
+
 def heard(cells: pd.Series) -> pd.Series:
     """Which cells say yes."""
-    return cells.str.strip().str.casefold().isin(YES)
+    return cells.map({cell: str(cell).strip().casefold() in YES for cell in cells.unique()}).astype(bool)
 
 
-def class_columns(table: pd.DataFrame, taken: Sequence[str]) -> list[str]:
-    """The columns of a class each among those not `taken`, where at least two say yes and no; else none.
+def class_columns(table: pd.DataFrame, taken: Sequence[str], path: Path) -> list[str]:
+    """The columns of a class each among those not `taken`: where two or more say yes and no, or there are no others.
 
-    A class that every row has, or none, is among them.
+    A class that every row has, or none, is among them, as in a table of one recording. Two of one name, and one
+    without a name, are an error.
     """
     left = [c for c in table.columns if c not in taken and not NO_CLASS.match(str(c).casefold())]
-    if sum(is_yes_no(table[c]) for c in left) < 2:
+    left = [c for c in left if _words(table[c]) != {""}]
+    found = [c for c in left if says_yes_or_no(table[c])]
+    if sum(is_yes_no(table[c]) for c in found) < 2 and found != left:
         return []
-    return [c for c in left if _words(table[c]) <= {*YES, *NO} and _words(table[c]) != {""}]
+    nameless = [c for c in table.columns[1:] if UNNAMED.match(str(c)) and set(YES) & _words(table[c])]
+    if found and nameless and says_yes_or_no(table[nameless[0]]):
+        raise ValueError(
+            f"{path}: column {list(table.columns).index(nameless[0]) + 1} holds 0 and 1 as classes do, and has "
+            "no name: name it, or remove it"
+        )
+    if twice := [c for c in found if f"{c}.1" in found]:
+        raise ValueError(
+            f"{path} has two columns '{twice[0]}', both of 0 and 1: keep one, or give them two names; each is a class"
+        )
+    return found
+
+
+def counted(table: pd.DataFrame, taken: Sequence[str]) -> dict[str, str]:
+    """Columns that may be meant as classes, but hold other numbers than 0 and 1, some of them 0: {name: a number}."""
+    left = [c for c in table.columns if c not in taken and not NO_CLASS.match(str(c).casefold())]
+    found = {}
+    for column in left:
+        words = _words(table[column])
+        numbers = sorted(words - {*YES, *NO})
+        if numbers and words & set(NO) and all(re.fullmatch(COUNT, word) for word in numbers):
+            found[column] = numbers[0]
+    return found
 
 
 def _words(cells: pd.Series) -> set[str]:
-    return set(cells.str.strip().str.casefold())
+    return {str(cell).strip().casefold() for cell in cells.unique()}

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.annotations import label_studio
-from earshot.annotations.class_columns import class_columns, heard
+from earshot.annotations.class_columns import class_columns, counted, heard, says_yes_or_no
 from earshot.messages import few, suggest
 from earshot.sound.audio import EXTENSIONS
 from earshot.tables import SEPARATOR_LINE, find_encoding
@@ -122,8 +122,9 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "") -
 def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
     """A table with a header: columns by their names, Raven's two rows a selection (one a view) taken once."""
     table = _table(path, kind)
-    if not label_column:
-        table = _classes_in_rows(table, path)
+    table = _classes_in_rows(table, path, label_column)
+    if label_column not in table.columns:
+        label_column = ""  # of classes, which are rows now
     plain = [_plain(c) for c in table.columns]
     if kind == "raven":
         views = [c for c, name in zip(table.columns, plain, strict=True) if name not in ("view", "channel")]
@@ -137,8 +138,6 @@ def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
         return _seconds(values.mask(silent, "0"), path) * _unit(str(values.name), path)
 
     if label_column:
-        if label_column not in table.columns:
-            raise ValueError(f"{path} has no column '{label_column}'{suggest(label_column, table.columns, 'columns')}")
         labels = table[label_column]
     elif (labels := column([n for n in LABELS if n in plain and not _blank(column([n])).all()] or LABELS)) is None:
         raise ValueError(
@@ -166,24 +165,58 @@ def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
     return Annotations(events[~silent].reset_index(drop=True), kind, str(labels.name), without, runs_on)
 
 
-def _classes_in_rows(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """A table whose classes are columns of 0 and 1 -> one row a class heard; where none is, no times. Others as is."""
-    plain = [_plain(c) for c in table.columns]
-    if any(name in LABELS and name not in NUMBERS_OF_ROWS for name in plain):
+def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFrame:
+    """A table whose classes are columns of 0 and 1 -> one row a class heard; where none is, no times. Others as is.
+
+    given: what --label-column names: several by commas, or one that no labels are called by, hold 0 and 1.
+    """
+    plain = dict(zip(table.columns, (_plain(c) for c in table.columns), strict=True))
+    if given:
+        classes = _given_classes(table, given, path)
+    elif any(
+        name in LABELS and name not in NUMBERS_OF_ROWS and not _blank(table[c]).all() for c, name in plain.items()
+    ):
         return table
-    roles = {*ONSETS, *OFFSETS, *DURATIONS, *FILES, *IN_FILE, *NUMBERS_OF_ROWS}
-    classes = class_columns(table, [c for c, name in zip(table.columns, plain, strict=True) if name in roles])
+    else:
+        roles = {*ONSETS, *OFFSETS, *DURATIONS, *FILES, *IN_FILE, *LABELS}
+        taken = [c for c, name in plain.items() if name in roles]
+        classes, others = class_columns(table, taken, path), counted(table, taken)
+        if others and (classes or all(name not in LABELS for name in plain.values())):
+            said = few([f"'{c}' ({number})" for c, number in others.items()])
+            if not classes:
+                raise ValueError(
+                    f"{path}: no column has a name that labels have, and {said} hold other numbers than 0 and 1: where "
+                    "they are classes, write 1 where one is heard and 0 where not; else name the column of the labels "
+                    "with --label-column"
+                )
+            logger.warning("%s: no classes are columns of other numbers than 0 and 1: %s; write 1 where one is heard",
+                           path, said)  # fmt: skip
     if not classes:
         return table
-    logger.warning("%s: %d columns of 0 and 1 are classes: %s", path, len(classes), few(classes))
+    one = len(classes) == 1
+    logger.warning("%s: %d column%s of 0 and 1 %s: %s", path, len(classes), "" if one else "s",
+                   "is a class" if one else "are classes", few(classes))  # fmt: skip
     said = pd.DataFrame({c: heard(table[c]) for c in classes}).to_numpy()
-    rest = table.drop(columns=[c for c, name in zip(table.columns, plain, strict=True) if name in NUMBERS_OF_ROWS])
-    rest = rest.drop(columns=classes).assign(event_label=[[c for c, yes in zip(classes, row, strict=True) if yes]
-                                                          for row in said])  # fmt: skip
-    rest = rest.explode("event_label", ignore_index=True)
+    rest = table.drop(columns=[*classes, *(c for c, name in plain.items() if name in LABELS and c not in classes)])
+    rest = rest.assign(event_label=[[c for c, yes in zip(classes, row, strict=True) if yes] for row in said])
+    rest = rest.explode("event_label", ignore_index=True).astype({"event_label": object})
     times = [c for c in rest if _plain(c) in {*ONSETS, *OFFSETS, *DURATIONS, *IN_FILE}]
     rest.loc[rest.event_label.isna(), [*times, "event_label"]] = ""
     return rest
+
+
+def _given_classes(table: pd.DataFrame, given: str, path: Path) -> list[str]:
+    """The columns of 0 and 1 that --label-column names, by commas; none where it is one column of names."""
+    names = [given] if given in table.columns else [name.strip() for name in given.split(",")]
+    if wrong := [name for name in names if name not in table.columns]:
+        raise ValueError(f"{path} has no column '{wrong[0]}'{suggest(wrong[0], table.columns, 'columns')}")
+    odd = [name for name in names if not says_yes_or_no(table[name])]
+    if len(names) > 1 and odd:
+        raise ValueError(
+            f"{path}: of several columns each is a class, with 1 where it is heard, but '{odd[0]}' holds others: "
+            f"{few(sorted(set(table[odd[0]])))}; name the one column of the labels"
+        )
+    return [] if len(names) == 1 and (odd or _plain(names[0]) in LABELS) else names
 
 
 def _blank(values: pd.Series) -> pd.Series:
