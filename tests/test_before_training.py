@@ -49,6 +49,9 @@ def asked(target=ONE, mask=None, **what) -> Targets:
     ("model={name: cnn_smal}", r"unknown model 'cnn_smal'"),
     ("model.weights=nowhere.pth", r"nowhere.pth.*to train from random weights"),
     ("predict.clip_from=log_odds", r"log_odds needs a model with a logit"),
+    ("loss.class_weights={lwo: 2}", r"loss.class_weights names 'lwo', which is no class; did you mean 'low'"),
+    ("loss.class_weights={low: -2}", r"class_weights of 'low' must be 0 or more, got -2"),
+    ("model.params.dilations=[0]", r"dilations are segments from 1 on"),
     ("loss={name: cross_entropy}", r"cnn_small cannot learn this: cross_entropy of sigmoid .*activation=softmax"),
 ])  # fmt: skip
 def test_a_wrong_setting_leaves_no_folder(tiny, override, message):

@@ -22,6 +22,7 @@ from earshot.inputs.network import Inputs
 from earshot.inputs.torch_front_ends import FrontEnds
 from earshot.sound.logmel import LogmelParams
 from earshot.training.background import Background, level_of_events, make_background, rms
+from earshot.training.checks import check_background
 from earshot.training.examples import TrainingClips
 from scripts import run
 
@@ -176,6 +177,9 @@ def test_training_clips_hear_background_by_the_level_of_their_own_events(tiny):
     heard = {name: clips.event_level(i) for i, name in enumerate(data.clips.clip_id[:2])}
     assert heard["c0"] == pytest.approx(rms(loud[:2000]), rel=1e-3)
     assert heard["c1"] is None
-    by_crop = replace(config.augment.background, level="crop")
-    clips.background.record = by_crop
+    clips.background.record = replace(config.augment.background, level="crop")
     assert clips.event_level(0) is None
+    check_background(config, data)
+    for none in (None, data.events.assign(is_negative=1)):
+        with pytest.raises(ValueError, match="level=events goes by the events .* set augment.background.level=crop"):
+            check_background(config, replace(data, events=none))

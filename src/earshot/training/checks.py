@@ -22,6 +22,7 @@ from earshot.augment.image import check_image
 from earshot.augment.spectrogram import build_spec_augment, check_logmel
 from earshot.augment.waveform import build_waveform_augment
 from earshot.config import Config
+from earshot.data.labels import negative_events
 from earshot.data.prepared import PreparedData
 from earshot.inputs.network import Inputs
 from earshot.messages import few
@@ -66,6 +67,7 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     build_waveform_augment(config.augment.waveform)
     check_memory(config)
     check_recordings(data)
+    check_background(config, data)
     say_resampling(config, data)
     check_weights(config, folds)
     network = runs.make_model(config, len(data.classes), weights_follow=True)
@@ -134,6 +136,16 @@ def check_recordings(data: PreparedData):
         raise ValueError(
             f"none of the first {len(paths)} recordings of the clip table is there, such as {paths[0]}: is `source` in "
             "dataset.json the folder that paths in clips.csv are relative to? src/prepare.py writes both"
+        )
+
+
+def check_background(config: Config, data: PreparedData):
+    """Error where background is to lie by the level of events, and no event of any clip is known."""
+    record = config.augment.background
+    if record.source and record.level == "events" and (data.events is None or negative_events(data.events).all()):
+        raise ValueError(
+            "augment.background.level=events goes by the events of the clips, and these data have none (events.csv): "
+            "set augment.background.level=crop"
         )
 
 
