@@ -187,9 +187,11 @@ def start_weights(name: str, download: bool = False) -> Path:
 
 def check_shapes(network: torch.nn.Module, config: Config):
     """Error where the network cannot hear a training crop, or a window to predict, of these front ends."""
-    heard = config.inputs(network.inputs)
+    heard, fits = config.inputs(network.inputs), set()
     for what, seconds in (("crop", config.data.crop_seconds), ("window", config.predict.window_seconds)):
         samples = round(seconds * config.data.sample_rate)
+        if samples in fits:
+            continue
         try:
             counting.forward_shapes(network, heard, samples)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
@@ -201,6 +203,7 @@ def check_shapes(network: torch.nn.Module, config: Config):
                 f"{config.model.name} cannot hear a {what} of {seconds:g} s as {shapes}: {why}. Change the front end "
                 "(frontends.<name>.kind, n_mels, ...), data.crop_seconds or predict.window_seconds"
             ) from error
+        fits.add(samples)
 
 
 def check_classes(fold: int, target: np.ndarray, classes, loss: str):
