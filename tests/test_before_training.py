@@ -50,8 +50,12 @@ def asked(target=ONE, mask=None, **what) -> Targets:
     ("model.weights=nowhere.pth", r"nowhere.pth.*to train from random weights"),
     ("predict.clip_from=log_odds", r"log_odds needs a model with a logit"),
     ("loss.class_weights={lwo: 2}", r"loss.class_weights names 'lwo', which is no class; did you mean 'low'"),
-    ("loss.class_weights={low: -2}", r"class_weights of 'low' must be 0 or more, got -2"),
-    ("model.params.dilations=[0]", r"dilations are segments from 1 on"),
+    ("loss.class_weights={low: -2}", r"class_weights of 'low' must be from 0 to 1e\+06, got -2"),
+    ("loss.class_weights={low: 1.0e+39}", r"class_weights of 'low' must be from 0 to 1e\+06, got 1e\+39"),
+    ("model.params.dilations=[0]", r"dilations are a list of whole segments from 1 on"),
+    ("model.params.dilations=3", r"dilations are a list of whole segments from 1 on, such as \[1, 2, 4\], got 3"),
+    ("model.params.dilations=[1.5]", r"dilations are a list of whole segments from 1 on, .*, got \[1.5\]"),
+    ("predict.tta=[tempo]", r"tta 'tempo' moves events in time: .* Leave it out .*, or keep no frames"),
     ("loss={name: cross_entropy}", r"cnn_small cannot learn this: cross_entropy of sigmoid .*activation=softmax"),
 ])  # fmt: skip
 def test_a_wrong_setting_leaves_no_folder(tiny, override, message):

@@ -121,6 +121,8 @@ def test_runs_that_do_not_fit_together(run, tmp_path):
         build(BundleSettings(runs=(run,), competition="esc50", slug=SLUG), tmp_path / "kernels")
     with pytest.raises(ValueError, match="unknown test-time augmentation 'shift'"):
         build(BundleSettings(runs=(run,), competition="birdclef2026", slug=SLUG, tta=("shift",)), tmp_path / "kernels")
+    with pytest.raises(ValueError, match="tta 'tempo' moves events in time: .* Leave it out"):
+        build(BundleSettings(runs=(run,), competition="birdclef2026", slug=SLUG, tta=("tempo",)), tmp_path / "kernels")
     assert not (tmp_path / "kernels" / "my-kernel" / "build").exists()
 
 

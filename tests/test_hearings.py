@@ -275,5 +275,7 @@ def test_members_that_cannot_be_heard_together(clips):
         ]
         with pytest.raises(ValueError, match=f"must hear the same windows, but {name} is False and True"):
             predict_members(members, clips)
-    with pytest.raises(ValueError, match="'roll' moves events in time: it cannot be used with keep_frames"):
+    with pytest.raises(
+        ValueError, match="'roll' moves events in time: it cannot be used with keep_frames. Leave it out"
+    ):
         predict_clips([Segments()], clips, windowing(), CLASSES, PRIOR, tta=["gain", "roll"])

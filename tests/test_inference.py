@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from earshot.inputs.logmel import Logmel
+from earshot.models import build_model
 from earshot.prediction import reading
+from earshot.prediction.backends import TorchBackend
 from earshot.prediction.clip_answers import output_timebase
 from earshot.prediction.inference import TTA, Member, predict_clips, predict_members, tta_variants
 from earshot.prediction.predictions import Clip
@@ -239,6 +242,23 @@ def test_one_pass_equals_windows_where_the_network_looks_at_single_segments(
     heard = sum(shape[1] for shape in backend.shapes) * 160 / RATE
     seconds = 2 + 3 + 8 + 2 if span_seconds == 60 else 2 + 4 + 13 + 2
     assert heard < seconds + 1.5 * len(backend.shapes), "overlapping windows share a pass"
+
+
+def test_one_pass_hears_as_far_beyond_a_minute_as_a_network_reaches(recordings, monkeypatch):
+    """Spans of 2 s give the frames of one over 7.3 s, where a dilated network is told of 31 segments either side."""
+    torch.manual_seed(0)
+    params = {"widths": [4], "blocks": [1], "time_strides": [2], "freq_strides": [4], "embedding": 8}
+    how, found = windowing(1.0, 1.0, one_pass=True), []
+    for dilations in ((), (1, 2, 4, 8, 16)):
+        network = build_model("cnn_small", 2, 16, params | {"dilations": list(dilations)}).eval()
+        backend = TorchBackend(network, {"logmel": PARAMS})
+        assert backend.reach == sum(dilations)
+        for seconds in (60.0, 2.0):
+            monkeypatch.setattr(f"{predict_clips.__module__}.ONE_PASS_SECONDS", seconds)
+            monkeypatch.setattr(reading, "ONE_PASS_SECONDS", seconds)
+            found.append(predict_clips([backend], recordings[2:3], how, CLASSES, PRIOR)[0][0].framewise_output[0])
+    for whole, in_spans in (found[:2], found[2:]):
+        np.testing.assert_allclose(in_spans, whole, atol=1e-5)
 
 
 @pytest.mark.parametrize(("hop_length", "n_samples"), [(480, 31 * 48000), (512, 31 * 48000), (480, 21 * 48000)])

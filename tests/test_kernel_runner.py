@@ -357,6 +357,10 @@ def test_a_bundle_that_was_changed_is_refused(bundle, tmp_path):
         open_bundle(bundle.folder, "rfcx")
 
 
+def halved(member):
+    return replace(member, windowing=replace(member.windowing, stride_seconds=0.5))
+
+
 def test_simulated_time_grows_with_recordings_and_shrinks_with_cores(bundle):
     networks = [replace(n, tta=()) for n in bundle.networks]
     rates = {n.windowing.sample_rate: 2.0 for n in networks}
@@ -366,6 +370,9 @@ def test_simulated_time_grows_with_recordings_and_shrinks_with_cores(bundle):
     assert stages == {"decode": 20.0, "logmel": 10.0, "network": 3 * 40.0, "join": 3 * 5.0}
     assert speed.wall(networks, 10.0, 4) == 15.0 + 150.0 / 4
     assert speed.stages(networks[:1], 10.0, "multi_window")["network"] == 19 * 4.0, "starts every half second"
+    half = [replace(n, members=tuple(halved(m) for m in n.members)) for n in networks[:1]]
+    assert speed.stages(half, 10.0)["logmel"] == 10.0, "windows share one log-mel"
+    assert speed.stages(half, 10.0, "tempo")["logmel"] == 2 * 19 * 1.0, "each has its own, slower and faster"
     assert speed.stages(networks[:1], 0.1)["network"] == 4.0, "a short recording is one window"
 
 

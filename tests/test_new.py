@@ -53,6 +53,15 @@ def test_events_train_frames_and_without_them_their_keys_go():
     assert (config.task, config.data.targets, config.data.frame_targets) == ("tagging", "labels", False)
 
 
+def test_hearings_that_move_events_go_where_frames_are_kept():
+    events = pd.DataFrame({"filename": ["0"], "onset": [0.0], "offset": [1.0], "event_label": ["a"]})
+    often = {**like("sed/synth_cnn"), "predict": {"tta": ["roll_half", "gain", "tempo"]}}
+    values, notes = fitted(often, data(events=events, task="sed"))
+    assert from_dict(values).predict.tta == ("gain",)
+    assert any("predict.tta without roll_half, tempo" in note for note in notes)
+    assert from_dict(fitted(often, data())[0]).predict.tta == ("roll_half", "gain", "tempo")
+
+
 def test_one_class_in_every_recording_is_watched_by_its_events():
     events = pd.DataFrame({"filename": ["0", "1"], "onset": 0.0, "offset": 1.0, "event_label": "a"})
     one, two = (data(labels=labels, events=events, task="sed") for labels in (("a", "a"), ("a", "b")))

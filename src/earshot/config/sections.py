@@ -18,6 +18,8 @@ from earshot.inputs.record import CHANNELS
 from earshot.messages import check_choice, suggest
 from earshot.sound.windows import LEVELS
 
+MOST_WEIGHT = 1e6  # of a class in a loss
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -165,8 +167,8 @@ class LossConfig:
 
     def __post_init__(self):
         for label, weight in self.class_weights.items():
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"class_weights of '{label}' must be 0 or more, got {weight}")
+            if not 0 <= weight <= MOST_WEIGHT:
+                raise ValueError(f"class_weights of '{label}' must be from 0 to {MOST_WEIGHT:g}, got {weight:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

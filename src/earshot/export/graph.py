@@ -197,6 +197,7 @@ def describe(run, folds, models, settings: ExportSettings) -> dict:
         "metadata": list(config.data.metadata), "timebase": abouts[0]["timebase"], "pool": models[0].pool,
         "min_frames": max(getattr(models[0], "min_frames", 1), models[0].pool),
         "min_samples": getattr(models[0], "min_samples", 1), "pooling": getattr(models[0], "pooling", ""),
+        "reach": getattr(models[0], "reach", 0),
         "windowing": asdict(config.predict), "tta": list(config.predict.tta),
         "weights": [digest(fold.folder / "best.safetensors") for fold in folds],
         "origins": as_text(origins) if origins else None,

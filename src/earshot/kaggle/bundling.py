@@ -25,6 +25,7 @@ from earshot.ensemble.choice import post_of, read_post, write_choice
 from earshot.ensemble.specialists import full_classes
 from earshot.events import PostProcess, load_post
 from earshot.files import as_json, whole_folder
+from earshot.inputs.network import Inputs
 from earshot.kaggle.checks import check_folder, check_slug
 from earshot.kaggle.extractors import add_extractors
 from earshot.kaggle.image import Image, read_image
@@ -35,8 +36,9 @@ from earshot.kernel.hidden_test import get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
 from earshot.prediction.graphs import find_graphs, origins_of
 from earshot.prediction.origin import check_same
-from earshot.prediction.reading import tta_variants
+from earshot.prediction.reading import check_tta, tta_variants
 from earshot.processes.kill_points import reached
+from earshot.sound.windows import Windowing
 from earshot.stored import read_json
 
 logger = logging.getLogger("earshot")
@@ -150,6 +152,8 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
     extractors = add_extractors(folder, abouts)
     tta = list(abouts[0]["tta"] if settings.tta is None else settings.tta)
     tta_variants(tta)
+    for about in abouts:
+        check_tta(tta, Windowing(**about["windowing"]), Inputs.from_json(about).values())
     (folder / CLASSES).write_text("label\n" + "".join(f"{c}\n" for c in classes))
     _add_post(folder, settings, chosen)
     packages = write_sources(folder / SOURCES, settings.competition)

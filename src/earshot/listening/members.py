@@ -10,7 +10,7 @@ from earshot.prediction.backends import ENDINGS, TorchBackend
 from earshot.prediction.graphs import find_graphs, members_of
 from earshot.prediction.inference import Member
 from earshot.prediction.origin import weights_origin
-from earshot.prediction.reading import tta_variants
+from earshot.prediction.reading import in_place
 from earshot.sound.timebase import TimeBase
 
 BACKENDS = ("torch", *ENDINGS)
@@ -88,7 +88,7 @@ def with_frames(ears: Ears, windows: bool = False) -> Ears:
         if windows or not _has_frames(member):
             backend, windowing = Windowwise(backend, member.windowing), replace(windowing, one_pass=False)
         members.append(replace(member, backend=backend, windowing=windowing))
-    return replace(ears, members=members, tta=tuple(t for t in ears.tta if not any(v.moves for v in tta_variants([t]))))
+    return replace(ears, members=members, tta=in_place(ears.tta))
 
 
 def _has_frames(member: Member) -> bool:

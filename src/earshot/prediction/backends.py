@@ -4,6 +4,7 @@
     frontends   what each of them is (inputs.network.Inputs)
     timebase    the grid of `segmentwise_output`
     pooling     how segments become the clip output (prediction/pooling.py), '' where they do not
+    reach       segments either side that a segment is told of besides what convolutions of its stages see
     run         dict of (B, ...) arrays -> dict of (B, ...) float32 arrays
 
 Exported graphs (export/graph.py) carry all of this, and what a run folder knows besides, as JSON in their metadata:
@@ -42,7 +43,7 @@ class TorchBackend:
         self.model, self.device, self.precision = model, device, precision
         self.inputs, self.frontends = tuple(model.inputs), Inputs.made(frontends, model.inputs)
         self.timebase = self.frontends.timebase(model.pool)
-        self.pooling = getattr(model, "pooling", "")
+        self.pooling, self.reach = getattr(model, "pooling", ""), getattr(model, "reach", 0)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         import torch
@@ -71,7 +72,7 @@ class _Graph:
         self.inputs = tuple(self.about["inputs"])
         self.frontends = Inputs.from_json(self.about)
         self.timebase = TimeBase(*self.about["timebase"])
-        self.pooling = self.about["pooling"]
+        self.pooling, self.reach = self.about["pooling"], int(self.about.get("reach", 0))  # older graphs name none
         self.windows: int | None = None  # of a call; 0: any number, of any length; None: not compiled yet
         self.twins, self.twin, self.twin_shapes, self.last_shapes = False, None, None, None
 

@@ -24,11 +24,23 @@ import numpy as np
 from earshot.prediction.clip_answers import ClipAnswer, clip_answer
 from earshot.prediction.origin import Origin
 from earshot.prediction.predictions import TEST_FOLD, Clip, Predictions
-from earshot.prediction.reading import TTA, Chunk, Failed, Shorter, Span, Variant, input_key, jobs, tta_variants
+from earshot.prediction.reading import (
+    ONE_PASS_SECONDS,
+    TTA,
+    Chunk,
+    Failed,
+    Shorter,
+    Span,
+    Variant,
+    check_tta,
+    input_key,
+    jobs,
+    tta_variants,
+)  # fmt: skip
 from earshot.sound.windows import Windowing
 
 __all__ = ["TTA", "Member", "Until", "Variant", "clip_answer", "predict_clips", "predict_members", "tta_variants"]
-CONTEXT_SEGMENTS = 4  # heard either side of a span in one pass
+CONTEXT_SEGMENTS = 4  # heard either side of a span in one pass, and as many as a network reaches beyond its own
 # what members must share to be fed from the same windows
 WINDOW_FIELDS = ("sample_rate", "n_channels", "window_samples", "stride_samples", "rest_samples", "extra_window",
                  "one_pass", "level")  # fmt: skip
@@ -93,13 +105,13 @@ def predict_members(
     if any("metadata" in m.backend.inputs for m in members):
         _check_metadata(clips)
     grid = members[0].backend.timebase
+    tta = tuple(tta)
     variants = tta_variants(tta, plain, grid.hop_length / grid.sample_rate)
-    _check_members(members, variants)
+    _check_members(members, tta)
     windowing = members[0].windowing
     answers = [[ClipAnswer(m.windowing, m.backend) for m in members] for _ in clips]
     keys = {input_key(m.backend, name): None for m in members for name in m.backend.inputs if name != "metadata"}
-    segments = math.lcm(*(m.backend.timebase.frame_samples for m in members))
-    context = CONTEXT_SEGMENTS * segments if windowing.one_pass else 0
+    context = _context(members) if windowing.one_pass else 0
     unreadable: dict[int, str] = {}
     workers = max(m.windowing.workers for m in members)
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(streams) as runners:
@@ -132,6 +144,14 @@ def predict_members(
     return predictions, [(clips[i].clip_id, reason) for i, reason in sorted(unreadable.items())]
 
 
+def _context(members: Sequence[Member]) -> int:
+    """Samples of true sound that networks hear either side of a span in one pass, a whole number of all segments."""
+    lengths = [m.backend.timebase.frame_samples for m in members]
+    step, most = math.lcm(*lengths), int(ONE_PASS_SECONDS * members[0].windowing.sample_rate)
+    reaches = [getattr(m.backend, "reach", 0) * length for m, length in zip(members, lengths, strict=True)]
+    return (CONTEXT_SEGMENTS + -(-min(max(reaches), most) // step)) * step
+
+
 def _close(answers: list[list[ClipAnswer]], clips, unreadable: dict[int, str], until: Until):
     """Make do with what was heard of each clip when the time was up."""
     for index, of_clip in enumerate(answers):
@@ -145,7 +165,7 @@ def _close(answers: list[list[ClipAnswer]], clips, unreadable: dict[int, str], u
             until.partly.append(clips[index].clip_id)
 
 
-def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
+def _check_members(members: Sequence[Member], tta: Sequence[str]):
     first = members[0]
     for member in members:
         if member.windowing.window_samples < 1 or member.windowing.batch_size < 1:
@@ -153,29 +173,16 @@ def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
         for name, a, b in zip(WINDOW_FIELDS, first.window_key, member.window_key):
             if a != b:
                 raise ValueError(f"members of one pass must hear the same windows, but {name} is {a} and {b}")
-        keep, one_pass = member.windowing.keep_frames, member.windowing.one_pass
+        one_pass = member.windowing.one_pass
         if one_pass and any(getattr(r, "of_clip", False) for r in member.backend.frontends.values()):
             raise ValueError("one pass cannot give a network the rows of an extractor: predict without one_pass")
-        for variant in variants:
-            if keep and variant.moves:
-                name = "tempo" if variant.tempo != 1 else "roll" if variant.roll else "copies"
-                raise ValueError(f"tta '{name}' moves events in time: it cannot be used with keep_frames")
-            if variant.tempo != 1:
-                _check_pictures(member)
+        heard = (member.backend.frontends.get(name) for name in member.backend.inputs)
+        check_tta(tta, member.windowing, [record for record in heard if record])
         if one_pass and member.windowing.clip_from == "clipwise" and not getattr(member.backend, "pooling", ""):
             raise ValueError(
                 "one pass needs a network whose clip output is pooled from its segments (attention, max, mean, "
                 "linear_softmax); this one's is not: predict without one_pass"
             )
-
-
-def _check_pictures(member: Member):
-    """Raise where a network's inputs cannot be made faster or slower by their time axis."""
-    if member.windowing.one_pass:
-        raise ValueError("tta 'tempo' makes single windows faster and slower: predict without one_pass")
-    inputs = (member.backend.frontends.get(name) for name in member.backend.inputs)
-    if other := [record.kind for record in inputs if record and record.sounds and not record.picture]:
-        raise ValueError(f"tta 'tempo' makes spectrograms faster and slower, and this network hears {', '.join(other)}")
 
 
 def _check_metadata(clips: Sequence[Clip]):

@@ -80,6 +80,37 @@ def tta_variants(names: Iterable[str], plain: bool = True, hop_seconds: float = 
     return tuple(variants)
 
 
+def check_tta(names: Iterable[str], windowing: Windowing, records: Iterable[Input]):
+    """Raise where recordings cannot be heard as the named augmentations ask.
+
+    records: of what the network hears; what cannot be heard so are frames that are kept (by what moves events in time),
+    one pass, and inputs that are no pictures (by what makes windows faster and slower).
+    """
+    for name in names:
+        hearings = tta_variants([name], plain=False)
+        if windowing.keep_frames and any(v.moves for v in hearings):
+            raise ValueError(
+                f"tta '{name}' moves events in time: it cannot be used with keep_frames. Leave it out (predict.tta, "
+                "--tta), or keep no frames (predict.keep_frames=false)"
+            )
+        if all(v.tempo == 1 for v in hearings):
+            continue
+        if windowing.one_pass:
+            raise ValueError(
+                f"tta '{name}' makes single windows faster and slower: predict without one_pass, or without '{name}'"
+            )
+        if other := sorted({r.kind for r in records if r.sounds and not r.picture}):
+            raise ValueError(
+                f"tta '{name}' makes spectrograms faster and slower, and this network hears {', '.join(other)}: leave "
+                "it out (predict.tta, --tta)"
+            )
+
+
+def in_place(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the named augmentations that leave events where they are."""
+    return tuple(name for name in names if not any(v.moves for v in tta_variants([name])))
+
+
 def random_variants(count: str, hop_seconds: float) -> list[Variant]:
     """N as text -> N hearings, each rolled by normal(0, 10) whole frames, as augment.batch's `roll` trains."""
     if not count.isdigit() or int(count) < 1:

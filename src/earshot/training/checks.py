@@ -29,7 +29,7 @@ from earshot.messages import few
 from earshot.models import check_model, counting
 from earshot.models.transformers_folder import find_folder
 from earshot.models.weights import LoadReport, resolve
-from earshot.prediction.reading import tta_variants
+from earshot.prediction.reading import check_tta, tta_variants
 from earshot.sound import audio
 from earshot.training.frozen import check_frozen
 from earshot.training.learnable import check_learnable
@@ -72,6 +72,7 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     check_weights(config, folds)
     network = runs.make_model(config, len(data.classes), weights_follow=True)
     check_network(network, config)
+    check_tta(config.predict.tta, config.predict, config.inputs(network.inputs).values())
     attach_spec_augment_pp(network, config.augment.spec_augment_pp)
     for fold in folds:
         train, _ = data.split(fold, config.data.folds)

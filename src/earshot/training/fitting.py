@@ -17,6 +17,7 @@ from earshot import losses, runs
 from earshot.config import Config, from_dict
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.inputs.torch_front_ends import FrontEnds
+from earshot.prediction.reading import in_place
 from earshot.training.learnable import PROBE_SECONDS, probe
 
 LONG = 1.5  # clips so many times as long as the crop: crops are drawn from anywhere in them
@@ -143,7 +144,12 @@ def _fit_targets(values: dict, before: Config, data: Data) -> list[str]:
         return []
     own |= {"targets": "events", "frame_targets": True}
     values.setdefault("predict", {})["keep_frames"] = True
+    hearings = values["predict"].get("tta") or ()
+    if moving := [name for name in hearings if name not in in_place(hearings)]:
+        values["predict"]["tta"] = list(in_place(hearings))
     notes = ["data.targets=events, data.frame_targets=true: events.csv says when each class is heard"]
+    if moving:
+        notes.append(f"predict.tta without {', '.join(moving)}: moved in time, no event would be where it is heard")
     if not values.get("watch") and values.get("task", before.task) == "sed" and not _parts_clips(data):
         values["watch"] = "event_f1"
         notes.append("watch=event_f1: every recording holds every class, so only when they are heard can be scored")
