@@ -160,8 +160,8 @@ def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
             if keep and variant.moves:
                 name = "tempo" if variant.tempo != 1 else "roll" if variant.roll else "copies"
                 raise ValueError(f"tta '{name}' moves events in time: it cannot be used with keep_frames")
-            if variant.tempo != 1:
-                _check_pictures(member)
+            if variant.redraws:
+                _check_pictures(member, "tempo" if variant.tempo != 1 else "pitch")
         if one_pass and member.windowing.clip_from == "clipwise" and not getattr(member.backend, "pooling", ""):
             raise ValueError(
                 "one pass needs a network whose clip output is pooled from its segments (attention, max, mean, "
@@ -169,13 +169,13 @@ def _check_members(members: Sequence[Member], variants: Sequence[Variant]):
             )
 
 
-def _check_pictures(member: Member):
-    """Raise where a network's inputs cannot be made faster or slower by their time axis."""
+def _check_pictures(member: Member, name: str):
+    """Raise where a network's inputs cannot be made faster, slower, higher or lower."""
     if member.windowing.one_pass:
-        raise ValueError("tta 'tempo' makes single windows faster and slower: predict without one_pass")
+        raise ValueError(f"tta '{name}' changes the spectrograms of single windows: predict without one_pass")
     inputs = (member.backend.frontends.get(name) for name in member.backend.inputs)
     if other := [record.kind for record in inputs if record and record.sounds and not record.picture]:
-        raise ValueError(f"tta 'tempo' makes spectrograms faster and slower, and this network hears {', '.join(other)}")
+        raise ValueError(f"tta '{name}' changes spectrograms, and this network hears {', '.join(other)}")
 
 
 def _check_metadata(clips: Sequence[Clip]):
