@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from earshot.augment.spectrogram import time_stretch
+from earshot.augment.spectrogram import frequency_shift, time_stretch
 from earshot.inputs.given import Waveform
 from earshot.prediction.inference import predict_clips, predict_members
 from earshot.prediction.predictions import Clip
@@ -50,10 +50,11 @@ def test_rolled_hearings_are_circular_shifts_by_eighths(tmp_path, seconds):
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_slow_and_fast_hearings_are_what_time_stretch_trains(tmp_path, channels):
+def test_hearings_are_what_time_stretch_and_frequency_shift_train(tmp_path, channels):
     params = replace(PARAMS, channels="stereo" if channels == 2 else "mono")
     rng = np.random.default_rng(0)
-    sound = 0.1 * rng.standard_normal((2 * RATE, channels)) * np.linspace(0.01, 1, 2 * RATE)[:, None]
+    sound = 1e-4 * rng.standard_normal((2 * RATE, channels)) * np.linspace(0.01, 1, 2 * RATE)[:, None]
+    sound += 0.02 * np.sin(2 * np.pi * 900 * np.arange(2 * RATE) / RATE)[:, None]  # close to the band that parts both
     soundfile.write(tmp_path / "x.wav", sound.squeeze(), RATE, subtype="FLOAT")
     how = windowing(1.0, 0.5, keep_frames=False, aggregate="mean", n_channels=channels)
 
@@ -62,23 +63,29 @@ def test_slow_and_fast_hearings_are_what_time_stretch_trains(tmp_path, channels)
 
     clip, heard = [Clip("x", tmp_path / "x.wav")], sound.T.astype(np.float32).squeeze()
     (found,), _ = predict_members([network_of(First(), how)], clip, ["tempo"], plain=False)
+    (higher,), _ = predict_members([network_of(First(), how)], clip, ["pitch"], plain=False)
     windows = [log_mel(heard[..., s : s + RATE], params) for s in range(0, RATE + 1, RATE // 2)]
     pictures = torch.from_numpy(np.stack(windows)).reshape(3, channels, -1, PARAMS.n_mels)
-    expected = [
-        First().run({"logmel": time_stretch(pictures, torch.full((3,), rate)).numpy()})["clipwise_output"].mean(axis=0)
-        for rate in (0.9, 1.1)
-    ]
-    np.testing.assert_allclose(found.clipwise_output[0], np.mean(expected, axis=0), atol=1e-4)
+    for answers, changed in (
+        (found, [time_stretch(pictures, torch.full((3,), rate)) for rate in (0.9, 1.1)]),
+        (higher, [frequency_shift(pictures, torch.full((3,), bands)) for bands in (1.0, -1.0)]),
+    ):
+        expected = [First().run({"logmel": c.numpy()})["clipwise_output"].mean(axis=0) for c in changed]
+        np.testing.assert_allclose(answers.clipwise_output[0], np.mean(expected, axis=0), atol=1e-5)
+    plain = First().run({"logmel": pictures.numpy()})["clipwise_output"].mean(axis=0)
+    assert np.abs(higher.clipwise_output[0] - plain).max() > 1e-4, "no shift, no difference"
 
 
 def test_tempo_is_for_windows_of_spectrograms(tmp_path):
     audio.write(tmp_path / "x.wav", np.full(RATE, 0.1, np.float32), RATE)
     clip = [Clip("x", tmp_path / "x.wav")]
-    with pytest.raises(ValueError, match="'tempo' makes spectrograms faster and slower, and this network hears wavef"):
+    with pytest.raises(ValueError, match="'tempo' changes spectrograms, and this network hears wavef"):
         predict_clips([FirstSample()], clip, windowing(keep_frames=False), CLASSES, PRIOR, tta=["tempo"])
     with pytest.raises(ValueError, match="'tempo' moves events in time"):
         predict_clips([MeanBackend()], clip, windowing(keep_frames=True), CLASSES, PRIOR, tta=["tempo"])
-    with pytest.raises(ValueError, match="'tempo' makes single windows faster and slower: predict without one_pass"):
+    with pytest.raises(
+        ValueError, match="'tempo' changes the spectrograms of single windows: predict without one_pass"
+    ):
         predict_clips([MeanBackend()], clip, windowing(keep_frames=False, one_pass=True), CLASSES, PRIOR, tta=["tempo"])
 
 

@@ -24,7 +24,7 @@ MODES = {
     "one_pass_extra": {"one_pass": True, "extra_window": True},
 }  # fmt: skip
 MOVES = [("roll",), ("copies:3",)]  # of clips alone: they move events in time
-STAYS = [name for name in TTA if not any(v.moves for v in TTA[name])]
+STAYS = [name for name in TTA if not any(v.moves or v.redraws for v in TTA[name])]  # of waveforms
 VARIANTS = [(), *((name,) for name in STAYS), ("time_shift", "multi_window", "gain")]
 
 

@@ -93,7 +93,7 @@ class Speed:
             total["decode"] += seconds * self.decode[windowing.sample_rate]
             for key in {k for n in networks for k in front_ends(n)}:
                 grid = waveforms.grid(windowing.sample_rate, key)
-                shared = grid and stride % grid == 0 and variant.tempo == 1
+                shared = grid and stride % grid == 0 and not variant.redraws
                 total["logmel"] += self.logmel[key] * (heard if shared else windows * windowing.window_seconds)
             total["network"] += windows * sum(self.network[n.alike] for n in networks)
             total["join"] += windows * sum(self.join[n.alike] for n in networks)

@@ -35,11 +35,17 @@ class Variant:
     delay: float = 0.0  # silence of this share of a stride before the recording: moves the window borders
     stride: float = 1.0  # stride times this
     tempo: float = 1.0  # each window's picture so many times as fast, as augment.batch's time_stretch trains
+    bands: float = 0.0  # each window's picture so many bands higher, as augment.batch's frequency_shift trains
 
     @property
     def rolls(self) -> bool:
         """Whether the end of the recording comes before its start."""
         return bool(self.roll or self.roll_seconds)
+
+    @property
+    def redraws(self) -> bool:
+        """Whether pictures of single windows are changed."""
+        return self.tempo != 1 or self.bands != 0
 
     @property
     def moves(self) -> bool:
@@ -55,6 +61,7 @@ TTA: dict[str, tuple[Variant, ...]] = {
     "noise": (Variant(noise_db=-30.0),),
     "multi_window": (Variant(stride=0.5),),
     "tempo": (Variant(tempo=0.9), Variant(tempo=1.1)),
+    "pitch": (Variant(bands=1.0), Variant(bands=-1.0)),
 }
 
 
@@ -84,7 +91,7 @@ def check_tta(names: Iterable[str], windowing: Windowing, records: Iterable[Inpu
     """Raise where recordings cannot be heard as the named augmentations ask.
 
     records: of what the network hears; what cannot be heard so are frames that are kept (by what moves events in time),
-    one pass, and inputs that are no pictures (by what makes windows faster and slower).
+    one pass, and inputs that are no pictures (by what changes those).
     """
     for name in names:
         hearings = tta_variants([name], plain=False)
@@ -93,16 +100,16 @@ def check_tta(names: Iterable[str], windowing: Windowing, records: Iterable[Inpu
                 f"tta '{name}' moves events in time: it cannot be used with keep_frames. Leave it out (predict.tta, "
                 "--tta), or keep no frames (predict.keep_frames=false)"
             )
-        if all(v.tempo == 1 for v in hearings):
+        if not any(v.redraws for v in hearings):
             continue
         if windowing.one_pass:
             raise ValueError(
-                f"tta '{name}' makes single windows faster and slower: predict without one_pass, or without '{name}'"
+                f"tta '{name}' changes the spectrograms of single windows: predict without one_pass, or without it"
             )
         if other := sorted({r.kind for r in records if r.sounds and not r.picture}):
             raise ValueError(
-                f"tta '{name}' makes spectrograms faster and slower, and this network hears {', '.join(other)}: leave "
-                "it out (predict.tta, --tta)"
+                f"tta '{name}' changes spectrograms, and this network hears {', '.join(other)}: leave it out "
+                "(predict.tta, --tta)"
             )
 
 
@@ -290,9 +297,8 @@ def _chunk(span, variant, windowing, keys, context) -> Chunk:
         elif windowing.one_pass:
             sources[key] = (key.compute(waveforms.as_heard(waveform, rate, key)), starts, 0)
         else:
-            sources[key] = _source(
-                waveform, starts - begin, windowing, key, begin, overlap=overlap, tempo=variant.tempo
-            )
+            where = starts - begin
+            sources[key] = _source(waveform, where, windowing, key, begin, overlap=overlap, variant=variant)
     return Chunk(span, begin, sources)
 
 
@@ -320,31 +326,39 @@ def _waveform(span, variant, windowing, begin: int, end: int) -> np.ndarray:
     return waveform
 
 
-def _source(waveform, starts, windowing: Windowing, key: Input, begin: int, overlap: bool, tempo: float):
+def _source(waveform, starts, windowing: Windowing, key: Input, begin: int, overlap: bool, variant: Variant):
     """One computation where windows overlap and start on its steps, else one a window, at the edges as in training."""
     rate, window = windowing.sample_rate, windowing.window_samples
     grid = waveforms.grid(rate, key)
     plain = key.hop == 1 and key.sample_rate in (0, rate)  # of the waveform itself a window is a slice
-    if tempo != 1 or (not plain and (not overlap or not grid or np.any(starts % grid) or begin % grid)):
+    if variant.redraws or (not plain and (not overlap or not grid or np.any(starts % grid) or begin % grid)):
         windows = (key.compute(waveforms.as_heard(waveform[..., s : s + window], rate, key)) for s in starts)
-        return np.stack([_at_tempo(w, key.time_axis, tempo) for w in windows]), starts, 0
+        return np.stack([_redrawn(w, key, variant) for w in windows]), starts, 0
     length = key.shape(waveforms.own_samples(window, rate, key))[key.time_axis]
     return key.compute(waveforms.as_heard(waveform, rate, key)), waveforms.steps(starts, rate, key), length
 
 
-def _at_tempo(picture: np.ndarray, axis: int, tempo: float) -> np.ndarray:
-    """A picture so many times as fast, of the same length: a slow one loses its end, a fast one begins again."""
-    if tempo == 1:
-        return picture
-    n = picture.shape[axis]
-    where = np.arange(n) * tempo % n
+def _redrawn(picture: np.ndarray, key: Input, variant: Variant) -> np.ndarray:
+    """A window's picture (C, T, F) at the variant's tempo and height, as long and as high as it was.
+
+    A slow one loses its end, a fast one begins again; the edge band fills what is left free.
+    """
+    if variant.tempo != 1:
+        n = picture.shape[key.time_axis]
+        picture = _between(picture, np.arange(n) * variant.tempo % n, key.time_axis)
+    if variant.bands:
+        n = picture.shape[-1]
+        picture = _between(picture, np.clip(np.arange(n) - variant.bands, 0, n - 1), -1)
+    return picture
+
+
+def _between(array: np.ndarray, where: np.ndarray, axis: int) -> np.ndarray:
+    """Values at fractional positions of an axis, linear between neighbours; behind the last comes the first."""
+    array = np.moveaxis(array, axis, -1)
     first = where.astype(int)
-    part = (
-        (where - first)
-        .astype(picture.dtype)
-        .reshape([-1 if i == axis % picture.ndim else 1 for i in range(picture.ndim)])
-    )
-    return picture.take(first, axis) * (1 - part) + picture.take((first + 1) % n, axis) * part
+    part = (where - first).astype(array.dtype)
+    found = array[..., first] * (1 - part) + array[..., (first + 1) % array.shape[-1]] * part
+    return np.moveaxis(found, -1, axis)
 
 
 def _rows(span: Span, variant: Variant, windowing: Windowing, key) -> np.ndarray:
