@@ -15,11 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from earshot.config import Config
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData
+from earshot.inputs.teacher import LEFT_OUT
 from earshot.training.clock import duration, validations
 from earshot.training.setup import Training, set_up
 from earshot.training.validation import validate
@@ -36,9 +38,13 @@ def rehearse(
     train_one_epoch: as train.py has it; the first pass sets up (kernels, first reads), the second is timed.
     """
     fold, o = folds[0], config.optim
-    train, held_out = data.split(fold, config.data.folds)
-    train = train.share(config.data.train_share, config.seed).limit(config.data.clips_per_class, config.seed)
-    batch, heard = part(train, o.batch_size * accelerator.num_processes), part(held_out, HEARD)
+    everything, held_out = data.split(fold, config.data.folds)
+    train = everything.share(config.data.train_share, config.seed).limit(config.data.clips_per_class, config.seed)
+    count = o.batch_size * accelerator.num_processes
+    batch, heard = part(train, count), part(held_out, HEARD)
+    if config.distill.unlabelled == LEFT_OUT:
+        rest = part(everything.take(~everything.clips.clip_id.isin(train.clips.clip_id).to_numpy()), count)
+        batch = replace(batch, whole=pd.concat([batch.whole, rest.whole], ignore_index=True))
     o_here = replace(o, accumulate=1, checkpoint_steps=0, validate_steps=0)
     here = replace(config, data=replace(config.data, workers=0), optim=o_here)
     with tempfile.TemporaryDirectory(prefix="earshot-dry-run-") as folder:

@@ -97,7 +97,7 @@ def with_unlabelled(
 
 def with_left_out(data: PreparedData, clips: pd.DataFrame, fold: int) -> tuple[PreparedData, np.ndarray]:
     """Training clips with those behind them that `data.clips_per_class` or `data.train_share` left out, their labels
-    unknown, and the chance (M,) of each in a draw.
+    and events unknown, and the chance (M,) of each in a draw.
 
     clips: all of the data set, `fold` of each; what the fold holds out stays away.
     """
@@ -108,12 +108,14 @@ def with_left_out(data: PreparedData, clips: pd.DataFrame, fold: int) -> tuple[P
             "data.clips_per_class or data.train_share leave some out, or name a folder or table of recordings"
         )
     joined, chance = _behind(data, clips[left].reset_index(drop=True))
-    return replace(joined, whole=data.whole), chance  # which has them
+    events = None if data.events is None else data.events[~data.events.filename.isin(clips.clip_id[left])]
+    return replace(joined, whole=data.whole, events=events), chance  # the whole has them
 
 
 def _behind(data: PreparedData, table: pd.DataFrame) -> tuple[PreparedData, np.ndarray]:
     """Clips with the recordings of a table (clip_id, path, now and then duration) behind them, and their chances."""
     more = pd.DataFrame({"clip_id": table.clip_id, "path": table.path, "labels": "", "fold": -1})
+    more = more.assign(**{c: table[c] for c in data.metadata.columns if c in table})  # the network takes them
     n, k = len(table), data.target.shape[1]
     seconds = pd.to_numeric(table.duration, errors="coerce").fillna(0) if "duration" in table else pd.Series(np.ones(n))
     seconds = np.maximum(seconds.to_numpy(float), 1e-3)
