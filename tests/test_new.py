@@ -111,13 +111,32 @@ def test_a_batch_leaves_steps_in_an_epoch_and_fits_the_memory(monkeypatch):
     few, notes = fit_batch(values, 2, 20)
     assert few["optim"]["batch_size"] == 2
     assert few["optim"]["epochs"] == 60
-    assert "20 clips are 10 steps an epoch" in notes[-1]
+    assert any("20 clips are 10 steps an epoch" in note for note in notes)
     assert fit_batch(values, 2, 2)[0]["optim"]["epochs"] == 200
     monkeypatch.setattr(fitting, "free_memory", lambda _: 1e9)
     assert fit_batch(values, 2, 1000)[0]["optim"]["batch_size"] == 4
     monkeypatch.setattr(fitting, "free_memory", lambda _: 0.3e9)
     with pytest.raises(ValueError, match="one clip takes 0.1 GB in training and 0.3 GB are free"):
         fit_batch(values, 2, 1000)
+
+
+def test_whatever_counts_epochs_is_lengthened_with_them_and_none_is_shortened(monkeypatch):
+    from earshot.training import fitting
+
+    monkeypatch.setattr(fitting, "clip_memory", lambda *_: 100e6)
+    monkeypatch.setattr(fitting, "free_memory", lambda _: 10e9)
+    values, _ = fitted(like("sed/synth_cnn"), data(seconds=1.0))
+    own = {"epochs": 30, "batch_size": 2, "warmup_epochs": 1.5, "early_stop_epochs": 5, "unfreeze_epochs": 2}
+    values["optim"] |= own | {"swa_epochs": 3, "ema_decay": 0.0, "validate_every": 1}
+    longer, notes = fit_batch(values, 2, 20)
+    optim = from_dict(longer).optim
+    assert (optim.epochs, optim.warmup_epochs, optim.early_stop_epochs) == (60, 3.0, 10)
+    assert (optim.unfreeze_epochs, optim.swa_epochs) == (4, 6)
+    assert "optim.early_stop_epochs=10: 5 of 30 epochs" in notes
+    values["optim"] |= {"epochs": 300}
+    assert fit_batch(values, 2, 2)[0]["optim"]["epochs"] == 300, "more than is ever asked for"
+    values["optim"] |= {"epochs": 40, "accumulate": 5}
+    assert fit_batch(values, 2, 20)[0]["optim"]["epochs"] == 200, "two steps an epoch"
 
 
 @pytest.mark.slow

@@ -23,6 +23,10 @@ from earshot.training.learnable import PROBE_SECONDS, probe
 LONG = 1.5  # clips so many times as long as the crop: crops are drawn from anywhere in them
 STEPS = 8  # an epoch has at least so many, where the clips suffice
 FEWEST_STEPS, MOST_EPOCHS = 600, 200  # of a training: few recordings are heard more often, up to so many times
+COUNT_EPOCHS = (
+    ("optim", "warmup_epochs"), ("optim", "swa_epochs"), ("optim", "unfreeze_epochs"), ("optim", "early_stop_epochs"),
+    ("distill", "off_epochs"),
+)  # fmt: skip
 MEMORY_SHARE = 0.5  # of what is free: the loader and the caches need some too
 
 
@@ -182,14 +186,26 @@ def fit_batch(values: dict, n_classes: int, n_training: int) -> tuple[dict, list
         values["predict"]["batch_size"] = min(values["predict"]["batch_size"], batch)
     note = f"optim.batch_size={batch}: a clip takes {clip_bytes / 1e6:.0f} MB in training, {free / 1e9:.1f} GB are free"
     notes = [note + (f", and {n_training} clips train a fold" if batch < min(wanted, most) else "")]
-    steps = max(1, n_training // batch)
-    if 0 < config.optim.epochs * steps < FEWEST_STEPS:
-        values["optim"]["epochs"] = min(-(-FEWEST_STEPS // steps), MOST_EPOCHS)
+    steps = max(1, n_training // (batch * config.optim.accumulate))
+    epochs = min(-(-FEWEST_STEPS // steps), MOST_EPOCHS)
+    if 0 < config.optim.epochs < epochs:
         notes.append(
-            f"optim.epochs={values['optim']['epochs']}: {n_training} clips are {steps} steps an epoch, too few for a "
-            f"network to learn in {config.optim.epochs}"
+            f"optim.epochs={epochs}: {n_training} clips are {steps} steps an epoch, too few for a network to learn in "
+            f"{config.optim.epochs}"
         )
+        notes += _lengthened(values, config, epochs)
     return values, notes
+
+
+def _lengthened(values: dict, config: Config, epochs: int) -> list[str]:
+    """Train for so many epochs, and for the same share of them as before in whatever else counts epochs."""
+    times, notes = epochs / config.optim.epochs, []
+    values["optim"]["epochs"] = epochs
+    for section, key in COUNT_EPOCHS:
+        if before := getattr(getattr(config, section), key):
+            now = values[section][key] = type(before)(round(before * times))
+            notes.append(f"{section}.{key}={now:g}: {before:g} of {config.optim.epochs} epochs")
+    return notes
 
 
 def clip_memory(config: Config, n_classes: int, device: str) -> float:

@@ -269,6 +269,8 @@ def told(lessons: Lessons, classes: Sequence[str]) -> str:
         lessons.draws
     )
     off = f"; the last {how.off_epochs} epochs without it" if how.off_epochs else ""
+    if lessons.about.get("mode") == HEARD:
+        unlabelled += " (answers by networks that may have learned from what this fold holds out: it scores too well)"
     return f"taught by {who}: {' and '.join(parts)}{unlabelled}{off}"
 
 
