@@ -36,6 +36,7 @@ from earshot.data.labels import read_classes, read_clips
 from earshot.files import check_ending, check_writable, whole_file
 from earshot.messages import Parser, few, progress_bar, run_script, suggest
 from earshot.prediction.free_cores import allowed_cores
+from earshot.tables import require_columns
 
 FULL_TABLE = 30  # classes; beyond, only the least even ones are printed
 SHORT_TABLE = 12
@@ -54,6 +55,7 @@ def main():
     if not 0 <= options.seed <= LARGEST_SEED:
         raise ValueError(f"--seed is a whole number from 0 to {LARGEST_SEED}, got {options.seed}")
     clips = read_clips(options.clips)
+    require_columns(clips, ("labels",), options.clips)
     if options.inside:
         check_writable(inside_folder(options) / "dataset.json", "prepare the data where it can be")
         clips = clips_inside(clips, options.inside, options.fold)

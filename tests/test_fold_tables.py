@@ -92,7 +92,7 @@ def test_errors_say_what_to_do():
         make_folds(table(["a"] * 9).drop(columns="labels"))
     with pytest.raises(ValueError, match="the clip table has no column 'official_fold'"):
         make_folds(table(["a"] * 9), method="official")
-    with pytest.raises(ValueError, match="1 groups cannot fill 2 folds; take --k 2 or another --group"):
+    with pytest.raises(ValueError, match="every clip is of one group, and two folds need .* another --group"):
         make_folds(table(["a"] * 9, ["x"] * 9), k=2)
     with pytest.raises(ValueError, match="unknown fold method 'random'"):
         make_folds(table(["a"] * 9), method="random")
@@ -139,3 +139,15 @@ def test_each_group_takes_no_number_of_folds(tmp_path, capsys):
         run(script, *command, "--k", "3")
     run(script, *command)
     assert "-> 3 folds (each_group)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("rows", "without", "message"),
+    [(4, ["labels"], r"clips.csv has no column 'labels'"), (0, [], "the clip table lists no clip, and two folds")],
+)
+def test_tables_that_cannot_be_split_leave_no_folds(tmp_path, rows, without, message):
+    clips = table(["a"] * 4, path="x.wav").drop(columns=without).head(rows)
+    clips.to_csv(tmp_path / "clips.csv", index=False)
+    with pytest.raises(ValueError, match=message):
+        run(script, "--clips", tmp_path / "clips.csv", "--out", tmp_path / "folds.csv", "--k", "2")
+    assert [p.name for p in tmp_path.iterdir()] == ["clips.csv"]

@@ -296,8 +296,11 @@ def _groups(clips: pd.DataFrame, group: str | None) -> pd.Series:
 def _check_k(k: int, n_groups: int):
     if k < 2:
         raise ValueError(f"k must be at least 2 folds, got {k}")
+    if n_groups < 2:
+        what = "every clip is of one group" if n_groups else "the clip table lists no clip"
+        raise ValueError(f"{what}, and two folds need two groups at least: take other clips, or another --group")
     if n_groups < k:
-        raise ValueError(f"{n_groups} groups cannot fill {k} folds; take --k {max(n_groups, 2)} or another --group")
+        raise ValueError(f"{n_groups} groups cannot fill {k} folds; take --k {n_groups} or another --group")
 
 
 def _class_pairs(clips: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, int]:
