@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 import train
 from earshot.config import load_config
+from earshot.data.embeddings import EmbeddingCache
 from earshot.data.prepared import load_data
 from earshot.data.targets import CropTargets
 from earshot.inputs.given import Metadata
@@ -49,10 +51,29 @@ def test_clips_that_are_left_out_keep_what_the_network_takes_of_them(tiny):
     assert joined.metadata_values()[:, 0].tolist() == [hours[clip_id] for clip_id in joined.clips.clip_id]
 
 
-def test_a_dry_run_leaves_clips_out_too(tiny, capsys):
+def dry_run(config, *options):
     teacher_file()
     said = ["file=teacher.onnx", "sample_rate=4000", "output=embedding", "logits=scores", "labels=labels.txt"]
-    options = [f"distill.teacher.{text}" for text in said]
-    run(train, "--config", tiny, "--fold", "0", "--dry-run", *options, "distill.unlabelled=left_out",
-        "data.clips_per_class=2")  # fmt: skip
+    run(train, "--config", config, "--fold", "0", "--dry-run", *(f"distill.teacher.{text}" for text in said), *options)
+
+
+def test_a_dry_run_leaves_clips_out_too(tiny, capsys):
+    dry_run(tiny, "distill.unlabelled=left_out", "data.clips_per_class=2")
     assert "Nothing was written; leave --dry-run out to train" in capsys.readouterr().out
+
+
+def test_of_many_recordings_without_labels_a_dry_run_hears_a_batch(tiny, monkeypatch):
+    """All are checked: one that is a labelled clip is refused though it may not be among those heard."""
+    wild, heard = Path("wild"), []
+    wild.mkdir()
+    for i in range(9):
+        soundfile.write(wild / f"w{i}.wav", np.full(8000, 0.1), 8000)
+    build = EmbeddingCache.build
+    monkeypatch.setattr(
+        EmbeddingCache, "build", lambda *args, **how: heard.extend(args[1].clip_id) or build(*args, **how)
+    )
+    dry_run(tiny, "distill.unlabelled=wild")
+    assert sorted(clip_id for clip_id in heard if clip_id.startswith("w")) == ["w0", "w2", "w5", "w8"]
+    soundfile.write(wild / "c3.wav", np.full(8000, 0.1), 8000)
+    with pytest.raises(ValueError, match="1 recordings of distill.unlabelled are labelled clips of the data set: c3"):
+        dry_run(tiny, "distill.unlabelled=wild")

@@ -24,6 +24,7 @@ from earshot.data.prepared import PreparedData
 from earshot.inputs.teacher import LEFT_OUT
 from earshot.training.clock import duration, validations
 from earshot.training.setup import Training, set_up
+from earshot.training.unlabelled import read_labelled, read_unlabelled, with_unlabelled
 from earshot.training.validation import validate
 
 HEARD = 8  # held-out clips that are predicted
@@ -48,6 +49,9 @@ def rehearse(
     o_here = replace(o, accumulate=1, checkpoint_steps=0, validate_steps=0)
     here = replace(config, data=replace(config.data, workers=0), optim=o_here)
     with tempfile.TemporaryDirectory(prefix="earshot-dry-run-") as folder:
+        if config.distill.unlabelled not in ("", LEFT_OUT):
+            few = _unlabelled(config, fold, train, count, Path(folder) / "unlabelled.csv")
+            here = replace(here, distill=replace(config.distill, unlabelled=str(few)))
         t = set_up(
             here, fold, Path(folder) / f"fold{fold}", train_data=batch, held_out=heard, classes=data.classes,
             accelerator=accelerator, deadline=float("inf"), cache=Path(folder) / "cache",
@@ -74,6 +78,15 @@ def rehearse(
     )
     total = f"; {len(folds)} folds: about {duration(rounds * one)}" if len(folds) > 1 else ""
     print(f"{o.epochs} epochs: about {duration(one)}{total}. Nothing was written; leave --dry-run out to train")
+
+
+def _unlabelled(config: Config, fold: int, train: PreparedData, count: int, path: Path) -> Path:
+    """Check all recordings of distill.unlabelled, as the run will, and list `count` of them, which a teacher hears."""
+    clips, validates = read_labelled(train, Path(config.data.root), config.data.folds)
+    joined, _ = with_unlabelled(train, read_unlabelled(config.distill.unlabelled), clips, validates, fold=fold)
+    behind = np.arange(len(train.clips), len(joined.clips))
+    part(joined.take(behind), count).clips[["clip_id", "path"]].to_csv(path, index=False)
+    return path
 
 
 def timed(t: Training, train_one_epoch: Callable[[Training], None]) -> float:
