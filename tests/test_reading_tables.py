@@ -102,3 +102,12 @@ def test_a_row_that_is_none_is_named_however_far_down(tmp_path, monkeypatch, row
     with pytest.raises(ValueError, match="is not a CSV table") as in_parts:
         read_table(path)
     assert str(in_parts.value) == str(at_once.value)
+
+
+def test_a_table_that_is_not_there_is_missed_beside_a_few_of_its_folder(tmp_path):
+    for i in range(30):
+        (tmp_path / f"{i:02d}_of_many.csv").write_text("a\n1\n")
+    with pytest.raises(ValueError, match=r"xyz.csv does not exist; known: 00_of.*, 07_of_many.csv, ... \(22 mo"):
+        read_table(tmp_path / "xyz.csv")
+    with pytest.raises(ValueError, match=r"07_of_man.csv does not exist; did you mean '07_of_many.csv'\?$"):
+        read_table(tmp_path / "07_of_man.csv")

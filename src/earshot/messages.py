@@ -22,18 +22,22 @@ from earshot.processes.children import end_soon, follow_parent
 LINE = 150  # characters of a line of the log
 
 
-def suggest(name: str, known, listed: str = "") -> str:
+FILES_SHOWN = 8  # of a folder's, where none is named as what is not there
+
+
+def suggest(name: str, known, listed: str = "", most: int | None = None) -> str:
     """Suggest the nearest known name, as the end of an error message.
 
     '; did you mean ...?' or the whole list when nothing is near. Ends every unknown-name error of Earshot.
 
     With `listed`, such as "its columns", the whole list stands under these words once, whether a name is near or not.
+    most: names of the list that are shown, where it may be of any length, as that of a folder's files is.
     """
     known = [str(k) for k in known]
     near = difflib.get_close_matches(str(name), known, n=1) or [
         k for k in known if len(str(name)) > 2 and str(name) in k
     ]
-    everything = f"{listed or 'known'}: {', '.join(known) or '(none)'}"
+    everything = f"{listed or 'known'}: {few(known, most or len(known)) or '(none)'}"
     if not near:
         return f"; {everything}"
     return f"; did you mean '{near[0]}'?" + (f" ({everything})" if listed else "")

@@ -31,7 +31,7 @@ from safetensors import SafetensorError, safe_open
 from earshot.config import Config, from_run
 from earshot.data.labels import check_classes
 from earshot.files import check_name, fold_folders, whole_file, write_text
-from earshot.messages import few, from_here, suggest
+from earshot.messages import FILES_SHOWN, few, from_here, suggest
 from earshot.prediction.origin import (
     Origin,
     check_same,
@@ -164,8 +164,9 @@ def load_run(folder: str | Path) -> Run:
     """Folder of a run -> Run; a missing folder or one without trained folds is an error that names what is there."""
     folder = Path(folder)
     if not folder.is_dir():
-        near = [str(p) for p in folder.parent.glob("*") if p.is_dir()] if folder.parent.is_dir() else []
-        raise ValueError(f"run {folder} does not exist{suggest(str(folder), near) if near else from_here(folder)}")
+        near = sorted(str(p) for p in folder.parent.glob("*") if p.is_dir()) if folder.parent.is_dir() else []
+        known = suggest(str(folder), near, most=FILES_SHOWN) if near else from_here(folder)
+        raise ValueError(f"run {folder} does not exist{known}")
     folds = [FoldRun(p) for p in fold_folders(folder) if (p / "best.safetensors").is_file()]
     if not folds:
         raise ValueError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from earshot.messages import from_here, suggest
+from earshot.messages import FILES_SHOWN, from_here, suggest
 
 logger = logging.getLogger("earshot")
 
@@ -137,8 +137,9 @@ def check_table(path: Path):
                 f"{path} does not exist, nor does its folder: data/<name>/ is made by src/prepare.py, "
                 f"folds/<name>.csv by src/make_folds.py{from_here(path)}"
             )
-        near = [p.name for p in path.parent.glob("*.csv")]
-        raise ValueError(f"{path} does not exist{suggest(path.name, near)}{'' if near else from_here(path)}")
+        near = sorted(p.name for p in path.parent.glob("*.csv"))
+        known = suggest(path.name, near, most=FILES_SHOWN)
+        raise ValueError(f"{path} does not exist{known}{'' if near else from_here(path)}")
     with open(path, "rb") as file:
         head = file.read(64)
         zeros = b"\0" in head or any(b"\0" in block for block in iter(lambda: file.read(1 << 20), b""))

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.inputs.extractor import found_file
-from earshot.messages import few, suggest
+from earshot.messages import FILES_SHOWN, few, suggest
 from earshot.tables import read_table
 
 KINDS = {  # kind of name: what its column is called
@@ -49,8 +49,8 @@ def read_vocabulary(path: str) -> Vocabulary:
     """A class list from a text file or CSV; one without any known column is an error that lists what there are."""
     file = found_file(path)
     if not file.is_file():
-        near = [str(p) for p in file.parent.glob(f"*{file.suffix}")] if file.parent.is_dir() else []
-        raise ValueError(f"the teacher's class list {path} does not exist{suggest(path, near)}")
+        near = sorted(str(p) for p in file.parent.glob(f"*{file.suffix}")) if file.parent.is_dir() else []
+        raise ValueError(f"the teacher's class list {path} does not exist{suggest(path, near, most=FILES_SHOWN)}")
     if file.suffix.lower() not in (".csv", ".tsv"):
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
         return of_names([line for line in lines if line], path)

@@ -25,7 +25,7 @@ from typing import ClassVar
 import numpy as np
 
 from earshot.inputs.record import Input
-from earshot.messages import few, suggest
+from earshot.messages import FILES_SHOWN, few, suggest
 
 # what opens an own run or an own graph: they stand above this room, so they are named here and imported when asked for
 OPENERS = {
@@ -177,8 +177,8 @@ def _opened(record: Extractor, path: str, modified_ns: int):
     if file.suffix not in FOREIGN:
         raise ValueError(f"{record.kind} file {file} ends in none of {', '.join(FOREIGN)}")
     if not file.is_file():
-        near = [str(p) for p in file.parent.glob(f"*{file.suffix}")] if file.parent.is_dir() else []
-        raise ValueError(f"{record.kind} file {file} does not exist{suggest(str(file), near)}")
+        near = sorted(str(p) for p in file.parent.glob(f"*{file.suffix}")) if file.parent.is_dir() else []
+        raise ValueError(f"{record.kind} file {file} does not exist{suggest(str(file), near, most=FILES_SHOWN)}")
     return named(FOREIGN[file.suffix])(record)
 
 
