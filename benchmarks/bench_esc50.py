@@ -34,7 +34,7 @@ from earshot.metrics.clips import accuracy
 from earshot.models.counting import count
 from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import Predictions
-from earshot.prediction.reading import tta_variants
+from earshot.prediction.tta import tta_variants
 
 COMMAND = "python benchmarks/bench_esc50.py --record"
 TEACHER_COMMAND = "python benchmarks/bench_esc50.py --teacher --record"

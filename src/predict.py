@@ -31,9 +31,10 @@ from earshot.prediction import predictions
 from earshot.prediction.backends import open_graph
 from earshot.prediction.free_cores import allowed_cores, choose_threads, use_free_cores
 from earshot.prediction.graphs import find_graphs, members_of
-from earshot.prediction.inference import Member, predict_members, tta_variants
+from earshot.prediction.inference import Member, predict_members
 from earshot.prediction.predictions import Clip, Predictions
 from earshot.prediction.threads import tune
+from earshot.prediction.tta import tta_variants
 from earshot.sound import audio
 from earshot.sound.folder import printable
 from earshot.stored import read_json, want

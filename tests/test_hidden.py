@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from earshot.augment import hidden
 from earshot.models import build_model
-from earshot.prediction.inference import TTA, tta_variants
+from earshot.prediction.tta import TTA, tta_variants
 
 sizes = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(1, 30), st.integers(1, 30))
 

@@ -10,8 +10,9 @@ from earshot.models import build_model
 from earshot.prediction import reading
 from earshot.prediction.backends import TorchBackend
 from earshot.prediction.clip_answers import output_timebase
-from earshot.prediction.inference import TTA, Member, predict_clips, predict_members, tta_variants
+from earshot.prediction.inference import Member, predict_clips, predict_members
 from earshot.prediction.predictions import Clip
+from earshot.prediction.tta import TTA, tta_variants
 from earshot.sound import audio
 from earshot.sound.logmel import log_mel, n_frames
 from earshot.sound.timebase import TimeBase

@@ -9,7 +9,7 @@ import soundfile
 from earshot.inputs.given import Waveform
 from earshot.prediction.inference import Member, Until, predict_clips, predict_members
 from earshot.prediction.predictions import Clip
-from earshot.prediction.reading import TTA
+from earshot.prediction.tta import TTA
 from earshot.sound.timebase import TimeBase
 from earshot.sound.windows import Windowing
 

@@ -36,7 +36,7 @@ from earshot.kernel.hidden_test import get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
 from earshot.prediction.graphs import find_graphs, origins_of
 from earshot.prediction.origin import check_same
-from earshot.prediction.reading import check_tta, tta_variants
+from earshot.prediction.tta import check_tta, tta_variants
 from earshot.processes.kill_points import reached
 from earshot.sound.windows import Windowing
 from earshot.stored import read_json

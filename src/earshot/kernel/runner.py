@@ -38,7 +38,7 @@ from earshot.kernel.schedule import Spent, Step, spend
 from earshot.kernel.speed import Network, Speed, measure, one_window, ordered
 from earshot.prediction.inference import Member, Until, predict_members
 from earshot.prediction.predictions import Predictions
-from earshot.prediction.reading import tta_variants
+from earshot.prediction.tta import tta_variants
 
 BATCH_SECONDS, LEAST_BATCH_SECONDS = 20.0, 1.0  # by the clock, of work between two looks at it
 MEASURED_FILES = 5  # whose median is the speed of decoding

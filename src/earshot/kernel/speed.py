@@ -26,7 +26,8 @@ from earshot.prediction.graphs import members_of
 from earshot.prediction.inference import Member, predict_members
 from earshot.prediction.precision import BF16, FLOAT32
 from earshot.prediction.predictions import Clip
-from earshot.prediction.reading import Variant, hearing_starts, input_key, tta_variants
+from earshot.prediction.reading import hearing_starts, input_key
+from earshot.prediction.tta import Variant, tta_variants
 from earshot.sound import audio, loudness
 from earshot.sound.windows import Windowing
 

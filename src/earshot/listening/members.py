@@ -10,7 +10,7 @@ from earshot.prediction.backends import ENDINGS, TorchBackend
 from earshot.prediction.graphs import find_graphs, members_of
 from earshot.prediction.inference import Member
 from earshot.prediction.origin import weights_origin
-from earshot.prediction.reading import in_place
+from earshot.prediction.tta import in_place
 from earshot.sound.timebase import TimeBase
 
 BACKENDS = ("torch", *ENDINGS)

@@ -38,7 +38,7 @@ class Windowing:
     extra_window: bool = False  # the birdcall source's quirk: an exact multiple of the window gets one more, of padding
     rest_seconds: float = 0.0  # what a window leaves over of a recording, up to so much, gets no window of its own
     one_pass: bool = False  # the network hears a minute at once and windows share its features: faster, not the same
-    tta: tuple[str, ...] = ()  # names of prediction.reading.TTA, which predict.py hears besides
+    tta: tuple[str, ...] = ()  # names of prediction.tta.TTA, which predict.py hears besides
     workers: int = 1  # threads that decode and compute log-mels ahead
     n_channels: int = 1  # decoded of a recording: 1 their mean, 2 left and right; in a config that of data.channels
     level: str = "recorded"  # recorded | normalised: how loud a recording is heard; in a config data.level

@@ -29,7 +29,7 @@ from earshot.messages import few
 from earshot.models import check_model, counting
 from earshot.models.transformers_folder import find_folder
 from earshot.models.weights import LoadReport, resolve
-from earshot.prediction.reading import check_tta, tta_variants
+from earshot.prediction.tta import check_tta, tta_variants
 from earshot.sound import audio
 from earshot.training.frozen import check_frozen
 from earshot.training.learnable import check_learnable

@@ -17,7 +17,7 @@ from earshot import losses, runs
 from earshot.config import Config, from_dict
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.inputs.torch_front_ends import FrontEnds
-from earshot.prediction.reading import in_place
+from earshot.prediction.tta import in_place
 from earshot.training.learnable import PROBE_SECONDS, probe
 
 LONG = 1.5  # clips so many times as long as the crop: crops are drawn from anywhere in them
