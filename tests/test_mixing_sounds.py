@@ -162,7 +162,7 @@ def test_background_can_lie_by_the_level_of_a_clips_events(tmp_path):
     assert level_of_events(tmp_path / "clip.wav", silent, 8000) is None
 
 
-def test_training_clips_hear_background_by_the_level_of_their_own_events(tiny):
+def test_training_clips_hear_background_by_the_level_of_their_own_events(tiny, caplog):
     """Each of another length; one clip has no event, and a pause of a clip hears as much as the rest of it."""
     events = pd.read_csv("data/events.csv")
     events[events.filename != "c1"].assign(offset=0.25).to_csv("data/events.csv", index=False)
@@ -183,3 +183,6 @@ def test_training_clips_hear_background_by_the_level_of_their_own_events(tiny):
     for none in (None, data.events.assign(is_negative=1)):
         with pytest.raises(ValueError, match="level=events goes by the events .* set augment.background.level=crop"):
             check_background(config, replace(data, events=none))
+    assert not caplog.text
+    check_background(load_config(tiny, ["augment.background.level=events"]), data)
+    assert "augment.background.level=events does nothing without augment.background.source" in caplog.text

@@ -143,6 +143,8 @@ def check_recordings(data: PreparedData):
 def check_background(config: Config, data: PreparedData):
     """Error where background is to lie by the level of events, and no event of any clip is known."""
     record = config.augment.background
+    if record.level == "events" and not record.source:
+        logger.warning("augment.background.level=events does nothing without augment.background.source")
     if record.source and record.level == "events" and (data.events is None or negative_events(data.events).all()):
         raise ValueError(
             "augment.background.level=events goes by the events of the clips, and these data have none (events.csv): "
