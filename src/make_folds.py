@@ -26,6 +26,7 @@ from earshot.data.folds import (
     audit,
     choose_method,
     fold_table,
+    group_numbers,
     make_folds,
     missing_classes,
     rare_classes,
@@ -152,8 +153,7 @@ def find_method(name: str, folder: Path) -> Callable | str:
 def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method: str, options: argparse.Namespace):
     """Print the method, class by fold, and every class or source that the folds cannot treat as they should."""
     held_out = folds.fold != TRAIN_ONLY
-    n_folds, (groups, names) = folds.fold[held_out].nunique(), pd.factorize(folds.group)
-    n_groups = len(names)
+    n_folds, (groups, n_groups) = folds.fold[held_out].nunique(), group_numbers(folds)
     grouping = "no groups" if n_groups == len(folds) else f"{n_groups} groups"
     classes = f"{len(table)} class{'es' * (len(table) > 1)}"
     print(f"{len(folds)} clips, {grouping}, {classes} -> {n_folds} fold{'s' * (n_folds != 1)} ({method})")
@@ -182,9 +182,8 @@ def shared_sources(found: pd.DataFrame, clips: pd.DataFrame) -> list[str]:
                 for row in rows.itertuples()
             ]
             continue
-        of = f" of {clips[column].nunique()}" if column in clips else ""
         remedy = f"; --group {column} keeps each in one fold" if column in clips and column != "group" else ""
-        lines.append(f"folds share {len(rows)}{of} values of {column}: {few(rows.value)}{remedy}")
+        lines.append(f"folds share {len(rows)} of {rows.of.iloc[0]} values of {column}: {few(rows.value)}{remedy}")
     return lines
 
 

@@ -21,15 +21,15 @@ def test_audit_finds_what_folds_share():
     clips = table(["a"] * 6, group=["p", "p", "q", "q", "r", "s"], content_hash=["x", "y", "z", "x", "", ""])
     folds = pd.DataFrame({"clip_id": clips.clip_id, "group": clips.group, "fold": [0, 1, 0, 0, 1, 0]})
     found = audit(clips, folds)
-    assert found.values.tolist() == [["group", "p", "0 1", "c0000 c0001"]]
+    assert found.values.tolist() == [["group", "p", "0 1", "c0000 c0001", 4]]
     folds["fold"] = [0, 0, 0, 1, 1, 0]
     assert audit(clips, folds).values.tolist() == [
-        ["content_hash", "x", "0 1", "c0000 c0003"],
-        ["group", "q", "0 1", "c0002 c0003"],
+        ["content_hash", "x", "0 1", "c0000 c0003", 3],
+        ["group", "q", "0 1", "c0002 c0003", 4],
     ]
     nothing = audit(clips.drop(columns="content_hash"), folds, ["content_hash"])
     assert len(nothing) == 0
-    assert nothing.columns.tolist() == ["column", "value", "folds", "clips"]
+    assert nothing.columns.tolist() == ["column", "value", "folds", "clips", "of"]
     assert audit(clips.assign(official_fold=7), folds.assign(official_fold=8)).column.tolist() == [
         "content_hash", "group",
     ]  # fmt: skip

@@ -72,7 +72,7 @@ def test_values_that_no_two_folds_share_are_not_looked_at_one_by_one(monkeypatch
     table.loc[199, "fold"] = 0
     assert not looked
     (row,) = folds.audit(clips, table, ("site",)).to_dict("records")
-    assert row == {"column": "site", "value": "7", "folds": "0 1", "clips": "c007 c199"}
+    assert row == {"column": "site", "value": "7", "folds": "0 1", "clips": "c007 c199", "of": 199}
     assert looked == [1]
 
 

@@ -51,15 +51,26 @@ def test_clips_that_are_left_out_keep_what_the_network_takes_of_them(tiny):
     assert joined.metadata_values()[:, 0].tolist() == [hours[clip_id] for clip_id in joined.clips.clip_id]
 
 
-def dry_run(config, *options):
+def taught(config, *options):
     teacher_file()
     said = ["file=teacher.onnx", "sample_rate=4000", "output=embedding", "logits=scores", "labels=labels.txt"]
-    run(train, "--config", config, "--fold", "0", "--dry-run", *(f"distill.teacher.{text}" for text in said), *options)
+    run(train, "--config", config, "--fold", "0", *(f"distill.teacher.{text}" for text in said), *options)
+
+
+def dry_run(config, *options):
+    taught(config, "--dry-run", *options)
 
 
 def test_a_dry_run_leaves_clips_out_too(tiny, capsys):
     dry_run(tiny, "distill.unlabelled=left_out", "data.clips_per_class=2")
     assert "Nothing was written; leave --dry-run out to train" in capsys.readouterr().out
+
+
+def test_clips_that_are_left_out_are_not_called_unreadable(tiny, capsys):
+    pd.read_csv("data/clips.csv").assign(duration=2.0).to_csv("data/clips.csv", index=False)
+    taught(tiny, "optim.epochs=1", "distill.unlabelled=left_out", "data.clips_per_class=2")
+    said = capsys.readouterr().out
+    assert "clips train, " in said and "unreadable" not in said
 
 
 def test_of_many_recordings_without_labels_a_dry_run_hears_a_batch(tiny, monkeypatch):

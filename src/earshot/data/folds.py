@@ -66,7 +66,8 @@ def make_folds(
     groups = _groups(clips, group)
     method = choose_method(clips, group) if method == "auto" else method
     if method not in ("official", TABLE_ORDER, EACH_GROUP) and not callable(method):
-        _check_k(k, groups.nunique())
+        few_groups = groups.iloc[:SOME].nunique()  # mostly the first say that there are enough
+        _check_k(k, few_groups if few_groups >= k else groups.nunique())
     folds = pd.DataFrame({"clip_id": clips.clip_id, "group": groups})
     if method == "official":
         require_columns(clips, ("official_fold",), "the clip table")
@@ -175,7 +176,9 @@ def rare_classes(
 
 
 def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataFrame:
-    """What one fold shares with another: `column, value, folds, clips` for each value of `columns` met in two folds.
+    """What one fold shares with another: `column, value, folds, clips, of` for each value of `columns` met in two folds.
+
+    of: how many values the column has in all.
 
     `content_hash` (prepare.py --check-audio) finds the same recording under two names; `group` a source that an
     official split, or folds by another column, tear apart: the groups of the fold table and those of the clip table.
@@ -188,13 +191,13 @@ def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataF
     for column in columns:
         for table in (folds, clips) if column == "group" and not same else (clips,):
             found += [(column, *row) for row in _shared(folds, table[column])] if column in table else []
-    return pd.DataFrame(found, columns=["column", "value", "folds", "clips"]).drop_duplicates(
+    return pd.DataFrame(found, columns=["column", "value", "folds", "clips", "of"]).drop_duplicates(
         ["column", "value"], ignore_index=True
     )
 
 
-def _shared(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str]]:
-    """(value, folds, clips) of the values, one a row of the fold table, that are in more than one fold."""
+def _shared(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str, int]]:
+    """(value, folds, clips, of) of the values, one a row of the fold table, that are in more than one fold."""
     code, names = distinct_names(values)
     fold, clip_ids = folds.fold.to_numpy(), folds.clip_id.to_numpy()
     least, most = np.full(len(names), fold.max(initial=0)), np.full(len(names), fold.min(initial=0))
@@ -205,9 +208,18 @@ def _shared(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str]
     torn = np.flatnonzero(shared[code])
     torn = torn[np.argsort(code[torn], kind="stable")]
     parts = np.split(torn, np.flatnonzero(np.diff(code[torn])) + 1) if len(torn) else []
+    of = len(names) - names.count("")
     return sorted(
-        (names[code[p[0]]], " ".join(map(str, sorted(set(fold[p].tolist())))), " ".join(clip_ids[p])) for p in parts
+        (names[code[p[0]]], " ".join(map(str, sorted(set(fold[p].tolist())))), " ".join(clip_ids[p]), of) for p in parts
     )
+
+
+def group_numbers(folds: pd.DataFrame) -> tuple[np.ndarray, int]:
+    """Fold table -> (N,) number of each clip's group, from 0, and how many groups there are."""
+    if (folds.group.to_numpy() == folds.clip_id.to_numpy()).all():  # no groups: each clip is its own
+        return np.arange(len(folds)), len(folds)
+    groups, names = pd.factorize(folds.group)
+    return groups, len(names)
 
 
 def rows_of(wanted: pd.DataFrame, among: pd.DataFrame) -> np.ndarray:

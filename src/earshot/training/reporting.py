@@ -28,7 +28,7 @@ def announce(t: Training):
     parameters = sum(p.numel() for p in t.network.parameters()) / 1e6
     grid = predictions.TimeBase(*t.about["timebase"])
     steps = (
-        f"{len(t.clips)} clips train{unreadable(t.clips.prepared.clips)}, {len(t.held_out.clips)} held out"
+        f"{len(t.clips)} clips train{unreadable(t.clips.prepared.clips[: t.clips.n_labelled])}, {len(t.held_out.clips)} held out"
         f"{unreadable(t.held_out.clips)} | "
         f"{n * o.accumulate} x {o.batch_size} = {n * o.accumulate * o.batch_size} clips a step, "
         f"{t.batches_an_epoch // o.accumulate} steps an epoch"
