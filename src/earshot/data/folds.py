@@ -176,9 +176,9 @@ def rare_classes(
 
 
 def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataFrame:
-    """What one fold shares with another: `column, value, folds, clips, of` for each value of `columns` met in two folds.
+    """What one fold shares with another: each value of `columns` that is met in two folds.
 
-    of: how many values the column has in all.
+    `column, value, folds, clips, of`, the last how many values the column has in all.
 
     `content_hash` (prepare.py --check-audio) finds the same recording under two names; `group` a source that an
     official split, or folds by another column, tear apart: the groups of the fold table and those of the clip table.

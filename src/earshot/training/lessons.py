@@ -38,6 +38,8 @@ from earshot.training.whitening import Whitening
 
 logger = logging.getLogger("earshot")
 
+FEW = 200  # clips whose answers are looked at before training
+
 
 @dataclass(kw_only=True)
 class Lessons:
@@ -100,6 +102,16 @@ class Lessons:
             logits = np.where(self.place >= 0, found[width:][self.place], 0.0)
             example |= self._softened(logits.astype(np.float32))
         return example
+
+    def highest_answer(self, clip_ids: Iterable[str], seconds: float) -> float:
+        """What the likeliest class is given on average, as softened: near 1 / classes, a teacher says nothing."""
+        said = []
+        for clip_id in list(clip_ids)[: self.n_labelled][:FEW]:
+            try:
+                said.append(self.of_crop(clip_id, 0.0, seconds)["teacher_answer"].max())
+            except audio.UnreadableAudio:
+                continue  # training tells of it
+        return float(np.mean(said)) if said else 0.0
 
     def _answered(self, clip_id: str, start: float, seconds: float) -> dict[str, np.ndarray]:
         """The ensemble's answers: the highest of the crop's frames where there are some, else the clip's."""
@@ -164,6 +176,7 @@ def prepare_lessons(
         about["by"] = lessons.teacher.file or lessons.teacher.run or lessons.teacher.config
     if lessons.place is not None:
         about["not_in_vocabulary"] = [c for c, at in zip(classes, lessons.place, strict=True) if at < 0]
+        about["highest_answer"] = lessons.highest_answer(data.clips.clip_id, config.data.crop_seconds)
     lessons.about = about
     return data, lessons
 
@@ -263,7 +276,7 @@ def told(lessons: Lessons, classes: Sequence[str]) -> str:
         missing = [c for c, at in zip(classes, lessons.place, strict=True) if at < 0]
         lost = f", not in its vocabulary: {few(missing)}" if missing else ""
         answered = f"answers for {len(classes) - len(missing)} of {len(classes)} classes"
-        parts.append(f"{answered} (weight {how.answer_weight:g}){lost}")
+        parts.append(f"{answered} (weight {how.answer_weight:g}{softened(lessons)}){lost}")
     who = lessons.about["by"]
     unlabelled = f"; {lessons.draws} crops of {len(lessons.chance)} unlabelled recordings an epoch" * bool(
         lessons.draws
@@ -272,6 +285,14 @@ def told(lessons: Lessons, classes: Sequence[str]) -> str:
     if lessons.about.get("mode") == HEARD:
         unlabelled += " (answers by networks that may have learned from what this fold holds out: it scores too well)"
     return f"taught by {who}: {' and '.join(parts)}{unlabelled}{off}"
+
+
+def softened(lessons: Lessons) -> str:
+    """How sharp answers of classes that exclude each other are, for people: a temperature may leave nothing of them."""
+    if lessons.how.answers != "softmax" or "highest_answer" not in lessons.about:
+        return ""
+    highest, chance = lessons.about["highest_answer"], 1 / max(1, (lessons.place >= 0).sum())
+    return f", the likeliest class {highest:.2f} on average, {chance:.2f} is chance"
 
 
 def _digest(path: str) -> str:

@@ -27,8 +27,9 @@ def announce(t: Training):
     o, n = t.config.optim, t.accelerator.num_processes
     parameters = sum(p.numel() for p in t.network.parameters()) / 1e6
     grid = predictions.TimeBase(*t.about["timebase"])
+    labelled = t.clips.prepared.clips[: t.clips.n_labelled]  # of the others the lengths may not be known
     steps = (
-        f"{len(t.clips)} clips train{unreadable(t.clips.prepared.clips[: t.clips.n_labelled])}, {len(t.held_out.clips)} held out"
+        f"{len(t.clips)} clips train{unreadable(labelled)}, {len(t.held_out.clips)} held out"
         f"{unreadable(t.held_out.clips)} | "
         f"{n * o.accumulate} x {o.batch_size} = {n * o.accumulate * o.batch_size} clips a step, "
         f"{t.batches_an_epoch // o.accumulate} steps an epoch"
@@ -50,8 +51,7 @@ def announce(t: Training):
         made = pseudo.told(prepared.pseudo_manifest, windows.windows, t.config.data.pseudo, t.fold)
         t.accelerator.print(f"fold {t.fold}: {made}\nfold {t.fold}: {told_windows(windows)}")
     if voice := t.clips.voice:
-        clips, data = t.clips.prepared.clips, t.config.data
-        labelled = clips[: t.clips.n_labelled]
+        data = t.config.data
         t.accelerator.print(f"fold {t.fold}: {voice.told(labelled, data.crop_seconds, data.crop == 'random')}")
     announce_skipped(t)
 

@@ -1,0 +1,27 @@
+"""How sharp a teacher's answers are left by the temperature: it is said before training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from earshot.inputs.teacher import Distill
+from earshot.training.lessons import told
+from test_distillation import lessons_of, taught, teacher  # noqa: F401
+
+
+@pytest.mark.parametrize(("temperature", "sharp"), [(0.01, True), (1000.0, False)])
+def test_a_temperature_that_leaves_nothing_of_the_answers_shows(taught, temperature, sharp):  # noqa: F811
+    data, lessons = lessons_of(taught, Distill(teacher=teacher(), answers="softmax", temperature=temperature))
+    answers = [lessons.of_crop(c, 0.0, taught.data.crop_seconds)["teacher_answer"] for c in data.clips.clip_id]
+    highest = float(np.mean([a.max() for a in answers]))
+    assert (highest > 0.8) == sharp
+    assert lessons.about["highest_answer"] == pytest.approx(highest)
+    assert f", the likeliest class {highest:.2f} on average, 0.50 is chance)" in told(lessons, data.classes)
+    assert sharp or f"{highest:.2f}" == "0.50"  # two of three classes are known
+
+
+def test_of_classes_for_themselves_nothing_is_said_of_chance(taught):  # noqa: F811
+    data, lessons = lessons_of(taught, Distill(teacher=teacher()))
+    assert "chance" not in told(lessons, data.classes)
+    assert not Path("runs").exists()
