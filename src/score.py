@@ -59,6 +59,7 @@ def parse_args() -> argparse.Namespace:
     add("--segment", type=float, default=1.0, help="events: seconds of a segment (default 1)")
     add("--post", type=Path, help="events of an npz: post-processing, YAML or JSON (default: threshold 0.5)")
     add("--label-column", default="", help="events: the column of the labels (default: guessed)")
+    add("--found-label-column", help="events: the same of --found, where it is another (default: --label-column's)")
     add("--tier", default="", help="events: of TextGrids with several tiers")
     return parser.parse_args()
 
@@ -75,7 +76,8 @@ def events(options: argparse.Namespace):
         of_frames, found, durations = scoring.score_frames(predictions, truth, durations, post)
         truth = truth[truth.filename.isin(durations)]
     else:
-        found = scoring.read_events_of(options.found, options.label_column, options.tier)
+        own = options.found_label_column
+        found = scoring.read_events_of(options.found, options.label_column if own is None else own, options.tier)
     scores, classes = scoring.score_events(
         found, truth, durations, options.collar, options.offset_share, options.segment
     )

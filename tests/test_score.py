@@ -61,6 +61,16 @@ def test_names_with_dots_and_labels_with_spaces_meet_what_detect_writes(run):
     assert run("events", "--found", "found.csv", "--truth", "notes")["scores"]["event_f1"] == 1
 
 
+def test_labels_of_both_tables_may_stand_in_columns_of_any_names(run):
+    Path("truth.csv").write_text("filename,onset,offset,who,label\na.wav,1,2,wren,far\n")
+    Path("found.csv").write_text("filename,onset,offset,bird,label\na,1,2,wren,0.9\n")
+    both = ("events", "--found", "found.csv", "--truth", "truth.csv", "--label-column", "who")
+    assert run(*both, "--found-label-column", "bird")["scores"]["event_f1"] == 1
+    assert run(*both, "--found-label-column", "")["scores"]["event_f1"] == 0  # guessed: label
+    with pytest.raises(ValueError, match="found.csv has no column 'who'"):
+        run(*both)
+
+
 def test_one_name_in_two_folders_is_refused(run):
     Path("truth.csv").write_text("filename,onset,offset,event_label\nu/x.wav,0,1,wren\nv/x.wav,2,3,wren\n")
     with pytest.raises(ValueError, match=r"one name in several folders, x \(u, v\)"):
