@@ -140,8 +140,8 @@ def _of_recordings(events: pd.DataFrame, names: set[str], which: str, what: str)
     if len(events) and not known.any():
         raise ValueError(_strangers(f"none of the recordings with {which} events is {what}", events.filename, names))
     if other := sorted(set(events.filename[~known])):
-        logger.warning("%d recordings with %s events (%d of %d events) are not %s, and left out: %s",
-                       len(other), which, (~known).sum(), len(events), what, few(other))  # fmt: skip
+        lost = f"{len(other)} recordings with {which} events ({(~known).sum()} of {len(events)} events)"
+        logger.warning("%s are not %s, and left out: %s", lost, what, few(other))
     return events[known].reset_index(drop=True)
 
 

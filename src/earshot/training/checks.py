@@ -7,11 +7,13 @@ second of noise, then each fold's clips. What is found is one error that says wh
 from __future__ import annotations
 
 import logging
+import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import torch
 
@@ -72,6 +74,8 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     check_weights(config, folds)
     network = runs.make_model(config, len(data.classes), weights_follow=True)
     check_network(network, config)
+    if config.data.frame_targets and (note := coarse_step(network, config, data.events)):
+        logger.warning(note)
     check_tta(config.predict.tta, config.predict, config.inputs(network.inputs).values())
     attach_spec_augment_pp(network, config.augment.spec_augment_pp)
     for fold in folds:
@@ -104,6 +108,20 @@ def say_slow_precision(precision: str):
             "optim.precision=%s is slower than float32 on this processor, which does not multiply in it: set "
             "optim.precision=no", precision,
         )  # fmt: skip
+
+
+def coarse_step(network: torch.nn.Module, config: Config, events: pd.DataFrame) -> str:
+    """What to say where outputs are further apart than half the median event lasts, and '' elsewhere."""
+    events = events[~negative_events(events)]
+    usual = (events.offset - events.onset).median() if len(events) else math.inf
+    step = config.inputs(network.inputs).timebase(network.pool).frame_seconds
+    if step <= usual / 2 + 1e-6:
+        return ""
+    return (
+        f"{config.model.name} answers every {1000 * step:.3g} ms, and half of the events last {1000 * usual:.3g} ms at "
+        "most, too short for that: take a network with finer outputs, such as that of configs/sed/finch_vocal.yaml "
+        "(10 ms), or a shorter hop_length of the front end"
+    )
 
 
 def check_network(network: torch.nn.Module, config: Config):
