@@ -29,6 +29,7 @@ from earshot.data.prepared import PreparedData
 from earshot.inputs.network import Inputs
 from earshot.messages import few
 from earshot.models import check_model, counting
+from earshot.models.contract import check_answers
 from earshot.models.transformers_folder import find_folder
 from earshot.models.weights import LoadReport, resolve
 from earshot.prediction.tta import check_tta, tta_variants
@@ -73,7 +74,7 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     say_resampling(config, data)
     check_weights(config, folds)
     network = runs.make_model(config, len(data.classes), weights_follow=True)
-    check_network(network, config)
+    check_network(network, config, len(data.classes))
     if config.data.frame_targets and (note := coarse_step(network, config, data.events)):
         logger.warning(note)
     check_tta(config.predict.tta, config.predict, config.inputs(network.inputs).values())
@@ -124,10 +125,11 @@ def coarse_step(network: torch.nn.Module, config: Config, events: pd.DataFrame) 
     )
 
 
-def check_network(network: torch.nn.Module, config: Config):
-    """Error where the network cannot hear the config's inputs, or may not cost what it costs."""
+def check_network(network: torch.nn.Module, config: Config, classes: int):
+    """Error where the network cannot hear the config's inputs, answers otherwise than networks do, or may not cost
+    what it costs."""
     check_inputs(network, config)
-    check_shapes(network, config)
+    check_shapes(network, config, classes)
     check_budget(network, config)
     check_frozen(network, config)
 
@@ -206,15 +208,16 @@ def start_weights(name: str, download: bool = False) -> Path:
         raise ValueError(f"{error}; to train from random weights: model.weights=") from error
 
 
-def check_shapes(network: torch.nn.Module, config: Config):
-    """Error where the network cannot hear a training crop, or a window to predict, of these front ends."""
+def check_shapes(network: torch.nn.Module, config: Config, classes: int):
+    """Error where the network cannot hear a training crop, or a window to predict, of these front ends, or answers
+    otherwise than networks do."""
     heard, fits = config.inputs(network.inputs), set()
     for what, seconds in (("crop", config.data.crop_seconds), ("window", config.predict.window_seconds)):
         samples = round(seconds * config.data.sample_rate)
         if samples in fits:
             continue
         try:
-            counting.forward_shapes(network, heard, samples)
+            answers = counting.forward_shapes(network, heard, samples)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             shapes = ", ".join(
                 f"'{name}' of kind {heard[name].kind}, {tuple(shape)}" for name, shape in heard.shapes(samples).items()
@@ -224,6 +227,9 @@ def check_shapes(network: torch.nn.Module, config: Config):
                 f"{config.model.name} cannot hear a {what} of {seconds:g} s as {shapes}: {why}. Change the front end "
                 "(frontends.<name>.kind, n_mels, ...), data.crop_seconds or predict.window_seconds"
             ) from error
+        picture = heard.of(picture=True) if len(heard) == 1 else ()
+        frames = heard.shapes(samples)[picture[0]][1] if picture else 0
+        check_answers(config.model.name, network, answers, classes, frames)
         fits.add(samples)
 
 
@@ -253,6 +259,11 @@ def check_inputs(network: torch.nn.Module, config: Config):
         on_logmel = key in ("batch.logmel", "batch.image", "spec_augment", "spec_augment_pp")
         if acts and on_logmel and not heard.of(picture=True):
             raise ValueError(f"augment.{key} acts on a log-mel: {reads}. Leave it out (SpecAugment: 0 stripes)")
+        if acts and key == "spec_augment" and not hasattr(network, "spec_augment"):
+            raise ValueError(
+                f"augment.spec_augment does nothing to {config.model.name}, which has no `spec_augment`: call "
+                "layers.normalised_input in its forward, which applies it, or set augment.spec_augment={}"
+            )
     unmixed = a.batch.mixup_on == "logmel" and not getattr(network, "mixed_layer", "")
     summed = a.batch.summix_on == "logmel"
     if summed and (others := [n for n in heard.of(picture=True) if n not in heard.of(picture=True, decibels=True)]):
