@@ -331,3 +331,16 @@ def fold_folders(run: str | Path) -> list[Path]:
     """The folders fold0, fold1, ... of a run, by number; any other name (a copy, fold0_old) is none of its folds."""
     found = [path for path in Path(run).glob("fold*") if re.fullmatch(r"fold(0|[1-9][0-9]*)", path.name)]
     return sorted((path for path in found if path.is_dir()), key=lambda path: int(path.name.removeprefix("fold")))
+
+
+def run_meant(path: str | Path) -> str:
+    """Which run is probably meant by a path that is none but leads into one, or to several, as the end of an error
+    message; '' where it does neither."""
+    path = Path(path)
+    fold = path if path.is_dir() else path.parent
+    above = fold.parent if fold.name else fold.absolute().parent
+    if path.exists() and fold.absolute() in [each.absolute() for each in fold_folders(above)]:
+        return f" is {'a fold' if fold == path else 'a file of a fold'} of a run: give the run's folder, {above}"
+    below = [each for each in sorted(path.glob("*")) if fold_folders(each)] if path.is_dir() else []
+    shown = ", ".join(map(str, below[:3])) + ", ..." * (len(below) > 3)
+    return f" holds runs and is none: give the folder of one, such as {shown}" if below else ""
