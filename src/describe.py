@@ -54,6 +54,7 @@ from earshot.models.counting import count, folded_bytes
 from earshot.pictures.sounds import logmels
 from earshot.sound.logmel import LogmelParams, empty_mel_bands
 from earshot.sound.timebase import TimeBase
+from earshot.training.checks import check_shapes
 from earshot.training.examples import TrainingClips, collate
 from earshot.training.schedule import seed_step
 
@@ -88,6 +89,7 @@ def count_classes(config: Config) -> int:
 def describe(config: Config, classes: int, seconds: float):
     """Print the figures of one input of `seconds`."""
     model = runs.make_model(config, classes, weights_follow=True).eval()
+    check_shapes(model, config, classes)
     n_samples, heard = round(seconds * config.data.sample_rate), config.inputs(model.inputs)
     parameters = sum(p.numel() for p in model.parameters())
     buffers = sum(b.numel() for b in model.buffers() if b.is_floating_point())

@@ -42,7 +42,7 @@ def main():
     folds_path, folds, told = find_folds(options, data_folder, clips)
     events = read_events(data_folder / "events.csv", clips, classes)
 
-    from earshot.training.fitting import Data, fit_batch, fitted  # torch: after what can be wrong
+    from earshot.training.fitting import Data, fit_batch, fitted, step_note  # torch: after what can be wrong
 
     data = Data(
         name=options.name, competition=dataset["competition"], task=dataset.get("task", "tagging"),
@@ -51,6 +51,7 @@ def main():
     values, notes = fitted(read_values(like), data)
     n_training = int((folds.fold != folds.fold.max()).sum())
     values, measured = fit_batch(values, len(classes), n_training)
+    measured += step_note(values, len(classes), events)
     write(values, out, like, data_folder, len(clips), len(classes))
     print("\n".join([f"{like} -> {out}", *(f"  {note}" for note in notes + measured), told]))
     print(f"next: {train_command(out)}")

@@ -35,6 +35,7 @@ from earshot.sound.folder import printable
 from earshot.stored import parse_yaml
 
 LISTED_CLASSES = 20  # in what is printed; classes.csv has all
+SHORT_EVENTS = 0.32  # seconds, median; twice the time between two outputs of sed/synth_cnn
 
 
 def main():
@@ -173,6 +174,8 @@ def next_command(out: Path, competition: str, tables: Tables) -> str:
     if competition in ("mine", *get_competition("mine").also):
         several = any(len(names) > 1 for names in label_lists(tables.clips))
         like = "sed/synth_cnn" if competition == "mine_events" or several else "tagging/esc10_cnn"
+        if (e := tables.events) is not None and len(e) and (e.offset - e.onset).median() < SHORT_EVENTS:
+            like = "sed/finch_vocal"
         name = re.sub(r"[^\w.-]+", "_", out.resolve().name).strip("._-") or "mine"  # one that new.py takes
         data = ("--data", out) if out != Path("data") / name else ()  # new.py looks there by itself
         return f"next: {command_line('new', name, *data, '--like', like)}"

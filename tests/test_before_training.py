@@ -1,5 +1,6 @@
 """What can be known before the first batch is said then: no folder is left, and the rehearsal leaves none either."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,16 @@ def test_groups_that_the_folds_do_not_know_are_said_once(tiny, caplog):
     (said,) = [message for message in caplog.messages if "groups" in message]
     assert said.startswith("2 of 2 groups of ")
     assert "such as x (folds 0, 1, 2)" in said
+
+
+def test_outputs_too_far_apart_for_the_events_are_said(tiny, caplog):
+    """A step of 40 ms; the tiny competition's events are longer, these are not."""
+    config = load_config(tiny, ["data.targets=events", "data.frame_targets=true"])
+    data = load_data(config.data)
+    check_run(config, data, [0])
+    assert "answers every" not in caplog.text
+    check_run(config, replace(data, events=data.events.assign(offset=data.events.onset + 0.05)), [0])
+    assert "cnn_small answers every 40 ms, and half of the events last 50 ms at most" in caplog.text
 
 
 def test_every_fold_is_checked_before_the_first(tiny):

@@ -12,7 +12,10 @@ import pytest
 import soundfile
 import yaml
 
+from earshot.competitions.tables import Tables
 from earshot.config import from_dict, load_config, read_values
+from earshot.sound.logmel import empty_mel_bands
+from earshot.training import fitting as fitting
 from earshot.training.fitting import Data, fit_batch, fitted
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +40,49 @@ def test_low_rates_and_short_clips_are_followed():
     config = from_dict(values)
     assert (config.data.sample_rate, config.data.crop_seconds, config.predict.window_seconds) == (16000, 1.5, 1.5)
     assert config.frontends["logmel"].fmax == 8000
-    assert len(notes) == 3
+    assert len(notes) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "lengths"),
+    [
+        ("tagging/esc10_cnn", 16000, (512, 0, 320)),
+        ("tagging/esc10_cnn_small", 8000, (512, 0, 160)),
+        ("sed/finch_birds", 8000, (256, 0, 40)),  # 128, the nearest, leaves mel bands without a bin
+        ("tagging/panns/cnn14", 8000, (256, 0, 80)),
+        ("scenes/cross_task_fa", 22050, (1024, 551, 331)),
+    ],
+)
+def test_frames_last_as_long_at_a_lower_rate(name, rate, lengths):
+    """20-ms frames stay 20-ms frames, windows hold them, and no mel band is left without a bin."""
+    old = from_dict(like(name))
+    before = old.frontends["logmel"]
+    values, notes = fitted(like(name), data(rate=rate))
+    record = from_dict(values).frontends["logmel"]
+    assert (record.n_fft, record.win_length, record.hop_length) == lengths
+    times = record.hop_length / rate, before.hop_length / old.data.sample_rate
+    assert times[0] == pytest.approx(times[1], rel=0.01)
+    assert not empty_mel_bands(dataclasses.replace(record, sample_rate=rate))
+    assert any(f"hop_length={record.hop_length}: frames of" in note for note in notes)
+
+
+def test_outputs_further_apart_than_short_events_are_said():
+    times = {"filename": "0", "onset": np.arange(5.0), "event_label": "a", "is_negative": [0, 0, 0, 0, 1]}
+    short = pd.DataFrame(times | {"offset": np.arange(5.0) + [0.08, 0.08, 0.08, 2, 2]})
+    for name, said in (("sed/synth_cnn", ["cnn_small answers every 160 ms, and half of the events last 80 ms"]),
+                       ("sed/finch_vocal", [])):  # fmt: skip
+        values, _ = fitted(like(name), data(events=short, task="sed"))
+        assert [note.split(" at most")[0] for note in fitting.step_note(values, 2, short)] == said
+    values, _ = fitted(like("sed/synth_cnn"), data(events=short, task="sed"))
+    assert not fitting.step_note(values, 2, short.assign(offset=short.onset + 0.32))
+
+
+@pytest.mark.parametrize(("seconds", "name"), [(0.319, "sed/finch_vocal"), (0.32, "sed/synth_cnn")])
+def test_the_next_command_follows_the_length_of_the_events(seconds, name):
+    clips = pd.DataFrame({"clip_id": ["0"], "path": ["0.wav"], "labels": ["a"]})
+    events = pd.DataFrame({"filename": ["0"], "onset": [0.0], "offset": [seconds], "event_label": ["a"]})
+    tables = Tables(clips=clips, classes=["a"], events=events)
+    assert prepare.next_command(Path("data/mine"), "mine_events", tables).endswith(f"--like {name}")
 
 
 def test_long_clips_are_cropped_anywhere():
@@ -102,8 +147,6 @@ def test_events_ask_for_a_network_with_frames():
 
 
 def test_a_batch_leaves_steps_in_an_epoch_and_fits_the_memory(monkeypatch):
-    from earshot.training import fitting
-
     values, _ = fitted(like("sed/synth_cnn"), data(seconds=1.0))
     monkeypatch.setattr(fitting, "clip_memory", lambda *_: 100e6)
     monkeypatch.setattr(fitting, "free_memory", lambda _: 10e9)
@@ -122,8 +165,6 @@ def test_a_batch_leaves_steps_in_an_epoch_and_fits_the_memory(monkeypatch):
 
 
 def test_whatever_counts_epochs_is_lengthened_with_them_and_none_is_shortened(monkeypatch):
-    from earshot.training import fitting
-
     monkeypatch.setattr(fitting, "clip_memory", lambda *_: 100e6)
     monkeypatch.setattr(fitting, "free_memory", lambda _: 10e9)
     values, _ = fitted(like("sed/synth_cnn"), data(seconds=1.0))
