@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,7 @@ def test_one_class_in_every_recording_is_watched_by_its_events():
 
 
 def test_a_loss_for_one_label_refuses_several():
-    with pytest.raises(ValueError, match="exactly one label a clip .* 1 of 2 clips have none or several"):
+    with pytest.raises(ValueError, match="exactly one label a clip .* 1 of 2 clips have none or several: 1. Take"):
         fitted(like("tagging/esc10_cnn"), data(labels=("a", "a b")))
 
 
@@ -178,6 +179,51 @@ def test_whatever_counts_epochs_is_lengthened_with_them_and_none_is_shortened(mo
     assert fit_batch(values, 2, 2)[0]["optim"]["epochs"] == 300, "more than is ever asked for"
     values["optim"] |= {"epochs": 40, "accumulate": 5}
     assert fit_batch(values, 2, 20)[0]["optim"]["epochs"] == 200, "two steps an epoch"
+
+
+def options(**given):
+    return Namespace(**{"name": "mine2", "folds": None, "k": None} | given)
+
+
+def test_a_second_config_takes_the_folds_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("folds").mkdir()
+    clips = pd.DataFrame({"clip_id": [f"c{i:02d}" for i in range(20)], "labels": ["a", "b"] * 10})
+    path, first, told = new.find_folds(options(name="mine"), Path("data/mine"), clips)
+    assert (path, told) == (Path("folds/mine.csv"), "folds: 5 (stratified) -> folds/mine.csv")
+    path, second, told = new.find_folds(options(), Path("data/mine"), clips)
+    assert path == Path("folds/mine.csv")
+    assert told.startswith("folds: folds/mine.csv, as it is, so that this run can be blended with others on it")
+    pd.testing.assert_frame_equal(first, second)
+    path, folds, _ = new.find_folds(options(k=4), Path("data/mine"), clips)
+    assert (path, folds.fold.nunique()) == (Path("folds/mine2.csv"), 4)
+    with pytest.raises(ValueError, match="--k 3: folds/mine2.csv is there and has 4 folds"):
+        new.find_folds(options(k=3), Path("data/mine"), clips)
+    assert new.find_folds(options(), Path("data/mine"), clips)[0] == Path("folds/mine2.csv"), "its own goes before"
+    path, _, told = new.find_folds(options(name="mine3"), Path("data/mine"), clips.head(10))
+    assert path == Path("folds/mine3.csv")
+    assert "not those of the data: folds/mine.csv names 10 clips that are not" in told
+
+
+def test_folds_of_before_the_groups_are_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clips = pd.DataFrame({"clip_id": [f"c{i:02d}" for i in range(20)], "labels": ["a", "b"] * 10})
+    new.find_folds(options(name="g"), Path("data/g"), clips)
+    _, _, told = new.find_folds(options(name="g"), Path("data/g"), clips.assign(group=["p", "q"] * 10))
+    assert told.startswith("folds: folds/g.csv, as it is\nwarning: 2 of 2 groups of data/g/clips.csv lie in several ")
+    assert told.endswith("make_folds.py --clips data/g/clips.csv --out folds/g.csv --force")
+
+
+def test_configs_of_the_repository_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    like = new.find_config("tagging/esc10_cnn")
+    assert like == ROOT / "configs/tagging/esc10_cnn.yaml"
+    assert new.place_of(like, "mine") == Path("configs/tagging/mine.yaml"), "the repository stays as it is"
+    assert new.place_of(Path("own/a.yaml"), "mine") == Path("own/mine.yaml")
+    with pytest.raises(ValueError, match="did you mean 'tagging/esc10_cnn'"):
+        new.find_config("tagging/esc10_cn")
+    with pytest.raises(ValueError, match="configs/tagging/esc10_cnn.yaml does not exist; .*; the repository has /"):
+        load_config("configs/tagging/esc10_cnn.yaml")
 
 
 @pytest.mark.slow

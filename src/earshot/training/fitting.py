@@ -19,7 +19,7 @@ from earshot.config import Config, from_dict
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.inputs.record import Input
 from earshot.inputs.torch_front_ends import FrontEnds
-from earshot.messages import logged_from
+from earshot.messages import few, logged_from
 from earshot.prediction.tta import in_place
 from earshot.sound.logmel import LogmelParams, empty_mel_bands
 from earshot.training.checks import coarse_step
@@ -75,17 +75,19 @@ def _fit_task(values: dict, before: Config, data: Data) -> list[str]:
     """
     lists = label_lists(data.clips)
     silent = annotated_clips(data.clips, data.events) | before.data.keep_unlabelled
-    labels = [len(names) for names, quiet in zip(lists, silent, strict=True) if names or quiet]
-    several = sum(n != 1 for n in labels)
-    if len(classes := {name for names in lists for name in names}) == 1 and data.events is None and all(labels):
+    labels = {c: len(n) for c, n, quiet in zip(data.clips.clip_id, lists, silent, strict=True) if n or quiet}
+    several = [clip_id for clip_id, n in labels.items() if n != 1]
+    classes = {name for names in lists for name in names}
+    if len(classes) == 1 and data.events is None and all(labels.values()):
         raise ValueError(
             f"there is one class alone, {classes.pop()}, and no clip without it: nothing to tell apart. Add recordings "
             "of something else, or say when the class is heard by annotations"
         )
     if before.loss.name == "cross_entropy" and several:
         raise ValueError(
-            f"that config learns exactly one label a clip (loss.name=cross_entropy), and {several} of {len(labels)} "
-            "clips have none or several; take one with loss bce for --like, such as sed/synth_cnn"
+            f"that config learns exactly one label a clip (loss.name=cross_entropy), and {len(several)} of "
+            f"{len(labels)} clips have none or several: {few(several)}. Take one with loss bce for --like, such as "
+            "sed/synth_cnn, or mend their labels"
         )
     if values.get("watch") and (several or values.get("task", before.task) != data.task):
         del values["watch"]
