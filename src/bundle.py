@@ -18,6 +18,8 @@ import argparse
 import logging
 from pathlib import Path
 
+from earshot.competitions import get_competition
+from earshot.ensemble.choice import say_used
 from earshot.files import as_json, check_writable, write_text
 from earshot.kaggle.bundling import BundleSettings, build, sizes
 from earshot.kaggle.checks import check_slug
@@ -25,6 +27,7 @@ from earshot.kaggle.dry_run import dry_run
 from earshot.kaggle.image import read_image
 from earshot.kaggle.push import push
 from earshot.kaggle.wheels import RUNTIMES, fetch_wheels
+from earshot.kernel.bundle import CHOSEN_POST, POST
 from earshot.kernel.hidden_test import get_rules
 from earshot.messages import Parser, run_script
 from earshot.prediction.backends import ENDINGS
@@ -51,6 +54,7 @@ def main():
         settings = settings_of(options)
         folder = build(settings, options.root)
         print_build(folder)
+        print_post(settings, folder / "dataset")
     if not (folder / "dataset").is_dir():
         raise ValueError(f"{folder} does not exist yet: say --runs (or --blend) and --competition")
     if options.dry_run:
@@ -151,6 +155,13 @@ def print_build(folder: Path):
     for name, size in list(found.items())[:12]:
         print(f"  {size / 1e6:8.2f} MB  {name}")
     print(f"-> {folder}: {len(found)} files, {sum(found.values()) / 1e6:.1f} MB")
+
+
+def print_post(settings: BundleSettings, dataset: Path):
+    """Which post-processing the kernel will use."""
+    own = any((dataset / name).is_file() for name in (CHOSEN_POST, POST))
+    used = (settings.post or settings.blend) if own else None
+    print(say_used(settings.competition, get_competition(settings.competition).post is not None, used))
 
 
 def write_report(folder: Path, results):
