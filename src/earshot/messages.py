@@ -48,6 +48,11 @@ def from_here(path: str | Path) -> str:
     return "" if Path(path).is_absolute() else f"; paths follow the folder you are in, {Path.cwd()}"
 
 
+def command_line(script: str, *words) -> str:
+    """A command to go on with, `python src/<script>.py` and its words, quoted where a shell would part them."""
+    return f"python src/{script}.py {shlex.join(map(str, words))}"
+
+
 def few(items, n: int = 5) -> str:
     """The first names joined by commas, and how many more there are: for error messages."""
     items = [str(i) for i in items]

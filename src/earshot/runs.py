@@ -31,7 +31,7 @@ from safetensors import SafetensorError, safe_open
 from earshot.config import Config, from_run
 from earshot.data.labels import check_classes
 from earshot.files import check_name, fold_folders, whole_file, write_text
-from earshot.messages import FILES_SHOWN, few, from_here, suggest
+from earshot.messages import FILES_SHOWN, command_line, few, from_here, suggest
 from earshot.prediction.origin import (
     Origin,
     check_same,
@@ -226,8 +226,8 @@ def train_command(folder: Path, *folds: int) -> str:
     begun = sorted(folder.glob("fold*/config.yaml"))
     own = Path("configs") / folder.parent.name / f"{folder.name}.yaml"
     config = begun[0] if begun else own if own.is_file() else "CONFIG.yaml"
-    command = f"python src/train.py --config {config} --fold {' '.join(map(str, folds)) or 'all'}"
-    return command + f" --name {folder.name}" * (config != own) + " --resume" * bool(begun)
+    words = ["--config", config, "--fold", *(folds or ["all"])] + ["--name", folder.name] * (config != own)
+    return command_line("train", *words, *["--resume"] * bool(begun))
 
 
 def config_difference(a: dict, b: dict, where: str = "") -> str:

@@ -28,6 +28,7 @@ from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import CHANNELS
 from earshot.inputs.teacher import LEFT_OUT, Distill
+from earshot.messages import from_here
 from earshot.records import build, parse_override, read_yaml
 from earshot.sound.windows import Windowing
 
@@ -255,6 +256,9 @@ def _moved(values: dict) -> Iterator[tuple[str, dict, str]]:
 
 def read_values(path: Path, is_base: bool = False) -> dict:
     """YAML file -> its values and those of its base, nested dicts as they were written."""
+    own = Path(__file__).resolve().parents[3] / path
+    if not path.exists() and own.is_file():
+        raise ValueError(f"config {path} does not exist{from_here(path)}; the repository has {own}")
     values = read_yaml(path)
     base = values.pop("base", None)
     if base is None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from earshot.files import fold_folders
+from earshot.messages import command_line
 from earshot.prediction.backends import ENDINGS, check_format, open_graph
 from earshot.prediction.inference import Member
 from earshot.prediction.origin import Origin, check_same, parse_origin, read_origin
@@ -49,7 +50,8 @@ def graph_files(folder: str | Path, graph_format: str, int8: bool = False, toget
 
 
 def _command(folder: Path, graph_format: str, int8: bool, together: bool) -> str:
-    return f"src/export.py --run {folder} --format {graph_format}" + " --int8" * int8 + " --together" * together
+    flags = ["--int8"] * int8 + ["--together"] * together
+    return command_line("export", "--run", folder, "--format", graph_format, *flags)
 
 
 def find_graphs(
