@@ -16,9 +16,23 @@ import pytest
 import demo
 from earshot.competitions import COMPETITIONS
 from earshot.config import Config, load_config
-from pages import PAGES, ROOT, anchors, blocks, header_lines, name, our_commands, page_lines, shell_lines, spans
+from earshot.kernel.hidden_test import all_rules
+from pages import (
+    PAGES,
+    ROOT,
+    anchors,
+    blocks,
+    docstring_lines,
+    header_lines,
+    name,
+    our_commands,
+    page_lines,
+    shell_lines,
+    spans,
+)
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+SCRIPTS = sorted((ROOT / "src").glob("*.py"))
 LINKING = [*PAGES, *(ROOT / p for p in ("ARCHITECTURE.md", "kernels/README.md", "submissions/README.md"))]
 page = pytest.mark.parametrize("page", PAGES, ids=name)
 PLACEHOLDER = re.compile(r"[A-Z]+")  # NAME, FILE, DIR: whatever a reader puts there
@@ -27,9 +41,10 @@ OTHER_COMMANDS = re.compile(r"(make [a-z-]+$|source \.venv/bin/activate$|\.venv/
 
 @functools.cache
 def commands() -> list[tuple[str, str]]:
-    """(page, command) of all pages and config headers, each pair once."""
+    """(page, command) of all pages, config headers and docstrings of scripts, each pair once."""
     found = [(name(p), c) for p in PAGES for c in our_commands(page_lines(p.read_text()) + spans(p.read_text()))]
     found += [(name(p), c) for p in CONFIGS for c in our_commands(header_lines(p))]
+    found += [(name(p), c) for p in SCRIPTS for c in our_commands(docstring_lines(p))]
     return list(dict.fromkeys(found))
 
 
@@ -38,6 +53,7 @@ def test_there_are_commands():
     assert found.count("README.md") >= 8
     assert sum(p.startswith("docs/") for p in found) >= 40
     assert sum(p.startswith("configs/") for p in found) >= 40
+    assert sum(p.startswith("src/") for p in found) >= 20
 
 
 @page
@@ -77,6 +93,10 @@ def check_names(module, options):
     assert not competition or competition in COMPETITIONS or PLACEHOLDER.fullmatch(competition)
     if hasattr(module, "check_options"):
         module.check_options(options)
+    if like := getattr(options, "like", None):
+        assert (ROOT / "configs" / f"{like}.yaml").is_file(), f"no config {like}"
+    if getattr(options, "systems", None):
+        module.read_plan(options)
     overrides = getattr(options, "overrides", [])
     configs = getattr(options, "config", None) or []
     for config in configs if isinstance(configs, list) else [configs]:
@@ -172,6 +192,18 @@ def test_every_competition_is_in_its_table_and_nothing_else():
     for stem, first, ending, last in ranges:
         named |= {f"{stem}{year}{ending}" for year in range(int(first), int(last) + 1)}
     assert named == set(COMPETITIONS)
+
+
+@page
+def test_our_commands_stand_in_blocks_that_are_checked(page):
+    text = page.read_text()
+    for block in blocks(text, ""):
+        assert not our_commands(shell_lines(block)), f"{page.name}: say ```sh"
+
+
+def test_the_competitions_that_kernels_answer_are_named():
+    said = re.search(r"^Kernels answer (.*?)\. All others", (ROOT / "docs" / "kernels.md").read_text(), re.M | re.S)[1]
+    assert set(re.findall(r"`(\w+)`", said)) == set(all_rules())
 
 
 def git(*arguments) -> subprocess.CompletedProcess:

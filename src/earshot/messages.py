@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
 import logging
 import os
@@ -11,6 +12,7 @@ import select
 import shlex
 import signal
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -211,6 +213,8 @@ def _end(error: Exception):
     if isinstance(error, OSError) and error.strerror:
         names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         text = f"{names}: {error.strerror}" if names else error.strerror
+        if not names and error.errno == errno.ENOSPC:
+            text += f": full is the disk that is written to, or that of temporary files, {tempfile.gettempdir()}"
     print(f"error: {text}", file=sys.stderr)
     sys.exit(2)
 
