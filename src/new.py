@@ -21,7 +21,7 @@ from earshot.data.dataset import read_dataset
 from earshot.data.folds import TRAIN_ONLY, choose_method, make_folds, read_folds, say_split_groups, split_groups
 from earshot.data.labels import read_classes, read_clips
 from earshot.data.prepared import read_events
-from earshot.files import check_name, check_writable, whole_file
+from earshot.files import check_name, check_writable, plain_name, whole_file
 from earshot.messages import Parser, command_line, run_script, suggest
 
 CONFIGS = Path("configs")
@@ -111,7 +111,7 @@ def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFra
     folds (--k) asks for a table of its own.
     """
     path, said = options.folds or Path("folds") / f"{options.name}.csv", ""
-    of_data = Path("folds") / f"{data_folder.resolve().name}.csv"
+    of_data = Path("folds") / f"{plain_name(data_folder)}.csv"
     if options.folds is None and options.k is None and not path.is_file() and of_data.is_file():
         try:
             read_folds(of_data, clips)

@@ -193,6 +193,7 @@ def test_a_second_config_takes_the_folds_of_the_first(tmp_path, monkeypatch):
     assert (path, told) == (Path("folds/mine.csv"), "folds: 5 (stratified) -> folds/mine.csv")
     assert not path.exists(), "what comes after may be an error"
     first.to_csv(path, index=False)
+    assert new.find_folds(options(), Path("mine!"), clips)[0] == path, "as prepare.py calls these data"
     path, second, told = new.find_folds(options(), Path("data/mine"), clips)
     assert path == Path("folds/mine.csv")
     assert told.startswith("folds: folds/mine.csv, as it is, so that this run can be blended with others on it")
