@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
 import logging
 import os
@@ -11,6 +12,7 @@ import select
 import shlex
 import signal
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +52,12 @@ def from_here(path: str | Path) -> str:
 
 def command_line(script: str, *words) -> str:
     """A command to go on with, `python src/<script>.py` and its words, quoted where a shell would part them."""
-    return f"python src/{script}.py {shlex.join(map(str, words))}"
+    return f"python src/{script}.py {pasted(*words)}"
+
+
+def pasted(*words) -> str:
+    """Words of a command line as text, quoted where a shell would part them: for options that people are to add."""
+    return shlex.join(map(str, words))
 
 
 def few(items, n: int = 5) -> str:
@@ -206,6 +213,8 @@ def _end(error: Exception):
     if isinstance(error, OSError) and error.strerror:
         names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         text = f"{names}: {error.strerror}" if names else error.strerror
+        if not names and error.errno == errno.ENOSPC:
+            text += f": full is the disk that is written to, or that of temporary files, {tempfile.gettempdir()}"
     print(f"error: {text}", file=sys.stderr)
     sys.exit(2)
 

@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 
 from earshot.config import Config, from_run
 from earshot.data.labels import check_classes
-from earshot.files import check_name, fold_folders, whole_file, write_text
+from earshot.files import check_name, fold_folders, run_meant, whole_file, write_text
 from earshot.messages import FILES_SHOWN, command_line, few, from_here, suggest
 from earshot.prediction.origin import (
     Origin,
@@ -163,6 +163,8 @@ def run_folder(config: Config, config_path: Path | None, name: str = "", root: P
 def load_run(folder: str | Path) -> Run:
     """Folder of a run -> Run; a missing folder or one without trained folds is an error that names what is there."""
     folder = Path(folder)
+    if meant := run_meant(folder) if not fold_folders(folder) else "":
+        raise ValueError(f"{folder}{meant}")
     if not folder.is_dir():
         near = sorted(str(p) for p in folder.parent.glob("*") if p.is_dir()) if folder.parent.is_dir() else []
         known = suggest(str(folder), near, most=FILES_SHOWN) if near else from_here(folder)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from earshot.files import fold_folders
+from earshot.files import fold_folders, run_meant
 from earshot.messages import command_line
 from earshot.prediction.backends import ENDINGS, check_format, open_graph
 from earshot.prediction.inference import Member
@@ -39,6 +39,8 @@ def graph_files(folder: str | Path, graph_format: str, int8: bool = False, toget
     places = [folder] if together else fold_folders(folder)
     if found := [place / name for place in places if (place / name).is_file()]:
         return found
+    if meant := run_meant(folder):
+        raise ValueError(f"{folder}{meant}")
     made = [
         f"{graph_name(f, eight, one)} (--format {f}{' --int8' * eight}{' --together' * one})"
         for f, eight, one in itertools.product(ENDINGS, (False, True), (False, True))
