@@ -21,7 +21,7 @@ from earshot.data.dataset import read_dataset
 from earshot.data.folds import TRAIN_ONLY, choose_method, make_folds, read_folds, say_split_groups, split_groups
 from earshot.data.labels import read_classes, read_clips
 from earshot.data.prepared import read_events
-from earshot.files import check_name, check_writable, whole_file
+from earshot.files import check_name, check_writable, plain_name, whole_file
 from earshot.messages import Parser, command_line, run_script, suggest
 
 CONFIGS = Path("configs")
@@ -52,6 +52,8 @@ def main():
     n_training = int((folds.fold != folds.fold.max()).sum())
     values, measured = fit_batch(values, len(classes), n_training)
     measured += step_note(values, len(classes), events)
+    if not folds_path.is_file():
+        write_csv(folds, folds_path)
     write(values, out, like, data_folder, len(clips), len(classes))
     print("\n".join([f"{like} -> {out}", *(f"  {note}" for note in notes + measured), told]))
     print(f"next: {train_command(out)}")
@@ -101,13 +103,15 @@ def check(options: argparse.Namespace, out: Path, data_folder: Path):
 
 
 def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFrame) -> tuple[Path, pd.DataFrame, str]:
-    """Take a fold table that is there, or make one by what the clips are: its path, the table, what is said of it.
+    """Take a fold table that is there, or make one by what the clips are, not written yet.
+
+    Its path, the table, what is said of it.
 
     Runs are only blended on one fold table: a second config takes that of the first, folds/<data name>.csv. A number of
     folds (--k) asks for a table of its own.
     """
     path, said = options.folds or Path("folds") / f"{options.name}.csv", ""
-    of_data = Path("folds") / f"{data_folder.resolve().name}.csv"
+    of_data = Path("folds") / f"{plain_name(data_folder)}.csv"
     if options.folds is None and options.k is None and not path.is_file() and of_data.is_file():
         try:
             read_folds(of_data, clips)
@@ -126,7 +130,6 @@ def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFra
     check_writable(path)
     groups = clips.group.nunique() if "group" in clips else len(clips)
     folds = make_folds(clips, min(options.k or FOLDS, max(groups, 2)))
-    write_csv(folds, path)
     held_out = folds.fold[folds.fold != TRAIN_ONLY].nunique()
     return path, folds, f"folds: {held_out} ({choose_method(clips)}) -> {path}{said}"
 

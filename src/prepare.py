@@ -26,7 +26,7 @@ from earshot.data.event_checks import checked_events
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.data.voice import check_still_heard, hear_voice, write_voice
 from earshot.data.voice import summary as voice_summary
-from earshot.files import check_writable
+from earshot.files import check_writable, plain_name
 from earshot.messages import Parser, command_line, few, progress_bar, run_script, suggest
 from earshot.prediction.voice import FILE as VOICE_FILE
 from earshot.prediction.voice import THRESHOLD, VoiceDetector
@@ -176,7 +176,7 @@ def next_command(out: Path, competition: str, tables: Tables) -> str:
         like = "sed/synth_cnn" if competition == "mine_events" or several else "tagging/esc10_cnn"
         if (e := tables.events) is not None and len(e) and (e.offset - e.onset).median() < SHORT_EVENTS:
             like = "sed/finch_vocal"
-        name = re.sub(r"[^\w.-]+", "_", out.resolve().name).strip("._-") or "mine"  # one that new.py takes
+        name = plain_name(out)
         data = ("--data", out) if out != Path("data") / name else ()  # new.py looks there by itself
         return f"next: {command_line('new', name, *data, '--like', like)}"
     words = ("--clips", out / "clips.csv", "--out", Path("folds") / f"{out.resolve().name}.csv")

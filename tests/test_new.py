@@ -191,12 +191,16 @@ def test_a_second_config_takes_the_folds_of_the_first(tmp_path, monkeypatch):
     clips = pd.DataFrame({"clip_id": [f"c{i:02d}" for i in range(20)], "labels": ["a", "b"] * 10})
     path, first, told = new.find_folds(options(name="mine"), Path("data/mine"), clips)
     assert (path, told) == (Path("folds/mine.csv"), "folds: 5 (stratified) -> folds/mine.csv")
+    assert not path.exists(), "what comes after may be an error"
+    first.to_csv(path, index=False)
+    assert new.find_folds(options(), Path("mine!"), clips)[0] == path, "as prepare.py calls these data"
     path, second, told = new.find_folds(options(), Path("data/mine"), clips)
     assert path == Path("folds/mine.csv")
     assert told.startswith("folds: folds/mine.csv, as it is, so that this run can be blended with others on it")
     pd.testing.assert_frame_equal(first, second)
     path, folds, _ = new.find_folds(options(k=4), Path("data/mine"), clips)
     assert (path, folds.fold.nunique()) == (Path("folds/mine2.csv"), 4)
+    folds.to_csv(path, index=False)
     with pytest.raises(ValueError, match="--k 3: folds/mine2.csv is there and has 4 folds"):
         new.find_folds(options(k=3), Path("data/mine"), clips)
     assert new.find_folds(options(), Path("data/mine"), clips)[0] == Path("folds/mine2.csv"), "its own goes before"
@@ -208,7 +212,8 @@ def test_a_second_config_takes_the_folds_of_the_first(tmp_path, monkeypatch):
 def test_folds_of_before_the_groups_are_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clips = pd.DataFrame({"clip_id": [f"c{i:02d}" for i in range(20)], "labels": ["a", "b"] * 10})
-    new.find_folds(options(name="g"), Path("data/g"), clips)
+    Path("folds").mkdir()
+    new.find_folds(options(name="g"), Path("data/g"), clips)[1].to_csv("folds/g.csv", index=False)
     _, _, told = new.find_folds(options(name="g"), Path("data/g"), clips.assign(group=["p", "q"] * 10))
     assert told.startswith("folds: folds/g.csv, as it is\nwarning: 2 of 2 groups of data/g/clips.csv lie in several ")
     assert told.endswith("make_folds.py --clips data/g/clips.csv --out folds/g.csv --force")

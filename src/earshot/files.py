@@ -255,6 +255,11 @@ def check_name(name: str, what: str):
         raise ValueError(f"{what} {shown!r} {problems[0]}: choose a plain name, such as my_run")
 
 
+def plain_name(folder: Path) -> str:
+    """The folder's name as configs can have it: what is neither letter, digit, `-` nor `.` becomes `_`."""
+    return re.sub(r"[^\w.-]+", "_", folder.resolve().name).strip("._-") or "mine"
+
+
 def short_name(name: str, longest: int = 100) -> str:
     """A name of at most so many bytes: what goes into the name of a file beside other things."""
     return os.fsencode(name)[:longest].decode(errors="ignore")

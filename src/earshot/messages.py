@@ -52,7 +52,12 @@ def from_here(path: str | Path) -> str:
 
 def command_line(script: str, *words) -> str:
     """A command to go on with, `python src/<script>.py` and its words, quoted where a shell would part them."""
-    return f"python src/{script}.py {shlex.join(map(str, words))}"
+    return f"python src/{script}.py {pasted(*words)}"
+
+
+def pasted(*words) -> str:
+    """Words of a command line as text, quoted where a shell would part them: for options that people are to add."""
+    return shlex.join(map(str, words))
 
 
 def few(items, n: int = 5) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from earshot.competitions.label_columns import label_columns, labels_in, split_c
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.competitions.own_tables import check_column, check_header, find_path_column
 from earshot.competitions.tables import class_name
-from earshot.messages import few
+from earshot.messages import few, pasted
 from earshot.sound import audio
 from earshot.tables import read_table
 
@@ -247,7 +246,7 @@ def _refuse_cut_clips(events: pd.DataFrame, length: pd.Series, late: np.ndarray,
         f"{whole.sum()} of {len(events)} events are as long as their recordings and begin later than at the start, "
         f"{(late & whole).sum()} of them after the end, such as {event.event_label} at {event.onset:g} s of "
         f"{event.path} ({length[whole].iloc[0]:g} s): {few(files, 1)} speaks of clips that were cut out of longer "
-        f"recordings, with times in those. Give it as a table of labels: --table {shlex.quote(str(table))}"
+        f"recordings, with times in those. Give it as a table of labels: {pasted('--table', table)}"
     )
 
 
