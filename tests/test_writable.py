@@ -210,7 +210,7 @@ def test_a_full_disk_is_named_with_the_file_that_it_ended(tmp_path, monkeypatch,
             run_script(main, RuntimeError)
         return capsys.readouterr().err
 
-    said = f"error: {tmp_path / 'last.ckpt'}: cannot be written: the disk is full (no space left on device)\n"
+    said = f"error: {tmp_path / 'last.ckpt'}: the disk is full (no space left on device)\n"
     silent = RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 1759360 vs 1759248")
     assert write(OSError(errno.ENOSPC, "No space left on device")) == said
     assert write(OSError(errno.ENOSPC, "No space left on device"), files.whole_folder) == said

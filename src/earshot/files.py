@@ -43,9 +43,7 @@ def _full_disk_named(path: Path) -> Iterator[None]:
             full = shutil.disk_usage(path.parent).free < FULL_BYTES
         if not full:
             raise
-        raise OSError(
-            errno.ENOSPC, "cannot be written: the disk is full (no space left on device)", str(path)
-        ) from error
+        raise OSError(errno.ENOSPC, "the disk is full (no space left on device)", str(path)) from error
 
 
 @contextmanager
