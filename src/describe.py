@@ -10,12 +10,12 @@ import argparse
 import logging
 from pathlib import Path
 
-from earshot.config import Config, check_config, load_config
+from earshot.config import Config, check_config, flag_meant, load_config
 from earshot.messages import Parser, check_first, run_script
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
+    parser = Parser(flag_meant, description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=0, help="draw so many augmented training inputs (needs the data)")
     parser.add_argument("--gallery", type=int, default=0, help="draw every mixing and masking on so many inputs")

@@ -19,7 +19,7 @@ import pandas as pd
 
 from earshot import files
 from earshot.competitions.tables import write_csv
-from earshot.config import load_config
+from earshot.config import flag_meant, load_config
 from earshot.data.labels import read_classes
 from earshot.data.vocabulary import Vocabulary, match, of_columns, read_vocabulary
 from earshot.messages import Parser, command_line, few, run_script
@@ -54,7 +54,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
+    parser = Parser(flag_meant, description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="of the run: data.root, and the front end extractor")
     parser.add_argument("--labels", type=Path, required=True, help="names of the network's outputs, in order")
     parser.add_argument("--table", type=Path, help="CSV `label, teacher`: classes that names do not find")

@@ -18,14 +18,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from earshot.config import Config, check_config, load_config
+from earshot.config import Config, check_config, flag_meant, load_config
 from earshot.messages import Parser, check_first, run_script
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
+    parser = Parser(flag_meant, description=__doc__)
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="YAML of the run (default: the demo's)")
     parser.add_argument("--fold", nargs="+", default=["0"], help="folds to train, or 'all'")
     parser.add_argument("--name", default="", help="name of the run folder (default: the config's stem)")

@@ -12,9 +12,12 @@ import train
 from earshot.augment.batch import BatchAugment
 from earshot.config import load_config
 from earshot.data.prepared import load_data
+from earshot.inputs.teacher import Distill
 from earshot.training import clock
 from earshot.training.checks import check_recordings, check_run, say_idle, say_of_data, say_slow_precision
 from earshot.training.learnable import Head, Targets, why_not
+from earshot.training.lessons import Lessons
+from earshot.training.rehearsal import batches_of
 from earshot.training.reporting import say_unreadable
 from scripts import run
 
@@ -142,6 +145,20 @@ def test_a_rehearsal_says_what_a_run_takes_and_leaves_nothing(tiny, capsys):
     for part in ("memory: ", " GiB", "an epoch: 3 batches, about", "3 epochs: about", "; 3 folds: about"):
         assert part in said
     assert sorted(Path().rglob("*")) == before
+
+
+def test_a_rehearsal_counts_the_batches_of_a_whole_run(tiny):
+    """Drawn unlabelled recordings among them, in whole steps of several batches."""
+    config = load_config(tiny)
+    train_data, _ = load_data(config.data).split(0, config.data.folds)
+    assert len(train_data.clips) == 15
+    batch = train_data.take(slice(0, 4))
+    how = Distill(predictions=("oof.npz",), unlabelled="wild", unlabelled_share=0.5)
+    lessons = Lessons(how=how, n_labelled=len(batch.clips), epochs=3, n_classes=3, chance=np.ones(9) / 9)
+    assert batches_of(train_data, None, config.optim, 1) == 3
+    assert batches_of(train_data, lessons, config.optim, 1) == 5, "15 clips and 8 draws"
+    assert batches_of(train_data, lessons, replace(config.optim, accumulate=2), 1) == 4
+    assert batches_of(train_data, lessons, config.optim, 2) == 2
 
 
 @pytest.mark.slow

@@ -89,9 +89,12 @@ class Parser(argparse.ArgumentParser):
 
     A repeated option that takes a list goes on with it (`--fold 0 --fold 1`); one that takes a value is an error, but
     where it says the same again. The description is laid out as it is written.
+
+    setting_of: of a script that takes settings, key=value: the key that an unknown option's name means, or ''.
     """
 
-    def __init__(self, **settings):
+    def __init__(self, setting_of: Callable[[str], str] | None = None, **settings):
+        self.setting_of = setting_of
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | settings)
         self.register("action", None, _Once)
         self.register("action", "store", _Once)
@@ -100,6 +103,17 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         self.given.clear()
         return super().parse_known_args(args, namespace)
+
+    def error(self, message: str):
+        """Exit as argparse does; an option that is a setting is given back as one."""
+        unknown = message.partition("unrecognized arguments: ")[2].split() if self.setting_of else []
+        meant = []
+        for word in (w for w in unknown if w.startswith("--") and w in sys.argv):
+            name, _, value = word.removeprefix("--").partition("=")
+            after = [w for w in sys.argv[sys.argv.index(word) + 1 :][:1] if not w.startswith("-")]
+            if key := self.setting_of(name):
+                meant.append(f"{key}={value or ' '.join(after) or 'VALUE'}")
+        super().error(message + f"; settings are written without hyphens: {' '.join(meant)}" * bool(meant))
 
 
 class _Once(argparse.Action):
