@@ -14,11 +14,10 @@ KEY = re.compile(r"[0-9a-f]{16}")
 
 
 def caches_of(found: Sequence[Found], everything: Sequence[Found]) -> Iterator[tuple[Path, int, str, str]]:
-    """Find the caches of these runs' data, by path.
+    """Find the caches of these runs' data, with their sizes, and say which may not go.
 
-    (folder, bytes, what it is, why it may not go or '') of each.
-    Where all runs are meant, the data sets below data/ that no run names count too. A data set that a running run reads
-    keeps its caches.
+    (folder, bytes, what it is, why it may not go or '') of each. Where all runs are meant, the data sets
+    below data/ that no run names count too. A data set that a running run reads keeps its caches.
     """
     roots = {Path(run.config.data.root) for run in found if run.config}
     if len(found) == len(everything):
