@@ -87,6 +87,16 @@ def test_masks_that_would_act_on_nothing_are_refused(tiny, monkeypatch):
     monkeypatch.setitem(MODELS, "plain", Plain)
     with pytest.raises(ValueError, match="augment.spec_augment does nothing to plain, which has no `spec_augment`"):
         run(train, "--config", tiny, "--fold", "0", PLAIN[0])
+    plus = ["augment.spec_augment_pp={time_share: 0.2}", "predict.keep_frames=false", "loss={name: bce}"]
+    with pytest.raises(ValueError, match="augment.spec_augment_pp does nothing to the input of this network"):
+        run(train, "--config", tiny, "--fold", "0", *PLAIN, *plus)
+    assert not Path("runs").exists()
+
+
+def test_one_pass_of_a_network_that_pools_no_segments_is_refused_before_training(tiny, monkeypatch):
+    monkeypatch.setitem(MODELS, "plain", Plain)
+    with pytest.raises(ValueError, match="one pass needs a network whose clip output is pooled from its segments"):
+        run(train, "--config", tiny, "--fold", "0", *PLAIN, "predict.one_pass=true", "loss={name: bce}")
     assert not Path("runs").exists()
 
 

@@ -33,6 +33,7 @@ from earshot.models import check_model, counting
 from earshot.models.contract import check_answers
 from earshot.models.transformers_folder import find_folder
 from earshot.models.weights import LoadReport, resolve
+from earshot.prediction.inference import check_one_pass
 from earshot.prediction.tta import check_tta, tta_variants
 from earshot.sound import audio
 from earshot.sound.rows import file_of
@@ -80,6 +81,7 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     if config.data.frame_targets and (note := coarse_step(network, config, data.events)):
         logger.warning(note)
     check_tta(config.predict.tta, config.predict, config.inputs(network.inputs).values())
+    check_one_pass(config.predict, config.inputs(network.inputs).values(), getattr(network, "pooling", ""))
     attach_spec_augment_pp(network, config.augment.spec_augment_pp)
     for fold in folds:
         train, _ = data.split(fold, config.data.folds)
