@@ -186,6 +186,19 @@ def test_every_script_is_in_the_table_of_commands():
     assert not missing
 
 
+ROWS = [row for row in (ROOT / "docs" / "commands.md").read_text().splitlines() if row.startswith("| `src/")]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[3:40])
+def test_the_options_that_the_table_of_commands_names_exist(row, monkeypatch, capsys):
+    script = re.match(r"\| `src/(\w+)\.py", row)[1]
+    monkeypatch.setattr(sys, "argv", [script, "--help"])
+    with pytest.raises(SystemExit):
+        importlib.import_module(script).parse_args()
+    known = re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out)
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", row)) <= set(known)
+
+
 def test_every_competition_is_in_its_table_and_nothing_else():
     first_cells = re.findall(r"^\| (`[^|]*) \|", (ROOT / "docs" / "data.md").read_text(), re.M)
     named = set(re.findall(r"`(\w+)`", " ".join(first_cells)))
