@@ -220,6 +220,11 @@ def test_the_competitions_that_kernels_answer_are_named():
     assert set(re.findall(r"`(\w+)`", said)) == set(all_rules())
 
 
+def test_the_kernel_is_as_long_as_its_page_says():
+    lines = (ROOT / "kernels/earshot-demo/kernel.py").read_text().count("\n")
+    assert f"kernel of {lines} lines" in " ".join((ROOT / "docs" / "kernels.md").read_text().split())
+
+
 def git(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(["git", "-C", str(ROOT), *map(str, arguments)], capture_output=True, text=True)
 
