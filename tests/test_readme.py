@@ -18,6 +18,7 @@ from earshot.competitions import COMPETITIONS
 from earshot.config import Config, load_config
 from earshot.kernel.hidden_test import all_rules
 from pages import (
+    FENCE,
     PAGES,
     ROOT,
     anchors,
@@ -173,6 +174,13 @@ def test_the_readme_is_short():
     text = (ROOT / "README.md").read_text()
     assert len(text.split()) <= 1300
     assert len(text.splitlines()) <= 130
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=name)
+def test_lines_of_prose_are_wrapped(page):
+    """Tables and blocks have lines as long as they need."""
+    prose = FENCE.sub("", page.read_text()).splitlines()
+    assert [line for line in prose if len(line) > 130 and not line.startswith(("|", "    "))] == []
 
 
 def test_the_readme_leads_to_every_page():
