@@ -36,7 +36,7 @@ from earshot.data.folds import read_folds
 from earshot.data.labels import clip_targets, read_classes, read_clips
 from earshot.data.soft_targets import FILE, SoftTargets
 from earshot.listening.members import fold_members
-from earshot.messages import Parser, progress_bar, run_script
+from earshot.messages import Parser, command_line, progress_bar, run_script
 from earshot.pages import audit as audit_page
 from earshot.pages.report import Evidence, evidence_of
 from earshot.prediction.free_cores import allowed_cores
@@ -155,7 +155,8 @@ def write_groups(clips: pd.DataFrame, prints: list, options: argparse.Namespace)
     """The clip table with groups that keep one sound in one fold, for make_folds.py."""
     groups = leaks.apart(clips, prints)
     write_csv(clips.assign(group=groups), options.write_groups)
-    command = f"python src/make_folds.py --clips {options.write_groups} --out folds/apart.csv --ignore-official"
+    words = ("--clips", options.write_groups, "--out", "folds/apart.csv", "--ignore-official")
+    command = command_line("make_folds", *words)
     print(f"{len(clips)} clips in {groups.nunique()} groups -> {options.write_groups}; next: {command}")
 
 

@@ -1,11 +1,13 @@
 """Exported runs -> a Kaggle kernel and the data set that it reads, tried out as Kaggle would run them, uploaded.
 
-python src/export.py --run runs/sed/mine --format onnx
-python src/bundle.py --runs runs/sed/mine --competition birdclef2026 --slug user/mine --wheels wheels/onnx
-python src/bundle.py --blend runs/ensembles/two.json --competition birdclef2026 --slug user/two --wheels wheels/onnx
+python src/export.py --run runs/sed/my_birds --format onnx
+python src/bundle.py --runs runs/sed/my_birds --competition birdclef2026 --slug user/my-birds \\
+    --wheels wheels/onnx
+python src/bundle.py --blend runs/ensembles/two.json --competition birdclef2026 --slug user/two-runs \\
+    --wheels wheels/onnx
 python src/bundle.py --fetch-wheels wheels/onnx     # what Kaggle's image lacks, once; then --wheels wheels/onnx
-python src/bundle.py --slug user/mine --dry-run --test-folder ~/birdclef-2026/train_soundscapes
-python src/bundle.py --slug user/mine --push --message "five folds"
+python src/bundle.py --slug user/my-birds --dry-run --test-folder ~/birdclef-2026/train_soundscapes
+python src/bundle.py --slug user/my-birds --push --message "five folds"
 
 --dry-run and --push may stand beside --runs or --blend; the dry run comes first, and nothing is uploaded that fails it.
 """
@@ -16,6 +18,8 @@ import argparse
 import logging
 from pathlib import Path
 
+from earshot.competitions import get_competition
+from earshot.ensemble.choice import say_used
 from earshot.files import as_json, check_writable, write_text
 from earshot.kaggle.bundling import BundleSettings, build, sizes
 from earshot.kaggle.checks import check_slug
@@ -23,6 +27,8 @@ from earshot.kaggle.dry_run import dry_run
 from earshot.kaggle.image import read_image
 from earshot.kaggle.push import push
 from earshot.kaggle.wheels import RUNTIMES, fetch_wheels
+from earshot.kernel.bundle import CHOSEN_POST, POST
+from earshot.kernel.hidden_test import get_rules
 from earshot.messages import Parser, run_script
 from earshot.prediction.backends import ENDINGS
 from earshot.prediction.graphs import graph_files
@@ -30,6 +36,7 @@ from earshot.prediction.graphs import graph_files
 
 def main():
     options = parse_args()
+    check_options(options)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     image = read_image(options.image_packages)
     if options.slug:
@@ -47,6 +54,7 @@ def main():
         settings = settings_of(options)
         folder = build(settings, options.root)
         print_build(folder)
+        print_post(settings, folder / "dataset")
     if not (folder / "dataset").is_dir():
         raise ValueError(f"{folder} does not exist yet: say --runs (or --blend) and --competition")
     if options.dry_run:
@@ -59,6 +67,15 @@ def main():
             raise ValueError("the kernel would fail on Kaggle: see above")
     if options.push:
         push(folder, options.message, wait=not options.no_wait)
+
+
+def check_options(options: argparse.Namespace):
+    """What can be refused before anything is read or fetched: a name that Kaggle does not take, a competition that no
+    kernel answers."""
+    if options.slug:
+        check_slug(options.slug)
+    if options.competition:
+        get_rules(options.competition)
 
 
 def settings_of(options: argparse.Namespace) -> BundleSettings:
@@ -138,6 +155,13 @@ def print_build(folder: Path):
     for name, size in list(found.items())[:12]:
         print(f"  {size / 1e6:8.2f} MB  {name}")
     print(f"-> {folder}: {len(found)} files, {sum(found.values()) / 1e6:.1f} MB")
+
+
+def print_post(settings: BundleSettings, dataset: Path):
+    """Which post-processing the kernel will use."""
+    own = any((dataset / name).is_file() for name in (CHOSEN_POST, POST))
+    used = (settings.post or settings.blend) if own else None
+    print(say_used(settings.competition, get_competition(settings.competition).post is not None, used))
 
 
 def write_report(folder: Path, results):

@@ -10,12 +10,12 @@ import argparse
 import logging
 from pathlib import Path
 
-from earshot.config import Config, check_config, load_config
+from earshot.config import Config, check_config, flag_meant, load_config
 from earshot.messages import Parser, check_first, run_script
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
+    parser = Parser(flag_meant, description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=0, help="draw so many augmented training inputs (needs the data)")
     parser.add_argument("--gallery", type=int, default=0, help="draw every mixing and masking on so many inputs")
@@ -54,6 +54,7 @@ from earshot.models.counting import count, folded_bytes
 from earshot.pictures.sounds import logmels
 from earshot.sound.logmel import LogmelParams, empty_mel_bands
 from earshot.sound.timebase import TimeBase
+from earshot.training.checks import check_shapes
 from earshot.training.examples import TrainingClips, collate
 from earshot.training.schedule import seed_step
 
@@ -88,6 +89,7 @@ def count_classes(config: Config) -> int:
 def describe(config: Config, classes: int, seconds: float):
     """Print the figures of one input of `seconds`."""
     model = runs.make_model(config, classes, weights_follow=True).eval()
+    check_shapes(model, config, classes)
     n_samples, heard = round(seconds * config.data.sample_rate), config.inputs(model.inputs)
     parameters = sum(p.numel() for p in model.parameters())
     buffers = sum(b.numel() for b in model.buffers() if b.is_floating_point())

@@ -26,7 +26,7 @@ from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, best_examples, detect_in, only, summary_of
 from earshot.listening.members import BACKENDS, ears_of, with_frames
 from earshot.listening.recordings import find_recordings
-from earshot.messages import Parser, need, progress_bar, run_script, suggest
+from earshot.messages import Parser, need, pasted, progress_bar, run_script, suggest
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
@@ -62,7 +62,7 @@ def main():
     write(heard, recordings, post, options)
     if found.choice:
         write_choice(options.out / "post.json", found.choice)
-        print(f"the next call is faster with --post {options.out / 'post.json'}")
+        print(f"the next call is faster with {pasted('--post', options.out / 'post.json')}")
     seconds = sum(s for part in heard for s in part.seconds.values() if np.isfinite(s))
     told = f"{len(recordings)} recordings, {seconds / 3600:.2f} h of sound in {time.monotonic() - started:.1f} s"
     print(f"{told}: {sum(len(part.events) for part in heard)} events -> {options.out}")

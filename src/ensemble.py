@@ -77,6 +77,9 @@ def main():
     oofs = [scattered(r.oof, full) for r in reports]
     search.check_alike([str(m.folder) for m in members], oofs)
     watch = objective(config, competition, task, reports)
+    for member, report, knows in zip(members, reports, mask, strict=True):
+        if knows.all():
+            search.check_watched(report.scores, watch, member.folder)
     truth = search.truth_of(oofs[0], data)
     oof, blend = choose(oofs, truth, task, watch, options, mask)
     scores = score_readable(task, oof, truth)

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from earshot import files, runs, tasks
-from earshot.config import Config, load_config
+from earshot.config import Config, flag_meant, load_config
 from earshot.messages import Parser, run_script, suggest
 from earshot.pictures import folds as fold_pictures
 from earshot.processes import children
@@ -48,7 +48,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
+    parser = Parser(flag_meant, description=__doc__)
     parser.add_argument("--config", type=Path, nargs="+", required=True, help="one line of the picture each")
     parser.add_argument("--modes", nargs="+", help=f"of a transfer, a line each: {', '.join(MODES)}")
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="training clips of a class")

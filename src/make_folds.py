@@ -35,7 +35,7 @@ from earshot.data.folds import (
 from earshot.data.inside import clips_inside, folds_inside, write_inside
 from earshot.data.labels import read_classes, read_clips
 from earshot.files import check_ending, check_writable, whole_file
-from earshot.messages import Parser, few, progress_bar, run_script, suggest
+from earshot.messages import Parser, few, pasted, progress_bar, run_script, suggest
 from earshot.prediction.free_cores import allowed_cores
 from earshot.tables import require_columns
 
@@ -74,7 +74,7 @@ def main():
     if options.inside:  # before the table, as either may be refused
         folder = inside_folder(options)
         write_inside(options.clips.parent, folder, clips, options.inside, options.fold, options.force)
-        print(f"-> {folder}: its clips, for data.root={folder} data.folds={options.out}")
+        print(f"-> {folder}: its clips, for {pasted(f'data.root={folder}', f'data.folds={options.out}')}")
     print(write(folds, options.out, options.force))
 
 
@@ -182,7 +182,9 @@ def shared_sources(found: pd.DataFrame, clips: pd.DataFrame) -> list[str]:
                 for row in rows.itertuples()
             ]
             continue
-        remedy = f"; --group {column} keeps each in one fold" if column in clips and column != "group" else ""
+        remedy = (
+            f"; {pasted('--group', column)} keeps each in one fold" if column in clips and column != "group" else ""
+        )
         lines.append(f"folds share {len(rows)} of {rows.of.iloc[0]} values of {column}: {few(rows.value)}{remedy}")
     return lines
 

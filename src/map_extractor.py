@@ -12,7 +12,6 @@ named, with the setting that makes the run a specialist of the others. docs/fore
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,10 @@ import pandas as pd
 
 from earshot import files
 from earshot.competitions.tables import write_csv
-from earshot.config import load_config
+from earshot.config import flag_meant, load_config
 from earshot.data.labels import read_classes
 from earshot.data.vocabulary import Vocabulary, match, of_columns, read_vocabulary
-from earshot.messages import Parser, few, run_script
+from earshot.messages import Parser, command_line, few, run_script
 from earshot.tables import read_table
 
 
@@ -55,7 +54,7 @@ def main():
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
+    parser = Parser(flag_meant, description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="of the run: data.root, and the front end extractor")
     parser.add_argument("--labels", type=Path, required=True, help="names of the network's outputs, in order")
     parser.add_argument("--table", type=Path, help="CSV `label, teacher`: classes that names do not find")
@@ -83,13 +82,12 @@ def report(classes: list[str], place: np.ndarray, outputs: int, options: argpars
     """What was found, and the command that makes a run of it."""
     known = [c for c, p in zip(classes, place, strict=True) if p >= 0]
     lines = [f"{len(known)} of {len(classes)} classes are among {outputs} outputs -> {options.out}"]
-    settings = " ".join(shlex.quote(s) for s in options.overrides)
-    settings += f" model.weights={options.out} optim.epochs=0"
+    settings = [*options.overrides, f"model.weights={options.out}", "optim.epochs=0"]
     if len(known) < len(classes):
         rest = [c for c in classes if c not in set(known)]
         lines.append(f"outside its vocabulary: {few(rest, 20)}; {options.out.with_suffix('.csv')} lists all")
-        settings += f' "data.part={{label: {" ".join(known)}}}"'
-    lines.append(f"next: python src/train.py --config {options.config} --fold all {settings.strip()}")
+        settings.append(f"data.part={{label: {' '.join(known)}}}")
+    lines.append(f"next: {command_line('train', '--config', options.config, '--fold', 'all', *settings)}")
     return "\n".join(lines)
 
 

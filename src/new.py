@@ -12,18 +12,21 @@ import dataclasses
 import re
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from earshot.competitions.tables import write_csv
 from earshot.config import Config, read_values
 from earshot.data.dataset import read_dataset
-from earshot.data.folds import TRAIN_ONLY, choose_method, make_folds, read_folds
+from earshot.data.folds import TRAIN_ONLY, choose_method, make_folds, read_folds, say_split_groups, split_groups
 from earshot.data.labels import read_classes, read_clips
 from earshot.data.prepared import read_events
-from earshot.files import check_name, check_writable, whole_file
-from earshot.messages import Parser, run_script, suggest
+from earshot.files import check_name, check_writable, plain_name, whole_file
+from earshot.messages import Parser, command_line, run_script, suggest
 
 CONFIGS = Path("configs")
+SHIPPED = Path(__file__).resolve().parents[1] / CONFIGS  # those of this repository, whatever folder one works in
+FOLDS = 5  # unless --k says otherwise
 
 
 def main():
@@ -31,16 +34,15 @@ def main():
     check_name(options.name, "name")
     data_folder = options.data or Path("data") / options.name
     like = find_config(options.like)
-    out = options.out or like.parent / f"{options.name}.yaml"
-    folds_path = options.folds or Path("folds") / f"{options.name}.csv"
+    out = options.out or place_of(like, options.name)
     check(options, out, data_folder)
     check_writable(out, "give --out FILE")
     dataset, clips = read_dataset(data_folder), read_clips(data_folder / "clips.csv")
     classes = read_classes(data_folder / "classes.csv")
-    folds, told = find_folds(folds_path, clips, options.k)
+    folds_path, folds, told = find_folds(options, data_folder, clips)
     events = read_events(data_folder / "events.csv", clips, classes)
 
-    from earshot.training.fitting import Data, fit_batch, fitted  # torch: after what can be wrong
+    from earshot.training.fitting import Data, fit_batch, fitted, step_note  # torch: after what can be wrong
 
     data = Data(
         name=options.name, competition=dataset["competition"], task=dataset.get("task", "tagging"),
@@ -49,9 +51,12 @@ def main():
     values, notes = fitted(read_values(like), data)
     n_training = int((folds.fold != folds.fold.max()).sum())
     values, measured = fit_batch(values, len(classes), n_training)
+    measured += step_note(values, len(classes), events)
+    if not folds_path.is_file():
+        write_csv(folds, folds_path)
     write(values, out, like, data_folder, len(clips), len(classes))
     print("\n".join([f"{like} -> {out}", *(f"  {note}" for note in notes + measured), told]))
-    print(f"next: python src/train.py --config {out} --fold all")
+    print(f"next: {train_command(out)}")
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,20 +65,28 @@ def parse_args() -> argparse.Namespace:
     add("name", help="of the config, and by default of data/<name> and folds/<name>.csv")
     add("--like", required=True, help="a config that works: a path, or sed/synth_cnn for configs/sed/synth_cnn.yaml")
     add("--data", type=Path, help="folder that prepare.py wrote (default data/<name>)")
-    add("--folds", type=Path, help="fold table; made where it is not there (default folds/<name>.csv)")
-    add("--k", type=int, default=5, help="number of folds that are made (default 5)")
-    add("--out", type=Path, help="config to write (default: beside the other, <name>.yaml)")
+    add("--folds", type=Path, help="fold table; made where it is not there (default folds/<name>.csv, else that of the "
+        "data, folds/<data name>.csv, where it is there)")  # fmt: skip
+    add("--k", type=int, help=f"number of folds of a table that is made (default {FOLDS})")
+    add("--out", type=Path, help="config to write (default: beside the other, or below configs/, <name>.yaml)")
     add("--force", action="store_true", help="replace a config of that name")
     return parser.parse_args()
 
 
 def find_config(name: str) -> Path:
-    """A path, or a name below configs/ without its ending; an unknown one is an error with a suggestion."""
-    for path in (Path(name), CONFIGS / f"{name}.yaml", CONFIGS / name):
+    """A path, or a name below configs/, here or in the repository, without its ending; an unknown one is an error."""
+    below = [folder / text for folder in (CONFIGS, SHIPPED) for text in (f"{name}.yaml", name)]
+    for path in (Path(name), *below):
         if path.is_file():
             return path
-    known = [p.relative_to(CONFIGS).with_suffix("").as_posix() for p in sorted(CONFIGS.rglob("*.yaml"))]
-    raise ValueError(f"--like {name} is no config{suggest(name, [k for k in known if '/_' not in k])}")
+    known = {p.relative_to(f).with_suffix("").as_posix() for f in (CONFIGS, SHIPPED) for p in f.rglob("*.yaml")}
+    raise ValueError(f"--like {name} is no config{suggest(name, sorted(k for k in known if '/_' not in k))}")
+
+
+def place_of(like: Path, name: str) -> Path:
+    """Where the new config is written: beside the other; one of the repository's has its like below the folder here."""
+    folder = CONFIGS / like.parent.relative_to(SHIPPED) if like.is_relative_to(SHIPPED) else like.parent
+    return folder / f"{name}.yaml"
 
 
 def check(options: argparse.Namespace, out: Path, data_folder: Path):
@@ -89,19 +102,40 @@ def check(options: argparse.Namespace, out: Path, data_folder: Path):
         )
 
 
-def find_folds(path: Path, clips, k: int):
-    """Take the fold table that is there, or make one.
+def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFrame) -> tuple[Path, pd.DataFrame, str]:
+    """Take a fold table that is there, or make one by what the clips are, not written yet.
 
-    (fold table, what is said of it): the one that is there, else one is made by what the clips are.
+    Its path, the table, what is said of it.
+
+    Runs are only blended on one fold table: a second config takes that of the first, folds/<data name>.csv. A number of
+    folds (--k) asks for a table of its own.
     """
+    path, said = options.folds or Path("folds") / f"{options.name}.csv", ""
+    of_data = Path("folds") / f"{plain_name(data_folder)}.csv"
+    if options.folds is None and options.k is None and not path.is_file() and of_data.is_file():
+        try:
+            read_folds(of_data, clips)
+            path, said = of_data, ", so that this run can be blended with others on it (--folds FILE: another one)"
+        except ValueError as error:
+            said = f"; not those of the data: {error}"
     if path.is_file():
-        return read_folds(path, clips), f"folds: {path}, as it is"
+        folds = read_folds(path, clips)
+        there, wanted = folds.fold[folds.fold != TRAIN_ONLY].nunique(), options.k
+        if wanted not in (None, there):
+            raise ValueError(
+                f"--k {wanted}: {path} is there and has {there} folds; leave --k out, or give --folds FILE"
+            )
+        torn = say_split_groups(split_groups(clips, folds), data_folder / "clips.csv", path)
+        return path, folds, f"folds: {path}, as it is{said}" + f"\nwarning: {torn}" * bool(torn)
     check_writable(path)
     groups = clips.group.nunique() if "group" in clips else len(clips)
-    folds = make_folds(clips, min(k, max(groups, 2)))
-    write_csv(folds, path)
+    folds = make_folds(clips, min(options.k or FOLDS, max(groups, 2)))
     held_out = folds.fold[folds.fold != TRAIN_ONLY].nunique()
-    return folds, f"folds: {held_out} ({choose_method(clips)}) -> {path}"
+    return path, folds, f"folds: {held_out} ({choose_method(clips)}) -> {path}{said}"
+
+
+def train_command(config: Path) -> str:
+    return command_line("train", "--config", config, "--fold", "all")
 
 
 def write(values: dict, out: Path, like: Path, data_folder: Path, n_clips: int, n_classes: int):
@@ -109,7 +143,7 @@ def write(values: dict, out: Path, like: Path, data_folder: Path, n_clips: int, 
     known = [f.name for f in dataclasses.fields(Config)]
     values = {key: values[key] for key in sorted(values, key=known.index)}
     text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
-    head = f"# python src/train.py --config {out} --fold all\n"
+    head = f"# {train_command(out)}\n"
     head += f"# {like} fitted to {data_folder}: {n_clips} clips, {n_classes} classes. Yours to change.\n"
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as partial:

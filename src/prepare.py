@@ -26,8 +26,8 @@ from earshot.data.event_checks import checked_events
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.data.voice import check_still_heard, hear_voice, write_voice
 from earshot.data.voice import summary as voice_summary
-from earshot.files import check_writable
-from earshot.messages import Parser, few, progress_bar, run_script, suggest
+from earshot.files import check_writable, plain_name
+from earshot.messages import Parser, command_line, few, progress_bar, run_script, suggest
 from earshot.prediction.voice import FILE as VOICE_FILE
 from earshot.prediction.voice import THRESHOLD, VoiceDetector
 from earshot.sound import audio
@@ -35,6 +35,7 @@ from earshot.sound.folder import printable
 from earshot.stored import parse_yaml
 
 LISTED_CLASSES = 20  # in what is printed; classes.csv has all
+SHORT_EVENTS = 0.32  # seconds, median; twice the time between two outputs of sed/synth_cnn
 
 
 def main():
@@ -173,9 +174,13 @@ def next_command(out: Path, competition: str, tables: Tables) -> str:
     if competition in ("mine", *get_competition("mine").also):
         several = any(len(names) > 1 for names in label_lists(tables.clips))
         like = "sed/synth_cnn" if competition == "mine_events" or several else "tagging/esc10_cnn"
-        data = f" --data {out}" * (out != Path("data") / out.name)  # new.py looks there by itself
-        return f"next: python src/new.py {out.name}{data} --like {like}"
-    return f"next: python src/make_folds.py --clips {out}/clips.csv --out folds/{out.name}.csv"
+        if (e := tables.events) is not None and len(e) and (e.offset - e.onset).median() < SHORT_EVENTS:
+            like = "sed/finch_vocal"
+        name = plain_name(out)
+        data = ("--data", out) if out != Path("data") / name else ()  # new.py looks there by itself
+        return f"next: {command_line('new', name, *data, '--like', like)}"
+    words = ("--clips", out / "clips.csv", "--out", Path("folds") / f"{out.resolve().name}.csv")
+    return f"next: {command_line('make_folds', *words)}"
 
 
 def with_headers(tables: Tables, source: Path, decode: bool, workers: int) -> Tables:

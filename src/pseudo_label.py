@@ -19,7 +19,7 @@ from earshot.data import pseudo
 from earshot.data.labels import read_clips
 from earshot.data.unlabelled import find_recordings
 from earshot.files import check_writable, remove_folder
-from earshot.messages import Parser, progress_bar, run_script
+from earshot.messages import Parser, pasted, progress_bar, run_script
 from earshot.rounds import frames, hearing, labels
 from earshot.rounds.choosing import Choice
 from earshot.rounds.recordings import sites_of, without_labelled
@@ -126,7 +126,7 @@ def say(options: argparse.Namespace, figures: dict[int, dict], recordings: int, 
     if not any(f["windows"] for f in figures.values()):
         print(f"-> {options.out}\nno window is sure enough: lower --min-confidence, or train better teachers")
         return
-    print(f"-> {options.out}; train on them with data.pseudo={options.out}")
+    print(f"-> {options.out}; train on them with {pasted(f'data.pseudo={options.out}')}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, detect_in
 from earshot.listening.members import BACKENDS, ears_of, with_frames
 from earshot.listening.recordings import find_recordings, length_of, lengths_of
-from earshot.messages import Parser, check_choice, progress_bar, run_script
+from earshot.messages import Parser, check_choice, command_line, progress_bar, run_script
 from earshot.pages import review
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.review.decisions import DecisionLog
@@ -164,10 +164,8 @@ def write_table(run: runs.Run, decisions: Path, options: argparse.Namespace):
     )
     clips = f"{counts['clips']} clips, {counts['silent']} of them without any label"
     print(f"{counts['answers']} answers are {clips}, beside {len(base.clips)} of {data.root} -> {out}, {folds}")
-    print(
-        f"python src/train.py --config {options.run / 'fold0' / 'config.yaml'} --name {out.name} --fold all "
-        f"data.root={out} data.folds={folds}"
-    )
+    words = ("--config", options.run / "fold0" / "config.yaml", "--name", out.name, "--fold", "all")
+    print(command_line("train", *words, f"data.root={out}", f"data.folds={folds}"))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     add("--found", type=Path, required=True, help="what was found: a table, a folder of annotation files, or an npz")
     add("--truth", type=Path, required=True, help="what is true: a table, or a folder of annotation files")
     add("--out", type=Path, help="JSON of the scores")
-    add("--durations", type=Path, help="events: table of recordings and their lengths; silent ones count then too")
+    add("--durations", type=Path, help="events: table of the recordings that count, silent ones too, and their lengths")
     add("--collar", type=float, default=0.2, help="events: seconds that onset and offset may be off (default 0.2)")
     add("--offset-share", type=float, default=0.2, help="events: or so much of the event, for its offset (default 0.2)")
     add("--segment", type=float, default=1.0, help="events: seconds of a segment (default 1)")
@@ -74,7 +74,6 @@ def events(options: argparse.Namespace):
         post = read_post(options.post) if options.post else replace(EVENTS.start, threshold=0.5)
         predictions = Predictions.load(options.found)
         of_frames, found, durations = scoring.score_frames(predictions, truth, durations, post)
-        truth = truth[truth.filename.isin(durations)]
     else:
         own = options.found_label_column
         found = scoring.read_events_of(options.found, options.label_column if own is None else own, options.tier)

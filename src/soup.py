@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from earshot import runs
 from earshot.files import check_writable
-from earshot.messages import Parser, check_first, few, run_script
+from earshot.messages import Parser, check_first, command_line, few, run_script
 
 
 def parse_args() -> argparse.Namespace:
@@ -150,7 +149,7 @@ def lacking(members: list[runs.Run], out: Path, data) -> list[str]:
         if own := sorted(set(missing) - {fold.fold for fold in run.folds if fold.finished}):
             lines.append(f"  train what {run.folder} lacks: {runs.train_command(run.folder, *own)}")
     words = ["--runs", *(run.folder for run in members), "--name", out.name, "--fold", *missing]
-    return [*lines, f"  then: python src/soup.py {shlex.join(map(str, words))}"]
+    return [*lines, f"  then: {command_line('soup', *words)}"]
 
 
 def stir(members: list[runs.Run], fold: int, out: Path, data, accelerator) -> Path:

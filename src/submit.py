@@ -38,7 +38,7 @@ from earshot.competitions.tables import write_checked
 from earshot.competitions.truths import checked_truth
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import read_classes, read_clips
-from earshot.ensemble.choice import as_dict, read_post, write_choice
+from earshot.ensemble.choice import as_dict, read_post, say_used, write_choice
 from earshot.ensemble.origins import check_tuned_on, check_where_it_lies
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.search import read_truth, score_table
@@ -81,6 +81,8 @@ def main():
     submission = competition.rows(found, test, post)
     write_submission(submission, options, lambda table: competition.validate(table, test, classes))
     print(f"-> {options.out}: {len(submission)} rows, valid for {options.competition}")
+    if competition.post and not choice:
+        print(say_used(competition.name, True, options.post))
     if choice:
         path = options.out.with_name(f"{options.out.stem}_post.json")
         write_choice(path, choice)

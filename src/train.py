@@ -18,14 +18,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from earshot.config import Config, check_config, load_config
+from earshot.config import Config, check_config, flag_meant, load_config
 from earshot.messages import Parser, check_first, run_script
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
+    parser = Parser(flag_meant, description=__doc__)
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="YAML of the run (default: the demo's)")
     parser.add_argument("--fold", nargs="+", default=["0"], help="folds to train, or 'all'")
     parser.add_argument("--name", default="", help="name of the run folder (default: the config's stem)")
@@ -64,7 +64,6 @@ from earshot import files, losses, runs, tasks
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
 from earshot.competitions import get_competition
-from earshot.data.dataset import say_changed
 from earshot.data.folds import fold_numbers
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.soft_targets import find_targets
@@ -76,7 +75,7 @@ from earshot.tables import read_table
 from earshot.training import clock
 from earshot.training.averaging import collect, judge_average
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
-from earshot.training.checks import check_names, check_run
+from earshot.training.checks import check_names, check_run, say_of_data
 from earshot.training.loading import epoch_loader, on_device
 from earshot.training.oof_report import report_oof
 from earshot.training.origins import begin, check_frontends, check_resumed, origin_of
@@ -117,7 +116,7 @@ def main():
     data = load_data(config.data)
     check_run(config, data, folds)
     if not options.child:
-        say_changed(config.data.root, data.source, data.clips.path)
+        say_of_data(config, data)
     for fold in () if options.dry_run else folds:
         origin = origin_of(folder / f"fold{fold}", data.digests, config)
         check_resumed(runs.FoldRun(folder / f"fold{fold}"), origin)

@@ -1,5 +1,6 @@
 """Reads our pages: the commands, code spans and links of README.md, docs/*.md and the headers of configs."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -52,6 +53,11 @@ def section(text: str, title: str) -> str:
 def our_commands(lines: list[str]) -> list[str]:
     """The lines that start one of our scripts, from the script's path on: `src/train.py --fold 0`."""
     return [line[found.end() :] for line in lines if (found := COMMAND.match(line))]
+
+
+def docstring_lines(script: Path) -> list[str]:
+    """The shell lines of what a script says of itself."""
+    return shell_lines(ast.get_docstring(ast.parse(script.read_text())) or "")
 
 
 def header_lines(config: Path) -> list[str]:

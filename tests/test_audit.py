@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -152,3 +153,21 @@ def test_the_command_writes_a_page_and_ends_as_strict(planted, tmp_path, monkeyp
     assert {leak["kind"] for leak in about["leaks"]} == set(planted_leaks.KINDS.values())
     assert "one sound in two folds" in (tmp_path / "out/audit.html").read_text()
     assert pd.read_csv(tmp_path / "groups.csv").group.nunique() == len(clips) - 8
+
+
+def test_pseudo_labels_of_the_test_are_one_line_that_names_the_folds(monkeypatch):
+    manifest = SimpleNamespace(runs=["sed/t"], folds=[0, 1, 2], source="s", tables=SimpleNamespace(folds=""))
+    monkeypatch.setattr(leaks.pseudo, "read_manifest", lambda folder: manifest)
+    monkeypatch.setattr(leaks.pseudo, "untold", lambda manifest, fold: [])
+    monkeypatch.setattr(leaks.pseudo, "read_windows", lambda folder, fold: fold)
+    test = pd.DataFrame({"clip_id": ["t0", "t1"]})
+
+    def of_recordings(windows, source, some, own_source, same_clip):
+        return [f"t{windows // 2}"] if some is test else []
+
+    monkeypatch.setattr(leaks.pseudo, "of_recordings", of_recordings)
+    clips = pd.DataFrame({"clip_id": ["a", "b", "c"]})
+    found = leaks.of_pseudo("round1", clips, pd.DataFrame({"fold": [0, 1, 2]}), "s", test=test)
+    assert [(leak.what, leak.where, leak.clips) for leak in found] == [
+        ("round1 by sed/t, for folds 0 1", leaks.TEST, ("t0",)), ("round1 by sed/t, for fold 2", leaks.TEST, ("t1",)),
+    ]  # fmt: skip

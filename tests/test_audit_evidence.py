@@ -36,6 +36,15 @@ def test_calibration_is_judged_on_other_groups():
     assert losses[1.0]["temperature"] == pytest.approx(losses[1.0]["as it is"], abs=0.01), "nothing to gain"
 
 
+def test_a_temperature_near_zero_leaves_losses_finite(recwarn):
+    """Outputs that are always right and never sure: their log odds are divided by nearly 0."""
+    target = np.arange(200)[:, None] % 2 == 0
+    scores = np.where(target, 0.9, 0.1)
+    table = evidence.calibrated(scores.astype(np.float32), target, np.arange(200)).set_index("method")
+    assert np.isfinite(table.log_loss).all()
+    assert not [str(w.message) for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
 def test_what_a_group_says_of_itself_does_not_calibrate_it():
     """Each group's answers are its own: from other clips of the same group isotonic regression would know them."""
     rng = np.random.default_rng(1)

@@ -1,5 +1,6 @@
 """What can be known before the first batch is said then: no folder is left, and the rehearsal leaves none either."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,13 @@ import train
 from earshot.augment.batch import BatchAugment
 from earshot.config import load_config
 from earshot.data.prepared import load_data
+from earshot.inputs.teacher import Distill
 from earshot.training import clock
-from earshot.training.checks import check_run, say_idle, say_slow_precision
+from earshot.training.checks import check_recordings, check_run, say_idle, say_of_data, say_slow_precision
 from earshot.training.learnable import Head, Targets, why_not
+from earshot.training.lessons import Lessons
+from earshot.training.rehearsal import batches_of
+from earshot.training.reporting import say_unreadable
 from scripts import run
 
 SIGMOID = Head(activation="sigmoid", logit=False, segments=True)
@@ -77,6 +82,51 @@ def test_recordings_that_are_not_there_are_said_first(tiny):
     assert not Path("runs").exists()
 
 
+def test_names_with_signs_of_rows_are_found(tiny):
+    """`x.h5#17` is a row of a file, `rec #10 100%.wav` a file."""
+    clips = pd.read_csv("data/clips.csv")
+    for path in clips.path:
+        (Path("source") / path).rename(Path("source") / f"rec #10 100% {path}")
+    clips.assign(path="rec #10 100% " + clips.path).to_csv("data/clips.csv", index=False)
+    check_recordings(load_data(load_config(tiny).data))
+
+
+def test_classes_that_lost_their_recordings_are_said(tiny, caplog):
+    config = load_config(tiny)
+    say_of_data(config, load_data(config.data))
+    assert not caplog.messages
+    clips = pd.read_csv("data/clips.csv")
+    for path in [*clips.path[clips.labels == "low"][1:], clips.path[clips.labels == "mid"].iloc[0]]:
+        (Path("source") / path).unlink()
+    data = load_data(config.data)
+    say_of_data(config, data)
+    (said,) = caplog.messages
+    assert said.startswith("8 of 24 recordings that were looked at are not in ")
+    assert said.endswith(", ... (5 more), and train nothing; most or all of low (7 of 8)")
+    assert say_unreadable({"c0": "", "c1": ""}, data) == "2 clips could not be read"
+    lost = dict.fromkeys(["c1", *(f"c{i}" for i in range(0, 15, 3))], "")
+    assert say_unreadable(lost, data) == "6 clips could not be read, most or all that train low (5 of 8)"
+
+
+def test_groups_that_the_folds_do_not_know_are_said_once(tiny, caplog):
+    clips = pd.read_csv("data/clips.csv")
+    clips.assign(group=["x", "y"] * 12).to_csv("data/clips.csv", index=False)
+    run(train, "--config", tiny, "--fold", "0", "--dry-run")
+    (said,) = [message for message in caplog.messages if "groups" in message]
+    assert said.startswith("2 of 2 groups of ")
+    assert "such as x (folds 0, 1, 2)" in said
+
+
+def test_outputs_too_far_apart_for_the_events_are_said(tiny, caplog):
+    """A step of 40 ms; the tiny competition's events are longer, these are not."""
+    config = load_config(tiny, ["data.targets=events", "data.frame_targets=true"])
+    data = load_data(config.data)
+    check_run(config, data, [0])
+    assert "answers every" not in caplog.text
+    check_run(config, replace(data, events=data.events.assign(offset=data.events.onset + 0.05)), [0])
+    assert "cnn_small answers every 40 ms, and half of the events last 50 ms at most" in caplog.text
+
+
 def test_every_fold_is_checked_before_the_first(tiny):
     """Of two folds the second would train on one class alone."""
     table = pd.read_csv("folds.csv")
@@ -95,6 +145,20 @@ def test_a_rehearsal_says_what_a_run_takes_and_leaves_nothing(tiny, capsys):
     for part in ("memory: ", " GiB", "an epoch: 3 batches, about", "3 epochs: about", "; 3 folds: about"):
         assert part in said
     assert sorted(Path().rglob("*")) == before
+
+
+def test_a_rehearsal_counts_the_batches_of_a_whole_run(tiny):
+    """Drawn unlabelled recordings among them, in whole steps of several batches."""
+    config = load_config(tiny)
+    train_data, _ = load_data(config.data).split(0, config.data.folds)
+    assert len(train_data.clips) == 15
+    batch = train_data.take(slice(0, 4))
+    how = Distill(predictions=("oof.npz",), unlabelled="wild", unlabelled_share=0.5)
+    lessons = Lessons(how=how, n_labelled=len(batch.clips), epochs=3, n_classes=3, chance=np.ones(9) / 9)
+    assert batches_of(train_data, None, config.optim, 1) == 3
+    assert batches_of(train_data, lessons, config.optim, 1) == 5, "15 clips and 8 draws"
+    assert batches_of(train_data, lessons, replace(config.optim, accumulate=2), 1) == 4
+    assert batches_of(train_data, lessons, config.optim, 2) == 2
 
 
 @pytest.mark.slow

@@ -1,14 +1,18 @@
 """The JSON in which chosen post-processing travels: what it holds, and how it is read back."""
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import bundle
 from earshot.ensemble import choice
 from earshot.ensemble.post_processing import PostChoice, Step
 from earshot.events import PostProcess
+from earshot.kaggle.bundling import BundleSettings
 
 
 def chosen(**changed) -> PostChoice:
@@ -95,3 +99,29 @@ def test_a_file_that_is_no_choice_says_what_it_lacks(about, said):
 def test_an_unknown_field_of_a_choice_names_the_file():
     with pytest.raises(ValueError, match=r"here: unknown key 'treshold'; did you mean 'threshold'"):
         choice.post_of({"post": {"treshold": 1}, "competition": "c", "score": "s"}, "here", "c")
+
+
+def test_what_is_used_and_what_lies_unused_is_said(tmp_path):
+    said = partial(choice.say_used, "synth", root=tmp_path)
+    assert said(has_steps=True, used=None) == "post-processing: the competition's default"
+    assert said(has_steps=True, used="post.yaml") == "post-processing of post.yaml"
+    assert said(has_steps=False, used=None) == "no post-processing: the rows are scores"
+    tuned = tmp_path / "submissions" / "mine_post.json"
+    choice.write_choice(tuned, choice.as_dict(chosen(), "synth", [], ""))
+    choice.write_choice(tmp_path / "runs/ensembles/other_post.json", choice.as_dict(chosen(), "birdcall", [], ""))
+    (tmp_path / "submissions" / "torn_post.json").write_text("{")
+    expected = f"post-processing: the competition's default; chosen before and not used: {tuned} (--post FILE)"
+    assert said(has_steps=True, used=None) == expected
+    assert "not used" not in said(has_steps=True, used=tuned)
+
+
+def test_a_bundle_says_which_post_processing_it_uses(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    choice.write_choice("submissions/synth_post.json", choice.as_dict(chosen(), "synth", [], ""))
+    plain = BundleSettings(runs=(), competition="synth", slug="user/a-kernel")
+    bundle.print_post(plain, tmp_path)
+    assert "not used: submissions/synth_post.json (--post FILE)" in capsys.readouterr().out
+    (tmp_path / "post.json").touch()
+    for given in ("post", "blend"):
+        bundle.print_post(replace(plain, **{given: Path("chosen.json")}), tmp_path)
+        assert capsys.readouterr().out == "post-processing of chosen.json\n"

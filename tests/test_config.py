@@ -1,5 +1,6 @@
 import dataclasses
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,8 +8,10 @@ import pytest
 import torch
 import yaml
 
-from earshot.config import Config, from_dict, from_run, load_config
-from earshot.records import to_dict
+from earshot.config import Config, flag_meant, from_dict, from_run, load_config
+from earshot.config.usual_names import USUAL
+from earshot.messages import Parser
+from earshot.records import dotted_keys, to_dict
 from earshot.runs import config_difference, make_model
 from earshot.sound.windows import Windowing
 from earshot.stored import parse_yaml
@@ -52,6 +55,37 @@ def test_every_config_is_a_network_that_answers_on_its_own_crops(path, monkeypat
     assert ANSWERED[network]["clipwise_output"].shape == (2, 3)
 
 
+def test_usual_names_lead_to_settings_that_there_are(tmp_path):
+    known = dotted_keys(Config)
+    for name, key in USUAL.items():
+        assert key in known or any(key.startswith(f"{k}.") for k, kind in known.items() if kind is None), (name, key)
+        assert name == key.split(".")[-1] or f"{key.rpartition('.')[0]}.{name}" not in known, f"{name} is a key itself"
+    assert [flag_meant(name) for name in ("epochs", "lr", "arch", "nothing")] == [
+        "optim.epochs", "optim.lr", "model.name", "",
+    ]  # fmt: skip
+    (tmp_path / "x.yaml").write_text("epochs: 3\n")
+    with pytest.raises(ValueError, match=r"x.yaml: unknown key 'epochs'; did you mean optim.epochs\?$"):
+        load_config(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--epochs 3", "unrecognized arguments: --epochs; settings are written without hyphens: optim.epochs=3\n"),
+        ("--batch-size=8", "written without hyphens: optim.batch_size=8\n"),
+        ("--lr", "written without hyphens: optim.lr=VALUE\n"),
+        ("--sound loud", "unrecognized arguments: --sound\n"),
+    ],
+)
+def test_a_setting_given_as_an_option_is_given_back_as_one(words, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py", *words.split()])
+    parser = Parser(flag_meant)
+    parser.add_argument("overrides", nargs="*")
+    with pytest.raises(SystemExit):
+        parser.parse_intermixed_args()
+    assert capsys.readouterr().err.endswith(said)
+
+
 def test_defaults_round_trip_through_yaml():
     config = load_config(None, ["augment.spec_augment={time_width: 64}", "predict.tta=[gain]"])
     assert from_dict(yaml.safe_load(yaml.safe_dump(to_dict(config)))) == config
@@ -62,6 +96,11 @@ def test_defaults_round_trip_through_yaml():
     [
         ("modle.name=x", "unknown key 'modle.name' in override 'modle.name=x'; did you mean model.name\\?"),
         ("optim.lrr=1", "unknown key 'optim.lrr' in .*; did you mean 'optim.lr'"),
+        ("optim.learning_rate=1", "unknown key 'optim.learning_rate' in .*; did you mean optim.lr\\?$"),
+        ("BS=8", "unknown key 'BS' in .*; did you mean optim.batch_size\\?$"),
+        ("data.n-workers=2", "did you mean data.workers\\?$"),
+        ("n_mels=64", "did you mean frontends.logmel.n_mels\\?$"),
+        ("optim={learning_rate: 1}", "unknown key 'optim.learning_rate'; did you mean optim.lr\\?$"),
         ("frontends.logmel.hop=320", "unknown key 'hop' in 'frontends.logmel'; did you mean 'hop_length'"),
         ("optim.epochs=two", "optim.epochs must be a whole number, got 'two'"),
         ("optim.epochs=1.5", "optim.epochs must be a whole number, got 1.5"),

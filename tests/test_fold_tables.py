@@ -11,7 +11,9 @@ from earshot.data.folds import (
     make_folds,
     missing_classes,
     read_folds,
+    say_split_groups,
     select_fold,
+    split_groups,
 )
 from scripts import run
 from test_folds import table
@@ -151,3 +153,27 @@ def test_tables_that_cannot_be_split_leave_no_folds(tmp_path, rows, without, mes
     with pytest.raises(ValueError, match=message):
         run(script, "--clips", tmp_path / "clips.csv", "--out", tmp_path / "folds.csv", "--k", "2")
     assert [p.name for p in tmp_path.iterdir()] == ["clips.csv"]
+
+
+def test_groups_that_a_fold_table_was_made_without_are_found():
+    """Data that were prepared again with groups; what was asked for keeps other groups, or the published way."""
+    clips = table(["a"] * 12, group=["p", "q", "r", ""] * 3, site=[f"s{i}" for i in range(6)] * 2)
+    before = make_folds(clips.drop(columns="group"), 3, seed=1)
+    found = split_groups(clips, before)
+    assert [row[0] for row in found] == ["p", "q", "r"]
+    said = say_split_groups(found, "data/my set/clips.csv", "folds/g.csv")
+    assert said.startswith(
+        "3 of 3 groups of data/my set/clips.csv lie in several folds of folds/g.csv, which was made "
+    )
+    assert f"such as p (folds {found[0][1].replace(' ', ', ')})" in said
+    assert said.endswith("make_folds.py --clips 'data/my set/clips.csv' --out folds/g.csv --force")
+    for group in (None, "site"):
+        assert split_groups(clips, make_folds(clips, 3, group=group)) == []
+    assert split_groups(clips, make_folds(clips, 3, method="table_order")) == [], "its own groups, parted as published"
+    assert split_groups(clips.drop(columns="group"), before) == []
+    official = make_folds(clips.assign(official_fold=[0, 1] * 6))
+    assert split_groups(clips, official) == [], "an official split may part them"
+    other = clips.assign(group=[f"g{i // 2}" for i in range(12)])
+    torn = split_groups(other, make_folds(clips, 3).assign(fold=[0, 1] * 6))
+    assert len(torn) == 6, "groups that are others now"
+    assert say_split_groups([], "", "") == ""

@@ -11,6 +11,7 @@ import prepare
 import submit
 from earshot.competitions import get_competition
 from earshot.data.dataset import read_dataset
+from earshot.data.folds import read_folds, split_groups
 from earshot.data.labels import read_classes
 from earshot.tables import read_table
 from real_tables import (
@@ -50,6 +51,8 @@ def test_tables_folds_and_submission(name, tmp_path, monkeypatch):
     run(prepare, *prepare_arguments(name, source, data))
     run(make_folds, *fold_arguments(name, data, tmp_path / "folds.csv"))
     check_tables(name, data, tmp_path / "folds.csv")
+    own = read_table(data / "clips.csv")
+    assert split_groups(own, read_folds(tmp_path / "folds.csv", own)) == [], "folds that were made of these clips"
     assert read_dataset(data)["task"] == get_competition(layout.competition).task
     clips = heard = read_table(data / "clips.csv")
     if layout.test_clips is not None:

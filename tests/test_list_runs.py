@@ -287,5 +287,34 @@ def test_nothing_goes_unless_it_is_agreed(place, capsys):
     assert len(list(place.rglob("last.ckpt"))) == 3
     run(script, "--clean", "checkpoints", "--yes")
     assert not list(place.rglob("last.ckpt"))
-    with pytest.raises(ValueError, match="neither checkpoints, stopped, beaten nor a run; did you mean 'sed/tiny'"):
+    with pytest.raises(
+        ValueError, match="neither checkpoints, stopped, beaten, caches nor a run; did you mean 'sed/tiny'"
+    ):
         run(script, "--clean", "sed/tinny")
+
+
+def cache(folder: Path, key: str, kind: str = "logmel") -> Path:
+    """A cache of 1,000 bytes and what it says of itself."""
+    (folder / key).mkdir(parents=True)
+    (folder / key / "params.json").write_text(json.dumps({"kind": kind, "sample_rate": 8000}))
+    (folder / key / "logmel.npy").write_bytes(bytes(1000))
+    return folder / key
+
+
+def test_caches_go_when_they_are_asked_for_and_nothing_else_of_the_data(place, tmp_path, capsys):
+    own = copied(place, "own", data__root="data/own")
+    of_run, of_none = (
+        cache(tmp_path / "data/own/cache", "0" * 16),
+        cache(tmp_path / "data/new/cache", "a" * 16, "packed"),
+    )
+    elsewhere = cache(tmp_path / "cache/own", "b" * 16)
+    theirs = cache(tmp_path / "data/own/cache", "notes")
+    assert plan(place, "checkpoints", "stopped", "beaten").size < 10**9
+    assert {r.path.resolve() for r in plan(place, "caches").removals} == {of_run, of_none, elsewhere}
+    with locked(own / "fold0"):
+        found = plan(place, "caches")
+        assert [r.path.resolve() for r in found.removals] == [of_none]
+        assert "data/own/cache/0000000000000000 stays: sed/own is running" in found.kept
+    run(script, "--names", "own", "--clean", "caches", "--yes")
+    assert "(logmel cache at 8000 Hz)" in capsys.readouterr().out
+    assert [of_run.exists(), elsewhere.exists(), of_none.exists(), theirs.exists()] == [False, False, True, True]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from earshot import messages
-from earshot.messages import LINE, WrappedLines, progress_bar
+from earshot.messages import LINE, WrappedLines, command_line, progress_bar
 
 SRC = Path(__file__).resolve().parents[1] / "src"
 
@@ -34,6 +34,11 @@ def test_short_lines_and_long_words_stay_as_they_are():
     assert said("one\ntwo") == ["one", "two"]
     path = "/".join(["folder"] * 60)
     assert path in said(f"no such file: {path}")[-1]
+
+
+def test_commands_can_be_pasted():
+    words = command_line("train", "--config", Path("configs/my set.yaml"), "--fold", 0, "data.part={label: a b}")
+    assert words == "python src/train.py --config 'configs/my set.yaml' --fold 0 'data.part={label: a b}'"
 
 
 class Screen(io.StringIO):

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 import soundfile
 import yaml
 
+from earshot.competitions.tables import Tables
 from earshot.config import from_dict, load_config, read_values
+from earshot.sound.logmel import empty_mel_bands
+from earshot.training import fitting as fitting
 from earshot.training.fitting import Data, fit_batch, fitted
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +40,49 @@ def test_low_rates_and_short_clips_are_followed():
     config = from_dict(values)
     assert (config.data.sample_rate, config.data.crop_seconds, config.predict.window_seconds) == (16000, 1.5, 1.5)
     assert config.frontends["logmel"].fmax == 8000
-    assert len(notes) == 3
+    assert len(notes) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "lengths"),
+    [
+        ("tagging/esc10_cnn", 16000, (512, 0, 320)),
+        ("tagging/esc10_cnn_small", 8000, (512, 0, 160)),
+        ("sed/finch_birds", 8000, (256, 0, 40)),  # 128, the nearest, leaves mel bands without a bin
+        ("tagging/panns/cnn14", 8000, (256, 0, 80)),
+        ("scenes/cross_task_fa", 22050, (1024, 551, 331)),
+    ],
+)
+def test_frames_last_as_long_at_a_lower_rate(name, rate, lengths):
+    """20-ms frames stay 20-ms frames, windows hold them, and no mel band is left without a bin."""
+    old = from_dict(like(name))
+    before = old.frontends["logmel"]
+    values, notes = fitted(like(name), data(rate=rate))
+    record = from_dict(values).frontends["logmel"]
+    assert (record.n_fft, record.win_length, record.hop_length) == lengths
+    times = record.hop_length / rate, before.hop_length / old.data.sample_rate
+    assert times[0] == pytest.approx(times[1], rel=0.01)
+    assert not empty_mel_bands(dataclasses.replace(record, sample_rate=rate))
+    assert any(f"hop_length={record.hop_length}: frames of" in note for note in notes)
+
+
+def test_outputs_further_apart_than_short_events_are_said():
+    times = {"filename": "0", "onset": np.arange(5.0), "event_label": "a", "is_negative": [0, 0, 0, 0, 1]}
+    short = pd.DataFrame(times | {"offset": np.arange(5.0) + [0.08, 0.08, 0.08, 2, 2]})
+    for name, said in (("sed/synth_cnn", ["cnn_small answers every 160 ms, and half of the events last 80 ms"]),
+                       ("sed/finch_vocal", [])):  # fmt: skip
+        values, _ = fitted(like(name), data(events=short, task="sed"))
+        assert [note.split(" at most")[0] for note in fitting.step_note(values, 2, short)] == said
+    values, _ = fitted(like("sed/synth_cnn"), data(events=short, task="sed"))
+    assert not fitting.step_note(values, 2, short.assign(offset=short.onset + 0.32))
+
+
+@pytest.mark.parametrize(("seconds", "name"), [(0.319, "sed/finch_vocal"), (0.32, "sed/synth_cnn")])
+def test_the_next_command_follows_the_length_of_the_events(seconds, name):
+    clips = pd.DataFrame({"clip_id": ["0"], "path": ["0.wav"], "labels": ["a"]})
+    events = pd.DataFrame({"filename": ["0"], "onset": [0.0], "offset": [seconds], "event_label": ["a"]})
+    tables = Tables(clips=clips, classes=["a"], events=events)
+    assert prepare.next_command(Path("data/mine"), "mine_events", tables).endswith(f"--like {name}")
 
 
 def test_long_clips_are_cropped_anywhere():
@@ -70,7 +116,7 @@ def test_one_class_in_every_recording_is_watched_by_its_events():
 
 
 def test_a_loss_for_one_label_refuses_several():
-    with pytest.raises(ValueError, match="exactly one label a clip .* 1 of 2 clips have none or several"):
+    with pytest.raises(ValueError, match="exactly one label a clip .* 1 of 2 clips have none or several: 1. Take"):
         fitted(like("tagging/esc10_cnn"), data(labels=("a", "a b")))
 
 
@@ -101,8 +147,6 @@ def test_events_ask_for_a_network_with_frames():
 
 
 def test_a_batch_leaves_steps_in_an_epoch_and_fits_the_memory(monkeypatch):
-    from earshot.training import fitting
-
     values, _ = fitted(like("sed/synth_cnn"), data(seconds=1.0))
     monkeypatch.setattr(fitting, "clip_memory", lambda *_: 100e6)
     monkeypatch.setattr(fitting, "free_memory", lambda _: 10e9)
@@ -121,8 +165,6 @@ def test_a_batch_leaves_steps_in_an_epoch_and_fits_the_memory(monkeypatch):
 
 
 def test_whatever_counts_epochs_is_lengthened_with_them_and_none_is_shortened(monkeypatch):
-    from earshot.training import fitting
-
     monkeypatch.setattr(fitting, "clip_memory", lambda *_: 100e6)
     monkeypatch.setattr(fitting, "free_memory", lambda _: 10e9)
     values, _ = fitted(like("sed/synth_cnn"), data(seconds=1.0))
@@ -137,6 +179,56 @@ def test_whatever_counts_epochs_is_lengthened_with_them_and_none_is_shortened(mo
     assert fit_batch(values, 2, 2)[0]["optim"]["epochs"] == 300, "more than is ever asked for"
     values["optim"] |= {"epochs": 40, "accumulate": 5}
     assert fit_batch(values, 2, 20)[0]["optim"]["epochs"] == 200, "two steps an epoch"
+
+
+def options(**given):
+    return Namespace(**{"name": "mine2", "folds": None, "k": None} | given)
+
+
+def test_a_second_config_takes_the_folds_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("folds").mkdir()
+    clips = pd.DataFrame({"clip_id": [f"c{i:02d}" for i in range(20)], "labels": ["a", "b"] * 10})
+    path, first, told = new.find_folds(options(name="mine"), Path("data/mine"), clips)
+    assert (path, told) == (Path("folds/mine.csv"), "folds: 5 (stratified) -> folds/mine.csv")
+    assert not path.exists(), "what comes after may be an error"
+    first.to_csv(path, index=False)
+    assert new.find_folds(options(), Path("mine!"), clips)[0] == path, "as prepare.py calls these data"
+    path, second, told = new.find_folds(options(), Path("data/mine"), clips)
+    assert path == Path("folds/mine.csv")
+    assert told.startswith("folds: folds/mine.csv, as it is, so that this run can be blended with others on it")
+    pd.testing.assert_frame_equal(first, second)
+    path, folds, _ = new.find_folds(options(k=4), Path("data/mine"), clips)
+    assert (path, folds.fold.nunique()) == (Path("folds/mine2.csv"), 4)
+    folds.to_csv(path, index=False)
+    with pytest.raises(ValueError, match="--k 3: folds/mine2.csv is there and has 4 folds"):
+        new.find_folds(options(k=3), Path("data/mine"), clips)
+    assert new.find_folds(options(), Path("data/mine"), clips)[0] == Path("folds/mine2.csv"), "its own goes before"
+    path, _, told = new.find_folds(options(name="mine3"), Path("data/mine"), clips.head(10))
+    assert path == Path("folds/mine3.csv")
+    assert "not those of the data: folds/mine.csv names 10 clips that are not" in told
+
+
+def test_folds_of_before_the_groups_are_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clips = pd.DataFrame({"clip_id": [f"c{i:02d}" for i in range(20)], "labels": ["a", "b"] * 10})
+    Path("folds").mkdir()
+    new.find_folds(options(name="g"), Path("data/g"), clips)[1].to_csv("folds/g.csv", index=False)
+    _, _, told = new.find_folds(options(name="g"), Path("data/g"), clips.assign(group=["p", "q"] * 10))
+    assert told.startswith("folds: folds/g.csv, as it is\nwarning: 2 of 2 groups of data/g/clips.csv lie in several ")
+    assert told.endswith("make_folds.py --clips data/g/clips.csv --out folds/g.csv --force")
+
+
+def test_configs_of_the_repository_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    like = new.find_config("tagging/esc10_cnn")
+    assert like == ROOT / "configs/tagging/esc10_cnn.yaml"
+    assert new.place_of(like, "mine") == Path("configs/tagging/mine.yaml"), "the repository stays as it is"
+    assert new.place_of(Path("own/a.yaml"), "mine") == Path("own/mine.yaml")
+    with pytest.raises(ValueError, match="did you mean 'tagging/esc10_cnn'"):
+        new.find_config("tagging/esc10_cn")
+    with pytest.raises(ValueError, match="configs/tagging/esc10_cnn.yaml does not exist; .*; the repository has /"):
+        load_config("configs/tagging/esc10_cnn.yaml")
 
 
 @pytest.mark.slow

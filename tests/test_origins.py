@@ -95,6 +95,7 @@ def test_a_recording_keeps_its_name_when_it_moves():
     assert [recording_name(p) for p in ("a/b.c.ogg", "b.c.wav", "x/w.npy#17", "w.h5#17", "w.h5#18")] == [
         "b.c", "b.c", "w#17", "w#17", "w#18",
     ]  # fmt: skip
+    assert {recording_name(f"rec #10 b.{ending}") for ending in ("wav", "flac")} == {"rec #10 b"}, "no row of a file"
 
 
 def origin(name="sed/x", fold=0, weights="", **tables) -> Origin:

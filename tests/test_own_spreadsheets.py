@@ -135,6 +135,28 @@ def test_tables_that_would_be_read_wrongly(four, text, message):
         prepare(four)
 
 
+def test_a_table_of_cut_clips_is_no_table_of_events(four):
+    """Clips of a second cut out of longer recordings, with their start in those."""
+    rows = [f"{name},x,{start},1.0" for name, start in zip(FOUR, (0, 0.5, 12.8, 0), strict=True)]
+    (four / "t.csv").write_text("\n".join(["filename,label,start_s,duration_s", *rows]) + "\n")
+    with pytest.raises(ValueError, match="2 of 4 events are as long as their .*, 1 of them after .*--table .*t.csv"):
+        prepare(four)
+    assert labels_of(four, table=four / "t.csv") == dict.fromkeys(("r1", "r2", "r3", "r4"), "x")
+
+
+def test_windows_as_long_as_their_recordings_are_events(four):
+    """As BirdNET has them: overlapping windows, of which the later reach behind the end."""
+    rows = [f"{name},x,{start},1.0" for name in FOUR for start in (0, 0.5)]
+    (four / "t.csv").write_text("\n".join(["filename,label,start_s,duration_s", *rows]) + "\n")
+    assert len(events_of(four)) == 8
+
+
+def test_recordings_of_several_rows_are_named(four, said):
+    (four / "t.csv").write_text("file,species\nr1.wav,x\nr1.wav,x\nr2.wav,y\nr3.wav,x\nr4.wav,y\nr4.wav,x\n")
+    assert labels_of(four)["r4"] == "x y"
+    assert "2 recordings in several rows: their labels are put together: r4.wav (x, y), r1.wav (x)" in said.text
+
+
 def test_times_of_raven_that_may_run_on_are_said(four, said):
     (four / "t.txt").write_text(f"{RAVEN}1\tS\t1\t0.1\t0.2\tr1.wav\tx\n2\tS\t1\t0.5\t0.6\tr2.wav\tx\n")
     assert len(events_of(four)) == 2

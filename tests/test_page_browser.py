@@ -1,5 +1,7 @@
 """The report's page in a browser: sound plays, a click on an event jumps there, tables sort, nothing is fetched."""
 
+from dataclasses import replace
+
 import pytest
 
 import test_pages
@@ -14,7 +16,8 @@ FIRST_CELL = "document.querySelector('table.sorts tbody td').textContent"
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     path = folder / "report.html"
-    path.write_text(page("Report", "now", "map", [test_pages.run_page([test_pages.card(folder)])], []))
+    run = replace(test_pages.run_page([test_pages.card(folder)]), name="finch_syllables_0db_weak")
+    path.write_text(page("Report", "now", "row_wise_micro_f1", [run], []))
     with chromium() as browser:
         watched = Watched(browser)
         watched.tab.goto(path.as_uri())
@@ -45,6 +48,14 @@ def test_pictures_are_drawn(report):
     widths = report.tab.evaluate("[...document.querySelectorAll('.card img')].map(i => i.naturalWidth)")
     assert widths
     assert min(widths) > 300
+
+
+def test_the_table_of_runs_fits_a_laptop(report):
+    report.tab.set_viewport_size({"width": 1300, "height": 800})
+    widths = "(t => [t.scrollWidth, t.parentElement.clientWidth])(document.querySelector('.wide table'))"
+    table, room = report.tab.evaluate(widths)
+    assert table <= room
+    report.tab.set_viewport_size({"width": 1400, "height": 950})
 
 
 def test_a_narrow_screen_needs_no_sideways_scrolling(report):

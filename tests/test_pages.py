@@ -1,6 +1,7 @@
 """The report's page: intervals, which clips are shown, and HTML that holds whatever names data have."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,14 @@ import soundfile
 
 from earshot.events import PostProcess
 from earshot.metrics import clips as clip_metrics
+from earshot.pages import audit as audit_page
 from earshot.pages.clip_cards import make_card, surprising
 from earshot.pages.intervals import bootstrap
-from earshot.pages.report import Picture, RunPage, Table, names_the_label, page, shown
+from earshot.pages.report import Evidence, Picture, RunPage, Table, interval, names_the_label, page, shown, tables
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 from earshot.sound.timebase import TimeBase
+from earshot.tasks import get_task
 
 
 def test_an_interval_holds_the_score_and_shrinks_with_evidence():
@@ -123,3 +126,37 @@ def test_average_precision_by_class_has_intervals():
     precision = clip_metrics.average_precision(target, found.clipwise_output)
     assert [row[2] for row in table.rows] == sorted(precision)
     assert all(row[3] <= row[2] <= row[4] for row in table.rows)
+
+
+def events_run() -> Evidence:
+    """Six clips of two folds whose frames are judged, of two lengths; one network found all but a clip of fold 1."""
+    frames = [np.eye(2, dtype=np.float32)[i % 2] * np.ones((10, 1), np.float32) * (i < 5) for i in range(6)]
+    for block in frames:
+        block[5:] = 0
+    found = predictions(np.array([[0.9, 0.1], [0.1, 0.9]] * 3), frames=tuple(frames))
+    found = replace(found, fold=np.repeat([0, 1], 3))
+    events = pd.DataFrame(
+        [(f"c{i}", 0.0, 0.5, found.classes[i % 2]) for i in range(6)],
+        columns=["filename", "onset", "offset", "event_label"],
+    )
+    clips = pd.DataFrame({"clip_id": found.clip_ids, "labels": "a", "duration": [0.5, 2.0] * 3})
+    return Evidence(None, get_task("sed"), "event_f1", found, Truth(np.eye(2)[[0, 1] * 3], events, clips=clips), None)
+
+
+def test_scores_in_time_are_known_by_fold_and_length_and_have_no_interval():
+    e = events_run()
+    assert np.isnan(interval(e)).all()
+    found = {table.title: table.rows for table in tables(e)}
+    assert found["event_f1 by fold"] == [("0", 3, 1.0), ("1", 3, pytest.approx(0.8))]
+    assert found["event_f1 by length in seconds"] == [("0 to 1", 3, 1.0), ("1 to 3", 3, pytest.approx(0.8))]
+    scores, differences = audit_page.of_runs({"a": e, "b": e})
+    assert scores.rows[0][:3] == ("a", "event_f1", pytest.approx(10 / 11))
+    assert differences.rows[0][:2] == ("a - b", 0.0)
+    plain = replace(e, watch="map")
+    assert not np.isnan(interval(plain)).any()
+
+
+def test_a_run_without_an_interval_says_so():
+    text = page("Report", "now", "event_f1", [replace(run_page(), low=np.nan, high=np.nan)], [])
+    assert "<td>none</td>" in text
+    assert "<td> to </td>" not in text

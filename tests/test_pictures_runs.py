@@ -36,6 +36,12 @@ def test_a_better_run_lies_higher(tmp_path, most):
     assert np.median(rows_of(image, BLUE)) < np.median(rows_of(image, ORANGE)) - 100
 
 
+def test_a_run_of_no_average_precision_is_drawn_without_a_warning(tmp_path, recwarn):
+    """One class that every held-out clip holds: it has no average precision."""
+    run_pictures.class_precision({"run": table(1, np.nan)}, tmp_path / "p.png")
+    assert [str(w.message) for w in recwarn] == []
+
+
 @pytest.mark.parametrize("n", [1, 2, 5, 527])
 def test_ranks_of_any_number_of_classes(tmp_path, n):
     some = table(n, 0.5)

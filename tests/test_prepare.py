@@ -256,7 +256,7 @@ def test_tables_check_themselves(tmp_path):
     with pytest.raises(ValueError, match="'ant bird' cannot be a class name"):
         Tables(clips=clips, classes=["ant bird"])
     assert class_name(" ant  bird") == "ant_bird"
-    with pytest.raises(ValueError, match=r"dataset\.json does not exist; make it with src/prepare\.py"):
+    with pytest.raises(ValueError, match=r"dataset\.json does not exist; make it with python src/prepare\.py COMP"):
         read_dataset(tmp_path)
     events = pd.DataFrame({"filename": ["a"], "onset": [0.5], "offset": [1.0], "event_label": ["wren"]})
     write_tables(
@@ -267,3 +267,19 @@ def test_tables_check_themselves(tmp_path):
     )
     assert read_table(tmp_path / "out" / "events.csv").onset.tolist() == [0.5]
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["competition"] == "birdcall"
+
+
+@pytest.mark.parametrize(("out", "command"), [
+    ("data/mine", "new.py mine --like tagging/esc10_cnn"),
+    ("data/my set", "new.py my_set --data 'data/my set' --like tagging/esc10_cnn"),
+    ("other/mine", "new.py mine --data other/mine --like tagging/esc10_cnn"),
+    ("-x (1)", "new.py x_1 --data '-x (1)' --like tagging/esc10_cnn"),
+])  # fmt: skip
+def test_the_next_command_can_be_run(out, command):
+    clips = pd.DataFrame({"clip_id": ["a"], "path": ["a.wav"], "labels": ["x"]})
+    assert prepare.next_command(Path(out), "mine", Tables(clips=clips, classes=["x"])) == f"next: python src/{command}"
+
+
+def test_the_next_command_of_a_competition_quotes_its_paths():
+    said = prepare.next_command(Path("my data/esc"), "esc50", None)
+    assert said == "next: python src/make_folds.py --clips 'my data/esc/clips.csv' --out folds/esc.csv"

@@ -159,6 +159,17 @@ def test_members_of_other_folds_or_classes_are_refused(tiny):
     assert not Path("x.npz").exists()
 
 
+def test_a_watched_score_that_is_known_no_more_is_said(tiny):
+    """A run of a metric that its user took away again."""
+    member = write_run("a", tiny, 0.02, 0)
+    for path in member.glob("fold*/config.yaml"):
+        path.write_text(path.read_text().replace("watch: ''", "watch: maap"))
+    with pytest.raises(ValueError, match=r"sed/a: its config watches 'maap', which is no score of its OOF; did you "
+                       r"mean 'map'\? .*choose another `watch`"):  # fmt: skip
+        run(ensemble, "--runs", member, "--out", "x.npz")
+    assert not Path("x.npz").exists()
+
+
 @pytest.mark.parametrize("weights", ["equal", pytest.param("search", marks=pytest.mark.slow)])
 def test_scores_without_post_processing_are_blended_by_the_official_one(tiny, capsys, weights):
     """rfcx: LWLRAP decides, and there is nothing to tune."""

@@ -8,6 +8,7 @@ import yaml
 
 from earshot import files, runs
 from earshot.config import Config, load_config
+from earshot.prediction.graphs import graph_files
 from earshot.prediction.predictions import Predictions
 from earshot.records import to_dict
 from earshot.sound.timebase import TimeBase
@@ -92,6 +93,25 @@ def test_missing_runs_are_named(tmp_path):
         runs.load_run(tmp_path / "sed" / "mine")
     with pytest.raises(ValueError, match="did you mean"):
         runs.load_run(tmp_path / "sed" / "mien")
+
+
+def test_a_path_into_a_run_or_above_several_leads_to_the_run(tmp_path, monkeypatch):
+    for name in ("mine", "other"):
+        write_fold(tmp_path / "sed" / name, tiny_config())
+    fold = tmp_path / "sed/mine/fold0"
+    for path, said in {
+        fold: f"{fold} is a fold of a run: give the run's folder, {fold.parent}$",
+        fold / "best.safetensors": "is a file of a fold of a run: give the run's folder, .*sed/mine$",
+        tmp_path
+        / "sed": f"holds runs and is none: give the folder of one, such as {fold.parent}, {fold.parents[1]}/other",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            runs.load_run(path)
+    with pytest.raises(ValueError, match="is a fold of a run"):
+        graph_files(fold, "onnx")
+    monkeypatch.chdir(fold)
+    with pytest.raises(ValueError, match=r"^\. is a fold of a run"):
+        runs.load_run(".")
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden"])

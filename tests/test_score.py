@@ -121,6 +121,32 @@ def test_predictions_are_detected_and_have_psds(run):
     assert scores["psds1"] == scores["psds2"] == pytest.approx(1.0)
 
 
+def test_durations_cut_both_tables_to_the_recordings_that_they_name(run, caplog):
+    Path("truth.csv").write_text(TRUTH)
+    Path("found.csv").write_text(TRUTH + "c.wav,0,1,wren\n")
+    Path("two.csv").write_text("filename,duration\nb,10\nsilent,10\n")
+    found = run("events", "--found", "found.csv", "--truth", "truth.csv", "--durations", "two.csv")
+    assert found["scores"]["event_f1"] == 1.0
+    assert sum(row["true_events"] for row in found["classes"]) == 1
+    assert "2 recordings with found events (3 of 4 events) are not among those to score (--durations)" in caplog.text
+    assert "1 recordings with true events (2 of 3 events) are not among those" in caplog.text
+    assert "left out: a, c" in caplog.text
+
+
+def test_names_that_never_meet_are_shown_of_both_sides(run, caplog):
+    Path("truth.csv").write_text(TRUTH)
+    Path("found.csv").write_text("filename,onset,offset,label\nx1,1,2,wren\n")
+    Path("lengths.csv").write_text("filename,duration\nx1,10\n")
+    with pytest.raises(ValueError, match=r"true events is among .* the names the same \(a, b here, x1 there\)"):
+        run("events", "--found", "found.csv", "--truth", "truth.csv", "--durations", "lengths.csv")
+    Path("lengths.csv").write_text("filename,duration\nx1,10\na,10\n")
+    run("events", "--found", "found.csv", "--truth", "truth.csv", "--durations", "lengths.csv")
+    assert "no recording has both found and true events: are the names the same (x1 here, a there)?" in caplog.text
+    assert "seconds" not in caplog.text
+    with pytest.raises(ValueError, match=r"names the same \(x1 here, a, b there\)"):
+        run("events", "--found", "found.csv", "--truth", "truth.csv")
+
+
 def test_tags_of_a_table(run, caplog):
     Path("found.csv").write_text("clip_id,cat,dog,note\n1,0.9,0.2,x\n2,0.1,0.8,y\n3,0.4,0.6,z\n")
     Path("truth.csv").write_text("clip_id,labels\n1,cat\n2,dog\n3,cat dog\n9,cow\n")
@@ -141,11 +167,16 @@ def test_anomalies_by_section(run):
     [
         ("events", "filename,onset,offset,label\nz.wav,0,1,wren\n", TRUTH, "none of the recordings .* names the same"),
         ("events", "onset,offset,label\n0,1,wren\n", TRUTH, "no column such as filename"),
-        ("tags", "clip_id,cat\n1,0.5\n", "clip_id,labels\n2,cat\n", "none of the 1 predicted clips"),
-        ("tags", "clip_id,cat\n1,0.5\n", "clip_id,labels\n1,dog\n", "are the class names the same"),
+        ("tags", "clip_id,cat\n1,0.5\n", "clip_id,labels\n2,cat\n", "none of the 1 predicted clips .*1 here, 2 there"),
+        ("tags", "clip_id,cat\n1,0.5\n", "clip_id,labels\n1,dog\n", r"class names the same \(cat here, dog there"),
         ("tags", "clip_id,cat\n1,high\n", "clip_id,labels\n1,cat\n", "no column of numbers"),
         ("tags", "clip_id,cat,dog\n1,0.5,1\n2,,0\n", "clip_id,labels\n1,cat\n", "column 'cat' holds 1 cells"),
-        ("anomalies", "clip_id,score\n1,0.5\n", "clip_id,is_anomaly\n2,1\n", "none of the scored clips"),
+        (
+            "anomalies",
+            "clip_id,score\n1,0.5\n",
+            "clip_id,is_anomaly\n2,1\n",
+            "none of the scored clips .*1 here, 2 there",
+        ),
     ],
 )
 def test_what_does_not_belong_together_is_said(run, kind, found, truth, message):

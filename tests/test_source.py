@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 from pathlib import Path
 
 SRC = Path(__file__).parents[1] / "src"
@@ -44,3 +45,14 @@ def test_docstrings_begin_with_a_sentence():
                 text = ast.get_docstring(node)
                 bare += [f"{path.name}: {node.name}"] * bool(text and text[0] in "([{'\"<")
     assert not bare
+
+
+def test_printed_commands_are_put_together_by_command_line():
+    """Paths with spaces are quoted; named here are files whose words are no paths and no names that a user chose."""
+    found = set()
+    for path in sorted(SRC.rglob("*.py")):
+        for node in (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.JoinedStr)):
+            text = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            if re.search(r"src/\w+\.py [^;:(]*--[\w-]+ \{\}", text):
+                found.add(path.relative_to(SRC / "earshot").as_posix())
+    assert found == {"inventory/known.py", "kaggle/bundling.py"}

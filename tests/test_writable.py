@@ -1,14 +1,19 @@
 """Every script asks for its place to write before it works; a file that cannot be read or written is no traceback."""
 
+import errno
 import importlib
 import os
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from earshot import files
+from earshot import files, messages
+from earshot.data.caches import LogmelCache, waveform_cache
+from earshot.data.packed import packed_clips
+from earshot.inputs.logmel import Logmel
 from earshot.messages import run_script
 from earshot.prediction.predictions import Predictions
 
@@ -164,3 +169,57 @@ def test_what_was_computed_is_kept_elsewhere_when_the_disk_refuses_it(tmp_path, 
         found.save(tmp_path / "note" / "x.npz")
     kept = Predictions.load(str(told.value).split("its content is in ")[1])
     assert kept.clip_ids.tolist() == ["a"]
+
+
+RECORD = Logmel(sample_rate=8000, n_fft=256, hop_length=80, n_mels=16, fmin=50, fmax=4000)
+CACHES = {
+    "logmel": lambda folder, clips: LogmelCache.build(folder, clips, "source", RECORD, 8000)[clips.clip_id[0]],
+    "waveform": lambda folder, clips: waveform_cache(folder, clips, "source", 8000).path[0],
+    "packed": lambda folder, clips: packed_clips(folder, clips, "source", 8000, 1.0).path[0],
+}
+
+
+@pytest.mark.parametrize("kind", CACHES)
+def test_caches_of_read_only_data_are_kept_where_one_is(kind, tiny, monkeypatch, caplog):
+    clips, make = pd.read_csv("data/clips.csv").head(2), CACHES[kind]
+    make("data/cache", clips[:1])
+    with monkeypatch.context() as patch:
+        refuse_files_below(Path("data").absolute(), patch)
+        make("data/cache", clips[:1])
+        assert not Path("cache").exists(), "the one that stands is read"
+        made = make("data/cache", clips)
+        assert len(list(Path("cache/data").glob("[0-9a-f]*"))) == 1
+        assert kind == "logmel" or Path(str(made).split("#")[0]).is_relative_to(Path("cache/data").absolute())
+        assert f"data/cache cannot be written: its caches are kept in {Path('cache/data').absolute()}" in caplog.text
+        with pytest.raises(ValueError, match="cannot be written"):
+            make("data/elsewhere", clips)
+        refuse_files_below(Path().absolute(), patch)
+        with pytest.raises(ValueError, match="cannot be written: .*or set data.cache=none"):
+            make("data/cache", clips[1:])
+
+
+def test_a_full_disk_is_named_with_the_file_that_it_ended(tmp_path, monkeypatch, capsys):
+    """By the system's error, by a library's words for it, or, where those say nothing, by the room that is left."""
+
+    def write(error, whole=files.whole_file):
+        def main():
+            with whole(tmp_path / "last.ckpt"):
+                raise error
+
+        with pytest.raises(SystemExit):
+            run_script(main, RuntimeError)
+        return capsys.readouterr().err
+
+    said = f"error: {tmp_path / 'last.ckpt'}: the disk is full (no space left on device)\n"
+    silent = RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 1759360 vs 1759248")
+    assert write(OSError(errno.ENOSPC, "No space left on device")) == said
+    assert write(OSError(errno.ENOSPC, "No space left on device"), files.whole_folder) == said
+    assert write(RuntimeError("IoError(Os { code: 28, kind: StorageFull })")) == said
+    assert write(silent) == f"error: {silent}\n", "the disk has room: it was something else"
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: files.shutil._ntuple_diskusage(3e6, 3e6, 4096))
+    assert write(silent) == said
+    with pytest.raises(SystemExit):
+        messages._end(OSError(errno.ENOSPC, "No space left on device"))
+    assert "or that of temporary files, " in capsys.readouterr().err
+    with pytest.raises(KeyError), files.whole_file(tmp_path / "x"):
+        raise KeyError("no matter of the disk")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import logging
 import math
@@ -22,11 +23,27 @@ from earshot.processes.running import is_running, machine
 TEMPORARY = re.compile(r"\.([0-9a-f]{8})-([0-9]+)-[0-9]+\.(part|old)\.(.+)", re.DOTALL)
 LONGEST_NAME = 255  # bytes, of every usual file system
 OLD_SECONDS = 86400  # without a change, after which what another machine began to write is given up
+FULL_BYTES = 1 << 16  # of a disk that has less free, whatever could not be written could not for that
 LOGGER = logging.getLogger(__name__)
 _swept: set[tuple[int, str]] = set()  # process and folder
 LONGEST_PLAIN = 200  # bytes of a name that others are made of
 DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *(f"{k}{n}" for k in ("COM", "LPT") for n in range(1, 10))}
 UNNAMEABLE = re.compile(r'[\x00-\x1f\x7f<>:"|?*]|[\ud800-\udfff]')
+
+
+@contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    """Have what a full disk ended, in whatever words a library says it, be an OSError that names `path`."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "StorageFull" in text
+        if not full and isinstance(error, OSError | RuntimeError):  # torch speaks of positions in the file
+            full = shutil.disk_usage(path.parent).free < FULL_BYTES
+        if not full:
+            raise
+        raise OSError(errno.ENOSPC, "the disk is full (no space left on device)", str(path)) from error
 
 
 @contextmanager
@@ -41,16 +58,17 @@ def whole_file(path: str | Path, on_disk: bool = False) -> Iterator[Path]:
     sweep(path.parent)
     partial = temporary_name(path)
     try:
-        reached(f"writing {path.name}")
-        yield partial
-        reached(f"half-written {path.name}", partial)
-        reached(f"written {path.name}")
-        if on_disk:
-            flush(partial)
-        os.replace(partial, path)
-        if on_disk:
-            flush(path.parent)
-        reached(f"renamed {path.name}")
+        with _full_disk_named(path):
+            reached(f"writing {path.name}")
+            yield partial
+            reached(f"half-written {path.name}", partial)
+            reached(f"written {path.name}")
+            if on_disk:
+                flush(partial)
+            os.replace(partial, path)
+            if on_disk:
+                flush(path.parent)
+            reached(f"renamed {path.name}")
     finally:
         partial.unlink(missing_ok=True)
 
@@ -68,8 +86,9 @@ def whole_folder(folder: str | Path, replace: bool = False) -> Iterator[Path]:
     partial, old = temporary_name(folder), temporary_name(folder, "old")
     try:
         reached(f"writing {folder.name}/")
-        partial.mkdir()
-        yield partial
+        with _full_disk_named(folder):
+            partial.mkdir()
+            yield partial
         reached(f"written {folder.name}/")
         if replace and folder.exists():
             os.replace(folder, old)
@@ -96,8 +115,9 @@ def whole_set(folder: str | Path, last: str, without: Iterable[str] = ()) -> Ite
     partial = temporary_name(folder / last)
     try:
         reached(f"writing the set of {last}")
-        partial.mkdir()
-        yield partial
+        with _full_disk_named(folder / last):
+            partial.mkdir()
+            yield partial
         reached(f"written the set of {last}")
         names = sorted(path.name for path in partial.iterdir() if path.name != last)
         (folder / last).unlink(missing_ok=True)
@@ -233,6 +253,11 @@ def check_name(name: str, what: str):
         raise ValueError(f"{what} {shown!r} {problems[0]}: choose a plain name, such as my_run")
 
 
+def plain_name(folder: Path) -> str:
+    """The folder's name as configs can have it: what is neither letter, digit, `-` nor `.` becomes `_`."""
+    return re.sub(r"[^\w.-]+", "_", folder.resolve().name).strip("._-") or "mine"
+
+
 def short_name(name: str, longest: int = 100) -> str:
     """A name of at most so many bytes: what goes into the name of a file beside other things."""
     return os.fsencode(name)[:longest].decode(errors="ignore")
@@ -309,3 +334,16 @@ def fold_folders(run: str | Path) -> list[Path]:
     """The folders fold0, fold1, ... of a run, by number; any other name (a copy, fold0_old) is none of its folds."""
     found = [path for path in Path(run).glob("fold*") if re.fullmatch(r"fold(0|[1-9][0-9]*)", path.name)]
     return sorted((path for path in found if path.is_dir()), key=lambda path: int(path.name.removeprefix("fold")))
+
+
+def run_meant(path: str | Path) -> str:
+    """Which run is probably meant by a path that is none but leads into one, or to several, as the end of an error
+    message; '' where it does neither."""
+    path = Path(path)
+    fold = path if path.is_dir() else path.parent
+    above = fold.parent if fold.name else fold.absolute().parent
+    if path.exists() and fold.absolute() in [each.absolute() for each in fold_folders(above)]:
+        return f" is {'a fold' if fold == path else 'a file of a fold'} of a run: give the run's folder, {above}"
+    below = [each for each in sorted(path.glob("*")) if fold_folders(each)] if path.is_dir() else []
+    shown = ", ".join(map(str, below[:3])) + ", ..." * (len(below) > 3)
+    return f" holds runs and is none: give the folder of one, such as {shown}" if below else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
 import logging
 import os
@@ -11,6 +12,7 @@ import select
 import shlex
 import signal
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -48,6 +50,16 @@ def from_here(path: str | Path) -> str:
     return "" if Path(path).is_absolute() else f"; paths follow the folder you are in, {Path.cwd()}"
 
 
+def command_line(script: str, *words) -> str:
+    """A command to go on with, `python src/<script>.py` and its words, quoted where a shell would part them."""
+    return f"python src/{script}.py {pasted(*words)}"
+
+
+def pasted(*words) -> str:
+    """Words of a command line as text, quoted where a shell would part them: for options that people are to add."""
+    return shlex.join(map(str, words))
+
+
 def few(items, n: int = 5) -> str:
     """The first names joined by commas, and how many more there are: for error messages."""
     items = [str(i) for i in items]
@@ -77,9 +89,12 @@ class Parser(argparse.ArgumentParser):
 
     A repeated option that takes a list goes on with it (`--fold 0 --fold 1`); one that takes a value is an error, but
     where it says the same again. The description is laid out as it is written.
+
+    setting_of: of a script that takes settings, key=value: the key that an unknown option's name means, or ''.
     """
 
-    def __init__(self, **settings):
+    def __init__(self, setting_of: Callable[[str], str] | None = None, **settings):
+        self.setting_of = setting_of
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | settings)
         self.register("action", None, _Once)
         self.register("action", "store", _Once)
@@ -88,6 +103,17 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         self.given.clear()
         return super().parse_known_args(args, namespace)
+
+    def error(self, message: str):
+        """Exit as argparse does; an option that is a setting is given back as one."""
+        unknown = message.partition("unrecognized arguments: ")[2].split() if self.setting_of else []
+        meant = []
+        for word in (w for w in unknown if w.startswith("--") and w in sys.argv):
+            name, _, value = word.removeprefix("--").partition("=")
+            after = [w for w in sys.argv[sys.argv.index(word) + 1 :][:1] if not w.startswith("-")]
+            if key := self.setting_of(name):
+                meant.append(f"{key}={value or ' '.join(after) or 'VALUE'}")
+        super().error(message + f"; settings are written without hyphens: {' '.join(meant)}" * bool(meant))
 
 
 class _Once(argparse.Action):
@@ -201,6 +227,8 @@ def _end(error: Exception):
     if isinstance(error, OSError) and error.strerror:
         names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         text = f"{names}: {error.strerror}" if names else error.strerror
+        if not names and error.errno == errno.ENOSPC:
+            text += f": full is the disk that is written to, or that of temporary files, {tempfile.gettempdir()}"
     print(f"error: {text}", file=sys.stderr)
     sys.exit(2)
 

@@ -84,10 +84,16 @@ def dotted_keys(kind, section: str = "") -> dict[str, type | None]:
     return found
 
 
-def parse_override(kind, override: str, moved: collections.abc.Mapping[str, str]) -> tuple[str, Any]:
+def parse_override(
+    kind,
+    override: str,
+    moved: collections.abc.Mapping[str, str],
+    usual: collections.abc.Callable[[str], str] = lambda _: "",
+) -> tuple[str, Any]:
     """A setting such as 'optim.lr=3e-4' -> its key and value, as YAML reads it; an error where it is none.
 
-    kind: the record that it changes; moved: {key of an earlier version: the new one}.
+    kind: the record that it changes; moved: {key of an earlier version: the new one}; usual: a name that others give a
+    setting -> its key, or ''.
     """
     key, separator, value = override.partition("=")
     form = "; settings are written key=value, such as optim.lr=3e-4"
@@ -100,7 +106,7 @@ def parse_override(kind, override: str, moved: collections.abc.Mapping[str, str]
     free = any(key.startswith(f"{section}.") for section, kind in known.items() if kind is None)
     if not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", key) or not (key in known or free):
         near = [k for k in known if k.split(".")[-1] == path[-1]]
-        near = difflib.get_close_matches(key, near, 1, 0.7) or near
+        near = difflib.get_close_matches(key, near, 1, 0.7) or near or [k for k in [usual(path[-1])] if k]
         beside = [k for k in known if k.startswith(f"{path[0]}.")] or [k for k in known if "." not in k]
         meant = f"; did you mean {' or '.join(near)}?" if near else suggest(key, beside)
         raise ValueError(f"unknown key '{key}' in override '{override}'{meant}{'' if separator else form}")

@@ -30,8 +30,8 @@ from safetensors import SafetensorError, safe_open
 
 from earshot.config import Config, from_run
 from earshot.data.labels import check_classes
-from earshot.files import check_name, fold_folders, whole_file, write_text
-from earshot.messages import FILES_SHOWN, few, from_here, suggest
+from earshot.files import check_name, fold_folders, run_meant, whole_file, write_text
+from earshot.messages import FILES_SHOWN, command_line, few, from_here, suggest
 from earshot.prediction.origin import (
     Origin,
     check_same,
@@ -163,6 +163,8 @@ def run_folder(config: Config, config_path: Path | None, name: str = "", root: P
 def load_run(folder: str | Path) -> Run:
     """Folder of a run -> Run; a missing folder or one without trained folds is an error that names what is there."""
     folder = Path(folder)
+    if meant := run_meant(folder) if not fold_folders(folder) else "":
+        raise ValueError(f"{folder}{meant}")
     if not folder.is_dir():
         near = sorted(str(p) for p in folder.parent.glob("*") if p.is_dir()) if folder.parent.is_dir() else []
         known = suggest(str(folder), near, most=FILES_SHOWN) if near else from_here(folder)
@@ -226,8 +228,8 @@ def train_command(folder: Path, *folds: int) -> str:
     begun = sorted(folder.glob("fold*/config.yaml"))
     own = Path("configs") / folder.parent.name / f"{folder.name}.yaml"
     config = begun[0] if begun else own if own.is_file() else "CONFIG.yaml"
-    command = f"python src/train.py --config {config} --fold {' '.join(map(str, folds)) or 'all'}"
-    return command + f" --name {folder.name}" * (config != own) + " --resume" * bool(begun)
+    words = ["--config", config, "--fold", *(folds or ["all"])] + ["--name", folder.name] * (config != own)
+    return command_line("train", *words, *["--resume"] * bool(begun))
 
 
 def config_difference(a: dict, b: dict, where: str = "") -> str:

@@ -88,10 +88,10 @@ def calibrated(scores: np.ndarray, target: np.ndarray, groups: np.ndarray, parts
         fit = IsotonicRegression(y_min=FLOOR, y_max=1 - FLOOR, out_of_bounds="clip")
         fit.fit(p[rest].ravel(), y[rest].ravel())
         found["isotonic"][held] = fit.predict(p[held].ravel()).reshape(p[held].shape)
-    rows = [
-        (name, calibration_error(q, y), float(-np.mean(np.where(y, np.log(q), np.log1p(-q)))))
-        for name, q in found.items()
-    ]
+    rows = []
+    for name, q in found.items():
+        q = np.clip(q, FLOOR, 1 - FLOOR)  # a low temperature makes log odds of millions, and their outputs 0 and 1
+        rows.append((name, calibration_error(q, y), float(-np.mean(np.where(y, np.log(q), np.log1p(-q))))))
     return pd.DataFrame(rows, columns=["method", "calibration_error", "log_loss"])
 
 

@@ -163,6 +163,7 @@ def of_pseudo(
     if tables_folds and manifest.tables.folds != tables_folds:
         everyone = tuple(clips.clip_id[clips.fold != TRAIN_ONLY].astype(str))
         found.append(Leak("pseudo-labels made for another fold table", said, "every fold", everyone))
+    of_test: dict[tuple, list[int]] = {}  # the test's recordings -> the folds that they train
     for fold in manifest.folds:
         held = clips[clips.fold == fold]
         at = f"fold {fold}"
@@ -180,12 +181,14 @@ def of_pseudo(
         for kind, some, same_clip in (
             ("pseudo-labels of a fold's own recordings", held, False),
             ("pseudo-labels of clips that have labels", clips[clips.fold != fold], True),
-            ("pseudo-labels of the test's recordings", test, True),
         ):
-            if some is None:
-                continue
             if shared := pseudo.of_recordings(windows, manifest.source, some, source, same_clip):
-                found.append(Leak(kind, said, TEST if some is test else at, tuple(shared)))
+                found.append(Leak(kind, said, at, tuple(shared)))
+        if test is not None and (shared := pseudo.of_recordings(windows, manifest.source, test, source, True)):
+            of_test.setdefault(tuple(shared), []).append(fold)
+    for shared, trained in of_test.items():
+        told = f"{said}, for fold{'s' * (len(trained) > 1)} {' '.join(map(str, trained))}"
+        found.append(Leak("pseudo-labels of the test's recordings", told, TEST, shared))
     return found
 
 

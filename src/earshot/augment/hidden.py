@@ -94,6 +94,11 @@ def attach_spec_augment_pp(network: nn.Module, params: dict) -> None:
             raise ValueError(f"unknown parameter '{key}' of augment.spec_augment_pp{suggest(key, (*known, 'layers'))}")
     augment, modules = SpecAugmentPP(**options), dict(network.named_modules())
     for name in params.get("layers", (INPUT,)):
+        if name == INPUT and not hasattr(network, "spec_augment"):
+            raise ValueError(
+                "augment.spec_augment_pp does nothing to the input of this network, which has no `spec_augment`: call "
+                "layers.normalised_input in its forward, name other `layers`, or leave it out"
+            )
         if name == INPUT:
             network.spec_augment = augment
         elif name in modules:

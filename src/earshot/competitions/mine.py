@@ -32,7 +32,7 @@ from earshot.competitions.own_labels import Labels, from_annotations, from_folde
 from earshot.competitions.own_recordings import OwnRecordings, list_own
 from earshot.competitions.own_tables import find_annotations, find_label_table
 from earshot.competitions.tables import Tables, check_submission, class_name
-from earshot.messages import few
+from earshot.messages import command_line, few
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
@@ -88,10 +88,11 @@ def _tables(
     """Labels by recording -> the tables, train and test apart, and everything that is odd in a warning."""
     clips, events = _named(labels.clips, labels.events)
     if not (clips.labels != "").any():
+        source = recordings.source
         raise ValueError(
-            f"nothing says what the {len(clips)} recordings of {recordings.source} hold: no folder a class, no table "
+            f"nothing says what the {len(clips)} recordings of {source} hold: no folder a class, no table "
             "with their names and labels, no annotation files. To train, give --table or --annotations; to hear them "
-            f"with a trained run, give the folder to it: python src/predict.py --run RUN --clips {recordings.source}"
+            f"with a trained run, give the folder to it: {command_line('predict', '--run', 'RUN', '--clips', source)}"
         )
     if group_column:
         clips["group"] = _groups(clips, group_column)
@@ -137,7 +138,8 @@ def _hint_sources(clips: pd.DataFrame, taken: Sequence[str]):
         if column in taken or not SOURCE_COLUMN.search(column) or not 1 < values.nunique() < len(clips):
             continue
         logger.warning(
-            "folds may part the recordings of one '%s' (%d values): --group-column '%s' keeps them together",
+            "folds may part the recordings of one '%s' (%d values): --group-column '%s' keeps them together in folds "
+            "that are made afterwards",
             column, values.nunique(), column,
         )  # fmt: skip
 

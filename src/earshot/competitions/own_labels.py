@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from earshot.annotations.reading import Annotations, read_annotations
@@ -16,11 +17,12 @@ from earshot.competitions.label_columns import label_columns, labels_in, split_c
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.competitions.own_tables import check_column, check_header, find_path_column
 from earshot.competitions.tables import class_name
-from earshot.messages import few
+from earshot.messages import few, pasted
 from earshot.sound import audio
 from earshot.tables import read_table
 
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing", "eval", "evaluation")
+SAME_LENGTH = 0.02  # of a recording, by which an event as long as it may differ
 OWN_COLUMNS = ("clip_id", "path", "labels", "annotated")  # a table's columns of these names are not taken over
 
 logger = logging.getLogger("earshot")
@@ -139,11 +141,12 @@ def _refuse_contradictions(table: pd.DataFrame, columns: Sequence[str], path: Pa
 def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, dropped: Sequence[str], path: Path) -> pd.DataFrame:
     """Rows -> recordings: the labels of several rows of one recording together; other columns by its first row."""
     others = [c for c in table.columns if c not in ("_found", *OWN_COLUMNS, *dropped)]
-    if (twice := table._found.duplicated()).any():
-        logger.warning("%s has %d recordings in several rows: their labels are put together", path,
-                       table._found[twice].nunique())  # fmt: skip
     first = table.drop_duplicates("_found")
     together = table.groupby("_found", sort=False).labels.agg(lambda rows: sorted({n for names in rows for n in names}))
+    if (twice := table._found.duplicated()).any():
+        several = sorted(table._found[twice].unique(), key=lambda p: len(together[p]) < 2)  # of several labels first
+        logger.warning("%s has %d recordings in several rows: their labels are put together: %s", path, len(several),
+                       few([f"{p} ({', '.join(together[p])})" for p in several]))  # fmt: skip
     clips = recordings.table(first._found).assign(labels=together.reindex(first._found).to_numpy())
     for column in others:
         clips[column] = first[column].to_numpy()
@@ -191,7 +194,7 @@ def from_annotations(
             "are named as the recordings are (a.wav: a.txt), or have a column called filename. A table whose start and "
             "end are no times in the recordings is given as --table"
         )
-    _check_times(table, recordings)
+    _check_times(table, recordings, files)
     several = split_cells(table.event_label, separator, files[0] if len(files) == 1 else files[0].parent)
     table = table.assign(event_label=[names or [""] for names in several]).explode("event_label", ignore_index=True)
     clips = recordings.table(recordings.paths)
@@ -205,12 +208,14 @@ def from_annotations(
     return Labels(clips, table.reset_index(drop=True), tuple((Path(name).stem, name) for name in missing))
 
 
-def _check_times(events: pd.DataFrame, recordings: OwnRecordings):
-    """Raise where times cannot be seconds of their recordings: most are past the end, or run on over several files."""
+def _check_times(events: pd.DataFrame, recordings: OwnRecordings, files: Sequence[Path]):
+    """Raise where times cannot be seconds of their recordings: most are past the end, or run on over several files, or
+    are those of longer recordings that these were cut out of."""
     if not len(events):
         return
     length = {path: _seconds(recordings.source / path) for path in events.path.unique()}
     late = (events.onset >= events.path.map(length)).to_numpy(bool)
+    _refuse_cut_clips(events, events.path.map(length), late, files)
     if 2 * late.sum() >= len(late) or late[events.runs_on.to_numpy(bool)].any():
         event = events[late].iloc[0]
         raise ValueError(
@@ -224,6 +229,25 @@ def _check_times(events: pd.DataFrame, recordings: OwnRecordings):
     if len(span) > 1 and (span["min"].to_numpy()[1:] >= span["max"].to_numpy()[:-1]).all():
         logger.warning("times of %s come after those of %s: if they run on over the files export Raven's column File "
                        "Offset (s)", span.index[1], span.index[0])  # fmt: skip
+
+
+def _refuse_cut_clips(events: pd.DataFrame, length: pd.Series, late: np.ndarray, files: Sequence[Path]):
+    """Raise where a table says where each recording lay in a longer one: a row each, as long as it, that begins later.
+
+    length: (n,) seconds of each event's recording; late: (n,) whether it begins after that. No event of a recording can
+    be as long as it and begin later than at its start.
+    """
+    whole = ((events.offset - events.onset - length).abs() <= SAME_LENGTH * length) & (events.onset > 0.1 * length)
+    times = events.groupby("path").onset.nunique()
+    if 3 * whole.sum() <= len(events) or 10 * (times > 1).sum() > len(times):
+        return
+    event, table = events[whole].iloc[0], files[0] if len(files) == 1 else "FILE"
+    raise ValueError(
+        f"{whole.sum()} of {len(events)} events are as long as their recordings and begin later than at the start, "
+        f"{(late & whole).sum()} of them after the end, such as {event.event_label} at {event.onset:g} s of "
+        f"{event.path} ({length[whole].iloc[0]:g} s): {few(files, 1)} speaks of clips that were cut out of longer "
+        f"recordings, with times in those. Give it as a table of labels: {pasted('--table', table)}"
+    )
 
 
 def _seconds(path: Path) -> float:

@@ -23,12 +23,14 @@ from earshot.config.sections import (
     OptimConfig,
     check_not_negative,
 )
+from earshot.config.usual_names import usual_key
 from earshot.inputs.kinds import AnyInput
 from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import CHANNELS
 from earshot.inputs.teacher import LEFT_OUT, Distill
-from earshot.records import build, parse_override, read_yaml
+from earshot.messages import from_here
+from earshot.records import build, dotted_keys, parse_override, read_yaml
 from earshot.sound.windows import Windowing
 
 # keys of earlier versions: an error in a config, translated where a run folder has them
@@ -189,7 +191,7 @@ def load_config(path: str | Path | None = None, overrides: list[str] | tuple[str
     alone = copy.deepcopy(values)
     seen: dict[str, str] = {}
     for text in overrides:
-        key, value = parse_override(Config, text, MOVED)
+        key, value = parse_override(Config, text, MOVED, usual_key)
         if seen.setdefault(key, text) != text:
             raise ValueError(f"{key} is set twice, by '{seen[key]}' and by '{text}': keep one")
         if key == "loss.name":
@@ -222,6 +224,7 @@ def from_dict(values: dict) -> Config:
     """Nested dict, as a file gives it -> checked Config; a key of an earlier version is an error with the new name."""
     for old, _, _ in _moved(values):
         raise ValueError(f"{old} is now {MOVED[old]}")
+    _check_usual(values)
     config = build(Config, values)
     if (given := (values.get("predict") or {}).get("level", config.data.level)) != config.data.level:
         raise ValueError(
@@ -229,6 +232,23 @@ def from_dict(values: dict) -> Config:
             "leave the former out to follow the latter"
         )
     return config
+
+
+def _check_usual(values: dict):
+    """Raise, with the right key, where a file has a setting in the wrong place or by a name that others give it."""
+    known = dotted_keys(Config)
+    sections = [(f"{name}.", own) for name, own in values.items() if known.get(name) and isinstance(own, dict)]
+    for section, own in [("", values), *sections]:
+        for key in own:
+            if f"{section}{key}" not in known and (meant := flag_meant(str(key))):
+                raise ValueError(f"unknown key '{section}{key}'; did you mean {meant}?")
+
+
+def flag_meant(name: str) -> str:
+    """The key of a setting that was written without its section, such as epochs: of a usual name, else of a key's last
+    part, the first of several; '' where nothing is so called."""
+    known = [key for key in dotted_keys(Config) if key.split(".")[-1] == name.replace("-", "_") and "." in key]
+    return usual_key(name) or next(iter(known), "")
 
 
 def from_run(values: dict) -> Config:
@@ -255,6 +275,9 @@ def _moved(values: dict) -> Iterator[tuple[str, dict, str]]:
 
 def read_values(path: Path, is_base: bool = False) -> dict:
     """YAML file -> its values and those of its base, nested dicts as they were written."""
+    own = Path(__file__).resolve().parents[3] / path
+    if not path.exists() and own.is_file():
+        raise ValueError(f"config {path} does not exist{from_here(path)}; the repository has {own}")
     values = read_yaml(path)
     base = values.pop("base", None)
     if base is None:

@@ -3,7 +3,8 @@
 A cache is a folder `<folder>/<key>`, the key a hash of EVERYTHING that shapes its content: the parameters, the rate,
 the number type, this module's format and each clip's id, path, size and time of change. Another parameter or an edited
 file is another key, so nothing stale is ever read; older siblings are left alone (delete them at will). A cache is
-written under a temporary name and renamed, so an interrupted build leaves nothing under the final one. Clips that
+written under a temporary name and renamed, so an interrupted build leaves nothing under the final one. Where a data
+set's folder cannot be written, its caches go to `cache/<its name>` of the folder that one is in. Clips that
 share a file share its data; a table's `start` and `end` are not applied. Clips that cannot be read are listed in
 `unreadable.csv` and hold 0 frames.
 """
@@ -25,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.files import as_json, short_name, whole_folder
+from earshot.files import as_json, check_writable, short_name, whole_folder
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples
 from earshot.messages import progress_bar, suggest
@@ -217,9 +218,27 @@ def cache_key(description: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def finished(folder: str | Path, description: dict, make: Callable[[Path], None]) -> Path:
-    """`<folder>/<key>`, as it stands or as `make` fills it under a temporary name."""
+def place_of(folder: str | Path, description: dict) -> Path:
+    """`<folder>/<key>` of a cache that stands, or can be made there; of a data set that is read-only (as all below
+    /kaggle/input), `cache/<its name>/<key>` where one is, which is said."""
     target = Path(folder) / cache_key(description)
+    if target.is_dir():
+        return target
+    try:
+        check_writable(target / "params.json")
+    except ValueError:
+        if target.parent.name != "cache":
+            raise
+        here = Path("cache", target.absolute().parents[1].name, target.name)
+        check_writable(here / "params.json", "work in a folder that can be written, or set data.cache=none")
+        LOGGER.warning("%s cannot be written: its caches are kept in %s", target.parent, here.parent.absolute())
+        return here
+    return target
+
+
+def finished(folder: str | Path, description: dict, make: Callable[[Path], None]) -> Path:
+    """The folder that `place_of` names, as it stands or as `make` fills it under a temporary name."""
+    target = place_of(folder, description)
     if target.is_dir():
         return target
     settings = {name: value for name, value in description.items() if name != "files"}

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from earshot.messages import few
+from earshot.messages import command_line, few
 from earshot.sound.rows import file_of
 from earshot.stored import read_json, want
 
@@ -23,10 +23,10 @@ def read_dataset(folder: str | Path) -> dict:
 
     It has "copied_channels" too, mono or stereo, where the clips' paths are copies that prepare.py --resample made.
     """
-    path = Path(folder) / "dataset.json"
+    path, prepare = Path(folder) / "dataset.json", command_line("prepare", "COMPETITION", "--out", folder)
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; make it with src/prepare.py <competition> --out {folder}")
-    remedy = f"make it again with src/prepare.py <competition> --out {folder}"
+        raise ValueError(f"{path} does not exist; make it with {prepare}")
+    remedy = f"make it again with {prepare}"
     about = read_json(path, "file", remedy)
     want(about, {"competition": str, "source": str}, str(path), remedy)
     return about

@@ -12,6 +12,7 @@ import pandas as pd
 
 from earshot.data.soft_targets import SoftTargets
 from earshot.prediction.origin import TableDigests, digest
+from earshot.sound.rows import file_of
 
 CLIP_COLUMNS = ("labels", "secondary_labels")
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "is_negative")
@@ -61,9 +62,9 @@ def recording_name(path: str) -> str:
     name = path[path.rfind("/") + 1 :]
     if name in ("", "."):  # a million paths are not made objects for the few that end so
         name = PurePosixPath(path).name
-    file, mark, row = name.partition("#")
+    file = file_of(name)
     dot = file.rfind(".")
-    return (file[:dot] if 0 < dot < len(file) - 1 else "" if file == "." else file) + mark + row
+    return (file[:dot] if 0 < dot < len(file) - 1 else "" if file == "." else file) + name[len(file) :]
 
 
 def content_hash(waveform: np.ndarray) -> str:

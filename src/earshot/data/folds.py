@@ -21,7 +21,7 @@ clip without labels counts as of a class of its own, so that `nocall` clips are 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from earshot.data import group_folds
 from earshot.data.labels import distinct_labels, label_pairs
-from earshot.messages import few
+from earshot.messages import command_line, few
 from earshot.prediction.places import all_different, as_names, places
 from earshot.tables import read_table, require_columns
 
@@ -211,6 +211,37 @@ def _shared(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str,
     of = len(names) - names.count("")
     return sorted(
         (names[code[p[0]]], " ".join(map(str, sorted(set(fold[p].tolist())))), " ".join(clip_ids[p]), of) for p in parts
+    )
+
+
+def split_groups(clips: pd.DataFrame, folds: pd.DataFrame) -> list[tuple[str, str, str, int]]:
+    """Groups of the clip table that lie in several folds, of a fold table that was made without knowing them.
+
+    (group, folds, clips, of) each, as `_shared`; both tables in one order (`read_folds`). None where the folds are
+    official, or where the fold table's own groups are those, or those of another column, that `make_folds` was asked
+    to keep. A table of no groups at all does not say whether they were left out on purpose (--group none).
+    """
+    known = folds.group.to_numpy()
+    if "group" not in clips or "official_fold" in folds or (known == clips.group.to_numpy()).all():
+        return []
+    found = _shared(folds, clips.group)
+    if found and (known != clips.clip_id.to_numpy()).any():
+        for column in clips.columns.drop("clip_id"):
+            if all((_groups(part, column).to_numpy() == known[: len(part)]).all() for part in (clips[:SOME], clips)):
+                return []
+    return found
+
+
+def say_split_groups(found: Sequence[tuple[str, str, str, int]], clips_path: str | Path, folds_path: str | Path) -> str:
+    """What `split_groups` found, in words, with the command that makes the folds again; '' of nothing."""
+    if not found:
+        return ""
+    group, where, _, of = found[0]
+    command = command_line("make_folds", "--clips", clips_path, "--out", folds_path, "--force")
+    return (
+        f"{len(found)} of {of} groups of {clips_path} lie in several folds of {folds_path}, which was made without "
+        f"them, such as {group} (folds {where.replace(' ', ', ')}): training knows the groups that it is scored on. "
+        f"Make the folds again, and train runs of their own on them: {command}"
     )
 
 

@@ -23,8 +23,8 @@ import pandas as pd
 from earshot.data.caches import (
     FILE_COLUMNS,
     FORMAT,
-    cache_key,
     fingerprints,
+    place_of,
     read_index,
     say_clipped,
     with_progress,
@@ -67,7 +67,7 @@ def packed_clips(
     settings = {"kind": "packed", "sample_rate": sample_rate, "n_samples": n_samples}
     settings |= {"channels": n_channels} if n_channels > 1 else {}
     description = {**settings, "files": fingerprints(clips, source_root)}
-    target = Path(folder).resolve() / cache_key(description)
+    target = place_of(folder, description).resolve()
     lock = target.with_name(f".{target.name}.lock")
     if not target.is_dir() or lock.exists():  # else all is done, and nobody was killed just before the lock went
         target.parent.mkdir(parents=True, exist_ok=True)

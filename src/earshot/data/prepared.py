@@ -14,7 +14,7 @@ from earshot.config import DataConfig
 from earshot.data.dataset import read_dataset
 from earshot.data.digests import table_digests
 from earshot.data.event_checks import checked_events
-from earshot.data.folds import read_folds, select_fold
+from earshot.data.folds import read_folds, say_split_groups, select_fold, split_groups
 from earshot.data.labels import (
     annotated_clips,
     clip_metadata,
@@ -59,6 +59,7 @@ class PreparedData:
     pseudo: PseudoLabels | None = None  # windows that train beside these clips, of one fold's training clips alone
     pseudo_manifest: Manifest | None = None
     voice: pd.DataFrame | None = None  # stretches of speech that training keeps away from
+    split_groups: str = ""  # what to say of groups that the folds part without knowing them
 
     def take(self, index: np.ndarray) -> PreparedData:
         """The clips at `index`; events stay whole."""
@@ -115,6 +116,12 @@ class PreparedData:
         first = (positive & (positive.cumsum(axis=0) <= clips_per_class)).any(axis=1)
         return self.take(np.sort(order[first]))
 
+    def mostly_among(self, clip_ids) -> list[str]:
+        """Classes of which more than half of the clips are among these, with how many: 'crow (25 of 26)'."""
+        among, there = self.clips.clip_id.isin(set(clip_ids)).to_numpy(), self.target > 0.5
+        counts = zip(self.classes, there[among].sum(axis=0), there.sum(axis=0), strict=True)
+        return [f"{name} ({n} of {of})" for name, n, of in counts if 2 * n > of]
+
     def recordings(self) -> list[Clip]:
         """The clips as inference takes them."""
         clips = [Clip(c, self.source / p) for c, p in zip(self.clips.clip_id, self.clips.path)]
@@ -160,6 +167,7 @@ def load_data(data: DataConfig) -> PreparedData:
     require_columns(clips, ("labels",), root / "clips.csv")
     folds = read_folds(data.folds, clips)
     voice = None if data.voice == "keep" else read_voice(root, clips.clip_id)
+    torn = say_split_groups(split_groups(clips, folds), root / "clips.csv", data.folds)
     rest = [c for c in clips if c not in ("clip_id", "group", "fold")]
     clips = pd.concat([folds[["clip_id", "group", "fold"]], clips[rest]], axis=1)  # both in the order of the clips
     events, listed = read_events(root / "events.csv", clips, classes), clips
@@ -216,6 +224,7 @@ def load_data(data: DataConfig) -> PreparedData:
         soft=soft,
         others=data.part_others if data.part else 1.0,
         voice=voice,
+        split_groups=torn,
         pseudo_folder=Path(data.pseudo) if data.pseudo else None,
     )
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from earshot.data.digests import recording_name
 from earshot.data.folds import NOBODY, clean_names
-from earshot.messages import few
+from earshot.messages import command_line, few
 from earshot.prediction.origin import Origin, TableDigests, short
 from earshot.records import build_from
 from earshot.stored import read_arrays, read_json, want
@@ -146,8 +146,8 @@ def read_manifest(folder: str | Path) -> Manifest:
     path = Path(folder) / FILE
     if not path.is_file():
         raise ValueError(
-            f"{folder} holds no pseudo-labels (no {FILE}): src/pseudo_label.py --out {folder} writes them, and a call "
-            "that was stopped goes on where it was"
+            f"{folder} holds no pseudo-labels (no {FILE}): {command_line('pseudo_label', '--out', folder)} "
+            "writes them, and a call that was stopped goes on where it was"
         )
     about = read_json(path, "manifest", REMEDY)
     about = {"settings": {}, "lineage": [], "commit": "", "frame_seconds": 0.0} | about
@@ -227,7 +227,7 @@ def read_pseudo(
     if fold not in manifest.folds:
         raise ValueError(
             f"{folder} has pseudo-labels for the folds {manifest.folds}, and fold {fold} is to train: another fold's "
-            f"teachers heard what it holds out. Label for it too: src/pseudo_label.py --folds {fold}"
+            f"teachers heard what it holds out. Label for it too: {command_line('pseudo_label', '--folds', fold)}"
         )
     if reasons := untold(manifest, fold):
         raise ValueError(f"{folder}: fold {fold} is not isolated: {'; '.join(reasons)}; {REMEDY}")

@@ -23,12 +23,14 @@ import numpy as np
 
 from earshot import files
 from earshot.events import PostProcess, build_post, load_post
+from earshot.messages import few
 from earshot.stored import read_json
 
 if TYPE_CHECKING:
     from earshot.ensemble.post_processing import PostChoice, Step
 
 NEEDED = ("post", "competition", "score")
+KEPT_IN = ("submissions", "runs/ensembles")  # where our commands write choices
 
 
 def as_dict(choice: PostChoice, competition: str, of: Sequence[str | Path], commit: str) -> dict:
@@ -94,3 +96,27 @@ def post_of(about, where: str | Path, competition: str = "") -> PostProcess:
     if competition and about["competition"] != competition:
         raise ValueError(f"{where} was chosen for {about['competition']}, not for {competition}")
     return build_post(about["post"], where)
+
+
+def say_used(competition: str, has_steps: bool, used: str | Path | None, root: str | Path = "") -> str:
+    """Which post-processing is used, in a line, and where it is the default the choices for it that lie unused.
+
+    has_steps: the competition has any; used: the file that it is from, None for the default; root: where the folders
+    of KEPT_IN are looked for.
+    """
+    if used:
+        return f"post-processing of {used}"
+    if not has_steps:
+        return "no post-processing: the rows are scores"
+    lying = [path for name in KEPT_IN for path in sorted((Path(root) / name).glob("*_post.json"))]
+    unused = [str(path) for path in lying if _chosen_for(path) == competition]
+    said = "post-processing: the competition's default"
+    return said + (f"; chosen before and not used: {few(unused)} (--post FILE)" if unused else "")
+
+
+def _chosen_for(path: Path) -> str:
+    """The competition that a choice is for; '' of a file that is none, which nobody asked for."""
+    try:
+        return str(read_json(path, "post-processing").get("competition", ""))
+    except ValueError:
+        return ""

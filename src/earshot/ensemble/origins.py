@@ -7,6 +7,7 @@ from pathlib import Path
 
 from earshot.ensemble.blends import read_ensemble
 from earshot.files import fold_folders
+from earshot.messages import command_line
 from earshot.prediction.origin import TABLES, TableDigests, check_among, check_same, say_unchecked, short, tables_differ
 from earshot.prediction.predictions import Predictions
 from earshot.runs import FoldRun, Run, load_run
@@ -57,7 +58,7 @@ def check_predictions(found: Predictions, path: Path, run: Run):
     if found.origins is None or known is None:
         say_unchecked(str(path if found.origins is None else run.folder))
         return
-    remedy = f"predict again: python src/predict.py --run {run.folder} --clips TABLE"
+    remedy = f"predict again: {command_line('predict', '--run', run.folder, '--clips', 'TABLE')}"
     check_among(path, found.origins, run.folder, known, remedy)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from earshot.ensemble.origins import check_tables
 from earshot.ensemble.post_processing import keeps
 from earshot.ensemble.specialists import blend_weights
 from earshot.files import fold_folders
-from earshot.messages import few
+from earshot.messages import few, suggest
 from earshot.metrics.clips import average_precision
 from earshot.prediction import predictions
 from earshot.prediction.origin import TABLES
@@ -80,6 +80,15 @@ def oof_when_complete(
     text += spread(fold_scores(task, oof, truth, watch)) + "\n" + score_table(scores)
     text = "\n".join([text, *_stopped_lines(stopped)])
     return OofReport(oof, truth, scores, text)
+
+
+def check_watched(scores: Mapping[str, float], watch: str, whose: str | Path):
+    """Raise where a run's OOF has not the score that its config watches: its metric is gone, or no clip defines it."""
+    if watch not in scores:
+        raise ValueError(
+            f"{whose}: its config watches '{watch}', which is no score of its OOF{suggest(watch, scores, 'it has')}. "
+            "Bring back the metric that it was trained with, or choose another `watch` in config.yaml of its folds"
+        )
 
 
 def stopped_folds(folds: Sequence[runs.FoldRun]) -> dict[int, dict]:

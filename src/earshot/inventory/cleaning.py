@@ -3,6 +3,7 @@
 checkpoints   last.ckpt of finished folds: only a fold that has lost its weights would need it
 stopped       whole runs of which no fold was finished
 beaten        whole finished runs that another one scores better than on the very same clips and classes
+caches        of the data that the runs name, and of data/: a run that wants one makes it again
 <name>        that run, whatever it is, but one that is running or a link to another place
 
 What a run folder holds beside what scripts write there again, such as decisions.csv of a review, keeps it.
@@ -24,11 +25,12 @@ from safetensors import SafetensorError, safe_open
 
 from earshot import files
 from earshot.data import pseudo
+from earshot.inventory.caches import caches_of
 from earshot.inventory.trained import Found, upward
 from earshot.messages import few, suggest
 from earshot.processes.lock import NAME, locked
 
-KINDS = ("checkpoints", "stopped", "beaten")
+KINDS = ("checkpoints", "stopped", "beaten", "caches")
 TAUGHT_BY = ("soft_targets", "pseudo", "distill", "soup_of")  # keys of run.json that name other runs
 # what training, prediction, scoring and export write into a run's folder and its folds, and would write again
 OURS = re.compile(
@@ -84,6 +86,11 @@ def plan_cleaning(found: Sequence[Found], everything: Sequence[Found], asked: Se
         linked = run.folder.is_symlink()
         if "checkpoints" in asked and run.state != "running" and not linked and not (why and not reason):
             removals += _checkpoints(run)
+    for folder, size, what, reason in caches_of(found, everything) if "caches" in asked else ():
+        if reason:
+            kept.append(f"{folder} stays: {reason}")
+        else:
+            removals.append(Removal(folder, size, what, folder))
     return Plan(tuple(removals), tuple(kept))
 
 

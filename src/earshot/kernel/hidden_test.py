@@ -49,7 +49,8 @@ def get_rules(competition: str) -> Rules:
     rules = get_competition(competition).hidden
     if rules is None:
         known = all_rules()
-        raise ValueError(f"no kernel answers '{competition}'{suggest(competition, known, 'known')}")
+        near = suggest(competition, known, "known")
+        raise ValueError(f"no kernel answers '{competition}'{near}. What else is handed in, src/submit.py writes")
     return rules
 
 

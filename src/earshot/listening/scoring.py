@@ -89,25 +89,27 @@ def score_events(
 ) -> tuple[dict[str, float], list[dict]]:  # fmt: skip
     """Event-based and segment-based F1 of both tables -> (scores, a row a class).
 
-    Only recordings that the truth knows (by an event, or by `durations`) count; others are named. Labels that only one
-    side has count: as missed, or as false.
+    The recordings of `durations` count, without it those of the truth; others are counted, named and left out of both
+    tables. Labels that only one side has count: as missed, or as false.
     """
-    names = set(truth.filename) | set(durations or ())
-    if other := sorted(set(found.filename) - names):
-        logger.warning("%d recordings with found events are not in the truth, and left out: %s", len(other), few(other))
-        found = found[found.filename.isin(names)]
-    if not len(found) and other:
-        raise ValueError(f"none of the recordings that were found in is in the truth ({few(sorted(names), 3)}): are "
-                         "the names the same?")  # fmt: skip
+    names, what = (
+        (set(truth.filename), "in the truth")
+        if durations is None
+        else (set(durations), "among those to score (--durations)")
+    )
+    found = _of_recordings(found, names, "found", what)
+    truth = _of_recordings(truth, names, "true", what)
     classes = sorted({*truth.event_label, *found.event_label})
     for side, own in (("truth", truth), ("found", found)):
         if only := sorted(set(own.event_label) - set((found if side == "truth" else truth).event_label)):
             logger.warning("labels of the %s alone: %s", side, few(only))
-    if len(found) and len(truth) and not _overlap(found, truth):
+    if len(found) and len(truth) and set(found.filename).isdisjoint(truth.filename):
+        said = "no recording has both found and true events"
+        logger.warning(_strangers(said, found.filename, truth.filename))
+    elif len(found) and len(truth) and not _overlap(found, truth):
         logger.warning("no event that was found overlaps a true one of its recording: are both in seconds from the "
                        "start of the recording?")  # fmt: skip
     if durations:
-        durations = {**dict(pd.concat([truth, found]).groupby("filename").offset.max()), **durations}
         late = pd.concat([truth, found]).groupby("filename").offset.max()
         durations = {name: max(seconds, float(late.get(name, 0))) for name, seconds in durations.items()}
     common = {"classes": classes, "empty_system_output_handling": "zero_score"}
@@ -132,6 +134,23 @@ def score_events(
     return {name: float(value) for name, value in scores.items()}, rows
 
 
+def _of_recordings(events: pd.DataFrame, names: set[str], which: str, what: str) -> pd.DataFrame:
+    """Rows of the recordings that count; how many others there are is said, and it is an error where all are others."""
+    known = events.filename.isin(names)
+    if len(events) and not known.any():
+        raise ValueError(_strangers(f"none of the recordings with {which} events is {what}", events.filename, names))
+    if other := sorted(set(events.filename[~known])):
+        lost = f"{len(other)} recordings with {which} events ({(~known).sum()} of {len(events)} events)"
+        logger.warning("%s are not %s, and left out: %s", lost, what, few(other))
+    return events[known].reset_index(drop=True)
+
+
+def _strangers(said: str, here: Iterable[str], there: Iterable[str], names: str = "names") -> str:
+    """What is said of names that never meet, with some of each side: whoever reads it sees how they differ."""
+    sides = (few(sorted({str(name) for name in side}), 3) for side in (here, there))
+    return f"{said}: are the {names} the same ({' here, '.join(sides)} there)?"
+
+
 def _overlap(found: pd.DataFrame, truth: pd.DataFrame) -> bool:
     """Whether any found event shares a moment with a true one of its recording, whatever their labels."""
     by_name = {name: rows[["onset", "offset"]].to_numpy(float) for name, rows in truth.groupby("filename")}
@@ -151,7 +170,7 @@ def score_frames(
     test = pd.DataFrame({"clip_id": found.clip_ids, "filename": names, "duration": [durations.get(n) for n in names]})
     test = test[test.duration.notna()]
     if not len(test):
-        raise ValueError("none of the predicted recordings is in --durations: are the names the same?")
+        raise ValueError(_strangers("none of the predicted recordings is in --durations", names, durations))
     known = truth[truth.event_label.isin(found.classes) & truth.filename.isin(test.filename)]
     events = detect_all(found.aligned(test.clip_id), post)
     heard = dict(zip(test.filename, test.duration.astype(float), strict=True))
@@ -165,7 +184,7 @@ def score_tags(found: Predictions, truth: pd.DataFrame) -> tuple[dict[str, float
     known = np.array([str(c) in labels for c in found.clip_ids], bool)
     if not known.any():
         raise ValueError(
-            f"none of the {len(found)} predicted clips is in the truth ({few(labels, 3)}): are the names the same?"
+            _strangers(f"none of the {len(found)} predicted clips is in the truth", found.clip_ids, labels)
         )
     if not known.all():
         lost = [str(c) for c in found.clip_ids[~known]]
@@ -182,7 +201,9 @@ def score_tags(found: Predictions, truth: pd.DataFrame) -> tuple[dict[str, float
     if other := [c for c in found.classes if c not in named]:
         logger.warning("predicted classes that no clip of the truth has, and which count as wrong: %s", few(other))
     if not target.any():
-        raise ValueError("no clip of the truth has a label that was predicted: are the class names the same?")
+        raise ValueError(
+            _strangers("no clip of the truth has a label that was predicted", found.classes, named, "class names")
+        )
     rows = class_table(found, target, np.zeros(len(found.classes), int))
     return score_clips(found, Truth(target)), [{k: v for k, v in row.items() if k != "train_clips"} for row in rows]
 
@@ -198,7 +219,7 @@ def score_anomalies(scores: pd.DataFrame, truth: pd.DataFrame) -> tuple[dict[str
         scores[["clip_id", "score"]].astype({"clip_id": str}), on="clip_id", validate="one_to_one"
     )
     if not len(both):
-        raise ValueError("none of the scored clips is in the truth: are the names the same?")
+        raise ValueError(_strangers("none of the scored clips is in the truth", scores.clip_id, truth.clip_id))
     if (lost := len(truth) - len(both)) or len(scores) > len(both):
         logger.warning("%d clips of the truth have no score, %d scores are of no clip of it", lost,
                        len(scores) - len(both))  # fmt: skip

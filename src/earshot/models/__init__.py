@@ -1,10 +1,11 @@
-"""Networks by name. A model declares what it reads and returns a dict (contract 3 of the design).
+"""Networks by name. A model declares what it reads and returns a dict (contract 4 of ARCHITECTURE.md).
 
-Attributes: `inputs` (names of the tensors it takes as keywords: front ends, `waveform`, `metadata`), `pool` (input
-frames a segment; 1 where there is none), `min_frames` (fewer are padded with the last frame), `pooling` (how segments
-become the clip output, a name of pooling.POOLINGS; '' or absent where they do not), of a waveform
-`min_samples` (padded with zeros), where it reads a log-mel `spec_augment` (None, or a module that is applied after bn0
-in training), `dead_parameters` (prefixes of published weights that no output depends on); optionally
+Attributes: `inputs` (names of the tensors it takes as keywords: front ends, `waveform`, `metadata`); with a default
+where they are left out (contract.py) `pool` (input frames a segment; 1), `min_frames` (prediction pads fewer with the
+last frame; a segment's) and `dead_parameters` (prefixes of published weights that no output depends on; none);
+optionally `pooling` (how segments become the clip output, a name of pooling.POOLINGS; '' where they do not), of a
+waveform `min_samples` (prediction pads fewer with zeros), where it reads a log-mel `spec_augment` (None, or a module
+that is applied after bn0 in training), `in_chans` (channels of a picture that it takes; 1),
 `architecture` (what builds it anew without the folder that it came from: a run keeps it), `opened` (children whose own
 children are blocks of their own, see optim_blocks), `weights_prefix` (the part that a checkpoint is of), `input_shapes`
 (of inputs that are no log-mel: an example's shape without the batch) and, of a class, `options` (a dataclass of
@@ -45,6 +46,7 @@ from earshot.models import (
     vggish,
     waveform_transformer,
 )
+from earshot.models.contract import declared
 from earshot.models.transfer import Transfer
 
 
@@ -148,7 +150,7 @@ def build_model(
     told = (_told(heard, known) if heard else {}) | {"weights_follow": weights_follow, "kept": kept}
     params = {k: v for k, v in told.items() if k in known} | params
     try:
-        return MODELS[name](classes=classes, n_mels=n_mels, **params)
+        return declared(name, MODELS[name](classes=classes, n_mels=n_mels, **params))
     except TypeError as error:  # a text for a number, a number for a list
         given = ", ".join(f"{k}={v!r}" for k, v in params.items() if k not in TOLD) or "none given"
         raise ValueError(f"model {name} cannot be made of its parameters ({given}): {error}") from error

@@ -50,10 +50,14 @@ def count(model: nn.Module, heard: Inputs, n_samples: int) -> Costs:
 
 
 def forward_shapes(model: nn.Module, heard: Inputs, n_samples: int) -> dict[str, tuple[int, ...]]:
-    """Follow the shapes of one clip through the model: its outputs' shapes, or its own error where they do not fit."""
+    """Follow the shapes of one clip through the model: its outputs' shapes, or its own error where they do not fit.
+
+    Empty of a forward that returns no dict.
+    """
     shapes = heard.shapes(n_samples)
     out = _forward(model, {name: torch.empty((1, *shapes[name]), device="meta") for name in model.inputs})
-    return {name: tuple(value.shape) for name, value in out.items() if torch.is_tensor(value)}
+    named = out.items() if isinstance(out, Mapping) else ()
+    return {name: tuple(value.shape) for name, value in named if torch.is_tensor(value)}
 
 
 def paper_multi_adds(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> int:

@@ -15,8 +15,7 @@ from earshot.competitions.row_steps import site_of
 from earshot.data.labels import read_clips
 from earshot.messages import few
 from earshot.pages import figures
-from earshot.pages.intervals import bootstrap
-from earshot.pages.report import Evidence, Picture, Table, shown, watched
+from earshot.pages.report import Evidence, Picture, Table, in_clips, interval, score_of, shown, watched
 from earshot.prediction.predictions import Predictions
 
 LISTED = 200  # leaks in the page; the JSON has all
@@ -78,16 +77,19 @@ def of_runs(found: dict[str, Evidence]) -> list[Table]:
     names, rows = list(found), []
     for name, e in found.items():
         readable = np.flatnonzero(~e.oof.unreadable)
-        value = watched(e, np.arange(len(e.oof)))
-        low, high = bootstrap(lambda i, e=e, r=readable: watched(e, r[i]), e.groups[readable])
+        value = score_of(e, readable)
+        low, high = interval(e)
         scores, target = e.oof.clipwise_output[readable], e.truth.target[readable]
         in_range = bool(scores.min() >= 0 and scores.max() <= 1 + 1e-5)
         error = evidence.calibration_error(scores, target) if in_range else np.nan
         heat = evidence.temperature(scores, target) if in_range else np.nan
         rows.append((name, e.watch, value, low, high, error, heat))
     columns = ("run", "score", "value", "from", "to", "calibration error", "temperature")
-    tables = [Table("Scores and calibration", columns, rows, "95 % intervals by bootstrap over groups. A "
-                    "temperature above 1: outputs are too sure of themselves.")]  # fmt: skip
+    note = (
+        "95 % intervals by bootstrap over groups, of scores of whole clips alone. A temperature above 1: outputs are "
+        "too sure of themselves."
+    )
+    tables = [Table("Scores and calibration", columns, rows, note)]
     pairs = []
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
@@ -96,6 +98,10 @@ def of_runs(found: dict[str, Evidence]) -> list[Table]:
                 continue
             place = {c: n for n, c in enumerate(right.oof.clip_ids)}
             order = np.array([place[c] for c in left.oof.clip_ids])
+            if not in_clips(left):
+                whole = np.arange(len(left.oof))
+                pairs.append((f"{a} - {b}", score_of(left, whole) - score_of(right, whole), np.nan, np.nan, np.nan))
+                continue
             d = evidence.paired(
                 lambda n, e=left: watched(e, n), lambda n, e=right, o=order: watched(e, o[n]), left.groups
             )

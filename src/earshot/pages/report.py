@@ -134,18 +134,24 @@ def run_page(evidence: Evidence, name: str, costs: tuple[int, int], n_cards: int
 
 
 def interval(e: Evidence) -> tuple[float, float]:
-    """The watched score's interval; scores in time are resampled too, a recording with its events."""
+    """The watched score's interval; NaN of a score in time, which would take minutes to compute so often."""
     readable = np.flatnonzero(~e.oof.unreadable)
+    return bootstrap(lambda i: watched(e, readable[i]), e.groups[readable]) if in_clips(e) else (np.nan, np.nan)
 
-    def value(index: np.ndarray) -> float:
-        return watched(e, readable[index])
 
-    in_clips = e.watch in e.task.score(*without_frames(e.oof.take(readable), e.truth.take(readable)))
-    return bootstrap(value, e.groups[readable]) if in_clips else (np.nan, np.nan)
+def in_clips(e: Evidence) -> bool:
+    """Whether the watched score is one of whole clips: without frames it is there too."""
+    readable = ~e.oof.unreadable
+    return e.watch in e.task.score(*without_frames(e.oof.take(readable), e.truth.take(readable)))
+
+
+def score_of(e: Evidence, index: np.ndarray) -> float:
+    """The watched score of some clips, each once, by the task's own way: scores in time are among them."""
+    return float(e.task.score(e.oof.take(index), e.truth.take(index)).get(e.watch, np.nan))
 
 
 def watched(e: Evidence, index: np.ndarray) -> float:
-    """The watched score of clips, repeats among them."""
+    """The watched score of clips, repeats among them; NaN of a score in time."""
     found, truth = without_frames(e.oof, e.truth)
     some = truth.take(index)
     names = np.array([str(i) for i in range(len(index))])
@@ -181,13 +187,13 @@ def tables(e: Evidence) -> list[Table]:
     if "duration" in clips:
         columns["length in seconds"] = pd.cut(clips.duration.astype(float), LENGTHS, right=False, labels=LENGTH_NAMES)
     columns |= {c: clips[c].astype(str) for c in PLACES if c in clips}
-    places = np.flatnonzero(readable)
+    places, of_part = np.flatnonzero(readable), watched if in_clips(e) else score_of
     for name, values in columns.items():
         counts = values.value_counts()
         counts = counts[counts > 0]
         if not 1 < len(counts) <= MOST_VALUES or names_the_label(values, clips):
             continue
-        rows = [(str(v), int(n), watched(e, places[(values == v).to_numpy()])) for v, n in counts.sort_index().items()]
+        rows = [(str(v), int(n), of_part(e, places[(values == v).to_numpy()])) for v, n in counts.sort_index().items()]
         result.append(Table(f"{e.watch} by {name}", (name, "clips", e.watch), rows))
     return result
 

@@ -28,7 +28,8 @@ def class_precision(tables: Mapping[str, pd.DataFrame], path: Path):
         axis.scatter(clips, precision, s=14, alpha=0.5, color=f"C{i}", linewidth=0)
         groups = np.array_split(np.arange(len(table)), max(1, min(7, len(table) // 3)))
         middle = [(np.median(clips[g]), np.median(precision[g])) for g in groups if len(g)]
-        axis.plot(*zip(*middle, strict=True), color=f"C{i}", marker="s", markersize=4, linewidth=1.2, label=shown(name))
+        x, y = np.reshape(middle, (-1, 2)).T  # none where no class has one: every held-out clip is of it
+        axis.plot(x, y, color=f"C{i}", marker="s", markersize=4, linewidth=1.2, label=shown(name))
     counts = pd.concat([table.train_clips for table in tables.values()]).clip(lower=1)
     axis.set(xscale="log" if counts.max() > 10 * counts.min() else "linear")
     axis.set(ylim=(-0.02, 1.02), xlabel="training clips of the class", ylabel="average precision")

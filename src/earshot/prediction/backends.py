@@ -44,10 +44,14 @@ class TorchBackend:
         self.inputs, self.frontends = tuple(model.inputs), Inputs.made(frontends, model.inputs)
         self.timebase = self.frontends.timebase(model.pool)
         self.pooling, self.reach = getattr(model, "pooling", ""), getattr(model, "reach", 0)
+        self.least = {"min_frames": getattr(model, "min_frames", 1), "min_samples": getattr(model, "min_samples", 1)}
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Compute the outputs of a batch of windows, (B, ...) arrays; short ones are padded as they are for a graph."""
         import torch
 
+        frames = max((inputs[k].shape[2] for k in self.frontends.of(picture=True)), default=0)
+        inputs = {k: _long_enough(self.frontends[k], v, **self.least) for k, v in inputs.items()}
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.precision)
         kind = torch.device(self.device).type
         training = self.model.training
@@ -56,7 +60,8 @@ class TorchBackend:
             tensors = {k: torch.from_numpy(np.ascontiguousarray(v)).to(self.device) for k, v in inputs.items()}
             outputs = self.model(**tensors)
         self.model.train(training)
-        return {k: v.float().cpu().numpy() for k, v in outputs.items()}
+        outputs = {k: v.float().cpu().numpy() for k, v in outputs.items()}
+        return {k: v[:, :frames] if k.startswith("framewise_") and frames else v for k, v in outputs.items()}
 
 
 class _Graph:
@@ -124,18 +129,21 @@ def check_about(about: dict, path: str | Path) -> dict:
 
 
 def _padded(graph, name: str, values: np.ndarray) -> np.ndarray:
-    """A picture (B, C, T, F) with at least `min_frames` (a segment or more), the last one repeated.
+    """An input with at least a segment: OpenVINO answers with nothing where a pooling has less than one step."""
+    least = (graph.about["min_frames"], graph.about.get("min_samples", 1))
+    return np.ascontiguousarray(_long_enough(graph.frontends[name], values, *least), dtype=np.float32)
 
-    A waveform (B, S) has at least `min_samples`, zeros behind it. Most networks do so themselves in PyTorch;
-    OpenVINO answers with nothing where a pooling has less than one step.
+
+def _long_enough(record: Input, values: np.ndarray, min_frames: int, min_samples: int) -> np.ndarray:
+    """A picture (B, C, T, F) with at least `min_frames`, the last one repeated.
+
+    A waveform (B, S) has at least `min_samples`, zeros behind it. Most networks do so themselves in PyTorch.
     """
-    if graph.frontends[name].kind == "waveform":
-        lacking = max(0, graph.about.get("min_samples", 1) - values.shape[-1])
-        values = np.pad(values, ((0, 0),) * (values.ndim - 1) + ((0, lacking),))
-    missing = graph.about["min_frames"] - values.shape[2] if graph.frontends[name].picture else 0
-    if missing > 0:
-        values = np.pad(values, ((0, 0), (0, 0), (0, missing), (0, 0)), mode="edge")
-    return np.ascontiguousarray(values, dtype=np.float32)
+    if record.kind == "waveform":
+        lacking = max(0, min_samples - values.shape[-1])
+        values = np.pad(values, ((0, 0),) * (values.ndim - 1) + ((0, lacking),)) if lacking else values
+    missing = min_frames - values.shape[2] if record.picture else 0
+    return np.pad(values, ((0, 0), (0, 0), (0, missing), (0, 0)), mode="edge") if missing > 0 else values
 
 
 def _filled_up(values: np.ndarray, windows: int) -> np.ndarray:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from earshot.files import fold_folders
+from earshot.files import fold_folders, run_meant
+from earshot.messages import command_line
 from earshot.prediction.backends import ENDINGS, check_format, open_graph
 from earshot.prediction.inference import Member
 from earshot.prediction.origin import Origin, check_same, parse_origin, read_origin
@@ -38,6 +39,8 @@ def graph_files(folder: str | Path, graph_format: str, int8: bool = False, toget
     places = [folder] if together else fold_folders(folder)
     if found := [place / name for place in places if (place / name).is_file()]:
         return found
+    if meant := run_meant(folder):
+        raise ValueError(f"{folder}{meant}")
     made = [
         f"{graph_name(f, eight, one)} (--format {f}{' --int8' * eight}{' --together' * one})"
         for f, eight, one in itertools.product(ENDINGS, (False, True), (False, True))
@@ -49,7 +52,8 @@ def graph_files(folder: str | Path, graph_format: str, int8: bool = False, toget
 
 
 def _command(folder: Path, graph_format: str, int8: bool, together: bool) -> str:
-    return f"src/export.py --run {folder} --format {graph_format}" + " --int8" * int8 + " --together" * together
+    flags = ["--int8"] * int8 + ["--together"] * together
+    return command_line("export", "--run", folder, "--format", graph_format, *flags)
 
 
 def find_graphs(

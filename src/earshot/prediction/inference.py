@@ -21,6 +21,7 @@ from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 
+from earshot.inputs.record import Input
 from earshot.prediction.clip_answers import ClipAnswer, clip_answer
 from earshot.prediction.origin import Origin
 from earshot.prediction.predictions import TEST_FOLD, Clip, Predictions
@@ -162,16 +163,25 @@ def _check_members(members: Sequence[Member], tta: Sequence[str]):
         for name, a, b in zip(WINDOW_FIELDS, first.window_key, member.window_key):
             if a != b:
                 raise ValueError(f"members of one pass must hear the same windows, but {name} is {a} and {b}")
-        one_pass = member.windowing.one_pass
-        if one_pass and any(getattr(r, "of_clip", False) for r in member.backend.frontends.values()):
-            raise ValueError("one pass cannot give a network the rows of an extractor: predict without one_pass")
         heard = (member.backend.frontends.get(name) for name in member.backend.inputs)
         check_tta(tta, member.windowing, [record for record in heard if record])
-        if one_pass and member.windowing.clip_from == "clipwise" and not getattr(member.backend, "pooling", ""):
-            raise ValueError(
-                "one pass needs a network whose clip output is pooled from its segments (attention, max, mean, "
-                "linear_softmax); this one's is not: predict without one_pass"
-            )
+        check_one_pass(member.windowing, member.backend.frontends.values(), getattr(member.backend, "pooling", ""))
+
+
+def check_one_pass(windowing: Windowing, heard: Iterable[Input], pooling: str):
+    """Error where one pass is asked of a network that cannot be given it.
+
+    heard: the records of its inputs; pooling: how its segments become the clip output, '' where they do not.
+    """
+    if not windowing.one_pass:
+        return
+    if any(getattr(record, "of_clip", False) for record in heard):
+        raise ValueError("one pass cannot give a network the rows of an extractor: predict without one_pass")
+    if windowing.clip_from == "clipwise" and not pooling:
+        raise ValueError(
+            "one pass needs a network whose clip output is pooled from its segments (attention, max, mean, "
+            "linear_softmax); this one's is not: predict without one_pass"
+        )
 
 
 def _check_metadata(clips: Sequence[Clip]):

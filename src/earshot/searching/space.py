@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from earshot.config import MOVED, Config
+from earshot.config.usual_names import usual_key
 from earshot.messages import suggest
 from earshot.records import parse_override
 
@@ -88,7 +89,7 @@ def read_space(values: Mapping[str, Any]) -> Space:
     for key, value in values.items():
         key = str(key)
         try:
-            parse_override(Config, f"{key}=0", MOVED)  # an unknown key is an error with a suggestion
+            parse_override(Config, f"{key}=0", MOVED, usual_key)  # an unknown key is an error with a suggestion
         except ValueError as error:  # it was given no value
             text = str(error).replace(f" in override '{key}=0'", "")
             raise ValueError(f"space: {text}") from error

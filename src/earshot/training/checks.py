@@ -7,11 +7,13 @@ second of noise, then each fold's clips. What is found is one error that says wh
 from __future__ import annotations
 
 import logging
+import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import torch
 
@@ -22,15 +24,19 @@ from earshot.augment.image import check_image
 from earshot.augment.spectrogram import build_spec_augment, check_logmel
 from earshot.augment.waveform import build_waveform_augment
 from earshot.config import Config
+from earshot.data.dataset import LOOKED_AT, say_changed
 from earshot.data.labels import negative_events
 from earshot.data.prepared import PreparedData
 from earshot.inputs.network import Inputs
 from earshot.messages import few
 from earshot.models import check_model, counting
+from earshot.models.contract import check_answers
 from earshot.models.transformers_folder import find_folder
 from earshot.models.weights import LoadReport, resolve
+from earshot.prediction.inference import check_one_pass
 from earshot.prediction.tta import check_tta, tta_variants
 from earshot.sound import audio
+from earshot.sound.rows import file_of
 from earshot.training.frozen import check_frozen
 from earshot.training.learnable import check_learnable
 from earshot.training.pseudo import check_pseudo
@@ -71,8 +77,11 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     say_resampling(config, data)
     check_weights(config, folds)
     network = runs.make_model(config, len(data.classes), weights_follow=True)
-    check_network(network, config)
+    check_network(network, config, len(data.classes))
+    if config.data.frame_targets and (note := coarse_step(network, config, data.events)):
+        logger.warning(note)
     check_tta(config.predict.tta, config.predict, config.inputs(network.inputs).values())
+    check_one_pass(config.predict, config.inputs(network.inputs).values(), getattr(network, "pooling", ""))
     attach_spec_augment_pp(network, config.augment.spec_augment_pp)
     for fold in folds:
         train, _ = data.split(fold, config.data.folds)
@@ -106,10 +115,25 @@ def say_slow_precision(precision: str):
         )  # fmt: skip
 
 
-def check_network(network: torch.nn.Module, config: Config):
-    """Error where the network cannot hear the config's inputs, or may not cost what it costs."""
+def coarse_step(network: torch.nn.Module, config: Config, events: pd.DataFrame) -> str:
+    """What to say where outputs are further apart than half the median event lasts, and '' elsewhere."""
+    events = events[~negative_events(events)]
+    usual = (events.offset - events.onset).median() if len(events) else math.inf
+    step = config.inputs(network.inputs).timebase(network.pool).frame_seconds
+    if step <= usual / 2 + 1e-6:
+        return ""
+    return (
+        f"{config.model.name} answers every {1000 * step:.3g} ms, and half of the events last {1000 * usual:.3g} ms at "
+        "most, too short for that: take a network with finer outputs, such as that of configs/sed/finch_vocal.yaml "
+        "(10 ms), or a shorter hop_length of the front end"
+    )
+
+
+def check_network(network: torch.nn.Module, config: Config, classes: int):
+    """Error where the network cannot hear the config's inputs, answers otherwise than networks do, or may not cost
+    what it costs."""
     check_inputs(network, config)
-    check_shapes(network, config)
+    check_shapes(network, config, classes)
     check_budget(network, config)
     check_frozen(network, config)
 
@@ -132,12 +156,35 @@ def check_memory(config: Config):
 def check_recordings(data: PreparedData):
     """Error where none of the first recordings of the table is there: a wrong folder, not a few damaged files."""
     some = data.clips.path.head(LOOKED_FOR)
-    paths = [Path(data.source) / str(path).split("#")[0] for path in some]
+    paths = [Path(data.source) / file_of(path) for path in some]
     if len(paths) and not any(path.is_file() for path in paths):
         raise ValueError(
             f"none of the first {len(paths)} recordings of the clip table is there, such as {paths[0]}: is `source` in "
             "dataset.json the folder that paths in clips.csv are relative to? src/prepare.py writes both"
         )
+
+
+def say_of_data(config: Config, data: PreparedData):
+    """Warn of recordings that are others than the tables say, or gone, and of groups that the folds do not know."""
+    say_changed(config.data.root, data.source, data.clips.path)
+    say_lost(data)
+    if data.split_groups:
+        logger.warning(data.split_groups)
+
+
+def say_lost(data: PreparedData):
+    """Warn of recordings that are not there any more, and of classes that lose most of theirs.
+
+    Of many recordings LOOKED_AT are asked, evenly spread.
+    """
+    some = data.take(np.arange(len(data.clips))[:: max(1, -(-len(data.clips) // LOOKED_AT))])
+    there = [(Path(data.source) / file_of(path)).is_file() for path in some.clips.path]
+    if lost := some.clips[~np.array(there, bool)].clip_id.tolist():
+        classes = some.mostly_among(lost)
+        logger.warning(
+            "%d of %d recordings that were looked at are not in %s any more, such as %s, and train nothing%s",
+            len(lost), len(there), data.source, few(lost, 3), f"; most or all of {few(classes)}" * bool(classes),
+        )  # fmt: skip
 
 
 def check_background(config: Config, data: PreparedData):
@@ -188,15 +235,16 @@ def start_weights(name: str, download: bool = False) -> Path:
         raise ValueError(f"{error}; to train from random weights: model.weights=") from error
 
 
-def check_shapes(network: torch.nn.Module, config: Config):
-    """Error where the network cannot hear a training crop, or a window to predict, of these front ends."""
+def check_shapes(network: torch.nn.Module, config: Config, classes: int):
+    """Error where the network cannot hear a training crop, or a window to predict, of these front ends, or answers
+    otherwise than networks do."""
     heard, fits = config.inputs(network.inputs), set()
     for what, seconds in (("crop", config.data.crop_seconds), ("window", config.predict.window_seconds)):
         samples = round(seconds * config.data.sample_rate)
         if samples in fits:
             continue
         try:
-            counting.forward_shapes(network, heard, samples)
+            answers = counting.forward_shapes(network, heard, samples)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             shapes = ", ".join(
                 f"'{name}' of kind {heard[name].kind}, {tuple(shape)}" for name, shape in heard.shapes(samples).items()
@@ -206,6 +254,9 @@ def check_shapes(network: torch.nn.Module, config: Config):
                 f"{config.model.name} cannot hear a {what} of {seconds:g} s as {shapes}: {why}. Change the front end "
                 "(frontends.<name>.kind, n_mels, ...), data.crop_seconds or predict.window_seconds"
             ) from error
+        picture = heard.of(picture=True) if len(heard) == 1 else ()
+        frames = heard.shapes(samples)[picture[0]][1] if picture else 0
+        check_answers(config.model.name, network, answers, classes, frames)
         fits.add(samples)
 
 
@@ -235,6 +286,11 @@ def check_inputs(network: torch.nn.Module, config: Config):
         on_logmel = key in ("batch.logmel", "batch.image", "spec_augment", "spec_augment_pp")
         if acts and on_logmel and not heard.of(picture=True):
             raise ValueError(f"augment.{key} acts on a log-mel: {reads}. Leave it out (SpecAugment: 0 stripes)")
+        if acts and key == "spec_augment" and not hasattr(network, "spec_augment"):
+            raise ValueError(
+                f"augment.spec_augment does nothing to {config.model.name}, which has no `spec_augment`: call "
+                "layers.normalised_input in its forward, which applies it, or set augment.spec_augment={}"
+            )
     unmixed = a.batch.mixup_on == "logmel" and not getattr(network, "mixed_layer", "")
     summed = a.batch.summix_on == "logmel"
     if summed and (others := [n for n in heard.of(picture=True) if n not in heard.of(picture=True, decibels=True)]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import logging
 import resource
 from dataclasses import dataclass
 
@@ -16,8 +17,12 @@ import torch
 from earshot import losses, runs
 from earshot.config import Config, from_dict
 from earshot.data.labels import annotated_clips, label_lists
+from earshot.inputs.record import Input
 from earshot.inputs.torch_front_ends import FrontEnds
+from earshot.messages import few, logged_from
 from earshot.prediction.tta import in_place
+from earshot.sound.logmel import LogmelParams, empty_mel_bands
+from earshot.training.checks import coarse_step
 from earshot.training.learnable import PROBE_SECONDS, probe
 
 LONG = 1.5  # clips so many times as long as the crop: crops are drawn from anywhere in them
@@ -70,17 +75,19 @@ def _fit_task(values: dict, before: Config, data: Data) -> list[str]:
     """
     lists = label_lists(data.clips)
     silent = annotated_clips(data.clips, data.events) | before.data.keep_unlabelled
-    labels = [len(names) for names, quiet in zip(lists, silent, strict=True) if names or quiet]
-    several = sum(n != 1 for n in labels)
-    if len(classes := {name for names in lists for name in names}) == 1 and data.events is None and all(labels):
+    labels = {c: len(n) for c, n, quiet in zip(data.clips.clip_id, lists, silent, strict=True) if n or quiet}
+    several = [clip_id for clip_id, n in labels.items() if n != 1]
+    classes = {name for names in lists for name in names}
+    if len(classes) == 1 and data.events is None and all(labels.values()):
         raise ValueError(
             f"there is one class alone, {classes.pop()}, and no clip without it: nothing to tell apart. Add recordings "
             "of something else, or say when the class is heard by annotations"
         )
     if before.loss.name == "cross_entropy" and several:
         raise ValueError(
-            f"that config learns exactly one label a clip (loss.name=cross_entropy), and {several} of {len(labels)} "
-            "clips have none or several; take one with loss bce for --like, such as sed/synth_cnn"
+            f"that config learns exactly one label a clip (loss.name=cross_entropy), and {len(several)} of "
+            f"{len(labels)} clips have none or several: {few(several)}. Take one with loss bce for --like, such as "
+            "sed/synth_cnn, or mend their labels"
         )
     if values.get("watch") and (several or values.get("task", before.task) != data.task):
         del values["watch"]
@@ -91,28 +98,67 @@ def _fit_task(values: dict, before: Config, data: Data) -> list[str]:
 
 
 def _fit_rate(values: dict, before: Config, clips: pd.DataFrame) -> list[str]:
-    """No rate above that of the recordings: the bands above it would be empty; but a front end's own rate stays."""
+    """No rate above that of the recordings: the bands above it would be empty; but a front end's own rate stays.
+
+    What front ends count in samples lasts as long as before.
+    """
     rates = clips.sample_rate.dropna().astype(float)
     if not len(rates):
         raise ValueError("no recording could be read, so that no rate is known; see unreadable.csv beside clips.csv")
-    usual = max(int(np.quantile(rates, 0.1, method="lower")), _own_rate(values, before))
+    own_rates = _own_rates(values, before)
+    usual = max([int(np.quantile(rates, 0.1, method="lower")), *own_rates.values()])
     if usual >= before.data.sample_rate:
         return []
     values["data"]["sample_rate"] = usual
     notes = [f"data.sample_rate={usual}: a tenth of the recordings have no more"]
     for name, record in before.frontends.items():
-        top = getattr(record, "fmax", None)
-        if top and top > usual / 2:
-            values.setdefault("frontends", {}).setdefault(name, {})["fmax"] = usual // 2
+        own = {}
+        if (getattr(record, "fmax", None) or 0) > usual / 2:
+            own["fmax"] = usual // 2
             notes.append(f"frontends.{name}.fmax={usual // 2}: half the rate")
+        if hasattr(record, "hop_length") and not own_rates[name]:
+            own |= (lengths := _lengths_at(record, before.data.sample_rate, usual, own.get("fmax")))
+            notes.append(
+                ", ".join(f"frontends.{name}.{key}={n}" for key, n in lengths.items())
+                + f": frames of {1000 * lengths['hop_length'] / usual:.3g} ms, "
+                f"{1000 * record.hop_length / before.data.sample_rate:.3g} at {before.data.sample_rate} Hz"
+            )
+        if own:
+            values.setdefault("frontends", {}).setdefault(name, {}).update(own)
     return notes
 
 
-def _own_rate(values: dict, before: Config) -> int:
-    """Hz that a front end needs whatever is recorded, such as VGGish's 16000; 0 where all follow data.sample_rate."""
-    given = [(values.get("frontends") or {}).get(name, {}).get("sample_rate", 0) for name in before.frontends]
-    fixed = [f.default for r in before.frontends.values() for f in dataclasses.fields(r) if f.name == "sample_rate"]
-    return max([*given, *(rate for rate in fixed if isinstance(rate, int))], default=0)
+def _lengths_at(record: Input, before: int, rate: int, fmax: float | None) -> dict[str, int]:
+    """Window and hop of a front end, in samples of a lower rate: as long in time as they were, as nearly as may be.
+
+    A power of two stays one. The FFT is not shorter than hop or window, and where a mel band would hold no bin of it,
+    longer, at most as before.
+    """
+    hop, fft = (max(1, round(n * rate / before)) for n in (record.hop_length, record.n_fft))
+    window = round(getattr(record, "win_length", 0) * rate / before)
+    if record.n_fft & (record.n_fft - 1) == 0:
+        fft = 2 ** round(np.log2(record.n_fft * rate / before))
+    changed = {"sample_rate": rate, "hop_length": hop} | ({"fmax": fmax} if fmax else {})
+    changed |= {"win_length": window} if window else {}
+    while fft < record.n_fft:
+        there = dataclasses.replace(record, **changed, n_fft=max(fft, hop, window))
+        with logged_from(logging.ERROR, "earshot.sound.logmel"):  # which warns of the bands that are looked for here
+            empty = isinstance(there, LogmelParams) and empty_mel_bands(there)
+        if fft >= max(hop, window) and not empty:
+            break
+        fft = min(2 * fft, record.n_fft)
+    return {"n_fft": fft} | ({"win_length": window} if window else {}) | {"hop_length": hop}
+
+
+def _own_rates(values: dict, before: Config) -> dict[str, int]:
+    """Hz that a front end needs whatever is recorded, such as VGGish's 16000; 0 where it follows data.sample_rate."""
+    rates = {}
+    for name, record in before.frontends.items():
+        fixed = [
+            f.default for f in dataclasses.fields(record) if f.name == "sample_rate" and isinstance(f.default, int)
+        ]
+        rates[name] = (values.get("frontends") or {}).get(name, {}).get("sample_rate", 0) or max(fixed, default=0)
+    return rates
 
 
 def _fit_lengths(values: dict, before: Config, clips: pd.DataFrame) -> list[str]:
@@ -206,6 +252,15 @@ def _lengthened(values: dict, config: Config, epochs: int) -> list[str]:
             now = values[section][key] = type(before)(round(before * times))
             notes.append(f"{section}.{key}={now:g}: {before:g} of {config.optim.epochs} epochs")
     return notes
+
+
+def step_note(values: dict, n_classes: int, events: pd.DataFrame | None) -> list[str]:
+    """What is to be said where the network's outputs come too seldom for the events."""
+    config = from_dict(copy.deepcopy(values))
+    if events is None or not config.data.frame_targets:
+        return []
+    network = runs.make_model(config, n_classes, weights_follow=True)
+    return [note] if (note := coarse_step(network, config, events)) else []
 
 
 def clip_memory(config: Config, n_classes: int, device: str) -> float:

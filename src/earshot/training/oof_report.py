@@ -9,6 +9,7 @@ from earshot.competitions import get_competition
 from earshot.config import Config
 from earshot.data.prepared import load_data
 from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
+from earshot.messages import command_line
 from earshot.pictures import folds as fold_pictures
 from earshot.training.event_pictures import draw_event_maps
 
@@ -34,7 +35,7 @@ def _next_command(config: Config, folder: Path) -> str:
     """What hears new recordings with the run: those of the competition's test where there are any, else a folder."""
     test = Path(config.data.root) / "test_clips.csv"
     clips = test if test.is_file() else "FOLDER_OF_RECORDINGS"
-    return f"python src/predict.py --run {folder} --clips {clips}"
+    return command_line("predict", "--run", folder, "--clips", clips)
 
 
 def print_frame_scores(competition, result):

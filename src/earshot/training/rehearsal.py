@@ -19,10 +19,12 @@ import pandas as pd
 import torch
 
 from earshot.config import Config
+from earshot.config.sections import OptimConfig
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData
 from earshot.inputs.teacher import LEFT_OUT
 from earshot.training.clock import duration, validations
+from earshot.training.lessons import Lessons
 from earshot.training.setup import Training, set_up
 from earshot.training.unlabelled import read_labelled, read_unlabelled, with_unlabelled
 from earshot.training.validation import validate
@@ -56,12 +58,12 @@ def rehearse(
             here, fold, Path(folder) / f"fold{fold}", train_data=batch, held_out=heard, classes=data.classes,
             accelerator=accelerator, deadline=float("inf"), cache=Path(folder) / "cache",
         )  # fmt: skip
-        seconds = [timed(t, train_one_epoch) for _ in range(2 if o.epochs else 0)]
+        seconds = [timed(t, train_one_epoch) / t.batches_an_epoch for _ in range(2 if o.epochs else 0)]
         loss = t.progress.loss_sum / max(t.progress.step, 1)
         started = time.monotonic()
         validate(t)
         validation = (time.monotonic() - started) * len(held_out.clips) / max(1, len(heard.clips))
-        batches = sampling.n_batches(len(train.clips), o.batch_size, o.drop_last, accelerator.num_processes)
+        batches = batches_of(train, t.clips.lessons, o, accelerator.num_processes)
     if not accelerator.is_main_process:
         return
     if seconds:
@@ -78,6 +80,12 @@ def rehearse(
     )
     total = f"; {len(folds)} folds: about {duration(rounds * one)}" if len(folds) > 1 else ""
     print(f"{o.epochs} epochs: about {duration(one)}{total}. Nothing was written; leave --dry-run out to train")
+
+
+def batches_of(train: PreparedData, lessons: Lessons | None, o: OptimConfig, processes: int) -> int:
+    """Batches of a whole epoch and process: every labelled clip, and the draws of unlabelled ones that go with them."""
+    draws = replace(lessons, n_labelled=len(train.clips)).draws if lessons else 0
+    return sampling.n_batches(len(train.clips) + draws, o.batch_size, o.drop_last, processes, o.accumulate)
 
 
 def _unlabelled(config: Config, fold: int, train: PreparedData, count: int, path: Path) -> Path:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from earshot import files, tasks
 from earshot.data import pseudo
+from earshot.data.prepared import PreparedData
 from earshot.data.soft_targets import told
 from earshot.ensemble.search import stopped_text, truth_of
 from earshot.messages import few
@@ -93,6 +95,12 @@ def epoch_line(fold: int, row: dict, watch: str, epochs: int, left: str = "") ->
     return " | ".join(part for part in parts if part)
 
 
+def say_unreadable(clip_ids: Collection[str], trains: PreparedData) -> str:
+    """How many clips could not be read, and the classes whose training clips they mostly are, for people."""
+    classes = trains.mostly_among(clip_ids)
+    return f"{len(clip_ids)} clips could not be read" + f", most or all that train {few(classes)}" * bool(classes)
+
+
 def finish_fold(t: Training):
     """The list of unreadable clips, the pictures and, last, run.json: a fold that has it lacks nothing."""
     p = t.progress
@@ -109,7 +117,8 @@ def finish_fold(t: Training):
     rows = [{"clip_id": k, "reason": v} for k, v in sorted(p.unreadable.items())]
     files.write_rows(t.folder / "unreadable.csv", rows, ("clip_id", "reason"))
     if p.unreadable:
-        print(f"fold {t.fold}: {len(p.unreadable)} clips could not be read; see {t.folder / 'unreadable.csv'}")
+        lost = say_unreadable(p.unreadable, t.clips.prepared)
+        print(f"fold {t.fold}: {lost}; see {t.folder / 'unreadable.csv'}")
     fold_pictures.learning_curves(p.log, t.watch, t.folder / "curves.png")
     oof = predictions.Predictions.load(t.folder / "oof.npz")
     truth = truth_of(oof, t.held_out)

@@ -113,7 +113,7 @@ def set_up(
     torch.manual_seed(np.random.SeedSequence([config.seed, fold]).generate_state(1)[0].item())
     network = runs.make_model(config, len(classes))
     check_classes(fold, train_data.target, classes, config.loss.name)
-    check_network(network, config)
+    check_network(network, config, len(classes))
     inherited = check_frontends(config, origin)
     if config.model.weights:
         report = load_start(network, config, fold, origin)
