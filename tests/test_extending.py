@@ -22,6 +22,7 @@ LINE = re.compile(r'one line of \w+: "(\w+)": (.+)')
 KNOWN = {  # file of a recipe -> its module and what makes it known
     "losses.py": (losses, losses.LOSSES),
     "metrics/clips.py": (clip_metrics, None),
+    "tasks.py": (tasks, tasks.TASKS),
     "augment/spectrogram.py": (spectrogram, spectrogram.LOGMEL_AUGMENTS),
 }
 
@@ -107,3 +108,10 @@ def test_all_of_it_in_one_run(tiny, added):
     assert fold.about["scores"]["hit_at_3"] == 1.0, "there are three classes"
     run(export, "--run", "runs/sed/tiny", "--max-drop", "0.01")
     assert (fold.folder / "model.onnx").is_file()
+
+
+def test_the_task_in_a_run(tiny, added):
+    run(train, "--config", tiny, "--fold", "0", "task=choices", "loss={name: bce}", "optim.epochs=1")
+    found = runs.FoldRun(Path("runs/choices/tiny/fold0")).about["scores"]
+    assert found["hit_at_3"] == 1.0
+    assert 0 <= found["accuracy"] <= 1

@@ -18,6 +18,7 @@ from earshot.competitions import COMPETITIONS
 from earshot.config import Config, load_config
 from earshot.kernel.hidden_test import all_rules
 from pages import (
+    FENCE,
     PAGES,
     ROOT,
     anchors,
@@ -33,6 +34,7 @@ from pages import (
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SCRIPTS = sorted((ROOT / "src").glob("*.py"))
+TOLD = [*PAGES, ROOT / "benchmarks/RESULTS.md", ROOT / "kernels/earshot-demo/README.md"]  # pages that show commands
 LINKING = [*PAGES, *(ROOT / p for p in ("ARCHITECTURE.md", "kernels/README.md", "submissions/README.md"))]
 page = pytest.mark.parametrize("page", PAGES, ids=name)
 PLACEHOLDER = re.compile(r"[A-Z]+")  # NAME, FILE, DIR: whatever a reader puts there
@@ -42,7 +44,7 @@ OTHER_COMMANDS = re.compile(r"(make [a-z-]+$|source \.venv/bin/activate$|\.venv/
 @functools.cache
 def commands() -> list[tuple[str, str]]:
     """(page, command) of all pages, config headers and docstrings of scripts, each pair once."""
-    found = [(name(p), c) for p in PAGES for c in our_commands(page_lines(p.read_text()) + spans(p.read_text()))]
+    found = [(name(p), c) for p in TOLD for c in our_commands(page_lines(p.read_text()) + spans(p.read_text()))]
     found += [(name(p), c) for p in CONFIGS for c in our_commands(header_lines(p))]
     found += [(name(p), c) for p in SCRIPTS for c in our_commands(docstring_lines(p))]
     return list(dict.fromkeys(found))
@@ -174,6 +176,13 @@ def test_the_readme_is_short():
     assert len(text.splitlines()) <= 130
 
 
+@pytest.mark.parametrize("page", PAGES[1:], ids=name)
+def test_lines_of_prose_are_wrapped(page):
+    """Tables and blocks have lines as long as they need."""
+    prose = FENCE.sub("", page.read_text()).splitlines()
+    assert [line for line in prose if len(line) > 130 and not line.startswith(("|", "    "))] == []
+
+
 def test_the_readme_leads_to_every_page():
     linked = re.findall(r"\]\((docs/\w+\.md)", (ROOT / "README.md").read_text())
     assert {name(p) for p in PAGES[1:]} <= set(linked)
@@ -183,6 +192,19 @@ def test_every_script_is_in_the_table_of_commands():
     table = (ROOT / "docs" / "commands.md").read_text()
     missing = [s.name for s in sorted((ROOT / "src").glob("*.py")) if f"| `src/{s.name}" not in table]
     assert not missing
+
+
+ROWS = [row for row in (ROOT / "docs" / "commands.md").read_text().splitlines() if row.startswith("| `src/")]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[3:40])
+def test_the_options_that_the_table_of_commands_names_exist(row, monkeypatch, capsys):
+    script = re.match(r"\| `src/(\w+)\.py", row)[1]
+    monkeypatch.setattr(sys, "argv", [script, "--help"])
+    with pytest.raises(SystemExit):
+        importlib.import_module(script).parse_args()
+    known = re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out)
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", row)) <= set(known)
 
 
 def test_every_competition_is_in_its_table_and_nothing_else():
@@ -204,6 +226,11 @@ def test_our_commands_stand_in_blocks_that_are_checked(page):
 def test_the_competitions_that_kernels_answer_are_named():
     said = re.search(r"^Kernels answer (.*?)\. All others", (ROOT / "docs" / "kernels.md").read_text(), re.M | re.S)[1]
     assert set(re.findall(r"`(\w+)`", said)) == set(all_rules())
+
+
+def test_the_kernel_is_as_long_as_its_page_says():
+    lines = (ROOT / "kernels/earshot-demo/kernel.py").read_text().count("\n")
+    assert f"kernel of {lines} lines" in " ".join((ROOT / "docs" / "kernels.md").read_text().split())
 
 
 def git(*arguments) -> subprocess.CompletedProcess:
