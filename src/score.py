@@ -73,7 +73,9 @@ def events(options: argparse.Namespace):
             raise ValueError("predictions need --durations, a table of their recordings and lengths, for PSDS")
         post = read_post(options.post) if options.post else replace(EVENTS.start, threshold=0.5)
         predictions = Predictions.load(options.found)
-        of_frames, found, durations = scoring.score_frames(predictions, truth, durations, post)
+        of_frames, found, predicted = scoring.score_frames(predictions, truth, durations, post)
+        truth = truth[~truth.filename.isin(durations.keys() - predicted.keys())]  # which were named
+        durations = predicted
     else:
         own = options.found_label_column
         found = scoring.read_events_of(options.found, options.label_column if own is None else own, options.tier)

@@ -60,9 +60,12 @@ def test_usual_names_lead_to_settings_that_there_are(tmp_path):
     for name, key in USUAL.items():
         assert key in known or any(key.startswith(f"{k}.") for k, kind in known.items() if kind is None), (name, key)
         assert name == key.split(".")[-1] or f"{key.rpartition('.')[0]}.{name}" not in known, f"{name} is a key itself"
-    assert [flag_meant(name) for name in ("epochs", "lr", "arch", "nothing")] == [
-        "optim.epochs", "optim.lr", "model.name", "",
-    ]  # fmt: skip
+    meant = {
+        "epochs": "optim.epochs", "lr": "optim.lr", "arch": "model.name", "nothing": "", "schedule": "optim.schedule",
+        "window-seconds": "predict.window_seconds", "channels": "data.channels", "optim.lr": "optim.lr",
+        "frontends.logmel.fmin": "frontends.logmel.fmin", "optim.learning": "",
+    }  # fmt: skip
+    assert {name: flag_meant(name) for name in meant} == meant
     (tmp_path / "x.yaml").write_text("epochs: 3\n")
     with pytest.raises(ValueError, match=r"x.yaml: unknown key 'epochs'; did you mean optim.epochs\?$"):
         load_config(tmp_path / "x.yaml")
@@ -74,6 +77,7 @@ def test_usual_names_lead_to_settings_that_there_are(tmp_path):
         ("--epochs 3", "unrecognized arguments: --epochs; settings are written without hyphens: optim.epochs=3\n"),
         ("--batch-size=8", "written without hyphens: optim.batch_size=8\n"),
         ("--lr", "written without hyphens: optim.lr=VALUE\n"),
+        ("--model.params.dropout *", "written without hyphens: 'model.params.dropout=*'\n"),
         ("--sound loud", "unrecognized arguments: --sound\n"),
     ],
 )

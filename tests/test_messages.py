@@ -30,6 +30,13 @@ def test_long_log_lines_are_wrapped_at_words():
     assert " ".join(line.strip() for line in lines).endswith(names)
 
 
+def test_commands_of_long_lines_stay_whole():
+    command = command_line("make_folds", "--clips", "data/my set/clips.csv", "--out", f"folds/{'long' * 30}.csv")
+    *lines, last = said(f"{'groups lie in several folds ' * 8}Make them again: {command}")
+    assert len(lines) == 2
+    assert last == f"  {command}"
+
+
 def test_short_lines_and_long_words_stay_as_they_are():
     assert said("one\ntwo") == ["one", "two"]
     path = "/".join(["folder"] * 60)

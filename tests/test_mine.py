@@ -51,14 +51,15 @@ def test_a_folder_by_recordist_may_not_be_split(tmp_path):
 def test_a_column_of_recordists_is_offered_for_folds(tmp_path, caplog):
     record(tmp_path, "a.wav", "b.wav", "c.wav")
     (tmp_path / "info.csv").write_text(
-        "file,species,Recordist,serial,site id\na,wren,ann,1,x\nb,robin,ann,2,y\nc,wren,bob,3,z\n"
+        "file,species,Recordist,serial,site id,long_recording\na,wren,ann,1,x,r\nb,robin,ann,2,y,r\nc,wren,bob,3,z,s\n"
     )
     prepare(tmp_path)
     assert "one 'Recordist' (2 values): --group-column 'Recordist' keeps them together" in caplog.text
-    assert caplog.text.count("--group-column") == 1, "a column whose values are all different groups nothing"
+    assert "one 'long_recording' (2 values)" in caplog.text, "clips that were cut out of it"
+    assert caplog.text.count("--group-column") == 2, "a column whose values are all different groups nothing"
     caplog.clear()
     prepare(tmp_path, group_column="Recordist")
-    assert "--group-column" not in caplog.text
+    assert "'Recordist'" not in caplog.text
 
 
 def test_a_table_whose_columns_are_guessed_and_said(tmp_path, caplog):

@@ -102,6 +102,7 @@ def test_a_path_into_a_run_or_above_several_leads_to_the_run(tmp_path, monkeypat
     for path, said in {
         fold: f"{fold} is a fold of a run: give the run's folder, {fold.parent}$",
         fold / "best.safetensors": "is a file of a fold of a run: give the run's folder, .*sed/mine$",
+        tmp_path: f"holds runs and is none: give the folder of one, such as {fold.parent}, ",
         tmp_path
         / "sed": f"holds runs and is none: give the folder of one, such as {fold.parent}, {fold.parents[1]}/other",
     }.items():
@@ -111,6 +112,10 @@ def test_a_path_into_a_run_or_above_several_leads_to_the_run(tmp_path, monkeypat
         graph_files(fold, "onnx")
     monkeypatch.chdir(fold)
     with pytest.raises(ValueError, match=r"^\. is a fold of a run"):
+        runs.load_run(".")
+    (tmp_path / "sed/new").mkdir()
+    monkeypatch.chdir(tmp_path / "sed/new")
+    with pytest.raises(ValueError, match=r"^\. holds no trained fold .* --fold all --name new$"):
         runs.load_run(".")
 
 

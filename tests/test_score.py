@@ -71,6 +71,17 @@ def test_labels_of_both_tables_may_stand_in_columns_of_any_names(run):
         run(*both)
 
 
+def test_what_was_not_there_is_no_true_event(run, caplog):
+    """Our event tables say so by `is_negative`; endings with a digit are endings too."""
+    Path("truth.csv").write_text(
+        "filename,onset,offset,event_label,is_negative\na.mp3,1,2,wren,0\na.mp3,3,4,crow,1\nb.mp3,1,2,wren,\n"
+    )
+    Path("found.csv").write_text("filename,onset,offset,event_label\na,1,2,wren\nb,1,2,wren\n")
+    found = run("events", "--found", "found.csv", "--truth", "truth.csv")
+    assert found["scores"]["event_f1"] == found["scores"]["event_f1_macro"] == 1
+    assert "truth.csv: 1 rows say that a class was not there (is_negative), and are left out" in caplog.text
+
+
 def test_one_name_in_two_folders_is_refused(run):
     Path("truth.csv").write_text("filename,onset,offset,event_label\nu/x.wav,0,1,wren\nv/x.wav,2,3,wren\n")
     with pytest.raises(ValueError, match=r"one name in several folders, x \(u, v\)"):
@@ -105,7 +116,7 @@ def test_tables_that_are_not_there_or_have_a_clip_twice(run):
         run("events", "--found", "nope.csv", "--truth", "nope.csv")
 
 
-def test_predictions_are_detected_and_have_psds(run):
+def test_predictions_are_detected_and_have_psds(run, caplog):
     frames = np.zeros((100, 2), np.float32)
     frames[10:20, 0], frames[40:50, 0] = 0.9, 0.8
     silent = np.zeros((100, 2), np.float32)
@@ -118,6 +129,7 @@ def test_predictions_are_detected_and_have_psds(run):
     Path("clips.csv").write_text("clip_id,path,duration\na,a.wav,10\nb,b.wav,10\nelsewhere,e.wav,10\n")
     scores = run("events", "--found", "oof.npz", "--truth", "truth.csv", "--durations", "clips.csv")["scores"]
     assert scores["event_f1"] == scores["segment_f1"] == 1.0  # of the predicted recordings
+    assert caplog.messages == ["1 recordings of --durations were not predicted, and are left out: elsewhere"]
     assert scores["psds1"] == scores["psds2"] == pytest.approx(1.0)
 
 

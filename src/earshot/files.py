@@ -344,6 +344,7 @@ def run_meant(path: str | Path) -> str:
     above = fold.parent if fold.name else fold.absolute().parent
     if path.exists() and fold.absolute() in [each.absolute() for each in fold_folders(above)]:
         return f" is {'a fold' if fold == path else 'a file of a fold'} of a run: give the run's folder, {above}"
-    below = [each for each in sorted(path.glob("*")) if fold_folders(each)] if path.is_dir() else []
+    inside = [*path.glob("*"), *path.glob("*/*")] if path.is_dir() else []
+    below = [each for each in sorted(inside) if fold_folders(each)]
     shown = ", ".join(map(str, below[:3])) + ", ..." * (len(below) > 3)
     return f" holds runs and is none: give the folder of one, such as {shown}" if below else ""

@@ -22,7 +22,7 @@ from pathlib import Path
 from earshot.processes.children import end_soon, follow_parent
 
 LINE = 150  # characters of a line of the log
-
+COMMAND = "python src/"  # how commands begin that are printed to go on with
 
 FILES_SHOWN = 8  # of a folder's, where none is named as what is not there
 
@@ -52,7 +52,7 @@ def from_here(path: str | Path) -> str:
 
 def command_line(script: str, *words) -> str:
     """A command to go on with, `python src/<script>.py` and its words, quoted where a shell would part them."""
-    return f"python src/{script}.py {pasted(*words)}"
+    return f"{COMMAND}{script}.py {pasted(*words)}"
 
 
 def pasted(*words) -> str:
@@ -112,7 +112,7 @@ class Parser(argparse.ArgumentParser):
             name, _, value = word.removeprefix("--").partition("=")
             after = [w for w in sys.argv[sys.argv.index(word) + 1 :][:1] if not w.startswith("-")]
             if key := self.setting_of(name):
-                meant.append(f"{key}={value or ' '.join(after) or 'VALUE'}")
+                meant.append(pasted(f"{key}={value or ' '.join(after) or 'VALUE'}"))
         super().error(message + f"; settings are written without hyphens: {' '.join(meant)}" * bool(meant))
 
 
@@ -132,14 +132,19 @@ class _Once(argparse.Action):
 
 
 class WrappedLines(logging.Formatter):
-    """Log messages in lines that fit a screen; the following lines of a message are indented."""
+    """Log messages in lines that fit a screen; the following lines of a message are indented.
+
+    A command that a message ends in stays whole, to be pasted.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        lines = super().format(record).splitlines()
-        return "\n".join(
-            textwrap.fill(line, LINE, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-            if len(line) > LINE else line for line in lines
-        )  # fmt: skip
+        lines = []
+        for line in super().format(record).splitlines():
+            said, command, words = line.partition(COMMAND) if len(line) > LINE else (line, "", "")
+            if len(said) > LINE:
+                said = textwrap.fill(said, LINE, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+            lines += [said.rstrip(), f"  {command}{words}"] if command and said else [said + command + words]
+        return "\n".join(lines)
 
 
 def progress_bar(items: Iterable | None, what: str, total: int | None = None, unit: str = "it", quiet: bool = False):

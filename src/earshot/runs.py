@@ -225,6 +225,7 @@ def check_sibling(folder: Path, origin: Origin | None, other: FoldRun):
 def train_command(folder: Path, *folds: int) -> str:
     """The command that trains, or goes on with, folds of a run (or of the run of this fold's folder); none: all."""
     folder = folder.parent if fold_folders(folder.parent) and folder in fold_folders(folder.parent) else folder
+    folder = folder if folder.name else folder.absolute()
     begun = sorted(folder.glob("fold*/config.yaml"))
     own = Path("configs") / folder.parent.name / f"{folder.name}.yaml"
     config = begun[0] if begun else own if own.is_file() else "CONFIG.yaml"

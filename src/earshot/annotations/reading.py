@@ -162,7 +162,19 @@ def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
     })  # fmt: skip
     without = () if files is None else tuple(name for name in events.filename[silent].unique() if name)
     runs_on = kind == "raven" and within is None and events.filename.nunique() > 1
-    return Annotations(events[~silent].reset_index(drop=True), kind, str(labels.name), without, runs_on)
+    absent = _said_absent(column(("is_negative",)), path)
+    return Annotations(events[~silent & ~absent].reset_index(drop=True), kind, str(labels.name), without, runs_on)
+
+
+def _said_absent(negative: pd.Series | None, path: Path) -> pd.Series | bool:
+    """Which rows say that a class was not heard then (our event tables, `is_negative`): they are no events."""
+    if negative is None:
+        return False
+    absent = pd.Series(heard(negative), index=negative.index)
+    if absent.any():
+        logger.warning("%s: %d rows say that a class was not there (%s), and are left out", path, absent.sum(),
+                       negative.name)  # fmt: skip
+    return absent
 
 
 def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFrame:

@@ -43,7 +43,8 @@ TEST_SPLITS = ("test", "eval", "evaluation", "testing")
 HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development", "dev_test")
 # columns that say where a recording comes from: who made it, where, of whom
 SOURCE_COLUMN = re.compile(
-    r"(^|[_ ])(recordist|author|observer|speaker|individual|animal|site|location|station|plot|recorder|sensor|device)"
+    r"(^|[_ ])(recordist|author|observer|speaker|subject|patient|individual|animal|site|location|station|plot|recorder|"
+    r"sensor|device|session|recording|video)"
     r"(s|[_ ]?(id|name|code|no))?$", re.I,
 )  # fmt: skip
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds

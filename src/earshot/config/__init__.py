@@ -245,10 +245,13 @@ def _check_usual(values: dict):
 
 
 def flag_meant(name: str) -> str:
-    """The key of a setting that was written without its section, such as epochs: of a usual name, else of a key's last
-    part, the first of several; '' where nothing is so called."""
-    known = [key for key in dotted_keys(Config) if key.split(".")[-1] == name.replace("-", "_") and "." in key]
-    return usual_key(name) or next(iter(known), "")
+    """The key of a setting that was written as an option: the same key, or that of a usual name, else of a key's last
+    part, the first of several, those of teachers and augmentations last; '' where nothing is so called."""
+    known, last = dotted_keys(Config), name.replace("-", "_")
+    if "." in name and (name in known or any(name.startswith(f"{key}.") for key in known if known[key] is None)):
+        return name
+    near = [key for key in known if "." in key and key.split(".")[-1] == last]
+    return usual_key(name) or min(near, key=lambda key: key.startswith(("distill.", "augment.")), default="")
 
 
 def from_run(values: dict) -> Config:

@@ -46,7 +46,9 @@ USUAL = {
     }.items()
     for name in names.split()
 } | {
-    field.name: f"frontends.logmel.{field.name}" for field in dataclasses.fields(Logmel) if field.name != "sample_rate"
+    field.name: f"frontends.logmel.{field.name}"
+    for field in dataclasses.fields(Logmel)
+    if field.name not in ("sample_rate", "channels")  # which data has too
 }
 
 

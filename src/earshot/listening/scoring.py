@@ -20,6 +20,7 @@ from earshot.metrics import events as event_metrics
 from earshot.prediction.detection import detect_all
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
+from earshot.sound.audio import EXTENSIONS
 from earshot.tables import read_table, require_columns
 from earshot.tasks import class_table, score_clips
 
@@ -64,7 +65,8 @@ def check_one_folder(names: Iterable[str], path: Path):
 
 def _plain(name: str) -> str:
     path = Path(str(name).replace("\\", "/"))
-    return path.stem if path.suffix.lower().lstrip(".").isalpha() else path.name
+    ending = path.suffix.lower()
+    return path.stem if ending in EXTENSIONS or ending.lstrip(".").isalpha() else path.name
 
 
 def durations_of(path: Path) -> dict[str, float]:
@@ -165,12 +167,17 @@ def _overlap(found: pd.DataFrame, truth: pd.DataFrame) -> bool:
 def score_frames(
     found: Predictions, truth: pd.DataFrame, durations: Mapping[str, float], post: PostProcess
 ) -> tuple[dict[str, float], pd.DataFrame, dict[str, float]]:
-    """Predictions with frames -> (PSDS 1 and 2, their events after `post`, lengths of the predicted recordings)."""
+    """Predictions with frames -> (PSDS 1 and 2, their events after `post`, lengths of the predicted recordings).
+
+    Recordings of `durations` that were not predicted are named.
+    """
     names = [_plain(c) for c in found.clip_ids]
     test = pd.DataFrame({"clip_id": found.clip_ids, "filename": names, "duration": [durations.get(n) for n in names]})
     test = test[test.duration.notna()]
     if not len(test):
         raise ValueError(_strangers("none of the predicted recordings is in --durations", names, durations))
+    if lost := sorted(set(durations).difference(names)):
+        logger.warning("%d recordings of --durations were not predicted, and are left out: %s", len(lost), few(lost))
     known = truth[truth.event_label.isin(found.classes) & truth.filename.isin(test.filename)]
     events = detect_all(found.aligned(test.clip_id), post)
     heard = dict(zip(test.filename, test.duration.astype(float), strict=True))
