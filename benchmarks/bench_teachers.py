@@ -10,8 +10,8 @@ config, seed, clips and steps; only the teacher is left out of one. Accuracy is 
 Lesson `answers`: a head on BirdNET's embeddings is trained first, on four folds of the student's own training clips, so
 that each is answered for by a head that heard neither it nor what the official fold holds out.
 Lesson `few`: eight labelled clips of each class; a head on BirdNET's embeddings that was trained on the same ones
-answers for all of the fold's training clips. The student makes four times the steps of `alone`; `alone, equal steps`
-makes as many.
+answers for all of the fold's training clips. Of an epoch's crops half have no label, so that the student makes twice
+the steps of `alone`; `alone, equal steps` makes as many.
 """
 
 from __future__ import annotations
