@@ -129,9 +129,13 @@ def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFra
         return path, folds, f"folds: {path}, as it is{said}" + f"\nwarning: {torn}" * bool(torn)
     check_writable(path)
     groups = clips.group.nunique() if "group" in clips else len(clips)
-    folds = make_folds(clips, min(options.k or FOLDS, max(groups, 2)))
+    wanted = FOLDS if options.k is None else options.k
+    folds, method = make_folds(clips, min(wanted, max(groups, 2))), choose_method(clips)
     held_out = folds.fold[folds.fold != TRAIN_ONLY].nunique()
-    return path, folds, f"folds: {held_out} ({choose_method(clips)}) -> {path}{said}"
+    if options.k not in (None, held_out):
+        why = "the table has its own" if method == "official" else f"there are {groups} groups"
+        said = f", not --k {wanted}: {why}{said}"
+    return path, folds, f"folds: {held_out} ({method}) -> {path}{said}"
 
 
 def train_command(config: Path) -> str:
