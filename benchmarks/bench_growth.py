@@ -9,9 +9,10 @@ a table of their labels; for the rest, the tables that prepare would write, of r
 classes and a tenth as many recordists as clips. Each step is the command that a user gives, in a process of its own;
 the OOF is joined by the function that training ends with, out of folders of five folds with made answers. prepare opens
 every recording and so has sizes of its own (--recordings). What counts is CPU time, user and system, of the process
-(wall clock beside it), the least of --repeats processes, since other work on the machine only adds to it, and the
-largest memory that any of them asked for itself, seen every 10 ms. Pages of libraries' files are only printed: loading
-them takes more for a moment than 100,000 clips do, and would hide them.
+(wall clock beside it), the least of --repeats processes, since other work on the machine only adds to it (the sizes
+take turns, so that the machine is as busy for all of them), and the largest memory that any of them asked for itself,
+seen every 10 ms. Pages of libraries' files are only printed: loading them takes more for a moment than 100,000 clips
+do, and would hide them.
 
 The exponent is the slope of a straight line through the logarithms, after what the same step takes for 100 clips
 (imports) is taken off both; it says over which sizes. A size that adds less than a tenth to the 100 clips is noise and
@@ -93,18 +94,21 @@ def parse_args() -> argparse.Namespace:
 
 def measure(sizes: list[int], steps: list[str], work: Path, found: dict[str, dict[int, dict]], repeats: int):
     """Fill {step: {clips: what it took}}; prints a row each."""
-    for n in sizes:
-        folder = work / str(n)
+    folders, given = {n: work / str(n) for n in sizes}, {}
+    for n, folder in folders.items():
         (make_source if steps == ["prepare"] else make_tables)(folder, n)
-        for step, command in commands(folder, n, steps).items():
-            if step.startswith("tables"):  # of what a step needs
-                run(command, folder)
-                continue
-            took = several_runs(command, folder, repeats)
-            found.setdefault(step, {})[n] = took
+        given[n] = commands(folder, n, steps)
+    for step in given[sizes[0]]:
+        if step.startswith("tables"):  # of what a step needs
+            for n, folder in folders.items():
+                run(given[n][step], folder)
+            continue
+        found[step] = in_turns({n: given[n][step] for n in sizes}, folders, repeats)
+        for n, took in found[step].items():
             more = ", ".join(f"{k} {v:.3f}" for k, v in took.items() if k not in ("cpu", "wall", "own_mb", "peak_mb"))
             print(f"| {step} | {n:,} | {took['cpu']:.2f} | {took['wall']:.2f} | {took['own_mb']:.0f} | "
                   f"{took['peak_mb']:.0f} | {more} |", flush=True)  # fmt: skip
+    for folder in folders.values():
         shutil.rmtree(folder)
 
 
@@ -188,14 +192,25 @@ def make_sounds(folder: Path, count: int) -> list[Path]:
     return files
 
 
-def several_runs(command: list, folder: Path, repeats: int) -> dict:
-    """What `run` says of so many processes, each without what the one before wrote: the least, of memory the most."""
-    before, took = set(folder.iterdir()), []
-    while len(took) < repeats * (QUICK_REPEATS if took and took[0]["cpu"] < QUICK else 1):
-        for made in set(folder.iterdir()) - before - {folder / "said.txt"}:
-            shutil.rmtree(made) if made.is_dir() else made.unlink()
-        took.append(run(command, folder))
-    return {key: (max if key.endswith("_mb") else min)(one[key] for one in took) for key in took[0]}
+def in_turns(commands: dict[int, list], folders: dict[int, Path], repeats: int) -> dict[int, dict]:
+    """What `run` says of so many processes of each size: the least, of memory the most.
+
+    One of each size after the other, so that a machine that grows slower for a while does so for all sizes; each
+    without what the one before wrote.
+    """
+    before = {n: set(folder.iterdir()) for n, folder in folders.items()}
+    took: dict[int, list[dict]] = {n: [] for n in commands}
+    for turn in range(repeats * QUICK_REPEATS):
+        for n, command in commands.items():
+            if turn >= repeats and took[n][0]["cpu"] >= QUICK:
+                continue
+            for made in set(folders[n].iterdir()) - before[n] - {folders[n] / "said.txt"}:
+                shutil.rmtree(made) if made.is_dir() else made.unlink()
+            took[n].append(run(command, folders[n]))
+    return {
+        n: {key: (max if key.endswith("_mb") else min)(one[key] for one in of) for key in of[0]}
+        for n, of in took.items()
+    }
 
 
 def run(command: list, folder: Path) -> dict:

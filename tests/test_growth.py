@@ -122,21 +122,27 @@ def test_memory_of_its_own_leaves_libraries_files_out(bench, tmp_path):
 
 
 def test_of_several_processes_the_least_time_and_the_most_memory_count(bench, tmp_path, monkeypatch):
-    (tmp_path / "data").mkdir()
-    each = iter([{"cpu": 12.0, "wall": 15.0, "own_mb": 9}, {"cpu": 13.0, "wall": 14.0, "own_mb": 11}])
+    folders, turns = {n: tmp_path / str(n) for n in (100, 1000)}, []
+    for folder in folders.values():
+        (folder / "data").mkdir(parents=True)
+    each = {
+        "x": iter([{"cpu": 12.0, "wall": 15.0, "own_mb": 9}, {"cpu": 13.0, "wall": 14.0, "own_mb": 11}]),
+        "quick": iter([{"cpu": cpu, "wall": 1.0, "own_mb": 1} for cpu in (2.0, 1.8, 1.9, 1.7, 1.5, 1.6)]),
+    }
 
     def run(command, folder):
         assert {p.name for p in folder.iterdir()} == {"data"}, "what the process before wrote is still there"
         (folder / "runs").mkdir()
         (folder / "folds.csv").write_text("")
-        return next(each)
+        turns.append(int(folder.name))
+        return next(each[command[0]])
 
     monkeypatch.setattr(bench, "run", run)
-    assert bench.several_runs(["x"], tmp_path, 2) == {"cpu": 12.0, "wall": 14.0, "own_mb": 11}
-    assert (tmp_path / "folds.csv").is_file(), "what the next step needs"
-    quick = iter([2.0, 1.8, 1.9, 1.7, 1.5, 1.6])
-    monkeypatch.setattr(bench, "run", lambda command, folder: {"cpu": next(quick)})
-    assert bench.several_runs(["x"], tmp_path, 2) == {"cpu": 1.5}, "what takes little is measured more often"
+    took = bench.in_turns({100: ["quick"], 1000: ["x"]}, folders, 2)
+    assert took[1000] == {"cpu": 12.0, "wall": 14.0, "own_mb": 11}
+    assert took[100]["cpu"] == 1.5, "what takes little is measured more often"
+    assert turns == [100, 1000, 100, 1000, 100, 100, 100, 100]
+    assert (folders[100] / "folds.csv").is_file(), "what the next step needs"
 
 
 def test_made_recordings_are_names_of_few_files(bench, tmp_path, monkeypatch):
