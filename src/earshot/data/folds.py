@@ -238,8 +238,8 @@ def say_split_groups(found: Sequence[tuple[str, str, str, int]], clips_path: str
     if not found:
         return ""
     group, where, _, of = found[0]
-    fewer = ("--k", of) if 2 <= of < DEFAULT_K else ()
-    command = command_line("make_folds", "--clips", clips_path, "--out", folds_path, *fewer, "--force")
+    words = ["--clips", clips_path, "--out", folds_path, *(["--k", of] if 2 <= of < DEFAULT_K else []), "--force"]
+    command = command_line("make_folds", *words)
     return (
         f"{len(found)} of {of} groups of {clips_path} lie in several folds of {folds_path}, which was made without "
         f"them, such as {group} (folds {where.replace(' ', ', ')}): training knows the groups that it is scored on. "
