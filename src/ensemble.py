@@ -81,6 +81,8 @@ def main():
         if knows.all():
             search.check_watched(report.scores, watch, member.folder)
     truth = search.truth_of(oofs[0], data)
+    if said := search.check_grids([str(m.folder) for m in members], oofs, task, truth, watch):
+        print(said)
     oof, blend = choose(oofs, truth, task, watch, options, mask)
     scores = score_readable(task, oof, truth)
     by_fold = [

@@ -20,6 +20,7 @@ from earshot.competitions import get_competition
 from earshot.competitions.tables import read_dataset
 from earshot.config import LARGEST_SEED
 from earshot.data.folds import (
+    DEFAULT_K,
     EACH_GROUP,
     TABLE_ORDER,
     TRAIN_ONLY,
@@ -41,7 +42,6 @@ from earshot.tables import require_columns
 
 FULL_TABLE = 30  # classes; beyond, only the least even ones are printed
 SHORT_TABLE = 12
-FOLDS = 5  # unless --k says otherwise
 
 
 def main():
@@ -50,7 +50,7 @@ def main():
         raise ValueError(
             f"--k {options.k}: --method {EACH_GROUP} makes as many folds as there are groups: leave --k out"
         )
-    options.k = FOLDS if options.k is None else options.k
+    options.k = DEFAULT_K if options.k is None else options.k
     check_ending(options.out, ".csv", ".tsv")
     check_writable(options.out)
     if not 0 <= options.seed <= LARGEST_SEED:
@@ -82,7 +82,7 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--clips", type=Path, required=True, help="clips.csv that prepare.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="fold table to write")
-    parser.add_argument("--k", type=int, help=f"number of folds (default {FOLDS}; official folds keep theirs)")
+    parser.add_argument("--k", type=int, help=f"number of folds (default {DEFAULT_K}; official folds keep theirs)")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument(
         "--group", help="column never split between folds (default: group, where there; none: no groups)"

@@ -18,7 +18,15 @@ import yaml
 from earshot.competitions.tables import write_csv
 from earshot.config import Config, read_values
 from earshot.data.dataset import read_dataset
-from earshot.data.folds import TRAIN_ONLY, choose_method, make_folds, read_folds, say_split_groups, split_groups
+from earshot.data.folds import (
+    DEFAULT_K,
+    TRAIN_ONLY,
+    choose_method,
+    make_folds,
+    read_folds,
+    say_split_groups,
+    split_groups,
+)
 from earshot.data.labels import read_classes, read_clips
 from earshot.data.prepared import read_events
 from earshot.files import check_name, check_writable, plain_name, whole_file
@@ -26,7 +34,6 @@ from earshot.messages import Parser, command_line, run_script, suggest
 
 CONFIGS = Path("configs")
 SHIPPED = Path(__file__).resolve().parents[1] / CONFIGS  # those of this repository, whatever folder one works in
-FOLDS = 5  # unless --k says otherwise
 
 
 def main():
@@ -67,7 +74,7 @@ def parse_args() -> argparse.Namespace:
     add("--data", type=Path, help="folder that prepare.py wrote (default data/<name>)")
     add("--folds", type=Path, help="fold table; made where it is not there (default folds/<name>.csv, else that of the "
         "data, folds/<data name>.csv, where it is there)")  # fmt: skip
-    add("--k", type=int, help=f"number of folds of a table that is made (default {FOLDS})")
+    add("--k", type=int, help=f"number of folds of a table that is made (default {DEFAULT_K})")
     add("--out", type=Path, help="config to write (default: beside the other, or below configs/, <name>.yaml)")
     add("--force", action="store_true", help="replace a config of that name")
     return parser.parse_args()
@@ -129,9 +136,13 @@ def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFra
         return path, folds, f"folds: {path}, as it is{said}" + f"\nwarning: {torn}" * bool(torn)
     check_writable(path)
     groups = clips.group.nunique() if "group" in clips else len(clips)
-    folds = make_folds(clips, min(options.k or FOLDS, max(groups, 2)))
+    wanted = DEFAULT_K if options.k is None else options.k
+    folds, method = make_folds(clips, min(wanted, max(groups, 2))), choose_method(clips)
     held_out = folds.fold[folds.fold != TRAIN_ONLY].nunique()
-    return path, folds, f"folds: {held_out} ({choose_method(clips)}) -> {path}{said}"
+    if options.k not in (None, held_out):
+        why = "the table has its own" if method == "official" else f"there are {groups} groups"
+        said = f", not --k {wanted}: {why}{said}"
+    return path, folds, f"folds: {held_out} ({method}) -> {path}{said}"
 
 
 def train_command(config: Path) -> str:

@@ -166,7 +166,7 @@ def test_groups_that_a_fold_table_was_made_without_are_found():
         "3 of 3 groups of data/my set/clips.csv lie in several folds of folds/g.csv, which was made "
     )
     assert f"such as p (folds {found[0][1].replace(' ', ', ')})" in said
-    assert said.endswith("make_folds.py --clips 'data/my set/clips.csv' --out folds/g.csv --force")
+    assert said.endswith("make_folds.py --clips 'data/my set/clips.csv' --out folds/g.csv --k 3 --force")
     for group in (None, "site"):
         assert split_groups(clips, make_folds(clips, 3, group=group)) == []
     assert split_groups(clips, make_folds(clips, 3, method="table_order")) == [], "its own groups, parted as published"

@@ -48,6 +48,23 @@ def test_a_folder_by_recordist_may_not_be_split(tmp_path):
     assert prepare(tmp_path, group_column="folder").clips.group.tolist() == ["robin/bob", "wren/ann", "wren/ann"]
 
 
+@pytest.mark.parametrize("given", [{}, {"table": "notes.csv"}])
+def test_a_table_of_events_may_say_groups_too(tmp_path, given):
+    """Given as the table of recordings besides, its events stay events."""
+    record(tmp_path, "a.wav", "b.wav")
+    notes = tmp_path / "notes.csv"
+    notes.write_text("filename,onset,offset,label,bird\na,0.1,0.2,x,ann\nb,0.1,0.2,y,bob\na,0.3,0.4,y,ann\n")
+    given = {name: tmp_path / file for name, file in given.items()}
+    tables = prepare(tmp_path, annotations=notes, group_column="bird", **given)
+    assert tables.clips.group.tolist() == ["ann", "bob"]
+    assert tables.clips.labels.tolist() == ["x y", "y"]
+    assert len(tables.events) == 3
+    assert "onset" not in tables.clips
+    notes.write_text(notes.read_text().replace("y,ann", "y,bob"))
+    with pytest.raises(ValueError, match="rows of one recording differ in 'bird': a.wav is ann and bob"):
+        prepare(tmp_path, annotations=notes, group_column="bird", **given)
+
+
 def test_a_column_of_recordists_is_offered_for_folds(tmp_path, caplog):
     record(tmp_path, "a.wav", "b.wav", "c.wav")
     (tmp_path / "info.csv").write_text(

@@ -209,6 +209,20 @@ def test_a_second_config_takes_the_folds_of_the_first(tmp_path, monkeypatch):
     assert "not those of the data: folds/mine.csv names 10 clips that are not" in told
 
 
+def test_a_number_of_folds_that_cannot_be_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clips = pd.DataFrame({"clip_id": [f"c{i:02d}" for i in range(20)], "labels": ["a", "b"] * 10})
+    official, three = clips.assign(official_fold=[1, 2] * 10), clips.assign(group=(["p", "q", "r"] * 7)[:20])
+    for k, table, said in (
+        (4, official, "folds: 2 (official) -> folds/mine2.csv, not --k 4: the table has its own"),
+        (2, official, "folds: 2 (official) -> folds/mine2.csv"),
+        (4, three, "folds: 3 (grouped) -> folds/mine2.csv, not --k 4: there are 3 groups"),
+    ):
+        assert new.find_folds(options(k=k), Path("data/mine"), table)[2] == said
+    with pytest.raises(ValueError, match="k must be at least 2 folds, got 0"):
+        new.find_folds(options(k=0), Path("data/mine"), clips)
+
+
 def test_folds_of_before_the_groups_are_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clips = pd.DataFrame({"clip_id": [f"c{i:02d}" for i in range(20)], "labels": ["a", "b"] * 10})
@@ -216,7 +230,7 @@ def test_folds_of_before_the_groups_are_said(tmp_path, monkeypatch):
     new.find_folds(options(name="g"), Path("data/g"), clips)[1].to_csv("folds/g.csv", index=False)
     _, _, told = new.find_folds(options(name="g"), Path("data/g"), clips.assign(group=["p", "q"] * 10))
     assert told.startswith("folds: folds/g.csv, as it is\nwarning: 2 of 2 groups of data/g/clips.csv lie in several ")
-    assert told.endswith("make_folds.py --clips data/g/clips.csv --out folds/g.csv --force")
+    assert told.endswith("make_folds.py --clips data/g/clips.csv --out folds/g.csv --k 2 --force")
 
 
 def test_configs_of_the_repository_are_found_from_anywhere(tmp_path, monkeypatch):

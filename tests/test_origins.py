@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -330,6 +332,7 @@ def test_what_is_not_trained_is_named_with_its_command(root, tmp_path):
     (root / "a/fold0/best.safetensors").unlink()
     (root / "a/fold1/best.safetensors").unlink()
     command = rf"train it first: python src/train.py --config {root}/a/fold0/config.yaml --fold all --name a --resume"
+    command += rf" --root {re.escape(os.path.relpath(root.parent))}$"
     with pytest.raises(ValueError, match=command):
         runs.load_run(root / "a")
     (root / "b/fold1/run.json").unlink()

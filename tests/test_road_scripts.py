@@ -11,9 +11,12 @@ import ensemble
 import submit
 from earshot import runs
 from earshot.config import load_config
+from earshot.ensemble import search
 from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth
 from earshot.sound.timebase import TimeBase
 from earshot.tables import read_table
+from earshot.tasks import TASKS
 from scripts import run
 
 GRID = TimeBase(8000, 80, 10)  # frames of 0.1 s
@@ -157,6 +160,28 @@ def test_members_of_other_folds_or_classes_are_refused(tiny):
                        r"classes in another order"):  # fmt: skip
         run(ensemble, "--runs", a, c, "--out", "x.npz")
     assert not Path("x.npz").exists()
+
+
+def test_outputs_on_other_grids_are_not_blended_in_silence():
+    """A blend of 10 and 100 ms has no frames: an error where they are scored, else said."""
+    events = pd.DataFrame({"filename": ["a", "b"], "onset": 0.0, "offset": 1.0, "event_label": ["low", "mid"]})
+    truth = Truth(np.eye(2, 3, dtype=np.float32), events)
+
+    def member(grid):
+        frames = None if grid is None else tuple(np.full((2, 10, 3), 0.5, np.float32))
+        return Predictions(
+            np.array(["a", "b"]), CLASSES, np.full((2, 3), 0.5, np.float32), np.zeros(2, int), np.zeros(2, bool),
+            framewise_output=frames, timebase=grid,
+        )  # fmt: skip
+
+    def said(*grids, watch="map"):
+        return search.check_grids(["x", "y"], [member(grid) for grid in grids], TASKS["sed"], truth, watch)
+
+    fine = TimeBase(1000, 10)
+    assert said(fine, fine, watch="frame_map") == said(None, None) == ""
+    assert "x every 10 ms, y every 100 ms. The blend has none" in said(fine, TimeBase(1000, 100))
+    with pytest.raises(ValueError, match="x every 10 ms, y never. Without them there is no frame_map: blend runs"):
+        said(fine, None, watch="frame_map")
 
 
 def test_a_watched_score_that_is_known_no_more_is_said(tiny):

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,8 +116,20 @@ def test_a_path_into_a_run_or_above_several_leads_to_the_run(tmp_path, monkeypat
         runs.load_run(".")
     (tmp_path / "sed/new").mkdir()
     monkeypatch.chdir(tmp_path / "sed/new")
-    with pytest.raises(ValueError, match=r"^\. holds no trained fold .* --fold all --name new$"):
+    with pytest.raises(ValueError, match=r"^\. holds no trained fold .* --fold all --name new --root \.\./\.\.$"):
         runs.load_run(".")
+
+
+def test_the_command_that_trains_a_run_goes_to_its_place(tmp_path, monkeypatch):
+    """Without --root it would begin, or go on with, a run of that name in runs/."""
+    monkeypatch.chdir(tmp_path)
+    command = "python src/train.py --config CONFIG.yaml --fold 1 --name mine"
+    assert runs.train_command(Path("runs/sed/mine"), 1) == command
+    assert runs.train_command(Path("big disk/sed/mine"), 1) == f"{command} --root 'big disk'"
+    assert runs.train_command(tmp_path / "runs/sed/mine", 1) == command
+    (tmp_path / "runs/sed").mkdir(parents=True)
+    monkeypatch.chdir("runs/sed")
+    assert runs.train_command(Path("mine"), 1) == f"{command} --root .."
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden"])

@@ -82,6 +82,14 @@ def test_what_was_not_there_is_no_true_event(run, caplog):
     assert "truth.csv: 1 rows say that a class was not there (is_negative), and are left out" in caplog.text
 
 
+def test_a_table_without_a_row_found_nothing(run, caplog):
+    """As src/detect.py writes it where no output is above the threshold: its numbers are no classes."""
+    Path("truth.csv").write_text(TRUTH)
+    Path("found.csv").write_text("path,filename,onset,offset,event_label,confidence,max_output,begins\n")
+    assert run("events", "--found", "found.csv", "--truth", "truth.csv")["scores"]["event_recall"] == 0
+    assert caplog.messages == ["labels of the truth alone: robin, wren"]
+
+
 def test_one_name_in_two_folders_is_refused(run):
     Path("truth.csv").write_text("filename,onset,offset,event_label\nu/x.wav,0,1,wren\nv/x.wav,2,3,wren\n")
     with pytest.raises(ValueError, match=r"one name in several folders, x \(u, v\)"):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from earshot.inputs.teacher import Distill
-from earshot.training.lessons import told
+from earshot.prediction.predictions import Predictions
+from earshot.training.lessons import Lessons, told
 from test_distillation import lessons_of, taught, teacher  # noqa: F401
 
 
@@ -25,3 +26,13 @@ def test_of_classes_for_themselves_nothing_is_said_of_chance(taught):  # noqa: F
     data, lessons = lessons_of(taught, Distill(teacher=teacher()))
     assert "chance" not in told(lessons, data.classes)
     assert not Path("runs").exists()
+
+
+def test_clips_that_nobody_answers_for_do_not_count():
+    answers = Predictions(
+        np.array(["a", "b"]), ("x", "y"), np.array([[0.9, 0.1], [0.5, 0.5]], np.float32), np.array([0, 0]),
+        unreadable=np.array([False, True]),
+    )  # fmt: skip
+    how = Distill(predictions=["oof.npz"], answers="softmax")
+    lessons = Lessons(how=how, n_labelled=2, epochs=1, n_classes=2, answers=answers, place=np.array([0, 1]))
+    assert lessons.highest_answer(["a", "b"], 1.0) == pytest.approx(0.9)

@@ -17,6 +17,7 @@ torch is imported by the functions that need it only: finding a run and its expo
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from dataclasses import dataclass, replace
@@ -230,7 +231,9 @@ def train_command(folder: Path, *folds: int) -> str:
     own = Path("configs") / folder.parent.name / f"{folder.name}.yaml"
     config = begun[0] if begun else own if own.is_file() else "CONFIG.yaml"
     words = ["--config", config, "--fold", *(folds or ["all"])] + ["--name", folder.name] * (config != own)
-    return command_line("train", *words, *["--resume"] * bool(begun))
+    root = os.path.relpath(folder / "../..")  # of <root>/<task>/<name>
+    words += ["--resume"] * bool(begun) + ["--root", root] * (root != "runs")
+    return command_line("train", *words)
 
 
 def config_difference(a: dict, b: dict, where: str = "") -> str:

@@ -186,7 +186,8 @@ def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFram
     if given:
         classes = _given_classes(table, given, path)
     elif any(
-        name in LABELS and name not in NUMBERS_OF_ROWS and not _blank(table[c]).all() for c, name in plain.items()
+        name in LABELS and name not in NUMBERS_OF_ROWS and not (len(table) and _blank(table[c]).all())
+        for c, name in plain.items()
     ):
         return table
     else:

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earshot.annotations.reading import kind_of
 from earshot.competitions import dcase_task4, finch
 from earshot.competitions.clip_rows import class_scores
 from earshot.competitions.competition import Competition, Flag, by_name
@@ -60,15 +61,21 @@ def prepare(
     """A folder of recordings -> tables; FLAGS explains the keywords. No label at all is an error with a way out."""
     source = Path(source)
     recordings = list_own(source, without=test)
+    if table and annotations and _is_same(annotations, table):
+        table = None  # events, whose columns may say groups, splits and folds
     notes = [path for path in find_annotations(source, annotations) if table is None or not _is_same(path, table)]
     sheet = table or find_label_table(source, recordings, path_column, notes)
     taken = [c for c in (group_column, split_column or "split", fold_column) if c]
+    named = [c for c in (group_column, split_column, fold_column) if c]
     about = None
     # beside annotations --label-column is the table's where it has it: labels of recordings without annotation
     of_sheet = sheet is not None and (not notes or has_columns(sheet, label_column))
     if sheet:
         about = from_table(recordings, sheet, path_column, label_column if of_sheet else "", label_separator,
                            has_events=bool(notes), taken=taken)  # fmt: skip
+    elif len(notes) == 1 and kind_of(notes[0]) == "table" and has_columns(notes[0], ",".join(named)):
+        about = from_table(recordings, notes[0], path_column, "", label_separator, has_events=True, taken=named)
+        about = about.of_columns(named)
     if notes:
         labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator)
         if about is not None:

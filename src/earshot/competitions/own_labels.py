@@ -41,6 +41,10 @@ class Labels:
     events: pd.DataFrame | None = None
     missing: tuple[tuple[str, str], ...] = ()
 
+    def of_columns(self, columns: Sequence[str]) -> Labels:
+        """The same with no other columns than these."""
+        return replace(self, clips=self.clips[["clip_id", "path", "labels", *columns]])
+
     def with_columns_of(self, other: Labels) -> Labels:
         """The same with what another table says of these recordings: further columns (group, site, split), and labels
         of those that no annotation speaks of."""
@@ -143,7 +147,7 @@ def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, dropped: Seque
     others = [c for c in table.columns if c not in ("_found", *OWN_COLUMNS, *dropped)]
     first = table.drop_duplicates("_found")
     together = table.groupby("_found", sort=False).labels.agg(lambda rows: sorted({n for names in rows for n in names}))
-    if (twice := table._found.duplicated()).any():
+    if (twice := table._found.duplicated()).any() and table.labels.map(len).any():
         several = sorted(table._found[twice].unique(), key=lambda p: len(together[p]) < 2)  # of several labels first
         logger.warning("%s has %d recordings in several rows: their labels are put together: %s", path, len(several),
                        few([f"{p} ({', '.join(together[p])})" for p in several]))  # fmt: skip

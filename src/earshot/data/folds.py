@@ -42,6 +42,7 @@ SOURCES = ("content_hash", "group", "site", "author", "recordist", "identifier",
 NOBODY = ("unknown", "anonymous", "n/a", "none", "not specified")
 TABLE_ORDER = "table_order"
 EACH_GROUP = "each_group"
+DEFAULT_K = 5
 MOST_GROUPS = 100  # folds that anybody would train
 SOME = 10_000  # clips that tell of most tables whether they have groups
 MOST_FOLDS = 1e6  # a number from there on is none of a fold
@@ -49,7 +50,7 @@ METHODS = ("auto", "official", "stratified", TABLE_ORDER, EACH_GROUP, "multilabe
 
 
 def make_folds(
-    clips: pd.DataFrame, k: int = 5, seed: int = 42, group: str | None = None, method: str | Callable = "auto"
+    clips: pd.DataFrame, k: int = DEFAULT_K, seed: int = 42, group: str | None = None, method: str | Callable = "auto"
 ) -> pd.DataFrame:
     """Clips (`clip_id, labels`, ...) -> DataFrame `clip_id, group, fold` (+ `official_fold`), sorted by clip_id.
 
@@ -237,7 +238,8 @@ def say_split_groups(found: Sequence[tuple[str, str, str, int]], clips_path: str
     if not found:
         return ""
     group, where, _, of = found[0]
-    command = command_line("make_folds", "--clips", clips_path, "--out", folds_path, "--force")
+    words = ["--clips", clips_path, "--out", folds_path, *(["--k", of] if 2 <= of < DEFAULT_K else []), "--force"]
+    command = command_line("make_folds", *words)
     return (
         f"{len(found)} of {of} groups of {clips_path} lie in several folds of {folds_path}, which was made without "
         f"them, such as {group} (folds {where.replace(' ', ', ')}): training knows the groups that it is scored on. "

@@ -118,9 +118,10 @@ class PreparedData:
 
     def mostly_among(self, clip_ids) -> list[str]:
         """Classes of which more than half of the clips are among these, with how many: 'crow (25 of 26)'."""
-        among, there = self.clips.clip_id.isin(set(clip_ids)).to_numpy(), self.target > 0.5
-        counts = zip(self.classes, there[among].sum(axis=0), there.sum(axis=0), strict=True)
-        return [f"{name} ({n} of {of})" for name, n, of in counts if 2 * n > of]
+        among = self.clips.clip_id.isin(set(clip_ids)).to_numpy()
+        lost = (self.target[among] > 0.5).sum(axis=0)
+        of = {k: (self.target[:, k] > 0.5).sum() for k in np.flatnonzero(lost)}  # not all at once: of AudioSet a GB
+        return [f"{self.classes[k]} ({lost[k]} of {n})" for k, n in of.items() if 2 * lost[k] > n]
 
     def recordings(self) -> list[Clip]:
         """The clips as inference takes them."""

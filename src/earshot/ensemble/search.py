@@ -26,7 +26,7 @@ from earshot.prediction.places import as_names, places
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 from earshot.tables import require_columns
-from earshot.tasks import Task, score_readable
+from earshot.tasks import Task, defined_scores, score_readable
 
 Score = Callable[[Predictions, Truth], float]
 WEIGHTS = ("equal", "search", "per_class")
@@ -213,6 +213,24 @@ def check_alike(names: list[str], oofs: list[Predictions]):
                 f"{pair}: they were trained on different fold tables. {len(other)} of {len(first)} clips are in "
                 f"another fold, such as {first.clip_ids[i]} in {first.fold[i]} and {fold[i]}: train both on one table"
             )
+
+
+def check_grids(names: Sequence[str], oofs: Sequence[Predictions], task: Task, truth: Truth, watch: str) -> str:
+    """What to say where outputs in time are on different grids, so that a blend has none; '' where it keeps them.
+
+    An error where the watched score is one of outputs in time.
+    """
+    steps = [None if o.framewise_output is None else o.timebase for o in oofs]
+    if truth.events is None or len(set(steps)) == 1:
+        return ""
+    told = [f"{name} {f'every {1000 * s.frame_seconds:.3g} ms' if s else 'never'}" for name, s in zip(names, steps)]
+    said = f"outputs in time are blended on one grid alone, and these are given otherwise: {', '.join(told)}"
+    if watch not in defined_scores(task, truth, oofs[0].classes, frames=False):
+        raise ValueError(
+            f"{said}. Without them there is no {watch}: blend runs of one grid (hop_length, network), or watch a score "
+            "of whole clips (`watch` in config.yaml of the folds)"
+        )
+    return f"{said}. The blend has none, and makes no events"
 
 
 def score_table(scores: dict[str, float]) -> str:

@@ -108,9 +108,11 @@ class Lessons:
         said = []
         for clip_id in list(clip_ids)[: self.n_labelled][:FEW]:
             try:
-                said.append(self.of_crop(clip_id, 0.0, seconds)["teacher_answer"].max())
+                answer = self.of_crop(clip_id, 0.0, seconds)
             except audio.UnreadableAudio:
                 continue  # training tells of it
+            if answer["teacher_known"].any():
+                said.append(answer["teacher_answer"].max())
         return float(np.mean(said)) if said else 0.0
 
     def _answered(self, clip_id: str, start: float, seconds: float) -> dict[str, np.ndarray]:
