@@ -245,6 +245,19 @@ def test_configs_of_the_repository_are_found_from_anywhere(tmp_path, monkeypatch
         load_config("configs/tagging/esc10_cnn.yaml")
 
 
+@pytest.mark.parametrize(("name", "gone"), [
+    ("esc50_few_labels", {"data.clips_per_class", "distill"}), ("esc50_small_longer", {"model.weights", "distill"}),
+    ("esc50_taught", {"distill"}), ("esc50_distilled", set()),
+])  # fmt: skip
+def test_nothing_of_runs_on_other_data_is_taken_over(name, gone):
+    values, notes = fitted(like(f"tagging/{name}"), data())
+    assert {note.split(" is left out")[0] for note in notes if " is left out" in note} == gone
+    assert ("distill" in values) == ("distill" not in gone), "BirdNET's file teaches anybody"
+    config = from_dict(values)
+    assert not config.data.clips_per_class
+    assert not config.model.weights
+
+
 @pytest.mark.slow
 def test_from_a_folder_to_a_config_in_two_commands(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)

@@ -55,9 +55,13 @@ def fitted(like: dict, data: Data) -> tuple[dict, list[str]]:
     before = from_dict(copy.deepcopy(like))
     own = values.setdefault("data", {})
     own |= {"competition": data.competition, "root": data.root, "folds": data.folds}
-    for key in ("classes", "where"):  # of the other data
+    for key in ("classes", "where", "part", "pseudo"):  # of the other data
         if own.pop(key, None):
-            notes.append(f"data.{key} is left out: it speaks of the columns or classes of other data")
+            notes.append(f"data.{key} is left out: it speaks of the columns, classes or clips of other data")
+    for key in ("clips_per_class", "train_share"):
+        if own.pop(key, None):
+            notes.append(f"data.{key} is left out: all labels of these data train")
+    notes += _without_other_runs(values, before)
     if before.data.metadata:
         raise ValueError("that config's network takes metadata of its own data: take another one for --like")
     notes += _fit_task(values, before, data)
@@ -66,6 +70,19 @@ def fitted(like: dict, data: Data) -> tuple[dict, list[str]]:
     notes += _fit_targets(values, before, data)
     from_dict(copy.deepcopy(values))
     return values, notes
+
+
+def _without_other_runs(values: dict, before: Config) -> list[str]:
+    """Neither weights nor answers of runs on the other data; a teacher's file that anybody has may stay."""
+    notes, teacher = [], before.distill.teacher
+    if before.model.weights and "{fold}" in before.model.weights:
+        del values["model"]["weights"]
+        notes.append(f"model.weights is left out: {before.model.weights} learned the other data")
+    if before.distill.acts and (before.distill.predictions or teacher.run or before.distill.unlabelled):
+        del values["distill"]
+        who = teacher.run or ", ".join(before.distill.predictions) or before.distill.unlabelled
+        notes.append(f"distill is left out: {who} is of the other data")
+    return notes
 
 
 def _fit_task(values: dict, before: Config, data: Data) -> list[str]:
