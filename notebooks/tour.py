@@ -19,9 +19,8 @@ os.chdir(WORK.name)
 
 def run(command, lines=12):
     """Run one of Earshot's commands and show the last lines that it prints."""
-    here = command.replace("python src/", f"{sys.executable} {ROOT}/src/").replace(" configs/", f" {ROOT}/configs/")
-    words = here.split()
-    done = subprocess.run(words, capture_output=True, text=True)
+    words = [str(ROOT / word) if word.startswith(("src/", "configs/")) else word for word in command.split()]
+    done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True)
     print("\n".join(done.stdout.splitlines()[-lines:]))
     if done.returncode:
         raise RuntimeError(done.stderr)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from earshot import files
 from earshot.listening import archive, shards
 from earshot.listening.archive_totals import add_up, table_of
 from earshot.listening.detections import COLUMNS, Heard, summary_of
-from earshot.listening.on_ray import Hearing, Listener, Workers, check_address
+from earshot.listening.on_ray import Hearing, Listener, Workers, check_address, runtime_environment
 from earshot.messages import need
 from earshot.prediction.predictions import Clip
 
@@ -365,3 +366,11 @@ def test_what_is_not_installed_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"an archive needs ray \(.*\): pip install -r requirements/ray.txt"):
         need("ray", "ray", "hearing an archive")
+
+
+def test_a_python_below_a_folder_with_a_space_is_one_word_to_the_shell():
+    """Ray hands its path to bash as it is: no worker would ever start, and nothing would say so."""
+    assert "py_executable" not in runtime_environment(Workers(), "/opt/earshot/.venv/bin/python")
+    found = runtime_environment(Workers(gpus=0.5), "/home/me/ear shot/.venv/bin/python")
+    assert shlex.split(found["py_executable"]) == ["/home/me/ear shot/.venv/bin/python"]
+    assert "CUDA_VISIBLE_DEVICES" not in found["env_vars"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import shlex
 import signal
 import socket
 import sys
@@ -96,17 +97,24 @@ def memory_mb() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def runtime_environment(workers: Workers, python: str = sys.executable) -> dict:
+    """What Ray's processes run in: Earshot as it is here, by this Python, and so many threads each."""
+    variables = {"OMP_NUM_THREADS": str(workers.threads)}
+    if workers.gpus <= 0:
+        variables["CUDA_VISIBLE_DEVICES"] = ""
+    environment = {"env_vars": variables, "py_modules": [str(Path(earshot.__file__).parent)]}
+    if shlex.quote(python) == python:
+        return environment  # each node takes its own
+    return environment | {"py_executable": shlex.quote(python)}  # a shell starts them, and would read two words
+
+
 def start(address: str, workers: Workers, store_mb: int = OBJECT_STORE_MB) -> Workers:
     """Join the cluster at `address`, or start Ray on this machine ('') -> the workers that there is room for."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of each restart to come, on the terminal
     ray = need("ray", "ray", "hearing an archive")
-    environment = {"OMP_NUM_THREADS": str(workers.threads)}
-    if workers.gpus <= 0:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
     settings = {
-        "log_to_driver": False, "logging_level": logging.ERROR,
-        "runtime_env": {"env_vars": environment, "py_modules": [str(Path(earshot.__file__).parent)]},
+        "log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": runtime_environment(workers),
     }  # fmt: skip
     if address:
         check_address(address)
