@@ -105,7 +105,7 @@ def check(options: argparse.Namespace, out: Path, data_folder: Path):
     if not (data_folder / "clips.csv").is_file():
         raise ValueError(
             f"{data_folder}/clips.csv does not exist (paths follow the folder you are in): make it with "
-            "python src/prepare.py mine --source FOLDER, or name another folder with --data"
+            f"{command_line('prepare', 'mine', '--source', 'FOLDER')}, or name another folder with --data"
         )
 
 
