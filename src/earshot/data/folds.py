@@ -201,7 +201,7 @@ def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataF
 
 
 def shared_values(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str, int]]:
-    """(value, folds, clips, of) of the values, one a row of the fold table, that are in more than one fold."""
+    """Values, one a row of the fold table, that are in more than one fold: (value, folds, clips, of) each."""
     code, names = distinct_names(values)
     fold, clip_ids = folds.fold.to_numpy(), folds.clip_id.to_numpy()
     least, most = np.full(len(names), fold.max(initial=0)), np.full(len(names), fold.min(initial=0))
@@ -292,7 +292,7 @@ def select_fold(folds: pd.DataFrame, fold: int, path: str | Path = "the fold tab
 
 
 def group_names(clips: pd.DataFrame, group: str | None) -> pd.Series:
-    """(N,) group of each clip as text: the column asked for; where it is empty the table's own `group`, else the clip.
+    """Name each clip's group, (N,): by the column asked for, where it is empty by the table's `group`, else the clip.
 
     Soundscapes have a site and no author: folds by author keep a site together all the same.
     """
