@@ -158,16 +158,18 @@ def road(record: Competition, name: str, configs: list[str]) -> list[str]:
         commands += [command_line("make_folds", "--clips", f"{data}/clips.csv", "--out", f"folds/{name}.csv")]
     else:
         commands += [command_line("new", name, "--like", LIKE[record.task])]
+    trains = ["--config", config, "--fold", "all", "--jobs", 2]
+    uploads = ["--runs", run, "--competition", name, "--slug", "USER/NAME", "--dry-run"]
     answers = ["--predictions", f"{run}/test.npz", "--test", f"{data}/test.csv", "--out", f"submissions/{name}.csv"]
     commands += [
-        command_line("train", "--config", config, "--fold", "all", "--jobs", 2),
+        command_line("train", *trains),
         command_line("predict", "--run", run, "--clips", f"{data}/test_clips.csv"),
         command_line("submit", "--competition", name, *answers),
     ]
     if record.hidden:
         commands += [
             command_line("export", "--run", run, "--format", "onnx"),
-            command_line("bundle", "--runs", run, "--competition", name, "--slug", "USER/NAME", "--dry-run"),
+            command_line("bundle", *uploads),
         ]
     return commands
 
