@@ -30,7 +30,15 @@ from earshot.tables import read_table
 
 KEPT = "cv.json"  # of a run folder: its CV as `cv_of` found it, so that a list of runs is quick
 STATES = ("finished", "part", "running", "stopped", "damaged")  # part: of its fold table, some folds
-UNTOLD = ("track", "threads", "data.workers", "data.root", "data.folds", "predict.batch_size")  # change no score
+UNTOLD = (
+    "track",
+    "threads",
+    "data.workers",
+    "data.root",
+    "data.folds",
+    "data.cache_folder",
+    "predict.batch_size",
+)  # change no score
 SORTS = ("cv", "date", "size", "name")
 
 
