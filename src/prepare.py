@@ -188,7 +188,7 @@ def with_headers(tables: Tables, source: Path, decode: bool, workers: int) -> Ta
     changed, unreadable = {}, []
     for name in OF_RECORDINGS:
         clips = getattr(tables, name)
-        if clips is None or not len(clips):
+        if clips is None:
             continue
         with ThreadPoolExecutor(max(workers, 1)) as pool:
             examined = pool.map(lambda path: examine(source / path, decode), clips.path)
