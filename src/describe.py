@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 
 from earshot.config import Config, check_config, flag_meant, load_config
-from earshot.messages import Parser, check_first, run_script
+from earshot.messages import Parser, check_first, command_line, run_script
 
 
 def parse_args() -> argparse.Namespace:
@@ -81,7 +81,7 @@ def count_classes(config: Config) -> int:
     if not path.is_file():
         raise ValueError(
             f"{path} does not exist, so the number of classes is unknown: prepare the data "
-            f"(python src/prepare.py {config.data.competition or 'NAME'}, --source FOLDER) or give --classes N"
+            f"({command_line('prepare', config.data.competition or 'NAME')}, --source FOLDER) or give --classes N"
         )
     return len(split_classes(path, config.data.levels, config.data.part)[0])
 

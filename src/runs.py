@@ -31,7 +31,7 @@ from earshot.files import check_ending, check_writable
 from earshot.inventory import trained
 from earshot.inventory.cleaning import KINDS, Plan, clean, plan_cleaning
 from earshot.inventory.trained import SORTS, STATES, Found
-from earshot.messages import Parser, logged_from, run_script
+from earshot.messages import Parser, command_line, logged_from, of_repository, run_script
 
 
 def main():
@@ -49,7 +49,7 @@ def main():
     if options.clean:
         return clean_up(plan_cleaning(found, everything, options.clean), options.yes)
     if not everything:
-        command = "python src/train.py --config configs/sed/synth_cnn.yaml --fold 0"
+        command = command_line("train", "--config", of_repository("configs/sed/synth_cnn.yaml"), "--fold", 0)
         print(f"no runs in {options.root}: train one ({command} makes its own data), or name another folder by --root")
     else:
         print("\n".join(lines_of(found)))

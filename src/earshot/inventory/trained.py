@@ -18,7 +18,7 @@ from earshot.config import Config
 from earshot.data.folds import TRAIN_ONLY
 from earshot.data.prepared import load_data
 from earshot.ensemble.search import truth_of
-from earshot.messages import progress_bar, suggest
+from earshot.messages import command_line, progress_bar, suggest
 from earshot.pages.report import Evidence, interval
 from earshot.prediction import predictions
 from earshot.prediction.backends import ENDINGS
@@ -79,7 +79,7 @@ class Found:
 def find_runs(root: Path, keep: Callable[[Path], bool] = lambda folder: True) -> list[Found]:
     """Every run folder below `root` (<task>/<name>/fold<k>), each a row, damaged ones among them; by name."""
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder of runs; train one first: python src/train.py --fold 0")
+        raise ValueError(f"{root} is no folder of runs; train one first: {command_line('train', '--fold', 0)}")
     folders = sorted(path for path in root.glob("*/*") if path.is_dir() and files.fold_folders(path) and keep(path))
     return with_changes([look_at(folder) for folder in progress_bar(folders, "runs", unit="run")])
 
