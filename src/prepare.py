@@ -12,6 +12,8 @@ import dataclasses
 import inspect
 import logging
 import re
+import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,6 +37,9 @@ from earshot.sound.folder import printable
 from earshot.stored import parse_yaml
 
 LISTED_CLASSES = 20  # in what is printed; classes.csv has all
+TRIED = 4  # recordings that tell how long opening one takes
+AT_ONCE_SECONDS = 1e-3  # a file that is opened faster lies in memory or on a disk of one's own
+MOST_A_TASK = 16  # recordings that a thread takes at a time
 SHORT_EVENTS = 0.32  # seconds, median; twice the time between two outputs of sed/synth_cnn
 
 
@@ -188,18 +193,15 @@ def with_headers(tables: Tables, source: Path, decode: bool, workers: int) -> Ta
     changed, unreadable = {}, []
     for name in OF_RECORDINGS:
         clips = getattr(tables, name)
-        if clips is None or not len(clips):
+        if clips is None:
             continue
-        with ThreadPoolExecutor(max(workers, 1)) as pool:
-            examined = pool.map(lambda path: examine(source / path, decode), clips.path)
-            found = list(progress_bar(examined, f"files of {name}", len(clips), "file"))
+        reading = examined(clips.path, source, decode, workers)
+        found = list(progress_bar(reading, f"files of {name}", len(clips), "file"))
         columns = ["sample_rate", "duration"] + ["content_hash"] * decode
         known = pd.DataFrame([f[: len(columns)] for f in found], columns=columns, index=clips.index)
         changed[name] = clips.assign(**known.astype({"sample_rate": "Int64"}))
-        there = is_there(clips, source)
-        unreadable += [
-            (c, p, f[-1]) for c, p, f, t in zip(clips.clip_id, clips.path, found, there, strict=True) if f[-1] and t
-        ]
+        lost = clips.assign(reason=[f[-1] for f in found])[[f[-1] != "" for f in found]]
+        unreadable += lost[is_there(lost, source)][["clip_id", "path", "reason"]].itertuples(index=False, name=None)
     changed["unreadable"] = pd.DataFrame(unreadable, columns=["clip_id", "path", "reason"]) if unreadable else None
     return dataclasses.replace(tables, **changed)
 
@@ -213,6 +215,27 @@ def with_checked_events(tables: Tables) -> tuple[Tables, list[str]]:
         _, odd = checked_events(tables.test_events, tables.test_clips, "the test's event table", tables.classes)
         notes += [re.sub(" and (are left out|are cut there)", " (they stay: scores count them)", line) for line in odd]
     return dataclasses.replace(tables, events=events), notes
+
+
+def examined(paths: Iterable[str], source: Path, decode: bool, workers: int) -> Iterator[tuple]:
+    """What `examine` says of each recording, in order.
+
+    Threads help where files are waited for or decoded. Where they open at once Python itself is what takes time, and
+    threads would mostly wait for each other: then one does it all. Each takes some recordings at a time, since handing
+    over a single one takes a good part of the time of opening it.
+    """
+    paths, took = list(paths), []
+    for path in paths[:TRIED]:
+        began = time.monotonic()
+        yield examine(source / path, decode)
+        took.append(time.monotonic() - began)
+    rest = paths[TRIED:]
+    workers = 1 if not decode and min(took, default=0) < AT_ONCE_SECONDS else max(workers, 1)
+    size = min(MOST_A_TASK, len(rest) // (4 * workers) + 1)
+    parts = [rest[begin : begin + size] for begin in range(0, len(rest), size)]
+    with ThreadPoolExecutor(workers) as pool:
+        for part in pool.map(lambda some: [examine(source / path, decode) for path in some], parts):
+            yield from part
 
 
 def examine(path: Path, decode: bool) -> tuple[float, float, str, str]:

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,30 @@ def test_prepare_twice_gives_the_same_bytes_and_drops_old_listings(monkeypatch, 
         audio.write(download / "audio" / name, np.zeros(100), 8000)
     call(monkeypatch, prepare, "esc50", "--source", download, "--out", out)
     assert {p.name for p in out.iterdir()} == set(first) - {"missing.csv", "unreadable.csv"}
+
+
+@pytest.mark.parametrize(("wait", "decode", "threads"), [(0, False, 1), (0.005, False, 3), (0, True, 3)])
+def test_recordings_are_examined_in_order_by_threads_where_that_helps(monkeypatch, tmp_path, wait, decode, threads):
+    """Files that open at once are opened by one: threads would only wait for each other."""
+    handed = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers):
+            handed.append(workers)
+            super().__init__(workers)
+
+        def map(self, function, parts):
+            handed.append(max(map(len, parts), default=0))
+            return super().map(function, parts)
+
+    monkeypatch.setattr(prepare, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(prepare, "examine", lambda path, whole: (time.sleep(wait), (path, whole))[1])
+    for n in (0, 1, 5, 100):
+        paths = [f"r{i}.wav" for i in range(n)]
+        found = list(prepare.examined(paths, tmp_path, decode, workers=3))
+        assert found == [(tmp_path / path, decode) for path in paths]
+    assert handed[-2] == threads
+    assert 1 < handed[-1] <= 16, "recordings that a thread takes at a time"
 
 
 def test_check_audio_finds_copies_and_make_folds_tells(monkeypatch, capsys, download, tmp_path):

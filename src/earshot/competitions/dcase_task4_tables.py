@@ -101,7 +101,10 @@ def read_metadata(source: Path, kinds) -> Recordings:
 def _read_tables(source: Path) -> tuple[list[Table], dict[str, float]]:
     folders = sorted(p for pattern in ("metadata", "*/metadata", "*/*/metadata") for p in source.glob(pattern))
     paths = [
-        (folder, path) for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() == ".tsv"
+        (folder, path)
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() == ".tsv" and not path.name.startswith(".")  # ._x.tsv: of an archive made on a Mac
     ]
     if not paths:
         raise ValueError(f"{source / 'metadata'} holds no .tsv; is --source the folder of DESED?")

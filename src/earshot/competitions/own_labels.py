@@ -134,11 +134,14 @@ def _rows_of_recordings(path: Path, recordings: OwnRecordings, path_column: str)
 def _refuse_contradictions(table: pd.DataFrame, columns: Sequence[str], path: Path):
     """Raise where rows of one recording say different things of its group, split or fold."""
     for column in columns:
-        said = table.groupby("_found", sort=False)[column].agg(lambda cells: sorted(set(cells.str.strip())))
-        if len(torn := said[said.map(len) > 1]):
+        said = table.assign(_said=table[column].str.strip())[["_found", "_said"]].drop_duplicates()
+        if (torn := said._found.duplicated(keep=False)).any():
+            of = said[torn]
+            first, n_torn = of._found.iloc[0], of._found.nunique()
             raise ValueError(
-                f"{path}: rows of one recording differ in '{column}': {torn.index[0]} is {' and '.join(torn.iloc[0])}"
-                f"{f' (and {len(torn) - 1} more)' if len(torn) > 1 else ''}; a recording can be in one only"
+                f"{path}: rows of one recording differ in '{column}': {first} is "
+                f"{' and '.join(sorted(of._said[of._found == first]))}"
+                f"{f' (and {n_torn - 1} more)' if n_torn > 1 else ''}; a recording can be in one only"
             )
 
 
@@ -146,12 +149,14 @@ def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, dropped: Seque
     """Rows -> recordings: the labels of several rows of one recording together; other columns by its first row."""
     others = [c for c in table.columns if c not in ("_found", *OWN_COLUMNS, *dropped)]
     first = table.drop_duplicates("_found")
-    together = table.groupby("_found", sort=False).labels.agg(lambda rows: sorted({n for names in rows for n in names}))
+    together: dict[str, list[str]] = {}
+    for recording, names in zip(table._found, table.labels, strict=True):
+        together[recording] = sorted({*together.get(recording, ()), *names})
     if (twice := table._found.duplicated()).any() and table.labels.map(len).any():
         several = sorted(table._found[twice].unique(), key=lambda p: len(together[p]) < 2)  # of several labels first
         logger.warning("%s has %d recordings in several rows: their labels are put together: %s", path, len(several),
                        few([f"{p} ({', '.join(together[p])})" for p in several]))  # fmt: skip
-    clips = recordings.table(first._found).assign(labels=together.reindex(first._found).to_numpy())
+    clips = recordings.table(first._found).assign(labels=[together[p] for p in first._found])
     for column in others:
         clips[column] = first[column].to_numpy()
     spoken = set(first._found)

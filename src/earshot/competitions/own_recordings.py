@@ -121,11 +121,11 @@ def list_own(source: Path, without: Path | None = None) -> OwnRecordings:
     odd = {p: r for p, r in found.left_out.items() if not r.startswith("no recording by its ending")}
     if odd:
         logger.warning("left out: %s", few([f"{printable(p.name)} ({reason})" for p, reason in odd.items()]))
-    paths = tuple(path.relative_to(source).as_posix() for path in found.files)
+    paths = tuple(found.below())
     ids = tuple(found.ids())
     by_name: dict[str, list[str]] = defaultdict(list)
     for path in paths:
-        parts = PurePosixPath(path).parts
+        parts = path.split("/")
         for start in range(len(parts)):
             whole = "/".join(parts[start:])
             for text in {whole, _without_ending(whole)}:
@@ -157,7 +157,7 @@ def _rewritten(name: str, own: bool = False) -> set[str]:
     Spreadsheets take 007 for 7 and write it 7.0, web pages write a space as %20, Label Studio puts eight letters in
     front and underscores for spaces. own: the name is a recording's.
     """
-    last = PurePosixPath(str(name).strip().replace("\\", "/")).name
+    last = str(name).strip().replace("\\", "/").rstrip("/").rpartition("/")[2]
     stem = _without_ending(last)
     keys = {f"text {_key(last).replace(' ', '_')}", f"text {_key(stem).replace(' ', '_')}"}
     if number := re.fullmatch(r"0*(\d+)(\.0+)?" if not own else r"0*(\d+)()", stem):
@@ -170,5 +170,6 @@ def _rewritten(name: str, own: bool = False) -> set[str]:
 
 
 def _without_ending(name: str) -> str:
-    ending = PurePosixPath(name).suffix
-    return name[: -len(ending)] if ending.lower() in EXTENSIONS else name
+    stem, _, ending = name.rpartition(".")
+    named = stem and not stem.endswith("/")  # else it begins with the dot
+    return stem if named and f".{ending.lower()}" in EXTENSIONS else name

@@ -29,13 +29,17 @@ class Recordings:
     files: list[Path] = field(default_factory=list)
     left_out: dict[Path, str] = field(default_factory=dict)
 
+    def below(self) -> list[str]:
+        """The path of each file below the folder, with / between its parts."""
+        return [path.relative_to(self.folder).as_posix() for path in self.files]
+
     def ids(self) -> list[str]:
         """A name for each file: its path below the folder without ending, or with it where two files would share one.
 
         Bytes that are no text are written as \\xNN, so that tables can hold the name.
         """
-        whole = [printable(path.relative_to(self.folder).as_posix()) for path in self.files]
-        names = [printable(path.relative_to(self.folder).with_suffix("").as_posix()) for path in self.files]
+        whole = [printable(path) for path in self.below()]
+        names = [path[: path.rindex(".")] for path in whole]
         while len(set(names)) < len(names):
             counts = Counter(names)
             changed = [full if counts[name] > 1 else name for name, full in zip(names, whole)]
