@@ -100,7 +100,7 @@ def from_table(
     found = recordings.find_all(table[names], str(path))
     told = f"{path}: recordings by '{names}'" + (f", labels by {few([repr(c) for c in columns])}" if columns else "")
     others = [c for c in kept if c not in (*columns, *OWN_COLUMNS)]
-    logger.warning("%s, other columns: %s", told, few(others, 12))
+    logger.warning("%s%s", told, f", other columns: {few(others, 12)}" if others else "")
     labels = labels_in(table, columns, separator, path) if columns else [[] for _ in range(len(table))]
     table = table.assign(labels=labels, _found=table[names].map(found).to_numpy())
     lost = table[names][table._found.isna()]
