@@ -148,7 +148,7 @@ def several_labels(clips: pd.DataFrame) -> bool:
 def fold_table(clips: pd.DataFrame, folds: pd.DataFrame, classes=None) -> pd.DataFrame:
     """Class-by-fold clip counts: index label (in `classes` order, else sorted), one column a fold."""
     row, label, names = label_pairs(clips)
-    columns, own = np.unique(folds.fold.to_numpy(), return_inverse=True)
+    own, columns = pd.factorize(folds.fold.to_numpy(), sort=True)
     place = rows_of(clips, folds)[row]
     at = label[place >= 0] * len(columns) + own[place[place >= 0]]
     counts = np.bincount(at, minlength=len(names) * len(columns)).reshape(len(names), len(columns))
@@ -220,8 +220,9 @@ def shared_values(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str
 
 def group_numbers(folds: pd.DataFrame) -> tuple[np.ndarray, int]:
     """Fold table -> (N,) number of each clip's group, from 0, and how many groups there are."""
-    if (folds.group.to_numpy() == folds.clip_id.to_numpy()).all():  # no groups: each clip is its own
-        return np.arange(len(folds)), len(folds)
+    some, every = folds.iloc[:SOME], folds
+    if all((part.group.to_numpy() == part.clip_id.to_numpy()).all() for part in (some, every)):
+        return np.arange(len(folds)), len(folds)  # no groups: each clip is its own
     groups, names = pd.factorize(folds.group)
     return groups, len(names)
 
@@ -294,7 +295,8 @@ def select_fold(folds: pd.DataFrame, fold: int, path: str | Path = "the fold tab
 def group_names(clips: pd.DataFrame, group: str | None) -> pd.Series:
     """Name each clip's group, (N,): by the column asked for, where it is empty by the table's `group`, else the clip.
 
-    Soundscapes have a site and no author: folds by author keep a site together all the same.
+    Soundscapes have a site and no author: folds by author keep a site together all the same. A categorical column that
+    names every clip's gives categories, anything else texts.
     """
     groups = clips.clip_id.astype(str)
     if group == NO_GROUP:
@@ -304,8 +306,13 @@ def group_names(clips: pd.DataFrame, group: str | None) -> pd.Series:
     for column in ("group", group):
         if column in clips:
             code, names = distinct_names(clips[column])
-            named = pd.Series(np.array(names, object)[code], index=clips.index, dtype=object)
-            groups = named.where(code != names.index(""), groups)
+            named = code != names.index("")
+            if named.all() and isinstance(clips[column].dtype, pd.CategoricalDtype):
+                of_column = pd.Categorical.from_codes(code, names).remove_unused_categories()
+                groups = pd.Series(of_column, index=clips.index)
+            else:
+                of_column = pd.Series(np.array(names, object)[code], index=clips.index, dtype=object)
+                groups = of_column.where(named, groups.astype(object))
     return groups
 
 
@@ -348,7 +355,7 @@ def _stratify(clips: pd.DataFrame, groups: pd.Series, k: int, seed: int, method:
             # classes with fewer than k clips: `rare_classes` names them, where scikit-learn only warns
             warnings.simplefilter("ignore", UserWarning)
             return _as_folds(splitter.split(alone, first), n)
-    member = pd.factorize(groups, sort=True)[0] if method == "grouped" else alone
+    member = _by_name(groups) if method == "grouped" else alone
     n_members = member.max() + 1
     held = np.bincount(member[row] * n_classes + label, minlength=n_members * n_classes).reshape(n_members, n_classes)
     if method == "multilabel":
@@ -359,6 +366,14 @@ def _stratify(clips: pd.DataFrame, groups: pd.Series, k: int, seed: int, method:
     sizes = np.bincount(member)
     fold = group_folds.refine(held, sizes, group_folds.assign(held, sizes, k, seed), k)
     return group_folds.repair(held, fold, k)[member]
+
+
+def _by_name(groups: pd.Series) -> np.ndarray:
+    """(N,) groups -> (N,) number of each clip's group, in the order of the groups' names."""
+    number, names = pd.factorize(groups)
+    place = np.empty(len(names), int)
+    place[np.argsort(np.asarray(names, object))] = np.arange(len(names))
+    return place[number]
 
 
 def _as_folds(splits, n: int) -> np.ndarray:
