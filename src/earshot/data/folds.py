@@ -191,7 +191,8 @@ def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataF
     place, found = rows_of(folds, clips), []
     if len(place) != len(clips) or (place != np.arange(len(clips))).any():
         folds, clips = folds[place >= 0], clips.iloc[place[place >= 0]]
-    same = "group" in clips and "group" in folds and (folds.group.to_numpy() == clips.group.to_numpy()).all()
+    texts = all("group" in table and table.group.dtype == object for table in (clips, folds))
+    same = texts and (folds.group.to_numpy() == clips.group.to_numpy()).all()  # categories are looked through as fast
     for column in columns:
         for table in (folds, clips) if column == "group" and not same else (clips,):
             found += [(column, *row) for row in shared_values(folds, table[column])] if column in table else []
@@ -295,8 +296,8 @@ def select_fold(folds: pd.DataFrame, fold: int, path: str | Path = "the fold tab
 def group_names(clips: pd.DataFrame, group: str | None) -> pd.Series:
     """Name each clip's group, (N,): by the column asked for, where it is empty by the table's `group`, else the clip.
 
-    Soundscapes have a site and no author: folds by author keep a site together all the same. A categorical column that
-    names every clip's gives categories, anything else texts.
+    Soundscapes have a site and no author: folds by author keep a site together all the same. Names are texts, but those
+    of a categorical column that names every clip's and has no stray spaces are its categories.
     """
     groups = clips.clip_id.astype(str)
     if group == NO_GROUP:
@@ -305,14 +306,14 @@ def group_names(clips: pd.DataFrame, group: str | None) -> pd.Series:
         require_columns(clips, (group,), "the clip table")
     for column in ("group", group):
         if column in clips:
-            code, names = distinct_names(clips[column])
-            named = code != names.index("")
-            if named.all() and isinstance(clips[column].dtype, pd.CategoricalDtype):
-                of_column = pd.Categorical.from_codes(code, names).remove_unused_categories()
-                groups = pd.Series(of_column, index=clips.index)
+            values = clips[column]
+            code, names = distinct_names(values)
+            named, as_they_are = code != names.index(""), isinstance(values.dtype, pd.CategoricalDtype)
+            if as_they_are and named.all() and set(values.cat.categories) <= set(names):
+                groups = values
             else:
-                of_column = pd.Series(np.array(names, object)[code], index=clips.index, dtype=object)
-                groups = of_column.where(named, groups.astype(object))
+                texts = pd.Series(np.array(names, object)[code], index=clips.index, dtype=object)
+                groups = texts.where(named, groups.astype(object))
     return groups
 
 
@@ -372,7 +373,7 @@ def _by_name(groups: pd.Series) -> np.ndarray:
     """(N,) groups -> (N,) number of each clip's group, in the order of the groups' names."""
     number, names = pd.factorize(groups)
     place = np.empty(len(names), int)
-    place[np.argsort(np.asarray(names, object))] = np.arange(len(names))
+    place[np.argsort(as_names(names), kind="stable")] = np.arange(len(names))
     return place[number]
 
 
