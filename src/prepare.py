@@ -193,7 +193,7 @@ def with_headers(tables: Tables, source: Path, decode: bool, workers: int) -> Ta
     changed, unreadable = {}, []
     for name in OF_RECORDINGS:
         clips = getattr(tables, name)
-        if clips is None or not len(clips):
+        if clips is None:
             continue
         reading = examined(clips.path, source, decode, workers)
         found = list(progress_bar(reading, f"files of {name}", len(clips), "file"))

@@ -10,9 +10,9 @@ CV is the watched score of all folds' out-of-fold predictions together, its inte
 groups; where folds or the data are missing it is the mean of the finished folds, without one. Changes are those from
 the earlier run that is most like it. --clean takes checkpoints (last.ckpt of finished folds), stopped (runs without a
 finished fold), beaten (finished runs that another one beats on the same data, folds and classes), caches (of the
-runs' data and below data/: whoever wants one makes it again), or names of runs. A run that is best, that is exported,
-that another one needs or that holds what people made (decisions.csv) goes only when it is named, and one that is
-running, or a link, never.
+runs' data and below data/: whoever wants one makes it again), unused-caches (those that no run's settings ask for), or
+names of runs. A run that is best, that is exported, that another one needs or that holds what people made
+(decisions.csv) goes only when it is named, and one that is running, or a link, never.
 """
 
 from __future__ import annotations

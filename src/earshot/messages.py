@@ -72,8 +72,11 @@ def pasted(*words) -> str:
 
 
 def few(items, n: int = 5) -> str:
-    """The first names joined by commas, and how many more there are: for error messages."""
-    items = [str(i) for i in items]
+    """The first names joined by commas, and how many more there are: for error messages.
+
+    A name that nobody would see, nothing or with spaces around it, stands in quotes.
+    """
+    items = [text if text and text == text.strip() else repr(text) for text in map(str, items)]
     return ", ".join(items[:n]) + (f", ... ({len(items) - n} more)" if len(items) > n else "")
 
 

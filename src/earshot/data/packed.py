@@ -61,11 +61,7 @@ def packed_clips(
     """
     if len(clips) and clips["path"].str.contains(r"\.npy#\d+$").all():
         return clips
-    n_samples = round(seconds * sample_rate)
-    if n_samples < 1:
-        raise ValueError(f"packing {seconds} s at {sample_rate} Hz keeps less than one sample of a clip")
-    settings = {"kind": "packed", "sample_rate": sample_rate, "n_samples": n_samples}
-    settings |= {"channels": n_channels} if n_channels > 1 else {}
+    settings = packed_settings(sample_rate, seconds, n_channels)
     description = {**settings, "files": fingerprints(clips, source_root)}
     target = place_of(folder, description).resolve()
     lock = target.with_name(f".{target.name}.lock")
@@ -77,6 +73,15 @@ def packed_clips(
     _, index = read_index(target, ("row",))
     rows = dict(zip(index["clip_id"], index["row"]))
     return clips.assign(path=[f"{target}/waveform.npy#{rows[str(clip_id)]}" for clip_id in clips["clip_id"]])
+
+
+def packed_settings(sample_rate: int, seconds: float, n_channels: int = 1) -> dict:
+    """What shapes a store besides its files, as params.json says it."""
+    n_samples = round(seconds * sample_rate)
+    if n_samples < 1:
+        raise ValueError(f"packing {seconds} s at {sample_rate} Hz keeps less than one sample of a clip")
+    settings = {"kind": "packed", "sample_rate": sample_rate, "n_samples": n_samples}
+    return settings | ({"channels": n_channels} if n_channels > 1 else {})
 
 
 def packed_bytes(n_clips: int, sample_rate: int, seconds: float, n_channels: int = 1) -> int:
@@ -121,7 +126,7 @@ def _pack(target: Path, description: dict, settings: dict, source: Path, workers
     for array in (waveform, lengths, clipped):
         array.flush()
     index["samples"], index["clipped"] = lengths[index["row"]], clipped[index["row"]]
-    write_tables(part, index, reasons)
+    write_tables(part, index, reasons, description)
     say_clipped(clipped)
     reached(f"packed {target.name}/")
     write_text(part / "params.json", as_json({**settings, "format": FORMAT}, indent=1))
@@ -171,5 +176,5 @@ def _check_space(part: Path, n_rows: int, sample_rate: int, n_samples: int, chan
     if needed - written > free:
         raise ValueError(
             f"packed store: {size}, but {part.parent} has {free / 1e9:.3f} GB free; pack fewer seconds, "
-            "at a lower rate, or on another disk"
+            "at a lower rate, or on another disk (data.cache_folder)"
         )

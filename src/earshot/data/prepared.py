@@ -192,7 +192,7 @@ def load_data(data: DataConfig) -> PreparedData:
     if data.cache == "packed":
         source = dataset["source"]
         clips = packed_clips(
-            root / "cache",
+            data.caches,
             clips,
             source,
             sample_rate=data.sample_rate,
