@@ -80,6 +80,11 @@ def few(items, n: int = 5) -> str:
     return ", ".join(items[:n]) + (f", ... ({len(items) - n} more)" if len(items) > n else "")
 
 
+def install_line(extra: str) -> str:
+    """The command that installs what requirements/<extra>.txt pins."""
+    return f"pip install -r {pasted(of_repository(f'requirements/{extra}.txt'))}"
+
+
 def need(module: str, extra: str, what: str):
     """Import an optional library; ValueError says what wants it and the line that installs it.
 
@@ -88,8 +93,7 @@ def need(module: str, extra: str, what: str):
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        line = f"pip install -r requirements/{extra}.txt"
-        raise ValueError(f"{what} needs {module.partition('.')[0]} ({error}): {line}") from error
+        raise ValueError(f"{what} needs {module.partition('.')[0]} ({error}): {install_line(extra)}") from error
 
 
 def check_choice(name: str, value: str, allowed):
