@@ -219,7 +219,7 @@ def test_params_say_what_a_store_holds(tmp_path, clips):
 
 
 def test_events_and_labels_of_a_beginning_are_those_heard_in_it():
-    """Labelled soundscapes: what is behind the packed seconds is neither an event nor a label; what nobody said stays."""
+    """What is behind the packed seconds is neither an event nor a label; what nobody annotated stays."""
     events = pd.DataFrame(
         [("s", 0.0, 5.0, "wren"), ("s", 5.0, 9.0, "owl"), ("t", 8.0, 9.0, "owl"), ("u", 6.0, 7.0, "owl")],
         columns=["filename", "onset", "offset", "event_label"],

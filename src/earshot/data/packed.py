@@ -85,7 +85,7 @@ def packed_clips(
 
 
 def longer_than(clips: pd.DataFrame, seconds: float) -> np.ndarray:
-    """Find the clips whose `duration`, where it is known, is more than `seconds`, by more than rounding: (N,) booleans."""
+    """Find the clips of a `duration`, where it is known, of more than `seconds` and rounding: (N,) booleans."""
     if "duration" not in clips:
         return np.zeros(len(clips), bool)
     return (pd.to_numeric(clips["duration"], errors="coerce") > seconds + ROUNDING_SECONDS).to_numpy(bool)
