@@ -353,7 +353,7 @@ def summary(tables: Tables, competition: str) -> str:
         lines.append(f"  missing (missing.csv): {len(tables.missing)} files: {few(p for _, p in tables.missing)}")
     if tables.unreadable is not None:
         names = few(tables.unreadable.path)
-        lines.append(f"  unreadable (unreadable.csv; skipped in training): {len(tables.unreadable)} files: {names}")
+        lines.append(f"  unreadable (unreadable.csv; never trained on): {len(tables.unreadable)} files: {names}")
     return "\n".join(lines)
 
 

@@ -59,7 +59,7 @@ def test_prepare_writes_the_tables_and_says_what_it_found(monkeypatch, capsys, d
     assert "clips a class: 3 (dog) to 4 (sea_waves)" in said
     assert "classes: dog (3), sea_waves (4), pig (3)" in said, "of four clips of pigs one cannot be read"
     assert "missing (missing.csv): 1 files: audio/1-6-A-0.wav" in said
-    assert "unreadable (unreadable.csv; skipped in training): 1 files: audio/2-5-A-2.wav" in said
+    assert "unreadable (unreadable.csv; never trained on): 1 files: audio/2-5-A-2.wav" in said
     assert read_classes(out / "classes.csv") == ["dog", "sea_waves", "pig"]
     clips = read_clips(out / "clips.csv").set_index("clip_id")
     assert clips.sample_rate["1-0-A-0"] == 16000

@@ -41,7 +41,7 @@ KINDS = {
 }  # fmt: skip
 
 
-PART = 100_000  # rows that are read at a time
+PART = 50_000  # rows that are read at a time
 SEPARATOR_LINE = re.compile(r'\A"?sep=(.)"?[;,\t ]*\r?\n', re.I)  # what Excel puts on top, and reads
 PANDAS = "Error tokenizing data. C error: "  # what its reader puts in front
 

@@ -63,12 +63,14 @@ class Labels:
 
 def from_folders(recordings: OwnRecordings) -> Labels:
     """The class of a recording is the first folder below --source, or below train/, val/ and test/ there."""
-    inside = [PurePosixPath(path).parts[:-1] for path in recordings.paths]
+    inside, at = [PurePosixPath(path).parts[:-1] for path in recordings.paths], [PurePosixPath()]
     while all(parts for parts in inside) and len({parts[0] for parts in inside}) == 1 and any(map(_deep, inside)):
+        at = [at[0] / inside[0][0]]
         inside = [parts[1:] for parts in inside]  # one folder around everything
     splits = ["train"] * len(inside)
     if all(parts and parts[0].casefold() in SPLIT_FOLDERS for parts in inside):
         splits = [parts[0].casefold() for parts in inside]
+        at = [at[0] / name for name in sorted({parts[0] for parts in inside})]
         inside = [parts[1:] for parts in inside]
     clips = recordings.table(recordings.paths).assign(labels=[list(parts[:1]) for parts in inside])
     if len(set(splits)) > 1:
@@ -76,6 +78,9 @@ def from_folders(recordings: OwnRecordings) -> Labels:
     names = Counter(name for labels in clips.labels for name in labels)
     if names:
         logger.warning("labels by folder: %s", few([f"{name} ({n})" for name, n in sorted(names.items())], 12))
+        bare = {name: what for folder in at for name, what in recordings.bare_folders(folder.as_posix()).items()}
+        if bare := [f"{name} ({what})" for name, what in bare.items() if name not in names]:
+            logger.warning("folders without a recording, which are no class: %s", few(bare, 12))
     return Labels(clips)
 
 

@@ -148,7 +148,7 @@ def several_labels(clips: pd.DataFrame) -> bool:
 def fold_table(clips: pd.DataFrame, folds: pd.DataFrame, classes=None) -> pd.DataFrame:
     """Class-by-fold clip counts: index label (in `classes` order, else sorted), one column a fold."""
     row, label, names = label_pairs(clips)
-    columns, own = np.unique(folds.fold.to_numpy(), return_inverse=True)
+    own, columns = pd.factorize(folds.fold.to_numpy(), sort=True)
     place = rows_of(clips, folds)[row]
     at = label[place >= 0] * len(columns) + own[place[place >= 0]]
     counts = np.bincount(at, minlength=len(names) * len(columns)).reshape(len(names), len(columns))
@@ -191,7 +191,8 @@ def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataF
     place, found = rows_of(folds, clips), []
     if len(place) != len(clips) or (place != np.arange(len(clips))).any():
         folds, clips = folds[place >= 0], clips.iloc[place[place >= 0]]
-    same = "group" in clips and "group" in folds and (folds.group.to_numpy() == clips.group.to_numpy()).all()
+    texts = all("group" in table and table.group.dtype == object for table in (clips, folds))
+    same = texts and (folds.group.to_numpy() == clips.group.to_numpy()).all()  # categories are looked through as fast
     for column in columns:
         for table in (folds, clips) if column == "group" and not same else (clips,):
             found += [(column, *row) for row in shared_values(folds, table[column])] if column in table else []
@@ -220,8 +221,9 @@ def shared_values(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str
 
 def group_numbers(folds: pd.DataFrame) -> tuple[np.ndarray, int]:
     """Fold table -> (N,) number of each clip's group, from 0, and how many groups there are."""
-    if (folds.group.to_numpy() == folds.clip_id.to_numpy()).all():  # no groups: each clip is its own
-        return np.arange(len(folds)), len(folds)
+    some, every = folds.iloc[:SOME], folds
+    if all((part.group.to_numpy() == part.clip_id.to_numpy()).all() for part in (some, every)):
+        return np.arange(len(folds)), len(folds)  # no groups: each clip is its own
     groups, names = pd.factorize(folds.group)
     return groups, len(names)
 
@@ -294,7 +296,8 @@ def select_fold(folds: pd.DataFrame, fold: int, path: str | Path = "the fold tab
 def group_names(clips: pd.DataFrame, group: str | None) -> pd.Series:
     """Name each clip's group, (N,): by the column asked for, where it is empty by the table's `group`, else the clip.
 
-    Soundscapes have a site and no author: folds by author keep a site together all the same.
+    Soundscapes have a site and no author: folds by author keep a site together all the same. Names are texts, but those
+    of a categorical column that names every clip's and has no stray spaces are its categories.
     """
     groups = clips.clip_id.astype(str)
     if group == NO_GROUP:
@@ -303,9 +306,14 @@ def group_names(clips: pd.DataFrame, group: str | None) -> pd.Series:
         require_columns(clips, (group,), "the clip table")
     for column in ("group", group):
         if column in clips:
-            code, names = distinct_names(clips[column])
-            named = pd.Series(np.array(names, object)[code], index=clips.index, dtype=object)
-            groups = named.where(code != names.index(""), groups)
+            values = clips[column]
+            code, names = distinct_names(values)
+            named, as_they_are = code != names.index(""), isinstance(values.dtype, pd.CategoricalDtype)
+            if as_they_are and named.all() and set(values.cat.categories) <= set(names):
+                groups = values
+            else:
+                texts = pd.Series(np.array(names, object)[code], index=clips.index, dtype=object)
+                groups = texts.where(named, groups.astype(object))
     return groups
 
 
@@ -348,7 +356,7 @@ def _stratify(clips: pd.DataFrame, groups: pd.Series, k: int, seed: int, method:
             # classes with fewer than k clips: `rare_classes` names them, where scikit-learn only warns
             warnings.simplefilter("ignore", UserWarning)
             return _as_folds(splitter.split(alone, first), n)
-    member = pd.factorize(groups, sort=True)[0] if method == "grouped" else alone
+    member = _by_name(groups) if method == "grouped" else alone
     n_members = member.max() + 1
     held = np.bincount(member[row] * n_classes + label, minlength=n_members * n_classes).reshape(n_members, n_classes)
     if method == "multilabel":
@@ -359,6 +367,14 @@ def _stratify(clips: pd.DataFrame, groups: pd.Series, k: int, seed: int, method:
     sizes = np.bincount(member)
     fold = group_folds.refine(held, sizes, group_folds.assign(held, sizes, k, seed), k)
     return group_folds.repair(held, fold, k)[member]
+
+
+def _by_name(groups: pd.Series) -> np.ndarray:
+    """(N,) groups -> (N,) number of each clip's group, in the order of the groups' names."""
+    number, names = pd.factorize(groups)
+    place = np.empty(len(names), int)
+    place[np.argsort(as_names(names), kind="stable")] = np.arange(len(names))
+    return place[number]
 
 
 def _as_folds(splits, n: int) -> np.ndarray:
