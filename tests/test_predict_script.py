@@ -128,7 +128,7 @@ def test_tta_is_averaged_in(here):
 
 
 @pytest.mark.parametrize(("clips", "message"), [
-    ("empty", r"empty holds no recording \(aif, aiff, au, caf, flac, mp3, oga, ogg, opus, w64, wav\)"),
+    ("empty", r"empty holds no recording \(aif, .*, wav\)"),
     ("nothing.csv", r"nothing.csv lists no clips"),
     ("columns.csv", r"columns.csv has no column 'clip_id'; did you mean 'clip'"),
     ("ids.csv", r"ids.csv lists 1 clips twice: x"),
