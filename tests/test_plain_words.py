@@ -77,7 +77,9 @@ def test_thresholds_of_the_oof_are_said_only_where_they_are_used(run_of_clips):
 def test_all_that_was_chosen_on_the_oof_is_said():
     start = PostProcess(threshold=0.5, median_filter_seconds=0.1)
     assert told_post(start, start) == "threshold 0.5"
-    post = replace(start, threshold=0.7311, threshold_low=0.4386, class_thresholds={"a": 0.7, "b": 0.6}, row_pool="mean")
+    post = replace(
+        start, threshold=0.7311, threshold_low=0.4386, class_thresholds={"a": 0.7, "b": 0.6}, row_pool="mean"
+    )
     assert told_post(post, start) == "threshold 0.731, threshold_low 0.439, 2 class_thresholds, row_pool mean"
     assert told_post(replace(start, median_filter_seconds=0.0), start) == "threshold 0.5, median_filter_seconds 0"
 
