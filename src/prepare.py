@@ -64,7 +64,8 @@ def main():
     notes += heard_for_voice(tables, source, out, detector, options) if detector else (
         check_still_heard(out, tables.clips, source))  # fmt: skip
     if options.resample:
-        tables = resampled(tables, source, out, options)
+        tables, more = resampled(tables, source, out, options)
+        notes += more
     name = tables.competition or options.competition
     write_tables(
         tables, out, name, source, options.force, also=competition.also, copied_channels=copied_channels(options)
@@ -282,22 +283,29 @@ def copied_channels(options: argparse.Namespace) -> str:
     return (options.channels or "mono") if options.resample else ""
 
 
-def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespace) -> Tables:
-    """Tables whose paths point (absolute) at copies of the readable files, in <out>/resampled or <out>/packed."""
+def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespace) -> tuple[Tables, list[str]]:
+    """Tables whose paths point (absolute) at copies of the readable files, in <out>/resampled or <out>/packed; and what
+    of the events is lost with the ends of packed clips. Recordings that do not train are packed where they fit: a test
+    is heard to its end."""
     from earshot.data.caches import waveform_cache
-    from earshot.data.packed import packed_clips
+    from earshot.data.packed import longer_than, packed_clips, packed_events
 
     rate, workers = options.resample, options.workers
     n_channels = 2 if copied_channels(options) == "stereo" else 1
 
-    def moved(clips):
+    def moved(name: str):
+        clips = getattr(tables, name)
         if clips is None:
             return None
         there = is_there(clips, source)  # a hidden test's recordings are not, and nothing is wrong with them
         everything, clips = clips, clips[there]
         if not len(clips):
             return everything
-        if options.pack:
+        longer = longer_than(clips, options.pack) if options.pack and name != "clips" else np.zeros(1, bool)
+        if longer.any():
+            print(f"{longer.sum()} of {len(clips)} recordings of {name} are longer than {options.pack:g} s: they are "
+                  "copied whole, not packed", flush=True)  # fmt: skip
+        if options.pack and not longer.any():
             clips = packed_clips(
                 out / "packed", clips, source, rate, options.pack, workers, say=print, n_channels=n_channels
             )
@@ -308,7 +316,12 @@ def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespa
         clips = clips.assign(sample_rate=clips.sample_rate.mask(clips.sample_rate.notna(), rate))
         return pd.concat([clips, everything[~there]]).loc[everything.index] if not there.all() else clips
 
-    return dataclasses.replace(tables, **{name: moved(getattr(tables, name)) for name in OF_RECORDINGS})
+    changed, notes = {name: moved(name) for name in OF_RECORDINGS}, []
+    if options.pack and tables.events is not None:
+        cut = longer_than(tables.clips, options.pack) & annotated_clips(tables.clips, tables.events)
+        found = packed_events(tables.events, changed["clips"], cut, tables.classes)
+        changed["events"], changed["clips"], notes = found
+    return dataclasses.replace(tables, **changed), notes
 
 
 def list_odd_files(source: Path, out: Path):
