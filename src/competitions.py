@@ -12,7 +12,7 @@ from pathlib import Path
 
 from earshot.competitions import get_competition
 from earshot.inventory.known import summary_rows, told
-from earshot.messages import Parser, run_script, suggest
+from earshot.messages import Parser, command_line, run_script, suggest
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -31,7 +31,7 @@ def main():
     widths = {key: max(len(row[key]) for row in [*rows, {k: k for k in rows[0]}]) for key in rows[0]}
     for row in [{key: key for key in widths}, *rows]:
         print("  ".join(row[key].ljust(width) for key, width in widths.items()).rstrip())
-    print(f"{len(rows)} competitions; python src/competitions.py NAME says all about one")
+    print(f"{len(rows)} competitions; {command_line('competitions', 'NAME')} says all about one")
 
 
 def parse_args() -> argparse.Namespace:

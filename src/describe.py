@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 
 from earshot.config import Config, check_config, flag_meant, load_config
-from earshot.messages import Parser, check_first, run_script
+from earshot.messages import Parser, check_first, command_line, run_script
 
 
 def parse_args() -> argparse.Namespace:
@@ -81,7 +81,7 @@ def count_classes(config: Config) -> int:
     if not path.is_file():
         raise ValueError(
             f"{path} does not exist, so the number of classes is unknown: prepare the data "
-            f"(python src/prepare.py {config.data.competition or 'NAME'}, --source FOLDER) or give --classes N"
+            f"({command_line('prepare', config.data.competition or 'NAME')}, --source FOLDER) or give --classes N"
         )
     return len(split_classes(path, config.data.levels, config.data.part)[0])
 
@@ -170,7 +170,7 @@ def first_picture(config: Config) -> str:
 def draw_inputs(config: Config, count: int, path: Path):
     """The first training clips of fold 0, plain and, where the config augments, twice as the model would see them."""
     train = load_data(config.data).split(0, config.data.folds)[0].share(config.data.train_share, config.seed)
-    a, cache = config.augment, Path(config.data.root) / "cache"
+    a, cache = config.augment, config.data.caches
     name = first_picture(config)
     heard = config.inputs((name,))
     plain = TrainingClips(train, config.data, heard, config.seed, None, cache)
@@ -213,7 +213,7 @@ def masked(logmel: torch.Tensor, config: Config) -> torch.Tensor:
 def draw_gallery(config: Config, count: int, path: Path):
     """Training inputs of fold 0 side by side, and below each what every augmentation makes of it."""
     train, _ = load_data(config.data).split(0, config.data.folds)
-    cache = Path(config.data.root) / "cache"
+    cache = config.data.caches
     name = first_picture(config)
     heard = config.inputs((name,))
     clips = TrainingClips(train, config.data, heard, config.seed, None, cache)

@@ -64,6 +64,9 @@ def main():
         clips = with_duplicates_together(clips, options)
     if options.ignore_official or options.apart_duplicates:
         clips = clips.drop(columns="official_fold", errors="ignore")
+    if "group" in clips:
+        groups = pd.Categorical.from_codes(*pd.factorize(clips.group))  # texts are looked up once, not at every step
+        clips = clips.assign(group=groups)
     method = choose_method(clips, options.group) if options.method == "auto" else options.method
     assign = method if options.method == "auto" else find_method(options.method, options.clips.parent)
     make = folds_inside if options.inside else make_folds

@@ -24,11 +24,10 @@ from earshot.data.folds import (
     choose_method,
     make_folds,
     read_folds,
-    say_split_groups,
-    split_groups,
 )
 from earshot.data.labels import read_classes, read_clips
 from earshot.data.prepared import read_events
+from earshot.data.stale_folds import stale_folds
 from earshot.files import check_name, check_writable, plain_name, whole_file
 from earshot.messages import Parser, command_line, run_script, suggest
 
@@ -105,7 +104,7 @@ def check(options: argparse.Namespace, out: Path, data_folder: Path):
     if not (data_folder / "clips.csv").is_file():
         raise ValueError(
             f"{data_folder}/clips.csv does not exist (paths follow the folder you are in): make it with "
-            "python src/prepare.py mine --source FOLDER, or name another folder with --data"
+            f"{command_line('prepare', 'mine', '--source', 'FOLDER')}, or name another folder with --data"
         )
 
 
@@ -132,7 +131,7 @@ def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFra
             raise ValueError(
                 f"--k {wanted}: {path} is there and has {there} folds; leave --k out, or give --folds FILE"
             )
-        torn = say_split_groups(split_groups(clips, folds), data_folder / "clips.csv", path)
+        torn = stale_folds(clips, folds).say(data_folder / "clips.csv", path)
         return path, folds, f"folds: {path}, as it is{said}" + f"\nwarning: {torn}" * bool(torn)
     check_writable(path)
     groups = clips.group.nunique() if "group" in clips else len(clips)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from earshot.prediction.predictions import Clip, Predictions
 from earshot.prediction.threads import tune
 from earshot.prediction.tta import tta_variants
 from earshot.sound import audio
-from earshot.sound.folder import printable
+from earshot.sound.folder import by_reason, printable
 from earshot.stored import read_json, want
 
 PREDICTED = "predicted.json"  # of a run: the options that its test.npz was predicted with
@@ -102,8 +101,7 @@ def print_oddities(source: Path, clips: list[Clip], target: Path):
     rows += [(path, text) for path, texts in odd.items() for text in texts]
     listing = target.with_name(f"{target.stem}_odd_files.csv")
     files.write_rows(listing, [{"path": printable(str(path)), "note": text} for path, text in rows])
-    reasons = "; ".join(f"{n}: {reason}" for reason, n in Counter(left_out.values()).most_common(3))
-    why = f" ({reasons})" if left_out else ""
+    why = f" ({by_reason(left_out)})" if left_out else ""
     print(f"{len(left_out)} files are left out{why}, {len(odd)} recordings are not as their files say; see {listing}")
 
 

@@ -12,6 +12,8 @@ import dataclasses
 import inspect
 import logging
 import re
+import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,6 +37,9 @@ from earshot.sound.folder import printable
 from earshot.stored import parse_yaml
 
 LISTED_CLASSES = 20  # in what is printed; classes.csv has all
+TRIED = 4  # recordings that tell how long opening one takes
+AT_ONCE_SECONDS = 1e-3  # a file that is opened faster lies in memory or on a disk of one's own
+MOST_A_TASK = 16  # recordings that a thread takes at a time
 SHORT_EVENTS = 0.32  # seconds, median; twice the time between two outputs of sed/synth_cnn
 
 
@@ -59,7 +64,8 @@ def main():
     notes += heard_for_voice(tables, source, out, detector, options) if detector else (
         check_still_heard(out, tables.clips, source))  # fmt: skip
     if options.resample:
-        tables = resampled(tables, source, out, options)
+        tables, more = resampled(tables, source, out, options)
+        notes += more
     name = tables.competition or options.competition
     write_tables(
         tables, out, name, source, options.force, also=competition.also, copied_channels=copied_channels(options)
@@ -188,18 +194,15 @@ def with_headers(tables: Tables, source: Path, decode: bool, workers: int) -> Ta
     changed, unreadable = {}, []
     for name in OF_RECORDINGS:
         clips = getattr(tables, name)
-        if clips is None or not len(clips):
+        if clips is None:
             continue
-        with ThreadPoolExecutor(max(workers, 1)) as pool:
-            examined = pool.map(lambda path: examine(source / path, decode), clips.path)
-            found = list(progress_bar(examined, f"files of {name}", len(clips), "file"))
+        reading = examined(clips.path, source, decode, workers)
+        found = list(progress_bar(reading, f"files of {name}", len(clips), "file"))
         columns = ["sample_rate", "duration"] + ["content_hash"] * decode
         known = pd.DataFrame([f[: len(columns)] for f in found], columns=columns, index=clips.index)
         changed[name] = clips.assign(**known.astype({"sample_rate": "Int64"}))
-        there = is_there(clips, source)
-        unreadable += [
-            (c, p, f[-1]) for c, p, f, t in zip(clips.clip_id, clips.path, found, there, strict=True) if f[-1] and t
-        ]
+        lost = clips.assign(reason=[f[-1] for f in found])[[f[-1] != "" for f in found]]
+        unreadable += lost[is_there(lost, source)][["clip_id", "path", "reason"]].itertuples(index=False, name=None)
     changed["unreadable"] = pd.DataFrame(unreadable, columns=["clip_id", "path", "reason"]) if unreadable else None
     return dataclasses.replace(tables, **changed)
 
@@ -213,6 +216,27 @@ def with_checked_events(tables: Tables) -> tuple[Tables, list[str]]:
         _, odd = checked_events(tables.test_events, tables.test_clips, "the test's event table", tables.classes)
         notes += [re.sub(" and (are left out|are cut there)", " (they stay: scores count them)", line) for line in odd]
     return dataclasses.replace(tables, events=events), notes
+
+
+def examined(paths: Iterable[str], source: Path, decode: bool, workers: int) -> Iterator[tuple]:
+    """What `examine` says of each recording, in order.
+
+    Threads help where files are waited for or decoded. Where they open at once Python itself is what takes time, and
+    threads would mostly wait for each other: then one does it all. Each takes some recordings at a time, since handing
+    over a single one takes a good part of the time of opening it.
+    """
+    paths, took = list(paths), []
+    for path in paths[:TRIED]:
+        began = time.monotonic()
+        yield examine(source / path, decode)
+        took.append(time.monotonic() - began)
+    rest = paths[TRIED:]
+    workers = 1 if not decode and min(took, default=0) < AT_ONCE_SECONDS else max(workers, 1)
+    size = min(MOST_A_TASK, len(rest) // (4 * workers) + 1)
+    parts = [rest[begin : begin + size] for begin in range(0, len(rest), size)]
+    with ThreadPoolExecutor(workers) as pool:
+        for part in pool.map(lambda some: [examine(source / path, decode) for path in some], parts):
+            yield from part
 
 
 def examine(path: Path, decode: bool) -> tuple[float, float, str, str]:
@@ -259,22 +283,29 @@ def copied_channels(options: argparse.Namespace) -> str:
     return (options.channels or "mono") if options.resample else ""
 
 
-def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespace) -> Tables:
-    """Tables whose paths point (absolute) at copies of the readable files, in <out>/resampled or <out>/packed."""
+def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespace) -> tuple[Tables, list[str]]:
+    """Tables whose paths point (absolute) at copies of the readable files, in <out>/resampled or <out>/packed; and what
+    of the events is lost with the ends of packed clips. Recordings that do not train are packed where they fit: a test
+    is heard to its end."""
     from earshot.data.caches import waveform_cache
-    from earshot.data.packed import packed_clips
+    from earshot.data.packed import longer_than, packed_clips, packed_events
 
     rate, workers = options.resample, options.workers
     n_channels = 2 if copied_channels(options) == "stereo" else 1
 
-    def moved(clips):
+    def moved(name: str):
+        clips = getattr(tables, name)
         if clips is None:
             return None
         there = is_there(clips, source)  # a hidden test's recordings are not, and nothing is wrong with them
         everything, clips = clips, clips[there]
         if not len(clips):
             return everything
-        if options.pack:
+        longer = longer_than(clips, options.pack) if options.pack and name != "clips" else np.zeros(1, bool)
+        if longer.any():
+            print(f"{longer.sum()} of {len(clips)} recordings of {name} are longer than {options.pack:g} s: they are "
+                  "copied whole, not packed", flush=True)  # fmt: skip
+        if options.pack and not longer.any():
             clips = packed_clips(
                 out / "packed", clips, source, rate, options.pack, workers, say=print, n_channels=n_channels
             )
@@ -285,7 +316,12 @@ def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespa
         clips = clips.assign(sample_rate=clips.sample_rate.mask(clips.sample_rate.notna(), rate))
         return pd.concat([clips, everything[~there]]).loc[everything.index] if not there.all() else clips
 
-    return dataclasses.replace(tables, **{name: moved(getattr(tables, name)) for name in OF_RECORDINGS})
+    changed, notes = {name: moved(name) for name in OF_RECORDINGS}, []
+    if options.pack and tables.events is not None:
+        cut = longer_than(tables.clips, options.pack) & annotated_clips(tables.clips, tables.events)
+        found = packed_events(tables.events, changed["clips"], cut, tables.classes)
+        changed["events"], changed["clips"], notes = found
+    return dataclasses.replace(tables, **changed), notes
 
 
 def list_odd_files(source: Path, out: Path):
@@ -330,7 +366,7 @@ def summary(tables: Tables, competition: str) -> str:
         lines.append(f"  missing (missing.csv): {len(tables.missing)} files: {few(p for _, p in tables.missing)}")
     if tables.unreadable is not None:
         names = few(tables.unreadable.path)
-        lines.append(f"  unreadable (unreadable.csv; skipped in training): {len(tables.unreadable)} files: {names}")
+        lines.append(f"  unreadable (unreadable.csv; never trained on): {len(tables.unreadable)} files: {names}")
     return "\n".join(lines)
 
 

@@ -10,9 +10,9 @@ CV is the watched score of all folds' out-of-fold predictions together, its inte
 groups; where folds or the data are missing it is the mean of the finished folds, without one. Changes are those from
 the earlier run that is most like it. --clean takes checkpoints (last.ckpt of finished folds), stopped (runs without a
 finished fold), beaten (finished runs that another one beats on the same data, folds and classes), caches (of the
-runs' data and below data/: whoever wants one makes it again), or names of runs. A run that is best, that is exported,
-that another one needs or that holds what people made (decisions.csv) goes only when it is named, and one that is
-running, or a link, never.
+runs' data and below data/: whoever wants one makes it again), unused-caches (those that no run's settings ask for), or
+names of runs. A run that is best, that is exported, that another one needs or that holds what people made
+(decisions.csv) goes only when it is named, and one that is running, or a link, never.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from earshot.files import check_ending, check_writable
 from earshot.inventory import trained
 from earshot.inventory.cleaning import KINDS, Plan, clean, plan_cleaning
 from earshot.inventory.trained import SORTS, STATES, Found
-from earshot.messages import Parser, logged_from, run_script
+from earshot.messages import Parser, command_line, logged_from, of_repository, run_script
 
 
 def main():
@@ -49,7 +49,7 @@ def main():
     if options.clean:
         return clean_up(plan_cleaning(found, everything, options.clean), options.yes)
     if not everything:
-        command = "python src/train.py --config configs/sed/synth_cnn.yaml --fold 0"
+        command = command_line("train", "--config", of_repository("configs/sed/synth_cnn.yaml"), "--fold", 0)
         print(f"no runs in {options.root}: train one ({command} makes its own data), or name another folder by --root")
     else:
         print("\n".join(lines_of(found)))

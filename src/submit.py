@@ -44,7 +44,7 @@ from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.search import read_truth, score_table
 from earshot.events import PostProcess
 from earshot.files import check_ending, check_writable, scratch_folder, whole_folder, write_rows
-from earshot.messages import Parser, few, run_script
+from earshot.messages import Parser, command_line, few, run_script
 from earshot.prediction.predictions import Predictions
 from earshot.processes.lock import in_turn
 from earshot.stored import read_json, read_text
@@ -135,8 +135,10 @@ def check_heard(found: Predictions, competition: Competition, test: pd.DataFrame
     """Refuse predictions that lack recordings of the test (an OOF, another data set, a part of it)."""
     rows_of = options.test.stem.removesuffix("_rows")  # validation_rows.csv are rows of validation.csv
     table = options.test.parent / (f"{rows_of}.csv" if rows_of != options.test.stem else "test_clips.csv")
+    wanted = ""
     if table.is_file():
         asked = read_clips(table).clip_id
+        wanted = f"; its clips are predicted by {command_line('predict', '--run', 'RUN', '--clips', table)}"
     elif competition.hidden and not competition.hidden.sample:
         table, asked = options.test, competition.hidden.read(test)
     else:
@@ -146,7 +148,8 @@ def check_heard(found: Predictions, competition: Competition, test: pd.DataFrame
     if len(lost) == len(asked) and len(asked):
         raise ValueError(
             f"{options.predictions} predicts none of the {len(asked)} recordings of {table}: it has "
-            f"{few(found.clip_ids)}; is it an OOF, or of another data set?"
+            f"{few(found.clip_ids)}; is it an OOF, of another data set, or of a folder, whose files have other names?"
+            f"{wanted}"
         )
     if len(lost):
         raise ValueError(

@@ -13,6 +13,7 @@ import soup
 import train
 from earshot import optim, runs
 from earshot.config import load_config
+from earshot.messages import command_line
 from earshot.rounds.teachers import find_teachers
 from earshot.training.norms import has_batch_norms, measure_batch_norms
 from scripts import run
@@ -131,8 +132,8 @@ def test_a_soup_of_runs_is_a_run(tiny, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "runs/sed/soup: map " in out
     rest = "--config runs/sed/on2/fold0/config.yaml --fold 1 2 --name on2 --resume"
-    assert f"train what runs/sed/on2 lacks: python src/train.py {rest}" in out
-    assert "then: python src/soup.py --runs runs/sed/on1 runs/sed/on2 --name soup --fold 1 2" in out
+    assert f"train what runs/sed/on2 lacks: {command_line('train')} {rest}" in out
+    assert f"then: {command_line('soup')} --runs runs/sed/on1 runs/sed/on2 --name soup --fold 1 2" in out
     assert "--name soup --resume" not in out, "train.py cannot make a soup's folds"
     members = [load_file(f"runs/sed/on{seed}/fold0/best.safetensors") for seed in (1, 2)]
     mean, found = optim.mean_of(members), load_file("runs/sed/soup/fold0/best.safetensors")

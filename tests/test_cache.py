@@ -6,17 +6,24 @@ import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from earshot.config import load_config
+from earshot.config.sections import DataConfig
 from earshot.data import caches
 from earshot.data.caches import LogmelCache, waveform_cache
+from earshot.data.prepared import load_data
 from earshot.inputs.logmel import Logmel
 from earshot.inputs.waveforms import as_heard
+from earshot.inventory.caches import asked_by
+from earshot.runs import config_difference
 from earshot.sound import audio
 from earshot.sound.logmel import log_mel
+from earshot.training.examples import TrainingClips
 
 RATE = 8000
 PARAMS = Logmel(n_fft=256, hop_length=80, n_mels=16, fmin=50, fmax=4000)
@@ -74,7 +81,7 @@ def test_unreadable_clips_have_no_frames_and_are_listed(tmp_path, clips, caplog)
     told = " ".join(caplog.messages)
     frames = 51 + 32 + 71
     assert f"5 clips, {frames} frames x 16 mels of float32 = 0.000 GB" in told
-    assert "1 of 5 clips cannot be read" in told
+    assert f"1 of 5 clips cannot be read; {made.path / 'unreadable.csv'} lists them" in told
 
 
 def test_clips_of_one_file_share_their_frames(tmp_path, clips):
@@ -107,12 +114,11 @@ CHANGES = [
 ]  # fmt: skip
 
 
-def test_every_parameter_is_in_the_key(tmp_path, clips):
+def test_every_parameter_is_in_the_key():
     assert {name for change in CHANGES for name in change} | {"sample_rate"} == set(vars(PARAMS))
 
     def key(record=PARAMS, rate=RATE, dtype="float32", channels=1):
-        record = caches._of_data(record, rate)
-        return caches.cache_key(caches._describe(clips, tmp_path / "source", record, rate, dtype, channels))
+        return caches.cache_key(caches.picture_settings(record, rate, dtype, channels))
 
     keys = [key(replace(PARAMS, **change)) for change in CHANGES]
     keys += [key(), key(dtype="float16"), key(rate=16000), key(replace(PARAMS, sample_rate=RATE), rate=16000)]
@@ -124,10 +130,10 @@ def test_every_parameter_is_in_the_key(tmp_path, clips):
 def test_the_key_of_a_mono_log_mel_is_what_it_has_always_been(tmp_path, clips):
     record = replace(PARAMS, sample_rate=RATE, channels="mono")
     params = {k: v for k, v in vars(record).items() if k not in ("channels", "engine")}
+    settings = caches.picture_settings(record, RATE)
+    assert settings == {"kind": "logmel", "params": params, "sample_rate": RATE, "dtype": "float32"}
     files = caches.fingerprints(clips, tmp_path / "source")
-    assert caches._describe(clips, tmp_path / "source", record, RATE, "float32", 1) == {
-        "kind": "logmel", "params": params, "sample_rate": RATE, "dtype": "float32", "files": files,
-    }  # fmt: skip
+    assert build(tmp_path, clips, record).path.name == caches.cache_key(settings | {"files": files})
 
 
 def test_two_channels_and_other_rates_are_cached_as_they_are_computed(tmp_path, clips):
@@ -147,8 +153,8 @@ def test_two_channels_and_other_rates_are_cached_as_they_are_computed(tmp_path, 
 
 def test_a_changed_file_id_path_or_format_is_another_key(tmp_path, clips, monkeypatch):
     def key(table=clips):
-        record = replace(PARAMS, sample_rate=RATE)
-        return caches.cache_key(caches._describe(table, tmp_path / "source", record, RATE, "float32", 1))
+        settings = caches.picture_settings(replace(PARAMS, sample_rate=RATE), RATE)
+        return caches.cache_key(settings | {"files": caches.fingerprints(table, tmp_path / "source")})
 
     keys = [key(), key(clips.iloc[:4]), key(clips.replace("007", "008")), key(clips.replace("c.wav", "a.wav"))]
     status = (tmp_path / "source/a.wav").stat()
@@ -292,3 +298,30 @@ def test_waveform_cache_key_and_extension(tmp_path, clips):
     assert len(folders(tmp_path)) == 2
     with pytest.raises(ValueError, match=r"waveform cache of '\.mp3' files"):
         waveform_cache(tmp_path / "cache", clips, tmp_path / "source", RATE, extension=".mp3")
+
+
+@pytest.mark.parametrize("kind", ["waveform", "packed", "logmel"])
+def test_what_a_config_asks_for_is_what_training_writes(kind, tiny):
+    """And where its `cache_folder` says, in a folder of the data set's own."""
+    config = load_config(tiny, [f"data.cache={kind}", "data.cache_folder=scratch"])
+    prepared, _ = load_data(config.data).split(0, config.data.folds)
+    TrainingClips(prepared, config.data, config.inputs(), config.seed, None, config.data.caches)
+    (params,) = Path("scratch").glob("data-*/*/params.json")
+    settings = json.loads(params.read_text())
+    del settings["format"]
+    assert asked_by(config) == [settings]
+    assert not Path("data/cache").exists()
+
+
+def test_a_run_goes_on_with_its_caches_elsewhere():
+    assert config_difference({"data": {"cache_folder": ""}}, {"data": {"cache_folder": "/scratch"}}) == ""
+    assert config_difference({"data": {"cache": "none"}}, {"data": {"cache": "logmel"}})
+
+
+def test_links_to_a_data_set_share_its_caches(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "linked").symlink_to("own")
+    folders = {DataConfig(root=str(tmp_path / n), cache_folder="c").caches for n in ("own", "linked", "linked/../own/")}
+    assert len(folders) == 1
+    assert DataConfig(root="data/x", cache_folder="~/c").caches.parent == Path.home() / "c"
+    assert DataConfig(root="data/x").caches == Path("data/x/cache")

@@ -163,7 +163,8 @@ def test_a_folder_of_everything_is_predicted_and_counted(trained, tmp_path, monk
     out = capsys.readouterr().out
     assert "2 recordings could not be read and got the training prior; see found_unreadable.csv" in out
     last = out.rstrip().splitlines()[-1]
-    assert last.startswith("5 files are left out (1: "), "three of the reasons are said"
+    assert last.startswith("5 files are left out ("), last
+    assert "; and 1 more), 1 recordings" in last, "four of the reasons are said, and how many files have others"
     assert last.endswith("), 1 recordings are not as their files say; see found_odd_files.csv")
     listed = pd.read_csv("found_odd_files.csv").set_index("path").note
     assert {Path(p).name for p in listed.index} == {"notes.txt", "song.m4a", "pipe.wav", "up", "link.wav", "cut.flac"}

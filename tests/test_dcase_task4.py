@@ -144,11 +144,39 @@ def test_kinds_choose_what_trains(tmp_path):
         dcase_task4.prepare(folder, kinds="storng")
 
 
+@pytest.mark.parametrize(("row", "message"), [
+    (("a.wav", None, None, "Dog"), "rows with a label and no times, or times and no label: a.wav"),
+    (("a.wav", 1, 2, None), "rows with a label and no times, or times and no label: a.wav"),
+    (("a.wav", 3, 1, "Dog"), "1 events that do not end after they begin: a.wav"),
+    (("a.wav", "x", 2, "Dog"), "strong.tsv: column 'onset' holds 'x' in row 2, expected a number"),
+    (("a.wav", 1, None, "Dog"), "strong.tsv: column 'offset' holds '.*' in row 2, expected a number"),
+])  # fmt: skip
+def test_a_row_that_says_half_of_an_event_is_no_silence(tmp_path, row, message):
+    table(download(tmp_path), "train/strong", STRONG, [("b.wav", 1, 2, "Dog"), row])
+    with pytest.raises(ValueError, match=message):
+        dcase_task4.prepare(tmp_path)
+
+
+def test_a_duration_that_is_no_number_is_named(tmp_path):
+    table(download(tmp_path), "validation/validation_durations", ("filename", "duration"), [("v1.wav", "ten")])
+    with pytest.raises(ValueError, match="validation_durations.tsv: column 'duration' holds 'ten' in row 1"):
+        dcase_task4.prepare(tmp_path)
+
+
+def test_folders_above_may_have_any_name(tmp_path):
+    """DESED's synthetic part unpacks to dcase_synth, into which people put the rest."""
+    download(tmp_path / "unpacked/dcase_synth/dataset")
+    plain = dcase_task4.prepare(download(tmp_path / "desed"))
+    inside = dcase_task4.prepare(tmp_path / "unpacked")
+    assert inside.missing == plain.missing == ()
+    assert inside.clips.path.tolist() == [f"dcase_synth/dataset/{path}" for path in plain.clips.path]
+
+
 def test_broken_downloads_and_submissions(tmp_path):
     with pytest.raises(ValueError, match=r"metadata holds no \.tsv"):
         dcase_task4.prepare(tmp_path)
     table(tmp_path, "train/strong", STRONG, [("a.wav", 2, 2, "Dog")])
-    with pytest.raises(ValueError, match=r"strong\.tsv has 1 events that end where they begin: a\.wav"):
+    with pytest.raises(ValueError, match=r"strong\.tsv has 1 events that do not end after they begin: a\.wav"):
         dcase_task4.prepare(tmp_path)
     table(tmp_path, "train/strong", ("filename", "onset", "offset"), [("a.wav", 2, 3)])
     with pytest.raises(ValueError, match="no column 'event_label'"):

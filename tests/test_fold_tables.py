@@ -1,20 +1,24 @@
 """Fold tables: what folds share, reading and counting them, errors."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import make_folds as script
 from earshot.competitions import rfcx
+from earshot.competitions.tables import write_csv
+from earshot.config import load_config
 from earshot.data.folds import (
     audit,
     fold_table,
     make_folds,
     missing_classes,
     read_folds,
-    say_split_groups,
     select_fold,
-    split_groups,
 )
+from earshot.data.inside import folds_inside
+from earshot.data.prepared import load_data
+from earshot.data.stale_folds import stale_folds
 from scripts import run
 from test_folds import table
 
@@ -159,21 +163,65 @@ def test_groups_that_a_fold_table_was_made_without_are_found():
     """Data that were prepared again with groups; what was asked for keeps other groups, or the published way."""
     clips = table(["a"] * 12, group=["p", "q", "r", ""] * 3, site=[f"s{i}" for i in range(6)] * 2)
     before = make_folds(clips.drop(columns="group"), 3, seed=1)
-    found = split_groups(clips, before)
-    assert [row[0] for row in found] == ["p", "q", "r"]
-    said = say_split_groups(found, "data/my set/clips.csv", "folds/g.csv")
+    stale = stale_folds(clips, before)
+    assert [row[0] for row in stale.torn] == ["p", "q", "r"]
+    said = stale.say("data/my set/clips.csv", "folds/g.csv")
     assert said.startswith(
         "3 of 3 groups of data/my set/clips.csv lie in several folds of folds/g.csv, which was made "
     )
-    assert f"such as p (folds {found[0][1].replace(' ', ', ')})" in said
+    assert f"such as p (folds {stale.torn[0][1].replace(' ', ', ')})" in said
     assert said.endswith("make_folds.py --clips 'data/my set/clips.csv' --out folds/g.csv --k 3 --force")
-    for group in (None, "site"):
-        assert split_groups(clips, make_folds(clips, 3, group=group)) == []
-    assert split_groups(clips, make_folds(clips, 3, method="table_order")) == [], "its own groups, parted as published"
-    assert split_groups(clips.drop(columns="group"), before) == []
+    for group in (None, "site", "none"):
+        assert not stale_folds(clips, make_folds(clips, 3, group=group)).torn
+    published = make_folds(clips.drop(columns="group"), 3, method="table_order")
+    assert not stale_folds(clips, published).torn, "parted as published"
+    assert not stale_folds(clips.drop(columns="group"), before).torn
     official = make_folds(clips.drop(columns="group").assign(official_fold=[0, 1, 2] * 4))
-    assert split_groups(clips, official) == [], "an official split may part them, known to it or not"
+    assert not stale_folds(clips, official).torn, "an official split may part them, known to it or not"
     other = clips.assign(group=[f"g{i // 2}" for i in range(12)])
-    torn = split_groups(other, make_folds(clips, 3).assign(fold=[0, 1] * 6))
-    assert len(torn) == 6, "groups that are others now"
-    assert say_split_groups([], "", "") == ""
+    stale = stale_folds(other, make_folds(clips, 3).assign(fold=[0, 1] * 6))
+    assert len(stale.torn) == 6, "groups that are others now"
+    assert stale_folds(clips, make_folds(clips, 3)).say("", "") == ""
+
+
+def test_folds_say_what_they_were_asked_to_keep_together(tmp_path):
+    """So that a former `group` that is still a column of the clip table is told from one that was asked for."""
+    clips = table(["a"] * 12, group=[f"s{i}" for i in range(6)] * 2, site=[f"s{i}" for i in range(6)] * 2)
+    former = make_folds(clips, 3)
+    assert list(former.columns) == ["clip_id", "group", "fold"], "by `group`, as ever: the table is as it was"
+    now = clips.assign(group=["p", "q", "r"] * 4)
+    said = stale_folds(now, former).say("c.csv", "f.csv")
+    assert said.startswith("3 of 3 groups of c.csv lie in several folds of f.csv")
+    assert "(it keeps those of site; if that is meant, --group site has it say so)" in said
+    asked = make_folds(now, 3, group="site")
+    assert set(asked.grouped_by) == {"site"}
+    assert (asked.fold == former.fold).all(), "the same folds"
+    write_csv(asked, tmp_path / "f.csv")
+    assert not stale_folds(now, read_folds(tmp_path / "f.csv", now)).torn
+    moved = now.assign(site=now.group)
+    said = stale_folds(moved, asked).say("c.csv", "f.csv")
+    assert said.startswith("3 of 3 groups by site of c.csv lie in several folds")
+    assert said.endswith("make_folds.py --clips c.csv --out f.csv --group site --k 3 --force")
+    assert stale_folds(now.drop(columns="site"), asked).torn, "the column asked for has gone"
+
+
+def test_groups_are_looked_at_of_the_clips_that_are_taken(tiny):
+    """Groups that only others of the clip table are of say nothing of a run on a part (data.where)."""
+    table = pd.read_csv("data/clips.csv")
+    half = np.arange(len(table)) % 2
+    table.assign(machine=np.where(half, "fan", "pump"), group=np.where(half, table.clip_id, "g")).to_csv(
+        "data/clips.csv", index=False
+    )
+    said = {m: load_data(load_config(tiny, [f"data.where={{machine: {m}}}"]).data).stale_folds for m in ("fan", "pump")}
+    assert said["fan"] == ""
+    assert said["pump"].startswith("1 of 1 groups of ")
+    assert load_data(load_config(tiny).data).stale_folds
+
+
+def test_folds_inside_a_fold_keep_what_the_folds_outside_were_asked_to_keep():
+    clips = table(["a"] * 12, group=["p", "q", "r"] * 4)
+    folds = make_folds(clips, 3, group="none").assign(fold=[-1, 0, 1, 2] * 3)
+    inside = clips.assign(group=folds.group, fold=folds.fold, grouped_by=folds.grouped_by)[folds.fold != 0]
+    inner = folds_inside(inside, 2, 42, None, "auto")
+    assert list(inner.grouped_by) == ["none"] * 9
+    assert not stale_folds(clips.take(inside.index).reset_index(drop=True), inner).torn

@@ -4,11 +4,12 @@ import os
 
 import numpy as np
 import pytest
+import soundfile
 
 from earshot.competitions.tables import find_files
 from earshot.files import walk
 from earshot.sound import audio
-from earshot.sound.folder import list_recordings, printable
+from earshot.sound.folder import by_reason, list_recordings, printable
 
 
 def touch(root, *names):
@@ -32,7 +33,7 @@ def test_endings_in_any_case_at_any_depth(tmp_path):
 
 
 def test_what_is_no_recording_is_named_with_its_reason(tmp_path):
-    touch(tmp_path, "a.wav", "notes.txt", "noext", "song.m4a", "old.WMA")
+    touch(tmp_path, "a.wav", "notes.txt", "noext", "song.m4a", "old.WMA", "x.gsm")
     os.mkfifo(tmp_path / "pipe.wav")
     found = reasons(tmp_path)
     assert listed(tmp_path) == ["a.wav"]
@@ -42,7 +43,7 @@ def test_what_is_no_recording_is_named_with_its_reason(tmp_path):
     assert found["old.WMA"].startswith("a format that nothing here decodes, .wma")
     assert found["pipe.wav"] == "a pipe, socket or device, not a file"
     text = list_recordings(tmp_path).said()
-    assert text.startswith("5 files in ")
+    assert text.startswith("6 files in ")
     assert text.endswith("and 2 more")
 
 
@@ -147,3 +148,18 @@ def test_deleted_recordings_are_none(tmp_path):
     found = list_recordings(tmp_path)
     assert [path.parent.name for path in found.files] == ["wren"]
     assert len([path for path, reason in found.left_out.items() if "system's own" in reason]) == 4
+
+
+def test_the_commonest_reasons_are_told_first_and_all_files_counted(tmp_path):
+    touch(tmp_path, "a.wav", "x/a.gsm", "x/b.GSM", "c.txt", "d.pdf", "e.m4a", "f.g722", "noending")
+    text = by_reason(list_recordings(tmp_path).left_out)
+    assert text.startswith("2 such as a.gsm (a format that nothing here decodes, .gsm: convert it, say with ffmpeg); ")
+    assert text.count("; ") == 4
+    assert text.endswith("; and 2 more")
+
+
+@pytest.mark.parametrize(("ending", "kind"), [(".aifc", "AIFF"), (".snd", "AU"), (".rf64", "RF64")])
+def test_other_endings_of_formats_that_are_decoded(tmp_path, ending, kind):
+    soundfile.write(tmp_path / f"a{ending}", np.full(800, 0.25), 8000, format=kind)
+    assert listed(tmp_path) == [f"a{ending}"]
+    assert audio.load(tmp_path / f"a{ending}", 8000).shape == (800,)

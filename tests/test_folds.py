@@ -372,3 +372,15 @@ def test_each_group_is_a_fold_of_its_own():
             make_folds(some, group=group, method="each_group")
     with pytest.raises(ValueError, match="2 of 6 clips have none in bird: b, d; fill it in"):
         make_folds(clips.assign(bird=["k", "", "k", None, "g", "g"]), group="bird", method="each_group")
+
+
+@pytest.mark.parametrize("odd", ["", "of  g 1", None])
+def test_categorical_groups_make_the_same_folds(odd):
+    names = [f"of g{i * 7 % 12}" for i in range(40)]
+    clips = pd.DataFrame({"clip_id": [f"c{i:02d}" for i in range(40)], "labels": ["a", "b"] * 20, "group": names})
+    if odd is not None:
+        clips.loc[[3, 8], "group"] = odd
+    other = clips.assign(group=pd.Categorical(clips.group, categories=sorted(set(clips.group), reverse=True)))
+    made, expected = make_folds(other, 3), make_folds(clips, 3)
+    assert isinstance(made.group.dtype, pd.CategoricalDtype) == (odd is None)
+    pd.testing.assert_frame_equal(made.astype({"group": object}), expected)

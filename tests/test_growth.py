@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import make_folds
 from earshot.competitions import own_labels
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.data import folds
@@ -60,6 +61,29 @@ def test_groups_are_dealt_out_without_counting_all_folds_again_for_each(monkeypa
     assert sum(counted) <= 3 * len(clips), "the folds of all groups were counted for each group"
     assert made.groupby("group").fold.nunique().max() == 1
     assert (made.fold.value_counts() > 90).all()
+
+
+def test_texts_of_groups_are_looked_up_once_when_folds_are_made(monkeypatch, tmp_path, capsys):
+    """Those of a million clips fit in no cache: each further look takes as long as reading them."""
+    rng, looked, factorize = np.random.default_rng(0), [], pd.factorize
+    groups, labels = [f"g{g}" for g in rng.integers(0, 60, 300)], rng.choice(["a", "b"], 300)
+    clips = pd.DataFrame({"clip_id": [f"c{i:03d}" for i in range(300)], "path": "a.wav", "labels": labels})
+    clips.assign(group=groups).to_csv(tmp_path / "clips.csv", index=False)
+
+    def counting(values, *args, **kwargs):
+        code, names = factorize(values, *args, **kwargs)
+        looked.append(values.dtype == object and len(names) > 50 and len(values) > 200)
+        return code, names
+
+    monkeypatch.setattr(pd, "factorize", counting)
+    monkeypatch.setattr(sys, "argv", ["x", "--clips", str(tmp_path / "clips.csv"), "--out", str(tmp_path / "f.csv")])
+    make_folds.main()
+    assert f"{len(set(groups))} groups" in capsys.readouterr().out
+    assert sum(looked) == 1
+    monkeypatch.undo()
+    expected = folds.make_folds(clips.assign(group=groups))
+    pd.testing.assert_frame_equal(folds.read_folds(tmp_path / "f.csv", clips), expected)
+    assert expected.group.dtype == object, "texts stay texts"
 
 
 def test_values_that_no_two_folds_share_are_not_looked_at_one_by_one(monkeypatch):

@@ -51,6 +51,19 @@ def test_clips_that_are_left_out_keep_what_the_network_takes_of_them(tiny):
     assert joined.metadata_values()[:, 0].tolist() == [hours[clip_id] for clip_id in joined.clips.clip_id]
 
 
+def test_clips_of_other_classes_that_do_not_train_are_not_left_out(tiny):
+    """`data.part_others` keeps them from a specialist, its teacher does not bring them back."""
+    config = load_config(tiny, ["data.part={label: mid}", "data.part_others=0.1"])
+    whole = load_data(config.data)
+    train, _ = whole.split(0, config.data.folds)
+    assert 0 < len(train.clips) < (whole.clips.fold != 0).sum()
+    with pytest.raises(ValueError, match=f"all {len(train.clips)} clips of fold 0 train with their labels"):
+        with_left_out(train, whole.clips, 0)
+    few = train.limit(1, config.seed)
+    joined, _ = with_left_out(few, whole.clips, 0)
+    assert set(joined.clips.clip_id) == set(train.clips.clip_id)
+
+
 def taught(config, *options):
     teacher_file()
     said = ["file=teacher.onnx", "sample_rate=4000", "output=embedding", "logits=scores", "labels=labels.txt"]

@@ -18,10 +18,11 @@ from safetensors.numpy import save_file
 import runs as script
 import train
 from conftest import write_tiny
+from earshot.data.caches import waveform_settings
 from earshot.inventory import trained
 from earshot.inventory.cleaning import clean, plan_cleaning
 from earshot.pages import intervals
-from earshot.processes.lock import locked
+from earshot.processes.lock import in_turn, locked
 from earshot.processes.running import machine
 from scripts import run
 
@@ -288,7 +289,8 @@ def test_nothing_goes_unless_it_is_agreed(place, capsys):
     run(script, "--clean", "checkpoints", "--yes")
     assert not list(place.rglob("last.ckpt"))
     with pytest.raises(
-        ValueError, match="neither checkpoints, stopped, beaten, caches nor a run; did you mean 'sed/tiny'"
+        ValueError,
+        match="neither checkpoints, stopped, beaten, caches, unused-caches nor a run; did you mean 'sed/tiny'",
     ):
         run(script, "--clean", "sed/tinny")
 
@@ -314,7 +316,39 @@ def test_caches_go_when_they_are_asked_for_and_nothing_else_of_the_data(place, t
     with locked(own / "fold0"):
         found = plan(place, "caches")
         assert [r.path.resolve() for r in found.removals] == [of_none]
-        assert "data/own/cache/0000000000000000 stays: sed/own is running" in found.kept
+        assert any(
+            k.startswith("data/own/cache/0000000000000000 stays: sed/own is running (logmel") for k in found.kept
+        )
     run(script, "--names", "own", "--clean", "caches", "--yes")
-    assert "(logmel cache at 8000 Hz)" in capsys.readouterr().out
+    assert re.search(r"\(logmel cache at 8000 Hz, \d{4}-\d\d-\d\d; no run here uses it\)", capsys.readouterr().out)
     assert [of_run.exists(), elsewhere.exists(), of_none.exists(), theirs.exists()] == [False, False, True, True]
+
+
+def test_caches_that_runs_use_can_stay(place, tmp_path, capsys):
+    """Those of a folder that `data.cache_folder` names too, where data sets of one name have folders of their own."""
+    settings = {"data__cache": "waveform", "data__sample_rate": 8000, "data__cache_folder": str(tmp_path / "scratch")}
+    copied(place, "own", data__root="data/own", **settings)
+    copied(place, "other", data__root="other/own", **settings)
+    runs_of = {run.name: run.config.data for run in listed(place).values()}
+    assert runs_of["sed/own"].caches != runs_of["sed/other"].caches
+    assert runs_of["sed/own"].caches.parent == tmp_path / "scratch"
+    used, unused = (cache(runs_of["sed/own"].caches, key * 16, "waveform") for key in "01")
+    (used / "params.json").write_text(json.dumps(waveform_settings(8000) | {"format": 2}))
+    theirs = cache(tmp_path / "data/new/cache", "2" * 16)
+    begun = tmp_path / "data/new/cache" / f".{'3' * 16}.part"
+    begun.mkdir()
+    not_named = cache(tmp_path / "scratch/somebody", "4" * 16)
+    run(script, "--clean", "unused-caches", "--yes")
+    said = capsys.readouterr().out
+    assert f"{used} stays: used by sed/own (waveform cache at 8000 Hz" in said
+    assert "(a packing that was stopped, which would go on; no run here uses it)" in said
+    assert [p.exists() for p in (used, unused, theirs, begun, not_named)] == [True, False, False, False, True]
+    assert "extension .flac; used by sed/own" in plan(place, "caches").removals[0].why
+
+
+def test_a_packing_that_goes_on_stays(place, tmp_path):
+    part = tmp_path / "data/new/cache" / f".{'3' * 16}.part"
+    part.mkdir(parents=True)
+    with in_turn(part.with_name(f".{'3' * 16}.lock")):
+        assert any("it is being packed" in text for text in plan(place, "caches").kept)
+    assert [removal.path.name for removal in plan(place, "caches").removals] == [part.name]

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -46,6 +47,23 @@ def test_short_lines_and_long_words_stay_as_they_are():
 def test_commands_can_be_pasted():
     words = command_line("train", "--config", Path("configs/my set.yaml"), "--fold", 0, "data.part={label: a b}")
     assert words == "python src/train.py --config 'configs/my set.yaml' --fold 0 'data.part={label: a b}'"
+
+
+def test_commands_run_from_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(SRC.parent)
+    assert command_line("train") == "python src/train.py"
+    monkeypatch.chdir(tmp_path)
+    assert command_line("train", "--fold", 0) == f"python {shlex.quote(str(SRC / 'train.py'))} --fold 0"
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "train.py").touch()
+    assert str(SRC) in command_line("train"), "somebody else's train.py"
+    copy = tmp_path / "my checkout"
+    (copy / "src").mkdir(parents=True)
+    (copy / "src" / "train.py").touch()
+    monkeypatch.setattr(messages, "REPOSITORY", copy)
+    command = command_line("train", "--config", f"{'long' * 40}.yaml")
+    assert shlex.split(command)[1] == str(copy / "src" / "train.py")
+    assert said(f"{'it stopped ' * 14}go on: {command}")[-1] == f"  {command}", "and stay whole in the log"
 
 
 class Screen(io.StringIO):

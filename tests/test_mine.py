@@ -65,6 +65,22 @@ def test_a_table_of_events_may_say_groups_too(tmp_path, given):
         prepare(tmp_path, annotations=notes, group_column="bird", **given)
 
 
+def test_rows_of_one_recording_may_differ_in_spaces_alone(tmp_path):
+    record(tmp_path, "a.wav", "b.wav", "c.wav")
+    rows = ["a,x,ann", "b,x,bob", "c,y,dan", "a,y, ann ", "b,y,bob", "b,z,bob"]
+
+    def prepared():
+        (tmp_path / "labels.csv").write_text("\n".join(["file,label,bird", *rows]) + "\n")
+        return prepare(tmp_path, group_column="bird").clips
+
+    clips = prepared()
+    assert clips.group.tolist() == ["ann", "bob", "dan"]
+    assert clips.labels.tolist() == ["x y", "x y z", "y"]
+    rows += ["c,x,cid", "b,y,eve", "b,y,abe"]
+    with pytest.raises(ValueError, match=r"'bird': b.wav is abe and bob and eve \(and 1 more\); a recording can be"):
+        prepared()
+
+
 def test_a_column_of_recordists_is_offered_for_folds(tmp_path, caplog):
     record(tmp_path, "a.wav", "b.wav", "c.wav")
     (tmp_path / "info.csv").write_text(

@@ -14,6 +14,7 @@ import yaml
 
 from earshot.competitions.tables import Tables
 from earshot.config import from_dict, load_config, read_values
+from earshot.messages import command_line
 from earshot.sound.logmel import empty_mel_bands
 from earshot.training import fitting as fitting
 from earshot.training.fitting import Data, fit_batch, fitted
@@ -275,10 +276,10 @@ def test_from_a_folder_to_a_config_in_two_commands(tmp_path, monkeypatch, capsys
         script.main()
         return capsys.readouterr().out
 
-    following = re.search("next: python src/new.py (.*)", run(prepare, "mine", "--source", "rec"))[1].split()
+    following = re.search(r"next: python \S*src/new.py (.*)", run(prepare, "mine", "--source", "rec"))[1].split()
     assert following == ["mine", "--like", "tagging/esc10_cnn"], "as README has it: data/mine goes without saying"
     out = run(new, "mine", "--like", "sed/synth_cnn")
-    assert "next: python src/train.py --config configs/sed/mine.yaml --fold all" in out
+    assert f"next: {command_line('train', '--config', 'configs/sed/mine.yaml', '--fold', 'all')}" in out
     config = load_config("configs/sed/mine.yaml")
     assert (config.data.sample_rate, config.optim.batch_size, config.task) == (8000, 2, "tagging")
     assert pd.read_csv("folds/mine.csv").fold.nunique() == 5

@@ -160,3 +160,24 @@ def test_names_that_no_table_can_hold_are_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"1 recordings or folders have names that are no UTF-8.*Zaunk\\xf6nig"):
         write_tables(prepare(tmp_path), tmp_path / "out", "mine", tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_folders_of_which_no_recording_is_taken_are_named(tmp_path, caplog):
+    record(tmp_path, "all/wren/a.wav", "all/robin/b.wav", "all/to_predict/c.wav")
+    for name in ("owl/a.gsm", "owl/b.gsm", "owl/c.g722", "notes/read.txt", ".git/x", "@eaDir/y"):
+        (tmp_path / "all" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "all" / name).write_bytes(b"x")
+    (tmp_path / "all/lark").mkdir()
+    assert prepare(tmp_path, test=tmp_path / "all/to_predict").classes == ["robin", "wren"]
+    said = [line for line in caplog.messages if "no class" in line]
+    bare = "lark (empty), notes (1 files: .txt), owl (3 files: .g722, .gsm)"
+    assert said == [f"folders without a recording, which are no class: {bare}"]
+    assert "2 such as a.gsm (a format that nothing here decodes, .gsm: convert it" in caplog.text
+
+
+def test_a_class_that_one_split_lacks_is_a_class(tmp_path, caplog):
+    record(tmp_path, "train/wren/a.wav", "train/robin/b.wav", "test/wren/c.wav")
+    for name in ("robin", "owl"):
+        (tmp_path / "test" / name).mkdir()
+    assert prepare(tmp_path).classes == ["robin", "wren"]
+    assert "which are no class: owl (empty)" in caplog.text

@@ -157,6 +157,55 @@ def test_recordings_of_several_rows_are_named(four, said):
     assert "2 recordings in several rows: their labels are put together: r4.wav (x, y), r1.wav (x)" in said.text
 
 
+def test_few_rows_that_differ_make_no_problem_of_several_labels(tmp_path, said):
+    """One contradictory row of a table of one label a recording is named; where many differ they hold several."""
+    names = [f"r{i}.wav" for i in range(10)]
+    record(tmp_path, *names)
+    rows = [f"{name},{'xy'[i % 2]}" for i, name in enumerate(names)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,species", *rows, "r4.wav,y", "r5.wav,Y"]) + "\n")
+    with pytest.raises(ValueError, match=r"rows of 1 of 10 recordings .* r4.wav is x and y\. Correct"):
+        prepare(tmp_path)
+    assert labels_of(tmp_path, several_labels="together")["r4"] == "x y"
+    assert labels_of(tmp_path, several_labels="none")["r4"] == ""
+    assert "rows of 1 recordings differ in their label, so that they have none: r4.wav" in said.text
+    assert "r4.wav ()" not in said.text
+    with pytest.raises(ValueError, match="--several-labels is 'all'; choose one of"):
+        prepare(tmp_path, several_labels="all")
+    (tmp_path / "t.csv").write_text("\n".join(["file,species", *rows, "r4.wav,y", "r6.wav,y"]) + "\n")
+    assert labels_of(tmp_path)["r4"] == "x y", "a recording in five has two: that is how they are"
+    (tmp_path / "t.csv").write_text("\n".join(["file,species", *rows[:9], "r9.wav,x;y", "r4.wav,y"]) + "\n")
+    assert labels_of(tmp_path)["r4"] == "x y", "another one has two in its cell"
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "labels"),
+    [
+        ("has_wren", "1010", ("wren", "no_wren", "wren", "no_wren")),
+        ("wren", "x x ", ("wren", "no_wren", "wren", "no_wren")),
+        ("wren", "10 0", ("wren", "no_wren", "", "no_wren")),
+        ("label", "1010", tuple("1010")),
+    ],
+)
+def test_a_lone_column_of_0_and_1_names_its_classes(four, said, column, cells, labels):
+    rows = [f"{name},{cell.strip()}" for name, cell in zip(FOUR, cells, strict=True)]
+    (four / "t.csv").write_text("\n".join([f"file,{column}", *rows]) + "\n")
+    assert tuple(labels_of(four, label_column=column).values()) == labels
+    assert ("words in their place, such as bird and no_bird" in said.text) == (column == "label")
+
+
+def test_sources_in_a_lone_table_of_events_are_named(four, said):
+    """As those of a table of labels are; not what differs within a recording, nor once it is given."""
+    rows = [f"{n},0.1,0.2,x,{'ann' if n < 'r3' else 'bob'},{i}" for i, n in enumerate(FOUR)]
+    rows += ["r1.wav,0.3,0.4,y,ann,9"]
+    (four / "t.csv").write_text("\n".join(["filename,onset,offset,event_label,recordist,observer", *rows]) + "\n")
+    assert len(events_of(four)) == 5
+    assert "one 'recordist' (2 values): --group-column 'recordist'" in said.text
+    assert "observer" not in said.text
+    said.clear()
+    assert prepare(four, group_column="recordist").clips.group.tolist() == ["ann", "ann", "bob", "bob"]
+    assert "--group-column" not in said.text
+
+
 def test_times_of_raven_that_may_run_on_are_said(four, said):
     (four / "t.txt").write_text(f"{RAVEN}1\tS\t1\t0.1\t0.2\tr1.wav\tx\n2\tS\t1\t0.5\t0.6\tr2.wav\tx\n")
     assert len(events_of(four)) == 2

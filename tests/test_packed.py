@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import prepare
 from earshot.data import caches, packed
-from earshot.data.packed import packed_bytes, packed_clips
+from earshot.data.packed import longer_than, packed_bytes, packed_clips, packed_events
 from earshot.sound import audio
 from earshot.sound import rows as audio_rows
+from scripts import run
 
 RATE = 8000
 
@@ -214,3 +216,49 @@ def test_only_rows_are_rows():
 def test_params_say_what_a_store_holds(tmp_path, clips):
     about = json.loads(Path(store_of(pack(tmp_path, clips)), "params.json").read_text())
     assert about == {"kind": "packed", "sample_rate": RATE, "n_samples": 4000, "format": caches.FORMAT}
+
+
+def test_events_and_labels_of_a_beginning_are_those_heard_in_it():
+    """What is behind the packed seconds is neither an event nor a label; what nobody annotated stays."""
+    events = pd.DataFrame(
+        [("s", 0.0, 5.0, "wren"), ("s", 5.0, 9.0, "owl"), ("t", 8.0, 9.0, "owl"), ("u", 6.0, 7.0, "owl")],
+        columns=["filename", "onset", "offset", "event_label"],
+    )
+    clips = pd.DataFrame({"clip_id": list("stuf"), "labels": ["owl wren", "owl", "owl", "wren"], "duration": 4.0})
+    kept, clips, notes = packed_events(events, clips, np.array([True, True, False, False]), ["owl", "wren"])
+    assert kept.to_numpy().tolist() == [["s", 0.0, 4.0, "wren"]]
+    assert clips.labels.tolist() == ["wren", "", "owl", "wren"]
+    assert clips.annotated.tolist() == [1, 1, "", ""], "a soundscape without an event left is known to be silent"
+    assert "3 events of the event table, of packed clips, begin after the end of their recording" in notes[0]
+    assert notes[-1] == "2 annotated clips have the labels of their packed beginning alone"
+
+
+def test_clips_of_which_the_end_is_lost_are_counted(tmp_path, clips, caplog):
+    assert longer_than(pd.DataFrame({"duration": [1.0, 1.04, 1.06, np.nan]}), 1.0).tolist() == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    pack(tmp_path, clips.assign(duration=100.0))
+    assert f"{len(clips)} of {len(clips)} clips are longer than" in caplog.text
+
+
+def test_a_test_longer_than_what_is_packed_is_copied_whole(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    names = {"train_audio/wren/XC1.wav": 2, "train_audio/owl/XC2.wav": 2, "test_soundscapes/soundscape_1.wav": 6}
+    for name, seconds in names.items():
+        audio.write(tmp_path / "source" / name, 0.1 * rng.standard_normal(8000 * seconds).astype(np.float32), 8000)
+    pd.DataFrame([("wren", "[]", "wren/XC1.wav", "a"), ("owl", "[]", "owl/XC2.wav", "a")],
+                 columns=["primary_label", "secondary_labels", "filename", "author"]).to_csv(
+        tmp_path / "source/train_metadata.csv", index=False)  # fmt: skip
+    pd.DataFrame([("soundscape_1_5", 0.5, 0.5)], columns=["row_id", "owl", "wren"]).to_csv(
+        tmp_path / "source/sample_submission.csv", index=False
+    )
+    run(prepare, "birdclef2024", "--source", "source", "--out", "data", "--resample", 4000, "--pack", 1)
+    said = capsys.readouterr().out
+    assert "1 of 1 recordings of test_clips are longer than 1 s: they are copied whole, not packed" in said
+    assert "test: 1 clips of 6 s" in said
+    assert audio.info(pd.read_csv("data/test_clips.csv").path[0]).duration == 6
+    assert pd.read_csv("data/clips.csv").path.str.contains("#").all()

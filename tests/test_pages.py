@@ -13,7 +13,7 @@ from earshot.metrics import clips as clip_metrics
 from earshot.pages import audit as audit_page
 from earshot.pages.clip_cards import make_card, surprising
 from earshot.pages.intervals import bootstrap
-from earshot.pages.report import Evidence, Picture, RunPage, Table, interval, names_the_label, page, shown, tables
+from earshot.pages.report import Evidence, Picture, RunPage, Table, names_the_label, page, shown, tables
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 from earshot.sound.timebase import TimeBase
@@ -143,17 +143,15 @@ def events_run() -> Evidence:
     return Evidence(None, get_task("sed"), "event_f1", found, Truth(np.eye(2)[[0, 1] * 3], events, clips=clips), None)
 
 
-def test_scores_in_time_are_known_by_fold_and_length_and_have_no_interval():
+def test_scores_in_time_are_known_by_fold_and_length():
     e = events_run()
-    assert np.isnan(interval(e)).all()
     found = {table.title: table.rows for table in tables(e)}
     assert found["event_f1 by fold"] == [("0", 3, 1.0), ("1", 3, pytest.approx(0.8))]
     assert found["event_f1 by length in seconds"] == [("0 to 1", 3, 1.0), ("1 to 3", 3, pytest.approx(0.8))]
     scores, differences = audit_page.of_runs({"a": e, "b": e})
     assert scores.rows[0][:3] == ("a", "event_f1", pytest.approx(10 / 11))
     assert differences.rows[0][:2] == ("a - b", 0.0)
-    plain = replace(e, watch="map")
-    assert not np.isnan(interval(plain)).any()
+    assert differences.rows[0][2:4] == (0.0, 0.0)
 
 
 def test_a_run_without_an_interval_says_so():

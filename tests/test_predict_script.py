@@ -128,7 +128,7 @@ def test_tta_is_averaged_in(here):
 
 
 @pytest.mark.parametrize(("clips", "message"), [
-    ("empty", r"empty holds no recording \(aif, aiff, au, caf, flac, mp3, oga, ogg, opus, w64, wav\)"),
+    ("empty", r"empty holds no recording \(aif, .*, wav\)"),
     ("nothing.csv", r"nothing.csv lists no clips"),
     ("columns.csv", r"columns.csv has no column 'clip_id'; did you mean 'clip'"),
     ("ids.csv", r"ids.csv lists 1 clips twice: x"),
@@ -149,5 +149,5 @@ def test_runs_that_are_not_there(here):
     with pytest.raises(ValueError, match=r"tinny does not exist; did you mean '.*tiny'"):
         run(predict, "--run", here / "runs/sed/tinny", *clips)
     (here / "runs/sed/begun/fold0").mkdir(parents=True, exist_ok=True)
-    with pytest.raises(ValueError, match=r"begun holds no trained fold .*; train it first: python src"):
+    with pytest.raises(ValueError, match=r"begun holds no trained fold .*; train it first: python \S*src"):
         run(predict, "--run", here / "runs/sed/begun", *clips)

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +59,7 @@ def test_prepare_writes_the_tables_and_says_what_it_found(monkeypatch, capsys, d
     assert "clips a class: 3 (dog) to 4 (sea_waves)" in said
     assert "classes: dog (3), sea_waves (4), pig (3)" in said, "of four clips of pigs one cannot be read"
     assert "missing (missing.csv): 1 files: audio/1-6-A-0.wav" in said
-    assert "unreadable (unreadable.csv; skipped in training): 1 files: audio/2-5-A-2.wav" in said
+    assert "unreadable (unreadable.csv; never trained on): 1 files: audio/2-5-A-2.wav" in said
     assert read_classes(out / "classes.csv") == ["dog", "sea_waves", "pig"]
     clips = read_clips(out / "clips.csv").set_index("clip_id")
     assert clips.sample_rate["1-0-A-0"] == 16000
@@ -80,6 +82,30 @@ def test_prepare_twice_gives_the_same_bytes_and_drops_old_listings(monkeypatch, 
         audio.write(download / "audio" / name, np.zeros(100), 8000)
     call(monkeypatch, prepare, "esc50", "--source", download, "--out", out)
     assert {p.name for p in out.iterdir()} == set(first) - {"missing.csv", "unreadable.csv"}
+
+
+@pytest.mark.parametrize(("wait", "decode", "threads"), [(0, False, 1), (0.005, False, 3), (0, True, 3)])
+def test_recordings_are_examined_in_order_by_threads_where_that_helps(monkeypatch, tmp_path, wait, decode, threads):
+    """Files that open at once are opened by one: threads would only wait for each other."""
+    handed = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers):
+            handed.append(workers)
+            super().__init__(workers)
+
+        def map(self, function, parts):
+            handed.append(max(map(len, parts), default=0))
+            return super().map(function, parts)
+
+    monkeypatch.setattr(prepare, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(prepare, "examine", lambda path, whole: (time.sleep(wait), (path, whole))[1])
+    for n in (0, 1, 5, 100):
+        paths = [f"r{i}.wav" for i in range(n)]
+        found = list(prepare.examined(paths, tmp_path, decode, workers=3))
+        assert found == [(tmp_path / path, decode) for path in paths]
+    assert handed[-2] == threads
+    assert 1 < handed[-1] <= 16, "recordings that a thread takes at a time"
 
 
 def test_check_audio_finds_copies_and_make_folds_tells(monkeypatch, capsys, download, tmp_path):
@@ -174,8 +200,8 @@ def test_a_users_error_is_one_line_and_exit_code_2(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
-        "error: unknown competition 'esc51'; did you mean 'esc50'? (your own recordings: python src/prepare.py mine "
-        "--source FOLDER --out data/NAME)\n"
+        "error: unknown competition 'esc51'; did you mean 'esc50'? (your own recordings: "
+        f"python {SRC / 'prepare.py'} mine --source FOLDER --out data/NAME)\n"
     )
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from earshot import files, runs
 from earshot.config import Config, load_config
+from earshot.messages import command_line
 from earshot.prediction.graphs import graph_files
 from earshot.prediction.predictions import Predictions
 from earshot.records import to_dict
@@ -123,7 +124,7 @@ def test_a_path_into_a_run_or_above_several_leads_to_the_run(tmp_path, monkeypat
 def test_the_command_that_trains_a_run_goes_to_its_place(tmp_path, monkeypatch):
     """Without --root it would begin, or go on with, a run of that name in runs/."""
     monkeypatch.chdir(tmp_path)
-    command = "python src/train.py --config CONFIG.yaml --fold 1 --name mine"
+    command = command_line("train", "--config", "CONFIG.yaml", "--fold", 1, "--name", "mine")
     assert runs.train_command(Path("runs/sed/mine"), 1) == command
     assert runs.train_command(Path("big disk/sed/mine"), 1) == f"{command} --root 'big disk'"
     assert runs.train_command(tmp_path / "runs/sed/mine", 1) == command

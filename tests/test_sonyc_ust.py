@@ -207,3 +207,17 @@ def test_the_votes_of_v2(released):
     assert shares.shape == (18510, 8)
     asked = (table.filter(regex="presence") >= 0).groupby(table.audio_filename).any()
     assert (shares.isna().to_numpy() == ~asked.sort_index().to_numpy()).all()
+
+
+@pytest.mark.parametrize(("column", "value", "message"), [
+    ("8_dog_presence", "x", "annotations.csv: column '8_dog_presence' holds 'x' in row 2, expected a number"),
+    ("8_dog_presence", "", "annotations.csv: column '8_dog_presence' holds 'nan' in row 2"),
+    ("8_dog_presence", "2", "annotations.csv: 8_dog_presence is 2.* in row 2, expected 1, 0 or -1"),
+    ("annotator_id", "x", "annotations.csv: column 'annotator_id' holds 'x' in row 2"),
+])  # fmt: skip
+def test_cells_that_say_neither_heard_nor_not_are_named(tmp_path, column, value, message):
+    """An empty presence would count as a true tag."""
+    table = annotations(ROWS).astype(str)
+    table.loc[1, column] = value
+    with pytest.raises(ValueError, match=message):
+        sonyc_ust.prepare(download(tmp_path, table))

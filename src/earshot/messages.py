@@ -8,6 +8,7 @@ import errno
 import importlib
 import logging
 import os
+import re
 import select
 import shlex
 import signal
@@ -22,8 +23,9 @@ from pathlib import Path
 from earshot.processes.children import end_soon, follow_parent
 
 LINE = 150  # characters of a line of the log
-COMMAND = "python src/"  # how commands begin that are printed to go on with
+REPOSITORY = Path(__file__).resolve().parents[2]  # where this file is one of a checkout
 
+COMMAND = re.compile(r"python (?:'[^']*/|\S*/)?src/")  # how commands begin that are printed to go on with
 FILES_SHOWN = 8  # of a folder's, where none is named as what is not there
 
 
@@ -50,9 +52,18 @@ def from_here(path: str | Path) -> str:
     return "" if Path(path).is_absolute() else f"; paths follow the folder you are in, {Path.cwd()}"
 
 
+def of_repository(path: str) -> str:
+    """A path of this repository as the working folder finds it: as it is in the checkout's own folder, else whole."""
+    own = REPOSITORY / path
+    return path if not own.exists() or (os.path.exists(path) and os.path.samefile(own, path)) else str(own)
+
+
 def command_line(script: str, *words) -> str:
-    """A command to go on with, `python src/<script>.py` and its words, quoted where a shell would part them."""
-    return f"{COMMAND}{script}.py {pasted(*words)}"
+    """A command to go on with, `python src/<script>.py` and its words, quoted where a shell would part them.
+
+    Where the working folder is not the repository's, the script's whole path stands in place of src/.
+    """
+    return f"python {pasted(of_repository(f'src/{script}.py'), *words)}"
 
 
 def pasted(*words) -> str:
@@ -61,9 +72,17 @@ def pasted(*words) -> str:
 
 
 def few(items, n: int = 5) -> str:
-    """The first names joined by commas, and how many more there are: for error messages."""
-    items = [str(i) for i in items]
+    """The first names joined by commas, and how many more there are: for error messages.
+
+    A name that nobody would see, nothing or with spaces around it, stands in quotes.
+    """
+    items = [text if text and text == text.strip() else repr(text) for text in map(str, items)]
     return ", ".join(items[:n]) + (f", ... ({len(items) - n} more)" if len(items) > n else "")
+
+
+def install_line(extra: str) -> str:
+    """The command that installs what requirements/<extra>.txt pins."""
+    return f"pip install -r {pasted(of_repository(f'requirements/{extra}.txt'))}"
 
 
 def need(module: str, extra: str, what: str):
@@ -74,8 +93,7 @@ def need(module: str, extra: str, what: str):
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        line = f"pip install -r requirements/{extra}.txt"
-        raise ValueError(f"{what} needs {module.partition('.')[0]} ({error}): {line}") from error
+        raise ValueError(f"{what} needs {module.partition('.')[0]} ({error}): {install_line(extra)}") from error
 
 
 def check_choice(name: str, value: str, allowed):
@@ -140,10 +158,11 @@ class WrappedLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         lines = []
         for line in super().format(record).splitlines():
-            said, command, words = line.partition(COMMAND) if len(line) > LINE else (line, "", "")
+            found = COMMAND.search(line) if len(line) > LINE else None
+            said, command = (line[: found.start()], line[found.start() :]) if found else (line, "")
             if len(said) > LINE:
                 said = textwrap.fill(said, LINE, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-            lines += [said.rstrip(), f"  {command}{words}"] if command and said else [said + command + words]
+            lines += [said.rstrip(), f"  {command}"] if command and said else [said + command]
         return "\n".join(lines)
 
 

@@ -237,14 +237,14 @@ def train_command(folder: Path, *folds: int) -> str:
 
 
 def config_difference(a: dict, b: dict, where: str = "") -> str:
-    """Nested dicts -> 'key: a != b; ...', empty when equal."""
+    """Nested dicts -> 'key: a != b; ...', empty when equal; where caches lie is no difference."""
     parts = []
     for key in sorted(set(a) | set(b)):
         left, right = a.get(key), b.get(key)
         if isinstance(left, dict) and isinstance(right, dict):
             if inner := config_difference(left, right, f"{where}{key}."):
                 parts.append(inner)
-        elif left != right:
+        elif left != right and f"{where}{key}" != "data.cache_folder":
             parts.append(f"{where}{key}: {left!r} != {right!r}")
     return "; ".join(parts)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 import re
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from earshot.messages import FILES_SHOWN, from_here, suggest
@@ -38,7 +41,7 @@ KINDS = {
 }  # fmt: skip
 
 
-PART = 100_000  # rows that are read at a time
+PART = 50_000  # rows that are read at a time
 SEPARATOR_LINE = re.compile(r'\A"?sep=(.)"?[;,\t ]*\r?\n', re.I)  # what Excel puts on top, and reads
 PANDAS = "Error tokenizing data. C error: "  # what its reader puts in front
 
@@ -59,7 +62,8 @@ def read_table(path: str | Path, columns=(), all_text: bool = False) -> pd.DataF
     """CSV or .tsv -> DataFrame, names as text ('007' stays, 'NA' is a name, empty is ''); `columns` must be there.
 
     all_text: every column, for tables whose columns nobody knows. Line ends, encoding, a byte order mark, quotes and
-    spaces around column names are as they come; see `find_separator`. A row of more cells than the header is an error.
+    spaces around column names are as they come; see `find_separator`. A row of more cells than the header is an error,
+    one of empty cells alone, as spreadsheets leave them below a table, is none.
     """
     path = Path(path)
     check_table(path)
@@ -75,6 +79,8 @@ def read_table(path: str | Path, columns=(), all_text: bool = False) -> pd.DataF
             warnings.simplefilter("error", pd.errors.ParserWarning)
             how |= {"dtype": text, "keep_default_na": False, "na_values": other, "low_memory": False}
             table = _read_in_parts(path, how)
+            if _empty_rows(table).any():  # they have made floats of whole numbers
+                table = _read_without_empty_rows(path, how)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a CSV table in UTF-8 ({error.reason}): save it as UTF-8") from error
     except pd.errors.ParserWarning as error:
@@ -92,6 +98,40 @@ def read_table(path: str | Path, columns=(), all_text: bool = False) -> pd.DataF
             raise ValueError(f"{path} has two columns '{column}': keep one")
     require_columns(table, columns, path)
     return table
+
+
+def read_rows(path: str | Path) -> list[list[str]]:
+    """A table without a header -> its cells as text, a list a row; encoding, separator and quotes as they come."""
+    path = Path(path)
+    check_table(path)
+    encoding = find_encoding(path)
+    with open(path, encoding=encoding, newline="") as file:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=find_separator(path, encoding))]
+    return [row for row in rows if any(row)]
+
+
+def require_rows(table: pd.DataFrame, path: str | Path):
+    """Raise where a table that was read from `path` has a header alone."""
+    if not len(table):
+        raise ValueError(f"{path} has no rows below its header: is it the table of the download?")
+
+
+def _empty_rows(table: pd.DataFrame) -> np.ndarray:
+    """(N,) booleans: the rows of several cells that are all empty."""
+    empty = np.zeros(len(table), bool)
+    if len(table.columns) > 1 and len(table):
+        empty |= (table.iloc[:, 0].isna() | (table.iloc[:, 0].astype(str) == "")).to_numpy()
+    if empty.any():  # only these rows: a table of many columns takes long
+        some = table[empty]
+        empty[empty] = (some.isna() | (some.astype(str) == "")).to_numpy().all(axis=1)
+    return empty
+
+
+def _read_without_empty_rows(path: Path, how: dict) -> pd.DataFrame:
+    """What pandas reads where the empty rows were never there."""
+    texts = pd.read_csv(path, **how | {"dtype": str, "na_values": []})
+    rest = io.StringIO(texts[~_empty_rows(texts)].to_csv(index=False))
+    return pd.read_csv(rest, **{key: how[key] for key in ("dtype", "keep_default_na", "na_values", "low_memory")})
 
 
 def _read_in_parts(path: Path, how: dict) -> pd.DataFrame:
@@ -164,9 +204,9 @@ def find_separator(path: Path, encoding: str = "utf-8-sig") -> str:
     if said := SEPARATOR_LINE.match(start):
         return said[1]
     header, *rows = [line for line in re.sub(r'"(?:[^"]|"")*"', '""', start).splitlines() if line.strip()][:10] or [""]
-    if "\t" in header or path.suffix.lower() == ".tsv":
-        return "\t"
     there = [sign for sign in ",;|" if sign in header]
+    if "\t" in header or (path.suffix.lower() == ".tsv" and not there):
+        return "\t"
     return max(there, key=lambda sign: sum(row.count(sign) == header.count(sign) for row in rows), default=",")
 
 

@@ -24,7 +24,7 @@ import pandas as pd
 
 from earshot.annotations import label_studio
 from earshot.annotations.class_columns import class_columns, counted, heard, says_yes_or_no
-from earshot.messages import few, suggest
+from earshot.messages import few, install_line, suggest
 from earshot.sound.audio import EXTENSIONS
 from earshot.tables import SEPARATOR_LINE, find_encoding
 
@@ -290,7 +290,7 @@ def _read_textgrid(path: Path, tier: str) -> pd.DataFrame:
         from crowsetta.formats.seq.textgrid.classes import IntervalTier
     except ImportError as error:
         raise ValueError(
-            f"{path} is a TextGrid, which crowsetta reads: pip install -r requirements/annotations.txt ({error})"
+            f"{path} is a TextGrid, which crowsetta reads: {install_line('annotations')} ({error})"
         ) from error
     try:
         with tempfile.TemporaryDirectory() as folder:  # it takes UTF-8 and this ending alone

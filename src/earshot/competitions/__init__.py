@@ -21,7 +21,7 @@ from __future__ import annotations
 import importlib
 
 from earshot.competitions.competition import Competition
-from earshot.messages import suggest
+from earshot.messages import command_line, suggest
 
 COMPETITIONS = {  # name -> the family's module, whose EDITIONS has it; imported only when it is asked for
     **dict.fromkeys(("synth", "synth_scenes", "synth_ust", "synth_asd", "synth_sonyc"), "synth"),
@@ -58,6 +58,6 @@ def family_module(name: str) -> str:
     if name not in COMPETITIONS:
         raise ValueError(
             f"unknown competition '{name}'{suggest(name, COMPETITIONS)} (your own recordings: "
-            "python src/prepare.py mine --source FOLDER --out data/NAME)"
+            f"{command_line('prepare', 'mine', '--source', 'FOLDER', '--out', 'data/NAME')})"
         )
     return f"{__name__}.{COMPETITIONS[name]}"

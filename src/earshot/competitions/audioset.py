@@ -33,7 +33,7 @@ from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
 from earshot.sound.audio import EXTENSIONS
-from earshot.tables import read_table
+from earshot.tables import check_table, find_encoding, read_table
 
 LISTS = {"balanced": "balanced_train_segments", "unbalanced": "unbalanced_train_segments", "eval": "eval_segments"}
 LABELS = "class_labels_indices.csv"
@@ -165,7 +165,8 @@ def read_quality(path: Path) -> dict[str, float]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; it is AudioSet's qa_true_counts.csv: mid, num_rated, num_true")
     shares = {}
-    with path.open(newline="", encoding="utf-8-sig") as lines:
+    check_table(path)
+    with path.open(newline="", encoding=find_encoding(path)) as lines:
         for number, row in enumerate(csv.reader(lines, skipinitialspace=True), start=1):
             if not row or row[0].startswith("#") or (number == 1 and not row[-1].strip().isdigit()):
                 continue
@@ -194,7 +195,8 @@ def read_segments(path: Path) -> pd.DataFrame:
     Comments (#) and a header of any names in front, spaces, quotes, and labels without quotes, as copies have them.
     """
     found = []
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    check_table(path)
+    with open(path, encoding=find_encoding(path), newline="") as file:
         for row in csv.reader((line for line in file if line.strip()), skipinitialspace=True):
             if row[0].startswith("#") or (not found and len(row) > 1 and not _is_number(row[1])):
                 continue

@@ -55,8 +55,10 @@ def tables_of_test(source: Path, sample: pd.DataFrame, seconds: float) -> tuple[
     have = test.groupby("clip_id").seconds.agg(set)
     short = [name for name, length in lengths.items() if not _ends(length - ROUNDING) <= have.get(name, set())]
     if short:
-        logger.warning("sample_submission.csv does not have all rows of %d recordings of test_soundscapes: the test "
-                       "has the rows that follow from their lengths: %s", len(short), few(short))  # fmt: skip
+        lacks = "sample_submission.csv does not have all rows of %d recordings of test_soundscapes: "
+        logger.warning((lacks if len(sample) else "no sample_submission.csv names the %d recordings of "
+                        "test_soundscapes: ") + "the test has the rows that follow from their lengths: %s",
+                       len(short), few(short))  # fmt: skip
         ends = [(name, end) for name, length in lengths.items() for end in birdcall.ends_of_rows(length)]
         test = pd.DataFrame(ends, columns=["clip_id", "seconds"])
         test.insert(0, "row_id", test.clip_id + "_" + test.seconds.astype(str))

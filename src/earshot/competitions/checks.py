@@ -25,16 +25,17 @@ def form_problems(path: Path, tabs: bool = False) -> list[str]:
     """
     encoding = find_encoding(path)
     problems = [] if encoding == "utf-8-sig" else ["it is not UTF-8"]
+    separator = find_separator(path, encoding)
     with open(path, encoding=encoding) as file:
         header = file.readline().rstrip("\r\n")
-    separator = find_separator(path, encoding)
+        empty = sum(bool(row.strip("\r\n")) and not row.strip(f'{separator}" \r\n') for row in file)
     if separator != "," and not (separator == "\t" and (tabs or path.suffix.lower() == ".tsv")):
         problems.append(f"{separator!r} separates its columns, a scorer wants commas")
     if SEPARATOR_LINE.match(f"{header}\n"):
         problems.append(f"its first line is {header}, not the names of columns")
     elif odd := [name for name in header.split(separator) if name != name.strip()]:
-        problems.append(f"names of columns have spaces around them: {few(map(repr, odd))}")
-    return problems
+        problems.append(f"names of columns have spaces around them: {few(odd)}")
+    return problems + [f"{empty} of its rows are empty"] * (empty > 0)
 
 
 def column_problems(submission: pd.DataFrame, columns) -> list[str]:

@@ -25,7 +25,7 @@ from earshot.competitions.downloads import found_below, located, root_of
 from earshot.competitions.oof_scores import scenes
 from earshot.competitions.tables import Tables, absent, class_name, present
 from earshot.messages import few
-from earshot.tables import find_separator
+from earshot.tables import read_rows
 
 FOLDS = (1, 2, 3, 4)
 META = ("filename", "scene_label", "identifier")
@@ -61,8 +61,7 @@ def _read_list(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """A table without a header -> its first columns by these names, as text; a row that lacks one is an error."""
     if not path.is_file():
         raise ValueError(f"{path} does not exist; is --source the folder that holds meta.txt and evaluation_setup?")
-    rows = [line.strip().split(find_separator(path)) for line in path.read_text("utf-8-sig").splitlines()]
-    rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
+    rows = read_rows(path)
     if short := [row for row in rows if len(row) < len(columns)]:
         raise ValueError(f"{path}: a row needs {', '.join(columns)}, got '{' '.join(short[0])}'")
     table = pd.DataFrame([row[: len(columns)] for row in rows], columns=list(columns))

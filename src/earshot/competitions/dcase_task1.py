@@ -31,12 +31,13 @@ from earshot.competitions.checks import column_problems, id_problems, label_prob
 from earshot.competitions.clip_rows import class_scores
 from earshot.competitions.competition import Competition, Limits, by_name
 from earshot.competitions.downloads import found_below, list_audio, located, root_of
+from earshot.competitions.label_texts import check_labelled
 from earshot.competitions.oof_scores import scenes
 from earshot.competitions.tables import Tables, absent, present
 from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
-from earshot.tables import find_separator, require_columns
+from earshot.tables import read_table, require_columns, require_rows
 
 META = ("filename", "scene_label", "identifier", "source_label")
 SUBSETS = (5, 10, 25, 50, 100)
@@ -50,6 +51,7 @@ def prepare(source: Path, subset: int = 100, evaluation: str | None = None) -> T
     """Download folder -> clips in the official split, ten classes, the test; see the module's docstring."""
     source = Path(source)
     meta = read_tsv(source / "meta.csv", META).drop_duplicates("filename")
+    check_labelled(meta.filename, meta.scene_label, "meta.csv")
     clips = located(_clips(source, meta, subset), source)
     classes = sorted(set(meta.scene_label))
     if lost := sorted(set(clips.labels) - set(classes)):
@@ -67,9 +69,8 @@ def read_tsv(path: Path, columns) -> pd.DataFrame:
     """A tab-separated .csv as DCASE has them (copies: with commas), every cell as text."""
     if not path.is_file():
         raise ValueError(f"{path} does not exist; is --source the folder that holds meta.csv and evaluation_setup?")
-    table = pd.read_csv(path, sep=find_separator(path), dtype=str, keep_default_na=False)
-    table.columns = [c.strip() for c in table.columns]
-    require_columns(table, columns, path)
+    table = read_table(path, columns, all_text=True)
+    require_rows(table, path)
     return table
 
 

@@ -44,7 +44,7 @@ from earshot.messages import few
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.predictions import Predictions
 from earshot.sound.folder import list_recordings
-from earshot.tables import read_table, require_columns
+from earshot.tables import read_rows, read_table, require_columns
 
 FOLDERS = ("train", "test", "source_test", "target_test")
 NAME_2020 = re.compile(r"(?:(?P<condition>normal|anomaly)_)?(?P<section>id_\d+)_(?P<number>\d+)$")
@@ -209,7 +209,10 @@ def ground_truth(source: Path) -> dict[tuple[str, str], tuple[int, str]]:
     for path in sorted(source.rglob("ground_truth_*_test.csv")):
         if not (match := TRUTH_FILE.match(path.name)):
             continue
-        for name, said, *_ in (line.split(",") for line in path.read_text("utf-8-sig").splitlines() if line.strip()):
+        for row in read_rows(path):
+            if len(row) < 2:
+                raise ValueError(f"{path.name}: a row needs a file's name and what it is, got '{row[0]}'")
+            name, said = row[:2]
             full = parse_name(f"{_stem(said)}.wav", "test")
             condition = int(said) if said.strip() in ("0", "1") else full and full["is_anomaly"]
             if condition is None:

@@ -21,7 +21,7 @@ from earshot.competitions.downloads import choose_rate, plain, recordings_by_ste
 from earshot.competitions.label_texts import one_spelling
 from earshot.competitions.tables import class_name
 from earshot.messages import few
-from earshot.tables import read_table, require_columns
+from earshot.tables import read_table, require_columns, with_numbers
 
 SPLITS = ("train", "validation", "eval")
 KINDS = ("strong", "weak", "unlabelled")  # the better ones first
@@ -101,7 +101,10 @@ def read_metadata(source: Path, kinds) -> Recordings:
 def _read_tables(source: Path) -> tuple[list[Table], dict[str, float]]:
     folders = sorted(p for pattern in ("metadata", "*/metadata", "*/*/metadata") for p in source.glob(pattern))
     paths = [
-        (folder, path) for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() == ".tsv"
+        (folder, path)
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() == ".tsv" and not path.name.startswith(".")  # ._x.tsv: of an archive made on a Mac
     ]
     if not paths:
         raise ValueError(f"{source / 'metadata'} holds no .tsv; is --source the folder of DESED?")
@@ -112,7 +115,8 @@ def _read_tables(source: Path) -> tuple[list[Table], dict[str, float]]:
         if name.parts[0].lower() not in SPLITS:
             outside.append(f"{name} ({table.filename.nunique()} recordings)")
         elif "duration" in table:
-            seconds |= dict(zip(table.filename, table.duration.astype(float), strict=True))
+            lengths = with_numbers(table, ("duration",), path.name).duration.astype(float)
+            seconds |= dict(zip(table.filename, lengths, strict=True))
             lists[name] = table.filename.tolist()
         else:
             tables.append(_read_table(table, name, path))
@@ -134,10 +138,16 @@ def _read_table(table: pd.DataFrame, name: PurePosixPath, path: Path) -> Table:
     none = pd.DataFrame(columns=list(EVENT_COLUMNS))
     if "onset" in table:
         require_columns(table, EVENT_COLUMNS, path)
-        real = table[table.onset.notna() & (table.event_label != "")]
+        timed, named = table.onset.astype(str).replace("nan", "") != "", table.event_label != ""
+        if (half := timed != named).any():
+            raise ValueError(
+                f"{path.name} has {half.sum()} rows with a label and no times, or times and no label: "
+                f"{few(table.filename[half])}; an event has both, a recording without events neither"
+            )
+        real = with_numbers(table[timed], ("onset", "offset"), path.name)
         if (wrong := ~(real.offset > real.onset)).any():
             names = few(real.filename[wrong])
-            raise ValueError(f"{path.name} has {wrong.sum()} events that end where they begin: {names}")
+            raise ValueError(f"{path.name} has {wrong.sum()} events that do not end after they begin: {names}")
         real = real.assign(event_label=real.event_label.map(class_name))[list(EVENT_COLUMNS)]
         return Table(name, "strong", real, _event_labels(real, filenames), set(filenames))
     if "event_labels" in table:
@@ -207,11 +217,18 @@ def _paths(owner: dict[tuple, Table], by_stem: dict[str, list[PurePosixPath]]) -
     """Where each recording lies: in a folder of its split (and its synthetic set), one sample rate for all."""
     candidates = {}
     for key, table in owner.items():
-        files = [p for p in by_stem.get(PurePosixPath(key[2]).stem.casefold(), ()) if _is_place(p, table)]
+        found = by_stem.get(PurePosixPath(key[2]).stem.casefold(), ())
+        files = [p for p in found if _is_place(p, table)] or [p for p in found if _is_place(_from_split(p), table)]
         named = [p for p in files if plain(table.name.name) in map(plain, p.parts[:-1])]
         if files:
             candidates[key] = named or files
     return choose_rate(candidates)
+
+
+def _from_split(file: PurePosixPath) -> PurePosixPath:
+    """A recording's path from its split's folder on: what lies above may be called anything, such as dcase_synth."""
+    at = next((i for i, part in enumerate(file.parts[:-1]) if part.lower() in SPLITS), 0)
+    return PurePosixPath(*file.parts[at:])
 
 
 def _is_place(file: PurePosixPath, table: Table) -> bool:

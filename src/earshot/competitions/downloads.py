@@ -143,8 +143,17 @@ def recordings_by_stem(source: Path) -> dict[str, list[PurePosixPath]]:
 
 def fits(wanted: PurePosixPath, file: PurePosixPath) -> bool:
     """Whether the folders of one are those of the other and more, in their order, whatever case and sample rate."""
-    a, b = ([plain(part) for part in path.parts[:-1]] for path in (wanted, file))
+    names, there = folder_names(wanted), folder_names(file)
+    species = [part for part in names if part.isdigit()]  # numbers there are names
+    other = any(part not in there for part in species)
+    a = [part if part in species else plain(part) for part in names]
+    b = [part if part in names or (other and part.isdigit()) else plain(part) for part in there]
     return _within(a, b) or _within(b, a)
+
+
+def folder_names(path: PurePosixPath) -> list[str]:
+    """The folders of a recording, in lower case."""
+    return [part.casefold() for part in path.parts[:-1]]
 
 
 def plain(folder: str) -> str:
@@ -167,18 +176,22 @@ def rate_of(folder: str) -> float:
 def choose_rate(candidates: dict[str, list[PurePosixPath]]) -> dict[str, str]:
     """Choose one file a key where copies of several sample rates are there.
 
-    {key: files that may be it} -> {key: the one}: of the sample rate that most keys have, at a tie the highest.
+    {key: files that may be it} -> {key: the one}: of the sample rate that most keys have, at a tie the highest. Folders
+    that a key, the published path, names as well say no rate: species may have numbers.
     """
 
-    def rate(file: PurePosixPath) -> float:
-        return min((rate_of(part) for part in file.parts[:-1]), default=ORIGINAL)
+    def rate(file: PurePosixPath, key) -> float:
+        own = folder_names(PurePosixPath(key)) if isinstance(key, str) else ()
+        return min((rate_of(part) for part in file.parts[:-1] if part.casefold() not in own), default=ORIGINAL)
 
-    have = Counter(r for files in candidates.values() for r in {rate(f) for f in files})
+    rates = {key: {f: rate(f, key) for f in files} for key, files in candidates.items()}
+    have = Counter(r for by_file in rates.values() for r in set(by_file.values()))
     order = {r: i for i, r in enumerate(sorted(have, key=lambda r: (-have[r], -r)))}
     chosen = {
-        key: min(files, key=lambda f: (order[rate(f)], len(f.parts), f.as_posix())) for key, files in candidates.items()
+        key: min(by_file, key=lambda f: (order[by_file[f]], len(f.parts), f.as_posix()))
+        for key, by_file in rates.items()
     }
-    used = Counter(rate(f) for f in chosen.values())
+    used = Counter(rates[key][file] for key, file in chosen.items())
     if len(used) > 1:
         logger.warning("recordings are taken at several sample rates, because none has all of them: %s",
                        few([f"{n} of a folder named {r:g} Hz" if r < ORIGINAL else f"{n} as published"

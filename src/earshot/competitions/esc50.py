@@ -21,7 +21,7 @@ import pandas as pd
 from earshot.competitions.checks import column_problems, id_problems, label_problems, refuse
 from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.downloads import found_below, located
-from earshot.competitions.label_texts import one_spelling
+from earshot.competitions.label_texts import check_labelled, one_spelling
 from earshot.competitions.oof_scores import ACCURACY
 from earshot.competitions.tables import Tables, absent, class_name, present, require_columns
 from earshot.messages import few, suggest
@@ -51,6 +51,7 @@ def prepare(source: Path, subset: str = "esc50") -> Tables:
             logger.warning("%d clips are of recordings that ESC-10 has too and are left out: %s", both.sum(), names)
         meta = meta[easy if subset == "esc10" else ~easy & ~both].reset_index(drop=True)
     names = [Path(f).name for f in meta.filename]
+    check_labelled(names, meta.category, "the meta table")
     clips = pd.DataFrame({
         "clip_id": [Path(n).stem for n in names],
         "path": [f if "/" in f else f"audio/{f}" for f in meta.filename],

@@ -23,14 +23,14 @@ import pandas as pd
 from earshot.competitions.clip_rows import class_scores, sample_ids, tested
 from earshot.competitions.competition import Competition, Limits, Rules, by_name
 from earshot.competitions.downloads import found_below, inner_folder, list_audio, located
-from earshot.competitions.label_texts import respelled
+from earshot.competitions.label_texts import check_labelled, respelled
 from earshot.competitions.oof_scores import LWLRAP
 from earshot.competitions.tables import Tables, absent, check_submission, class_name, classes_of_sample, present
 from earshot.data.folds import TRAIN_ONLY, make_folds
 from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
-from earshot.tables import read_table, require_columns
+from earshot.tables import read_rows, read_table, require_columns, require_rows
 
 TEST_COLUMNS = ("fname",)  # of the test table
 ARCHIVE = "FSDKaggle2019."  # how its folders begin
@@ -81,8 +81,13 @@ def _classes(source: Path) -> tuple[list[str], pd.Series | None]:
         raise ValueError(
             f"{source / 'sample_submission.csv'} does not exist, nor the archive's vocabulary.csv, to name classes"
         )
-    rows = [line.strip().split(",", 1) for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    return [class_name(row[-1].strip('"')) for row in rows if row[0] != "index"], None
+    return vocabulary(path), None
+
+
+def vocabulary(path: Path) -> list[str]:
+    """The archive's vocabulary.csv, `index, name` with or without a header -> the names; a name may hold commas."""
+    rows = [row for row in read_rows(path) if row[0] != "index"]
+    return [class_name(",".join(row[1:] if row[0].isdigit() else row)) for row in rows]
 
 
 def _table(source: Path, part: str) -> Path | None:
@@ -98,9 +103,8 @@ def _labels(path: Path, classes) -> tuple[pd.DataFrame, list[list[str]]]:
     """A table `fname, labels` -> it, and the class names of each row; what is no class is an error."""
     table = read_table(path, ("fname", "labels")).drop_duplicates(ignore_index=True)
     names = [[class_name(n) for n in text.split(",") if n.strip()] for text in table.labels]
-    empty = [f for f, some in zip(table.fname, names, strict=True) if not some]
-    if empty:
-        raise ValueError(f"{path.name} has no label for {len(empty)} clips: {few(empty)}")
+    require_rows(table, path)
+    check_labelled(table.fname, [" ".join(some) for some in names], path.name)
     named = sorted({n for some in names for n in some})
     spelling = dict(zip(named, respelled(named, classes, path.name), strict=True))
     if unknown := sorted(set(spelling.values()) - set(classes)):

@@ -22,6 +22,7 @@ from earshot.messages import few, suggest
 from earshot.tables import read_table
 
 SEPARATORS = (";", "|", ",")
+TARGETS = ("target", "y", "truth", "value", "positive", "annotated")  # names that say no more than label does
 NAMELESS = re.compile(r"Unnamed: \d+")  # what pandas calls a column without a name
 MISSING_WORDS = ("NA", "N/A", "None", "null", "NULL", "none", "unknown", "Unknown", "?", "-")
 
@@ -41,7 +42,7 @@ def label_columns(table: pd.DataFrame, given: str, path_column: str, path: Path,
             raise ValueError(f"--label-column: {path} has no column '{wrong[0]}'{suggest(wrong[0], known, 'columns')}")
         return names
     left = [c for c in known if c not in (path_column, *taken) and (table[c].str.strip() != "").any()]
-    plain = {re.sub("[^a-z0-9]+", "_", c.casefold()).strip("_"): c for c in left}
+    plain = {_plain(c): c for c in left}
     if named := next((plain[name] for name in LABELS if name in plain and name != "id"), None):
         if f"{named}.1" in known:
             raise ValueError(
@@ -80,6 +81,8 @@ def labels_in(table: pd.DataFrame, columns: Sequence[str], separator: str, path:
         logger.warning("%s: %d columns of 0 and 1 are classes: %s", path, len(columns), few(columns))
         said = pd.DataFrame({c: heard(table[c]) for c in columns})
         return [[c for c, yes in zip(columns, row, strict=True) if yes] for row in said.to_numpy()]
+    if len(columns) == 1 and is_yes_no(table[columns[0]]) and (named := _of_one(table[columns[0]], path)) is not None:
+        return named
     together: list[list[str]] = [[] for _ in range(len(table))]
     for column in columns:
         for names, more in zip(together, split_cells(table[column], separator, path), strict=True):
@@ -89,6 +92,28 @@ def labels_in(table: pd.DataFrame, columns: Sequence[str], separator: str, path:
         logger.warning("%s: taken as classes are %s; leave the cells empty where nothing is known", path,
                        few([f"'{word}' ({n})" for word, n in words.items()]))  # fmt: skip
     return together
+
+
+def _of_one(cells: pd.Series, path: Path) -> list[list[str]] | None:
+    """The labels of a lone column of 0 and 1 whose name says what is heard, `wren` and `no_wren`; None of another one.
+
+    An empty cell says no where none else does.
+    """
+    column, texts = str(cells.name), cells.str.strip()
+    if _plain(column) in (*LABELS, *TARGETS):
+        values = " and ".join(sorted(set(texts) - {""}))
+        logger.warning("%s: '%s' holds %s alone, which become the names of the classes; words in their place, such as "
+                       "bird and no_bird, say what they are", path, column, values)  # fmt: skip
+        return None
+    name = re.sub("^(is|has)_", "", column, flags=re.I)
+    logger.warning("%s: '%s' is a column of 0 and 1: recordings are %s or no_%s", path, column, name, name)
+    yes = heard(texts)
+    unknown = (texts == "") & bool((~yes & (texts != "")).any())
+    return [[] if free else [name if true else f"no_{name}"] for free, true in zip(unknown, yes, strict=True)]
+
+
+def _plain(column: str) -> str:
+    return re.sub("[^a-z0-9]+", "_", column.casefold()).strip("_")
 
 
 def split_cells(cells: pd.Series, separator: str, path: Path) -> list[list[str]]:

@@ -36,6 +36,12 @@ def check_reserved(classes: Iterable[str], what: str):
         )
 
 
+def check_labelled(names: Iterable[str], labels: Iterable, what: str):
+    """Raise where a recording has no label, or one that says nothing, of a task whose recordings all have one."""
+    if silent := [name for name, label in zip(names, labels, strict=True) if is_reserved(label)]:
+        raise ValueError(f"{what} has no label for {len(silent)} clips: {few(silent)}")
+
+
 def unlabelled(labels: pd.Series, what: str) -> pd.Series:
     """One label a clip -> the same with '' where the label is reserved, counted in a warning."""
     silent = labels.map(is_reserved).to_numpy(bool)

@@ -29,7 +29,13 @@ from earshot.competitions.competition import Competition, Flag, by_name
 from earshot.competitions.label_columns import has_columns
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
-from earshot.competitions.own_labels import Labels, from_annotations, from_folders, from_table
+from earshot.competitions.own_labels import (
+    Labels,
+    columns_by_recording,
+    from_annotations,
+    from_folders,
+    from_table,
+)
 from earshot.competitions.own_recordings import OwnRecordings, list_own
 from earshot.competitions.own_tables import find_annotations, find_label_table
 from earshot.competitions.tables import Tables, check_submission, class_name
@@ -56,7 +62,7 @@ logger = logging.getLogger("earshot")
 def prepare(
     source: Path, *, table: Path | None = None, annotations: Path | None = None, test: Path | None = None,
     path_column: str = "", label_column: str = "", label_separator: str = "", group_column: str = "",
-    split_column: str = "", fold_column: str = "", tier: str = "",
+    split_column: str = "", fold_column: str = "", tier: str = "", several_labels: str = "",
 ) -> Tables:  # fmt: skip
     """A folder of recordings -> tables; FLAGS explains the keywords. No label at all is an error with a way out."""
     source = Path(source)
@@ -72,10 +78,12 @@ def prepare(
     of_sheet = sheet is not None and (not notes or has_columns(sheet, label_column))
     if sheet:
         about = from_table(recordings, sheet, path_column, label_column if of_sheet else "", label_separator,
-                           has_events=bool(notes), taken=taken)  # fmt: skip
+                           has_events=bool(notes), taken=taken, several=several_labels)  # fmt: skip
     elif len(notes) == 1 and kind_of(notes[0]) == "table" and has_columns(notes[0], ",".join(named)):
         about = from_table(recordings, notes[0], path_column, "", label_separator, has_events=True, taken=named)
         about = about.of_columns(named)
+    elif len(notes) == 1 and kind_of(notes[0]) == "table" and not group_column:
+        _hint_sources(columns_by_recording(recordings, notes[0]), named)
     if notes:
         labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator)
         if about is not None:
@@ -313,6 +321,8 @@ FLAGS = (
     Flag("--split-column", str, "column that says train, val or test (default: split, where there is one)", "",
          "COLUMN"),
     Flag("--fold-column", str, "column of whole numbers: folds that are given (default: folds are made)", "", "COLUMN"),
+    Flag("--several-labels", str, "where rows of a recording differ in their label: together (it has all of them) or "
+         "none (it has no label); default: an error where few differ", "", "HOW"),
     Flag("--tier", str, "of TextGrids with several tiers of intervals", "", "NAME"),
 )  # fmt: skip
 EDITIONS = by_name(

@@ -17,12 +17,14 @@ from earshot.competitions.label_columns import label_columns, labels_in, split_c
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.competitions.own_tables import check_column, check_header, find_path_column
 from earshot.competitions.tables import class_name
-from earshot.messages import few, pasted
+from earshot.messages import check_choice, few, pasted
 from earshot.sound import audio
 from earshot.tables import read_table
 
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing", "eval", "evaluation")
 SAME_LENGTH = 0.02  # of a recording, by which an event as long as it may differ
+FEW_TORN = 10  # of so many recordings one whose rows differ is a mistake, unless it is said to be none
+SEVERAL = ("together", "none")  # values of --several-labels
 OWN_COLUMNS = ("clip_id", "path", "labels", "annotated")  # a table's columns of these names are not taken over
 
 logger = logging.getLogger("earshot")
@@ -61,12 +63,14 @@ class Labels:
 
 def from_folders(recordings: OwnRecordings) -> Labels:
     """The class of a recording is the first folder below --source, or below train/, val/ and test/ there."""
-    inside = [PurePosixPath(path).parts[:-1] for path in recordings.paths]
+    inside, at = [PurePosixPath(path).parts[:-1] for path in recordings.paths], [PurePosixPath()]
     while all(parts for parts in inside) and len({parts[0] for parts in inside}) == 1 and any(map(_deep, inside)):
+        at = [at[0] / inside[0][0]]
         inside = [parts[1:] for parts in inside]  # one folder around everything
     splits = ["train"] * len(inside)
     if all(parts and parts[0].casefold() in SPLIT_FOLDERS for parts in inside):
         splits = [parts[0].casefold() for parts in inside]
+        at = [at[0] / name for name in sorted({parts[0] for parts in inside})]
         inside = [parts[1:] for parts in inside]
     clips = recordings.table(recordings.paths).assign(labels=[list(parts[:1]) for parts in inside])
     if len(set(splits)) > 1:
@@ -74,6 +78,9 @@ def from_folders(recordings: OwnRecordings) -> Labels:
     names = Counter(name for labels in clips.labels for name in labels)
     if names:
         logger.warning("labels by folder: %s", few([f"{name} ({n})" for name, n in sorted(names.items())], 12))
+        bare = {name: what for folder in at for name, what in recordings.bare_folders(folder.as_posix()).items()}
+        if bare := [f"{name} ({what})" for name, what in bare.items() if name not in names]:
+            logger.warning("folders without a recording, which are no class: %s", few(bare, 12))
     return Labels(clips)
 
 
@@ -83,13 +90,14 @@ def _deep(parts: Sequence[str]) -> bool:
 
 def from_table(
     recordings: OwnRecordings, path: Path, path_column: str, label_column: str, separator: str, has_events: bool,
-    taken: Sequence[str] = (),
+    taken: Sequence[str] = (), *, several: str = "",
 ) -> Labels:  # fmt: skip
     """A table's row says what a recording holds; its other columns are kept.
 
     has_events: annotations say what is heard, so that the table need not. taken: columns that say something else
     (groups, splits, folds): none of them is guessed to hold the labels, and they stay columns
-    though the flag of the labels name them too.
+    though the flag of the labels name them too. several: what is made of recordings whose rows differ in their label,
+    one of SEVERAL, or an error where few do.
     """
     table = _rows_of_recordings(path, recordings, path_column)
     names, kept = str(table.columns[0]), list(map(str, table.columns[1:]))
@@ -97,7 +105,7 @@ def from_table(
     found = recordings.find_all(table[names], str(path))
     told = f"{path}: recordings by '{names}'" + (f", labels by {few([repr(c) for c in columns])}" if columns else "")
     others = [c for c in kept if c not in (*columns, *OWN_COLUMNS)]
-    logger.warning("%s, other columns: %s", told, few(others, 12))
+    logger.warning("%s%s", told, f", other columns: {few(others, 12)}" if others else "")
     labels = labels_in(table, columns, separator, path) if columns else [[] for _ in range(len(table))]
     table = table.assign(labels=labels, _found=table[names].map(found).to_numpy())
     lost = table[names][table._found.isna()]
@@ -107,8 +115,9 @@ def from_table(
     table = table[table._found.notna()]
     _refuse_contradictions(table, [c for c in taken if c in kept], path)
     if "secondary_labels" in others:
-        several = split_cells(table.secondary_labels, separator, path)
-        table = table.assign(secondary_labels=[" ".join(map(class_name, names)) for names in several])
+        others_said = split_cells(table.secondary_labels, separator, path)
+        table = table.assign(secondary_labels=[" ".join(map(class_name, names)) for names in others_said])
+    table = _agreeing(table, several, path)
     dropped = [c for c in columns if c not in taken]
     return Labels(_one_row_each(table, recordings, dropped, path), missing=missing)
 
@@ -131,27 +140,80 @@ def _rows_of_recordings(path: Path, recordings: OwnRecordings, path_column: str)
     return table[named].reset_index(drop=True)[[names, *(c for c in table.columns if c != names)]]
 
 
+def columns_by_recording(recordings: OwnRecordings, path: Path) -> pd.DataFrame:
+    """What the columns of a table of events say of each recording, a row each, of those that say one thing of each.
+
+    No columns where none of the table's names recordings, and of a table that only `read_annotations` can read.
+    """
+    try:
+        table = read_table(path, all_text=True)
+    except ValueError:
+        return pd.DataFrame()
+    names = find_path_column(table, recordings, "")
+    if not names:
+        return pd.DataFrame()
+    found = table[names].map(recordings.find_all(table[names], ""))
+    one = [c for c in table if c != names and table[c].groupby(found).nunique().max() == 1]
+    return table[one][(found.notna() & ~found.duplicated()).to_numpy()]
+
+
 def _refuse_contradictions(table: pd.DataFrame, columns: Sequence[str], path: Path):
     """Raise where rows of one recording say different things of its group, split or fold."""
     for column in columns:
-        said = table.groupby("_found", sort=False)[column].agg(lambda cells: sorted(set(cells.str.strip())))
-        if len(torn := said[said.map(len) > 1]):
+        said = table.assign(_said=table[column].str.strip())[["_found", "_said"]].drop_duplicates()
+        if (torn := said._found.duplicated(keep=False)).any():
+            of = said[torn]
+            first, n_torn = of._found.iloc[0], of._found.nunique()
             raise ValueError(
-                f"{path}: rows of one recording differ in '{column}': {torn.index[0]} is {' and '.join(torn.iloc[0])}"
-                f"{f' (and {len(torn) - 1} more)' if len(torn) > 1 else ''}; a recording can be in one only"
+                f"{path}: rows of one recording differ in '{column}': {first} is "
+                f"{' and '.join(sorted(of._said[of._found == first]))}"
+                f"{f' (and {n_torn - 1} more)' if n_torn > 1 else ''}; a recording can be in one only"
             )
+
+
+def _agreeing(table: pd.DataFrame, several: str, path: Path) -> pd.DataFrame:
+    """The rows with the labels of recordings whose rows differ: as they are, or none (`several`).
+
+    Where no cell holds two labels and few recordings have rows of two, they are more likely mistakes than recordings
+    of two classes, of which one is enough to make another problem of all: an error that names them.
+    """
+    if several:
+        check_choice("--several-labels", several, SEVERAL)
+    own = [{class_name(name).casefold() for name in names} for names in table.labels]
+    said: dict[str, set[str]] = {}
+    for recording, names in zip(table._found, own, strict=True):
+        said.setdefault(recording, set()).update(names)
+    torn = [recording for recording, names in said.items() if len(names) > 1]
+    if not torn or max(map(len, own)) > 1 or several == "together":
+        return table
+    differ = table._found.isin(set(torn))
+    if several == "none":
+        logger.warning("%s: rows of %d recordings differ in their label, so that they have none: %s", path, len(torn),
+                       few(torn))  # fmt: skip
+        return table.assign(labels=[[] if odd else names for odd, names in zip(differ, table.labels, strict=True)])
+    if FEW_TORN * len(torn) > len(said):
+        return table
+    shown = [f"{r} is {' and '.join(n for names in table.labels[table._found == r] for n in names)}" for r in torn[:3]]
+    more = f", ... ({len(torn) - 3} more)" if len(torn) > 3 else ""
+    raise ValueError(
+        f"{path}: rows of {len(torn)} of {len(said)} recordings differ in their label, and no other recording has two: "
+        f"{', '.join(shown)}{more}. Correct the table, or say what holds: --several-labels together (all of these), or "
+        "none (they stay without a label)"
+    )
 
 
 def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, dropped: Sequence[str], path: Path) -> pd.DataFrame:
     """Rows -> recordings: the labels of several rows of one recording together; other columns by its first row."""
     others = [c for c in table.columns if c not in ("_found", *OWN_COLUMNS, *dropped)]
     first = table.drop_duplicates("_found")
-    together = table.groupby("_found", sort=False).labels.agg(lambda rows: sorted({n for names in rows for n in names}))
-    if (twice := table._found.duplicated()).any() and table.labels.map(len).any():
+    together: dict[str, list[str]] = {}
+    for recording, names in zip(table._found, table.labels, strict=True):
+        together[recording] = sorted({*together.get(recording, ()), *names})
+    if (twice := table._found.duplicated() & table.labels.map(bool)).any():
         several = sorted(table._found[twice].unique(), key=lambda p: len(together[p]) < 2)  # of several labels first
         logger.warning("%s has %d recordings in several rows: their labels are put together: %s", path, len(several),
                        few([f"{p} ({', '.join(together[p])})" for p in several]))  # fmt: skip
-    clips = recordings.table(first._found).assign(labels=together.reindex(first._found).to_numpy())
+    clips = recordings.table(first._found).assign(labels=[together[p] for p in first._found])
     for column in others:
         clips[column] = first[column].to_numpy()
     spoken = set(first._found)

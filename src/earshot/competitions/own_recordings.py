@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import os
 import re
 import unicodedata
 from collections import defaultdict
@@ -17,7 +18,7 @@ import pandas as pd
 
 from earshot.messages import few
 from earshot.sound.audio import EXTENSIONS
-from earshot.sound.folder import Recordings, list_recordings, printable
+from earshot.sound.folder import SYSTEM_FOLDERS, Recordings, by_reason, list_recordings, printable
 
 # what programs put behind a recording's name when they name an annotation file
 ADDED = re.compile(
@@ -31,13 +32,15 @@ logger = logging.getLogger("earshot")
 class OwnRecordings:
     """The recordings below `source`: paths relative to it, in order, with an id each.
 
-    A name in a table is looked for as it stands, then by its last parts, with or without its ending.
+    A name in a table is looked for as it stands, then by its last parts, with or without its ending. without: a folder
+    of which nothing was taken.
     """
 
     source: Path
     paths: tuple[str, ...]
     ids: tuple[str, ...]
     by_name: dict[str, list[str]] = field(repr=False)
+    without: Path | None = None
 
     def find(self, name: str, where: str) -> str | None:
         """The path of the recording that a table calls `name`; None where there is none, ValueError where several.
@@ -100,6 +103,20 @@ class OwnRecordings:
                 return found
         return None
 
+    def bare_folders(self, at: str) -> dict[str, str]:
+        """The folders right in a folder below `source` of which no recording was taken: {'es': '10 files: .g722'}."""
+        inside = self.source / at
+        below = [PurePosixPath(path) for path in self.paths]
+        taken = {path.relative_to(at).parts[0] for path in below if path.is_relative_to(at)}
+        bare = {}
+        for entry in sorted(os.scandir(inside), key=lambda entry: entry.name):
+            hidden = entry.name.startswith(".") or entry.name.casefold() in SYSTEM_FOLDERS
+            if hidden or entry.name in taken or not entry.is_dir():
+                continue
+            if self.without is None or not self.without.resolve().is_relative_to(Path(entry.path).resolve()):
+                bare[printable(entry.name)] = _contents(Path(entry.path))
+        return bare
+
     def table(self, paths: Iterable[str]) -> pd.DataFrame:
         """`clip_id, path` of some recordings."""
         place = dict(zip(self.paths, self.ids, strict=True))
@@ -120,12 +137,12 @@ def list_own(source: Path, without: Path | None = None) -> OwnRecordings:
         raise ValueError("; ".join(filter(None, [f"{source} holds no recording ({kinds})", found.said()])))
     odd = {p: r for p, r in found.left_out.items() if not r.startswith("no recording by its ending")}
     if odd:
-        logger.warning("left out: %s", few([f"{printable(p.name)} ({reason})" for p, reason in odd.items()]))
-    paths = tuple(path.relative_to(source).as_posix() for path in found.files)
+        logger.warning("left out: %s", by_reason(odd))
+    paths = tuple(found.below())
     ids = tuple(found.ids())
     by_name: dict[str, list[str]] = defaultdict(list)
     for path in paths:
-        parts = PurePosixPath(path).parts
+        parts = path.split("/")
         for start in range(len(parts)):
             whole = "/".join(parts[start:])
             for text in {whole, _without_ending(whole)}:
@@ -133,7 +150,16 @@ def list_own(source: Path, without: Path | None = None) -> OwnRecordings:
     # the path below the folder names one recording, whatever else ends like it
     for path in paths:
         by_name[_key(path)] = [p for p in by_name[_key(path)] if _key(p) == _key(path)]
-    return OwnRecordings(source, paths, ids, dict(by_name))
+    return OwnRecordings(source, paths, ids, dict(by_name), without)
+
+
+def _contents(folder: Path) -> str:
+    """What lies in a folder without recordings, in a few words: 'empty', '10 files: .g722'."""
+    names = [name for _, _, names in os.walk(folder) for name in names if not name.startswith(".")]
+    if not names:
+        return "empty"
+    endings = sorted({Path(name).suffix.lower() or "no ending" for name in names})
+    return f"{len(names)} files: {few(endings, 3)}"
 
 
 def _without_folder(found: Recordings, source: Path, folder: Path) -> Recordings:
@@ -157,7 +183,7 @@ def _rewritten(name: str, own: bool = False) -> set[str]:
     Spreadsheets take 007 for 7 and write it 7.0, web pages write a space as %20, Label Studio puts eight letters in
     front and underscores for spaces. own: the name is a recording's.
     """
-    last = PurePosixPath(str(name).strip().replace("\\", "/")).name
+    last = str(name).strip().replace("\\", "/").rstrip("/").rpartition("/")[2]
     stem = _without_ending(last)
     keys = {f"text {_key(last).replace(' ', '_')}", f"text {_key(stem).replace(' ', '_')}"}
     if number := re.fullmatch(r"0*(\d+)(\.0+)?" if not own else r"0*(\d+)()", stem):
@@ -170,5 +196,6 @@ def _rewritten(name: str, own: bool = False) -> set[str]:
 
 
 def _without_ending(name: str) -> str:
-    ending = PurePosixPath(name).suffix
-    return name[: -len(ending)] if ending.lower() in EXTENSIONS else name
+    stem, _, ending = name.rpartition(".")
+    named = stem and not stem.endswith("/")  # else it begins with the dot
+    return stem if named and f".{ending.lower()}" in EXTENSIONS else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def find_path_column(table: pd.DataFrame, recordings: OwnRecordings, given: str)
     best, most = "", 0
     for rewritten in (False, True):  # as they stand goes before what programs made of them
         for column in table.columns:
-            values = [v for v in table[column].dropna().astype(str) if v.strip()][:LOOKED_AT]
+            values = list(itertools.islice((v for v in map(str, table[column].dropna()) if v.strip()), LOOKED_AT))
             known = recordings.find_all(values, "") if rewritten else {v: _named(recordings, v) for v in values}
             named = [known[v] for v in values if known[v]]
             if 2 * len(named) >= max(1, len(values)) and len(set(named)) > most:
@@ -110,6 +111,8 @@ def _named(recordings: OwnRecordings, name: str) -> str | None:
 
 
 def _files_below(folder: Path, endings: Sequence[str]) -> list[Path]:
-    names = [parent / name for parent, inside in walk(folder) for name in sorted(inside)]
-    names = [path for path in names if SYSTEM_FOLDERS.isdisjoint(map(str.casefold, path.relative_to(folder).parts))]
-    return [path for path in names if path.suffix.lower() in endings and not path.name.startswith(".")]
+    found = [
+        parent / name for parent, inside in walk(folder) for name in sorted(inside)
+        if name.lower().endswith(tuple(endings)) and not name.startswith(".")
+    ]  # fmt: skip
+    return [path for path in found if SYSTEM_FOLDERS.isdisjoint(map(str.casefold, path.relative_to(folder).parts))]

@@ -24,7 +24,7 @@ from earshot.competitions.tables import Tables, absent, check_submission, find_f
 from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
-from earshot.tables import read_table, require_columns, with_numbers
+from earshot.tables import read_table, require_columns, require_rows, with_numbers
 
 CLASSES = tuple(f"s{i}" for i in range(24))
 BOX_COLUMNS = ("recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max")
@@ -36,6 +36,7 @@ def prepare(source: Path) -> Tables:
     """Download folder -> one clip a recording, an event a box, the test: sample_submission.csv and all of test/."""
     source = Path(source)
     tp, fp = (_boxes(source / name) for name in ("train_tp.csv", "train_fp.csv"))
+    require_rows(tp, source / "train_tp.csv")
     sample = read_table(source / "sample_submission.csv", ("recording_id", *CLASSES))
     everything = located(_clips(tp, fp, source), source)
     clips = present(everything, source, "train_tp.csv and train_fp.csv")

@@ -52,7 +52,7 @@ from earshot.metrics.urban import parse_tag
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 from earshot.sound.folder import list_recordings
-from earshot.tables import read_table, require_columns
+from earshot.tables import read_table, require_columns, with_numbers
 
 COARSE = (
     "1_engine", "2_machinery-impact", "3_non-machinery-impact", "4_powered-saw", "5_alert-signal", "6_music",
@@ -83,7 +83,7 @@ def prepare(
     for value, known in ((level, LEVELS), (votes, VOTES), (crowd, CROWD), (metadata, METADATA_CHECKS)):
         if value not in known:
             raise ValueError(f"unknown option '{value}'{suggest(value, known)}")
-    annotations = read_table(source / "annotations.csv", COLUMNS).drop_duplicates(ignore_index=True)
+    annotations = read_annotations(source / "annotations.csv")
     clips, tags = clip_table(annotations, level, votes), tags_of(annotations, level)
     clips = with_possible_metadata(clips, metadata)
     found = (p for p in list_recordings(source).files if p.suffix.lower() == ".wav")
@@ -108,6 +108,18 @@ def prepare(
         missing=missing, task="ust", truth=truth if len(truth) else None,
         class_columns=pd.DataFrame({"level": [level_of(t) for t in tags]}) if level == "joint" else None,
     )  # fmt: skip
+
+
+def read_annotations(path: Path) -> pd.DataFrame:
+    """annotations.csv, each row once; every presence must be 1, 0 or -1, since a gap would count as heard."""
+    table = read_table(path, COLUMNS).drop_duplicates(ignore_index=True)
+    said = [c for c in table.columns if c.endswith("_presence")]
+    table = with_numbers(table, ["annotator_id", *said], path.name)
+    for column in said:
+        if (wrong := ~table[column].isin((-1, 0, 1))).any():
+            row = int(wrong.to_numpy().argmax())
+            raise ValueError(f"{path.name}: {column} is {table[column][row]} in row {row + 1}, expected 1, 0 or -1")
+    return table
 
 
 def with_crowd(clips: pd.DataFrame, crowd: str) -> pd.DataFrame:

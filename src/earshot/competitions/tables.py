@@ -47,6 +47,7 @@ NEEDED = {
     "validation_events": ("filename", "onset", "offset", "event_label"),
 }
 NO_WIDTH = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
+RECORDED = {"clips": "to train on", "test_clips": "of the test"}  # tables that hold one row at least
 OF_RECORDINGS = ("clips", "test_clips", "unlabelled", "validation")  # tables with a recording a row
 
 
@@ -80,6 +81,8 @@ class Tables:
             if table is None:
                 continue
             require_columns(table, columns, f"{name} table")
+            if name in RECORDED and not len(table):
+                raise ValueError(f"the download names no recording {RECORDED[name]}: its table is a header alone")
             key = columns[0]
             if key == "clip_id" and (twice := table.clip_id[table.clip_id.duplicated()]).size:
                 raise ValueError(f"{name} table lists {twice.nunique()} clips twice: {', '.join(twice.unique()[:5])}")
@@ -102,12 +105,11 @@ def classes_of_sample(sample: pd.DataFrame, key: str, where: str | Path) -> list
     if names[0] != key:
         raise ValueError(f"{where}: its first column is '{names[0]}', expected '{key}': remove what was added")
     for name in names[1:]:
-        values = pd.to_numeric(sample[name], errors="coerce")
-        if name.startswith("Unnamed: ") or not values.between(0, 1).all():
-            raise ValueError(
-                f"{where}: column '{name}' holds no probabilities, as classes do"
-                f"{f' (but {sample[name].iloc[0]!r})' if len(sample) else ''}: remove it"
-            )
+        wrong = ~pd.to_numeric(sample[name], errors="coerce").between(0, 1).to_numpy()
+        if name.startswith("Unnamed: ") or wrong.any():
+            row = int(wrong.argmax())
+            came = f" (but '{sample[name].iloc[row]}' in row {row + 1})" if len(sample) else ""
+            raise ValueError(f"{where}: column '{name}' holds no probabilities, as classes do{came}: remove it")
     if (twice := sample[key][sample[key].duplicated()]).size:
         raise ValueError(f"{where}: {twice.nunique()} {key} come twice: {few(twice.unique())}")
     return [class_name(name) for name in names[1:]]

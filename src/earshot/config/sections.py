@@ -5,9 +5,12 @@ Each record checks its own values; what several of them must agree on is checked
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from earshot.augment.background import BackgroundMixing
@@ -45,6 +48,7 @@ class DataConfig:
     cache: str = (
         "none"  # none | waveform (resampled once) | packed (that, in one file) | logmel | embedding (of a frozen base)
     )
+    cache_folder: str = ""  # caches go there, each data set's in a folder of its own; default <root>/cache
     pack_seconds: float = 10.0  # cache=packed: what is kept of every clip, from its start
     sampler: str = "uniform"  # uniform: every clip once an epoch; balanced: classes take turns, a clip of each
     train_share: float = 1.0  # so much of each fold's training clips, the same ones for a seed
@@ -105,6 +109,15 @@ class DataConfig:
                 )
             if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan", value.lower()):
                 raise ValueError(f"metadata_missing: '{value}' of {column} is neither a number nor nan")
+
+    @property
+    def caches(self) -> Path:
+        """The folder of the data set's caches; in `cache_folder` one that is named by the root and by where that is."""
+        if not self.cache_folder:
+            return Path(self.root) / "cache"
+        root = os.path.realpath(self.root)
+        own = f"{os.path.basename(root)}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
+        return Path(os.path.expanduser(self.cache_folder)) / own
 
     @property
     def metadata_record(self) -> Metadata:

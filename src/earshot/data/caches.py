@@ -78,9 +78,8 @@ class LogmelCache:
         `workers` threads decode and transform, each holding one whole recording.
         """
         record = _of_data(record, sample_rate)
-        description = _describe(
-            clips, source_root, record, sample_rate, dtype=dtype, n_channels=n_channels, level=level
-        )
+        settings = picture_settings(record, sample_rate, dtype=dtype, n_channels=n_channels, level=level)
+        description = settings | {"files": fingerprints(clips, source_root)}
 
         def make(target: Path) -> None:
             _write_pictures(target, description, source_root, record, workers)
@@ -100,10 +99,8 @@ class LogmelCache:
         level: str = "recorded",
     ) -> LogmelCache:
         """The cache of exactly these clips and parameters; ValueError, with what differs, where there is none."""
-        record = _of_data(record, sample_rate)
-        description = _describe(
-            clips, source_root, record, sample_rate, dtype=dtype, n_channels=n_channels, level=level
-        )
+        settings = picture_settings(record, sample_rate, dtype=dtype, n_channels=n_channels, level=level)
+        description = settings | {"files": fingerprints(clips, source_root)}
         path = Path(folder) / cache_key(description)
         if not path.is_dir():
             raise ValueError(
@@ -158,9 +155,7 @@ def waveform_cache(
     """
     if extension not in (".flac", ".wav"):
         raise ValueError(f"waveform cache of '{extension}' files; choose .flac (16 bit) or .wav (float32)")
-    settings = {"kind": "waveform", "sample_rate": sample_rate, "extension": extension}
-    settings |= {"channels": n_channels} if n_channels > 1 else {}
-    description = {**settings, "files": fingerprints(clips, source_root)}
+    description = waveform_settings(sample_rate, extension, n_channels) | {"files": fingerprints(clips, source_root)}
 
     def make(target: Path) -> None:
         _write_waveforms(target, description, source_root, workers)
@@ -170,6 +165,12 @@ def waveform_cache(
     own = {row.clip_id: Path(source_root, row.path).resolve() for row in index.itertuples()}
     paths = {row.clip_id: str(path / row.file if row.file else own[row.clip_id]) for row in index.itertuples()}
     return clips.assign(path=[paths[str(clip_id)] for clip_id in clips["clip_id"]])
+
+
+def waveform_settings(sample_rate: int, extension: str = ".flac", n_channels: int = 1) -> dict:
+    """What shapes a cache of waveforms besides its files, as params.json says it."""
+    settings = {"kind": "waveform", "sample_rate": sample_rate, "extension": extension}
+    return settings | ({"channels": n_channels} if n_channels > 1 else {})
 
 
 def _of_data(record: Input, sample_rate: int) -> Input:
@@ -183,16 +184,16 @@ def _of_data(record: Input, sample_rate: int) -> Input:
     return record if record.sample_rate else replace(record, sample_rate=sample_rate)
 
 
-def _describe(
-    clips, source_root, record: Input, sample_rate: int, dtype: str, n_channels: int, level: str = "recorded"
+def picture_settings(
+    record: Input, sample_rate: int, dtype: str = "float32", n_channels: int = 1, level: str = "recorded"
 ) -> dict:
-    """Everything that shapes the cache, as JSON holds it."""
+    """What shapes a cache of log-mels besides its files, as params.json says it; ValueError where there can be none."""
+    record = _of_data(record, sample_rate)
     if dtype not in DTYPES:
         raise ValueError(f"unknown log-mel cache dtype '{dtype}'{suggest(dtype, DTYPES)}")
     description = {"kind": record.kind, "params": record.cache_params(), "sample_rate": sample_rate, "dtype": dtype}
     description |= {"channels": n_channels} if n_channels > 1 else {}
-    description |= {"level": level, "most_gain_db": MOST_GAIN_DB} if level != "recorded" else {}
-    return description | {"files": fingerprints(clips, source_root)}
+    return description | ({"level": level, "most_gain_db": MOST_GAIN_DB} if level != "recorded" else {})
 
 
 def fingerprints(clips: pd.DataFrame, source_root: str | Path) -> list[list]:
@@ -317,7 +318,7 @@ def _write_pictures(target: Path, description: dict, source_root, record: Input,
     index["offset"] = index["path"].map(offsets)
     index["frames"] = [lengths[path][0] for path in index["path"]]
     index["n_samples"] = [lengths[path][1] for path in index["path"]]
-    write_tables(target, index, reasons)
+    write_tables(target, index, reasons, description)
 
 
 def _write_waveforms(target: Path, description: dict, source_root, workers: int) -> None:
@@ -338,7 +339,7 @@ def _write_waveforms(target: Path, description: dict, source_root, workers: int)
     names = dict(zip(paths, _each(convert, paths, workers, reasons, "", "waveforms written")))
     index["file"] = index["path"].map(names)
     say_clipped(clipped.values())
-    write_tables(target, index, reasons)
+    write_tables(target, index, reasons, description)
 
 
 def say_clipped(counts: Iterable[int]) -> None:
@@ -381,12 +382,17 @@ def _check_space(target: Path, shape: tuple[int, ...], dtype: str, n_clips: int)
     size = f"{n_clips} clips, {shape[0]} frames x {shape[-1]} mels of {dtype} = {n_bytes / 1e9:.3f} GB"
     LOGGER.info(f"log-mel cache: {size}")
     if n_bytes > free:
-        raise ValueError(f"log-mel cache: {size}, but {target.parent} has {free / 1e9:.3f} GB free")
+        raise ValueError(
+            f"log-mel cache: {size}, but {target.parent} has {free / 1e9:.3f} GB free; data.cache_folder names another "
+            "disk"
+        )
 
 
-def write_tables(target: Path, index: pd.DataFrame, reasons: dict[str, str]) -> None:
+def write_tables(target: Path, index: pd.DataFrame, reasons: dict[str, str], description: dict) -> None:
+    """index.csv and unreadable.csv; `target` is given the name that the description has once all is written."""
     index.to_csv(target / "index.csv", index=False)
     bad = index.loc[index["path"].isin(list(reasons)), ["clip_id", "path"]]
     bad.assign(reason=bad["path"].map(reasons)).to_csv(target / "unreadable.csv", index=False)
     if len(bad):
-        LOGGER.warning(f"{len(bad)} of {len(index)} clips cannot be read; {target.parent} lists them in unreadable.csv")
+        named = target.with_name(cache_key(description)) / "unreadable.csv"
+        LOGGER.warning(f"{len(bad)} of {len(index)} clips cannot be read; {named} lists them")

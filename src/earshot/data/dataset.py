@@ -34,7 +34,7 @@ def read_dataset(folder: str | Path) -> dict:
 
 def noted(source: str | Path, paths: Iterable[str]) -> dict[str, list[int]]:
     """Size and time of change (ns) of recordings (paths below `source`), by path: LOOKED_AT of many, evenly spread."""
-    return {path: found for path in _some(paths) if (found := _state(Path(source) / path))}
+    return {path: found for path in _some(paths) if (found := _state(os.path.join(source, path)))}
 
 
 def say_changed(folder: str | Path, source: str | Path, paths: Iterable[str]):
@@ -52,7 +52,7 @@ def say_changed(folder: str | Path, source: str | Path, paths: Iterable[str]):
     if notes.is_file():
         before = read_json(notes, "list of recordings", "remove it, or prepare the data again")
         known = _some(path for path in paths if file_of(str(path)) in before)
-        now = {path: _state(Path(source) / path) for path in known}
+        now = {path: _state(os.path.join(source, path)) for path in known}
         pairs = {path: (before[path], found) for path, found in now.items() if found}  # of a lost one reading says why
         in_place = any(old[1] == new[1] for old, new in pairs.values())
         changed = [
@@ -61,7 +61,7 @@ def say_changed(folder: str | Path, source: str | Path, paths: Iterable[str]):
         ]  # fmt: skip
     else:
         known = _some(paths)
-        changed = [path for path in known if (found := _state(Path(source) / path)) and found[1] > made]
+        changed = [path for path in known if (found := _state(os.path.join(source, path))) and found[1] > made]
     if changed:
         logger.warning(
             "%d of %d recordings that were looked at were changed after %s listed them, such as %s: what it says of "
@@ -75,7 +75,7 @@ def _some(paths: Iterable[str]) -> list[str]:
     return files[:: max(1, -(-len(files) // LOOKED_AT))]
 
 
-def _state(path: Path) -> list[int] | None:
+def _state(path: str) -> list[int] | None:
     try:
         found = os.stat(path)
     except OSError:  # reading it says why

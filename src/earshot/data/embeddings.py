@@ -143,4 +143,4 @@ def _write(
             file.write(embed(np.stack(waiting)).astype(np.float32).tobytes())
     offsets = dict(zip(counts, np.cumsum([0, *counts.values()]).tolist()))
     index["offset"], index["segments"] = index["path"].map(offsets), index["path"].map(counts)
-    write_tables(target, index, reasons)
+    write_tables(target, index, reasons, description)

@@ -21,7 +21,7 @@ clip without labels counts as of a class of its own, so that `nocall` clips are 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +30,13 @@ from sklearn.model_selection import StratifiedKFold
 
 from earshot.data import group_folds
 from earshot.data.labels import distinct_labels, label_pairs
-from earshot.messages import command_line, few
+from earshot.messages import few
 from earshot.prediction.places import all_different, as_names, places
 from earshot.tables import read_table, require_columns
 
 NO_LABEL = "(no label)"
 NO_GROUP = "none"
+GROUPED_BY = "grouped_by"  # column of a fold table: what it was asked to keep together, one value in all rows
 TRAIN_ONLY = -1  # fold of a clip that is never held out
 # Columns that say where a clip comes from: what two folds should not share.
 SOURCES = ("content_hash", "group", "site", "author", "recordist", "identifier", "sensor_id", "individual", "location")
@@ -64,7 +65,7 @@ def make_folds(
     clips = listed
     if not listed.clip_id.is_monotonic_increasing:
         clips = listed.sort_values("clip_id", kind="stable").reset_index(drop=True)
-    groups = _groups(clips, group)
+    groups = group_names(clips, group)
     method = choose_method(clips, group) if method == "auto" else method
     if method not in ("official", TABLE_ORDER, EACH_GROUP) and not callable(method):
         few_groups = groups.iloc[:SOME].nunique()  # mostly the first say that there are enough
@@ -87,7 +88,9 @@ def make_folds(
         folds["fold"] = method(clips, k, seed)
     else:
         folds["fold"] = _stratify(clips, groups, k, seed, method)
-    return folds
+    if passed_over := method == TABLE_ORDER or callable(method):
+        group = NO_GROUP
+    return folds.assign(**{GROUPED_BY: group}) if passed_over or group not in (None, "group") else folds
 
 
 def _each_group(clips: pd.DataFrame, groups: pd.Series, group: str | None) -> np.ndarray:
@@ -132,7 +135,7 @@ def choose_method(clips: pd.DataFrame, group: str | None = None) -> str:
     if group is None and "official_fold" in clips:
         return "official"
     some = (clips.iloc[:SOME], clips) if group != NO_GROUP else ()  # mostly the first say it
-    if any(_groups(part, group).duplicated().any() for part in some):
+    if any(group_names(part, group).duplicated().any() for part in some):
         return "grouped"
     return "multilabel" if several_labels(clips) else "stratified"
 
@@ -145,7 +148,7 @@ def several_labels(clips: pd.DataFrame) -> bool:
 def fold_table(clips: pd.DataFrame, folds: pd.DataFrame, classes=None) -> pd.DataFrame:
     """Class-by-fold clip counts: index label (in `classes` order, else sorted), one column a fold."""
     row, label, names = label_pairs(clips)
-    columns, own = np.unique(folds.fold.to_numpy(), return_inverse=True)
+    own, columns = pd.factorize(folds.fold.to_numpy(), sort=True)
     place = rows_of(clips, folds)[row]
     at = label[place >= 0] * len(columns) + own[place[place >= 0]]
     counts = np.bincount(at, minlength=len(names) * len(columns)).reshape(len(names), len(columns))
@@ -168,7 +171,7 @@ def rare_classes(
     groups: (N,) numbers of the groups from 0, where they were found before.
     """
     row, label, names = label_pairs(clips)
-    groups = pd.factorize(_groups(clips, group))[0] if groups is None else groups
+    groups = pd.factorize(group_names(clips, group))[0] if groups is None else groups
     n_groups = groups.max(initial=0) + 1
     of = pd.unique(label * n_groups + groups[row]) // n_groups  # the class of each pair of a class and a group
     clips_of, groups_of = (np.bincount(each, minlength=len(names)) for each in (label, of))
@@ -188,17 +191,18 @@ def audit(clips: pd.DataFrame, folds: pd.DataFrame, columns=SOURCES) -> pd.DataF
     place, found = rows_of(folds, clips), []
     if len(place) != len(clips) or (place != np.arange(len(clips))).any():
         folds, clips = folds[place >= 0], clips.iloc[place[place >= 0]]
-    same = "group" in clips and "group" in folds and (folds.group.to_numpy() == clips.group.to_numpy()).all()
+    texts = all("group" in table and table.group.dtype == object for table in (clips, folds))
+    same = texts and (folds.group.to_numpy() == clips.group.to_numpy()).all()  # categories are looked through as fast
     for column in columns:
         for table in (folds, clips) if column == "group" and not same else (clips,):
-            found += [(column, *row) for row in _shared(folds, table[column])] if column in table else []
+            found += [(column, *row) for row in shared_values(folds, table[column])] if column in table else []
     return pd.DataFrame(found, columns=["column", "value", "folds", "clips", "of"]).drop_duplicates(
         ["column", "value"], ignore_index=True
     )
 
 
-def _shared(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str, int]]:
-    """(value, folds, clips, of) of the values, one a row of the fold table, that are in more than one fold."""
+def shared_values(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str, int]]:
+    """Values, one a row of the fold table, that are in more than one fold: (value, folds, clips, of) each."""
     code, names = distinct_names(values)
     fold, clip_ids = folds.fold.to_numpy(), folds.clip_id.to_numpy()
     least, most = np.full(len(names), fold.max(initial=0)), np.full(len(names), fold.min(initial=0))
@@ -215,42 +219,11 @@ def _shared(folds: pd.DataFrame, values: pd.Series) -> list[tuple[str, str, str,
     )
 
 
-def split_groups(clips: pd.DataFrame, folds: pd.DataFrame) -> list[tuple[str, str, str, int]]:
-    """Groups of the clip table that lie in several folds, of a fold table that was made without knowing them.
-
-    (group, folds, clips, of) each, as `_shared`; both tables in one order (`read_folds`). None where the folds are
-    official, or where the fold table's own groups are those, or those of another column, that `make_folds` was asked
-    to keep. A table of no groups at all does not say whether they were left out on purpose (--group none).
-    """
-    known = folds.group.to_numpy()
-    if "group" not in clips or "official_fold" in folds or (known == clips.group.to_numpy()).all():
-        return []
-    found = _shared(folds, clips.group)
-    if found and (known != clips.clip_id.to_numpy()).any():
-        for column in clips.columns.drop("clip_id"):
-            if all((_groups(part, column).to_numpy() == known[: len(part)]).all() for part in (clips[:SOME], clips)):
-                return []
-    return found
-
-
-def say_split_groups(found: Sequence[tuple[str, str, str, int]], clips_path: str | Path, folds_path: str | Path) -> str:
-    """What `split_groups` found, in words, with the command that makes the folds again; '' of nothing."""
-    if not found:
-        return ""
-    group, where, _, of = found[0]
-    words = ["--clips", clips_path, "--out", folds_path, *(["--k", of] if 2 <= of < DEFAULT_K else []), "--force"]
-    command = command_line("make_folds", *words)
-    return (
-        f"{len(found)} of {of} groups of {clips_path} lie in several folds of {folds_path}, which was made without "
-        f"them, such as {group} (folds {where.replace(' ', ', ')}): training knows the groups that it is scored on. "
-        f"Make the folds again, and train runs of their own on them: {command}"
-    )
-
-
 def group_numbers(folds: pd.DataFrame) -> tuple[np.ndarray, int]:
     """Fold table -> (N,) number of each clip's group, from 0, and how many groups there are."""
-    if (folds.group.to_numpy() == folds.clip_id.to_numpy()).all():  # no groups: each clip is its own
-        return np.arange(len(folds)), len(folds)
+    some, every = folds.iloc[:SOME], folds
+    if all((part.group.to_numpy() == part.clip_id.to_numpy()).all() for part in (some, every)):
+        return np.arange(len(folds)), len(folds)  # no groups: each clip is its own
     groups, names = pd.factorize(folds.group)
     return groups, len(names)
 
@@ -320,10 +293,11 @@ def select_fold(folds: pd.DataFrame, fold: int, path: str | Path = "the fold tab
     return (folds.fold == fold).to_numpy()
 
 
-def _groups(clips: pd.DataFrame, group: str | None) -> pd.Series:
-    """(N,) group of each clip as text: the column asked for; where it is empty the table's own `group`, else the clip.
+def group_names(clips: pd.DataFrame, group: str | None) -> pd.Series:
+    """Name each clip's group, (N,): by the column asked for, where it is empty by the table's `group`, else the clip.
 
-    Soundscapes have a site and no author: folds by author keep a site together all the same.
+    Soundscapes have a site and no author: folds by author keep a site together all the same. Names are texts, but those
+    of a categorical column that names every clip's and has no stray spaces are its categories.
     """
     groups = clips.clip_id.astype(str)
     if group == NO_GROUP:
@@ -332,9 +306,14 @@ def _groups(clips: pd.DataFrame, group: str | None) -> pd.Series:
         require_columns(clips, (group,), "the clip table")
     for column in ("group", group):
         if column in clips:
-            code, names = distinct_names(clips[column])
-            named = pd.Series(np.array(names, object)[code], index=clips.index, dtype=object)
-            groups = named.where(code != names.index(""), groups)
+            values = clips[column]
+            code, names = distinct_names(values)
+            named, as_they_are = code != names.index(""), isinstance(values.dtype, pd.CategoricalDtype)
+            if as_they_are and named.all() and set(values.cat.categories) <= set(names):
+                groups = values
+            else:
+                texts = pd.Series(np.array(names, object)[code], index=clips.index, dtype=object)
+                groups = texts.where(named, groups.astype(object))
     return groups
 
 
@@ -377,7 +356,7 @@ def _stratify(clips: pd.DataFrame, groups: pd.Series, k: int, seed: int, method:
             # classes with fewer than k clips: `rare_classes` names them, where scikit-learn only warns
             warnings.simplefilter("ignore", UserWarning)
             return _as_folds(splitter.split(alone, first), n)
-    member = pd.factorize(groups, sort=True)[0] if method == "grouped" else alone
+    member = _by_name(groups) if method == "grouped" else alone
     n_members = member.max() + 1
     held = np.bincount(member[row] * n_classes + label, minlength=n_members * n_classes).reshape(n_members, n_classes)
     if method == "multilabel":
@@ -388,6 +367,14 @@ def _stratify(clips: pd.DataFrame, groups: pd.Series, k: int, seed: int, method:
     sizes = np.bincount(member)
     fold = group_folds.refine(held, sizes, group_folds.assign(held, sizes, k, seed), k)
     return group_folds.repair(held, fold, k)[member]
+
+
+def _by_name(groups: pd.Series) -> np.ndarray:
+    """(N,) groups -> (N,) number of each clip's group, in the order of the groups' names."""
+    number, names = pd.factorize(groups)
+    place = np.empty(len(names), int)
+    place[np.argsort(as_names(names), kind="stable")] = np.arange(len(names))
+    return place[number]
 
 
 def _as_folds(splits, n: int) -> np.ndarray:

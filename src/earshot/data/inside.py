@@ -13,7 +13,7 @@ import pandas as pd
 
 from earshot.data.dataset import NOTES, noted, read_dataset
 from earshot.data.digests import table_digests
-from earshot.data.folds import TRAIN_ONLY, make_folds, read_folds, select_fold
+from earshot.data.folds import GROUPED_BY, TRAIN_ONLY, make_folds, read_folds, select_fold
 from earshot.data.labels import read_classes, read_clips
 from earshot.data.prepared import read_events
 from earshot.data.soft_targets import FILE as SOFT_TARGETS
@@ -26,11 +26,13 @@ TABLES = {"clips": "clip_id", "events": "filename"}  # table -> its column of cl
 def clips_inside(clips: pd.DataFrame, folds_path: str | Path, fold: int) -> pd.DataFrame:
     """Take the clips that a fold trains on, with the groups of its fold table.
 
-    Columns of `clips`, and `fold`: the number in that table. Errors: as `read_folds`; no such fold.
+    Columns of `clips`, `fold`: the number in that table, and what that one was asked to keep together. Errors: as
+    `read_folds`; no such fold.
     """
     folds = read_folds(folds_path, clips)
     rest = ~select_fold(folds, fold, folds_path)
-    inside = clips.drop(columns=["fold"], errors="ignore").assign(group=folds.group.to_numpy(), fold=folds.fold)
+    inside = clips.drop(columns=["fold", GROUPED_BY], errors="ignore")
+    inside = inside.assign(**folds[[c for c in ("group", "fold", GROUPED_BY) if c in folds]])
     return inside[rest].reset_index(drop=True)
 
 
@@ -39,9 +41,12 @@ def folds_inside(inside: pd.DataFrame, k: int, seed: int, group: str | None, met
     always = (inside.fold == TRAIN_ONLY).to_numpy()
     split, rest = inside[~always].drop(columns="fold"), inside[always]
     folds = make_folds(split, k, seed, group, method)
+    if GROUPED_BY in inside and GROUPED_BY not in folds:
+        folds = folds.assign(**{GROUPED_BY: inside[GROUPED_BY].iloc[0]})
     if not len(rest):
         return folds
-    kept = rest.assign(fold=TRAIN_ONLY)[[c for c in folds if c in (*rest.columns, "fold")]]
+    same = {c: folds[c].iloc[0] for c in (GROUPED_BY,) if c in folds}
+    kept = rest.assign(fold=TRAIN_ONLY, **same)[[c for c in folds if c in (*rest.columns, "fold", *same)]]
     return pd.concat([folds, kept]).sort_values("clip_id", kind="stable").reset_index(drop=True)
 
 

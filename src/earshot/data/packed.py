@@ -30,6 +30,8 @@ from earshot.data.caches import (
     with_progress,
     write_tables,
 )
+from earshot.data.event_checks import checked_events
+from earshot.data.labels import negative_events
 from earshot.files import as_json, write_text
 from earshot.inputs.waveforms import decode
 from earshot.processes.kill_points import reached
@@ -40,6 +42,7 @@ from earshot.stored import open_array
 
 BLOCK = 1024  # rows between two notes of what is done; all of a block is done again after a kill
 NOT_PACKED = -1
+ROUNDING_SECONDS = 0.05  # by which a clip may be longer and is not cut
 
 logger = logging.getLogger("earshot")
 
@@ -57,15 +60,17 @@ def packed_clips(
     """`clips` with `path` pointing (absolute) at rows of a packed store, the one that stands or a new one.
 
     `say` gets the size before anything is written; ValueError where the disk is too small. Clips that all are rows of
-    stores already come back as they are. An unreadable clip has a row that says so when it is read.
+    stores already come back as they are. An unreadable clip has a row that says so when it is read. A warning counts
+    the clips of which only the beginning is kept.
     """
     if len(clips) and clips["path"].str.contains(r"\.npy#\d+$").all():
         return clips
-    n_samples = round(seconds * sample_rate)
-    if n_samples < 1:
-        raise ValueError(f"packing {seconds} s at {sample_rate} Hz keeps less than one sample of a clip")
-    settings = {"kind": "packed", "sample_rate": sample_rate, "n_samples": n_samples}
-    settings |= {"channels": n_channels} if n_channels > 1 else {}
+    if (longer := longer_than(clips, seconds)).any():
+        logger.warning(
+            "%d of %d clips are longer than %g s: the packed store keeps their beginning alone, and of what is behind "
+            "neither training nor the OOF hears anything", longer.sum(), len(clips), seconds,
+        )  # fmt: skip
+    settings = packed_settings(sample_rate, seconds, n_channels)
     description = {**settings, "files": fingerprints(clips, source_root)}
     target = place_of(folder, description).resolve()
     lock = target.with_name(f".{target.name}.lock")
@@ -77,6 +82,42 @@ def packed_clips(
     _, index = read_index(target, ("row",))
     rows = dict(zip(index["clip_id"], index["row"]))
     return clips.assign(path=[f"{target}/waveform.npy#{rows[str(clip_id)]}" for clip_id in clips["clip_id"]])
+
+
+def longer_than(clips: pd.DataFrame, seconds: float) -> np.ndarray:
+    """Find the clips of a `duration`, where it is known, of more than `seconds` and rounding: (N,) booleans."""
+    if "duration" not in clips:
+        return np.zeros(len(clips), bool)
+    return (pd.to_numeric(clips["duration"], errors="coerce") > seconds + ROUNDING_SECONDS).to_numpy(bool)
+
+
+def packed_events(
+    events: pd.DataFrame, clips: pd.DataFrame, cut: np.ndarray, classes
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Keep what is said of the beginnings of clips alone.
+
+    (events within the packed `duration` of their clip, clips, what was done, a line each). cut: (N,) booleans, the
+    annotated clips that go on behind it: their labels become those of the events that are left.
+    """
+    events, notes = checked_events(events, clips, "the event table, of packed clips,", classes)
+    if not cut.any():
+        return events, clips, notes
+    sung = events[~negative_events(events)].groupby("filename").event_label
+    heard = sung.agg(lambda names: " ".join(sorted(set(names))))
+    labels = clips.labels.mask(cut, clips.clip_id.map(heard).fillna(""))
+    if changed := int((labels != clips.labels).sum()):
+        notes.append(f"{changed} annotated clips have the labels of their packed beginning alone")
+    said = clips.annotated.astype(object) if "annotated" in clips else pd.Series("", index=clips.index, dtype=object)
+    return events, clips.assign(labels=labels, annotated=said.mask(cut, 1)), notes
+
+
+def packed_settings(sample_rate: int, seconds: float, n_channels: int = 1) -> dict:
+    """What shapes a store besides its files, as params.json says it."""
+    n_samples = round(seconds * sample_rate)
+    if n_samples < 1:
+        raise ValueError(f"packing {seconds} s at {sample_rate} Hz keeps less than one sample of a clip")
+    settings = {"kind": "packed", "sample_rate": sample_rate, "n_samples": n_samples}
+    return settings | ({"channels": n_channels} if n_channels > 1 else {})
 
 
 def packed_bytes(n_clips: int, sample_rate: int, seconds: float, n_channels: int = 1) -> int:
@@ -121,7 +162,7 @@ def _pack(target: Path, description: dict, settings: dict, source: Path, workers
     for array in (waveform, lengths, clipped):
         array.flush()
     index["samples"], index["clipped"] = lengths[index["row"]], clipped[index["row"]]
-    write_tables(part, index, reasons)
+    write_tables(part, index, reasons, description)
     say_clipped(clipped)
     reached(f"packed {target.name}/")
     write_text(part / "params.json", as_json({**settings, "format": FORMAT}, indent=1))
@@ -171,5 +212,5 @@ def _check_space(part: Path, n_rows: int, sample_rate: int, n_samples: int, chan
     if needed - written > free:
         raise ValueError(
             f"packed store: {size}, but {part.parent} has {free / 1e9:.3f} GB free; pack fewer seconds, "
-            "at a lower rate, or on another disk"
+            "at a lower rate, or on another disk (data.cache_folder)"
         )

@@ -14,7 +14,7 @@ from earshot.config import DataConfig
 from earshot.data.dataset import read_dataset
 from earshot.data.digests import table_digests
 from earshot.data.event_checks import checked_events
-from earshot.data.folds import read_folds, say_split_groups, select_fold, split_groups
+from earshot.data.folds import read_folds, select_fold
 from earshot.data.labels import (
     annotated_clips,
     clip_metadata,
@@ -29,6 +29,7 @@ from earshot.data.packed import packed_clips
 from earshot.data.pseudo import Manifest, PseudoLabels, read_pseudo
 from earshot.data.sampling import stratified_share
 from earshot.data.soft_targets import SoftTargets, find_targets, read_targets
+from earshot.data.stale_folds import stale_folds
 from earshot.data.voice import read_voice
 from earshot.inputs.given import Metadata
 from earshot.inputs.record import CHANNELS
@@ -55,11 +56,12 @@ class PreparedData:
     digests: TableDigests | None = None  # of the tables as they were read, whichever clips are taken
     soft: SoftTargets | None = None  # what trains in place of the labels; never what is held out
     others: float = 1.0  # share of the clips without any class that train (data.part_others)
+    not_drawn: frozenset[str] = frozenset()  # clips that `others` keeps from these training clips
     pseudo_folder: Path | None = None  # of pseudo-labels, read for the fold that `split` parts off
     pseudo: PseudoLabels | None = None  # windows that train beside these clips, of one fold's training clips alone
     pseudo_manifest: Manifest | None = None
     voice: pd.DataFrame | None = None  # stretches of speech that training keeps away from
-    split_groups: str = ""  # what to say of groups that the folds part without knowing them
+    stale_folds: str = ""  # what to say of groups that the folds part without knowing them
 
     def take(self, index: np.ndarray) -> PreparedData:
         """The clips at `index`; events stay whole."""
@@ -76,6 +78,7 @@ class PreparedData:
         """
         held_out = select_fold(self.clips, fold, folds_path)
         train, validates = self.take(~held_out & self.trains).relabelled(), self.take(held_out)
+        train = replace(train, not_drawn=frozenset(self.clips.clip_id[~held_out & ~self.trains]))
         if self.pseudo_folder is None:
             return train, validates
         manifest, windows = read_pseudo(
@@ -168,7 +171,8 @@ def load_data(data: DataConfig) -> PreparedData:
     require_columns(clips, ("labels",), root / "clips.csv")
     folds = read_folds(data.folds, clips)
     voice = None if data.voice == "keep" else read_voice(root, clips.clip_id)
-    torn = say_split_groups(split_groups(clips, folds), root / "clips.csv", data.folds)
+    part = [t[_where(clips, data.where)].reset_index(drop=True) if data.where else t for t in (clips, folds)]
+    stale = stale_folds(*part)
     rest = [c for c in clips if c not in ("clip_id", "group", "fold")]
     clips = pd.concat([folds[["clip_id", "group", "fold"]], clips[rest]], axis=1)  # both in the order of the clips
     events, listed = read_events(root / "events.csv", clips, classes), clips
@@ -188,7 +192,7 @@ def load_data(data: DataConfig) -> PreparedData:
     if data.cache == "packed":
         source = dataset["source"]
         clips = packed_clips(
-            root / "cache",
+            data.caches,
             clips,
             source,
             sample_rate=data.sample_rate,
@@ -225,7 +229,7 @@ def load_data(data: DataConfig) -> PreparedData:
         soft=soft,
         others=data.part_others if data.part else 1.0,
         voice=voice,
-        split_groups=torn,
+        stale_folds=stale.say(root / "clips.csv", data.folds),
         pseudo_folder=Path(data.pseudo) if data.pseudo else None,
     )
 
@@ -234,15 +238,22 @@ def _chosen(clips: pd.DataFrame, classes: list[str], where: dict[str, str]) -> t
     """The clips whose columns have the values of `where`, and the classes that these clips have."""
     if not where:
         return clips, classes
+    clips = clips[_where(clips, where)]
+    used = set(" ".join(clips.labels.fillna("")).split())
+    return clips.reset_index(drop=True), [c for c in classes if c in used]
+
+
+def _where(clips: pd.DataFrame, where: dict[str, str]) -> np.ndarray:
+    """(N,) bool: the clips whose columns have these values; a column or a value that none of them has is an error."""
+    taken = np.ones(len(clips), bool)
     for column, value in where.items():
         if column not in clips:
             raise ValueError(f"data.where names column '{column}'{suggest(column, clips.columns)}, not in clips.csv")
         values = clips[column].astype(str)
-        if not (values == value).any():
+        taken &= (values == value).to_numpy()
+        if not taken.any():
             raise ValueError(f"data.where: no clip has {column} '{value}'{suggest(value, sorted(set(values)))}")
-        clips = clips[values == value]
-    used = set(" ".join(clips.labels.fillna("")).split())
-    return clips.reset_index(drop=True), [c for c in classes if c in used]
+    return taken
 
 
 def read_events(path: Path, clips: pd.DataFrame, classes: list[str]) -> pd.DataFrame | None:

@@ -19,7 +19,7 @@ from earshot.data.prepared import PreparedData
 from earshot.data.sampling import evenly
 from earshot.export.settings import FLOAT_PARTS
 from earshot.inputs.waveforms import decode
-from earshot.messages import progress_bar
+from earshot.messages import install_line, progress_bar
 from earshot.sound import audio
 
 logger = logging.getLogger("earshot")
@@ -57,7 +57,7 @@ def quantise(path: Path, inputs: list[dict[str, np.ndarray]], float_parts: tuple
     import onnx
 
     if find_spec("nncf") is None:
-        raise ValueError("int8 needs nncf: pip install -r requirements/export.txt")
+        raise ValueError(f"int8 needs nncf: {install_line('export')}")
     whole = idle_casts_to_identities(onnx.load(path))
     try:
         graph = quantised(whole, inputs, float_parts)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from earshot.inputs.extractor import NO_EMBEDDING, OPENERS, Extractor, check_logits, chosen_output, named
+from earshot.messages import install_line
 
 
 @dataclass
@@ -46,7 +47,7 @@ class ForeignNetwork:
 
 def open_onnx(record: Extractor):
     """An ONNX file; one that src/export.py wrote is heard as it says itself."""
-    runtime = _library("onnxruntime", "pip install -r requirements/extractors.txt")
+    runtime = _library("onnxruntime", install_line("extractors"))
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1  # recordings are read by several threads, each of which calls it
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -74,7 +75,7 @@ def open_onnx(record: Extractor):
 
 def open_tflite(record: Extractor):
     """A TensorFlow Lite file; `output` may be an inner tensor, by its name or as tensor:INDEX (BirdNET's embedding)."""
-    module = _library("ai_edge_litert.interpreter", "pip install -r requirements/extractors.txt")
+    module = _library("ai_edge_litert.interpreter", install_line("extractors"))
 
     def opened():
         with warnings.catch_warnings():

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from earshot.inputs.torch_logmel import LogMel, padded
+from earshot.messages import install_line
 from earshot.sound.logmel import LogmelParams
 
 
@@ -29,8 +30,7 @@ class TorchlibrosaLogMel(LogMel):
             from torchlibrosa.stft import LogmelFilterBank, Spectrogram
         except ImportError as error:
             raise ValueError(
-                f"engine torchlibrosa needs that library ({error}): pip install -r requirements/reference.txt, or "
-                "leave engine out"
+                f"engine torchlibrosa needs that library ({error}): {install_line('reference')}, or leave engine out"
             ) from error
         p = params
         self.spectrogram = Spectrogram(p.n_fft, p.hop_length, p.win_length or p.n_fft, p.window, center=False)

@@ -2,50 +2,152 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from earshot import files
+from earshot.config import Config
+from earshot.config.sections import DataConfig
+from earshot.data.caches import picture_settings, waveform_settings
+from earshot.data.packed import packed_settings
+from earshot.inputs.record import CHANNELS
 from earshot.inventory.trained import Found
+from earshot.messages import few
+from earshot.processes.lock import in_somebodys_turn
 from earshot.stored import read_json
 
-KEY = re.compile(r"[0-9a-f]{16}")
+KEY = re.compile(r"[0-9a-f]{16}|\.[0-9a-f]{16}\.part")  # the second: a packing that was stopped, and would go on
+TOLD = ("n_fft", "hop_length", "n_mels", "fmin", "fmax", "channels", "level", "extension", "segment_samples", "width")
 
 
-def caches_of(found: Sequence[Found], everything: Sequence[Found]) -> Iterator[tuple[Path, int, str, str]]:
-    """Find the caches of these runs' data, with their sizes, and say which may not go.
+@dataclass(frozen=True)
+class Cache:
+    """A folder of a data set's caches, what it holds, and who wants it."""
 
-    (folder, bytes, what it is, why it may not go or '') of each. Where all runs are meant, the data sets
-    below data/ that no run names count too. A data set that a running run reads keeps its caches.
+    folder: Path
+    size: int  # bytes
+    what: str
+    used_by: tuple[str, ...] = ()  # runs whose settings ask for such a cache
+    stays: str = ""  # why it may not go
+
+    def say(self) -> str:
+        """What it is and who uses it, for people."""
+        return f"{self.what}; {f'used by {few(self.used_by, 3)}' if self.used_by else 'no run here uses it'}"
+
+
+def caches_of(found: Sequence[Found], everything: Sequence[Found]) -> Iterator[Cache]:
+    """Find the caches of these runs' data, and say what they are, who uses them, and which may not go.
+
+    Where all runs are meant, the data sets below data/ that no run names count too. A data set that a running run
+    reads keeps its caches.
     """
-    roots = {Path(run.config.data.root) for run in found if run.config}
+    known = [run for run in everything if run.config]
+    at = {place: run.config.data for run in found if run.config for place in places(run.config.data)}
     if len(found) == len(everything):
-        roots |= {path for path in Path("data").glob("*") if path.is_dir()}
-    reading = {
-        place.resolve(): f"{run.name} is running" for run in everything if run.state == "running" and run.config
-        for place in places(Path(run.config.data.root))
-    }  # fmt: skip
-    for folder, place in {place.resolve(): place for root in sorted(roots) for place in places(root)}.items():
-        for cache in (path.parent for path in sorted(place.glob("*/params.json"))):
-            if KEY.fullmatch(cache.name) and not cache.is_symlink():
-                yield cache, _size(cache), _kind(cache / "params.json"), reading.get(folder, "")
+        elsewhere = {run.config.data.cache_folder for run in known} | {""}
+        for root in (path for path in Path("data").glob("*") if path.is_dir()):
+            for folder in elsewhere:
+                data = DataConfig(root=str(root), cache_folder=folder)
+                at |= {place: data for place in places(data) if place not in at}
+    reads: dict[Path, list[Found]] = {}
+    for run in known:
+        for place in places(run.config.data):
+            reads.setdefault(place.resolve(), []).append(run)
+    for folder, place in {place.resolve(): place for place in sorted(at)}.items():
+        readers = reads.get(folder, [])
+        running = next((f"{run.name} is running" for run in readers if run.state == "running"), "")
+        asked = {run.name: _asked(run.config) for run in readers}
+        for cache in sorted(place.glob("*")):
+            if not KEY.fullmatch(cache.name) or cache.is_symlink():
+                continue
+            if cache.name.startswith("."):
+                packing = in_somebodys_turn(cache.with_name(f"{cache.name.removesuffix('.part')}.lock"))
+                stays = running or "it is being packed" * packing
+                yield Cache(cache, _size(cache), "a packing that was stopped, which would go on", stays=stays)
+            elif (cache / "params.json").is_file():
+                about = _about(cache / "params.json")
+                users = tuple(name for name, settings in asked.items() if about and _is_asked(about, settings))
+                yield Cache(cache, _size(cache), _what(cache, about), users, running)
 
 
-def places(root: Path) -> tuple[Path, Path]:
-    """Where the caches of a data set are: in it, and where it cannot be written in cache/<its name> of this folder."""
-    return root / "cache", Path("cache", root.absolute().name)
+def places(data: DataConfig) -> tuple[Path, ...]:
+    """Where the caches of a data set are: in it, where it cannot be written in cache/<its name> of this folder, and
+    where its `cache_folder` says."""
+    root = Path(data.root)
+    inside = replace(data, cache_folder="").caches
+    return tuple(dict.fromkeys((inside, Path("cache", root.absolute().name), data.caches)))
+
+
+def asked_by(config: Config) -> list[dict]:
+    """Settings of the caches that a run of this config reads, as their params.json says them; of embeddings the kind.
+
+    Which network computes embeddings is not looked at: it may not be here any more. ValueError where the inputs cannot
+    be made.
+    """
+    data, inputs, asked = config.data, config.inputs(), []
+    if data.cache == "waveform":
+        asked.append(waveform_settings(data.sample_rate, n_channels=inputs.n_channels))
+    elif data.cache == "packed":
+        asked.append(packed_settings(data.sample_rate, data.pack_seconds, CHANNELS[data.channels]))
+    elif data.cache == "logmel":
+        for record in (inputs[name] for name in inputs.of(picture=True) if inputs[name].cuttable):
+            asked.append(picture_settings(record, data.sample_rate, n_channels=inputs.n_channels, level=data.level))
+    if data.cache == "embedding" or inputs.of(of_clip=True) or config.distill.acts:
+        asked.append({"kind": "embedding"})
+    return json.loads(json.dumps(asked))
+
+
+def _asked(config: Config) -> list[dict] | None:
+    """As `asked_by`; None where nobody can tell, as of an extractor that is gone."""
+    try:
+        return asked_by(config)
+    except ValueError:
+        return None
+
+
+def _is_asked(about: dict, asked: Sequence[dict] | None) -> bool:
+    """Whether a cache is one of those that are asked for, or may be."""
+    if asked is None:
+        return True
+    settings = {name: value for name, value in about.items() if name != "format"}
+    return any(settings == each or (each == {"kind": "embedding"} == {"kind": about.get("kind")}) for each in asked)
 
 
 def _size(folder: Path) -> int:
     return sum((parent / name).lstat().st_size for parent, names in files.walk(folder) for name in names)
 
 
-def _kind(params: Path) -> str:
-    """What a cache holds, in a word; a damaged one says so."""
+def _about(params: Path) -> dict:
+    """What a cache says of itself; {} of a damaged one."""
     try:
-        about = read_json(params, "description")
+        return read_json(params, "description")
     except ValueError:
+        return {}
+
+
+def _what(cache: Path, about: dict) -> str:
+    """What a cache holds: its kind, rate, clips, day and the settings that people know."""
+    if not about:
         return "a damaged cache"
-    rate = f" at {about['sample_rate']} Hz" if isinstance(about.get("sample_rate"), int) else ""
-    return f"{about.get('kind', '')} cache{rate}"
+    rate = about.get("sample_rate")
+    clips = _lines(cache / "index.csv") - 1
+    told = about | (about.get("params") if isinstance(about.get("params"), dict) else {})
+    day = datetime.fromtimestamp((cache / "params.json").stat().st_mtime).strftime("%Y-%m-%d")
+    words = [f"{about.get('kind', '')} cache" + f" at {rate} Hz" * isinstance(rate, int)]
+    words += [f"{clips} clips"] * (clips >= 0) + [day]
+    if about.get("kind") == "packed" and isinstance(rate, int) and isinstance(about.get("n_samples"), int):
+        words.append(f"{about['n_samples'] / max(rate, 1):g} s each")
+    words += [f"{name} {told[name]}" for name in TOLD if isinstance(told.get(name), int | float | str)]
+    return ", ".join(words)
+
+
+def _lines(path: Path) -> int:
+    """How many lines a file has, 0 where there is none."""
+    if not path.is_file():
+        return 0
+    with open(path, "rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))

@@ -4,6 +4,7 @@ checkpoints   last.ckpt of finished folds: only a fold that has lost its weights
 stopped       whole runs of which no fold was finished
 beaten        whole finished runs that another one scores better than on the very same clips and classes
 caches        of the data that the runs name, and of data/: a run that wants one makes it again
+unused-caches those of them that the settings of no run here ask for
 <name>        that run, whatever it is, but one that is running or a link to another place
 
 What a run folder holds beside what scripts write there again, such as decisions.csv of a review, keeps it.
@@ -30,7 +31,7 @@ from earshot.inventory.trained import Found, upward
 from earshot.messages import few, suggest
 from earshot.processes.lock import NAME, locked
 
-KINDS = ("checkpoints", "stopped", "beaten", "caches")
+KINDS = ("checkpoints", "stopped", "beaten", "caches", "unused-caches")
 TAUGHT_BY = ("soft_targets", "pseudo", "distill", "soup_of")  # keys of run.json that name other runs
 # what training, prediction, scoring and export write into a run's folder and its folds, and would write again
 OURS = re.compile(
@@ -86,11 +87,12 @@ def plan_cleaning(found: Sequence[Found], everything: Sequence[Found], asked: Se
         linked = run.folder.is_symlink()
         if "checkpoints" in asked and run.state != "running" and not linked and not (why and not reason):
             removals += _checkpoints(run)
-    for folder, size, what, reason in caches_of(found, everything) if "caches" in asked else ():
-        if reason:
-            kept.append(f"{folder} stays: {reason}")
+    for cache in caches_of(found, everything) if {"caches", "unused-caches"} & set(asked) else ():
+        used = f"used by {few(cache.used_by, 3)}" if cache.used_by and "caches" not in asked else ""
+        if reason := cache.stays or used:
+            kept.append(f"{cache.folder} stays: {reason} ({cache.what})")
         else:
-            removals.append(Removal(folder, size, what, folder))
+            removals.append(Removal(cache.folder, cache.size, cache.say(), cache.folder))
     return Plan(tuple(removals), tuple(kept))
 
 

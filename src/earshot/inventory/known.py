@@ -12,6 +12,7 @@ from earshot.competitions import COMPETITIONS, family_module, get_competition
 from earshot.competitions.competition import Competition, PostRanges
 from earshot.config import read_values
 from earshot.data.dataset import read_dataset
+from earshot.messages import command_line, of_repository
 from earshot.records import to_dict
 from earshot.tables import read_table
 from earshot.tasks import TASKS, get_task
@@ -148,24 +149,27 @@ def configs_of(name: str, configs: Path) -> list[str]:
 
 def road(record: Competition, name: str, configs: list[str]) -> list[str]:
     """The commands from a download to a checked submission."""
-    source = "" if record.embedded else " --source DIR"
+    source = [] if record.embedded else ["--source", "DIR"]
     config = f"configs/{configs[0] if configs else f'{record.task}/{name}'}.yaml"
-    run = f"runs/{record.task}/{Path(config).stem}"
-    commands = [f"python src/prepare.py {name}{source}"]
+    run, data = f"runs/{record.task}/{Path(config).stem}", f"data/{name}"
+    commands = [command_line("prepare", name, *source)]
     if configs:
-        commands += [f"python src/make_folds.py --clips data/{name}/clips.csv --out folds/{name}.csv"]
+        config = of_repository(config)
+        commands += [command_line("make_folds", "--clips", f"{data}/clips.csv", "--out", f"folds/{name}.csv")]
     else:
-        commands += [f"python src/new.py {name} --like {LIKE[record.task]}"]
+        commands += [command_line("new", name, "--like", LIKE[record.task])]
+    trains = ["--config", config, "--fold", "all", "--jobs", 2]
+    uploads = ["--runs", run, "--competition", name, "--slug", "USER/NAME", "--dry-run"]
+    answers = ["--predictions", f"{run}/test.npz", "--test", f"{data}/test.csv", "--out", f"submissions/{name}.csv"]
     commands += [
-        f"python src/train.py --config {config} --fold all --jobs 2",
-        f"python src/predict.py --run {run} --clips data/{name}/test_clips.csv",
-        f"python src/submit.py --competition {name} --predictions {run}/test.npz --test data/{name}/test.csv "
-        f"--out submissions/{name}.csv",
+        command_line("train", *trains),
+        command_line("predict", "--run", run, "--clips", f"{data}/test_clips.csv"),
+        command_line("submit", "--competition", name, *answers),
     ]
     if record.hidden:
         commands += [
-            f"python src/export.py --run {run} --format onnx",
-            f"python src/bundle.py --runs {run} --competition {name} --slug USER/NAME --dry-run",
+            command_line("export", "--run", run, "--format", "onnx"),
+            command_line("bundle", *uploads),
         ]
     return commands
 

@@ -18,7 +18,7 @@ from earshot.config import Config
 from earshot.data.folds import TRAIN_ONLY
 from earshot.data.prepared import load_data
 from earshot.ensemble.search import truth_of
-from earshot.messages import progress_bar, suggest
+from earshot.messages import command_line, progress_bar, suggest
 from earshot.pages.report import Evidence, interval
 from earshot.prediction import predictions
 from earshot.prediction.backends import ENDINGS
@@ -28,9 +28,18 @@ from earshot.records import dotted_keys, to_dict
 from earshot.stored import read_json
 from earshot.tables import read_table
 
+INTERVALS = 2  # raise it when `interval` comes to give others
 KEPT = "cv.json"  # of a run folder: its CV as `cv_of` found it, so that a list of runs is quick
 STATES = ("finished", "part", "running", "stopped", "damaged")  # part: of its fold table, some folds
-UNTOLD = ("track", "threads", "data.workers", "data.root", "data.folds", "predict.batch_size")  # change no score
+UNTOLD = (
+    "track",
+    "threads",
+    "data.workers",
+    "data.root",
+    "data.folds",
+    "data.cache_folder",
+    "predict.batch_size",
+)  # change no score
 SORTS = ("cv", "date", "size", "name")
 
 
@@ -79,7 +88,7 @@ class Found:
 def find_runs(root: Path, keep: Callable[[Path], bool] = lambda folder: True) -> list[Found]:
     """Every run folder below `root` (<task>/<name>/fold<k>), each a row, damaged ones among them; by name."""
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder of runs; train one first: python src/train.py --fold 0")
+        raise ValueError(f"{root} is no folder of runs; train one first: {command_line('train', '--fold', 0)}")
     folders = sorted(path for path in root.glob("*/*") if path.is_dir() and files.fold_folders(path) and keep(path))
     return with_changes([look_at(folder) for folder in progress_bar(folders, "runs", unit="run")])
 
@@ -146,7 +155,8 @@ def cv_of(folder: Path, config: Config, folds: Sequence[runs.FoldRun], expected:
     if missing := sorted(set(expected) - {fold.fold for fold in done}):
         return replace(alone, note=f"fold {' '.join(map(str, missing))} to go" if done else "no fold finished")
     tables = [Path(config.data.root) / name for name in ("clips.csv", "classes.csv", "events.csv")]
-    seen = [stamp(path) for path in [*(f.folder / "oof.npz" for f in done), Path(config.data.folds), *tables]]
+    read = [*(fold.folder / "oof.npz" for fold in done), Path(config.data.folds), *tables]
+    seen = [["interval", INTERVALS, 0], *map(stamp, read)]
     if (known := kept_score(folder / KEPT, watch, seen)) is not None:
         return known
     try:

@@ -34,6 +34,7 @@ from earshot.kaggle.wheels import EXTRACTOR_RUNTIMES, RUNTIMES, Wheel, check_whe
 from earshot.kernel.bundle import ABOUT, CHOSEN_POST, CLASSES, PACKAGES, POST, SOURCES, open_bundle
 from earshot.kernel.hidden_test import get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
+from earshot.messages import command_line
 from earshot.prediction.graphs import find_graphs, origins_of
 from earshot.prediction.origin import check_same
 from earshot.prediction.tta import check_tta, tta_variants
@@ -268,8 +269,8 @@ def _add_wheels(folder: Path, settings: BundleSettings, image: Image, needed: Se
 def fetch_command(graph_format: str, also: Sequence[str] = ()) -> str:
     """What anyone runs to have the wheels of a format's runtime, and of `also`, those of extractors' files."""
     more = [name for name in also if name != RUNTIMES[graph_format]]
-    said = f"python src/bundle.py --fetch-wheels wheels/{graph_format} --format {graph_format}"
-    return said + (f" --also {' '.join(more)}" if more else "")
+    words = ["--fetch-wheels", f"wheels/{graph_format}", "--format", graph_format]
+    return command_line("bundle", *words, *(["--also", *more] if more else []))
 
 
 def _given_wheels(folder: Path) -> list[Wheel]:

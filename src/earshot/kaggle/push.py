@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from earshot.kaggle.checks import check_folder, identity
+from earshot.messages import install_line
 
-INSTALL = "pushing needs Kaggle's client: pip install -r requirements/kaggle.txt"
 TOKEN_HELP = (
     "Kaggle's client found no token. On kaggle.com: Settings, API, create a token; then export KAGGLE_API_TOKEN, "
     "or save kaggle.json as ~/.kaggle/kaggle.json (chmod 600), or export KAGGLE_USERNAME and KAGGLE_KEY"
@@ -30,7 +30,7 @@ def connect():
     try:
         from kaggle.api.kaggle_api_extended import KaggleApi
     except ImportError as error:
-        raise ValueError(INSTALL) from error
+        raise ValueError(f"pushing needs Kaggle's client: {install_line('kaggle')}") from error
     api = KaggleApi()
     try:
         api.authenticate()

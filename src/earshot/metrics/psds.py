@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from earshot.messages import install_line
 from earshot.metrics.events import check_durations, check_known_files, checked_events, merge_overlapping_events
 
 # The two scenarios of DCASE Task 4, as `psds(..., **PSDS1)`.
@@ -95,5 +96,5 @@ def _sed_scores_eval():
             from sed_scores_eval.base_modules.scores import create_score_dataframe
             from sed_scores_eval.intersection_based import psds as library_psds
     except ImportError as error:
-        raise ValueError("PSDS needs sed_scores_eval: pip install -r requirements/scores.txt") from error
+        raise ValueError(f"PSDS needs sed_scores_eval: {install_line('scores')}") from error
     return library_psds, create_score_dataframe

@@ -15,7 +15,7 @@ from earshot.competitions.row_steps import site_of
 from earshot.data.labels import read_clips
 from earshot.messages import few
 from earshot.pages import figures
-from earshot.pages.report import Evidence, Picture, Table, in_clips, interval, score_of, shown, watched
+from earshot.pages.report import Evidence, Picture, Table, interval, score_of, shown
 from earshot.prediction.predictions import Predictions
 
 LISTED = 200  # leaks in the page; the JSON has all
@@ -85,10 +85,7 @@ def of_runs(found: dict[str, Evidence]) -> list[Table]:
         heat = evidence.temperature(scores, target) if in_range else np.nan
         rows.append((name, e.watch, value, low, high, error, heat))
     columns = ("run", "score", "value", "from", "to", "calibration error", "temperature")
-    note = (
-        "95 % intervals by bootstrap over groups, of scores of whole clips alone. A temperature above 1: outputs are "
-        "too sure of themselves."
-    )
+    note = "95 % intervals by bootstrap over groups. A temperature above 1: outputs are too sure of themselves."
     tables = [Table("Scores and calibration", columns, rows, note)]
     pairs = []
     for i, a in enumerate(names):
@@ -98,13 +95,12 @@ def of_runs(found: dict[str, Evidence]) -> list[Table]:
                 continue
             place = {c: n for n, c in enumerate(right.oof.clip_ids)}
             order = np.array([place[c] for c in left.oof.clip_ids])
-            if not in_clips(left):
+            one, other = left.measure, right.measure
+            if one is None or other is None:
                 whole = np.arange(len(left.oof))
                 pairs.append((f"{a} - {b}", score_of(left, whole) - score_of(right, whole), np.nan, np.nan, np.nan))
                 continue
-            d = evidence.paired(
-                lambda n, e=left: watched(e, n), lambda n, e=right, o=order: watched(e, o[n]), left.groups
-            )
+            d = evidence.paired(one, lambda n, score=other, o=order: score(o[n]), left.groups)
             pairs.append((f"{a} - {b}", d.value, d.low, d.high, d.p))
     if pairs:
         tables.append(Table("Differences of runs", ("runs", "difference", "from", "to", "p"), pairs,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -21,10 +22,11 @@ from earshot.ensemble import search
 from earshot.ensemble.blends import correlations
 from earshot.events import PostProcess
 from earshot.metrics import clips as clip_metrics
-from earshot.pages import figures
+from earshot.pages import figures, in_time
 from earshot.pages.clip_cards import Card, make_card, surprising
 from earshot.pages.intervals import bootstrap
 from earshot.pictures import folds as fold_pictures
+from earshot.prediction.detection import peak_output
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 from earshot.tasks import Task, score_readable
@@ -89,6 +91,18 @@ class Evidence:
         clips = self.truth.clips
         return (clips.group if "group" in clips else clips.clip_id).astype(str).to_numpy()
 
+    @cached_property
+    def measure(self) -> Callable[[np.ndarray], float] | None:
+        """The watched score of clips that were drawn, (M,) indices with repeats -> value, by a way that is quick.
+
+        None where no way gives the whole OOF's own score: of rows of annotated recordings, and of very many frames.
+        """
+        if self.oof.framewise_output is None:
+            return partial(watched, self) if in_clips(self) else None
+        readable = np.flatnonzero(~self.oof.unreadable)
+        whole = score_of(self, readable)
+        return next((way for way in ways(self) if np.isclose(way(readable), whole, rtol=1e-9)), None)
+
 
 def evidence_of(run: runs.Run, score: str = "") -> Evidence:
     """A run whose folds are all trained -> its joined OOF and answers; else an error that says which are missing."""
@@ -134,9 +148,25 @@ def run_page(evidence: Evidence, name: str, costs: tuple[int, int], n_cards: int
 
 
 def interval(e: Evidence) -> tuple[float, float]:
-    """The watched score's interval; NaN of a score in time, which would take minutes to compute so often."""
-    readable = np.flatnonzero(~e.oof.unreadable)
-    return bootstrap(lambda i: watched(e, readable[i]), e.groups[readable]) if in_clips(e) else (np.nan, np.nan)
+    """The watched score's interval; NaN of one that cannot be computed so often (`Evidence.measure`)."""
+    readable, score = np.flatnonzero(~e.oof.unreadable), e.measure
+    return (np.nan, np.nan) if score is None else bootstrap(lambda i: score(readable[i]), e.groups[readable])
+
+
+def ways(e: Evidence) -> Iterator[Callable[[np.ndarray], float]]:
+    """Ways to score drawn clips of a run with frames: by clips, by each clip's highest frames, by events, by frames."""
+    if in_clips(e):
+        yield partial(watched, e)
+        peaks = replace(e.oof, clipwise_output=peak_output(e.oof))
+        yield partial(watched, replace(e, oof=peaks))
+    competition = get_competition(e.run.config.data.competition) if e.run else None
+    own = [competition.post.start] if competition and competition.post else []
+    if e.watch in ("event_f1", "event_f1_macro"):
+        for post in [PostProcess(threshold=0.5), EVENTS.start, *own]:
+            if way := in_time.event_f1(e.oof, e.truth, post, by_class=e.watch == "event_f1_macro"):
+                yield way
+    elif e.watch == "frame_map" and (way := in_time.frame_map(e.oof, e.truth)):
+        yield way
 
 
 def in_clips(e: Evidence) -> bool:
@@ -187,13 +217,13 @@ def tables(e: Evidence) -> list[Table]:
     if "duration" in clips:
         columns["length in seconds"] = pd.cut(clips.duration.astype(float), LENGTHS, right=False, labels=LENGTH_NAMES)
     columns |= {c: clips[c].astype(str) for c in PLACES if c in clips}
-    places, of_part = np.flatnonzero(readable), watched if in_clips(e) else score_of
+    places, of_part = np.flatnonzero(readable), e.measure or partial(score_of, e)
     for name, values in columns.items():
         counts = values.value_counts()
         counts = counts[counts > 0]
         if not 1 < len(counts) <= MOST_VALUES or names_the_label(values, clips):
             continue
-        rows = [(str(v), int(n), of_part(e, places[(values == v).to_numpy()])) for v, n in counts.sort_index().items()]
+        rows = [(str(v), int(n), of_part(places[(values == v).to_numpy()])) for v, n in counts.sort_index().items()]
         result.append(Table(f"{e.watch} by {name}", (name, "clips", e.watch), rows))
     return result
 

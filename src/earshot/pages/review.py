@@ -10,13 +10,13 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+from earshot.messages import install_line
 from earshot.pages.review_card import card
 from earshot.review.decisions import ACCEPT, CORRECT, REJECT, SKIP, Decision
 from earshot.review.questions import ORDERS, Question
 from earshot.review.session import Session
 from earshot.sound.folder import printable
 
-INSTALL = "the review page needs gradio: pip install -r requirements/pages.txt"
 HOSTS = ("127.0.0.1", "localhost")
 ANY = "all classes"
 LISTED = 8  # latest answers that the page lists
@@ -54,7 +54,7 @@ def gradio():
     try:
         import gradio
     except ImportError as error:
-        raise ValueError(f"{INSTALL} ({error})") from error
+        raise ValueError(f"the review page needs gradio: {install_line('pages')} ({error})") from error
     return gradio
 
 

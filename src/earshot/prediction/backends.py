@@ -23,7 +23,7 @@ import numpy as np
 
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import Input
-from earshot.messages import suggest
+from earshot.messages import install_line, suggest
 from earshot.prediction.library_fixes import freed_at_once, same_signal_stack
 from earshot.prediction.precision import BF16, FLOAT32, precision_here
 from earshot.sound.timebase import TimeBase
@@ -265,6 +265,6 @@ def _library(name: str):
         return importlib.import_module(name)
     except (ImportError, OSError) as error:  # OSError: a library that it loads is not there
         raise ValueError(
-            f"this backend needs {name}, which cannot be imported here ({error}): pip install -r "
-            "requirements/export.txt; a kernel gets its wheels with the bundle, see src/bundle.py --fetch-wheels"
+            f"this backend needs {name}, which cannot be imported here ({error}): {install_line('export')}; a "
+            "kernel gets its wheels with the bundle, see src/bundle.py --fetch-wheels"
         ) from error

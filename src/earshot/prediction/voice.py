@@ -18,7 +18,7 @@ import pandas as pd
 
 from earshot import events
 from earshot.inputs.extractor import found_file
-from earshot.messages import need
+from earshot.messages import install_line, need
 from earshot.sound import audio
 from earshot.sound.timebase import TimeBase
 
@@ -37,7 +37,7 @@ class VoiceDetector:
         """file: an ONNX file, or one inside an installed package. Errors: it is not there, or another kind of graph."""
         path = found_file(str(file))
         if not path.is_file():
-            missing = f": pip install -r requirements/voice.txt, or give --voice-model FILE ({FILE.split('/')[-1]})"
+            missing = f": {install_line('voice')}, or give --voice-model FILE ({FILE.split('/')[-1]})"
             raise ValueError(f"the file {file} that hears speech is not there{missing if str(file) == FILE else ''}")
         runtime = need("onnxruntime", "voice", "hearing speech")
         options = runtime.SessionOptions()

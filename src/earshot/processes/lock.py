@@ -85,6 +85,14 @@ def in_turn(path: Path) -> Iterator[None]:
             return
 
 
+def in_somebodys_turn(path: Path) -> bool:
+    """Whether a process holds the lock file `path` of `in_turn` now, as far as this machine can tell."""
+    if not path.is_file():
+        return False
+    with open(path) as file:
+        return _try_lock(file) is False
+
+
 def _own() -> dict:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"pid": os.getpid(), "host": platform.node(), "user": _user(), "since": now, "machine": machine()}

@@ -24,7 +24,7 @@ from earshot.records import parse_override
 # what a trial may not change: its score would be of another thing, or of the same thing by luck
 FIXED = ("seed", "task", "watch", "threads", "track", "budget", "data.competition", "data.root", "data.folds",
          "data.classes", "data.levels", "data.where", "data.shuffle_labels", "data.keep_unlabelled", "data.workers",
-         "data.soft_targets", "optim.score_training", "optim.score_crops")  # fmt: skip
+         "data.cache_folder", "data.soft_targets", "optim.score_training", "optim.score_crops")  # fmt: skip
 LARGEST_GRID = 10_000
 
 

@@ -238,4 +238,4 @@ def _mixed(data: np.ndarray, path: str | Path) -> np.ndarray:
 
 
 def _warn_resampling(rate: int, sample_rate: int) -> None:
-    warn_once(f"resampling audio of {rate} Hz to {sample_rate} Hz at every read")
+    warn_once(f"audio of {rate} Hz is resampled to {sample_rate} Hz as it is read")

@@ -256,10 +256,11 @@ def _promised_before_cut(file: sf.SoundFile) -> int:
 
     libsndfile corrects the length and tells only in its log.
     """
-    found = re.search(r"(?:data|SSND) +: (\d+) \(should be (\d+)\)", file.extra_info)
-    if not found or int(found[2]) == 0 or int(found[1]) >= STREAMED_BYTES:
+    found = re.search(r"(data|SSND) +: (\d+) \(should be (\d+)\)", file.extra_info)
+    if not found or int(found[3]) == 0 or int(found[2]) >= STREAMED_BYTES:
         return 0
-    promised = int(found[1]) // max(1, int(found[2]) // file.frames)  # bytes over bytes a sample
+    said, there = (int(number) - 8 * (found[1] == "SSND") for number in found.group(2, 3))
+    promised = said // max(1, there // file.frames)  # bytes over bytes a sample
     return promised if promised > file.frames else 0
 
 

@@ -9,16 +9,23 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".au", ".w64", ".caf")
+EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".w64",
+              ".rf64", ".caf")  # fmt: skip
 UNDECODED = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".mkv", ".mov", ".avi", ".ac3", ".amr", ".ape", ".wv",
-             ".dsf", ".dff", ".tta", ".mpc", ".3gp", ".ra", ".spx", ".raw", ".pcm", ".sph", ".wac", ".zc")  # fmt: skip
+             ".dsf", ".dff", ".tta", ".mpc", ".3gp", ".ra", ".spx", ".raw", ".pcm", ".sph", ".wac", ".zc",
+             ".gsm", ".g722", ".g729", ".sln", ".sln16", ".ulaw", ".alaw", ".ul", ".al", ".vox", ".awb", ".qcp", ".m4b",
+             ".mp2", ".voc", ".iff", ".8svx", ".adpcm", ".shn")  # fmt: skip
 # what systems put into every folder: deleted files, thumbnails, what an unpacked Mac archive has beside it
 SYSTEM_FOLDERS = frozenset(
     ("$recycle.bin", "#recycle", "@recycle", "@eadir", "__macosx", "lost+found", "system volume information")
 )
+
+
+REASONS = 4  # why files are left out, that a sentence tells
 
 
 @dataclass(frozen=True)
@@ -29,13 +36,17 @@ class Recordings:
     files: list[Path] = field(default_factory=list)
     left_out: dict[Path, str] = field(default_factory=dict)
 
+    def below(self) -> list[str]:
+        """The path of each file below the folder, with / between its parts."""
+        return [path.relative_to(self.folder).as_posix() for path in self.files]
+
     def ids(self) -> list[str]:
         """A name for each file: its path below the folder without ending, or with it where two files would share one.
 
         Bytes that are no text are written as \\xNN, so that tables can hold the name.
         """
-        whole = [printable(path.relative_to(self.folder).as_posix()) for path in self.files]
-        names = [printable(path.relative_to(self.folder).with_suffix("").as_posix()) for path in self.files]
+        whole = [printable(path) for path in self.below()]
+        names = [path[: path.rindex(".")] for path in whole]
         while len(set(names)) < len(names):
             counts = Counter(names)
             changed = [full if counts[name] > 1 else name for name, full in zip(names, whole)]
@@ -47,13 +58,12 @@ class Recordings:
     def said(self, what: str = "files") -> str:
         """Say in one sentence what was left out and why.
 
-        '3 files of recordings are left out: notes.txt (no recording); ...', '' where there is nothing to say.
+        '3 files in recordings are left out: notes.txt (no recording); ...', '' where there is nothing to say.
         """
         if not self.left_out:
             return ""
-        some = [f"{printable(p.name)} ({reason})" for p, reason in list(self.left_out.items())[:3]]
-        more = f" and {len(self.left_out) - 3} more" if len(self.left_out) > 3 else ""
-        return f"{len(self.left_out)} {what} in {printable(str(self.folder))} are left out: {'; '.join(some)}{more}"
+        folder = printable(str(self.folder))
+        return f"{len(self.left_out)} {what} in {folder} are left out: {by_reason(self.left_out)}"
 
 
 def list_recordings(folder: str | Path, deep: bool = True) -> Recordings:
@@ -135,6 +145,23 @@ def _take(path: Path, status: os.stat_result, seen: dict, found: Recordings):
     else:
         seen[status.st_dev, status.st_ino] = path
         found.files.append(path)
+
+
+def by_reason(left_out: Mapping[Path, str], n: int = REASONS) -> str:
+    """Say why files are left out, the commonest reason first: "7 such as a.txt (no recording by its ending, '.txt')".
+
+    n: reasons that are told; the files of others are counted, so that all are spoken of.
+    """
+    names: dict[str, list[str]] = {}
+    for path, reason in left_out.items():
+        names.setdefault(reason, []).append(printable(path.name))
+    ordered = sorted(names.items(), key=lambda item: -len(item[1]))
+    told = [
+        f"{some[0]} ({reason})" if len(some) == 1 else f"{len(some)} such as {some[0]} ({reason})"
+        for reason, some in ordered[:n]
+    ]
+    more = sum(len(some) for _, some in ordered[n:])
+    return "; ".join(told) + (f"; and {more} more" if more else "")
 
 
 def printable(text: str) -> str:

@@ -23,6 +23,9 @@ LEAST_TRAILING_BYTES = 4096  # behind a WAV's data: less is padding, not a recor
 MPEG = (".mp3", ".mp2")
 PCM = (1, 3, 0xFFFE)  # encodings of a WAV whose blocks are one sample of every channel
 UNKNOWN_SIZE = 0xFFFFFFFF  # in a WAV: "to the end of the file"
+AIFF_PLAIN = (b"NONE", b"sowt", b"twos", b"in24", b"in32", b"fl32", b"FL32", b"fl64", b"FL64")  # not compressed
+AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}  # a sample, by the number of an encoding
+OPUS_SAMPLES = 5760  # at most in a packet, at the 48 kHz that its pages count in
 FLAC_RATES = {1: 88200, 2: 176400, 3: 192000, 4: 8000, 5: 16000, 6: 22050, 7: 24000, 8: 32000, 9: 44100, 10: 48000,
               11: 96000}  # fmt: skip
 FLAC_BITS = {1: 8, 2: 12, 4: 16, 5: 20, 6: 24, 7: 32}
@@ -82,19 +85,28 @@ class Shown(io.RawIOBase):
 
 
 def inspect(path: str | Path) -> Header:
-    """The header of a WAV, FLAC, Ogg or MPEG file against the file; of any other kind: nothing is known against it."""
+    """The header of a WAV, AIFF, AU, CAF, FLAC, Ogg or MPEG file against the file; of other kinds nothing is known."""
+    try:
+        return _inspected(path)
+    except struct.error:  # it ends within its header, of which libsndfile tells
+        return Header()
+
+
+def _inspected(path: str | Path) -> Header:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         start = _after_id3(file.read(10))
         file.seek(start)
         head = file.read(64)
-        if not start and head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-            return _inspect_wav(file, size)
+        if not start and head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+            return _inspect_wav(file, size, head)
+        if not start and head[:4] in OTHERS:
+            return OTHERS[head[:4]](file, size)
         if head[:4] == b"fLaC":
             return _inspect_flac(file, start, head, size)
         if head[:4] == b"OggS":
             return _inspect_ogg(file, head, size)
-        if start or (head[:1] == b"\xff" and head[1] & 0xE0 == 0xE0) or Path(path).suffix.lower() in MPEG:
+        if start or head[:2] >= b"\xff\xe0" or Path(path).suffix.lower() in MPEG:
             return Header(**inspect_mpeg(file, start, size))
     return Header()
 
@@ -109,12 +121,14 @@ def _after_id3(head: bytes) -> int:
 # ---- WAV
 
 
-def _inspect_wav(file, size: int) -> Header:
+def _inspect_wav(file, size: int, start: bytes) -> Header:
     """A data chunk that says nothing, or less than the file holds, is shown as one that goes to the file's end.
 
-    One that says more is left to libsndfile, which ends it where the file ends.
+    One that says more is left to libsndfile, which ends it where the file ends. An RF64 file, of more than 4 GB or made
+    to grow so, says in its first chunk, ds64, what the data chunk has no room for.
     """
     encoding, block, at = 0, 0, 12
+    in_64_bits = start[:4] == b"RF64" and start[12:16] == b"ds64"
     while at + 8 <= size:
         file.seek(at)
         name, length = struct.unpack("<4sI", file.read(8))
@@ -125,21 +139,30 @@ def _inspect_wav(file, size: int) -> Header:
         at += 8 + length + length % 2
     else:
         return Header()
+    if in_64_bits and length == UNKNOWN_SIZE:
+        length = int.from_bytes(start[28:36], "little")
     begin, said = at + 8, length // block if block and encoding in PCM else 0
+    if in_64_bits and begin + length > size:  # libsndfile ends it, but tells nobody
+        return Header(said, False)
     if not block or begin + length >= size or not _is_sound(file, begin + length, size):
         return Header(said)
     file.seek(0)
     head = bytearray(file.read(begin))
     head[4:8] = head[-4:] = struct.pack("<I", UNKNOWN_SIZE)
+    if in_64_bits:
+        head[20:44] = struct.pack("<3Q", size - 8, size - begin, (size - begin) // block)
     return Header(said, False, bytes(head), begin)
 
 
-def _is_sound(file, begin: int, size: int) -> bool:
-    """Whether what lies behind a data chunk is more of it: neither further chunks, nor padding, nor zeros alone."""
+def _is_sound(file, begin: int, size: int, order: str = "<") -> bool:
+    """Whether what lies behind a data chunk is more of it: neither further chunks, nor padding, nor zeros alone.
+
+    order: of the bytes of a chunk's length, < or >.
+    """
     at = begin + begin % 2
     while at + 8 <= size:
         file.seek(at)
-        name, length = struct.unpack("<4sI", file.read(8))
+        name, length = struct.unpack(f"{order}4sI", file.read(8))
         if not all(32 <= byte < 127 for byte in name) or at + 8 + length > size + 1:
             break
         at += 8 + length + length % 2
@@ -147,6 +170,84 @@ def _is_sound(file, begin: int, size: int) -> bool:
         return False
     file.seek(at)
     return any(any(piece) for piece in iter(lambda: file.read(1 << 20), b""))
+
+
+# ---- AIFF, AU, CAF
+
+
+def _inspect_aiff(file, size: int) -> Header:
+    """Sound that goes on behind its chunk is shown as more of it: the chunk's length, and the frames in COMM."""
+    at, block, comm = 12, 0, 0
+    while at + 8 <= size:
+        file.seek(at)
+        name, length = struct.unpack(">4sI", file.read(8))
+        if name == b"COMM" and length >= 18:
+            channels, _, bits, _, kind = struct.unpack(">HIH10s4s", file.read(22).ljust(22, b"\0"))
+            plain = length < 22 or kind in AIFF_PLAIN
+            block, comm = channels * ((bits + 7) // 8) * plain, at + 10
+        if name == b"SSND":
+            break
+        at += 8 + length + length % 2
+    else:
+        return Header()
+    begin, end = at + 16, at + 8 + length
+    said = max(0, length - 8) // block if block else 0
+    if not block or at < comm or not 0 < end < size or not _is_sound(file, end, size, ">"):
+        return Header(said)
+    file.seek(0)
+    head = bytearray(file.read(begin))
+    head[4:8], head[at + 4 : at + 8] = (struct.pack(">I", min(n, UNKNOWN_SIZE)) for n in (size - 8, size - at - 8))
+    head[comm : comm + 4] = struct.pack(">I", min((size - begin) // block, UNKNOWN_SIZE))
+    return Header(said, False, bytes(head), begin)
+
+
+def _inspect_au(file, size: int) -> Header:
+    """A header that says less than the file holds, or 0, is shown as one that does not know."""
+    file.seek(0)
+    head = bytearray(file.read(24))
+    if len(head) < 24:
+        return Header()
+    begin, length, encoding, _, channels = struct.unpack(">5I", head[4:])
+    block = AU_BYTES.get(encoding, 0) * channels
+    if not block or length == UNKNOWN_SIZE or begin >= size:
+        return Header()
+    said = length // block
+    if begin + length > size:  # libsndfile ends it, but tells nobody
+        return Header(said, False)
+    if begin + length == size or not _is_sound(file, begin + length, size, ">"):
+        return Header(said)
+    head[8:12] = struct.pack(">I", UNKNOWN_SIZE)
+    return Header(said, False, bytes(head), len(head))
+
+
+def _inspect_caf(file, size: int) -> Header:
+    """Plain samples whose chunk says -1, for unknown as recorders write it, or another length than the file has, which
+    libsndfile refuses or believes, are shown as a chunk that goes to the file's end."""
+    at, block = 8, 0
+    while at + 12 <= size:
+        file.seek(at)
+        name, length = struct.unpack(">4sq", file.read(12))
+        if name == b"desc" and length >= 32:
+            kind, _, packet, frames = struct.unpack(">4s3I", file.read(32)[8:24])
+            block = packet if kind == b"lpcm" and frames == 1 else 0
+        if name == b"data" or length < 0:
+            break
+        at += 12 + length
+    else:
+        return Header()
+    begin, end = at + 16, at + 12 + length
+    if name != b"data" or not block or begin >= size:
+        return Header()
+    said = max(0, length - 4) // block
+    if length >= 4 and (end == size or (end < size and not _is_sound(file, end, size, ">"))):
+        return Header(said)
+    file.seek(0)
+    head = bytearray(file.read(begin))
+    head[at + 4 : at + 12] = struct.pack(">q", size - at - 12)
+    return Header(said, False, bytes(head), begin)
+
+
+OTHERS = {b"FORM": _inspect_aiff, b".snd": _inspect_au, b"caff": _inspect_caf}
 
 
 # ---- FLAC
@@ -247,7 +348,25 @@ def _inspect_ogg(file, head: bytes, size: int) -> Header:
         return Header()
     number = int.from_bytes(tail[at + 18 : at + 22], "little") + 1
     several = tail[at + 14 : at + 18] != head[14:18]
+    if not several and _ends_late(tail, head):
+        return Header(count=True)
     if not several and number * (at + len(tail)) / 2 / pages < 0.7 * size:  # pages are of about one size
         file.seek(0)
         several = file.read().count(b"OggS\0\2") > 1  # pages that begin a stream
     return Header(note="it holds several streams in a row, of which only the first is heard" if several else "")
+
+
+def _ends_late(tail: bytes, head: bytes) -> bool:
+    """Whether the last page of an Ogg file ends later than the one before it and the packets between let it."""
+    longest = OPUS_SAMPLES if head[28:36] == b"OpusHead" else 0
+    if head[29:35] == b"vorbis" and len(head) > 56:
+        longest = (1 << (head[56] >> 4)) // 2
+    ends, packets, at = [], 0, tail.find(b"OggS\0")
+    while longest and 0 <= at <= len(tail) - 27 and at + 27 + tail[at + 26] <= len(tail):
+        lacing = tail[at + 27 : at + 27 + tail[at + 26]]
+        packets += sum(value < 255 for value in lacing)
+        end = int.from_bytes(tail[at + 6 : at + 14], "little", signed=True)
+        if end >= 0:
+            ends, packets = [*ends[-1:], (end, packets)], 0
+        at = tail.find(b"OggS\0", at + 27 + len(lacing))
+    return len(ends) == 2 and ends[1][0] - ends[0][0] > ends[1][1] * longest

@@ -22,6 +22,9 @@ RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8
 TABLE_KBPS_INDEX = 9  # of the frame that holds a table of ours: 80 or 128 kbit/s, room enough at any rate
 SEARCHED_BYTES = 65536  # in front of the first frame: padding, a tag that says a wrong size
 TOLERANCE_FRAMES = 2  # a table may count its own frame, an estimate may round
+ANOTHER = "a recording of another rate follows in the same file, of which nothing is heard"
+PLACES, FRAMES_A_PLACE = 8, 16  # looked at to see whether a table may be true
+MOST_OFF = 1.25  # its frames over those that these places let expect: beyond it all frames are counted
 
 
 def frame(head: bytes) -> tuple[int, int, tuple] | None:
@@ -37,8 +40,11 @@ def frame(head: bytes) -> tuple[int, int, tuple] | None:
     return size, samples, (version, layer, rate)
 
 
-def walk(data, at: int) -> tuple[int, int]:
-    """Count the whole frames from `at`, over what is no frame between them, and the samples a frame."""
+def walk(data, at: int) -> tuple[int, int, bool]:
+    """Count the whole frames from `at`, over what is no frame between them.
+
+    Frames, samples a frame, and whether frames of another rate or layer follow the last, of a second recording.
+    """
     first = frame(data[at : at + 4])
     count, end = 0, len(data)
     while at + 4 <= end:
@@ -50,10 +56,23 @@ def walk(data, at: int) -> tuple[int, int]:
         elif data[at : at + 3] == b"TAG" or data[at : at + 8] == b"APETAGEX":  # what players append
             break
         else:
-            at = _next_frame(data, at + 1, first[2])
+            after, at = at, _next_frame(data, at + 1, first[2])
             if at < 0:
-                break
-    return count, first[1]
+                return count, first[1], _next_frame(data, after, None) >= 0
+    return count, first[1], False
+
+
+def _borne_out(n_frames: int, data, start: int, kind: tuple) -> bool:
+    """Whether as many frames may be in the file, by the sizes of some of them."""
+    sizes = []
+    for place in range(PLACES):
+        begin = start + (len(data) - start) * place // PLACES
+        at = _next_frame(data, begin, kind, begin + SEARCHED_BYTES)
+        while 0 <= at < len(data) and len(sizes) < (place + 1) * FRAMES_A_PLACE and (found := frame(data[at : at + 4])):
+            sizes.append(found[0])
+            at += found[0]
+    expected = (len(data) - start) * len(sizes) / max(1, sum(sizes))
+    return expected / MOST_OFF <= n_frames <= expected * MOST_OFF
 
 
 def _next_frame(data, at: int, kind: tuple | None, stop: int | None = None) -> int:
@@ -76,17 +95,19 @@ def inspect_mpeg(file, start: int, size: int) -> dict:
             return {}
         first = frame(data[start : start + 4])
         table = _table(data[start : start + first[0]])
-        if table and abs(table["bytes"] - (size - start)) <= 128:  # an ID3v1 tag behind it has 128
+        whole = table and abs(table["bytes"] - (size - start)) <= 128  # an ID3v1 tag behind it has 128
+        if whole and _borne_out(table["frames"], data, start + first[0], first[2]):
             return {"said": table["frames"] * first[1]}
-        count, samples = walk(data, start + first[0] if table else start)
+        count, samples, more = walk(data, start + first[0] if table else start)
+        note = {"note": ANOTHER} if more else {}
         if table and abs(table["frames"] - count) <= TOLERANCE_FRAMES:
-            return {"said": table["frames"] * samples}
+            return {"said": table["frames"] * samples} | note
         if first[2][1] != 3:  # these tables exist for layer III alone
-            return {"said": count * samples, "count": True}
+            return {"said": count * samples, "count": True} | note
         shown = _with_counts(data[start : start + first[0]], table, count, size - start)
         skip = start + first[0] if table else start
         said = max(0, table["frames"] * samples - table["trimmed"]) if table else 0
-        return {"said": said, "agrees": False, "prefix": shown, "skip": skip}
+        return {"said": said, "agrees": False, "prefix": shown, "skip": skip} | note
 
 
 def _table(head: bytes) -> dict | None:

@@ -168,8 +168,8 @@ def say_of_data(config: Config, data: PreparedData):
     """Warn of recordings that are others than the tables say, or gone, and of groups that the folds do not know."""
     say_changed(config.data.root, data.source, data.clips.path)
     say_lost(data)
-    if data.split_groups:
-        logger.warning(data.split_groups)
+    if data.stale_folds:
+        logger.warning(data.stale_folds)
 
 
 def say_lost(data: PreparedData):

@@ -135,7 +135,7 @@ def set_up(
     prior = (train_data.target * train_data.mask).sum(0) / np.maximum(train_data.mask.sum(0), 1)
     heard = config.inputs(network.inputs)
     grid = heard.timebase(network.pool)
-    cache = cache or Path(config.data.root) / "cache"
+    cache = cache or config.data.caches
     bar = lambda files: main_bar(files, "embed", accelerator)  # noqa: E731
     with accelerator.main_process_first():
         train_data, lessons = prepare_lessons(

@@ -20,7 +20,7 @@ import pandas as pd
 
 from earshot.config import Config
 from earshot.files import check_ending, check_writable
-from earshot.messages import suggest
+from earshot.messages import install_line, suggest
 from earshot.processes.lock import in_turn
 from earshot.records import to_dict
 from earshot.tables import read_table
@@ -162,8 +162,7 @@ def _installed(module: str, package: str):
         yield
     except ImportError as error:
         raise ValueError(
-            f"track={module}:... needs {package} ({error}): pip install -r requirements/tracking.txt, or use "
-            "track=csv:FILE"
+            f"track={module}:... needs {package} ({error}): {install_line('tracking')}, or use track=csv:FILE"
         ) from error
 
 

@@ -99,9 +99,11 @@ def with_left_out(data: PreparedData, clips: pd.DataFrame, fold: int) -> tuple[P
     """Training clips with those behind them that `data.clips_per_class` or `data.train_share` left out, their labels
     and events unknown, and the chance (M,) of each in a draw.
 
-    clips: all of the data set, `fold` of each; what the fold holds out stays away.
+    clips: all of the data set, `fold` of each; what the fold holds out stays away, and what `data.part_others` leaves
+    out, which is of other classes.
     """
     left = (clips.fold != fold) & clips.clip_id.isin(data.whole.clip_id) & ~clips.clip_id.isin(data.clips.clip_id)
+    left &= ~clips.clip_id.isin(data.not_drawn)
     if not left.any():
         raise ValueError(
             f"distill.unlabelled={LEFT_OUT}: all {len(data.clips)} clips of fold {fold} train with their labels; let "
