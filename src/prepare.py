@@ -116,7 +116,7 @@ def _parser(add_help: bool = True, nargs: str | None = None) -> argparse.Argumen
         "--voice-threshold", type=float, metavar="P", help=f"with --voice: of speech (default {THRESHOLD})"
     )
     parser.add_argument("--seed", type=int, help="of what is generated (synth, mixtures)")
-    parser.add_argument("--workers", type=int, default=8, help="threads that read files (default 8)")
+    parser.add_argument("--workers", type=int, default=8, help="most threads that read files (default 8)")
     parser.add_argument("--force", action="store_true", help="replace tables made from another source")
     return parser
 
