@@ -201,7 +201,8 @@ def with_headers(tables: Tables, source: Path, decode: bool, workers: int) -> Ta
         columns = ["sample_rate", "duration"] + ["content_hash"] * decode
         known = pd.DataFrame([f[: len(columns)] for f in found], columns=columns, index=clips.index)
         changed[name] = clips.assign(**known.astype({"sample_rate": "Int64"}))
-        lost = clips.assign(reason=[f[-1] for f in found])[np.array([f[-1] != "" for f in found], bool)]
+        lost = clips.assign(reason=[f[-1] for f in found])
+        lost = lost[lost.reason != ""]
         unreadable += lost[is_there(lost, source)][["clip_id", "path", "reason"]].itertuples(index=False, name=None)
     changed["unreadable"] = pd.DataFrame(unreadable, columns=["clip_id", "path", "reason"]) if unreadable else None
     return dataclasses.replace(tables, **changed)
