@@ -195,6 +195,21 @@ def test_what_answers_define_does_not_depend_on_predictions(labels, with_events)
     assert tasks.defined_scores(tasks.get_task("sed"), truth, ("a", "b"), True) - loose == expected
 
 
+def test_clips_that_hold_every_class_have_no_clip_scores():
+    """Any answer would be perfect: an LWLRAP or F1 of 1 says nothing, and an arg-max has no one class to hit."""
+    ids, answers = np.array(["a", "b"]), np.array([[0.1, 0.9], [0.4, 0.2]], np.float32)
+    found = Predictions(ids, ("x", "y"), answers, np.zeros(2, int), np.zeros(2, bool))
+    both, one = tasks.Truth(np.ones((2, 2))), tasks.Truth(np.array([[1.0, 1], [1, 0]]))
+    assert tasks.score_clips(found, both) == {}
+    assert tasks.remarks(tasks.get_task("sed"), found, both) == [
+        "every held-out clip holds every class: no score of whole clips"
+    ]
+    assert {"lwlrap", "map", "macro_f1"} <= set(tasks.score_clips(found, one))
+    assert tasks.remarks(tasks.get_task("sed"), found, one) == [
+        "no AP and AUC of 1 classes, which every held-out clip is of: x"
+    ]
+
+
 def test_a_watch_that_no_fold_defines_is_refused_before_training(tiny):
     labels = pd.read_csv("data/clips.csv").assign(labels="low mid")
     labels.to_csv("data/clips.csv", index=False)

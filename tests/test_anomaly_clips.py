@@ -102,6 +102,7 @@ def test_augmentation_changes_gain_noise_and_tilt_within_bounds():
     assert 1.3 < max(ratios) < 3.5
 
 
+@pytest.mark.slow
 def test_scores_of_the_exposed_network_follow_the_seed():
     rng = np.random.default_rng(1)
     normal = [heart(rng, 2.0)[0] for _ in range(6)]

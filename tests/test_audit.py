@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 import planted_leaks
-from earshot.audits import evidence, leaks, splits
+from earshot.audits import evidence, leaks, same_waveform, splits
 from earshot.audits.fingerprints import fingerprint, fingerprints, same_sound
+from earshot.audits.same_waveform import COPY, waveform_likeness
 from earshot.data.folds import make_folds
 from earshot.data.soft_targets import SoftTargets
 from earshot.pages import audit as audit_page
@@ -42,6 +44,56 @@ def test_nothing_else_is_found(planted):
     *_, expected, _, found = planted
     named = {frozenset(leak.clips) for leak in found}
     assert named == {frozenset(ids) for ids in expected.values()}
+
+
+def test_copies_that_peaks_leave_open_have_their_waveforms_held_together(planted):
+    _, clips, *_, prints, _ = planted
+    pairs = same_sound(prints)
+    ids = clips.clip_id.to_numpy()
+    by_name = {str(ids[p.a]).removesuffix("_a"): p.likeness for p in pairs.itertuples()}
+    assert np.isnan(by_name["copied"]), "sure by its peaks"
+    heard = {name: value for name, value in by_name.items() if not np.isnan(value)}
+    assert heard
+    assert min(heard.values()) > COPY
+
+
+@pytest.mark.parametrize(("change", "low", "high"), [
+    (lambda x, other: 0.01 * x, 0.99, 1), (lambda x, other: -x[100:], 0.99, 1), (lambda x, other: x[:4000], 0.99, 1),
+    (lambda x, other: x + 0.1 * other, 0.6, 0.8),
+    (lambda x, other: np.concatenate([other[:12000], x[12000:]]), 0.99, 1),
+    (lambda x, other: other, 0, 0.3), (lambda x, other: 0 * x, 0, 0), (lambda x, other: x[:0], 0, 0),
+])  # fmt: skip
+def test_likeness_is_of_any_second_at_any_level(change, low, high):
+    rng = np.random.default_rng(0)
+    sound, other = 0.1 * rng.normal(size=24000), rng.normal(size=24000)
+    assert low <= waveform_likeness(sound, change(sound, other), 8000) <= high
+    assert low <= waveform_likeness(change(sound, other), sound, 8000) <= high
+
+
+def test_long_recordings_that_are_unlike_at_first_stay_open(tmp_path, monkeypatch):
+    rng = np.random.default_rng(1)
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", 0.1 * rng.normal(size=24000), 8000)
+    files = tmp_path / "a.wav", tmp_path / "b.wav"
+    assert same_waveform.likeness(*files, 0.0, 8000) < 0.3
+    assert same_waveform.likeness(*files, -2.9, 8000) < COPY
+    monkeypatch.setattr(same_waveform, "MOST_SECONDS", 2.0)
+    assert np.isnan(same_waveform.likeness(*files, 0.0, 8000))
+
+
+@pytest.mark.parametrize(("likeness", "grave"), [(0.1, False), (0.9, True), (np.nan, True)])
+def test_sounds_whose_waveforms_differ_are_doubtful(monkeypatch, likeness, grave):
+    clips = pd.DataFrame({"clip_id": ["a", "b"], "labels": ["x", "y"]})
+    folds = pd.DataFrame({"clip_id": ["a", "b"], "fold": [0, 1]})
+    pair = {"a": [0], "b": [1], "matches": [20], "delay": [0.5], "likeness": [likeness]}
+    monkeypatch.setattr(leaks, "same_sound", lambda prints: pd.DataFrame(pair))
+    found = leaks.leaks_of(clips, folds, [None, None])
+    before = "" if grave else "perhaps "
+    assert [(leak.kind, leak.grave) for leak in found] == [
+        (f"{before}one sound in two folds", grave), (f"{before}one sound under two labels", False),
+    ]  # fmt: skip
+    told = "20 pairs of peaks alike" + ("" if np.isnan(likeness) else f", waveforms {likeness:.2f} alike")
+    assert found[0].what == f"{told}, 0.50 s apart"
 
 
 def test_groups_that_keep_a_sound_together_leave_no_leak_of_sound(planted):

@@ -81,7 +81,7 @@ def test_unreadable_clips_have_no_frames_and_are_listed(tmp_path, clips, caplog)
     told = " ".join(caplog.messages)
     frames = 51 + 32 + 71
     assert f"5 clips, {frames} frames x 16 mels of float32 = 0.000 GB" in told
-    assert f"1 of 5 clips cannot be read; {made.path / 'unreadable.csv'} lists them" in told
+    assert f"1 of 5 clips cannot be read (unreadable.csv of the cache lists them): {listed['reason'][0]}" in told
 
 
 def test_clips_of_one_file_share_their_frames(tmp_path, clips):

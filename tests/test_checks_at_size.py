@@ -37,7 +37,12 @@ def work(competition: str, n: int, tmp_path) -> float:
     return min(times)
 
 
-@pytest.mark.parametrize("competition", list(all_rules()))
+QUICK = ("birdclef2023", "freesound2019", "rfcx", "synth")  # the others are tried in the slow part
+
+
+@pytest.mark.parametrize(
+    "competition", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in all_rules()]
+)
 def test_work_grows_as_the_rows_do(competition, tmp_path):
     few = work(competition, 30, tmp_path)
     many = work(competition, 30 * GROWTH, tmp_path)

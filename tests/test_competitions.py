@@ -50,6 +50,7 @@ def test_every_edition_has_a_name_to_ask_for(family):
     assert {name: f"earshot.competitions.{COMPETITIONS[name]}" for name in editions} == dict.fromkeys(editions, family)
 
 
+@pytest.mark.slow
 def test_asking_for_one_loads_its_family_alone():
     code = "import sys\nfrom earshot.competitions import get_competition\nget_competition('birdclef2026')\n"
     code += "print(*sorted(m.rsplit('.', 1)[1] for m in sys.modules if m.startswith('earshot.competitions.')))"

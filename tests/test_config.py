@@ -40,6 +40,7 @@ def test_every_config_loads_and_names_a_model_that_can_be_built(path):
 @pytest.mark.parametrize(
     "path", [p for p in RUNS if p.parent.name != "panns"], ids=lambda p: str(p.relative_to(ROOT).with_suffix(""))
 )  # configs/tagging/panns: test_panns_configs
+@pytest.mark.slow
 def test_every_config_is_a_network_that_answers_on_its_own_crops(path, monkeypatch):
     stand_in = SimpleNamespace(width=128, window_samples=48000)  # of files that users bring
     monkeypatch.setattr("earshot.inputs.extractor.opened", lambda record: stand_in)

@@ -87,6 +87,7 @@ class Untraceable(torch.nn.Module):
         return {"clipwise_output": logit.sigmoid(), "logit": logit}
 
 
+@pytest.mark.slow
 def test_networks_that_cannot_be_traced_say_so(tiny, monkeypatch):
     monkeypatch.setitem(MODELS, "untraceable", Untraceable)
     folder = make_run(tiny, ["model.name=untraceable", "model.params={}", "predict.keep_frames=false"])

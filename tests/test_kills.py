@@ -56,7 +56,7 @@ def texts(folder="new") -> dict[str, str]:
     return {str(p.relative_to(folder)): p.read_text() for p in sorted(Path(folder).rglob("*")) if p.is_file()}
 
 
-@pytest.mark.parametrize("before", [False, True], ids=["fresh", "replacing"])
+@pytest.mark.parametrize("before", [pytest.param(False, marks=pytest.mark.slow), True], ids=["fresh", "replacing"])
 @pytest.mark.parametrize("work", [write_file, write_folder, write_set])
 def test_a_kill_anywhere_leaves_the_old_or_the_new_and_the_next_writer_cleans_up(work, before, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -94,7 +94,7 @@ def test_a_flac_cut_off_holds_what_decodes(tmp_path, caplog):
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_S8"])
 @pytest.mark.parametrize("channels", [1, 2, 6])
 @pytest.mark.parametrize("rate", [2000, 8000, 44099, 44100, 192000])
-@pytest.mark.parametrize("n", [1, 4095, 4096, 4097, 300000])
+@pytest.mark.parametrize("n", [1, 4095, 4096, 4097, pytest.param(300000, marks=pytest.mark.slow)])
 def test_true_flac_headers_cost_no_decoding(tmp_path, counted, subtype, channels, rate, n):
     path = tmp_path / "a.flac"
     sf.write(path, 0.1 * np.random.default_rng(n).standard_normal((n, channels)), rate, subtype=subtype)
@@ -172,7 +172,9 @@ def test_an_mp3_whose_table_is_of_another_length_is_counted(tmp_path, caplog, sh
     assert audio.info(double).duration == pytest.approx(40.0, abs=0.2)
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize(
+    "rate", [8000, 22050, 44100, *(pytest.param(r, marks=pytest.mark.slow) for r in (11025, 16000, 48000))]
+)
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("mode", ["CONSTANT", "AVERAGE", "VARIABLE"])
 def test_mp3_of_every_rate_agrees_with_its_table_and_without_it(tmp_path, rate, channels, mode):

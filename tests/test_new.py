@@ -42,6 +42,26 @@ def test_low_rates_and_short_clips_are_followed():
     assert (config.data.sample_rate, config.data.crop_seconds, config.predict.window_seconds) == (16000, 1.5, 1.5)
     assert config.frontends["logmel"].fmax == 8000
     assert len(notes) == 4
+    assert notes[0] == "data.sample_rate=16000: the recordings have no more"
+    mixed = data(seconds=1.5, rate=16000)
+    mixed.clips.loc[1:, "sample_rate"] = 22050
+    _, notes = fitted(like("tagging/esc10_cnn"), mixed)
+    assert notes[0] == "data.sample_rate=16000: a tenth of the recordings have no more"
+
+
+@pytest.mark.parametrize(("name", "rate", "told"), [
+    ("sed/finch_vocal", 44100, "500 to 12000 Hz alone, as in that config, and the recordings go to 22050 Hz"),
+    ("sed/finch_vocal", 16000, "500 to 8000 Hz alone, as in that config, and the recordings go to 8000 Hz"),
+    ("sed/birdcall_b0", 96000, "50 to 14000 Hz alone, as in that config, and the recordings go to 48000 Hz"),
+    ("sed/birdcall_b0", 44100, ""), ("tagging/panns/wavegram_cnn14", 32000, ""),
+])  # fmt: skip
+def test_a_band_that_was_chosen_for_other_sounds_is_said(name, rate, told):
+    events = pd.DataFrame({"filename": ["0"], "onset": [0.1], "offset": [0.2], "event_label": ["x"]})
+    kind = {"events": events, "task": "sed"} if name.startswith("sed") else {}
+    _, notes = fitted(like(name), data(seconds=5.0, rate=rate, **kind))
+    said = [note for note in notes if " alone, as in that config" in note]
+    assert len(said) == bool(told)
+    assert not told or said[0].startswith(f"frontends.logmel hears {told}")
 
 
 @pytest.mark.parametrize(
@@ -152,14 +172,18 @@ def test_a_batch_leaves_steps_in_an_epoch_and_fits_the_memory(monkeypatch):
     monkeypatch.setattr(fitting, "clip_memory", lambda *_: 100e6)
     monkeypatch.setattr(fitting, "free_memory", lambda _: 10e9)
     assert fit_batch(values, 2, 1000)[0]["optim"]["batch_size"] == 8
+    assert fit_batch(values, 2, 1000)[1][0].startswith("optim.batch_size=8 stays: a clip takes 100 MB")
     assert fit_batch(values, 2, 1000)[0]["optim"]["epochs"] == values["optim"]["epochs"]
     few, notes = fit_batch(values, 2, 20)
     assert few["optim"]["batch_size"] == 2
     assert few["optim"]["epochs"] == 60
+    assert notes[0].startswith("optim.batch_size=2, not 8: 20 clips train a fold (a clip takes")
     assert any("20 clips are 10 steps an epoch" in note for note in notes)
     assert fit_batch(values, 2, 2)[0]["optim"]["epochs"] == 200
     monkeypatch.setattr(fitting, "free_memory", lambda _: 1e9)
-    assert fit_batch(values, 2, 1000)[0]["optim"]["batch_size"] == 4
+    less, notes = fit_batch(values, 2, 1000)
+    assert less["optim"]["batch_size"] == 4
+    assert notes[0] == "optim.batch_size=4, not 8: a clip takes 100 MB in training, 1.0 GB are free"
     monkeypatch.setattr(fitting, "free_memory", lambda _: 0.3e9)
     with pytest.raises(ValueError, match="one clip takes 0.1 GB in training and 0.3 GB are free"):
         fit_batch(values, 2, 1000)

@@ -1,5 +1,6 @@
 """What scripts say is what they do: thresholds that are used, settings that differ, teachers that leaked."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import bulk
 import demo
 from earshot import runs
 from earshot.data import pseudo
-from earshot.listening.confidence import from_oof
+from earshot.events import PostProcess
+from earshot.listening.confidence import from_oof, told_post
 from earshot.prediction.origin import Origin, TableDigests
 from earshot.prediction.predictions import Predictions
 from earshot.sound.timebase import TimeBase
@@ -52,6 +54,16 @@ def run_of_clips(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_an_oof_of_every_class_in_every_clip_calibrates_nothing(run_of_clips, monkeypatch):
+    truth = type("T", (), {"target": np.ones((12, 2)), "take": lambda self, index: self})()
+    monkeypatch.setattr("earshot.listening.confidence.truth_of", lambda oof, data: truth)
+    found = from_oof(run_of_clips)
+    assert found.calibration is None
+    assert found.said[-1] == (
+        "confidence is the output: each recording of the OOF holds every class, which calibrates nothing"
+    )
+
+
 def test_thresholds_of_the_oof_are_said_only_where_they_are_used(run_of_clips):
     said = from_oof(run_of_clips).said
     assert said[0].startswith("thresholds chosen on the OOF's clips, a class each")
@@ -60,6 +72,16 @@ def test_thresholds_of_the_oof_are_said_only_where_they_are_used(run_of_clips):
     assert not found.post.class_thresholds
     assert found.said[1] == said[1]
     assert found.calibration is not None
+
+
+def test_all_that_was_chosen_on_the_oof_is_said():
+    start = PostProcess(threshold=0.5, median_filter_seconds=0.1)
+    assert told_post(start, start) == "threshold 0.5"
+    post = replace(
+        start, threshold=0.7311, threshold_low=0.4386, class_thresholds={"a": 0.7, "b": 0.6}, row_pool="mean"
+    )
+    assert told_post(post, start) == "threshold 0.731, threshold_low 0.439, 2 class_thresholds, row_pool mean"
+    assert told_post(replace(start, median_filter_seconds=0.0), start) == "threshold 0.5, median_filter_seconds 0"
 
 
 def test_settings_that_differ_are_said_whole_and_by_name():

@@ -108,6 +108,16 @@ def test_recordings_are_examined_in_order_by_threads_where_that_helps(monkeypatc
     assert 1 < handed[-1] <= 16, "recordings that a thread takes at a time"
 
 
+def test_headers_of_a_table_without_rows_and_of_files_that_are_not_there(tmp_path):
+    (tmp_path / "odd.wav").write_text("no sound")
+    clips = pd.DataFrame({"clip_id": ["a", "b"], "path": ["gone.wav", "odd.wav"], "labels": ["x", "x"]})
+    tables = Tables(clips=clips, classes=("x",), unlabelled=clips.iloc[:0])
+    read = prepare.with_headers(tables, tmp_path, decode=False, workers=2)
+    assert read.unreadable[["clip_id", "path"]].to_dict("records") == [{"clip_id": "b", "path": "odd.wav"}]
+    assert read.clips.duration.isna().all()
+    assert {"sample_rate", "duration"} <= set(read.unlabelled)
+
+
 def test_check_audio_finds_copies_and_make_folds_tells(monkeypatch, capsys, download, tmp_path):
     out = tmp_path / "out"
     call(monkeypatch, prepare, "esc50", "--source", download, "--out", out, "--check-audio")

@@ -259,6 +259,7 @@ def test_a_teacher_that_heard_the_held_out_clips_is_found(here, tmp_path):
         split(out)
 
 
+@pytest.mark.slow
 def test_the_audit_hears_a_run_as_if_recorded_otherwise(here, tmp_path, capsys):
     """Beside the other evidence of a run, each held-out clip by its own fold's network; as it is, the OOF's score."""
     run(audit, "--data", "data", "--folds", "folds.csv", "--runs", "runs/sed/t", "--robust", "30", "--out", tmp_path)

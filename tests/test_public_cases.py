@@ -289,14 +289,9 @@ def case_folders(folder: Path) -> list[str]:
     return sorted({path.parent.name for path in found})
 
 
-# what they train or start takes seconds; the like of them is fast in test_lengths, test_annotated and test_layouts
-SLOW = (
-    "readonly_run_folder", "oof_fold_without_events", "header_longer_than_audio", "focal_clips_with_soundscape_rows",
-    "desed_layouts",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CASES])
+# they take seconds; the like of them is fast in test_lengths, test_annotated and test_layouts
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
 def test_public_case(name, request, tmp_path, monkeypatch, capsys, caplog):
     if name not in case_folders(FOLDER):
         pytest.skip(f"no case {name} in {FOLDER} (set EARSHOT_CASES)")

@@ -40,7 +40,7 @@ READ_BY_OTHERS = {"README.md", "fill.py", "fill_vectors.json", "metrics/asd_scor
 
 
 # seconds of convolutions; tests/test_panns_configs.py holds their sizes to the paper's
-SLOW_PANNS = ("Cnn10", "Cnn14", "Cnn14_DecisionLevelMax", "LeeNet11")
+SLOW_PANNS = ("Cnn6", "Cnn10", "Cnn14", "Cnn14_DecisionLevelMax", "LeeNet11", "MobileNetV1")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW_PANNS)) for n in FAMILY])

@@ -45,7 +45,8 @@ class Task:
 
 
 def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
-    """Clip-level scores. A score that the data cannot define (one label a clip, ...) is left out.
+    """Clip-level scores. A score that the data cannot define (one label a clip, ...) is left out, and so are all where
+    every clip holds every class: any answer would be perfect.
 
     `macro_f1` and `micro_f1` are at the best single threshold on these very clips: an optimistic figure, as every
     figure with a threshold chosen on the scored clips is; the others have no threshold. `d_prime` is that of the mean
@@ -53,6 +54,8 @@ def score_clips(predictions: Predictions, truth: Truth) -> dict[str, float]:
     """
     target, scores = truth.target, predictions.clipwise_output
     result = {}
+    if target.all():
+        return result
     if target.any():
         result["lwlrap"] = clip_metrics.lwlrap(target, scores)
         ranking = clip_metrics.ranked(target, scores)
@@ -315,6 +318,8 @@ def remarks(task: Task, predictions: Predictions, truth: Truth) -> list[str]:
     if len(found) == 1 and len(predictions.classes) > 1:
         name = predictions.classes[found[0]]
         lines += [f"all held-out clips are of one class, {name}: the scores say nothing of the others"]
+    elif len(everywhere) == len(predictions.classes):
+        lines += ["every held-out clip holds every class: no score of whole clips"]
     elif len(everywhere):
         names = few([predictions.classes[k] for k in everywhere])
         lines += [f"no AP and AUC of {len(everywhere)} classes, which every held-out clip is of: {names}"]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.ndimage import maximum_filter, uniform_filter
 
+from earshot.audits.same_waveform import likeness
 from earshot.sound import audio
 from earshot.sound.logmel import LogmelParams, power_spectrogram
 
@@ -32,14 +33,17 @@ RANGE_DB = 60  # peaks so far below the recording's loudest are noise of the for
 COMMON, REPEATS = 30, 4  # a number that so many recordings have says nothing: hum, beeps of a device
 FEWEST = 16  # numbers at one delay that a copy has in common with its original
 SHARE = 0.03  # and so much of what the one with fewer numbers has
+SURE = 0.5  # with so much in common nothing else is looked at
+MOST_HEARD = 1000  # pairs with less whose waveforms are held together, the least sure ones first
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """numbers (P,) int64 and the frame (P,) at which each begins."""
+    """numbers (P,) int64 and the frame (P,) at which each begins; `path` of the recording, where it is a file."""
 
     numbers: np.ndarray
     frames: np.ndarray
+    path: Path | None = None
 
 
 def fingerprint(waveform: np.ndarray) -> Fingerprint:
@@ -73,7 +77,7 @@ def fingerprints(paths: Iterable[Path], workers: int = 2, progress: Callable = i
 
     def of(path: Path) -> Fingerprint | None:
         try:
-            return fingerprint(audio.load(path, RATE))
+            return replace(fingerprint(audio.load(path, RATE)), path=path)
         except (audio.UnreadableAudio, OSError):
             return None
 
@@ -82,13 +86,16 @@ def fingerprints(paths: Iterable[Path], workers: int = 2, progress: Callable = i
 
 
 def same_sound(found: list[Fingerprint | None]) -> pd.DataFrame:
-    """Pairs of recordings that hold the same sound: a, b (numbers of recordings, a < b), matches, delay (seconds).
+    """Pairs of recordings that hold the same sound: a, b (numbers of recordings, a < b), matches, delay, likeness.
 
-    delay: how much later the sound begins in b than in a. Work grows with the pairs that have any number in common.
+    delay: seconds that the sound begins later in b than in a. likeness: of their waveforms there, 0 to 1, in the pairs
+    that peaks alone leave open (see same_waveform.py); NaN where they are sure, are no files, or are more than
+    MOST_HEARD. Work grows with the pairs that have any number in common.
     """
     sizes = np.array([0 if f is None else len(f.numbers) for f in found])
     owner = np.repeat(np.arange(len(found)), sizes)
-    empty = pd.DataFrame({"a": [], "b": [], "matches": [], "delay": []}).astype({"a": int, "b": int, "matches": int})
+    empty = pd.DataFrame({"a": [], "b": [], "matches": [], "delay": [], "likeness": []})
+    empty = empty.astype({"a": int, "b": int, "matches": int})
     if not len(owner):
         return empty
     numbers = np.concatenate([f.numbers for f in found if f is not None])
@@ -104,8 +111,25 @@ def same_sound(found: list[Fingerprint | None]) -> pd.DataFrame:
     table = table.sort_values("matches", ascending=False, kind="stable").drop_duplicates(["a", "b"])
     smaller = np.minimum(sizes[table.a.to_numpy()], sizes[table.b.to_numpy()])
     table = table[(table.matches >= FEWEST) & (table.matches >= SHARE * smaller)]
-    table = table.assign(delay=table.frames * PARAMS.hop_length / RATE).drop(columns="frames")
-    return table.sort_values(["a", "b"], ignore_index=True)
+    smaller = np.minimum(sizes[table.a.to_numpy()], sizes[table.b.to_numpy()])
+    table = table.assign(delay=table.frames * PARAMS.hop_length / RATE, share=table.matches / smaller)
+    table = table.sort_values("share", kind="stable", ignore_index=True)
+    table["likeness"] = [
+        _likeness(found[pair.a], found[pair.b], pair.delay) if i < MOST_HEARD and pair.share < SURE else np.nan
+        for i, pair in enumerate(table.itertuples())
+    ]
+    table["likeness"] = table.likeness.astype(float)
+    return table.drop(columns=["frames", "share"]).sort_values(["a", "b"], ignore_index=True)
+
+
+def _likeness(first: Fingerprint, second: Fingerprint, delay: float) -> float:
+    """Of the waveforms; NaN where one of them is no file, or cannot be read any more."""
+    if first.path is None or second.path is None:
+        return np.nan
+    try:
+        return likeness(first.path, second.path, delay, RATE)
+    except (audio.UnreadableAudio, OSError):
+        return np.nan
 
 
 def _votes(numbers: np.ndarray, owner: np.ndarray, frames: np.ndarray) -> np.ndarray:

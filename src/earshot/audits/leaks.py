@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from earshot.audits.fingerprints import Fingerprint, same_sound
+from earshot.audits.same_waveform import COPY
 from earshot.data import pseudo
 from earshot.data.folds import NOBODY, TRAIN_ONLY, clean_names
 
@@ -56,20 +58,27 @@ def of_sounds(clips, prints, test, test_prints) -> list[Leak]:
     names = [*clips.clip_id.astype(str), *([] if test is None else test.clip_id.astype(str))]
     for pair in pairs.itertuples():
         both = names[pair.a], names[pair.b]
-        told = f"{pair.matches} peaks alike, {abs(pair.delay):.2f} s apart"
+        told, sure = _alike(pair), not pair.likeness < COPY
+        perhaps = "" if sure else "perhaps "
         if pair.b >= n:
             if pair.a < n:
-                found.append(Leak("a sound of the test in training", told, TEST, both))
+                found.append(Leak(f"{perhaps}a sound of the test in training", told, TEST, both, grave=sure))
             continue
         a, b = clips.fold[pair.a], clips.fold[pair.b]
         if a != b and TRAIN_ONLY not in (a, b):
-            found.append(Leak("one sound in two folds", told, f"folds {a}, {b}", both))
+            found.append(Leak(f"{perhaps}one sound in two folds", told, f"folds {a}, {b}", both, grave=sure))
         elif a != b:
-            found.append(Leak("a held-out sound always trains", told, f"fold {max(a, b)}", both))
+            found.append(Leak(f"{perhaps}a held-out sound always trains", told, f"fold {max(a, b)}", both, grave=sure))
         if "labels" in clips and clips.labels[pair.a] != clips.labels[pair.b]:
-            labels = f"{clips.labels[pair.a] or 'nothing'}, {clips.labels[pair.b] or 'nothing'}"
-            found.append(Leak("one sound under two labels", labels, f"folds {a}, {b}", both, grave=False))
+            labels = f"{clips.labels[pair.a] or 'nothing'}, {clips.labels[pair.b] or 'nothing'}; {told}"
+            found.append(Leak(f"{perhaps}one sound under two labels", labels, f"folds {a}, {b}", both, grave=False))
     return found
+
+
+def _alike(pair) -> str:
+    """What two recordings have in common, in words: a row of `same_sound`."""
+    waveforms = "" if np.isnan(pair.likeness) else f", waveforms {pair.likeness:.2f} alike"
+    return f"{pair.matches} pairs of peaks alike{waveforms}, {abs(pair.delay):.2f} s apart"
 
 
 def of_content(clips: pd.DataFrame, test: pd.DataFrame | None) -> list[Leak]:
@@ -208,9 +217,9 @@ def of_pseudo_sounds(
             continue
         fold, name = int(fold_of[pair.a]), str(ids[pair.b - n])
         if name in trained.get(fold, ()):
-            told = f"{folder}: {pair.matches} peaks alike, {abs(pair.delay):.2f} s apart"
-            clip_id = str(clips.clip_id.iloc[pair.a])
-            found.append(Leak("a held-out sound among its fold's pseudo-labels", told, f"fold {fold}", (clip_id, name)))
+            told, sure = f"{folder}: {_alike(pair)}", not pair.likeness < COPY
+            both, kind = (str(clips.clip_id.iloc[pair.a]), name), "a held-out sound among its fold's pseudo-labels"
+            found.append(Leak(kind if sure else f"perhaps {kind}", told, f"fold {fold}", both, grave=sure))
     return found
 
 

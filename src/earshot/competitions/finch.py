@@ -109,10 +109,15 @@ def prepare(source: Path, labels: str = "vocal", unlabelled: str = "") -> Tables
         )
     in_test = events.filename.isin(test_clips.clip_id)
     truth = events[in_test].reset_index(drop=True)
+    tested = {
+        "test_clips": test_clips,
+        "test": test_clips[["clip_id", "duration"]],
+        "test_events": truth,
+        "truth": truth,
+    }
     return Tables(
         clips=clips.astype({"official_fold": int}), classes=classes, events=events[~in_test].reset_index(drop=True),
-        test_clips=test_clips, test=test_clips[["clip_id", "duration"]], missing=missing, test_events=truth,
-        truth=truth, unlabelled=silent,
+        missing=missing, unlabelled=silent, **(tested if len(test_clips) else {}),
     )  # fmt: skip
 
 

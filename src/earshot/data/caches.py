@@ -29,7 +29,7 @@ import pandas as pd
 from earshot.files import as_json, check_writable, short_name, whole_folder
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples
-from earshot.messages import progress_bar, suggest
+from earshot.messages import few, progress_bar, suggest
 from earshot.sound import audio
 from earshot.sound.loudness import MOST_GAIN_DB
 from earshot.sound.rows import file_of
@@ -394,5 +394,7 @@ def write_tables(target: Path, index: pd.DataFrame, reasons: dict[str, str], des
     bad = index.loc[index["path"].isin(list(reasons)), ["clip_id", "path"]]
     bad.assign(reason=bad["path"].map(reasons)).to_csv(target / "unreadable.csv", index=False)
     if len(bad):
-        named = target.with_name(cache_key(description)) / "unreadable.csv"
-        LOGGER.warning(f"{len(bad)} of {len(index)} clips cannot be read; {named} lists them")
+        some = few([reasons[path] for path in bad["path"]], 3)
+        LOGGER.warning(
+            f"{len(bad)} of {len(index)} clips cannot be read (unreadable.csv of the cache lists them): {some}"
+        )

@@ -336,9 +336,8 @@ class Candidate:
 
     def __str__(self) -> str:
         verdict = "kept" if self.kept else "not kept"
-        return (
-            f"{self.mean} mean, {self.weights} weights: {self.gains.mean():+.4f} +- {self.gains.std():.4f}, {verdict}"
-        )
+        mean = "mean" if self.mean == "mean" else f"{self.mean} mean"
+        return f"{mean}, {self.weights} weights: {self.gains.mean():+.4f} +- {self.gains.std():.4f}, {verdict}"
 
 
 def try_blends(

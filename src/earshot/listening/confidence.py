@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,13 +86,29 @@ def from_oof(folder: Path, post: PostProcess | None = None, threshold: float | N
         else:
             choice = choose_post(oof, truth, score, ranges)
             start, chosen = choice.post, as_dict(choice, competition.name, [folder], runs.git_commit())
-            own = f"threshold {start.threshold:.3g}" if threshold is None else f"all but the threshold; {shown}"
+            own = told_post(start, ranges.start) if threshold is None else f"all but the threshold; {shown}"
             said.append(f"post-processing chosen on the OOF by {score.name}: {own}")
     calibration = calibrate(peak_output(oof), truth.target > 0.5)
+    held = "every class" if truth.target.any() else "no class"
     said.append(
-        "confidence: calibrated on the OOF" if calibration else "confidence is the output: the OOF has one label"
-    )
+        "confidence: calibrated on the OOF" if calibration
+        else f"confidence is the output: each recording of the OOF holds {held}, which calibrates nothing"
+    )  # fmt: skip
     return FromOof(start, calibration, said, chosen)
+
+
+def told_post(post: PostProcess, start: PostProcess) -> str:
+    """The threshold and whatever else a choice changed: 'threshold 0.731, threshold_low 0.439, 3 class_thresholds'."""
+    told = [f"threshold {post.threshold:.3g}"]
+    for field in fields(post):
+        value = getattr(post, field.name)
+        if field.name == "threshold" or value == getattr(start, field.name):
+            continue
+        if isinstance(value, Mapping):
+            told.append(f"{len(value)} {field.name}")
+        else:
+            told.append(f"{field.name} {value:.3g}" if isinstance(value, float) else f"{field.name} {value}")
+    return ", ".join(told)
 
 
 def _threshold_of_clips(oof: Predictions, target: np.ndarray) -> tuple[PostProcess, str]:

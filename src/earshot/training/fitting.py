@@ -32,6 +32,7 @@ COUNT_EPOCHS = (
     ("optim", "warmup_epochs"), ("optim", "swa_epochs"), ("optim", "unfreeze_epochs"), ("optim", "early_stop_epochs"),
     ("distill", "off_epochs"),
 )  # fmt: skip
+LOW_BAND, HIGH_BAND = 150, 0.5  # Hz; of the highest frequency recorded: a band that leaves out more is said
 MEMORY_SHARE = 0.5  # of what is free: the loader and the caches need some too
 
 
@@ -66,6 +67,7 @@ def fitted(like: dict, data: Data) -> tuple[dict, list[str]]:
         raise ValueError("that config's network takes metadata of its own data: take another one for --like")
     notes += _fit_task(values, before, data)
     notes += _fit_rate(values, before, data.clips)
+    notes += _band_notes(values, data.clips)
     notes += _fit_lengths(values, before, data.clips)
     notes += _fit_targets(values, before, data)
     from_dict(copy.deepcopy(values))
@@ -127,7 +129,8 @@ def _fit_rate(values: dict, before: Config, clips: pd.DataFrame) -> list[str]:
     if usual >= before.data.sample_rate:
         return []
     values["data"]["sample_rate"] = usual
-    notes = [f"data.sample_rate={usual}: a tenth of the recordings have no more"]
+    share = "the recordings" if rates.max() <= usual else "a tenth of the recordings"
+    notes = [f"data.sample_rate={usual}: {share} have no more"]
     for name, record in before.frontends.items():
         own = {}
         if (getattr(record, "fmax", None) or 0) > usual / 2:
@@ -142,6 +145,22 @@ def _fit_rate(values: dict, before: Config, clips: pd.DataFrame) -> list[str]:
             )
         if own:
             values.setdefault("frontends", {}).setdefault(name, {}).update(own)
+    return notes
+
+
+def _band_notes(values: dict, clips: pd.DataFrame) -> list[str]:
+    """Say where a front end hears a band alone that was chosen for the sounds of the other data."""
+    config, notes = from_dict(copy.deepcopy(values)), []
+    recorded = float(np.quantile(clips.sample_rate.dropna().astype(float), 0.1, method="lower")) / 2
+    for name, record in config.frontends.items():
+        if not hasattr(record, "fmin"):
+            continue
+        low, high = record.fmin, min(record.fmax or np.inf, (record.sample_rate or config.data.sample_rate) / 2)
+        if low > LOW_BAND or high < HIGH_BAND * recorded:
+            notes.append(
+                f"frontends.{name} hears {low:g} to {high:g} Hz alone, as in that config, and the recordings go to "
+                f"{recorded:g} Hz: where your sounds are lower or higher, set its fmin and fmax (and data.sample_rate)"
+            )
     return notes
 
 
@@ -242,13 +261,19 @@ def fit_batch(values: dict, n_classes: int, n_training: int) -> tuple[dict, list
             f"one clip takes {clip_bytes / 1e9:.1f} GB in training and {free / 1e9:.1f} GB are free: a smaller "
             "network, or a shorter data.crop_seconds"
         )
-    batch = min(wanted, 2 ** int(np.log2(most)), max(2, 2 ** int(np.log2(max(n_training // STEPS, 2)))))
+    fits = 2 ** int(np.log2(most))
+    batch = min(wanted, fits, max(2, 2 ** int(np.log2(max(n_training // STEPS, 2)))))
     values = copy.deepcopy(values)
     values.setdefault("optim", {})["batch_size"] = batch
     if "batch_size" in values.get("predict", {}):
         values["predict"]["batch_size"] = min(values["predict"]["batch_size"], batch)
-    note = f"optim.batch_size={batch}: a clip takes {clip_bytes / 1e6:.0f} MB in training, {free / 1e9:.1f} GB are free"
-    notes = [note + (f", and {n_training} clips train a fold" if batch < min(wanted, most) else "")]
+    measured = f"a clip takes {clip_bytes / 1e6:.0f} MB in training, {free / 1e9:.1f} GB are free"
+    if batch == wanted:
+        notes = [f"optim.batch_size={batch} stays: {measured}"]
+    elif batch < min(wanted, fits):
+        notes = [f"optim.batch_size={batch}, not {wanted}: {n_training} clips train a fold ({measured})"]
+    else:
+        notes = [f"optim.batch_size={batch}, not {wanted}: {measured}"]
     steps = max(1, n_training // (batch * config.optim.accumulate))
     epochs = min(-(-FEWEST_STEPS // steps), MOST_EPOCHS)
     if 0 < config.optim.epochs < epochs:
