@@ -18,6 +18,7 @@ import search as script
 from earshot import runs
 from earshot.config import load_config
 from earshot.data.digests import digest_of_folds
+from earshot.data.stale_folds import stale_folds
 from earshot.prediction.origin import Origin, TableDigests
 from earshot.records import to_dict
 from earshot.searching import plan as plans
@@ -183,6 +184,21 @@ def test_every_fold_reports_in_its_turn(tiny):
     (nothing_apart,) = plans.outer_folds(dataclasses.replace(plan, outer=()), config)
     everything = plans.make_split(plan, config, nothing_apart, Path("out"))
     assert len(pd.read_csv(everything.folds)) == len(pd.read_csv("folds.csv"))
+
+
+@pytest.mark.parametrize("said", [{"official_fold": 1}, {"grouped_by": "none"}])
+@pytest.mark.parametrize("make", [0, 4])
+def test_folds_of_trials_say_what_the_table_was_asked_to_keep(tiny, said, make):
+    """Else each trial warns of groups that were parted on purpose, and says how to replace the table of the search."""
+    clips, folds = pd.read_csv("data/clips.csv"), pd.read_csv("folds.csv")
+    clips.assign(group="one").to_csv("data/clips.csv", index=False)
+    folds.assign(group=folds.clip_id, **said).to_csv("folds.csv", index=False)
+    plan = SearchPlan(config="tiny.yaml", space=SPACE, make=make)
+    split = plans.make_split(plan, plans.base_config(plan), 1, Path("out"))
+    known = pd.read_csv(split.folds)
+    if "grouped_by" in said or not make:
+        assert stale_folds(pd.read_csv("out/data/clips.csv"), known).torn == ()
+    assert ("grouped_by" in known) == ("grouped_by" in said)
 
 
 def test_an_official_split_leaves_folds_to_be_made(tiny):

@@ -15,7 +15,7 @@ import pandas as pd
 from earshot import files
 from earshot.config import Config, load_config
 from earshot.data.digests import digest_of_folds
-from earshot.data.folds import TRAIN_ONLY, make_folds, read_folds
+from earshot.data.folds import GROUPED_BY, TRAIN_ONLY, make_folds, read_folds
 from earshot.data.labels import read_clips
 from earshot.data.soft_targets import find_targets
 from earshot.ensemble import lineage
@@ -30,6 +30,7 @@ from earshot.training.origins import held_out_of, made_of, trained_on
 SAMPLERS = ("tpe", "random", "grid")
 DRAWN = 64  # settings by chance that are checked before the first trial
 ALL = "all"
+FOLD_COLUMNS = ("clip_id", "group", "fold", "official_fold", GROUPED_BY)  # of the tables of trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +176,9 @@ def make_split(plan: SearchPlan, config: Config, outer: int | None, folder: Path
     clips, folds = clips[kept].reset_index(drop=True), folds[kept].reset_index(drop=True)
     if plan.make:
         own = clips.drop(columns="official_fold", errors="ignore").assign(group=folds.group.to_numpy())
+        asked = {GROUPED_BY: folds[GROUPED_BY].to_numpy()} if GROUPED_BY in folds else {}
         folds = make_folds(own, plan.make, plan.sampler_seed)
-        folds = folds.set_index("clip_id").loc[clips.clip_id].reset_index()
+        folds = folds.set_index("clip_id").loc[clips.clip_id].reset_index().assign(**asked)
     known = sorted({int(f) for f in folds.fold} - {TRAIN_ONLY})
     start = 0 if outer is None or plan.make else sum(f < outer for f in known)
     inner = [*known[start:], *known[:start]][: plan.inner]
@@ -186,7 +188,7 @@ def make_split(plan: SearchPlan, config: Config, outer: int | None, folder: Path
             f"without fold {outer} there are {len(known)} folds to score trials on, and inner asks for {plan.inner}"
             f"{'' if trains else ', with nothing left to train on'}: make: 4 cuts the other clips into four anew"
         )
-    tables = {"clips.csv": clips, "folds.csv": folds[["clip_id", "group", "fold"]]}
+    tables = {"clips.csv": clips, "folds.csv": folds[[c for c in FOLD_COLUMNS if c in folds]]}
     if (root / "events.csv").is_file():
         events = read_table(root / "events.csv", ("filename",))
         tables["events.csv"] = events[events.filename.isin(set(clips.clip_id))]
