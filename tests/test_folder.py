@@ -163,3 +163,14 @@ def test_other_endings_of_formats_that_are_decoded(tmp_path, ending, kind):
     soundfile.write(tmp_path / f"a{ending}", np.full(800, 0.25), 8000, format=kind)
     assert listed(tmp_path) == [f"a{ending}"]
     assert audio.load(tmp_path / f"a{ending}", 8000).shape == (800,)
+
+
+def test_caches_are_no_recordings(tmp_path):
+    """`data.cache_folder` may name a folder of recordings: their copies would be more of them, in other folds."""
+    key = "0123456789abcdef"
+    touch(tmp_path, "a.wav", f"c/own-1/{key}/a.flac", f"c/{'f' * 16}/b.wav")
+    touch(tmp_path, *(f"c/own-1/{key}/{name}" for name in ("params.json", "index.csv")))
+    (tmp_path / "link").symlink_to(tmp_path / f"c/own-1/{key}")
+    assert listed(tmp_path) == ["a.wav", f"c/{'f' * 16}/b.wav"]
+    assert reasons(tmp_path) == dict.fromkeys((f"c/own-1/{key}", "link"), "a cache, of copies of recordings")
+    assert listed(tmp_path / f"c/own-1/{key}") == ["a.flac"]

@@ -310,6 +310,10 @@ def test_caches_go_when_they_are_asked_for_and_nothing_else_of_the_data(place, t
         cache(tmp_path / "data/new/cache", "a" * 16, "packed"),
     )
     elsewhere = cache(tmp_path / "cache/own", "b" * 16)
+    linked = [cache(tmp_path / "others/x/cache", "d" * 16), cache(tmp_path / "others/caches", "e" * 16)]
+    (tmp_path / "data/x").symlink_to(tmp_path / "others/x")
+    (tmp_path / "data/new2").mkdir()
+    (tmp_path / "data/new2/cache").symlink_to(tmp_path / "others/caches")
     theirs = cache(tmp_path / "data/own/cache", "notes")
     another = cache(tmp_path / "cache/own", "c" * 16)
     (another / "params.json").write_text('{"learning_rate": 0.1}')  # of another program
@@ -328,7 +332,7 @@ def test_caches_go_when_they_are_asked_for_and_nothing_else_of_the_data(place, t
     run(script, "--names", "own", "--clean", "caches", "--yes")
     assert re.search(r"\(logmel cache at 8000 Hz, \d{4}-\d\d-\d\d; no run here uses it\)", capsys.readouterr().out)
     assert [of_run.exists(), elsewhere.exists(), of_none.exists(), theirs.exists()] == [False, False, True, True]
-    assert another.exists()
+    assert all(path.exists() for path in (another, *linked))
 
 
 def test_caches_that_runs_use_can_stay(place, tmp_path, capsys):

@@ -43,17 +43,17 @@ class Cache:
 def caches_of(found: Sequence[Found], everything: Sequence[Found]) -> Iterator[Cache]:
     """Find the caches of these runs' data, and say what they are, who uses them, and which may not go.
 
-    Where all runs are meant, the data sets below data/ that no run names count too. A data set that a running run
-    reads keeps its caches.
+    Where all runs are meant, the data sets below data/ that no run names count too, but not links, behind which others
+    may work. A data set that a running run reads keeps its caches.
     """
     known = {run.name: configs_of(run) for run in everything}
     at = {place: config.data for run in found for config in known[run.name] for place in places(config.data)}
     if len(found) == len(everything):
         elsewhere = {config.data.cache_folder for configs in known.values() for config in configs} | {""}
-        for root in (path for path in Path("data").glob("*") if path.is_dir()):
+        for root in (path for path in Path("data").glob("*") if path.is_dir() and not path.is_symlink()):
             for folder in elsewhere:
                 data = DataConfig(root=str(root), cache_folder=folder)
-                at |= {place: data for place in places(data) if place not in at}
+                at |= {place: data for place in places(data) if place not in at and not place.is_symlink()}
     reads: dict[Path, dict[str, list[Config]]] = {}
     for name, configs in known.items():
         for config in configs:

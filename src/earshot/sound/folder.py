@@ -7,6 +7,7 @@ ever), formats that nothing here decodes, tables and pictures, folders that may 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ UNDECODED = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".mkv", ".mov", ".
 SYSTEM_FOLDERS = frozenset(
     ("$recycle.bin", "#recycle", "@recycle", "@eadir", "__macosx", "lost+found", "system volume information")
 )
-
+CACHE, CACHE_TABLES = re.compile("[0-9a-f]{16}"), ("params.json", "index.csv")  # a folder's name, and what is in it
 
 REASONS = 4  # why files are left out, that a sentence tells
 
@@ -71,7 +72,7 @@ def list_recordings(folder: str | Path, deep: bool = True) -> Recordings:
 
     Links are followed, after all that is no link, to whatever was not seen yet: a folder is walked once and a file is
     listed once, by its own name before a link's; a link to a folder above `folder` is not followed. Hidden files
-    (`._x.wav`) are left out and not mentioned; SYSTEM_FOLDERS are left out and named.
+    (`._x.wav`) are left out and not mentioned; SYSTEM_FOLDERS, and caches, are left out and named.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -108,8 +109,15 @@ def _scan(at: Path, seen: dict, found: Recordings, folders: list | None, links: 
             found.left_out[path] = "a folder of the system's own, of deleted files or thumbnails"
         elif not entry.is_dir(follow_symlinks=False):
             _take(path, entry.stat(follow_symlinks=False), seen, found)
+        elif folders is not None and is_cache(path):
+            found.left_out[path] = "a cache, of copies of recordings"
         elif folders is not None:
             folders.insert(last, path)  # the first by name is taken next
+
+
+def is_cache(folder: Path) -> bool:
+    """Whether a folder is a cache as data/caches.py writes it, which may lie anywhere (`data.cache_folder`)."""
+    return bool(CACHE.fullmatch(folder.name)) and all((folder / name).is_file() for name in CACHE_TABLES)
 
 
 def _follow(link: Path, seen: dict, found: Recordings, folders: list | None):
@@ -127,6 +135,8 @@ def _follow(link: Path, seen: dict, found: Recordings, folders: list | None):
         found.left_out[link] = f"a link to {printable(str(known))}, which is read already"
     elif not stat.S_ISDIR(status.st_mode):
         _take(link, status, seen, found)
+    elif is_cache(link.resolve()):
+        found.left_out[link] = "a cache, of copies of recordings"
     elif folders is not None:
         folders.append(link)
 
