@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 import pandas as pd
 import pytest
 
+import prepare
 import submit
 from earshot.competitions import get_competition
 from earshot.competitions.checks import form_problems
@@ -81,12 +82,15 @@ def test_lists_of_scenes_in_utf16_and_without_rows(tmp_path):
         read_tsv(tmp_path / "b.csv", ("filename",))
 
 
-@pytest.mark.parametrize(("empty", "said"), [("clips", "to train on"), ("test_clips", "of the test")])
-def test_tables_that_are_a_header_alone_are_refused(empty, said):
+def test_tables_that_are_a_header_alone(tmp_path):
+    """Nothing to train on is refused; a test without recordings, as of songs without labels, is one of 0 clips."""
     clips = pd.DataFrame({"clip_id": ["a"], "path": ["a.wav"], "labels": ["x"]})
-    tables = {"clips": clips, "test_clips": clips} | {empty: clips.head(0)}
-    with pytest.raises(ValueError, match=f"the download names no recording {said}: its table is a header alone"):
-        Tables(classes=["x"], **tables)
+    with pytest.raises(ValueError, match="the download names no recording to train on: its table is a header alone"):
+        Tables(classes=["x"], clips=clips.head(0))
+    tables = Tables(classes=["x"], clips=clips, test_clips=clips.head(0))
+    assert "test: 0 clips, 0.00 h, no readable file" in prepare.summary(
+        prepare.with_headers(tables, tmp_path, decode=False, workers=1), "mine"
+    )
 
 
 def test_a_sample_s_odd_cell_is_shown_with_its_row(tmp_path):

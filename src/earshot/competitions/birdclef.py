@@ -44,7 +44,7 @@ from earshot.competitions.oof_scores import QUANTILE_ROWS, ROW_MICRO_F1, SCORE_R
 from earshot.competitions.tables import Tables, absent, classes_of_sample
 from earshot.messages import few
 from earshot.stored import read_json
-from earshot.tables import read_table, require_columns
+from earshot.tables import read_table, require_columns, require_rows
 
 logger = logging.getLogger("earshot")
 
@@ -82,6 +82,7 @@ def prepare_2021(source: Path) -> Tables:
     source = Path(source)
     classes = birdclef_recordings.classes_of(source)
     test = read_table(source / "test.csv", SITE_COLUMNS)
+    require_rows(test, source / "test.csv")
     check_site_columns(test)
     folder = inner_folder(source, "test_soundscapes")
     found = birdclef_recordings.by_recording(source / folder)

@@ -4,7 +4,7 @@ Download: train_metadata.csv (2021 to 2024) or train.csv (2025, 2026) with `prim
 author, ...`; train_audio/<label>/<file>.ogg, `filename` holding the label's folder (2021: train_short_audio, `filename`
 without it). Two years have soundscapes with labels: 2021 (train_soundscape_labels.csv: `row_id, site, audio_id,
 seconds, birds`) and 2026 (train_soundscapes_labels.csv: `filename, start, end, primary_label`, times as hh:mm:ss,
-labels joined by `;`).
+labels joined by `;`; a row that lasts longer than 5 s is labelled throughout).
 
 Tables. `group` is the recording (the name of its file), for soundscapes the site; `author` stays, for folds by
 recordist (make_folds.py --group author). A soundscape with labels is a clip too, its labels those of all its rows;
@@ -17,6 +17,7 @@ A recording that is labelled `nocall` is a clip without labels. Every row of 202
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -25,7 +26,7 @@ import pandas as pd
 
 from earshot.competitions.birdclef_rows import ROW_SECONDS
 from earshot.competitions.downloads import inner_folder, list_audio, located
-from earshot.competitions.label_texts import is_reserved, listed, unlabelled
+from earshot.competitions.label_texts import is_reserved, listed, respelled, unlabelled
 from earshot.competitions.tables import Tables, absent, class_name, present
 from earshot.messages import few, suggest
 from earshot.metrics.events import merge_overlapping_events
@@ -180,22 +181,54 @@ def labelled_rows(source: Path) -> pd.DataFrame | None:
         require_columns(table, ("filename", "start", "end", "primary_label"), path)
         table = table.assign(
             clip_id=[Path(f).stem for f in table.filename], path="train_soundscapes/" + table.filename,
-            site=table.filename.str.extract(r"_(S\d+)_")[0].fillna(""), seconds=_seconds(table.end, path),
-            labels=[[class_name(n) for n in text.split(";") if not is_reserved(n)] for text in table.primary_label],
+            site=table.filename.str.extract(r"_(S\d+)_")[0].fillna(""), labels=table.primary_label.map(_names),
         )  # fmt: skip
+        table = _in_rows(table, path)
     if (off := table.seconds % ROW_SECONDS != 0).any():
-        raise ValueError(f"{path.name}: a row of {table.clip_id[off].iloc[0]} ends at {table.seconds[off].iloc[0]} s")
+        raise ValueError(
+            f"{path.name}: a row of {table.clip_id[off].iloc[0]} ends at {table.seconds[off].iloc[0]:g} s, which is no "
+            f"multiple of {ROW_SECONDS}"
+        )
     return table[["clip_id", "path", "site", "seconds", "labels"]]
 
 
+def _names(text: str) -> list[str]:
+    """Labels of a row, joined by `;` (copies: by commas, or as a list)."""
+    names = listed(text, LABELLED_SOUNDSCAPES[1]) if text.strip()[:1] in ("[", "(") else re.split("[;,]", text)
+    return [class_name(n) for n in names if not is_reserved(n)]
+
+
+def _in_rows(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Rows with `start` and `end` -> one of 5 s each, with the `seconds` of its end; longer ones become several."""
+    start, end = (_seconds(table[column], path) for column in ("start", "end"))
+    wrong = ~((start >= 0) & (end > start) & (start % ROW_SECONDS == 0) & (end % ROW_SECONDS == 0))
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        raise ValueError(
+            f"{path.name}: {wrong.sum()} rows do not last from one multiple of {ROW_SECONDS} s to a later one, such as "
+            f"{start[row]:g} to {end[row]:g} s of {table.filename[row]}"
+        )
+    n_rows = ((end - start) / ROW_SECONDS).astype(int)
+    number = np.concatenate([np.arange(1, n + 1) for n in n_rows]) if len(table) else np.zeros(0)
+    parts = table.loc[table.index.repeat(n_rows)].reset_index(drop=True)
+    return parts.assign(seconds=start.repeat(n_rows).to_numpy() + ROW_SECONDS * number)
+
+
 def _seconds(times: pd.Series, path: Path) -> pd.Series:
-    """Times as hh:mm:ss, or already as numbers -> seconds."""
-    if pd.api.types.is_numeric_dtype(times):
-        return times.astype(float)
-    seconds = pd.to_timedelta(times, errors="coerce").dt.total_seconds()
+    """Times as hh:mm:ss, mm:ss or numbers of seconds -> seconds."""
+    seconds = times.map(_clock)
     if seconds.isna().any():
-        raise ValueError(f"{path.name} has the time {times[seconds.isna()].iloc[0]!r}, expected hh:mm:ss")
-    return seconds
+        raise ValueError(f"{path.name} has the time '{times[seconds.isna()].iloc[0]}', expected hh:mm:ss")
+    return seconds.astype(float)
+
+
+def _clock(text) -> float:
+    """One time as seconds; NaN where it is none. pandas writes its own as '0 days 00:00:05'."""
+    total = 0.0
+    for part in str(text).strip().removeprefix("0 days ").split(":"):
+        number = pd.to_numeric(part, errors="coerce")
+        total = 60 * total + float(number)
+    return total
 
 
 def by_recording(folder: Path) -> dict[str, str]:
@@ -205,10 +238,12 @@ def by_recording(folder: Path) -> dict[str, str]:
 
 
 def known_labels(rows: pd.DataFrame, classes) -> pd.DataFrame:
-    known = set(classes)
-    unknown = Counter(n for names in rows.labels for n in names if n not in known)
+    """Rows -> the same with the labels that are classes, in their spelling; others are counted in a warning."""
+    known, named = set(classes), sorted({n for names in rows.labels for n in names})
+    spelled = dict(zip(named, respelled(named, classes, "the soundscapes' table"), strict=True))
+    unknown = Counter(n for names in rows.labels for n in names if spelled[n] not in known)
     _warn_unknown(unknown, "soundscape labels")
-    return rows.assign(labels=[[n for n in names if n not in unknown] for names in rows.labels])
+    return rows.assign(labels=[[spelled[n] for n in names if n not in unknown] for names in rows.labels])
 
 
 def soundscape_clips(rows: pd.DataFrame) -> pd.DataFrame:

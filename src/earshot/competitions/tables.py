@@ -47,7 +47,6 @@ NEEDED = {
     "validation_events": ("filename", "onset", "offset", "event_label"),
 }
 NO_WIDTH = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
-RECORDED = {"clips": "to train on", "test_clips": "of the test"}  # tables that hold one row at least
 OF_RECORDINGS = ("clips", "test_clips", "unlabelled", "validation")  # tables with a recording a row
 
 
@@ -81,8 +80,8 @@ class Tables:
             if table is None:
                 continue
             require_columns(table, columns, f"{name} table")
-            if name in RECORDED and not len(table):
-                raise ValueError(f"the download names no recording {RECORDED[name]}: its table is a header alone")
+            if name == "clips" and not len(table):
+                raise ValueError("the download names no recording to train on: its table is a header alone")
             key = columns[0]
             if key == "clip_id" and (twice := table.clip_id[table.clip_id.duplicated()]).size:
                 raise ValueError(f"{name} table lists {twice.nunique()} clips twice: {', '.join(twice.unique()[:5])}")

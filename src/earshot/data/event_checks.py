@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from earshot.data.labels import negative_events
 from earshot.messages import few, suggest
 
 LONGEST_SECONDS = 24 * 3600  # of a recording of unknown duration: rows of longer ones would fill the memory
@@ -58,6 +59,31 @@ def checked_events(
             "whose `duration` the clip table does not say (are their times milliseconds or samples?)")  # fmt: skip
     table = table.assign(onset=table.onset.clip(lower=0), offset=np.minimum(table.offset, length))
     return table.reset_index(drop=True), said
+
+
+def without_labels_beyond(clips: pd.DataFrame, events: pd.DataFrame, left: pd.DataFrame, annotated: np.ndarray):
+    """Take from clips the labels whose every event begins where their recording has ended.
+
+    (clips, how many lost a label). events: all of them; left: those that `checked_events` gives. annotated: (N,)
+    booleans, the clips whose labels are those of their events; what is known of others stays.
+    """
+    length = events.filename.astype(str).map(dict(zip(clips.clip_id.astype(str), clips.duration, strict=True)))
+    beyond = pd.to_numeric(events.onset, errors="coerce") >= length.astype(float)
+    there, lost = _pairs(left), {}
+    for name, label in _pairs(events[beyond]) - there:
+        lost.setdefault(name, set()).add(label)
+    labels = [
+        " ".join(n for n in text.split() if n not in lost[name]) if known and name in lost else text
+        for name, text, known in zip(clips.clip_id.astype(str), clips.labels, annotated, strict=True)
+    ]
+    changed = int((np.array(labels, object) != clips.labels.to_numpy(object)).sum())
+    return clips.assign(labels=labels), changed
+
+
+def _pairs(events: pd.DataFrame) -> set[tuple[str, str]]:
+    """(recording, label) of the events that are heard."""
+    heard = events[~negative_events(events)]
+    return set(zip(heard.filename.astype(str), heard.event_label.astype(str).str.strip(), strict=True))
 
 
 def _refuse(table: pd.DataFrame, rows: pd.Series, where: str, what: str):

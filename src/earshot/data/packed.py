@@ -30,8 +30,7 @@ from earshot.data.caches import (
     with_progress,
     write_tables,
 )
-from earshot.data.event_checks import checked_events
-from earshot.data.labels import negative_events
+from earshot.data.event_checks import checked_events, without_labels_beyond
 from earshot.files import as_json, write_text
 from earshot.inputs.waveforms import decode
 from earshot.processes.kill_points import reached
@@ -99,16 +98,13 @@ def packed_events(
     (events within the packed `duration` of their clip, clips, what was done, a line each). cut: (N,) booleans, the
     annotated clips that go on behind it: their labels become those of the events that are left.
     """
-    events, notes = checked_events(events, clips, "the event table, of packed clips,", classes)
+    left, notes = checked_events(events, clips, "the event table, of packed clips,", classes)
     if not cut.any():
-        return events, clips, notes
-    sung = events[~negative_events(events)].groupby("filename").event_label
-    heard = sung.agg(lambda names: " ".join(sorted(set(names))))
-    labels = clips.labels.mask(cut, clips.clip_id.map(heard).fillna(""))
-    if changed := int((labels != clips.labels).sum()):
-        notes.append(f"{changed} annotated clips have the labels of their packed beginning alone")
+        return left, clips, notes
+    clips, changed = without_labels_beyond(clips, events, left, cut)
+    notes += [f"{changed} annotated clips have the labels of their packed beginning alone"] * (changed > 0)
     said = clips.annotated.astype(object) if "annotated" in clips else pd.Series("", index=clips.index, dtype=object)
-    return events, clips.assign(labels=labels, annotated=said.mask(cut, 1)), notes
+    return left, clips.assign(annotated=said.mask(cut, 1)), notes
 
 
 def packed_settings(sample_rate: int, seconds: float, n_channels: int = 1) -> dict:
