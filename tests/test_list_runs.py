@@ -19,7 +19,7 @@ import runs as script
 import train
 from conftest import write_tiny
 from earshot.data.caches import waveform_settings
-from earshot.inventory import trained
+from earshot.inventory import caches, trained
 from earshot.inventory.cleaning import clean, plan_cleaning
 from earshot.pages import intervals
 from earshot.processes.lock import in_turn, locked
@@ -298,7 +298,7 @@ def test_nothing_goes_unless_it_is_agreed(place, capsys):
 def cache(folder: Path, key: str, kind: str = "logmel") -> Path:
     """A cache of 1,000 bytes and what it says of itself."""
     (folder / key).mkdir(parents=True)
-    (folder / key / "params.json").write_text(json.dumps({"kind": kind, "sample_rate": 8000}))
+    (folder / key / "params.json").write_text(json.dumps({"kind": kind, "sample_rate": 8000, "format": 2}))
     (folder / key / "logmel.npy").write_bytes(bytes(1000))
     return folder / key
 
@@ -311,9 +311,15 @@ def test_caches_go_when_they_are_asked_for_and_nothing_else_of_the_data(place, t
     )
     elsewhere = cache(tmp_path / "cache/own", "b" * 16)
     theirs = cache(tmp_path / "data/own/cache", "notes")
+    another = cache(tmp_path / "cache/own", "c" * 16)
+    (another / "params.json").write_text('{"learning_rate": 0.1}')  # of another program
     assert plan(place, "checkpoints", "stopped", "beaten").size < 10**9
     assert {r.path.resolve() for r in plan(place, "caches").removals} == {of_run, of_none, elsewhere}
+    os.utime(own / "fold0/config.yaml", (0, 0))
     with locked(own / "fold0"):
+        assert not plan(place, "caches").removals, "it says where it reads once it is set up"
+        assert any("stays: sed/own is beginning, and may read it" in text for text in plan(place, "caches").kept)
+        os.utime(own / "fold0/config.yaml")
         found = plan(place, "caches")
         assert [r.path.resolve() for r in found.removals] == [of_none]
         assert any(
@@ -322,6 +328,7 @@ def test_caches_go_when_they_are_asked_for_and_nothing_else_of_the_data(place, t
     run(script, "--names", "own", "--clean", "caches", "--yes")
     assert re.search(r"\(logmel cache at 8000 Hz, \d{4}-\d\d-\d\d; no run here uses it\)", capsys.readouterr().out)
     assert [of_run.exists(), elsewhere.exists(), of_none.exists(), theirs.exists()] == [False, False, True, True]
+    assert another.exists()
 
 
 def test_caches_that_runs_use_can_stay(place, tmp_path, capsys):
@@ -344,6 +351,25 @@ def test_caches_that_runs_use_can_stay(place, tmp_path, capsys):
     assert "(a packing that was stopped, which would go on; no run here uses it)" in said
     assert [p.exists() for p in (used, unused, theirs, begun, not_named)] == [True, False, False, False, True]
     assert "extension .flac; used by sed/own" in plan(place, "caches").removals[0].why
+
+
+def test_a_fold_that_goes_on_elsewhere_keeps_its_caches(place, tmp_path):
+    """--resume with another data.cache_folder: the folds of one run then name several."""
+    settings = {"data__cache": "waveform", "data__sample_rate": 8000}
+    own = copied(place, "own", data__root="data/own", **settings)
+    path = own / "fold1/config.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["data"]["cache_folder"] = str(tmp_path / "scratch")
+    path.write_text(yaml.safe_dump(values))
+    (there,) = (
+        place for place in caches.places(caches.configs_of(listed(place)["own"])[1].data) if "scratch" in str(place)
+    )
+    used, unused = (cache(there, key * 16, "waveform") for key in "01")
+    (used / "params.json").write_text(json.dumps(waveform_settings(8000) | {"format": 2}))
+    assert [r.path for r in plan(place, "unused-caches").removals] == [unused]
+    with locked(own / "fold1"):
+        os.utime(path)
+        assert plan(place, "caches").removals == ()
 
 
 def test_a_packing_that_goes_on_stays(place, tmp_path):

@@ -17,7 +17,8 @@ from earshot.data.packed import packed_settings
 from earshot.inputs.record import CHANNELS
 from earshot.inventory.trained import Found
 from earshot.messages import few
-from earshot.processes.lock import in_somebodys_turn
+from earshot.processes.lock import in_somebodys_turn, owned_since
+from earshot.runs import FoldRun
 from earshot.stored import read_json
 
 KEY = re.compile(r"[0-9a-f]{16}|\.[0-9a-f]{16}\.part")  # the second: a packing that was stopped, and would go on
@@ -45,22 +46,27 @@ def caches_of(found: Sequence[Found], everything: Sequence[Found]) -> Iterator[C
     Where all runs are meant, the data sets below data/ that no run names count too. A data set that a running run
     reads keeps its caches.
     """
-    known = [run for run in everything if run.config]
-    at = {place: run.config.data for run in found if run.config for place in places(run.config.data)}
+    known = {run.name: configs_of(run) for run in everything}
+    at = {place: config.data for run in found for config in known[run.name] for place in places(config.data)}
     if len(found) == len(everything):
-        elsewhere = {run.config.data.cache_folder for run in known} | {""}
+        elsewhere = {config.data.cache_folder for configs in known.values() for config in configs} | {""}
         for root in (path for path in Path("data").glob("*") if path.is_dir()):
             for folder in elsewhere:
                 data = DataConfig(root=str(root), cache_folder=folder)
                 at |= {place: data for place in places(data) if place not in at}
-    reads: dict[Path, list[Found]] = {}
-    for run in known:
-        for place in places(run.config.data):
-            reads.setdefault(place.resolve(), []).append(run)
+    reads: dict[Path, dict[str, list[Config]]] = {}
+    for name, configs in known.items():
+        for config in configs:
+            for place in places(config.data):
+                reads.setdefault(place.resolve(), {}).setdefault(name, []).append(config)
+    run_now = [run for run in everything if run.state == "running"]
+    beginning = next(
+        (f"{run.name} is beginning, and may read it" for run in run_now if begins(run) or not known[run.name]), ""
+    )
     for folder, place in {place.resolve(): place for place in sorted(at)}.items():
-        readers = reads.get(folder, [])
-        running = next((f"{run.name} is running" for run in readers if run.state == "running"), "")
-        asked = {run.name: _asked(run.config) for run in readers}
+        readers = reads.get(folder, {})
+        running = next((f"{run.name} is running" for run in run_now if run.name in readers), beginning)
+        asked = {name: [_asked(config) for config in configs] for name, configs in readers.items()}
         for cache in sorted(place.glob("*")):
             if not KEY.fullmatch(cache.name) or cache.is_symlink():
                 continue
@@ -70,7 +76,9 @@ def caches_of(found: Sequence[Found], everything: Sequence[Found]) -> Iterator[C
                 yield Cache(cache, _size(cache), "a packing that was stopped, which would go on", stays=stays)
             elif (cache / "params.json").is_file():
                 about = _about(cache / "params.json")
-                users = tuple(name for name, settings in asked.items() if about and _is_asked(about, settings))
+                if not (_is_ours(about) or (cache / "index.csv").is_file()):
+                    continue
+                users = tuple(name for name, some in asked.items() if about and any(_is_asked(about, s) for s in some))
                 yield Cache(cache, _size(cache), _what(cache, about), users, running)
 
 
@@ -80,6 +88,28 @@ def places(data: DataConfig) -> tuple[Path, ...]:
     root = Path(data.root)
     inside = replace(data, cache_folder="").caches
     return tuple(dict.fromkeys((inside, Path("cache", root.absolute().name), data.caches)))
+
+
+def configs_of(run: Found) -> list[Config]:
+    """The configs of a run's folds, different ones alone: each fold may keep its caches elsewhere."""
+    found = []
+    for folder in files.fold_folders(run.folder):
+        try:
+            config = FoldRun(folder).config
+        except (ValueError, OSError):  # none yet, or a damaged one, as the list of runs says
+            continue
+        if config not in found:
+            found.append(config)
+    return found
+
+
+def begins(run: Found) -> bool:
+    """Whether a fold of it is being set up: it makes caches then, and writes its config once it has them all."""
+    for folder in files.fold_folders(run.folder):
+        config, since = folder / "config.yaml", owned_since(folder)
+        if since and not (config.is_file() and config.stat().st_mtime >= since):
+            return True
+    return False
 
 
 def asked_by(config: Config) -> list[dict]:
@@ -127,6 +157,11 @@ def _about(params: Path) -> dict:
         return read_json(params, "description")
     except ValueError:
         return {}
+
+
+def _is_ours(about: dict) -> bool:
+    """Whether a description is one of a cache, and not of what another program keeps under such a name."""
+    return isinstance(about.get("kind"), str) and isinstance(about.get("format"), int)
 
 
 def _what(cache: Path, about: dict) -> str:

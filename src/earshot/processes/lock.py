@@ -70,6 +70,14 @@ def is_owned(folder: Path) -> bool:
         return False
 
 
+def owned_since(folder: Path) -> float:
+    """When the process that works in the folder took it, whole seconds since 1970; 0 where none does."""
+    try:
+        return datetime.fromisoformat(_read(folder / NAME)["since"]).timestamp() if is_owned(folder) else 0.0
+    except (KeyError, ValueError, TypeError):  # its owner has just left, or never said
+        return 0.0
+
+
 @contextmanager
 def in_turn(path: Path) -> Iterator[None]:
     """Wait until no other process holds the lock file `path`, and hold it meanwhile; it is removed afterwards."""
