@@ -29,7 +29,7 @@ from earshot.data.labels import annotated_clips, label_lists
 from earshot.data.voice import check_still_heard, hear_voice, write_voice
 from earshot.data.voice import summary as voice_summary
 from earshot.files import check_writable, plain_name
-from earshot.messages import Parser, command_line, few, progress_bar, run_script, suggest
+from earshot.messages import Parser, command_line, few, fewer_alike, progress_bar, run_script, suggest
 from earshot.prediction.voice import FILE as VOICE_FILE
 from earshot.prediction.voice import THRESHOLD, VoiceDetector
 from earshot.sound import audio
@@ -59,7 +59,8 @@ def main():
         raise ValueError("--channels is of the copies that --resample HZ makes; without it recordings stay as they are")
     detector = voice_detector(options)
     tables = competition.prepare(source, **prepare_options(competition, options))
-    tables = with_headers(tables, source, options.check_audio, options.workers)
+    with fewer_alike(source):
+        tables = with_headers(tables, source, options.check_audio, options.workers)
     tables, notes = with_checked_events(tables)
     notes += heard_for_voice(tables, source, out, detector, options) if detector else (
         check_still_heard(out, tables.clips, source))  # fmt: skip

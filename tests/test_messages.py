@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from earshot import messages
-from earshot.messages import LINE, WrappedLines, command_line, progress_bar
+from earshot.messages import LINE, WrappedLines, command_line, fewer_alike, progress_bar
 
 SRC = Path(__file__).resolve().parents[1] / "src"
 
@@ -129,3 +129,16 @@ def test_another_pipe_that_breaks_is_still_an_error(capsys):
         messages.run_script(main)
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: a process of ours: Broken pipe\n"
+
+
+def test_messages_of_one_kind_are_counted_after_the_first(tmp_path, caplog):
+    logger = logging.getLogger("earshot")
+    with fewer_alike(tmp_path, most=2):
+        for i in range(5):
+            logger.warning("%s: it holds %d streams", tmp_path / f"a b/{i}.ogg", i)
+        logger.warning("%s is empty", tmp_path / "x.wav")
+    logger.warning("%s: it holds 9 streams", tmp_path / "a b/9.ogg")
+    assert [line.replace(str(tmp_path), "") for line in caplog.messages] == [
+        "/a b/0.ogg: it holds 0 streams", "/a b/1.ogg: it holds 1 streams", "/x.wav is empty",
+        "3 more: a file: it holds ... streams", "/a b/9.ogg: it holds 9 streams",
+    ]  # fmt: skip

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -198,6 +199,30 @@ def logged_from(level: int, name: str = ""):
         yield
     finally:
         logger.setLevel(before)
+
+
+@contextmanager
+def fewer_alike(folder: Path, most: int = 5, name: str = "earshot"):
+    """Log the first `most` messages of each kind for a while, and at the end how many more there were.
+
+    Of one kind are messages that differ in numbers and in which file below `folder` they speak of.
+    """
+    counts, logger = Counter(), logging.getLogger(name)
+    file = re.compile(re.escape(str(folder)) + r"/.*?\.\w{2,5}(?=[:, ]|$)")
+
+    def is_early(record: logging.LogRecord) -> bool:
+        kind = re.sub(r"\d+", "...", file.sub("a file", record.getMessage()))
+        counts[kind] += 1
+        return counts[kind] <= most
+
+    logger.addFilter(is_early)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_early)
+        for kind, n in counts.items():
+            if n > most:
+                logger.warning("%d more: %s", n - most, kind)
 
 
 def check_first(check: Callable[[], object]):

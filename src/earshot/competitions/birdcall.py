@@ -331,7 +331,7 @@ def _species_problems(birds: pd.Series, classes: set[str]) -> list[str]:
     strange = {name for row in labels for name in row} - classes - {NOCALL}
     unknown = sorted(strange)
     found = {
-        "are empty (write nocall)": birds[~filled],
+        "are empty (write nocall)": [f"row {i + 1}" for i in np.flatnonzero(~filled)],
         f"name unknown labels ({few(unknown)})": texts[[not strange.isdisjoint(row) for row in labels]],
         "mix nocall with labels": texts[[NOCALL in row and len(set(row)) > 1 for row in labels]],
         "name a label twice": texts[[len(set(row)) < len(row) for row in labels]],

@@ -66,7 +66,7 @@ def find_label_table(source: Path, recordings: OwnRecordings, path_column: str, 
         names = few([path.relative_to(source).as_posix() for path in found])
         raise ValueError(f"{len(found)} tables name recordings of {source}: {names}; say which one with --table")
     other = [path for path in other if path.suffix.lower() != ".txt"]
-    if not found and (unread := [p.name for p in _files_below(source, UNREAD)]):
+    if not found and (unread := [p.relative_to(source).as_posix() for p in _files_below(source, UNREAD)]):
         logger.warning("not read as tables, save them as CSV where they hold labels: %s", few(unread))
     if other and not found:
         logger.warning("not the table of labels, as no column names recordings: %s", few([str(p) for p in other]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,8 @@ import pandas as pd
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import read_clips
 from earshot.sound import audio
+
+logger = logging.getLogger("earshot")
 
 
 def find_recordings(source: Path, audio_root: Path | None = None) -> tuple[pd.DataFrame, Path]:
@@ -21,6 +24,8 @@ def find_recordings(source: Path, audio_root: Path | None = None) -> tuple[pd.Da
         if not found.files:
             kinds = ", ".join(ending.removeprefix(".") for ending in sorted(audio.EXTENSIONS))
             raise ValueError("; ".join(filter(None, [f"{source} holds no recording ({kinds})", found.said()])))
+        if text := found.said():
+            logger.warning(text)
         paths = [str(path.relative_to(source)) for path in found.files]
         return pd.DataFrame({"clip_id": found.ids(), "path": paths}), source.resolve()
     table = read_clips(source)
