@@ -175,6 +175,8 @@ def test_few_rows_that_differ_make_no_problem_of_several_labels(tmp_path, said):
     assert labels_of(tmp_path)["r4"] == "x y", "a recording in five has two: that is how they are"
     (tmp_path / "t.csv").write_text("\n".join(["file,species", *rows[:9], "r9.wav,x;y", "r4.wav,y"]) + "\n")
     assert labels_of(tmp_path)["r4"] == "x y", "another one has two in its cell"
+    found = labels_of(tmp_path, several_labels="none")
+    assert [found[name] for name in ("r3", "r4", "r9")] == ["y", "", "x y"], "whose rows differ, not who has two"
 
 
 @pytest.mark.parametrize(

@@ -180,18 +180,18 @@ def _agreeing(table: pd.DataFrame, several: str, path: Path) -> pd.DataFrame:
     if several:
         check_choice("--several-labels", several, SEVERAL)
     own = [{class_name(name).casefold() for name in names} for names in table.labels]
-    said: dict[str, set[str]] = {}
+    said: dict[str, set[frozenset[str]]] = {}
     for recording, names in zip(table._found, own, strict=True):
-        said.setdefault(recording, set()).update(names)
-    torn = [recording for recording, names in said.items() if len(names) > 1]
-    if not torn or max(map(len, own)) > 1 or several == "together":
+        said.setdefault(recording, set()).update({frozenset(names)} if names else ())
+    torn = [recording for recording, rows in said.items() if len(rows) > 1]
+    if not torn or several == "together":
         return table
-    differ = table._found.isin(set(torn))
     if several == "none":
+        differ = table._found.isin(set(torn))
         logger.warning("%s: rows of %d recordings differ in their label, so that they have none: %s", path, len(torn),
                        few(torn))  # fmt: skip
         return table.assign(labels=[[] if odd else names for odd, names in zip(differ, table.labels, strict=True)])
-    if FEW_TORN * len(torn) > len(said):
+    if max(map(len, own)) > 1 or FEW_TORN * len(torn) > len(said):
         return table
     shown = [f"{r} is {' and '.join(n for names in table.labels[table._found == r] for n in names)}" for r in torn[:3]]
     more = f", ... ({len(torn) - 3} more)" if len(torn) > 3 else ""
