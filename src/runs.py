@@ -21,6 +21,8 @@ import argparse
 import logging
 import math
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -39,15 +41,9 @@ def main():
     if options.out:
         check_ending(options.out, ".csv")
         check_writable(options.out)
-    with logged_from(logging.ERROR):  # what runs say of their data is not news here
-        everything = trained.find_runs(options.root)
-    found = trained.chosen(
-        everything, names=options.names, task=options.task, competition=options.competition, state=options.state,
-        where=options.where,
-    )  # fmt: skip
-    found = trained.ordered(found, options.sort)
+    everything, found = chosen_runs(options)
     if options.clean:
-        return clean_up(plan_cleaning(found, everything, options.clean), options.yes)
+        return clean_up(lambda: plan_cleaning(*reversed(chosen_runs(options)), options.clean), options.yes)
     if not everything:
         command = command_line("train", "--config", of_repository("configs/sed/synth_cnn.yaml"), "--fold", 0)
         print(f"no runs in {options.root}: train one ({command} makes its own data), or name another folder by --root")
@@ -110,8 +106,28 @@ def as_bytes(size: float) -> str:
     return ""
 
 
-def clean_up(plan: Plan, agreed: bool):
-    """Show what would go, ask, and remove it."""
+def chosen_runs(options: argparse.Namespace) -> tuple[list[Found], list[Found]]:
+    """All runs, and those that were asked for, in their order."""
+    with logged_from(logging.ERROR):  # what runs say of their data is not news here
+        everything = trained.find_runs(options.root)
+    found = trained.chosen(
+        everything, names=options.names, task=options.task, competition=options.competition, state=options.state,
+        where=options.where,
+    )  # fmt: skip
+    return everything, trained.ordered(found, options.sort)
+
+
+def still_removed(plan: Plan, now: Plan) -> Plan:
+    """What both plans remove; the rest is named."""
+    taken = {removal.path for removal in plan.removals} - {removal.path for removal in now.removals}
+    for path in sorted(taken):
+        print(f"  {path} stays: it is used, or gone, by now")
+    return replace(plan, removals=tuple(removal for removal in plan.removals if removal.path not in taken))
+
+
+def clean_up(make_plan: Callable[[], Plan], agreed: bool):
+    """Show what would go, ask, and remove it, but for what a training has come to use since it was shown."""
+    plan = make_plan()
     for removal in plan.removals:
         print(f"  {as_bytes(removal.size):>10}  {removal.path}  ({removal.why})")
     for line in plan.kept:
@@ -122,6 +138,7 @@ def clean_up(plan: Plan, agreed: bool):
     print(f"{len(plan.removals)} to remove, {as_bytes(plan.size)} ({plan.size:,} bytes)")
     if not agreed and sys.stdin.isatty():
         agreed = input("remove them? yes or no: ").strip().lower() == "yes"
+        plan = still_removed(plan, make_plan()) if agreed else plan
     if not agreed:
         print("nothing was removed; say yes, or give --yes")
         return

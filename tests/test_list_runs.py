@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -359,21 +360,35 @@ def test_caches_that_runs_use_can_stay(place, tmp_path, capsys):
 
 def test_a_fold_that_goes_on_elsewhere_keeps_its_caches(place, tmp_path):
     """--resume with another data.cache_folder: the folds of one run then name several."""
-    settings = {"data__cache": "waveform", "data__sample_rate": 8000}
-    own = copied(place, "own", data__root="data/own", **settings)
+    own = copied(place, "own", data__root="data/own", data__cache="waveform", data__sample_rate=8000)
     path = own / "fold1/config.yaml"
     values = yaml.safe_load(path.read_text())
     values["data"]["cache_folder"] = str(tmp_path / "scratch")
     path.write_text(yaml.safe_dump(values))
-    (there,) = (
-        place for place in caches.places(caches.configs_of(listed(place)["own"])[1].data) if "scratch" in str(place)
-    )
+    there = caches.configs_of(listed(place)["own"])[1].data.caches
     used, unused = (cache(there, key * 16, "waveform") for key in "01")
     (used / "params.json").write_text(json.dumps(waveform_settings(8000) | {"format": 2}))
     assert [r.path for r in plan(place, "unused-caches").removals] == [unused]
     with locked(own / "fold1"):
         os.utime(path)
         assert plan(place, "caches").removals == ()
+
+
+def test_what_is_taken_while_one_is_asked_stays(place, tmp_path, capsys, monkeypatch):
+    own = copied(place, "own", data__root="data/own")
+    taken, free = cache(tmp_path / "data/own/cache", "0" * 16), cache(tmp_path / "data/new/cache", "1" * 16)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    with ExitStack() as stack:
+
+        def answer(question: str) -> str:
+            stack.enter_context(locked(own / "fold0"))
+            os.utime(own / "fold0/config.yaml")
+            return "yes"
+
+        monkeypatch.setattr("builtins.input", answer)
+        run(script, "--clean", "caches")
+    assert [taken.exists(), free.exists()] == [True, False]
+    assert "data/own/cache/0000000000000000 stays: it is used, or gone, by now" in capsys.readouterr().out
 
 
 def test_a_packing_that_goes_on_stays(place, tmp_path):
