@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pickle
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,8 @@ from earshot.data.caches import LogmelCache, waveform_cache
 from earshot.data.prepared import load_data
 from earshot.inputs.logmel import Logmel
 from earshot.inputs.waveforms import as_heard
-from earshot.inventory.caches import asked_by
+from earshot.inventory.caches import asked_by, caches_of
+from earshot.processes import lock
 from earshot.runs import config_difference
 from earshot.sound import audio
 from earshot.sound.logmel import log_mel
@@ -325,3 +327,24 @@ def test_links_to_a_data_set_share_its_caches(tmp_path):
     assert len(folders) == 1
     assert DataConfig(root="data/x", cache_folder="~/c").caches.parent == Path.home() / "c"
     assert DataConfig(root="data/x").caches == Path("data/x/cache")
+
+
+@pytest.mark.parametrize("kind", ["waveform", "packed", "logmel"])
+def test_a_cache_that_a_process_reads_is_not_cleaned(kind, tiny):
+    """Whatever runs the process belongs to, or none yet: caches are read before a run's folder says so."""
+    config = load_config(tiny, [f"data.cache={kind}"])
+    config = replace(config, data=replace(config.data, root="data/own"))
+    shutil.copytree("data", "copy")
+    Path("copy").rename("data/own")
+    prepared, _ = load_data(config.data).split(0, config.data.folds)
+    TrainingClips(prepared, config.data, config.inputs(), config.seed, None, config.data.caches)
+    (params,) = Path("data/own/cache").glob("*/params.json")
+    of_another = lock._HELD.pop(str(params.resolve()))  # locks are of open files, as if another process held it
+    assert [cache.stays for cache in caches_of([], [])] == ["a process reads it"]
+    of_another.close()
+    lock.hold(params)
+    assert [cache.stays for cache in caches_of([], [])] == [""], "one's own reading is over"
+    for number in range(lock.MOST_HELD + 3):
+        Path(f"f{number}").write_text("")
+        lock.hold(Path(f"f{number}"))
+    assert len(lock._HELD) <= lock.MOST_HELD

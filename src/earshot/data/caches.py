@@ -4,9 +4,8 @@ A cache is a folder `<folder>/<key>`, the key a hash of EVERYTHING that shapes i
 the number type, this module's format and each clip's id, path, size and time of change. Another parameter or an edited
 file is another key, so nothing stale is ever read; older siblings are left alone (delete them at will). A cache is
 written under a temporary name and renamed, so an interrupted build leaves nothing under the final one. Where a data
-set's folder cannot be written, its caches go to `cache/<its name>` of the folder that one is in. Clips that
-share a file share its data; a table's `start` and `end` are not applied. Clips that cannot be read are listed in
-`unreadable.csv` and hold 0 frames.
+set's folder cannot be written, its caches go to `cache/<its name>` of the folder that one is in. Clips of one file
+share its data; a table's `start` and `end` are not applied. Unreadable clips stand in `unreadable.csv`, with 0 frames.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from earshot.files import as_json, check_writable, short_name, whole_folder
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples
 from earshot.messages import few, progress_bar, suggest
+from earshot.processes.lock import hold
 from earshot.sound import audio
 from earshot.sound.loudness import MOST_GAIN_DB
 from earshot.sound.rows import file_of
@@ -238,18 +238,18 @@ def place_of(folder: str | Path, description: dict) -> Path:
 
 
 def finished(folder: str | Path, description: dict, make: Callable[[Path], None]) -> Path:
-    """The folder that `place_of` names, as it stands or as `make` fills it under a temporary name."""
+    """The folder that `place_of` names, as it stands or as `make` fills it under a temporary name; it is held."""
     target = place_of(folder, description)
-    if target.is_dir():
-        return target
-    settings = {name: value for name, value in description.items() if name != "files"}
-    try:
-        with whole_folder(target) as partial:
-            make(partial)
-            (partial / "params.json").write_text(as_json({**settings, "format": FORMAT}, indent=1))
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another process was first, with the same content
-            raise
+    if not target.is_dir():
+        settings = {name: value for name, value in description.items() if name != "files"}
+        try:
+            with whole_folder(target) as partial:
+                make(partial)
+                (partial / "params.json").write_text(as_json({**settings, "format": FORMAT}, indent=1))
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another was first, with the same content
+                raise
+    hold(target / "params.json")
     return target
 
 

@@ -34,7 +34,7 @@ from earshot.data.event_checks import checked_events, without_labels_beyond
 from earshot.files import as_json, write_text
 from earshot.inputs.waveforms import decode
 from earshot.processes.kill_points import reached
-from earshot.processes.lock import in_turn
+from earshot.processes.lock import hold, in_turn
 from earshot.sound import audio
 from earshot.sound.rows import SCALE
 from earshot.stored import open_array
@@ -78,6 +78,7 @@ def packed_clips(
         with in_turn(lock):  # a second process waits until this one is done
             if not target.is_dir():
                 _pack(target, description, settings, Path(source_root), workers, say)
+    hold(target / "params.json")
     _, index = read_index(target, ("row",))
     rows = dict(zip(index["clip_id"], index["row"]))
     return clips.assign(path=[f"{target}/waveform.npy#{rows[str(clip_id)]}" for clip_id in clips["clip_id"]])

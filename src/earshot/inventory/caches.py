@@ -17,7 +17,7 @@ from earshot.data.packed import packed_settings
 from earshot.inputs.record import CHANNELS
 from earshot.inventory.trained import Found
 from earshot.messages import few
-from earshot.processes.lock import in_somebodys_turn, owned_since
+from earshot.processes.lock import in_somebodys_turn, is_held, owned_since
 from earshot.runs import FoldRun
 from earshot.stored import read_json
 
@@ -44,7 +44,7 @@ def caches_of(found: Sequence[Found], everything: Sequence[Found]) -> Iterator[C
     """Find the caches of these runs' data, and say what they are, who uses them, and which may not go.
 
     Where all runs are meant, the data sets below data/ that no run names count too, but not links, behind which others
-    may work. A data set that a running run reads keeps its caches.
+    may work. A data set that a running run reads keeps its caches, and so does what any process of this machine reads.
     """
     known = {run.name: configs_of(run) for run in everything}
     at = {place: config.data for run in found for config in known[run.name] for place in places(config.data)}
@@ -79,7 +79,8 @@ def caches_of(found: Sequence[Found], everything: Sequence[Found]) -> Iterator[C
                 if not (_is_ours(about) or (cache / "index.csv").is_file()):
                     continue
                 users = tuple(name for name, some in asked.items() if about and any(_is_asked(about, s) for s in some))
-                yield Cache(cache, _size(cache), _what(cache, about), users, running)
+                stays = running or "a process reads it" * is_held(cache / "params.json")
+                yield Cache(cache, _size(cache), _what(cache, about), users, stays)
 
 
 def places(data: DataConfig) -> tuple[Path, ...]:

@@ -25,6 +25,7 @@ from earshot.processes.running import is_running, machine
 NAME = "lock.json"
 BEAT_SECONDS = 60
 OLD_SECONDS = 3600  # without a sign of life, on another machine
+MOST_HELD = 64  # files that a process holds at a time
 WAIT_SECONDS = 15  # for what a killed owner started (workers that load data) to end too
 
 
@@ -99,6 +100,42 @@ def in_somebodys_turn(path: Path) -> bool:
         return False
     with open(path) as file:
         return _try_lock(file) is False
+
+
+_HELD: dict[str, TextIO] = {}
+
+
+def hold(path: Path):
+    """Tell other processes of this machine, as long as this one lives, that it uses what the file stands for.
+
+    Many may. Nothing is told where there are no locks, nor of more than the MOST_HELD latest files.
+    """
+    name = os.path.realpath(path)
+    if name in _HELD and _is(_HELD[name], path):
+        return
+    let_go(path)
+    while len(_HELD) >= MOST_HELD:
+        let_go(Path(next(iter(_HELD))))
+    try:
+        import fcntl  # not on Windows
+
+        file = open(path)  # noqa: SIM115, open as long as the process lives
+        fcntl.flock(file, fcntl.LOCK_SH)
+    except (ImportError, OSError):
+        return
+    _HELD[name] = file
+
+
+def let_go(path: Path):
+    """Take back what `hold` told."""
+    if file := _HELD.pop(os.path.realpath(path), None):
+        file.close()
+
+
+def is_held(path: Path) -> bool:
+    """Whether another process holds the file by `hold`, as far as this machine can tell; this one lets it go."""
+    let_go(path)
+    return in_somebodys_turn(path)
 
 
 def _own() -> dict:
