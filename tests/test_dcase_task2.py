@@ -117,7 +117,9 @@ def test_odd_names_attribute_files_and_broken_downloads(tmp_path, caplog):
         dcase_task2.prepare(tmp_path)
     train = "fan/train/section_00_"
     touch(tmp_path, f"{train}source_train_normal_0000.wav", "fan/train/noise.wav",
-          f"{train}source_train_anomaly_0001.wav", f"{train}target_train_normal_0002.wav")  # fmt: skip
+          f"{train}source_train_anomaly_0001.wav", f"{train}target_train_normal_0002.wav",
+          "fan/section_00_source_train_normal_0003.wav",
+          "fan/train/section_00_source_train_normal_0004.flac")  # fmt: skip
     table = pd.DataFrame(
         {"file_name": ["fan/train/section_00_source_train_normal_0000.wav"], "d1p": ["f-n"], "d1v": [3]}
     )
@@ -126,6 +128,8 @@ def test_odd_names_attribute_files_and_broken_downloads(tmp_path, caplog):
         clips = dcase_task2.prepare(tmp_path).clips
     assert "1 files are not named as DCASE names them and are left out: fan/train/noise.wav" in caplog.text
     assert "1 anomalous clips lie among the training clips and are left out" in caplog.text
+    assert "2 recordings are no .wav in a <machine>/train/, test/, source_test/, or target_test/" in caplog.text
+    assert "fan/section_00_source_train_normal_0003.wav" in caplog.text
     assert clips.attributes.tolist() == ["", "f-n=3", ""]
     assert clips.official_fold.tolist() == [0, -1, -1]
 

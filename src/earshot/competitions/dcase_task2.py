@@ -109,9 +109,11 @@ def _with_truth(test: pd.DataFrame, known: Mapping[tuple[str, str], tuple[int, s
 
 def scan(source: Path) -> pd.DataFrame:
     """Every wav in a <machine>/{train,test,...}/ below `source` -> what its name, folder and attribute file say."""
-    found, odd = [], []
-    paths = (p for p in list_recordings(source).files if p.suffix.lower() == ".wav" and p.parent.name in FOLDERS)
-    for path in sorted(paths, key=lambda p: (len(p.parts), p)):
+    found, odd, elsewhere = [], [], []
+    for path in sorted(list_recordings(source).files, key=lambda p: (len(p.parts), p)):
+        if path.suffix.lower() != ".wav" or path.parent.name not in FOLDERS:
+            elsewhere.append(path.relative_to(source).as_posix())
+            continue
         said = parse_name(path.name, path.parent.name)
         if said is None:
             odd.append(path.relative_to(source).as_posix())
@@ -119,6 +121,9 @@ def scan(source: Path) -> pd.DataFrame:
             found.append({"machine": _machine(path), "path": path.relative_to(source).as_posix()} | said)
     if odd:
         logger.warning("%d files are not named as DCASE names them and are left out: %s", len(odd), few(odd))
+    if elsewhere and found:
+        logger.warning("%d recordings are no .wav in a <machine>/%s and are left out: %s", len(elsewhere),
+                       "/, ".join((*FOLDERS[:-1], f"or {FOLDERS[-1]}/")), few(elsewhere))  # fmt: skip
     if not found:
         raise ValueError(f"{source} has no <machine>/train/*.wav; is --source the unzipped download of DCASE task 2?")
     clips = pd.DataFrame(found)
