@@ -133,7 +133,7 @@ def test_files_that_are_no_extractor_say_why(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     Path("x.tflite").write_bytes(b"x")
     with pytest.raises(
-        ValueError, match=r"this extractor needs ai-edge-litert: pip install -r \S*requirements/extractors.txt"
+        ValueError, match=r"this extractor needs ai-edge-litert: pip install -r .*requirements/extractors.txt"
     ):
         opened(Extractor(sample_rate=RATE, file="x.tflite"))
     one_by_one = opened(Extractor(sample_rate=RATE, file="open.onnx"))

@@ -149,5 +149,5 @@ def test_runs_that_are_not_there(here):
     with pytest.raises(ValueError, match=r"tinny does not exist; did you mean '.*tiny'"):
         run(predict, "--run", here / "runs/sed/tinny", *clips)
     (here / "runs/sed/begun/fold0").mkdir(parents=True, exist_ok=True)
-    with pytest.raises(ValueError, match=r"begun holds no trained fold .*; train it first: python \S*src"):
+    with pytest.raises(ValueError, match=r"begun holds no trained fold .*; train it first: python .*src"):
         run(predict, "--run", here / "runs/sed/begun", *clips)

@@ -18,6 +18,7 @@ from earshot.config import DataConfig
 from earshot.data.folds import read_folds
 from earshot.data.labels import read_classes, read_clips
 from earshot.data.prepared import load_data
+from earshot.messages import pasted
 from earshot.sound import audio
 from earshot.tables import read_table
 
@@ -211,7 +212,7 @@ def test_a_users_error_is_one_line_and_exit_code_2(tmp_path):
     assert done.returncode == 2
     assert done.stderr == (
         "error: unknown competition 'esc51'; did you mean 'esc50'? (your own recordings: "
-        f"python {SRC / 'prepare.py'} mine --source FOLDER --out data/NAME)\n"
+        f"python {pasted(SRC / 'prepare.py')} mine --source FOLDER --out data/NAME)\n"
     )
 
 

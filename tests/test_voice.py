@@ -111,7 +111,7 @@ def test_a_file_that_is_no_detector_is_an_error_that_says_what_it_takes(tmp_path
 def test_without_the_package_the_error_has_the_install_line(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install -r \S*requirements/voice.txt, or give --voice-model FILE"):
+    with pytest.raises(ValueError, match=r"pip install -r .*requirements/voice.txt'?, or give --voice-model FILE"):
         VoiceDetector()
 
 
