@@ -72,6 +72,7 @@ def test_grouped_dilated_and_one_dimensional_layers():
 
 
 @pytest.mark.parametrize("name", deep_ones_slow(MODELS))
+@pytest.mark.slow
 def test_every_network_is_counted_without_values(name):
     with torch.device("meta"):
         model = build_model(name, K, F, SMALL.get(name))

@@ -157,6 +157,7 @@ def test_torchs_newer_exporter_passes_the_same_gates_and_tells_nothing_of_this_m
     assert listed.about["classes"]
 
 
+@pytest.mark.slow
 def test_a_frozen_axis_is_found_whichever_exporter_froze_it(tmp_path):
     """A length that a network compares with a number is fixed by torch.export, which does not say so."""
 

@@ -66,6 +66,7 @@ def test_no_bytes_end_a_reader_in_another_error(tmp_path_factory, content):
 
 
 @given(st.text(max_size=60))
+@pytest.mark.slow
 def test_no_text_ends_the_yaml_reader_in_another_error(text):
     assert refusal(lambda: stored.parse_yaml(text, "here"), "here ").startswith("here ")
 

@@ -93,7 +93,15 @@ def evidence(watch: str, found: Predictions, truth: Truth) -> Evidence:
     return Evidence(None, replace(task, score=score), watch, found, truth, None)
 
 
-@pytest.mark.parametrize("watch", ["event_f1", "event_f1_macro", "frame_map", "row_micro_f1", "map"])
+@pytest.mark.parametrize(
+    "watch",
+    [
+        "event_f1",
+        "frame_map",
+        "row_micro_f1",
+        *(pytest.param(w, marks=pytest.mark.slow) for w in ("event_f1_macro", "map")),
+    ],
+)
 def test_an_interval_is_that_of_sets_that_are_scored_one_by_one(watch, monkeypatch):
     """The same groups drawn; a score of the highest frames too, which clips' own outputs would not give."""
     monkeypatch.setattr(bootstrap, "__defaults__", (12, 0))

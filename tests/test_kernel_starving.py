@@ -212,7 +212,10 @@ def test_a_report_that_cannot_be_written_is_no_error(bundle, folder, tmp_path, m
     assert [f["how"] for f in report["failures"]] == ["was not written"]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError(), KeyError("x")])
+@pytest.mark.parametrize("error", [
+    OSError(28, "No space left on device"),
+    *(pytest.param(e, marks=pytest.mark.slow) for e in (MemoryError(), KeyError("x"))),
+])  # fmt: skip
 def test_what_fails_after_a_valid_file_ends_well(bundle, folder, tmp_path, monkeypatch, capsys, error):
     def broken(self, spent, minutes):
         raise error

@@ -30,6 +30,7 @@ from real_tables import (
 from scripts import run
 
 NO_FOLDER = pytest.param("", marks=pytest.mark.skip(f"no real tables at {FOLDER} (set EARSHOT_SHARED)"))
+ALIKE = ("birdclef2022", "birdclef2024", "birdclef2025", "audioset_redistributed")  # others like them are fast
 every_folder = pytest.mark.parametrize("name", folders() or [NO_FOLDER])
 
 
@@ -43,7 +44,9 @@ def test_every_description_has_its_folder():
     assert set(LAYOUTS) == set(folders())
 
 
-@every_folder
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in ALIKE else n for n in folders()] or [NO_FOLDER]
+)
 def test_tables_folds_and_submission(name, tmp_path, monkeypatch):
     layout = described(name)
     monkeypatch.chdir(tmp_path)
@@ -194,7 +197,7 @@ def recordings(source):
     return [p for p in sorted(source.rglob("*")) if p.suffix.lower() in (".wav", ".ogg", ".flac", ".mp3")]
 
 
-QUICK = ("birdclef2021", "dcase2018_task2", "dcase2023_task2", "rfcx")  # the others are tried in the slow part
+QUICK = ("dcase2023_task2", "rfcx")  # the others are tried in the slow part
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_a_last_page_that_ends_too_late(tmp_path, caplog, subtype):
     assert "is truncated, or its header wrong: it promises" in caplog.text
 
 
-@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("subtype", ["VORBIS", pytest.param("OPUS", marks=pytest.mark.slow)])
 def test_an_ogg_that_ends_in_silence_is_not_decoded_for_its_length(tmp_path, subtype):
     path = tmp_path / "a.ogg"
     written(path, "OGG", subtype, np.r_[SOUND, np.zeros(40 * RATE, np.float32)])

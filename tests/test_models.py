@@ -38,7 +38,10 @@ def inputs_of(model, batch, frames, seed=0):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("batch", "frames"), [(2, 101), (1, 101), (2, 64), (1, 5), (2, 1)])
+@pytest.mark.parametrize(
+    ("batch", "frames"),
+    [(2, 101), (1, 5), (2, 1), *(pytest.param(*shape, marks=pytest.mark.slow) for shape in ((1, 101), (2, 64)))],
+)
 def test_outputs_have_the_contracts_keys_shapes_and_range(networks, name, batch, frames):
     model = networks[name].eval()
     inputs = inputs_of(model, batch, frames)
@@ -79,7 +82,7 @@ def test_evaluation_is_deterministic_and_clips_do_not_see_each_other(networks, n
     torch.testing.assert_close(alone, both[0][1:2], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", deep_ones_slow(MODELS))
 def test_a_gradient_reaches_every_parameter_but_the_declared_dead_ones(networks, name):
     model = copy.deepcopy(networks[name]).train()
     for module in model.modules():
@@ -136,7 +139,9 @@ def test_autocast_leaves_probabilities_in_float32(networks, name):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*is deprecated", "ignore::torch.jit.TracerWarning")
-@pytest.mark.parametrize("name", deep_ones_slow(MODELS))
+@pytest.mark.parametrize(
+    "name", [n if n.startswith("cnn_") else pytest.param(n, marks=pytest.mark.slow) for n in MODELS]
+)
 def test_a_traced_graph_follows_other_lengths_and_batches(networks, name):
     """What an exported graph must do: one trace, any batch and number of frames."""
     graph = Positional(networks[name].eval())

@@ -255,7 +255,8 @@ def test_folds_of_before_the_groups_are_said(tmp_path, monkeypatch):
     new.find_folds(options(name="g"), Path("data/g"), clips)[1].to_csv("folds/g.csv", index=False)
     _, _, told = new.find_folds(options(name="g"), Path("data/g"), clips.assign(group=["p", "q"] * 10))
     assert told.startswith("folds: folds/g.csv, as it is\nwarning: 2 of 2 groups of data/g/clips.csv lie in several ")
-    assert told.endswith(command_line("make_folds", *"--clips data/g/clips.csv --out folds/g.csv --k 2 --force".split()))
+    words = ["--clips", "data/g/clips.csv", "--out", "folds/g.csv", "--k", 2, "--force"]
+    assert told.endswith(command_line("make_folds", *words))
 
 
 def test_configs_of_the_repository_are_found_from_anywhere(tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ def on_meta(config) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.slow
 def test_every_config_is_a_network_of_527_classes_on_10_seconds(path):
     config = load_config(path)
     model = on_meta(config)

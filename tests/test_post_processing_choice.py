@@ -196,6 +196,7 @@ def test_events_are_tuned_by_their_own_score():
     assert choice.before.mean() == pytest.approx(2 * 5 / (5 + 10))  # every click is an event too
 
 
+@pytest.mark.slow
 def test_events_of_classes_on_scales_of_their_own_get_a_threshold_each():
     """Class b answers a fourth of class a: no common threshold finds the events of both and drops the noise of both."""
     loud, truth = sure_of_one_call()

@@ -42,6 +42,7 @@ def sites(names) -> set[str]:
 # ---- what is made
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_other_seed_other_bytes(tiny, tmp_path):
     shift.make_shift(tmp_path / "again", seed=0, **TINY)
     assert digests(tmp_path / "again") == digests(tiny)

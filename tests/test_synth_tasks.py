@@ -46,7 +46,8 @@ def made(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["ust", *(pytest.param(k, marks=pytest.mark.slow) for k in ("scenes", "asd"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SMALL)
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(small, made, tmp_path, kind):
     one = made / kind
     for folder, seed in (("again", 0), ("other", 1)):

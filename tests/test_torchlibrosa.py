@@ -36,7 +36,7 @@ def noise(*shape, seed=0):
 
 
 @pytest.mark.parametrize("case", RECORDS)
-@pytest.mark.parametrize("n_samples", [1, 300, 20000])
+@pytest.mark.parametrize("n_samples", [1, pytest.param(300, marks=pytest.mark.slow), 20000])
 def test_the_library_and_both_twins_agree(case, n_samples):
     record = RECORDS[case]
     waveform = noise(*(2, n_samples) if record.n_channels == 2 else (n_samples,))

@@ -137,8 +137,8 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(("stop_after", "extra"), [
-    (1, []), (3, []), pytest.param(1, ["optim.accumulate=2"], marks=pytest.mark.slow),
-    *(pytest.param(n, [], marks=pytest.mark.slow) for n in (5, 8)),
+    (1, []), pytest.param(1, ["optim.accumulate=2"], marks=pytest.mark.slow),
+    *(pytest.param(n, [], marks=pytest.mark.slow) for n in (3, 5, 8)),
     pytest.param(3, ["optim.accumulate=2"], marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_stopped_run_ends_like_one_never_stopped(tiny, whole, monkeypatch, stop_after, extra):

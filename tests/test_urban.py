@@ -225,7 +225,8 @@ def test_it_learns_what_only_the_hour_tells():
     assert ((out > 0.5) == (target > 0)).float().mean() > 0.95
 
 
-@pytest.mark.parametrize("join", ["clip", pytest.param("time", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("join", ["clip", "time"])
 def test_trained_exported_and_predicted(tiny, join):
     """Through the scripts, with columns of the tables; the export's own gate compares graph and network."""
     for table in ("clips", "test_clips"):
