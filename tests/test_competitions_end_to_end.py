@@ -309,6 +309,7 @@ def test_rfcx_from_the_download_to_a_checked_submission(rfcx, capsys, caplog):
     np.testing.assert_allclose(rows.loc["t2"], found.clipwise_output[found.clip_ids.tolist().index("t2")], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_rfcx_sums_the_frame_maxima_of_windows(rfcx):
     """A recording of 4 s by hand: three windows of 2 s, each by itself, both folds averaged."""
     trained = runs.load_run("runs/sed/rfcx_b0")

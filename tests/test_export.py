@@ -185,6 +185,7 @@ def test_predicting_by_graphs_equals_predicting_by_pytorch(here, options):
 
 
 @pytest.mark.parametrize("graph_format", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_predicting_by_graphs_imports_no_torch_and_needs_no_weights(here, graph_format):
     for weights in here.glob("fold*/*"):
         if not weights.name.startswith("model"):

@@ -149,7 +149,7 @@ def test_files_that_are_no_extractor_say_why(tmp_path, monkeypatch):
 # runs
 
 
-@pytest.mark.parametrize("sequence", ["true", "false"])
+@pytest.mark.parametrize("sequence", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_an_extractor_beside_a_log_mel(beside, sequence):
     birds = f"{{kind: extractor, file: birds.onnx, sample_rate: 4000, stride_seconds: 0.25, sequence: {sequence}}}"
     run(train, "--config", beside, "--fold", 0, "--name", "beside", *options(birds=birds))

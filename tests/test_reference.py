@@ -53,7 +53,7 @@ def test_panns_helpers():
     assert set(panns_checks(FOLDER)) == set(FAMILY)
 
 
-SLOW_CHECKS = ("vggish.json",)  # tests/test_vggish.py holds the small parts
+SLOW_CHECKS = ("fmix.json", "vggish.json")  # tests/test_vggish.py holds the small parts
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW_CHECKS)) for n in CHECKS])

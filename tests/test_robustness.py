@@ -149,6 +149,7 @@ def outputs(bird_peaks):
     return oof, Truth(np.ones((n, 1), bool), events)
 
 
+@pytest.mark.slow
 def test_no_fold_chooses_for_itself():
     """Two birds need a threshold of about 0.07 to 0.1, the last one of 0.6 to 0.9: it must not get its own."""
     oof, truth = outputs([0.12, 0.12, 1.0])

@@ -148,6 +148,7 @@ def test_peaks_are_kept_where_a_recording_is_of_a_species_throughout():
     assert choice.post.row_peak == 1.0
 
 
+@pytest.mark.slow
 def test_steps_that_gain_nothing_are_left_out():
     """Outputs that know nothing: whatever is chosen on the other folds says nothing of the one that judges."""
     found, truth = soundscapes(n=48, signal=0.0, seed=1)

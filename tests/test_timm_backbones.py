@@ -38,7 +38,14 @@ def test_looking_through_a_backbone_leaves_it_as_it_was():
     assert not any(m._forward_pre_hooks for m in model.backbone.modules())
 
 
-@pytest.mark.parametrize("backbone", ["test_efficientnet", "regnety_002", "convnext_atto", "efficientvit_b0"])
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "test_efficientnet",
+        "regnety_002",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("convnext_atto", "efficientvit_b0")),
+    ],
+)
 def test_a_backbone_ends_where_its_reduction_says(backbone):
     params = {"backbone": backbone, "pretrained": False, "units": 16}
     whole = build_model("timm_sed", K, F, params)

@@ -86,7 +86,11 @@ def test_an_event_is_found_where_it_is(clips, mode, tta):
             assert len(frames) == found.timebase.n_frames(round(seconds * RATE))
 
 
-@pytest.mark.parametrize(("mode", "tta"), itertools.product(MODES, [*VARIANTS, *MOVES]), ids=str)
+SLOW_MODES = ("thirds", "extra_half", "one_pass_half")  # parts of them are tried by the others
+
+
+@pytest.mark.parametrize("tta", [*VARIANTS, *MOVES], ids=str)
+@pytest.mark.parametrize("mode", [pytest.param(m, marks=[pytest.mark.slow] * (m in SLOW_MODES)) for m in MODES])
 def test_every_hearing_gives_a_clip_its_event(clips, mode, tta):
     """Without frames, and of each hearing alone, as kernels ask for them."""
     how = windowing(MODES[mode], keep_frames=False)
