@@ -235,7 +235,7 @@ def test_what_fails_after_a_valid_file_ends_well(bundle, folder, tmp_path, monke
 def limited(bundle, folder, out: Path, limit: str) -> subprocess.CompletedProcess:
     arguments = ["--bundle", bundle.folder, "--competition", COMPETITION, "--test-folder", folder, "--out", out]
     words = " ".join(f"'{word}'" for word in [sys.executable, SCRIPT, *arguments, "--minutes", "0.1"])
-    own = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}  # Python would keep a cut file of bytecode, and fail by it later
+    own = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}  # else cut files of it stay, and fail later
     return subprocess.run(["bash", "-c", f"ulimit {limit}; exec {words}"], capture_output=True, text=True, env=own)
 
 
