@@ -110,9 +110,8 @@ def same_sound(found: list[Fingerprint | None]) -> pd.DataFrame:
     table = _neighbours_together(table)
     table = table.sort_values("matches", ascending=False, kind="stable").drop_duplicates(["a", "b"])
     smaller = np.minimum(sizes[table.a.to_numpy()], sizes[table.b.to_numpy()])
-    table = table[(table.matches >= FEWEST) & (table.matches >= SHARE * smaller)]
-    smaller = np.minimum(sizes[table.a.to_numpy()], sizes[table.b.to_numpy()])
     table = table.assign(delay=table.frames * PARAMS.hop_length / RATE, share=table.matches / smaller)
+    table = table[(table.matches >= FEWEST) & (table.share >= SHARE)]
     table = table.sort_values("share", kind="stable", ignore_index=True)
     table["likeness"] = [
         _likeness(found[pair.a], found[pair.b], pair.delay) if i < MOST_HEARD and pair.share < SURE else np.nan
