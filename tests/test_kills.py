@@ -6,6 +6,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -214,6 +215,49 @@ def test_an_owner_whose_lock_was_taken_is_ended(tmp_path, monkeypatch):
     assert (tmp_path / "lock.json").is_file(), "it is the other one's"
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_interrupt_anywhere_in_taking_a_folder_leaves_no_lock(ended, tmp_path):
+    """KeyboardInterrupt at every line of lock.py in turn, until the folder is had; ended: of a killed owner."""
+    folder, code = tmp_path / "runs" / "fold0", lock.locked.__wrapped__.__code__.co_filename
+
+    def interrupted_at(line: int) -> bool:
+        """Whether there was such a line."""
+        passed = 0
+
+        def trace(frame, event, _):
+            nonlocal passed
+            if frame.f_code.co_filename != code or threading.current_thread() is not threading.main_thread():
+                return None
+            passed += event == "line"
+            if passed == line and event == "line":
+                raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            with lock.locked(folder, say=len):
+                sys.settrace(None)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    line = 1
+    while True:
+        if ended:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "lock.json").write_text(json.dumps(lock._own() | {"pid": 2**22 + 1}))
+        if not interrupted_at(line):
+            break
+        left = lock._read(folder / "lock.json")
+        assert (folder / "lock.json").exists() == bool(left), f"an empty one after line {line}"
+        assert left.get("pid") != os.getpid(), f"ours after line {line}"
+        assert ended or not (tmp_path / "runs").exists(), f"a folder after line {line}"
+        line += 1
+    assert line > 20
+
+
 # ---- children and interrupts
 
 
@@ -256,6 +300,35 @@ def wait_for(happened, seconds: float = 30):
     while not happened():
         assert time.monotonic() < until, "it did not happen"
         time.sleep(0.02)
+
+
+CLEANING = """
+import sys, time
+sys.path.insert(0, {src!r})
+from pathlib import Path
+from earshot.messages import run_script
+from earshot.processes import lock
+def main():
+    with lock.locked(Path({folder!r})):
+        read = lock._read
+        lock._read = lambda path: time.sleep(2.5) or read(path)  # the watch says it again by then
+        time.sleep(60)
+run_script(main)
+"""
+
+
+def test_a_child_that_is_told_twice_to_end_cleans_up_once(tmp_path):
+    lockfile = tmp_path / "fold0" / "lock.json"
+    child = CLEANING.format(src=str(SRC), folder=str(lockfile.parent))
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT.format(src=str(SRC), child=child)], stdout=subprocess.PIPE, text=True
+    )
+    pid = int(parent.stdout.readline())
+    wait_for(lockfile.exists)
+    parent.kill()
+    parent.communicate()
+    wait_for(lambda: not running.is_running(pid, time.time()))
+    assert not lockfile.exists()
 
 
 def test_an_interrupted_run_ends_its_child_and_one_that_does_not_listen_is_killed():

@@ -309,7 +309,8 @@ def run_script(main: Callable[[], object], *also: type[Exception], resume: bool 
 def _terminated_as_interrupted(soon: bool) -> Iterator[None]:
     """SIGTERM raises KeyboardInterrupt meanwhile, as Ctrl-C does, so that what was begun is cleaned up.
 
-    soon: the process ends some seconds later, cleaned up or not.
+    soon: the process ends some seconds later, cleaned up or not, so that a second SIGTERM (the system and the watch
+    for a parent's end both send one) need not break into the cleaning up.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -317,6 +318,7 @@ def _terminated_as_interrupted(soon: bool) -> Iterator[None]:
 
     def interrupt(number: int, frame):
         if soon:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             end_soon()
         raise KeyboardInterrupt(number)
 

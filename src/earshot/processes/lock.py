@@ -36,22 +36,19 @@ def locked(folder: Path, take: bool = False, say: Callable[[str], object] = prin
     The lock of a process that has ended is taken over, and that is said. take: also one of which nobody can tell,
     because its machine is another one.
     """
-    path, new = folder / NAME, [f for f in (folder, *folder.parents) if not f.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    file, own = _acquire(path, take, say), _own()
-    file.seek(0)
-    file.truncate()
-    file.write(json.dumps(own, indent=1) + "\n")
-    file.flush()
-    left = threading.Event()
-    threading.Thread(target=_beat, args=(path, own, left, say), daemon=True).start()
+    path, new, own = folder / NAME, [f for f in (folder, *folder.parents) if not f.exists()], _own()
+    file, left = None, threading.Event()
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _acquire(path, own, take, say)
+        threading.Thread(target=_beat, args=(path, own, left, say), daemon=True).start()
         yield
     finally:
         left.set()
-        if _read(path) == own:  # else somebody took it, or the folder is gone
-            path.unlink()
-        file.close()
+        if file:
+            if _read(path) == own:  # else somebody took it, or the folder is gone
+                path.unlink()
+            file.close()
         for made in new:
             if made.is_dir() and not any(made.iterdir()):
                 made.rmdir()
@@ -84,14 +81,15 @@ def in_turn(path: Path) -> Iterator[None]:
     """Wait until no other process holds the lock file `path`, and hold it meanwhile; it is removed afterwards."""
     while True:
         with open(path, "a") as file:
-            _try_lock(file, wait=True)
-            if not _is(file, path):  # its owner has just left and removed it
-                continue
             try:
+                _try_lock(file, wait=True)
+                if not _is(file, path):  # its owner has just left and removed it
+                    continue
                 yield
+                return
             finally:
-                path.unlink()
-            return
+                if _is(file, path) and _try_lock(file) is not False:  # else an interrupt ended the waiting
+                    path.unlink()
 
 
 def in_somebodys_turn(path: Path) -> bool:
@@ -150,27 +148,36 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _acquire(path: Path, take: bool, say: Callable) -> TextIO:
-    """The lock file, open and ours."""
+def _acquire(path: Path, own: dict, take: bool, say: Callable) -> TextIO:
+    """The lock file, open and ours; one that an interrupt leaves unwritten is removed."""
     until = time.monotonic() + WAIT_SECONDS
     while True:
-        file = open(path, "a+")  # noqa: SIM115, open as long as it is ours; never emptied before
-        free = _try_lock(file)
-        if not _is(file, path):  # its owner has just left and removed it
-            file.close()
-            continue
-        owner = _read(path)
-        ended = owner.get("machine") == machine() and not _runs_here(owner, path)
-        if free is False and ended and time.monotonic() < until:
-            file.close()
-            time.sleep(0.2)
-            continue
+        file, ours = None, False
         try:
+            file = open(path, "a+")  # noqa: SIM115, open as long as it is ours; never emptied before
+            free = _try_lock(file)
+            if not _is(file, path):  # its owner has just left and removed it
+                file.close()
+                continue
+            owner = _read(path)
+            ended = owner.get("machine") == machine() and not _runs_here(owner, path)
+            if free is False and ended and time.monotonic() < until:
+                file.close()
+                time.sleep(0.2)
+                continue
             _check(owner, free, path, take, say)
-        except ValueError:
-            file.close()
+            ours = True
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(own, indent=1) + "\n")
+            file.flush()
+            return file
+        except BaseException:
+            if file:
+                if ours or (not file.closed and _try_lock(file) and _is(file, path) and not _read(path)):
+                    path.unlink(missing_ok=True)
+                file.close()
             raise
-        return file
 
 
 def _check(owner: dict, free: bool | None, path: Path, take: bool, say: Callable):
