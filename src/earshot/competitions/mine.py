@@ -30,6 +30,7 @@ from earshot.competitions.label_columns import has_columns
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
 from earshot.competitions.own_labels import (
+    SUBFOLDER,
     Labels,
     columns_by_recording,
     from_annotations,
@@ -153,8 +154,10 @@ def _tables(
 def _hint_sources(clips: pd.DataFrame, taken: Sequence[str]):
     """Say which columns seem to name a recordist, a site or the like, whose recordings folds would part."""
     for column in clips.columns:
-        values = clips[column].astype(str).str.strip()
-        if column in taken or not SOURCE_COLUMN.search(column) or not 1 < values.nunique() < len(clips):
+        values = clips[column].fillna("").astype(str).str.strip()
+        values = values[values != ""]
+        names_sources = column == SUBFOLDER or SOURCE_COLUMN.search(column)
+        if column in taken or not names_sources or not 1 < values.nunique() < len(values):
             continue
         logger.warning(
             "folds may part the recordings of one '%s' (%d values): --group-column '%s' keeps them together in folds "
@@ -193,6 +196,9 @@ def _groups(clips: pd.DataFrame, column: str) -> pd.Series:
     """What folds may not split: a column of the table, or `folder`, the folder that a recording lies in."""
     if column == "folder":
         return clips.path.map(lambda path: Path(path).parent.as_posix())
+    if column == SUBFOLDER and column not in clips:
+        raise ValueError("--group-column subfolder is of recordings in folders below those of their classes, as in "
+                         "wren/session1/a.wav; here are none")  # fmt: skip
     require_columns(clips, (column,), "the table of labels")
     return clips[column].astype(str)
 
@@ -320,7 +326,8 @@ FLAGS = (
     Flag("--path-column", str, "column of the recordings' names (default: guessed)", "", "COLUMN"),
     Flag("--label-column", str, "column of the labels (default: guessed)", "", "COLUMN"),
     Flag("--label-separator", str, "what separates several labels in a cell; none: a cell is one label", "", "TEXT"),
-    Flag("--group-column", str, "column that folds may not split; folder: the recording's folder", "", "COLUMN"),
+    Flag("--group-column", str, "column that folds may not split; folder: the recording's folder; subfolder: the one "
+         "below its class, of one name in every class", "", "COLUMN"),
     Flag("--split-column", str, "column that says train, val or test (default: split, where there is one)", "",
          "COLUMN"),
     Flag("--fold-column", str, "column of whole numbers: folds that are given (default: folds are made)", "", "COLUMN"),

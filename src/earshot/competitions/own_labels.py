@@ -25,6 +25,7 @@ SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "tes
 SAME_LENGTH = 0.02  # of a recording, by which an event as long as it may differ
 FEW_TORN = 10  # of so many recordings one whose rows differ is a mistake, unless it is said to be none
 SEVERAL = ("together", "none")  # values of --several-labels
+SUBFOLDER = "subfolder"
 OWN_COLUMNS = ("clip_id", "path", "labels", "annotated")  # a table's columns of these names are not taken over
 
 logger = logging.getLogger("earshot")
@@ -62,7 +63,10 @@ class Labels:
 
 
 def from_folders(recordings: OwnRecordings) -> Labels:
-    """The class of a recording is the first folder below --source, or below train/, val/ and test/ there."""
+    """The class of a recording is the first folder below --source, or below train/, val/ and test/ there.
+
+    Where there are folders in those of the classes, such as kits or sessions, `subfolder` names the first of them.
+    """
     inside, at = [PurePosixPath(path).parts[:-1] for path in recordings.paths], [PurePosixPath()]
     while all(parts for parts in inside) and len({parts[0] for parts in inside}) == 1 and any(map(_deep, inside)):
         at = [at[0] / inside[0][0]]
@@ -75,6 +79,8 @@ def from_folders(recordings: OwnRecordings) -> Labels:
     clips = recordings.table(recordings.paths).assign(labels=[list(parts[:1]) for parts in inside])
     if len(set(splits)) > 1:
         clips["split"] = splits
+    if any(map(_deep, inside)):
+        clips[SUBFOLDER] = [parts[1] if _deep(parts) else "" for parts in inside]
     names = Counter(name for labels in clips.labels for name in labels)
     if names:
         logger.warning("labels by folder: %s", few([f"{name} ({n})" for name, n in sorted(names.items())], 12))
