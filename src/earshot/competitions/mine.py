@@ -64,6 +64,7 @@ def prepare(
     source: Path, *, table: Path | None = None, annotations: Path | None = None, test: Path | None = None,
     path_column: str = "", label_column: str = "", label_separator: str = "", group_column: str = "",
     split_column: str = "", fold_column: str = "", tier: str = "", several_labels: str = "",
+    min_confidence: float | None = None,
 ) -> Tables:  # fmt: skip
     """A folder of recordings -> tables; FLAGS explains the keywords. No label at all is an error with a way out."""
     source = Path(source)
@@ -79,14 +80,16 @@ def prepare(
     of_sheet = sheet is not None and (not notes or has_columns(sheet, label_column))
     if sheet:
         about = from_table(recordings, sheet, path_column, label_column if of_sheet else "", label_separator,
-                           has_events=bool(notes), taken=taken, several=several_labels)  # fmt: skip
+                           has_events=bool(notes), taken=taken, several=several_labels,
+                           least=None if notes else min_confidence)  # fmt: skip
     elif len(notes) == 1 and kind_of(notes[0]) == "table" and has_columns(notes[0], ",".join(named)):
         about = from_table(recordings, notes[0], path_column, "", label_separator, has_events=True, taken=named)
         about = about.of_columns(named)
     elif len(notes) == 1 and kind_of(notes[0]) == "table" and not group_column:
         _hint_sources(columns_by_recording(recordings, notes[0]), named)
     if notes:
-        labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator)
+        labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator,
+                                  least=min_confidence)  # fmt: skip
         if about is not None:
             labels = labels.with_columns_of(about)
     else:
@@ -330,6 +333,8 @@ FLAGS = (
     Flag("--fold-column", str, "column of whole numbers: folds that are given (default: folds are made)", "", "COLUMN"),
     Flag("--several-labels", str, "where rows of a recording differ in their label: together (it has all of them) or "
          "none (it has no label); default: an error where few differ", "", "HOW"),
+    Flag("--min-confidence", float, "leave out what a column such as confidence says is less sure than this, from 0 to "
+         "1 (default: all count)", None, "SHARE"),
     Flag("--tier", str, "of TextGrids with several tiers of intervals", "", "NAME"),
 )  # fmt: skip
 EDITIONS = by_name(
