@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from earshot.sound.lengths import with_total
+from earshot.sound.flac import with_total
 from earshot.sound.mpeg import frame
 
 RATE, SECONDS = 16000, 4.0
@@ -152,7 +152,7 @@ def strange(do):
 ID3 = b"ID3\x03\0\0\0\0\x4e\x20" + bytes(10016)  # a tag of 10,016 bytes
 RANDOM = np.random.default_rng(5).bytes(20000)
 LIST = b"LIST" + struct.pack("<I", 8000) + b"INFO" * 2000
-MULTI = "it holds several streams in a row"
+MULTI = "it holds several recordings in a row"
 FULL_SCALE, OPPOSITE, NOT_FINITE = "goes beyond full scale", "are of opposite phase", "NaN or infinite"
 AT_HALF = (1.0, 3.0)  # seconds: what decodes of a file damaged in the middle
 REFUSED = None
@@ -196,8 +196,12 @@ KINDS = {
     "NaN alone": (put(".wav", floats(lambda w: w * np.nan)), REFUSED, NOT_FINITE),
     "1e20 alone": (put(".wav", floats(lambda w: w * 0 + 1e20)), REFUSED, NOT_FINITE),
     **{f"{form.lower()} cut at a half": (put(ending, cut(0.5, form)), (1.9, 2.1), said) for form, ending, said in (
-        ("AIFF", ".aiff", TRUNCATED), ("AU", ".au", "|"), ("W64", ".w64", "|"), ("RF64", ".wav", "|"))},
-    "caf cut at a half": (put(".caf", cut(0.5, "CAF")), REFUSED, "cannot be decoded"),
+        ("AIFF", ".aiff", TRUNCATED), ("AU", ".au", TRUNCATED), ("W64", ".w64", TRUNCATED), ("RF64", ".wav", TRUNCATED),
+        ("CAF", ".caf", TRUNCATED))},
+    **{f"{kind.lower()} wav cut at a half": (put(".wav", cut(0.5, "WAV", subtype=kind)), (1.9, 2.1), TRUNCATED)
+       for kind in ("IMA_ADPCM", "MS_ADPCM", "GSM610", "G721_32")},
+    "little-endian au cut at a half": (put(".au", cut(0.5, "AU", endian="LITTLE")), (1.9, 2.1), TRUNCATED),
+    "short wav of no size": (put(".wav", wav(0, 0, waveform=sound(0.1))), 0.1, SILENT),
     **{f"mp3 {mode.lower()} without table, {name}": (put(".mp3", mp3(mode, loud, table=False)), (19.9, 20.2), SILENT)
        for mode in ("CONSTANT", "VARIABLE") for name, loud in (("even", None), ("loud first", True), ("last", False))},
     **{f"mp3 cut at {share}": (put(".mp3", mp3(share=share)), (20 * share - 0.5, 20 * share + 0.1), TRUNCATED)
@@ -208,8 +212,11 @@ KINDS = {
     "mp3 before an ID3v1 tag": (put(".mp3", mp3(behind=b"TAG" + bytes(125))), (19.9, 20.2), SILENT),
     "mp3 before a picture": (put(".mp3", mp3(behind=b"APETAGEX" + RANDOM[:9000])), (19.9, 20.2), SILENT),
     "mp3 named wav": (put(".wav", mp3()), (19.9, 20.2), SILENT),
-    **{f"{kind} cut at a half": (put(".ogg", cut(0.5, "OGG", subtype=kind)), (0.5, 2.1), SILENT)
+    **{f"{kind} cut at a half": (put(".ogg", cut(0.5, "OGG", subtype=kind)), (0.5, 2.1), TRUNCATED)
        for kind in ("VORBIS", "OPUS")},
+    **{f"{form.lower()} twice": (put(ending, lambda form=form: coded(form) * 2), SECONDS, MULTI) for form, ending in (
+        ("WAV", ".wav"), ("RF64", ".wav"), ("W64", ".w64"), ("AIFF", ".aiff"), ("CAF", ".caf"), ("AU", ".au"),
+        ("FLAC", ".flac"))},
     **{f"{kind} twice": (put(".ogg", lambda kind=kind: coded("OGG", subtype=kind) * 2), SECONDS, MULTI)
        for kind in ("VORBIS", "OPUS")},
     "ogg cut in its header": (put(".ogg", cut(0.02, "OGG")), REFUSED, "cannot be decoded|holds no samples|nothing of"),

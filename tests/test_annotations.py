@@ -91,7 +91,7 @@ def test_raven_takes_each_selection_once_and_times_from_the_file(tmp_path):
     [
         ("filename\tonset\toffset\tevent_label\nx.wav\t0\t1,5\tdog\n", [["x.wav", 0, 1.5, "dog"]]),
         ("Start (s),End (s),Scientific name,Common name,Confidence,File\n0,3,Turdus merula,Blackbird,0.9,d/x.wav\n",
-         [["d/x.wav", 0, 3, "Blackbird"]]),
+         [["d/x.wav", 0, 3, "Blackbird", 0.9]]),
         ("start;end;label\n0:01:02.5;62.75;wren\n", [["", 62.5, 62.75, "wren"]]),
         ("id,file,start,end,wren,robin\n7,x.wav,0,5,1,0\n8,x.wav,5,10,0,0\n9,y.wav,0,5,1,1\n",
          [["x.wav", 0, 5, "wren"], ["y.wav", 0, 5, "wren"], ["y.wav", 0, 5, "robin"]]),

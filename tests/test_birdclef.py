@@ -182,6 +182,18 @@ def test_a_sample_submission_may_be_shorter_than_its_recording(tmp_path, caplog)
     assert "does not have all rows of 1 recordings of test_soundscapes" in caplog.text
 
 
+def test_folders_in_capitals_are_found(tmp_path, caplog):
+    sample(focal(tmp_path, "Train_Audio"))
+    for name in ("TEST_soundscapes/Test_Soundscapes/a.ogg", "Unlabeled_Soundscapes/b.ogg", "train_SOUNDSCAPES/c.ogg"):
+        sound(tmp_path / name, 5)
+    tables = BIRDCLEF2023.prepare(tmp_path)
+    assert tables.missing == ()
+    assert tables.clips.path[0] == "Train_Audio/zebdov/XC1.ogg"
+    assert tables.test_clips.path.tolist() == ["TEST_soundscapes/Test_Soundscapes/a.ogg"]
+    assert tables.unlabelled.path.tolist() == ["Unlabeled_Soundscapes/b.ogg", "train_SOUNDSCAPES/c.ogg"]
+    assert f"{tmp_path / 'TEST_soundscapes'} is taken for test_soundscapes, which is not there" in caplog.messages
+
+
 def test_an_empty_test_folder_takes_the_sample_rows(tmp_path, caplog):
     """As at commit time: nothing is predicted, and the submission is complete and valid all the same."""
     sample(focal(tmp_path), "soundscape_1_5", "soundscape_1_10")

@@ -8,7 +8,7 @@ import pytest
 
 import prepare
 from earshot.competitions import get_competition
-from earshot.competitions.downloads import choose_rate, located, plain, rate_of, root_of
+from earshot.competitions.downloads import choose_rate, inner_folder, located, plain, rate_of, root_of
 from earshot.sound import audio
 from earshot.tables import read_table
 from scripts import run
@@ -115,6 +115,15 @@ def test_freesound_clips_that_the_sample_does_not_name(tmp_path, caplog):
     assert tables.test.fname.tolist() == ["t2.wav", "t1.wav"]
     assert tables.clips.labels.tolist() == ["Hi-Hat", "Flute"]
     assert "does not name 1 recordings of the test folder, which get rows too: t1.wav" in caplog.text
+
+
+def test_a_folder_counts_in_any_case_as_published_first(tmp_path):
+    assert inner_folder(tmp_path, "test") == "test"
+    touch(tmp_path / "TEST/x.wav", tmp_path / "Audio/AUDIO/x.wav", tmp_path / "audio_2")
+    assert inner_folder(tmp_path, "test") == "TEST"
+    assert inner_folder(tmp_path, "audio_2", "audio") == "Audio/AUDIO"
+    (tmp_path / "test").mkdir()
+    assert inner_folder(tmp_path, "test") == "test"
 
 
 def test_lists_of_segments_in_every_spelling(tmp_path):

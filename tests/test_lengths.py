@@ -8,6 +8,8 @@ import soundfile as sf
 
 from earshot.sound import audio, decoding, lengths
 from earshot.sound.audio import UnreadableAudio
+from earshot.sound.flac import with_total
+from earshot.sound.header import Shown
 from earshot.sound.mpeg import frame
 
 RATE = 16000
@@ -48,7 +50,7 @@ def flac(path, total=None, cut=None, **options):
     sf.write(path, noise(), RATE, **options)
     data = path.read_bytes()
     if total is not None:
-        data = lengths.with_total(data[:42], total) + data[42:]
+        data = with_total(data[:42], total) + data[42:]
     path.write_bytes(data[:cut])
     return path
 
@@ -199,7 +201,7 @@ def test_ogg_files_in_a_row_are_told(tmp_path, caplog, subtype):
     double = tmp_path / "double.ogg"
     double.write_bytes(data * 2)
     audio.info(double)
-    assert caplog.messages == [f"{double}: it holds several streams in a row, of which only the first is heard"]
+    assert caplog.messages == [f"{double}: it holds several recordings in a row, of which only the first is heard"]
 
 
 def test_damage_in_the_middle_shows_by_decoding_alone(tmp_path, caplog):
@@ -218,10 +220,10 @@ def test_a_mended_header_leaves_the_file_as_it_is(tmp_path):
     path = wav(tmp_path / "a.wav", 0)
     before = path.read_bytes()
     header = lengths.inspect(path)
-    with lengths.Shown(path, header.prefix, header.skip) as shown:
+    with Shown(path, header.view) as shown:
         seen = shown.read()
         assert len(seen) == len(before)
-        assert seen[header.skip :] == before[header.skip :]
+        assert seen[header.view.skip :] == before[header.view.skip :]
         assert shown.seek(-4, 2) == len(before) - 4
         assert shown.read(10) == before[-4:]
     assert path.read_bytes() == before

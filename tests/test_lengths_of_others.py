@@ -68,7 +68,7 @@ def test_a_header_that_says_half(tmp_path, caplog, ending, format, say):
     held(path, N)
     assert caplog.messages == [f"{path} has a wrong header: it promises {N // 2} samples, it holds {N}"]
     shown = lengths.inspect(path)
-    assert path.read_bytes()[shown.skip :].endswith(path.read_bytes()[-100:])
+    assert path.read_bytes()[shown.view.skip :].endswith(path.read_bytes()[-100:])
 
 
 @KINDS

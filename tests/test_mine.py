@@ -48,6 +48,17 @@ def test_a_folder_by_recordist_may_not_be_split(tmp_path):
     assert prepare(tmp_path, group_column="folder").clips.group.tolist() == ["robin/bob", "wren/ann", "wren/ann"]
 
 
+def test_a_session_in_the_folders_of_several_classes_may_not_be_split(tmp_path, caplog):
+    record(tmp_path, "train/wren/s1/x/a.wav", "train/robin/s1/b.wav", "train/robin/s2/c.wav", "train/robin/d.wav")
+    assert prepare(tmp_path, group_column="subfolder").clips.group.tolist() == ["", "s1", "s2", "s1"]
+    assert not caplog.text.count("folds may part")
+    prepare(tmp_path)
+    assert "folds may part the recordings of one 'subfolder' (2 values): --group-column 'subfolder'" in caplog.text
+    record(tmp_path / "flat", "wren/a.wav", "robin/b.wav")
+    with pytest.raises(ValueError, match=r"folders below those of their classes, as in wren/session1/a\.wav; here are"):
+        prepare(tmp_path / "flat", group_column="subfolder")
+
+
 @pytest.mark.parametrize("given", [{}, {"table": "notes.csv"}])
 def test_a_table_of_events_may_say_groups_too(tmp_path, given):
     """Given as the table of recordings besides, its events stay events."""

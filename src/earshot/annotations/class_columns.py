@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-YES = ("1", "1.0", "true", "yes", "y", "x")
-NO = ("0", "0.0", "false", "no", "n", "-", "", "nan", "na", "none", "null")
+YES = ("1", "1.0", "true", "yes", "y", "x", "pos", "present")
+NO = ("0", "0.0", "false", "no", "n", "-", "", "nan", "na", "none", "null", "neg", "not_present", "unk")
+UNKNOWN = "unk"  # of DCASE's few-shot tables: nobody could tell
 NO_CLASS = re.compile(
     r"(is|has|use)_|unnamed: \d+$|.*\bfreq(uency)?\b|"
     r"((low|high|begin|end|min|max)_freq|folds?|channel|view|selection|confidence|score|index)$"
 )
 UNNAMED = re.compile(r"Unnamed: \d+$")  # what pandas calls a column without a name
 COUNT = r"\d{1,2}(\.\d+)?"
+
+logger = logging.getLogger("earshot")
 
 
 def is_yes_no(cells: pd.Series) -> bool:
@@ -32,6 +36,14 @@ def says_yes_or_no(cells: pd.Series) -> bool:
 def heard(cells: pd.Series) -> pd.Series:
     """Which cells say yes."""
     return cells.map({cell: str(cell).strip().casefold() in YES for cell in cells.unique()}).astype(bool)
+
+
+def say_unknown(cells: pd.DataFrame, path: Path):
+    """Warn of cells that say that nobody could tell: they count as not heard."""
+    unknown = cells.apply(lambda column: column.str.strip().str.casefold() == UNKNOWN).to_numpy()
+    if unknown.any():
+        logger.warning("%s: %d of %d cells say UNK, nobody could tell: they count as not heard", path, unknown.sum(),
+                       unknown.size)  # fmt: skip
 
 
 def class_columns(table: pd.DataFrame, taken: Sequence[str], path: Path) -> list[str]:

@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 
 from earshot.annotations import label_studio
-from earshot.annotations.class_columns import class_columns, counted, heard, says_yes_or_no
+from earshot.annotations.class_columns import class_columns, counted, heard, say_unknown, says_yes_or_no
+from earshot.annotations.tracks import read_track
 from earshot.messages import few, install_line, suggest
 from earshot.sound.audio import EXTENSIONS
 from earshot.tables import SEPARATOR_LINE, find_encoding
@@ -32,15 +33,20 @@ logger = logging.getLogger("earshot")
 
 ENDINGS = (".txt", ".csv", ".tsv", ".textgrid", ".json")
 # What columns are called, in lower case without units and signs, the surest name first.
-ONSETS = ("onset", "begin_time", "start_time", "start", "begin", "start_seconds", "tmin", "xmin", "t_start")
-OFFSETS = ("offset", "end_time", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax", "t_end")
+ONSETS = ("onset", "begin_time", "start_time", "starttime", "start", "begin", "start_seconds", "tmin", "xmin",
+          "t_start", "min_t")  # fmt: skip
+OFFSETS = ("offset", "end_time", "endtime", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax",
+           "t_end", "max_t")  # fmt: skip
 DURATIONS = ("duration", "event_duration", "length", "dur")
 LABELS = ("event_label", "label", "labels", "annotation", "species", "common_name", "scientific_name", "species_code",
           "primary_label", "ebird_code", "species_ebird_code", "class", "category", "call_type", "manual_id",
-          "top1match", "auto_id", "tag", "name", "code", "id")  # fmt: skip
+          "top1match", "auto_id", "tag", "class_name", "class_label", "event_class", "sound_event",
+          "sound_event_recording", "event", "name", "code", "id")  # fmt: skip
 FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
          "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
-         "wav", "audio", "clip_id", "clip")  # fmt: skip
+         "wav", "audio", "clip_id", "clip", "fname", "audiofilename", "audio_path", "wav_path", "wav_file",
+         "slice_file_name", "segment_id")  # fmt: skip
+CONFIDENCES = ("confidence", "score", "probability", "relevance")  # from 0 to 1, of an answer or of several people
 IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
 KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
 NUMBERS = r"\s*[-+]?[\d.,:]+([eE][-+]?\d+)?\s*"
@@ -56,8 +62,9 @@ class Annotations:
     """The events of one annotation file.
 
     events: `filename` (as the file has it; '' where it speaks of one recording and does not name it), `onset`, `offset`
-    (seconds), `event_label`; kind: as `kind_of` has it; label_column: where the labels were; silent:
-    recordings that it names without an event; runs_on: its times may be of all files in a row, as Raven counts them.
+    (seconds), `event_label`, and `confidence` (0 to 1) where the file has one; kind: as `kind_of` has it; label_column:
+    where the labels were; silent: recordings that it names without an event; runs_on: its times may be of all files in
+    a row, as Raven counts them.
     """
 
     events: pd.DataFrame
@@ -112,7 +119,7 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "") -
     if kind == "textgrid":
         return Annotations(_read_textgrid(path, tier), kind)
     if kind == "audacity":
-        return Annotations(_read_audacity(path), kind)
+        return Annotations(_read_audacity(path, label_column), kind)
     if kind == "label_studio":
         events, silent = label_studio.read_export(path)
         return Annotations(events, kind, silent=silent)
@@ -149,6 +156,7 @@ def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
         start, end = column(("offset",)), None
     length = column(DURATIONS) if end is None else end
     silent = _blank(start) & _blank(length) & _blank(labels)  # DCASE: a recording in which nothing is heard
+    silent |= _is_minus_one(start) & _is_minus_one(length)  # urban data sets write it so
     onset, offset = times(start), times(length)
     if end is None:
         offset = onset + offset
@@ -160,21 +168,32 @@ def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
         "filename": "" if files is None else files.str.strip(), "onset": onset, "offset": offset,
         "event_label": labels.str.strip(),
     })  # fmt: skip
+    if (sure := confidence_of(table)) is not None:
+        events["confidence"] = sure
     without = () if files is None else tuple(name for name in events.filename[silent].unique() if name)
     runs_on = kind == "raven" and within is None and events.filename.nunique() > 1
-    absent = _said_absent(column(("is_negative",)), path)
+    absent = _said_absent(column(("is_negative",)), True, path) | _said_absent(column(("present",)), False, path)
     return Annotations(events[~silent & ~absent].reset_index(drop=True), kind, str(labels.name), without, runs_on)
 
 
-def _said_absent(negative: pd.Series | None, path: Path) -> pd.Series | bool:
-    """Which rows say that a class was not heard then (our event tables, `is_negative`): they are no events."""
-    if negative is None:
+def _said_absent(column: pd.Series | None, yes: bool, path: Path) -> pd.Series | bool:
+    """Which rows say that a class was not heard then, so that they are no events: `is_negative` of our tables by a yes,
+    `present` of AudioSet's strong labels by a no."""
+    if column is None or not says_yes_or_no(column):
         return False
-    absent = pd.Series(heard(negative), index=negative.index)
+    absent = pd.Series(heard(column) == yes, index=column.index)
     if absent.any():
         logger.warning("%s: %d rows say that a class was not there (%s), and are left out", path, absent.sum(),
-                       negative.name)  # fmt: skip
+                       column.name)  # fmt: skip
     return absent
+
+
+def confidence_of(table: pd.DataFrame) -> pd.Series | None:
+    """The column of a table that says how sure each row is, as numbers; None where there is none from 0 to 1."""
+    plain = [_plain(c) for c in table.columns]
+    name = _column(plain, CONFIDENCES)
+    numbers = None if name is None else pd.to_numeric(table.iloc[:, plain.index(name)], errors="coerce")
+    return numbers if numbers is not None and len(numbers) and numbers.between(0, 1).all() else None
 
 
 def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFrame:
@@ -209,6 +228,7 @@ def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFram
     one = len(classes) == 1
     logger.warning("%s: %d column%s of 0 and 1 %s: %s", path, len(classes), "" if one else "s",
                    "is a class" if one else "are classes", few(classes))  # fmt: skip
+    say_unknown(table[classes], path)
     said = pd.DataFrame({c: heard(table[c]) for c in classes}).to_numpy()
     rest = table.drop(columns=[*classes, *(c for c, name in plain.items() if name in LABELS and c not in classes)])
     rest = rest.assign(event_label=[[c for c, yes in zip(classes, row, strict=True) if yes] for row in said])
@@ -230,6 +250,10 @@ def _given_classes(table: pd.DataFrame, given: str, path: Path) -> list[str]:
             f"{few(sorted(set(table[odd[0]])))}; name the one column of the labels"
         )
     return [] if len(names) == 1 and (odd or _plain(names[0]) in LABELS) else names
+
+
+def _is_minus_one(values: pd.Series) -> pd.Series:
+    return pd.to_numeric(values, errors="coerce") == -1
 
 
 def _blank(values: pd.Series) -> pd.Series:
@@ -272,15 +296,11 @@ def _first_number(cells: Sequence[str]) -> int:
     return next((i for i in range(1, len(cells) - 2) if numbers[i] and numbers[i + 1] and cells[i + 2]), 0)
 
 
-def _read_audacity(path: Path) -> pd.DataFrame:
-    """start, end, label by tabs; a line that begins with a backslash holds the frequencies of the event before it."""
-    rows = [line.rstrip("\r\n").split("\t") for line in _lines(path) if line.strip() and not line.startswith("\\")]
-    for number, row in enumerate(rows, start=1):
-        if len(row) < 2:
-            raise ValueError(f"{path}: label {number} is {row!r}, expected start, end and label, separated by tabs")
-    table = pd.DataFrame({"filename": "", "onset": [r[0] for r in rows], "offset": [r[1] for r in rows],
-                          "event_label": ["\t".join(r[2:]).strip() for r in rows]}, dtype=object)  # fmt: skip
-    return table.assign(onset=_seconds(table.onset, path), offset=_seconds(table.offset, path))
+def _read_audacity(path: Path, label_column: str) -> pd.DataFrame:
+    table = read_track(_lines(path), path, label_column)
+    times = {name: _seconds(table[name], path) for name in ("onset", "offset")}
+    sure = {"confidence": table.confidence.astype(float)} if "confidence" in table else {}
+    return table[["event_label"]].assign(filename="", **times, **sure)
 
 
 def _read_textgrid(path: Path, tier: str) -> pd.DataFrame:

@@ -46,7 +46,7 @@ def prepare(source: Path) -> Tables:
     truth = _truth(source, classes)
     sample = source / "sample_submission.csv"
     if sample.is_file():
-        found = (p.name for p in list_audio(source / inner_folder(source, _folder(source, "test"))))
+        found = (p.name for p in list_audio(source / _folder(source, "test")))
         names = tested(read_table(sample, ("fname", "label")).fname, found, sample.name)
     elif truth is not None:
         names = truth.fname
@@ -129,7 +129,7 @@ def _clips(names: pd.Series, source: Path, part: str) -> pd.DataFrame:
 
 
 def _folder(source: Path, part: str) -> str:
-    return next((f.format(part) for f in AUDIO if (source / f.format(part)).is_dir()), AUDIO[0].format(part))
+    return inner_folder(source, *(name.format(part) for name in AUDIO))
 
 
 def _find(source: Path, names: tuple[str, ...]) -> Path:

@@ -30,7 +30,7 @@ import pandas as pd
 from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
 from earshot.competitions.clip_rows import class_scores
 from earshot.competitions.competition import Competition, Limits, by_name
-from earshot.competitions.downloads import found_below, list_audio, located, root_of
+from earshot.competitions.downloads import found_below, inner_folder, list_audio, located, root_of
 from earshot.competitions.label_texts import check_labelled
 from earshot.competitions.oof_scores import scenes
 from earshot.competitions.tables import Tables, absent, present
@@ -97,7 +97,7 @@ def _clips(source: Path, meta: pd.DataFrame, subset: int) -> pd.DataFrame:
         logger.warning("meta.csv lacks %d clips of the split, read from their names: %s", len(lost), few(lost))
     if unused := len(set(known.index) - set(files)):
         logger.warning("%d clips of meta.csv are in no list of the split and are left out", unused)
-    there = {f"audio/{path.name}" for path in list_audio(source / "audio")}
+    there = {f"audio/{path.name}" for path in list_audio(source / inner_folder(source, "audio"))}
     if stray := sorted(there - set(known.index) - set(files)):
         logger.warning(
             "%d recordings are in neither meta.csv nor the split and are left out: %s", len(stray), few(stray)

@@ -20,7 +20,7 @@ import pandas as pd
 
 from earshot.competitions.tables import OF_RECORDINGS, Tables, is_there
 from earshot.messages import few
-from earshot.sound.audio import EXTENSIONS
+from earshot.sound.audio import EXTENSIONS, warn_once
 
 LEVELS = 3  # so deep below the source its tables are looked for
 RATE = re.compile(r"(?:^|[_\-. ])(\d+)(k|khz|hz)?$", re.IGNORECASE)  # audio_16k, 44100
@@ -83,12 +83,27 @@ def _prefixed(tables: Tables, inside: Path) -> Tables:
     return dataclasses.replace(tables, **changed)
 
 
-def inner_folder(source: Path, name: str) -> str:
-    """The folder `name` of a download, or the one of the same name inside it where that holds its recordings."""
-    folder = name
-    while not list_audio(source / folder) and (source / folder / name).is_dir():
-        folder = f"{folder}/{name}"
+def inner_folder(source: Path, *names: str) -> str:
+    """The folder of a download that has one of `names`, or the one of the same name inside it that has its recordings.
+
+    A name counts in any case, as published before another; where there is none, the first is answered.
+    """
+    folder = next(filter(None, (_spelled(source, name) for name in names)), names[0])
+    while not list_audio(source / folder) and (inner := _spelled(source / folder, PurePosixPath(folder).name)):
+        folder = f"{folder}/{inner}"
     return folder
+
+
+def _spelled(folder: Path, name: str) -> str:
+    """The name of the folder in `folder` that is called `name`, if only in another case; '': there is none."""
+    if (folder / name).is_dir():
+        return name
+    if not folder.is_dir():
+        return ""
+    found = next((inner.name for inner in _folders(folder) if inner.name.casefold() == name.casefold()), "")
+    if found:
+        warn_once(f"{folder / found} is taken for {name}, which is not there")
+    return found
 
 
 def list_audio(folder: Path) -> list[Path]:

@@ -48,7 +48,7 @@ def prepare(source: Path, noisy: bool = False) -> Tables:
     if sample is not None:
         names = tested(
             sample,
-            (p.name for p in list_audio(source / inner_folder(source, _folder(source, "test")))),
+            (p.name for p in list_audio(source / _folder(source, "test"))),
             "sample_submission.csv",
         )
     elif truth is not None:
@@ -95,8 +95,8 @@ def _table(source: Path, part: str) -> Path | None:
 
 
 def _folder(source: Path, part: str) -> str:
-    names = [name.format(part) for name in AUDIO]
-    return next((name for name in names if (source / name).is_dir()), names[(source / f"{ARCHIVE}meta").is_dir()])
+    names = AUDIO[::-1] if (source / f"{ARCHIVE}meta").is_dir() else AUDIO
+    return inner_folder(source, *(name.format(part) for name in names))
 
 
 def _labels(path: Path, classes) -> tuple[pd.DataFrame, list[list[str]]]:

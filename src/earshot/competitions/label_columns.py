@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +24,22 @@ from earshot.tables import read_table
 SEPARATORS = (";", "|", ",")
 TARGETS = ("target", "y", "truth", "value", "positive", "annotated")  # names that say no more than label does
 NAMELESS = re.compile(r"Unnamed: \d+")  # what pandas calls a column without a name
-MISSING_WORDS = ("NA", "N/A", "None", "null", "NULL", "none", "unknown", "Unknown", "?", "-")
+MISSING_WORDS = (
+    "NA",
+    "N/A",
+    "None",
+    "null",
+    "NULL",
+    "none",
+    "unknown",
+    "Unknown",
+    "-",
+    "NoID",
+    "?",
+    "??",
+    "???",
+    "????",
+)
 
 logger = logging.getLogger("earshot")
 
@@ -87,11 +102,16 @@ def labels_in(table: pd.DataFrame, columns: Sequence[str], separator: str, path:
     for column in columns:
         for names, more in zip(together, split_cells(table[column], separator, path), strict=True):
             names.extend(name for name in more if name not in names)
-    words = Counter(name for names in together for name in names if name in MISSING_WORDS)
-    if words:
-        logger.warning("%s: taken as classes are %s; leave the cells empty where nothing is known", path,
-                       few([f"'{word}' ({n})" for word, n in words.items()]))  # fmt: skip
+    say_missing_words([name for names in together for name in names], str(path))
     return together
+
+
+def say_missing_words(names: Iterable[str], where: str):
+    """Warn of labels that mostly say that nobody knows, and are classes as any other."""
+    words = Counter(name for name in names if name in MISSING_WORDS)
+    if words:
+        logger.warning("%s: taken as classes are %s; leave the cells empty where nothing is known", where,
+                       few([f"'{word}' ({n})" for word, n in words.items()]))  # fmt: skip
 
 
 def _of_one(cells: pd.Series, path: Path) -> list[list[str]] | None:

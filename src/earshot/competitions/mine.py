@@ -30,6 +30,7 @@ from earshot.competitions.label_columns import has_columns
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
 from earshot.competitions.own_labels import (
+    SUBFOLDER,
     Labels,
     columns_by_recording,
     from_annotations,
@@ -63,6 +64,7 @@ def prepare(
     source: Path, *, table: Path | None = None, annotations: Path | None = None, test: Path | None = None,
     path_column: str = "", label_column: str = "", label_separator: str = "", group_column: str = "",
     split_column: str = "", fold_column: str = "", tier: str = "", several_labels: str = "",
+    min_confidence: float | None = None,
 ) -> Tables:  # fmt: skip
     """A folder of recordings -> tables; FLAGS explains the keywords. No label at all is an error with a way out."""
     source = Path(source)
@@ -78,14 +80,16 @@ def prepare(
     of_sheet = sheet is not None and (not notes or has_columns(sheet, label_column))
     if sheet:
         about = from_table(recordings, sheet, path_column, label_column if of_sheet else "", label_separator,
-                           has_events=bool(notes), taken=taken, several=several_labels)  # fmt: skip
+                           has_events=bool(notes), taken=taken, several=several_labels,
+                           least=None if notes else min_confidence)  # fmt: skip
     elif len(notes) == 1 and kind_of(notes[0]) == "table" and has_columns(notes[0], ",".join(named)):
         about = from_table(recordings, notes[0], path_column, "", label_separator, has_events=True, taken=named)
         about = about.of_columns(named)
     elif len(notes) == 1 and kind_of(notes[0]) == "table" and not group_column:
         _hint_sources(columns_by_recording(recordings, notes[0]), named)
     if notes:
-        labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator)
+        labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator,
+                                  least=min_confidence)  # fmt: skip
         if about is not None:
             labels = labels.with_columns_of(about)
     else:
@@ -150,8 +154,10 @@ def _tables(
 def _hint_sources(clips: pd.DataFrame, taken: Sequence[str]):
     """Say which columns seem to name a recordist, a site or the like, whose recordings folds would part."""
     for column in clips.columns:
-        values = clips[column].astype(str).str.strip()
-        if column in taken or not SOURCE_COLUMN.search(column) or not 1 < values.nunique() < len(clips):
+        values = clips[column].fillna("").astype(str).str.strip()
+        values = values[values != ""]
+        names_sources = column == SUBFOLDER or SOURCE_COLUMN.search(column)
+        if column in taken or not names_sources or not 1 < values.nunique() < len(values):
             continue
         logger.warning(
             "folds may part the recordings of one '%s' (%d values): --group-column '%s' keeps them together in folds "
@@ -190,6 +196,9 @@ def _groups(clips: pd.DataFrame, column: str) -> pd.Series:
     """What folds may not split: a column of the table, or `folder`, the folder that a recording lies in."""
     if column == "folder":
         return clips.path.map(lambda path: Path(path).parent.as_posix())
+    if column == SUBFOLDER and column not in clips:
+        raise ValueError("--group-column subfolder is of recordings in folders below those of their classes, as in "
+                         "wren/session1/a.wav; here are none")  # fmt: skip
     require_columns(clips, (column,), "the table of labels")
     return clips[column].astype(str)
 
@@ -317,12 +326,15 @@ FLAGS = (
     Flag("--path-column", str, "column of the recordings' names (default: guessed)", "", "COLUMN"),
     Flag("--label-column", str, "column of the labels (default: guessed)", "", "COLUMN"),
     Flag("--label-separator", str, "what separates several labels in a cell; none: a cell is one label", "", "TEXT"),
-    Flag("--group-column", str, "column that folds may not split; folder: the recording's folder", "", "COLUMN"),
+    Flag("--group-column", str, "column that folds may not split; folder: the recording's folder; subfolder: the one "
+         "below its class, of one name in every class", "", "COLUMN"),
     Flag("--split-column", str, "column that says train, val or test (default: split, where there is one)", "",
          "COLUMN"),
     Flag("--fold-column", str, "column of whole numbers: folds that are given (default: folds are made)", "", "COLUMN"),
     Flag("--several-labels", str, "where rows of a recording differ in their label: together (it has all of them) or "
          "none (it has no label); default: an error where few differ", "", "HOW"),
+    Flag("--min-confidence", float, "leave out what a column such as confidence says is less sure than this, from 0 to "
+         "1 (default: all count)", None, "SHARE"),
     Flag("--tier", str, "of TextGrids with several tiers of intervals", "", "NAME"),
 )  # fmt: skip
 EDITIONS = by_name(

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from earshot.annotations.reading import Annotations, read_annotations
-from earshot.competitions.label_columns import label_columns, labels_in, split_cells
+from earshot.annotations.reading import CONFIDENCES, Annotations, confidence_of, read_annotations
+from earshot.competitions.label_columns import label_columns, labels_in, say_missing_words, split_cells
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.competitions.own_tables import check_column, check_header, find_path_column
 from earshot.competitions.tables import class_name
@@ -25,6 +25,7 @@ SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "tes
 SAME_LENGTH = 0.02  # of a recording, by which an event as long as it may differ
 FEW_TORN = 10  # of so many recordings one whose rows differ is a mistake, unless it is said to be none
 SEVERAL = ("together", "none")  # values of --several-labels
+SUBFOLDER = "subfolder"
 OWN_COLUMNS = ("clip_id", "path", "labels", "annotated")  # a table's columns of these names are not taken over
 
 logger = logging.getLogger("earshot")
@@ -62,7 +63,10 @@ class Labels:
 
 
 def from_folders(recordings: OwnRecordings) -> Labels:
-    """The class of a recording is the first folder below --source, or below train/, val/ and test/ there."""
+    """The class of a recording is the first folder below --source, or below train/, val/ and test/ there.
+
+    Where there are folders in those of the classes, such as kits or sessions, `subfolder` names the first of them.
+    """
     inside, at = [PurePosixPath(path).parts[:-1] for path in recordings.paths], [PurePosixPath()]
     while all(parts for parts in inside) and len({parts[0] for parts in inside}) == 1 and any(map(_deep, inside)):
         at = [at[0] / inside[0][0]]
@@ -75,6 +79,8 @@ def from_folders(recordings: OwnRecordings) -> Labels:
     clips = recordings.table(recordings.paths).assign(labels=[list(parts[:1]) for parts in inside])
     if len(set(splits)) > 1:
         clips["split"] = splits
+    if any(map(_deep, inside)):
+        clips[SUBFOLDER] = [parts[1] if _deep(parts) else "" for parts in inside]
     names = Counter(name for labels in clips.labels for name in labels)
     if names:
         logger.warning("labels by folder: %s", few([f"{name} ({n})" for name, n in sorted(names.items())], 12))
@@ -90,14 +96,14 @@ def _deep(parts: Sequence[str]) -> bool:
 
 def from_table(
     recordings: OwnRecordings, path: Path, path_column: str, label_column: str, separator: str, has_events: bool,
-    taken: Sequence[str] = (), *, several: str = "",
+    taken: Sequence[str] = (), *, several: str = "", least: float | None = None,
 ) -> Labels:  # fmt: skip
     """A table's row says what a recording holds; its other columns are kept.
 
     has_events: annotations say what is heard, so that the table need not. taken: columns that say something else
     (groups, splits, folds): none of them is guessed to hold the labels, and they stay columns
     though the flag of the labels name them too. several: what is made of recordings whose rows differ in their label,
-    one of SEVERAL, or an error where few do.
+    one of SEVERAL, or an error where few do. least: the confidence that a row needs, where the table says one.
     """
     table = _rows_of_recordings(path, recordings, path_column)
     names, kept = str(table.columns[0]), list(map(str, table.columns[1:]))
@@ -113,6 +119,11 @@ def from_table(
     if len(lost) == len(table):
         raise ValueError(f"none of the {len(lost)} recordings of {path} is in {recordings.source}: {lost.iloc[0]}")
     table = table[table._found.notna()]
+    if columns and (sure := confidence_of(table)) is not None:
+        kept = confident(table[[]].assign(confidence=sure), least, path).index
+        table["labels"] = table.labels.where(table.index.isin(kept), pd.Series([[]] * len(table), index=table.index))
+    elif columns and least is not None:
+        confident(table[[]], least, path)
     _refuse_contradictions(table, [c for c in taken if c in kept], path)
     if "secondary_labels" in others:
         others_said = split_cells(table.secondary_labels, separator, path)
@@ -226,9 +237,13 @@ def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, dropped: Seque
 
 
 def from_annotations(
-    recordings: OwnRecordings, files: Sequence[Path], label_column: str, tier: str, separator: str = ""
-) -> Labels:
-    """Annotation files -> events; a recording that a file speaks of is annotated, one without any is not."""
+    recordings: OwnRecordings, files: Sequence[Path], label_column: str, tier: str, separator: str = "", *,
+    least: float | None = None,
+) -> Labels:  # fmt: skip
+    """Annotation files -> events; a recording that a file speaks of is annotated, one without any is not.
+
+    least: the confidence that an event needs, where the files say one.
+    """
     events, spoken, missing, lost = [], set(), {}, []
     for path in files:
         notes = read_annotations(path, label_column, tier)
@@ -261,8 +276,15 @@ def from_annotations(
             "end are no times in the recordings is given as --table"
         )
     _check_times(table, recordings, files)
+    table = confident(table.reset_index(drop=True), least, files[0] if len(files) == 1 else files[0].parent)
+    if (twice := table.duplicated(["path", "onset", "offset", "event_label"])).any():
+        logger.warning("%d events are there twice, and count once", twice.sum())
+        table = table[~twice]
+    spoken -= _only_unnamed(table)
+    table = table[table.event_label.str.strip() != ""]
     several = split_cells(table.event_label, separator, files[0] if len(files) == 1 else files[0].parent)
     table = table.assign(event_label=[names or [""] for names in several]).explode("event_label", ignore_index=True)
+    say_missing_words(table.event_label, str(files[0] if len(files) == 1 else files[0].parent))
     clips = recordings.table(recordings.paths)
     table = table.assign(filename=table.path.map(dict(zip(clips.path, clips.clip_id, strict=True))))
     heard = table.groupby("filename").event_label.agg(lambda names: sorted(set(names)))
@@ -272,6 +294,35 @@ def from_annotations(
         logger.warning("%d recordings have no annotation and no label: %s", len(silent), few(silent))
     table = table[["filename", "onset", "offset", "event_label"]].sort_values(["filename", "onset"], kind="stable")
     return Labels(clips, table.reset_index(drop=True), tuple((Path(name).stem, name) for name in missing))
+
+
+def confident(rows: pd.DataFrame, least: float | None, where: Path) -> pd.DataFrame:
+    """The rows of at least a `confidence`; None: all, and it is said how many are less likely right than wrong."""
+    if "confidence" not in rows:
+        if least is not None:
+            names = ", ".join(CONFIDENCES)
+            raise ValueError(f"--min-confidence: {where} has no column such as {names} with numbers from 0 to 1")
+        return rows
+    unsure = (rows.confidence < (0.5 if least is None else least)).to_numpy(bool)
+    said = f"{where}: {unsure.sum()} of {len(rows)} rows have a confidence below"
+    if least is not None:
+        logger.warning("%s %g and are left out", said, least)
+        return rows[~unsure]
+    if unsure.any():
+        logger.warning("%s 0.5 (lowest %g), and count as heard as all others do: --min-confidence 0.5 leaves them out",
+                       said, rows.confidence.min())  # fmt: skip
+    return rows
+
+
+def _only_unnamed(events: pd.DataFrame) -> set[str]:
+    """The recordings whose events have no label, which is no silence; said, with how many events have none."""
+    unnamed = (events.event_label.str.strip() == "").to_numpy(bool)
+    alone = set(events.path[unnamed]) - set(events.path[~unnamed])
+    if unnamed.any():
+        logger.warning("%d events have no label and are left out%s", unnamed.sum(),
+                       f"; {len(alone)} recordings have no others, and count as not annotated: {few(sorted(alone))}"
+                       if alone else "")  # fmt: skip
+    return alone
 
 
 def _check_times(events: pd.DataFrame, recordings: OwnRecordings, files: Sequence[Path]):
@@ -288,7 +339,8 @@ def _check_times(events: pd.DataFrame, recordings: OwnRecordings, files: Sequenc
             f"{late.sum()} of {len(late)} events begin after the end of their recordings, such as {event.event_label} "
             f"at {event.onset:g} s of {event.path} ({length[event.path]:g} s): times are seconds from the start of "
             "each recording. Are these milliseconds, samples, or times of day? Raven's run on over all files that "
-            "were open, unless the column File Offset (s) is exported"
+            "were open, unless the column File Offset (s) is exported. A table whose start and end are no times in the "
+            "recordings is given as --table"
         )
     runs_on = events[events.runs_on.to_numpy(bool)]
     span = runs_on.groupby("path", sort=False).onset.agg(["min", "max"]).sort_values("min")

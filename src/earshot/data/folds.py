@@ -356,14 +356,16 @@ def _stratify(clips: pd.DataFrame, groups: pd.Series, k: int, seed: int, method:
             # classes with fewer than k clips: `rare_classes` names them, where scikit-learn only warns
             warnings.simplefilter("ignore", UserWarning)
             return _as_folds(splitter.split(alone, first), n)
-    member = _by_name(groups) if method == "grouped" else alone
-    n_members = member.max() + 1
-    held = np.bincount(member[row] * n_classes + label, minlength=n_members * n_classes).reshape(n_members, n_classes)
     if method == "multilabel":
         from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
+        has = np.zeros((n, n_classes), np.int8)
+        has[row, label] = 1
         splitter = MultilabelStratifiedKFold(k, shuffle=True, random_state=seed)
-        return group_folds.repair(held, _as_folds(splitter.split(alone, held), n), k)
+        return group_folds.repair(has, _as_folds(splitter.split(alone, has), n), k)
+    member = _by_name(groups) if method == "grouped" else alone
+    n_members = member.max() + 1
+    held = np.bincount(member[row] * n_classes + label, minlength=n_members * n_classes).reshape(n_members, n_classes)
     sizes = np.bincount(member)
     fold = group_folds.refine(held, sizes, group_folds.assign(held, sizes, k, seed), k)
     return group_folds.repair(held, fold, k)[member]

@@ -4,8 +4,8 @@ Conventions: time is in seconds from the start of the file; a crop's borders are
 FOR, so a crop equals that slice of the whole file read at that rate. Nothing is padded here (`crop_or_pad` does).
 What cannot be read is `UnreadableAudio`, whose message names the file and the reason; what can be read in part is
 returned with a warning (logger "earshot", each message once a process; `odd_files` lists them). A header's word is
-taken for a file's length where the file bears it out (sound/lengths.py); an Ogg file cut off leaves no trace of its
-former length, so it is only shorter. Levels beyond full scale and channels that cancel: sound/levels.py. `FILE#ROW`
+taken for a file's length where the file bears it out (sound/lengths.py); of an Ogg file cut off it is known that it is,
+not how long it was. Levels beyond full scale and channels that cancel: sound/levels.py. `FILE#ROW`
 reads one recording of a file that holds many (sound/rows.py).
 """
 

@@ -16,15 +16,17 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 
+from earshot.sound.flac import with_total
 from earshot.sound.folder import printable
-from earshot.sound.lengths import Header, Shown, inspect, with_total
+from earshot.sound.header import WHOLE, Header, Shown, View
+from earshot.sound.lengths import inspect
 from earshot.sound.levels import Survey, survey
 from earshot.sound.rows import Row, file_of, is_row
 
@@ -51,15 +53,14 @@ class UnreadableAudio(ValueError):
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds: Hz, channels, samples a channel, whether they are stored as floats; and, where its own header
-    is wrong, the bytes (`prefix`) to show the decoder in place of its first `skip` ones."""
+    """What a file holds: Hz, channels, samples a channel, whether they are stored as floats; and how the decoder is
+    shown the file, where its own header is wrong."""
 
     sample_rate: int
     channels: int
     n_samples: int
     floats: bool
-    prefix: bytes = b""
-    skip: int = 0
+    view: View = WHOLE
 
 
 class _File(sf.SoundFile):
@@ -82,7 +83,7 @@ def contents(path: str | Path) -> Contents:
 def opened(path: str | Path) -> Iterator[tuple[sf.SoundFile, Contents]]:
     """The file ready to be read, with a mended header where its own is wrong, and what it holds."""
     known = contents(path)
-    with _open_row(path) if is_row(path) else _open(str(path), known.prefix, known.skip) as file:
+    with _open_row(path) if is_row(path) else _open(str(path), known.view) as file:
         yield file, known
 
 
@@ -112,7 +113,7 @@ def decode(path: str | Path, known: Contents | Header | None = None) -> Iterator
     known = contents(path) if known is None else known
     block = FLOAT_BLOCK if getattr(known, "floats", False) else BLOCK
     left = getattr(known, "n_samples", sys.maxsize)  # beyond it a read would meet what is no sound, and lose its own
-    with _open_row(path) if is_row(path) else _open(str(path), known.prefix, known.skip) as file:
+    with _open_row(path) if is_row(path) else _open(str(path), known.view) as file:
         while left > 0:
             try:
                 data = file.read(min(block, left), dtype="float32", always_2d=True)
@@ -170,18 +171,18 @@ def _contents(path: str, size: int, modified_ns: int) -> Contents:
         header = inspect(path)
     except OSError as error:
         raise UnreadableAudio(f"{path} cannot be opened: {error.strerror}") from error
-    with _open(path, header.prefix, header.skip) as file:
+    with _open(path, header.view) as file:
         rate, channels, n_samples, floats = file.samplerate, file.channels, file.frames, file.subtype in FLOATS
         cut = _promised_before_cut(file) if n_samples else 0
     if n_samples == 0:
         raise UnreadableAudio(f"{path} holds no samples (a header alone)")
     if not RATES[0] <= rate <= RATES[1]:
         raise UnreadableAudio(f"{path} is of {rate} Hz by its header, which no recording is: mend or convert the file")
-    promised, prefix = 0 if header.agrees else header.said, header.prefix
+    promised, view = 0 if header.agrees else header.said, header.view
     if header.count or n_samples > MOST_SAMPLES_A_BYTE * size:
         promised = n_samples if header.agrees else header.said
         n_samples = sum(len(data) for data in decode(path, header))
-        prefix = with_total(prefix, n_samples) if prefix else prefix
+        view = replace(view, prefix=with_total(view.prefix, n_samples)) if view.prefix else view
         if not n_samples:
             raise UnreadableAudio(f"{path}: nothing of it can be decoded (truncated or corrupt)")
     if header.note:
@@ -191,7 +192,7 @@ def _contents(path: str, size: int, modified_ns: int) -> Contents:
         note(path, f"{path} {wrong} promises {max(promised, cut)} samples, it holds {n_samples}")
     elif 0 < promised < n_samples:
         note(path, f"{path} has a wrong header: it promises {promised} samples, it holds {n_samples}")
-    return Contents(rate, channels, n_samples, floats, prefix, header.skip)
+    return Contents(rate, channels, n_samples, floats, view)
 
 
 def _identity(path: str | Path) -> tuple[str, int, int]:
@@ -211,9 +212,9 @@ def _identity(path: str | Path) -> tuple[str, int, int]:
 
 
 @contextmanager
-def _open(path: str, prefix: bytes = b"", skip: int = 0) -> Iterator[sf.SoundFile]:
-    """The file as libsndfile takes it, with other first bytes where they are given; UnreadableAudio with the reason."""
-    shown = Shown(path, prefix, skip) if prefix else None
+def _open(path: str, view: View) -> Iterator[sf.SoundFile]:
+    """The file as libsndfile takes it, in this view of it; UnreadableAudio with the reason."""
+    shown = Shown(path, view) if view else None
     try:
         try:
             file = _File(shown or _name(path))
@@ -260,7 +261,8 @@ def _promised_before_cut(file: sf.SoundFile) -> int:
     if not found or int(found[3]) == 0 or int(found[2]) >= STREAMED_BYTES:
         return 0
     said, there = (int(number) - 8 * (found[1] == "SSND") for number in found.group(2, 3))
-    promised = said // max(1, there // file.frames)  # bytes over bytes a sample
+    block = there // file.frames  # bytes a sample of all channels, 0 of compressed ones
+    promised = said // block if block else said * file.frames // there
     return promised if promised > file.frames else 0
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import mmap
 import struct
 
+from earshot.sound.header import Header, View
+
 KBPS = {  # (MPEG version 1, layer) -> kbit/s by index
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -87,27 +89,27 @@ def _next_frame(data, at: int, kind: tuple | None, stop: int | None = None) -> i
     return -1
 
 
-def inspect_mpeg(file, start: int, size: int) -> dict:
-    """The fields of lengths.Header for a file whose first MPEG frame stands at `start`, behind its tags, or later."""
+def inspect_mpeg(file, start: int, size: int) -> Header:
+    """The header of a file whose first MPEG frame stands at `start`, behind its tags, or later."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = _next_frame(data, start, None, start + SEARCHED_BYTES)
         if start < 0:
-            return {}
+            return Header()
         first = frame(data[start : start + 4])
         table = _table(data[start : start + first[0]])
         whole = table and abs(table["bytes"] - (size - start)) <= 128  # an ID3v1 tag behind it has 128
         if whole and _borne_out(table["frames"], data, start + first[0], first[2]):
-            return {"said": table["frames"] * first[1]}
+            return Header(table["frames"] * first[1])
         count, samples, more = walk(data, start + first[0] if table else start)
-        note = {"note": ANOTHER} if more else {}
+        note = ANOTHER if more else ""
         if table and abs(table["frames"] - count) <= TOLERANCE_FRAMES:
-            return {"said": table["frames"] * samples} | note
+            return Header(table["frames"] * samples, note=note)
         if first[2][1] != 3:  # these tables exist for layer III alone
-            return {"said": count * samples, "count": True} | note
+            return Header(count * samples, count=True, note=note)
         shown = _with_counts(data[start : start + first[0]], table, count, size - start)
         skip = start + first[0] if table else start
         said = max(0, table["frames"] * samples - table["trimmed"]) if table else 0
-        return {"said": said, "agrees": False, "prefix": shown, "skip": skip} | note
+        return Header(said, False, View(shown, skip), note=note)
 
 
 def _table(head: bytes) -> dict | None:

@@ -1,0 +1,120 @@
+"""Annotations in the forms in which data sets are published, read as somebody's own."""
+
+import logging
+
+import numpy as np
+import pytest
+import soundfile
+
+from earshot.annotations.reading import read_annotations
+from earshot.competitions.mine import prepare
+
+SOFT = "0.0\t1.0\tcutlery and dishes\t0.226\n0.0\t1.0\tfootsteps\t0.612\n"  # MAESTRO
+NAMED = "0.0\t3.0\tTurdus merula, Eurasian Blackbird, 0.82\n3.0\t6.0\tCorvus corax, Northern Raven, 0.13\n"  # BirdNET
+LUNGS = "0.036\t0.579\t0\t0\n0.579\t2.45\t1\t0\n2.45\t3.893\t1\t1\n"  # ICBHI: crackles, wheezes
+
+
+@pytest.fixture
+def said(caplog):
+    caplog.set_level(logging.WARNING, "earshot")
+    return caplog
+
+
+def record(folder, *names, seconds=8.0):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / name, np.full(round(seconds * 1000), 0.1, np.float32), 1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "sure"),
+    [
+        (SOFT, ["cutlery and dishes", "footsteps"], [0.226, 0.612]),
+        (NAMED, ["Turdus merula, Eurasian Blackbird", "Corvus corax, Northern Raven"], [0.82, 0.13]),
+        ("0\t1\tSparrow, House\n", ["Sparrow, House"], None),
+        ("0\t1\tdog\t\n1\t2\n", ["dog\t", ""], None),
+    ],
+)
+def test_a_confidence_behind_a_label_is_no_part_of_it(tmp_path, text, labels, sure):
+    (tmp_path / "a.txt").write_text(text)
+    events = read_annotations(tmp_path / "a.txt").events
+    assert events.event_label.str.rstrip("\t").tolist() == [label.rstrip("\t") for label in labels]
+    assert events.get("confidence", np.array(None)).tolist() == sure
+
+
+def test_events_that_are_unsure_are_said_or_left_out(tmp_path, said):
+    record(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "a.txt").write_text(SOFT)
+    (tmp_path / "b.txt").write_text("0.0\t1.0\tfootsteps\t0.1\n")
+    assert len(prepare(tmp_path).events) == 3
+    assert "2 of 3 rows have a confidence below 0.5 (lowest 0.1), and count as heard" in said.text
+    tables = prepare(tmp_path, min_confidence=0.5)
+    assert tables.clips.labels.tolist() == ["footsteps", ""]
+    assert tables.clips.annotated.tolist() == [1, 1], "silence, as far as anybody is sure"
+    (tmp_path / "a.txt").write_text("0.0\t1.0\tfootsteps\n")
+    (tmp_path / "b.txt").unlink()
+    with pytest.raises(ValueError, match="--min-confidence: .*a.txt has no column such as confidence"):
+        prepare(tmp_path, min_confidence=0.5)
+
+
+def test_rows_of_a_table_of_labels_that_are_unsure(tmp_path, said):
+    """As OpenMIC has them: a row an instrument that people were asked for, most of them not heard."""
+    record(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "t.csv").write_text(
+        "sample_key,instrument,relevance\na,flute,0.1\na,drums,0.9\nb,drums,0.0\nb,flute,0.2\n"
+    )
+    assert prepare(tmp_path, label_column="instrument").clips.labels.tolist() == ["drums flute", "drums flute"]
+    assert "3 of 4 rows have a confidence below 0.5 (lowest 0), and count as heard" in said.text
+    clips = prepare(tmp_path, label_column="instrument", min_confidence=0.5).clips
+    assert clips.labels.tolist() == ["drums", ""]
+
+
+def test_columns_of_0_and_1_in_the_place_of_a_label_need_names(tmp_path):
+    (tmp_path / "a.txt").write_text(LUNGS)
+    with pytest.raises(ValueError, match=r"2 columns of numbers \(0, 0\) stand where .* --label-column NAME,NAME"):
+        read_annotations(tmp_path / "a.txt")
+    with pytest.raises(ValueError, match="1 names are given"):
+        read_annotations(tmp_path / "a.txt", "crackles")
+    events = read_annotations(tmp_path / "a.txt", "crackles,wheezes").events
+    assert events.event_label.tolist() == ["crackles", "crackles", "wheezes"]
+    assert events.onset.tolist() == [0.579, 2.45, 2.45]
+    (tmp_path / "a.txt").write_text("0\t1\tdog\t17\n")
+    with pytest.raises(ValueError, match="behind the label 'dog' stands 17, no confidence"):
+        read_annotations(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "told"),
+    [
+        ("Audiofilename,Starttime,Endtime,Q\na.wav,1,2,POS\na.wav,3,4,UNK\n", [["a.wav", 1, 2, "Q"]], "1 of 2 cells"),
+        ("Audiofilename,Starttime,Endtime,AMRE,OVEN\na.wav,1,2,UNK,NEG\na.wav,3,4,NEG,POS\n", [["a.wav", 3, 4, "OVEN"]],
+         "1 of 4 cells say UNK"),
+        ("segment_id\tstart_time_seconds\tend_time_seconds\tlabel\tpresent\na_30000\t0\t1\t/m/04rlf\tPRESENT\n"
+         "a_30000\t0\t1\t/m/07rv9rh\tNOT_PRESENT\n", [["a_30000", 0, 1, "/m/04rlf"]], "1 rows say that a class"),
+        ("filename,class_id,label,start,end\na,-1,-1,-1.0,-1.0\nb,2,bus,3.5,10.0\n", [["b", 3.5, 10, "bus"]], ""),
+        ("sound_event_recording,start_time,end_time,ele\ncough,0.5,1.5,-10\n", [["", 0.5, 1.5, "cough"]], ""),
+    ],
+)  # fmt: skip
+def test_tables_of_events_as_data_sets_have_them(tmp_path, said, text, rows, told):
+    """DCASE's few-shot tables, AudioSet's strong labels, Urbansas, TAU's spatial events."""
+    (tmp_path / "t.tsv").write_text(text)
+    assert read_annotations(tmp_path / "t.tsv").events.values.tolist() == rows
+    assert told in said.text
+
+
+def test_the_lists_of_several_folds_count_an_event_once(tmp_path, said):
+    record(tmp_path, "a.wav", "b.wav")
+    for name, rows in (("fold1_train", "a.wav\t1\t2\tcar\n"), ("fold2_train", "a.wav\t1\t2\tcar\nb.wav\t3\t4\tdog\n")):
+        (tmp_path / f"{name}.txt").write_text(rows)
+    assert len(prepare(tmp_path).events) == 2
+    assert "1 events are there twice, and count once" in said.text
+
+
+def test_an_event_without_a_label_is_no_silence(tmp_path, said):
+    record(tmp_path, "a.wav", "b.wav", "c.wav")
+    (tmp_path / "id.csv").write_text("file,start,end,species\na,1,2,bat\nb,1,2,\nc,1,2,bat\nc,3,4,\nc,5,6,????\n")
+    tables = prepare(tmp_path)
+    assert tables.clips.annotated.tolist() == [1, 0, 1]
+    assert len(tables.events) == 3
+    assert "2 events have no label and are left out; 1 recordings have no others" in said.text
+    assert "taken as classes are '????' (1)" in said.text
