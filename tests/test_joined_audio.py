@@ -17,7 +17,8 @@ FORMATS = [
     ("RF64", "PCM_24", "wav", {}), ("W64", "PCM_16", "w64", {}), ("W64", "IMA_ADPCM", "w64", {}),
     ("AIFF", "PCM_16", "aiff", {}), ("AIFF", "ULAW", "aifc", {}), ("CAF", "PCM_16", "caf", {}),
     ("CAF", "ULAW", "caf", {}), ("AU", "PCM_16", "au", {}), ("AU", "PCM_16", "au", {"endian": "LITTLE"}),
-    ("AU", "G721_32", "au", {}), ("FLAC", "PCM_16", "flac", {}), ("OGG", "VORBIS", "ogg", {}),
+    ("AU", "G721_32", "au", {}),
+    ("NIST", "PCM_16", "wav", {}), ("FLAC", "PCM_16", "flac", {}), ("OGG", "VORBIS", "ogg", {}),
     ("OGG", "OPUS", "opus", {}),
 ]  # fmt: skip
 EVERY = pytest.mark.parametrize(("form", "subtype", "ending", "options"), FORMATS)
