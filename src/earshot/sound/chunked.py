@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from earshot.sound.header import SEVERAL, WHOLE, Header, View
 
 LEAST_TRAILING_BYTES = 4096  # behind the data: less, and less than the data themselves, is padding, not a recording
+PADDING = 7  # bytes at most between a chunk and what follows it
 PCM = (1, 3, 0xFFFE)  # encodings of a WAV whose blocks are one sample of every channel
 UNKNOWN_SIZE = 0xFFFFFFFF  # in a WAV or AU: "to the end of the file"
 UNKNOWN_SIZES_64 = 1 << 63  # from here on a size of 64 bits is -1 or its like, as recorders write it to a pipe
@@ -68,6 +69,9 @@ def _behind(file, begin: int, end: int, size: int, form: Form) -> tuple[bool, in
     Whether it is more, which is neither further chunks, nor padding, nor zeros alone; and where another one begins
     (0: there is none).
     """
+    file.seek(end)
+    if 0 <= (padding := file.read(PADDING + 4).find(form.magic)) <= PADDING:  # whether it is there or not
+        return False, end + padding
     first = at = end + -end % form.pad
     for name, content, length in chunks(file, first, size, form):
         at = content - struct.calcsize(form.head)
