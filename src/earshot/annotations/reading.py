@@ -151,6 +151,7 @@ def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
             f"{path}: no column has a name that labels have; say which one it is with --label-column (columns: "
             f"{', '.join(table.columns)})"
         )
+    labels = with_genus(labels, table, path)
     files, start, end = column(FILES), column(ONSETS), column(OFFSETS)
     if set(plain) >= KALEIDOSCOPE:
         start, end = column(("offset",)), None
@@ -186,6 +187,16 @@ def _said_absent(column: pd.Series | None, yes: bool, path: Path) -> pd.Series |
         logger.warning("%s: %d rows say that a class was not there (%s), and are left out", path, absent.sum(),
                        column.name)  # fmt: skip
     return absent
+
+
+def with_genus(labels: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
+    """Species with their genus in front, where a column of its own has it: a tit and a warbler are both palustris."""
+    plain = [_plain(c) for c in table.columns]
+    if _plain(str(labels.name)) != "species" or "genus" not in plain:
+        return labels
+    genus, names = table.iloc[:, plain.index("genus")].str.strip(), labels.str.strip()
+    logger.warning("%s: species are named with the genus in front", path)
+    return (genus + " " + names).where((genus != "") & (names != "") & ~names.str.contains(" "), names)
 
 
 def confidence_of(table: pd.DataFrame) -> pd.Series | None:
