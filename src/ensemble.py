@@ -83,7 +83,7 @@ def main():
     truth = search.truth_of(oofs[0], data)
     if said := search.check_grids([str(m.folder) for m in members], oofs, task, truth, watch):
         print(said)
-    oof, blend = choose(oofs, truth, task, watch, options, mask)
+    oof, blend, way = choose(oofs, truth, task, watch, options, mask)
     scores = score_readable(task, oof, truth)
     by_fold = [
         score_readable(task, oof.take(oof.fold == f), truth.take(oof.fold == f)).get(watch) for f in np.unique(oof.fold)
@@ -96,8 +96,7 @@ def main():
     if len(members) > 1:
         print_correlations(members, correlations(oofs))
     spread = f"mean of folds {np.mean(by_fold):.4f} +- {np.std(by_fold):.4f}"
-    kind = "plain" if blend.mean == "mean" else blend.mean
-    print(f"ensemble of {len(members)}, {kind} mean: {watch} {scores[watch]:.4f} ({spread})")
+    print(f"ensemble of {len(members)}, {way}: {watch} {scores[watch]:.4f} ({spread})")
     print(search.score_table(scores))
     whole = np.flatnonzero(mask.all(axis=1))  # the score of a part of the classes is another one
     best = best_member([members[i] for i in whole], [reports[i] for i in whole], watch, scores)
@@ -150,17 +149,17 @@ def parse_args() -> argparse.Namespace:
     return options
 
 
-def choose(oofs, truth, task, watch: str, options, mask: np.ndarray) -> tuple[predictions.Predictions, Blend]:
+def choose(oofs, truth, task, watch: str, options, mask: np.ndarray) -> tuple[predictions.Predictions, Blend, str]:
     """Choose the plain mean, or the blend that beats it in a nested search.
 
-    (blended OOF, the blend for the test): the plain mean, or what beats it in a nested CV. mask: (M, K) which classes
-    each member knows; in the others it has no weight.
+    (blended OOF, the blend for the test, its name): the plain mean, or what beats it in a nested CV. mask: (M, K) which
+    classes each member knows; in the others it has no weight.
     """
     plain = Blend(weights=blend_weights(None, mask))
     asked = (options.mean, options.weights)
     ways = search.EVERY_WAY if options.auto else [asked] * (asked != ("mean", "equal"))
     if len(oofs) == 1 or not ways:
-        return plain([o.aligned(oofs[0].clip_ids) for o in oofs]), plain
+        return plain([o.aligned(oofs[0].clip_ids) for o in oofs]), plain, "plain mean"
     light = [dataclasses.replace(o, framewise_output=None, timebase=None) for o in oofs]
     fast = watch in score_readable(task, light[0], truth)  # scores of clips need no frames: many blends are tried
 
@@ -168,18 +167,19 @@ def choose(oofs, truth, task, watch: str, options, mask: np.ndarray) -> tuple[pr
         return upward(watch, score_readable(task, found, answers).get(watch, np.nan))
 
     tried = light if fast else oofs
-    _, candidates = search.try_blends(tried, truth, score, ways, mask)
+    base, candidates = search.try_blends(tried, truth, score, ways, mask)
+    print(f"  the plain mean, {watch}: {upward(watch, score(base, truth)):.4f}")
     for candidate in candidates:
         print(f"  against the plain mean, {watch}: {candidate}")
     kept = [c for c in candidates if c.kept or options.always]
     if not kept:
         print("  -> the plain mean")
-        return plain([o.aligned(oofs[0].clip_ids) for o in oofs]), plain
+        return plain([o.aligned(oofs[0].clip_ids) for o in oofs]), plain, "plain mean"
     best = max(kept, key=lambda c: c.gains.mean())
     aligned = [o.aligned(oofs[0].clip_ids) for o in oofs]
     oof = search.nested(aligned, truth, score, best.mean, best.weights, mask) if fast else best.oof
     tried = [t.aligned(oofs[0].clip_ids) for t in tried]
-    return oof, search.fit_blend(tried, truth, score, best.mean, best.weights, mask)
+    return oof, search.fit_blend(tried, truth, score, best.mean, best.weights, mask), best.way
 
 
 def choose_post_processing(oof, truth, competition: Competition, members, options) -> dict | None:

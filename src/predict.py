@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from earshot import files, runs
+from earshot.competitions import is_test_hidden
 from earshot.competitions.tables import write_csv
 from earshot.data.dataset import read_dataset, say_changed
 from earshot.data.labels import clip_metadata, read_clips
@@ -36,6 +37,7 @@ from earshot.prediction.threads import tune
 from earshot.prediction.tta import tta_variants
 from earshot.sound import audio
 from earshot.sound.folder import by_reason, printable
+from earshot.sound.rows import file_of
 from earshot.stored import read_json, want
 
 PREDICTED = "predicted.json"  # of a run: the options that its test.npz was predicted with
@@ -60,7 +62,7 @@ def main():
             members, clips, tta, lambda some, bar=bar: progress_bar(some, bar, unit="file"), streams
         )
         unreadable |= dict(failed)
-        check_heard(clips, unreadable)
+        check_heard(clips, unreadable, options.clips.parent)
         for folder in folders:
             of_folds, found = found[: len(of_run[folder])], found[len(of_run[folder]) :]
             of_folds = with_anomaly_scores(folder, of_folds, of_run[folder], options)
@@ -80,13 +82,17 @@ def main():
     print_oddities(options.clips, clips, Path(targets[0]))
 
 
-def check_heard(clips: list[Clip], unreadable: dict[str, str]):
+def check_heard(clips: list[Clip], unreadable: dict[str, str], prepared: Path):
     """Error where none of the recordings could be read: priors alone are no answer, a wrong folder is likely."""
     if clips and len(unreadable) == len(clips):
-        first = clips[0]
+        first, hidden = clips[0], ""
+        if (prepared / "dataset.json").is_file():
+            name = read_dataset(prepared)["competition"]
+            if is_test_hidden(name, (file_of(str(clip.path)) for clip in clips)):
+                hidden = f" The hidden test of {name} is heard by a kernel alone: docs/kernels.md"
         raise ValueError(
             f"none of the {len(clips)} recordings could be read, so nothing is predicted; the first, {first.path}: "
-            f"{unreadable[first.clip_id]}. Is --audio-root the folder that the table's paths are relative to?"
+            f"{unreadable[first.clip_id]}. Is --audio-root the folder that the table's paths are relative to?" + hidden
         )
 
 

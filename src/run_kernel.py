@@ -155,7 +155,7 @@ def print_blend(blend: dict):
     """How much each run says; only where there are several."""
     if len(blend["runs"]) > 1:
         said = ", ".join(f"{run} {100 * v['share']:.0f} %" for run, v in blend["runs"].items())
-        print(f"  {blend['mean']} mean of {said}")
+        print(f"  {'arithmetic' if blend['mean'] == 'mean' else blend['mean']} mean of {said}")
         if any(abs(v["share"] - v["weight"]) > 0.005 for v in blend["runs"].values()):
             chosen = ", ".join(f"{100 * v['weight']:.0f}" for v in blend["runs"].values())
             print(f"  (chosen were {chosen} %: the weights are renormalised over what ran)")

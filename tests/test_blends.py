@@ -239,6 +239,7 @@ def test_fits_and_candidates():
     candidate = search.Candidate("rank", "search", members[0], np.array([0.03, 0.01]))
     assert candidate.kept
     assert str(candidate) == "rank mean, search weights: +0.0200 +- 0.0100, kept"
+    assert replace(candidate, mean="mean").way == "arithmetic mean, search weights"
     for gains in ([0.02, 0.0], [-0.02, -0.01], [0.0, 0.0], [0.03, 0.0, 0.0]):
         assert not replace(candidate, gains=np.array(gains)).kept
     assert str(replace(candidate, gains=np.array([-0.01, -0.01]))).endswith("-0.0100 +- 0.0000, not kept")

@@ -27,6 +27,7 @@ from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.training.examples import TrainingClips
 from earshot.training.extractors import extractor_caches, with_rows
+from earshot.training.fitting import clip_memory
 from earshot.training.origins import check_extractor
 from scripts import run
 
@@ -147,6 +148,14 @@ def test_files_that_are_no_extractor_say_why(tmp_path, monkeypatch):
 
 
 # runs
+
+
+def test_an_extractor_is_measured_and_rehearsed(beside, capsys):
+    """What new.py measures and --dry-run hears has the rows that a run takes from its caches."""
+    config = load_config(beside, options())
+    assert clip_memory(config, 3, "cpu") >= 4 * config.data.crop_seconds * config.data.sample_rate
+    run(train, "--config", beside, "--fold", 0, "--dry-run", *options())
+    assert "Nothing was written; leave --dry-run out to train" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("sequence", ["true", pytest.param("false", marks=pytest.mark.slow)])

@@ -27,6 +27,8 @@ def test_every_competition_tells_what_it_is(name, tmp_path):
     assert known.LIKE[record.task]
     assert f"{record.oof_score.name}, {'less' if record.oof_score.lower_is_better else 'more'} is better" in text
     assert "not here yet" in text
+    assert "Raise unless" not in text.split("What the download holds")[0]
+    assert "  checked that " in text
     for flag in record.flags:
         assert flag.name in text
     taken = [p for p in inspect.signature(record.prepare).parameters if p not in ("source", "seed")]

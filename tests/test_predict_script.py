@@ -1,5 +1,6 @@
 """predict.py: what it takes (a table, a folder), what it writes, what it refuses."""
 
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,9 @@ import pytest
 import predict
 import train
 from conftest import TINY_CLASSES, write_tiny
+from earshot.config import load_config
 from earshot.prediction.predictions import Predictions
+from earshot.training.oof_report import next_step
 from scripts import run
 
 
@@ -117,6 +120,19 @@ def test_recordings_none_of_which_is_there_are_an_error(here):
     with pytest.raises(ValueError, match=r"none of the 3 recordings could be read.*elsewhere/t0.wav.*--audio-root"):
         predicted(here, "--clips", here / "data/test_clips.csv", "--audio-root", here / "elsewhere")
     assert not Path("found.npz").exists(), "priors of every clip would pass for predictions"
+
+
+def test_of_a_hidden_test_the_kernel_is_named(here, tmp_path):
+    """As prepare.py leaves a code competition: test_clips.csv names what lies on Kaggle alone."""
+    for name in ("dataset.json", "test_clips.csv", "classes.csv"):
+        text = (here / "data" / name).read_text()
+        (tmp_path / name).write_text(re.sub(r'"competition": "\w+"', '"competition": "birdclef2026"', text))
+    with pytest.raises(ValueError, match=r"could be read.* hidden test of birdclef2026 is heard by a kernel alone"):
+        predicted(here, "--clips", tmp_path / "test_clips.csv", "--audio-root", tmp_path)
+    config = load_config(here / "tiny.yaml", ["data.competition=birdclef2026", f"data.root={tmp_path}"])
+    assert "next: python" in (said := next_step(config, Path("runs/sed/tiny"), tmp_path))
+    assert "src/export.py" in said
+    assert "src/predict.py" in next_step(config, Path("runs/sed/tiny"), here / "source")
 
 
 def test_tta_is_averaged_in(here):

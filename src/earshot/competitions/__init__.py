@@ -19,6 +19,8 @@ submission) and clip_rows (one row a clip).
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
+from pathlib import Path
 
 from earshot.competitions.competition import Competition
 from earshot.messages import command_line, suggest
@@ -53,11 +55,17 @@ def get_competition(name: str) -> Competition:
     return importlib.import_module(family_module(name)).EDITIONS[name]
 
 
+def is_test_hidden(name: str, recordings: Iterable[str | Path]) -> bool:
+    """Whether a kernel answers the competition's test, and none of these recordings of the test is here."""
+    return get_competition(name).hidden is not None and not any(Path(path).is_file() for path in recordings)
+
+
 def family_module(name: str) -> str:
     """The dotted name of the module that holds a competition; an unknown name is an error with a suggestion."""
     if name not in COMPETITIONS:
         raise ValueError(
-            f"unknown competition '{name}'{suggest(name, COMPETITIONS)} (your own recordings: "
+            f"unknown competition '{name}'{suggest(name, COMPETITIONS)} (a new edition is one row: "
+            "docs/competitions.md#adding-one; your own recordings: "
             f"{command_line('prepare', 'mine', '--source', 'FOLDER', '--out', 'data/NAME')})"
         )
     return f"{__name__}.{COMPETITIONS[name]}"

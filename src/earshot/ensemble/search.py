@@ -334,10 +334,14 @@ class Candidate:
         """It beats the plain mean by more than its gain deviates over folds."""
         return keeps(self.gains)
 
+    @property
+    def way(self) -> str:
+        """Its mean and weights in words."""
+        return f"{'arithmetic' if self.mean == 'mean' else self.mean} mean, {self.weights} weights"
+
     def __str__(self) -> str:
         verdict = "kept" if self.kept else "not kept"
-        mean = "mean" if self.mean == "mean" else f"{self.mean} mean"
-        return f"{mean}, {self.weights} weights: {self.gains.mean():+.4f} +- {self.gains.std():.4f}, {verdict}"
+        return f"{self.way}: {self.gains.mean():+.4f} +- {self.gains.std():.4f}, {verdict}"
 
 
 def try_blends(

@@ -58,8 +58,8 @@ def told(name: str, data: Path, configs: Path) -> list[str]:
     direction = "less is better" if record.oof_score.lower_is_better else "more is better"
     rows.append(("task", f"{record.task}; the checkpoint is chosen by {get_task(record.task).watch}"))
     rows.append(("score", f"{record.oof_score.name}, {direction}"))
-    rows.append(("rows", first_line(record.rows)))
-    rows.append(("must be", first_line(record.validate)))
+    rows.append(("rows", first_sentence(record.rows)))
+    rows.append(("checked that", first_sentence(record.validate).removeprefix("Raise unless ")))
     if record.post:
         rows.append(("chosen on the OOF", ", ".join(searched(record.post)) or "nothing: rows are scores"))
     rows.append(("limits", limits_of(record)))
@@ -80,19 +80,16 @@ def told(name: str, data: Path, configs: Path) -> list[str]:
     lines = [f"{name}: {summary_of(name)}", *(f"  {key.ljust(width)}  {text}" for key, text in rows)]
     lines += ["", "What the download holds, and how it is answered:", ""]
     lines += [f"  {line}".rstrip() for line in doc_of(name).splitlines()]
-    lines += [
-        "",
-        "The road (without test recordings the run's oof.npz is submitted):",
-        "",
-    ]
+    without = "predict and submit are left out" if record.hidden else "the run's oof.npz is submitted"
+    lines += ["", f"The road (without test recordings {without}):", ""]
     return [*lines, *(f"  {command}" for command in road(record, name, trained))]
 
 
-def first_line(function: Callable) -> str:
+def first_sentence(function: Callable) -> str:
     """The first sentence of a function's docstring, that of the inner one where it was given some arguments already."""
     while isinstance(function, partial):
         function = function.func
-    return (inspect.getdoc(function) or "-").splitlines()[0]
+    return " ".join((inspect.getdoc(function) or "-").split("\n\n")[0].split()).split(". ")[0]
 
 
 def searched(post: PostRanges) -> list[str]:

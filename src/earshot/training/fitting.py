@@ -315,7 +315,10 @@ def clip_memory(config: Config, n_classes: int, device: str) -> float:
     noise = np.random.default_rng(0).normal(scale=0.1, size=round(config.data.crop_seconds * config.data.sample_rate))
     if config.data.channels != "mono":
         noise = np.stack([noise, noise])
-    sounds, used = front_ends.inputs.training_sounds(noise.astype(np.float32)), []
+    inputs, used = front_ends.inputs, []
+    sounds = inputs.training_sounds(noise.astype(np.float32))
+    silence = inputs.silence(noise.shape[-1])
+    sounds |= {name: silence[name] for name in inputs if not inputs[name].sounds or inputs[name].of_clip}
     for n in (2, 6):
         batch = {key: torch.from_numpy(np.stack([sound] * n)).to(device) for key, sound in sounds.items()}
         batch["target"] = (torch.rand(n, n_classes, device=device) > 0.5).float()

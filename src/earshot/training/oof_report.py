@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from earshot import tasks
-from earshot.competitions import get_competition
+from earshot.competitions import get_competition, is_test_hidden
 from earshot.config import Config
+from earshot.data.labels import read_clips
 from earshot.data.prepared import load_data
 from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
 from earshot.messages import command_line
 from earshot.pictures import folds as fold_pictures
+from earshot.sound.rows import file_of
 from earshot.training.event_pictures import draw_event_maps
 
 
@@ -28,14 +30,21 @@ def report_oof(config: Config, folder: Path):
         fold_pictures.class_scores(result.oof, result.truth.target, folder / "classes.png", counted)
         tasks.draw_pictures(task, result.oof, result.truth, folder)
         draw_event_maps(result.oof, result.truth, data, folder / "events.png")
-        print(f"next: {_next_command(config, folder)}")
+        print(next_step(config, folder, Path(data.source)))
 
 
-def _next_command(config: Config, folder: Path) -> str:
-    """What hears new recordings with the run: those of the competition's test where there are any, else a folder."""
+def next_step(config: Config, folder: Path, source: Path) -> str:
+    """What hears new recordings with the run: those of the competition's test where there are any, else a folder.
+
+    A test that is hidden is heard by a kernel, for which the run is exported.
+    """
     test = Path(config.data.root) / "test_clips.csv"
-    clips = test if test.is_file() else "FOLDER_OF_RECORDINGS"
-    return command_line("predict", "--run", folder, "--clips", clips)
+    if not test.is_file():
+        return f"next: {command_line('predict', '--run', folder, '--clips', 'FOLDER_OF_RECORDINGS')}"
+    if is_test_hidden(config.data.competition, (source / file_of(path) for path in read_clips(test).path)):
+        export = command_line("export", "--run", folder, "--format", "onnx")
+        return f"the test is hidden, and a kernel hears it: docs/kernels.md\nnext: {export}"
+    return f"next: {command_line('predict', '--run', folder, '--clips', test)}"
 
 
 def print_frame_scores(competition, result):

@@ -48,6 +48,8 @@ def rehearse(
     if config.distill.unlabelled == LEFT_OUT:
         rest = part(everything.take(~everything.clips.clip_id.isin(train.clips.clip_id).to_numpy()), count)
         batch = replace(batch, whole=pd.concat([batch.whole, rest.whole], ignore_index=True))
+    whole = pd.concat([batch.whole, heard.whole], ignore_index=True)  # a cache of extractors' rows serves both
+    batch, heard = replace(batch, whole=whole), replace(heard, whole=whole)
     o_here = replace(o, accumulate=1, checkpoint_steps=0, validate_steps=0)
     here = replace(config, data=replace(config.data, workers=0), optim=o_here)
     with tempfile.TemporaryDirectory(prefix="earshot-dry-run-") as folder:
