@@ -30,7 +30,7 @@ MISSING_WORDS = ("NA", "N/A", "None", "null", "NULL", "none", "unknown", "Unknow
 # columns that say where a recording comes from: who made it, where, of whom
 SOURCE_COLUMN = re.compile(
     r"(^|[_ ])(recordist|author|observer|speaker|subject|patient|individual|animal|site|location|station|plot|recorder|"
-    r"sensor|device|session|recording|video)"
+    r"sensor|device|session|recording|video|fsid|freesound|src_file|source_file)"
     r"(s|[_ ]?(id|name|code|no))?$", re.I,
 )  # fmt: skip
 DATA_SET = re.compile(r"(data_?set|corpus)(_?(id|name))?$", re.I)

@@ -13,6 +13,7 @@ offsets also within 20 % of the event).
 from __future__ import annotations
 
 import logging
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -28,14 +29,8 @@ from earshot.competitions.competition import Competition, Flag, by_name
 from earshot.competitions.label_columns import SOURCE_COLUMN, has_columns
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
-from earshot.competitions.own_labels import (
-    SUBFOLDER,
-    Labels,
-    columns_by_recording,
-    from_annotations,
-    from_folders,
-    from_table,
-)
+from earshot.competitions.own_folders import SUBFOLDER, from_folders
+from earshot.competitions.own_labels import Labels, columns_by_recording, from_annotations, from_table
 from earshot.competitions.own_recordings import OwnRecordings, list_own
 from earshot.competitions.own_tables import find_annotations, find_label_table
 from earshot.competitions.tables import Tables, check_submission, class_name
@@ -48,6 +43,7 @@ from earshot.tables import require_columns
 TRAIN_SPLITS = ("", "train", "training", "trn", "dev_train")
 TEST_SPLITS = ("test", "eval", "evaluation", "testing")
 HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development", "dev_test")
+FOLD_COLUMN = re.compile(r"((official|cv|k|kaggle|val)[_ -]?)?folds?([_ -]?(id|no|number))?$", re.I)
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
 
 logger = logging.getLogger("earshot")
@@ -82,11 +78,11 @@ def prepare(
         _hint_sources(columns_by_recording(recordings, notes[0]), named)
     if notes:
         labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator,
-                                  least=min_confidence)  # fmt: skip
+                                  path_column="" if sheet else path_column, least=min_confidence)  # fmt: skip
         if about is not None:
             labels = labels.with_columns_of(about)
     else:
-        labels = about or from_folders(recordings)
+        labels = about or from_folders(recordings, label_separator)
     columns = {"group_column": group_column, "split_column": split_column, "fold_column": fold_column}
     return _tables(labels, recordings, test, **columns)
 
@@ -109,8 +105,7 @@ def _tables(
         )
     if group_column:
         clips["group"] = _groups(clips, group_column)
-    elif "group" not in clips:
-        _hint_sources(clips, (split_column, fold_column))
+    _hint_sources(clips, (split_column, fold_column))
     split = _splits(clips, split_column)
     held = split == "test"
     trains, tested = clips[~held].reset_index(drop=True), clips[held].reset_index(drop=True)
@@ -145,18 +140,25 @@ def _tables(
 
 
 def _hint_sources(clips: pd.DataFrame, taken: Sequence[str]):
-    """Say which columns seem to name a recordist, a site or the like, whose recordings folds would part."""
+    """Say which columns seem to be folds, or name a recordist, a site or the like, whose recordings folds would part.
+
+    Of the latter nothing is said where there are groups.
+    """
     for column in clips.columns:
         values = clips[column].fillna("").astype(str).str.strip()
         values = values[values != ""]
-        names_sources = column == SUBFOLDER or SOURCE_COLUMN.search(column)
-        if column in taken or not names_sources or not 1 < values.nunique() < len(values):
+        if column in taken or not 1 < values.nunique() < len(values):
             continue
-        logger.warning(
-            "folds may part the recordings of one '%s' (%d values): --group-column '%s' keeps them together in folds "
-            "that are made afterwards",
-            column, values.nunique(), column,
-        )  # fmt: skip
+        if FOLD_COLUMN.match(column):
+            logger.warning(
+                "folds are made anew; --fold-column '%s' takes the %d of the table", column, values.nunique()
+            )
+        elif "group" not in clips and (column == SUBFOLDER or SOURCE_COLUMN.search(column)):
+            logger.warning(
+                "folds may part the recordings of one '%s' (%d values): --group-column '%s' keeps them together in "
+                "folds that are made afterwards",
+                column, values.nunique(), column,
+            )  # fmt: skip
 
 
 def _named(clips: pd.DataFrame, events: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame | None]:
