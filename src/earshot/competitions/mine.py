@@ -34,6 +34,7 @@ from earshot.competitions.own_labels import Labels, columns_by_recording, from_a
 from earshot.competitions.own_recordings import OwnRecordings, list_own
 from earshot.competitions.own_tables import find_annotations, find_label_table
 from earshot.competitions.tables import Tables, check_submission, class_name
+from earshot.data.event_checks import say_overlapping
 from earshot.messages import command_line, few
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
@@ -269,14 +270,8 @@ def _warn(trains: pd.DataFrame, tested: pd.DataFrame, events: pd.DataFrame | Non
         logger.warning("%d of %d classes have fewer than %d clips: %s", len(rare), len(classes), FEW_CLIPS, named)
     if only := sorted({name for text in tested.labels for name in text.split()} - set(classes)):
         logger.warning("only test recordings have these classes, which nothing can learn: %s", few(only))
-    if events is None:
-        return
-    ordered = events.sort_values(["filename", "event_label", "onset"], kind="stable")
-    before = ordered.groupby(["filename", "event_label"]).offset.transform(lambda o: o.cummax().shift())
-    double = ordered[(ordered.onset < before).to_numpy(bool)]
-    if len(double):
-        some = few([f"{e.filename} ({e.event_label} at {e.onset:g} s)" for e in double.itertuples()], 3)
-        logger.warning("%d events overlap an earlier one of their class: %s", len(double), some)
+    if events is not None:
+        say_overlapping(events, "events")
 
 
 # ---- submission: a probability a clip and class
