@@ -117,8 +117,8 @@ def test_runs_that_do_not_fit_together(run, tmp_path):
         build(
             BundleSettings(runs=(run, run), competition="birdclef2026", slug=SLUG, weights=(1.0,)), tmp_path / "kernels"
         )
-    with pytest.raises(ValueError, match="no kernel answers 'esc50'"):
-        build(BundleSettings(runs=(run,), competition="esc50", slug=SLUG), tmp_path / "kernels")
+    with pytest.raises(ValueError, match=r"no kernel answers 'mine'; .*Name the one whose .*src/submit\.py writes the"):
+        build(BundleSettings(runs=(run,), competition="mine", slug=SLUG), tmp_path / "kernels")
     with pytest.raises(ValueError, match="unknown test-time augmentation 'shift'"):
         build(BundleSettings(runs=(run,), competition="birdclef2026", slug=SLUG, tta=("shift",)), tmp_path / "kernels")
     with pytest.raises(ValueError, match="tta 'tempo' moves events in time: .* Leave it out"):

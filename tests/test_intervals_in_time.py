@@ -1,15 +1,17 @@
 """Intervals of scores in time: what clips drawn with repeats score, against scoring a set that holds them so often."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from earshot.competitions import dcase_task4
-from earshot.competitions.oof_scores import ROW_MICRO_F1, of_events
+from earshot.competitions import dcase_task4, oof_scores
+from earshot.competitions.birdclef_rows import pool_rows
+from earshot.competitions.oof_scores import ROW_MICRO_F1, has_labels, of_events, of_pooled_rows, padded_cmap
 from earshot.events import PostProcess
-from earshot.pages import in_time
+from earshot.pages import in_time, report
 from earshot.pages.intervals import bootstrap
 from earshot.pages.report import Evidence, interval
 from earshot.prediction.predictions import Predictions
@@ -18,6 +20,7 @@ from earshot.sound.timebase import TimeBase
 from earshot.tasks import get_task
 
 CLASSES = ("crow", "owl", "wren")
+ROWS = of_pooled_rows("padded_cmap", padded_cmap, has_labels, pool_rows, 1.0)
 
 
 def made(n: int = 12, seed: int = 0) -> tuple[Predictions, Truth]:
@@ -60,6 +63,7 @@ def repeated(found: Predictions, truth: Truth, index: np.ndarray) -> tuple[Predi
 def directly(watch: str, found: Predictions, truth: Truth) -> float:
     """As the task and the competition score a set."""
     values = of_events("", dcase_task4.score).of(found, truth) | get_task("sed").score(found, truth)
+    values |= ROWS.of(found, truth)
     return (values | {"row_micro_f1": ROW_MICRO_F1.of(found, truth).get("row_micro_f1")}).get(watch, np.nan)
 
 
@@ -67,6 +71,7 @@ WAYS = {
     "event_f1": lambda f, t: in_time.event_f1(f, t, PostProcess()),
     "event_f1_macro": lambda f, t: in_time.event_f1(f, t, PostProcess(iou_threshold=None), by_class=True),
     "frame_map": in_time.frame_map,
+    "padded_cmap": ROWS.drawn,
 }
 
 
@@ -117,6 +122,19 @@ def test_an_interval_is_that_of_sets_that_are_scored_one_by_one(watch, monkeypat
     expected = bootstrap(one_by_one, e.groups[readable])
     assert interval(e) == pytest.approx(expected, rel=1e-9)
     assert expected[0] < directly(watch, found.take(readable), truth.take(readable)) < expected[1]
+
+
+def test_rows_of_a_competition_have_an_interval(monkeypatch):
+    monkeypatch.setattr(bootstrap, "__defaults__", (12, 0))
+    found, truth = made()
+    monkeypatch.setattr(report, "get_competition", lambda name: SimpleNamespace(oof_score=ROWS, post=None))
+    run = SimpleNamespace(config=SimpleNamespace(data=SimpleNamespace(competition="")))
+    task = replace(get_task("sed"), score=lambda found, truth: ROWS.of(found, truth))
+    low, high = interval(Evidence(run, task, "padded_cmap", found, truth, None))
+    assert low < directly("padded_cmap", found, truth) < high
+    monkeypatch.setattr(oof_scores, "MOST_DRAWN", 10)
+    assert ROWS.drawn(found, truth) is None
+    assert ROWS.drawn(replace(found, framewise_output=None, timebase=None), truth) is None
 
 
 def test_a_score_that_no_quick_way_gives_has_no_interval():

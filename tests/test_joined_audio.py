@@ -17,7 +17,8 @@ FORMATS = [
     ("RF64", "PCM_24", "wav", {}), ("W64", "PCM_16", "w64", {}), ("W64", "IMA_ADPCM", "w64", {}),
     ("AIFF", "PCM_16", "aiff", {}), ("AIFF", "ULAW", "aifc", {}), ("CAF", "PCM_16", "caf", {}),
     ("CAF", "ULAW", "caf", {}), ("AU", "PCM_16", "au", {}), ("AU", "PCM_16", "au", {"endian": "LITTLE"}),
-    ("AU", "G721_32", "au", {}), ("FLAC", "PCM_16", "flac", {}), ("OGG", "VORBIS", "ogg", {}),
+    ("AU", "G721_32", "au", {}),
+    ("NIST", "PCM_16", "wav", {}), ("FLAC", "PCM_16", "flac", {}), ("OGG", "VORBIS", "ogg", {}),
     ("OGG", "OPUS", "opus", {}),
 ]  # fmt: skip
 EVERY = pytest.mark.parametrize(("form", "subtype", "ending", "options"), FORMATS)
@@ -84,9 +85,24 @@ def test_chunks_behind_the_sound_of_a_w64_are_no_sound(tmp_path, caplog):
     assert not caplog.messages
 
 
+@pytest.mark.parametrize(
+    ("form", "subtype"), [("W64", "PCM_16"), ("CAF", "ALAC_16"), ("WAV", "ULAW"), ("AIFF", "ULAW")]
+)
+def test_another_recording_begins_with_or_without_padding(tmp_path, caplog, form, subtype):
+    lengths = {len(coded(form, subtype, {}, n / RATE)) % 8 for n in range(200, 206)}
+    assert len(lengths) > 2
+    for n in range(200, 206):
+        first = coded(form, subtype, {}, n / RATE)
+        assert np.array_equal(heard(tmp_path / f"{n}.x", 2 * first), heard(tmp_path / f"{n}.y", first))
+        assert caplog.messages.pop().endswith(SEVERAL)
+
+
 def test_a_flac_far_behind_another_is_found(tmp_path, caplog):
     """Of as many samples and more bytes than what is looked at in the end."""
     first, path = coded("FLAC", "PCM_16", {}, 30.0), tmp_path / "a.flac"
     assert len(first) > 1 << 18
-    assert len(heard(path, first * 3)) == 30 * RATE
-    assert caplog.messages == [f"{path}: {SEVERAL}"]
+    short = coded("FLAC", "PCM_16", {})
+    for joined, seconds in ((first * 3, 30), (short + coded("FLAC", "PCM_16", {}, 30.0, 16000), SECONDS)):
+        decoding.warn_once.cache_clear(), caplog.clear()
+        assert len(heard(path, joined)) == seconds * RATE
+        assert caplog.messages == [f"{path}: {SEVERAL}"]

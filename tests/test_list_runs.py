@@ -331,7 +331,7 @@ def test_caches_go_when_they_are_asked_for_and_nothing_else_of_the_data(place, t
             k.startswith("data/own/cache/0000000000000000 stays: sed/own is running (logmel") for k in found.kept
         )
     run(script, "--names", "own", "--clean", "caches", "--yes")
-    assert re.search(r"\(logmel cache at 8000 Hz, \d{4}-\d\d-\d\d; no run here uses it\)", capsys.readouterr().out)
+    assert re.search(r"\(logmel cache at 8000 Hz, \d{4}-\d\d-\d\d; no run here asks for", capsys.readouterr().out)
     assert [of_run.exists(), elsewhere.exists(), of_none.exists(), theirs.exists()] == [False, False, True, True]
     assert all(path.exists() for path in (another, *linked))
 
@@ -352,10 +352,11 @@ def test_caches_that_runs_use_can_stay(place, tmp_path, capsys):
     not_named = cache(tmp_path / "scratch/somebody", "4" * 16)
     run(script, "--clean", "unused-caches", "--yes")
     said = capsys.readouterr().out
-    assert f"{used} stays: used by sed/own (waveform cache at 8000 Hz" in said
-    assert "(a packing that was stopped, which would go on; no run here uses it)" in said
+    assert f"{used} stays: these settings are what sed/own asks for (waveform cache at 8000 Hz" in said
+    assert "(a packing that was stopped, which would go on; no run here asks for one like it)" in said
     assert [p.exists() for p in (used, unused, theirs, begun, not_named)] == [True, False, False, False, True]
-    assert "extension .flac; used by sed/own" in plan(place, "caches").removals[0].why
+    assert "extension .flac; these settings are what sed/own asks for" in plan(place, "caches").removals[0].why
+    assert caches.Cache(used, 1, "embedding cache", ("a", "b")).say().endswith("some network are what a, b ask for")
 
 
 def test_a_fold_that_goes_on_elsewhere_keeps_its_caches(place, tmp_path):

@@ -24,23 +24,23 @@ import pandas as pd
 
 from earshot.annotations import label_studio
 from earshot.annotations.class_columns import class_columns, counted, heard, say_unknown, says_yes_or_no
-from earshot.annotations.tracks import read_track
+from earshot.annotations.tracks import SPACED, read_track
 from earshot.messages import few, install_line, suggest
 from earshot.sound.audio import EXTENSIONS
 from earshot.tables import SEPARATOR_LINE, find_encoding
 
 logger = logging.getLogger("earshot")
 
-ENDINGS = (".txt", ".csv", ".tsv", ".textgrid", ".json")
+ENDINGS = (".txt", ".csv", ".tsv", ".ann", ".textgrid", ".json")
 # What columns are called, in lower case without units and signs, the surest name first.
 ONSETS = ("onset", "begin_time", "start_time", "starttime", "start", "begin", "start_seconds", "tmin", "xmin",
-          "t_start", "min_t")  # fmt: skip
+          "t_start", "min_t", "start_timestamp")  # fmt: skip
 OFFSETS = ("offset", "end_time", "endtime", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax",
-           "t_end", "max_t")  # fmt: skip
+           "t_end", "max_t", "stop_timestamp", "end_timestamp")  # fmt: skip
 DURATIONS = ("duration", "event_duration", "length", "dur")
 LABELS = ("event_label", "label", "labels", "annotation", "species", "common_name", "scientific_name", "species_code",
           "primary_label", "ebird_code", "species_ebird_code", "class", "category", "call_type", "manual_id",
-          "top1match", "auto_id", "tag", "class_name", "class_label", "event_class", "sound_event",
+          "top1match", "auto_id", "tag", "tags", "class_name", "class_label", "event_class", "sound_event",
           "sound_event_recording", "event", "name", "code", "id")  # fmt: skip
 FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
          "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
@@ -89,7 +89,7 @@ def kind_of(path: str | Path) -> str:
     first = next((line for line in _lines(path, 5) if line.strip()), "")
     if ending == ".json":
         return ""
-    if ending in (".txt", ".tsv") and re.match(f"{NUMBERS}\t{NUMBERS}(\t|$)", first):
+    if ending in (".txt", ".tsv", ".ann") and (re.match(f"{NUMBERS}\t{NUMBERS}(\t|$)", first) or SPACED.match(first)):
         return "audacity"
     if _first_number(_cells(first)):
         return "table"
@@ -101,11 +101,11 @@ def kind_of(path: str | Path) -> str:
     return "raven" if {"selection", "begin_time"} <= set(columns) else "table"
 
 
-def read_annotations(path: str | Path, label_column: str = "", tier: str = "") -> Annotations:
+def read_annotations(path: str | Path, label_column: str = "", tier: str = "", file_column: str = "") -> Annotations:
     """Read one annotation file; what it cannot mean is an error that names the file.
 
-    label_column: the column of the labels, guessed by its name where empty; tier: of a TextGrid, needed where it has
-    several tiers of intervals.
+    label_column, file_column: the columns of the labels and of the recordings' names, guessed by their names where
+    empty; tier: of a TextGrid, needed where it has several tiers of intervals.
     """
     path = Path(path)
     if not path.is_file():
@@ -123,13 +123,13 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "") -
     if kind == "label_studio":
         events, silent = label_studio.read_export(path)
         return Annotations(events, kind, silent=silent)
-    return _read_columns(path, kind, label_column)
+    return _read_columns(path, kind, label_column, file_column)
 
 
-def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
+def _read_columns(path: Path, kind: str, label_column: str, file_column: str) -> Annotations:
     """A table with a header: columns by their names, Raven's two rows a selection (one a view) taken once."""
     table = _table(path, kind)
-    table = _classes_in_rows(table, path, label_column)
+    table = _classes_in_rows(_without_samples(table), path, label_column)
     if label_column not in table.columns:
         label_column = ""  # of classes, which are rows now
     plain = [_plain(c) for c in table.columns]
@@ -151,7 +151,7 @@ def _read_columns(path: Path, kind: str, label_column: str) -> Annotations:
             f"{path}: no column has a name that labels have; say which one it is with --label-column (columns: "
             f"{', '.join(table.columns)})"
         )
-    files, start, end = column(FILES), column(ONSETS), column(OFFSETS)
+    files, start, end = column((_plain(file_column),) if file_column else FILES), column(ONSETS), column(OFFSETS)
     if set(plain) >= KALEIDOSCOPE:
         start, end = column(("offset",)), None
     length = column(DURATIONS) if end is None else end
@@ -342,11 +342,23 @@ def _plain(name: str) -> str:
 
 def _unit(name: str, path: Path) -> float:
     """Seconds that a column's unit has by its name: 'Begin Time (s)' 1, 'start_ms' 0.001; samples are an error."""
-    words = re.findall(r"[a-z]+", ELAN_FORMATS.sub("", name.strip()).casefold())
-    last = words[-1] if len(words) > 1 else ""
+    last = _last_word(name)
     if last in NO_TIME:
         raise ValueError(f"{path}: column '{name}' counts {last.rstrip('s')}s; divide by their rate: times are seconds")
     return UNITS.get(last, UNITS.get(last.rstrip("s"), 1.0))
+
+
+def _last_word(name: str) -> str:
+    """What may be a column's unit: 'samples' of start_samples, 's' of Begin Time (s); '' of a name of one word."""
+    words = re.findall(r"[a-z]+", ELAN_FORMATS.sub("", name.strip()).casefold())
+    return words[-1] if len(words) > 1 else ""
+
+
+def _without_samples(table: pd.DataFrame) -> pd.DataFrame:
+    """A table without its times in samples where other columns say them in seconds."""
+    rest = table[[c for c in table.columns if _last_word(c) not in NO_TIME]]
+    plain = [_plain(c) for c in rest.columns]
+    return rest if _column(plain, ONSETS) and _column(plain, OFFSETS + DURATIONS) else table
 
 
 def _column(columns: Sequence[str], names: Sequence[str]) -> str | None:

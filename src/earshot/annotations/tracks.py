@@ -1,4 +1,5 @@
 """Label tracks: start, end and label by tabs, without a header, as Audacity writes them and other programs after it.
+Spaces in place of tabs are read too (scaper wrote them).
 
 More columns may stand behind: a confidence (BirdNET, soft labels of DCASE), or a 0 or 1 a class in the label's place
 (lung sounds), whose names the file does not say.
@@ -15,6 +16,7 @@ import pandas as pd
 from earshot.annotations.class_columns import heard, says_yes_or_no
 
 NUMBER = re.compile(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?")
+SPACED = re.compile(r" *([-+]?[\d.]+(e[-+]?\d+)? +){2}[^\W\d][^\t]*$", re.I)  # a line without tabs: 0.5 1.2 dog
 SURE = re.compile(r"(.+), ([01]?\.\d+)")
 
 
@@ -24,7 +26,8 @@ def read_track(lines: Sequence[str], path: Path, label_column: str = "") -> pd.D
     A line that begins with a backslash holds the frequencies of the event before it. label_column: the names, by
     commas, of columns of 0 and 1.
     """
-    rows = [line.rstrip("\r\n").split("\t") for line in lines if line.strip() and not line.startswith("\\")]
+    lines = [line.rstrip("\r\n") for line in lines if line.strip() and not line.startswith("\\")]
+    rows = [line.split(maxsplit=2) if SPACED.match(line) else line.split("\t") for line in lines]
     for number, row in enumerate(rows, start=1):
         if len(row) < 2:
             raise ValueError(f"{path}: label {number} is {row!r}, expected start, end and label, separated by tabs")

@@ -86,7 +86,8 @@ class OofScore:
     name: of the value that decides; of: (predictions, truth, post-processing or None) -> {name: value}, {} where these
     predictions cannot have it (no frames, no anomaly); thresholds: (predictions, truth) -> one event threshold and (K,)
     one a class, where the best ones are known without trying many; rows: (predictions, truth) -> sites (R,), hours (R,)
-    and answers (R, K) of the rows that are scored, None where clips are scored and not rows.
+    and answers (R, K) of the rows that are scored, None where clips are scored and not rows; drawn: (predictions,
+    truth) -> the value of clips that are drawn with repeats, as (M,) indices, None where `of` must score them itself.
     """
 
     name: str
@@ -94,6 +95,7 @@ class OofScore:
     lower_is_better: bool = False
     thresholds: Callable[[Predictions, Truth], tuple[float, np.ndarray]] | None = None
     rows: Callable[[Predictions, Truth], tuple[list[str], list[str], np.ndarray] | None] | None = None
+    drawn: Callable[[Predictions, Truth], Callable[[np.ndarray], float] | None] | None = None
 
     def value(self, found: Predictions, truth: Truth, post: PostProcess | None = None) -> float:
         """The value that decides, turned so that more is better; NaN where there is none."""

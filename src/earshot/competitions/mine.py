@@ -29,17 +29,12 @@ from earshot.competitions.competition import Competition, Flag, by_name
 from earshot.competitions.label_columns import has_columns
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
-from earshot.competitions.own_labels import (
-    SUBFOLDER,
-    Labels,
-    columns_by_recording,
-    from_annotations,
-    from_folders,
-    from_table,
-)
+from earshot.competitions.own_folders import SUBFOLDER, from_folders
+from earshot.competitions.own_labels import Labels, columns_by_recording, from_annotations, from_table
 from earshot.competitions.own_recordings import OwnRecordings, list_own
 from earshot.competitions.own_tables import find_annotations, find_label_table
 from earshot.competitions.tables import Tables, check_submission, class_name
+from earshot.data.event_checks import say_overlapping
 from earshot.messages import command_line, few
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
@@ -52,9 +47,10 @@ HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development", "dev_test
 # columns that say where a recording comes from: who made it, where, of whom
 SOURCE_COLUMN = re.compile(
     r"(^|[_ ])(recordist|author|observer|speaker|subject|patient|individual|animal|site|location|station|plot|recorder|"
-    r"sensor|device|session|recording|video)"
+    r"sensor|device|session|recording|video|fsid|freesound|src_file|source_file)"
     r"(s|[_ ]?(id|name|code|no))?$", re.I,
 )  # fmt: skip
+FOLD_COLUMN = re.compile(r"((official|cv|k|kaggle|val)[_ -]?)?folds?([_ -]?(id|no|number))?$", re.I)
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
 
 logger = logging.getLogger("earshot")
@@ -89,11 +85,11 @@ def prepare(
         _hint_sources(columns_by_recording(recordings, notes[0]), named)
     if notes:
         labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator,
-                                  least=min_confidence)  # fmt: skip
+                                  path_column="" if sheet else path_column, least=min_confidence)  # fmt: skip
         if about is not None:
             labels = labels.with_columns_of(about)
     else:
-        labels = about or from_folders(recordings)
+        labels = about or from_folders(recordings, label_separator)
     columns = {"group_column": group_column, "split_column": split_column, "fold_column": fold_column}
     return _tables(labels, recordings, test, **columns)
 
@@ -116,8 +112,7 @@ def _tables(
         )
     if group_column:
         clips["group"] = _groups(clips, group_column)
-    elif "group" not in clips:
-        _hint_sources(clips, (split_column, fold_column))
+    _hint_sources(clips, (split_column, fold_column))
     split = _splits(clips, split_column)
     held = split == "test"
     trains, tested = clips[~held].reset_index(drop=True), clips[held].reset_index(drop=True)
@@ -152,18 +147,25 @@ def _tables(
 
 
 def _hint_sources(clips: pd.DataFrame, taken: Sequence[str]):
-    """Say which columns seem to name a recordist, a site or the like, whose recordings folds would part."""
+    """Say which columns seem to be folds, or name a recordist, a site or the like, whose recordings folds would part.
+
+    Of the latter nothing is said where there are groups.
+    """
     for column in clips.columns:
         values = clips[column].fillna("").astype(str).str.strip()
         values = values[values != ""]
-        names_sources = column == SUBFOLDER or SOURCE_COLUMN.search(column)
-        if column in taken or not names_sources or not 1 < values.nunique() < len(values):
+        if column in taken or not 1 < values.nunique() < len(values):
             continue
-        logger.warning(
-            "folds may part the recordings of one '%s' (%d values): --group-column '%s' keeps them together in folds "
-            "that are made afterwards",
-            column, values.nunique(), column,
-        )  # fmt: skip
+        if FOLD_COLUMN.match(column):
+            logger.warning(
+                "folds are made anew; --fold-column '%s' takes the %d of the table", column, values.nunique()
+            )
+        elif "group" not in clips and (column == SUBFOLDER or SOURCE_COLUMN.search(column)):
+            logger.warning(
+                "folds may part the recordings of one '%s' (%d values): --group-column '%s' keeps them together in "
+                "folds that are made afterwards",
+                column, values.nunique(), column,
+            )  # fmt: skip
 
 
 def _named(clips: pd.DataFrame, events: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame | None]:
@@ -274,14 +276,8 @@ def _warn(trains: pd.DataFrame, tested: pd.DataFrame, events: pd.DataFrame | Non
         logger.warning("%d of %d classes have fewer than %d clips: %s", len(rare), len(classes), FEW_CLIPS, named)
     if only := sorted({name for text in tested.labels for name in text.split()} - set(classes)):
         logger.warning("only test recordings have these classes, which nothing can learn: %s", few(only))
-    if events is None:
-        return
-    ordered = events.sort_values(["filename", "event_label", "onset"], kind="stable")
-    before = ordered.groupby(["filename", "event_label"]).offset.transform(lambda o: o.cummax().shift())
-    double = ordered[(ordered.onset < before).to_numpy(bool)]
-    if len(double):
-        some = few([f"{e.filename} ({e.event_label} at {e.onset:g} s)" for e in double.itertuples()], 3)
-        logger.warning("%d events overlap an earlier one of their class: %s", len(double), some)
+    if events is not None:
+        say_overlapping(events, "events")
 
 
 # ---- submission: a probability a clip and class

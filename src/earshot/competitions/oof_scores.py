@@ -21,6 +21,7 @@ from earshot.prediction.detection import classes_present, detect_all, peak_outpu
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 
+MOST_DRAWN = 2_000_000  # rows times classes that are scored anew at every draw: half a minute for an interval
 # Thresholds are even in log odds: an output that saturates has its best threshold near 0 or 1.
 THRESHOLDS = tuple(float(t) for t in 1 / (1 + np.exp(-np.arange(-4, 7.01, 0.5))))
 EVENTS = PostRanges(
@@ -181,7 +182,25 @@ def of_pooled_rows(
         hours = [h for n, e in zip(names, ends, strict=True) for h in row_steps.hours_of(n, e, row_seconds)]
         return sites, hours, np.concatenate(answers)
 
-    return OofScore(name, of, rows=rows)
+    def drawn(found: Predictions, truth: Truth) -> Callable[[np.ndarray], float] | None:
+        if found.framewise_output is None or (known := row_steps.annotated_rows(found, truth, row_seconds)) is None:
+            return None
+        names, ends, answers = known
+        if sum(part.size for part in answers) > MOST_DRAWN:
+            return None
+        outputs, at = pooled(found, names, ends, PostProcess()), {name: i for i, name in enumerate(names)}
+        place = [at.get(str(clip_id)) for clip_id in found.clip_ids]
+
+        def score(index: np.ndarray) -> float:
+            some = [place[i] for i in index if place[i] is not None]
+            if not some:
+                return np.nan
+            target, scores = (np.concatenate([parts[i] for i in some]) for parts in (answers, outputs))
+            return float(metric(target, scores)) if defined(target, scores) else np.nan
+
+        return score
+
+    return OofScore(name, of, rows=rows, drawn=drawn)
 
 
 # ---- events

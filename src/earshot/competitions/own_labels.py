@@ -1,13 +1,12 @@
-"""Labels of one's own recordings: by the folders they lie in, by a table, or by annotation files."""
+"""Labels of one's own recordings by a table, or by annotation files; by folders: own_folders.py."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,11 +20,9 @@ from earshot.messages import check_choice, few, pasted
 from earshot.sound import audio
 from earshot.tables import read_table
 
-SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing", "eval", "evaluation")
 SAME_LENGTH = 0.02  # of a recording, by which an event as long as it may differ
 FEW_TORN = 10  # of so many recordings one whose rows differ is a mistake, unless it is said to be none
 SEVERAL = ("together", "none")  # values of --several-labels
-SUBFOLDER = "subfolder"
 OWN_COLUMNS = ("clip_id", "path", "labels", "annotated")  # a table's columns of these names are not taken over
 
 logger = logging.getLogger("earshot")
@@ -60,38 +57,6 @@ class Labels:
         ]
         missing = tuple(dict.fromkeys((*self.missing, *other.missing)))
         return replace(self, clips=clips, missing=missing)
-
-
-def from_folders(recordings: OwnRecordings) -> Labels:
-    """The class of a recording is the first folder below --source, or below train/, val/ and test/ there.
-
-    Where there are folders in those of the classes, such as kits or sessions, `subfolder` names the first of them.
-    """
-    inside, at = [PurePosixPath(path).parts[:-1] for path in recordings.paths], [PurePosixPath()]
-    while all(parts for parts in inside) and len({parts[0] for parts in inside}) == 1 and any(map(_deep, inside)):
-        at = [at[0] / inside[0][0]]
-        inside = [parts[1:] for parts in inside]  # one folder around everything
-    splits = ["train"] * len(inside)
-    if all(parts and parts[0].casefold() in SPLIT_FOLDERS for parts in inside):
-        splits = [parts[0].casefold() for parts in inside]
-        at = [at[0] / name for name in sorted({parts[0] for parts in inside})]
-        inside = [parts[1:] for parts in inside]
-    clips = recordings.table(recordings.paths).assign(labels=[list(parts[:1]) for parts in inside])
-    if len(set(splits)) > 1:
-        clips["split"] = splits
-    if any(map(_deep, inside)):
-        clips[SUBFOLDER] = [parts[1] if _deep(parts) else "" for parts in inside]
-    names = Counter(name for labels in clips.labels for name in labels)
-    if names:
-        logger.warning("labels by folder: %s", few([f"{name} ({n})" for name, n in sorted(names.items())], 12))
-        bare = {name: what for folder in at for name, what in recordings.bare_folders(folder.as_posix()).items()}
-        if bare := [f"{name} ({what})" for name, what in bare.items() if name not in names]:
-            logger.warning("folders without a recording, which are no class: %s", few(bare, 12))
-    return Labels(clips)
-
-
-def _deep(parts: Sequence[str]) -> bool:
-    return len(parts) > 1
 
 
 def from_table(
@@ -238,16 +203,22 @@ def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, dropped: Seque
 
 def from_annotations(
     recordings: OwnRecordings, files: Sequence[Path], label_column: str, tier: str, separator: str = "", *,
-    least: float | None = None,
+    path_column: str = "", least: float | None = None,
 ) -> Labels:  # fmt: skip
     """Annotation files -> events; a recording that a file speaks of is annotated, one without any is not.
 
-    least: the confidence that an event needs, where the files say one.
+    path_column: the column that names recordings, guessed by its name, else by what it holds; least: the confidence
+    that an event needs, where the files say one.
     """
-    events, spoken, missing, lost = [], set(), {}, []
+    events, spoken, missing, lost, taken = [], set(), {}, [], False
     for path in files:
-        notes = read_annotations(path, label_column, tier)
         own = recordings.of_annotation(path)
+        notes = read_annotations(path, label_column, tier)
+        nameless = own is None and (notes.events.filename == "").all()
+        if notes.kind in ("table", "raven") and (path_column or nameless):
+            names = find_path_column(read_table(path, all_text=True), recordings, path_column)
+            notes = read_annotations(path, label_column, tier, names)
+            taken = taken or bool(names)
         named = notes.events.filename != ""
         found = recordings.find_all([*notes.events.filename[named], *notes.silent], str(path))
         missing |= {name: None for name, where in found.items() if where is None}
@@ -260,6 +231,8 @@ def from_annotations(
         spoken |= set(where.dropna()) | {where for where in found.values() if where}
         events.append(notes.events.assign(path=where, runs_on=notes.runs_on)[where.notna().to_numpy(bool)])
         _say(path, notes, len(files))
+    if path_column and not taken:
+        raise ValueError(f"--path-column: no annotation file has a column '{path_column}', such as {files[0]}")
     if lost:
         logger.warning("%d annotation files belong to no recording by their names: %s", len(lost),
                        few([p.name for p in lost]))  # fmt: skip

@@ -17,7 +17,8 @@ from earshot.sound.audio import EXTENSIONS
 from earshot.sound.folder import SYSTEM_FOLDERS
 from earshot.tables import read_table
 
-UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".xml", ".eaf", ".db", ".sqlite")
+UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".xml", ".eaf", ".db", ".sqlite",
+          ".rttm", ".jams", ".lab", ".svl", ".trs", ".stm", ".data", ".not.mat")  # fmt: skip
 LOOKED_AT = 50  # rows of a table that are held against the recordings
 OURS = ("clips.csv", "classes.csv", "missing.csv", "unreadable.csv", "odd_files.csv", "test_clips.csv")
 
@@ -48,7 +49,7 @@ def find_label_table(source: Path, recordings: OwnRecordings, path_column: str, 
     for path in _files_below(source, (".csv", ".tsv", ".txt")):
         if path in notes or path.name in OURS:
             continue
-        any_text = path.suffix.lower() == ".txt"  # mostly no table at all, so that nothing is said of it
+        any_text = path.suffix.lower() == ".txt"  # mostly no table at all, so that little is said of it
         try:
             table = read_table(path, all_text=True)
         except ValueError as error:
@@ -66,8 +67,9 @@ def find_label_table(source: Path, recordings: OwnRecordings, path_column: str, 
         names = few([path.relative_to(source).as_posix() for path in found])
         raise ValueError(f"{len(found)} tables name recordings of {source}: {names}; say which one with --table")
     other = [path for path in other if path.suffix.lower() != ".txt"]
-    if not found and (unread := [p.relative_to(source).as_posix() for p in _files_below(source, UNREAD)]):
-        logger.warning("not read as tables, save them as CSV where they hold labels: %s", few(unread))
+    beside = [p for p in _files_below(source, (".txt",)) if p not in notes and _named(recordings, p.stem)]
+    if not found and (unread := [p.relative_to(source).as_posix() for p in [*_files_below(source, UNREAD), *beside]]):
+        logger.warning("not read, save them as CSV where they hold labels: %s", few(unread))
     if other and not found:
         logger.warning("not the table of labels, as no column names recordings: %s", few([str(p) for p in other]))
     return found[0] if found else None

@@ -32,12 +32,22 @@ class Cache:
     folder: Path
     size: int  # bytes
     what: str
-    used_by: tuple[str, ...] = ()  # runs whose settings ask for such a cache
+    used_by: tuple[str, ...] = ()  # runs whose settings ask for one like it
     stays: str = ""  # why it may not go
 
     def say(self) -> str:
-        """What it is and who uses it, for people."""
-        return f"{self.what}; {f'used by {few(self.used_by, 3)}' if self.used_by else 'no run here uses it'}"
+        """What it is and who asks for it, for people."""
+        return f"{self.what}; {self.asked_for() or 'no run here asks for one like it'}"
+
+    def asked_for(self) -> str:
+        """Say who asks for such a cache, and what was compared: settings, not whether recordings changed since.
+
+        '' where nobody does.
+        """
+        if not self.used_by:
+            return ""
+        compared = "embeddings of some network" if self.what.startswith("embedding ") else "these settings"
+        return f"{compared} are what {few(self.used_by, 3)} ask{'s' * (len(self.used_by) == 1)} for"
 
 
 def caches_of(found: Sequence[Found], everything: Sequence[Found]) -> Iterator[Cache]:

@@ -88,7 +88,7 @@ def plan_cleaning(found: Sequence[Found], everything: Sequence[Found], asked: Se
         if "checkpoints" in asked and run.state != "running" and not linked and not (why and not reason):
             removals += _checkpoints(run)
     for cache in caches_of(found, everything) if {"caches", "unused-caches"} & set(asked) else ():
-        used = f"used by {few(cache.used_by, 3)}" if cache.used_by and "caches" not in asked else ""
+        used = cache.asked_for() if "caches" not in asked else ""
         if reason := cache.stays or used:
             kept.append(f"{cache.folder} stays: {reason} ({cache.what})")
         else:

@@ -50,7 +50,10 @@ def get_rules(competition: str) -> Rules:
     if rules is None:
         known = all_rules()
         near = suggest(competition, known, "known")
-        raise ValueError(f"no kernel answers '{competition}'{near}. What else is handed in, src/submit.py writes")
+        raise ValueError(
+            f"no kernel answers '{competition}'{near}. Name the one whose test and rows are like yours, whatever the "
+            "run was trained on; of a test that is at hand, src/submit.py writes the table"
+        )
     return rules
 
 

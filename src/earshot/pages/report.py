@@ -95,7 +95,7 @@ class Evidence:
     def measure(self) -> Callable[[np.ndarray], float] | None:
         """The watched score of clips that were drawn, (M,) indices with repeats -> value, by a way that is quick.
 
-        None where no way gives the whole OOF's own score: of rows of annotated recordings, and of very many frames.
+        None where no way gives the whole OOF's own score, such as that of very many frames or rows.
         """
         if self.oof.framewise_output is None:
             return partial(watched, self) if in_clips(self) else None
@@ -154,13 +154,16 @@ def interval(e: Evidence) -> tuple[float, float]:
 
 
 def ways(e: Evidence) -> Iterator[Callable[[np.ndarray], float]]:
-    """Ways to score drawn clips of a run with frames: by clips, by each clip's highest frames, by events, by frames."""
+    """Ways to score drawn clips of a run with frames: by clips, by their highest frames, by rows, events or frames."""
     if in_clips(e):
         yield partial(watched, e)
         peaks = replace(e.oof, clipwise_output=peak_output(e.oof))
         yield partial(watched, replace(e, oof=peaks))
     competition = get_competition(e.run.config.data.competition) if e.run else None
     own = [competition.post.start] if competition and competition.post else []
+    by_rows = competition.oof_score.drawn if competition and competition.oof_score.name == e.watch else None
+    if by_rows and (way := by_rows(e.oof, e.truth)):
+        yield way
     if e.watch in ("event_f1", "event_f1_macro"):
         for post in [PostProcess(threshold=0.5), EVENTS.start, *own]:
             if way := in_time.event_f1(e.oof, e.truth, post, by_class=e.watch == "event_f1_macro"):

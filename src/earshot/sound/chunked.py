@@ -1,4 +1,4 @@
-"""Headers of files made of chunks, held against the file: WAV, RF64, W64, AIFF, CAF, and AU, which has one alone.
+"""Headers of files made of chunks, held against the file: WAV, RF64, W64, AIFF, CAF; AU and NIST have one alone.
 
 Each chunk says its name and its length; the one of the samples is followed by nothing, by further chunks, by padding,
 by more sound of which its length does not know, or, in a file that `cat` made, by another recording. Sources: RIFF/WAVE
@@ -7,6 +7,7 @@ as Microsoft describes it, EBU Tech 3306 (RF64), Apple's AIFF-C and CAF, Sony's 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from earshot.sound.header import SEVERAL, WHOLE, Header, View
 
 LEAST_TRAILING_BYTES = 4096  # behind the data: less, and less than the data themselves, is padding, not a recording
+PADDING = 7  # bytes at most between a chunk and what follows it
 PCM = (1, 3, 0xFFFE)  # encodings of a WAV whose blocks are one sample of every channel
 UNKNOWN_SIZE = 0xFFFFFFFF  # in a WAV or AU: "to the end of the file"
 UNKNOWN_SIZES_64 = 1 << 63  # from here on a size of 64 bits is -1 or its like, as recorders write it to a pipe
@@ -38,6 +40,7 @@ class Form:
 
 WAV, RF64, AIFF = Form("<4sI", b"RIFF"), Form("<4sI", b"RF64"), Form(">4sI", b"FORM")
 CAF, W64 = Form(">4sq", b"caff", pad=1), Form("<4s12xQ", b"riff", pad=8, own=24)
+NIST = Form("<4sI", b"NIST")  # which has no chunks
 AU, AU_LITTLE = Form(">4sI", b".snd"), Form("<4sI", b"dns.")
 
 
@@ -66,6 +69,9 @@ def _behind(file, begin: int, end: int, size: int, form: Form) -> tuple[bool, in
     Whether it is more, which is neither further chunks, nor padding, nor zeros alone; and where another one begins
     (0: there is none).
     """
+    file.seek(end)
+    if 0 <= (padding := file.read(PADDING + 4).find(form.magic)) <= PADDING:  # whether it is there or not
+        return False, end + padding
     first = at = end + -end % form.pad
     for name, content, length in chunks(file, first, size, form):
         at = content - struct.calcsize(form.head)
@@ -231,6 +237,23 @@ def inspect_caf(file, size: int, start: bytes) -> Header:
     return Header(said, False, View(bytes(head), begin))
 
 
+def inspect_nist(file, size: int, start: bytes) -> Header:
+    """The header is text, of which libsndfile believes no length: it reads to the file's end."""
+    begin = int(start[8:16]) if start[8:16].strip().isdigit() else 0
+    file.seek(0)
+    told = dict(re.findall(rb"^(\w+) -i (\d+)", file.read(begin), re.MULTILINE))
+    said, width, channels = (int(told.get(name, 0)) for name in (b"sample_count", b"sample_n_bytes", b"channel_count"))
+    end = begin + said * width * max(1, channels)
+    if end in (begin, size):
+        return Header(said)
+    if end > size:
+        return Header(said, False)
+    more, another = _behind(file, begin, end, size, NIST)
+    if another:
+        return Header(said, view=View(end=another), note=SEVERAL)
+    return Header(said, not more, WHOLE if more else View(end=end))
+
+
 INSPECTORS = {
     form.magic: inspector
     for inspector, forms in (
@@ -239,6 +262,7 @@ INSPECTORS = {
         (inspect_aiff, (AIFF,)),
         (inspect_au, (AU, AU_LITTLE)),
         (inspect_caf, (CAF,)),
+        (inspect_nist, (NIST,)),
     )
     for form in forms
 }

@@ -34,9 +34,9 @@ def inspect_flac(file, start: int, head: bytes, size: int) -> Header:
     part = 2 * largest_frame + 64 if largest_frame else TAIL_BYTES
     pieces = [_piece(file, at, part) for at in range(begin, last, max(part, (last - begin) // PLACES))]
     pieces.append(_piece(file, last, size - last))
-    ends = [end for piece in pieces if (end := _last_frame_end(piece, info))]
-    true = said and ends[-1:] == [said]
-    alone = true and ends == sorted(ends) and not BEGINNING.search(pieces[-1])
+    ends = [_last_frame_end(piece, info) for piece in pieces]
+    true, found = said and ends[-1] == said, [end for end in ends if end]
+    alone = true and found == sorted(found) and not BEGINNING.search(pieces[-1])
     if not alone and (another := _another(file, begin, size)):
         first = inspect_flac(file, start, head, another)
         return replace(first, view=replace(first.view, end=another), note=SEVERAL)

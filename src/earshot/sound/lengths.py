@@ -26,7 +26,7 @@ MPEG = (".mp3", ".mp2")
 
 
 def inspect(path: str | Path) -> Header:
-    """The header of a WAV, W64, AIFF, AU, CAF, FLAC, Ogg or MPEG file against the file; of others nothing is known."""
+    """The header of a WAV, W64, AIFF, AU, CAF, NIST, FLAC, Ogg or MPEG file against it; of others nothing is known."""
     try:
         return _inspected(path)
     except struct.error:  # it ends within its header, of which libsndfile tells

@@ -1,0 +1,77 @@
+"""Labels of one's own recordings by the folders that they lie in."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from earshot.competitions.own_labels import Labels
+from earshot.competitions.own_recordings import OwnRecordings
+from earshot.messages import few
+
+SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing", "eval", "evaluation")
+SUBFOLDER = "subfolder"
+FOLD = re.compile(r"(fold|split)[-_ ]?\d+", re.I)
+
+logger = logging.getLogger("earshot")
+
+
+def from_folders(recordings: OwnRecordings, separator: str = "") -> Labels:
+    """The class of a recording is the first folder below --source, or below train/, val/ and test/ there.
+
+    Where there are folders in those of the classes, such as kits or sessions, `subfolder` names the first of them.
+    separator: what separates the classes in a folder's name; a name of other folders by commas holds them all unless it
+    is `none`.
+    """
+    inside, at = [PurePosixPath(path).parts[:-1] for path in recordings.paths], [PurePosixPath()]
+    while all(parts for parts in inside) and len({parts[0] for parts in inside}) == 1 and any(map(_deep, inside)):
+        at = [at[0] / inside[0][0]]
+        inside = [parts[1:] for parts in inside]  # one folder around everything
+    splits = ["train"] * len(inside)
+    if all(parts and parts[0].casefold() in SPLIT_FOLDERS for parts in inside):
+        splits = [parts[0].casefold() for parts in inside]
+        at = [at[0] / name for name in sorted({parts[0] for parts in inside})]
+        inside = [parts[1:] for parts in inside]
+    names = Counter(parts[0] for parts in inside if parts)
+    labels = _classes_in(names, separator)
+    clips = recordings.table(recordings.paths)
+    clips = clips.assign(labels=[list(labels[parts[0]]) if parts else [] for parts in inside])
+    if len(set(splits)) > 1:
+        clips["split"] = splits
+    if any(map(_deep, inside)):
+        clips[SUBFOLDER] = [parts[1] if _deep(parts) else "" for parts in inside]
+    if names:
+        logger.warning("labels by folder: %s", few([f"{name} ({n})" for name, n in sorted(names.items())], 12))
+        bare = {name: what for folder in at for name, what in recordings.bare_folders(folder.as_posix()).items()}
+        if bare := [f"{name} ({what})" for name, what in bare.items() if name not in names]:
+            logger.warning("folders without a recording, which are no class: %s", few(bare, 12))
+    return Labels(clips)
+
+
+def _classes_in(names: Counter, separator: str) -> dict[str, list[str]]:
+    """The classes that each folder's name says; an error where all are folds, a warning where one says "not wren"."""
+    if names and all(FOLD.fullmatch(name) for name in names):
+        raise ValueError(
+            f"the folders {few(sorted(names))} are folds, no classes: give the table that says what the recordings "
+            "hold with --table, and its column of folds with --fold-column"
+        )
+    if denied := sorted(name for name in names if name.startswith("-") and name[1:] in names):
+        logger.warning(
+            "folders %s are classes of their own; where they are recordings without %s, as BirdNET has them, call each "
+            "nocall", few([f"'{name}'" for name in denied]), few([name[1:] for name in denied]),
+        )  # fmt: skip
+    found = {}
+    for name in names:
+        parts = [part.strip() for part in name.split(separator if separator not in ("", "none") else ",")]
+        several = len(parts) > 1 and separator != "none" and (separator or all(part in names for part in parts))
+        found[name] = [part for part in parts if part] if several else [name]
+    if joint := sorted(name for name in names if len(found[name]) > 1):
+        logger.warning("folders of several classes: %s", few([f"'{name}'" for name in joint]))
+    return found
+
+
+def _deep(parts: Sequence[str]) -> bool:
+    return len(parts) > 1
