@@ -42,6 +42,13 @@ def test_events_of_a_table_against_another(run):
     )
 
 
+def test_true_events_that_overlap_are_said(run, caplog):
+    Path("truth.csv").write_text(TRUTH + "a.wav,4.0,5.0,wren\nb.wav,0.5,1.5,robin\nb.wav,0.5,1.5,wren\n")
+    Path("found.csv").write_text(TRUTH)
+    assert run("events", "--found", "found.csv", "--truth", "truth.csv")["scores"]["event_precision"] == 1
+    assert "2 true events, of which a found one answers one alone, overlap an earlier one of their class" in caplog.text
+
+
 def test_folders_of_annotation_files(run, tmp_path):
     for folder in ("truth", "found"):
         (tmp_path / folder).mkdir()

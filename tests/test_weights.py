@@ -198,6 +198,24 @@ def test_prefixes_of_wrappers_are_taken_off(tmp_path):
     assert list(weights.read_state(tmp_path / "a.pt")) == ["a.weight"]
 
 
+def test_the_attribute_of_a_wrapper_is_taken_off(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    wrapped = {f"net.inner.{k}": v + 1 for k, v in model.state_dict().items()}
+    torch.save({"state_dict": wrapped}, tmp_path / "a.ckpt")
+    assert weights.load_weights(model, tmp_path / "a.ckpt").loaded == 2
+    assert torch.equal(model[0].weight, wrapped["net.inner.0.weight"])
+    torch.save({"state_dict": wrapped | {"loss.weight": torch.ones(3)}}, tmp_path / "b.ckpt")
+    assert weights.load_weights(model, tmp_path / "b.ckpt", drop=["loss."]).dropped == ("loss.weight",)
+    with pytest.raises(ValueError, match="Its names begin with loss, net: where one is the network, leave out"):
+        weights.load_weights(model, tmp_path / "b.ckpt")
+
+
+def test_weights_that_are_no_numbers_are_named(tmp_path):
+    torch.save({"weight": torch.ones(3, 2), "bias": torch.tensor([0, float("nan"), 1])}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"a.pt holds NaN or infinite weights, .* diverged: bias"):
+        weights.load_weights(torch.nn.Linear(2, 3), tmp_path / "a.pt")
+
+
 def test_safetensors_are_known_by_content(tmp_path):
     save_file({"a": torch.arange(3)}, tmp_path / "model.bin")
     assert weights.read_state(tmp_path / "model.bin")["a"].tolist() == [0, 1, 2]

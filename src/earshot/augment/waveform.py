@@ -74,6 +74,39 @@ def apply(augment, waveform: np.ndarray, sample_rate: int, rng: np.random.Genera
     return np.ascontiguousarray(out, np.float32)
 
 
+def check_waveform_augment(augment, n_samples: int, sample_rate: int, n_channels: int):
+    """Raise where a transform cannot be applied to an example: its package is missing, it hears one channel only, or it
+    changes the length.
+
+    Each is applied to noise once, whatever its probability: in training it may be the hundredth example that fails.
+    """
+    rng = np.random.default_rng(0)
+    noise = rng.uniform(-0.1, 0.1, n_samples if n_channels == 1 else (n_channels, n_samples)).astype(np.float32)
+    for transform in _transforms_in(augment):
+        name, p, transform.p = type(transform).__name__, transform.p, 1.0
+        try:
+            apply(transform, noise, sample_rate, rng)
+        except ImportError as error:
+            raise ValueError(
+                f"augment.waveform: {name} needs a package that is not installed ({error}): leave it out, or pip "
+                "install 'audiomentations[extras]'"
+            ) from error
+        except Exception as error:  # whatever a library's transform cannot do with such an example
+            raise ValueError(
+                f"augment.waveform: {name} fails on a crop: {str(error) or type(error).__name__}"
+            ) from error
+        finally:
+            transform.p = p
+
+
+def _transforms_in(augment) -> list:
+    """The transforms of a composition, those of compositions in it too."""
+    if augment is None:
+        return []
+    inner = getattr(augment, "transforms", None)
+    return [augment] if inner is None else [leaf for transform in inner for leaf in _transforms_in(transform)]
+
+
 @lru_cache(maxsize=1)
 def _own_transforms() -> dict[str, type]:
     """Transforms that audiomentations lacks, by name; made here because its import takes seconds."""
@@ -157,7 +190,11 @@ def _build(spec: dict):
     files = {key: _readable(spec[key], f"{name}.{key}") for key in FILE_LISTS if spec.get(key)}
     for key, known in files.items():
         spec[key] = list(known)
-    transform = kinds[name](**spec)
+    try:
+        transform = kinds[name](**spec)
+    except (AssertionError, TypeError) as error:
+        why = str(error) or "these parameters do not go together"
+        raise ValueError(f"waveform augmentation {name} cannot be made of {spec}: {why}") from error
     for key, known in files.items():
         setattr(transform, FILE_LISTS[key], list(known))
         if hasattr(transform, "time_info_arr"):  # durations, which it would otherwise take from the headers

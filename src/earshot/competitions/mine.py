@@ -26,7 +26,7 @@ from earshot.annotations.reading import kind_of
 from earshot.competitions import dcase_task4, finch
 from earshot.competitions.clip_rows import class_scores
 from earshot.competitions.competition import Competition, Flag, by_name
-from earshot.competitions.label_columns import has_columns
+from earshot.competitions.label_columns import SOURCE_COLUMN, has_columns
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
 from earshot.competitions.own_folders import SUBFOLDER, from_folders
@@ -34,6 +34,7 @@ from earshot.competitions.own_labels import Labels, columns_by_recording, from_a
 from earshot.competitions.own_recordings import OwnRecordings, list_own
 from earshot.competitions.own_tables import find_annotations, find_label_table
 from earshot.competitions.tables import Tables, check_submission, class_name
+from earshot.data.event_checks import say_overlapping
 from earshot.messages import command_line, few
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
@@ -43,12 +44,6 @@ from earshot.tables import require_columns
 TRAIN_SPLITS = ("", "train", "training", "trn", "dev_train")
 TEST_SPLITS = ("test", "eval", "evaluation", "testing")
 HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development", "dev_test")
-# columns that say where a recording comes from: who made it, where, of whom
-SOURCE_COLUMN = re.compile(
-    r"(^|[_ ])(recordist|author|observer|speaker|subject|patient|individual|animal|site|location|station|plot|recorder|"
-    r"sensor|device|session|recording|video|fsid|freesound|src_file|source_file)"
-    r"(s|[_ ]?(id|name|code|no))?$", re.I,
-)  # fmt: skip
 FOLD_COLUMN = re.compile(r"((official|cv|k|kaggle|val)[_ -]?)?folds?([_ -]?(id|no|number))?$", re.I)
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
 
@@ -275,14 +270,8 @@ def _warn(trains: pd.DataFrame, tested: pd.DataFrame, events: pd.DataFrame | Non
         logger.warning("%d of %d classes have fewer than %d clips: %s", len(rare), len(classes), FEW_CLIPS, named)
     if only := sorted({name for text in tested.labels for name in text.split()} - set(classes)):
         logger.warning("only test recordings have these classes, which nothing can learn: %s", few(only))
-    if events is None:
-        return
-    ordered = events.sort_values(["filename", "event_label", "onset"], kind="stable")
-    before = ordered.groupby(["filename", "event_label"]).offset.transform(lambda o: o.cummax().shift())
-    double = ordered[(ordered.onset < before).to_numpy(bool)]
-    if len(double):
-        some = few([f"{e.filename} ({e.event_label} at {e.onset:g} s)" for e in double.itertuples()], 3)
-        logger.warning("%d events overlap an earlier one of their class: %s", len(double), some)
+    if events is not None:
+        say_overlapping(events, "events")
 
 
 # ---- submission: a probability a clip and class

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pandas as pd
 
@@ -10,6 +12,8 @@ from earshot.messages import few, suggest
 
 LONGEST_SECONDS = 24 * 3600  # of a recording of unknown duration: rows of longer ones would fill the memory
 ROUNDING_SECONDS = 0.05  # an offset so far past the end is cut without a word: tables round, headers too
+
+logger = logging.getLogger("earshot")
 
 
 def checked_events(
@@ -78,6 +82,16 @@ def without_labels_beyond(clips: pd.DataFrame, events: pd.DataFrame, left: pd.Da
     ]
     changed = int((np.array(labels, object) != clips.labels.to_numpy(object)).sum())
     return clips.assign(labels=labels), changed
+
+
+def say_overlapping(events: pd.DataFrame, what: str):
+    """Warn of events that overlap an earlier one of their class, which are mostly one event that is there twice."""
+    ordered = events.sort_values(["filename", "event_label", "onset"], kind="stable")
+    before = ordered.groupby(["filename", "event_label"]).offset.transform(lambda o: o.cummax().shift())
+    double = ordered[(ordered.onset < before).to_numpy(bool)]
+    if len(double):
+        some = few([f"{e.filename} ({e.event_label} at {e.onset:g} s)" for e in double.itertuples()], 3)
+        logger.warning("%d %s overlap an earlier one of their class: %s", len(double), what, some)
 
 
 def _pairs(events: pd.DataFrame) -> set[tuple[str, str]]:

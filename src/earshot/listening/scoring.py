@@ -13,6 +13,7 @@ from earshot.annotations.reading import kind_of, read_annotations
 from earshot.competitions.oof_scores import psds_of_frames
 from earshot.competitions.own_recordings import ADDED
 from earshot.competitions.tables import class_name
+from earshot.data.event_checks import say_overlapping
 from earshot.events import PostProcess
 from earshot.messages import few
 from earshot.metrics import anomalies as anomaly_metrics
@@ -101,6 +102,7 @@ def score_events(
     )
     found = _of_recordings(found, names, "found", what)
     truth = _of_recordings(truth, names, "true", what)
+    say_overlapping(truth, "true events, of which a found one answers one alone,")
     classes = sorted({*truth.event_label, *found.event_label})
     for side, own in (("truth", truth), ("found", found)):
         if only := sorted(set(own.event_label) - set((found if side == "truth" else truth).event_label)):

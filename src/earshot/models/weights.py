@@ -122,13 +122,13 @@ def load_weights(
     compared with `front_end`; a difference is an error with both values. prefix: the part of the model that the file
     is of ("base."), whose other parts keep their initial values; a file with that prefix itself is of the whole model.
     """
-    state, drop = read_state(path), (drop,) if isinstance(drop, str) else tuple(drop)
+    state, drop, own = read_state(path), (drop,) if isinstance(drop, str) else tuple(drop), model.state_dict()
+    state = _unwrapped(state, {*own, *(k.removeprefix(prefix) for k in own)}, drop)
     whole = not prefix or any(k.startswith(prefix) for k in state)
     inside = tuple(prefix + f for f in FRONT_END) if whole else FRONT_END
     front = {k.removeprefix(prefix): state.pop(k) for k in list(state) if k.startswith(inside)}
     if not whole:
         state, drop = {prefix + k: v for k, v in state.items()}, tuple(prefix + d for d in drop)
-    own = model.state_dict()
     for name in drop:
         if not any(k.startswith(name) for k in (*state, *own)):
             heads = sorted({k.removeprefix(prefix).split(".")[0] for k in state})
@@ -139,8 +139,19 @@ def load_weights(
     wanted = {k: v for k, v in state.items() if k not in dropped}
     checked = check_front_end(front, front_end, str(path)) if front else _check_description(path, front_end)
     _check_keys(wanted, {k: v for k, v in own.items() if k not in kept}, path)
+    if broken := [k for k, v in wanted.items() if v.is_floating_point() and not v.isfinite().all()]:
+        raise ValueError(f"{path} holds NaN or infinite weights, as of a training that diverged: {_shorten(broken)}")
     model.load_state_dict(wanted, strict=False)  # the keys were compared above
     return LoadReport(str(path), len(wanted), dropped, kept, checked)
+
+
+def _unwrapped(state: dict[str, Tensor], names: set[str], drop: tuple[str, ...]) -> dict[str, Tensor]:
+    """A checkpoint without the attribute that a wrapper keeps its network in, such as Lightning's modules: net.conv1 is
+    conv1 where all names but those in `drop` begin so and none of `names` is there."""
+    inner = {k: v for k, v in state.items() if not k.startswith(drop)}
+    while inner and names.isdisjoint(inner) and len({k.partition(".")[0] for k in inner}) == 1:
+        inner = {k.partition(".")[2]: v for k, v in inner.items()}
+    return state if names.isdisjoint(inner) else {k: v for k, v in state.items() if k.startswith(drop)} | inner
 
 
 def _check_keys(theirs: dict[str, Tensor], ours: dict[str, Tensor], path: str | Path) -> None:
@@ -162,7 +173,9 @@ def _check_keys(theirs: dict[str, Tensor], ours: dict[str, Tensor], path: str | 
 
 
 def _hint(misshaped: list[str], theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> str:
-    """What other shapes mean: another number of classes or mel bins, or another network."""
+    """What other shapes mean: another number of classes or mel bins, or another network; what other names mean."""
+    if set(theirs).isdisjoint(ours) and len(tops := sorted({k.partition(".")[0] for k in theirs})) < 5:
+        return f"Its names begin with {', '.join(tops)}: where one is the network, leave out the others by `drop`"
     sizes = {k: (tuple(theirs[k].shape), tuple(ours[k].shape)) for k in misshaped}
     if "bn0.weight" in sizes:
         return "The file has {} mel bins or channels at its input, the model {}".format(

@@ -22,7 +22,7 @@ from earshot.augment.batch import BatchAugment
 from earshot.augment.hidden import attach_spec_augment_pp
 from earshot.augment.image import check_image
 from earshot.augment.spectrogram import build_spec_augment, check_logmel
-from earshot.augment.waveform import build_waveform_augment
+from earshot.augment.waveform import build_waveform_augment, check_waveform_augment
 from earshot.config import Config
 from earshot.data.dataset import LOOKED_AT, say_changed
 from earshot.data.labels import negative_events
@@ -70,7 +70,7 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     say_idle(config.augment.batch)
     say_slow_precision(config.optim.precision)
     check_watch(config, task, data)
-    build_waveform_augment(config.augment.waveform)
+    augment = build_waveform_augment(config.augment.waveform)
     check_memory(config)
     check_recordings(data)
     check_background(config, data)
@@ -78,6 +78,8 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     check_weights(config, folds)
     network = runs.make_model(config, len(data.classes), weights_follow=True)
     check_network(network, config, len(data.classes))
+    crop = round(config.data.crop_seconds * config.data.sample_rate)
+    check_waveform_augment(augment, crop, config.data.sample_rate, config.inputs(network.inputs).n_channels)
     if config.data.frame_targets and (note := coarse_step(network, config, data.events)):
         logger.warning(note)
     check_tta(config.predict.tta, config.predict, config.inputs(network.inputs).values())
