@@ -17,7 +17,7 @@ from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
 from scripts import run
 
-YEARS = range(2020, 2025)
+YEARS = range(2020, 2026)
 
 
 def touch(folder, *paths):

@@ -104,7 +104,7 @@ def test_urban_tags_at_both_levels():
     assert get_competition("sonyc_ust_fine").oof_score.of(found, Truth(target), None) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("year", range(2020, 2025))
+@pytest.mark.parametrize("year", range(2020, 2026))
 def test_machines_as_the_year_scores_them(year):
     rng = np.random.default_rng(4)
     rows = [(m, s, d, a) for m in ("fan", "saw") for s in ("section_00", "section_01") for d in ("source", "target")

@@ -168,3 +168,38 @@ def test_a_lone_folder_is_no_class_and_lists_are_said(tmp_path, said):
         prepare(tmp_path)
     assert "one folder alone, audio, is no class" in said.text
     assert "are not read: fold1.txt, testing_list.txt;" in said.text
+
+
+ANURA = (
+    "sample_name,fname,min_t,max_t,site,SPHSUR,BOABIS,SCIPER,ADEMAR,LEPLAB,subset\n"
+    "x_0_3,x,10,13,I4,0,1,0,0,1,train\nx_1_4,x,11,14,I4,1,0,1,1,0,train\ny_0_3,y,0,3,I4,0,0,0,0,0,train\n"
+    "y_1_4,y,1,4,I7,1,0,0,0,0,test\nz_0_3,z,0,3,I7,,,,,,test\n"
+)
+
+
+def test_many_columns_of_0_and_1_are_the_classes_whatever_texts_stand_beside(tmp_path, said):
+    """AnuraSet: its windows are recordings, and a split is no label; a row of 0 is silence, an empty one is not."""
+    record(tmp_path, *(f"{name}.wav" for name in ("x_0_3", "x_1_4", "y_0_3", "y_1_4", "z_0_3")))
+    (tmp_path / "metadata.csv").write_text(ANURA)
+    clips = prepare(tmp_path).clips
+    assert clips.labels.tolist() == ["BOABIS LEPLAB", "ADEMAR SCIPER SPHSUR", "", "SPHSUR", ""]
+    assert clips.annotated.tolist() == ["", "", "1", "", ""]
+    assert "1 recordings hold none of the classes, and train as such: y_0_3.wav" in said.text
+    assert "'subset' says what trains and what is a test: --split-column 'subset'" in said.text
+    tables = prepare(tmp_path, split_column="subset", label_column="SPHSUR,LEPLAB")
+    assert tables.clips.labels.tolist() == ["LEPLAB", "SPHSUR", ""]
+    (tmp_path / "metadata.csv").write_text(ANURA.replace("0,1,train", "0,0,train"))
+    assert prepare(tmp_path, label_column="SPHSUR,LEPLAB").classes == ["SPHSUR"], "no class is called 0"
+
+
+def test_a_space_in_front_of_a_name_is_of_the_file_or_of_the_table(tmp_path):
+    record(tmp_path, " Ambience Birds.wav", "rain.wav")
+    (tmp_path / "t.csv").write_text("file_name,label\n Ambience Birds.wav,birds\n rain.wav,rain\n")
+    assert prepare(tmp_path).clips.labels.tolist() == ["birds", "rain"]
+
+
+def test_rows_that_say_how_sure_they_are_may_not_differ_in_their_group(tmp_path):
+    record(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "t.csv").write_text("file,label,confidence,site\na,x,0.9,1\nb,y,0.9,1\na,x,0.9,2\n")
+    with pytest.raises(ValueError, match="rows of one recording differ in 'site'"):
+        prepare(tmp_path, group_column="site")

@@ -34,9 +34,9 @@ logger = logging.getLogger("earshot")
 ENDINGS = (".txt", ".csv", ".tsv", ".ann", ".textgrid", ".json")
 # What columns are called, in lower case without units and signs, the surest name first.
 ONSETS = ("onset", "begin_time", "start_time", "starttime", "start", "begin", "start_seconds", "tmin", "xmin",
-          "t_start", "min_t", "start_timestamp")  # fmt: skip
+          "t_start", "start_timestamp")  # fmt: skip
 OFFSETS = ("offset", "end_time", "endtime", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax",
-           "t_end", "max_t", "stop_timestamp", "end_timestamp")  # fmt: skip
+           "t_end", "stop_timestamp", "end_timestamp")  # fmt: skip
 DURATIONS = ("duration", "event_duration", "length", "dur")
 LABELS = ("event_label", "label", "labels", "annotation", "species", "common_name", "scientific_name", "species_code",
           "primary_label", "ebird_code", "species_ebird_code", "class", "category", "call_type", "manual_id",

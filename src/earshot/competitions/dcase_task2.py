@@ -1,8 +1,8 @@
-"""DCASE task 2, anomalous sounds of machines, 2020 to 2024: normal clips to train on, an anomaly score a test clip.
+"""DCASE task 2, anomalous sounds of machines, 2020 to 2025: normal clips to train on, an anomaly score a test clip.
 
 EDITIONS, below, says how a year scores. 2020: six machines, ids 00 to 06; 2021: seven, sections 00 to 05, source and
 target tested apart; 2022: the domains mixed in the test; 2023: first shot, other machines in the evaluation, one
-section each; 2024: some machines without attributes.
+section each; 2024: some machines without attributes; 2025: supplemental/ too (the machine alone, or noise), left out.
 
 Download: <machine>/train/*.wav and <machine>/test/*.wav (2021: source_test and target_test), in any folder below the
 source, so that development and evaluation data can lie beside each other; attributes_<section>.csv (`file_name, d1p,
@@ -368,4 +368,5 @@ EDITIONS = by_name(
     _edition(2022, "shared"),
     _edition(2023, "shared"),
     _edition(2024, "shared"),
+    _edition(2025, "shared"),
 )

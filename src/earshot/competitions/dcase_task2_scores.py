@@ -3,7 +3,7 @@ and section, by domain as the year did it:
 
 - `plain` (2020): all clips of a section; the mean of machines of the mean of sections, of AUC and pAUC alike.
 - `domain` (2021): AUC and pAUC of the clips of one domain; the harmonic mean of all of them.
-- `shared` (2022 to 2024): AUC of one domain's normal clips against ALL anomalous clips of the section, pAUC over both
+- `shared` (2022 to 2025): AUC of one domain's normal clips against ALL anomalous clips of the section, pAUC over both
   domains together; the harmonic mean of all of them (nttcslab's evaluator does this).
 
 The 2020 challenge ranked teams by average ranks, which needs the other teams: `official` is the mean of AUC and pAUC.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from earshot.annotations.class_columns import heard, is_yes_no
+from earshot.annotations.class_columns import heard, is_yes_no, says_yes_or_no
 from earshot.annotations.reading import LABELS
 from earshot.competitions.label_texts import listed
 from earshot.messages import few, suggest
@@ -23,6 +23,7 @@ from earshot.tables import read_table
 
 SEPARATORS = (";", "|", ",")
 TARGETS = ("target", "y", "truth", "value", "positive", "annotated")  # names that say no more than label does
+MANY_CLASSES = 5  # columns of 0 and 1 of a table
 UNNAMED = re.compile(r"column_\d+")  # of tables without a header
 NAMELESS = re.compile(r"Unnamed: \d+")  # what pandas calls a column without a name
 MISSING_WORDS = ("NA", "N/A", "None", "null", "NULL", "none", "unknown", "Unknown", "NoID", "-", "?", "??", "???",
@@ -33,6 +34,9 @@ SOURCE_COLUMN = re.compile(
     r"sensor|device|session|recording|video|fsid|freesound|src_file|source_file)"
     r"(s|[_ ]?(id|name|code|no))?$", re.I,
 )  # fmt: skip
+TRAIN_SPLITS = ("", "train", "training", "trn", "dev_train")
+TEST_SPLITS = ("test", "eval", "evaluation", "testing")
+HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development", "dev_test")
 DATA_SET = re.compile(r"(data_?set|corpus)(_?(id|name))?$", re.I)
 
 logger = logging.getLogger("earshot")
@@ -68,13 +72,15 @@ def label_columns(table: pd.DataFrame, given: str, path_column: str, path: Path,
         if name != "id" and len(numbered := [c for p, c in plain.items() if re.fullmatch(rf"{name}_?\d+", p)]) > 1:
             return numbered
     repeated = [c for c in left if not _are_numbers(table[c]) and 2 <= table[c].nunique() <= len(table) / 2]
+    repeated = [c for c in repeated if not says_splits(table[c]) and not DATA_SET.match(c)]
     lone = [c for c in left if is_yes_no(table[c]) and not re.match("(is|use)_|folds?$", c.casefold())]
     yes_no = [c for c in lone if not re.match("has_", c.casefold())]
-    heard_or_not = [c for c in repeated if not (SOURCE_COLUMN.search(c) or DATA_SET.match(c))]
-    repeated = heard_or_not if heard_or_not or lone else repeated
+    not_sources = [c for c in repeated if not SOURCE_COLUMN.search(c)]
+    repeated = not_sources if not_sources or lone else repeated
     if len(lone) == 1 and not [c for c in repeated if c not in lone]:
         return lone
-    if len(yes_no) > 1 and not [c for c in repeated if c not in yes_no]:
+    others = [c for c in repeated if c not in yes_no]  # texts: beside dozens of classes they say something else
+    if (len(yes_no) > 1 and not others) or len(yes_no) >= max(MANY_CLASSES, 2 * len(others)):
         return yes_no
     if len(repeated) == 1 and NAMELESS.fullmatch(repeated[0]):
         raise ValueError(
@@ -89,6 +95,17 @@ def label_columns(table: pd.DataFrame, given: str, path_column: str, path: Path,
     )
 
 
+def split_words(cells: pd.Series) -> pd.Series:
+    """What a column says of the split, as it stands in TRAIN_SPLITS and the others: 'Train-Set' is train."""
+    words = cells.str.strip().str.casefold().str.replace(r"[-_ ]+", "_", regex=True)
+    return words.str.replace("_?(set|split)$", "", regex=True)
+
+
+def says_splits(cells: pd.Series) -> bool:
+    """Whether all cells say train, val or test."""
+    return bool(split_words(cells).isin((*TRAIN_SPLITS, *TEST_SPLITS, *HELD_OUT_SPLITS)).all())
+
+
 def has_columns(path: Path, given: str) -> bool:
     """Whether a table has the column, or the columns by commas, that --label-column names; none named: it has not."""
     known = list(read_table(path, all_text=True).columns) if given else []
@@ -97,7 +114,7 @@ def has_columns(path: Path, given: str) -> bool:
 
 def labels_in(table: pd.DataFrame, columns: Sequence[str], separator: str, path: Path) -> list[list[str]]:
     """The labels of each row: names from cells, or the names of the columns whose cells say yes."""
-    if len(columns) > 1 and all(is_yes_no(table[c]) for c in columns):
+    if are_classes(table, columns):
         logger.warning("%s: %d columns of 0 and 1 are classes: %s", path, len(columns), few(columns))
         said = pd.DataFrame({c: heard(table[c]) for c in columns})
         return [[c for c, yes in zip(columns, row, strict=True) if yes] for row in said.to_numpy()]
@@ -109,6 +126,12 @@ def labels_in(table: pd.DataFrame, columns: Sequence[str], separator: str, path:
             names.extend(name for name in more if name not in names)
     say_missing_words([name for names in together for name in names], str(path))
     return together
+
+
+def are_classes(table: pd.DataFrame, columns: Sequence[str]) -> bool:
+    """Whether these columns say 0 or 1 of a class each; one that is heard nowhere, or everywhere, may be among them."""
+    sure = [is_yes_no(table[c]) for c in columns]
+    return len(columns) > 1 and any(sure) and all(says_yes_or_no(table[c]) for c in columns)
 
 
 def say_missing_words(names: Iterable[str], where: str):

@@ -26,7 +26,15 @@ from earshot.annotations.reading import kind_of
 from earshot.competitions import dcase_task4, finch
 from earshot.competitions.clip_rows import class_scores
 from earshot.competitions.competition import Competition, Flag, by_name
-from earshot.competitions.label_columns import SOURCE_COLUMN, has_columns
+from earshot.competitions.label_columns import (
+    HELD_OUT_SPLITS,
+    SOURCE_COLUMN,
+    TEST_SPLITS,
+    TRAIN_SPLITS,
+    has_columns,
+    says_splits,
+    split_words,
+)
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
 from earshot.competitions.own_folders import SUBFOLDER, from_folders
@@ -41,9 +49,6 @@ from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.tables import require_columns
 
-TRAIN_SPLITS = ("", "train", "training", "trn", "dev_train")
-TEST_SPLITS = ("test", "eval", "evaluation", "testing")
-HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development", "dev_test")
 FOLD_COLUMN = re.compile(r"((official|cv|k|kaggle|val)[_ -]?)?folds?([_ -]?(id|no|number))?$", re.I)
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
 
@@ -154,6 +159,8 @@ def _hint_sources(clips: pd.DataFrame, taken: Sequence[str]):
             logger.warning(
                 "folds are made anew; --fold-column '%s' takes the %d of the table", column, values.nunique()
             )
+        elif says_splits(values) and "split" not in taken and "split" not in clips:
+            logger.warning("'%s' says what trains and what is a test: --split-column '%s' takes it so", column, column)
         elif "group" not in clips and (column == SUBFOLDER or SOURCE_COLUMN.search(column)):
             logger.warning(
                 "folds may part the recordings of one '%s' (%d values): --group-column '%s' keeps them together in "
@@ -219,8 +226,7 @@ def _splits(clips: pd.DataFrame, column: str) -> pd.Series:
         column = "split"
     else:
         return pd.Series("train", index=clips.index)
-    words = clips[column].fillna("").astype(str).str.strip().str.casefold()
-    words = words.str.replace(r"[-_ ]+", "_", regex=True).str.replace("_?(set|split)$", "", regex=True)
+    words = split_words(clips[column].fillna("").astype(str))
     if (odd := ~words.isin((*TRAIN_SPLITS, *TEST_SPLITS, *HELD_OUT_SPLITS))).any():
         raise ValueError(
             f"'{column}' says train, val or test of recordings, and has {few(sorted(set(clips[column][odd])))}: write "

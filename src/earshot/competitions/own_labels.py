@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.annotations.reading import CONFIDENCES, Annotations, confidence_of, read_annotations, with_genus
-from earshot.competitions.label_columns import label_columns, labels_in, say_missing_words, split_cells
+from earshot.competitions.label_columns import are_classes, label_columns, labels_in, say_missing_words, split_cells
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.competitions.own_tables import check_column, find_path_column, read_own
 from earshot.competitions.tables import class_name
@@ -80,6 +80,9 @@ def from_table(
     others = [c for c in kept if c not in (*columns, *OWN_COLUMNS)]
     logger.warning("%s%s", told, f", other columns: {few(others, 12)}" if others else "")
     labels = labels_in(table, columns, separator, path) if columns else [[] for _ in range(len(table))]
+    # a row of 0 in all of its classes says that nothing is heard, an empty one says nothing
+    of_classes = not has_events and are_classes(table, columns)
+    table["_says"] = of_classes & (table[columns].map(str.strip) != "").any(axis=1)
     table = table.assign(labels=labels, _found=table[names].map(found).to_numpy())
     lost = table[names][table._found.isna()]
     missing = tuple((Path(n).stem, n) for n in lost)
@@ -87,8 +90,8 @@ def from_table(
         raise ValueError(f"none of the {len(lost)} recordings of {path} is in {recordings.source}: {lost.iloc[0]}")
     table = table[table._found.notna()]
     if columns and (sure := confidence_of(table)) is not None:
-        kept = confident(table[[]].assign(confidence=sure), least, path).index
-        table["labels"] = table.labels.where(table.index.isin(kept), pd.Series([[]] * len(table), index=table.index))
+        enough = confident(table[[]].assign(confidence=sure), least, path).index
+        table["labels"] = table.labels.where(table.index.isin(enough), pd.Series([[]] * len(table), index=table.index))
     elif columns and least is not None:
         confident(table[[]], least, path)
     _refuse_contradictions(table, [c for c in taken if c in kept], path)
@@ -97,7 +100,12 @@ def from_table(
         table = table.assign(secondary_labels=[" ".join(map(class_name, names)) for names in others_said])
     table = _agreeing(table, several, path)
     dropped = [c for c in columns if c not in taken]
-    return Labels(_one_row_each(table, recordings, dropped, path), missing=missing)
+    clips = _one_row_each(table, recordings, dropped, path)
+    if (free := clips.path.isin(table._found[table._says]) & ~clips.labels.map(bool)).any():
+        clips["annotated"] = free.map({True: "1", False: ""})
+        logger.warning("%s: %d recordings hold none of the classes, and train as such: %s", path, free.sum(),
+                       few(clips.path[free]))  # fmt: skip
+    return Labels(clips, missing=missing)
 
 
 def _rows_of_recordings(path: Path, recordings: OwnRecordings, path_column: str) -> pd.DataFrame:
@@ -181,7 +189,7 @@ def _agreeing(table: pd.DataFrame, several: str, path: Path) -> pd.DataFrame:
 
 def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, dropped: Sequence[str], path: Path) -> pd.DataFrame:
     """Rows -> recordings: the labels of several rows of one recording together; other columns by its first row."""
-    others = [c for c in table.columns if c not in ("_found", *OWN_COLUMNS, *dropped)]
+    others = [c for c in table.columns if c not in ("_found", "_says", *OWN_COLUMNS, *dropped)]
     first = table.drop_duplicates("_found")
     together: dict[str, list[str]] = {}
     for recording, names in zip(table._found, table.labels, strict=True):

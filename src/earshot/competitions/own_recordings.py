@@ -173,8 +173,8 @@ def _without_folder(found: Recordings, source: Path, folder: Path) -> Recordings
 
 
 def _key(name: str) -> str:
-    """A name without case, accents composed: macOS writes them in two parts, tables in one."""
-    return unicodedata.normalize("NFC", name).casefold()
+    """A name without case and spaces around, accents composed: macOS writes them in two parts, tables in one."""
+    return unicodedata.normalize("NFC", name.strip()).casefold()
 
 
 def _rewritten(name: str, own: bool = False) -> set[str]:
