@@ -56,6 +56,15 @@ def test_every_recording_has_one_shard_for_good(sizes, files, limit, first):
     assert archive.extend_plan(plan, now, sizes, files, limit).equals(plan)
 
 
+@pytest.mark.parametrize(("count", "megabytes", "shards"), [
+    (19, 38, 19), (200, 4, 13), (5, 0.1, 1), (8192, 16, 256), (2, 5000, 2),
+])  # fmt: skip
+def test_a_small_archive_has_shards_for_many_workers(count, megabytes, shards):
+    now = recordings(*(f"{i}.wav" for i in range(count)))
+    plan = archive.extend_plan(None, now, [int(megabytes * 2**20)] * count)
+    assert plan.shard.nunique() == shards
+
+
 def test_a_plan_comes_back_with_names_that_are_no_text(tmp_path):
     odd = Path(os.fsdecode(b"/archive/\xff.wav"))
     plan = archive.extend_plan(None, archive._named([("a.wav", Path("/archive/a.wav")), ("\udcff.wav", odd)]), [1, 2])

@@ -99,9 +99,3 @@ def test_texts_that_list_recordings_are_splits(tmp_path, said):
     (tmp_path / "validation_list.txt").write_text("yes/yes0.wav\n")
     with pytest.raises(ValueError, match=r"validation_list.txt lists recordings of another list too: yes/yes0.wav"):
         prepare(tmp_path)
-
-
-def test_one_folder_of_all_recordings_may_be_no_class(tmp_path, said):
-    record(tmp_path, "wav/a.wav", "wav/b.wav")
-    prepare(tmp_path)
-    assert "'wav' is a class as the one folder of all recordings; where it is none, say by --table" in said.text

@@ -46,7 +46,10 @@ def from_folders(recordings: OwnRecordings, separator: str = "") -> Labels:
         clips["split"] = splits
     if any(map(_deep, inside)):
         clips[SUBFOLDER] = [parts[1] if _deep(parts) else "" for parts in inside]
-    if names:
+    if len(names) == 1:
+        logger.warning("one folder alone, %s, is no class: it tells nothing from anything", next(iter(names)))
+        clips["labels"] = [[] for _ in inside]
+    elif names:
         logger.warning("labels by folder: %s", few([f"{name} ({n})" for name, n in sorted(names.items())], 12))
         bare = {name: what for folder in at for name, what in recordings.bare_folders(folder.as_posix()).items()}
         if bare := [f"{name} ({what})" for name, what in bare.items() if name not in names]:
@@ -58,9 +61,11 @@ def _listed_splits(recordings: OwnRecordings) -> dict[str, str]:
     """Which recordings are of the test, or held out, by texts that list them, such as testing_list.txt; said."""
     found: dict[str, str] = {}
     for path in sorted(recordings.source.glob("*.txt")):
-        lines = [line.strip() for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
         named = SPLIT_LIST.fullmatch(path.stem)
-        there = recordings.find_all(lines, "").values() if named else ()
+        if not named or not path.is_file():
+            continue
+        lines = [line.strip() for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
+        there = recordings.find_all(lines, "").values()
         if not there or 2 * sum(map(bool, there)) < len(there):
             continue
         own = dict.fromkeys(filter(None, there), named[1].lower())
@@ -88,9 +93,6 @@ def _classes_in(names: Counter, separator: str) -> dict[str, list[str]]:
             "folders %s are classes as others are; what is none, such as noise to lay under clips "
             "(augment.background.source), is kept outside --source", few([f"'{name}'" for name in apart]),
         )  # fmt: skip
-    if len(names) == 1:
-        logger.warning("'%s' is a class as the one folder of all recordings; where it is none, say by --table or "
-                       "--annotations what they hold", *names)  # fmt: skip
     found = {}
     for name in names:
         parts = [part.strip() for part in name.split(separator if separator not in ("", "none") else ",")]

@@ -27,6 +27,8 @@ EVENTS, RECORDINGS = "events", "recordings"  # folders of a shard's two files
 PART = re.compile(r"part-(\d{6,})\.parquet")
 SHARD_FILES = 32  # what a kill costs at most, a worker
 SHARD_BYTES = 2 * 2**30  # of sound, but a single file may be larger: some hours at 32 kHz
+SHARDS = 64  # a small archive has so many where a shard is still worth it, for all workers and a bar that moves
+LEAST_BYTES = 64 * 2**20  # a quarter of an hour at 32 kHz
 LISTS = (".txt", ".csv", ".tsv")
 
 logger = logging.getLogger("earshot")
@@ -99,13 +101,16 @@ def sizes_of(recordings: dict[str, Path]) -> list[int]:
 
 def extend_plan(
     plan: pd.DataFrame | None, recordings: dict[str, Path], sizes: Sequence[int],
-    shard_files: int = SHARD_FILES, shard_bytes: int = SHARD_BYTES,
+    shard_files: int = SHARD_FILES, shard_bytes: int | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """A plan, or None, and the recordings that there are now -> the plan with new shards for those it does not know.
 
     Columns: shard, filename, path (bytes, as the file system has it), size. What a plan has keeps its shard.
+    shard_bytes: None is by the size of the archive.
     """
     known = set() if plan is None else set(plan.filename)
+    if shard_bytes is None:
+        shard_bytes = min(SHARD_BYTES, max(LEAST_BYTES, sum(sizes) // SHARDS))
     number = 0 if plan is None or plan.empty else int(plan.shard.max()) + 1
     rows, count, total = [], 0, 0
     for (name, path), size in zip(recordings.items(), sizes, strict=True):
