@@ -18,7 +18,7 @@ FORMATS = [
     ("AIFF", "PCM_16", "aiff", {}), ("AIFF", "ULAW", "aifc", {}), ("CAF", "PCM_16", "caf", {}),
     ("CAF", "ULAW", "caf", {}), ("AU", "PCM_16", "au", {}), ("AU", "PCM_16", "au", {"endian": "LITTLE"}),
     ("AU", "G721_32", "au", {}),
-    ("NIST", "PCM_16", "wav", {}), ("FLAC", "PCM_16", "flac", {}), ("OGG", "VORBIS", "ogg", {}),
+    ("NIST", "PCM_16", "wav", {}), ("NIST", "ULAW", "wav", {}), ("FLAC", "PCM_16", "flac", {}), ("OGG", "VORBIS", "ogg", {}),
     ("OGG", "OPUS", "opus", {}),
 ]  # fmt: skip
 EVERY = pytest.mark.parametrize(("form", "subtype", "ending", "options"), FORMATS)
@@ -82,6 +82,24 @@ def test_a_short_file_whose_header_says_no_size_is_heard(tmp_path, caplog, form,
 def test_chunks_behind_the_sound_of_a_w64_are_no_sound(tmp_path, caplog):
     chunk = b"list" + bytes(12) + struct.pack("<Q", 24 + 4000) + b"INFO" * 1000
     assert len(heard(tmp_path / "a.w64", coded("W64", "PCM_16", {}) + chunk)) == SECONDS * RATE
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(("form", "head"), [("CAF", b"free" + struct.pack(">q", 8000)), ("WAV", b"LIST@\x1f\0\0")])
+@pytest.mark.parametrize("gap", [b"", b"\0"])
+def test_chunks_behind_an_odd_number_of_bytes_are_no_sound(tmp_path, caplog, form, head, gap):
+    data = coded(form, "PCM_24", {}, 4001 / RATE)[:-1]  # without its own padding
+    assert len(heard(tmp_path / "a.x", data + gap + head + b"INFO" * 2000)) == 4001
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("tag", [b"TAG".ljust(128, b"x"), b"APETAGEX".ljust(100_000, b"x")])
+@pytest.mark.parametrize("n_samples", [100, 50_001])
+def test_a_tag_behind_a_flac_of_silence_costs_no_sample(tmp_path, caplog, tag, n_samples):
+    """More samples a byte than other files have, so that they are counted by decoding."""
+    file = io.BytesIO()
+    sf.write(file, np.zeros(n_samples), RATE, format="FLAC", subtype="PCM_16")
+    assert len(heard(tmp_path / "a.flac", file.getvalue() + tag)) == n_samples
     assert not caplog.messages
 
 

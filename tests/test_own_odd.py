@@ -52,7 +52,7 @@ def test_labels_names_and_groups_that_look_like_numbers_stay_as_they_are(tmp_pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.wav,wren\nb.wav,robin\n", "has no header: its first row names a.wav"),
+        ("a.wav,wren,x\nb.wav,robin,y\n", r"which .*--label-column: column_2 \(wren\), column_3 \(x\)"),
         ("file,label,split\na.wav,x,train\nb.wav,y,tets\n", "train, val or test of recordings, and has tets"),
     ],
 )

@@ -118,3 +118,53 @@ def test_an_event_without_a_label_is_no_silence(tmp_path, said):
     assert len(tables.events) == 3
     assert "2 events have no label and are left out; 1 recordings have no others" in said.text
     assert "taken as classes are '????' (1)" in said.text
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("rec/a.wav\tbus\nrec/b.wav\tpark\n", ["bus", "park"]),  # DCASE's scenes, without a header
+        ("a.wav\t30.000\t40.000\tTrain horn\nb.wav\t0.000\t10.000\tBicycle\nb.wav\t0.000\t10.000\tTrain horn\n",
+         ["Train_horn", "Bicycle Train_horn"]),  # and its clips from YouTube, with times there
+        ("gone.wav\t1\na.wav\t1\nb.wav\t0\n", ["1", "0"]),
+    ],
+)  # fmt: skip
+def test_tables_of_labels_without_a_header(tmp_path, said, text, labels):
+    record(tmp_path, "rec/a.wav", "rec/b.wav")
+    (tmp_path / "meta.txt").write_text(text)
+    assert prepare(tmp_path, table=tmp_path / "meta.txt").clips.labels.tolist() == labels
+    assert "has no header: its columns are called column_1, column_2" in said.text
+
+
+def test_species_of_one_epithet_are_told_apart_by_their_genus(tmp_path, said):
+    """As Kaggle's British Birdsong has them, whose recordings are called xc25119.flac."""
+    record(tmp_path, "songs/xc25119.wav", "songs/XC046032.wav", "songs/xc7.wav")
+    rows = [
+        "id,file_id,genus,species",
+        "1,25119,Poecile,palustris",
+        "2,46032,Acrocephalus,palustris",
+        "3,7,,Parus major",
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+    assert prepare(tmp_path).clips.labels.tolist() == ["Poecile_palustris", "Acrocephalus_palustris", "Parus_major"]
+    (tmp_path / "n.csv").write_text("file,start,end,genus,species\nxc7,0,1,Parus,major\n")
+    assert read_annotations(tmp_path / "n.csv").events.event_label.tolist() == ["Parus major"]
+
+
+def test_a_column_of_data_sets_or_recordists_is_not_guessed_to_be_the_labels(tmp_path):
+    record(tmp_path, *(f"{i}.wav" for i in range(4)))
+    (tmp_path / "t.csv").write_text("itemid,datasetid,recordist,hasbird\n0,x,ann,1\n1,x,ann,0\n2,y,bob,0\n3,y,bob,1\n")
+    assert prepare(tmp_path).clips.labels.tolist() == ["hasbird", "no_hasbird", "no_hasbird", "hasbird"]
+    (tmp_path / "t.csv").write_text("file,speaker\n0,ann\n1,ann\n2,bob\n3,bob\n")
+    assert prepare(tmp_path).classes == ["ann", "bob"], "where there is nothing else it is what they are for"
+
+
+def test_a_lone_folder_is_no_class_and_lists_are_said(tmp_path, said):
+    record(tmp_path, "audio/a.wav", "audio/b.wav")
+    (tmp_path / "testing_list.txt").write_text("audio/a.wav\n")
+    (tmp_path / "fold1.txt").write_text("audio/a.wav  beach\n")
+    (tmp_path / "README.txt").write_text("See a.csv.\n")
+    with pytest.raises(ValueError, match="nothing says what the 2 recordings"):
+        prepare(tmp_path)
+    assert "one folder alone, audio, is no class" in said.text
+    assert "are not read: fold1.txt, testing_list.txt;" in said.text

@@ -82,5 +82,17 @@ def counted(table: pd.DataFrame, taken: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def said_absent(column: pd.Series | None, yes: bool, path: Path) -> pd.Series | bool:
+    """Which rows say that a class was not heard then, so that they are no events: `is_negative` of our tables by a yes,
+    `present` of AudioSet's strong labels by a no."""
+    if column is None or not says_yes_or_no(column):
+        return False
+    absent = pd.Series(heard(column) == yes, index=column.index)
+    if absent.any():
+        logger.warning("%s: %d rows say that a class was not there (%s), and are left out", path, absent.sum(),
+                       column.name)  # fmt: skip
+    return absent
+
+
 def _words(cells: pd.Series) -> set[str]:
     return {str(cell).strip().casefold() for cell in cells.unique()}

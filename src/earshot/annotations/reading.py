@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.annotations import label_studio
-from earshot.annotations.class_columns import class_columns, counted, heard, say_unknown, says_yes_or_no
+from earshot.annotations.class_columns import class_columns, counted, heard, said_absent, say_unknown, says_yes_or_no
 from earshot.annotations.tracks import SPACED, read_track
 from earshot.messages import few, install_line, suggest
 from earshot.sound.audio import EXTENSIONS
@@ -151,6 +151,7 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
             f"{path}: no column has a name that labels have; say which one it is with --label-column (columns: "
             f"{', '.join(table.columns)})"
         )
+    labels = with_genus(labels, table, path)
     files, start, end = column((_plain(file_column),) if file_column else FILES), column(ONSETS), column(OFFSETS)
     if set(plain) >= KALEIDOSCOPE:
         start, end = column(("offset",)), None
@@ -172,20 +173,18 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
         events["confidence"] = sure
     without = () if files is None else tuple(name for name in events.filename[silent].unique() if name)
     runs_on = kind == "raven" and within is None and events.filename.nunique() > 1
-    absent = _said_absent(column(("is_negative",)), True, path) | _said_absent(column(("present",)), False, path)
+    absent = said_absent(column(("is_negative",)), True, path) | said_absent(column(("present",)), False, path)
     return Annotations(events[~silent & ~absent].reset_index(drop=True), kind, str(labels.name), without, runs_on)
 
 
-def _said_absent(column: pd.Series | None, yes: bool, path: Path) -> pd.Series | bool:
-    """Which rows say that a class was not heard then, so that they are no events: `is_negative` of our tables by a yes,
-    `present` of AudioSet's strong labels by a no."""
-    if column is None or not says_yes_or_no(column):
-        return False
-    absent = pd.Series(heard(column) == yes, index=column.index)
-    if absent.any():
-        logger.warning("%s: %d rows say that a class was not there (%s), and are left out", path, absent.sum(),
-                       column.name)  # fmt: skip
-    return absent
+def with_genus(labels: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
+    """Species with their genus in front, where a column of its own has it: a tit and a warbler are both palustris."""
+    plain = [_plain(c) for c in table.columns]
+    if _plain(str(labels.name)) != "species" or "genus" not in plain:
+        return labels
+    genus, names = table.iloc[:, plain.index("genus")].str.strip(), labels.str.strip()
+    logger.warning("%s: species are named with the genus in front", path)
+    return (genus + " " + names).where((genus != "") & (names != "") & ~names.str.contains(" "), names)
 
 
 def confidence_of(table: pd.DataFrame) -> pd.Series | None:

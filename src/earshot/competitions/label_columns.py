@@ -23,23 +23,17 @@ from earshot.tables import read_table
 
 SEPARATORS = (";", "|", ",")
 TARGETS = ("target", "y", "truth", "value", "positive", "annotated")  # names that say no more than label does
+UNNAMED = re.compile(r"column_\d+")  # of tables without a header
 NAMELESS = re.compile(r"Unnamed: \d+")  # what pandas calls a column without a name
-MISSING_WORDS = (
-    "NA",
-    "N/A",
-    "None",
-    "null",
-    "NULL",
-    "none",
-    "unknown",
-    "Unknown",
-    "-",
-    "NoID",
-    "?",
-    "??",
-    "???",
-    "????",
-)
+MISSING_WORDS = ("NA", "N/A", "None", "null", "NULL", "none", "unknown", "Unknown", "NoID", "-", "?", "??", "???",
+                 "????")  # fmt: skip
+# columns that say where a recording comes from: who made it, where, of whom
+SOURCE_COLUMN = re.compile(
+    r"(^|[_ ])(recordist|author|observer|speaker|subject|patient|individual|animal|site|location|station|plot|recorder|"
+    r"sensor|device|session|recording|video|fsid|freesound|src_file|source_file)"
+    r"(s|[_ ]?(id|name|code|no))?$", re.I,
+)  # fmt: skip
+DATA_SET = re.compile(r"(data_?set|corpus)(_?(id|name))?$", re.I)
 
 logger = logging.getLogger("earshot")
 
@@ -64,11 +58,22 @@ def label_columns(table: pd.DataFrame, given: str, path_column: str, path: Path,
                 f"{path} has two columns '{named}': keep one, or give them two names and both to --label-column A,B"
             )
         return [named]
+    if all(UNNAMED.fullmatch(c) for c in known):
+        texts = [c for c in left if not _are_numbers(table[c]) and table[c].nunique() > 1] or left
+        if len(texts) == 1:
+            return texts
+        cells = ", ".join(f"{c} ({table[c].iloc[0]})" for c in texts)
+        raise ValueError(f"{path}: which column holds the labels? Say it with --label-column: {cells}")
     for name in LABELS:
         if name != "id" and len(numbered := [c for p, c in plain.items() if re.fullmatch(rf"{name}_?\d+", p)]) > 1:
             return numbered
     repeated = [c for c in left if not _are_numbers(table[c]) and 2 <= table[c].nunique() <= len(table) / 2]
-    yes_no = [c for c in left if is_yes_no(table[c]) and not re.match("(is|has|use)_|folds?$", c.casefold())]
+    lone = [c for c in left if is_yes_no(table[c]) and not re.match("(is|use)_|folds?$", c.casefold())]
+    yes_no = [c for c in lone if not re.match("has_", c.casefold())]
+    heard_or_not = [c for c in repeated if not (SOURCE_COLUMN.search(c) or DATA_SET.match(c))]
+    repeated = heard_or_not if heard_or_not or lone else repeated
+    if len(lone) == 1 and not [c for c in repeated if c not in lone]:
+        return lone
     if len(yes_no) > 1 and not [c for c in repeated if c not in yes_no]:
         return yes_no
     if len(repeated) == 1 and NAMELESS.fullmatch(repeated[0]):
@@ -120,7 +125,7 @@ def _of_one(cells: pd.Series, path: Path) -> list[list[str]] | None:
     An empty cell says no where none else does.
     """
     column, texts = str(cells.name), cells.str.strip()
-    if _plain(column) in (*LABELS, *TARGETS):
+    if _plain(column) in (*LABELS, *TARGETS) or UNNAMED.fullmatch(column):
         values = " and ".join(sorted(set(texts) - {""}))
         logger.warning("%s: '%s' holds %s alone, which become the names of the classes; words in their place, such as "
                        "bird and no_bird, say what they are", path, column, values)  # fmt: skip

@@ -26,7 +26,7 @@ from earshot.annotations.reading import kind_of
 from earshot.competitions import dcase_task4, finch
 from earshot.competitions.clip_rows import class_scores
 from earshot.competitions.competition import Competition, Flag, by_name
-from earshot.competitions.label_columns import has_columns
+from earshot.competitions.label_columns import SOURCE_COLUMN, has_columns
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
 from earshot.competitions.own_folders import SUBFOLDER, from_folders
@@ -44,12 +44,6 @@ from earshot.tables import require_columns
 TRAIN_SPLITS = ("", "train", "training", "trn", "dev_train")
 TEST_SPLITS = ("test", "eval", "evaluation", "testing")
 HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development", "dev_test")
-# columns that say where a recording comes from: who made it, where, of whom
-SOURCE_COLUMN = re.compile(
-    r"(^|[_ ])(recordist|author|observer|speaker|subject|patient|individual|animal|site|location|station|plot|recorder|"
-    r"sensor|device|session|recording|video|fsid|freesound|src_file|source_file)"
-    r"(s|[_ ]?(id|name|code|no))?$", re.I,
-)  # fmt: skip
 FOLD_COLUMN = re.compile(r"((official|cv|k|kaggle|val)[_ -]?)?folds?([_ -]?(id|no|number))?$", re.I)
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
 

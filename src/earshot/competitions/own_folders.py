@@ -43,7 +43,10 @@ def from_folders(recordings: OwnRecordings, separator: str = "") -> Labels:
         clips["split"] = splits
     if any(map(_deep, inside)):
         clips[SUBFOLDER] = [parts[1] if _deep(parts) else "" for parts in inside]
-    if names:
+    if len(names) == 1:
+        logger.warning("one folder alone, %s, is no class: it tells nothing from anything", next(iter(names)))
+        clips["labels"] = [[] for _ in inside]
+    elif names:
         logger.warning("labels by folder: %s", few([f"{name} ({n})" for name, n in sorted(names.items())], 12))
         bare = {name: what for folder in at for name, what in recordings.bare_folders(folder.as_posix()).items()}
         if bare := [f"{name} ({what})" for name, what in bare.items() if name not in names]:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.annotations.reading import CONFIDENCES, Annotations, confidence_of, read_annotations
+from earshot.annotations.reading import CONFIDENCES, Annotations, confidence_of, read_annotations, with_genus
 from earshot.competitions.label_columns import label_columns, labels_in, say_missing_words, split_cells
 from earshot.competitions.own_recordings import OwnRecordings
-from earshot.competitions.own_tables import check_column, check_header, find_path_column
+from earshot.competitions.own_tables import check_column, find_path_column, read_own
 from earshot.competitions.tables import class_name
 from earshot.messages import check_choice, few, pasted
 from earshot.sound import audio
@@ -73,6 +73,8 @@ def from_table(
     table = _rows_of_recordings(path, recordings, path_column)
     names, kept = str(table.columns[0]), list(map(str, table.columns[1:]))
     columns = [] if has_events and not label_column else label_columns(table, label_column, names, path, taken)
+    if len(columns) == 1:
+        table[columns[0]] = with_genus(table[columns[0]], table, path)
     found = recordings.find_all(table[names], str(path))
     told = f"{path}: recordings by '{names}'" + (f", labels by {few([repr(c) for c in columns])}" if columns else "")
     others = [c for c in kept if c not in (*columns, *OWN_COLUMNS)]
@@ -100,8 +102,7 @@ def from_table(
 
 def _rows_of_recordings(path: Path, recordings: OwnRecordings, path_column: str) -> pd.DataFrame:
     """The rows of a table that name a recording, the column that does so first."""
-    table = read_table(path, all_text=True)
-    check_header(table, recordings, path)
+    table = read_own(path, say=True)
     check_column(table, path_column, path, "--path-column")
     names = find_path_column(table, recordings, path_column)
     if not names:

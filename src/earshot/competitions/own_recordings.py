@@ -181,12 +181,12 @@ def _rewritten(name: str, own: bool = False) -> set[str]:
     """What a name is in common with what programs make of it, as keys.
 
     Spreadsheets take 007 for 7 and write it 7.0, web pages write a space as %20, Label Studio puts eight letters in
-    front and underscores for spaces. own: the name is a recording's.
+    front and underscores for spaces; xeno-canto's recording 25119 is called XC25119. own: the name is a recording's.
     """
     last = str(name).strip().replace("\\", "/").rstrip("/").rpartition("/")[2]
     stem = _without_ending(last)
     keys = {f"text {_key(last).replace(' ', '_')}", f"text {_key(stem).replace(' ', '_')}"}
-    if number := re.fullmatch(r"0*(\d+)(\.0+)?" if not own else r"0*(\d+)()", stem):
+    if number := re.fullmatch(r"(?:xc)?0*(\d+)(\.0+)?" if not own else r"(?:xc)?0*(\d+)()", stem, re.I):
         keys.add(f"number {number[1]}")
     if not own:
         plain = unquote(last)

@@ -15,7 +15,7 @@ from earshot.files import walk
 from earshot.messages import few, suggest
 from earshot.sound.audio import EXTENSIONS
 from earshot.sound.folder import SYSTEM_FOLDERS
-from earshot.tables import read_table
+from earshot.tables import read_rows, read_table
 
 UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".xml", ".eaf", ".db", ".sqlite",
           ".rttm", ".jams", ".lab", ".svl", ".trs", ".stm", ".data", ".not.mat")  # fmt: skip
@@ -45,20 +45,20 @@ def find_label_table(source: Path, recordings: OwnRecordings, path_column: str, 
 
     Tables that name none of them are said.
     """
-    found, other = [], []
+    found, other, lists = [], [], []
     for path in _files_below(source, (".csv", ".tsv", ".txt")):
         if path in notes or path.name in OURS:
             continue
         any_text = path.suffix.lower() == ".txt"  # mostly no table at all, so that little is said of it
         try:
-            table = read_table(path, all_text=True)
+            table = read_own(path)
         except ValueError as error:
             if not any_text:
                 logger.warning("not the table of labels: %s", error)
             continue
         if any_text and table.shape[1] < 2:
+            lists += [path] * _lists_recordings(table, recordings)
             continue
-        check_header(table, recordings, path)
         names = len(table) and find_path_column(table, recordings, path_column)
         (found if names else other).append(path)
     plain = [path for path in found if path.suffix.lower() != ".txt"]
@@ -70,6 +70,10 @@ def find_label_table(source: Path, recordings: OwnRecordings, path_column: str, 
     beside = [p for p in _files_below(source, (".txt",)) if p not in notes and _named(recordings, p.stem)]
     if not found and (unread := [p.relative_to(source).as_posix() for p in [*_files_below(source, UNREAD), *beside]]):
         logger.warning("not read, save them as CSV where they hold labels: %s", few(unread))
+    if lists:
+        names = few([path.relative_to(source).as_posix() for path in lists])
+        logger.warning("lists of recordings, which say nothing of them, are not read: %s; a split is a column of a "
+                       "table, with rows such as a.wav,wren,train", names)  # fmt: skip
     if other and not found:
         logger.warning("not the table of labels, as no column names recordings: %s", few([str(p) for p in other]))
     return found[0] if found else None
@@ -91,11 +95,23 @@ def find_path_column(table: pd.DataFrame, recordings: OwnRecordings, given: str)
     return best
 
 
-def check_header(table: pd.DataFrame, recordings: OwnRecordings, path: Path):
-    """Raise where the first row is no header: it names a recording by its file's name."""
-    for column in map(str, table.columns):
-        if column.lower().endswith(EXTENSIONS) and _named(recordings, column):
-            raise ValueError(f"{path} has no header: its first row names {column}; put a row such as file,label on top")
+def read_own(path: Path, say: bool = False) -> pd.DataFrame:
+    """A table as text; one without a header, whose first row names a recording, has column_1, column_2, ... (`say`)."""
+    table = read_table(path, all_text=True)
+    if not any(str(name).lower().endswith(EXTENSIONS) for name in table.columns):
+        return table
+    rows = read_rows(path)
+    names = [f"column_{i + 1}" for i in range(max(map(len, rows)))]
+    if say:
+        logger.warning("%s has no header: its columns are called %s", path, few(names))
+    return pd.DataFrame(rows, columns=names, dtype=object).fillna("")
+
+
+def _lists_recordings(table: pd.DataFrame, recordings: OwnRecordings) -> bool:
+    """Whether a text of one column is a list of recordings, such as those of a test."""
+    lines = [str(line) for line in (table.columns[0], *table.iloc[:LOOKED_AT, 0])]
+    words = (word for line in lines for word in line.split())
+    return any(_named(recordings, word) for word in words if word.lower().endswith(EXTENSIONS))
 
 
 def check_column(table: pd.DataFrame, column: str, path: Path, flag: str):

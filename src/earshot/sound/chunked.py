@@ -72,16 +72,17 @@ def _behind(file, begin: int, end: int, size: int, form: Form) -> tuple[bool, in
     file.seek(end)
     if 0 <= (padding := file.read(PADDING + 4).find(form.magic)) <= PADDING:  # whether it is there or not
         return False, end + padding
-    first = at = end + -end % form.pad
-    for name, content, length in chunks(file, first, size, form):
-        at = content - struct.calcsize(form.head)
-        if name == form.magic:
-            return False, at
-        if not all(32 <= byte < 127 for byte in name) or not 0 <= length <= size + 1 - content:
-            break
-        at = content + length + -length % form.pad
-    if at > first or size - at < min(LEAST_TRAILING_BYTES, end - begin):
-        return False, 0
+    for first in dict.fromkeys((end + -end % form.pad, end, end + end % 2)):  # programs pad as they please
+        at = first
+        for name, content, length in chunks(file, first, size, form):
+            at = content - struct.calcsize(form.head)
+            if name == form.magic:
+                return False, at
+            if not all(32 <= byte < 127 for byte in name) or not 0 <= length <= size + 1 - content:
+                break
+            at = content + length + -length % form.pad
+        if at > first or size - first < min(LEAST_TRAILING_BYTES, end - begin):
+            return False, 0
     file.seek(at)
     return any(any(piece) for piece in iter(lambda: file.read(1 << 20), b"")), 0
 
@@ -241,7 +242,7 @@ def inspect_nist(file, size: int, start: bytes) -> Header:
     """The header is text, of which libsndfile believes no length: it reads to the file's end."""
     begin = int(start[8:16]) if start[8:16].strip().isdigit() else 0
     file.seek(0)
-    told = dict(re.findall(rb"^(\w+) -i (\d+)", file.read(begin), re.MULTILINE))
+    told = dict(re.findall(rb"^(\w+) -[is]\d* (\d+)", file.read(begin), re.MULTILINE))
     said, width, channels = (int(told.get(name, 0)) for name in (b"sample_count", b"sample_n_bytes", b"channel_count"))
     end = begin + said * width * max(1, channels)
     if end in (begin, size):

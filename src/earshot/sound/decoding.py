@@ -112,17 +112,20 @@ def decode(path: str | Path, known: Contents | Header | None = None) -> Iterator
     """Yields (n, C) float32 from the start to the end or to the first damage."""
     known = contents(path) if known is None else known
     block = FLOAT_BLOCK if getattr(known, "floats", False) else BLOCK
-    left = getattr(known, "n_samples", sys.maxsize)  # beyond it a read would meet what is no sound, and lose its own
+    # a read that meets what is no sound, such as a tag behind the last sample, loses its own: none goes beyond these
+    stops = (known.said, sys.maxsize) if isinstance(known, Header) else (known.n_samples,)
+    at = 0
     with _open_row(path) if is_row(path) else _open(str(path), known.view) as file:
-        while left > 0:
-            try:
-                data = file.read(min(block, left), dtype="float32", always_2d=True)
-            except sf.LibsndfileError:
-                return
-            if not len(data):
-                return
-            left -= len(data)
-            yield data
+        for stop in stops:
+            while at < stop:
+                try:
+                    data = file.read(min(block, stop - at), dtype="float32", always_2d=True)
+                except sf.LibsndfileError:
+                    return
+                if not len(data):
+                    return
+                at += len(data)
+                yield data
 
 
 def surveyed(path: str | Path) -> Survey:
