@@ -26,7 +26,7 @@ from earshot.data.labels import clip_metadata, read_clips
 from earshot.inputs.given import Metadata
 from earshot.listening.members import BACKENDS, fold_members
 from earshot.messages import Parser, progress_bar, run_script, suggest
-from earshot.metrics.anomalies import scores_by_section
+from earshot.metrics.anomalies import scores_by_section, unseen_sections
 from earshot.prediction import predictions
 from earshot.prediction.backends import open_graph
 from earshot.prediction.free_cores import allowed_cores, choose_threads, use_free_cores
@@ -42,6 +42,7 @@ from earshot.stored import read_json, want
 
 PREDICTED = "predicted.json"  # of a run: the options that its test.npz was predicted with
 COMPARED = 3  # recordings on which --one-pass is measured against single windows
+logger = logging.getLogger("earshot")
 
 
 def main():
@@ -250,7 +251,9 @@ def with_anomaly_scores(folder: Path, of_folds: list[Predictions], members: list
     for found, (_, fold) in zip(of_folds, members, strict=True):
         clips = table.loc[found.clip_ids]
         own = (clips.machine.astype(str) + "_" + clips.section.astype(str)).to_numpy()
-        scores, _ = scores_by_section(found.clipwise_output, found.classes, own, clips.machine.astype(str))
+        scores, unseen = scores_by_section(found.clipwise_output, found.classes, own, clips.machine.astype(str))
+        if (said := unseen_sections(own, unseen)) and not scored:
+            logger.warning("%s; src/score_anomalies.py --run A B joins runs of several machines", said)
         found = replace(found, score=scores.astype(np.float32))
         if (fold / "thresholds.json").is_file():
             limits = read_limits(fold / "thresholds.json")

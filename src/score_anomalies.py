@@ -271,9 +271,12 @@ def own_scores(found: Predictions, data: PreparedData) -> np.ndarray:
 
     (N,) how unsure the network is of each clip's own section, or of the one that it resembles most.
     """
-    scores, _ = anomaly_metrics.scores_by_section(
-        found.clipwise_output, found.classes, sections_of(data.clips), data.clips.machine.astype(str)
+    own = sections_of(data.clips)
+    scores, unseen = anomaly_metrics.scores_by_section(
+        found.clipwise_output, found.classes, own, data.clips.machine.astype(str)
     )
+    if said := anomaly_metrics.unseen_sections(own, unseen):
+        logging.getLogger("earshot").warning(said)
     return scores
 
 

@@ -18,8 +18,8 @@ FORMATS = [
     ("AIFF", "PCM_16", "aiff", {}), ("AIFF", "ULAW", "aifc", {}), ("CAF", "PCM_16", "caf", {}),
     ("CAF", "ULAW", "caf", {}), ("AU", "PCM_16", "au", {}), ("AU", "PCM_16", "au", {"endian": "LITTLE"}),
     ("AU", "G721_32", "au", {}),
-    ("NIST", "PCM_16", "wav", {}), ("NIST", "ULAW", "wav", {}), ("FLAC", "PCM_16", "flac", {}), ("OGG", "VORBIS", "ogg", {}),
-    ("OGG", "OPUS", "opus", {}),
+    ("NIST", "PCM_16", "wav", {}), ("NIST", "ULAW", "wav", {}), ("FLAC", "PCM_16", "flac", {}),
+    ("OGG", "VORBIS", "ogg", {}), ("OGG", "OPUS", "opus", {}),
 ]  # fmt: skip
 EVERY = pytest.mark.parametrize(("form", "subtype", "ending", "options"), FORMATS)
 

@@ -79,3 +79,10 @@ def test_prepared_tables_are_counted(tiny, capsys):
     Path("made").rename("data/birdcall")
     run(script, "birdcall")
     assert re.search(r"prepared +24 clips, 3 classes in data/birdcall, of .*source", capsys.readouterr().out)
+
+
+def test_the_road_of_machines_trains_all_types():
+    """The published recipe trains a run a machine type; its config alone would answer one."""
+    assert "'data.where={}'" in "\n".join(
+        known.road(get_competition("dcase2021_task2"), "dcase2021_task2", ["asd/dcase_baseline"])
+    )

@@ -94,7 +94,7 @@ def test_raven_and_audacity_files_are_what_their_readers_read(tmp_path):
     track = crowsetta.formats.seq.AudSeq.from_file(tmp_path / "audacity/a.txt")
     assert list(track.labels) == ["great_tit", "wren"]
     again = read_annotations(tmp_path / "raven/a.Table.1.selections.txt")
-    assert again.events.values.tolist() == [["a.wav", 0.5, 1.25, "great_tit"], ["a.wav", 2.0, 3.0, "wren"]]
+    assert again.events.values.tolist() == [["a.wav", 0.5, 1.25, "great_tit", 0.9], ["a.wav", 2.0, 3.0, "wren", 0.6]]
     assert (tmp_path / "audacity/b.txt").read_text() == ""  # heard, and nothing there
     assert (tmp_path / "raven/b.Table.1.selections.txt").read_text().count("\n") == 1
     pd.testing.assert_frame_equal(
@@ -111,6 +111,12 @@ def test_file_names_stay_in_their_folder_and_apart(names):
         assert name == Path(name).name
         assert len(name.encode()) < 255
         assert "\\" not in name
+
+
+def test_recordings_of_one_name_are_named_by_their_folders():
+    """Recorders at several sites write the same names: whose table it is can be read."""
+    paths = ["field/AM 1/DATA/x_0430.WAV", "field/AM 2/DATA/x_0430.WAV", "field/AM 2/DATA/x_1930.WAV"]
+    assert list(file_names(paths).values()) == ["AM 1_DATA_x_0430", "AM 2_DATA_x_0430", "x_1930"]
 
 
 def test_confidence_is_how_often_outputs_are_right():

@@ -167,3 +167,19 @@ def test_runs_that_are_not_there(here):
     (here / "runs/sed/begun/fold0").mkdir(parents=True, exist_ok=True)
     with pytest.raises(ValueError, match=r"begun holds no trained fold .*; train it first: python .*src"):
         run(predict, "--run", here / "runs/sed/begun", *clips)
+
+
+def test_machines_that_a_run_never_heard_are_named(tmp_path, caplog):
+    """A run of fans alone answers pumps too, by what they resemble: no reason to be silent."""
+    table = {"clip_id": ["a", "b", "c"], "path": "x.wav", "machine": ["fan", "pump", "pump"], "section": "section_00"}
+    pd.DataFrame(table).to_csv(tmp_path / "test_clips.csv", index=False)
+    heard = np.array([[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]], np.float32)
+    classes = ("fan_section_00", "fan_section_01")
+    found = Predictions(np.array(["a", "b", "c"]), classes, heard, np.array([-1] * 3), np.zeros(3, bool))
+    member = SimpleNamespace(backend=SimpleNamespace(about={"task": "asd"}))
+    options = SimpleNamespace(backend="onnx", clips=tmp_path / "test_clips.csv")
+    scored = predict.with_anomaly_scores(tmp_path, [found, found], [(member, tmp_path)] * 2, options)
+    np.testing.assert_allclose(scored[1].score, [-np.log(3), 0, -np.log(3)], atol=1e-6)
+    (said,) = caplog.messages
+    assert said.startswith("2 clips are of sections that training never saw, scored by what they resemble most: pump_")
+    assert "pump_section_00 (2); src/score_anomalies.py" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -67,10 +68,19 @@ def audacity_track(events: pd.DataFrame) -> str:
 
 
 def file_names(recordings: Iterable[str]) -> dict[str, str]:
-    """Paths of recordings -> a file name each without ending: the recording's own, made unlike where two share it."""
+    """Paths of recordings -> a file name each without ending: the recording's own.
+
+    Those that share one, as recorders name theirs by the time, have what differs of their folders in front.
+    """
     recordings, taken, found = list(recordings), {}, {}
+    sharing: dict[str, list[str]] = {}  # folders of each name
     for path in recordings:
-        name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", Path(path).stem) or "recording"
+        sharing.setdefault(Path(path).stem.casefold(), []).append(os.path.dirname(os.path.abspath(path)))
+    common = {stem: os.path.commonpath(folders) for stem, folders in sharing.items()}
+    for path in recordings:
+        name = _plain(Path(path).stem) or "recording"
+        part = os.path.relpath(os.path.dirname(os.path.abspath(path)), common[Path(path).stem.casefold()])
+        name = name if part == "." else f"{_plain(part)}_{name}"
         while len(name.encode()) > LONGEST_NAME:
             name = name[:-1]
         if taken.setdefault(name.casefold(), path) != path:
@@ -78,6 +88,11 @@ def file_names(recordings: Iterable[str]) -> dict[str, str]:
             taken[name.casefold()] = path
         found[path] = name
     return found
+
+
+def _plain(text: str) -> str:
+    """A text without what no file name may hold."""
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", text)
 
 
 def one_line(text: str) -> str:

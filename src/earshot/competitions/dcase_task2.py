@@ -281,10 +281,8 @@ def anomaly_scores(predictions: Predictions, test: pd.DataFrame) -> np.ndarray:
     scores[index], unseen = anomaly_metrics.scores_by_section(
         predictions.clipwise_output[index], predictions.classes, own, asked.machine.astype(str)
     )
-    if unseen.any():
-        names = pd.Series(own[unseen]).value_counts(sort=False)
-        logger.warning("%d clips are of sections that training never saw, scored by what they resemble most: %s",
-                       unseen.sum(), few([f"{name} ({count})" for name, count in names.items()]))  # fmt: skip
+    if said := anomaly_metrics.unseen_sections(own, unseen):
+        logger.warning(said)
     return scores
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from earshot.competitions import COMPETITIONS, family_module, get_competition
 from earshot.competitions.competition import Competition, PostRanges
-from earshot.config import read_values
+from earshot.config import load_config, read_values
 from earshot.data.dataset import read_dataset
 from earshot.messages import command_line, of_repository
 from earshot.records import to_dict
@@ -155,7 +155,8 @@ def road(record: Competition, name: str, configs: list[str]) -> list[str]:
         commands += [command_line("make_folds", "--clips", f"{data}/clips.csv", "--out", f"folds/{name}.csv")]
     else:
         commands += [command_line("new", name, "--like", LIKE[record.task])]
-    trains = ["--config", config, "--fold", "all", "--jobs", 2]
+    whole = ["data.where={}"] if configs and load_config(of_repository(config)).data.where else []
+    trains = ["--config", config, "--fold", "all", "--jobs", 2, *whole]
     uploads = ["--runs", run, "--competition", name, "--slug", "USER/NAME", "--dry-run"]
     answers = ["--predictions", f"{run}/test.npz", "--test", f"{data}/test.csv", "--out", f"submissions/{name}.csv"]
     commands += [

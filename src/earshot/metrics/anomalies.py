@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
 
 GROUP = ("machine", "section", "domain")
@@ -60,6 +61,17 @@ def scores_by_section(clipwise: np.ndarray, classes, own, machines) -> tuple[np.
             like = [k for k, c in enumerate(classes) if c.startswith(f"{machine}_")] or list(range(len(classes)))
             scores[i], unseen[i] = by_class[i, like].min(), True
     return scores, unseen
+
+
+def unseen_sections(own: np.ndarray, unseen: np.ndarray) -> str:
+    """A sentence on the clips whose own section training never saw, with the sections' names; '' without such clips."""
+    if not unseen.any():
+        return ""
+    names = pd.Series(np.asarray(own)[unseen]).value_counts(sort=False)
+    return (
+        f"{unseen.sum()} clips are of sections that training never saw, scored by what they resemble most: "
+        f"{few([f'{name} ({count})' for name, count in names.items()])}"
+    )
 
 
 def auc_table(scores: np.ndarray, clips: pd.DataFrame, max_fpr: float = 0.1, across_domains: bool = False):
