@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earshot.annotations.class_columns import UNKNOWN
 from earshot.annotations.reading import CONFIDENCES, Annotations, confidence_of, read_annotations, with_genus
 from earshot.competitions.label_columns import are_classes, label_columns, labels_in, say_missing_words, split_cells
 from earshot.competitions.own_recordings import OwnRecordings
@@ -80,18 +81,19 @@ def from_table(
     others = [c for c in kept if c not in (*columns, *OWN_COLUMNS)]
     logger.warning("%s%s", told, f", other columns: {few(others, 12)}" if others else "")
     labels = labels_in(table, columns, separator, path) if columns else [[] for _ in range(len(table))]
-    # a row of 0 in all of its classes says that nothing is heard, an empty one says nothing
+    # a row of 0 in all of its classes says that nothing is heard, one that is empty or says UNK does not
     of_classes = not has_events and are_classes(table, columns)
-    table["_says"] = of_classes & (table[columns].map(str.strip) != "").any(axis=1)
+    cells = table[columns].map(lambda cell: cell.strip().casefold())
+    table["_says"] = of_classes & (cells != "").any(axis=1) & (cells != UNKNOWN).all(axis=1)
     table = table.assign(labels=labels, _found=table[names].map(found).to_numpy())
     lost = table[names][table._found.isna()]
     missing = tuple((Path(n).stem, n) for n in lost)
     if len(lost) == len(table):
         raise ValueError(f"none of the {len(lost)} recordings of {path} is in {recordings.source}: {lost.iloc[0]}")
     table = table[table._found.notna()]
-    if columns and (sure := confidence_of(table)) is not None:
-        enough = confident(table[[]].assign(confidence=sure), least, path).index
-        table["labels"] = table.labels.where(table.index.isin(enough), pd.Series([[]] * len(table), index=table.index))
+    if columns and (sure := confidence_of(table.drop(columns=columns))) is not None:
+        counted = confident(table[[]].assign(confidence=sure), least, path, str(sure.name)).index
+        table["labels"] = table.labels.where(table.index.isin(counted), pd.Series([[]] * len(table), index=table.index))
     elif columns and least is not None:
         confident(table[[]], least, path)
     _refuse_contradictions(table, [c for c in taken if c in kept], path)
@@ -278,15 +280,18 @@ def from_annotations(
     return Labels(clips, table.reset_index(drop=True), tuple((Path(name).stem, name) for name in missing))
 
 
-def confident(rows: pd.DataFrame, least: float | None, where: Path) -> pd.DataFrame:
-    """The rows of at least a `confidence`; None: all, and it is said how many are less likely right than wrong."""
+def confident(rows: pd.DataFrame, least: float | None, where: Path, name: str = "confidence") -> pd.DataFrame:
+    """The rows of at least a `confidence`; None: all, and it is said how many are less likely right than wrong.
+
+    name: what the table calls it.
+    """
     if "confidence" not in rows:
         if least is not None:
             names = ", ".join(CONFIDENCES)
             raise ValueError(f"--min-confidence: {where} has no column such as {names} with numbers from 0 to 1")
         return rows
     unsure = (rows.confidence < (0.5 if least is None else least)).to_numpy(bool)
-    said = f"{where}: {unsure.sum()} of {len(rows)} rows have a confidence below"
+    said = f"{where}: {unsure.sum()} of {len(rows)} rows have a {name} below"
     if least is not None:
         logger.warning("%s %g and are left out", said, least)
         return rows[~unsure]
