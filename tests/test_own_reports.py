@@ -84,3 +84,18 @@ def test_folders_of_several_classes(tmp_path, said):
     assert "folders '-wren' are classes of their own; where they are recordings without wren" in said.text
     assert "tit" in prepare(tmp_path, label_separator=",").classes
     assert "robin,wren" in prepare(tmp_path, label_separator="none").classes
+
+
+def test_texts_that_list_recordings_are_splits(tmp_path, said):
+    record(tmp_path, *(f"{c}/{c}{i}.wav" for c in ("yes", "no") for i in range(4)), "_noise_/white.wav")
+    (tmp_path / "testing_list.txt").write_bytes(b"yes/yes0.wav\r\nno/no0.wav\r\n")
+    (tmp_path / "validation_list.txt").write_text("yes/yes1.wav\nno/no1.wav\n")
+    (tmp_path / "test_notes.txt").write_text("heard on a rainy day\n")
+    tables = prepare(tmp_path)
+    assert sorted(tables.test_clips.clip_id) == ["no/no0", "yes/yes0"]
+    assert sorted(tables.clips.clip_id[tables.clips.official_fold == 0]) == ["no/no1", "yes/yes1"]
+    assert "testing_list.txt: 2 recordings are in the split 'test'" in said.text
+    assert "folders '_noise_' are classes as others are" in said.text
+    (tmp_path / "validation_list.txt").write_text("yes/yes0.wav\n")
+    with pytest.raises(ValueError, match=r"validation_list.txt lists recordings of another list too: yes/yes0.wav"):
+        prepare(tmp_path)

@@ -180,6 +180,8 @@ def test_questions_of_events_and_those_that_are_answered():
     longer = [replace(far[0], onset=2.1, offset=3.2)]
     assert len(unanswered(asked, longer)) == 2
     assert questions_of(table.assign(path="a.wav"), {}, 5.0)[0].path == str(Path("a.wav").absolute())
+    around = f"../{Path.cwd().name}/a.wav"
+    assert questions_of(table.assign(path=around), {}, 5.0)[0].path == str(Path("a.wav").resolve())
 
 
 @pytest.mark.parametrize(

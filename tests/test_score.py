@@ -174,6 +174,25 @@ def test_names_that_never_meet_are_shown_of_both_sides(run, caplog):
         run("events", "--found", "found.csv", "--truth", "truth.csv")
 
 
+@pytest.mark.parametrize(
+    "truth",
+    [
+        'clip_id,labels\na,"robin,owl"\nb,wren\nc,owl\n',
+        "clip_id,labels\na,Robin;Owl\nb,Wren\nc,owl\n",
+        "clip_id,labels\na,\"['robin', 'owl']\"\nb,['wren']\nc,['owl']\n",
+        "clip_id,labels\na.wav,robin owl\nb.wav,wren\nc.wav,owl\n",
+        "clip_id,owl,robin,wren\na,1,1,0\nb,0,0,1\nc,1,0,0\n",
+    ],
+)
+def test_true_tags_as_people_write_them(run, caplog, truth):
+    Path("truth.csv").write_text(truth)
+    Path("found.csv").write_text("clip_id,robin,wren,owl\na,0.9,0.1,0.6\nb,0.1,0.8,0.1\nc,0.2,0.3,0.7\n")
+    result = run("tags", "--found", "found.csv", "--truth", "truth.csv")
+    assert result["scores"]["map"] == 1.0
+    assert [row["clips"] for row in result["classes"]] == [1, 1, 2]
+    assert "left out" not in caplog.text
+
+
 def test_tags_of_a_table(run, caplog):
     Path("found.csv").write_text("clip_id,cat,dog,note\n1,0.9,0.2,x\n2,0.1,0.8,y\n3,0.4,0.6,z\n")
     Path("truth.csv").write_text("clip_id,labels\n1,cat\n2,dog\n3,cat dog\n9,cow\n")

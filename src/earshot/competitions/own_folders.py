@@ -14,6 +14,7 @@ from earshot.messages import few
 
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing", "eval", "evaluation")
 SUBFOLDER = "subfolder"
+SPLIT_LIST = re.compile(r"(?:.*[_ -])?(train|val|test|eval)(?:ing|id|idation|uation)?(?:[_ -].*)?", re.I)  # of a file
 FOLD = re.compile(r"(fold|split)[-_ ]?\d+", re.I)
 
 logger = logging.getLogger("earshot")
@@ -35,6 +36,8 @@ def from_folders(recordings: OwnRecordings, separator: str = "") -> Labels:
         splits = [parts[0].casefold() for parts in inside]
         at = [at[0] / name for name in sorted({parts[0] for parts in inside})]
         inside = [parts[1:] for parts in inside]
+    if len(set(splits)) == 1 and (listed := _listed_splits(recordings)):
+        splits = [listed.get(path, "train") for path in recordings.paths]
     names = Counter(parts[0] for parts in inside if parts)
     labels = _classes_in(names, separator)
     clips = recordings.table(recordings.paths)
@@ -54,6 +57,25 @@ def from_folders(recordings: OwnRecordings, separator: str = "") -> Labels:
     return Labels(clips)
 
 
+def _listed_splits(recordings: OwnRecordings) -> dict[str, str]:
+    """Which recordings are of the test, or held out, by texts that list them, such as testing_list.txt; said."""
+    found: dict[str, str] = {}
+    for path in sorted(recordings.source.glob("*.txt")):
+        named = SPLIT_LIST.fullmatch(path.stem)
+        if not named or not path.is_file():
+            continue
+        lines = [line.strip() for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
+        there = recordings.find_all(lines, "").values()
+        if not there or 2 * sum(map(bool, there)) < len(there):
+            continue
+        own = dict.fromkeys(filter(None, there), named[1].lower())
+        if both := sorted(name for name in found.keys() & own if found[name] != own[name]):
+            raise ValueError(f"{path} lists recordings of another list too: {few(both)}; a recording is in one split")
+        logger.warning("%s: %d recordings are in the split '%s'", path, len(own), named[1].lower())
+        found |= own
+    return found
+
+
 def _classes_in(names: Counter, separator: str) -> dict[str, list[str]]:
     """The classes that each folder's name says; an error where all are folds, a warning where one says "not wren"."""
     if names and all(FOLD.fullmatch(name) for name in names):
@@ -65,6 +87,11 @@ def _classes_in(names: Counter, separator: str) -> dict[str, list[str]]:
         logger.warning(
             "folders %s are classes of their own; where they are recordings without %s, as BirdNET has them, call each "
             "nocall", few([f"'{name}'" for name in denied]), few([name[1:] for name in denied]),
+        )  # fmt: skip
+    if apart := sorted(name for name in names if name.startswith("_")):
+        logger.warning(
+            "folders %s are classes as others are; what is none, such as noise to lay under clips "
+            "(augment.background.source), is kept outside --source", few([f"'{name}'" for name in apart]),
         )  # fmt: skip
     found = {}
     for name in names:

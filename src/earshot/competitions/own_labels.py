@@ -241,7 +241,7 @@ def from_annotations(
     if not spoken and missing:
         raise ValueError(
             f"the {len(missing)} recordings that {few([str(p) for p in files])} name are not in "
-            f"{recordings.source}: {few(missing)}"
+            f"{recordings.source}: {few(missing)} (there are {few(recordings.paths, 2)})"
         )
     if not spoken:
         raise ValueError(

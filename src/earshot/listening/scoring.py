@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
+from earshot.annotations.class_columns import heard, says_yes_or_no
 from earshot.annotations.reading import kind_of, read_annotations
+from earshot.competitions.label_columns import SEPARATORS, split_cells
+from earshot.competitions.label_texts import respelled
 from earshot.competitions.oof_scores import psds_of_frames
 from earshot.competitions.own_recordings import ADDED
 from earshot.competitions.tables import class_name
@@ -187,14 +191,21 @@ def score_frames(
 
 
 def score_tags(found: Predictions, truth: pd.DataFrame) -> tuple[dict[str, float], list[dict]]:
-    """Clip outputs against a table `clip_id, labels` -> (every clip score that these clips define, a row a class)."""
-    require_columns(truth, ("clip_id", "labels"), "the truth")
-    labels = dict(zip(truth.clip_id.astype(str), truth.labels.fillna("").astype(str), strict=True))
-    known = np.array([str(c) in labels for c in found.clip_ids], bool)
+    """Clip outputs against a table of labels -> (every clip score that these clips define, a row a class).
+
+    truth: `clip_id, labels`, or `clip_id` and a column of 0 and 1 a class.
+    """
+    labels = dict(zip(truth.clip_id.astype(str), _labels_of(truth, found.classes), strict=True))
+    ids = [str(c) for c in found.clip_ids]
+    if set(ids).isdisjoint(labels):  # a.wav of one is a of the other
+        ids = [_plain(c) for c in ids] if len(set(map(_plain, ids))) == len(ids) else ids
+        labels = labels if set(ids).isdisjoint(map(_plain, labels)) else {_plain(c): v for c, v in labels.items()}
+    known = np.array([c in labels for c in ids], bool)
     if not known.any():
         raise ValueError(
             _strangers(f"none of the {len(found)} predicted clips is in the truth", found.clip_ids, labels)
         )
+    found = dataclasses.replace(found, clip_ids=np.array(ids, str))
     if not known.all():
         lost = [str(c) for c in found.clip_ids[~known]]
         logger.warning("%d predicted clips are not in the truth, and left out: %s", len(lost), few(lost))
@@ -202,11 +213,11 @@ def score_tags(found: Predictions, truth: pd.DataFrame) -> tuple[dict[str, float
     if missing := sorted(set(labels) - set(map(str, found.clip_ids))):
         logger.warning("%d clips of the truth were not predicted, and left out: %s", len(missing), few(missing))
     found = found.take(~found.unreadable)
-    target = np.array([[c in labels[str(i)].split() for c in found.classes] for i in found.clip_ids], bool)
-    unknown = {n for i in found.clip_ids for n in labels[str(i)].split()} - set(found.classes)
+    target = np.array([[c in labels[str(i)] for c in found.classes] for i in found.clip_ids], bool)
+    unknown = {n for i in found.clip_ids for n in labels[str(i)]} - set(found.classes)
     if unknown:
         logger.warning("labels of the truth that were not predicted, and left out: %s", few(sorted(unknown)))
-    named = {name for text in labels.values() for name in text.split()}
+    named = {name for names in labels.values() for name in names}
     if other := [c for c in found.classes if c not in named]:
         logger.warning("predicted classes that no clip of the truth has, and which count as wrong: %s", few(other))
     if not target.any():
@@ -215,6 +226,30 @@ def score_tags(found: Predictions, truth: pd.DataFrame) -> tuple[dict[str, float
         )
     rows = class_table(found, target, np.zeros(len(found.classes), int))
     return score_clips(found, Truth(target)), [{k: v for k, v in row.items() if k != "train_clips"} for row in rows]
+
+
+def _labels_of(truth: pd.DataFrame, classes: Sequence[str]) -> list[list[str]]:
+    """The labels of each row as the classes are called: by spaces, as people separate and spell them, or by columns."""
+    own = [c for c in classes if c in truth]
+    if "labels" not in truth and own and all(says_yes_or_no(truth[c].astype(str)) for c in own):
+        said = np.stack([heard(truth[c].astype(str)) for c in own], axis=1)
+        return [[c for c, yes in zip(own, row, strict=True) if yes] for row in said]
+    require_columns(truth, ("clip_id", "labels"), "the truth")
+    texts, known = truth.labels.fillna("").astype(str), set(classes)
+    names = [text.split() for text in texts]
+    if all(name in known for several in names for name in several):
+        return names
+    near = {name.casefold() for name in known}
+    parts = {sign: {class_name(p).casefold() for t in texts if sign in t for p in t.split(sign)} for sign in SEPARATORS}
+    sign = next((sign for sign, found in parts.items() if found & near), "")
+    if sign or texts.str.startswith("[").any():
+        names = [[class_name(name) for name in several] for several in split_cells(texts, sign, Path("the truth"))]
+    else:  # Song thrush
+        whole = [class_name(text) for text in texts]
+        names = [[one] if one in known else several for one, several in zip(whole, names, strict=True)]
+    distinct = sorted({name for several in names for name in several})
+    spelled = dict(zip(distinct, respelled(distinct, classes, "the truth"), strict=True))
+    return [[spelled[name] for name in several] for several in names]
 
 
 def score_anomalies(scores: pd.DataFrame, truth: pd.DataFrame) -> tuple[dict[str, float], list[dict]]:

@@ -226,7 +226,10 @@ def tables(e: Evidence) -> list[Table]:
         counts = counts[counts > 0]
         if not 1 < len(counts) <= MOST_VALUES or names_the_label(values, clips):
             continue
-        rows = [(str(v), int(n), of_part(places[(values == v).to_numpy()])) for v, n in counts.sort_index().items()]
+        rows = [
+            (str(v) or "(none)", int(n), of_part(places[(values == v).to_numpy()]))
+            for v, n in counts.sort_index().items()
+        ]
         result.append(Table(f"{e.watch} by {name}", (name, "clips", e.watch), rows))
     return result
 

@@ -156,7 +156,7 @@ def told(session: Session) -> str:
 def _row(d: Decision) -> tuple:
     heard = {ACCEPT: d.event_label, REJECT: f"no {d.event_label}", SKIP: ""}.get(d.decision, d.labels or "nothing")
     seconds = f"{d.onset:.2f} to {d.offset:.2f}"
-    name = printable(Path(d.path).name)
+    name = printable("/".join(Path(d.path).parts[-2:]))  # recorders at several sites write the same names
     return d.when[:19].replace("T", " "), d.who, d.decision, d.event_label, heard, name, seconds
 
 

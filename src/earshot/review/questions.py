@@ -62,7 +62,8 @@ def questions_of(events: pd.DataFrame, seconds: Mapping[str, float], shortest: f
             late += 1
             continue
         start, end = stretch(e.onset, e.offset, seconds.get(e.path, np.inf), shortest)
-        path = str(Path(str(e.path)).absolute())
+        place = Path(str(e.path)).absolute()
+        path = str(place.resolve() if ".." in place.parts else place)
         about = f"{path}\n{e.event_label}\n{e.onset:.3f}\n{e.offset:.3f}"
         item = hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         begins = "" if pd.isna(e.begins) else str(e.begins)
