@@ -216,7 +216,7 @@ def test_many_columns_of_0_and_1_are_the_classes_whatever_texts_stand_beside(tmp
     assert clips.labels.tolist() == ["BOABIS LEPLAB", "ADEMAR SCIPER SPHSUR", "", "SPHSUR", ""]
     assert clips.annotated.tolist() == ["", "", "1", "", ""]
     assert "1 recordings hold none of the classes, and train as such: y_0_3.wav" in said.text
-    assert "'subset' says what trains and what is a test: --split-column 'subset'" in said.text
+    assert "no split is made of 'subset', which says test, train: --split-column 'subset'" in said.text
     (tmp_path / "metadata.csv").write_text(ANURA.replace("0,0,0,0,0", "0,UNK,0,0,0"))
     assert "annotated" not in prepare(tmp_path).clips, "nobody knows whether it is silent"
     tables = prepare(tmp_path, split_column="subset", label_column="SPHSUR,LEPLAB")

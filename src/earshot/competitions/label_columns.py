@@ -37,6 +37,7 @@ SOURCE_COLUMN = re.compile(
 TRAIN_SPLITS = ("", "train", "training", "trn", "dev_train")
 TEST_SPLITS = ("test", "eval", "evaluation", "testing")
 HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development", "dev_test")
+SPLITS = (*TRAIN_SPLITS, *TEST_SPLITS, *HELD_OUT_SPLITS)
 DATA_SET = re.compile(r"(data_?set|corpus)(_?(id|name))?$", re.I)
 
 logger = logging.getLogger("earshot")
@@ -103,7 +104,7 @@ def split_words(cells: pd.Series) -> pd.Series:
 
 def says_splits(cells: pd.Series) -> bool:
     """Whether all cells say train, val or test."""
-    return bool(split_words(cells).isin((*TRAIN_SPLITS, *TEST_SPLITS, *HELD_OUT_SPLITS)).all())
+    return bool(split_words(cells).isin(SPLITS).all())
 
 
 def has_columns(path: Path, given: str) -> bool:

@@ -16,7 +16,6 @@ import logging
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +28,8 @@ from earshot.competitions.competition import Competition, Flag, by_name
 from earshot.competitions.label_columns import (
     HELD_OUT_SPLITS,
     SOURCE_COLUMN,
+    SPLITS,
     TEST_SPLITS,
-    TRAIN_SPLITS,
     has_columns,
     says_splits,
     split_words,
@@ -81,7 +80,7 @@ def prepare(
         about = from_table(recordings, notes[0], path_column, "", label_separator, has_events=True, taken=named)
         about = about.of_columns(named)
     elif len(notes) == 1 and kind_of(notes[0]) == "table" and not group_column:
-        _hint_sources(columns_by_recording(recordings, notes[0]), named)
+        _hint_columns(columns_by_recording(recordings, notes[0]), split_column, fold_column)
     if notes:
         labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator,
                                   path_column="" if sheet else path_column, least=min_confidence)  # fmt: skip
@@ -111,7 +110,7 @@ def _tables(
         )
     if group_column:
         clips["group"] = _groups(clips, group_column)
-    _hint_sources(clips, (split_column, fold_column))
+    _hint_columns(clips, split_column, fold_column)
     split = _splits(clips, split_column)
     held = split == "test"
     trains, tested = clips[~held].reset_index(drop=True), clips[held].reset_index(drop=True)
@@ -145,22 +144,25 @@ def _tables(
     )  # fmt: skip
 
 
-def _hint_sources(clips: pd.DataFrame, taken: Sequence[str]):
-    """Say which columns seem to be folds, or name a recordist, a site or the like, whose recordings folds would part.
+def _hint_columns(clips: pd.DataFrame, split_column: str, fold_column: str):
+    """Say which columns seem to be folds or a split that is not taken, or name a recordist, a site or the like, whose
+    recordings folds would part.
 
-    Of the latter nothing is said where there are groups.
+    Of the split nothing is said where there is another, of the latter nothing where there are groups.
     """
     for column in clips.columns:
         values = clips[column].fillna("").astype(str).str.strip()
         values = values[values != ""]
-        if column in taken or not 1 < values.nunique() < len(values):
+        if column in (split_column, fold_column) or not 1 < values.nunique() < len(values):
             continue
         if FOLD_COLUMN.match(column):
             logger.warning(
                 "folds are made anew; --fold-column '%s' takes the %d of the table", column, values.nunique()
             )
-        elif says_splits(values) and "split" not in taken and "split" not in clips:
-            logger.warning("'%s' says what trains and what is a test: --split-column '%s' takes it so", column, column)
+        elif says_splits(values):
+            if not split_column and "split" not in clips:
+                logger.warning("no split is made of '%s', which says %s: --split-column '%s' takes it",
+                               column, few(sorted(set(values))), column)  # fmt: skip
         elif "group" not in clips and (column == SUBFOLDER or SOURCE_COLUMN.search(column)):
             logger.warning(
                 "folds may part the recordings of one '%s' (%d values): --group-column '%s' keeps them together in "
@@ -227,7 +229,7 @@ def _splits(clips: pd.DataFrame, column: str) -> pd.Series:
     else:
         return pd.Series("train", index=clips.index)
     words = split_words(clips[column].fillna("").astype(str))
-    if (odd := ~words.isin((*TRAIN_SPLITS, *TEST_SPLITS, *HELD_OUT_SPLITS))).any():
+    if (odd := ~words.isin(SPLITS)).any():
         raise ValueError(
             f"'{column}' says train, val or test of recordings, and has {few(sorted(set(clips[column][odd])))}: write "
             "one of the three, or call the column otherwise"
