@@ -1,4 +1,4 @@
-"""ESC-50, official five folds, on the CPU: accuracy from scratch, and of that network beside BirdNET.
+"""ESC-50, official five folds, on the CPU: accuracy of two networks from scratch, and of one of them beside BirdNET.
 
 python benchmarks/bench_esc50.py --record               # trains what is missing (5 folds, two at a time), then scores
 python benchmarks/bench_esc50.py --teacher --record     # its OOF blended with that of CMAM, which hears BirdNET too
@@ -6,8 +6,8 @@ python benchmarks/bench_esc50.py --small --record       # a network of 128 kB in
 
 Needs data/esc50 (python src/prepare.py esc50 --source FOLDER), --teacher also BirdNET (docs/teachers.md). The last
 epoch's weights answer; of the blend, a geometric mean, each fold's weights are searched on the other folds. Minutes
-run from the first config written to the last fold finished: train all folds in one go, into an empty
-runs/tagging/esc50_cnn.
+run from the first config written to the last fold finished: train all folds in one go, into an empty runs/tagging.
+From scratch one network hears mel bands and one gammatone bands; their probabilities are averaged.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ from earshot.listening.members import fold_members
 from earshot.metrics.clips import accuracy
 from earshot.models.counting import count
 from earshot.prediction.inference import predict_members
-from earshot.prediction.predictions import Predictions
+from earshot.prediction.predictions import Predictions, weighted_mean
 from earshot.prediction.tta import tta_variants
 
 COMMAND = "python benchmarks/bench_esc50.py --record"
 TEACHER_COMMAND = "python benchmarks/bench_esc50.py --teacher --record"
 SMALL_COMMAND = "python benchmarks/bench_esc50.py --small --record"
 CONFIG, FUSED = Path("configs/tagging/esc50_cnn.yaml"), Path("configs/tagging/cross_task/esc50_cmam_birdnet.yaml")
+PAIR = {"logmel": CONFIG, "gammatone": Path("configs/tagging/esc50_gammatone.yaml")}
 SMALL, LONGER = Path("configs/tagging/esc50_small.yaml"), Path("configs/tagging/esc50_small_longer.yaml")
 LIMIT_MINUTES = 360
 LIMITS = {"int8_kb": 128, "mmacs_per_second": 30}
@@ -47,19 +48,18 @@ LIMITS = {"int8_kb": 128, "mmacs_per_second": 30}
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=CONFIG, help="of the network from scratch")
     parser.add_argument("--teacher", action="store_true", help="blend it with the network that hears BirdNET too")
     parser.add_argument("--small", action="store_true", help="a small network in int8, taught by the one from scratch")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     os.chdir(ROOT)
-    folder = trained(options.config)
     if options.teacher:
-        blended(folder, options.record)
+        blended(trained(CONFIG), options.record)
     elif options.small:
+        trained(CONFIG)
         small([trained(SMALL), trained(LONGER)], options.record)
     else:
-        alone(folder, load_config(options.config).predict.tta, options.record)
+        from_scratch(options.record)
 
 
 def trained(config: Path) -> Path:
@@ -71,27 +71,37 @@ def trained(config: Path) -> Path:
     return folder
 
 
-def alone(folder: Path, tta: Sequence[str], keep: bool):
-    """Accuracy of the network from scratch, fold by fold, and the minutes that it took.
+def from_scratch(keep: bool):
+    """Accuracy of both networks from scratch, each and together, fold by fold, and the minutes that they took.
 
-    Heard once, as training validates it (in its half precision), and as `tta` asks for, by the graphs that a kernel
-    takes, in float32.
+    Heard once, as training validates them (in their half precision), and as the config's `tta` asks for, by the graphs
+    that a kernel takes, in float32.
     """
-    found, config = Predictions.load(folder / "oof.npz"), runs.load_run(folder).config
-    once = fold_accuracies(found, search.truth_of(found, load_data(config.data)).target)
-    minutes = wall_minutes([folder])
-    export_run(runs.load_run(folder), ExportSettings(max_drop=0.01))  # two or three clips of 400
-    folds = heard(folder, tta, "onnx")
-    print_folds(once)
-    print_folds(folds)
-    print(f"{minutes:.1f} minutes for all folds (allowed: {LIMIT_MINUTES})")
+    folders = {name: trained(config) for name, config in PAIR.items()}
+    minutes, config = wall_minutes(list(folders.values())), load_config(CONFIG)
+    oofs = [Predictions.load(folder / "oof.npz") for folder in folders.values()]
+    truth = search.truth_of(oofs[0], load_data(config.data)).target
+    once = fold_accuracies(weighted_mean(oofs), truth)
+    targets, answers = [], {}
+    for name, folder in folders.items():
+        export_run(runs.load_run(folder), ExportSettings(max_drop=0.01))  # two or three clips of 400
+        targets, answers[name] = zip(*heard(folder, config.predict.tta, "onnx"), strict=True)
+    answers["both"] = [np.mean(some, axis=0) for some in zip(*answers.values(), strict=True)]
+    folds = {name: [accuracy(t, p) for t, p in zip(targets, some, strict=True)] for name, some in answers.items()}
+    for name, scores in ({"both, heard once": once} | folds).items():
+        print_folds(scores, name)
+    print(f"{minutes:.1f} minutes for all folds of both (allowed: {LIMIT_MINUTES})")
     if keep and minutes <= LIMIT_MINUTES:
-        how = f"mean of 5 folds, one model a fold, {config.optim.epochs} epochs, {machine()}"
-        often = f"each clip heard {len(tta_variants(tta))} times ({' '.join(tta)})"
-        record("esc50_cpu_accuracy", float(np.mean(folds)), f"{how}, {often}", COMMAND)
-        record("esc50_cpu_accuracy_once", float(np.mean(once)), how, COMMAND)
+        how = f"mean of 5 folds, {config.optim.epochs} epochs, {machine()}"
+        often = f"each clip heard {len(tta_variants(config.predict.tta))} times ({' '.join(config.predict.tta)})"
+        record("esc50_cpu_accuracy", float(np.mean(folds["both"])), f"two models a fold, {how}, {often}", COMMAND)
+        record("esc50_cpu_accuracy_once", float(np.mean(once)), f"two models a fold, {how}", COMMAND)
+        for name in PAIR:
+            record(
+                f"esc50_cpu_accuracy_{name}", float(np.mean(folds[name])), f"one model a fold, {how}, {often}", COMMAND
+            )
         if minutes >= 1:  # of a folder that was copied the times are lost
-            record("esc50_cpu_minutes", round(minutes, 1), f"min wall, all folds, {machine()}", COMMAND)
+            record("esc50_cpu_minutes", round(minutes, 1), f"min wall, all folds of both, {machine()}", COMMAND)
 
 
 def small(folders: list[Path], keep: bool):
@@ -108,7 +118,7 @@ def small(folders: list[Path], keep: bool):
     reports = [json.loads(path.with_name(path.name + ".json").read_text()) for path in graphs]
     before, once = zip(*(report["oof"]["scores"]["accuracy"] for report in reports), strict=True)
     tta = load_config(LONGER).predict.tta
-    after = heard(folders[-1], tta, "onnx", int8=True)
+    after = [accuracy(*fold) for fold in heard(folders[-1], tta, "onnx", int8=True)]
     kilobytes = max(sum(report["stored_bytes"].values()) for report in reports) / 1000
     macs = costs.macs / 1e6 / data.crop_seconds * len(tta_variants(tta))
     for folds in (before, once, after):
@@ -126,17 +136,17 @@ def small(folders: list[Path], keep: bool):
         record("esc50_small_mmacs", round(macs, 2), "million multiply-accumulates a second of sound", SMALL_COMMAND)
 
 
-def heard(folder: Path, tta: Sequence[str], backend: str, int8: bool = False) -> list[float]:
-    """Accuracy of each fold's graph on its held-out clips, each clip heard as often as `tta` asks for."""
-    config, scores = runs.load_run(folder).config, []
+def heard(folder: Path, tta: Sequence[str], backend: str, int8: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each fold's graph: which classes its held-out clips hold, and their probabilities, heard as `tta` asks for."""
+    config, folds = runs.load_run(folder).config, []
     data = load_data(config.data)
     for member, fold in fold_members(folder, backend, int8=int8):
         _, held_out = data.split(runs.FoldRun(fold).fold, config.data.folds)
         (found,), unreadable = predict_members([member], held_out.recordings(), tta)
         if unreadable:
             raise ValueError(f"{len(unreadable)} clips could not be read, such as {unreadable[0]}")
-        scores.append(float(accuracy(held_out.target > 0.5, found.clipwise_output)))
-    return scores
+        folds.append((held_out.target > 0.5, found.clipwise_output))
+    return folds
 
 
 def blended(folder: Path, keep: bool):
@@ -151,8 +161,8 @@ def blended(folder: Path, keep: bool):
         record("esc50_teacher_accuracy", float(np.mean(folds)), how, TEACHER_COMMAND)
 
 
-def print_folds(folds: Sequence[float]):
-    print(f"| {' | '.join(f'{v:.4f}' for v in folds)} | {np.mean(folds):.4f} | {np.std(folds):.4f} |")
+def print_folds(folds: Sequence[float], name: str = ""):
+    print(f"| {name} | {' | '.join(f'{v:.4f}' for v in folds)} | {np.mean(folds):.4f} | {np.std(folds):.4f} |")
 
 
 if __name__ == "__main__":
