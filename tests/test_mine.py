@@ -59,6 +59,21 @@ def test_a_session_in_the_folders_of_several_classes_may_not_be_split(tmp_path, 
         prepare(tmp_path / "flat", group_column="subfolder")
 
 
+def test_folders_or_a_column_of_train_and_test_are_no_sessions_but_a_split(tmp_path, caplog):
+    """Anomalous machines have them below each machine."""
+    names = ["fan/train/a.wav", "fan/train/b.wav", "fan/test/c.wav", "pump/train/d.wav", "pump/test/e.wav"]
+    record(tmp_path, *names)
+    prepare(tmp_path)
+    assert "no split is made of 'subfolder', which says test, train: --split-column 'subfolder'" in caplog.text
+    assert "folds may part" not in caplog.text
+    assert len(prepare(tmp_path, split_column="subfolder").test_clips) == 2
+    rows = [f"{name},{name[:3]},Train set" if "train" in name else f"{name},{name[:3]},Test set" for name in names]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label,recording_name", *rows]))
+    prepare(tmp_path)
+    assert "no split is made of 'recording_name', which says Test set, Train set: " in caplog.text
+    assert "folds may part" not in caplog.text
+
+
 @pytest.mark.parametrize("given", [{}, {"table": "notes.csv"}])
 def test_a_table_of_events_may_say_groups_too(tmp_path, given):
     """Given as the table of recordings besides, its events stay events."""

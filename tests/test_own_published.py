@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from earshot.annotations.reading import read_annotations
+from earshot.annotations.reading import kind_of, read_annotations
 from earshot.competitions.mine import prepare
 
 SOFT = "0.0\t1.0\tcutlery and dishes\t0.226\n0.0\t1.0\tfootsteps\t0.612\n"  # MAESTRO
@@ -64,9 +64,40 @@ def test_rows_of_a_table_of_labels_that_are_unsure(tmp_path, said):
         "sample_key,instrument,relevance\na,flute,0.1\na,drums,0.9\nb,drums,0.0\nb,flute,0.2\n"
     )
     assert prepare(tmp_path, label_column="instrument").clips.labels.tolist() == ["drums flute", "drums flute"]
-    assert "3 of 4 rows have a confidence below 0.5 (lowest 0), and count as heard" in said.text
+    assert "3 of 4 rows have a relevance below 0.5 (lowest 0), and count as heard" in said.text
     clips = prepare(tmp_path, label_column="instrument", min_confidence=0.5).clips
     assert clips.labels.tolist() == ["drums", ""]
+    (tmp_path / "t.csv").write_text("file,label,score,site\na,flute,,x\na,drums,0.4,x\nb,drums,0.6,y\n")
+    assert prepare(tmp_path, min_confidence=0.5).clips.labels.tolist() == ["flute", "drums"]
+    (tmp_path / "t.csv").write_text("file,label,score,site\na,flute,1,x\na,drums,1,z\nb,drums,1,y\n")
+    with pytest.raises(ValueError, match="rows of one recording differ in 'site': a.wav is x and z"):
+        prepare(tmp_path, group_column="site")
+
+
+def test_a_score_that_is_the_label_is_no_confidence(tmp_path, said):
+    record(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "t.csv").write_text("file,score\na,0\nb,1\n")
+    assert prepare(tmp_path, label_column="score").clips.labels.tolist() == ["no_score", "score"]
+    assert "below 0.5" not in said.text
+
+
+def test_cells_of_a_table_of_labels_that_say_unk_are_told(tmp_path, said):
+    record(tmp_path, "a.wav", "b.wav", "c.wav")
+    (tmp_path / "t.csv").write_text("file,wren,robin\na,POS,NEG\nb,UNK,POS\nc,NEG,NEG\n")
+    assert prepare(tmp_path).clips.labels.tolist() == ["wren", "robin", ""]
+    assert "1 of 6 cells say UNK, nobody could tell: they count as not heard" in said.text
+
+
+def test_a_column_without_a_word_says_of_no_event_that_it_was_absent(tmp_path):
+    (tmp_path / "t.csv").write_text("filename,onset,offset,label,present\na.wav,0,1,wren,\n")
+    assert len(read_annotations(tmp_path / "t.csv").events) == 1
+
+
+def test_a_text_that_begins_with_numbers_is_no_track(tmp_path):
+    (tmp_path / "notes.txt").write_text("2020 12 recordings of wrens\nby a lake\n")
+    assert kind_of(tmp_path / "notes.txt") == ""
+    (tmp_path / "notes.txt").write_text("0.5 1.2 wren\n\n2 3 great tit\n")
+    assert kind_of(tmp_path / "notes.txt") == "audacity"
 
 
 def test_columns_of_0_and_1_in_the_place_of_a_label_need_names(tmp_path):

@@ -85,7 +85,7 @@ def counted(table: pd.DataFrame, taken: Sequence[str]) -> dict[str, str]:
 def said_absent(column: pd.Series | None, yes: bool, path: Path) -> pd.Series | bool:
     """Which rows say that a class was not heard then, so that they are no events: `is_negative` of our tables by a yes,
     `present` of AudioSet's strong labels by a no."""
-    if column is None or not says_yes_or_no(column):
+    if column is None or not says_yes_or_no(column) or _words(column) == {""}:
         return False
     absent = pd.Series(heard(column) == yes, index=column.index)
     if absent.any():

@@ -86,10 +86,11 @@ def kind_of(path: str | Path) -> str:
         return "audacity"  # a track without a label
     if label_studio.is_export(path, "\n".join(_lines(path, 1000))):
         return "label_studio"
-    first = next((line for line in _lines(path, 5) if line.strip()), "")
+    first, *more = [line for line in _lines(path, 5) if line.strip()] or [""]
     if ending == ".json":
         return ""
-    if ending in (".txt", ".tsv", ".ann") and (re.match(f"{NUMBERS}\t{NUMBERS}(\t|$)", first) or SPACED.match(first)):
+    spaced = all(map(SPACED.match, (first, *more)))  # a text may begin with numbers
+    if ending in (".txt", ".tsv", ".ann") and (re.match(f"{NUMBERS}\t{NUMBERS}(\t|$)", first) or spaced):
         return "audacity"
     if _first_number(_cells(first)):
         return "table"
@@ -188,11 +189,16 @@ def with_genus(labels: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
 
 
 def confidence_of(table: pd.DataFrame) -> pd.Series | None:
-    """The column of a table that says how sure each row is, as numbers; None where there is none from 0 to 1."""
+    """The column of a table that says how sure each row is, as numbers; None where there is none from 0 to 1.
+
+    An empty cell, as of a row that a person wrote, says nothing: NaN.
+    """
     plain = [_plain(c) for c in table.columns]
-    name = _column(plain, CONFIDENCES)
-    numbers = None if name is None else pd.to_numeric(table.iloc[:, plain.index(name)], errors="coerce")
-    return numbers if numbers is not None and len(numbers) and numbers.between(0, 1).all() else None
+    if (name := _column(plain, CONFIDENCES)) is None:
+        return None
+    cells = table.iloc[:, plain.index(name)]
+    numbers, empty = pd.to_numeric(cells, errors="coerce"), _blank(cells)
+    return numbers if not empty.all() and (numbers.between(0, 1) | empty).all() else None
 
 
 def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFrame:

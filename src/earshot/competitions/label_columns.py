@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from earshot.annotations.class_columns import heard, is_yes_no
+from earshot.annotations.class_columns import heard, is_yes_no, say_unknown
 from earshot.annotations.reading import LABELS
 from earshot.competitions.label_texts import listed
 from earshot.messages import few, suggest
@@ -99,6 +99,7 @@ def labels_in(table: pd.DataFrame, columns: Sequence[str], separator: str, path:
     """The labels of each row: names from cells, or the names of the columns whose cells say yes."""
     if len(columns) > 1 and all(is_yes_no(table[c]) for c in columns):
         logger.warning("%s: %d columns of 0 and 1 are classes: %s", path, len(columns), few(columns))
+        say_unknown(table[columns], path)
         said = pd.DataFrame({c: heard(table[c]) for c in columns})
         return [[c for c, yes in zip(columns, row, strict=True) if yes] for row in said.to_numpy()]
     if len(columns) == 1 and is_yes_no(table[columns[0]]) and (named := _of_one(table[columns[0]], path)) is not None:
@@ -132,6 +133,7 @@ def _of_one(cells: pd.Series, path: Path) -> list[list[str]] | None:
         return None
     name = re.sub("^(is|has)_", "", column, flags=re.I)
     logger.warning("%s: '%s' is a column of 0 and 1: recordings are %s or no_%s", path, column, name, name)
+    say_unknown(texts.to_frame(), path)
     yes = heard(texts)
     unknown = (texts == "") & bool((~yes & (texts != "")).any())
     return [[] if free else [name if true else f"no_{name}"] for free, true in zip(unknown, yes, strict=True)]

@@ -16,7 +16,6 @@ import logging
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +43,7 @@ from earshot.tables import require_columns
 TRAIN_SPLITS = ("", "train", "training", "trn", "dev_train")
 TEST_SPLITS = ("test", "eval", "evaluation", "testing")
 HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development", "dev_test")
+SPLITS = (*TRAIN_SPLITS, *TEST_SPLITS, *HELD_OUT_SPLITS)
 FOLD_COLUMN = re.compile(r"((official|cv|k|kaggle|val)[_ -]?)?folds?([_ -]?(id|no|number))?$", re.I)
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
 
@@ -76,7 +76,7 @@ def prepare(
         about = from_table(recordings, notes[0], path_column, "", label_separator, has_events=True, taken=named)
         about = about.of_columns(named)
     elif len(notes) == 1 and kind_of(notes[0]) == "table" and not group_column:
-        _hint_sources(columns_by_recording(recordings, notes[0]), named)
+        _hint_columns(columns_by_recording(recordings, notes[0]), split_column, fold_column)
     if notes:
         labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator,
                                   path_column="" if sheet else path_column, least=min_confidence)  # fmt: skip
@@ -106,7 +106,7 @@ def _tables(
         )
     if group_column:
         clips["group"] = _groups(clips, group_column)
-    _hint_sources(clips, (split_column, fold_column))
+    _hint_columns(clips, split_column, fold_column)
     split = _splits(clips, split_column)
     held = split == "test"
     trains, tested = clips[~held].reset_index(drop=True), clips[held].reset_index(drop=True)
@@ -140,20 +140,25 @@ def _tables(
     )  # fmt: skip
 
 
-def _hint_sources(clips: pd.DataFrame, taken: Sequence[str]):
-    """Say which columns seem to be folds, or name a recordist, a site or the like, whose recordings folds would part.
+def _hint_columns(clips: pd.DataFrame, split_column: str, fold_column: str):
+    """Say which columns seem to be folds or a split that is not taken, or name a recordist, a site or the like, whose
+    recordings folds would part.
 
-    Of the latter nothing is said where there are groups.
+    Of the split nothing is said where there is another, of the latter nothing where there are groups.
     """
     for column in clips.columns:
         values = clips[column].fillna("").astype(str).str.strip()
         values = values[values != ""]
-        if column in taken or not 1 < values.nunique() < len(values):
+        if column in (split_column, fold_column) or not 1 < values.nunique() < len(values):
             continue
         if FOLD_COLUMN.match(column):
             logger.warning(
                 "folds are made anew; --fold-column '%s' takes the %d of the table", column, values.nunique()
             )
+        elif _split_words(values).isin(SPLITS).all():
+            if not split_column and "split" not in clips:
+                logger.warning("no split is made of '%s', which says %s: --split-column '%s' takes it",
+                               column, few(sorted(set(values))), column)  # fmt: skip
         elif "group" not in clips and (column == SUBFOLDER or SOURCE_COLUMN.search(column)):
             logger.warning(
                 "folds may part the recordings of one '%s' (%d values): --group-column '%s' keeps them together in "
@@ -219,9 +224,8 @@ def _splits(clips: pd.DataFrame, column: str) -> pd.Series:
         column = "split"
     else:
         return pd.Series("train", index=clips.index)
-    words = clips[column].fillna("").astype(str).str.strip().str.casefold()
-    words = words.str.replace(r"[-_ ]+", "_", regex=True).str.replace("_?(set|split)$", "", regex=True)
-    if (odd := ~words.isin((*TRAIN_SPLITS, *TEST_SPLITS, *HELD_OUT_SPLITS))).any():
+    words = _split_words(clips[column].fillna("").astype(str))
+    if (odd := ~words.isin(SPLITS)).any():
         raise ValueError(
             f"'{column}' says train, val or test of recordings, and has {few(sorted(set(clips[column][odd])))}: write "
             "one of the three, or call the column otherwise"
@@ -232,6 +236,12 @@ def _splits(clips: pd.DataFrame, column: str) -> pd.Series:
     if (split == "test").all():
         raise ValueError(f"all recordings are of the test by '{column}': there is nothing to train on")
     return split
+
+
+def _split_words(texts: pd.Series) -> pd.Series:
+    """Texts in the spelling of SPLITS: 'Test set' is test."""
+    words = texts.str.strip().str.casefold().str.replace(r"[-_ ]+", "_", regex=True)
+    return words.str.replace("_?(set|split)$", "", regex=True)
 
 
 def _of_classes(texts: pd.Series, classes: list[str]) -> pd.Series:

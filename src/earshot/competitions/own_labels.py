@@ -86,9 +86,9 @@ def from_table(
     if len(lost) == len(table):
         raise ValueError(f"none of the {len(lost)} recordings of {path} is in {recordings.source}: {lost.iloc[0]}")
     table = table[table._found.notna()]
-    if columns and (sure := confidence_of(table)) is not None:
-        kept = confident(table[[]].assign(confidence=sure), least, path).index
-        table["labels"] = table.labels.where(table.index.isin(kept), pd.Series([[]] * len(table), index=table.index))
+    if columns and (sure := confidence_of(table.drop(columns=columns))) is not None:
+        counted = confident(table[[]].assign(confidence=sure), least, path, str(sure.name)).index
+        table["labels"] = table.labels.where(table.index.isin(counted), pd.Series([[]] * len(table), index=table.index))
     elif columns and least is not None:
         confident(table[[]], least, path)
     _refuse_contradictions(table, [c for c in taken if c in kept], path)
@@ -270,15 +270,18 @@ def from_annotations(
     return Labels(clips, table.reset_index(drop=True), tuple((Path(name).stem, name) for name in missing))
 
 
-def confident(rows: pd.DataFrame, least: float | None, where: Path) -> pd.DataFrame:
-    """The rows of at least a `confidence`; None: all, and it is said how many are less likely right than wrong."""
+def confident(rows: pd.DataFrame, least: float | None, where: Path, name: str = "confidence") -> pd.DataFrame:
+    """The rows of at least a `confidence`; None: all, and it is said how many are less likely right than wrong.
+
+    name: what the table calls it.
+    """
     if "confidence" not in rows:
         if least is not None:
             names = ", ".join(CONFIDENCES)
             raise ValueError(f"--min-confidence: {where} has no column such as {names} with numbers from 0 to 1")
         return rows
     unsure = (rows.confidence < (0.5 if least is None else least)).to_numpy(bool)
-    said = f"{where}: {unsure.sum()} of {len(rows)} rows have a confidence below"
+    said = f"{where}: {unsure.sum()} of {len(rows)} rows have a {name} below"
     if least is not None:
         logger.warning("%s %g and are left out", said, least)
         return rows[~unsure]
