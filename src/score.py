@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,17 +73,26 @@ def events(options: argparse.Namespace):
         if durations is None:
             raise ValueError("predictions need --durations, a table of their recordings and lengths, for PSDS")
         post = read_post(options.post) if options.post else replace(EVENTS.start, threshold=0.5)
+        called = scoring.one_naming(truth.filename, durations)
+        truth, durations = renamed(truth, called), {called(name): s for name, s in durations.items()}
         predictions = Predictions.load(options.found)
-        of_frames, found, predicted = scoring.score_frames(predictions, truth, durations, post)
+        of_frames, found, predicted = scoring.score_frames(predictions, truth, durations, post, called)
         truth = truth[~truth.filename.isin(durations.keys() - predicted.keys())]  # which were named
         durations = predicted
     else:
         own = options.found_label_column
         found = scoring.read_events_of(options.found, options.label_column if own is None else own, options.tier)
+        called = scoring.one_naming(truth.filename, found.filename, durations or ())
+        truth, found = renamed(truth, called), renamed(found, called)
+        durations = durations and {called(name): s for name, s in durations.items()}
     scores, classes = scoring.score_events(
         found, truth, durations, options.collar, options.offset_share, options.segment
     )
     return scores | of_frames, classes
+
+
+def renamed(events: pd.DataFrame, called: Callable[[str], str]) -> pd.DataFrame:
+    return events.assign(filename=events.filename.map(called))
 
 
 def tags(options: argparse.Namespace):

@@ -97,10 +97,23 @@ def test_a_table_without_a_row_found_nothing(run, caplog):
     assert caplog.messages == ["labels of the truth alone: robin, wren"]
 
 
-def test_one_name_in_two_folders_is_refused(run):
-    Path("truth.csv").write_text("filename,onset,offset,event_label\nu/x.wav,0,1,wren\nv/x.wav,2,3,wren\n")
-    with pytest.raises(ValueError, match=r"one name in several folders, x \(u, v\)"):
-        run("events", "--found", "truth.csv", "--truth", "truth.csv")
+def test_one_name_in_two_folders_is_matched_by_folder_and_name(run, caplog):
+    """As recorders at several sites write them; a truth in files below such folders too."""
+    Path("found.csv").write_text(
+        "filename,onset,offset,event_label\nu/x.wav,0,1,wren\nv/x.wav,2,3,wren\nv/y.a.wav,2,3,wren\n"
+    )
+    for name, times in {"u/x": "0\t1", "v/x": "5\t6", "v/y.a": "2\t3"}.items():
+        Path("truth", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("truth", f"{name}.txt").write_text(f"{times}\twren\n")
+    Path("lengths.csv").write_text("filename,duration\nu\\x.wav,9\nv\\x.wav,9\nv\\y.a.wav,9\nv/z.wav,9\n")
+    found = run("events", "--found", "found.csv", "--truth", "truth", "--durations", "lengths.csv")
+    assert found["scores"]["event_f1"] == pytest.approx(2 / 3)
+    assert caplog.messages == [
+        "recordings of one name are in several folders, so that they are matched by folder and name"
+    ]
+    Path("one.csv").write_text("filename,onset,offset,event_label\nx,0,1,wren\n")
+    with pytest.raises(ValueError, match=r"are the names the same \(u/x, v/x, v/y.a here, x there\)"):
+        run("events", "--found", "found.csv", "--truth", "one.csv")
 
 
 def test_true_clips_without_a_prediction_are_named(run, caplog):

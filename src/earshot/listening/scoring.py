@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -35,8 +35,8 @@ logger = logging.getLogger("earshot")
 def read_events_of(path: Path, label_column: str = "", tier: str = "") -> pd.DataFrame:
     """A table of events, or a folder of annotation files named as the recordings -> filename, onset, offset, ...
 
-    Names lose their folder and ending, so that a truth of `x.wav` meets what was found in `audio/x`; labels are spelled
-    as class names, so that 'Song thrush' meets Song_thrush.
+    Names keep their folders and lose their ending (`one_naming` says what is compared); labels are spelled as class
+    names, so that 'Song thrush' meets Song_thrush.
     """
     files = sorted(p for p in path.rglob("*") if p.is_file() and kind_of(p)) if path.is_dir() else [path]
     if not files:
@@ -49,23 +49,28 @@ def read_events_of(path: Path, label_column: str = "", tier: str = "") -> pd.Dat
             raise ValueError(
                 f"{file} does not say which recording its events are of: it has no column such as filename"
             )
-        tables.append(table.assign(filename=table.filename.where(table.filename != "", own)))
+        if PurePosixPath(own).suffix.lower() in EXTENSIONS:  # x.wav.txt
+            own = PurePosixPath(own).with_suffix("").as_posix()
+        tables.append(table.assign(filename=table.filename.map(_whole).where(table.filename != "", own)))
     events = pd.concat(tables, ignore_index=True)
-    check_one_folder(events.filename, path)
-    labels = events.event_label.map(class_name)
-    return events.assign(filename=[_plain(name) for name in events.filename], event_label=labels)
+    return events.assign(event_label=events.event_label.map(class_name))
 
 
-def check_one_folder(names: Iterable[str], path: Path):
-    """Raise where two folders have recordings of one name, whose events would be put together."""
-    whole: dict[str, set[str]] = {}
-    for name in {str(n).replace("\\", "/") for n in names}:
-        whole.setdefault(_plain(name), set()).add(PurePosixPath(name).parent.as_posix())
-    if twice := sorted(name for name, folders in whole.items() if len(folders) > 1):
-        raise ValueError(
-            f"{path} has recordings of one name in several folders, {few(twice)} ({few(sorted(whole[twice[0]]))}), and "
-            "recordings are matched by their names: score the folders one by one"
-        )
+def one_naming(*names: Iterable[str]) -> Callable[[str], str]:
+    """How recordings are called so that all these tables name them alike: without folders, so that `x` meets `audio/x`.
+
+    With their folders where a table has recordings of one name in several, as recorders at several sites write them.
+    """
+    for whole in (set(some) for some in names):
+        if len({PurePosixPath(name).name for name in whole}) < len(whole):
+            logger.warning("recordings of one name are in several folders, so that they are matched by folder and name")
+            return str
+    return lambda name: PurePosixPath(name).name
+
+
+def _whole(name: str) -> str:
+    path = PurePosixPath(str(name).replace("\\", "/"))
+    return path.with_name(_plain(path.name)).as_posix() if path.name else ""
 
 
 def _plain(name: str) -> str:
@@ -75,19 +80,18 @@ def _plain(name: str) -> str:
 
 
 def durations_of(path: Path) -> dict[str, float]:
-    """A table with filename (or clip_id) and duration (or seconds) -> {name: seconds}."""
+    """A table with filename (or clip_id) and duration (or seconds) -> {name with its folders: seconds}."""
     table = read_table(path)
     name = next((c for c in ("filename", "clip_id", "path") if c in table), None)
     seconds = next((c for c in ("duration", "seconds", "duration_s") if c in table), None)
     if name is None or seconds is None:
         raise ValueError(f"{path} needs a column filename or clip_id, and one duration or seconds (it has "
                          f"{', '.join(map(str, table.columns))})")  # fmt: skip
-    check_one_folder(table[name], path)
     values = pd.to_numeric(table[seconds], errors="coerce")
     known = np.isfinite(values.to_numpy(float))
     if not known.all():
         logger.warning("%s: %d recordings have no duration and are left out", path, (~known).sum())
-    return {_plain(n): float(s) for n, s in zip(table[name][known], values[known], strict=True)}
+    return {_whole(n): float(s) for n, s in zip(table[name][known], values[known], strict=True)}
 
 
 def score_events(
@@ -171,13 +175,13 @@ def _overlap(found: pd.DataFrame, truth: pd.DataFrame) -> bool:
 
 
 def score_frames(
-    found: Predictions, truth: pd.DataFrame, durations: Mapping[str, float], post: PostProcess
+    found: Predictions, truth: pd.DataFrame, durations: Mapping[str, float], post: PostProcess, called: Callable
 ) -> tuple[dict[str, float], pd.DataFrame, dict[str, float]]:
     """Predictions with frames -> (PSDS 1 and 2, their events after `post`, lengths of the predicted recordings).
 
-    Recordings of `durations` that were not predicted are named.
+    Recordings of `durations` that were not predicted are named. called: as `one_naming` has it.
     """
-    names = [_plain(c) for c in found.clip_ids]
+    names = [called(_whole(c)) for c in found.clip_ids]
     test = pd.DataFrame({"clip_id": found.clip_ids, "filename": names, "duration": [durations.get(n) for n in names]})
     test = test[test.duration.notna()]
     if not len(test):
@@ -187,7 +191,11 @@ def score_frames(
     known = truth[truth.event_label.isin(found.classes) & truth.filename.isin(test.filename)]
     events = detect_all(found.aligned(test.clip_id), post)
     heard = dict(zip(test.filename, test.duration.astype(float), strict=True))
-    return psds_of_frames(found, test, known), events.assign(filename=[_plain(n) for n in events.filename]), heard
+    return (
+        psds_of_frames(found, test, known),
+        events.assign(filename=[called(_whole(n)) for n in events.filename]),
+        heard,
+    )
 
 
 def score_tags(found: Predictions, truth: pd.DataFrame) -> tuple[dict[str, float], list[dict]]:
