@@ -1,8 +1,7 @@
 """Our functions against values computed with other people's public code (a folder of numbers, not part of Earshot).
 
 The folder is EARSHOT_REFERENCE, or shared/reference beside the checkout; without it everything here skips, visibly.
-Every network, case, section and trajectory found there is checked; an entry that nobody knows fails. Files whose
-feature is not built yet stand in LATER and skip by name.
+Every network, case, section and trajectory found there is checked; an entry that nobody knows fails.
 """
 
 import os
@@ -35,7 +34,6 @@ CHECKS = {
     "talnet.json": check_talnet,
     "vggish.json": check_vggish,
 }
-LATER: dict[str, str] = {}  # file -> the feature that is not built yet
 READ_BY_OTHERS = {"README.md", "fill.py", "fill_vectors.json", "metrics/asd_scores.csv", "metrics/lwlrap_inputs.npz"}
 
 
@@ -63,13 +61,8 @@ def test_reference(name):
     CHECKS[name](FOLDER)
 
 
-@pytest.mark.parametrize("name", list(LATER))
-def test_not_built_yet(name):
-    pytest.skip(f"{name}: {LATER[name]} is not built yet")
-
-
 def test_every_file_is_known():
-    known = set(CHECKS) | set(LATER) | READ_BY_OTHERS
+    known = set(CHECKS) | READ_BY_OTHERS
     folders = ("birdcall/", "panns/", "metrics/sed/", "metrics/sonyc/")
     found = {str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
     unknown = {f for f in found if f not in known and not f.startswith(folders)}
