@@ -150,3 +150,10 @@ def tiny(tmp_path, monkeypatch) -> Path:
     """Config of the tiny competition; the working directory is its folder."""
     monkeypatch.chdir(tmp_path)
     return write_tiny(tmp_path)
+
+
+@pytest.fixture
+def said(caplog):
+    """What Earshot says meanwhile, from warnings on."""
+    caplog.set_level(logging.WARNING, "earshot")
+    return caplog

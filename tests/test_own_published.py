@@ -1,29 +1,15 @@
 """Annotations in the forms in which data sets are published, read as somebody's own."""
 
-import logging
-
 import numpy as np
 import pytest
-import soundfile
 
 from earshot.annotations.reading import kind_of, read_annotations
 from earshot.competitions.mine import prepare
+from own_folders import record
 
 SOFT = "0.0\t1.0\tcutlery and dishes\t0.226\n0.0\t1.0\tfootsteps\t0.612\n"  # MAESTRO
 NAMED = "0.0\t3.0\tTurdus merula, Eurasian Blackbird, 0.82\n3.0\t6.0\tCorvus corax, Northern Raven, 0.13\n"  # BirdNET
 LUNGS = "0.036\t0.579\t0\t0\n0.579\t2.45\t1\t0\n2.45\t3.893\t1\t1\n"  # ICBHI: crackles, wheezes
-
-
-@pytest.fixture
-def said(caplog):
-    caplog.set_level(logging.WARNING, "earshot")
-    return caplog
-
-
-def record(folder, *names, seconds=8.0):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(folder / name, np.full(round(seconds * 1000), 0.1, np.float32), 1000)
 
 
 @pytest.mark.parametrize(

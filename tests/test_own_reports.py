@@ -1,26 +1,11 @@
 """Folders and tables of one's own as people reported them of other tools."""
 
-import logging
-
-import numpy as np
 import pytest
-import soundfile
 
 from earshot.competitions.mine import prepare
+from own_folders import record
 
 SELECTIONS = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tTags\n1\tSpectrogram 1\t1\t1\t2\tcall\n"
-
-
-@pytest.fixture
-def said(caplog):
-    caplog.set_level(logging.WARNING, "earshot")
-    return caplog
-
-
-def record(folder, *names, seconds=8.0):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(folder / name, np.full(round(seconds * 1000), 0.1, np.float32), 1000)
 
 
 @pytest.mark.parametrize(

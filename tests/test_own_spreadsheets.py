@@ -1,24 +1,18 @@
 """Tables of one's own recordings as spreadsheets, annotation programs and web pages write them."""
 
 import json
-import logging
+from functools import partial
 
-import numpy as np
 import pytest
-import soundfile
 
 from earshot.annotations.reading import read_annotations
 from earshot.competitions.mine import prepare
 from earshot.tables import read_table
+from own_folders import record as record_of
 
+record = partial(record_of, seconds=1.0)
 FOUR = ("r1.wav", "r2.wav", "r3.wav", "r4.wav")
 RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tBegin File\tSpecies\n"
-
-
-def record(folder, *names, seconds=1.0):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(folder / name, np.full(round(seconds * 1000), 0.1, np.float32), 1000, format="WAV")
 
 
 def labels_of(folder, **options):
@@ -35,12 +29,6 @@ def events_of(folder, **options):
 def four(tmp_path):
     record(tmp_path, *FOUR)
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def said(caplog):
-    caplog.set_level(logging.WARNING, "earshot")
-    return caplog
 
 
 @pytest.mark.parametrize(

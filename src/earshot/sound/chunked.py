@@ -94,6 +94,20 @@ def _cut(said: int, promised: int, there: int) -> Header:
     return Header(note=f"it is truncated: its header promises {promised} bytes of sound, it holds {there}")
 
 
+def _data_chunk(file, at: int, size: int, form: Form) -> tuple[int, int, int, int]:
+    """Of a WAV or W64: encoding, bytes of a frame, and where the samples begin and how many bytes of them it says.
+
+    Zeros: it has no such chunk.
+    """
+    encoding, block = 0, 0
+    for name, begin, length in chunks(file, at, size, form):
+        if name == b"fmt " and length >= 16:
+            encoding, _, _, _, block, _ = _read(file, begin, "<2H2I2H")
+        if name == b"data":
+            return encoding, block, begin, length
+    return 0, 0, 0, 0
+
+
 def inspect_wav(file, size: int, start: bytes) -> Header:
     """A data chunk that says nothing, or less than the file holds, is shown as one that goes to the file's end.
 
@@ -102,15 +116,10 @@ def inspect_wav(file, size: int, start: bytes) -> Header:
     """
     if start[8:12] != b"WAVE":
         return Header()
-    encoding, block = 0, 0
-    in_64_bits = start[:4] == b"RF64" and start[12:16] == b"ds64"
-    for name, begin, length in chunks(file, 12, size, WAV):
-        if name == b"fmt " and length >= 16:
-            encoding, _, _, _, block, _ = _read(file, begin, "<2H2I2H")
-        if name == b"data":
-            break
-    else:
+    encoding, block, begin, length = _data_chunk(file, 12, size, WAV)
+    if not begin:
         return Header()
+    in_64_bits = start[:4] == b"RF64" and start[12:16] == b"ds64"
     if in_64_bits and length == UNKNOWN_SIZE:
         length = int.from_bytes(start[28:36], "little")
         length *= length < UNKNOWN_SIZES_64
@@ -139,14 +148,7 @@ def inspect_w64(file, size: int, start: bytes) -> Header:
     """
     if start[24:28] != b"wave":
         return Header()
-    encoding, block = 0, 0
-    for name, begin, length in chunks(file, 40, size, W64):
-        if name == b"fmt " and length >= 16:
-            encoding, _, _, _, block, _ = _read(file, begin, "<2H2I2H")
-        if name == b"data":
-            break
-    else:
-        return Header()
+    encoding, block, begin, length = _data_chunk(file, 40, size, W64)
     if length <= 0 or length >= UNKNOWN_SIZES_64 - W64.own:
         return Header()
     end, said = begin + length, length // block if block and encoding in PCM else 0
