@@ -364,7 +364,7 @@ def draw(table: pd.DataFrame, scores: list[str], path: Path):
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
-    figure = Figure(figsize=(7 * len(scores), 5), layout="constrained")
+    figure = Figure(figsize=(7 * len(scores), 6), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, score in zip(np.atleast_1d(figure.subplots(1, len(scores))), scores, strict=True):
         some = table.dropna(subset=[score])
@@ -373,14 +373,21 @@ def draw(table: pd.DataFrame, scores: list[str], path: Path):
             axes.plot([speed[kind][name] for kind in speed], [some[score][name]] * len(speed), color="0.8", zorder=1)
         axes.scatter(speed["float32"], some[score], label="float32")
         axes.scatter(speed["int8"], some[score], facecolors="white", edgecolors="C0", label="int8 (score of float32)")
-        for n, name in enumerate(some[score].sort_values().index):
-            axes.annotate(name, (speed["float32"][name], some[score][name]), xytext=(6, (5, -11)[n % 2]),
-                          textcoords="offset points", fontsize=8)  # fmt: skip
         axes.set(xscale="log", xlabel="CPU milliseconds a 5-s window, the fastest runtime", ylabel=score)
         axes.set_xticks([5, 10, 20, 50, 100, 200], ["5", "10", "20", "50", "100", "200"])
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.2, y=0.1)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper right")
+        figure.draw_without_rendering()
+        placed: list[tuple[float, float]] = []  # of names, in points; each goes up until it covers no other
+        for name in some[score].sort_values().index:
+            point = speed["float32"][name], some[score][name]
+            x, at = axes.transData.transform(point) * 72 / figure.dpi
+            y = at - 3
+            while any(abs(x - other) < 95 and abs(y - under) < 9 for other, under in placed):
+                y += 3
+            placed.append((x, y))
+            axes.annotate(name, point, xytext=(6, y - at), textcoords="offset points", fontsize=8)
     figure.savefig(path, dpi=90)
     print(f"-> {path}")
 
