@@ -211,8 +211,9 @@ def test_a_users_error_is_one_line_and_exit_code_2(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
-        "error: unknown competition 'esc51'; did you mean 'esc50'? (your own recordings: "
-        f"python {pasted(SRC / 'prepare.py')} mine --source FOLDER --out data/NAME)\n"
+        "error: unknown competition 'esc51'; did you mean 'esc50'? (a new edition is one row: "
+        "docs/competitions.md#adding-one; "
+        f"your own recordings: python {pasted(SRC / 'prepare.py')} mine --source FOLDER --out data/NAME)\n"
     )
 
 
