@@ -27,6 +27,7 @@ import numpy as np
 from earshot.messages import few, suggest
 from earshot.sound import audio
 from earshot.sound.changes import impulse_response, reverberant
+from earshot.sound.folder import list_recordings
 
 CONTAINERS = ("Compose", "OneOf", "SomeOf")  # hold `transforms`, a list of entries themselves
 FILE_LISTS = {"sounds_path": "sound_file_paths", "ir_path": "ir_files"}  # a parameter -> the transform's own list
@@ -207,7 +208,7 @@ def _readable(given, what: str) -> dict[str, float]:
     given = [given] if isinstance(given, str | Path) else list(given)
     found, left_out = {}, []
     for path in map(Path, given):
-        recordings = audio.list_recordings(path) if path.is_dir() else None
+        recordings = list_recordings(path) if path.is_dir() else None
         if recordings and (text := recordings.said()):
             logger.warning(f"{what}: {text}")
         for file in recordings.files if recordings else [path]:
