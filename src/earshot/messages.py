@@ -202,12 +202,12 @@ def logged_from(level: int, name: str = ""):
 
 
 @contextmanager
-def fewer_alike(folder: Path, most: int = 5, name: str = "earshot"):
+def fewer_alike(folder: Path, most: int = 5):
     """Log the first `most` messages of each kind for a while, and at the end how many more there were.
 
     Of one kind are messages that differ in numbers and in which file below `folder` they speak of.
     """
-    counts, logger = Counter(), logging.getLogger(name)
+    counts, logger = Counter(), logging.getLogger("earshot")
     file = re.compile(re.escape(str(folder)) + r"/.*?\.\w{2,5}(?=[:, ]|$)")
 
     def is_early(record: logging.LogRecord) -> bool:
