@@ -103,6 +103,13 @@ def check_choice(name: str, value: str, allowed):
         raise ValueError(f"{name} is '{value}'; choose one of {', '.join(allowed)}")
 
 
+def check_params(params, known, of: str):
+    """Raise where a name among `params` is none that `of`, such as "loss bce", takes."""
+    for key in params:
+        if key not in known:
+            raise ValueError(f"unknown parameter '{key}' of {of}{suggest(key, known)}")
+
+
 class Parser(argparse.ArgumentParser):
     """A script's command line, on which no option is lost in silence as argparse loses the first of two.
 

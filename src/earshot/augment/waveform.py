@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from earshot.messages import few, suggest
+from earshot.messages import check_params, few, suggest
 from earshot.sound import audio
 from earshot.sound.changes import impulse_response, reverberant
 from earshot.sound.folder import list_recordings
@@ -183,9 +183,7 @@ def _build(spec: dict):
     if name not in kinds:
         raise ValueError(f"unknown waveform augmentation '{name}'{suggest(str(name), kinds)}")
     known = list(inspect.signature(kinds[name].__init__).parameters)[1:]
-    for key in spec:
-        if key not in known:
-            raise ValueError(f"unknown parameter '{key}' of waveform augmentation {name}{suggest(key, known)}")
+    check_params(spec, known, f"waveform augmentation {name}")
     if name in CONTAINERS:
         spec["transforms"] = [_build(inner) for inner in spec.get("transforms", ())]
     files = {key: _readable(spec[key], f"{name}.{key}") for key in FILE_LISTS if spec.get(key)}
