@@ -179,7 +179,11 @@ def seed_option(competition: Competition, options: argparse.Namespace) -> dict:
 def next_command(out: Path, competition: str, tables: Tables) -> str:
     """What a user does next: a config for recordings of their own, folds for a competition that has configs."""
     if competition in ("mine", *get_competition("mine").also):
-        several = any(len(names) > 1 for names in label_lists(tables.clips))
+        silent = annotated_clips(tables.clips, tables.events)
+        several = any(
+            len(names) > 1 or (quiet and not names)
+            for names, quiet in zip(label_lists(tables.clips), silent, strict=True)
+        )
         like = "sed/synth_cnn" if competition == "mine_events" or several else "tagging/esc10_cnn"
         if (e := tables.events) is not None and len(e) and (e.offset - e.onset).median() < SHORT_EVENTS:
             like = "sed/finch_vocal"
