@@ -23,7 +23,7 @@ from scripts import run
 
 SIGMOID = Head(activation="sigmoid", logit=False, segments=True)
 TAGGER = Head(activation="sigmoid", logit=True, segments=False)
-SOFTMAX = Head(activation="softmax", logit=True, segments=True, segment_logit=True)
+SOFTMAX = Head(activation="softmax", logit=True, segments=True)
 ONE = np.eye(3, dtype=np.uint8)[[0, 1, 2, 0, 1, 2]]
 SEVERAL = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 0, 0], [0, 0, 0], [0, 1, 0]], np.uint8)
 

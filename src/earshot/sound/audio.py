@@ -40,7 +40,7 @@ from earshot.sound.folder import EXTENSIONS, list_recordings
 from earshot.sound.levels import LARGEST, may_cancel, without
 
 __all__ = [
-    "EXTENSIONS", "AudioInfo", "UnreadableAudio", "blocks", "crop_or_pad", "decoded_info", "find_audio", "info",
+    "EXTENSIONS", "AudioInfo", "UnreadableAudio", "blocks", "crop_or_pad", "decoded_info", "info",
     "list_recordings", "load", "odd_files", "warn_once", "write",
 ]  # fmt: skip
 WRITABLE = {".wav": ("WAV", "FLOAT"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
@@ -170,11 +170,6 @@ def write(path: str | Path, waveform: np.ndarray, sample_rate: int) -> int:
             for begin in range(0, len(data), sample_rate):
                 file.write(data[begin : begin + sample_rate])
     return int((np.abs(data) > 1).sum()) if path.suffix.lower() == ".flac" else 0
-
-
-def find_audio(folder: str | Path) -> list[Path]:
-    """Audio files at any depth, each once, sorted; `list_recordings` says also what is left out, and why."""
-    return list_recordings(folder).files
 
 
 def _input_range(start: int, stop: int | None, rate: int, sample_rate: int, n_samples: int) -> tuple[int, int]:

@@ -7,7 +7,6 @@ them. An epoch hears every labelled clip and `draws` crops of unlabelled recordi
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,8 +34,6 @@ from earshot.training.extractors import own_rate
 from earshot.training.origins import check_extractor
 from earshot.training.unlabelled import read_labelled, read_unlabelled, with_left_out, with_unlabelled
 from earshot.training.whitening import Whitening
-
-logger = logging.getLogger("earshot")
 
 FEW = 200  # clips whose answers are looked at before training
 
