@@ -16,7 +16,7 @@ from pathlib import Path
 
 from earshot import runs
 from earshot.files import check_writable, write_text
-from earshot.messages import Parser, check_first, run_script, suggest
+from earshot.messages import Parser, check_first, check_numbers, run_script, suggest
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,8 +36,7 @@ def parse_args() -> argparse.Namespace:
 def check_command() -> argparse.Namespace:
     """What needs no network: options, and runs that are there."""
     options = parse_args()
-    if options.clips < 0:
-        raise ValueError(f"--clips must be 0 or more, got {options.clips}")
+    check_numbers(options, "clips")
     check_writable(options.out / "curves.png")
     for folder in options.runs:
         runs.load_run(folder)

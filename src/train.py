@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from earshot.config import Config, check_config, flag_meant, load_config
-from earshot.messages import Parser, check_first, run_script
+from earshot.messages import Parser, check_first, check_numbers, run_script
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
 
@@ -45,6 +45,8 @@ def parse_args() -> argparse.Namespace:
     # `--fold 0 optim.lr=3e-4` reads naturally: what holds a '=' is an override wherever it stands
     options.overrides += [f for f in options.fold if "=" in f]
     options.fold = [f for f in options.fold if "=" not in f]
+    check_numbers(options, "jobs", low=1)
+    check_numbers(options, "max_minutes")
     return options
 
 
@@ -103,9 +105,8 @@ def main():
     config = load_config(options.config, options.overrides)
     check_names(config)
     make_embedded_data(config)
-    if targets := find_targets(
-        config.data.soft_targets, Path(config.data.root)
-    ):  # the run says by name what trained it
+    targets = find_targets(config.data.soft_targets, Path(config.data.root))
+    if targets:  # the run says by name what trained it
         config = load_config(options.config, [*options.overrides, f"data.soft_targets='{targets}'"])
     folder = runs.run_folder(config, options.config, options.name, options.root)
     folds = every_fold(config) if options.fold == ["all"] else [parse_fold(f) for f in options.fold]

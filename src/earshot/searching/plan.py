@@ -56,8 +56,11 @@ class SearchPlan:
         for name in ("trials", "inner"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.make < 0 or self.make == 1 or self.startup_trials < 0 or self.warmup_epochs < 0:
-            raise ValueError("make is 0 or at least 2 folds; startup_trials and warmup_epochs are 0 or more")
+        for name in ("make", "startup_trials", "warmup_epochs"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.make == 1:
+            raise ValueError("make must be 0 (the folds that are there) or at least 2 folds, got 1")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must be different numbers, at least one, got {list(self.seeds)}")
         if self.outer != ALL and not (
