@@ -160,4 +160,4 @@ def drift(oof: Predictions, test: Predictions, target: np.ndarray) -> pd.DataFra
 
 def _check_classes(oof: Predictions, test: Predictions):
     if oof.classes != test.classes:
-        raise ValueError(f"the OOF and the test's predictions have other classes: {class_difference(oof, test)}")
+        raise ValueError(f"the OOF and the test's predictions differ in their classes: {class_difference(oof, test)}")
