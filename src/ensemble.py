@@ -150,11 +150,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def choose(oofs, truth, task, watch: str, options, mask: np.ndarray) -> tuple[predictions.Predictions, Blend, str]:
-    """Choose the plain mean, or the blend that beats it in a nested search.
-
-    (blended OOF, the blend for the test, its name): the plain mean, or what beats it in a nested CV. mask: (M, K) which
-    classes each member knows; in the others it has no weight.
-    """
+    """Choose the plain mean, or what beats it in a nested search: (blended OOF, the blend for the test, its name).
+    mask: (M, K) which classes each member knows; in the others it has no weight."""
     plain = Blend(weights=blend_weights(None, mask))
     asked = (options.mean, options.weights)
     ways = search.EVERY_WAY if options.auto else [asked] * (asked != ("mean", "equal"))

@@ -163,10 +163,8 @@ def check_targets(options: argparse.Namespace):
 
 
 def how_many(options: argparse.Namespace) -> tuple[int, int]:
-    """Choose the threads of a call and how many calls run at a time.
-
-    (threads of a call, calls at a time). PyTorch keeps to one call, on the threads that are free.
-    """
+    """Choose the threads of a call and how many calls run at a time. PyTorch keeps to one call, on the threads that are
+    free."""
     if options.backend == "torch":
         use_free_cores(options.threads or 0, "--threads N")
         return 1, 1
@@ -202,10 +200,8 @@ def members_of_run(folder: Path, options: argparse.Namespace, threads: int) -> l
 
 
 def together(of_run: dict[Path, list], options: argparse.Namespace) -> list[tuple[list[Path], tuple, Metadata]]:
-    """Group the runs that can share a pass.
-
-    (run folders, their TTA, their metadata) that can share a pass: the same windows, variants and columns.
-    """
+    """Group the runs that can share a pass, by windows, variants and columns: (run folders, their TTA, their
+    metadata)."""
     groups: dict[tuple, list[Path]] = {}
     for folder, members in of_run.items():
         tta = tuple(run_tta(folder, members, options) if options.tta is None else options.tta)

@@ -302,9 +302,7 @@ def suppress_overlaps(events: pd.DataFrame, iou_threshold: float = 0.4, per_clas
 def detect(
     prob: np.ndarray, timebase: TimeBase, classes, filename: str, post: PostProcess, clipwise_output=None
 ) -> pd.DataFrame:
-    """Find the events of one recording in its framewise probabilities.
-
-    (T, K) framewise probabilities of one recording -> its events: the whole chain of `post`.
+    """Find the events of one recording in its framewise probabilities, (T, K): the whole chain of `post`.
 
     Smooth, threshold, close gaps, drop what is short, suppress overlaps. `clipwise_output` (K,) is needed where
     `post.clip_threshold` is set.
@@ -359,10 +357,7 @@ def active_frames(
 
 
 def class_thresholds(post: PostProcess, classes) -> np.ndarray:
-    """Give the upper threshold of every class.
-
-    (K,) upper threshold of every class.
-    """
+    """The upper threshold of every class, (K,)."""
     for label in post.class_thresholds:
         if label not in classes:
             raise ValueError(
@@ -375,9 +370,7 @@ def strict_events(
     chunk_probs: np.ndarray, audio_id: str, classes, threshold: float,
     frame_seconds: float = 0.01, chunk_seconds: float = 30,
 ) -> pd.DataFrame:  # fmt: skip
-    """Find events as the birdcall source writes them.
-
-    (C, T, K) probabilities of a recording's chunks -> events as the birdcall source writes them, in its order.
+    """Find events in (C, T, K) probabilities of a recording's chunks as the birdcall source writes them, in its order.
 
     Chunk by chunk, class by class, by time. Runs end with their chunk; the offset is the time of the LAST frame; the
     confidences leave that frame out (a run of one frame, on which the source crashes, has its own value). Times are the

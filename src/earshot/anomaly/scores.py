@@ -17,10 +17,8 @@ from earshot.messages import suggest
 
 
 def knn_scores(normal: np.ndarray, embedding: np.ndarray, neighbours: int = 1) -> np.ndarray:
-    """Score clips by their cosine distance to the nearest normal ones.
-
-    (M, D) normal and (N, D) embeddings -> (N,) mean cosine distance to the nearest `neighbours` normal ones.
-    """
+    """Score clips by their mean cosine distance to the nearest `neighbours` normal ones: (M, D) normal and (N, D)
+    embeddings -> (N,)."""
     normal, embedding = _unit(normal), _unit(embedding)
     distance = 1 - embedding @ normal.T
     k = min(neighbours, len(normal))

@@ -194,10 +194,7 @@ def tags_of(annotations: pd.DataFrame, level: str) -> list[str]:
 
 
 def is_agreed(annotations: pd.DataFrame) -> pd.Series:
-    """Find the rows that hold the agreed truth, those of annotator 0.
-
-    (N,) booleans: the rows of annotator 0, the agreed truth.
-    """
+    """Find the rows of annotator 0, which hold the agreed truth: (N,) booleans."""
     return pd.to_numeric(annotations.annotator_id) == 0
 
 

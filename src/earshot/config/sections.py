@@ -158,10 +158,7 @@ class AugmentConfig:
 
     @property
     def acting(self) -> dict[str, bool]:
-        """Say of each setting whether it changes what the network hears.
-
-        {key: whether it changes what the network hears}.
-        """
+        """Whether each setting, by its key, changes what the network hears."""
         own = {name: bool(getattr(self, name)) for name in ("waveform", "spec_augment", "spec_augment_pp")}
         own["background"] = bool(self.background.source)
         return own | {f"batch.{name}": acts for name, acts in self.batch.acting.items()}

@@ -204,10 +204,7 @@ class _Folds:
         return self.oof.take(self.part != fold), self.truth.take(self.part != fold)
 
     def scores(self, of_fold: dict) -> np.ndarray:
-        """Score each held-out fold at its own post-processing.
-
-        (folds,) score of each held-out fold at its own post-processing; NaN where it is not defined.
-        """
+        """Score each held-out fold at its own post-processing, (folds,); NaN where it is not defined."""
         return np.array([self.score.value(*self.held[f], of_fold[f]) for f in self.names])
 
 

@@ -112,10 +112,7 @@ def _stopped_lines(stopped: dict[int, dict]) -> list[str]:
 
 
 def fold_scores(task: Task, oof: Predictions, truth: Truth, watch: str) -> dict[int, float]:
-    """Give the watched score of each fold.
-
-    {fold: watched score of its clips}; NaN where they do not define it (a fold without an event, ...).
-    """
+    """The watched score of each fold; NaN where its clips do not define it (a fold without an event, ...)."""
     parts = {int(f): oof.fold == f for f in np.unique(oof.fold)}
     return {
         f: score_readable(task, oof.take(p), truth.take(p)).get(watch, float("nan")) for f, p in parts.items()
@@ -267,10 +264,8 @@ def search_weights(
 def search_class_weights(
     members: list[Predictions], truth: Truth, mean: str = "mean", mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """Search the weights of members for each class by itself.
-
-    (M, K) weights that sum to 1 in each class: the search of `search_weights` on each class's average precision, among
-    the members that know it (mask).
+    """Search the weights of members for each class by itself, (M, K) of sum 1 in each class: as `search_weights` on the
+    class's average precision, among the members that know it (mask).
 
     A class with fewer than `RARE` positives or negatives says too little: equal weights.
     """

@@ -163,10 +163,7 @@ def single_answer(fc: nn.Module, embedding: Tensor, activation: str) -> dict[str
 
 
 def attention_pool(segmentwise: Tensor, attention_logit: Tensor) -> Tensor:
-    """Average over time, weighted by attention.
-
-    (B, S, K) values, (B, S, K) attention logits -> (B, K): mean over time weighted by their softmax.
-    """
+    """Average (B, S, K) values over time, weighted by the softmax of their attention logits: (B, K)."""
     # clamp as in PANNs: exp(+-10) stays a number in every precision
     return (torch.softmax(attention_logit.clamp(-10, 10), dim=1) * segmentwise).sum(dim=1)
 
@@ -218,10 +215,7 @@ def repeat_to_frames(segmentwise: Tensor, pool: int, n_frames: int) -> Tensor:
 
 
 def smooth_over_time(x: Tensor) -> Tensor:
-    """Smooth features over time as PANNs do.
-
-    (B, D, S) -> (B, D, S): 3-tap maximum + 3-tap mean over time, as PANNs (its mean counts the zero padding).
-    """
+    """Smooth features, (B, D, S), over time as PANNs do: 3-tap maximum + 3-tap mean, which counts the zero padding."""
     return F.max_pool1d(x, 3, stride=1, padding=1) + F.avg_pool1d(x, 3, stride=1, padding=1)
 
 
@@ -280,9 +274,8 @@ def waveform_input(model: nn.Module, waveform: Tensor) -> Tensor:
 
 
 def clip_head(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Answer for the clip by PANNs' tagging head.
-
-    (B, D, S) features -> the contract's dict by PANNs' tagging head: maximum + mean over time, fc1, fc_audioset.
+    """Answer for the clip by PANNs' tagging head: (B, D, S) features, maximum + mean over time, fc1, fc_audioset -> the
+    contract's dict.
 
     Reads fc1, fc_audioset and head_dropout of the model. As published, the classifier reads fc1's output itself, and
     `embedding` is a dropped-out copy of it.

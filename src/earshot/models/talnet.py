@@ -53,9 +53,7 @@ class ConvBlock(nn.Module):
 
 
 class TalnetEncoder(nn.Module):
-    """Compute everything of TALNet below its published heads.
-
-    (B, 1, T, n_mels) -> (B, T // 4, embedding): everything below the published heads.
+    """Everything of TALNet below its published heads: (B, 1, T, n_mels) -> (B, T // 4, embedding).
 
     dropout: before each convolution but the first and before the GRU.
     """

@@ -47,10 +47,7 @@ class StandardisedConv(nn.Conv2d):
 
 
 class GroupBlock(nn.Module):
-    """Apply a standardised convolution with group norm, then pool.
-
-    (B, C, T, F) -> (B, width, T // pool, F // pool): standardised 3x3 convolution, group norm, ReLU, maximum.
-    """
+    """Standardised 3x3 convolution, group norm, ReLU, maximum: (B, C, T, F) -> (B, width, T // pool, F // pool)."""
 
     def __init__(self, in_channels: int, width: int, groups: int, pool: tuple[int, int]):
         super().__init__()

@@ -31,9 +31,8 @@ class Truth:
         return Truth(self.target[index], self.events, durations, clips, annotated)
 
     def in_time(self, found: Predictions) -> tuple[Predictions, pd.DataFrame] | None:
-        """Give the predictions and true events of the clips that can be scored in time.
-
-        (predictions of the annotated clips, their true events); None where no such clip has an event or frames.
+        """Predictions and true events of the annotated clips, which can be scored in time; None where no such clip has
+        an event or frames.
 
         What a clip without annotation holds is unknown: scores in time leave it out.
         """

@@ -263,10 +263,7 @@ def rustle(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
 
 
 def stranger(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
-    """Make the call of a bird that is not among the species.
-
-    (S,) float32: one to three level or bent tones, the call of a bird that is not among the species.
-    """
+    """Make the call of a bird that is not among the species, one to three level or bent tones: (S,) float32."""
     hz = rng.uniform(1500, 5000)
     note = Note(
         start_hz=hz,

@@ -61,10 +61,7 @@ def harmonics(hz: np.ndarray, amplitudes) -> np.ndarray:
 
 
 def band(rng: np.random.Generator, n: int, centre: float, width: float) -> np.ndarray:
-    """Make noise around a frequency.
-
-    (n,) noise around `centre` Hz.
-    """
+    """Make noise around `centre` Hz, (n,)."""
     return shaped_noise(rng, n, lambda f: np.exp(-(((f - centre) / width) ** 2)))
 
 
