@@ -34,7 +34,7 @@ from earshot.messages import Parser, run_script
 from earshot.prediction import predictions
 from earshot.prediction.origin import TABLES
 from earshot.records import to_dict
-from earshot.tasks import Task, get_task, score_readable, upward
+from earshot.tasks import Task, score_readable, task_of, upward
 
 SAME_TABLES = (
     "a member would be judged on clips that it learned from, or its columns be taken for others: train them on one "
@@ -63,12 +63,11 @@ def main():
             )
     config = members[int(mask.all(axis=1).argmax())].config  # of a run that knows all classes
     competition = get_competition(config.data.competition)
-    task = get_task(config.task, config.data.competition)
+    task = task_of(config)
     data = load_data(config.data)
-    watch = config.watch or task.watch
     of_member = [data if knows.all() else load_data(m.config.data) for m, knows in zip(members, mask, strict=True)]
     reports = [
-        search.oof_when_complete(m.folder, own, task, watch, tables)
+        search.oof_when_complete(m.folder, own, task, tables=tables)
         for m, own in zip(members, of_member, strict=True)
     ]  # fmt: skip
     for report in reports:
@@ -110,7 +109,7 @@ def objective(config, competition: Competition, task: Task, reports) -> str:
     post-processing, where every member has it, else the task's."""
     official = competition.oof_score.name
     if config.watch or competition.post or any(official not in r.scores for r in reports):
-        return config.watch or task.watch
+        return task.watch
     return official
 
 

@@ -93,10 +93,7 @@ def label_of(path: Path, mode: str) -> str:
 
 def common_watch(lines: dict[tuple[Path, str], Config]) -> str:
     """The score that all configs watch."""
-    watched = {
-        label_of(*line): config.watch or tasks.get_task(config.task, config.data.competition).watch
-        for line, config in lines.items()
-    }
+    watched = {label_of(*line): tasks.task_of(config).watch for line, config in lines.items()}
     if len(set(watched.values())) > 1:
         told = ", ".join(f"{label}: {name}" for label, name in watched.items())
         raise ValueError(f"the configs watch different scores ({told}): one picture shows one, give watch=...")

@@ -66,7 +66,7 @@ def main():
     if not options.other_tables:
         check_same_tables(list(found.values()), "their scores do not compare. --other-tables draws them all the same")
     first = next(iter(found.values())).config
-    watch = options.score or first.watch or tasks.get_task(first.task, first.data.competition).watch
+    watch = options.score or tasks.task_of(first).watch
     options.out.mkdir(parents=True, exist_ok=True)
     tables = {name: table for name, run in found.items() if len(table := means_by_class(run))}
     if tables:

@@ -62,7 +62,7 @@ if __name__ == "__main__":
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
-from earshot import files, losses, runs, tasks
+from earshot import files, losses, runs
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
 from earshot.competitions import get_competition
@@ -273,8 +273,10 @@ def train_fold(
     if finished:
         return
     announce(t)
-    if not defines_watch(config, tasks.get_task(config.task, config.data.competition), held_out):
-        accelerator.print(f"fold {fold}: its held-out clips do not define {t.watch}: the last epoch's weights are kept")
+    if not defines_watch(config, held_out):
+        accelerator.print(
+            f"fold {fold}: its held-out clips do not define {t.task.watch}: the last epoch's weights are kept"
+        )
     tracker = start_tracker(config, fold_folder) if accelerator.is_main_process else None
     if not config.optim.epochs:  # the given weights, untouched
         log_epoch(t, {"epoch": 0, "steps": 0, "seconds": 0.0} | validate_and_keep(t), tracker)
@@ -338,7 +340,7 @@ def keep_on_the_way(t: Training, tracker):
     p, o = t.progress, t.config.optim
     if p.step >= t.batches_an_epoch:
         return  # the epoch's end does both
-    due = [every and steps_of_run(t) % every == 0 for every in (o.validate_steps, o.checkpoint_steps)]
+    due = [every and t.steps % every == 0 for every in (o.validate_steps, o.checkpoint_steps)]
     if due[0]:
         log_epoch(t, {"epoch": p.epoch} | training_row(t) | validate_and_keep(t), tracker)
         start_epoch(t)
@@ -346,16 +348,11 @@ def keep_on_the_way(t: Training, tracker):
         write_checkpoint(t)
 
 
-def steps_of_run(t: Training) -> int:
-    """Optimiser steps since the run began."""
-    return (t.progress.epoch * t.batches_an_epoch + t.progress.step) // t.config.optim.accumulate
-
-
 def training_row(t: Training) -> dict:
     """What a line of log.csv says of the training so far."""
     p, first = t.progress, t.optimizer.param_groups[0]
     lr = first["lr"] / first.get("lr_scale", 1.0)
-    return {"steps": steps_of_run(t), "loss": p.loss_sum / max(p.step, 1), "lr": lr}
+    return {"steps": t.steps, "loss": p.loss_sum / max(p.step, 1), "lr": lr}
 
 
 def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
@@ -383,7 +380,7 @@ def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
 def log_epoch(t: Training, row: dict, tracker):
     """One more row of log.csv, printed and tracked as well."""
     t.progress.log.append(row)
-    t.accelerator.print(epoch_line(t.fold, row, t.watch, t.config.optim.epochs, clock.left_text(t)))
+    t.accelerator.print(epoch_line(t.fold, row, t.task.watch, t.config.optim.epochs, clock.left_text(t)))
     if tracker:
         tracker.log(row)
     if t.accelerator.is_main_process:

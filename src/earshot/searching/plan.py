@@ -23,7 +23,7 @@ from earshot.prediction.origin import Origin, weights_origin
 from earshot.records import build_from, read_yaml, to_dict
 from earshot.searching.space import Space, grid, overrides_of, read_space
 from earshot.tables import read_table
-from earshot.tasks import get_task
+from earshot.tasks import task_of
 from earshot.training.origins import held_out_of, made_of, trained_on
 
 SAMPLERS = ("tpe", "random", "grid")
@@ -98,7 +98,7 @@ def base_config(plan: SearchPlan, settings: dict | None = None) -> Config:
 
 def watched(config: Config) -> str:
     """Name of the score that trials are compared by."""
-    return config.watch or get_task(config.task, config.data.competition).watch
+    return task_of(config).watch
 
 
 def check_settings(plan: SearchPlan, check: Callable[[Config], object], seed: int = 0):

@@ -94,9 +94,14 @@ class Training:
         return self.ema.module if self.ema else self.network
 
     @property
-    def watch(self) -> str:
-        """Name of the score that selects the checkpoint."""
-        return self.config.watch or tasks.get_task(self.config.task, self.config.data.competition).watch
+    def task(self) -> tasks.Task:
+        return tasks.task_of(self.config)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps since the run began."""
+        p = self.progress
+        return (p.epoch * self.batches_an_epoch + p.step) // self.config.optim.accumulate
 
     @property
     def batches_an_epoch(self) -> int:
