@@ -192,10 +192,7 @@ def choose_post_processing(oof, truth, competition: Competition, members, option
 
 
 def mean_weights(blend: Blend, count: int) -> np.ndarray:
-    """Give the weights of the members as they are printed.
-
-    (M,) weights to print: those of the members, over classes their mean.
-    """
+    """The weights of the members to print, (M,): over classes their mean."""
     weights = np.array(blend.weights or [1 / count] * count).reshape(count, -1)
     return (weights / weights.sum(axis=0)).mean(axis=1)
 

@@ -148,10 +148,7 @@ def curve(run: runs.Run) -> pd.DataFrame:
 
 
 def cost(run: runs.Run) -> tuple[int, int]:
-    """Count the parameters and operations of a run's network.
-
-    (parameters, multi-adds as the PANNs paper counts them) of one window of the run.
-    """
+    """Count the parameters, and the multi-adds as the PANNs paper does, of one window of the run."""
     config, about = run.config, run.folds[0].about
     model = runs.make_model(config, len(about["classes"]), weights_follow=True, kept=about.get("architecture"))
     n_samples = round(config.predict.window_seconds * config.data.sample_rate)

@@ -26,10 +26,8 @@ def knn_scores(normal: np.ndarray, embedding: np.ndarray, neighbours: int = 1) -
 
 
 def mahalanobis_scores(normal: np.ndarray, embedding: np.ndarray) -> np.ndarray:
-    """Score clips by their Mahalanobis distance to the mean of the normal ones.
-
-    (N,) Mahalanobis distance to the normal embeddings' mean, the covariance shrunk by Ledoit and Wolf.
-    """
+    """Score clips by their Mahalanobis distance to the mean of the normal ones, (N,), the covariance shrunk by Ledoit
+    and Wolf."""
     from sklearn.covariance import LedoitWolf
 
     if len(normal) < 2:  # no spread to measure by
@@ -38,10 +36,8 @@ def mahalanobis_scores(normal: np.ndarray, embedding: np.ndarray) -> np.ndarray:
 
 
 def gmm_scores(normal: np.ndarray, embedding: np.ndarray, components: int = 2, seed: int = 0) -> np.ndarray:
-    """Score clips by how unlikely they are under a mixture of Gaussians fitted to the normal ones.
-
-    (N,) negative log-likelihood under a Gaussian mixture of diagonal covariances fitted to the normal ones.
-    """
+    """Score clips by how unlikely they are, (N,), under a mixture of Gaussians of diagonal covariances fitted to the
+    normal ones."""
     from sklearn.mixture import GaussianMixture
 
     scale = normal.std(axis=0) + 1e-6

@@ -168,9 +168,7 @@ def _lacking(oof: Predictions, truth: Truth) -> str:
 
 
 def parts_of(oof: Predictions, truth: Truth) -> tuple[np.ndarray, str]:
-    """Part the clips for the nested search: by fold, or, where they are of one fold, within it.
-
-    (N,) part of each clip for the nested search, and what that is: the folds; of one fold alone, parts of its clips.
+    """Part the clips, (N,), for the nested search, and say how: by fold, or, where they are of one fold, within it.
 
     Clips of a `group` of the clip table stay together; groups are dealt out in an order that depends on their names.
     """

@@ -92,10 +92,7 @@ def check_watched(scores: Mapping[str, float], watch: str, whose: str | Path):
 
 
 def stopped_folds(folds: Sequence[runs.FoldRun]) -> dict[int, dict]:
-    """Find the folds that ran out of time: their OOF counts, their training is not finished.
-
-    {fold: its run.json} of those that --max-minutes cut: their OOF counts, their training is not finished.
-    """
+    """The folds that --max-minutes cut, {fold: its run.json}: their OOF counts, their training is not finished."""
     about = {f.fold: f.about for f in folds}
     return {fold: found for fold, found in about.items() if not found.get("finished", True)}
 
@@ -346,10 +343,8 @@ def try_blends(
     ways: list[tuple[str, str]],
     mask: np.ndarray | None = None,
 ) -> tuple[Predictions, list[Candidate]]:
-    """Score other means and weights against the plain mean, fold by fold.
-
-    (OOF of the plain mean, a Candidate for each (mean, weights) of `ways`), scored fold by fold (NaN: undefined).
-    """
+    """Score other means and weights against the plain mean, fold by fold (NaN: undefined): the OOF of the plain mean,
+    and a Candidate for each (mean, weights) of `ways`."""
     members = [m.aligned(members[0].clip_ids) for m in members]
     fold, plain = members[0].fold, Blend(weights=blend_weights(None, mask))(members)
 

@@ -52,9 +52,8 @@ class ConvBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Answer by PANNs' attention over time.
-
-    (B, D, S) features -> clip and segment outputs by PANNs' attention; parameter names att, cla, bn_att.
+    """Answer for clip and segments by PANNs' attention over time, of (B, D, S) features; parameter names att, cla,
+    bn_att.
 
     `bn_att` is in the published weights but never used by the published network: it stays for strict loading.
     """
@@ -177,10 +176,7 @@ def linear_softmax(probability: Tensor) -> Tensor:
 
 
 def gem(probability: Tensor, power: Tensor | float) -> Tensor:
-    """Average over time by a generalised mean, between mean and maximum.
-
-    (B, S, K) probabilities -> (B, K): generalised mean, 1 = mean, towards infinity = maximum.
-    """
+    """Average (B, S, K) probabilities over time by a generalised mean: 1 is the mean, towards infinity the maximum."""
     return (probability.clamp(min=1e-6) ** power).mean(dim=1) ** (1.0 / power)
 
 
@@ -220,9 +216,7 @@ def smooth_over_time(x: Tensor) -> Tensor:
 
 
 def pad_frames(logmel: Tensor, minimum: int) -> Tensor:
-    """Repeat the last frame until there are enough frames.
-
-    (B, C, T, F) -> at least `minimum` frames, the last frame repeated; unchanged where there are enough.
+    """Repeat the last frame of (B, C, T, F) until there are `minimum` frames.
 
     A traced graph leaves this out (the test would be frozen in it): an exported model needs `min_frames` frames.
     """

@@ -49,10 +49,8 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Apply a narrow stack of three convolutions beside a shortcut.
-
-    (B, C, ...) -> (B, 4 * channels, ...) of 1/stride the size: convolutions of kernel 1, 3, 1 beside a shortcut.
-    """
+    """Apply convolutions of kernel 1, 3, 1 beside a shortcut: (B, C, ...) -> (B, 4 * channels, ...) of 1/stride the
+    size."""
 
     expansion = 4
 

@@ -61,10 +61,8 @@ class GroupBlock(nn.Module):
 
 
 class SpecificEncoder(nn.Module):
-    """Encode a log-mel by TALNet's convolutions and a Transformer.
-
-    (B, 1, T, n_mels) -> (B, T // 4, width): TALNet's ten convolutions, then a Transformer encoder over time.
-    """
+    """Encode a log-mel by TALNet's ten convolutions, then a Transformer over time: (B, 1, T, n_mels) -> (B, T // 4,
+    width)."""
 
     def __init__(
         self, n_mels: int, embedding: int, groups: int, layers: int, heads: int, ffn: int, dropout: float

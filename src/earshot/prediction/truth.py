@@ -44,10 +44,7 @@ class Truth:
 
 
 def anomaly_scores_of(found: Predictions, truth: Truth) -> np.ndarray:
-    """Give the anomaly score of each clip.
-
-    (N,) anomaly scores: the predictions' own, else how unsure the network is of a clip's own class.
-    """
+    """Anomaly score of each clip, (N,): the predictions' own, else how unsure the network is of a clip's own class."""
     if found.score is not None:
         return np.asarray(found.score, np.float64)
     return anomaly_metrics.own_class_scores(found.clipwise_output, truth.target.argmax(axis=1))

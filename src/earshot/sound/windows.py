@@ -106,9 +106,7 @@ def window_starts(
 
 
 def join_clipwise(window_outputs: np.ndarray, rule: str) -> np.ndarray:
-    """Join the answers of a clip's windows to one.
-
-    (W, K) outputs of a clip's windows -> (K,) float32 by mean, max, sum, or mean_logit.
+    """Join the outputs of a clip's windows, (W, K), to one, (K,) float32, by mean, max, sum, or mean_logit.
 
     mean_logit gives LOG-ODDS, the mean of log(p / (1 - p)) with p kept off 0 and 1 by 1e-7, not a probability.
     """
