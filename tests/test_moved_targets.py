@@ -1,4 +1,4 @@
-"""Whatever moves a sound in time moves its frame targets alike, in every picture that a network hears, or is refused."""
+"""What moves a sound in time moves its frame targets alike, in every picture that a network hears, or is refused."""
 
 from types import SimpleNamespace
 
