@@ -130,6 +130,10 @@ def print_report(report: dict, out: Path):
         names = ", ".join(done["steps"])
         print(f"  {names}: {done['seconds']:.1f} s, {done['predicted_seconds']:.1f} predicted{whole}")
     print_calls(report["calls"])
+    if took := report["rehearsal"]:
+        print(f"  nothing to hear. A made recording of {took['recording_seconds']:g} s takes all networks "
+              f"{took['seconds']:.2f} s here: {int(60 * report['minutes'] / took['seconds']):,} such recordings would "
+              f"fit into {report['minutes']:g} minutes")  # fmt: skip
     print_blend(report["blend"])
     if report["left_out"]:
         print(f"  no time for: {', '.join(report['left_out'])}")

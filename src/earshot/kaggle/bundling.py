@@ -31,10 +31,11 @@ from earshot.kaggle.extractors import add_extractors
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.sources import versions, write_sources
 from earshot.kaggle.wheels import EXTRACTOR_RUNTIMES, RUNTIMES, Wheel, check_wheels, copy_wheels, read_wheels
-from earshot.kernel.bundle import ABOUT, CHOSEN_POST, CLASSES, PACKAGES, POST, SOURCES, open_bundle
+from earshot.kernel.bundle import ABOUT, CHOSEN_POST, CLASSES, PACKAGES, POST, SOURCES, Bundle, open_bundle
 from earshot.kernel.hidden_test import get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
-from earshot.messages import command_line
+from earshot.kernel.runner import answer_to_one
+from earshot.messages import command_line, few
 from earshot.prediction.graphs import find_graphs, origins_of
 from earshot.prediction.origin import check_same
 from earshot.prediction.tta import check_tta, tta_variants
@@ -58,21 +59,25 @@ WORKING = Path(os.environ.get("KAGGLE_WORKING", "/kaggle/working"))
 MINUTES = os.environ.get("KERNEL_MINUTES", "__MINUTES__")
 
 
-def find(name):
-    """The file or folder of this name, at most four folders below INPUT."""
-    found = (path for depth in range(5) for path in INPUT.glob("*/" * depth + name))
-    return next(found, INPUT / name)
+def find(name, text=b""):
+    """The first file or folder of this name that holds `text`, at most five folders below INPUT, or None."""
+    found = (path for depth in range(5) for path in sorted(INPUT.glob("*/" * depth + name)))
+    return next((path for path in found if not text or text in path.read_bytes()), None)
 
 
-bundle = find("__FILES__/bundle.json").parent
+about = find("__FILES__/bundle.json") or find("bundle.json", b'"slug": "__KERNEL__"')
+competition = find("__SLUG__")
+if not about or not competition:
+    lacks = "competition __SLUG__" if about else "data set __DATASET__"
+    raise FileNotFoundError(f"{INPUT} does not hold the {lacks}: add it to this notebook by Add Input")
+bundle, tests = about.parent, find("__SLUG__/__FOLDER__") or competition / "__FOLDER__"
 libraries = tempfile.mkdtemp()
 for wheel in sorted(bundle.glob("*.whl")):
     zipfile.ZipFile(wheel).extractall(libraries)
 sys.path.insert(0, libraries)
 
-sys.argv = ["run_kernel.py", "--bundle", str(bundle), "--competition", "__COMPETITION__"]
-sys.argv += ["--test-folder", str(find("__SLUG__") / "__FOLDER__"), "--minutes", MINUTES]
-sys.argv += ["--out", str(WORKING / "submission.csv")]
+sys.argv = ["run_kernel.py", "--bundle", str(bundle), "--competition", "__COMPETITION__", "--test-folder", str(tests)]
+sys.argv += ["--minutes", MINUTES, "--out", str(WORKING / "submission.csv")]
 runpy.run_path(str(bundle / "earshot.pyz"), run_name="__main__")
 '''
 
@@ -116,8 +121,19 @@ def build(settings: BundleSettings, root: str | Path = "kernels") -> Path:
             (partial / "kernel" / file).write_text(text)
         reached("filled kernel/")
         check_folder(partial)
-        open_bundle(partial / "dataset", settings.competition).need_networks()
+        _check_answers(open_bundle(partial / "dataset", settings.competition).need_networks(), partial)
     return target
+
+
+def _check_answers(bundle: Bundle, folder: Path):
+    """Raise unless the competition's rows can be made of what the networks know, as a kernel does first of all."""
+    competition = bundle.about["competition"]
+    try:
+        answer_to_one(get_competition(competition), bundle.classes, bundle.post, folder)
+    except ValueError as error:
+        raise ValueError(
+            f"the networks know {few(bundle.classes)}, with which {competition} cannot be answered: {error}"
+        ) from error
 
 
 def dataset_slug(name: str) -> str:
@@ -312,7 +328,7 @@ def kernel_script(settings: BundleSettings, dataset: str) -> str:
         )
     rules = get_rules(settings.competition)
     values = {"COMPETITION": settings.competition, "DATASET": dataset, "MINUTES": f"{minutes:g}", "SLUG": rules.slug,
-              "FOLDER": rules.folder, "FILES": dataset.split("/")[-1]}  # fmt: skip
+              "FOLDER": rules.folder, "FILES": dataset.split("/")[-1], "KERNEL": settings.slug}  # fmt: skip
     script = SCRIPT
     for key, value in values.items():
         script = script.replace(f"__{key}__", value)

@@ -177,7 +177,7 @@ def _check(competition: str, tests: Path, classes, submission: Path) -> tuple[in
     if test.empty:
         return len(table), f"{len(table)} rows for an empty test" if len(table) else ""
     try:
-        get_competition(competition).validate(table, test.table, list(classes))
+        get_competition(competition).validate(table, test.table, list(test.columns[1:] or classes))
     except ValueError as error:
         return len(table), str(error)
     return len(table), ""

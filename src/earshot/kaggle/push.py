@@ -20,6 +20,7 @@ TOKEN_HELP = (
 )
 MISSING = re.compile(r"No module named '([\w.]+)'")
 OTHER_PYTHON = re.compile(r"Python (\d+\.\d+), the bundle and its wheels were made for (\d+\.\d+)")
+FAILED = re.compile(r'FAILED: ([^"\\\n]+)')  # lines of run_kernel.py, in the JSON of Kaggle's log
 NO_NETWORK_RAN = "no network of the bundle runs here"
 POLL_SECONDS, WAIT_SECONDS = 20.0, 12 * 3600.0
 ENDED = ("complete", "error", "cancel")  # what the status of a kernel begins with when it is over
@@ -92,6 +93,8 @@ def explain(output: Path) -> list[str]:
         )
     if NO_NETWORK_RAN in text:
         found.append("no network of the bundle ran: the submission holds the training priors alone")
+    failed = [line.strip() for line in dict.fromkeys(FAILED.findall(text)) if NO_NETWORK_RAN not in line]
+    found += [f"the kernel says that something failed: {line}" for line in failed]
     return found
 
 
