@@ -19,6 +19,7 @@ from earshot.kaggle.bundling import BundleSettings
 from earshot.kernel import runner
 from earshot.kernel.bundle import open_bundle
 from earshot.kernel.hidden_test import find_test
+from earshot.kernel.manifest import identity_of
 from earshot.kernel.runner import KernelRun, answer_to_one, run_kernel
 from earshot.tables import read_table
 from tiny_graphs import CLASSES
@@ -157,3 +158,17 @@ def test_what_failed_on_kaggle_is_told_after_a_push(tmp_path):
     assert said.endswith(
         "something failed: the sample submission has other columns: ValueError: 1 of its 3 classes nobody knows"
     )
+
+
+def test_a_push_without_its_inputs_or_with_an_older_data_set_is_told(tmp_path):
+    for lost, remedy in (("competition", "accept its rules"), ("dataset", "whether it is there")):
+        answer = SimpleNamespace(**{f"invalid_{lost}_sources": ["birdclef-2026"]})
+        with pytest.raises(ValueError, match=f"pushed without the .*birdclef-2026.*{remedy}"):
+            push._refuse_without_inputs(answer, SLUG)
+    push._refuse_without_inputs(SimpleNamespace(invalid_competition_sources=[]), SLUG)
+    made = tiny_graphs.write_bundle(tmp_path / "dataset", folds=1)
+    (tmp_path / "submission_report.json").write_text(json.dumps({"bundle": identity_of(made)}))
+    assert push.other_version(tmp_path, made) == []
+    tiny_graphs.write_bundle(made, folds=2)
+    (said,) = push.other_version(tmp_path, made)
+    assert "another version of its data set" in said

@@ -74,6 +74,7 @@ class KernelRun:
     unreadable: dict[str, str] = field(default_factory=dict)
     seconds_to_write: float = 0.0
     known: tuple[Sequence[str], Sequence[float]] | None = None
+    bundle: str = ""  # manifest.identity_of
     deadline: float = math.inf
     partly: list[str] = field(default_factory=list)
 
@@ -276,7 +277,7 @@ class KernelRun:
         explained = {*problems, *(failure["what"] for failure in self.failures)}
         unheard = [c.clip_id for c, heard in zip(self.test.clips, answered, strict=True) if not heard]
         return {
-            "competition": self.competition, "minutes": minutes, "cores": self.cores,
+            "competition": self.competition, "bundle": self.bundle, "minutes": minutes, "cores": self.cores,
             "seconds": round(time.monotonic() - self.started, 1),
             "recordings": len(self.test.clips), "heard": int(answered.sum()), "rows": len(self.test.table),
             "unreadable": problems, "partly": self.partly,
