@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import logging
 import sys
 from datetime import datetime
@@ -36,7 +35,7 @@ from earshot.data.folds import read_folds
 from earshot.data.labels import clip_targets, read_classes, read_clips
 from earshot.data.soft_targets import FILE, SoftTargets
 from earshot.listening.members import fold_members
-from earshot.messages import Parser, command_line, progress_bar, run_script
+from earshot.messages import Parser, check_numbers, command_line, progress_bar, run_script
 from earshot.pages import audit as audit_page
 from earshot.pages.report import Evidence, evidence_of
 from earshot.prediction.free_cores import allowed_cores
@@ -45,8 +44,7 @@ from earshot.prediction.free_cores import allowed_cores
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    if options.robust < 0:
-        raise ValueError(f"--robust must be a number of recordings from 0 on, got {options.robust}")
+    check_numbers(options, "robust")
     files.check_writable(options.out / "audit.html", "give --out FOLDER")
     if options.write_groups:
         files.check_writable(options.write_groups)
@@ -64,7 +62,7 @@ def main():
         write_groups(clips, prints, options)
     found = leaks.leaks_of(clips, folds, prints, test, test_prints)
     if (options.data / FILE).is_file():
-        now = hashlib.sha256(options.folds.read_bytes()).hexdigest()
+        now = files.file_digest(options.folds)
         found += leaks.of_targets(SoftTargets.load(options.data / FILE).lineage, clips, now)
     found += leaks_of_pseudo(options, clips, folds, source, prints, test)
     features = np.stack(heard(splits.statistics, [source / p for p in clips.path], "statistics"))

@@ -25,7 +25,7 @@ from earshot.data.dataset import read_dataset, say_changed
 from earshot.data.labels import clip_metadata, read_clips
 from earshot.inputs.given import Metadata
 from earshot.listening.members import BACKENDS, fold_members
-from earshot.messages import Parser, progress_bar, run_script, suggest
+from earshot.messages import Parser, check_choice, check_numbers, progress_bar, run_script
 from earshot.metrics.anomalies import scores_by_section, unseen_sections
 from earshot.prediction import predictions
 from earshot.prediction.backends import open_graph
@@ -36,7 +36,7 @@ from earshot.prediction.predictions import Clip, Predictions
 from earshot.prediction.threads import tune
 from earshot.prediction.tta import tta_variants
 from earshot.sound import audio
-from earshot.sound.folder import by_reason, printable
+from earshot.sound.folder import by_reason, list_recordings, printable, some_recordings
 from earshot.sound.rows import file_of
 from earshot.stored import read_json, want
 
@@ -99,7 +99,7 @@ def check_heard(clips: list[Clip], unreadable: dict[str, str], prepared: Path):
 
 def print_oddities(source: Path, clips: list[Clip], target: Path):
     """Count, and list beside `target`, the files of a folder that are left out and what was odd about those heard."""
-    left_out = audio.list_recordings(source).left_out if source.is_dir() else {}
+    left_out = list_recordings(source).left_out if source.is_dir() else {}
     known = audio.odd_files()
     odd = {path: known[path] for path in (str(clip.path) for clip in clips) if path in known}
     if not left_out and not odd:
@@ -137,16 +137,14 @@ def parse_args() -> argparse.Namespace:
 
 def check_options(options: argparse.Namespace):
     """Options that contradict each other are errors before anything is loaded."""
-    if options.backend not in BACKENDS:
-        raise ValueError(f"unknown backend '{options.backend}'{suggest(options.backend, BACKENDS, 'known')}")
+    check_choice("--backend", options.backend, BACKENDS)
     if options.backend == "torch" and (options.int8 or options.together or options.tune):
         raise ValueError("--int8, --together and --tune are of exported graphs: add --backend onnx or openvino")
-    if len(set(options.run)) < len(options.run):
-        raise ValueError("--run names a folder twice")
+    if twice := [run for run in set(options.run) if options.run.count(run) > 1]:
+        raise ValueError(f"--run names {twice[0]} twice")
     if options.out and len(options.run) > 1:
         raise ValueError("--out takes the mean of ONE run; of several, each gets its test.npz (then src/ensemble.py)")
-    if min(1 if n is None else n for n in (options.threads, options.streams)) < 1:
-        raise ValueError("--threads and --streams must be at least 1")
+    check_numbers(options, "threads", "streams", low=1)
     tta_variants(options.tta or ())
 
 
@@ -165,10 +163,8 @@ def check_targets(options: argparse.Namespace):
 
 
 def how_many(options: argparse.Namespace) -> tuple[int, int]:
-    """Choose the threads of a call and how many calls run at a time.
-
-    (threads of a call, calls at a time). PyTorch keeps to one call, on the threads that are free.
-    """
+    """Choose the threads of a call and how many calls run at a time. PyTorch keeps to one call, on the threads that are
+    free."""
     if options.backend == "torch":
         use_free_cores(options.threads or 0, "--threads N")
         return 1, 1
@@ -204,10 +200,8 @@ def members_of_run(folder: Path, options: argparse.Namespace, threads: int) -> l
 
 
 def together(of_run: dict[Path, list], options: argparse.Namespace) -> list[tuple[list[Path], tuple, Metadata]]:
-    """Group the runs that can share a pass.
-
-    (run folders, their TTA, their metadata) that can share a pass: the same windows, variants and columns.
-    """
+    """Group the runs that can share a pass, by windows, variants and columns: (run folders, their TTA, their
+    metadata)."""
     groups: dict[tuple, list[Path]] = {}
     for folder, members in of_run.items():
         tta = tuple(run_tta(folder, members, options) if options.tta is None else options.tta)
@@ -328,10 +322,7 @@ def difference_of_one_pass(members: list[Member], clips: list[Clip], tta) -> str
 def find_clips(source: Path, audio_root: Path | None) -> list[Clip]:
     """A clip table or a folder -> recordings; a folder's ids are the file names without endings, where they differ."""
     if source.is_dir():
-        found = audio.list_recordings(source)
-        if not found.files:
-            kinds = ", ".join(ending.removeprefix(".") for ending in sorted(audio.EXTENSIONS))
-            raise ValueError("; ".join(filter(None, [f"{source} holds no recording ({kinds})", found.said()])))
+        found = some_recordings(source)
         return [Clip(i, p) for i, p in zip(found.ids(), found.files, strict=True)]
     table = read_clips(source)
     if not len(table):

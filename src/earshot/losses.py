@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from earshot.messages import suggest
+from earshot.messages import check_params, suggest
 
 COARSE = 8  # coarse classes of SONYC-UST
 EPSILON = torch.finfo(torch.float32).eps
@@ -220,10 +220,7 @@ def soft_answers(out: dict, answer: Tensor, known: Tensor, temperature: float = 
 
 
 def clip_output(out: dict) -> tuple[Tensor, bool]:
-    """Give the clip's logits, or its probabilities where the head has no logit.
-
-    (float32 (B, K) clip logits, True), or the probabilities and False where the head has no logit.
-    """
+    """The clip's logits, float32 (B, K), and True; its probabilities and False where the head has no logit."""
     return (out["logit"].float(), True) if "logit" in out else (out["clipwise_output"].float(), False)
 
 
@@ -335,9 +332,8 @@ def build_loss(
     if name not in LOSSES:
         raise ValueError(f"unknown loss '{name}'{suggest(name, LOSSES)}")
     known, options = list(inspect.signature(LOSSES[name]).parameters)[2:], {}
+    check_params(params or {}, known, f"loss {name}")
     for key, value in (params or {}).items():
-        if key not in known:
-            raise ValueError(f"loss {name} has no parameter '{key}'{suggest(key, known)}")
         try:
             options[key] = float(value)
         except (TypeError, ValueError):

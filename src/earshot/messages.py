@@ -7,6 +7,7 @@ import difflib
 import errno
 import importlib
 import logging
+import math
 import os
 import re
 import select
@@ -101,6 +102,22 @@ def check_choice(name: str, value: str, allowed):
     """Raise unless `value` is one of `allowed`; the error begins with the name of what has it."""
     if value not in allowed:
         raise ValueError(f"{name} is '{value}'; choose one of {', '.join(allowed)}")
+
+
+def check_params(params, known, of: str):
+    """Raise where a name among `params` is none that `of`, such as "loss bce", takes."""
+    for key in params:
+        if key not in known:
+            raise ValueError(f"unknown parameter '{key}' of {of}{suggest(key, known)}")
+
+
+def check_numbers(options: argparse.Namespace, *names: str, low: float = 0, high: float = math.inf):
+    """Raise where one of these options of a command was given and is not from `low` to `high`."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not (low <= value <= high and value < math.inf):
+            wanted = f"lie in {low} ... {high}" if high < math.inf else f"be {low} or more"
+            raise ValueError(f"--{name.replace('_', '-')} must {wanted}, got {value}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -202,12 +219,12 @@ def logged_from(level: int, name: str = ""):
 
 
 @contextmanager
-def fewer_alike(folder: Path, most: int = 5, name: str = "earshot"):
+def fewer_alike(folder: Path, most: int = 5):
     """Log the first `most` messages of each kind for a while, and at the end how many more there were.
 
     Of one kind are messages that differ in numbers and in which file below `folder` they speak of.
     """
-    counts, logger = Counter(), logging.getLogger(name)
+    counts, logger = Counter(), logging.getLogger("earshot")
     file = re.compile(re.escape(str(folder)) + r"/.*?\.\w{2,5}(?=[:, ]|$)")
 
     def is_early(record: logging.LogRecord) -> bool:

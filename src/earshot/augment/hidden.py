@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from earshot.augment.mixing import Mixing
 from earshot.augment.spectrogram import sample_stripes
-from earshot.messages import suggest
+from earshot.messages import check_params, suggest
 
 SCHEMES = ("zero", "mixture", "cutting")
 INPUT = "input"  # the layer name of the network's input, after its first batch norm
@@ -52,10 +52,7 @@ def spec_augment_pp(x: Tensor, mask: Tensor, index: Tensor, scheme: str = "mixtu
 
 
 class SpecAugmentPP(nn.Module):
-    """Apply SpecAugment++ to what passes through, in training only.
-
-    (B, C, T, F) of a network in training -> with SpecAugment++; in eval mode the input itself.
-    """
+    """Apply SpecAugment++ to the (B, C, T, F) that pass through in training; in eval mode nothing changes."""
 
     def __init__(
         self, scheme: str = "mixture", time_share: float = 0.1, freq_share: float = 0.1, time_stripes: int = 2,
@@ -88,10 +85,8 @@ def attach_spec_augment_pp(network: nn.Module, params: dict) -> None:
     if not params:
         return
     options = {k: v for k, v in params.items() if k != "layers"}
-    known = ("scheme", "time_share", "freq_share", "time_stripes", "freq_stripes")
-    for key in options:
-        if key not in known:
-            raise ValueError(f"unknown parameter '{key}' of augment.spec_augment_pp{suggest(key, (*known, 'layers'))}")
+    known = ("scheme", "time_share", "freq_share", "time_stripes", "freq_stripes", "layers")
+    check_params(params, known, "augment.spec_augment_pp")
     augment, modules = SpecAugmentPP(**options), dict(network.named_modules())
     for name in params.get("layers", (INPUT,)):
         if name == INPUT and not hasattr(network, "spec_augment"):

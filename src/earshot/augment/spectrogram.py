@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from earshot.messages import suggest
+from earshot.messages import check_params, suggest
 
 
 class LogmelAugment(NamedTuple):
@@ -130,10 +130,8 @@ def stretch_positions(length: int, rate: Tensor) -> Tensor:
 
 
 def sample_time_warp(generator, shape, max_frames: float = 40.0) -> dict[str, Tensor]:
-    """Draw which frame of each clip is moved where.
-
-    (B,) frame and where it goes, at most max_frames and a third of the clip away.
-    """
+    """Draw which frame of each clip is moved, (B,), and where it goes: at most max_frames and a third of the clip
+    away."""
     return _sample_warp(generator, shape[0], shape[2], max_frames)
 
 
@@ -146,10 +144,7 @@ def time_warp(logmel: Tensor, center: Tensor, moved: Tensor) -> Tensor:
 
 
 def sample_frequency_shift(generator, shape, max_bins: float = 4.0) -> dict[str, Tensor]:
-    """Draw by how many mel bins each clip moves up.
-
-    (B,) mel bins, positive = higher.
-    """
+    """Draw by how many mel bins each clip moves up, (B,)."""
     return {"shift_bins": uniform(generator, shape[0], -max_bins, max_bins)}
 
 
@@ -187,10 +182,8 @@ def equalise(logmel: Tensor, gains: Tensor) -> Tensor:
 
 
 def sample_frequency_warp(generator, shape, max_bins: float = 4.0) -> dict[str, Tensor]:
-    """Draw which mel bin of each clip is moved where.
-
-    (B,) mel bin and where it goes, at most max_bins and a third of the bins away.
-    """
+    """Draw which mel bin of each clip is moved, (B,), and where it goes: at most max_bins and a third of the bins
+    away."""
     return _sample_warp(generator, shape[0], shape[3], max_bins)
 
 
@@ -282,7 +275,7 @@ class SpecAugment(nn.Module):
 
 def build_spec_augment(params: dict) -> SpecAugment | None:
     """The config's augment.spec_augment -> module for a model's `spec_augment`; None of an empty dict or no stripes."""
-    _check_params("spec_augment", params, inspect.signature(SpecAugment).parameters)
+    check_params(params, inspect.signature(SpecAugment).parameters, "augment.spec_augment")
     module = SpecAugment(**params) if params else None
     stripes = module and module.params["time_stripes"] + module.params["freq_stripes"]
     return module if stripes else None
@@ -309,7 +302,7 @@ def check_logmel(specs: Sequence[dict]) -> None:
         if name not in LOGMEL_AUGMENTS:
             raise ValueError(f"unknown log-mel augmentation '{name}'{suggest(str(name), LOGMEL_AUGMENTS)}")
         known = list(inspect.signature(LOGMEL_AUGMENTS[name].sample).parameters)[2:]
-        _check_params(name, {k: v for k, v in spec.items() if k != "name"}, ["p", *known])
+        check_params({k: v for k, v in spec.items() if k != "name"}, ["p", *known], f"log-mel augmentation {name}")
 
 
 def apply_logmel(
@@ -332,9 +325,3 @@ def apply_logmel(
             rows = positions.clamp(0, frame_target.shape[1] - 1)[:, :, None].expand_as(frame_target)
             frame_target = torch.where(chosen[:, None, None], frame_target.gather(1, rows), frame_target)
     return logmel, frame_target
-
-
-def _check_params(name: str, params: dict, known) -> None:
-    for key in params:
-        if key not in known:
-            raise ValueError(f"unknown parameter '{key}' of log-mel augmentation {name}{suggest(key, known)}")

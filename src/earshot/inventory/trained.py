@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import product
@@ -85,11 +85,11 @@ class Found:
         return (self.config.task, self.config.data.competition, self.score.watch) if self.config else ("", "", "")
 
 
-def find_runs(root: Path, keep: Callable[[Path], bool] = lambda folder: True) -> list[Found]:
+def find_runs(root: Path) -> list[Found]:
     """Every run folder below `root` (<task>/<name>/fold<k>), each a row, damaged ones among them; by name."""
     if not root.is_dir():
         raise ValueError(f"{root} is no folder of runs; train one first: {command_line('train', '--fold', 0)}")
-    folders = sorted(path for path in root.glob("*/*") if path.is_dir() and files.fold_folders(path) and keep(path))
+    folders = sorted(path for path in root.glob("*/*") if path.is_dir() and files.fold_folders(path))
     return with_changes([look_at(folder) for folder in progress_bar(folders, "runs", unit="run")])
 
 
@@ -147,7 +147,7 @@ def cv_of(folder: Path, config: Config, folds: Sequence[runs.FoldRun], expected:
 
     Kept in cv.json of the run folder until an OOF or a table changes.
     """
-    watch = config.watch or tasks.get_task(config.task, config.data.competition).watch
+    watch = tasks.task_of(config).watch
     done = [fold for fold in folds if fold.finished]
     alone = of_folds(done, watch)
     if not expected:
@@ -183,7 +183,7 @@ def whole_score(folder: Path, config: Config, done: Sequence[runs.FoldRun], watc
     oof = predictions.join([fold.oof() for fold in done])
     predictions.check_complete(oof, data.clips.clip_id)
     oof = oof.aligned(data.clips.clip_id)
-    task = tasks.get_task(config.task, config.data.competition)
+    task = tasks.task_of(config)
     truth = truth_of(oof, data)
     value = tasks.score_readable(task, oof, truth).get(watch, math.nan)
     plain = tasks.get_task(config.task)  # without the competition's own scores, which take longer

@@ -34,7 +34,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from earshot.inputs.vggish import FRAMES, N_MELS
-from earshot.models.layers import ACTIVATIONS, check_choice, init_layer, normalised_input, single_answer
+from earshot.messages import check_choice
+from earshot.models.layers import ACTIVATIONS, init_layer, normalised_input, single_answer
 from earshot.models.vggish import VggishExtractor
 
 WIDTHS = (64, 128, 256, 512)
@@ -101,10 +102,7 @@ class Encoder(nn.Sequential):
 
 
 class AttentionPooling(nn.Module):
-    """Average a sequence over time, with weights of its own for each head.
-
-    (B, S, D) -> (B, heads * D): as many means over time as heads, each with weights of its own.
-    """
+    """Average a sequence over time, with weights of its own for each head: (B, S, D) -> (B, heads * D)."""
 
     def __init__(self, width: int, hidden: int, heads: int):
         super().__init__()

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earshot.models.layers import ACTIVATIONS, check_choice, init_layer, normalised_input, single_answer
+from earshot.messages import check_choice
+from earshot.models.layers import ACTIVATIONS, init_layer, normalised_input, single_answer
 
 REDUCTION = 32
 LEAST_MIDDLE = 8  # channels between the two convolutions of the attention
@@ -44,10 +45,7 @@ class CoordinateAttention(nn.Module):
 
 
 class SeparableBlock(nn.Module):
-    """Apply a separable convolution with attention, then pool.
-
-    (B, C, T, F) -> (B, out_channels, T // 2, F // 2): separable convolution, ReLU, attention, average pooling.
-    """
+    """Separable convolution, ReLU, attention, average pooling: (B, C, T, F) -> (B, out_channels, T // 2, F // 2)."""
 
     def __init__(self, in_channels: int, out_channels: int, shared: bool, dilation: int = 2):
         super().__init__()

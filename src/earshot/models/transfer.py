@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from earshot.inputs.network import Inputs
-from earshot.models.layers import ACTIVATIONS, check_choice, init_layer, outside_autocast
+from earshot.messages import check_choice
+from earshot.models.layers import ACTIVATIONS, init_layer, outside_autocast
 
 PROBE_FRAMES, PROBE_SAMPLES = 64, 64 * 320  # an input that every network takes, both inputs of one length
 PROBE_SECONDS = 1.0
@@ -91,9 +92,8 @@ class Transfer(nn.Module):
 
 
 def probe_embedding(base: nn.Module, n_mels: int, heard: Inputs | None = None) -> tuple[int, list[str]]:
-    """Find the size of a network's embedding and which parameters it does not depend on.
-
-    (D, names of the parameters that the embedding does not depend on), found by one pass in eval mode.
+    """Find the size of a network's embedding, and the names of the parameters that it does not depend on, by one pass
+    in eval mode.
 
     Errors: a base without `embedding`, or one that reads metadata.
     """

@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earshot.models.layers import ACTIVATIONS, SEDHead, check_choice, init_layer, normalised_input, single_answer
+from earshot.messages import check_choice
+from earshot.models.layers import ACTIVATIONS, SEDHead, init_layer, normalised_input, single_answer
 from earshot.models.se_trans import Encoder
 from earshot.models.talnet import POOL, POOLS, TalnetEncoder, check_sizes
 from earshot.models.time2vec import MetadataEncoder
@@ -46,10 +47,7 @@ class StandardisedConv(nn.Conv2d):
 
 
 class GroupBlock(nn.Module):
-    """Apply a standardised convolution with group norm, then pool.
-
-    (B, C, T, F) -> (B, width, T // pool, F // pool): standardised 3x3 convolution, group norm, ReLU, maximum.
-    """
+    """Standardised 3x3 convolution, group norm, ReLU, maximum: (B, C, T, F) -> (B, width, T // pool, F // pool)."""
 
     def __init__(self, in_channels: int, width: int, groups: int, pool: tuple[int, int]):
         super().__init__()
@@ -63,10 +61,8 @@ class GroupBlock(nn.Module):
 
 
 class SpecificEncoder(nn.Module):
-    """Encode a log-mel by TALNet's convolutions and a Transformer.
-
-    (B, 1, T, n_mels) -> (B, T // 4, width): TALNet's ten convolutions, then a Transformer encoder over time.
-    """
+    """Encode a log-mel by TALNet's ten convolutions, then a Transformer over time: (B, 1, T, n_mels) -> (B, T // 4,
+    width)."""
 
     def __init__(
         self, n_mels: int, embedding: int, groups: int, layers: int, heads: int, ffn: int, dropout: float

@@ -6,7 +6,6 @@ nothing else: not on the worker or the process. So a resumed run equals one that
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -33,8 +32,6 @@ from earshot.training.lessons import Lessons
 from earshot.training.pseudo import PseudoWindows
 
 MAX_SUBSTITUTES = 20  # unreadable clips in a row before training gives up
-
-logger = logging.getLogger("earshot")
 
 
 class ShorterThanPromised(Exception):
@@ -97,10 +94,7 @@ class TrainingClips(torch.utils.data.Dataset):
         return self.n_labelled + (self.lessons.draws if self.lessons else 0)
 
     def order(self, epoch: int) -> np.ndarray:
-        """Give the order in which an epoch hears the clips.
-
-        (N,) indices of the clips that an epoch hears, in turn, by the config's sampler.
-        """
+        """Indices of the clips that an epoch hears, (N,), in turn, by the config's sampler."""
         n = self.n_labelled
         labelled = self.turns.order(self.seed, epoch) if self.turns else epoch_order(n, self.seed, epoch)
         return self.lessons.order(labelled, self.seed, epoch) if self.lessons else labelled
