@@ -42,7 +42,7 @@ def check_manifest(folder: str | Path) -> int:
 def identity_of(folder: str | Path) -> str:
     """A short text that tells this bundle from any other, by what its files hold; '' without a manifest."""
     path = Path(folder) / MANIFEST
-    return digest(path)[:12] if path.is_file() else ""
+    return file_digest(path)[:12] if path.is_file() else ""
 
 
 def _problem(path: Path, entry: dict) -> str:
