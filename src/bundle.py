@@ -112,7 +112,7 @@ def parse_args() -> argparse.Namespace:
     add(
         "--blend", type=Path, help="JSON of src/ensemble.py: its runs, mean, weights and thresholds, in place of --runs"
     )
-    add("--tta", nargs="*", help="further hearings, where there is time (default: those of the first run)")
+    add("--tta", nargs="*", help="further hearings, where there is time (default: those of each run)")
     add("--post", type=Path, help="post-processing YAML")
     add("--minutes", type=float, default=0.0, help="the kernel plans with (default: 90 %% of the competition's limit)")
     add("--wheels", type=Path, help="folder of .whl files that Kaggle's image lacks")

@@ -167,10 +167,11 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
                 "columns are at hand, with src/predict.py --clips TABLE --backend onnx"
             )
     extractors = add_extractors(folder, abouts)
-    tta = list(abouts[0]["tta"] if settings.tta is None else settings.tta)
-    tta_variants(tta)
-    for about in abouts:
-        check_tta(tta, Windowing(**about["windowing"]), Inputs.from_json(about).values())
+    for about, entry in zip(abouts, entries, strict=True):
+        entry["tta"] = list(about["tta"] if settings.tta is None else settings.tta)
+        tta_variants(entry["tta"])
+        check_tta(entry["tta"], Windowing(**about["windowing"]), Inputs.from_json(about).values())
+    tta = list(dict.fromkeys(name for entry in entries for name in entry["tta"]))
     (folder / CLASSES).write_text("label\n" + "".join(f"{c}\n" for c in classes))
     _add_post(folder, settings, chosen)
     packages = write_sources(folder / SOURCES, settings.competition)

@@ -28,7 +28,7 @@ from earshot.tables import read_table
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # no table can hold these
 HEADER_THREADS = 8
 STAND_IN_SECONDS = 5.0
-ROUNDING = 0.5  # seconds by which a sample submission may count a recording as shorter
+ROW_SECONDS = 5.0  # a row that a recording does not fill to its end need not be in the sample submission
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def find_test(
     clips = tuple(Clip(name, files.get(name, missing / name)) for name in names)
     seconds, problems = _headers(clips, rules.seconds)
     if table is not None and rules.sample and files:
-        lengths = [(name, s - ROUNDING) for name, s in zip(names, seconds, strict=True) if name in files]
+        lengths = [(name, s - s % ROW_SECONDS) for name, s in zip(names, seconds, strict=True) if name in files]
         needed = rules.make(lengths, classes, folder.parent).iloc[:, 0]
         if short := sorted(set(needed.astype(str)) - set(table[needed.name].astype(str))):
             notes.append(f"{rules.table} lacks {len(short)} rows of its recordings: rows follow from recordings")
