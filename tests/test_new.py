@@ -259,6 +259,14 @@ def test_folds_of_before_the_groups_are_said(tmp_path, monkeypatch):
     assert told.endswith(command_line("make_folds", *words))
 
 
+def test_only_clips_that_say_something_count_as_training():
+    clips = pd.DataFrame({"clip_id": list("abcdef"), "labels": ["x", "", "", "y", "", "x"]})
+    clips["annotated"] = list("110001")  # b is silent
+    folds = pd.DataFrame({"clip_id": list("abcdef"), "fold": [0, 0, 0, 0, 1, 1]})
+    assert new.count_training({"data": {"targets": "events"}}, clips, folds, None) == 3
+    assert new.count_training({"data": {"keep_unlabelled": True}}, clips, folds, None) == 4
+
+
 def test_configs_of_the_repository_are_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     like = new.find_config("tagging/esc10_cnn")
