@@ -179,7 +179,11 @@ def seed_option(competition: Competition, options: argparse.Namespace) -> dict:
 def next_command(out: Path, competition: str, tables: Tables) -> str:
     """What a user does next: a config for recordings of their own, folds for a competition that has configs."""
     if competition in ("mine", *get_competition("mine").also):
-        several = any(len(names) > 1 for names in label_lists(tables.clips))
+        silent = annotated_clips(tables.clips, tables.events)
+        several = any(
+            len(names) > 1 or (quiet and not names)
+            for names, quiet in zip(label_lists(tables.clips), silent, strict=True)
+        )
         like = "sed/synth_cnn" if competition == "mine_events" or several else "tagging/esc10_cnn"
         if (e := tables.events) is not None and len(e) and (e.offset - e.onset).median() < SHORT_EVENTS:
             like = "sed/finch_vocal"
@@ -352,12 +356,13 @@ def summary(tables: Tables, competition: str) -> str:
     lines.append(f"  clips a class: {counts.min() if counts.min() == counts.max() else spread}")
     if 1 < len(counts) <= LISTED_CLASSES:
         lines.append("  classes: " + ", ".join(f"{name} ({n})" for name, n in counts.items()))
-    if unlabelled := sum(not names for names in label_lists(tables.clips)):
-        lines.append(f"  without a label: {unlabelled} clips")
+    known = annotated_clips(tables.clips, tables.events)
+    if (without := np.array([not names for names in label_lists(tables.clips)])).any():
+        silent = f", {(without & known).sum()} of them silence" * bool((without & known).any())
+        lines.append(f"  without a label: {without.sum()} clips{silent}")
     if tables.events is not None:
         negative = int((tables.events.get("is_negative", pd.Series(dtype=float)).fillna(0).astype(float) > 0).sum())
         lines.append(f"  events: {len(tables.events)}" + (f", {negative} of them false positives" if negative else ""))
-        known = annotated_clips(tables.clips, tables.events)
         if not known.all():
             lines[-1] += f"; {known.sum()} of {len(known)} clips are annotated, of the others nobody said when"
     if tables.test_clips is not None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot.sound import audio, decoding
-from earshot.sound.audio import AudioInfo, UnreadableAudio, blocks, crop_or_pad, find_audio, info, load, write
+from earshot.sound.audio import AudioInfo, UnreadableAudio, blocks, crop_or_pad, info, load, write
+from earshot.sound.folder import list_recordings
 
 RATE = 16000
 FORMATS = ("wav", "flac", "ogg", "mp3")
@@ -322,18 +323,9 @@ def test_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
         write(tmp_path / "a.mp3", np.zeros(10), RATE)
 
 
-def test_find_audio(tmp_path):
-    for name in ("b/x.WAV", "b/y.txt", "a.ogg", "c/d/z.Flac", "b/._x.wav", "noext"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert [p.relative_to(tmp_path).as_posix() for p in find_audio(tmp_path)] == ["a.ogg", "b/x.WAV", "c/d/z.Flac"]
-    with pytest.raises(ValueError, match="nowhere is not a folder"):
-        find_audio(tmp_path / "nowhere")
-
-
 def test_real_recordings(shared_data):
     """Crops of real files equal the slices of the whole; every file is finite and within bounds."""
-    paths = find_audio(shared_data)
+    paths = list_recordings(shared_data).files
     assert paths
     for path in paths[:: max(1, len(paths) // 12)]:
         whole, header = load(path, RATE), info(path)

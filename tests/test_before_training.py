@@ -26,7 +26,7 @@ from scripts import run
 
 SIGMOID = Head(activation="sigmoid", logit=False, segments=True)
 TAGGER = Head(activation="sigmoid", logit=True, segments=False)
-SOFTMAX = Head(activation="softmax", logit=True, segments=True, segment_logit=True)
+SOFTMAX = Head(activation="softmax", logit=True, segments=True)
 ONE = np.eye(3, dtype=np.uint8)[[0, 1, 2, 0, 1, 2]]
 SEVERAL = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 0, 0], [0, 0, 0], [0, 1, 0]], np.uint8)
 
@@ -39,7 +39,7 @@ def asked(target=ONE, mask=None, **what) -> Targets:
     ("watch=mapp", r"watch 'mapp' .*did you mean"),
     ("task=sedd", r"unknown task 'sedd'.*did you mean 'sed'"),
     ("loss.name=bcee", r"unknown loss 'bcee'.*did you mean 'bce'"),
-    ("loss={name: focal, params: {gama: 1}}", r"loss focal has no parameter 'gama'.*gamma"),
+    ("loss={name: focal, params: {gama: 1}}", r"unknown parameter 'gama' of loss focal.*gamma"),
     ("optim.name=adamm", r"unknown optimizer 'adamm'"),
     ("augment.batch.logmel=[{name: rol}]", r"unknown log-mel augmentation 'rol'"),
     pytest.param("augment.batch.image=[{name: Rotat}]", r"Rotat", marks=pytest.mark.slow),

@@ -376,7 +376,7 @@ def test_d_prime_of_the_published_tables():
 def test_mean_d_prime_is_of_the_classes_that_have_an_auc():
     truth = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]])
     scores = np.array([[0.9, 0.9, 0], [0.8, 0.3, 0], [0.7, 0.4, 0], [0.1, 0.6, 0]])  # AUC 3/4, 1/4, none
-    mean = clip_metrics.mean_d_prime(truth, scores)
+    mean = clip_metrics.mean_of_d_primes(clip_metrics.roc_auc(truth, scores))
     assert mean == pytest.approx(0, abs=1e-12)
     assert (mean.n_scored, mean.n_skipped) == (2, 1)
-    assert clip_metrics.mean_d_prime(truth[:, :1], truth[:, :1].astype(float)) == np.inf
+    assert clip_metrics.mean_of_d_primes(np.array([1.0])) == np.inf

@@ -19,7 +19,6 @@ from earshot.annotations.class_columns import heard, is_yes_no, say_unknown, say
 from earshot.annotations.reading import LABELS
 from earshot.competitions.label_texts import listed
 from earshot.messages import few, suggest
-from earshot.tables import read_table
 
 SEPARATORS = (";", "|", ",")
 TARGETS = ("target", "y", "truth", "value", "positive", "annotated")  # names that say no more than label does
@@ -38,6 +37,10 @@ TRAIN_SPLITS = ("", "train", "training", "trn", "dev_train")
 TEST_SPLITS = ("test", "eval", "evaluation", "testing")
 HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development", "dev_test")
 SPLITS = (*TRAIN_SPLITS, *TEST_SPLITS, *HELD_OUT_SPLITS)
+# of a file: train.txt, val_list.csv, fold1_evaluate.txt
+SPLIT_FILE = re.compile(
+    r"(?:.*[_ -])?(train|val|dev|test|eval)(?:ing|id|idation|elopment|uation|uate)?(?:[_ -].*)?", re.I
+)
 DATA_SET = re.compile(r"(data_?set|corpus)(_?(id|name))?$", re.I)
 
 logger = logging.getLogger("earshot")
@@ -107,9 +110,14 @@ def says_splits(cells: pd.Series) -> bool:
     return bool(split_words(cells).isin(SPLITS).all())
 
 
-def has_columns(path: Path, given: str) -> bool:
-    """Whether a table has the column, or the columns by commas, that --label-column names; none named: it has not."""
-    known = list(read_table(path, all_text=True).columns) if given else []
+def split_of(path: Path) -> str:
+    """The split that a file's name says, train | val | dev | test | eval; '' where it says none."""
+    named = SPLIT_FILE.fullmatch(path.stem)
+    return named[1].lower() if named else ""
+
+
+def has_columns(known: Sequence[str], given: str) -> bool:
+    """Whether a table's columns are those that --label-column names, one or several by commas; none named: no."""
     return bool(given) and (given in known or all(name.strip() in known for name in given.split(",")))
 
 

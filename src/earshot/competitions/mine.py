@@ -40,7 +40,8 @@ from earshot.competitions.own_doubts import with_unknown
 from earshot.competitions.own_folders import SUBFOLDER, from_folders
 from earshot.competitions.own_labels import Labels, columns_by_recording, from_annotations, from_table
 from earshot.competitions.own_recordings import OwnRecordings, list_own
-from earshot.competitions.own_tables import find_annotations, find_label_table
+from earshot.competitions.own_splits import listed_splits
+from earshot.competitions.own_tables import LabelTable, find_annotations, find_label_table
 from earshot.competitions.tables import Tables, check_submission, class_name
 from earshot.data.event_checks import say_overlapping
 from earshot.messages import command_line, few
@@ -50,6 +51,7 @@ from earshot.sound import audio
 from earshot.tables import require_columns
 
 FOLD_COLUMN = re.compile(r"((official|cv|k|kaggle|val)[_ -]?)?folds?([_ -]?(id|no|number))?$", re.I)
+SILENCE = "nocall"  # a label of recordings in which no class is heard
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
 
 logger = logging.getLogger("earshot")
@@ -67,19 +69,20 @@ def prepare(
     if table and annotations and _is_same(annotations, table):
         table = None  # events, whose columns may say groups, splits and folds
     notes = [path for path in find_annotations(source, annotations) if table is None or not _is_same(path, table)]
-    sheet = table or find_label_table(source, recordings, path_column, notes)
     doubts = [word.strip() for word in unsure.split(",") if word.strip()]
+    sheet = LabelTable((table,)) if table else find_label_table(source, recordings, path_column, notes)
     taken = [c for c in (group_column, split_column or "split", fold_column) if c]
     named = [c for c in (group_column, split_column, fold_column) if c]
     about = None
     # beside annotations --label-column is the table's where it has it: labels of recordings without annotation
-    of_sheet = sheet is not None and (not notes or has_columns(sheet, label_column))
+    of_sheet = sheet is not None and (not notes or (bool(label_column) and has_columns(sheet.read(), label_column)))
+    lone = LabelTable(tuple(notes))
     if sheet:
         about = from_table(recordings, sheet, path_column, label_column if of_sheet else "", label_separator,
                            has_events=bool(notes), taken=taken, several=several_labels,
                            least=None if notes else min_confidence, unsure=() if notes else doubts)  # fmt: skip
-    elif len(notes) == 1 and kind_of(notes[0]) == "table" and has_columns(notes[0], ",".join(named)):
-        about = from_table(recordings, notes[0], path_column, "", label_separator, has_events=True, taken=named)
+    elif len(notes) == 1 and kind_of(notes[0]) == "table" and named and has_columns(lone.read(), ",".join(named)):
+        about = from_table(recordings, lone, path_column, "", label_separator, has_events=True, taken=named)
         about = about.of_columns(named)
     elif len(notes) == 1 and kind_of(notes[0]) == "table" and not group_column:
         _hint_columns(columns_by_recording(recordings, notes[0]), split_column, fold_column)
@@ -93,6 +96,8 @@ def prepare(
             labels = labels.with_columns_of(about)
     else:
         labels = about or from_folders(recordings, label_separator)
+    if not split_column and not fold_column:
+        labels = labels.with_splits(listed_splits(recordings))
     columns = {"group_column": group_column, "split_column": split_column, "fold_column": fold_column}
     return _tables(labels, recordings, test, **columns)
 
@@ -141,7 +146,7 @@ def _tables(
             raise ValueError(f"both --test {test} and the split of the table name a test: leave one of them out")
         tested, table = unlabelled, unlabelled[["clip_id"]]
     if table is not None and events is not None:
-        table = table.assign(duration=[_seconds(recordings.source / path) for path in tested.path])
+        table = table.assign(duration=[audio.duration_or(recordings.source / path, np.nan) for path in tested.path])
     own = None if events is None else events[events.filename.isin(trains.clip_id)].reset_index(drop=True)
     return Tables(
         clips=trains, classes=classes, events=own, test_clips=tested if len(tested) else None, test=table, truth=truth,
@@ -169,7 +174,7 @@ def _hint_columns(clips: pd.DataFrame, split_column: str, fold_column: str):
         values = values[values != ""]
         if column in (split_column, fold_column) or not 1 < values.nunique() < len(values):
             continue
-        if FOLD_COLUMN.match(column):
+        if FOLD_COLUMN.match(column) and column != "official_fold":
             logger.warning(
                 "folds are made anew; --fold-column '%s' takes the %d of the table", column, values.nunique()
             )
@@ -200,8 +205,14 @@ def _named(clips: pd.DataFrame, events: pd.DataFrame | None) -> tuple[pd.DataFra
     final = {name: "" if quiet else one[_composed(name)] for name, quiet in zip(wanted, silent, strict=True)}
     if changed := [f"'{name}' is {new}" for name, new in final.items() if new and new != name and " " in name]:
         logger.warning("class names hold no spaces: %s", few(changed))
+    quiet = clips.labels.map(lambda names: any(n.strip().casefold() == SILENCE for n in names)).to_numpy(bool)
     for kind, names in (("labels", clips.labels), ("doubted", doubted)):
         clips = clips.assign(**{kind: [" ".join(sorted({final[n] for n in some} - {""})) for some in names]})
+    if (quiet := quiet & (clips.labels == "").to_numpy(bool)).any():
+        said = clips.annotated if "annotated" in clips else pd.Series("", index=clips.index)
+        clips["annotated"] = np.where(quiet, "1", said.astype(str))
+        logger.warning("%d recordings labelled %s hold none of the classes, and train as such: %s", quiet.sum(),
+                       SILENCE, few(clips.path[quiet]))  # fmt: skip
     if events is not None:
         events = events.assign(event_label=events.event_label.map(final))
         events = events[events.event_label != ""].reset_index(drop=True)
@@ -264,14 +275,6 @@ def _of_classes(texts: pd.Series, classes: list[str]) -> pd.Series:
     if other := sorted({name for several in names for name in several} - set(classes)):
         logger.warning("secondary labels that are no recording's label are left out: %s", few(other))
     return names.map(lambda several: " ".join(name for name in several if name in classes))
-
-
-def _seconds(path: Path) -> float:
-    """Length of a recording of the test, NaN where it cannot be read."""
-    try:
-        return audio.info(path).duration
-    except audio.UnreadableAudio:
-        return np.nan
 
 
 def _test_recordings(folder: Path, taken: set[str]) -> pd.DataFrame:

@@ -14,8 +14,7 @@ from earshot.messages import few
 
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing", "eval", "evaluation")
 SUBFOLDER = "subfolder"
-SPLIT_LIST = re.compile(r"(?:.*[_ -])?(train|val|test|eval)(?:ing|id|idation|uation)?(?:[_ -].*)?", re.I)  # of a file
-FOLD = re.compile(r"(fold|split)[-_ ]?\d+", re.I)
+FOLD = re.compile(r"(?:fold|split)[-_ ]?(\d+)", re.I)
 
 logger = logging.getLogger("earshot")
 
@@ -36,18 +35,27 @@ def from_folders(recordings: OwnRecordings, separator: str = "") -> Labels:
         splits = [parts[0].casefold() for parts in inside]
         at = [at[0] / name for name in sorted({parts[0] for parts in inside})]
         inside = [parts[1:] for parts in inside]
-    if len(set(splits)) == 1 and (listed := _listed_splits(recordings)):
-        splits = [listed.get(path, "train") for path in recordings.paths]
+    folds, level = _folds(inside)
+    if folds:
+        at = [folder / name for folder in at for name in {parts[0] for parts in inside}] if level == 0 else at
+        inside = [parts[:level] + parts[level + 1 :] for parts in inside]
     names = Counter(parts[0] for parts in inside if parts)
     labels = _classes_in(names, separator)
     clips = recordings.table(recordings.paths)
     clips = clips.assign(labels=[list(labels[parts[0]]) if parts else [] for parts in inside])
     if len(set(splits)) > 1:
         clips["split"] = splits
+    if folds:
+        clips["official_fold"] = folds
+        said = [f"{fold} ({n})" for fold, n in sorted(Counter(folds).items())]
+        logger.warning("folders of folds, which are kept: %s", few(said, 12))
     if any(map(_deep, inside)):
         clips[SUBFOLDER] = [parts[1] if _deep(parts) else "" for parts in inside]
     if len(names) == 1:
-        logger.warning("one folder alone, %s, is no class: it tells nothing from anything", next(iter(names)))
+        name, loose = next(iter(names)), sum(not parts for parts in inside)
+        beside = f". Of the {loose} recordings beside it nothing is said: put those without {name} into a folder nocall"
+        logger.warning("one folder alone, %s, is no class: it tells nothing from anything%s", name,
+                       beside if loose else "")  # fmt: skip
         clips["labels"] = [[] for _ in inside]
     elif names:
         logger.warning("labels by folder: %s", few([f"{name} ({n})" for name, n in sorted(names.items())], 12))
@@ -57,23 +65,14 @@ def from_folders(recordings: OwnRecordings, separator: str = "") -> Labels:
     return Labels(clips)
 
 
-def _listed_splits(recordings: OwnRecordings) -> dict[str, str]:
-    """Which recordings are of the test, or held out, by texts that list them, such as testing_list.txt; said."""
-    found: dict[str, str] = {}
-    for path in sorted(recordings.source.glob("*.txt")):
-        named = SPLIT_LIST.fullmatch(path.stem)
-        if not named or not path.is_file():
-            continue
-        lines = [line.strip() for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
-        there = recordings.find_all(lines, "").values()
-        if not there or 2 * sum(map(bool, there)) < len(there):
-            continue
-        own = dict.fromkeys(filter(None, there), named[1].lower())
-        if both := sorted(name for name in found.keys() & own if found[name] != own[name]):
-            raise ValueError(f"{path} lists recordings of another list too: {few(both)}; a recording is in one split")
-        logger.warning("%s: %d recordings are in the split '%s'", path, len(own), named[1].lower())
-        found |= own
-    return found
+def _folds(inside: Sequence[Sequence[str]]) -> tuple[list[int], int]:
+    """The fold of each recording where folders fold1/, fold2/ lie around those of the classes, or right in them, and
+    at which place in its path; no folds where they do not."""
+    for level in (0, 1):
+        found = [FOLD.fullmatch(parts[level]) if len(parts) > 1 else None for parts in inside]
+        if all(found) and len({fold[1] for fold in found}) > 1:
+            return [int(fold[1]) for fold in found], level
+    return [], 0
 
 
 def _classes_in(names: Counter, separator: str) -> dict[str, list[str]]:
@@ -81,7 +80,8 @@ def _classes_in(names: Counter, separator: str) -> dict[str, list[str]]:
     if names and all(FOLD.fullmatch(name) for name in names):
         raise ValueError(
             f"the folders {few(sorted(names))} are folds, no classes: give the table that says what the recordings "
-            "hold with --table, and its column of folds with --fold-column"
+            "hold with --table, and its column of folds with --fold-column, or put a folder a class into each, as in "
+            "fold1/wren/"
         )
     if denied := sorted(name for name in names if name.startswith("-") and name[1:] in names):
         logger.warning(

@@ -18,7 +18,7 @@ from earshot.annotations.reading import Annotations, read_annotations, with_genu
 from earshot.competitions.label_columns import are_classes, label_columns, labels_in, say_missing_words, split_cells
 from earshot.competitions.own_doubts import take_doubted, unsure_rows
 from earshot.competitions.own_recordings import OwnRecordings
-from earshot.competitions.own_tables import check_column, find_path_column, read_own
+from earshot.competitions.own_tables import LabelTable, check_column, find_path_column
 from earshot.competitions.tables import class_name
 from earshot.messages import check_choice, few, pasted
 from earshot.sound import audio
@@ -63,9 +63,27 @@ class Labels:
         missing = tuple(dict.fromkeys((*self.missing, *other.missing)))
         return replace(self, clips=clips, missing=missing)
 
+    def with_splits(self, listed: pd.DataFrame | None) -> Labels:
+        """The same with the split, or the official fold, that lists of recordings say (own_splits.py); recordings that
+        no list names train. Lists that leave no labelled recording to train on say nothing."""
+        if listed is None or not self.clips.columns.intersection(("split", "official_fold")).empty:
+            return self
+        clips = self.clips.merge(listed, on="path", how="left")
+        column = listed.columns[-1]
+        unlisted = clips[column].isna()
+        clips[column] = clips[column].fillna("train" if column == "split" else -1)
+        trains = (clips[column] == "train") if column == "split" else True
+        if not (clips.labels.map(bool) & trains).any():
+            logger.warning("no split is made of these lists: no recording with a label would train")
+            return self
+        if unlisted.any() and (listed[column] == "train").any():
+            logger.warning("%d recordings are in no list of a split, and train: %s", unlisted.sum(),
+                           few(clips.path[unlisted]))  # fmt: skip
+        return replace(self, clips=clips)
+
 
 def from_table(
-    recordings: OwnRecordings, path: Path, path_column: str, label_column: str, separator: str, has_events: bool,
+    recordings: OwnRecordings, path: LabelTable, path_column: str, label_column: str, separator: str, has_events: bool,
     taken: Sequence[str] = (), *, several: str = "", least: float | None = None, unsure: Sequence[str] = (),
 ) -> Labels:  # fmt: skip
     """A table's row says what a recording holds; its other columns are kept.
@@ -81,7 +99,7 @@ def from_table(
     columns = [] if has_events and not label_column else label_columns(table, label_column, names, path, taken)
     if len(columns) == 1:
         table[columns[0]] = with_genus(table[columns[0]], table, path)
-    near = recordings.place_of(path).parent.as_posix()
+    near = recordings.place_of(path.files[0]).parent.as_posix()
     found = recordings.find_all(table[names], str(path), near)
     told = f"{path}: recordings by '{names}'" + (f", labels by {few([repr(c) for c in columns])}" if columns else "")
     others = [c for c in kept if c not in (*columns, *OWN_COLUMNS)]
@@ -118,9 +136,9 @@ def from_table(
     return Labels(clips, missing=missing)
 
 
-def _rows_of_recordings(path: Path, recordings: OwnRecordings, path_column: str) -> pd.DataFrame:
+def _rows_of_recordings(path: LabelTable, recordings: OwnRecordings, path_column: str) -> pd.DataFrame:
     """The rows of a table that name a recording, the column that does so first."""
-    table = read_own(path, say=True)
+    table = path.read(say=True)
     check_column(table, path_column, path, "--path-column")
     names = find_path_column(table, recordings, path_column)
     if not names:
@@ -337,7 +355,7 @@ def _check_times(events: pd.DataFrame, recordings: OwnRecordings, files: Sequenc
     are those of longer recordings that these were cut out of."""
     if not len(events):
         return
-    length = {path: _seconds(recordings.source / path) for path in events.path.unique()}
+    length = {path: audio.duration_or(recordings.source / path, math.inf) for path in events.path.unique()}
     late = (events.onset >= events.path.map(length)).to_numpy(bool)
     _refuse_cut_clips(events, events.path.map(length), late, files)
     if 2 * late.sum() >= len(late) or late[events.runs_on.to_numpy(bool)].any():
@@ -373,14 +391,6 @@ def _refuse_cut_clips(events: pd.DataFrame, length: pd.Series, late: np.ndarray,
         f"{event.path} ({length[whole].iloc[0]:g} s): {few(files, 1)} speaks of clips that were cut out of longer "
         f"recordings, with times in those. Give it as a table of labels: {pasted('--table', table)}"
     )
-
-
-def _seconds(path: Path) -> float:
-    """Length of a recording, infinite where it cannot be read."""
-    try:
-        return audio.info(path).duration
-    except audio.UnreadableAudio:
-        return math.inf
 
 
 def _say(path: Path, notes: Annotations, n_files: int):

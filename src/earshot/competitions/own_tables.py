@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from earshot.annotations.reading import ENDINGS, kind_of
+from earshot.competitions.label_columns import split_of
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.files import walk
 from earshot.messages import few, suggest
@@ -22,7 +24,24 @@ UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".
 LOOKED_AT = 50  # rows of a table that are held against the recordings
 OURS = ("clips.csv", "classes.csv", "missing.csv", "unreadable.csv", "odd_files.csv", "test_clips.csv")
 
+SUBMISSION = "submission"  # in the name of a table of answers to come
+
 logger = logging.getLogger("earshot")
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A table of labels: one file, or one for each split, such as train.csv and test.csv."""
+
+    files: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        return few([str(path) for path in self.files])
+
+    def read(self, say: bool = False) -> pd.DataFrame:
+        """All rows as text; rows that several files have count once."""
+        tables = [read_own(path, say) for path in self.files]
+        return tables[0] if len(tables) == 1 else pd.concat(tables).fillna("").drop_duplicates(ignore_index=True)
 
 
 def find_annotations(source: Path, given: Path | None) -> list[Path]:
@@ -32,7 +51,7 @@ def find_annotations(source: Path, given: Path | None) -> list[Path]:
     if given is not None and not given.is_dir():
         raise ValueError(f"--annotations {given} is neither a file nor a folder")
     folder = source if given is None else given
-    found = [path for path in _files_below(folder, ENDINGS) if kind_of(path)]
+    found = [path for path in files_below(folder, ENDINGS) if kind_of(path)]
     if not any(path.stat().st_size for path in found):  # empty files alone say nothing
         found = []
     if given is not None and not found:
@@ -40,13 +59,16 @@ def find_annotations(source: Path, given: Path | None) -> list[Path]:
     return found
 
 
-def find_label_table(source: Path, recordings: OwnRecordings, path_column: str, notes: Sequence[Path]) -> Path | None:
-    """The one table below `source` that names its recordings; None: there is none; several are an error.
+def find_label_table(
+    source: Path, recordings: OwnRecordings, path_column: str, notes: Sequence[Path]
+) -> LabelTable | None:
+    """The one table below `source` that names its recordings; None: there is none; several are an error, but for those
+    whose names say a split.
 
     Tables that name none of them are said.
     """
     found, other, lists = [], [], []
-    for path in _files_below(source, (".csv", ".tsv", ".txt")):
+    for path in files_below(source, (".csv", ".tsv", ".txt")):
         if path in notes or path.name in OURS:
             continue
         any_text = path.suffix.lower() == ".txt"  # mostly no table at all, so that little is said of it
@@ -57,18 +79,23 @@ def find_label_table(source: Path, recordings: OwnRecordings, path_column: str, 
                 logger.warning("not the table of labels: %s", error)
             continue
         if any_text and table.shape[1] < 2:
-            lists += [path] * _lists_recordings(table, recordings)
+            lists += [path] * (not split_of(path) and _lists_recordings(table, recordings))
             continue
         names = len(table) and find_path_column(table, recordings, path_column)
         (found if names else other).append(path)
     plain = [path for path in found if path.suffix.lower() != ".txt"]
     found = plain or found
-    if len(found) > 1:
+    if len(found) > 1 and (answers := [path for path in found if SUBMISSION in path.stem.casefold()]):
+        logger.warning("not the table of labels, by their names: %s", few(map(str, answers)))
+        found = [path for path in found if path not in answers]
+    if len(whole := [path for path in found if not split_of(path)]) == 1:
+        found = whole  # the others list its splits
+    if whole and len(found) > 1:
         names = few([path.relative_to(source).as_posix() for path in found])
         raise ValueError(f"{len(found)} tables name recordings of {source}: {names}; say which one with --table")
     other = [path for path in other if path.suffix.lower() != ".txt"]
-    beside = [p for p in _files_below(source, (".txt",)) if p not in notes and _named(recordings, p.stem)]
-    if not found and (unread := [p.relative_to(source).as_posix() for p in [*_files_below(source, UNREAD), *beside]]):
+    beside = [p for p in files_below(source, (".txt",)) if p not in notes and _named(recordings, p.stem)]
+    if not found and (unread := [p.relative_to(source).as_posix() for p in [*files_below(source, UNREAD), *beside]]):
         logger.warning("not read, save them as CSV where they hold labels: %s", few(unread))
     if lists:
         names = few([path.relative_to(source).as_posix() for path in lists])
@@ -76,7 +103,7 @@ def find_label_table(source: Path, recordings: OwnRecordings, path_column: str, 
                        "table, with rows such as a.wav,wren,train", names)  # fmt: skip
     if other and not found:
         logger.warning("not the table of labels, as no column names recordings: %s", few([str(p) for p in other]))
-    return found[0] if found else None
+    return LabelTable(tuple(found)) if found else None
 
 
 def find_path_column(table: pd.DataFrame, recordings: OwnRecordings, given: str) -> str:
@@ -128,7 +155,8 @@ def _named(recordings: OwnRecordings, name: str) -> str | None:
         return name
 
 
-def _files_below(folder: Path, endings: Sequence[str]) -> list[Path]:
+def files_below(folder: Path, endings: Sequence[str]) -> list[Path]:
+    """The files of these endings at any depth, sorted; not those of the system."""
     found = [
         parent / name for parent, inside in walk(folder) for name in sorted(inside)
         if name.lower().endswith(tuple(endings)) and not name.startswith(".")

@@ -75,12 +75,6 @@ def read_classes(path: str | Path) -> list[str]:
     return classes
 
 
-def read_levels(path: str | Path) -> dict[str, str]:
-    """classes.csv -> {class: its level} by the column `level` (coarse, fine, ...); {} where it has none."""
-    table = read_table(path, ("label",))
-    return dict(zip(table.label, table.level.astype(str), strict=True)) if "level" in table else {}
-
-
 def split_classes(
     path: str | Path, levels: Sequence[str] = (), part: Mapping[str, str] | None = None
 ) -> tuple[list[str], list[str]]:

@@ -243,13 +243,11 @@ def macro_roc_auc(truth, scores) -> ClassMean:
     return class_mean(roc_auc(truth, scores))
 
 
-def mean_d_prime(truth, scores) -> ClassMean:
-    """Mean of the classes' d-primes (AudioSet's is that of the mean AUC); not finite with an AUC of 0 or 1."""
-    return mean_of_d_primes(roc_auc(truth, scores))
-
-
 def mean_of_d_primes(auc: np.ndarray) -> ClassMean:
-    """Mean of the d-primes of (K,) areas under the ROC curve, NaN where there is none."""
+    """Mean of the d-primes of (K,) areas under the ROC curve, NaN where there is none; not finite with one of 0 or 1.
+
+    AudioSet's figure is the d-prime of the mean area instead.
+    """
     with np.errstate(invalid="ignore"):  # inf - inf, of a perfect class and one that is all wrong
         return class_mean(d_prime(auc))
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from earshot.pictures.folds import _figure
 from earshot.pictures.sounds import log_mel_axis
-from earshot.sound.rows import file_of
 
 BINS = 10  # of a reliability picture
 SHOWN_CLASSES = 6  # lines of a clip's picture
@@ -91,8 +90,3 @@ def clip_picture(
         axis.tick_params(labelsize=7)
         axis.set_xlim(0, seconds)
     figure.savefig(path, dpi=80)
-
-
-def file_name(path: Path) -> str:
-    """The name of a recording's file, whatever row of it a path means."""
-    return Path(file_of(str(path))).name

@@ -36,7 +36,7 @@ FLOAT_BLOCK = 16 * BLOCK  # in files of float samples, which no damage hides in
 MOST_SAMPLES_A_BYTE = 64  # the best codec's, of anything but silence: a file that promises more is decoded to count
 RATES = (10, 10_000_000)  # Hz that a recording may have; infrasound to radar, but no header of 1e9 Hz
 FLOATS = ("FLOAT", "DOUBLE")
-KINDS = {stat.S_ISDIR: "a folder, not an audio file (find_audio lists a folder's files)", stat.S_ISFIFO: "a pipe",
+KINDS = {stat.S_ISDIR: "a folder, not an audio file", stat.S_ISFIFO: "a pipe",
          stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}  # fmt: skip
 REMEMBERED = 1 << 16
 STREAMED_BYTES = 0x7FFFF000  # from here on a size in a header means "unknown", as sox and ffmpeg write it to a pipe

@@ -178,9 +178,7 @@ CITY: dict[str, Group] = {
     ),
     "8_dog": Group({"8-1_dog-barking-whining": barks}, "", ("park", "avenue"), (5, 11)),
 }  # fmt: skip
-COARSE = tuple(CITY)
 FINE = tuple(t for group in CITY.values() for t in (*group.kinds, *filter(None, [group.x])))
-COMPLETE = tuple(t for group in CITY.values() for t in group.kinds)
 
 
 def make_city(folder: str | Path, seed: int = 0, train: int = 420, crowd: int = 60, verified: int = 200):

@@ -6,7 +6,6 @@ nothing else: not on the worker or the process. So a resumed run equals one that
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -33,8 +32,6 @@ from earshot.training.lessons import Lessons
 from earshot.training.pseudo import PseudoWindows
 
 MAX_SUBSTITUTES = 20  # unreadable clips in a row before training gives up
-
-logger = logging.getLogger("earshot")
 
 
 class ShorterThanPromised(Exception):

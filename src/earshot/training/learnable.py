@@ -29,7 +29,6 @@ import torch
 from earshot import losses
 from earshot.config import Config
 from earshot.inputs.network import Inputs
-from earshot.messages import few
 from earshot.prediction.inference import clip_answer
 
 FEW = 0.1  # a share of clips that do not fit a head, up to which it is said and not refused
@@ -45,7 +44,6 @@ class Head:
     activation: str
     logit: bool
     segments: bool
-    segment_logit: bool = False
 
     @classmethod
     def of(cls, out: Mapping[str, torch.Tensor]) -> Head:
@@ -57,9 +55,8 @@ class Head:
         elif clip.shape[1] == 1:
             softmax = False  # every softmax head here has a logit
         return cls(
-            activation="softmax" if softmax else "sigmoid", logit="logit" in out,
-            segments="segmentwise_output" in out, segment_logit="segmentwise_logit" in out,
-        )  # fmt: skip
+            activation="softmax" if softmax else "sigmoid", logit="logit" in out, segments="segmentwise_output" in out
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,10 +192,3 @@ def why_not(head: Head, loss: str, task: str, asked: Targets) -> str:
     if not (asked.telling or asked.frames or asked.cut):
         return "no class has clips with it and clips without it: there is nothing to tell apart"
     return ""
-
-
-def untold_classes(asked: Targets, names) -> str:
-    """The classes that all known clips have, or none: they cannot be learned; '' without any."""
-    known, there = asked.mask > 0, asked.target > 0.5
-    told = (known & there).any(axis=0) & (known & ~there).any(axis=0)
-    return few([str(name) for name, fine in zip(names, told, strict=True) if not fine])
