@@ -158,11 +158,10 @@ def stir(members: list[runs.Run], fold: int, out: Path, data, accelerator) -> Pa
     config = of_fold[0].config
     config = replace(config, model=replace(config.model, weights=""), optim=replace(config.optim, swa_epochs=0))
     train, held_out = data.split(fold, config.data.folds)
-    train = train.share(config.data.train_share, config.seed).limit(config.data.clips_per_class, config.seed)
     origin = origin_of(out / f"fold{fold}", data.digests, config)
     t = set_up(
-        config, fold, out / f"fold{fold}", train_data=train, held_out=held_out, classes=data.classes,
-        accelerator=accelerator, deadline=float("inf"), origin=origin,
+        config, fold, out / f"fold{fold}", train_data=train.thinned(config.data, config.seed), held_out=held_out,
+        classes=data.classes, accelerator=accelerator, deadline=float("inf"), origin=origin,
     )  # fmt: skip
     t.network.load_state_dict(optim.mean_of([runs.load_model(one).state_dict() for one in of_fold]))
     if has_batch_norms(t.network):

@@ -235,13 +235,11 @@ def train_fold(
     """Train one fold to its end (or the deadline) and leave a complete fold folder."""
     fold_folder = folder / f"fold{fold}"
     everything, held_out = data.split(fold, config.data.folds)
-    train_data = everything.share(config.data.train_share, config.seed)
-    if config.data.train_share < 1:
-        accelerator.print(
-            f"fold {fold}: {len(train_data.clips)} of {len(everything.clips)} training clips "
-            f"(data.train_share {config.data.train_share:g})"
-        )
-    train_data = train_data.limit(config.data.clips_per_class, config.seed)
+    train_data = everything.thinned(config.data, config.seed)
+    if len(train_data.clips) < len(everything.clips):
+        asked = {"train_share": config.data.train_share < 1, "clips_per_class": config.data.clips_per_class > 0}
+        told = ", ".join(f"data.{key} {getattr(config.data, key):g}" for key, acts in asked.items() if acts)
+        accelerator.print(f"fold {fold}: {len(train_data.clips)} of {len(everything.clips)} training clips ({told})")
     run, origin = runs.FoldRun(fold_folder), origin_of(fold_folder, data.digests, config)
     finished = resume and run.finished
     if finished and accelerator.is_main_process:

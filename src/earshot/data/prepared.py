@@ -99,6 +99,10 @@ class PreparedData:
         target, mask = self.soft.over(self.clips.clip_id, self.classes, self.target, self.mask)
         return replace(self, target=target, mask=mask)
 
+    def thinned(self, data: DataConfig, seed: int) -> PreparedData:
+        """Of a fold's training clips those that data.train_share and data.clips_per_class leave."""
+        return self.share(data.train_share, seed).limit(data.clips_per_class, seed)
+
     def share(self, share: float, seed: int) -> PreparedData:
         """`share` (0 ... 1] of the clips, of every class about as much; a smaller share is part of a larger one."""
         return self if share >= 1 else self.take(np.sort(stratified_share(self.target > 0.5, share, seed)))
