@@ -48,7 +48,7 @@ import torch
 from accelerate import Accelerator
 
 from earshot import optim, tasks
-from earshot.data.folds import TRAIN_ONLY
+from earshot.data.folds import held_out_folds
 from earshot.data.prepared import load_data
 from earshot.ensemble import lineage
 from earshot.ensemble.origins import check_distinct, check_same_tables, check_tables
@@ -141,7 +141,7 @@ def common_folds(members: list[runs.Run], wanted: list[int] | None) -> list[int]
 def lacking(members: list[runs.Run], out: Path, data) -> list[str]:
     """The folds that the soup has not, and the commands that lead to them, as lines for people; [] where it has all."""
     done = {fold.fold for fold in runs.load_run(out).folds if fold.finished}
-    missing = sorted({int(f) for f in data.clips.fold} - {TRAIN_ONLY} - done)
+    missing = sorted(set(held_out_folds(data.clips.fold)) - done)
     if not missing:
         return []
     lines = [f"{out}: fold {few(missing, 20)} to go before an OOF"]

@@ -66,14 +66,13 @@ from earshot import files, losses, runs
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
 from earshot.competitions import get_competition
-from earshot.data.folds import fold_numbers
+from earshot.data.folds import folds_in
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.soft_targets import find_targets
 from earshot.prediction.free_cores import choose_threads, use_threads
 from earshot.processes import children
 from earshot.processes.kill_points import reached
 from earshot.processes.lock import locked
-from earshot.tables import read_table
 from earshot.training import clock
 from earshot.training.averaging import collect, judge_average
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
@@ -109,7 +108,7 @@ def main():
     if targets:  # the run says by name what trained it
         config = load_config(options.config, [*options.overrides, f"data.soft_targets='{targets}'"])
     folder = runs.run_folder(config, options.config, options.name, options.root)
-    folds = every_fold(config) if options.fold == ["all"] else [parse_fold(f) for f in options.fold]
+    folds = folds_in(config.data.folds) if options.fold == ["all"] else [parse_fold(f) for f in options.fold]
     if options.dry_run:
         config = replace(config, data=replace(config.data, cache=config.data.cache.replace("packed", "none")))
     else:
@@ -171,12 +170,6 @@ def make_embedded_data(config: Config):
     if not folds.is_file():
         clips = root / "clips.csv"
         children.run([sys.executable, here / "make_folds.py", "--clips", clips, "--out", folds], check=True)
-
-
-def every_fold(config: Config) -> list[int]:
-    """The fold numbers of the config's fold table."""
-    table = read_table(config.data.folds, ("clip_id", "fold"))
-    return sorted(int(f) for f in fold_numbers(table.fold, config.data.folds).unique() if f >= 0)
 
 
 def parallel_options(config: Config) -> DistributedDataParallelKwargs:

@@ -14,7 +14,7 @@ from earshot.config import DataConfig
 from earshot.data.dataset import read_dataset
 from earshot.data.digests import table_digests
 from earshot.data.event_checks import checked_events
-from earshot.data.folds import read_folds, select_fold
+from earshot.data.folds import TRAIN_ONLY, read_folds, select_fold
 from earshot.data.labels import (
     annotated_clips,
     clip_metadata,
@@ -83,6 +83,10 @@ class PreparedData:
             held_out=validates.clips, labelled=self.clips, source=self.source, classes=self.classes,
         )  # fmt: skip
         return replace(train, pseudo=windows, pseudo_manifest=manifest), validates
+
+    def ever_held_out(self) -> PreparedData:
+        """The clips that some fold holds out: those of an OOF."""
+        return self.take((self.clips.fold != TRAIN_ONLY).to_numpy())
 
     @property
     def trains(self) -> np.ndarray:
