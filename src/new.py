@@ -19,13 +19,7 @@ import yaml
 from earshot.competitions.tables import write_csv
 from earshot.config import Config, from_dict, read_values
 from earshot.data.dataset import read_dataset
-from earshot.data.folds import (
-    DEFAULT_K,
-    TRAIN_ONLY,
-    choose_method,
-    make_folds,
-    read_folds,
-)
+from earshot.data.folds import DEFAULT_K, choose_method, held_out_folds, make_folds, read_folds
 from earshot.data.labels import read_classes, read_clips
 from earshot.data.prepared import read_events, says_nothing
 from earshot.data.stale_folds import stale_folds
@@ -126,7 +120,7 @@ def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFra
             said = f"; not those of the data: {error}"
     if path.is_file():
         folds = read_folds(path, clips)
-        there, wanted = folds.fold[folds.fold != TRAIN_ONLY].nunique(), options.k
+        there, wanted = len(held_out_folds(folds.fold)), options.k
         if wanted not in (None, there):
             raise ValueError(
                 f"--k {wanted}: {path} is there and has {there} folds; leave --k out, or give --folds FILE"
@@ -137,7 +131,7 @@ def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFra
     groups = clips.group.nunique() if "group" in clips else len(clips)
     wanted = DEFAULT_K if options.k is None else options.k
     folds, method = make_folds(clips, min(wanted, max(groups, 2))), choose_method(clips)
-    held_out = folds.fold[folds.fold != TRAIN_ONLY].nunique()
+    held_out = len(held_out_folds(folds.fold))
     if options.k not in (None, held_out):
         why = "the table has its own" if method == "official" else f"there are {groups} groups"
         said = f", not --k {wanted}: {why}{said}"

@@ -130,6 +130,13 @@ def test_outputs_too_far_apart_for_the_events_are_said(tiny, caplog):
     assert "cnn_small answers every 40 ms, and half of the events last 50 ms at most" in caplog.text
 
 
+def test_what_is_left_of_a_folds_clips_is_checked(tiny):
+    """A share of them may be of one class alone."""
+    config = load_config(tiny, ["model.params.activation=softmax", "loss.name=cross_entropy", "data.train_share=0.05"])
+    with pytest.raises(ValueError, match=r"fold 0 trains on clips of 1 classes"):
+        check_run(config, load_data(config.data), [0])
+
+
 def test_every_fold_is_checked_before_the_first(tiny):
     """Of two folds the second would train on one class alone."""
     table = pd.read_csv("folds.csv")

@@ -14,7 +14,7 @@ from earshot.config import DataConfig
 from earshot.data.dataset import read_dataset
 from earshot.data.digests import table_digests
 from earshot.data.event_checks import checked_events
-from earshot.data.folds import read_folds, select_fold
+from earshot.data.folds import TRAIN_ONLY, read_folds, select_fold
 from earshot.data.labels import (
     annotated_clips,
     clip_metadata,
@@ -84,6 +84,10 @@ class PreparedData:
         )  # fmt: skip
         return replace(train, pseudo=windows, pseudo_manifest=manifest), validates
 
+    def ever_held_out(self) -> PreparedData:
+        """The clips that some fold holds out: those of an OOF."""
+        return self.take((self.clips.fold != TRAIN_ONLY).to_numpy())
+
     @property
     def trains(self) -> np.ndarray:
         """Which clips may train, (N,) bool; of those without any class so many as `others` says, by their names."""
@@ -98,6 +102,10 @@ class PreparedData:
             return self
         target, mask = self.soft.over(self.clips.clip_id, self.classes, self.target, self.mask)
         return replace(self, target=target, mask=mask)
+
+    def thinned(self, data: DataConfig, seed: int) -> PreparedData:
+        """Of a fold's training clips those that data.train_share and data.clips_per_class leave."""
+        return self.share(data.train_share, seed).limit(data.clips_per_class, seed)
 
     def share(self, share: float, seed: int) -> PreparedData:
         """`share` (0 ... 1] of the clips, of every class about as much; a smaller share is part of a larger one."""

@@ -59,8 +59,8 @@ def log_odds(values: np.ndarray) -> np.ndarray:
 def from_oof(folder: Path, post: PostProcess | None = None, threshold: float | None = None) -> FromOof:
     """A run's OOF and its data -> what to use; where either is not at hand it is said, and 0.5 is the threshold.
 
-    post: given, in place of one chosen on the OOF; threshold: given, in place of every other: that
-    is said, and none is chosen on clips (detections.only puts it in place).
+    post: given, in place of one chosen on the OOF; threshold: given, in place of every other: that is said, and none is
+    chosen on clips (detections.only puts it in place).
     """
     start = post or replace(EVENTS.start, threshold=0.5)
     shown = f"threshold {start.threshold:g}" if threshold is None else f"threshold {threshold:g}, as given"
