@@ -26,7 +26,7 @@ from earshot.ensemble.specialists import full_classes
 from earshot.events import PostProcess, load_post
 from earshot.files import as_json, whole_folder
 from earshot.inputs.network import Inputs
-from earshot.kaggle.checks import check_folder, check_slug
+from earshot.kaggle.checks import SLUG, check_folder, check_slug
 from earshot.kaggle.extractors import add_extractors
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.sources import versions, write_sources
@@ -102,6 +102,7 @@ class BundleSettings:
     wheels: Path | None = None
     image_packages: Path | None = None  # the list of Kaggle's image; None: the one that is kept (kaggle/image.py)
     kind: str = "notebook"  # what Kaggle runs: notebook | script
+    data_slug: str = ""  # of the competition on Kaggle whose test is answered; "": that of `competition`
 
 
 def build(settings: BundleSettings, root: str | Path = "kernels") -> Path:
@@ -310,7 +311,7 @@ def kernel_files(settings: BundleSettings) -> dict[str, str]:
         "id": f"{user}/{name}", "title": _title(name), "language": "python", "kernel_type": settings.kind,
         "code_file": "kernel.ipynb" if settings.kind == "notebook" else "kernel.py",
         "is_private": True, "enable_gpu": False, "enable_tpu": False, "enable_internet": False,
-        "dataset_sources": [files], "competition_sources": [get_rules(settings.competition).slug],
+        "dataset_sources": [files], "competition_sources": [_data_slug(settings)],
         "kernel_sources": [], "model_sources": [],
     }  # fmt: skip
     texts = {"kernel.ipynb": notebook(script), "kernel-metadata.json": info}
@@ -328,12 +329,23 @@ def kernel_script(settings: BundleSettings, dataset: str) -> str:
             "%s stops kernels after %g minutes, and this one plans with %g", settings.competition, limit, minutes
         )
     rules = get_rules(settings.competition)
-    values = {"COMPETITION": settings.competition, "DATASET": dataset, "MINUTES": f"{minutes:g}", "SLUG": rules.slug,
-              "FOLDER": rules.folder, "FILES": dataset.split("/")[-1], "KERNEL": settings.slug}  # fmt: skip
+    values = {"COMPETITION": settings.competition, "DATASET": dataset, "MINUTES": f"{minutes:g}",
+              "SLUG": _data_slug(settings), "FOLDER": rules.folder,
+              "FILES": dataset.split("/")[-1], "KERNEL": settings.slug}  # fmt: skip
     script = SCRIPT
     for key, value in values.items():
         script = script.replace(f"__{key}__", value)
     return script
+
+
+def _data_slug(settings: BundleSettings) -> str:
+    """What Kaggle calls the competition whose test lies in the kernel's input."""
+    if settings.data_slug and not SLUG.fullmatch(settings.data_slug):
+        raise ValueError(
+            f"--data-slug '{settings.data_slug}' must be the end of the competition's address, "
+            "kaggle.com/competitions/..."
+        )
+    return settings.data_slug or get_rules(settings.competition).slug
 
 
 def notebook(script: str) -> dict:

@@ -35,6 +35,7 @@ from earshot.kernel.bundle import open_bundle
 from earshot.kernel.hidden_test import find_test, get_rules
 from earshot.kernel.manifest import NOT_UPLOADED
 from earshot.sound import audio
+from earshot.stored import read_json, want
 from earshot.tables import read_table
 
 GUARD = Path(__file__).with_name("guard.py")
@@ -128,7 +129,7 @@ def _play(
     rules = get_rules(competition)
     working, guard = root / "working", root / "guard"
     dataset = identity(build / "dataset" / "dataset-metadata.json")
-    inputs, tests = root / "input" / dataset.split("/")[1], root / "input" / rules.slug / rules.folder
+    inputs, tests = root / "input" / dataset.split("/")[1], root / "input" / _data_slug(build) / rules.folder
     for folder in (working / "tmp", guard, inputs, tests):
         folder.mkdir(parents=True)
     log = root.with_name(f"{root.name}.writes")
@@ -167,6 +168,14 @@ def _play(
         problems.append(f"wrote outside the working folder: {', '.join(dict.fromkeys(changed))}")
     rows, problem = _check(competition, tests, classes, working / "submission.csv")
     return SceneResult(scene.name, seconds, rows, tuple(problems + ([problem] if problem else [])))
+
+
+def _data_slug(build: Path) -> str:
+    """The competition that the kernel asks for."""
+    path, remedy = build / "kernel" / "kernel-metadata.json", "build the bundle again with src/bundle.py"
+    about = read_json(path, "file", remedy)
+    want(about, {"competition_sources": list}, str(path), remedy)
+    return str(about["competition_sources"][0])
 
 
 def _check(competition: str, tests: Path, classes, submission: Path) -> tuple[int, str]:
