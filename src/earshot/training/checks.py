@@ -88,8 +88,7 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     for fold in folds:
         train, _ = data.split(fold, config.data.folds)
         check_pseudo(config, train, config.inputs(network.inputs))
-        train = train.limit(config.data.clips_per_class, config.seed)
-        check_classes(fold, train.target, data.classes, config.loss.name)
+        check_classes(fold, train.thinned(config.data, config.seed).target, data.classes, config.loss.name)
     check_learnable(network, config, data.target, data.mask)
 
 
