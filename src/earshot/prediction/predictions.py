@@ -1,4 +1,4 @@
-"""What a model said about clips: the file format of OOF and test predictions (contract 4 of the design).
+"""What a model said about clips: the file format of OOF and test predictions (contract 5 of ARCHITECTURE.md).
 
 An npz without pickles. `clipwise_output` has one row a clip; framewise outputs have a clip's own number of frames and
 are stored one after the other. A clip that could not be read is present with the training prior and marked

@@ -28,7 +28,7 @@ from earshot.data.dataset import LOOKED_AT, say_changed
 from earshot.data.labels import negative_events
 from earshot.data.prepared import PreparedData
 from earshot.inputs.network import Inputs
-from earshot.messages import few
+from earshot.messages import few, first_line
 from earshot.models import check_model, counting
 from earshot.models.contract import check_answers
 from earshot.models.transformers_folder import find_folder
@@ -259,10 +259,9 @@ def check_shapes(network: torch.nn.Module, config: Config, classes: int):
             shapes = ", ".join(
                 f"'{name}' of kind {heard[name].kind}, {tuple(shape)}" for name, shape in heard.shapes(samples).items()
             )  # fmt: skip
-            why = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"{config.model.name} cannot hear a {what} of {seconds:g} s as {shapes}: {why}. Change the front end "
-                "(frontends.<name>.kind, n_mels, ...), data.crop_seconds or predict.window_seconds"
+                f"{config.model.name} cannot hear a {what} of {seconds:g} s as {shapes}: {first_line(error)}. "
+                "Change the front end (frontends.<name>.kind, n_mels, ...), data.crop_seconds or predict.window_seconds"
             ) from error
         picture = heard.of(picture=True) if len(heard) == 1 else ()
         frames = heard.shapes(samples)[picture[0]][1] if picture else 0
