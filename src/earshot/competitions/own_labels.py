@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from earshot.annotations.class_columns import UNKNOWN
-from earshot.annotations.reading import CONFIDENCES, Annotations, confidence_of, read_annotations, with_genus
+from earshot.annotations.columns import CONFIDENCES, confidence_of, with_genus
+from earshot.annotations.reading import Annotations, read_annotations
 from earshot.competitions.label_columns import are_classes, label_columns, labels_in, say_missing_words, split_cells
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.competitions.own_tables import LabelTable, check_column, find_path_column

@@ -1,0 +1,115 @@
+"""What the columns of annotation tables are called in many programs, their times, and which cells say nothing."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.messages import few
+
+# What columns are called, in lower case without units and signs, the surest name first.
+ONSETS = ("onset", "begin_time", "start_time", "starttime", "start", "begin", "start_seconds", "tmin", "xmin",
+          "t_start", "start_timestamp")  # fmt: skip
+OFFSETS = ("offset", "end_time", "endtime", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax",
+           "t_end", "stop_timestamp", "end_timestamp")  # fmt: skip
+DURATIONS = ("duration", "event_duration", "length", "dur")
+LABELS = ("event_label", "label", "labels", "annotation", "species", "common_name", "scientific_name", "species_code",
+          "primary_label", "ebird_code", "species_ebird_code", "class", "category", "call_type", "manual_id",
+          "top1match", "auto_id", "tag", "tags", "class_name", "class_label", "event_class", "sound_event",
+          "sound_event_recording", "event", "name", "code", "id")  # fmt: skip
+FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
+         "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
+         "wav", "audio", "clip_id", "clip", "fname", "audiofilename", "audio_path", "wav_path", "wav_file",
+         "slice_file_name", "segment_id")  # fmt: skip
+CONFIDENCES = ("confidence", "score", "probability", "relevance")  # from 0 to 1, of an answer or of several people
+IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
+KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
+NUMBERS = r"\s*[-+]?[\d.,:]+([eE][-+]?\d+)?\s*"
+UNITS = {"ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
+NO_TIME = ("sample", "frame", "samples", "frames")
+ELAN_FORMATS = re.compile(r" - (hh:mm:ss\.ms|ss\.msec)$", re.I)  # behind its columns' names: both are read
+NUMBERS_OF_ROWS = ("id", "name", "code", "tag")  # a row's own where its classes are columns of 0 and 1
+NOTHING = ("", "na", "nan", "none", "null")
+
+logger = logging.getLogger("earshot")
+
+
+def plain_name(name: str) -> str:
+    """'Begin Time (s)' -> begin_time, 'onset_s' -> onset: a column's name without its unit."""
+    name = ELAN_FORMATS.sub("", name.strip().strip("\ufeff\"'")).casefold()
+    name = "_".join(re.findall(r"[a-z0-9]+", re.sub(r"\(.*?\)|\[.*?\]", " ", name)))
+    return re.sub(rf"_(s|sec|secs|seconds|({'|'.join(UNITS)})s?|{'|'.join(NO_TIME)})$", "", name)
+
+
+def unit_of(name: str, path: Path) -> float:
+    """Seconds that a column's unit has by its name: 'Begin Time (s)' 1, 'start_ms' 0.001; samples are an error."""
+    last = _last_word(name)
+    if last in NO_TIME:
+        raise ValueError(f"{path}: column '{name}' counts {last.rstrip('s')}s; divide by their rate: times are seconds")
+    return UNITS.get(last, UNITS.get(last.rstrip("s"), 1.0))
+
+
+def _last_word(name: str) -> str:
+    """What may be a column's unit: 'samples' of start_samples, 's' of Begin Time (s); '' of a name of one word."""
+    words = re.findall(r"[a-z]+", ELAN_FORMATS.sub("", name.strip()).casefold())
+    return words[-1] if len(words) > 1 else ""
+
+
+def without_samples(table: pd.DataFrame) -> pd.DataFrame:
+    """A table without its times in samples where other columns say them in seconds."""
+    rest = table[[c for c in table.columns if _last_word(c) not in NO_TIME]]
+    plain = [plain_name(c) for c in rest.columns]
+    return rest if first_of(plain, ONSETS) and first_of(plain, OFFSETS + DURATIONS) else table
+
+
+def first_of(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    return next((name for name in (re.sub("_seconds$", "", n) for n in names) if name in columns), None)
+
+
+def in_seconds(values: pd.Series, path: Path) -> np.ndarray:
+    """Texts -> seconds; a decimal comma and h:mm:ss are understood, what is no time is an error."""
+    text = values.astype(str).str.strip()
+    numbers = pd.to_numeric(text.str.replace(",", ".", regex=False), errors="coerce").to_numpy(float)
+    clock = text.str.fullmatch(r"(\d+:)?\d+:\d+([.,]\d+)?").to_numpy(bool)
+    for i in np.flatnonzero(clock):
+        parts = [float(p) for p in text.iloc[i].replace(",", ".").split(":")]
+        numbers[i] = sum(p * 60**power for power, p in enumerate(reversed(parts)))
+    if (bad := ~np.isfinite(numbers)).any():
+        raise ValueError(f"{path}: {bad.sum()} of {len(text)} times are no seconds: {few(repr(t) for t in text[bad])}")
+    return numbers
+
+
+def with_genus(labels: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
+    """Species with their genus in front, where a column of its own has it: a tit and a warbler are both palustris."""
+    plain = [plain_name(c) for c in table.columns]
+    if plain_name(str(labels.name)) != "species" or "genus" not in plain:
+        return labels
+    genus, names = table.iloc[:, plain.index("genus")].str.strip(), labels.str.strip()
+    logger.warning("%s: species are named with the genus in front", path)
+    return (genus + " " + names).where((genus != "") & (names != "") & ~names.str.contains(" "), names)
+
+
+def confidence_of(table: pd.DataFrame) -> pd.Series | None:
+    """The column of a table that says how sure each row is, as numbers; None where there is none from 0 to 1.
+
+    An empty cell, as of a row that a person wrote, says nothing: NaN.
+    """
+    plain = [plain_name(c) for c in table.columns]
+    if (name := first_of(plain, CONFIDENCES)) is None:
+        return None
+    cells = table.iloc[:, plain.index(name)]
+    numbers, empty = pd.to_numeric(cells, errors="coerce"), is_blank(cells)
+    return numbers if not empty.all() and (numbers.between(0, 1) | empty).all() else None
+
+
+def is_minus_one(values: pd.Series) -> pd.Series:
+    return pd.to_numeric(values, errors="coerce") == -1
+
+
+def is_blank(values: pd.Series) -> pd.Series:
+    return values.str.strip().str.casefold().isin(NOTHING)
