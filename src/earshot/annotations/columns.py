@@ -68,6 +68,7 @@ def without_samples(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def first_of(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    """The first of some names, units apart, that a column has."""
     return next((name for name in (re.sub("_seconds$", "", n) for n in names) if name in columns), None)
 
 
@@ -105,6 +106,16 @@ def confidence_of(table: pd.DataFrame) -> pd.Series | None:
     cells = table.iloc[:, plain.index(name)]
     numbers, empty = pd.to_numeric(cells, errors="coerce"), is_blank(cells)
     return numbers if not empty.all() and (numbers.between(0, 1) | empty).all() else None
+
+
+def without_time(table: pd.DataFrame) -> pd.Series:
+    """The rows that are labels of a whole recording, whatever their times: APLOSE's of no box."""
+    plain = {plain_name(c): table[c].str.strip().str.casefold() for c in table.columns}
+    box, kind = plain.get("is_box"), plain.get("type")
+    rows = pd.Series(False, index=table.index)
+    if box is not None:
+        rows |= box.isin(("0", "0.0", "false"))
+    return rows if kind is None else rows | (kind == "weak")
 
 
 def is_minus_one(values: pd.Series) -> pd.Series:

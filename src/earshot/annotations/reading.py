@@ -43,6 +43,7 @@ from earshot.annotations.columns import (
     unit_of,
     with_genus,
     without_samples,
+    without_time,
 )
 from earshot.annotations.tracks import SPACED, read_track
 from earshot.messages import few, install_line, suggest
@@ -59,9 +60,9 @@ class Annotations:
     """The events of one annotation file.
 
     events: `filename` (as the file has it; '' where it speaks of one recording and does not name it), `onset`, `offset`
-    (seconds), `event_label`, and `confidence` (0 to 1) where the file has one; kind: as `kind_of` has it; label_column:
-    where the labels were; silent: recordings that it names without an event; runs_on: its times may be of all files in
-    a row, as Raven counts them.
+    (seconds; NaN: it is heard, nobody says when), `event_label`, and `confidence` (0 to 1) where the file has one;
+    kind: as `kind_of` has it; label_column: where the labels were; silent: recordings that it names without an event;
+    runs_on: its times may be of all files in a row, as Raven counts them.
     """
 
     events: pd.DataFrame
@@ -140,7 +141,7 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
         return None if name is None else table.iloc[:, plain.index(name)]
 
     def times(values: pd.Series) -> np.ndarray:
-        return in_seconds(values.mask(silent, "0"), path) * unit_of(str(values.name), path)
+        return in_seconds(values.mask(silent | timeless, "0"), path) * unit_of(str(values.name), path)
 
     if label_column:
         labels = table[label_column]
@@ -156,6 +157,7 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     length = column(DURATIONS) if end is None else end
     silent = is_blank(start) & is_blank(length) & is_blank(labels)  # DCASE: a recording in which nothing is heard
     silent |= is_minus_one(start) & is_minus_one(length)  # urban data sets write it so
+    timeless = without_time(table) | (is_blank(start) & is_blank(length) & ~silent)
     onset, offset = times(start), times(length)
     if end is None:
         offset = onset + offset
@@ -167,6 +169,7 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
         "filename": "" if files is None else files.str.strip(), "onset": onset, "offset": offset,
         "event_label": labels.str.strip(),
     })  # fmt: skip
+    events.loc[timeless, ["onset", "offset"]] = np.nan
     if (sure := confidence_of(table)) is not None:
         events["confidence"] = sure
     without = () if files is None else tuple(name for name in events.filename[silent].unique() if name)

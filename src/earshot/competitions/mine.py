@@ -36,8 +36,9 @@ from earshot.competitions.label_columns import (
 )
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
+from earshot.competitions.own_annotations import from_annotations
 from earshot.competitions.own_folders import SUBFOLDER, from_folders
-from earshot.competitions.own_labels import Labels, columns_by_recording, from_annotations, from_table
+from earshot.competitions.own_labels import Labels, columns_by_recording, from_table
 from earshot.competitions.own_recordings import OwnRecordings, list_own
 from earshot.competitions.own_splits import listed_splits
 from earshot.competitions.own_tables import LabelTable, find_annotations, find_label_table
@@ -197,6 +198,8 @@ def _named(clips: pd.DataFrame, events: pd.DataFrame | None) -> tuple[pd.DataFra
         clips["annotated"] = np.where(quiet, "1", said.astype(str))
         logger.warning("%d recordings labelled %s hold none of the classes, and train as such: %s", quiet.sum(),
                        SILENCE, few(clips.path[quiet]))  # fmt: skip
+    if "unknown_labels" in clips and clips.unknown_labels.map(lambda names: isinstance(names, list)).all():
+        clips["unknown_labels"] = [" ".join(sorted({final[n] for n in names} - {""})) for names in clips.unknown_labels]
     if events is not None:
         events = events.assign(event_label=events.event_label.map(final))
         events = events[events.event_label != ""].reset_index(drop=True)
