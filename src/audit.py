@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import logging
 import sys
 from datetime import datetime
@@ -64,7 +63,7 @@ def main():
         write_groups(clips, prints, options)
     found = leaks.leaks_of(clips, folds, prints, test, test_prints)
     if (options.data / FILE).is_file():
-        now = hashlib.sha256(options.folds.read_bytes()).hexdigest()
+        now = files.file_digest(options.folds)
         found += leaks.of_targets(SoftTargets.load(options.data / FILE).lineage, clips, now)
     found += leaks_of_pseudo(options, clips, folds, source, prints, test)
     features = np.stack(heard(splits.statistics, [source / p for p in clips.path], "statistics"))

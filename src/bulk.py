@@ -11,7 +11,6 @@ OUT/unreadable.csv and OUT/bulk.json. The same command again goes on where a sto
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import shutil
@@ -117,7 +116,7 @@ def check_options(options: argparse.Namespace):
 
 def settings_of(options: argparse.Namespace, run: runs.Run, asked: Asked, found: FromOof) -> dict:
     """What all shards of a folder must share."""
-    weights = {f"fold{fold.fold}": hashlib.sha256(fold.weights.read_bytes()).hexdigest()[:16] for fold in run.folds}
+    weights = {f"fold{fold.fold}": files.file_digest(fold.weights)[:16] for fold in run.folds}
     calibration = None
     if found.calibration is not None:
         calibration = {name: [round(float(v), 6) for v in values] for name, values in asdict(found.calibration).items()}

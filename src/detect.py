@@ -25,7 +25,7 @@ from earshot.ensemble.choice import fields_of, read_post, write_choice
 from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, best_examples, detect_in, only, summary_of
 from earshot.listening.members import BACKENDS, ears_of, with_frames
-from earshot.listening.recordings import find_recordings
+from earshot.listening.recordings import find_clips
 from earshot.messages import Parser, need, pasted, progress_bar, run_script, suggest
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.prediction.predictions import Clip
@@ -42,7 +42,7 @@ def main():
     if not options.run.is_dir():
         runs.load_run(options.run)  # says what is near
     files.check_writable(options.out / "events.csv", "give --out FOLDER")
-    recordings, left_out = find_recordings(options.clips, without=options.out / "examples")
+    recordings, left_out = find_clips(options.clips, without=options.out / "examples")
     if left_out:
         print(left_out)
     if options.backend == "torch":

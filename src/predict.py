@@ -36,7 +36,7 @@ from earshot.prediction.predictions import Clip, Predictions
 from earshot.prediction.threads import tune
 from earshot.prediction.tta import tta_variants
 from earshot.sound import audio
-from earshot.sound.folder import by_reason, printable
+from earshot.sound.folder import by_reason, list_recordings, printable, some_recordings
 from earshot.sound.rows import file_of
 from earshot.stored import read_json, want
 
@@ -99,7 +99,7 @@ def check_heard(clips: list[Clip], unreadable: dict[str, str], prepared: Path):
 
 def print_oddities(source: Path, clips: list[Clip], target: Path):
     """Count, and list beside `target`, the files of a folder that are left out and what was odd about those heard."""
-    left_out = audio.list_recordings(source).left_out if source.is_dir() else {}
+    left_out = list_recordings(source).left_out if source.is_dir() else {}
     known = audio.odd_files()
     odd = {path: known[path] for path in (str(clip.path) for clip in clips) if path in known}
     if not left_out and not odd:
@@ -328,10 +328,7 @@ def difference_of_one_pass(members: list[Member], clips: list[Clip], tta) -> str
 def find_clips(source: Path, audio_root: Path | None) -> list[Clip]:
     """A clip table or a folder -> recordings; a folder's ids are the file names without endings, where they differ."""
     if source.is_dir():
-        found = audio.list_recordings(source)
-        if not found.files:
-            kinds = ", ".join(ending.removeprefix(".") for ending in sorted(audio.EXTENSIONS))
-            raise ValueError("; ".join(filter(None, [f"{source} holds no recording ({kinds})", found.said()])))
+        found = some_recordings(source)
         return [Clip(i, p) for i, p in zip(found.ids(), found.files, strict=True)]
     table = read_clips(source)
     if not len(table):

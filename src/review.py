@@ -22,7 +22,7 @@ from earshot.ensemble.choice import read_post
 from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, detect_in
 from earshot.listening.members import BACKENDS, ears_of, with_frames
-from earshot.listening.recordings import find_recordings, length_of, lengths_of
+from earshot.listening.recordings import find_clips, length_of, lengths_of
 from earshot.messages import Parser, check_choice, command_line, progress_bar, run_script
 from earshot.pages import review
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
@@ -115,7 +115,7 @@ def found_events(options: argparse.Namespace, run: runs.Run) -> tuple[list[str],
         if gone := [p for p in table.path.unique() if not Path(p).is_file()]:
             raise ValueError(f"{options.events} names recordings that are not there, such as {gone[0]}")
         return classes, table, lengths_of(table.path.unique())
-    recordings, said = find_recordings(options.clips)
+    recordings, said = find_clips(options.clips)
     if said:
         print(said)
     if options.backend == "torch":

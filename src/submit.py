@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import hashlib
 import io
 import json
 import logging
@@ -43,7 +42,7 @@ from earshot.ensemble.origins import check_tuned_on, check_where_it_lies
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.search import read_truth, score_table
 from earshot.events import PostProcess
-from earshot.files import check_ending, check_writable, scratch_folder, whole_folder, write_rows
+from earshot.files import check_ending, check_writable, file_digest, scratch_folder, whole_folder, write_rows
 from earshot.messages import Parser, command_line, few, run_script
 from earshot.prediction.predictions import Predictions
 from earshot.processes.lock import in_turn
@@ -199,7 +198,7 @@ def check_free(options: argparse.Namespace, folder: Path | None):
     """
     if options.force:
         return
-    if options.out.exists() and (options.out.name, digest(options.out)) in logged(options.log):
+    if options.out.exists() and (options.out.name, file_digest(options.out)) in logged(options.log):
         raise exists(options.out)
     if folder is not None and folder.exists() and not options.out.exists():
         raise exists(folder)
@@ -221,7 +220,7 @@ def write_submission(submission: pd.DataFrame, options: argparse.Namespace, vali
         return
     with scratch_folder() as scratch:
         write_checked(submission, scratch / options.out.name, validate)
-        if digest(scratch / options.out.name) != digest(options.out):
+        if file_digest(scratch / options.out.name) != file_digest(options.out):
             raise exists(options.out)
 
 
@@ -295,7 +294,7 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores:
     row = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "file": options.out.name,
-        "sha256": digest(options.out),
+        "sha256": file_digest(options.out),
         "competition": options.competition,
         "rows": len(submission),
         "predictions": str(options.predictions),
@@ -307,10 +306,6 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores:
     options.log.parent.mkdir(parents=True, exist_ok=True)
     with in_turn(options.log.with_name(f".{options.log.name}.lock")):  # two at once would lose a line
         write_rows(options.log, [*read_log(options.log), row], LOG_COLUMNS)
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

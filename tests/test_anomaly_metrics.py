@@ -65,10 +65,11 @@ def test_means_over_groups_by_hand():
 def test_rows_that_sum_to_one_are_probabilities_and_others_log_odds():
     own = np.array([0, 1])
     probabilities = np.array([[0.2, 0.8], [0.0, 1.0]])
-    floor = np.log((1 - (1 - 1e-7)) / (1 - 1e-7))
-    np.testing.assert_allclose(anomalies.own_class_scores(probabilities, own), [np.log(4), floor], rtol=1e-6)
-    certain = anomalies.own_class_scores(np.array([[0.0, 1.0]]), np.array([0]))
-    np.testing.assert_allclose(certain, [np.log((1 - 1e-7) / 1e-7)], rtol=1e-6)
+    floor = np.log(np.finfo(float).eps)  # -36.04, the published evaluation's
+    np.testing.assert_allclose(anomalies.own_class_scores(probabilities, own), [np.log(4), floor], rtol=1e-12)
+    for p, expected in ((0.0, -floor), (1e-12, np.log(1e12)), (1 - 2**-40, -40 * np.log(2)), (1.0, floor)):
+        found = anomalies.own_class_scores(np.array([[p, 1 - p]]), np.array([0]))
+        np.testing.assert_allclose(found, [expected], rtol=1e-9, err_msg=f"p of {p} is no less sure than it says")
     nearly = np.array([[0.2, 0.8005], [0.5, 0.5]])  # float16 or rounded CSV
     np.testing.assert_allclose(anomalies.own_class_scores(nearly, own), [np.log(4), 0], atol=1e-12)
     for odds in ([[0.2, 0.802], [0.5, 0.5]], [[-0.1, 1.1], [0.5, 0.5]], [[0.2, 0.7], [0.5, 0.5]], [[3.0, -2], [0, 1]]):

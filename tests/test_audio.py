@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot.sound import audio, decoding
-from earshot.sound.audio import AudioInfo, UnreadableAudio, blocks, crop_or_pad, info, list_recordings, load, write
+from earshot.sound.audio import AudioInfo, UnreadableAudio, blocks, crop_or_pad, info, load, write
+from earshot.sound.folder import list_recordings
 
 RATE = 16000
 FORMATS = ("wav", "flac", "ogg", "mp3")

@@ -142,7 +142,7 @@ def test_unknown_log_mel_names_are_errors_with_a_suggestion():
         augmented([{"name": "rol"}], logmels(), generator())
     with pytest.raises(ValueError, match="'max_frame' of log-mel augmentation roll; did you mean 'max_frames'"):
         spectrogram.check_logmel([{"name": "roll", "p": 1.0, "max_frame": 3}])
-    with pytest.raises(ValueError, match="'time_widht' of log-mel augmentation spec_augment; did you mean"):
+    with pytest.raises(ValueError, match="'time_widht' of augment.spec_augment; did you mean"):
         spectrogram.build_spec_augment({"time_widht": 3})
     assert spectrogram.build_spec_augment({}) is None
 

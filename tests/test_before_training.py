@@ -36,7 +36,7 @@ def asked(target=ONE, mask=None, **what) -> Targets:
     ("watch=mapp", r"watch 'mapp' .*did you mean"),
     ("task=sedd", r"unknown task 'sedd'.*did you mean 'sed'"),
     ("loss.name=bcee", r"unknown loss 'bcee'.*did you mean 'bce'"),
-    ("loss={name: focal, params: {gama: 1}}", r"loss focal has no parameter 'gama'.*gamma"),
+    ("loss={name: focal, params: {gama: 1}}", r"unknown parameter 'gama' of loss focal.*gamma"),
     ("optim.name=adamm", r"unknown optimizer 'adamm'"),
     ("augment.batch.logmel=[{name: rol}]", r"unknown log-mel augmentation 'rol'"),
     pytest.param("augment.batch.image=[{name: Rotat}]", r"Rotat", marks=pytest.mark.slow),

@@ -11,7 +11,7 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import detect
-from earshot.listening.recordings import find_recordings
+from earshot.listening.recordings import find_clips
 
 
 def record(path):
@@ -34,15 +34,15 @@ def test_recordings_that_went_keep_their_events_and_have_no_example(tmp_path, ca
 def test_own_examples_are_no_recordings(tmp_path):
     record(tmp_path / "a.wav")
     record(tmp_path / "found/examples/wren/0.9_a.wav")
-    assert [clip.clip_id for clip in find_recordings(tmp_path, tmp_path / "found/examples")[0]] == ["a"]
-    assert len(find_recordings(tmp_path, tmp_path / "elsewhere")[0]) == 2
+    assert [clip.clip_id for clip in find_clips(tmp_path, tmp_path / "found/examples")[0]] == ["a"]
+    assert len(find_clips(tmp_path, tmp_path / "elsewhere")[0]) == 2
 
 
 @pytest.mark.parametrize("name", ["clips.csv", "a.txt"])
 def test_a_file_that_is_no_recording_is_refused(tmp_path, name):
     (tmp_path / name).write_text("clip_id,path\n")
     with pytest.raises(ValueError, match="no recording by its ending"):
-        find_recordings(tmp_path / name)
+        find_clips(tmp_path / name)
 
 
 def test_options_that_cannot_be_meant():

@@ -186,7 +186,7 @@ def test_unlabelled_recordings_are_drawn_while_somebody_teaches(taught):
 def test_unlabelled_folders_and_tables_that_hold_nothing(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("x")
-    with pytest.raises(ValueError, match="holds no recordings"):
+    with pytest.raises(ValueError, match="holds no recording"):
         read_unlabelled(str(tmp_path / "empty"))
     (tmp_path / "u.csv").write_text("clip_id,path\n")
     with pytest.raises(ValueError, match="lists no recording"):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from earshot.prediction import backends, graphs
+from earshot.files import file_digest
+from earshot.prediction import backends
 from earshot.prediction.backends import check_about, open_graph
 from earshot.prediction.graphs import find_graphs, members_of, origins_of, windows_a_call
 from earshot.prediction.origin import Origin, TableDigests, as_text, write_origin
@@ -199,7 +200,7 @@ def test_graphs_are_held_against_the_folder_they_lie_in(written, tmp_path):
         with pytest.raises(ValueError, match=said):
             find_graphs(run, "onnx")
     (run / "fold1" / "best.safetensors").write_bytes(b"w")
-    written("r/fold1/model.onnx", fold=1, weights=[graphs.digest(run / "fold1" / "best.safetensors")])
+    written("r/fold1/model.onnx", fold=1, weights=[file_digest(run / "fold1" / "best.safetensors")])
     assert len(find_graphs(run, "onnx")) == 2
 
 

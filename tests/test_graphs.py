@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from earshot.export.graph import to_openvino
+from earshot.files import file_digest
 from earshot.inputs.given import Waveform
 from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
 from earshot.prediction import threads
 from earshot.prediction.backends import TorchBackend, check_format, open_graph, silent_window
-from earshot.prediction.graphs import digest, find_graphs, graph_name, members_of
+from earshot.prediction.graphs import find_graphs, graph_name, members_of
 from earshot.sound.logmel import n_frames, silence_db
 from earshot.sound.timebase import TimeBase
 from tiny_graphs import CLASSES, FRONTEND, HOP, MELS, POOL, RATE, about, write_graph
@@ -150,7 +151,7 @@ def make_run(folder, folds=(0, 2, 10), weights=b"trained", **changes):
         place = folder / f"fold{fold}"
         place.mkdir(parents=True)
         (place / "best.safetensors").write_bytes(weights)
-        write_graph(place / "model.onnx", fold=fold, **{"weights": [digest(place / "best.safetensors")]} | changes)
+        write_graph(place / "model.onnx", fold=fold, **{"weights": [file_digest(place / "best.safetensors")]} | changes)
     return folder
 
 
@@ -159,7 +160,7 @@ def test_graphs_of_a_run_are_found_by_fold(tmp_path):
     found = find_graphs(folder, "onnx", threads=3)
     assert [g.about["folds"] for g in found] == [[0], [2], [10]]
     assert {g.threads for g in found} == {3}
-    weights = [digest(folder / f"fold{k}" / "best.safetensors") for k in (0, 2, 10)]
+    weights = [file_digest(folder / f"fold{k}" / "best.safetensors") for k in (0, 2, 10)]
     write_graph(folder / "together.onnx", folds=[0, 2, 10], stacked=True, weights=[*weights[:2], "0" * 64])
     with pytest.raises(ValueError, match=r"other weights than .*fold10/best\.safetensors"):
         find_graphs(folder, "onnx", together=True)
@@ -215,7 +216,7 @@ def test_members_of_a_graph(path, tmp_path):
 
 def test_a_digest_is_sha256(tmp_path):
     (tmp_path / "x").write_bytes(b"weights")
-    assert digest(tmp_path / "x") == hashlib.sha256(b"weights").hexdigest()
+    assert file_digest(tmp_path / "x") == hashlib.sha256(b"weights").hexdigest()
 
 
 class Doubling(torch.nn.Module):

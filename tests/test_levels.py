@@ -48,7 +48,6 @@ def test_every_store_holds_the_same_scaled_sound(tmp_path, caplog):
     expected = sound / np.abs(sound).max()
     for cached in (
         waveform_cache(tmp_path / "w", clips, tmp_path, RATE),
-        waveform_cache(tmp_path / "f", clips, tmp_path, RATE, extension=".wav"),
         packed_clips(tmp_path / "p", clips, tmp_path, RATE, 1.0),
     ):
         heard = audio.load(cached.path[0], RATE)

@@ -248,7 +248,7 @@ def test_errors_say_what_came():
     out, batch = example()
     with pytest.raises(ValueError, match="unknown loss 'bec'; did you mean 'bce'"):
         losses.build_loss("bec")
-    with pytest.raises(ValueError, match="loss bce has no parameter 'gama'; known: label_smoothing"):
+    with pytest.raises(ValueError, match="unknown parameter 'gama' of loss bce; known: label_smoothing"):
         losses.build_loss("bce", {"gama": 1.0})
     with pytest.raises(ValueError, match=r"loss.params.gamma must be a number, got 'two'"):
         losses.build_loss("focal", {"gamma": "two"})

@@ -9,6 +9,8 @@ import yaml
 import compare
 from earshot.config import load_config
 from earshot.models import counting
+from earshot.prediction.reading import hearing_starts
+from earshot.prediction.tta import Variant
 from earshot.runs import make_model
 from test_counting import Tiny
 
@@ -43,6 +45,14 @@ def test_every_system_of_the_se_trans_paper_has_its_inputs_and_loss(task):
         acting = {"mixup": batch.mixup_on != "none", "fmix": batch.fmix_p > 0, "spec": bool(spec)}
         expected = stated or (["mixup"] if "bigru" in system else [])
         assert [name for name, acts in acting.items() if acts] == expected, system
+
+
+def test_a_machine_is_scored_by_whole_inputs_alone():
+    """Equation 21: inputs of 64 frames every 8 of the 313 of 10 s, (313 - 64) // 8 + 1 = 32; of 11 s 36."""
+    windowing = load_config(CONFIGS / "asd" / "dcase_se_trans.yaml").predict
+    for seconds, inputs in ((10, 32), (11, 36)):
+        starts, *_ = hearing_starts(seconds * 16000, windowing, Variant())
+        assert starts.tolist() == [8 * 512 * i for i in range(inputs)]
 
 
 def test_machines_have_a_model_a_type_or_one_jointly():

@@ -87,7 +87,7 @@ def test_any_network_with_an_embedding_can_be_the_base(base):
 def test_wrong_parameters_are_named():
     with pytest.raises(ValueError, match="unknown model 'cnn66'; did you mean 'cnn6'"):
         build(base="cnn66")
-    with pytest.raises(ValueError, match="unknown activation 'soft'"):
+    with pytest.raises(ValueError, match="activation is 'soft'; choose one of "):
         build(activation="soft")
     with pytest.raises(ValueError, match="unknown parameter 'hiden' of model transfer; did you mean 'hidden'"):
         build(hiden=[3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import json
 import logging
 import math
@@ -304,6 +305,12 @@ def write_or_rescue(path: str | Path, write: Callable[[Path], object]):
         kept = Path(tempfile.mkdtemp(prefix="earshot-")) / path.name
         write(kept)
         raise OSError(f"{path} could not be written ({error.strerror or error}); its content is in {kept}") from error
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def walk(folder: str | Path) -> Iterator[tuple[Path, list[str]]]:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from earshot.messages import suggest
+from earshot.messages import check_params, suggest
 
 COARSE = 8  # coarse classes of SONYC-UST
 EPSILON = torch.finfo(torch.float32).eps
@@ -335,9 +335,8 @@ def build_loss(
     if name not in LOSSES:
         raise ValueError(f"unknown loss '{name}'{suggest(name, LOSSES)}")
     known, options = list(inspect.signature(LOSSES[name]).parameters)[2:], {}
+    check_params(params or {}, known, f"loss {name}")
     for key, value in (params or {}).items():
-        if key not in known:
-            raise ValueError(f"loss {name} has no parameter '{key}'{suggest(key, known)}")
         try:
             options[key] = float(value)
         except (TypeError, ValueError):

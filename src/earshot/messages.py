@@ -103,6 +103,13 @@ def check_choice(name: str, value: str, allowed):
         raise ValueError(f"{name} is '{value}'; choose one of {', '.join(allowed)}")
 
 
+def check_params(params, known, of: str):
+    """Raise where a name among `params` is none that `of`, such as "loss bce", takes."""
+    for key in params:
+        if key not in known:
+            raise ValueError(f"unknown parameter '{key}' of {of}{suggest(key, known)}")
+
+
 class Parser(argparse.ArgumentParser):
     """A script's command line, on which no option is lost in silence as argparse loses the first of two.
 
@@ -202,12 +209,12 @@ def logged_from(level: int, name: str = ""):
 
 
 @contextmanager
-def fewer_alike(folder: Path, most: int = 5, name: str = "earshot"):
+def fewer_alike(folder: Path, most: int = 5):
     """Log the first `most` messages of each kind for a while, and at the end how many more there were.
 
     Of one kind are messages that differ in numbers and in which file below `folder` they speak of.
     """
-    counts, logger = Counter(), logging.getLogger(name)
+    counts, logger = Counter(), logging.getLogger("earshot")
     file = re.compile(re.escape(str(folder)) + r"/.*?\.\w{2,5}(?=[:, ]|$)")
 
     def is_early(record: logging.LogRecord) -> bool:

@@ -121,17 +121,17 @@ def spread_over(oof: Predictions, durations: Sequence[float] | None, most: int) 
 
 
 def heard_otherwise(
-    members: Mapping[int, Member], clips: Mapping[int, list[Clip]], change: Change, tta=(), progress: Callable = iter
+    members: Mapping[int, Member], clips: Mapping[int, list[Clip]], change: Change, tta=()
 ) -> Predictions:
     """Predict recordings under a change, each fold's by its own member.
 
-    members, clips: by fold. progress: wraps the recordings. A recording that cannot be read is marked, as ever.
+    members, clips: by fold. A recording that cannot be read is marked, as ever.
     """
     parts = []
     for fold, some in clips.items():
         member = replace(members[fold], fold=fold)
         with TemporaryDirectory() as folder:
-            written = [written_again(clip, member, change, Path(folder), i) for i, clip in enumerate(progress(some))]
+            written = [written_again(clip, member, change, Path(folder), i) for i, clip in enumerate(some)]
             parts += predict_members([member], written, tta)[0]
     return predictions.join(parts)
 

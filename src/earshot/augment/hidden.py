@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from earshot.augment.mixing import Mixing
 from earshot.augment.spectrogram import sample_stripes
-from earshot.messages import suggest
+from earshot.messages import check_params, suggest
 
 SCHEMES = ("zero", "mixture", "cutting")
 INPUT = "input"  # the layer name of the network's input, after its first batch norm
@@ -88,10 +88,8 @@ def attach_spec_augment_pp(network: nn.Module, params: dict) -> None:
     if not params:
         return
     options = {k: v for k, v in params.items() if k != "layers"}
-    known = ("scheme", "time_share", "freq_share", "time_stripes", "freq_stripes")
-    for key in options:
-        if key not in known:
-            raise ValueError(f"unknown parameter '{key}' of augment.spec_augment_pp{suggest(key, (*known, 'layers'))}")
+    known = ("scheme", "time_share", "freq_share", "time_stripes", "freq_stripes", "layers")
+    check_params(params, known, "augment.spec_augment_pp")
     augment, modules = SpecAugmentPP(**options), dict(network.named_modules())
     for name in params.get("layers", (INPUT,)):
         if name == INPUT and not hasattr(network, "spec_augment"):

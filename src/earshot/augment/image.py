@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from earshot.messages import suggest
+from earshot.messages import check_params, suggest
 
 CONTAINERS = ("Compose", "OneOf", "SomeOf", "Sequential")  # hold `transforms`, a list of entries themselves
 
@@ -69,9 +69,7 @@ def _build(spec: dict):
     if name not in kinds:
         raise ValueError(f"unknown image augmentation '{name}'{suggest(str(name), kinds)}")
     known = list(inspect.signature(kinds[name].__init__).parameters)[1:]
-    for key in spec:
-        if key not in known:
-            raise ValueError(f"unknown parameter '{key}' of image augmentation {name}{suggest(key, known)}")
+    check_params(spec, known, f"image augmentation {name}")
     if name in CONTAINERS:
         spec["transforms"] = [_build(inner) for inner in spec.get("transforms", ())]
     return kinds[name](**spec)

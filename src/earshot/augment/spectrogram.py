@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from earshot.messages import suggest
+from earshot.messages import check_params, suggest
 
 
 class LogmelAugment(NamedTuple):
@@ -282,7 +282,7 @@ class SpecAugment(nn.Module):
 
 def build_spec_augment(params: dict) -> SpecAugment | None:
     """The config's augment.spec_augment -> module for a model's `spec_augment`; None of an empty dict or no stripes."""
-    _check_params("spec_augment", params, inspect.signature(SpecAugment).parameters)
+    check_params(params, inspect.signature(SpecAugment).parameters, "augment.spec_augment")
     module = SpecAugment(**params) if params else None
     stripes = module and module.params["time_stripes"] + module.params["freq_stripes"]
     return module if stripes else None
@@ -309,7 +309,7 @@ def check_logmel(specs: Sequence[dict]) -> None:
         if name not in LOGMEL_AUGMENTS:
             raise ValueError(f"unknown log-mel augmentation '{name}'{suggest(str(name), LOGMEL_AUGMENTS)}")
         known = list(inspect.signature(LOGMEL_AUGMENTS[name].sample).parameters)[2:]
-        _check_params(name, {k: v for k, v in spec.items() if k != "name"}, ["p", *known])
+        check_params({k: v for k, v in spec.items() if k != "name"}, ["p", *known], f"log-mel augmentation {name}")
 
 
 def apply_logmel(
@@ -332,9 +332,3 @@ def apply_logmel(
             rows = positions.clamp(0, frame_target.shape[1] - 1)[:, :, None].expand_as(frame_target)
             frame_target = torch.where(chosen[:, None, None], frame_target.gather(1, rows), frame_target)
     return logmel, frame_target
-
-
-def _check_params(name: str, params: dict, known) -> None:
-    for key in params:
-        if key not in known:
-            raise ValueError(f"unknown parameter '{key}' of log-mel augmentation {name}{suggest(key, known)}")

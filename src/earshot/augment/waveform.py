@@ -24,9 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from earshot.messages import few, suggest
+from earshot.messages import check_params, few, suggest
 from earshot.sound import audio
 from earshot.sound.changes import impulse_response, reverberant
+from earshot.sound.folder import list_recordings
 
 CONTAINERS = ("Compose", "OneOf", "SomeOf")  # hold `transforms`, a list of entries themselves
 FILE_LISTS = {"sounds_path": "sound_file_paths", "ir_path": "ir_files"}  # a parameter -> the transform's own list
@@ -182,9 +183,7 @@ def _build(spec: dict):
     if name not in kinds:
         raise ValueError(f"unknown waveform augmentation '{name}'{suggest(str(name), kinds)}")
     known = list(inspect.signature(kinds[name].__init__).parameters)[1:]
-    for key in spec:
-        if key not in known:
-            raise ValueError(f"unknown parameter '{key}' of waveform augmentation {name}{suggest(key, known)}")
+    check_params(spec, known, f"waveform augmentation {name}")
     if name in CONTAINERS:
         spec["transforms"] = [_build(inner) for inner in spec.get("transforms", ())]
     files = {key: _readable(spec[key], f"{name}.{key}") for key in FILE_LISTS if spec.get(key)}
@@ -207,7 +206,7 @@ def _readable(given, what: str) -> dict[str, float]:
     given = [given] if isinstance(given, str | Path) else list(given)
     found, left_out = {}, []
     for path in map(Path, given):
-        recordings = audio.list_recordings(path) if path.is_dir() else None
+        recordings = list_recordings(path) if path.is_dir() else None
         if recordings and (text := recordings.said()):
             logger.warning(f"{what}: {text}")
         for file in recordings.files if recordings else [path]:

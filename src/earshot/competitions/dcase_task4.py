@@ -64,7 +64,8 @@ def prepare(source: Path, kinds: str = "strong,weak") -> Tables:
     test_clips = test if held_out == "eval" else None
     table = test[["clip_id", "filename"]].copy()
     table["duration"] = [
-        found.seconds.get(f) or _length(source / p) for f, p in zip(test.filename, test.path, strict=True)
+        found.seconds.get(f) or audio.duration_or(source / p, NOMINAL_SECONDS)
+        for f, p in zip(test.filename, test.path, strict=True)
     ]
     return Tables(
         clips=trained, classes=found.classes, events=_of(events, trained), test_clips=test_clips,
@@ -78,13 +79,6 @@ def prepare(source: Path, kinds: str = "strong,weak") -> Tables:
 def _of(events: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
     own = events[events.filename.isin(clips.clip_id)]
     return own.sort_values(["filename", "onset"], kind="stable", ignore_index=True)
-
-
-def _length(path: Path) -> float:
-    try:
-        return audio.info(path).duration
-    except audio.UnreadableAudio:
-        return NOMINAL_SECONDS
 
 
 def _with_ids(found: Recordings) -> tuple[pd.DataFrame, pd.DataFrame]:

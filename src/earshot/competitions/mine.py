@@ -141,7 +141,7 @@ def _tables(
             raise ValueError(f"both --test {test} and the split of the table name a test: leave one of them out")
         tested, table = unlabelled, unlabelled[["clip_id"]]
     if table is not None and events is not None:
-        table = table.assign(duration=[_seconds(recordings.source / path) for path in tested.path])
+        table = table.assign(duration=[audio.duration_or(recordings.source / path, np.nan) for path in tested.path])
     own = None if events is None else events[events.filename.isin(trains.clip_id)].reset_index(drop=True)
     return Tables(
         clips=trains, classes=classes, events=own, test_clips=tested if len(tested) else None, test=table, truth=truth,
@@ -262,14 +262,6 @@ def _of_classes(texts: pd.Series, classes: list[str]) -> pd.Series:
     if other := sorted({name for several in names for name in several} - set(classes)):
         logger.warning("secondary labels that are no recording's label are left out: %s", few(other))
     return names.map(lambda several: " ".join(name for name in several if name in classes))
-
-
-def _seconds(path: Path) -> float:
-    """Length of a recording of the test, NaN where it cannot be read."""
-    try:
-        return audio.info(path).duration
-    except audio.UnreadableAudio:
-        return np.nan
 
 
 def _test_recordings(folder: Path, taken: set[str]) -> pd.DataFrame:

@@ -39,19 +39,14 @@ SCORE_ROWS = PostRanges(
 )  # fmt: skip
 
 
-def of_clips(
-    name: str, metric: Callable[[np.ndarray, np.ndarray], float], defined: Callable[..., bool], low: bool = False
-) -> OofScore:
-    """A score of the clip outputs: `metric(truth, scores)` where these clips are `defined(truth, scores)`.
-
-    low: the lower, the better.
-    """
+def of_clips(name: str, metric: Callable[[np.ndarray, np.ndarray], float], defined: Callable[..., bool]) -> OofScore:
+    """A score of the clip outputs: `metric(truth, scores)` where these clips are `defined(truth, scores)`."""
 
     def of(found: Predictions, truth: Truth, post: PostProcess | None = None) -> dict[str, float]:
         target, scores = truth.target > 0.5, found.clipwise_output
         return {name: float(metric(target, scores))} if len(found) and defined(target, scores) else {}
 
-    return OofScore(name, of, low)
+    return OofScore(name, of)
 
 
 def has_labels(target: np.ndarray, scores: np.ndarray) -> bool:

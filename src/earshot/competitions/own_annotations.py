@@ -128,7 +128,7 @@ def _check_times(events: pd.DataFrame, recordings: OwnRecordings, files: Sequenc
     are those of longer recordings that these were cut out of."""
     if not len(events):
         return
-    length = {path: _seconds(recordings.source / path) for path in events.path.unique()}
+    length = {path: audio.duration_or(recordings.source / path, math.inf) for path in events.path.unique()}
     late = (events.onset >= events.path.map(length)).to_numpy(bool)
     _say_whole(events, events.path.map(length))
     _refuse_cut_clips(events, events.path.map(length), late, files)
@@ -175,14 +175,6 @@ def _refuse_cut_clips(events: pd.DataFrame, length: pd.Series, late: np.ndarray,
         f"{event.path} ({length[whole].iloc[0]:g} s): {few(files, 1)} speaks of clips that were cut out of longer "
         f"recordings, with times in those. Give it as a table of labels: {pasted('--table', table)}"
     )
-
-
-def _seconds(path: Path) -> float:
-    """Length of a recording, infinite where it cannot be read."""
-    try:
-        return audio.info(path).duration
-    except audio.UnreadableAudio:
-        return math.inf
 
 
 def _say(path: Path, notes: Annotations, n_files: int):

@@ -18,7 +18,7 @@ import pandas as pd
 
 from earshot.messages import few
 from earshot.sound.audio import EXTENSIONS
-from earshot.sound.folder import SYSTEM_FOLDERS, Recordings, by_reason, list_recordings, printable
+from earshot.sound.folder import SYSTEM_FOLDERS, Recordings, by_reason, printable, some_recordings
 
 # what programs put behind a recording's name when they name an annotation file
 ADDED = re.compile(
@@ -129,12 +129,9 @@ def list_own(source: Path, without: Path | None = None) -> OwnRecordings:
 
     without: a folder, such as one of test recordings, of which nothing is taken.
     """
-    found = list_recordings(source)
+    found = some_recordings(source)
     if without is not None:
         found = _without_folder(found, source, without)
-    if not found.files:
-        kinds = ", ".join(ending.lstrip(".") for ending in EXTENSIONS)
-        raise ValueError("; ".join(filter(None, [f"{source} holds no recording ({kinds})", found.said()])))
     odd = {p: r for p, r in found.left_out.items() if not r.startswith("no recording by its ending")}
     if odd:
         logger.warning("left out: %s", by_reason(odd))
@@ -165,7 +162,7 @@ def _contents(folder: Path) -> str:
 def _without_folder(found: Recordings, source: Path, folder: Path) -> Recordings:
     """The recordings that do not lie below a folder, which a warning counts; none left is an error."""
     kept = [path for path in found.files if not path.resolve().is_relative_to(folder.resolve())]
-    if found.files and not kept:
+    if not kept:
         raise ValueError(f"--test {folder} holds all recordings of --source {source}: there is nothing to train on")
     if len(kept) < len(found.files):
         logger.warning("%d recordings below %s are of the test and do not train", len(found.files) - len(kept), folder)

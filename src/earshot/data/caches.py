@@ -38,7 +38,6 @@ from earshot.tables import read_table
 
 LOGGER = logging.getLogger("earshot")
 FORMAT = 2  # raise it when the same parameters come to give other content
-DTYPES = ("float32", "float16")
 FILE_COLUMNS = ["clip_id", "path", "size", "modified_ns"]
 
 
@@ -68,7 +67,6 @@ class LogmelCache:
         record: Input,
         sample_rate: int,
         workers: int = 1,
-        dtype: str = "float32",
         n_channels: int = 1,
         level: str = "recorded",
     ) -> LogmelCache:
@@ -78,36 +76,13 @@ class LogmelCache:
         `workers` threads decode and transform, each holding one whole recording.
         """
         record = _of_data(record, sample_rate)
-        settings = picture_settings(record, sample_rate, dtype=dtype, n_channels=n_channels, level=level)
+        settings = picture_settings(record, sample_rate, n_channels=n_channels, level=level)
         description = settings | {"files": fingerprints(clips, source_root)}
 
         def make(target: Path) -> None:
             _write_pictures(target, description, source_root, record, workers)
 
         return cls(finished(folder, description, make))
-
-    @classmethod
-    def open(
-        cls,
-        folder: str | Path,
-        clips: pd.DataFrame,
-        source_root: str | Path,
-        record: Input,
-        sample_rate: int,
-        dtype: str = "float32",
-        n_channels: int = 1,
-        level: str = "recorded",
-    ) -> LogmelCache:
-        """The cache of exactly these clips and parameters; ValueError, with what differs, where there is none."""
-        settings = picture_settings(record, sample_rate, dtype=dtype, n_channels=n_channels, level=level)
-        description = settings | {"files": fingerprints(clips, source_root)}
-        path = Path(folder) / cache_key(description)
-        if not path.is_dir():
-            raise ValueError(
-                f"no log-mel cache {path} for these clips and parameters{_differences(path.parent, description)}; "
-                "LogmelCache.build makes it"
-            )
-        return cls(path)
 
     def __getitem__(self, clip_id: str) -> np.ndarray:
         offset, frames, _ = self._entry(clip_id)
@@ -145,17 +120,13 @@ def waveform_cache(
     source_root: str | Path,
     sample_rate: int,
     workers: int = 1,
-    extension: str = ".flac",
     n_channels: int = 1,
 ) -> pd.DataFrame:
     """`clips` with `path` pointing (absolute) at files of `sample_rate`, mono or stereo, decoded and resampled once.
 
-    extension .flac: 16 bit, clipped to [-1, 1], about half of .wav's size or less; .wav: float32, exact. A clip that
-    cannot be read keeps its own path, at which it fails again.
+    Kept as FLAC of 16 bit. A clip that cannot be read keeps its own path, at which it fails again.
     """
-    if extension not in (".flac", ".wav"):
-        raise ValueError(f"waveform cache of '{extension}' files; choose .flac (16 bit) or .wav (float32)")
-    description = waveform_settings(sample_rate, extension, n_channels) | {"files": fingerprints(clips, source_root)}
+    description = waveform_settings(sample_rate, n_channels) | {"files": fingerprints(clips, source_root)}
 
     def make(target: Path) -> None:
         _write_waveforms(target, description, source_root, workers)
@@ -167,9 +138,9 @@ def waveform_cache(
     return clips.assign(path=[paths[str(clip_id)] for clip_id in clips["clip_id"]])
 
 
-def waveform_settings(sample_rate: int, extension: str = ".flac", n_channels: int = 1) -> dict:
+def waveform_settings(sample_rate: int, n_channels: int = 1) -> dict:
     """What shapes a cache of waveforms besides its files, as params.json says it."""
-    settings = {"kind": "waveform", "sample_rate": sample_rate, "extension": extension}
+    settings = {"kind": "waveform", "sample_rate": sample_rate, "extension": ".flac"}
     return settings | ({"channels": n_channels} if n_channels > 1 else {})
 
 
@@ -184,14 +155,10 @@ def _of_data(record: Input, sample_rate: int) -> Input:
     return record if record.sample_rate else replace(record, sample_rate=sample_rate)
 
 
-def picture_settings(
-    record: Input, sample_rate: int, dtype: str = "float32", n_channels: int = 1, level: str = "recorded"
-) -> dict:
+def picture_settings(record: Input, sample_rate: int, n_channels: int = 1, level: str = "recorded") -> dict:
     """What shapes a cache of log-mels besides its files, as params.json says it; ValueError where there can be none."""
     record = _of_data(record, sample_rate)
-    if dtype not in DTYPES:
-        raise ValueError(f"unknown log-mel cache dtype '{dtype}'{suggest(dtype, DTYPES)}")
-    description = {"kind": record.kind, "params": record.cache_params(), "sample_rate": sample_rate, "dtype": dtype}
+    description = {"kind": record.kind, "params": record.cache_params(), "sample_rate": sample_rate, "dtype": "float32"}
     description |= {"channels": n_channels} if n_channels > 1 else {}
     return description | ({"level": level, "most_gain_db": MOST_GAIN_DB} if level != "recorded" else {})
 
@@ -274,17 +241,6 @@ def read_index(path: Path, numbers: tuple[str, ...] = (), columns: tuple[str, ..
     if description.pop("format") != FORMAT or cache_key(description) != path.name:
         raise ValueError(f"cache {path} does not match its name: moved, edited or of another version; build it again")
     return description, index
-
-
-def _differences(folder: Path, description: dict) -> str:
-    """'; 0123abcd differs in hop_length' for each cache that stands in the folder."""
-    found = []
-    for other in sorted(folder.glob("*/params.json")):
-        flat = [{**d, **d.get("params", {})} for d in (read_json(other, "description"), description)]
-        skipped = ("params", "files", "format")
-        names = [n for n in flat[1] if n not in skipped and flat[0].get(n) != flat[1][n]]
-        found.append(f"; {other.parent.name} differs in {', '.join(names) or 'its files'}")
-    return "".join(found)
 
 
 def _write_pictures(target: Path, description: dict, source_root, record: Input, workers: int) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pandas as pd
 
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import read_clips
-from earshot.sound import audio
-
-logger = logging.getLogger("earshot")
+from earshot.sound.audio import warn_once
+from earshot.sound.folder import some_recordings
 
 
 def find_recordings(source: Path, audio_root: Path | None = None) -> tuple[pd.DataFrame, Path]:
@@ -20,12 +18,9 @@ def find_recordings(source: Path, audio_root: Path | None = None) -> tuple[pd.Da
     Errors: nothing there, or none of it a recording.
     """
     if source.is_dir():
-        found = audio.list_recordings(source)
-        if not found.files:
-            kinds = ", ".join(ending.removeprefix(".") for ending in sorted(audio.EXTENSIONS))
-            raise ValueError("; ".join(filter(None, [f"{source} holds no recording ({kinds})", found.said()])))
+        found = some_recordings(source)
         if text := found.said():
-            logger.warning(text)
+            warn_once(text)
         paths = [str(path.relative_to(source)) for path in found.files]
         return pd.DataFrame({"clip_id": found.ids(), "path": paths}), source.resolve()
     table = read_clips(source)

@@ -8,7 +8,6 @@ was learned from them, stayed out of the first run too.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from earshot import runs
 from earshot.data.folds import TRAIN_ONLY, clean_names, read_folds
 from earshot.data.soft_targets import SoftTargets
 from earshot.ensemble import lineage
+from earshot.files import file_digest
 from earshot.messages import few, suggest
 from earshot.prediction import predictions
 from earshot.prediction.predictions import Predictions
@@ -61,7 +61,7 @@ def honest_answers(run: Run, clips: pd.DataFrame) -> tuple[Predictions, str]:
             f"{run.folder} was trained on another fold table than {path}: {other.sum()} clips were held out in another "
             f"fold or are not there: {few(found.clip_ids[other])}"
         )
-    return found, hashlib.sha256(path.read_bytes()).hexdigest()
+    return found, file_digest(path)
 
 
 def check_groups(folds: pd.DataFrame, clips: pd.DataFrame, path: Path):
@@ -137,7 +137,7 @@ def lineage_of(run: Run, folds: list[FoldRun], mode: str, counts: dict[str, int]
         "run": str(run.folder), "mode": mode, "hard": hard, "kept_labels": counts,
         "folds": {
             str(f.fold): {
-                "weights_sha256": hashlib.sha256((f.folder / "best.safetensors").read_bytes()).hexdigest(),
+                "weights_sha256": file_digest(f.weights),
                 "best_epoch": f.about.get("best_epoch"), "commit": f.about.get("commit", ""),
             } for f in folds
         },

@@ -33,11 +33,11 @@ from earshot.export.int8 import calibration_inputs, check_stored, quantise, stor
 from earshot.export.rewriting import filtered
 from earshot.export.settings import AUTO, ExportSettings
 from earshot.export.tracing import example, random_inputs, trace
-from earshot.files import as_json, whole_set
+from earshot.files import as_json, file_digest, whole_set
 from earshot.messages import need, progress_bar
 from earshot.prediction import predictions
 from earshot.prediction.backends import METADATA_KEY, TorchBackend, check_format, open_graph
-from earshot.prediction.graphs import digest, graph_name, members_of
+from earshot.prediction.graphs import graph_name, members_of
 from earshot.prediction.inference import predict_members
 from earshot.prediction.origin import as_text
 from earshot.prediction.precision import BF16, FLOAT32, multiplies_bf16
@@ -199,7 +199,7 @@ def describe(run, folds, models, settings: ExportSettings) -> dict:
         "min_samples": getattr(models[0], "min_samples", 1), "pooling": getattr(models[0], "pooling", ""),
         "reach": getattr(models[0], "reach", 0),
         "windowing": asdict(config.predict), "tta": list(config.predict.tta),
-        "weights": [digest(fold.folder / "best.safetensors") for fold in folds],
+        "weights": [file_digest(fold.weights) for fold in folds],
         "origins": as_text(origins) if origins else None,
         "commit": abouts[0]["commit"], "libraries": abouts[0]["libraries"],
     }  # fmt: skip

@@ -6,15 +6,14 @@ the record names; what does not fit is an error that says what the file holds.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from earshot.files import file_digest
 from earshot.inputs.extractor import NO_EMBEDDING, OPENERS, Extractor, check_logits, chosen_output, named
 from earshot.messages import install_line
 
@@ -70,7 +69,7 @@ def open_onnx(record: Extractor):
     def call(windows: np.ndarray) -> list[np.ndarray]:
         return session.run(names, {tensors[0].name: windows})
 
-    return _checked(ForeignNetwork(call, size, _digest(record.file), (), isinstance(batch, int)), record)
+    return _checked(ForeignNetwork(call, size, file_digest(record.file)[:16], (), isinstance(batch, int)), record)
 
 
 def open_tflite(record: Extractor):
@@ -113,7 +112,7 @@ def open_tflite(record: Extractor):
         idle.append(one)
         return found
 
-    return _checked(ForeignNetwork(call, size, _digest(record.file), (), True), record)
+    return _checked(ForeignNetwork(call, size, file_digest(record.file)[:16], (), True), record)
 
 
 def _tensors(interpreter) -> dict[str, int]:
@@ -160,11 +159,6 @@ def _checked(network: ForeignNetwork, record: Extractor) -> ForeignNetwork:
             raise ValueError(f"{record.kind} {record.file}: output {name} is {array.shape}, not (1, width)")
     network.widths = tuple(array.shape[1] for array in found)
     return network
-
-
-def _digest(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _library(name: str, install: str):

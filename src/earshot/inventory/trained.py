@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import product
@@ -85,11 +85,11 @@ class Found:
         return (self.config.task, self.config.data.competition, self.score.watch) if self.config else ("", "", "")
 
 
-def find_runs(root: Path, keep: Callable[[Path], bool] = lambda folder: True) -> list[Found]:
+def find_runs(root: Path) -> list[Found]:
     """Every run folder below `root` (<task>/<name>/fold<k>), each a row, damaged ones among them; by name."""
     if not root.is_dir():
         raise ValueError(f"{root} is no folder of runs; train one first: {command_line('train', '--fold', 0)}")
-    folders = sorted(path for path in root.glob("*/*") if path.is_dir() and files.fold_folders(path) and keep(path))
+    folders = sorted(path for path in root.glob("*/*") if path.is_dir() and files.fold_folders(path))
     return with_changes([look_at(folder) for folder in progress_bar(folders, "runs", unit="run")])
 
 

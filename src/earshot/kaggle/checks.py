@@ -61,7 +61,7 @@ def identity(path: Path) -> str:
     return about["id"]
 
 
-def check_folder(folder: str | Path, wheels: bool = True):
+def check_folder(folder: str | Path):
     """Raise where a file under `folder` looks like a secret, holds one, or names a path of this machine.
 
     Every problem found is in the message. Wheels are others' archives: their names are checked, not what they hold.

@@ -27,13 +27,13 @@ from packaging.tags import sys_tags
 from packaging.utils import canonicalize_name
 
 from earshot.competitions import get_competition
-from earshot.files import as_json, scratch_folder
+from earshot.files import as_json, file_digest, scratch_folder
 from earshot.kaggle.checks import identity
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.wheels import Wheel, read_wheels
 from earshot.kernel.bundle import open_bundle
 from earshot.kernel.hidden_test import find_test, get_rules
-from earshot.kernel.manifest import NOT_UPLOADED, digest
+from earshot.kernel.manifest import NOT_UPLOADED
 from earshot.sound import audio
 from earshot.tables import read_table
 
@@ -311,4 +311,4 @@ def _read_only(folder: Path):
 def _snapshot(root: Path, working: Path) -> dict[str, str | None]:
     """Every path under `root` but not under `working`, with the SHA-256 of files."""
     paths = (p for p in root.rglob("*") if p != working and working not in p.parents)
-    return {str(p.relative_to(root)): digest(p) if p.is_file() else "folder" for p in paths}
+    return {str(p.relative_to(root)): file_digest(p) if p.is_file() else "folder" for p in paths}

@@ -3,11 +3,11 @@ graphs that were made with them. What they may be used for is their owners' lice
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from earshot.files import file_digest
 from earshot.inputs.extractor import found_file
 from earshot.kaggle.wheels import EXTRACTOR_RUNTIMES
 from earshot.processes.kill_points import reached
@@ -35,7 +35,7 @@ def add_extractors(folder: Path, abouts: Sequence[Mapping]) -> dict[str, str]:
                 raise ValueError(f"run {about['run']} hears with the extractor {name}, {path}, which is not there")
             if path.suffix not in EXTRACTOR_RUNTIMES:
                 raise ValueError(f"extractor file {path} ends in none of {', '.join(EXTRACTOR_RUNTIMES)}")
-            digest = _digest(path)
+            digest = file_digest(path)[:16]
             made_with = about.get("extractors", {}).get(name, digest)
             if made_with != digest:
                 raise ValueError(
@@ -47,8 +47,3 @@ def add_extractors(folder: Path, abouts: Sequence[Mapping]) -> dict[str, str]:
                 shutil.copyfile(path, folder / found[record["file"]])
                 reached(f"copied {found[record['file']]}")
     return found
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-from earshot.files import as_json
+from earshot.files import as_json, file_digest
 from earshot.stored import read_json, want
 
 MANIFEST = "manifest.json"
@@ -15,7 +14,7 @@ NOT_UPLOADED = ("dataset-metadata.json",)  # Kaggle's client keeps it to itself
 def write_manifest(folder: Path):
     """Write manifest.json of the files that lie in `folder`."""
     files = [p for p in sorted(folder.iterdir()) if p.name not in (MANIFEST, *NOT_UPLOADED)]
-    found = {p.name: {"bytes": p.stat().st_size, "sha256": digest(p)} for p in files}
+    found = {p.name: {"bytes": p.stat().st_size, "sha256": file_digest(p)} for p in files}
     (folder / MANIFEST).write_text(as_json(found, indent=1) + "\n")
 
 
@@ -47,10 +46,4 @@ def _problem(path: Path, entry: dict) -> str:
         return f"{path.name} is missing"
     if path.stat().st_size != entry["bytes"]:
         return f"{path.name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
-    return "" if digest(path) == entry["sha256"] else f"{path.name} was changed"
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return "" if file_digest(path) == entry["sha256"] else f"{path.name} was changed"

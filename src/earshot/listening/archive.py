@@ -18,7 +18,7 @@ import pandas as pd
 
 from earshot import files
 from earshot.messages import few
-from earshot.sound.folder import EXTENSIONS, list_recordings, printable
+from earshot.sound.folder import EXTENSIONS, printable, some_recordings
 from earshot.stored import read_text
 from earshot.tables import read_table
 
@@ -54,9 +54,7 @@ def read_source(source: Path) -> Source:
     What it names need not be there: hearing says which are not.
     """
     if source.is_dir():
-        found = list_recordings(source)
-        if not found.files:
-            raise ValueError("; ".join(filter(None, [f"{source} holds no recording", found.said()])))
+        found = some_recordings(source)
         return Source(_named([(p.relative_to(source).as_posix(), p) for p in found.files]), found.said())
     if source.suffix.lower() not in LISTS:
         kinds = "a path a line (.txt), or a table with a column path (.csv, .tsv)"

@@ -41,10 +41,10 @@ class Heard:
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
-def detect_in(ears: Ears, clips: Sequence[Clip], asked: Asked, streams: int = 1, progress=iter) -> Iterator[Heard]:
+def detect_in(ears: Ears, clips: Sequence[Clip], asked: Asked, streams: int = 1) -> Iterator[Heard]:
     """Hear recordings and give their events, at most AT_A_TIME of them at once; see `with_frames` for the ears."""
-    bar = iter(progress(clips))
-    while some := [clip for _, clip in zip(range(AT_A_TIME), bar)]:
+    for first in range(0, len(clips), AT_A_TIME):
+        some = clips[first : first + AT_A_TIME]
         members, failed = predict_members(ears.members, some, ears.tta, streams=streams)
         yield events_of(weighted_mean(members), some, asked, dict(failed))
 

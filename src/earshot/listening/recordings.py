@@ -10,9 +10,10 @@ import numpy as np
 
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
+from earshot.sound.folder import some_recordings
 
 
-def find_recordings(source: Path, without: Path | None = None) -> tuple[list[Clip], str]:
+def find_clips(source: Path, without: Path | None = None) -> tuple[list[Clip], str]:
     """A folder or one file -> (recordings with ids, what was left out of a folder, for people).
 
     without: a folder of which nothing is taken, such as examples that an earlier call cut.
@@ -21,12 +22,12 @@ def find_recordings(source: Path, without: Path | None = None) -> tuple[list[Cli
         if source.suffix.lower() not in audio.EXTENSIONS:
             raise ValueError(f"--clips {source} is no recording by its ending: give a folder, or one recording")
         return [Clip(source.stem, source)], ""
-    found = audio.list_recordings(source)
+    found = some_recordings(source)
     if without is not None:
         ours = without.resolve()
         found = dataclasses.replace(found, files=[p for p in found.files if not p.resolve().is_relative_to(ours)])
-    if not found.files:
-        raise ValueError("; ".join(filter(None, [f"{source} holds no recording", found.said()])))
+        if not found.files:
+            raise ValueError(f"{source} holds no recording but those in {without}, which an earlier call wrote")
     return [Clip(i, p) for i, p in zip(found.ids(), found.files, strict=True)], found.said()
 
 
@@ -36,7 +37,4 @@ def lengths_of(paths: Iterable[str]) -> dict[str, float]:
 
 
 def length_of(path: str) -> float:
-    try:
-        return audio.info(Path(path)).duration
-    except audio.UnreadableAudio:
-        return np.inf
+    return audio.duration_or(path, np.inf)

@@ -18,11 +18,7 @@ from earshot.messages import few
 from earshot.metrics import clips as clip_metrics
 
 GROUP = ("machine", "section", "domain")
-
-
-PROBABILITY_FLOOR = 1e-7
-
-
+EPSILON = np.finfo(np.float64).eps  # where p is 0 or 1, as DCASE's baseline
 CONDITIONS = ("normal", "anomaly")
 
 
@@ -31,14 +27,14 @@ def own_class_scores(clipwise: np.ndarray, own: np.ndarray) -> np.ndarray:
 
     (N, K) log odds or softmax probabilities, (N,) own class -> (N,) anomaly scores log((1 - p) / p).
 
-    Rows of numbers between 0 and 1 that sum to 1 are probabilities; everything else is taken for log odds.
+    Rows of numbers between 0 and 1 that sum to 1 are probabilities; everything else is taken for log odds. p and 1 - p
+    count as 2.2e-16 at least.
     """
     clipwise = np.asarray(clipwise, np.float64)
     own_value = clipwise[np.arange(len(clipwise)), own]
     total = clipwise.sum(axis=1)
     if len(clipwise) and clipwise.min() >= 0 and clipwise.max() <= 1 and np.abs(total - 1).max() < 1e-3:
-        p = np.clip(own_value, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-        return np.log1p(-p) - np.log(p)
+        return np.log(np.maximum(1 - own_value, EPSILON)) - np.log(np.maximum(own_value, EPSILON))
     return -own_value
 
 

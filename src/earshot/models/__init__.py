@@ -25,7 +25,7 @@ from typing import Any
 from torch import nn
 
 from earshot.inputs.network import Inputs
-from earshot.messages import suggest
+from earshot.messages import check_params, suggest
 from earshot.models import (
     baselines,
     cnn,
@@ -142,9 +142,7 @@ def build_model(
     check_model(name)
     known = parameters_of(MODELS[name])
     params = {k: tuple(v) if isinstance(v, list) else v for k, v in (params or {}).items()}
-    for key in params:
-        if key not in known or key in TOLD:
-            raise ValueError(f"unknown parameter '{key}' of model {name}{suggest(key, known)}")
+    check_params(params, [key for key in known if key not in TOLD], f"model {name}")
     if weights_follow and "pretrained" in known:
         params["pretrained"] = False
     told = (_told(heard, known) if heard else {}) | {"weights_follow": weights_follow, "kept": kept}

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from earshot.messages import check_choice
 from earshot.models import panns
 from earshot.models.layers import (
     ACTIVATIONS,
     ConvBlock,
     SEDHead,
-    check_choice,
     init_layer,
     normalised_input,
     single_answer,

@@ -12,7 +12,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earshot.models.layers import SEDHead, check_choice, init_layer, normalised_input
+from earshot.messages import check_choice
+from earshot.models.layers import SEDHead, init_layer, normalised_input
 from earshot.models.noise_floor import above_floor, check_floor
 
 FREQUENCY = ("mean", "flatten")

@@ -34,7 +34,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from earshot.inputs.vggish import FRAMES, N_MELS
-from earshot.models.layers import ACTIVATIONS, check_choice, init_layer, normalised_input, single_answer
+from earshot.messages import check_choice
+from earshot.models.layers import ACTIVATIONS, init_layer, normalised_input, single_answer
 from earshot.models.vggish import VggishExtractor
 
 WIDTHS = (64, 128, 256, 512)

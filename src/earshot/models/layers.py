@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earshot.messages import suggest
+from earshot.messages import check_choice
 from earshot.prediction.pooling import POOLINGS as WINDOW_POOLINGS
 
 POOLINGS = ("attention", "linear_softmax", "max", "mean", "gem", "auto_pool", "clip")
@@ -317,8 +317,3 @@ def _check_logmel(logmel: Tensor, n_mels: int, in_chans: int) -> None:
             f"logmel must be (batch, {'1' if in_chans == 1 else f'1 or {in_chans}'}, frames, {n_mels}), got "
             f"{tuple(logmel.shape)}; is the front end's n_mels that of the network?"
         )
-
-
-def check_choice(what: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"unknown {what} '{value}'{suggest(value, known)}")

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from earshot.messages import check_choice
 from earshot.models.layers import (
     AttentionBlock,
     ConvBlock,
-    check_choice,
     clip_head,
     init_layer,
     normalised_input,

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earshot.models.layers import ACTIVATIONS, check_choice, init_layer, normalised_input, single_answer
+from earshot.messages import check_choice
+from earshot.models.layers import ACTIVATIONS, init_layer, normalised_input, single_answer
 
 REDUCTION = 16
 

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earshot.models.layers import ACTIVATIONS, check_choice, init_layer, normalised_input, single_answer
+from earshot.messages import check_choice
+from earshot.models.layers import ACTIVATIONS, init_layer, normalised_input, single_answer
 
 REDUCTION = 32
 LEAST_MIDDLE = 8  # channels between the two convolutions of the attention

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from earshot.messages import check_choice
 from earshot.models.layers import (
-    check_choice,
     checked_input,
     linear_softmax,
     normalised_input,

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from earshot.inputs.network import Inputs
-from earshot.models.layers import ACTIVATIONS, check_choice, init_layer, outside_autocast
+from earshot.messages import check_choice
+from earshot.models.layers import ACTIVATIONS, init_layer, outside_autocast
 
 PROBE_FRAMES, PROBE_SAMPLES = 64, 64 * 320  # an input that every network takes, both inputs of one length
 PROBE_SECONDS = 1.0

@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earshot.models.layers import ACTIVATIONS, SEDHead, check_choice, init_layer, normalised_input, single_answer
+from earshot.messages import check_choice
+from earshot.models.layers import ACTIVATIONS, SEDHead, init_layer, normalised_input, single_answer
 from earshot.models.se_trans import Encoder
 from earshot.models.talnet import POOL, POOLS, TalnetEncoder, check_sizes
 from earshot.models.time2vec import MetadataEncoder

@@ -8,7 +8,6 @@ own weights carry their front ends as metadata, which is compared too.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import pickle
@@ -22,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from earshot.files import walk
+from earshot.files import file_digest, walk
 from earshot.messages import few, suggest
 from earshot.models.front_end import check_description, check_front_end
 from earshot.sound.logmel import LogmelParams
@@ -266,8 +265,7 @@ def _from_address(address: str, name: str, download: bool) -> list[Path]:
 def _with_hash(paths: list[Path], expected: str, name: str) -> Path:
     hashes = {}
     for path in paths:
-        with path.open("rb") as file:
-            hashes[path] = hashlib.file_digest(file, "sha256").hexdigest()
+        hashes[path] = file_digest(path)
         if hashes[path] == expected:
             return path
     got = ", ".join(f"{p}: {h}" for p, h in hashes.items())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from earshot.files import file_digest
 from earshot.inputs.extractor import Extractor, check_rate
 from earshot.prediction.backends import open_graph
 from earshot.sound.windows import Windowing
@@ -76,7 +76,5 @@ def open_graph_file(record: Extractor) -> OwnNetwork:
     graph = open_graph(record.file)
     if graph.about["stacked"]:
         raise ValueError(f"{record.file} holds several folds: an extractor is one (export without --together)")
-    with open(record.file, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     windowing = Windowing(**graph.about["windowing"])
-    return own_network(record, graph, windowing, digest, record.file, graph.about["classes"])
+    return own_network(record, graph, windowing, file_digest(record.file)[:16], record.file, graph.about["classes"])

@@ -7,14 +7,13 @@ together.onnx        together_int8.onnx           all folds in one, on axis 1 of
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from earshot.files import fold_folders, run_meant
+from earshot.files import file_digest, fold_folders, run_meant
 from earshot.messages import command_line
 from earshot.prediction.backends import ENDINGS, check_format, open_graph
 from earshot.prediction.inference import Member
@@ -120,18 +119,13 @@ def windows_a_call(windowing: Windowing, precision: str = "") -> int:
     return min(2 * windows, CALL_WINDOWS) if precision == BF16 and windows > 1 else windows
 
 
-def digest(path: str | Path) -> str:
-    """SHA-256 of a file: by its weights a graph knows the run that it came from."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _fold(path: Path) -> int:
     return int(path.parent.name.removeprefix("fold"))
 
 
 def _check_graph(graph, first, folder: Path, together: bool):
-    """Folds in the right place, of one run, made of the weights that lie beside them (a kernel has none)."""
+    """Folds in the right place, of one run, made of the weights that lie beside them, which their digest
+    tells (a kernel has none)."""
     about, path = graph.about, graph.path
     if not together and about["folds"] != [_fold(path)]:
         raise ValueError(
@@ -142,7 +136,7 @@ def _check_graph(graph, first, folder: Path, together: bool):
             raise ValueError(f"{path} and {first.path} are of different runs: their {key} differ; export them again")
     for fold, weights in zip(about["folds"], about["weights"], strict=True):
         beside = folder / f"fold{fold}" / "best.safetensors"
-        if beside.is_file() and digest(beside) != weights:
+        if beside.is_file() and file_digest(beside) != weights:
             raise ValueError(f"{path} was made of other weights than {beside} (run {about['run']}): export it again")
     for origin in origins_of(graph) or ():
         beside = folder / f"fold{origin.fold}"

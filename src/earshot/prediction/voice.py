@@ -9,7 +9,6 @@ of the two thresholds, so that it may hold a frame more.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from earshot import events
+from earshot.files import file_digest
 from earshot.inputs.extractor import found_file
 from earshot.messages import install_line, need
 from earshot.sound import audio
@@ -56,8 +56,7 @@ class VoiceDetector:
                 f"{path} is no voice detector of Silero, version 5 or later: it takes {', '.join(sorted(takes))} and "
                 f"gives {', '.join(sorted(gives))}; expected input, state, sr and output, stateN"
             )
-        with open(path, "rb") as opened:
-            self.digest = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+        self.digest = file_digest(path)[:16]
         self.name = path.name
 
     def probabilities(self, blocks: Iterable[np.ndarray]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from functools import lru_cache
@@ -12,6 +11,7 @@ import pandas as pd
 
 from earshot.data.digests import content_hash
 from earshot.data.pseudo import CLIP, files_of, recording_keys
+from earshot.files import file_digest
 from earshot.sound import audio
 
 
@@ -50,10 +50,7 @@ class Recordings:
         return sorted(found)
 
 
-@lru_cache(maxsize=100_000)
-def _digest(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+_digest = lru_cache(maxsize=100_000)(file_digest)
 
 
 @lru_cache(maxsize=100_000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -267,10 +266,5 @@ def fingerprint(plan: SearchPlan, split: Split) -> dict:
     """What a study must have been begun with to be gone on with."""
     same = ("space", "overrides", "inner", "make", "seeds", "sampler", "sampler_seed", "warmup_epochs", "prune")
     values = {name: to_dict(getattr(plan, name)) for name in same}
-    folds = files_digest(split.folds)
+    folds = files.file_digest(split.folds)[:16]
     return json.loads(json.dumps({**values, "config": to_dict(base_config(plan)), "folds": folds}))
-
-
-def files_digest(path: Path) -> str:
-    """Sixteen digits that stand for a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -36,12 +36,12 @@ from earshot.sound.decoding import (
     surveyed,
     warn_once,
 )
-from earshot.sound.folder import EXTENSIONS, list_recordings
+from earshot.sound.folder import EXTENSIONS
 from earshot.sound.levels import LARGEST, may_cancel, without
 
 __all__ = [
-    "EXTENSIONS", "AudioInfo", "UnreadableAudio", "blocks", "crop_or_pad", "decoded_info", "info",
-    "list_recordings", "load", "odd_files", "warn_once", "write",
+    "EXTENSIONS", "AudioInfo", "UnreadableAudio", "blocks", "crop_or_pad", "decoded_info", "duration_or", "info",
+    "load", "odd_files", "warn_once", "write",
 ]  # fmt: skip
 WRITABLE = {".wav": ("WAV", "FLOAT"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 ROUNDING_SAMPLES = 2  # by which a crop may be shorter than a length in seconds says
@@ -65,6 +65,14 @@ def info(path: str | Path) -> AudioInfo:
     """
     known = contents(path)
     return AudioInfo(known.sample_rate, known.n_samples, known.channels, known.n_samples / known.sample_rate)
+
+
+def duration_or(path: str | Path, unreadable: float) -> float:
+    """Seconds of a recording by its header, `unreadable` where it cannot be read."""
+    try:
+        return info(path).duration
+    except UnreadableAudio:
+        return unreadable
 
 
 def decoded_info(path: str | Path) -> AudioInfo:

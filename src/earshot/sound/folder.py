@@ -87,6 +87,15 @@ def list_recordings(folder: str | Path, deep: bool = True) -> Recordings:
     return Recordings(folder, sorted(found.files), dict(sorted(found.left_out.items())))
 
 
+def some_recordings(folder: str | Path) -> Recordings:
+    """What `list_recordings` finds in a folder that is to hold recordings; none at all is an error that says why."""
+    found = list_recordings(folder)
+    if not found.files:
+        kinds = ", ".join(ending.removeprefix(".") for ending in sorted(EXTENSIONS))
+        raise ValueError("; ".join(filter(None, [f"{folder} holds no recording ({kinds})", found.said()])))
+    return found
+
+
 def _scan(at: Path, seen: dict, found: Recordings, folders: list | None, links: deque):
     """List one folder: its files are taken, its folders and links are for later."""
     try:

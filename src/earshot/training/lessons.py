@@ -6,7 +6,6 @@ them. An epoch hears every labelled clip and `draws` crops of unlabelled recordi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +20,7 @@ from earshot.data.prepared import PreparedData
 from earshot.data.pseudo import ISOLATED
 from earshot.data.vocabulary import match, of_columns, of_names, read_vocabulary
 from earshot.ensemble.lineage import HEARD
+from earshot.files import file_digest
 from earshot.inputs.extractor import BATCH
 from earshot.inputs.teacher import LEFT_OUT, Distill, Teacher
 from earshot.inputs.waveforms import as_heard
@@ -164,7 +164,7 @@ def prepare_lessons(
         check_unseen(found, data, lessons.n_labelled, paths, origin, nested)
         place = match(of_names(classes, "this run"), of_names(found.classes, paths[0]))
         lessons = replace(lessons, answers=found, place=place)
-        about |= {"predictions": {path: _digest(path) for path in paths}, "by": ", ".join(paths)}
+        about |= {"predictions": {path: file_digest(path)[:16] for path in paths}, "by": ", ".join(paths)}
         about["mode"] = mode_of(paths, data.clips.clip_id.iloc[lessons.n_labelled :], origin)
     else:
         lessons = _taught(
@@ -292,8 +292,3 @@ def softened(lessons: Lessons) -> str:
         return ""
     highest, chance = lessons.about["highest_answer"], 1 / max(1, (lessons.place >= 0).sum())
     return f", the likeliest class {highest:.2f} on average, {chance:.2f} is chance"
-
-
-def _digest(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

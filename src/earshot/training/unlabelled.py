@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.data.dataset import read_dataset
 from earshot.data.folds import read_folds
 from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData
 from earshot.data.pseudo import files_of, recording_keys
+from earshot.data.unlabelled import find_recordings
 from earshot.inputs.teacher import LEFT_OUT
 from earshot.messages import few
-from earshot.sound.folder import list_recordings
 
 logger = logging.getLogger("earshot")
 
@@ -27,17 +26,8 @@ logger = logging.getLogger("earshot")
 def read_unlabelled(name: str) -> pd.DataFrame:
     """A table of recordings (paths below its data set's source, else below its folder), or a folder of them ->
     clip_id, path (absolute), duration where it is known."""
-    path = Path(name)
-    if path.is_dir():
-        found = list_recordings(path)
-        if not found.files:
-            raise ValueError(f"distill.unlabelled: {path} holds no recordings; {found.said() or 'it is empty'}")
-        return pd.DataFrame({"clip_id": found.ids(), "path": [str(file.absolute()) for file in found.files]})
-    table = read_clips(path)
-    if not len(table):
-        raise ValueError(f"distill.unlabelled: {path} lists no recording")
-    below = Path(read_dataset(path.parent)["source"]) if (path.parent / "dataset.json").is_file() else path.parent
-    return table.assign(path=[str((below / p).absolute()) for p in table.path])
+    table, below = find_recordings(Path(name))
+    return table.assign(path=[str(below / p) for p in table.path])
 
 
 def read_labelled(data: PreparedData, root: Path, folds: str) -> tuple[pd.DataFrame, pd.DataFrame]:
