@@ -35,7 +35,7 @@ from earshot.data.folds import read_folds
 from earshot.data.labels import clip_targets, read_classes, read_clips
 from earshot.data.soft_targets import FILE, SoftTargets
 from earshot.listening.members import fold_members
-from earshot.messages import Parser, command_line, progress_bar, run_script
+from earshot.messages import Parser, check_numbers, command_line, progress_bar, run_script
 from earshot.pages import audit as audit_page
 from earshot.pages.report import Evidence, evidence_of
 from earshot.prediction.free_cores import allowed_cores
@@ -44,8 +44,7 @@ from earshot.prediction.free_cores import allowed_cores
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    if options.robust < 0:
-        raise ValueError(f"--robust must be a number of recordings from 0 on, got {options.robust}")
+    check_numbers(options, "robust")
     files.check_writable(options.out / "audit.html", "give --out FOLDER")
     if options.write_groups:
         files.check_writable(options.write_groups)

@@ -20,8 +20,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
 from earshot import files, runs
 from earshot.ensemble.choice import fields_of, read_post
 from earshot.listening import archive
@@ -31,7 +29,7 @@ from earshot.listening.detections import Asked, only
 from earshot.listening.members import BACKENDS
 from earshot.listening.on_ray import OBJECT_STORE_MB, Hearing, Workers, hear_on_ray, start, stop
 from earshot.listening.shards import ATTEMPTS
-from earshot.messages import Parser, few, need, progress_bar, run_script, suggest
+from earshot.messages import Parser, check_choice, check_numbers, few, need, progress_bar, run_script
 from earshot.processes.lock import locked
 from earshot.stored import read_json
 
@@ -100,17 +98,10 @@ def parse_args() -> argparse.Namespace:
 
 def check_options(options: argparse.Namespace):
     """Options that cannot be meant are errors before anything is read."""
-    if options.backend not in BACKENDS:
-        raise ValueError(f"unknown backend '{options.backend}'{suggest(options.backend, BACKENDS)}")
-    for name in ("threshold", "min_confidence"):
-        if not 0 <= (getattr(options, name) or 0) <= 1:
-            raise ValueError(f"--{name.replace('_', '-')} must lie in 0 ... 1, got {getattr(options, name)}")
-    for name in ("workers", "gpus", "top", "min_seconds"):
-        if not 0 <= (getattr(options, name) or 0) < np.inf:
-            raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(options, name)}")
-    for name in ("threads", "shard_files"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {getattr(options, name)}")
+    check_choice("--backend", options.backend, BACKENDS)
+    check_numbers(options, "threshold", "min_confidence", high=1)
+    check_numbers(options, "workers", "gpus", "top", "min_seconds")
+    check_numbers(options, "threads", "shard_files", low=1)
     if options.gpus and options.backend != "torch":
         raise ValueError(f"--gpus goes with --backend torch: {options.backend} graphs are heard on CPUs")
 

@@ -29,7 +29,7 @@ from earshot.kaggle.push import push
 from earshot.kaggle.wheels import RUNTIMES, fetch_wheels
 from earshot.kernel.bundle import CHOSEN_POST, POST
 from earshot.kernel.hidden_test import get_rules
-from earshot.messages import Parser, run_script
+from earshot.messages import Parser, check_numbers, run_script
 from earshot.prediction.backends import ENDINGS
 from earshot.prediction.graphs import graph_files
 
@@ -71,7 +71,8 @@ def main():
 
 def check_options(options: argparse.Namespace):
     """What can be refused before anything is read or fetched: a name that Kaggle does not take, a competition that no
-    kernel answers."""
+    kernel answers, no time."""
+    check_numbers(options, "minutes", "dry_minutes")
     if options.slug:
         check_slug(options.slug)
     if options.competition:

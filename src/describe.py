@@ -195,10 +195,8 @@ def draw_inputs(config: Config, count: int, path: Path):
 
 
 def masked(logmel: torch.Tensor, config: Config) -> torch.Tensor:
-    """Mask the stripes that the model masks in training.
-
-    (B, C, T, F) with the stripes that the model masks after its input batch norm: 0 is the mean of each band.
-    """
+    """Mask the stripes of (B, C, T, F) that the model masks in training, after its input batch norm: 0 is the mean of
+    each band."""
     plus = {k: v for k, v in config.augment.spec_augment_pp.items() if k != "layers"}
     if plus and INPUT in config.augment.spec_augment_pp.get("layers", (INPUT,)):
         module = SpecAugmentPP(**plus)
@@ -232,10 +230,7 @@ def draw_gallery(config: Config, count: int, path: Path):
 
 
 def gallery(logmel: torch.Tensor, config: Config, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Show what every augmentation makes of the same clips.
-
-    (B, C, T, F) -> {augmentation: the same shape}; each clip's partner is the next one.
-    """
+    """Show what every augmentation makes of the same clips, (B, C, T, F) each; a clip's partner is the next one."""
     a, partner = config.augment, torch.arange(len(logmel)).roll(-1)
     mask = sample_fmix_mask(generator, tuple(logmel.shape[2:]), 0.6, a.batch.fmix_decay)
     mean = logmel.mean(dim=(0, 1, 2), keepdim=True)

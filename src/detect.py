@@ -27,7 +27,7 @@ from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, best_examples, detect_in, only, summary_of
 from earshot.listening.members import BACKENDS, ears_of, with_frames
 from earshot.listening.recordings import find_clips
-from earshot.messages import Parser, need, pasted, progress_bar, run_script, suggest
+from earshot.messages import Parser, check_choice, check_numbers, need, pasted, progress_bar, run_script
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
@@ -94,15 +94,10 @@ def parse_args() -> argparse.Namespace:
 def check_options(options: argparse.Namespace):
     """Options that cannot be meant are errors before a network is loaded."""
     for kind in options.kinds:
-        if kind not in KINDS:
-            raise ValueError(f"--as {kind} is no kind of file{suggest(kind, KINDS)}")
-    if options.backend not in BACKENDS:
-        raise ValueError(f"unknown backend '{options.backend}'{suggest(options.backend, BACKENDS)}")
-    for name in ("threshold", "min_confidence"):
-        if not 0 <= (getattr(options, name) or 0) <= 1:
-            raise ValueError(f"--{name.replace('_', '-')} must lie in 0 ... 1, got {getattr(options, name)}")
-    if options.top < 0 or options.examples < 0 or (options.min_seconds or 0) < 0:
-        raise ValueError("--top, --examples and --min-seconds must be 0 or more")
+        check_choice("--as", kind, KINDS)
+    check_choice("--backend", options.backend, BACKENDS)
+    check_numbers(options, "threshold", "min_confidence", high=1)
+    check_numbers(options, "top", "examples", "min_seconds")
     if (options.out / "detect.json").is_file() and not options.force:
         raise ValueError(f"{options.out} holds events already: choose another --out, or replace them with --force")
     if "parquet" in options.kinds:

@@ -34,7 +34,7 @@ from earshot.messages import Parser, run_script
 from earshot.prediction import predictions
 from earshot.prediction.origin import TABLES
 from earshot.records import to_dict
-from earshot.tasks import Task, get_task, score_readable, upward
+from earshot.tasks import Task, score_readable, task_of, upward
 
 SAME_TABLES = (
     "a member would be judged on clips that it learned from, or its columns be taken for others: train them on one "
@@ -63,12 +63,11 @@ def main():
             )
     config = members[int(mask.all(axis=1).argmax())].config  # of a run that knows all classes
     competition = get_competition(config.data.competition)
-    task = get_task(config.task, config.data.competition)
+    task = task_of(config)
     data = load_data(config.data)
-    watch = config.watch or task.watch
     of_member = [data if knows.all() else load_data(m.config.data) for m, knows in zip(members, mask, strict=True)]
     reports = [
-        search.oof_when_complete(m.folder, own, task, watch, tables)
+        search.oof_when_complete(m.folder, own, task, tables=tables)
         for m, own in zip(members, of_member, strict=True)
     ]  # fmt: skip
     for report in reports:
@@ -110,7 +109,7 @@ def objective(config, competition: Competition, task: Task, reports) -> str:
     post-processing, where every member has it, else the task's."""
     official = competition.oof_score.name
     if config.watch or competition.post or any(official not in r.scores for r in reports):
-        return config.watch or task.watch
+        return task.watch
     return official
 
 
@@ -150,11 +149,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def choose(oofs, truth, task, watch: str, options, mask: np.ndarray) -> tuple[predictions.Predictions, Blend, str]:
-    """Choose the plain mean, or the blend that beats it in a nested search.
-
-    (blended OOF, the blend for the test, its name): the plain mean, or what beats it in a nested CV. mask: (M, K) which
-    classes each member knows; in the others it has no weight.
-    """
+    """Choose the plain mean, or what beats it in a nested search: (blended OOF, the blend for the test, its name).
+    mask: (M, K) which classes each member knows; in the others it has no weight."""
     plain = Blend(weights=blend_weights(None, mask))
     asked = (options.mean, options.weights)
     ways = search.EVERY_WAY if options.auto else [asked] * (asked != ("mean", "equal"))
@@ -196,10 +192,7 @@ def choose_post_processing(oof, truth, competition: Competition, members, option
 
 
 def mean_weights(blend: Blend, count: int) -> np.ndarray:
-    """Give the weights of the members as they are printed.
-
-    (M,) weights to print: those of the members, over classes their mean.
-    """
+    """The weights of the members to print, (M,): over classes their mean."""
     weights = np.array(blend.weights or [1 / count] * count).reshape(count, -1)
     return (weights / weights.sum(axis=0)).mean(axis=1)
 

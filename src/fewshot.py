@@ -62,8 +62,9 @@ def parse_args() -> argparse.Namespace:
     options.fold = [f for f in options.fold if "=" not in f]
     if min(options.counts) < 1 or options.seeds < 1:
         raise ValueError(f"--counts {options.counts} and --seeds {options.seeds} must all be 1 or more")
-    if len({c.stem for c in options.config}) < len(options.config):
-        raise ValueError("two configs of one name would share their runs: rename one")
+    stems = [config.stem for config in options.config]
+    if twice := [stem for stem in set(stems) if stems.count(stem) > 1]:
+        raise ValueError(f"two configs are called {twice[0]} and would share their runs: rename one")
     for mode in options.modes or ():
         if mode not in MODES:
             raise ValueError(f"unknown mode '{mode}'{suggest(mode, MODES)}")
@@ -92,10 +93,7 @@ def label_of(path: Path, mode: str) -> str:
 
 def common_watch(lines: dict[tuple[Path, str], Config]) -> str:
     """The score that all configs watch."""
-    watched = {
-        label_of(*line): config.watch or tasks.get_task(config.task, config.data.competition).watch
-        for line, config in lines.items()
-    }
+    watched = {label_of(*line): tasks.task_of(config).watch for line, config in lines.items()}
     if len(set(watched.values())) > 1:
         told = ", ".join(f"{label}: {name}" for label, name in watched.items())
         raise ValueError(f"the configs watch different scores ({told}): one picture shows one, give watch=...")

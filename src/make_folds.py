@@ -36,7 +36,7 @@ from earshot.data.folds import (
 from earshot.data.inside import clips_inside, folds_inside, write_inside
 from earshot.data.labels import read_classes, read_clips
 from earshot.files import check_ending, check_writable, whole_file
-from earshot.messages import Parser, few, pasted, progress_bar, run_script, suggest
+from earshot.messages import Parser, check_numbers, few, pasted, progress_bar, run_script, suggest
 from earshot.prediction.free_cores import allowed_cores
 from earshot.tables import require_columns
 
@@ -53,8 +53,7 @@ def main():
     options.k = DEFAULT_K if options.k is None else options.k
     check_ending(options.out, ".csv", ".tsv")
     check_writable(options.out)
-    if not 0 <= options.seed <= LARGEST_SEED:
-        raise ValueError(f"--seed is a whole number from 0 to {LARGEST_SEED}, got {options.seed}")
+    check_numbers(options, "seed", high=LARGEST_SEED)
     clips = read_clips(options.clips)
     require_columns(clips, ("labels",), options.clips)
     if options.inside:

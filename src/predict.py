@@ -25,7 +25,7 @@ from earshot.data.dataset import read_dataset, say_changed
 from earshot.data.labels import clip_metadata, read_clips
 from earshot.inputs.given import Metadata
 from earshot.listening.members import BACKENDS, fold_members
-from earshot.messages import Parser, progress_bar, run_script, suggest
+from earshot.messages import Parser, check_choice, check_numbers, progress_bar, run_script
 from earshot.metrics.anomalies import scores_by_section, unseen_sections
 from earshot.prediction import predictions
 from earshot.prediction.backends import open_graph
@@ -137,16 +137,14 @@ def parse_args() -> argparse.Namespace:
 
 def check_options(options: argparse.Namespace):
     """Options that contradict each other are errors before anything is loaded."""
-    if options.backend not in BACKENDS:
-        raise ValueError(f"unknown backend '{options.backend}'{suggest(options.backend, BACKENDS, 'known')}")
+    check_choice("--backend", options.backend, BACKENDS)
     if options.backend == "torch" and (options.int8 or options.together or options.tune):
         raise ValueError("--int8, --together and --tune are of exported graphs: add --backend onnx or openvino")
-    if len(set(options.run)) < len(options.run):
-        raise ValueError("--run names a folder twice")
+    if twice := [run for run in set(options.run) if options.run.count(run) > 1]:
+        raise ValueError(f"--run names {twice[0]} twice")
     if options.out and len(options.run) > 1:
         raise ValueError("--out takes the mean of ONE run; of several, each gets its test.npz (then src/ensemble.py)")
-    if min(1 if n is None else n for n in (options.threads, options.streams)) < 1:
-        raise ValueError("--threads and --streams must be at least 1")
+    check_numbers(options, "threads", "streams", low=1)
     tta_variants(options.tta or ())
 
 
@@ -165,10 +163,8 @@ def check_targets(options: argparse.Namespace):
 
 
 def how_many(options: argparse.Namespace) -> tuple[int, int]:
-    """Choose the threads of a call and how many calls run at a time.
-
-    (threads of a call, calls at a time). PyTorch keeps to one call, on the threads that are free.
-    """
+    """Choose the threads of a call and how many calls run at a time. PyTorch keeps to one call, on the threads that are
+    free."""
     if options.backend == "torch":
         use_free_cores(options.threads or 0, "--threads N")
         return 1, 1
@@ -204,10 +200,8 @@ def members_of_run(folder: Path, options: argparse.Namespace, threads: int) -> l
 
 
 def together(of_run: dict[Path, list], options: argparse.Namespace) -> list[tuple[list[Path], tuple, Metadata]]:
-    """Group the runs that can share a pass.
-
-    (run folders, their TTA, their metadata) that can share a pass: the same windows, variants and columns.
-    """
+    """Group the runs that can share a pass, by windows, variants and columns: (run folders, their TTA, their
+    metadata)."""
     groups: dict[tuple, list[Path]] = {}
     for folder, members in of_run.items():
         tta = tuple(run_tta(folder, members, options) if options.tta is None else options.tta)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from earshot import runs
 from earshot.files import check_writable, write_text
-from earshot.messages import Parser, check_first, run_script, suggest
+from earshot.messages import Parser, check_first, check_numbers, run_script, suggest
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,8 +36,7 @@ def parse_args() -> argparse.Namespace:
 def check_command() -> argparse.Namespace:
     """What needs no network: options, and runs that are there."""
     options = parse_args()
-    if options.clips < 0:
-        raise ValueError(f"--clips must be 0 or more, got {options.clips}")
+    check_numbers(options, "clips")
     check_writable(options.out / "curves.png")
     for folder in options.runs:
         runs.load_run(folder)
@@ -67,7 +66,7 @@ def main():
     if not options.other_tables:
         check_same_tables(list(found.values()), "their scores do not compare. --other-tables draws them all the same")
     first = next(iter(found.values())).config
-    watch = options.score or first.watch or tasks.get_task(first.task, first.data.competition).watch
+    watch = options.score or tasks.task_of(first).watch
     options.out.mkdir(parents=True, exist_ok=True)
     tables = {name: table for name, run in found.items() if len(table := means_by_class(run))}
     if tables:
@@ -149,10 +148,7 @@ def curve(run: runs.Run) -> pd.DataFrame:
 
 
 def cost(run: runs.Run) -> tuple[int, int]:
-    """Count the parameters and operations of a run's network.
-
-    (parameters, multi-adds as the PANNs paper counts them) of one window of the run.
-    """
+    """Count the parameters, and the multi-adds as the PANNs paper does, of one window of the run."""
     config, about = run.config, run.folds[0].about
     model = runs.make_model(config, len(about["classes"]), weights_follow=True, kept=about.get("architecture"))
     n_samples = round(config.predict.window_seconds * config.data.sample_rate)

@@ -23,7 +23,7 @@ from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, detect_in
 from earshot.listening.members import BACKENDS, ears_of, with_frames
 from earshot.listening.recordings import find_clips, length_of, lengths_of
-from earshot.messages import Parser, check_choice, command_line, progress_bar, run_script
+from earshot.messages import Parser, check_choice, check_numbers, command_line, progress_bar, run_script
 from earshot.pages import review
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.review.decisions import DecisionLog
@@ -96,9 +96,8 @@ def check_options(options: argparse.Namespace):
     check_choice("--order", options.order, ORDERS)
     check_choice("--backend", options.backend, BACKENDS)
     if not 0 < options.share <= 1:
-        raise ValueError(f"--share must lie in 0 ... 1, got {options.share}")
-    if not 0 <= options.port <= 65535:
-        raise ValueError(f"--port must lie in 0 ... 65535, got {options.port}")
+        raise ValueError(f"--share must be above 0 and at most 1, got {options.share}")
+    check_numbers(options, "port", high=65535)
     given = [name for name in ("clips", "events", "train_table") if getattr(options, name)]
     if len(given) != 1:
         raise ValueError(

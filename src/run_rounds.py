@@ -19,7 +19,7 @@ from pathlib import Path
 
 from earshot import files, runs
 from earshot.config import load_config
-from earshot.messages import Parser, progress_bar, run_script
+from earshot.messages import Parser, check_numbers, progress_bar, run_script
 from earshot.processes import children
 from earshot.rounds.judging import Judged, decide, judge, paired_text
 from earshot.rounds.plan import Plan, Step, are_made, read_plan, steps_of
@@ -30,6 +30,7 @@ HERE = Path(__file__).parent
 def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    check_numbers(options, "jobs", low=1)
     name = options.name or options.plan.stem
     out = options.out or Path("runs") / "rounds" / f"{name}.csv"
     files.check_ending(out, ".csv")

@@ -73,10 +73,7 @@ class FoldScores:
         return scored(self.found, self.readable, self.methods[method], self.normal_groups, self.groups)
 
     def thresholds(self) -> dict[str, dict[str, float]]:
-        """Give the threshold of each method and section.
-
-        {method: {section of training: threshold}}.
-        """
+        """The threshold of each method and section, {method: {section of training: threshold}}."""
         return {
             name: anomaly_report.thresholds(scores.training, self.normal_groups, self.normal_groups)
             for name, scores in self.methods.items()
@@ -267,10 +264,7 @@ def readable(data: PreparedData, found: Predictions) -> tuple[PreparedData, Pred
 
 
 def own_scores(found: Predictions, data: PreparedData) -> np.ndarray:
-    """Score clips by how unsure the network is of their own section.
-
-    (N,) how unsure the network is of each clip's own section, or of the one that it resembles most.
-    """
+    """Score clips by how unsure the network is of their own section, or of the one that each resembles most: (N,)."""
     own = sections_of(data.clips)
     scores, unseen = anomaly_metrics.scores_by_section(
         found.clipwise_output, found.classes, own, data.clips.machine.astype(str)

@@ -21,7 +21,7 @@ import sys
 import time
 from pathlib import Path
 
-from earshot.messages import Parser, check_first, few, progress_bar, run_script
+from earshot.messages import Parser, check_first, check_numbers, few, progress_bar, run_script
 from earshot.searching import plan as plans
 
 
@@ -36,8 +36,8 @@ def parse_args() -> argparse.Namespace:
     add("--worker", action="store_true", help=argparse.SUPPRESS)  # one of --jobs
     add("--worker-fold", type=int, default=-1, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.jobs < 1 or options.minutes < 0:
-        parser.error("--jobs must be at least 1, --minutes 0 or more")
+    check_numbers(options, "jobs", low=1)
+    check_numbers(options, "minutes")
     return options
 
 

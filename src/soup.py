@@ -176,7 +176,7 @@ def stir(members: list[runs.Run], fold: int, out: Path, data, accelerator) -> Pa
 
 def scores_text(run: runs.Run, folds: list[int]) -> str:
     """A run's watched score, the mean over these folds."""
-    name = run.config.watch or tasks.get_task(run.config.task, run.config.data.competition).watch
+    name = tasks.task_of(run.config).watch
     values = [f.about["scores"][name] for f in run.folds if f.fold in folds and name in f.about.get("scores", {})]
     mean = f"{np.mean(values):.4f}" if values else "not defined"
     return f"  {run.folder}: {name} {mean} over {len(values)} folds"

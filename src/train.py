@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from earshot.config import Config, check_config, flag_meant, load_config
-from earshot.messages import Parser, check_first, run_script
+from earshot.messages import Parser, check_first, check_numbers, run_script
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
 
@@ -45,6 +45,8 @@ def parse_args() -> argparse.Namespace:
     # `--fold 0 optim.lr=3e-4` reads naturally: what holds a '=' is an override wherever it stands
     options.overrides += [f for f in options.fold if "=" in f]
     options.fold = [f for f in options.fold if "=" not in f]
+    check_numbers(options, "jobs", low=1)
+    check_numbers(options, "max_minutes")
     return options
 
 
@@ -60,7 +62,7 @@ if __name__ == "__main__":
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
-from earshot import files, losses, runs, tasks
+from earshot import files, losses, runs
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
 from earshot.competitions import get_competition
@@ -103,9 +105,8 @@ def main():
     config = load_config(options.config, options.overrides)
     check_names(config)
     make_embedded_data(config)
-    if targets := find_targets(
-        config.data.soft_targets, Path(config.data.root)
-    ):  # the run says by name what trained it
+    targets = find_targets(config.data.soft_targets, Path(config.data.root))
+    if targets:  # the run says by name what trained it
         config = load_config(options.config, [*options.overrides, f"data.soft_targets='{targets}'"])
     folder = runs.run_folder(config, options.config, options.name, options.root)
     folds = every_fold(config) if options.fold == ["all"] else [parse_fold(f) for f in options.fold]
@@ -272,8 +273,10 @@ def train_fold(
     if finished:
         return
     announce(t)
-    if not defines_watch(config, tasks.get_task(config.task, config.data.competition), held_out):
-        accelerator.print(f"fold {fold}: its held-out clips do not define {t.watch}: the last epoch's weights are kept")
+    if not defines_watch(config, held_out):
+        accelerator.print(
+            f"fold {fold}: its held-out clips do not define {t.task.watch}: the last epoch's weights are kept"
+        )
     tracker = start_tracker(config, fold_folder) if accelerator.is_main_process else None
     if not config.optim.epochs:  # the given weights, untouched
         log_epoch(t, {"epoch": 0, "steps": 0, "seconds": 0.0} | validate_and_keep(t), tracker)
@@ -337,7 +340,7 @@ def keep_on_the_way(t: Training, tracker):
     p, o = t.progress, t.config.optim
     if p.step >= t.batches_an_epoch:
         return  # the epoch's end does both
-    due = [every and steps_of_run(t) % every == 0 for every in (o.validate_steps, o.checkpoint_steps)]
+    due = [every and t.steps % every == 0 for every in (o.validate_steps, o.checkpoint_steps)]
     if due[0]:
         log_epoch(t, {"epoch": p.epoch} | training_row(t) | validate_and_keep(t), tracker)
         start_epoch(t)
@@ -345,16 +348,11 @@ def keep_on_the_way(t: Training, tracker):
         write_checkpoint(t)
 
 
-def steps_of_run(t: Training) -> int:
-    """Optimiser steps since the run began."""
-    return (t.progress.epoch * t.batches_an_epoch + t.progress.step) // t.config.optim.accumulate
-
-
 def training_row(t: Training) -> dict:
     """What a line of log.csv says of the training so far."""
     p, first = t.progress, t.optimizer.param_groups[0]
     lr = first["lr"] / first.get("lr_scale", 1.0)
-    return {"steps": steps_of_run(t), "loss": p.loss_sum / max(p.step, 1), "lr": lr}
+    return {"steps": t.steps, "loss": p.loss_sum / max(p.step, 1), "lr": lr}
 
 
 def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
@@ -382,7 +380,7 @@ def finish_epoch(t: Training, seconds: float, first_step: int, tracker):
 def log_epoch(t: Training, row: dict, tracker):
     """One more row of log.csv, printed and tracked as well."""
     t.progress.log.append(row)
-    t.accelerator.print(epoch_line(t.fold, row, t.watch, t.config.optim.epochs, clock.left_text(t)))
+    t.accelerator.print(epoch_line(t.fold, row, t.task.watch, t.config.optim.epochs, clock.left_text(t)))
     if tracker:
         tracker.log(row)
     if t.accelerator.is_main_process:

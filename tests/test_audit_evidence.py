@@ -83,7 +83,7 @@ def test_drift_by_site_names_the_odd_one():
     assert first.ratio == pytest.approx(0.021 / 0.201)
     assert first.positives == pytest.approx(0.22)
     assert table.iloc[1].distance == pytest.approx(0, abs=1e-6)
-    with pytest.raises(ValueError, match="different classes"):
+    with pytest.raises(ValueError, match="differ in their classes: same classes in another order"):
         evidence.drift_by_site(oof, Predictions(test.clip_ids, ("b", "a"), test.clipwise_output, test.fold,
                                                 test.unreadable), ["", "", ""])  # fmt: skip
 

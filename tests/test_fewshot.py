@@ -91,7 +91,7 @@ def test_a_curve_is_resumed_and_keeps_what_it_has(tiny):
     [
         (["--counts", "0"], r"--counts \[0\] and --seeds 3 must all be 1 or more"),
         (["seed=4"], "seed=4 is this script's own: use --seeds and --counts"),
-        (["--config", "other/tiny.yaml", "tiny.yaml"], "two configs of one name would share their runs"),
+        (["--config", "other/tiny.yaml", "tiny.yaml"], "two configs are called tiny and would share their runs"),
     ],
 )
 def test_bad_input_is_named(tiny, arguments, message):

@@ -102,10 +102,8 @@ def build_post(values: Mapping, where: str | Path = "the post-processing options
 
 
 def median_filter(prob: np.ndarray, n_frames: int) -> np.ndarray:
-    """Smooth each class over time by a running median.
-
-    (T, K) -> (T, K): median over `n_frames` (odd) around each frame, the first and last frame repeated outwards.
-    """
+    """Smooth each class, (T, K), by the median over `n_frames` (odd) around each frame, the first and last frame
+    repeated outwards."""
     if n_frames < 1 or n_frames % 2 == 0:
         raise ValueError(f"a median filter needs an odd number of frames, got {n_frames}")
     return prob if n_frames == 1 else rank_filter(prob, size=(n_frames, 1), mode="nearest")
@@ -120,10 +118,7 @@ def active(prob: np.ndarray, threshold) -> np.ndarray:
 
 
 def hysteresis(prob: np.ndarray, high, low) -> np.ndarray:
-    """Find the runs that stay above a lower threshold and reach an upper one somewhere.
-
-    (T, K) booleans: runs of prob >= low that reach `high` somewhere. Thresholds: one, or (K,) a class.
-    """
+    """Find the runs of prob >= low that reach `high` somewhere, (T, K) booleans. Thresholds: one, or (K,) a class."""
     if np.any(np.asarray(low) > np.asarray(high)):
         raise ValueError(f"the low threshold ({low}) is above the high one ({high})")
     candidate, certain = active(prob, low).T, active(prob, high).T
@@ -152,10 +147,7 @@ def runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def merge_gaps(active: np.ndarray, n_frames: int) -> np.ndarray:
-    """Close short pauses within a class.
-
-    (T, K) -> (T, K): pauses of at most `n_frames` between two runs of a class are filled.
-    """
+    """Fill pauses of at most `n_frames` between two runs of a class, (T, K)."""
     class_index, start, stop = runs(active)
     same_class = class_index[1:] == class_index[:-1]
     close = same_class & (start[1:] - stop[:-1] <= n_frames)
@@ -302,9 +294,7 @@ def suppress_overlaps(events: pd.DataFrame, iou_threshold: float = 0.4, per_clas
 def detect(
     prob: np.ndarray, timebase: TimeBase, classes, filename: str, post: PostProcess, clipwise_output=None
 ) -> pd.DataFrame:
-    """Find the events of one recording in its framewise probabilities.
-
-    (T, K) framewise probabilities of one recording -> its events: the whole chain of `post`.
+    """Find the events of one recording in its framewise probabilities, (T, K): the whole chain of `post`.
 
     Smooth, threshold, close gaps, drop what is short, suppress overlaps. `clipwise_output` (K,) is needed where
     `post.clip_threshold` is set.
@@ -324,10 +314,7 @@ def detect(
 
 
 def smoothed(prob: np.ndarray, timebase: TimeBase, post: PostProcess) -> np.ndarray:
-    """Apply the median filter that the post-processing asks for.
-
-    (T, K) -> (T, K): the median filter of `post` on this grid, and the recording's own middle (`centred`).
-    """
+    """Apply the median filter of `post` on this grid, (T, K), and the recording's own middle (`centred`)."""
     prob = median_filter(prob, 2 * int(timebase.frame(post.median_filter_seconds / 2)) + 1)
     return prob if post.centred is None else centred(prob, post.centred)
 
@@ -359,10 +346,7 @@ def active_frames(
 
 
 def class_thresholds(post: PostProcess, classes) -> np.ndarray:
-    """Give the upper threshold of every class.
-
-    (K,) upper threshold of every class.
-    """
+    """The upper threshold of every class, (K,)."""
     for label in post.class_thresholds:
         if label not in classes:
             raise ValueError(
@@ -375,9 +359,7 @@ def strict_events(
     chunk_probs: np.ndarray, audio_id: str, classes, threshold: float,
     frame_seconds: float = 0.01, chunk_seconds: float = 30,
 ) -> pd.DataFrame:  # fmt: skip
-    """Find events as the birdcall source writes them.
-
-    (C, T, K) probabilities of a recording's chunks -> events as the birdcall source writes them, in its order.
+    """Find events in (C, T, K) probabilities of a recording's chunks as the birdcall source writes them, in its order.
 
     Chunk by chunk, class by class, by time. Runs end with their chunk; the offset is the time of the LAST frame; the
     confidences leave that frame out (a run of one frame, on which the source crashes, has its own value). Times are the

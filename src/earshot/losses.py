@@ -220,10 +220,7 @@ def soft_answers(out: dict, answer: Tensor, known: Tensor, temperature: float = 
 
 
 def clip_output(out: dict) -> tuple[Tensor, bool]:
-    """Give the clip's logits, or its probabilities where the head has no logit.
-
-    (float32 (B, K) clip logits, True), or the probabilities and False where the head has no logit.
-    """
+    """The clip's logits, float32 (B, K), and True; its probabilities and False where the head has no logit."""
     return (out["logit"].float(), True) if "logit" in out else (out["clipwise_output"].float(), False)
 
 

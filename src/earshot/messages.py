@@ -7,6 +7,7 @@ import difflib
 import errno
 import importlib
 import logging
+import math
 import os
 import re
 import select
@@ -108,6 +109,15 @@ def check_params(params, known, of: str):
     for key in params:
         if key not in known:
             raise ValueError(f"unknown parameter '{key}' of {of}{suggest(key, known)}")
+
+
+def check_numbers(options: argparse.Namespace, *names: str, low: float = 0, high: float = math.inf):
+    """Raise where one of these options of a command was given and is not from `low` to `high`."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not (low <= value <= high and value < math.inf):
+            wanted = f"lie in {low} ... {high}" if high < math.inf else f"be {low} or more"
+            raise ValueError(f"--{name.replace('_', '-')} must {wanted}, got {value}")
 
 
 class Parser(argparse.ArgumentParser):

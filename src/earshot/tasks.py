@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions import get_competition
+from earshot.config import Config
 from earshot.events import PostProcess, events_to_frames
 from earshot.messages import few, suggest
 from earshot.metrics import anomalies as anomaly_metrics
@@ -268,6 +269,12 @@ def get_task(name: str, competition: str = "") -> Task:
         return task.score(predictions, truth) | official.oof_score.of(predictions, truth, post)
 
     return replace(task, score=score)
+
+
+def task_of(config: Config) -> Task:
+    """The task of a run, with its competition's official scores and the score that the run watches."""
+    task = get_task(config.task, config.data.competition)
+    return replace(task, watch=config.watch or task.watch)
 
 
 def upward(name: str, value: float) -> float:

@@ -30,10 +30,7 @@ def autoencoder(inputs: int) -> nn.Sequential:
 
 
 def in_context(logmel: np.ndarray) -> np.ndarray:
-    """Join each frame of a log-mel with the four that follow it.
-
-    (T, F) -> (T - 4, 5 F) float32: each frame with the four that follow.
-    """
+    """Join each frame of a log-mel (T, F) with the four that follow it: (T - 4, 5 F) float32."""
     if len(logmel) < CONTEXT:
         raise ValueError(f"the autoencoder takes {CONTEXT} frames in a row, the clip has {len(logmel)}")
     windows = np.lib.stride_tricks.sliding_window_view(logmel, CONTEXT, axis=0)  # (T - 4, F, 5)

@@ -44,10 +44,7 @@ def statistics_scores(normal, normal_groups, clips, groups, params: LogmelParams
 
 
 def several_nearest(normal: np.ndarray, clips: np.ndarray) -> np.ndarray:
-    """Average the distances to one to five nearest neighbours, so that no number of neighbours is chosen.
-
-    (N,) mean of `nearest_scores` of 1 to 5 neighbours, so that no number of neighbours is chosen.
-    """
+    """Mean of `nearest_scores` of 1 to 5 neighbours, (N,), so that no number of neighbours is chosen."""
     return np.mean([nearest_scores(normal, clips, k) for k in NEIGHBOURS], axis=0)
 
 

@@ -67,10 +67,7 @@ def exposure_scores(
 
 
 def parts_of(groups: np.ndarray) -> np.ndarray:
-    """Deal the clips of each group out to five parts, in turn.
-
-    (M,) groups -> (M,) part 0 to 4: a group's clips in turn.
-    """
+    """Deal the clips of each group out to five parts, in turn: (M,) groups -> (M,) part 0 to 4."""
     part = np.empty(len(groups), int)
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)

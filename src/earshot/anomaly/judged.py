@@ -14,10 +14,7 @@ from earshot.prediction.predictions import Predictions, join
 
 
 def sections_of(clips: pd.DataFrame) -> np.ndarray:
-    """Name the section of each clip, whether training had it or not.
-
-    (N,) <machine>_<section> of each clip: the class of it, whether training had it or not.
-    """
+    """Name each clip's class, <machine>_<section> (N,), whether training had that section or not."""
     missing = [c for c in ("machine", "section") if c not in clips]
     if missing:
         raise ValueError(f"anomaly scores need the column {' and '.join(missing)} in the clip table")

@@ -37,10 +37,7 @@ def pulses(waveform: np.ndarray, rate: int) -> np.ndarray:
 
 
 def made(waveform: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Put an anomaly of a random kind into a normal recording.
-
-    (samples,) normal recording -> (samples,) float32 with an anomaly of a random kind of KINDS.
-    """
+    """Put an anomaly of a random kind of KINDS into a normal recording, (samples,) float32."""
     beats = pulses(waveform, rate)
     kind = list(KINDS)[rng.integers(len(KINDS))]
     return KINDS[kind](waveform.astype(float), beats, rate, rng).astype(np.float32)

@@ -33,9 +33,7 @@ class Scores:
 def cross_fitted(
     method: Callable[[np.ndarray, np.ndarray], np.ndarray], normal: np.ndarray, groups: np.ndarray
 ) -> np.ndarray:
-    """Score normal training clips by the other clips of their group, part by part.
-
-    (M, D) normal clips of (M,) groups -> (M,) scores, each by the clips of its group outside its own part.
+    """Score normal training clips, (M, D) of (M,) groups, each by the clips of its group outside its own part: (M,).
 
     method(normal, embedding) -> scores. The only clip of a group is compared with itself: there is nothing else.
     """
@@ -84,10 +82,8 @@ def thresholds(normal_scores: np.ndarray, normal_groups: np.ndarray, groups) -> 
 
 
 def decisions(scores: np.ndarray, groups: np.ndarray, normal_scores: np.ndarray, normal_groups: np.ndarray):
-    """Decide which clips are anomalous: those that score above the threshold of their group.
-
-    (N,) booleans: score above its group's gamma threshold; a group without training clips takes that of all.
-    """
+    """Say which clips score above the gamma threshold of their group, (N,) booleans; one without training clips takes
+    that of all."""
     limits = thresholds(normal_scores, normal_groups, groups)
     return scores > np.array([limits[str(g)] for g in groups])
 

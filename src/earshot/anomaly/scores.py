@@ -17,10 +17,8 @@ from earshot.messages import suggest
 
 
 def knn_scores(normal: np.ndarray, embedding: np.ndarray, neighbours: int = 1) -> np.ndarray:
-    """Score clips by their cosine distance to the nearest normal ones.
-
-    (M, D) normal and (N, D) embeddings -> (N,) mean cosine distance to the nearest `neighbours` normal ones.
-    """
+    """Score clips by their mean cosine distance to the nearest `neighbours` normal ones: (M, D) normal and (N, D)
+    embeddings -> (N,)."""
     normal, embedding = _unit(normal), _unit(embedding)
     distance = 1 - embedding @ normal.T
     k = min(neighbours, len(normal))
@@ -28,10 +26,8 @@ def knn_scores(normal: np.ndarray, embedding: np.ndarray, neighbours: int = 1) -
 
 
 def mahalanobis_scores(normal: np.ndarray, embedding: np.ndarray) -> np.ndarray:
-    """Score clips by their Mahalanobis distance to the mean of the normal ones.
-
-    (N,) Mahalanobis distance to the normal embeddings' mean, the covariance shrunk by Ledoit and Wolf.
-    """
+    """Score clips by their Mahalanobis distance to the mean of the normal ones, (N,), the covariance shrunk by Ledoit
+    and Wolf."""
     from sklearn.covariance import LedoitWolf
 
     if len(normal) < 2:  # no spread to measure by
@@ -40,10 +36,8 @@ def mahalanobis_scores(normal: np.ndarray, embedding: np.ndarray) -> np.ndarray:
 
 
 def gmm_scores(normal: np.ndarray, embedding: np.ndarray, components: int = 2, seed: int = 0) -> np.ndarray:
-    """Score clips by how unlikely they are under a mixture of Gaussians fitted to the normal ones.
-
-    (N,) negative log-likelihood under a Gaussian mixture of diagonal covariances fitted to the normal ones.
-    """
+    """Score clips by how unlikely they are, (N,), under a mixture of Gaussians of diagonal covariances fitted to the
+    normal ones."""
     from sklearn.mixture import GaussianMixture
 
     scale = normal.std(axis=0) + 1e-6

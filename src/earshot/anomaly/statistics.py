@@ -46,17 +46,13 @@ def modulation_statistics(logmel: np.ndarray, frame_seconds: float) -> np.ndarra
 
 
 def clip_statistics(logmel: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Describe a clip by the levels and the modulation of its bands.
-
-    (T, F) decibels -> (16 F,) levels and modulation.
-    """
+    """Describe a clip, (T, F) decibels, by the levels and the modulation of its bands: (16 F,)."""
     return np.concatenate([level_statistics(logmel), modulation_statistics(logmel, frame_seconds)])
 
 
 def nearest_scores(normal: np.ndarray, clips: np.ndarray, neighbours: int = 1) -> np.ndarray:
-    """Score clips by their mean distance to the nearest normal ones.
-
-    (M, D) statistics of normal clips and (N, D) of others -> (N,) mean distance to the nearest `neighbours`.
+    """Score clips by their mean distance to the nearest `neighbours` normal ones: (M, D) statistics of normal clips and
+    (N, D) of others -> (N,).
 
     Euclidean, of statistics standardised by the normal ones; fewer normal clips than `neighbours`: all of them count.
     """

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
-from earshot.prediction.predictions import Predictions
+from earshot.prediction.predictions import Predictions, class_difference
 
 RESAMPLES = 400
 FLOOR = 1e-6
@@ -126,8 +126,7 @@ def drift_by_site(oof: Predictions, test: Predictions, sites: Sequence[str], flo
     distance, class, ratio`: distance is the mean of |log ratio| of the classes' mean outputs (floored), and the class
     the one that changes most. The largest distance first: a site unlike all that the run was judged on.
     """
-    if oof.classes != test.classes:
-        raise ValueError("OOF and test predictions have different classes")
+    _check_classes(oof, test)
     own = oof.clipwise_output[~oof.unreadable].mean(axis=0, dtype=np.float64)
     names = np.asarray(sites, dtype=str)
     rows = []
@@ -149,8 +148,7 @@ def drift(oof: Predictions, test: Predictions, target: np.ndarray) -> pd.DataFra
 
     Sorted by the largest change: a class ten times as frequent in the test is drift, or another microphone.
     """
-    if oof.classes != test.classes:
-        raise ValueError("OOF and test predictions have different classes")
+    _check_classes(oof, test)
     own, other = oof.clipwise_output[~oof.unreadable], test.clipwise_output[~test.unreadable]
     table = pd.DataFrame({
         "class": oof.classes, "true_share": target[~oof.unreadable].mean(axis=0), "oof_mean": own.mean(axis=0),
@@ -158,3 +156,8 @@ def drift(oof: Predictions, test: Predictions, target: np.ndarray) -> pd.DataFra
     })  # fmt: skip
     table["ratio"] = (table.test_mean + FLOOR) / (table.oof_mean + FLOOR)
     return table.iloc[np.argsort(-np.abs(np.log(table.ratio.to_numpy())), kind="stable")].reset_index(drop=True)
+
+
+def _check_classes(oof: Predictions, test: Predictions):
+    if oof.classes != test.classes:
+        raise ValueError(f"the OOF and the test's predictions differ in their classes: {class_difference(oof, test)}")

@@ -49,10 +49,7 @@ class BatchAugment:
 
     @property
     def acting(self) -> dict[str, bool]:
-        """Say of each setting whether it changes a batch.
-
-        {key: whether it changes a batch}.
-        """
+        """Whether each setting, by its key, changes a batch."""
         return {"logmel": bool(self.logmel), "image": bool(self.image), "mixup_on": self.mixup_on != "none",
                 "summix_on": self.summix_on != "none" and self.summix_p > 0, "cutmix_p": self.cutmix_p > 0,
                 "fmix_p": self.fmix_p > 0}  # fmt: skip

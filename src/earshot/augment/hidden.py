@@ -52,10 +52,7 @@ def spec_augment_pp(x: Tensor, mask: Tensor, index: Tensor, scheme: str = "mixtu
 
 
 class SpecAugmentPP(nn.Module):
-    """Apply SpecAugment++ to what passes through, in training only.
-
-    (B, C, T, F) of a network in training -> with SpecAugment++; in eval mode the input itself.
-    """
+    """Apply SpecAugment++ to the (B, C, T, F) that pass through in training; in eval mode nothing changes."""
 
     def __init__(
         self, scheme: str = "mixture", time_share: float = 0.1, freq_share: float = 0.1, time_stripes: int = 2,

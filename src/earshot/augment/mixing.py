@@ -47,10 +47,7 @@ def sample_lam(alpha: float, generator: torch.Generator, size: int | None = None
 
 
 def sample_partners(size: int, generator: torch.Generator) -> Tensor:
-    """Draw which clip each clip of a batch is mixed with.
-
-    (size,) random permutation: each clip is mixed with its entry's clip, now and then itself.
-    """
+    """Draw which clip each clip of a batch is mixed with, now and then itself: a random permutation (size,)."""
     return torch.randperm(size, generator=generator)
 
 
@@ -80,10 +77,7 @@ def mix_given(x: Tensor, lam: Tensor | float, index: Tensor) -> Tensor:
 
 
 def mix_mask(mask: Tensor, lam: Tensor | float, index: Tensor) -> Tensor:
-    """Say which answers are known of a mixture: those known in every clip that has a share in it.
-
-    (B, K) known entries -> those known in every clip that has a share in the mixture.
-    """
+    """Say which answers of a mixture are known, (B, K): those known in every clip that has a share in it."""
     lam = torch.as_tensor(lam, dtype=torch.float32, device=mask.device).reshape(-1, 1)
     own = torch.where(lam > 0, mask, torch.ones_like(mask))
     partner = torch.where(lam < 1, mask[index.to(mask.device)], torch.ones_like(mask))
@@ -182,10 +176,8 @@ def sum_batch(
 
 
 def fmix(x: Tensor, mask: Tensor, index: Tensor) -> Tensor:
-    """Cut each clip together with its partner along a mask.
-
-    (B, C, T, F) -> each clip where the (T, F) mask is True, its partner elsewhere.
-    """
+    """Cut each clip, (B, C, T, F), together with its partner: itself where the (T, F) mask is True, the partner
+    elsewhere."""
     return torch.where(mask.to(x.device), x, x[index.to(x.device)])
 
 

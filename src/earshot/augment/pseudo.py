@@ -21,9 +21,8 @@ class PseudoMixing:
     weight: float = 1.0  # of such an example in the loss
     gain_db: tuple[float, ...] = (-6.0, 6.0)  # how=mix: the window's level over the clip's, drawn between the two
     max_mass: float = 1.0  # an epoch's pseudo-labels weigh at most so many times its labels; 0: no cap
-    soundscapes: dict[str, str] = field(
-        default_factory=dict
-    )  # which clips are labelled soundscapes: {kind: soundscape}
+    # which clips are labelled soundscapes: {kind: soundscape}
+    soundscapes: dict[str, str] = field(default_factory=dict)
     with_soundscapes: bool = False  # a labelled soundscape and a pseudo-labelled window may be one example
 
     def __post_init__(self):

@@ -130,10 +130,8 @@ def stretch_positions(length: int, rate: Tensor) -> Tensor:
 
 
 def sample_time_warp(generator, shape, max_frames: float = 40.0) -> dict[str, Tensor]:
-    """Draw which frame of each clip is moved where.
-
-    (B,) frame and where it goes, at most max_frames and a third of the clip away.
-    """
+    """Draw which frame of each clip is moved, (B,), and where it goes: at most max_frames and a third of the clip
+    away."""
     return _sample_warp(generator, shape[0], shape[2], max_frames)
 
 
@@ -146,10 +144,7 @@ def time_warp(logmel: Tensor, center: Tensor, moved: Tensor) -> Tensor:
 
 
 def sample_frequency_shift(generator, shape, max_bins: float = 4.0) -> dict[str, Tensor]:
-    """Draw by how many mel bins each clip moves up.
-
-    (B,) mel bins, positive = higher.
-    """
+    """Draw by how many mel bins each clip moves up, (B,)."""
     return {"shift_bins": uniform(generator, shape[0], -max_bins, max_bins)}
 
 
@@ -187,10 +182,8 @@ def equalise(logmel: Tensor, gains: Tensor) -> Tensor:
 
 
 def sample_frequency_warp(generator, shape, max_bins: float = 4.0) -> dict[str, Tensor]:
-    """Draw which mel bin of each clip is moved where.
-
-    (B,) mel bin and where it goes, at most max_bins and a third of the bins away.
-    """
+    """Draw which mel bin of each clip is moved, (B,), and where it goes: at most max_bins and a third of the bins
+    away."""
     return _sample_warp(generator, shape[0], shape[3], max_bins)
 
 

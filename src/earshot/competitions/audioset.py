@@ -220,10 +220,7 @@ def _is_number(text: str) -> bool:
 
 
 def label_texts(mids: pd.Series, name_of: dict[str, str]) -> pd.Series:
-    """Replace class numbers by names, joined by spaces.
-
-    'mid,mid' -> class names joined by spaces; each combination is looked up once.
-    """
+    """Replace class numbers, 'mid,mid', by names joined by spaces; each combination is looked up once."""
 
     def names(text: str) -> str:
         some = [m.strip() for m in text.split(",")]

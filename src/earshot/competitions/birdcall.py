@@ -236,10 +236,8 @@ def _recording_events(predictions: Predictions, i: int, audio_id: str, post: Pos
 def strict_survivors(
     chunks: np.ndarray, audio_id: str, classes, post: PostProcess, frame_seconds: float = 0.01
 ) -> pd.DataFrame:
-    """Find the events that the birdcall source marks rows with.
-
-    (C, T, K) probabilities of a recording's 30-s chunks -> the events that the source marks rows with.
-    """
+    """Find the events that the birdcall source marks rows with, from (C, T, K) probabilities of a recording's 30-s
+    chunks."""
     events = strict_events(chunks, audio_id, classes, post.threshold, frame_seconds, CHUNK_SECONDS)
     if post.iou_threshold is None:
         return events

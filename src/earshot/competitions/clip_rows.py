@@ -18,9 +18,7 @@ logger = logging.getLogger("earshot")
 
 
 def class_scores(predictions: Predictions, clip_ids, classes, what: str = "recordings") -> np.ndarray:
-    """Look up the clip outputs of the asked clips and classes.
-
-    (N, K) float64 clip outputs of `clip_ids`, in their order and that of `classes`.
+    """Look up the clip outputs of the asked clips and classes, in their order: (N, K) float64.
 
     A clip without prediction, or unreadable, gets the mean of each class over the others, and a warning.
     """

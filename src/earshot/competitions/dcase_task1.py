@@ -75,10 +75,8 @@ def read_tsv(path: Path, columns) -> pd.DataFrame:
 
 
 def from_name(filename: str) -> dict[str, str]:
-    """Read scene, city, identifier and device off a file's name.
-
-    'audio/tram-lyon-1163-44730-3-s2.wav' -> scene, city, identifier, device; '' where the name has none.
-    """
+    """Read scene, city, identifier and device off a name such as 'audio/tram-lyon-1163-44730-3-s2.wav'; '' where it has
+    none."""
     parts = Path(filename).stem.split("-")
     if len(parts) < 5:
         return {"scene": "", "city": "", "identifier": Path(filename).stem, "device": ""}

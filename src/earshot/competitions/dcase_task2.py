@@ -262,9 +262,7 @@ def rows(
 
 
 def anomaly_scores(predictions: Predictions, test: pd.DataFrame) -> np.ndarray:
-    """Give the anomaly scores of the predicted clips.
-
-    (N,) anomaly scores of the predicted clips: `predictions.score`, else how unsure the network is of the section.
+    """Anomaly scores of the predicted clips, (N,): `predictions.score`, else how unsure the network is of the section.
 
     A clip of a section that training never saw is scored by the section that it resembles most: of its machine where
     training had another section of that, else of all. A warning names such sections.

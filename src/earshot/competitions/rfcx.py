@@ -131,9 +131,7 @@ def _name(species_id: int) -> str:
 
 
 def source_folds(clips: pd.DataFrame, k: int, seed: int) -> np.ndarray:
-    """Make folds as the source of the rainforest system makes them.
-
-    (N,) folds as the source of the rainforest system makes them (clips sorted by clip_id).
+    """Make folds as the source of the rainforest system makes them, (N,), of clips sorted by clip_id.
 
     One row a recording with its first species (column `first_label`), shuffled by pandas' `sample(frac=1)`, then an
     unshuffled StratifiedKFold. Recordings without a species of their own (false positives only, unknown to the source)

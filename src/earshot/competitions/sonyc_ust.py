@@ -194,10 +194,7 @@ def tags_of(annotations: pd.DataFrame, level: str) -> list[str]:
 
 
 def is_agreed(annotations: pd.DataFrame) -> pd.Series:
-    """Find the rows that hold the agreed truth, those of annotator 0.
-
-    (N,) booleans: the rows of annotator 0, the agreed truth.
-    """
+    """Find the rows of annotator 0, which hold the agreed truth: (N,) booleans."""
     return pd.to_numeric(annotations.annotator_id) == 0
 
 
@@ -225,10 +222,8 @@ def _tag(column: str) -> str:
 
 
 def present_tags(annotations: pd.DataFrame, tags: list[str], votes: str = "majority") -> pd.DataFrame:
-    """Say which tags are present in each clip.
-
-    (clips by audio_filename, tags) booleans: the truth where a clip is verified, else the vote.
-    """
+    """Say which tags are present in each clip, (clips by audio_filename, tags) booleans: the truth where it is
+    verified, else the vote."""
     shares = vote_shares(annotations, tags)
     heard = shares >= 0.5 if votes == "majority" else shares > 0
     truth = truth_table(annotations).set_index("audio_filename")[tags] == 1

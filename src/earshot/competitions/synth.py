@@ -106,10 +106,7 @@ def validate_classes(submission: pd.DataFrame, test: pd.DataFrame, classes):
 
 
 def truth_and_scores(submission: pd.DataFrame, truth: pd.DataFrame, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Bring the true and the submitted classes into the order of the submission.
-
-    (N, K) true classes and (N, K) submitted probabilities, in the order of the submission.
-    """
+    """True classes and submitted probabilities, (N, K) each, in the order of the submission."""
     require_columns(truth, ("clip_id", "labels"), "the truth")
     known = truth.assign(labels=truth.labels.fillna("")).set_index("clip_id").labels
     if set(known.index) != set(submission.clip_id):

@@ -45,9 +45,8 @@ class DataConfig:
     frame_targets: bool = False  # add frame_target (B, T, K) from events.csv
     frame_margin_seconds: float = 0.0  # both ends of an event that frame_target leaves out: touching events stay two
     min_overlap_seconds: float = 0.0  # an event counts for a crop when they share more than this
-    cache: str = (
-        "none"  # none | waveform (resampled once) | packed (that, in one file) | logmel | embedding (of a frozen base)
-    )
+    # none | waveform (resampled once) | packed (that, in one file) | logmel | embedding (of a frozen base)
+    cache: str = "none"
     cache_folder: str = ""  # caches go there, each data set's in a folder of its own; default <root>/cache
     pack_seconds: float = 10.0  # cache=packed: what is kept of every clip, from its start
     sampler: str = "uniform"  # uniform: every clip once an epoch; balanced: classes take turns, a clip of each
@@ -56,9 +55,8 @@ class DataConfig:
     levels: tuple[str, ...] = ()  # only classes of these levels (column `level` of the class list), such as coarse
     voice: str = "keep"  # speech (voice.csv): keep | avoid: crops from elsewhere | silence: that, zeros in what is left
     voice_share: float = 0.0  # so much of a crop may be speech before it is drawn elsewhere
-    part: dict[str, str] = field(
-        default_factory=dict
-    )  # a specialist's classes, by columns of the list: {taxon: Insecta}
+    # a specialist's classes, by columns of the list: {taxon: Insecta}
+    part: dict[str, str] = field(default_factory=dict)
     part_others: float = 1.0  # of the training clips without a class of the part, this share trains, as holding none
     mask_unknown: bool = True  # classes in a clip's `unknown_labels` are masked; else they count as absent
     soft_targets: str = "auto"  # what trains in place of labels: auto (<root>/targets.npz where it is) | none | a file
@@ -160,10 +158,7 @@ class AugmentConfig:
 
     @property
     def acting(self) -> dict[str, bool]:
-        """Say of each setting whether it changes what the network hears.
-
-        {key: whether it changes what the network hears}.
-        """
+        """Whether each setting, by its key, changes what the network hears."""
         own = {name: bool(getattr(self, name)) for name in ("waveform", "spec_augment", "spec_augment_pp")}
         own["background"] = bool(self.background.source)
         return own | {f"batch.{name}": acts for name, acts in self.batch.acting.items()}

@@ -263,9 +263,8 @@ def _unknown_label(name: str, owner: str, classes) -> ValueError:
 def annotated_clips(
     clips: pd.DataFrame, events: pd.DataFrame | None, path: str | Path = "the clip table"
 ) -> np.ndarray:
-    """Say of which clips the events are all that is heard.
-
-    (N,) bool: the clips whose rows in `events` are all that is heard, so that a class without a row is absent.
+    """Say of which clips the rows in `events` are all that is heard, so that a class without a row is absent: (N,)
+    bool.
 
     The column `annotated` says so: 1 yes (without a row: silent), 0 no (its rows, if any, are only a part). Where it
     says nothing, a clip with a row is annotated and one without is unknown.
@@ -291,10 +290,7 @@ def _event_indices(events: pd.DataFrame, classes) -> np.ndarray:
 
 
 def negative_events(events: pd.DataFrame) -> np.ndarray:
-    """Say in which boxes an expert did NOT hear the class.
-
-    (n,) bool: the boxes in which an expert did NOT hear the class.
-    """
+    """Say in which boxes an expert did NOT hear the class: (n,) bool."""
     if "is_negative" not in events:
         return np.zeros(len(events), bool)
     said = events.is_negative.fillna(0)

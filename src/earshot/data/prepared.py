@@ -72,10 +72,7 @@ class PreparedData:
         return replace(self, clips=clips, target=self.target[index], mask=self.mask[index])
 
     def split(self, fold: int, folds_path: str) -> tuple[PreparedData, PreparedData]:
-        """Part the clips into those that train and those that a fold holds out.
-
-        (training clips, held-out clips) of a fold.
-        """
+        """Part the clips into those that train and those that a fold holds out."""
         held_out = select_fold(self.clips, fold, folds_path)
         train, validates = self.take(~held_out & self.trains).relabelled(), self.take(held_out)
         train = replace(train, not_drawn=frozenset(self.clips.clip_id[~held_out & ~self.trains]))
@@ -135,18 +132,12 @@ class PreparedData:
         return [replace(c, metadata=v) for c, v in zip(clips, values, strict=True)]
 
     def metadata_values(self) -> np.ndarray:
-        """Give the columns that the network takes besides the sound.
-
-        (N, M) float32 columns that the network takes.
-        """
+        """The columns that the network takes besides the sound, (N, M) float32."""
         return clip_metadata(self.clips, self.metadata.columns, missing=self.metadata.missing)
 
     @property
     def annotated(self) -> np.ndarray:
-        """Say of which clips the events are all that is heard.
-
-        (N,) bool: the clips whose events are all that is heard; of the others nobody knows.
-        """
+        """Say of which clips the events are all that is heard, (N,) bool; of the others nobody knows."""
         return annotated_clips(self.clips, self.events)
 
     def counted(self, secondary_weight: float) -> str:

@@ -46,10 +46,7 @@ class ClassTurns:
         self.members = np.split(clips[by_class], np.cumsum(counts[self.classes])[:-1])  # of each class with clips
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """Draw the clips of an epoch, one after the other.
-
-        (N,) clips that the epoch draws, one after the other.
-        """
+        """Draw the clips of an epoch, one after the other: (N,) indices."""
         first, k = epoch * self.n_clips, len(self.classes)
         rounds = np.arange(first // k, (first + self.n_clips - 1) // k + 1)
         heard = np.stack([self._turns(seed, c, rounds) for c in range(k)], axis=1)
@@ -67,9 +64,8 @@ class ClassTurns:
 
 
 def stratified_share(target: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Choose a share of the clips that has about that share of every class.
-
-    (N, K) booleans -> indices of round(share * N) clips, at least one, that hold `share` of every class, about.
+    """Choose round(share * N) of the clips, at least one, that hold about that share of every class: (N, K) booleans ->
+    indices.
 
     A clip stands for its rarest class; the clips of a class are shuffled and those of all classes merged in proportion.
     A share is the beginning of that order, so that a smaller one is part of a larger one.

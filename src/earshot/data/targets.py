@@ -52,10 +52,8 @@ class CropTargets:
     def of_crop(
         self, index: int, start: float, end: float, only_annotated: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Give the target of a crop and which of its classes are known.
-
-        (target, mask) of a crop, float32 (K,) each; `only_annotated`: classes without a statement are masked.
-        """
+        """The target of a crop and which of its classes are known, float32 (K,) each; `only_annotated`: classes without
+        a statement are masked."""
         has_rows = self.rows[index, 0] < self.rows[index, 1]
         if not self.from_events or not (has_rows or self.annotated[index]):
             return self.target[index].astype(np.float32), self.mask[index].astype(np.float32)

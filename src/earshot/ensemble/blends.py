@@ -126,10 +126,7 @@ def _mapped(found: Predictions, change: Callable) -> Predictions:
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:
-    """Replace scores by their ranks within each class.
-
-    (N, K) -> (N, K) in (0, 1]: rank inside each class over N, equal scores share the mean of their ranks.
-    """
+    """Replace scores, (N, K), by their ranks within each class over N; equal scores share the mean of their ranks."""
     if not len(scores):
         return scores
     return (rankdata(scores, axis=0) / len(scores)).astype(np.float32)

@@ -168,9 +168,7 @@ def _lacking(oof: Predictions, truth: Truth) -> str:
 
 
 def parts_of(oof: Predictions, truth: Truth) -> tuple[np.ndarray, str]:
-    """Part the clips for the nested search: by fold, or, where they are of one fold, within it.
-
-    (N,) part of each clip for the nested search, and what that is: the folds; of one fold alone, parts of its clips.
+    """Part the clips, (N,), for the nested search, and say how: by fold, or, where they are of one fold, within it.
 
     Clips of a `group` of the clip table stay together; groups are dealt out in an order that depends on their names.
     """
@@ -204,10 +202,7 @@ class _Folds:
         return self.oof.take(self.part != fold), self.truth.take(self.part != fold)
 
     def scores(self, of_fold: dict) -> np.ndarray:
-        """Score each held-out fold at its own post-processing.
-
-        (folds,) score of each held-out fold at its own post-processing; NaN where it is not defined.
-        """
+        """Score each held-out fold at its own post-processing, (folds,); NaN where it is not defined."""
         return np.array([self.score.value(*self.held[f], of_fold[f]) for f in self.names])
 
 

@@ -92,10 +92,7 @@ def check_watched(scores: Mapping[str, float], watch: str, whose: str | Path):
 
 
 def stopped_folds(folds: Sequence[runs.FoldRun]) -> dict[int, dict]:
-    """Find the folds that ran out of time: their OOF counts, their training is not finished.
-
-    {fold: its run.json} of those that --max-minutes cut: their OOF counts, their training is not finished.
-    """
+    """The folds that --max-minutes cut, {fold: its run.json}: their OOF counts, their training is not finished."""
     about = {f.fold: f.about for f in folds}
     return {fold: found for fold, found in about.items() if not found.get("finished", True)}
 
@@ -112,10 +109,7 @@ def _stopped_lines(stopped: dict[int, dict]) -> list[str]:
 
 
 def fold_scores(task: Task, oof: Predictions, truth: Truth, watch: str) -> dict[int, float]:
-    """Give the watched score of each fold.
-
-    {fold: watched score of its clips}; NaN where they do not define it (a fold without an event, ...).
-    """
+    """The watched score of each fold; NaN where its clips do not define it (a fold without an event, ...)."""
     parts = {int(f): oof.fold == f for f in np.unique(oof.fold)}
     return {
         f: score_readable(task, oof.take(p), truth.take(p)).get(watch, float("nan")) for f, p in parts.items()
@@ -267,10 +261,8 @@ def search_weights(
 def search_class_weights(
     members: list[Predictions], truth: Truth, mean: str = "mean", mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """Search the weights of members for each class by itself.
-
-    (M, K) weights that sum to 1 in each class: the search of `search_weights` on each class's average precision, among
-    the members that know it (mask).
+    """Search the weights of members for each class by itself, (M, K) of sum 1 in each class: as `search_weights` on the
+    class's average precision, among the members that know it (mask).
 
     A class with fewer than `RARE` positives or negatives says too little: equal weights.
     """
@@ -351,10 +343,8 @@ def try_blends(
     ways: list[tuple[str, str]],
     mask: np.ndarray | None = None,
 ) -> tuple[Predictions, list[Candidate]]:
-    """Score other means and weights against the plain mean, fold by fold.
-
-    (OOF of the plain mean, a Candidate for each (mean, weights) of `ways`), scored fold by fold (NaN: undefined).
-    """
+    """Score other means and weights against the plain mean, fold by fold (NaN: undefined): the OOF of the plain mean,
+    and a Candidate for each (mean, weights) of `ways`."""
     members = [m.aligned(members[0].clip_ids) for m in members]
     fold, plain = members[0].fold, Blend(weights=blend_weights(None, mask))(members)
 

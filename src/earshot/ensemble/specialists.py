@@ -34,10 +34,7 @@ def full_classes(names: Sequence[str], classes: Sequence[Sequence[str]]) -> tupl
 
 
 def knowledge(full: Sequence[str], classes: Sequence[Sequence[str]]) -> np.ndarray:
-    """Say which classes each run knows.
-
-    (M, K) booleans: which of the `full` classes each run knows.
-    """
+    """Say which of the `full` classes each run knows: (M, K) booleans."""
     return np.array([[c in set(own) for c in full] for own in classes], dtype=bool).reshape(len(classes), len(full))
 
 

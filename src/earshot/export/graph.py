@@ -274,8 +274,8 @@ def _check_oof(path: Path, run, folds, data: PreparedData, settings: ExportSetti
         )
         ours.append(found)
         theirs.append(fold.oof().aligned(found.clip_ids))
-    task = tasks.get_task(config.task, config.data.competition)
-    watch = config.watch or task.watch
+    task = tasks.task_of(config)
+    watch = task.watch
     scores = []
     for parts in (theirs, ours):
         whole = predictions.join(parts)

@@ -146,10 +146,8 @@ def idle_casts_to_identities(graph):
 
 
 def stored_bytes(path: Path) -> dict[str, int]:
-    """Count the bytes of each type of number in a graph's file.
-
-    {type: bytes} of the numbers that a graph's file holds: weights, biases, scales; names and structure not.
-    """
+    """Count the bytes of each type of number in a graph's file, {type: bytes}: weights, biases, scales; names and
+    structure not."""
     found = Counter()
     if path.suffix == ".onnx":
         import onnx

@@ -69,7 +69,10 @@ class Extractor(Input):
         if self.channels != "mono":
             raise ValueError(f"an extractor hears mono, got channels {self.channels}: leave it out")
         if self.window_seconds < 0 or self.stride_seconds < 0:
-            raise ValueError("an extractor's window_seconds and stride_seconds must not be negative")
+            raise ValueError(
+                "an extractor's window_seconds and stride_seconds must not be negative, got "
+                f"{self.window_seconds:g} and {self.stride_seconds:g}"
+            )
         if 0 < self.window_seconds < self.stride_seconds:
             raise ValueError(
                 f"an extractor's stride_seconds ({self.stride_seconds}) is longer than its window "

@@ -22,10 +22,8 @@ ORDER, WIDTH = 4, 1.019
 
 @dataclass(frozen=True, kw_only=True)
 class Gammatone(Input):
-    """Describe a spectrogram of gammatone bands, which follow the ear's resolution.
-
-    (C, T, F) decibels of gammatone bands; frames as in a log-mel. Frequencies in Hz, lengths in samples.
-    """
+    """A spectrogram of gammatone bands, which follow the ear's resolution: (C, T, F) decibels, frames as in a log-mel.
+    Frequencies in Hz, lengths in samples."""
 
     sample_rate: int = 0
     channels: str = ""

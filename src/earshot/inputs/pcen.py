@@ -19,10 +19,8 @@ from earshot.sound.logmel import mel_energies
 
 @dataclass(frozen=True, kw_only=True)
 class Pcen(Logmel):
-    """Describe a log-mel's bands with their levels evened out (PCEN) in place of decibels.
-
-    (C, T, F): a log-mel's bands with PCEN in place of decibels. `amin`, `ref` and `top_db` say nothing here.
-    """
+    """A log-mel's bands, (C, T, F), with their levels evened out (PCEN) in place of decibels. `amin`, `ref` and
+    `top_db` say nothing here."""
 
     gain: float = 0.98
     bias: float = 2.0

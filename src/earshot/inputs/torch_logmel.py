@@ -36,10 +36,7 @@ class LogMel(nn.Module):
             return self.compress(mel).unflatten(0, (-1, channels))
 
     def compress(self, mel: torch.Tensor) -> torch.Tensor:
-        """Turn energies into decibels.
-
-        (N, T, F) energies -> decibels.
-        """
+        """Turn energies, (N, T, F), into decibels."""
         return _to_decibels(mel, self.params)
 
     def mel(self, waveform: torch.Tensor) -> torch.Tensor:

@@ -16,10 +16,7 @@ class TorchPcen(LogMel):
     """
 
     def compress(self, mel: torch.Tensor) -> torch.Tensor:
-        """Even the energies of each band out over time.
-
-        (N, T, F) energies -> PCEN.
-        """
+        """Even the energies of each band, (N, T, F), out over time (PCEN)."""
         p, energy = self.params, self.params.scale * mel
         smooth = self._smoothed(energy)
         # (eps + M)^-gain as librosa takes it, through logarithms

@@ -69,10 +69,8 @@ def hann_window() -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def mel_bank() -> np.ndarray:
-    """Say how much each FFT bin gives to each band of VGGish.
-
-    (257, 64) float32: how much each FFT bin gives to each band; triangles of height 1 over the mel axis.
-    """
+    """How much each FFT bin gives to each band of VGGish, (257, 64) float32: triangles of height 1 over the mel
+    axis."""
     bins = _hz_to_mel(np.arange(N_FFT // 2 + 1) * SAMPLE_RATE / N_FFT)[:, None]
     edges = np.linspace(_hz_to_mel(FMIN), _hz_to_mel(FMAX), N_MELS + 2)
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])

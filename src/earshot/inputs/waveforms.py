@@ -46,10 +46,7 @@ def own_samples(n_samples: int, sample_rate: int, record: Input) -> int:
 
 
 def as_heard(waveform: np.ndarray, sample_rate: int, record: Input) -> np.ndarray:
-    """Bring a waveform to the channels and the rate of an input.
-
-    (S,) or (2, S) at `sample_rate` -> the same sound with the input's channels at the input's rate.
-    """
+    """Bring a waveform, (S,) or (2, S) at `sample_rate`, to the channels and the rate of an input."""
     waveform = _arranged(waveform, record.channels)
     own = record.sample_rate or sample_rate
     if own == sample_rate:

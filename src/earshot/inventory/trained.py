@@ -147,7 +147,7 @@ def cv_of(folder: Path, config: Config, folds: Sequence[runs.FoldRun], expected:
 
     Kept in cv.json of the run folder until an OOF or a table changes.
     """
-    watch = config.watch or tasks.get_task(config.task, config.data.competition).watch
+    watch = tasks.task_of(config).watch
     done = [fold for fold in folds if fold.finished]
     alone = of_folds(done, watch)
     if not expected:
@@ -183,7 +183,7 @@ def whole_score(folder: Path, config: Config, done: Sequence[runs.FoldRun], watc
     oof = predictions.join([fold.oof() for fold in done])
     predictions.check_complete(oof, data.clips.clip_id)
     oof = oof.aligned(data.clips.clip_id)
-    task = tasks.get_task(config.task, config.data.competition)
+    task = tasks.task_of(config)
     truth = truth_of(oof, data)
     value = tasks.score_readable(task, oof, truth).get(watch, math.nan)
     plain = tasks.get_task(config.task)  # without the competition's own scores, which take longer

@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from earshot import files, runs
 from earshot.prediction.backends import METADATA_KEY, open_graph
 from earshot.records import to_dict
-from earshot.tasks import get_task
+from earshot.tasks import task_of
 
 CARD = "README.md"
 BOOKKEEPING = ("epoch", "steps", "loss", "val_loss", "lr", "seconds", "clips_per_second", "unreadable",
@@ -65,7 +65,7 @@ def without_paths(values):
 def scores_of(run: runs.Run) -> dict[str, tuple[float, float, int]]:
     """Scores of held-out clips, the watched one first: {score: (mean over folds, standard deviation, folds)}."""
     config = run.config
-    watched = config.watch or get_task(config.task).watch
+    watched = task_of(config).watch
     each = [fold.about.get("scores", {}) for fold in run.folds]
     names = [n for n in dict.fromkeys(k for scores in each for k in scores)
              if n not in BOOKKEEPING and not n.endswith("_threshold")]  # fmt: skip

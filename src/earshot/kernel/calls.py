@@ -48,9 +48,8 @@ def reason_not_to(network: Network, speed: Speed, cores: int, left: float, work:
     if cores == 1:
         return "one core"
     call = speed.network[network.alike] * network.windowing.batch_size
-    expected = sum(
-        CHOICE_SECONDS + 3 * call / threads for threads, _ in choices(cores)
-    )  # two first calls, one at least
+    # two first calls, one at least
+    expected = sum(CHOICE_SECONDS + 3 * call / threads for threads, _ in choices(cores))
     longest = MOST_SECONDS + CHOICE_SECONDS + 3 * call
     if longest + MARGIN * first > left:
         return "no time before the first round"

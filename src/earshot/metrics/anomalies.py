@@ -71,9 +71,8 @@ def unseen_sections(own: np.ndarray, unseen: np.ndarray) -> str:
 
 
 def auc_table(scores: np.ndarray, clips: pd.DataFrame, max_fpr: float = 0.1, across_domains: bool = False):
-    """Compute AUC and pAUC of every machine, section and domain.
-
-    (N,) scores, N rows of the clip table -> machine, section, domain, n_normal, n_anomaly, auc, pauc.
+    """Compute AUC and pAUC of every machine, section and domain: (N,) scores, N rows of the clip table -> machine,
+    section, domain, n_normal, n_anomaly, auc, pauc.
 
     One row a group in order of appearance by name; auc and pauc are NaN where a group lacks one kind.
     """
@@ -116,10 +115,7 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
 
 
 def anomalies(clips: pd.DataFrame) -> np.ndarray:
-    """Say which clips are anomalous.
-
-    (N,) booleans: which clips are anomalous; an error unless the table has the columns of the task.
-    """
+    """Say which clips are anomalous, (N,) booleans; an error unless the table has the columns of the task."""
     missing = [c for c in GROUP if c not in clips]
     if "is_anomaly" not in clips and "condition" not in clips:
         missing.append("is_anomaly")

@@ -172,9 +172,7 @@ def macro_f1_argmax(truth, scores) -> float:
 def best_threshold(
     truth, scores, metric: Callable = macro_f1, grid=None, ranking: Ranking | None = None
 ) -> tuple[float, float]:
-    """Find the threshold of a grid at which a metric is highest.
-
-    (threshold, score): the first of `grid` with the highest `metric(truth, scores, threshold)`.
+    """Find the first threshold of a grid with the highest `metric(truth, scores, threshold)`: (threshold, score).
 
     Without a grid the search is exact, for macro_f1, micro_f1 and row_micro_f1_at: it tries every distinct
     score in O(NK log NK) and returns the middle of the best gap between two, the highest gap on a tie. ranking: of
@@ -218,10 +216,7 @@ def ranked(truth, scores) -> Ranking:
 
 
 def average_precision(truth, scores) -> np.ndarray:
-    """Compute the average precision of each class.
-
-    (K,) average precision, NaN for a class without positives, or without negatives: there any ranking has 1.
-    """
+    """Average precision of each class, (K,): NaN for one without positives, or negatives (any ranking has 1 there)."""
     return ranked(truth, scores).average_precision()
 
 
@@ -231,10 +226,7 @@ def mean_average_precision(truth, scores) -> ClassMean:
 
 
 def roc_auc(truth, scores) -> np.ndarray:
-    """Compute the area under the ROC curve of each class.
-
-    (K,) area under the ROC curve, NaN for a class without positives or without negatives.
-    """
+    """Area under the ROC curve of each class, (K,): NaN for one without positives or without negatives."""
     return ranked(truth, scores).roc_auc()
 
 

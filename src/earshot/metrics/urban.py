@@ -55,10 +55,8 @@ class Curve:
         return (self.base + np.concatenate([np.zeros((1, 3), int), np.cumsum(self.change, axis=0)]))[reached]
 
     def counts_from(self, thresholds: np.ndarray) -> np.ndarray:
-        """Count as micro averages do: from each threshold on at the class's own smallest one.
-
-        (U,) thresholds -> (U, 3) TP, FP, FN at the class's own smallest threshold from each on; 0 without one.
-        """
+        """Count as micro averages do: (U,) thresholds -> (U, 3) TP, FP, FN at the class's own smallest threshold from
+        each on; 0 without one."""
         own = self.thresholds[::-1]
         at = np.searchsorted(own, thresholds, side="left")
         counts = self.counts(own[np.minimum(at, len(own) - 1)])
@@ -186,10 +184,7 @@ def class_curves(truth: pd.DataFrame, predictions: pd.DataFrame, level: str) -> 
 
 
 def precision_recall(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turn counts into precision and recall.
-
-    (..., 3) counts -> precision and recall, 0 where nothing is predicted, or nothing is there.
-    """
+    """Turn counts, (..., 3), into precision and recall, 0 where nothing is predicted, or nothing is there."""
     tp, fp, fn = np.moveaxis(counts, -1, 0)
     return tp / np.maximum(tp + fp, 0.5), tp / np.maximum(tp + fn, 0.5)
 

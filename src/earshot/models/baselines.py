@@ -186,10 +186,7 @@ class UrbanBaseline(nn.Module):
         return {**self.head(x, logmel.shape[2], self.pool), "embedding": x.float().mean(dim=1)}
 
     def embed(self, pieces: Tensor) -> Tensor:
-        """Compute the embedding of each second.
-
-        (B, P, C, frames, F) -> (B, P, D): the embedding of each second.
-        """
+        """Compute the embedding of each second: (B, P, C, frames, F) -> (B, P, D)."""
         if self.extractor is None:
             parts = [pieces.mean(dim=3), pieces.std(dim=3, correction=0), pieces.amin(dim=3), pieces.amax(dim=3)]
             return torch.stack(parts, dim=3).flatten(2)

@@ -102,10 +102,7 @@ class Encoder(nn.Sequential):
 
 
 class AttentionPooling(nn.Module):
-    """Average a sequence over time, with weights of its own for each head.
-
-    (B, S, D) -> (B, heads * D): as many means over time as heads, each with weights of its own.
-    """
+    """Average a sequence over time, with weights of its own for each head: (B, S, D) -> (B, heads * D)."""
 
     def __init__(self, width: int, hidden: int, heads: int):
         super().__init__()

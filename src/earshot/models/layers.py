@@ -52,9 +52,8 @@ class ConvBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Answer by PANNs' attention over time.
-
-    (B, D, S) features -> clip and segment outputs by PANNs' attention; parameter names att, cla, bn_att.
+    """Answer for clip and segments by PANNs' attention over time, of (B, D, S) features; parameter names att, cla,
+    bn_att.
 
     `bn_att` is in the published weights but never used by the published network: it stays for strict loading.
     """
@@ -163,10 +162,7 @@ def single_answer(fc: nn.Module, embedding: Tensor, activation: str) -> dict[str
 
 
 def attention_pool(segmentwise: Tensor, attention_logit: Tensor) -> Tensor:
-    """Average over time, weighted by attention.
-
-    (B, S, K) values, (B, S, K) attention logits -> (B, K): mean over time weighted by their softmax.
-    """
+    """Average (B, S, K) values over time, weighted by the softmax of their attention logits: (B, K)."""
     # clamp as in PANNs: exp(+-10) stays a number in every precision
     return (torch.softmax(attention_logit.clamp(-10, 10), dim=1) * segmentwise).sum(dim=1)
 
@@ -180,10 +176,7 @@ def linear_softmax(probability: Tensor) -> Tensor:
 
 
 def gem(probability: Tensor, power: Tensor | float) -> Tensor:
-    """Average over time by a generalised mean, between mean and maximum.
-
-    (B, S, K) probabilities -> (B, K): generalised mean, 1 = mean, towards infinity = maximum.
-    """
+    """Average (B, S, K) probabilities over time by a generalised mean: 1 is the mean, towards infinity the maximum."""
     return (probability.clamp(min=1e-6) ** power).mean(dim=1) ** (1.0 / power)
 
 
@@ -218,17 +211,12 @@ def repeat_to_frames(segmentwise: Tensor, pool: int, n_frames: int) -> Tensor:
 
 
 def smooth_over_time(x: Tensor) -> Tensor:
-    """Smooth features over time as PANNs do.
-
-    (B, D, S) -> (B, D, S): 3-tap maximum + 3-tap mean over time, as PANNs (its mean counts the zero padding).
-    """
+    """Smooth features, (B, D, S), over time as PANNs do: 3-tap maximum + 3-tap mean, which counts the zero padding."""
     return F.max_pool1d(x, 3, stride=1, padding=1) + F.avg_pool1d(x, 3, stride=1, padding=1)
 
 
 def pad_frames(logmel: Tensor, minimum: int) -> Tensor:
-    """Repeat the last frame until there are enough frames.
-
-    (B, C, T, F) -> at least `minimum` frames, the last frame repeated; unchanged where there are enough.
+    """Repeat the last frame of (B, C, T, F) until there are `minimum` frames.
 
     A traced graph leaves this out (the test would be frozen in it): an exported model needs `min_frames` frames.
     """
@@ -280,9 +268,8 @@ def waveform_input(model: nn.Module, waveform: Tensor) -> Tensor:
 
 
 def clip_head(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Answer for the clip by PANNs' tagging head.
-
-    (B, D, S) features -> the contract's dict by PANNs' tagging head: maximum + mean over time, fc1, fc_audioset.
+    """Answer for the clip by PANNs' tagging head: (B, D, S) features, maximum + mean over time, fc1, fc_audioset -> the
+    contract's dict.
 
     Reads fc1, fc_audioset and head_dropout of the model. As published, the classifier reads fc1's output itself, and
     `embedding` is a dropped-out copy of it.

@@ -24,9 +24,7 @@ BLOCK_DROPOUT = 0.1
 
 
 class BasicBlock(nn.Module):
-    """Apply two convolutions beside a shortcut.
-
-    (B, C, ...) -> (B, channels, ...) of 1/stride the size: two convolutions of kernel 3 beside a shortcut.
+    """Apply two convolutions of kernel 3 beside a shortcut: (B, C, ...) -> (B, channels, ...) of 1/stride the size.
 
     dims: 2 for log-mels, 1 for waveforms.
     """
@@ -51,10 +49,8 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Apply a narrow stack of three convolutions beside a shortcut.
-
-    (B, C, ...) -> (B, 4 * channels, ...) of 1/stride the size: convolutions of kernel 1, 3, 1 beside a shortcut.
-    """
+    """Apply convolutions of kernel 1, 3, 1 beside a shortcut: (B, C, ...) -> (B, 4 * channels, ...) of 1/stride the
+    size."""
 
     expansion = 4
 

@@ -80,9 +80,8 @@ class LeeNet(nn.Module):
 
 
 class DaiBlock(nn.Module):
-    """Apply four convolutions along a waveform beside a shortcut.
-
-    (B, C, S) -> (B, out_channels, S): four convolutions of 3 beside a shortcut, which is used where C changes only.
+    """Apply four convolutions of 3 beside a shortcut, which is used where C changes only: (B, C, S) -> (B,
+    out_channels, S).
 
     Where it does not, `downsample` and `bn_downsample` are dead: the published weights have them all the same.
     """

@@ -21,10 +21,7 @@ REDUCTION = 16
 
 
 class SELayer(nn.Module):
-    """Weigh each channel by a gate made from the means of all.
-
-    (B, C, T, F) -> the same, each channel times a gate in (0, 1) made from the means of all (Eq. 1 to 3).
-    """
+    """Weigh each channel of (B, C, T, F) by a gate in (0, 1) made from the means of all (Eq. 1 to 3)."""
 
     def __init__(self, channels: int, reduction: int = REDUCTION):
         super().__init__()
@@ -116,10 +113,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Apply the layers of a Transformer encoder one after the other.
-
-    (B, S, D) -> (B, S, D): encoder layers one after the other.
-    """
+    """Apply the layers of a Transformer encoder one after the other: (B, S, D) -> (B, S, D)."""
 
     def __init__(self, layers: int, width: int, heads: int, ffn: int, dropout: float):
         super().__init__()

@@ -45,10 +45,7 @@ class CoordinateAttention(nn.Module):
 
 
 class SeparableBlock(nn.Module):
-    """Apply a separable convolution with attention, then pool.
-
-    (B, C, T, F) -> (B, out_channels, T // 2, F // 2): separable convolution, ReLU, attention, average pooling.
-    """
+    """Separable convolution, ReLU, attention, average pooling: (B, C, T, F) -> (B, out_channels, T // 2, F // 2)."""
 
     def __init__(self, in_channels: int, out_channels: int, shared: bool, dilation: int = 2):
         super().__init__()

@@ -34,10 +34,7 @@ FLOOR = 1e-7  # probabilities stay this far from 0 and 1, as published
 
 
 class ConvBlock(nn.Module):
-    """Apply a convolution, then pool.
-
-    (B, C, T, F) -> (B, width, T // pool, F // pool): 3x3 convolution, batch norm, ReLU, maximum.
-    """
+    """3x3 convolution, batch norm, ReLU, maximum: (B, C, T, F) -> (B, width, T // pool, F // pool)."""
 
     def __init__(self, in_channels: int, width: int, pool: tuple[int, int]):
         super().__init__()
@@ -53,9 +50,7 @@ class ConvBlock(nn.Module):
 
 
 class TalnetEncoder(nn.Module):
-    """Compute everything of TALNet below its published heads.
-
-    (B, 1, T, n_mels) -> (B, T // 4, embedding): everything below the published heads.
+    """Everything of TALNet below its published heads: (B, 1, T, n_mels) -> (B, T // 4, embedding).
 
     dropout: before each convolution but the first and before the GRU.
     """

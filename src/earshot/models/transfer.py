@@ -92,9 +92,8 @@ class Transfer(nn.Module):
 
 
 def probe_embedding(base: nn.Module, n_mels: int, heard: Inputs | None = None) -> tuple[int, list[str]]:
-    """Find the size of a network's embedding and which parameters it does not depend on.
-
-    (D, names of the parameters that the embedding does not depend on), found by one pass in eval mode.
+    """Find the size of a network's embedding, and the names of the parameters that it does not depend on, by one pass
+    in eval mode.
 
     Errors: a base without `embedding`, or one that reads metadata.
     """

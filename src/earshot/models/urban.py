@@ -47,10 +47,7 @@ class StandardisedConv(nn.Conv2d):
 
 
 class GroupBlock(nn.Module):
-    """Apply a standardised convolution with group norm, then pool.
-
-    (B, C, T, F) -> (B, width, T // pool, F // pool): standardised 3x3 convolution, group norm, ReLU, maximum.
-    """
+    """Standardised 3x3 convolution, group norm, ReLU, maximum: (B, C, T, F) -> (B, width, T // pool, F // pool)."""
 
     def __init__(self, in_channels: int, width: int, groups: int, pool: tuple[int, int]):
         super().__init__()
@@ -64,10 +61,8 @@ class GroupBlock(nn.Module):
 
 
 class SpecificEncoder(nn.Module):
-    """Encode a log-mel by TALNet's convolutions and a Transformer.
-
-    (B, 1, T, n_mels) -> (B, T // 4, width): TALNet's ten convolutions, then a Transformer encoder over time.
-    """
+    """Encode a log-mel by TALNet's ten convolutions, then a Transformer over time: (B, 1, T, n_mels) -> (B, T // 4,
+    width)."""
 
     def __init__(
         self, n_mels: int, embedding: int, groups: int, layers: int, heads: int, ffn: int, dropout: float

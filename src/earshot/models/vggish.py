@@ -24,9 +24,8 @@ SEGMENTS = ("clipwise_output", "logit", "segmentwise_output", "segmentwise_logit
 
 
 class Postprocessor(nn.Module):
-    """Whiten and round embeddings as AudioSet publishes them.
-
-    (..., D) embeddings -> the same as AudioSet publishes them: PCA with whitening, cut to +-2, in steps 0 to 255.
+    """Whiten and round embeddings, (..., D), as AudioSet publishes them: PCA with whitening, cut to +-2, in steps 0 to
+    255.
 
     Both tensors come from a file of their own; before that the PCA changes nothing. Steps pass no gradient.
     """

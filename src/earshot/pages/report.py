@@ -107,8 +107,8 @@ class Evidence:
 def evidence_of(run: runs.Run, score: str = "") -> Evidence:
     """A run whose folds are all trained -> its joined OOF and answers; else an error that says which are missing."""
     config = run.config
-    task = tasks.get_task(config.task, config.data.competition)
-    watch = score or config.watch or task.watch
+    task = tasks.task_of(config)
+    watch = score or task.watch
     data = load_data(config.data)
     report = search.oof_when_complete(run.folder, data, task, watch)
     if report.oof is None:

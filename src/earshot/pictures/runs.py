@@ -65,9 +65,7 @@ def _short(label: str, length: int = 26) -> str:
 
 
 def run_curves(logs: Mapping[str, pd.DataFrame], watch: str, path: Path):
-    """Draw loss and score of runs by steps.
-
-    {run: `steps, loss`, and of validated epochs `watch`, perhaps train_<watch>} -> loss and score by steps.
+    """Draw loss and score by steps of {run: `steps, loss`, and of validated epochs `watch`, perhaps train_<watch>}.
 
     The score of held-out clips is a solid line, that of training clips a transparent one.
     """

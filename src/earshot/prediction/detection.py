@@ -15,9 +15,7 @@ TOGETHER = 8_000_000  # framewise outputs detected at a time: 32 MB
 
 
 def peak_output(found: Predictions) -> np.ndarray:
-    """Give the highest framewise output of each clip and class.
-
-    (N, K) the largest framewise output of each clip and class; the clip output where there are no frames.
+    """Highest framewise output of each clip and class, (N, K); the clip output where there are no frames.
 
     A class has an event at a threshold exactly when its peak reaches it (without median filter or minimum length).
     """
@@ -84,9 +82,7 @@ def _detect_together(found: Predictions, kept: np.ndarray, post: PostProcess) ->
 
 
 def classes_present(found: Predictions, post: PostProcess) -> np.ndarray:
-    """Say which classes have an event in each clip.
-
-    (N, K) booleans: which classes have an event in each clip, each clip being one row of an answer.
+    """Say which classes have an event in each clip, (N, K) booleans, each clip being one row of an answer.
 
     Overlap suppression is left out: which of two sounds at one time is the true one, labels of clips do not say. Where
     clips have no frames only thresholds apply, to the clip outputs.

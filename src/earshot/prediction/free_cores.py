@@ -140,9 +140,7 @@ def _read(path: Path) -> str:
 def choose_threads(
     asked: int = 0, apart: int = 0, key: str = "threads=N", look: Callable[[], Cores] = measure
 ) -> tuple[int, str]:
-    """Choose the threads to compute with, and say why.
-
-    (threads for computing, what to say of them): `asked`, else OMP_NUM_THREADS, else the free cores.
+    """Choose the threads to compute with, and what to say of them: `asked`, else OMP_NUM_THREADS, else the free cores.
 
     apart: of the free cores, so many are left to other processes of ours (loader workers), but one remains. key: how a
     user says another number.

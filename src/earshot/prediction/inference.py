@@ -87,8 +87,9 @@ def predict_members(
     than 1 needs backends that may be called from several threads (ONNX Runtime, OpenVINO). plain=False: only the
     hearings that `tta` adds; a clip too short for them counts as unreadable. listen: called with (index of the clip,
     first sample, outputs of the first member) of every window as it comes; of one pass, which has no windows, never.
-    until: when no more is heard; a clip of
-    which the beginning was heard by then ends there, of which nothing was counts as unreadable.
+    until: when no more is heard; a clip of which the beginning was heard by then ends there, of which nothing was
+    counts as unreadable.
+
     Members of different runs may differ in front ends, classes and joining rules, not in where windows lie
     (`WINDOW_FIELDS`).
     """
@@ -105,10 +106,8 @@ def predict_members(
     unreadable: dict[int, str] = {}
     workers = max(m.windowing.workers for m in members)
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(streams) as runners:
-        running, shorter = (
-            _Running(members=members, answers=answers, runners=runners, streams=streams, listen=listen),
-            set(),
-        )
+        running = _Running(members=members, answers=answers, runners=runners, streams=streams, listen=listen)
+        shorter: set[int] = set()
 
         def hear(some: Iterable[tuple[int, Clip]], decoded: bool):
             reading = jobs(some, windowing, variants, unreadable, tuple(keys), context, decoded=decoded)

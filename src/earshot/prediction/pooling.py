@@ -16,10 +16,8 @@ POOLINGS = ("attention", "max", "mean", "linear_softmax")
 
 
 def pool_segments(probability: np.ndarray, attention: np.ndarray | None, pooling: str) -> np.ndarray:
-    """Pool segments to one answer as the network's own head does.
-
-    (..., S, K) segment probabilities, their attention logits -> (..., K), as the network's own head pools them.
-    """
+    """Pool segment probabilities, (..., S, K), by their attention logits to (..., K), as the network's own head pools
+    them."""
     if pooling == "attention":
         if attention is None:
             raise ValueError("pooling 'attention' needs segmentwise_attention, which this network does not give")

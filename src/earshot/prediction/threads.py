@@ -15,10 +15,7 @@ TIE = 1.05  # speeds nearer to each other than this are alike
 
 
 def choices(n_cores: int) -> list[tuple[int, int]]:
-    """List the ways to fill the cores with calls and threads.
-
-    (threads of a call, calls in flight) that fill the cores, most calls first.
-    """
+    """List the ways, (threads of a call, calls in flight), to fill the cores, most calls first."""
     return [(t, n_cores // t) for t in range(1, n_cores + 1) if n_cores % t == 0]
 
 

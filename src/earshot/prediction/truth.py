@@ -31,9 +31,8 @@ class Truth:
         return Truth(self.target[index], self.events, durations, clips, annotated)
 
     def in_time(self, found: Predictions) -> tuple[Predictions, pd.DataFrame] | None:
-        """Give the predictions and true events of the clips that can be scored in time.
-
-        (predictions of the annotated clips, their true events); None where no such clip has an event or frames.
+        """Predictions and true events of the annotated clips, which can be scored in time; None where no such clip has
+        an event or frames.
 
         What a clip without annotation holds is unknown: scores in time leave it out. So do they with the outputs of a
         clip's `unknown_labels`, unless it has events of them: they count as silent.
@@ -61,10 +60,7 @@ class Truth:
 
 
 def anomaly_scores_of(found: Predictions, truth: Truth) -> np.ndarray:
-    """Give the anomaly score of each clip.
-
-    (N,) anomaly scores: the predictions' own, else how unsure the network is of a clip's own class.
-    """
+    """Anomaly score of each clip, (N,): the predictions' own, else how unsure the network is of a clip's own class."""
     if found.score is not None:
         return np.asarray(found.score, np.float64)
     return anomaly_metrics.own_class_scores(found.clipwise_output, truth.target.argmax(axis=1))

@@ -49,8 +49,8 @@ def judge(run: Path, config: Config, honest: Honest, folds: tuple[int, ...] = ()
 def of_oof(run: Path, config: Config, honest: Honest, folds: tuple[int, ...]) -> Judged:
     """The task's score of the held-out clips, those of `honest.where`."""
     data = load_data(replace(config.data, pseudo="", soft_targets="none"))
-    task = tasks.get_task(config.task, config.data.competition)
-    score = honest.score or config.watch or task.watch
+    task = tasks.task_of(config)
+    score = honest.score or task.watch
     oof = predictions.join([fold.oof() for fold in runs.load_run(run).folds if not folds or fold.fold in folds])
     oof, truth = narrowed(oof, data, honest)
     found = tasks.score_readable(task, oof, truth)

@@ -23,7 +23,7 @@ from earshot.prediction.origin import Origin, weights_origin
 from earshot.records import build_from, read_yaml, to_dict
 from earshot.searching.space import Space, grid, overrides_of, read_space
 from earshot.tables import read_table
-from earshot.tasks import get_task
+from earshot.tasks import task_of
 from earshot.training.origins import held_out_of, made_of, trained_on
 
 SAMPLERS = ("tpe", "random", "grid")
@@ -56,8 +56,11 @@ class SearchPlan:
         for name in ("trials", "inner"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.make < 0 or self.make == 1 or self.startup_trials < 0 or self.warmup_epochs < 0:
-            raise ValueError("make is 0 or at least 2 folds; startup_trials and warmup_epochs are 0 or more")
+        for name in ("make", "startup_trials", "warmup_epochs"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.make == 1:
+            raise ValueError("make must be 0 (the folds that are there) or at least 2 folds, got 1")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must be different numbers, at least one, got {list(self.seeds)}")
         if self.outer != ALL and not (
@@ -95,7 +98,7 @@ def base_config(plan: SearchPlan, settings: dict | None = None) -> Config:
 
 def watched(config: Config) -> str:
     """Name of the score that trials are compared by."""
-    return config.watch or get_task(config.task, config.data.competition).watch
+    return task_of(config).watch
 
 
 def check_settings(plan: SearchPlan, check: Callable[[Config], object], seed: int = 0):

@@ -140,10 +140,7 @@ def decoded_samples(path: str | Path) -> int:
 
 
 def odd_files() -> dict[str, tuple[str, ...]]:
-    """List what was odd about the files that this process read.
-
-    {path: messages} of what was odd about the files that this process read, by path: threads read in any order.
-    """
+    """What was odd about the files that this process read, {path: messages}, by path: threads read in any order."""
     return {path: tuple(_odd[path]) for path in sorted(_odd)}
 
 

@@ -106,10 +106,7 @@ def without(data: np.ndarray, limit: float) -> tuple[np.ndarray, int]:
 
 
 def may_cancel(data: np.ndarray) -> bool:
-    """Say whether the channels cancel each other in their mean.
-
-    (n, C): whether the mean of the channels has next to nothing of their power.
-    """
+    """Say whether the mean of the channels, (n, C), has next to nothing of their power."""
     if not data.size:
         return False
     power, mean = float(np.mean(data.astype(np.float64) ** 2)), data.mean(axis=1, dtype=np.float64)

@@ -107,10 +107,7 @@ def log_mel(waveform: np.ndarray, params: LogmelParams) -> np.ndarray:
 
 
 def mel_energies(waveform: np.ndarray, params: LogmelParams) -> np.ndarray:
-    """Sum the power of waveforms in mel bands.
-
-    (..., S) -> (..., T, F) float32: the power in each mel band, before its logarithm.
-    """
+    """Sum the power of waveforms, (..., S), in mel bands, before its logarithm: (..., T, F) float32."""
     clips = _clips(waveform)
     out = np.empty((len(clips), n_frames(clips.shape[1], params), params.n_mels), np.float32)
     for clip, result in zip(clips, out):
@@ -194,10 +191,7 @@ def empty_mel_bands(params: LogmelParams) -> list[int]:
 
 
 def reflected_index(n_samples: int, padding: int) -> np.ndarray:
-    """Say which sample stands at each place of a waveform that is reflected at its ends.
-
-    (n_samples + 2 * padding,) indices of a waveform reflected at its ends as often as the padding needs.
-    """
+    """Indices, (n_samples + 2 * padding,), of a waveform reflected at its ends as often as the padding needs."""
     period = max(1, 2 * (n_samples - 1))
     place = np.arange(-padding, n_samples + padding) % period
     return np.minimum(place, period - place) if n_samples > 1 else np.zeros(1 + 2 * padding, np.int64)

@@ -66,10 +66,7 @@ class Row:
         self._at = min(max(sample, 0), self.frames)
 
     def read(self, count: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
-        """Read from where the row stands.
-
-        (n, channels) float32 from where the row stands; fewer than `count` at its end.
-        """
+        """Read from where the row stands: (n, channels) float32, fewer than `count` at its end."""
         stop = min(self._at + count, self.frames)
         data = np.asarray(self._waveform[self._row, self._at : stop])
         self._at = stop

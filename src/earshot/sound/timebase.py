@@ -61,9 +61,7 @@ class TimeBase:
 
 
 def repeat_to_frames(segmentwise: np.ndarray, pool: int, n_frames: int) -> np.ndarray:
-    """Repeat segments to frames.
-
-    (..., S, K) segments -> (..., n_frames, K): each repeated `pool` times, cut, or padded with the last value.
-    """
+    """Repeat segments, (..., S, K), to frames, (..., n_frames, K): each `pool` times, cut, or padded with the last
+    value."""
     index = np.minimum(np.arange(n_frames) // pool, segmentwise.shape[-2] - 1)
     return segmentwise[..., index, :]

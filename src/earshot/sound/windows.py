@@ -106,9 +106,7 @@ def window_starts(
 
 
 def join_clipwise(window_outputs: np.ndarray, rule: str) -> np.ndarray:
-    """Join the answers of a clip's windows to one.
-
-    (W, K) outputs of a clip's windows -> (K,) float32 by mean, max, sum, or mean_logit.
+    """Join the outputs of a clip's windows, (W, K), to one, (K,) float32, by mean, max, sum, or mean_logit.
 
     mean_logit gives LOG-ODDS, the mean of log(p / (1 - p)) with p kept off 0 and 1 by 1e-7, not a probability.
     """
@@ -135,9 +133,7 @@ def frame_starts(starts: np.ndarray, frame_samples: int) -> np.ndarray:
 
 
 def join_framewise(windows: np.ndarray, starts_frames: np.ndarray, total_frames: int) -> np.ndarray:
-    """Join the framewise outputs of a clip's windows, averaged where they overlap.
-
-    (W, t, K) windows' framewise outputs -> (total_frames, K), the mean where windows overlap.
+    """Join the framewise outputs of a clip's windows, (W, t, K), to (total_frames, K), the mean where they overlap.
 
     `starts_frames` (W,) come from `frame_starts`. Outputs past `total_frames` are dropped. A frame that no window
     covers (a model that drops its incomplete last segment, or rounding) repeats the frame before it.
@@ -159,9 +155,8 @@ def join_framewise(windows: np.ndarray, starts_frames: np.ndarray, total_frames:
 
 
 def split_framewise(framewise: np.ndarray, frame_samples: int, hop_length: int, chunk_samples: int) -> np.ndarray:
-    """Cut joined framewise outputs into chunks of a length, as a model would give them.
-
-    (T, K) joined framewise outputs -> (C, 1 + chunk_samples // hop_length, K): chunks as a model gave them, by hop.
+    """Cut joined framewise outputs, (T, K), into chunks as a model gave them, by hop: (C, 1 + chunk_samples //
+    hop_length, K).
 
     Undoes `join_framewise` for windows of `chunk_samples` without overlap: each chunk starts where `frame_starts` put
     it, an output is repeated over its hops, the last one before the next chunk fills up the rest; past the end of

@@ -188,10 +188,7 @@ def propagate(wave: np.ndarray, distance: float, rng: np.random.Generator, rate:
 
 # --- what is no bird -------------------------------------------------------------------------------------------------
 def shaped_noise(rng: np.random.Generator, n: int, power: Callable, rate: int = RATE) -> np.ndarray:
-    """Make noise of a given spectrum.
-
-    (n,) float32 Gaussian noise of unit RMS with the spectrum `power(hz)`.
-    """
+    """Make Gaussian noise of unit RMS with the spectrum `power(hz)`, (n,) float32."""
     size = fft.next_fast_len(n, real=True)
     hz = fft.rfftfreq(size, 1 / rate).astype(np.float32)
     spectrum = rng.standard_normal((2, len(hz)), dtype=np.float32) * np.sqrt(power(np.maximum(hz, 20)))
@@ -254,19 +251,13 @@ def knocks(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
 
 
 def rustle(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
-    """Make a rustle of leaves or steps.
-
-    (S,) float32: leaves or steps, a few bursts of noise above 1 kHz.
-    """
+    """Make a rustle of leaves or steps, a few bursts of noise above 1 kHz: (S,) float32."""
     time = np.arange(round(rng.uniform(0.4, 1.2) * rate), dtype=np.float32) / rate
     return shaped_noise(rng, len(time), lambda f: f / (1 + (f / 3000) ** 3), rate) * _slow(rng, time, 0.08) ** 3
 
 
 def stranger(rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
-    """Make the call of a bird that is not among the species.
-
-    (S,) float32: one to three level or bent tones, the call of a bird that is not among the species.
-    """
+    """Make the call of a bird that is not among the species, one to three level or bent tones: (S,) float32."""
     hz = rng.uniform(1500, 5000)
     note = Note(
         start_hz=hz,

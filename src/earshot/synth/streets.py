@@ -229,10 +229,7 @@ def chance(group: Group, zone: str, when: dict) -> float:
 
 
 def street(seed: int, sensor: int, rng: np.random.Generator, n: int, kinds: dict[str, str]) -> np.ndarray:
-    """Make what a sensor in a street records.
-
-    (n,) what a sensor records: its street, and over it a sound of each kind.
-    """
+    """Make what a sensor in a street records, (n,): its street, and over it a sound of each kind."""
     own = stream(seed, "microphone", sensor)
     scene = background(rng, n, {"pink": 1.0, "brown": own.uniform(0, 1), "wind": own.uniform(0, 0.5)})
     wave = scene.astype(np.float64)

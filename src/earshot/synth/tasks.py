@@ -61,10 +61,7 @@ def harmonics(hz: np.ndarray, amplitudes) -> np.ndarray:
 
 
 def band(rng: np.random.Generator, n: int, centre: float, width: float) -> np.ndarray:
-    """Make noise around a frequency.
-
-    (n,) noise around `centre` Hz.
-    """
+    """Make noise around `centre` Hz, (n,)."""
     return shaped_noise(rng, n, lambda f: np.exp(-(((f - centre) / width) ** 2)))
 
 
@@ -77,10 +74,7 @@ def seconds(n: int) -> np.ndarray:
 
 
 def fades(n: int, edge: float = 0.01) -> np.ndarray:
-    """Give a gain that rises at the start and falls at the end.
-
-    (n,) gain that rises and falls over `edge` seconds.
-    """
+    """A gain that rises and falls over `edge` seconds, (n,)."""
     time = seconds(n)
     return np.clip(np.minimum(time, time[::-1]) / edge, 0, 1)
 

@@ -48,9 +48,9 @@ LOOKED_FOR = 20  # recordings of which at least one must be there
 logger = logging.getLogger("earshot")
 
 
-def check_names(config: Config) -> tasks.Task:
-    """Names that need no data: task, loss, network, optimiser, augmentations. The task."""
-    task = tasks.get_task(config.task, config.data.competition)
+def check_names(config: Config):
+    """Names that need no data: task, loss, network, optimiser, augmentations."""
+    tasks.task_of(config)
     losses.build_loss(**vars(config.loss))
     check_model(config.model.name)
     if config.track:
@@ -60,16 +60,15 @@ def check_names(config: Config) -> tasks.Task:
     check_image(config.augment.batch.image)
     build_spec_augment(config.augment.spec_augment)
     tta_variants(config.predict.tta)
-    return task
 
 
 def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     """Raise ValueError for whatever would stop these folds, or let them learn nothing, before anything is written."""
-    task = check_names(config)
+    check_names(config)
     losses.build_loss(**vars(config.loss), classes=data.classes)
     say_idle(config.augment.batch)
     say_slow_precision(config.optim.precision)
-    check_watch(config, task, data)
+    check_watch(config, data)
     augment = build_waveform_augment(config.augment.waveform)
     check_memory(config)
     check_recordings(data)

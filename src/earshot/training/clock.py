@@ -35,10 +35,8 @@ def monotonic(end: float) -> float:
 
 
 def seconds_left(t: Training) -> tuple[float, float]:
-    """Estimate the seconds to the end of the fold and of the run.
-
-    (to the end of this fold, to that of the run), by the epochs so far; NaN before the first.
-    """
+    """Estimate the seconds to the end of this fold and to that of the run by the epochs so far; NaN before the
+    first."""
     o, rows = t.config.optim, t.progress.log
     trained = [row["seconds"] for row in rows if row.get("seconds")]
     if not trained:

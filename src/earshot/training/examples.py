@@ -94,10 +94,7 @@ class TrainingClips(torch.utils.data.Dataset):
         return self.n_labelled + (self.lessons.draws if self.lessons else 0)
 
     def order(self, epoch: int) -> np.ndarray:
-        """Give the order in which an epoch hears the clips.
-
-        (N,) indices of the clips that an epoch hears, in turn, by the config's sampler.
-        """
+        """Indices of the clips that an epoch hears, (N,), in turn, by the config's sampler."""
         n = self.n_labelled
         labelled = self.turns.order(self.seed, epoch) if self.turns else epoch_order(n, self.seed, epoch)
         return self.lessons.order(labelled, self.seed, epoch) if self.lessons else labelled

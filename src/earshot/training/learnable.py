@@ -70,10 +70,7 @@ class Targets:
 
     @property
     def labels(self) -> np.ndarray:
-        """List the labels of each clip of which all classes are known.
-
-        (M,) labels of each clip of which all classes are known.
-        """
+        """The number of labels of each clip of which all classes are known, (M,)."""
         known = (self.mask > 0).all(axis=1)
         return (self.target[known] > 0.5).sum(axis=1)
 

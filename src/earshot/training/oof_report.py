@@ -18,9 +18,9 @@ from earshot.training.event_pictures import draw_event_maps
 
 def report_oof(config: Config, folder: Path):
     """When every fold has its OOF: join, check, score and save the run's OOF."""
-    task = tasks.get_task(config.task, config.data.competition)
+    task = tasks.task_of(config)
     data = load_data(config.data)
-    result = oof_when_complete(folder, data, task, config.watch)
+    result = oof_when_complete(folder, data, task)
     print(result.text)
     for remark in tasks.remarks(task, result.oof, result.truth) if result.oof is not None else ():
         print(f"  {remark}")

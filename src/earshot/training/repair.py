@@ -68,7 +68,7 @@ def _oof(t: Training) -> str:
     with _best_weights(t):
         found, unreadable = predict(t, t.held_out)
     t.progress.unreadable |= unreadable
-    found = tasks.get_task(t.config.task, t.config.data.competition).answered(found, truth_of(found, t.held_out))
+    found = t.task.answered(found, truth_of(found, t.held_out))
     origin = weights_origin(t.folder / "best.safetensors")
     if t.accelerator.is_main_process:
         replace(found, origins=origin and (origin,)).save(t.folder / "oof.npz")

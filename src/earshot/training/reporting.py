@@ -107,7 +107,7 @@ def finish_fold(t: Training):
     cut_short = p.out_of_time and p.epoch < t.config.optim.epochs
     if not t.accelerator.is_main_process:
         return
-    of_best = [row for row in p.log if row["epoch"] == p.best_epoch and t.watch in row] or p.log[-1:]
+    of_best = [row for row in p.log if row["epoch"] == p.best_epoch and t.task.watch in row] or p.log[-1:]
     scored = next((row for row in of_best if row.get("steps") == p.best_steps), of_best[-1] if of_best else {})
     about = t.about | {
         "finished": not cut_short, "stopped_by_time": cut_short, "epochs": t.config.optim.epochs,
@@ -119,12 +119,12 @@ def finish_fold(t: Training):
     if p.unreadable:
         lost = say_unreadable(p.unreadable, t.clips.prepared)
         print(f"fold {t.fold}: {lost}; see {t.folder / 'unreadable.csv'}")
-    fold_pictures.learning_curves(p.log, t.watch, t.folder / "curves.png")
+    fold_pictures.learning_curves(p.log, t.task.watch, t.folder / "curves.png")
     oof = predictions.Predictions.load(t.folder / "oof.npz")
     truth = truth_of(oof, t.held_out)
     counted = t.held_out.counted(t.config.data.secondary_weight)
     fold_pictures.class_scores(oof, truth.target, t.folder / "classes.png", counted)
-    tasks.draw_pictures(tasks.get_task(t.config.task, t.config.data.competition), oof, truth, t.folder)
+    tasks.draw_pictures(t.task, oof, truth, t.folder)
     draw_event_maps(oof, truth, t.held_out, t.folder / "events.png")
     trained_on = (t.clips.prepared.target > 0.5).sum(axis=0)
     files.write_rows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from earshot.training.checks import check_classes, check_complete, check_network
 from earshot.training.distillation import Guide, make_guide
 from earshot.training.examples import TrainingClips
 from earshot.training.frozen import extractor_cache
-from earshot.training.lessons import prepare_lessons
+from earshot.training.lessons import Lessons, prepare_lessons
 from earshot.training.origins import check_frontends, check_start, learned_by_start
 from earshot.training.pseudo import PseudoWindows
 
@@ -94,9 +95,14 @@ class Training:
         return self.ema.module if self.ema else self.network
 
     @property
-    def watch(self) -> str:
-        """Name of the score that selects the checkpoint."""
-        return self.config.watch or tasks.get_task(self.config.task, self.config.data.competition).watch
+    def task(self) -> tasks.Task:
+        return tasks.task_of(self.config)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps since the run began."""
+        p = self.progress
+        return (p.epoch * self.batches_an_epoch + p.step) // self.config.optim.accumulate
 
     @property
     def batches_an_epoch(self) -> int:
@@ -107,13 +113,67 @@ class Training:
 
 
 def set_up(
-    config, fold, folder, train_data, held_out, classes, accelerator, deadline, cache=None, rounds_after=0, origin=None
-) -> Training:
+    config: Config, fold: int, folder: Path, train_data: PreparedData, held_out: PreparedData, classes: Sequence[str],
+    accelerator: Accelerator, deadline: float, cache: Path | None = None, rounds_after: int = 0,
+    origin: Origin | None = None,
+) -> Training:  # fmt: skip
     """Build everything; the initial weights depend on (seed, fold) alone. Nothing is written but caches (`cache`)."""
-    torch.manual_seed(np.random.SeedSequence([config.seed, fold]).generate_state(1)[0].item())
-    network = runs.make_model(config, len(classes))
     check_classes(fold, train_data.target, classes, config.loss.name)
-    check_network(network, config, len(classes))
+    network, inherited = _network(config, fold, len(classes), origin, accelerator)
+    blocks, o = network_blocks.depth_blocks(network), config.optim
+    optimizer = optim.build_optimizer(
+        o.name, network, o.lr, o.weight_decay, o.lookahead, layer_decay=o.layer_decay, lr_scale=o.lr_scale
+    )
+    prior = (train_data.target * train_data.mask).sum(0) / np.maximum(train_data.mask.sum(0), 1)
+    heard = config.inputs(network.inputs)
+    cache = cache or config.data.caches
+    bar = lambda files: main_bar(files, "embed", accelerator)  # noqa: E731
+    with accelerator.main_process_first():
+        train_data, lessons = prepare_lessons(
+            config, fold, train_data, classes, folder=cache, origin=origin, progress=bar
+        )
+    n_crop = round(config.data.crop_seconds * config.data.sample_rate)
+    guide = make_guide(lessons, network, heard, n_crop, config.model.name)
+    if guide and (learned := list(guide.parameters())):
+        optimizer.add_param_group({"params": learned, "weight_decay": o.weight_decay, "lookahead_step": 0})
+    about = runs.describe_run(config, fold, classes, prior, heard.timebase(network.pool))
+    about |= _learned_from(config, fold, network, train_data, lessons)
+    about["origin"] = to_dict(origin)
+    about["inherited"] = once([*inherited, *(lessons.inherited if lessons else ())])
+    model, optimizer = accelerator.prepare(network, optimizer)
+    if guide:
+        guide = accelerator.prepare(guide) if any(True for _ in guide.parameters()) else guide.to(accelerator.device)
+    embeddings, inputs = None, network.inputs
+    data = config.data if o.epochs else replace(config.data, cache="none")  # without a step, training hears no clip
+    if data.cache == "embedding":
+        inputs = ("embedding",)
+        with accelerator.main_process_first():
+            embeddings = extractor_cache(network, config, train_data, cache, accelerator.device, bar)
+    with accelerator.main_process_first():  # the first one fills the caches
+        trains = train_data.pseudo is not None and o.epochs
+        clips = TrainingClips(
+            train_data, data, heard, config.seed, waveform_augment=build_waveform_augment(config.augment.waveform),
+            cache_folder=cache, embeddings=embeddings, background=make_background(config),
+            pseudo=PseudoWindows(train_data, config, heard, cache) if trains else None, progress=bar, lessons=lessons,
+        )  # fmt: skip
+    bare = accelerator.unwrap_model(model)
+    return Training(
+        config=config, fold=fold, folder=folder, model=model, optimizer=optimizer,
+        ema=optim.EMA(bare, o.ema_decay) if o.ema_decay else None,
+        average=optim.WeightAverage(bare) if o.swa_epochs else None,
+        inputs=inputs, blocks=blocks, front_ends=FrontEnds(config.inputs(inputs)).to(accelerator.device), clips=clips,
+        held_out=held_out, about=about, accelerator=accelerator, deadline=deadline, progress=Progress(),
+        rounds_after=rounds_after, origin=origin, guide=guide,
+    )  # fmt: skip
+
+
+def _network(
+    config: Config, fold: int, n_classes: int, origin: Origin | None, accelerator: Accelerator
+) -> tuple[torch.nn.Module, list[dict]]:
+    """The network as training begins, and the runs that what it starts from was made by."""
+    torch.manual_seed(np.random.SeedSequence([config.seed, fold]).generate_state(1)[0].item())
+    network = runs.make_model(config, n_classes)
+    check_network(network, config, n_classes)
     inherited = check_frontends(config, origin)
     if config.model.weights:
         report = load_start(network, config, fold, origin)
@@ -128,81 +188,19 @@ def set_up(
             depthwise.speed_up(network)
     for name, parameter in network.named_parameters():  # published but unused: several processes would wait for them
         parameter.requires_grad_(parameter.requires_grad and not name.startswith(network.dead_parameters))
-    blocks, o = network_blocks.depth_blocks(network), config.optim
-    optimizer = optim.build_optimizer(
-        o.name, network, o.lr, o.weight_decay, o.lookahead, layer_decay=o.layer_decay, lr_scale=o.lr_scale
-    )
-    prior = (train_data.target * train_data.mask).sum(0) / np.maximum(train_data.mask.sum(0), 1)
-    heard = config.inputs(network.inputs)
-    grid = heard.timebase(network.pool)
-    cache = cache or config.data.caches
-    bar = lambda files: main_bar(files, "embed", accelerator)  # noqa: E731
-    with accelerator.main_process_first():
-        train_data, lessons = prepare_lessons(
-            config, fold, train_data, classes, folder=cache, origin=origin, progress=bar
-        )
-    n_crop = round(config.data.crop_seconds * config.data.sample_rate)
-    guide = make_guide(lessons, network, heard, n_crop, config.model.name)
-    if guide and (learned := list(guide.parameters())):
-        optimizer.add_param_group({"params": learned, "weight_decay": o.weight_decay, "lookahead_step": 0})
-    about = runs.describe_run(config, fold, classes, prior, grid)
-    about["origin"] = to_dict(origin)
-    if train_data.soft is not None:
-        about["soft_targets"] = {k: v for k, v in train_data.soft.lineage.items() if k != "answered_by_fold"}
+    return network, inherited
+
+
+def _learned_from(config: Config, fold: int, network, train_data: PreparedData, lessons: Lessons | None) -> dict:
+    """What run.json says of the network, and of what it learned from besides the labels."""
+    about = {"parameters": sum(p.numel() for p in network.parameters())}
     if architecture := getattr(network, "architecture", None):
         about["architecture"] = architecture
-    about["parameters"] = sum(p.numel() for p in network.parameters())
-    about |= {"distill": lessons.about} if lessons else {}
-    about["inherited"] = once([*inherited, *(lessons.inherited if lessons else ())])
-    model, optimizer = accelerator.prepare(network, optimizer)
-    if guide:
-        guide = accelerator.prepare(guide) if any(True for _ in guide.parameters()) else guide.to(accelerator.device)
-    embeddings, inputs = None, network.inputs
-    data = config.data if o.epochs else replace(config.data, cache="none")  # without a step, training hears no clip
-    if data.cache == "embedding":
-        inputs = ("embedding",)
-        with accelerator.main_process_first():
-            embeddings = extractor_cache(network, config, train_data, cache, accelerator.device, bar)
+    if train_data.soft is not None:
+        about["soft_targets"] = {k: v for k, v in train_data.soft.lineage.items() if k != "answered_by_fold"}
     if train_data.pseudo is not None:
         about["pseudo"] = lineage_of(train_data.pseudo_manifest, config.data.pseudo, fold)
-    with accelerator.main_process_first():  # the first one fills the caches
-        trains = train_data.pseudo is not None and o.epochs
-        clips = TrainingClips(
-            train_data,
-            data,
-            heard,
-            config.seed,
-            waveform_augment=build_waveform_augment(config.augment.waveform),
-            cache_folder=cache,
-            embeddings=embeddings,
-            background=make_background(config),
-            pseudo=PseudoWindows(train_data, config, heard, cache) if trains else None,
-            progress=bar,
-            lessons=lessons,
-        )
-    ema = optim.EMA(accelerator.unwrap_model(model), o.ema_decay) if o.ema_decay else None
-    front_ends = FrontEnds(config.inputs(inputs)).to(accelerator.device)
-    return Training(
-        config=config,
-        fold=fold,
-        folder=folder,
-        model=model,
-        optimizer=optimizer,
-        ema=ema,
-        average=optim.WeightAverage(accelerator.unwrap_model(model)) if o.swa_epochs else None,
-        inputs=inputs,
-        blocks=blocks,
-        front_ends=front_ends,
-        clips=clips,
-        held_out=held_out,
-        about=about,
-        accelerator=accelerator,
-        deadline=deadline,
-        progress=Progress(),
-        rounds_after=rounds_after,
-        origin=origin,
-        guide=guide,
-    )
+    return about | ({"distill": lessons.about} if lessons else {})
 
 
 def load_start(network: torch.nn.Module, config: Config, fold: int, origin: Origin | None = None) -> LoadReport:

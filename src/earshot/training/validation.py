@@ -38,15 +38,15 @@ def validate_and_keep(t: Training) -> dict[str, float]:
     found, unreadable, loss = validate(t)
     p.unreadable |= unreadable
     truth = truth_of(found, t.held_out)
-    task = tasks.get_task(t.config.task, t.config.data.competition)
+    task = t.task
     found = task.answered(found, truth)
     scores = tasks.score_readable(task, found, truth)
     # None: the held-out clips do not define it, the last weights stay
-    value = tasks.upward(t.watch, scores[t.watch]) if t.watch in scores else None
+    value = tasks.upward(task.watch, scores[task.watch]) if task.watch in scores else None
     never = p.best_score == -math.inf
     if t.config.optim.select == "last" or p.best_epoch < 0 or (never if value is None else value > p.best_score):
         p.best_score, p.best_epoch = p.best_score if value is None else value, p.epoch
-        p.best_steps = (p.epoch * t.batches_an_epoch + p.step) // t.config.optim.accumulate
+        p.best_steps = t.steps
         if t.accelerator.is_main_process:
             keep(t, found)
     scores |= loss | score_crops(t, ~found.unreadable)  # shown and logged, never watched: an OOF does not have it
@@ -156,8 +156,9 @@ def score_training_clips(t: Training) -> dict[str, float]:
     some = everything.take(chosen)
     found, _ = predict(t, some)
     truth = replace(truth_of(found, some), target=t.clips.target[chosen] > 0.5)
-    scores = tasks.score_readable(tasks.get_task(t.config.task, t.config.data.competition), found, truth)
-    return {f"train_{t.watch}": scores[t.watch]} if t.watch in scores else {}
+    task = t.task
+    scores = tasks.score_readable(task, found, truth)
+    return {f"train_{task.watch}": scores[task.watch]} if task.watch in scores else {}
 
 
 def score_crops(t: Training, readable: np.ndarray) -> dict[str, float]:
@@ -170,7 +171,7 @@ def score_crops(t: Training, readable: np.ndarray) -> dict[str, float]:
     """
     accelerator, clips = t.accelerator, t.held_out.take(readable & t.held_out.target.any(axis=1))
     names = ["lwlrap"] * (t.config.data.crop == "box")
-    names += ["map", "macro_f1_argmax", t.watch] * t.config.optim.score_crops
+    names += ["map", "macro_f1_argmax", t.task.watch] * t.config.optim.score_crops
     if not names:
         return {}
     data = replace(t.config.data, cache="none", shuffle_labels=False, false_positives=False, frame_targets=False)

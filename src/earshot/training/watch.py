@@ -10,10 +10,10 @@ from earshot.ensemble.search import answers_of
 from earshot.messages import suggest
 
 
-def check_watch(config: Config, task: tasks.Task, data: PreparedData):
+def check_watch(config: Config, data: PreparedData):
     """Refuse a watched score that the held-out clips of all folds together do not define, with those that they do."""
-    watch, held_out = config.watch or task.watch, data.take((data.clips.fold != TRAIN_ONLY).to_numpy())
-    can = _defined(config, task, held_out)
+    watch, held_out = tasks.task_of(config).watch, data.take((data.clips.fold != TRAIN_ONLY).to_numpy())
+    can = _defined(config, held_out)
     if len(held_out.clips) and watch not in can:
         raise ValueError(
             f"watch '{watch}' is not among the scores of this task and data{suggest(watch, can)}: the held-out clips "
@@ -22,11 +22,11 @@ def check_watch(config: Config, task: tasks.Task, data: PreparedData):
         )
 
 
-def defines_watch(config: Config, task: tasks.Task, held_out: PreparedData) -> bool:
+def defines_watch(config: Config, held_out: PreparedData) -> bool:
     """Whether the held-out clips of one fold define the watched score; else the last epoch's weights stay."""
-    return (config.watch or task.watch) in _defined(config, task, held_out)
+    return tasks.task_of(config).watch in _defined(config, held_out)
 
 
-def _defined(config: Config, task: tasks.Task, clips: PreparedData) -> set[str]:
+def _defined(config: Config, clips: PreparedData) -> set[str]:
     frames = config.predict.keep_frames and config.predict.oof_frames
-    return tasks.defined_scores(task, answers_of(clips), clips.classes, frames)
+    return tasks.defined_scores(tasks.task_of(config), answers_of(clips), clips.classes, frames)
