@@ -40,7 +40,7 @@ logger = logging.getLogger("earshot")
 
 
 def plain_name(name: str) -> str:
-    """'Begin Time (s)' -> begin_time, 'onset_s' -> onset: a column's name without its unit."""
+    """A column's name without its unit: begin_time of 'Begin Time (s)', onset of 'onset_s'."""
     name = ELAN_FORMATS.sub("", name.strip().strip("\ufeff\"'")).casefold()
     name = "_".join(re.findall(r"[a-z0-9]+", re.sub(r"\(.*?\)|\[.*?\]", " ", name)))
     return re.sub(rf"_(s|sec|secs|seconds|({'|'.join(UNITS)})s?|{'|'.join(NO_TIME)})$", "", name)

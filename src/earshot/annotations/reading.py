@@ -45,6 +45,7 @@ from earshot.annotations.columns import (
     without_samples,
     without_time,
 )
+from earshot.annotations.json_tables import read_json_table
 from earshot.annotations.tracks import SPACED, read_track
 from earshot.messages import few, install_line, suggest
 from earshot.sound.audio import EXTENSIONS
@@ -52,6 +53,9 @@ from earshot.tables import SEPARATOR_LINE, find_encoding
 
 logger = logging.getLogger("earshot")
 
+# in the text of a JSON file of events, or of recordings without any
+JSON_TIMES = re.compile(r'"(start|begin|onset|start_time|begin_time)"\s*:|"annotated"\s*:')
+JSON_UNSEEN = re.compile(r'\A(?!.*"annotated"\s*:\s*true).*"annotated"\s*:\s*false', re.S)
 ENDINGS = (".txt", ".csv", ".tsv", ".ann", ".textgrid", ".json")
 
 
@@ -86,7 +90,8 @@ def kind_of(path: str | Path) -> str:
         return "label_studio"
     first, *more = [line for line in _lines(path, 5) if line.strip()] or [""]
     if ending == ".json":
-        return ""
+        start = "\n".join(_lines(path, 1000))
+        return "table" if JSON_TIMES.search(start) and not JSON_UNSEEN.search(start) else ""
     spaced = all(map(SPACED.match, (first, *more)))  # a text may begin with numbers
     if ending in (".txt", ".tsv", ".ann") and (re.match(f"{NUMBERS}\t{NUMBERS}(\t|$)", first) or spaced):
         return "audacity"
@@ -127,7 +132,7 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "", f
 
 def _read_columns(path: Path, kind: str, label_column: str, file_column: str) -> Annotations:
     """A table with a header: columns by their names, Raven's two rows a selection (one a view) taken once."""
-    table = _table(path, kind)
+    table = read_json_table(path) if path.suffix.lower() == ".json" else _table(path, kind)
     table = _classes_in_rows(without_samples(table), path, label_column)
     if label_column not in table.columns:
         label_column = ""  # of classes, which are rows now

@@ -52,6 +52,7 @@ from earshot.tables import require_columns
 
 FOLD_COLUMN = re.compile(r"((official|cv|k|kaggle|val)[_ -]?)?folds?([_ -]?(id|no|number))?$", re.I)
 SILENCE = "nocall"  # a label of recordings in which no class is heard
+SAID = ("split", "official_fold")  # columns after which lists of a split say nothing
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
 
 logger = logging.getLogger("earshot")
@@ -92,7 +93,7 @@ def prepare(
             labels = labels.with_columns_of(about)
     else:
         labels = about or from_folders(recordings, label_separator)
-    if not split_column and not fold_column:
+    if not split_column and not fold_column and labels.clips.columns.intersection(SAID).empty:
         labels = labels.with_splits(listed_splits(recordings))
     columns = {"group_column": group_column, "split_column": split_column, "fold_column": fold_column}
     return _tables(labels, recordings, test, **columns)

@@ -14,10 +14,9 @@ from earshot.annotations.reading import Annotations, read_annotations
 from earshot.competitions.label_columns import say_missing_words, split_cells
 from earshot.competitions.own_labels import Labels, confident
 from earshot.competitions.own_recordings import OwnRecordings
-from earshot.competitions.own_tables import find_path_column
+from earshot.competitions.own_tables import find_path_column, read_own
 from earshot.messages import few, pasted
 from earshot.sound import audio
-from earshot.tables import read_table
 
 SAME_LENGTH = 0.02  # of a recording, by which an event as long as it may differ
 SEVERAL_TIMES = 3  # that a class is as long as its recording, to be told
@@ -40,7 +39,7 @@ def from_annotations(
         notes = read_annotations(path, label_column, tier)
         nameless = own is None and (notes.events.filename == "").all()
         if notes.kind in ("table", "raven") and (path_column or nameless):
-            names = find_path_column(read_table(path, all_text=True), recordings, path_column)
+            names = find_path_column(read_own(path), recordings, path_column)
             notes = read_annotations(path, label_column, tier, names)
             taken = taken or bool(names)
         named = notes.events.filename != ""

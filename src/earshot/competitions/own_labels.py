@@ -59,7 +59,7 @@ class Labels:
     def with_splits(self, listed: pd.DataFrame | None) -> Labels:
         """The same with the split, or the official fold, that lists of recordings say (own_splits.py); recordings that
         no list names train. Lists that leave no labelled recording to train on say nothing."""
-        if listed is None or not self.clips.columns.intersection(("split", "official_fold")).empty:
+        if listed is None:
             return self
         clips = self.clips.merge(listed, on="path", how="left")
         column = listed.columns[-1]
