@@ -85,6 +85,22 @@ def in_seconds(values: pd.Series, path: Path) -> np.ndarray:
     return numbers
 
 
+def parts_of_time(table: pd.DataFrame, values: pd.Series) -> list[pd.Series]:
+    """The columns that hold the rest of a time, as `start_sec` does that of `start_min`: whole minutes, and seconds
+    below 60; not those that say the same time in another unit."""
+    name, parts = str(values.name), {}
+    for column in table.columns:
+        said = "" if ELAN_FORMATS.search(column) or _last_word(column) in NO_TIME else plain_name(column)
+        if said == plain_name(name) and (unit := UNITS.get(_last_word(column), 1.0)) >= 1:
+            parts[unit] = pd.to_numeric(table[column].str.replace(",", "."), errors="coerce").fillna(0)
+    whole = all((cells % 1 == 0).all() for unit, cells in parts.items() if unit > 1)
+    below = all((cells < 60).all() for unit, cells in parts.items() if unit < max(parts))
+    own = UNITS.get(_last_word(name), 1.0)
+    if len(parts) < 2 or own not in parts or not (whole and below):
+        return []
+    return [table[cells.name] for unit, cells in parts.items() if unit != own]
+
+
 def with_genus(labels: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
     """Species with their genus in front, where a column of its own has it: a tit and a warbler are both palustris."""
     plain = [plain_name(c) for c in table.columns]

@@ -39,6 +39,7 @@ from earshot.annotations.columns import (
     in_seconds,
     is_blank,
     is_minus_one,
+    parts_of_time,
     plain_name,
     unit_of,
     with_genus,
@@ -146,7 +147,8 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
         return None if name is None else table.iloc[:, plain.index(name)]
 
     def times(values: pd.Series) -> np.ndarray:
-        return in_seconds(values.mask(silent | timeless, "0"), path) * unit_of(str(values.name), path)
+        parts = [values, *parts_of_time(table, values)]
+        return sum(in_seconds(p.mask(silent | timeless, "0"), path) * unit_of(str(p.name), path) for p in parts)
 
     if label_column:
         labels = table[label_column]
@@ -179,7 +181,7 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
         events["confidence"] = sure
     without = () if files is None else tuple(name for name in events.filename[silent].unique() if name)
     runs_on = kind == "raven" and within is None and events.filename.nunique() > 1
-    absent = said_absent(column(("is_negative",)), True, path) | said_absent(column(("present",)), False, path)
+    absent, _ = said_absent(table.drop(columns=[str(labels.name)], errors="ignore"), path)
     return Annotations(events[~silent & ~absent].reset_index(drop=True), kind, str(labels.name), without, runs_on)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from earshot.annotations.class_columns import UNKNOWN
+from earshot.annotations.class_columns import UNKNOWN, counted_beside, said_absent
 from earshot.annotations.columns import CONFIDENCES, confidence_of, with_genus
 from earshot.competitions.label_columns import are_classes, label_columns, labels_in, split_cells
 from earshot.competitions.own_recordings import OwnRecordings
@@ -96,10 +96,16 @@ def from_table(
     others = [c for c in kept if c not in (*columns, *OWN_COLUMNS)]
     logger.warning("%s%s", told, f", other columns: {few(others, 12)}" if others else "")
     labels = labels_in(table, columns, separator, path) if columns else [[] for _ in range(len(table))]
+    absent, of_recording = said_absent(table[[c for c in kept if c not in (*columns, *taken)]], path)
+    labels = [[] if away else names for away, names in zip(absent, labels, strict=True)]
     # a row of 0 in all of its classes says that nothing is heard, one that is empty or says UNK does not
     of_classes = not has_events and are_classes(table, columns)
     cells = table[columns].map(lambda cell: cell.strip().casefold())
-    table["_says"] = of_classes & (cells != "").any(axis=1) & (cells != UNKNOWN).all(axis=1)
+    if other := counted_beside(table, columns) if of_classes else []:
+        logger.warning("%s: no classes are columns of other numbers than 0 and 1: %s; write 1 where one is heard", path,
+                       few(other))  # fmt: skip
+    table["_says"] = of_classes & (not other) & (cells != "").any(axis=1) & (cells != UNKNOWN).all(axis=1)
+    table["_says"] |= of_recording & bool(columns)
     table = table.assign(labels=labels, _found=table[names].map(found).to_numpy())
     lost = table[names][table._found.isna()]
     missing = tuple((Path(n).stem, n) for n in lost)
