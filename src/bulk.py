@@ -21,15 +21,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from earshot import files, runs
-from earshot.ensemble.choice import fields_of, read_post
-from earshot.listening import archive
+from earshot.ensemble.choice import fields_of
+from earshot.listening import archive, detections
 from earshot.listening.archive_totals import add_up, table_of
-from earshot.listening.confidence import FromOof, from_oof
-from earshot.listening.detections import Asked, only
-from earshot.listening.members import BACKENDS
+from earshot.listening.confidence import FromOof
+from earshot.listening.detections import Asked
 from earshot.listening.on_ray import OBJECT_STORE_MB, Hearing, Workers, hear_on_ray, start, stop
 from earshot.listening.shards import ATTEMPTS
-from earshot.messages import Parser, check_choice, check_numbers, few, need, progress_bar, run_script
+from earshot.messages import Parser, check_numbers, few, need, progress_bar, run_script
 from earshot.processes.lock import locked
 from earshot.stored import read_json
 
@@ -51,9 +50,7 @@ def main():
     run, source = runs.load_run(options.run), archive.read_source(options.source)
     if source.said:
         print(source.said)
-    found = from_oof(options.run, read_post(options.post) if options.post else None, options.threshold)
-    asked = Asked(only(found.post, options.threshold, options.min_seconds), found.calibration,
-                  options.top, options.min_confidence)  # fmt: skip
+    asked, found = detections.asked_of(options)
     print("\n".join(found.said))
     with locked(options.out):
         check_settings(options, settings_of(options, run, asked, found))
@@ -84,23 +81,14 @@ def parse_args() -> argparse.Namespace:
     add("--gpus", type=float, default=0.0, help="GPUs of a worker, such as 1 or 0.25 (default 0)")
     add("--shard-files", type=int, default=archive.SHARD_FILES, help="recordings of a shard, which is written whole")
     add("--object-store-mb", type=int, default=OBJECT_STORE_MB, help="memory that Ray shares, started on this machine")
-    add("--level", choices=("frames", "windows"), default="frames",
-        help="windows: events are whole windows; always so where a network has no framewise output")  # fmt: skip
-    add("--post", type=Path, help="post-processing (YAML or JSON) in place of what the OOF chooses")
-    add("--threshold", type=float, help="one threshold of the output, in place of the OOF's")
-    add("--min-seconds", type=float, help="shorter events are dropped")
-    add("--min-confidence", type=float, default=0.0, help="less sure events are dropped")
-    add("--top", type=int, default=0, help="only so many of each recording, the surest")
-    add("--backend", default="torch", help=f"{', '.join(BACKENDS)}; graphs are made by src/export.py")
-    add("--int8", action="store_true", help="the int8 graphs")
+    detections.add_options(parser)
     return parser.parse_args()
 
 
 def check_options(options: argparse.Namespace):
     """Options that cannot be meant are errors before anything is read."""
-    check_choice("--backend", options.backend, BACKENDS)
-    check_numbers(options, "threshold", "min_confidence", high=1)
-    check_numbers(options, "workers", "gpus", "top", "min_seconds")
+    detections.check_options(options)
+    check_numbers(options, "workers", "gpus")
     check_numbers(options, "threads", "shard_files", low=1)
     if options.gpus and options.backend != "torch":
         raise ValueError(f"--gpus goes with --backend torch: {options.backend} graphs are heard on CPUs")

@@ -169,7 +169,7 @@ def first_picture(config: Config) -> str:
 
 def draw_inputs(config: Config, count: int, path: Path):
     """The first training clips of fold 0, plain and, where the config augments, twice as the model would see them."""
-    train = load_data(config.data).split(0, config.data.folds)[0].share(config.data.train_share, config.seed)
+    train = load_data(config.data).split(0, config.data.folds)[0].thinned(config.data, config.seed)
     a, cache = config.augment, config.data.caches
     name = first_picture(config)
     heard = config.inputs((name,))

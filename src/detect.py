@@ -22,10 +22,10 @@ import soundfile
 
 from earshot import files, runs
 from earshot.annotations.writing import KINDS, file_names, write_events
-from earshot.ensemble.choice import fields_of, read_post, write_choice
-from earshot.listening.confidence import from_oof
-from earshot.listening.detections import COLUMNS, Asked, best_examples, detect_in, only, summary_of
-from earshot.listening.members import BACKENDS, ears_of, with_frames
+from earshot.ensemble.choice import fields_of, write_choice
+from earshot.listening import detections
+from earshot.listening.detections import COLUMNS, best_examples, detect_in, summary_of
+from earshot.listening.members import ears_of, with_frames
 from earshot.listening.recordings import find_clips
 from earshot.messages import Parser, check_choice, check_numbers, need, pasted, progress_bar, run_script
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
@@ -49,10 +49,8 @@ def main():
     if options.backend == "torch":
         use_free_cores()
     ears = with_frames(ears_of(options.run, options.backend, int8=options.int8), options.level == "windows")
-    found = from_oof(options.run, read_post(options.post) if options.post else None, options.threshold)
-    post = only(found.post, options.threshold, options.min_seconds)
+    asked, found = detections.asked_of(options)
     print("\n".join(found.said))
-    asked = Asked(post, found.calibration, options.top, options.min_confidence)
     started, heard = time.monotonic(), []
     bar = progress_bar(None, "detect", len(recordings), "file")
     streams = 1 if options.backend == "torch" else allowed_cores()
@@ -60,7 +58,7 @@ def main():
         heard.append(part)
         bar.update(len(part.seconds) + len(part.unreadable))
     bar.close()
-    write(heard, recordings, post, options)
+    write(heard, recordings, asked.post, options)
     if found.choice:
         write_choice(options.out / "post.json", found.choice)
         print(f"the next call is faster with {pasted('--post', options.out / 'post.json')}")
@@ -77,17 +75,9 @@ def parse_args() -> argparse.Namespace:
     add("--clips", type=Path, required=True, help="a folder of recordings, or one recording")
     add("--out", type=Path, required=True, help="folder to write")
     add("--as", nargs="+", default=["csv"], dest="kinds", metavar="KIND", help=f"{', '.join(KINDS)} (default csv)")
-    add("--level", choices=("frames", "windows"), default="frames",
-        help="windows: events are whole windows; always so where a network has no framewise output")  # fmt: skip
-    add("--post", type=Path, help="post-processing (YAML or JSON) in place of what the OOF chooses")
-    add("--threshold", type=float, help="one threshold of the output, in place of the OOF's")
-    add("--min-seconds", type=float, help="shorter events are dropped")
-    add("--min-confidence", type=float, default=0.0, help="less sure events are dropped")
-    add("--top", type=int, default=0, help="only so many of each recording, the surest")
     add("--examples", type=int, default=0, help="cut so many of each class to OUT/examples/<class>/*.wav")
-    add("--backend", default="torch", help=f"{', '.join(BACKENDS)}; graphs are made by src/export.py")
-    add("--int8", action="store_true", help="the int8 graphs")
     add("--force", action="store_true", help="write into a folder that holds events already")
+    detections.add_options(parser)
     return parser.parse_args()
 
 
@@ -95,9 +85,8 @@ def check_options(options: argparse.Namespace):
     """Options that cannot be meant are errors before a network is loaded."""
     for kind in options.kinds:
         check_choice("--as", kind, KINDS)
-    check_choice("--backend", options.backend, BACKENDS)
-    check_numbers(options, "threshold", "min_confidence", high=1)
-    check_numbers(options, "top", "examples", "min_seconds")
+    detections.check_options(options)
+    check_numbers(options, "examples")
     if (options.out / "detect.json").is_file() and not options.force:
         raise ValueError(f"{options.out} holds events already: choose another --out, or replace them with --force")
     if "parquet" in options.kinds:

@@ -8,6 +8,7 @@ python src/train.py --config configs/tagging/mine.yaml --fold all
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import re
 from pathlib import Path
@@ -16,17 +17,11 @@ import pandas as pd
 import yaml
 
 from earshot.competitions.tables import write_csv
-from earshot.config import Config, read_values
+from earshot.config import Config, from_dict, read_values
 from earshot.data.dataset import read_dataset
-from earshot.data.folds import (
-    DEFAULT_K,
-    TRAIN_ONLY,
-    choose_method,
-    make_folds,
-    read_folds,
-)
+from earshot.data.folds import DEFAULT_K, choose_method, held_out_folds, make_folds, read_folds
 from earshot.data.labels import read_classes, read_clips
-from earshot.data.prepared import read_events
+from earshot.data.prepared import read_events, says_nothing
 from earshot.data.stale_folds import stale_folds
 from earshot.files import check_name, check_writable, plain_name, whole_file
 from earshot.messages import Parser, command_line, run_script, suggest
@@ -55,8 +50,7 @@ def main():
         root=data_folder.as_posix(), folds=folds_path.as_posix(), clips=clips, events=events,
     )  # fmt: skip
     values, notes = fitted(read_values(like), data)
-    n_training = int((folds.fold != folds.fold.max()).sum())
-    values, measured = fit_batch(values, len(classes), n_training)
+    values, measured = fit_batch(values, len(classes), count_training(values, clips, folds, events))
     measured += step_note(values, len(classes), events)
     if not folds_path.is_file():
         write_csv(folds, folds_path)
@@ -126,7 +120,7 @@ def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFra
             said = f"; not those of the data: {error}"
     if path.is_file():
         folds = read_folds(path, clips)
-        there, wanted = folds.fold[folds.fold != TRAIN_ONLY].nunique(), options.k
+        there, wanted = len(held_out_folds(folds.fold)), options.k
         if wanted not in (None, there):
             raise ValueError(
                 f"--k {wanted}: {path} is there and has {there} folds; leave --k out, or give --folds FILE"
@@ -137,11 +131,17 @@ def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFra
     groups = clips.group.nunique() if "group" in clips else len(clips)
     wanted = DEFAULT_K if options.k is None else options.k
     folds, method = make_folds(clips, min(wanted, max(groups, 2))), choose_method(clips)
-    held_out = folds.fold[folds.fold != TRAIN_ONLY].nunique()
+    held_out = len(held_out_folds(folds.fold))
     if options.k not in (None, held_out):
         why = "the table has its own" if method == "official" else f"there are {groups} groups"
         said = f", not --k {wanted}: {why}{said}"
     return path, folds, f"folds: {held_out} ({method}) -> {path}{said}"
+
+
+def count_training(values: dict, clips: pd.DataFrame, folds: pd.DataFrame, events: pd.DataFrame | None) -> int:
+    """How many clips train a fold; those that say nothing are in no training."""
+    mute = clips.clip_id[says_nothing(clips, from_dict(copy.deepcopy(values)).data, events)]
+    return int(((folds.fold != folds.fold.max()) & ~folds.clip_id.isin(mute)).sum())
 
 
 def train_command(config: Path) -> str:

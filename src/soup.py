@@ -48,7 +48,7 @@ import torch
 from accelerate import Accelerator
 
 from earshot import optim, tasks
-from earshot.data.folds import TRAIN_ONLY
+from earshot.data.folds import held_out_folds
 from earshot.data.prepared import load_data
 from earshot.ensemble import lineage
 from earshot.ensemble.origins import check_distinct, check_same_tables, check_tables
@@ -141,7 +141,7 @@ def common_folds(members: list[runs.Run], wanted: list[int] | None) -> list[int]
 def lacking(members: list[runs.Run], out: Path, data) -> list[str]:
     """The folds that the soup has not, and the commands that lead to them, as lines for people; [] where it has all."""
     done = {fold.fold for fold in runs.load_run(out).folds if fold.finished}
-    missing = sorted({int(f) for f in data.clips.fold} - {TRAIN_ONLY} - done)
+    missing = sorted(set(held_out_folds(data.clips.fold)) - done)
     if not missing:
         return []
     lines = [f"{out}: fold {few(missing, 20)} to go before an OOF"]
@@ -158,11 +158,10 @@ def stir(members: list[runs.Run], fold: int, out: Path, data, accelerator) -> Pa
     config = of_fold[0].config
     config = replace(config, model=replace(config.model, weights=""), optim=replace(config.optim, swa_epochs=0))
     train, held_out = data.split(fold, config.data.folds)
-    train = train.share(config.data.train_share, config.seed).limit(config.data.clips_per_class, config.seed)
     origin = origin_of(out / f"fold{fold}", data.digests, config)
     t = set_up(
-        config, fold, out / f"fold{fold}", train_data=train, held_out=held_out, classes=data.classes,
-        accelerator=accelerator, deadline=float("inf"), origin=origin,
+        config, fold, out / f"fold{fold}", train_data=train.thinned(config.data, config.seed), held_out=held_out,
+        classes=data.classes, accelerator=accelerator, deadline=float("inf"), origin=origin,
     )  # fmt: skip
     t.network.load_state_dict(optim.mean_of([runs.load_model(one).state_dict() for one in of_fold]))
     if has_batch_norms(t.network):

@@ -66,14 +66,13 @@ from earshot import files, losses, runs
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
 from earshot.competitions import get_competition
-from earshot.data.folds import fold_numbers
+from earshot.data.folds import folds_in
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.soft_targets import find_targets
 from earshot.prediction.free_cores import choose_threads, use_threads
 from earshot.processes import children
 from earshot.processes.kill_points import reached
 from earshot.processes.lock import locked
-from earshot.tables import read_table
 from earshot.training import clock
 from earshot.training.averaging import collect, judge_average
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
@@ -109,7 +108,7 @@ def main():
     if targets:  # the run says by name what trained it
         config = load_config(options.config, [*options.overrides, f"data.soft_targets='{targets}'"])
     folder = runs.run_folder(config, options.config, options.name, options.root)
-    folds = every_fold(config) if options.fold == ["all"] else [parse_fold(f) for f in options.fold]
+    folds = folds_in(config.data.folds) if options.fold == ["all"] else [parse_fold(f) for f in options.fold]
     if options.dry_run:
         config = replace(config, data=replace(config.data, cache=config.data.cache.replace("packed", "none")))
     else:
@@ -173,12 +172,6 @@ def make_embedded_data(config: Config):
         children.run([sys.executable, here / "make_folds.py", "--clips", clips, "--out", folds], check=True)
 
 
-def every_fold(config: Config) -> list[int]:
-    """The fold numbers of the config's fold table."""
-    table = read_table(config.data.folds, ("clip_id", "fold"))
-    return sorted(int(f) for f in fold_numbers(table.fold, config.data.folds).unique() if f >= 0)
-
-
 def parallel_options(config: Config) -> DistributedDataParallelKwargs:
     """Of several processes: while blocks are frozen, none waits for the gradients of their parameters."""
     return DistributedDataParallelKwargs(find_unused_parameters=config.optim.unfreeze_epochs > 0)
@@ -235,13 +228,11 @@ def train_fold(
     """Train one fold to its end (or the deadline) and leave a complete fold folder."""
     fold_folder = folder / f"fold{fold}"
     everything, held_out = data.split(fold, config.data.folds)
-    train_data = everything.share(config.data.train_share, config.seed)
-    if config.data.train_share < 1:
-        accelerator.print(
-            f"fold {fold}: {len(train_data.clips)} of {len(everything.clips)} training clips "
-            f"(data.train_share {config.data.train_share:g})"
-        )
-    train_data = train_data.limit(config.data.clips_per_class, config.seed)
+    train_data = everything.thinned(config.data, config.seed)
+    if len(train_data.clips) < len(everything.clips):
+        asked = {"train_share": config.data.train_share < 1, "clips_per_class": config.data.clips_per_class > 0}
+        told = ", ".join(f"data.{key} {getattr(config.data, key):g}" for key, acts in asked.items() if acts)
+        accelerator.print(f"fold {fold}: {len(train_data.clips)} of {len(everything.clips)} training clips ({told})")
     run, origin = runs.FoldRun(fold_folder), origin_of(fold_folder, data.digests, config)
     finished = resume and run.finished
     if finished and accelerator.is_main_process:

@@ -34,7 +34,7 @@ ALL = [
 
 
 def augmented(specs, x, generator):
-    return spectrogram.apply_logmel(specs, x, None, generator)[0]
+    return spectrogram.apply_logmel(specs, [x], None, generator)[0][0]
 
 
 def test_the_list_above_holds_every_log_mel_augmentation():
@@ -130,7 +130,7 @@ def test_frame_targets_move_with_their_sound(seed):
         clip[:, start : start + 12] = 1.0
     frame_target = loud[:, 0, :, :1].clone()
     moving = [spec | {"p": 0.7} for spec in ALL if spec["name"] not in ("gain_db", "equalise", "spec_augment")]
-    out, moved = spectrogram.apply_logmel(moving, loud, frame_target, generator(seed))
+    (out,), moved = spectrogram.apply_logmel(moving, [loud], frame_target, generator(seed))
     # nearest against linear reading, of up to four maps in a row: they agree but at the borders
     assert ((out[:, 0, :, 10] > 0.5).float() - moved[:, :, 0]).abs().sum(dim=1).max() <= 8
     alone = augmented(moving, loud, generator(seed))
@@ -195,10 +195,14 @@ IMAGE = [
 ]
 
 
+def drawn(specs, x, generator):
+    return image.apply_image(specs, [x], None, generator)[0][0]
+
+
 @pytest.mark.filterwarnings("ignore:ShiftScaleRotate is a special case")
 def test_image_augmentation_is_deterministic_from_its_generator_and_stays_in_range():
     x = logmels()
-    first, again, other = (image.apply_image(IMAGE, x, generator(seed)) for seed in (1, 1, 2))
+    first, again, other = (drawn(IMAGE, x, generator(seed)) for seed in (1, 1, 2))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     assert not torch.equal(first, other)
     assert first.shape == x.shape
@@ -208,20 +212,20 @@ def test_image_augmentation_is_deterministic_from_its_generator_and_stays_in_ran
 
 def test_image_flip_of_time_is_exact_and_constant_clips_pass():
     x = logmels()
-    flipped = image.apply_image([{"name": "VerticalFlip", "p": 1.0}], x, generator())
+    flipped = drawn([{"name": "VerticalFlip", "p": 1.0}], x, generator())
     torch.testing.assert_close(flipped, x.flip(2), rtol=1e-6, atol=1e-4)
     silent = torch.full((1, 1, T, F), -100.0)
-    torch.testing.assert_close(image.apply_image([{"name": "VerticalFlip", "p": 1.0}], silent, generator()), silent)
-    assert image.apply_image([], x, generator()) is x
+    torch.testing.assert_close(drawn([{"name": "VerticalFlip", "p": 1.0}], silent, generator()), silent)
+    assert drawn([], x, generator()) is x
 
 
 def test_image_errors():
     with pytest.raises(ValueError, match="'GridDistorsion'; did you mean 'GridDistortion'"):
-        image.apply_image([{"name": "GridDistorsion"}], logmels(), generator())
+        drawn([{"name": "GridDistorsion"}], logmels(), generator())
     with pytest.raises(ValueError, match="'num_step' of image augmentation GridDistortion; did you mean 'num_steps'"):
-        image.apply_image([{"name": "GridDistortion", "num_step": 3}], logmels(), generator())
+        drawn([{"name": "GridDistortion", "num_step": 3}], logmels(), generator())
     with pytest.raises(ValueError, match=r"changed the log-mel from \(60, 20, 1\) to \(8, 8, 1\)"):
-        image.apply_image([{"name": "Resize", "height": 8, "width": 8}], logmels(), generator())
+        drawn([{"name": "Resize", "height": 8, "width": 8}], logmels(), generator())
 
 
 # mixing

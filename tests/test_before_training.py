@@ -1,7 +1,9 @@
 """What can be known before the first batch is said then: no folder is left, and the rehearsal leaves none either."""
 
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from earshot.training.learnable import Head, Targets, why_not
 from earshot.training.lessons import Lessons
 from earshot.training.rehearsal import batches_of
 from earshot.training.reporting import say_unreadable
+from earshot.training.schedule import time_is_up
 from scripts import run
 
 SIGMOID = Head(activation="sigmoid", logit=False, segments=True)
@@ -127,6 +130,13 @@ def test_outputs_too_far_apart_for_the_events_are_said(tiny, caplog):
     assert "cnn_small answers every 40 ms, and half of the events last 50 ms at most" in caplog.text
 
 
+def test_what_is_left_of_a_folds_clips_is_checked(tiny):
+    """A share of them may be of one class alone."""
+    config = load_config(tiny, ["model.params.activation=softmax", "loss.name=cross_entropy", "data.train_share=0.05"])
+    with pytest.raises(ValueError, match=r"fold 0 trains on clips of 1 classes"):
+        check_run(config, load_data(config.data), [0])
+
+
 def test_every_fold_is_checked_before_the_first(tiny):
     """Of two folds the second would train on one class alone."""
     table = pd.read_csv("folds.csv")
@@ -179,6 +189,22 @@ def test_folds_share_the_time():
     assert clock.end_of_fold(now - 5, 3) == pytest.approx(now, abs=1), "late already: no fold gets a time below 0"
     assert clock.end_of_run(0) == float("inf")
     assert 8 * 60 < clock.end_of_run(10) - now < 10 * 60
+
+
+def test_the_slow_first_step_does_not_end_a_training_of_long_recordings():
+    now = clock.time.monotonic()
+    config = SimpleNamespace(optim=SimpleNamespace(batch_size=2), predict=SimpleNamespace(stride_seconds=2.5),
+                             data=SimpleNamespace(crop_seconds=5.0))  # fmt: skip
+    t = SimpleNamespace(
+        config=config, deadline=now + 60, progress=SimpleNamespace(log=[], out_of_time=False), step_began=now - 5.0,
+        step_seconds=deque(), held_out=SimpleNamespace(clips=pd.DataFrame({"duration": [120.0] * 4})),
+        accelerator=SimpleNamespace(num_processes=1, device="cpu", reduce=lambda value, how: value),
+    )  # fmt: skip
+    assert not time_is_up(t), "5 s for the first step are not 5 s for each: that would be 240 s to validate"
+    t.step_began -= 0.1
+    assert not time_is_up(t)
+    t.deadline = now + 4
+    assert time_is_up(t), "192 crops at 0.025 s each do not fit"
 
 
 @pytest.mark.parametrize(("head", "loss", "task", "targets", "message"), [

@@ -22,16 +22,13 @@ GRID = TimeBase(32000, 320, 10)  # 0.1 s a frame
 POST = PostProcess(iou_threshold=None)
 
 
-def test_table(*recordings):
+def table_of_test(*recordings):
     """(site, audio_id, seconds) -> the published form of test.csv."""
     rows = []
     for site, audio_id, seconds in recordings:
         ends = [None] if site == "site_3" else range(5, seconds + 1, 5)
         rows += [(site, f"{site}_{audio_id}" + (f"_{e}" if e else ""), e, audio_id) for e in ends]
     return pd.DataFrame(rows, columns=list(birdcall.TEST_COLUMNS))
-
-
-test_table.__test__ = False
 
 
 def predictions(recordings: dict[str, np.ndarray], grid=GRID, unreadable=()):
@@ -86,7 +83,7 @@ def download(folder: Path, train=None, test=None, absent=()):
 
 
 def test_prepare_reads_the_published_layout(tmp_path, caplog):
-    test = test_table(("site_1", "00a7", 15), ("site_3", "b2", 0))
+    test = table_of_test(("site_1", "00a7", 15), ("site_3", "b2", 0))
     with caplog.at_level(logging.WARNING, "earshot"):
         tables = birdcall.prepare(download(tmp_path, test=test))
     clips = tables.clips
@@ -129,7 +126,7 @@ def test_prepare_reads_the_resampled_download(tmp_path, ending):
     assert not found.missing
     for number, path in enumerate(found.clips.path):
         np.testing.assert_allclose(audio.load(tmp_path / path, 32000), 0.25 * (number % 3 + 1), atol=1e-4)
-    test_table(("site_1", "r1", 10)).to_csv(tmp_path / "test.csv", index=False)
+    table_of_test(("site_1", "r1", 10)).to_csv(tmp_path / "test.csv", index=False)
     assert birdcall.prepare(tmp_path).test_clips.clip_id.tolist() == ["r1"]
     one = birdcall.prepare(tmp_path / "birdsong-resampled-train-audio-00")
     assert one.clips.clip_id.tolist() == ["XC10"]
@@ -145,7 +142,7 @@ def test_absent_audio_is_listed_and_left_out(tmp_path):
 
 
 def test_absent_test_audio_keeps_its_place(tmp_path):
-    folder = download(tmp_path, test=test_table(("site_1", "a", 5), ("site_2", "b", 5)))
+    folder = download(tmp_path, test=table_of_test(("site_1", "a", 5), ("site_2", "b", 5)))
     (folder / "test_audio" / "b.mp3").unlink()
     (folder / "test_audio" / "a.mp3").rename(folder / "test_audio" / "a.flac")
     tables = birdcall.prepare(folder)
@@ -183,13 +180,13 @@ def test_broken_downloads_are_clear_errors(tmp_path):
 
 
 def test_check_site_rows_accepts_the_published_form():
-    test = test_table(("site_1", "41e6fe", 25), ("site_2", "cce64f", 10), ("site_3", "9cc5d9", 0))
+    test = table_of_test(("site_1", "41e6fe", 25), ("site_2", "cce64f", 10), ("site_3", "9cc5d9", 0))
     birdcall.check_site_rows(test)
     birdcall.check_site_rows(test.astype({"seconds": float}).sample(frac=1, random_state=0))
 
 
 def test_check_site_rows_names_every_problem():
-    good = test_table(("site_1", "a", 10), ("site_3", "b", 0))
+    good = table_of_test(("site_1", "a", 10), ("site_3", "b", 0))
     for change, message in [
         (good.drop(columns="seconds"), "no column 'seconds'"),
         (good.iloc[:0], "has no rows"),
@@ -209,7 +206,7 @@ def test_check_site_rows_names_every_problem():
 
 
 def test_rows_by_hand():
-    test = test_table(("site_1", "a", 20), ("site_3", "b", 0))
+    test = table_of_test(("site_1", "a", 20), ("site_3", "b", 0))
     found = predictions({
         "a": frames_of(20, (1, 1.0, 2.0), (0, 3.0, 3.5), (2, 4.0, 12.0)),
         "b": frames_of(50, (2, 40.0, 41.0), (0, 45.0, 46.0)),
@@ -221,7 +218,7 @@ def test_rows_by_hand():
 
 
 def test_an_event_that_ends_on_a_border_stays_in_its_row():
-    test = test_table(("site_1", "a", 15))
+    test = table_of_test(("site_1", "a", 15))
     ends = predictions({"a": frames_of(15, (0, 4.0, 5.0))})
     assert birdcall.rows(ends, test, POST).birds.tolist() == ["aldfly", "nocall", "nocall"]
     begins = predictions({"a": frames_of(15, (0, 5.0, 6.0))})
@@ -234,7 +231,7 @@ def test_strict_offset_on_a_border_marks_the_next_row():
     prob = np.zeros((1501, 3), np.float32)
     prob[400:501, 0] = 0.9  # last frame at 5.00 s
     prob[900:1000, 1] = 0.9  # last frame at 9.99 s
-    found, test = predictions({"a": prob}, frame), test_table(("site_1", "a", 15))
+    found, test = predictions({"a": prob}, frame), table_of_test(("site_1", "a", 15))
     assert birdcall.rows(found, test, {"strict": True}).birds.tolist() == ["aldfly", "aldfly ameavo", "nocall"]
     prob[500] = 0
     found = predictions({"a": prob}, frame)
@@ -247,7 +244,7 @@ def test_strict_rows_cut_events_at_chunks_and_count_padding_for_whole_recordings
     prob[2800:3200, 0] = 0.9
     prob[2980:2990, 1] = 0.95  # within the long event, and more confident
     prob[5000:5010, 2] = 0.9  # beyond the 35 s of the recording
-    test = test_table(("site_1", "a", 35), ("site_3", "b", 0))
+    test = table_of_test(("site_1", "a", 35), ("site_3", "b", 0))
     found = predictions({"a": prob, "b": prob}, frame)
     strict = birdcall.rows(found, test, {"strict": True, "iou_threshold": 0.03})  # IoU 0.09 / 2 with its first half
     assert strict.birds.tolist()[5:] == ["ameavo", "aldfly", "aldfly ameavo amebit"]
@@ -264,7 +261,7 @@ def test_strict_rows_are_those_of_the_models_chunks(pool):
     grid, starts = TimeBase(32000, 320, pool), np.arange(9) * 960000
     repeated = repeat_to_frames(segments, 32 // pool, 93 if pool == 32 else 3000 // pool)
     joined = join_framewise(repeated, frame_starts(starts, grid.frame_samples), grid.n_frames(9 * 960000))
-    test, post = test_table(("site_2", "a", 270)), PostProcess(strict=True)
+    test, post = table_of_test(("site_2", "a", 270)), PostProcess(strict=True)
     expected = birdcall.strict_survivors(chunks, "a", CLASSES, post)
     assert len(expected) > 100
     expected = birdcall.answers(birdcall.touched_rows(expected, test, strict=True), test)
@@ -272,7 +269,7 @@ def test_strict_rows_are_those_of_the_models_chunks(pool):
 
 
 def test_recordings_without_prediction_are_nocall_and_logged(caplog):
-    test = test_table(("site_1", "a", 10), ("site_1", "b", 10), ("site_3", "c", 0))
+    test = table_of_test(("site_1", "a", 10), ("site_1", "b", 10), ("site_3", "c", 0))
     loud = np.full((200, 3), 0.9, np.float32)
     with caplog.at_level(logging.WARNING, "earshot"):
         result = birdcall.rows(predictions({"a": loud, "c": loud, "zz": loud}, unreadable=("c",)), test, POST)
@@ -282,14 +279,14 @@ def test_recordings_without_prediction_are_nocall_and_logged(caplog):
 
 
 def test_silence_is_nocall_throughout():
-    test = test_table(("site_1", "a", 10), ("site_3", "b", 0))
+    test = table_of_test(("site_1", "a", 10), ("site_3", "b", 0))
     silent = {name: np.zeros((200, 3)) for name in "ab"}
     for post in (None, {"strict": True}, POST):
         assert birdcall.rows(predictions(silent), test, post).birds.tolist() == ["nocall"] * 3
 
 
 def test_rows_need_frames_and_known_options():
-    test = test_table(("site_1", "a", 10))
+    test = table_of_test(("site_1", "a", 10))
     clip_only = Predictions(np.array(["a"]), CLASSES, np.zeros((1, 3), np.float32), np.array([-1]), np.array([False]))
     with pytest.raises(ValueError, match=r"predict\.keep_frames=true"):
         birdcall.rows(clip_only, test)
@@ -298,7 +295,7 @@ def test_rows_need_frames_and_known_options():
 
 
 def test_the_order_of_the_test_table_is_kept():
-    test = test_table(("site_1", "a", 20), ("site_3", "b", 0)).sample(frac=1, random_state=3)
+    test = table_of_test(("site_1", "a", 20), ("site_3", "b", 0)).sample(frac=1, random_state=3)
     found = predictions({"b": frames_of(20, (1, 1, 2)), "a": frames_of(20, (0, 11, 14))})
     result = birdcall.rows(found, test, POST).set_index("row_id").birds
     assert result.index.tolist() == test.row_id.tolist()
@@ -316,7 +313,7 @@ intervals = st.lists(
 def test_rows_of_detected_events_are_rows_of_the_true_ones(boxes):
     """What is drawn into the frames is found again, and asking twice changes nothing."""
     drawn = [(k, a / 2, min((a + n) / 2, 20)) for k, a, n in boxes]
-    test = test_table(("site_1", "a", 20), ("site_3", "b", 0))
+    test = table_of_test(("site_1", "a", 20), ("site_3", "b", 0))
     found = predictions({"a": frames_of(20, *drawn), "b": frames_of(20, *drawn)})
     truth = pd.DataFrame(
         [(name, on, off, CLASSES[k]) for name in "ab" for k, on, off in drawn],
@@ -334,7 +331,7 @@ def test_rows_of_detected_events_are_rows_of_the_true_ones(boxes):
 
 
 def test_truth_rows_can_ask_for_a_minimum_overlap():
-    test = test_table(("site_1", "a", 10), ("site_3", "b", 0))
+    test = table_of_test(("site_1", "a", 10), ("site_3", "b", 0))
     events = pd.DataFrame({
         "filename": ["a", "a", "b", "zz"], "onset": [4.0, 9.8, 1.0, 0.0], "offset": [5.3, 9.9, 1.2, 9.0],
         "event_label": ["aldfly", "ameavo", "amebit", "ameavo"],
@@ -353,7 +350,7 @@ def submission(*birds):
 
 
 def test_validate_names_every_problem():
-    test, good = test_table(("site_1", "a", 10), ("site_3", "b", 0)), submission("aldfly", "nocall", "aldfly amebit")
+    test, good = table_of_test(("site_1", "a", 10), ("site_3", "b", 0)), submission("aldfly", "nocall", "aldfly amebit")
     birdcall.validate(good, test, CLASSES)
     for change, message in [
         (good[["birds", "row_id"]], "columns are birds, row_id, expected row_id, birds"),

@@ -47,5 +47,5 @@ def test_a_file_that_is_no_recording_is_refused(tmp_path, name):
 
 def test_options_that_cannot_be_meant():
     options = argparse.Namespace(kinds=["ravn"])
-    with pytest.raises(ValueError, match="did you mean 'raven'"):
+    with pytest.raises(ValueError, match="--as is 'ravn'; choose one of .*raven"):
         detect.check_options(options)

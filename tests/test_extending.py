@@ -92,7 +92,7 @@ def test_the_metric_by_hand(added):
 def test_the_augmentation_silences_low_bins(added):
     spec = [{"name": added["augment/spectrogram.py"], "p": 1.0, "max_share": 0.5}]
     logmel = torch.rand(3, 1, 5, 10)
-    out, _ = spectrogram.apply_logmel(spec, logmel, None, torch.Generator().manual_seed(0))
+    (out,), _ = spectrogram.apply_logmel(spec, [logmel], None, torch.Generator().manual_seed(0))
     least = logmel.amin(dim=(1, 2, 3), keepdim=True).expand_as(logmel)
     cut = (out == least) & (logmel != least)
     assert cut.any()

@@ -27,7 +27,10 @@ class Fold(SimpleNamespace):
     def __init__(self, fold, oof=None, finished=True, folder=None, **about):
         config = SimpleNamespace(model=SimpleNamespace(weights=""))
         folder = folder or Path(f"runs/sed/m/fold{fold}")
-        super().__init__(fold=fold, finished=finished, folder=folder, about=about, config=config, oof=lambda: oof)
+        weights = folder / "best.safetensors"
+        super().__init__(
+            fold=fold, finished=finished, folder=folder, weights=weights, about=about, config=config, oof=lambda: oof
+        )
 
 
 def run_of(path, *folds) -> SimpleNamespace:

@@ -68,10 +68,14 @@ def test_the_augmentation_is_made_of_what_is_there():
     config = load_config(UST / "system2.yaml")
     x = torch.randn(2, 1, 400, 64)
     generator = torch.Generator().manual_seed(0)
-    assert apply_logmel(config.augment.batch.logmel, x, None, generator)[0].shape == x.shape
+    assert apply_logmel(config.augment.batch.logmel, [x], None, generator)[0][0].shape == x.shape
     always = [{**spec, "p": 1.0} for spec in config.augment.batch.image]
-    assert (apply_image(always, x, generator) != x).any()
+    assert (apply_image(always, [x], None, generator)[0][0] != x).any()
     assert load_config(UST / "system1.yaml").augment.batch.mixup_alpha == 0.5
+    loud = torch.zeros(4, 1, 400, 64)
+    loud[:, :, 200, 32] = -60.0  # a clip's quietest value is what a constant border would be filled with
+    shifted = apply_image(always[:2], [loud], None, generator)[0][0]
+    assert (shifted < -1).float().mean() < 1e-3, "what is left free is mirrored"
 
 
 @pytest.mark.parametrize("name", ["talnet_audioset", "system2"])

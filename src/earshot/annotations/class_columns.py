@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from earshot.annotations.columns import plain_name
+from earshot.annotations.column_names import plain_name
 
 YES = ("1", "1.0", "true", "yes", "y", "x", "pos", "present")
 NO = ("0", "0.0", "false", "no", "n", "-", "", "nan", "na", "none", "null", "neg", "not_present", "unk")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from earshot.annotations.column_names import ELAN_FORMATS, NO_TIME, UNITS, column_called, last_word, plain_name
 from earshot.messages import few
 
 # What columns are called, in lower case without units and signs, the surest name first.
@@ -26,50 +25,19 @@ FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "fi
          "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
          "wav", "audio", "clip_id", "clip", "fname", "audiofilename", "audio_path", "wav_path", "wav_file",
          "slice_file_name", "segment_id")  # fmt: skip
-CONFIDENCES = ("confidence", "score", "probability", "relevance")  # from 0 to 1, of an answer or of several people
 IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
 KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
 NUMBERS = r"\s*[-+]?[\d.,:]+([eE][-+]?\d+)?\s*"
-UNITS = {"ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
-NO_TIME = ("sample", "frame", "samples", "frames")
-ELAN_FORMATS = re.compile(r" - (hh:mm:ss\.ms|ss\.msec)$", re.I)  # behind its columns' names: both are read
 NUMBERS_OF_ROWS = ("id", "name", "code", "tag")  # a row's own where its classes are columns of 0 and 1
-NOTHING = ("", "na", "nan", "none", "null")
 
 logger = logging.getLogger("earshot")
 
 
-def plain_name(name: str) -> str:
-    """A column's name without its unit: begin_time of 'Begin Time (s)', onset of 'onset_s'."""
-    name = ELAN_FORMATS.sub("", name.strip().strip("\ufeff\"'")).casefold()
-    name = "_".join(re.findall(r"[a-z0-9]+", re.sub(r"\(.*?\)|\[.*?\]", " ", name)))
-    return re.sub(rf"_(s|sec|secs|seconds|({'|'.join(UNITS)})s?|{'|'.join(NO_TIME)})$", "", name)
-
-
-def unit_of(name: str, path: Path) -> float:
-    """Seconds that a column's unit has by its name: 'Begin Time (s)' 1, 'start_ms' 0.001; samples are an error."""
-    last = _last_word(name)
-    if last in NO_TIME:
-        raise ValueError(f"{path}: column '{name}' counts {last.rstrip('s')}s; divide by their rate: times are seconds")
-    return UNITS.get(last, UNITS.get(last.rstrip("s"), 1.0))
-
-
-def _last_word(name: str) -> str:
-    """What may be a column's unit: 'samples' of start_samples, 's' of Begin Time (s); '' of a name of one word."""
-    words = re.findall(r"[a-z]+", ELAN_FORMATS.sub("", name.strip()).casefold())
-    return words[-1] if len(words) > 1 else ""
-
-
 def without_samples(table: pd.DataFrame) -> pd.DataFrame:
     """A table without its times in samples where other columns say them in seconds."""
-    rest = table[[c for c in table.columns if _last_word(c) not in NO_TIME]]
+    rest = table[[c for c in table.columns if last_word(c) not in NO_TIME]]
     plain = [plain_name(c) for c in rest.columns]
-    return rest if first_of(plain, ONSETS) and first_of(plain, OFFSETS + DURATIONS) else table
-
-
-def first_of(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    """The first of some names, units apart, that a column has."""
-    return next((name for name in (re.sub("_seconds$", "", n) for n in names) if name in columns), None)
+    return rest if column_called(plain, ONSETS) and column_called(plain, OFFSETS + DURATIONS) else table
 
 
 def in_seconds(values: pd.Series, path: Path) -> np.ndarray:
@@ -90,12 +58,12 @@ def parts_of_time(table: pd.DataFrame, values: pd.Series) -> list[pd.Series]:
     below 60; not those that say the same time in another unit."""
     name, parts = str(values.name), {}
     for column in table.columns:
-        said = "" if ELAN_FORMATS.search(column) or _last_word(column) in NO_TIME else plain_name(column)
-        if said == plain_name(name) and (unit := UNITS.get(_last_word(column), 1.0)) >= 1:
+        said = "" if ELAN_FORMATS.search(column) or last_word(column) in NO_TIME else plain_name(column)
+        if said == plain_name(name) and (unit := UNITS.get(last_word(column), 1.0)) >= 1:
             parts[unit] = pd.to_numeric(table[column].str.replace(",", "."), errors="coerce").fillna(0)
     whole = all((cells % 1 == 0).all() for unit, cells in parts.items() if unit > 1)
     below = all((cells < 60).all() for unit, cells in parts.items() if unit < max(parts))
-    own = UNITS.get(_last_word(name), 1.0)
+    own = UNITS.get(last_word(name), 1.0)
     if len(parts) < 2 or own not in parts or not (whole and below):
         return []
     return [table[cells.name] for unit, cells in parts.items() if unit != own]
@@ -111,19 +79,6 @@ def with_genus(labels: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
     return (genus + " " + names).where((genus != "") & (names != "") & ~names.str.contains(" "), names)
 
 
-def confidence_of(table: pd.DataFrame) -> pd.Series | None:
-    """The column of a table that says how sure each row is, as numbers; None where there is none from 0 to 1.
-
-    An empty cell, as of a row that a person wrote, says nothing: NaN.
-    """
-    plain = [plain_name(c) for c in table.columns]
-    if (name := first_of(plain, CONFIDENCES)) is None:
-        return None
-    cells = table.iloc[:, plain.index(name)]
-    numbers, empty = pd.to_numeric(cells, errors="coerce"), is_blank(cells)
-    return numbers if not empty.all() and (numbers.between(0, 1) | empty).all() else None
-
-
 def without_time(table: pd.DataFrame) -> pd.Series:
     """The rows that are labels of a whole recording, whatever their times: APLOSE's of no box."""
     plain = {plain_name(c): table[c].str.strip().str.casefold() for c in table.columns}
@@ -136,7 +91,3 @@ def without_time(table: pd.DataFrame) -> pd.Series:
 
 def is_minus_one(values: pd.Series) -> pd.Series:
     return pd.to_numeric(values, errors="coerce") == -1
-
-
-def is_blank(values: pd.Series) -> pd.Series:
-    return values.str.strip().str.casefold().isin(NOTHING)

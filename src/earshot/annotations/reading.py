@@ -23,7 +23,9 @@ import numpy as np
 import pandas as pd
 
 from earshot.annotations import label_studio
+from earshot.annotations.certainty import certainty_of, confidence_of
 from earshot.annotations.class_columns import class_columns, counted, heard, said_absent, say_unknown, says_yes_or_no
+from earshot.annotations.column_names import column_called, is_blank, plain_name, unit_of
 from earshot.annotations.columns import (
     DURATIONS,
     FILES,
@@ -34,14 +36,9 @@ from earshot.annotations.columns import (
     NUMBERS_OF_ROWS,
     OFFSETS,
     ONSETS,
-    confidence_of,
-    first_of,
     in_seconds,
-    is_blank,
     is_minus_one,
     parts_of_time,
-    plain_name,
-    unit_of,
     with_genus,
     without_samples,
     without_time,
@@ -65,9 +62,9 @@ class Annotations:
     """The events of one annotation file.
 
     events: `filename` (as the file has it; '' where it speaks of one recording and does not name it), `onset`, `offset`
-    (seconds; NaN: it is heard, nobody says when), `event_label`, and `confidence` (0 to 1) where the file has one;
-    kind: as `kind_of` has it; label_column: where the labels were; silent: recordings that it names without an event;
-    runs_on: its times may be of all files in a row, as Raven counts them.
+    (seconds; NaN: it is heard, nobody says when), `event_label`, and `confidence` (0 to 1) or `certainty` (words) where
+    the file has one; kind: as `kind_of` has it; label_column: where the labels were; silent: recordings that it names
+    without an event; runs_on: its times may be of all files in a row, as Raven counts them.
     """
 
     events: pd.DataFrame
@@ -101,7 +98,7 @@ def kind_of(path: str | Path) -> str:
     columns = [plain_name(c) for c in _cells(first)]
     if set(columns) >= KALEIDOSCOPE:
         return "table"
-    if not first_of(columns, ONSETS) or not first_of(columns, OFFSETS + DURATIONS):
+    if not column_called(columns, ONSETS) or not column_called(columns, OFFSETS + DURATIONS):
         return ""
     return "raven" if {"selection", "begin_time"} <= set(columns) else "table"
 
@@ -143,7 +140,7 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
         table = table.drop_duplicates(views, ignore_index=True)
 
     def column(names: Sequence[str]) -> pd.Series | None:
-        name = first_of(plain, names)
+        name = column_called(plain, names)
         return None if name is None else table.iloc[:, plain.index(name)]
 
     def times(values: pd.Series) -> np.ndarray:
@@ -179,6 +176,8 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     events.loc[timeless, ["onset", "offset"]] = np.nan
     if (sure := confidence_of(table)) is not None:
         events["confidence"] = sure
+    elif (words := certainty_of(table.drop(columns=[labels.name], errors="ignore"))) is not None:
+        events["certainty"] = words
     without = () if files is None else tuple(name for name in events.filename[silent].unique() if name)
     runs_on = kind == "raven" and within is None and events.filename.nunique() > 1
     absent, _ = said_absent(table.drop(columns=[str(labels.name)], errors="ignore"), path)

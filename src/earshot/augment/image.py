@@ -16,27 +16,47 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from earshot.augment.spectrogram import read_frames
 from earshot.messages import check_params, suggest
 
 CONTAINERS = ("Compose", "OneOf", "SomeOf", "Sequential")  # hold `transforms`, a list of entries themselves
 
 
-def apply_image(specs: Sequence[dict], logmel: Tensor, generator: Generator) -> Tensor:
+def apply_image(
+    specs: Sequence[dict], pictures: Sequence[Tensor], frame_target: Tensor | None, generator: Generator
+) -> tuple[list[Tensor], Tensor | None]:
     """Augment each log-mel of a batch as a picture, by albumentations.
 
-    (B, C, T, F) -> the same shape, each clip augmented by itself with a seed drawn from the generator.
+    (B, C, T, F) each -> the same shapes, each clip augmented by itself with a seed drawn from the generator, the same
+    for all pictures of a clip. Frame targets (B, N, K) are moved with the sound of the first picture: a frame takes the
+    target of the frame that its middle band was read from, 0 where nothing was; None stays None.
 
     specs: {name, p, ...} in order, names and parameters albumentations' own; Compose, OneOf, SomeOf and Sequential
     take `transforms`, a list of the same. Errors: an unknown name or parameter (albumentations only warns of those),
     with the nearest known one; a transform that changes the size (a plain crop or resize).
     """
-    if not specs:
-        return logmel
+    pictures = list(pictures)
+    if not specs or not pictures:
+        return pictures, frame_target
     augment = _compose(json.dumps(list(specs), sort_keys=True))
-    images = logmel.detach().permute(0, 2, 3, 1).float().cpu().numpy()
-    seeds = torch.randint(2**31, (len(images),), generator=generator).tolist()
-    out = np.stack([_augment_image(augment, image, seed) for image, seed in zip(images, seeds)])
-    return torch.from_numpy(out).permute(0, 3, 1, 2).to(logmel)
+    seeds = torch.randint(2**31, (len(pictures[0]),), generator=generator).tolist()
+    for i, logmel in enumerate(pictures):
+        images = logmel.detach().permute(0, 2, 3, 1).float().cpu().numpy()
+        followed = frame_target is not None and i == 0
+        out, rows = zip(*(_augment_image(augment, *pair, followed) for pair in zip(images, seeds)), strict=True)
+        pictures[i] = torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2).to(logmel)
+        if followed:
+            frame_target = _moved(frame_target, torch.from_numpy(np.stack(rows)).to(frame_target.device))
+    return pictures, frame_target
+
+
+def _moved(frame_target: Tensor, rows: Tensor) -> Tensor:
+    """(B, N, K) as the rows of a picture were moved: (B, T) where each was read from, -1 where nothing was."""
+    n_rows, n_frames = rows.shape[1], frame_target.shape[1]
+    if n_rows != n_frames:  # of another front end: the same times
+        here = torch.linspace(0, n_rows - 1, n_frames, device=rows.device).round().long()
+        rows = torch.where(rows < 0, rows, (rows * (n_frames - 1) / max(1, n_rows - 1)).round().long())[:, here]
+    return torch.where(rows[:, :, None] >= 0, read_frames(frame_target, rows), 0.0)
 
 
 def check_image(specs: Sequence[dict]) -> None:
@@ -51,14 +71,26 @@ def _compose(specs: str):
     return _library().Compose([_build(spec) for spec in json.loads(specs)])
 
 
-def _augment_image(augment, image: np.ndarray, seed: int) -> np.ndarray:
+def _augment_image(augment, image: np.ndarray, seed: int, followed: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """(T, F, C) -> the same augmented, and where it is `followed` the row that each of its rows was read from."""
     low, high = float(image.min()), float(image.max())
     span = high - low or 1.0
+    numbers = np.arange(1, 1 + len(image), dtype=np.float32)[:, None]  # 0: filled in
+    mask = {"mask": np.repeat(numbers, image.shape[1], axis=1)} if followed else {}
     augment.set_random_seed(seed)
-    out = augment(image=np.ascontiguousarray((image - low) / span))["image"]
-    if out.shape != image.shape:
-        raise ValueError(f"image augmentation changed the log-mel from {image.shape} to {out.shape} (T, F, C)")
-    return out * span + low
+    out = augment(image=np.ascontiguousarray((image - low) / span), **mask)
+    new = out["image"]
+    if new.shape != image.shape:
+        raise ValueError(f"image augmentation changed the log-mel from {image.shape} to {new.shape} (T, F, C)")
+    return new * span + low, _middle_rows(out["mask"]) if followed else None
+
+
+def _middle_rows(numbers: np.ndarray) -> np.ndarray:
+    """(T, F) numbers of rows from 1 on, 0 where nothing is -> (T,) the middle one of each frame, from 0; -1: none."""
+    ordered = np.sort(numbers, axis=1)
+    empty = (ordered < 1).sum(axis=1)
+    middle = np.minimum((empty + ordered.shape[1]) // 2, ordered.shape[1] - 1)
+    return ordered[np.arange(len(ordered)), middle].round().astype(np.int64) - 1
 
 
 def _build(spec: dict):

@@ -56,11 +56,10 @@ def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: tor
     batch = batch | front_ends(batch)
     logmels = heard.of(picture=True)
     others = tuple(n for n in heard if n not in logmels and heard[n].kind != "waveform")
-    for name in logmels:
-        inputs, frames = apply_logmel(augment.logmel, batch[name], batch.get("frame_target"), generator)
-        batch = batch | {name: inputs} | ({} if frames is None else {"frame_target": frames})
-        if augment.image:
-            batch = batch | {name: apply_image(augment.image, batch[name], generator)}
+    pictures, frames = [batch[name] for name in logmels], batch.get("frame_target")
+    pictures, frames = apply_logmel(augment.logmel, pictures, frames, generator)
+    pictures, frames = apply_image(augment.image, pictures, frames, generator)
+    batch = batch | dict(zip(logmels, pictures, strict=True)) | ({} if frames is None else {"frame_target": frames})
     if augment.summix_on == "logmel":
         batch = _sum(batch, logmels, others, add_decibels, augment, generator)
     if augment.mixup_on == "logmel":

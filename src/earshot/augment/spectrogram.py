@@ -24,6 +24,7 @@ class LogmelAugment(NamedTuple):
     sample: Callable[..., dict[str, Tensor]]
     apply: Callable[..., Tensor]
     time: Callable[..., Tensor] | None = None  # None: frames stay where they are
+    in_frames: tuple[str, ...] = ()  # those of its numbers that count frames
 
 
 def uniform(generator: Generator | None, size: int | tuple[int, ...], low: float, high: float) -> Tensor:
@@ -283,9 +284,9 @@ def build_spec_augment(params: dict) -> SpecAugment | None:
 
 LOGMEL_AUGMENTS = {
     "gain_db": LogmelAugment(sample_gain_db, gain_db),
-    "roll": LogmelAugment(sample_roll, roll, roll_positions),
+    "roll": LogmelAugment(sample_roll, roll, roll_positions, ("shift_frames",)),
     "time_stretch": LogmelAugment(sample_time_stretch, time_stretch, stretch_positions),
-    "time_warp": LogmelAugment(sample_time_warp, time_warp, warp_positions),
+    "time_warp": LogmelAugment(sample_time_warp, time_warp, warp_positions, ("center", "moved")),
     "frequency_shift": LogmelAugment(sample_frequency_shift, frequency_shift),
     "frequency_stretch": LogmelAugment(sample_frequency_stretch, frequency_stretch),
     "equalise": LogmelAugment(sample_equalise, equalise),
@@ -306,22 +307,40 @@ def check_logmel(specs: Sequence[dict]) -> None:
 
 
 def apply_logmel(
-    specs: Sequence[dict], logmel: Tensor, frame_target: Tensor | None, generator: Generator
-) -> tuple[Tensor, Tensor | None]:
+    specs: Sequence[dict], pictures: Sequence[Tensor], frame_target: Tensor | None, generator: Generator
+) -> tuple[list[Tensor], Tensor | None]:
     """Augment (B, C, T, F) log-mels in the order of {name, p, ...}; each clip takes part with probability p (0.5).
 
-    Frame targets (B, T, K) are moved with their sound, to the nearest frame; None stays None.
+    pictures: all that are heard of the same clips. Time moves alike in them and in frame targets (B, N, K), these to
+    the nearest frame, whatever their frames last; the rest is drawn for each picture.
     """
     check_logmel(specs)
-    for spec in specs:
+    pictures = list(pictures)
+    for spec in specs if pictures else ():
         params = {k: v for k, v in spec.items() if k not in ("name", "p")}
         augment = LOGMEL_AUGMENTS[spec["name"]]
-        chosen = (torch.rand(len(logmel), generator=generator) < spec.get("p", 0.5)).to(logmel.device)
-        numbers = augment.sample(generator, logmel.shape, **params)
-        numbers = {k: v.to(logmel.device) for k, v in numbers.items()}
-        logmel = torch.where(chosen[:, None, None, None], augment.apply(logmel, **numbers), logmel)
+        for i, logmel in enumerate(pictures):
+            if i == 0 or augment.time is None:
+                chosen = (torch.rand(len(logmel), generator=generator) < spec.get("p", 0.5)).to(logmel.device)
+                numbers = augment.sample(generator, logmel.shape, **params)
+                numbers = {k: v.to(logmel.device) for k, v in numbers.items()}
+            own = _of_frames(numbers, augment.in_frames, pictures[0].shape[2], logmel.shape[2])
+            pictures[i] = torch.where(chosen[:, None, None, None], augment.apply(logmel, **own), logmel)
         if frame_target is not None and augment.time is not None:
-            positions = augment.time(frame_target.shape[1], **numbers).round().long()
-            rows = positions.clamp(0, frame_target.shape[1] - 1)[:, :, None].expand_as(frame_target)
-            frame_target = torch.where(chosen[:, None, None], frame_target.gather(1, rows), frame_target)
-    return logmel, frame_target
+            n_frames = frame_target.shape[1]
+            own = _of_frames(numbers, augment.in_frames, pictures[0].shape[2], n_frames)
+            moved = read_frames(frame_target, augment.time(n_frames, **own).round().long())
+            frame_target = torch.where(chosen[:, None, None], moved, frame_target)
+    return pictures, frame_target
+
+
+def _of_frames(numbers: dict[str, Tensor], in_frames: Sequence[str], before: int, after: int) -> dict[str, Tensor]:
+    """Numbers drawn for `before` frames -> the same for the same time in `after` frames."""
+    scale = 1 if before == after else (after - 1) / max(1, before - 1)
+    return {k: v * scale if k in in_frames else v for k, v in numbers.items()}
+
+
+def read_frames(frames: Tensor, positions: Tensor) -> Tensor:
+    """Read (B, T, K) frames at (B, L) places, whole numbers; what lies outside is the edge."""
+    places = positions.clamp(0, frames.shape[1] - 1)[:, :, None]
+    return frames.gather(1, places.expand(-1, -1, frames.shape[2]))

@@ -30,6 +30,7 @@ from earshot.sound.changes import impulse_response, reverberant
 from earshot.sound.folder import list_recordings
 
 CONTAINERS = ("Compose", "OneOf", "SomeOf")  # hold `transforms`, a list of entries themselves
+MOVING = ("RepeatPart", "Reverse", "Shift", "TimeStretch")  # sounds come to lie elsewhere in time
 FILE_LISTS = {"sounds_path": "sound_file_paths", "ir_path": "ir_files"}  # a parameter -> the transform's own list
 FILE_READERS = ("add_background_noise", "add_short_noises", "apply_impulse_response")  # modules that load files
 
@@ -98,6 +99,11 @@ def check_waveform_augment(augment, n_samples: int, sample_rate: int, n_channels
             ) from error
         finally:
             transform.p = p
+
+
+def moving_transforms(augment) -> list[str]:
+    """Names of its transforms after which sounds lie elsewhere in time."""
+    return sorted({type(t).__name__ for t in _transforms_in(augment)} & set(MOVING))
 
 
 def _transforms_in(augment) -> list:

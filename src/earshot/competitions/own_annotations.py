@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pandas as pd
 
 from earshot.annotations.reading import Annotations, read_annotations
 from earshot.competitions.label_columns import say_missing_words, split_cells
+from earshot.competitions.own_doubts import take_doubted, unsure_rows
 from earshot.competitions.own_labels import Labels, confident
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.competitions.own_tables import find_path_column, read_own
@@ -26,16 +28,17 @@ logger = logging.getLogger("earshot")
 
 def from_annotations(
     recordings: OwnRecordings, files: Sequence[Path], label_column: str, tier: str, separator: str = "", *,
-    path_column: str = "", least: float | None = None,
+    path_column: str = "", least: float | None = None, unsure: Sequence[str] = (), mirror: Path | None = None,
 ) -> Labels:  # fmt: skip
     """Annotation files -> events; a recording that a file speaks of is annotated, one without any is not.
 
     path_column: the column that names recordings, guessed by its name, else by what it holds; least: the confidence
-    that an event needs, where the files say one.
+    that an event needs, where the files say one; unsure: the words beside events of which nobody was sure; mirror: a
+    folder of the files, with folders as those of recordings.
     """
     events, spoken, missing, lost, taken = [], set(), {}, [], False
     for path in files:
-        own = recordings.of_annotation(path)
+        own, near = recordings.of_annotation(path, mirror), recordings.place_of(path, mirror).parent.as_posix()
         notes = read_annotations(path, label_column, tier)
         nameless = own is None and (notes.events.filename == "").all()
         if notes.kind in ("table", "raven") and (path_column or nameless):
@@ -43,7 +46,7 @@ def from_annotations(
             notes = read_annotations(path, label_column, tier, names)
             taken = taken or bool(names)
         named = notes.events.filename != ""
-        found = recordings.find_all([*notes.events.filename[named], *notes.silent], str(path))
+        found = recordings.find_all([*notes.events.filename[named], *notes.silent], str(path), near)
         missing |= {name: None for name, where in found.items() if where is None}
         where = notes.events.filename.map(found).where(named, own)
         says_nothing = not found and not len(notes.events)
@@ -72,21 +75,27 @@ def from_annotations(
             "end are no times in the recordings is given as --table"
         )
     _check_times(table, recordings, files)
-    table = confident(table.reset_index(drop=True), least, files[0] if len(files) == 1 else files[0].parent)
+    place = Path(os.path.commonpath(files))
+    table = confident(table.reset_index(drop=True), least, place)
     if (twice := table.duplicated(["path", "onset", "offset", "event_label"])).any():
         logger.warning("%d events are there twice, and count once", twice.sum())
         table = table[~twice]
     spoken -= _only_unnamed(table)
     table = table[table.event_label.str.strip() != ""]
-    several = split_cells(table.event_label, separator, files[0] if len(files) == 1 else files[0].parent)
+    several = split_cells(table.event_label, separator, place)
     table = table.assign(event_label=[names or [""] for names in several]).explode("event_label", ignore_index=True)
-    say_missing_words(table.event_label, str(files[0] if len(files) == 1 else files[0].parent))
-    table, weak = table[table.onset.notna()], table[table.onset.isna()]
-    spoken -= set(weak.path) - set(table.path)
+    say_missing_words(table.event_label, str(place))
     clips = recordings.table(recordings.paths)
     table = table.assign(filename=table.path.map(dict(zip(clips.path, clips.clip_id, strict=True))))
+    doubts = unsure_rows(table.get("certainty"), unsure, str(place))
+    table["event_label"], doubted = take_doubted(table.event_label.map(lambda name: [name]), doubts)
+    perhaps = doubted.groupby(table.filename).agg(lambda names: sorted({n for some in names for n in some}))
+    table = table.explode("event_label", ignore_index=True).dropna(subset="event_label")
+    table, weak = table[table.onset.notna()], table[table.onset.isna()]
+    spoken -= set(weak.path) - set(table.path)
     heard = table.groupby("filename").event_label.agg(lambda names: sorted(set(names)))
     clips["labels"] = [heard.get(clip_id, []) for clip_id in clips.clip_id]
+    clips["doubted"] = [perhaps.get(clip_id, []) for clip_id in clips.clip_id]
     clips["annotated"] = clips.path.isin(spoken).astype(int)
     if len(weak):
         clips = _with_weak(clips, weak)

@@ -284,9 +284,19 @@ def fold_numbers(column: pd.Series, path: str | Path, name: str = "fold") -> pd.
     return number.astype(int)
 
 
+def held_out_folds(fold: pd.Series) -> list[int]:
+    """The numbers of the folds that hold clips out, in order."""
+    return sorted(int(f) for f in fold.unique() if f != TRAIN_ONLY)
+
+
+def folds_in(path: str | Path) -> list[int]:
+    """`held_out_folds` of a fold table."""
+    return held_out_folds(fold_numbers(read_table(path, ("clip_id", "fold")).fold, path))
+
+
 def select_fold(folds: pd.DataFrame, fold: int, path: str | Path = "the fold table") -> np.ndarray:
     """Fold table -> (N,) booleans: the rows that `fold` holds out; the others train. `path` is for the error."""
-    known = sorted({int(f) for f in folds.fold.unique()} - {TRAIN_ONLY})
+    known = held_out_folds(folds.fold)
     if fold not in known:
         span = f"{known[0]}-{known[-1]}" if known == list(range(len(known))) and len(known) > 1 else few(known, 20)
         raise ValueError(f"fold {fold} is not in {path} (folds: {span or 'none'})")

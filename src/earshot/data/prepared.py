@@ -14,7 +14,7 @@ from earshot.config import DataConfig
 from earshot.data.dataset import read_dataset
 from earshot.data.digests import table_digests
 from earshot.data.event_checks import checked_events
-from earshot.data.folds import read_folds, select_fold
+from earshot.data.folds import TRAIN_ONLY, read_folds, select_fold
 from earshot.data.labels import (
     annotated_clips,
     clip_metadata,
@@ -84,6 +84,10 @@ class PreparedData:
         )  # fmt: skip
         return replace(train, pseudo=windows, pseudo_manifest=manifest), validates
 
+    def ever_held_out(self) -> PreparedData:
+        """The clips that some fold holds out: those of an OOF."""
+        return self.take((self.clips.fold != TRAIN_ONLY).to_numpy())
+
     @property
     def trains(self) -> np.ndarray:
         """Which clips may train, (N,) bool; of those without any class so many as `others` says, by their names."""
@@ -98,6 +102,10 @@ class PreparedData:
             return self
         target, mask = self.soft.over(self.clips.clip_id, self.classes, self.target, self.mask)
         return replace(self, target=target, mask=mask)
+
+    def thinned(self, data: DataConfig, seed: int) -> PreparedData:
+        """Of a fold's training clips those that data.train_share and data.clips_per_class leave."""
+        return self.share(data.train_share, seed).limit(data.clips_per_class, seed)
 
     def share(self, share: float, seed: int) -> PreparedData:
         """`share` (0 ... 1] of the clips, of every class about as much; a smaller share is part of a larger one."""
@@ -276,16 +284,21 @@ def check_annotated(clips: pd.DataFrame, events: pd.DataFrame | None, data: Data
         )  # fmt: skip
 
 
+def says_nothing(clips: pd.DataFrame, data: DataConfig, events: pd.DataFrame | None) -> np.ndarray:
+    """Say which clips carry no statement and are left out; (N,) bool."""
+    if data.keep_unlabelled or data.false_positives:
+        return np.zeros(len(clips), bool)
+    code, names = distinct_labels(clips)
+    empty = np.array([not some for some in names])[code]
+    return empty & ~annotated_clips(clips, events if data.targets == "events" else None)
+
+
 def _drop_unusable(clips: pd.DataFrame, data: DataConfig, events: pd.DataFrame | None) -> pd.DataFrame:
     """Leave out, and count aloud, clips that carry no statement: no label, unless that says something here.
 
     An annotated clip without a label is silent: it trains and is scored.
     """
-    if data.keep_unlabelled or data.false_positives:
-        return clips
-    code, names = distinct_labels(clips)
-    empty = np.array([not some for some in names])[code]
-    empty &= ~annotated_clips(clips, events if data.targets == "events" else None)
+    empty = says_nothing(clips, data, events)
     if empty.any():
         logger.warning("%d of %d clips have no label and are left out", empty.sum(), len(clips))
     return clips[~empty].reset_index(drop=True)

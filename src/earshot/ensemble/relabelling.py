@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from earshot import runs
-from earshot.data.folds import TRAIN_ONLY, clean_names, read_folds
+from earshot.data.folds import clean_names, held_out_folds, read_folds
 from earshot.data.soft_targets import SoftTargets
 from earshot.ensemble import lineage
 from earshot.files import file_digest
@@ -47,7 +47,7 @@ def honest_answers(run: Run, clips: pd.DataFrame) -> tuple[Predictions, str]:
     """
     path = Path(run.config.data.folds)
     folds = read_folds(path, clips)
-    missing = sorted({int(f) for f in folds.fold} - {TRAIN_ONLY} - {f.fold for f in run.folds if f.finished})
+    missing = sorted(set(held_out_folds(folds.fold)) - {f.fold for f in run.folds if f.finished})
     if missing:
         raise ValueError(f"{run.folder}: folds {missing} are not finished: train them, they answer for their clips")
     check_groups(folds, clips, path)

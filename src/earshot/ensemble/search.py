@@ -52,7 +52,7 @@ def oof_when_complete(
     scores: over all clips together; the text also gives mean and deviation of the watched score over folds. Folds that
     were trained on other `tables` than those of `data` are an error, and so is an OOF that is not of its fold.
     """
-    data = data.take((data.clips.fold != TRAIN_ONLY).to_numpy())
+    data = data.ever_held_out()
     expected = sorted(int(f) for f in data.clips.fold.unique())
     if not expected:
         raise ValueError(f"{folder}: no clip of the fold table is held out (every fold is {TRAIN_ONLY}): no OOF")

@@ -15,7 +15,7 @@ import numpy as np
 
 from earshot import files, runs, tasks
 from earshot.config import Config
-from earshot.data.folds import TRAIN_ONLY
+from earshot.data.folds import folds_in
 from earshot.data.prepared import load_data
 from earshot.ensemble.search import truth_of
 from earshot.messages import command_line, progress_bar, suggest
@@ -26,7 +26,6 @@ from earshot.prediction.graphs import graph_name
 from earshot.processes.lock import is_owned
 from earshot.records import dotted_keys, to_dict
 from earshot.stored import read_json
-from earshot.tables import read_table
 
 INTERVALS = 2  # raise it when `interval` comes to give others
 KEPT = "cv.json"  # of a run folder: its CV as `cv_of` found it, so that a list of runs is quick
@@ -122,11 +121,7 @@ def look_at(folder: Path) -> Found:
 
 def folds_of(config: Config) -> list[int]:
     """The folds that the run's fold table holds out; [] where it is not at hand."""
-    path = Path(config.data.folds)
-    if not path.is_file():
-        return []
-    folds = read_table(path, ("clip_id", "fold")).fold
-    return sorted({int(f) for f in folds} - {TRAIN_ONLY})
+    return folds_in(config.data.folds) if Path(config.data.folds).is_file() else []
 
 
 def exported_as(folder: Path, folds: Sequence[runs.FoldRun]) -> tuple[str, ...]:
@@ -179,7 +174,7 @@ def of_folds(done: Sequence[runs.FoldRun], watch: str) -> Score:
 def whole_score(folder: Path, config: Config, done: Sequence[runs.FoldRun], watch: str) -> Score:
     """The watched score of all folds' OOF together, with the middle 95 % over resampled groups."""
     data = load_data(config.data)
-    data = data.take((data.clips.fold != TRAIN_ONLY).to_numpy())
+    data = data.ever_held_out()
     oof = predictions.join([fold.oof() for fold in done])
     predictions.check_complete(oof, data.clips.clip_id)
     oof = oof.aligned(data.clips.clip_id)

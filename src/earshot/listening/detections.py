@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from earshot.ensemble.choice import read_post
 from earshot.events import PostProcess
-from earshot.listening.confidence import Calibration
-from earshot.listening.members import Ears
+from earshot.listening.confidence import Calibration, FromOof, from_oof
+from earshot.listening.members import BACKENDS, Ears
 from earshot.listening.recordings import length_of
+from earshot.messages import check_choice, check_numbers
 from earshot.prediction.detection import detect_all
 from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import Clip, Predictions, weighted_mean
@@ -104,6 +108,34 @@ def _begins(path: str, onset: float) -> str:
     """When an event began by the clock of its recorder, '' where the file's name does not say."""
     start = start_of(path)
     return "" if start is None else (start + timedelta(seconds=float(onset))).isoformat(timespec="milliseconds")
+
+
+def add_options(parser: argparse.ArgumentParser):
+    """What every script takes that finds events in recordings with a `--run`; `asked_of` reads it."""
+    add = parser.add_argument
+    add("--level", choices=("frames", "windows"), default="frames",
+        help="windows: events are whole windows; always so where a network has no framewise output")  # fmt: skip
+    add("--post", type=Path, help="post-processing (YAML or JSON) in place of what the OOF chooses")
+    add("--threshold", type=float, help="one threshold of the output, in place of the OOF's")
+    add("--min-seconds", type=float, help="shorter events are dropped")
+    add("--min-confidence", type=float, default=0.0, help="less sure events are dropped")
+    add("--top", type=int, default=0, help="only so many of each recording, the surest")
+    add("--backend", default="torch", help=f"{', '.join(BACKENDS)}; graphs are made by src/export.py")
+    add("--int8", action="store_true", help="the int8 graphs")
+
+
+def check_options(options: argparse.Namespace):
+    """Raise where what `add_options` added cannot be meant."""
+    check_choice("--backend", options.backend, BACKENDS)
+    check_numbers(options, "threshold", "min_confidence", high=1)
+    check_numbers(options, "top", "min_seconds")
+
+
+def asked_of(options: argparse.Namespace) -> tuple[Asked, FromOof]:
+    """What a command line asks for, which the run's OOF answers where it says nothing."""
+    found = from_oof(options.run, read_post(options.post) if options.post else None, options.threshold)
+    post = only(found.post, options.threshold, options.min_seconds)
+    return Asked(post, found.calibration, options.top, options.min_confidence), found
 
 
 def only(post: PostProcess, threshold: float | None, min_seconds: float | None) -> PostProcess:

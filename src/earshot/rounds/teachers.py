@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from earshot import runs
-from earshot.data.folds import TRAIN_ONLY
+from earshot.data.folds import held_out_folds
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.pseudo import ISOLATED
 from earshot.ensemble import lineage
@@ -71,7 +71,7 @@ def find_teachers(folders: Sequence[Path], folds: Sequence[int] | None = None) -
     )
     config = found[0].config
     data = load_data(replace(config.data, soft_targets="none", pseudo=""))
-    known = sorted({int(f) for f in data.clips.fold} - {TRAIN_ONLY})
+    known = held_out_folds(data.clips.fold)
     wanted = known if folds is None else sorted(set(folds))
     if unknown := [f for f in wanted if f not in known]:
         raise ValueError(f"fold {few(unknown)} is not in {config.data.folds} (folds: {few(known, 20)})")

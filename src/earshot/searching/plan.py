@@ -14,7 +14,7 @@ import pandas as pd
 from earshot import files
 from earshot.config import Config, load_config
 from earshot.data.digests import digest_of_folds
-from earshot.data.folds import GROUPED_BY, TRAIN_ONLY, make_folds, read_folds
+from earshot.data.folds import GROUPED_BY, TRAIN_ONLY, folds_in, held_out_folds, make_folds, read_folds
 from earshot.data.labels import read_clips
 from earshot.data.soft_targets import find_targets
 from earshot.ensemble import lineage
@@ -151,8 +151,7 @@ class Split:
 
 def outer_folds(plan: SearchPlan, config: Config) -> list[int | None]:
     """The outer folds of a plan; [None] where nothing is kept apart."""
-    table = read_table(config.data.folds, ("clip_id", "fold"))
-    known = sorted({int(f) for f in table.fold} - {TRAIN_ONLY})
+    known = folds_in(config.data.folds)
     if plan.outer == ALL:
         return list(known)
     if unknown := sorted(set(plan.outer) - set(known)):
@@ -181,7 +180,7 @@ def make_split(plan: SearchPlan, config: Config, outer: int | None, folder: Path
         asked = {GROUPED_BY: folds[GROUPED_BY].to_numpy()} if GROUPED_BY in folds else {}
         folds = make_folds(own, plan.make, plan.sampler_seed)
         folds = folds.set_index("clip_id").loc[clips.clip_id].reset_index().assign(**asked)
-    known = sorted({int(f) for f in folds.fold} - {TRAIN_ONLY})
+    known = held_out_folds(folds.fold)
     start = 0 if outer is None or plan.make else sum(f < outer for f in known)
     inner = [*known[start:], *known[:start]][: plan.inner]
     trains = len(known) > 1 or (folds.fold == TRAIN_ONLY).any()
@@ -227,8 +226,7 @@ def check_taught(config: Config, outer: int, apart: set[str]):
                 "config, the overrides and the space, or set outer: [] and believe no figure"
             )
     folds = read_table(config.data.folds, ("clip_id", "fold"))
-    numbers = sorted({int(f) for f in folds.fold} - {TRAIN_ONLY})
-    weights = config.model.weights
+    numbers, weights = held_out_folds(folds.fold), config.model.weights
     for path in dict.fromkeys(Path(weights.replace("{fold}", str(fold))) for fold in numbers):
         if (start := weights_origin(path)) is not None:  # else published weights
             refuse_heard("model.weights", path, start, folds, outer=outer, apart=apart)

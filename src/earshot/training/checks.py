@@ -22,8 +22,8 @@ from earshot.augment.batch import BatchAugment
 from earshot.augment.hidden import attach_spec_augment_pp
 from earshot.augment.image import check_image
 from earshot.augment.spectrogram import build_spec_augment, check_logmel
-from earshot.augment.waveform import build_waveform_augment, check_waveform_augment
-from earshot.config import Config
+from earshot.augment.waveform import build_waveform_augment, check_waveform_augment, moving_transforms
+from earshot.config import Config, DataConfig
 from earshot.data.dataset import LOOKED_AT, say_changed
 from earshot.data.labels import negative_events
 from earshot.data.prepared import PreparedData
@@ -79,6 +79,7 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     check_network(network, config, len(data.classes))
     crop = round(config.data.crop_seconds * config.data.sample_rate)
     check_waveform_augment(augment, crop, config.data.sample_rate, config.inputs(network.inputs).n_channels)
+    check_times(augment, config.data)
     if config.data.frame_targets and (note := coarse_step(network, config, data.events)):
         logger.warning(note)
     check_tta(config.predict.tta, config.predict, config.inputs(network.inputs).values())
@@ -87,9 +88,17 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     for fold in folds:
         train, _ = data.split(fold, config.data.folds)
         check_pseudo(config, train, config.inputs(network.inputs))
-        train = train.limit(config.data.clips_per_class, config.seed)
-        check_classes(fold, train.target, data.classes, config.loss.name)
+        check_classes(fold, train.thinned(config.data, config.seed).target, data.classes, config.loss.name)
     check_learnable(network, config, data.target, data.mask)
+
+
+def check_times(augment, data: DataConfig):
+    """Error for waveform augmentation that moves sounds away from their targets in time."""
+    if data.frame_targets and (moving := moving_transforms(augment)):
+        raise ValueError(
+            f"augment.waveform: {few(moving)} moves sounds in time, and the targets of their frames would stay where "
+            "they are: use roll or time_stretch of augment.batch.logmel, which move both, or leave it out"
+        )
 
 
 def say_idle(batch: BatchAugment):

@@ -42,7 +42,7 @@ def rehearse(
     """
     fold, o = folds[0], config.optim
     everything, held_out = data.split(fold, config.data.folds)
-    train = everything.share(config.data.train_share, config.seed).limit(config.data.clips_per_class, config.seed)
+    train = everything.thinned(config.data, config.seed)
     count = o.batch_size * accelerator.num_processes
     batch, heard = part(train, count), part(held_out, HEARD)
     if config.distill.unlabelled == LEFT_OUT:

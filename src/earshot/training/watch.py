@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from earshot import tasks
 from earshot.config import Config
-from earshot.data.folds import TRAIN_ONLY
 from earshot.data.prepared import PreparedData
 from earshot.ensemble.search import answers_of
 from earshot.messages import suggest
@@ -12,7 +11,7 @@ from earshot.messages import suggest
 
 def check_watch(config: Config, data: PreparedData):
     """Refuse a watched score that the held-out clips of all folds together do not define, with those that they do."""
-    watch, held_out = tasks.task_of(config).watch, data.take((data.clips.fold != TRAIN_ONLY).to_numpy())
+    watch, held_out = tasks.task_of(config).watch, data.ever_held_out()
     can = _defined(config, held_out)
     if len(held_out.clips) and watch not in can:
         raise ValueError(
