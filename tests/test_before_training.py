@@ -15,8 +15,9 @@ from earshot.augment.batch import BatchAugment
 from earshot.config import load_config
 from earshot.data.prepared import load_data
 from earshot.inputs.teacher import Distill
+from earshot.runs import make_model
 from earshot.training import clock
-from earshot.training.checks import check_recordings, check_run, say_idle, say_of_data, say_slow_precision
+from earshot.training.checks import check_inputs, check_recordings, check_run, say_idle, say_of_data, say_slow_precision
 from earshot.training.learnable import Head, Targets, why_not
 from earshot.training.lessons import Lessons
 from earshot.training.rehearsal import batches_of
@@ -76,6 +77,16 @@ def test_a_front_end_that_the_network_cannot_hear(tiny):
     config = load_config(tiny, ["frontends.logmel={kind: waveform}", "augment.spec_augment={}", "augment.batch={}"])
     with pytest.raises(ValueError, match=r"cannot hear a crop of 1 s as 'logmel' of kind waveform, \(8000,\)"):
         check_run(config, load_data(config.data), [0])
+
+
+@pytest.mark.parametrize("name", ["gain_db", "equalise"])
+def test_decibels_are_added_to_pictures_in_decibels_alone(tiny, name):
+    override = f"augment.batch.logmel=[{{name: {name}}}]"
+    config = load_config(tiny, [override, "frontends.logmel.kind=pcen"])
+    network = make_model(config, 2, weights_follow=True)
+    with pytest.raises(ValueError, match=f"{name} adds decibels, and logmel is in another scale: use Gain"):
+        check_inputs(network, config)
+    check_inputs(network, load_config(tiny, [override]))
 
 
 def test_recordings_that_are_not_there_are_said_first(tiny):

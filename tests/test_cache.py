@@ -1,4 +1,4 @@
-"""cache.py: content against the direct computation, keys, interruption, damaged clips, pickling."""
+"""data/caches.py: content against the direct computation, keys, interruption, damaged clips, pickling."""
 
 import json
 import logging

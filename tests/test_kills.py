@@ -133,7 +133,7 @@ def test_a_running_process_is_told_from_an_ended_one_and_from_a_later_one():
     assert running.is_running(os.getpid(), time.time())
     assert not running.is_running(os.getpid(), 1.0), "a process that came later with the same number is another one"
     ended = subprocess.Popen([sys.executable, "-c", ""])
-    time.sleep(0.3)
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # its end is not asked for yet
     assert not running.is_running(ended.pid, time.time()), "a zombie has ended"
     ended.wait()
     assert not running.is_running(ended.pid, time.time())

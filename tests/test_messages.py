@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from earshot import messages
-from earshot.messages import LINE, WrappedLines, command_line, fewer_alike, progress_bar
+from earshot.messages import LINE, WrappedLines, command_line, fewer_alike, first_line, progress_bar
 
 SRC = Path(__file__).resolve().parents[1] / "src"
 
@@ -142,3 +142,8 @@ def test_messages_of_one_kind_are_counted_after_the_first(tmp_path, caplog):
         "/a b/0.ogg: it holds 0 streams", "/a b/1.ogg: it holds 1 streams", "/x.wav is empty",
         "3 more: a file: it holds ... streams", "/a b/9.ogg: it holds 9 streams",
     ]  # fmt: skip
+
+
+def test_the_first_line_of_an_error_is_there_even_where_it_says_nothing():
+    assert first_line(ValueError("\n  a 5\nb")) == "a 5"
+    assert first_line(AssertionError()) == first_line(AssertionError("\n")) == "AssertionError"

@@ -1,4 +1,4 @@
-"""cache_packed.py and sound/rows.py: samples, sizes, interruption, damaged clips, rows of HDF5 files as recordings."""
+"""data/packed.py and sound/rows.py: samples, sizes, interruption, damaged clips, rows of HDF5 files as recordings."""
 
 import json
 import logging

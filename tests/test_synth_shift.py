@@ -115,7 +115,7 @@ def test_failure_leaves_nothing(tmp_path, monkeypatch):
     def full_disk(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(shift.soundfile, "write", full_disk)
+    monkeypatch.setattr(soundfile, "write", full_disk)
     with pytest.raises(OSError, match="disk full"):
         shift.make_shift(tmp_path / "shift", **TINY)
     assert list(tmp_path.iterdir()) == []

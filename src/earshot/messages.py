@@ -104,6 +104,11 @@ def check_choice(name: str, value: str, allowed):
         raise ValueError(f"{name} is '{value}'; choose one of {', '.join(allowed)}")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; one that says nothing has the name of its kind."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def check_params(params, known, of: str):
     """Raise where a name among `params` is none that `of`, such as "loss bce", takes."""
     for key in params:

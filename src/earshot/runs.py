@@ -1,4 +1,5 @@
-"""The run folder: `runs/<task>/<config stem>/fold<k>/`, what is in it, and how it is read back (contract 6).
+"""The run folder: `runs/<task>/<config stem>/fold<k>/`, what is in it, and how it is read back
+(contract 8 of ARCHITECTURE.md).
 
     config.yaml        the resolved config
     origin.json        run, fold and digests of its tables, from before the first step (prediction/origin.py)
@@ -154,7 +155,7 @@ class Run:
 
 
 def run_folder(config: Config, config_path: Path | None, name: str = "", root: Path = Path("runs")) -> Path:
-    """Where a run lives: runs/<task>/<name, else the config's stem, else 'default'>."""
+    """Where a run lives: runs/<task>/<name, else the config's stem, else 'default'."""
     stem = name or (config_path.stem if config_path else "default")
     check_name(config.task, "task")
     check_name(stem, "--name" if name or config_path is None else f"the name of {config_path}, which its run has,")
@@ -170,7 +171,7 @@ def load_run(folder: str | Path) -> Run:
         near = sorted(str(p) for p in folder.parent.glob("*") if p.is_dir()) if folder.parent.is_dir() else []
         known = suggest(str(folder), near, most=FILES_SHOWN) if near else from_here(folder)
         raise ValueError(f"run {folder} does not exist{known}")
-    folds = [FoldRun(p) for p in fold_folders(folder) if (p / "best.safetensors").is_file()]
+    folds = [fold for fold in map(FoldRun, fold_folders(folder)) if fold.weights.is_file()]
     if not folds:
         raise ValueError(
             f"{folder} holds no trained fold (fold<k>/best.safetensors); train it first: {train_command(folder)}"
@@ -310,7 +311,7 @@ def load_model(fold: FoldRun) -> torch.nn.Module:
     """The trained network of a fold, in eval mode; any difference to its description is an error that shows it."""
     from safetensors.torch import load_file
 
-    path, config, about = fold.folder / "best.safetensors", fold.config, fold.about
+    path, config, about = fold.weights, fold.config, fold.about
     try:
         with safe_open(path, framework="pt") as file:
             description = (file.metadata() or {}).get("earshot", "{}")

@@ -1,4 +1,4 @@
-"""The tables of a data set (contract 1 of the design), and how prepare.py writes them to data/<name>/.
+"""The tables of a data set (contract 1 of ARCHITECTURE.md), and how prepare.py writes them to data/<name>/.
 
 clips.csv: `clip_id, path, labels, ...`; classes.csv: `label`; events.csv and test_events.csv: `filename (= clip_id),
 onset, offset, event_label, ...` in seconds; test_clips.csv: `clip_id, path, ...`; test.csv and truth.csv: the

@@ -143,7 +143,7 @@ def _export(
             graph_file = to_openvino(float_file, about | {"precision": FLOAT32})
             report |= gates(graph_file)
         report["bytes"] = sum(p.stat().st_size for p in _files(graph_file))
-        report["weights_bytes"] = sum((f.folder / "best.safetensors").stat().st_size for f in folds)
+        report["weights_bytes"] = sum(f.weights.stat().st_size for f in folds)
         report |= {"seconds": round(time.monotonic() - started, 1), "settings": asdict(settings)}
         for part in _files(graph_file):
             os.replace(part, found / path.with_suffix(part.suffix).name)

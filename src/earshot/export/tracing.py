@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from earshot.export.settings import CHOICES, EXPORTERS
-from earshot.messages import check_choice, need
+from earshot.messages import check_choice, first_line, need
 from earshot.prediction.backends import METADATA_KEY, TorchBackend
 
 SCOPES = "pkg.torch.onnx.name_scopes"  # the modules that a node of torch.export's graph comes from
@@ -119,7 +119,7 @@ def reason(error: Exception) -> str:
     """What was wrong at the bottom of an exporter's error, in a line."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 @contextmanager

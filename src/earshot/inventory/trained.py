@@ -18,7 +18,7 @@ from earshot.config import Config
 from earshot.data.folds import folds_in
 from earshot.data.prepared import load_data
 from earshot.ensemble.search import truth_of
-from earshot.messages import command_line, progress_bar, suggest
+from earshot.messages import command_line, first_line, progress_bar, suggest
 from earshot.pages.report import Evidence, interval
 from earshot.prediction import predictions
 from earshot.prediction.backends import ENDINGS
@@ -116,7 +116,7 @@ def look_at(folder: Path) -> Found:
         note = f"fold {' '.join(map(str, stopped))} stopped" if state == "stopped" else ""
         return replace(base, state=state, note=note, score=cv_of(folder, config, folds, expected))
     except (ValueError, OSError) as error:
-        return replace(base, state="running" if running else "damaged", note=str(error).splitlines()[0])
+        return replace(base, state="running" if running else "damaged", note=first_line(error))
 
 
 def folds_of(config: Config) -> list[int]:
@@ -157,7 +157,7 @@ def cv_of(folder: Path, config: Config, folds: Sequence[runs.FoldRun], expected:
     try:
         found = whole_score(folder, config, done, watch)
     except (ValueError, OSError) as error:
-        return replace(alone, note=str(error).splitlines()[0])
+        return replace(alone, note=first_line(error))
     if os.access(folder, os.W_OK):
         values = {"watch": watch, "value": found.value, "low": found.low, "high": found.high, "of": seen}
         files.write_text(folder / KEPT, files.as_json(values) + "\n")

@@ -24,7 +24,7 @@ import earshot
 from earshot.listening.detections import Asked, detect_in
 from earshot.listening.members import ears_of, with_frames
 from earshot.listening.shards import NothingHeard, hear_shard, joined
-from earshot.messages import need
+from earshot.messages import first_line, need
 from earshot.prediction.free_cores import allowed_cores, use_threads
 from earshot.prediction.predictions import Clip
 
@@ -130,13 +130,13 @@ def start(address: str, workers: Workers, store_mb: int = OBJECT_STORE_MB) -> Wo
                 ray.init(address="local", **settings)
                 break
             except Exception as error:  # on a busy machine Ray gives up on its own processes after half a minute
-                print(f"Ray did not start ({_first_line(error)}): trying again, {starts} of {STARTS - 1}", flush=True)
+                print(f"Ray did not start ({first_line(error)}): trying again, {starts} of {STARTS - 1}", flush=True)
                 ray.shutdown()
         else:
             ray.init(address=address or "local", **settings)
     except Exception as error:  # Ray's own kinds, by what it finds
         what = f"no Ray cluster answers at {address}" if address else "Ray cannot start here"
-        raise ValueError(f"{what}: {_first_line(error)}") from error
+        raise ValueError(f"{what}: {first_line(error)}") from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, terminated)  # Ray puts one of its own in its place
@@ -151,10 +151,6 @@ def start(address: str, workers: Workers, store_mb: int = OBJECT_STORE_MB) -> Wo
             f"no worker fits: one takes {workers.threads} CPUs and {workers.gpus:g} GPUs, there are {told}"
         )
     return Workers(count=min(workers.count or room, room), threads=workers.threads, gpus=workers.gpus)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def check_address(address: str):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earshot.messages import suggest
+from earshot.messages import first_line, suggest
 from earshot.models import weights
 from earshot.models.layers import SEDHead, init_layer, normalised_input, smooth_over_time
 
@@ -164,10 +164,9 @@ def _unheard(net: nn.Module, in_chans: int, stage: int | None = None) -> list[st
         with torch.no_grad():
             _map(net.eval(), weight.new_zeros(1, in_chans, 64, 64), stage)
     except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"timm's {type(net).__name__} takes pictures of one size only ({reason}), and log-mels are of any length: "
-            "choose a convolutional backbone"
+            f"timm's {type(net).__name__} takes pictures of one size only ({first_line(error)}), and log-mels are of "
+            "any length: choose a convolutional backbone"
         ) from error
     finally:
         net.train(training)

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from earshot.files import file_digest, walk
-from earshot.messages import few, suggest
+from earshot.messages import few, first_line, suggest
 from earshot.models.front_end import check_description, check_front_end
 from earshot.sound.logmel import LogmelParams
 
@@ -319,7 +319,7 @@ def _read_torch(path: Path):
             raise ValueError(f"{path} is no checkpoint of torch: {error}") from error
         raise ValueError(
             f"{path} holds pickled objects, not only tensors, and is not run: save its state_dict() again where you "
-            f"trust it ({str(error).splitlines()[0]})"
+            f"trust it ({first_line(error)})"
         ) from error
     except Exception as error:  # whatever its readers of zip archives and pickles raise at other bytes
         reason = " ".join(str(error).split())[:300] or "it ends early"

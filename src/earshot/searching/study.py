@@ -24,7 +24,7 @@ import numpy as np
 
 from earshot.config import from_run
 from earshot.files import write_rows
-from earshot.messages import few, need
+from earshot.messages import few, first_line, need
 from earshot.processes.lock import in_turn
 from earshot.processes.running import is_running, machine
 from earshot.records import to_dict
@@ -86,10 +86,9 @@ def _readable(path: Path) -> Iterator[None]:
                     raise sqlite3.DatabaseError(" ".join(told.split()))
         yield
     except (sqlite3.Error, SQLAlchemyError, optuna().exceptions.StorageInternalError, json.JSONDecodeError) as error:
-        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{path} cannot be read as the data base of a search ({reason}): put a whole copy of it there, or give "
-            "--out another folder"
+            f"{path} cannot be read as the data base of a search ({first_line(error)}): put a whole copy of it "
+            "there, or give --out another folder"
         ) from error
 
 

@@ -153,9 +153,9 @@ def _write_train(folder: Path, seed: int, clips_per_species: int):
     for index in range(clips_per_species * len(SPECIES)):
         code = list(SPECIES)[index // clips_per_species]
         wave, row = train_clip(seed, index, code)
-        _write_flac(folder / "train_audio" / code / row["filename"], wave)
+        write_sound(folder / "train_audio" / code / row["filename"], wave)
         rows.append(row)
-    _write_csv(rows, folder / "train.csv")
+    write_csv(rows, folder / "train.csv")
 
 
 # --- test soundscapes ------------------------------------------------------------------------------------------------
@@ -243,21 +243,23 @@ def _write_test(folder: Path, seed: int, plans: list[Recording]):
     rows, events = [], []
     for index, plan in enumerate(plans):
         wave, heard = soundscape(seed, index, plan)
-        _write_flac(folder / "test_audio" / f"{plan.audio_id}.flac", wave)
+        write_sound(folder / "test_audio" / f"{plan.audio_id}.flac", wave)
         names = ("onset", "offset", "event_label")
         events += [{"filename": plan.audio_id, **dict(zip(names, event))} for event in heard]
         rows += truth_rows(heard, plan)
     table = pd.DataFrame(rows)
-    _write_csv(table.drop(columns="birds"), folder / "test.csv")
-    _write_csv(table[["row_id", "birds"]], folder / "truth.csv")
-    _write_csv(table[["row_id"]].assign(birds="nocall"), folder / "sample_submission.csv")
-    _write_csv(pd.DataFrame(events, columns=["filename", "onset", "offset", "event_label"]), folder / "test_events.csv")
+    write_csv(table.drop(columns="birds"), folder / "test.csv")
+    write_csv(table[["row_id", "birds"]], folder / "truth.csv")
+    write_csv(table[["row_id"]].assign(birds="nocall"), folder / "sample_submission.csv")
+    write_csv(pd.DataFrame(events, columns=["filename", "onset", "offset", "event_label"]), folder / "test_events.csv")
 
 
-def _write_flac(path: Path, wave: np.ndarray):
+def write_sound(path: Path, wave: np.ndarray):
+    """Write a waveform in 16 bit, as WAV or FLAC by its ending; its folder is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, wave, RATE, subtype="PCM_16")
 
 
-def _write_csv(rows, path: Path):
+def write_csv(rows, path: Path):
+    """Write a table, or a list of dicts, with the same bytes on every system."""
     pd.DataFrame(rows).to_csv(path, index=False, lineterminator="\n")

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 
 from earshot.files import as_json
-from earshot.synth.birds import ROW_SECONDS, deal, deck, new_folder, place, stream
+from earshot.synth.birds import ROW_SECONDS, deal, deck, new_folder, place, stream, write_csv, write_sound
 from earshot.synth.sounds import (
     RATE,
     SPECIES,
@@ -97,7 +96,7 @@ def make_shift(folder: str | Path, seed: int = 0, scale: float = 1.0, seconds: f
             {"primary_label": code, "scientific_name": s.sci_name, "common_name": s.name, "class_name": TAXON[code]}
             for code, s in ALL.items()
         ]
-        _write_csv(names, partial / "taxonomy.csv")
+        write_csv(names, partial / "taxonomy.csv")
         about = {"version": VERSION, "kind": "shift", "seed": seed, "scale": scale, "seconds": seconds}
         (partial / "synth.json").write_text(as_json(about, indent=2) + "\n")
 
@@ -186,15 +185,15 @@ def _write_focal(folder: Path, seed: int, scale: float):
     again = stream(seed, "shift twice").permutation(len(labels))[: max(1, round(UPLOADED_TWICE * scale))].tolist()
     for index, code in enumerate(labels):
         wave, row = focal(seed, index, code)
-        _write_flac(folder / "train_audio" / row["filename"], wave)
+        write_sound(folder / "train_audio" / row["filename"], wave)
         rows.append(row)
         if index in again:
             wave, other = uploaded_again(seed, again.index(index), wave, row)
-            _write_flac(folder / "train_audio" / other["filename"], wave)
+            write_sound(folder / "train_audio" / other["filename"], wave)
             rows.append(other)
             twice.append({"filename": other["filename"], "same_as": row["filename"]})
-    _write_csv(sorted(rows, key=lambda row: row["filename"]), folder / "train.csv")
-    _write_csv(twice, folder / "uploaded_twice.csv")
+    write_csv(sorted(rows, key=lambda row: row["filename"]), folder / "train.csv")
+    write_csv(twice, folder / "uploaded_twice.csv")
 
 
 # --- soundscapes -----------------------------------------------------------------------------------------------------
@@ -295,7 +294,7 @@ def _write_soundscapes(folder: Path, seed: int, scapes: list[Soundscape]) -> lis
 
     def made(scape: Soundscape):
         wave, events = soundscape(seed, scape)
-        _write_flac(folder / f"{scape.name}.flac", wave)
+        write_sound(folder / f"{scape.name}.flac", wave)
         return events
 
     with ThreadPoolExecutor(2) as pool:  # FFTs and the encoder leave the interpreter free
@@ -308,7 +307,7 @@ def _write_labelled(folder: Path, seed: int, scapes: list[Soundscape]):
         for end, names in row_labels(events, scape.seconds):
             span = {"start": _clock(end - int(ROW_SECONDS)), "end": _clock(end)}
             rows.append({"filename": f"{scape.name}.flac", **span, "primary_label": ";".join(names) or "nocall"})
-    _write_csv(rows, folder / "train_soundscapes_labels.csv")
+    write_csv(rows, folder / "train_soundscapes_labels.csv")
 
 
 def _write_test(folder: Path, seed: int, scapes: list[Soundscape]):
@@ -321,19 +320,10 @@ def _write_test(folder: Path, seed: int, scapes: list[Soundscape]):
             for end, codes in row_labels(heard, scape.seconds)
         ]
     table = pd.DataFrame(truth)
-    _write_csv(table, folder / "truth.csv")
-    _write_csv(table[["row_id"]].assign(**dict.fromkeys(ALL, round(1 / len(ALL), 6))), folder / "sample_submission.csv")
-    _write_csv(pd.DataFrame(events, columns=["filename", "onset", "offset", "event_label"]), folder / "test_events.csv")
+    write_csv(table, folder / "truth.csv")
+    write_csv(table[["row_id"]].assign(**dict.fromkeys(ALL, round(1 / len(ALL), 6))), folder / "sample_submission.csv")
+    write_csv(pd.DataFrame(events, columns=["filename", "onset", "offset", "event_label"]), folder / "test_events.csv")
 
 
 def _clock(seconds: int) -> str:
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-
-
-def _write_flac(path: Path, wave: np.ndarray):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, wave, RATE, subtype="PCM_16")
-
-
-def _write_csv(rows, path: Path):
-    pd.DataFrame(rows).to_csv(path, index=False, lineterminator="\n")

@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import soundfile
 
 from earshot.files import as_json
-from earshot.synth.birds import new_folder, stream
+from earshot.synth.birds import new_folder, stream, write_csv, write_sound
 from earshot.synth.sounds import RATE, at_level, background, shaped_noise, snr_gain
 from earshot.synth.tasks import band, equalised, fades, harmonics, scattered, seconds
 
@@ -185,13 +183,12 @@ def make_city(folder: str | Path, seed: int = 0, train: int = 420, crowd: int = 
     """Write the city to `folder`, which must not exist or be empty: so many clips of the train split, and of validate
     by volunteers and verified."""
     with new_folder(folder) as partial:
-        (partial / "audio").mkdir()
         rows = []
         for index, (wave, said) in enumerate(clips(seed, train, crowd, verified)):
             name = f"{said[0]['sensor_id']:02d}_{index:06d}.wav"
-            soundfile.write(partial / "audio" / name, wave, RATE, subtype="PCM_16")
+            write_sound(partial / "audio" / name, wave)
             rows += [{"audio_filename": name} | row for row in said]
-        pd.DataFrame(rows).to_csv(partial / "annotations.csv", index=False, lineterminator="\n")
+        write_csv(rows, partial / "annotations.csv")
         about = {"version": VERSION, "kind": "sonyc", "seed": seed}
         (partial / "synth.json").write_text(as_json(about, indent=2) + "\n")
 

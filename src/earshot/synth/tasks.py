@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import soundfile
 from scipy import fft
 
 from earshot.files import as_json
-from earshot.synth.birds import new_folder, stream
+from earshot.synth.birds import new_folder, stream, write_csv, write_sound
 from earshot.synth.sounds import (
     RATE,
     SPECIES,
@@ -39,13 +37,12 @@ Clip = tuple[np.ndarray, dict]  # (S,) waveform, row of meta.csv
 def make_task(kind: str, folder: str | Path, seed: int = 0):
     """Write the variant `kind` (a key of KINDS) to `folder`, which must not exist or be empty."""
     with new_folder(folder) as partial:
-        (partial / "audio").mkdir()
         rows = []
         for index, (wave, row) in enumerate(KINDS[kind](seed)):
             path = f"audio/{kind}_{index:04d}.flac"
-            soundfile.write(partial / path, wave, RATE, subtype="PCM_16")
+            write_sound(partial / path, wave)
             rows.append({"clip_id": f"{kind}_{index:04d}", "path": path} | row)
-        pd.DataFrame(rows).to_csv(partial / "meta.csv", index=False, lineterminator="\n")
+        write_csv(rows, partial / "meta.csv")
         about = {"version": VERSION, "kind": kind, "seed": seed}
         (partial / "synth.json").write_text(as_json(about, indent=2) + "\n")
 

@@ -21,14 +21,14 @@ from earshot import losses, optim, runs, tasks
 from earshot.augment.batch import BatchAugment
 from earshot.augment.hidden import attach_spec_augment_pp
 from earshot.augment.image import check_image
-from earshot.augment.spectrogram import build_spec_augment, check_logmel
+from earshot.augment.spectrogram import LOGMEL_AUGMENTS, build_spec_augment, check_logmel
 from earshot.augment.waveform import build_waveform_augment, check_waveform_augment, moving_transforms
 from earshot.config import Config, DataConfig
 from earshot.data.dataset import LOOKED_AT, say_changed
 from earshot.data.labels import negative_events
 from earshot.data.prepared import PreparedData
 from earshot.inputs.network import Inputs
-from earshot.messages import few
+from earshot.messages import few, first_line
 from earshot.models import check_model, counting
 from earshot.models.contract import check_answers
 from earshot.models.transformers_folder import find_folder
@@ -259,10 +259,9 @@ def check_shapes(network: torch.nn.Module, config: Config, classes: int):
             shapes = ", ".join(
                 f"'{name}' of kind {heard[name].kind}, {tuple(shape)}" for name, shape in heard.shapes(samples).items()
             )  # fmt: skip
-            why = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"{config.model.name} cannot hear a {what} of {seconds:g} s as {shapes}: {why}. Change the front end "
-                "(frontends.<name>.kind, n_mels, ...), data.crop_seconds or predict.window_seconds"
+                f"{config.model.name} cannot hear a {what} of {seconds:g} s as {shapes}: {first_line(error)}. "
+                "Change the front end (frontends.<name>.kind, n_mels, ...), data.crop_seconds or predict.window_seconds"
             ) from error
         picture = heard.of(picture=True) if len(heard) == 1 else ()
         frames = heard.shapes(samples)[picture[0]][1] if picture else 0
@@ -303,7 +302,14 @@ def check_inputs(network: torch.nn.Module, config: Config):
             )
     unmixed = a.batch.mixup_on == "logmel" and not getattr(network, "mixed_layer", "")
     summed = a.batch.summix_on == "logmel"
-    if summed and (others := [n for n in heard.of(picture=True) if n not in heard.of(picture=True, decibels=True)]):
+    others = heard.of(picture=True, decibels=False)
+    added = [spec["name"] for spec in a.batch.logmel if LOGMEL_AUGMENTS[spec["name"]].decibels]
+    if added and others:
+        raise ValueError(
+            f"augment.batch.logmel: {few(added)} adds decibels, and {', '.join(others)} is in another scale: use Gain "
+            "or SevenBandParametricEQ of augment.waveform"
+        )
+    if summed and others:
         raise ValueError(
             f"augment.batch.summix_on=logmel adds energies of log-mels in dB, and {', '.join(others)} is none: set "
             "augment.batch.summix_on=waveform"

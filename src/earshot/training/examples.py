@@ -39,7 +39,7 @@ class ShorterThanPromised(Exception):
 
 
 class TrainingClips(torch.utils.data.Dataset):
-    """Map (epoch, index[, repeat]) -> one training example (dict of arrays; contract 2 of the design)."""
+    """Map (epoch, index[, repeat]) -> one training example (dict of arrays; contract 3 of ARCHITECTURE.md)."""
 
     def __init__(
         self, prepared: PreparedData, data: DataConfig, inputs: Mapping[str, Input], seed: int,
@@ -70,16 +70,10 @@ class TrainingClips(torch.utils.data.Dataset):
             self.paths = cached.set_index("clip_id").path[prepared.clips.clip_id].to_numpy()
         elif data.cache == "logmel":
             for name in inputs.of(sounds=True, of_clip=False):
-                whole, source = prepared.whole, prepared.source  # so that all folds share it
-                self.caches[name] = LogmelCache.build(
-                    cache_folder,
-                    whole,
-                    source,
-                    inputs[name],
-                    data.sample_rate,
-                    n_channels=inputs.n_channels,
-                    level=data.level,
-                )
+                self.caches[name] = LogmelCache.build(  # of the whole data set, so that all folds share it
+                    cache_folder, prepared.whole, prepared.source, inputs[name], data.sample_rate,
+                    n_channels=inputs.n_channels, level=data.level,
+                )  # fmt: skip
         self.event_levels: dict[int, float | None] = {}  # of clips that were heard
         self.turns = ClassTurns(self.target[: self.n_labelled] > 0.5) if data.sampler == "balanced" else None
         self.targets = CropTargets(prepared, data, (self.target, self.mask))

@@ -20,7 +20,7 @@ import pandas as pd
 
 from earshot.config import Config
 from earshot.files import check_ending, check_writable
-from earshot.messages import install_line, suggest
+from earshot.messages import first_line, install_line, suggest
 from earshot.processes.lock import in_turn
 from earshot.records import to_dict
 from earshot.tables import read_table
@@ -86,8 +86,8 @@ class Guarded:
             call()
         except Exception as error:  # of a service: its network, its disk, its own faults
             self.works = False
-            first = (str(error).strip().splitlines() or [""])[0]
-            LOGGER.warning(f"{self.what} fails ({type(error).__name__}: {first}); training goes on, log.csv has all")
+            what = f"{type(error).__name__}: {first_line(error)}"
+            LOGGER.warning(f"{self.what} fails ({what}); training goes on, log.csv has all")
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ def _start_wandb(target: str, name: str, config: Config, folder: Path) -> Tracke
         return wandb.init(project=target, name=name, dir=str(folder), config=to_dict(config))
     except (wandb.errors.Error, OSError) as error:  # no account, no network, a project that is not theirs
         raise ValueError(
-            f"wandb: {target} cannot be used: {_first_line(error)}; log in by `wandb login`, set WANDB_MODE=offline, "
-            "or track on this machine with track=csv:runs/tracked.csv"
+            f"wandb: {target} cannot be used: {first_line(error).rstrip('.')}; log in by `wandb login`, set "
+            "WANDB_MODE=offline, or track on this machine with track=csv:runs/tracked.csv"
         ) from error
 
 
@@ -150,8 +150,8 @@ def _start_trackio(target: str, name: str, config: Config, folder: Path) -> Trac
         )  # fmt: skip
     except Exception as error:  # a name it does not take, a folder that it cannot write
         raise ValueError(
-            f"trackio: {target} cannot be used: {_first_line(error)}; TRACKIO_DIR says where it writes, or use "
-            "track=csv:runs/tracked.csv"
+            f"trackio: {target} cannot be used: {first_line(error).rstrip('.')}; TRACKIO_DIR says where it writes, "
+            "or use track=csv:runs/tracked.csv"
         ) from error
 
 
@@ -164,10 +164,6 @@ def _installed(module: str, package: str):
         raise ValueError(
             f"track={module}:... needs {package} ({error}): {install_line('tracking')}, or use track=csv:FILE"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 TRACKERS: Mapping[str, Callable[[str, str, Config, Path], Tracker]] = {
