@@ -40,6 +40,12 @@ def test_rows_without_times_are_labels_of_recordings(tmp_path, said, text):
     assert tables.clips.labels.tolist() == ["ship whale", "ship", "", ""]
 
 
+def test_a_weak_call_is_no_weak_label(tmp_path):
+    record(tmp_path, "a.wav")
+    (tmp_path / "t.csv").write_text("file,start,end,label,type\na,1,2,wren,weak\na,3,4,wren,loud\n")
+    assert len(prepare(tmp_path).events) == 2
+
+
 def test_classes_that_are_always_as_long_as_their_recording_are_said(tmp_path, said):
     record(tmp_path, "a.wav", "b.wav", "c.wav")
     rows = [f"{name}.wav,0,8,ship" for name in "abc"] + ["a.wav,1,2,whale"]
