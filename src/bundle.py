@@ -96,6 +96,7 @@ def settings_of(options: argparse.Namespace) -> BundleSettings:
         wheels=options.wheels,
         image_packages=options.image_packages,
         kind=options.kind,
+        data_slug=options.data_slug,
     )
 
 
@@ -112,7 +113,7 @@ def parse_args() -> argparse.Namespace:
     add(
         "--blend", type=Path, help="JSON of src/ensemble.py: its runs, mean, weights and thresholds, in place of --runs"
     )
-    add("--tta", nargs="*", help="further hearings, where there is time (default: those of the first run)")
+    add("--tta", nargs="*", help="further hearings, where there is time (default: those of each run)")
     add("--post", type=Path, help="post-processing YAML")
     add("--minutes", type=float, default=0.0, help="the kernel plans with (default: 90 %% of the competition's limit)")
     add("--wheels", type=Path, help="folder of .whl files that Kaggle's image lacks")
@@ -128,6 +129,10 @@ def parse_args() -> argparse.Namespace:
         help="a newer list of Kaggle's image (see docs/kernels.md)",
     )
     add("--kind", default="notebook", choices=("notebook", "script"), help="what Kaggle runs")
+    add(
+        "--data-slug", default="", metavar="NAME",
+        help="of the competition on Kaggle whose test is answered, where it is laid out as --competition is",
+    )  # fmt: skip
     add("--dry-run", action="store_true", help="run the kernel as Kaggle would")
     add("--test-folder", type=Path, help="recordings for the dry run's hidden test (default: made ones)")
     add("--accept-open-network", action="store_true", help="dry run even where the network cannot be taken away")

@@ -8,6 +8,7 @@ python src/train.py --config configs/tagging/mine.yaml --fold all
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import re
 from pathlib import Path
@@ -16,11 +17,11 @@ import pandas as pd
 import yaml
 
 from earshot.competitions.tables import write_csv
-from earshot.config import Config, read_values
+from earshot.config import Config, from_dict, read_values
 from earshot.data.dataset import read_dataset
 from earshot.data.folds import DEFAULT_K, choose_method, held_out_folds, make_folds, read_folds
 from earshot.data.labels import read_classes, read_clips
-from earshot.data.prepared import read_events
+from earshot.data.prepared import read_events, says_nothing
 from earshot.data.stale_folds import stale_folds
 from earshot.files import check_name, check_writable, plain_name, whole_file
 from earshot.messages import Parser, command_line, run_script, suggest
@@ -49,8 +50,7 @@ def main():
         root=data_folder.as_posix(), folds=folds_path.as_posix(), clips=clips, events=events,
     )  # fmt: skip
     values, notes = fitted(read_values(like), data)
-    n_training = int((folds.fold != folds.fold.max()).sum())
-    values, measured = fit_batch(values, len(classes), n_training)
+    values, measured = fit_batch(values, len(classes), count_training(values, clips, folds, events))
     measured += step_note(values, len(classes), events)
     if not folds_path.is_file():
         write_csv(folds, folds_path)
@@ -136,6 +136,12 @@ def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFra
         why = "the table has its own" if method == "official" else f"there are {groups} groups"
         said = f", not --k {wanted}: {why}{said}"
     return path, folds, f"folds: {held_out} ({method}) -> {path}{said}"
+
+
+def count_training(values: dict, clips: pd.DataFrame, folds: pd.DataFrame, events: pd.DataFrame | None) -> int:
+    """How many clips train a fold; those that say nothing are in no training."""
+    mute = clips.clip_id[says_nothing(clips, from_dict(copy.deepcopy(values)).data, events)]
+    return int(((folds.fold != folds.fold.max()) & ~folds.clip_id.isin(mute)).sum())
 
 
 def train_command(config: Path) -> str:

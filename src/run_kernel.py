@@ -25,6 +25,7 @@ check_memory_limit()
 from earshot.files import check_writable
 from earshot.kernel.bundle import Bundle, open_bundle
 from earshot.kernel.hidden_test import find_test
+from earshot.kernel.manifest import identity_of
 from earshot.kernel.runner import KernelRun, run_kernel
 from earshot.kernel.speed import simulate
 from earshot.messages import Parser, few, logged_from, run_script
@@ -63,6 +64,7 @@ def answer(options: argparse.Namespace, started: float):
         runs=bundle.runs,
         started=started,
         known=(bundle.classes, bundle.prior),
+        bundle=identity_of(bundle.folder),
     )
     run.failures += [{"what": name, "how": "cannot be opened", "error": reason} for name, reason in bundle.broken]
     try:
@@ -130,6 +132,10 @@ def print_report(report: dict, out: Path):
         names = ", ".join(done["steps"])
         print(f"  {names}: {done['seconds']:.1f} s, {done['predicted_seconds']:.1f} predicted{whole}")
     print_calls(report["calls"])
+    if took := report["rehearsal"]:
+        print(f"  nothing to hear. A made recording of {took['recording_seconds']:g} s takes all networks "
+              f"{took['seconds']:.2f} s here: {int(60 * report['minutes'] / took['seconds']):,} such recordings would "
+              f"fit into {report['minutes']:g} minutes")  # fmt: skip
     print_blend(report["blend"])
     if report["left_out"]:
         print(f"  no time for: {', '.join(report['left_out'])}")

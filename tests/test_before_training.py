@@ -1,7 +1,9 @@
 """What can be known before the first batch is said then: no folder is left, and the rehearsal leaves none either."""
 
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,12 +15,14 @@ from earshot.augment.batch import BatchAugment
 from earshot.config import load_config
 from earshot.data.prepared import load_data
 from earshot.inputs.teacher import Distill
+from earshot.runs import make_model
 from earshot.training import clock
-from earshot.training.checks import check_recordings, check_run, say_idle, say_of_data, say_slow_precision
+from earshot.training.checks import check_inputs, check_recordings, check_run, say_idle, say_of_data, say_slow_precision
 from earshot.training.learnable import Head, Targets, why_not
 from earshot.training.lessons import Lessons
 from earshot.training.rehearsal import batches_of
 from earshot.training.reporting import say_unreadable
+from earshot.training.schedule import time_is_up
 from scripts import run
 
 SIGMOID = Head(activation="sigmoid", logit=False, segments=True)
@@ -73,6 +77,16 @@ def test_a_front_end_that_the_network_cannot_hear(tiny):
     config = load_config(tiny, ["frontends.logmel={kind: waveform}", "augment.spec_augment={}", "augment.batch={}"])
     with pytest.raises(ValueError, match=r"cannot hear a crop of 1 s as 'logmel' of kind waveform, \(8000,\)"):
         check_run(config, load_data(config.data), [0])
+
+
+@pytest.mark.parametrize("name", ["gain_db", "equalise"])
+def test_decibels_are_added_to_pictures_in_decibels_alone(tiny, name):
+    override = f"augment.batch.logmel=[{{name: {name}}}]"
+    config = load_config(tiny, [override, "frontends.logmel.kind=pcen"])
+    network = make_model(config, 2, weights_follow=True)
+    with pytest.raises(ValueError, match=f"{name} adds decibels, and logmel is in another scale: use Gain"):
+        check_inputs(network, config)
+    check_inputs(network, load_config(tiny, [override]))
 
 
 def test_recordings_that_are_not_there_are_said_first(tiny):
@@ -186,6 +200,22 @@ def test_folds_share_the_time():
     assert clock.end_of_fold(now - 5, 3) == pytest.approx(now, abs=1), "late already: no fold gets a time below 0"
     assert clock.end_of_run(0) == float("inf")
     assert 8 * 60 < clock.end_of_run(10) - now < 10 * 60
+
+
+def test_the_slow_first_step_does_not_end_a_training_of_long_recordings():
+    now = clock.time.monotonic()
+    config = SimpleNamespace(optim=SimpleNamespace(batch_size=2), predict=SimpleNamespace(stride_seconds=2.5),
+                             data=SimpleNamespace(crop_seconds=5.0))  # fmt: skip
+    t = SimpleNamespace(
+        config=config, deadline=now + 60, progress=SimpleNamespace(log=[], out_of_time=False), step_began=now - 5.0,
+        step_seconds=deque(), held_out=SimpleNamespace(clips=pd.DataFrame({"duration": [120.0] * 4})),
+        accelerator=SimpleNamespace(num_processes=1, device="cpu", reduce=lambda value, how: value),
+    )  # fmt: skip
+    assert not time_is_up(t), "5 s for the first step are not 5 s for each: that would be 240 s to validate"
+    t.step_began -= 0.1
+    assert not time_is_up(t)
+    t.deadline = now + 4
+    assert time_is_up(t), "192 crops at 0.025 s each do not fit"
 
 
 @pytest.mark.parametrize(("head", "loss", "task", "targets", "message"), [

@@ -1,6 +1,8 @@
 """What of a bundle needs no run: imports, the kernel's text, minutes and slugs."""
 
+import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +44,15 @@ def test_the_kernel_is_short_and_its_notebook_the_same(competition):
     assert ["".join(c["source"]) for c in code] == [script]
     nbformat = pytest.importorskip("nbformat")
     nbformat.validate(made)
+
+
+def test_a_competition_that_is_laid_out_as_another_has_its_own_name_on_kaggle():
+    settings = BundleSettings(runs=(), competition="birdclef2026", slug=SLUG, data_slug="our-birds")
+    files = bundling.kernel_files(settings)
+    assert json.loads(files["kernel-metadata.json"])["competition_sources"] == ["our-birds"]
+    assert 'find("our-birds/test_soundscapes")' in files["kernel.py"]
+    with pytest.raises(ValueError, match="--data-slug 'Our birds' must be the end of the competition's address"):
+        bundling.kernel_files(replace(settings, data_slug="Our birds"))
 
 
 def test_minutes_come_from_the_competition_or_must_be_said():

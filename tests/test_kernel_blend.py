@@ -238,8 +238,12 @@ def test_a_bundle_of_an_ensemble_leaves_out_what_weighs_nothing(two_runs, tmp_pa
 
 
 def test_a_bundle_without_an_ensemble_is_the_plain_mean(two_runs, tmp_path):
-    made = build(BundleSettings(runs=two_runs, competition=COMPETITION, slug=SLUG), tmp_path / "kernels")
+    again = tmp_path / "a"  # as its config says
+    for fold in range(2):
+        tiny_graphs.write_graph(again / f"fold{fold}" / "model.onnx", fold=fold, run="sed/a", tta=["gain"])
+    made = build(BundleSettings(runs=(again, two_runs[1]), competition=COMPETITION, slug=SLUG), tmp_path / "kernels")
     bundle = open_bundle(made / "dataset")
+    assert [n.tta for n in bundle.networks] == [("gain",)] * 2 + [()] * 3, "each run is heard as it was validated"
     assert (bundle.blend.mean, bundle.blend.weights) == ("mean", (1.0, 1.0))
     assert [round(n.weight, 3) for n in bundle.networks] == [0.5, 0.5, 0.333, 0.333, 0.333]
 

@@ -181,7 +181,9 @@ def test_a_sample_that_does_not_know_all_recordings_is_not_the_test(bundle, fold
     test = find_test(COMPETITION, folder, CLASSES)  # the public sample names the first rows alone
     assert test.table.row_id.tolist() == full
     assert [c.clip_id for c in test.clips] == ["rec2", "rec1", "rec0"]
-    assert "lacks 2 rows of its recordings" in test.notes[0]
+    assert "lacks 1 rows of its recordings" in test.notes[0]
+    pd.DataFrame({"row_id": full[:1] + full[2:]}).to_csv(folder.parent / "sample_submission.csv", index=False)
+    assert len(find_test(COMPETITION, folder, CLASSES).table) == 4, "the last row of rec2, of 2.3 s, is not asked for"
 
 
 def test_a_damaged_table_is_noted_beside_the_folder_and_refused_when_named(folder):

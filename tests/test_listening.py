@@ -16,7 +16,7 @@ from earshot.annotations.writing import file_names, write_events
 from earshot.events import PostProcess
 from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
-from earshot.listening.confidence import calibrate
+from earshot.listening.confidence import calibrate, stretches
 from earshot.listening.detections import (
     AT_A_TIME,
     Asked,
@@ -29,6 +29,7 @@ from earshot.listening.detections import (
 from earshot.listening.members import Ears, with_frames
 from earshot.prediction.inference import Member
 from earshot.prediction.predictions import Clip, Predictions
+from earshot.prediction.truth import Truth
 from earshot.sound.timebase import TimeBase
 from earshot.sound.wall_clock import start_of
 from earshot.sound.windows import Windowing
@@ -129,6 +130,24 @@ def test_confidence_is_how_often_outputs_are_right():
         near = (sure > low) & (sure < low + 0.2)
         assert truth[near, 0].mean() == pytest.approx(sure[near].mean(), abs=0.06)
     assert calibrate(peaks, np.zeros_like(truth)) is None
+
+
+def test_recordings_that_hold_every_class_somewhere_make_no_detection_sure():
+    """Four minutes with a call in a tenth of their stretches, another recording whose labels alone are known."""
+    rng = np.random.default_rng(0)
+    heard_in = rng.random((2, 240)) < 0.1
+    rows = [(f"c{i}", s + 0.2, s + 0.8, "low") for i in range(2) for s in np.flatnonzero(heard_in[i])]
+    events = pd.DataFrame(rows, columns=["filename", "onset", "offset", "event_label"])
+    loud = np.where(heard_in, rng.beta(4, 2, heard_in.shape), rng.beta(2, 4, heard_in.shape))
+    frames = [np.stack([np.repeat(r, 10), np.full(2400, 0.1)], axis=1) for r in [*loud, np.full(240, 0.3)]]
+    truth = Truth(np.array([[1, 0]] * 3), events, annotated=np.array([True, True, False]))
+    peaks, there, of = stretches(heard([f.astype(np.float32) for f in frames]), truth, 1.0)
+    assert of == "stretches of 1 s"
+    assert len(peaks) == 481, "the third recording is one"
+    assert (there[1:, 0] == heard_in.ravel()).all()
+    sure = calibrate(peaks, there)(peaks[1:, 0], np.zeros(480, int))
+    assert sure.mean() == pytest.approx(heard_in.mean(), abs=0.02), "by recordings it would be 1"
+    assert stretches(heard(frames), Truth(truth.target), 1.0)[2] == "clips"
 
 
 def test_a_rare_class_takes_the_common_calibration():

@@ -181,3 +181,54 @@ def test_a_class_that_one_split_lacks_is_a_class(tmp_path, caplog):
         (tmp_path / "test" / name).mkdir()
     assert prepare(tmp_path).classes == ["robin", "wren"]
     assert "which are no class: owl (empty)" in caplog.text
+
+
+def test_a_table_in_the_folder_of_a_site_means_that_sites_recordings(tmp_path, caplog):
+    sites, tables = tmp_path / "sites", tmp_path / "tables"
+    record(sites, "pond/1.wav", "pond/2.wav", "ridge/1.wav", seconds=4)
+    for place in (sites, tables):
+        for site, label in (("pond", "wren"), ("ridge", "robin")):
+            (place / site).mkdir(parents=True, exist_ok=True)
+            (place / site / "all.txt").write_text(RAVEN + f"1\tx\t1\t0.5\t1\t1.wav\t{label}\n")
+    expected = {"pond/1": "wren", "pond/2": "", "ridge/1": "robin"}
+    assert labels_of(prepare(sites)) == expected  # beside the recordings
+    assert "in one folder (2 of them): --group-column folder" in caplog.text
+    for path in sites.rglob("*.txt"):
+        path.unlink()
+    assert labels_of(prepare(sites, annotations=tables)) == expected  # in folders as theirs
+    (sites / "all.txt").write_text(RAVEN + "1\tx\t1\t0.5\t1\t1.wav\twren\n")
+    with pytest.raises(ValueError, match="names '1.wav', which 2 recordings are called"):
+        prepare(sites)
+
+
+def test_labels_of_which_nobody_was_sure_are_unknown_and_not_absent(tmp_path, caplog):
+    record(tmp_path, "a.wav", "b.wav", "c.wav", seconds=4)
+    (tmp_path / "b.txt").write_text("0.5\t1\twren?\n2\t3\trobin\n1\t2\towl?\n")
+    (tmp_path / "c.txt").write_text("")
+    raven = RAVEN.replace("Species", "Species\tCertainty")
+    (tmp_path / "a.Table.1.selections.txt").write_text(
+        raven + "1\tx\t1\t0.5\t1\ta.wav\twren\thigh\n2\tx\t1\t2\t3\ta.wav\trobin\tLow\n"
+    )
+    tables = prepare(tmp_path)
+    assert labels_of(tables) == {"a": "robin wren", "b": "robin", "c": ""}
+    assert tables.clips.unknown_labels.tolist() == ["", "wren", ""]
+    assert tables.events.event_label.tolist() == ["wren", "robin", "robin"]
+    assert tables.classes == ["robin", "wren"]
+    for said in ("rows say how sure they are ('high' 1, 'Low' 1)", "question mark", "nobody was sure of any owl"):
+        assert said in caplog.text
+    tables = prepare(tmp_path, unsure="low")
+    assert tables.clips.unknown_labels.tolist() == ["robin", "wren", ""]
+    assert tables.clips.annotated.tolist() == [1, 1, 1]
+    assert tables.events.event_label.tolist() == ["wren", "robin"]
+    with pytest.raises(ValueError, match="no row of .* is 'lwo'; there are: high, Low"):
+        prepare(tmp_path, unsure="lwo")
+
+
+def test_doubts_of_whole_recordings_are_unknown_too(four):
+    (four / "t.csv").write_text("file,label,certainty\na.wav,wren,2\nb.wav,wren,1\nc.wav,robin,2\nd.wav,robin?,2\n")
+    tables = prepare(four, unsure="1")
+    assert labels_of(tables) == {"a": "wren", "b": "", "c": "robin", "d": ""}
+    assert tables.clips.unknown_labels.tolist() == ["", "wren", "", "robin"]
+    (four / "t.csv").write_text("file,label\na.wav,wren\nb.wav,wren\n")
+    with pytest.raises(ValueError, match="--unsure low: .* has no column such as certainty"):
+        prepare(four, unsure="low")

@@ -11,7 +11,7 @@ import soundfile
 from earshot.events import PostProcess
 from earshot.metrics import clips as clip_metrics
 from earshot.pages import audit as audit_page
-from earshot.pages.clip_cards import make_card, surprising
+from earshot.pages.clip_cards import make_card, moment_of, surprising
 from earshot.pages.intervals import bootstrap
 from earshot.pages.report import Evidence, Picture, RunPage, Table, names_the_label, page, shown, tables
 from earshot.prediction.predictions import Predictions
@@ -58,9 +58,10 @@ def test_surprising_clips_are_the_wrong_ones_each_once():
     found = predictions([[0.9, 0.1], [0.1, 0.95], [0.02, 0.3], [0.5, 0.5], [0.0, 1.0]], unreadable=[4])
     target = np.array([[1, 0], [1, 0], [1, 0], [1, 1], [1, 0]])
     chosen = surprising(found, target, 1)
-    assert [(c.index, c.why.split()[-2]) for c in chosen] == [(1, "loss"), (3, "alarm"), (2, "miss")] or [
-        c.index for c in chosen
-    ] == [1, 2, 3]
+    assert [(c.index, c.why) for c in chosen] == [
+        (1, "largest loss 2.65, most of it by <b>tit</b>"), (2, "surest false alarm 0.30: <b>tit</b>"),
+        (3, "surest miss 0.50: wren"),
+    ]  # fmt: skip
     assert len({c.index for c in surprising(found, target, 9)}) == len(surprising(found, target, 9)) == 4
 
 
@@ -91,6 +92,24 @@ def test_a_card_has_sound_picture_and_events(tmp_path):
     assert made.picture.startswith("data:image/png;base64,")
     assert made.events == [(0.4, 1.0, "wren", "true"), (0.5, 1.0, "wren", "predicted")]
     assert made.outputs[0][0] == "wren"
+
+
+def test_of_a_long_recording_the_moment_is_shown_that_it_was_chosen_for(tmp_path):
+    path = tmp_path / "long.wav"
+    soundfile.write(path, 0.2 * np.sin(np.arange(60 * 4000) / 5), 4000)
+    frames = np.zeros((600, 2), np.float32)
+    frames[400:410, 1] = 0.9
+    found = predictions([[0.9, 0.95]], frames=(frames,))
+    events = pd.DataFrame({"filename": ["c0"] * 2, "onset": [1.0, 41.0], "offset": [2.0, 50.0], "event_label": "wren"})
+    chosen, post = surprising(found, np.array([[1, 0]]), 1)[0], PostProcess(threshold=0.5, iou_threshold=None)
+    made = make_card(chosen, found, Truth(np.array([[1, 0]]), events), path, post)
+    assert made.note == "12 s of 60.0 s, from 34.0 s on"
+    assert [(round(a, 6), round(b, 6), *what) for a, b, *what in made.events] == [
+        (6.0, 7.0, "<b>tit</b>", "predicted"), (7.0, 16.0, "wren", "true"),
+    ]  # fmt: skip
+    missed = replace(chosen, about=0)
+    assert moment_of(missed, found, events) == 1.5
+    assert moment_of(missed, found, None) == 0.05
 
 
 def test_a_page_is_one_file_and_names_cannot_break_it(tmp_path):

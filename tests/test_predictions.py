@@ -232,11 +232,28 @@ def test_weighted_mean_without_what_a_member_lacks():
     assert weighted_mean([a, replace(b, score=None)]).score is None
 
 
-def test_a_clip_is_unreadable_only_if_no_member_read_it():
-    a, b = make(["a", "b", "c"], 1), make(["a", "b", "c"], 2)
-    a = replace(a, unreadable=np.array([True, True, False]), framewise_output=tuple(a.framewise_output[:1]) * 3)
-    b = replace(b, unreadable=np.array([True, False, False]), framewise_output=tuple(b.framewise_output[:1]) * 3)
-    assert weighted_mean([a, b]).unreadable.tolist() == [True, False, False]
+def test_members_that_could_not_read_a_clip_have_no_say_in_it():
+    """As kernels blend (`kernel.answers`): the training prior in place of an answer is no answer."""
+    ids, classes = np.array(["a", "b", "c"]), ("x", "y")
+    lost = ([1, 1, 0], [1, 0, 0], [1, 0, 0])
+    values = [np.full((3, 2), p, np.float32) for p in (0.1, 0.5, 0.8)]
+    members = [
+        Predictions(
+            ids, classes, value, np.full(3, -1), np.array(gone, bool), timebase=TimeBase(10, 1), score=value[:, 0],
+            framewise_output=tuple(np.full((1 if no else 4, 2), value[0, 0], np.float32) for no in gone),
+        )
+        for value, gone in zip(values, lost, strict=True)
+    ]  # fmt: skip
+    found = weighted_mean(members, [2, 1, 1])
+    assert found.unreadable.tolist() == [True, False, False]
+    every, without_first = (2 * 0.1 + 0.5 + 0.8) / 4, (0.5 + 0.8) / 2
+    np.testing.assert_allclose(found.clipwise_output[:, 0], [every, without_first, every], rtol=1e-6)
+    np.testing.assert_allclose(found.score, found.clipwise_output[:, 0])
+    assert [len(f) for f in found.framewise_output] == [1, 4, 4]
+    for frames, clip in zip(found.framewise_output, found.clipwise_output, strict=True):
+        np.testing.assert_allclose(frames, np.broadcast_to(clip, frames.shape))
+    by_class = weighted_mean(members, [[1, 1], [0, 1], [0, 3]])
+    np.testing.assert_allclose(by_class.clipwise_output[1], [without_first, (0.5 + 3 * 0.8) / 4], rtol=1e-6)
 
 
 def test_complete_means_neither_fewer_nor_more():

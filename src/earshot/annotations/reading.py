@@ -23,7 +23,16 @@ import numpy as np
 import pandas as pd
 
 from earshot.annotations import label_studio
+from earshot.annotations.certainty import certainty_of, confidence_of
 from earshot.annotations.class_columns import class_columns, counted, heard, said_absent, say_unknown, says_yes_or_no
+from earshot.annotations.column_names import (
+    NO_TIME,
+    column_called,
+    is_blank,
+    last_word,
+    plain_name,
+    unit_of,
+)
 from earshot.annotations.tracks import SPACED, read_track
 from earshot.messages import few, install_line, suggest
 from earshot.sound.audio import EXTENSIONS
@@ -46,15 +55,10 @@ FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "fi
          "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
          "wav", "audio", "clip_id", "clip", "fname", "audiofilename", "audio_path", "wav_path", "wav_file",
          "slice_file_name", "segment_id")  # fmt: skip
-CONFIDENCES = ("confidence", "score", "probability", "relevance")  # from 0 to 1, of an answer or of several people
 IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
 KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
 NUMBERS = r"\s*[-+]?[\d.,:]+([eE][-+]?\d+)?\s*"
-UNITS = {"ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
-NO_TIME = ("sample", "frame", "samples", "frames")
-ELAN_FORMATS = re.compile(r" - (hh:mm:ss\.ms|ss\.msec)$", re.I)  # behind its columns' names: both are read
 NUMBERS_OF_ROWS = ("id", "name", "code", "tag")  # a row's own where its classes are columns of 0 and 1
-NOTHING = ("", "na", "nan", "none", "null")
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,9 @@ class Annotations:
     """The events of one annotation file.
 
     events: `filename` (as the file has it; '' where it speaks of one recording and does not name it), `onset`, `offset`
-    (seconds), `event_label`, and `confidence` (0 to 1) where the file has one; kind: as `kind_of` has it; label_column:
-    where the labels were; silent: recordings that it names without an event; runs_on: its times may be of all files in
-    a row, as Raven counts them.
+    (seconds), `event_label`, and `confidence` (0 to 1) or `certainty` (words) where the file has one; kind: as
+    `kind_of` has it; label_column: where the labels were; silent: recordings that it names without an event; runs_on:
+    its times may be of all files in a row, as Raven counts them.
     """
 
     events: pd.DataFrame
@@ -94,10 +98,10 @@ def kind_of(path: str | Path) -> str:
         return "audacity"
     if _first_number(_cells(first)):
         return "table"
-    columns = [_plain(c) for c in _cells(first)]
+    columns = [plain_name(c) for c in _cells(first)]
     if set(columns) >= KALEIDOSCOPE:
         return "table"
-    if not _column(columns, ONSETS) or not _column(columns, OFFSETS + DURATIONS):
+    if not column_called(columns, ONSETS) or not column_called(columns, OFFSETS + DURATIONS):
         return ""
     return "raven" if {"selection", "begin_time"} <= set(columns) else "table"
 
@@ -133,31 +137,31 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     table = _classes_in_rows(_without_samples(table), path, label_column)
     if label_column not in table.columns:
         label_column = ""  # of classes, which are rows now
-    plain = [_plain(c) for c in table.columns]
+    plain = [plain_name(c) for c in table.columns]
     if kind == "raven":
         views = [c for c, name in zip(table.columns, plain, strict=True) if name not in ("view", "channel")]
         table = table.drop_duplicates(views, ignore_index=True)
 
     def column(names: Sequence[str]) -> pd.Series | None:
-        name = _column(plain, names)
+        name = column_called(plain, names)
         return None if name is None else table.iloc[:, plain.index(name)]
 
     def times(values: pd.Series) -> np.ndarray:
-        return _seconds(values.mask(silent, "0"), path) * _unit(str(values.name), path)
+        return _seconds(values.mask(silent, "0"), path) * unit_of(str(values.name), path)
 
     if label_column:
         labels = table[label_column]
-    elif (labels := column([n for n in LABELS if n in plain and not _blank(column([n])).all()] or LABELS)) is None:
+    elif (labels := column([n for n in LABELS if n in plain and not is_blank(column([n])).all()] or LABELS)) is None:
         raise ValueError(
             f"{path}: no column has a name that labels have; say which one it is with --label-column (columns: "
             f"{', '.join(table.columns)})"
         )
     labels = with_genus(labels, table, path)
-    files, start, end = column((_plain(file_column),) if file_column else FILES), column(ONSETS), column(OFFSETS)
+    files, start, end = column((plain_name(file_column),) if file_column else FILES), column(ONSETS), column(OFFSETS)
     if set(plain) >= KALEIDOSCOPE:
         start, end = column(("offset",)), None
     length = column(DURATIONS) if end is None else end
-    silent = _blank(start) & _blank(length) & _blank(labels)  # DCASE: a recording in which nothing is heard
+    silent = is_blank(start) & is_blank(length) & is_blank(labels)  # DCASE: a recording in which nothing is heard
     silent |= _is_minus_one(start) & _is_minus_one(length)  # urban data sets write it so
     onset, offset = times(start), times(length)
     if end is None:
@@ -172,6 +176,8 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     })  # fmt: skip
     if (sure := confidence_of(table)) is not None:
         events["confidence"] = sure
+    elif (words := certainty_of(table.drop(columns=[labels.name], errors="ignore"))) is not None:
+        events["certainty"] = words
     without = () if files is None else tuple(name for name in events.filename[silent].unique() if name)
     runs_on = kind == "raven" and within is None and events.filename.nunique() > 1
     absent = said_absent(column(("is_negative",)), True, path) | said_absent(column(("present",)), False, path)
@@ -180,25 +186,12 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
 
 def with_genus(labels: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
     """Species with their genus in front, where a column of its own has it: a tit and a warbler are both palustris."""
-    plain = [_plain(c) for c in table.columns]
-    if _plain(str(labels.name)) != "species" or "genus" not in plain:
+    plain = [plain_name(c) for c in table.columns]
+    if plain_name(str(labels.name)) != "species" or "genus" not in plain:
         return labels
     genus, names = table.iloc[:, plain.index("genus")].str.strip(), labels.str.strip()
     logger.warning("%s: species are named with the genus in front", path)
     return (genus + " " + names).where((genus != "") & (names != "") & ~names.str.contains(" "), names)
-
-
-def confidence_of(table: pd.DataFrame) -> pd.Series | None:
-    """The column of a table that says how sure each row is, as numbers; None where there is none from 0 to 1.
-
-    An empty cell, as of a row that a person wrote, says nothing: NaN.
-    """
-    plain = [_plain(c) for c in table.columns]
-    if (name := _column(plain, CONFIDENCES)) is None:
-        return None
-    cells = table.iloc[:, plain.index(name)]
-    numbers, empty = pd.to_numeric(cells, errors="coerce"), _blank(cells)
-    return numbers if not empty.all() and (numbers.between(0, 1) | empty).all() else None
 
 
 def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFrame:
@@ -206,11 +199,11 @@ def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFram
 
     given: what --label-column names: several by commas, or one that no labels are called by, hold 0 and 1.
     """
-    plain = dict(zip(table.columns, (_plain(c) for c in table.columns), strict=True))
+    plain = dict(zip(table.columns, (plain_name(c) for c in table.columns), strict=True))
     if given:
         classes = _given_classes(table, given, path)
     elif any(
-        name in LABELS and name not in NUMBERS_OF_ROWS and not (len(table) and _blank(table[c]).all())
+        name in LABELS and name not in NUMBERS_OF_ROWS and not (len(table) and is_blank(table[c]).all())
         for c, name in plain.items()
     ):
         return table
@@ -238,7 +231,7 @@ def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFram
     rest = table.drop(columns=[*classes, *(c for c, name in plain.items() if name in LABELS and c not in classes)])
     rest = rest.assign(event_label=[[c for c, yes in zip(classes, row, strict=True) if yes] for row in said])
     rest = rest.explode("event_label", ignore_index=True).astype({"event_label": object})
-    times = [c for c in rest if _plain(c) in {*ONSETS, *OFFSETS, *DURATIONS, *IN_FILE}]
+    times = [c for c in rest if plain_name(c) in {*ONSETS, *OFFSETS, *DURATIONS, *IN_FILE}]
     rest.loc[rest.event_label.isna(), [*times, "event_label"]] = ""
     return rest
 
@@ -254,15 +247,11 @@ def _given_classes(table: pd.DataFrame, given: str, path: Path) -> list[str]:
             f"{path}: of several columns each is a class, with 1 where it is heard, but '{odd[0]}' holds others: "
             f"{few(sorted(set(table[odd[0]])))}; name the one column of the labels"
         )
-    return [] if len(names) == 1 and (odd or _plain(names[0]) in LABELS) else names
+    return [] if len(names) == 1 and (odd or plain_name(names[0]) in LABELS) else names
 
 
 def _is_minus_one(values: pd.Series) -> pd.Series:
     return pd.to_numeric(values, errors="coerce") == -1
-
-
-def _blank(values: pd.Series) -> pd.Series:
-    return values.str.strip().str.casefold().isin(NOTHING)
 
 
 def _table(path: Path, kind: str) -> pd.DataFrame:
@@ -338,36 +327,11 @@ def _read_textgrid(path: Path, tier: str) -> pd.DataFrame:
     return table.astype({"onset": float, "offset": float})
 
 
-def _plain(name: str) -> str:
-    """'Begin Time (s)' -> begin_time, 'onset_s' -> onset: a column's name without its unit."""
-    name = ELAN_FORMATS.sub("", name.strip().strip("\ufeff\"'")).casefold()
-    name = "_".join(re.findall(r"[a-z0-9]+", re.sub(r"\(.*?\)|\[.*?\]", " ", name)))
-    return re.sub(rf"_(s|sec|secs|seconds|({'|'.join(UNITS)})s?|{'|'.join(NO_TIME)})$", "", name)
-
-
-def _unit(name: str, path: Path) -> float:
-    """Seconds that a column's unit has by its name: 'Begin Time (s)' 1, 'start_ms' 0.001; samples are an error."""
-    last = _last_word(name)
-    if last in NO_TIME:
-        raise ValueError(f"{path}: column '{name}' counts {last.rstrip('s')}s; divide by their rate: times are seconds")
-    return UNITS.get(last, UNITS.get(last.rstrip("s"), 1.0))
-
-
-def _last_word(name: str) -> str:
-    """What may be a column's unit: 'samples' of start_samples, 's' of Begin Time (s); '' of a name of one word."""
-    words = re.findall(r"[a-z]+", ELAN_FORMATS.sub("", name.strip()).casefold())
-    return words[-1] if len(words) > 1 else ""
-
-
 def _without_samples(table: pd.DataFrame) -> pd.DataFrame:
     """A table without its times in samples where other columns say them in seconds."""
-    rest = table[[c for c in table.columns if _last_word(c) not in NO_TIME]]
-    plain = [_plain(c) for c in rest.columns]
-    return rest if _column(plain, ONSETS) and _column(plain, OFFSETS + DURATIONS) else table
-
-
-def _column(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    return next((name for name in (re.sub("_seconds$", "", n) for n in names) if name in columns), None)
+    rest = table[[c for c in table.columns if last_word(c) not in NO_TIME]]
+    plain = [plain_name(c) for c in rest.columns]
+    return rest if column_called(plain, ONSETS) and column_called(plain, OFFSETS + DURATIONS) else table
 
 
 def _seconds(values: pd.Series, path: Path) -> np.ndarray:

@@ -25,6 +25,7 @@ class LogmelAugment(NamedTuple):
     apply: Callable[..., Tensor]
     time: Callable[..., Tensor] | None = None  # None: frames stay where they are
     in_frames: tuple[str, ...] = ()  # those of its numbers that count frames
+    decibels: bool = False  # its numbers are decibels: a picture of another scale would be changed by other amounts
 
 
 def uniform(generator: Generator | None, size: int | tuple[int, ...], low: float, high: float) -> Tensor:
@@ -283,13 +284,13 @@ def build_spec_augment(params: dict) -> SpecAugment | None:
 
 
 LOGMEL_AUGMENTS = {
-    "gain_db": LogmelAugment(sample_gain_db, gain_db),
+    "gain_db": LogmelAugment(sample_gain_db, gain_db, decibels=True),
     "roll": LogmelAugment(sample_roll, roll, roll_positions, ("shift_frames",)),
     "time_stretch": LogmelAugment(sample_time_stretch, time_stretch, stretch_positions),
     "time_warp": LogmelAugment(sample_time_warp, time_warp, warp_positions, ("center", "moved")),
     "frequency_shift": LogmelAugment(sample_frequency_shift, frequency_shift),
     "frequency_stretch": LogmelAugment(sample_frequency_stretch, frequency_stretch),
-    "equalise": LogmelAugment(sample_equalise, equalise),
+    "equalise": LogmelAugment(sample_equalise, equalise, decibels=True),
     "frequency_warp": LogmelAugment(sample_frequency_warp, frequency_warp),
     "crop_resize": LogmelAugment(sample_crop_resize, crop_resize, crop_time),
     "spec_augment": LogmelAugment(sample_spec_augment, spec_augment),

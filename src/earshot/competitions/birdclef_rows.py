@@ -4,8 +4,8 @@
 
 Rows are named <recording>_<second at which the row ends>. A recording whose length is no multiple of 5 s has a last,
 partial row (rests below 0.05 s do not count). Where the sample submission has every row of every recording of the
-folder its rows are the test's, in its order; else they follow from the recordings. An unreadable recording counts as
-long as the edition's are.
+folder, but at most the partial ones, its rows are the test's, in its order; else they follow from the recordings. An
+unreadable recording counts as long as the edition's are.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from earshot.tables import require_columns
 ROW_SECONDS = 5
 SITE_COLUMNS = ("row_id", "site", "audio_id", "seconds")  # of the test table of 2021
 BIRD_COLUMNS = ("row_id", "file_id", "bird", "end_time")  # of the test table of 2022
-ROUNDING = 0.5  # seconds by which a sample submission may count a recording as shorter
 
 logger = logging.getLogger("earshot")
 
@@ -53,7 +52,9 @@ def tables_of_test(source: Path, sample: pd.DataFrame, seconds: float) -> tuple[
     names, test = test_files(source / folder), split_rows(sample)
     lengths = {name: _length(source / folder / file, seconds) for name, file in names.items()}
     have = test.groupby("clip_id").seconds.agg(set)
-    short = [name for name, length in lengths.items() if not _ends(length - ROUNDING) <= have.get(name, set())]
+    short = [
+        name for name, length in lengths.items() if not _ends(length - length % ROW_SECONDS) <= have.get(name, set())
+    ]
     if short:
         lacks = "sample_submission.csv does not have all rows of %d recordings of test_soundscapes: "
         logger.warning((lacks if len(sample) else "no sample_submission.csv names the %d recordings of "

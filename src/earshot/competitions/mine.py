@@ -36,6 +36,7 @@ from earshot.competitions.label_columns import (
 )
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
+from earshot.competitions.own_doubts import with_unknown
 from earshot.competitions.own_folders import SUBFOLDER, from_folders
 from earshot.competitions.own_labels import Labels, columns_by_recording, from_annotations, from_table
 from earshot.competitions.own_recordings import OwnRecordings, list_own
@@ -60,7 +61,7 @@ def prepare(
     source: Path, *, table: Path | None = None, annotations: Path | None = None, test: Path | None = None,
     path_column: str = "", label_column: str = "", label_separator: str = "", group_column: str = "",
     split_column: str = "", fold_column: str = "", tier: str = "", several_labels: str = "",
-    min_confidence: float | None = None,
+    min_confidence: float | None = None, unsure: str = "",
 ) -> Tables:  # fmt: skip
     """A folder of recordings -> tables; FLAGS explains the keywords. No label at all is an error with a way out."""
     source = Path(source)
@@ -68,6 +69,7 @@ def prepare(
     if table and annotations and _is_same(annotations, table):
         table = None  # events, whose columns may say groups, splits and folds
     notes = [path for path in find_annotations(source, annotations) if table is None or not _is_same(path, table)]
+    doubts = [word.strip() for word in unsure.split(",") if word.strip()]
     sheet = LabelTable((table,)) if table else find_label_table(source, recordings, path_column, notes)
     taken = [c for c in (group_column, split_column or "split", fold_column) if c]
     named = [c for c in (group_column, split_column, fold_column) if c]
@@ -78,15 +80,18 @@ def prepare(
     if sheet:
         about = from_table(recordings, sheet, path_column, label_column if of_sheet else "", label_separator,
                            has_events=bool(notes), taken=taken, several=several_labels,
-                           least=None if notes else min_confidence)  # fmt: skip
+                           least=None if notes else min_confidence, unsure=() if notes else doubts)  # fmt: skip
     elif len(notes) == 1 and kind_of(notes[0]) == "table" and named and has_columns(lone.read(), ",".join(named)):
         about = from_table(recordings, lone, path_column, "", label_separator, has_events=True, taken=named)
         about = about.of_columns(named)
     elif len(notes) == 1 and kind_of(notes[0]) == "table" and not group_column:
         _hint_columns(columns_by_recording(recordings, notes[0]), split_column, fold_column)
     if notes:
+        if about is None and not group_column:
+            _hint_folders(recordings)
         labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator,
-                                  path_column="" if sheet else path_column, least=min_confidence)  # fmt: skip
+                                  path_column="" if sheet else path_column, least=min_confidence,
+                                  unsure=doubts, mirror=annotations)  # fmt: skip
         if about is not None:
             labels = labels.with_columns_of(about)
     else:
@@ -126,6 +131,7 @@ def _tables(
     classes = sorted({name for text in trains.labels for name in text.split()})
     if "secondary_labels" in trains:
         trains["secondary_labels"] = _of_classes(trains.secondary_labels, classes)
+    trains, tested = with_unknown(trains, classes), tested.drop(columns="doubted")
     _warn(trains, tested, events, classes)
     table, truth, test_events = None, None, None
     if len(tested):
@@ -147,6 +153,14 @@ def _tables(
         missing=labels.missing, test_events=test_events, task="tagging" if events is None else "sed",
         competition="mine" if events is None else "mine_events",
     )  # fmt: skip
+
+
+def _hint_folders(recordings: OwnRecordings):
+    """Say that folds may part recordings of one folder, mostly a site, where several folders hold several each."""
+    folders = Counter(Path(path).parent.as_posix() for path in recordings.paths)
+    if 1 < len(folders) < len(recordings.paths):
+        logger.warning("folds may part the recordings in one folder (%d of them): --group-column folder keeps them "
+                       "together in folds that are made afterwards", len(folders))  # fmt: skip
 
 
 def _hint_columns(clips: pd.DataFrame, split_column: str, fold_column: str):
@@ -178,7 +192,8 @@ def _hint_columns(clips: pd.DataFrame, split_column: str, fold_column: str):
 
 def _named(clips: pd.DataFrame, events: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Labels as class names: no spaces, one spelling, words that say "nothing" dropped; changes are said."""
-    texts = {name for names in clips.labels for name in names}
+    doubted = clips.get("doubted", pd.Series([[]] * len(clips), index=clips.index))
+    texts = {name for column in (clips.labels, doubted) for names in column for name in names}
     wanted = pd.Series(sorted(texts | (set() if events is None else set(events.event_label))), dtype=object)
     silent = wanted.map(is_reserved).to_numpy(bool)
     if silent.any():
@@ -191,7 +206,8 @@ def _named(clips: pd.DataFrame, events: pd.DataFrame | None) -> tuple[pd.DataFra
     if changed := [f"'{name}' is {new}" for name, new in final.items() if new and new != name and " " in name]:
         logger.warning("class names hold no spaces: %s", few(changed))
     quiet = clips.labels.map(lambda names: any(n.strip().casefold() == SILENCE for n in names)).to_numpy(bool)
-    clips = clips.assign(labels=[" ".join(sorted({final[n] for n in names} - {""})) for names in clips.labels])
+    for kind, names in (("labels", clips.labels), ("doubted", doubted)):
+        clips = clips.assign(**{kind: [" ".join(sorted({final[n] for n in some} - {""})) for some in names]})
     if (quiet := quiet & (clips.labels == "").to_numpy(bool)).any():
         said = clips.annotated if "annotated" in clips else pd.Series("", index=clips.index)
         clips["annotated"] = np.where(quiet, "1", said.astype(str))
@@ -336,6 +352,8 @@ FLAGS = (
          "none (it has no label); default: an error where few differ", "", "HOW"),
     Flag("--min-confidence", float, "leave out what a column such as confidence says is less sure than this, from 0 to "
          "1 (default: all count)", None, "SHARE"),
+    Flag("--unsure", str, "words of a column such as certainty, by commas: classes of rows with them are unknown in "
+         "their recordings, neither there nor absent", "", "WORDS"),
     Flag("--tier", str, "of TextGrids with several tiers of intervals", "", "NAME"),
 )  # fmt: skip
 EDITIONS = by_name(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earshot.annotations.certainty import CONFIDENCES, certainty_of, confidence_of
 from earshot.annotations.class_columns import UNKNOWN
-from earshot.annotations.reading import CONFIDENCES, Annotations, confidence_of, read_annotations, with_genus
+from earshot.annotations.reading import Annotations, read_annotations, with_genus
 from earshot.competitions.label_columns import are_classes, label_columns, labels_in, say_missing_words, split_cells
+from earshot.competitions.own_doubts import take_doubted, unsure_rows
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.competitions.own_tables import LabelTable, check_column, find_path_column
 from earshot.competitions.tables import class_name
@@ -33,7 +36,8 @@ logger = logging.getLogger("earshot")
 class Labels:
     """What was found.
 
-    clips: `clip_id, path, labels` (a list of names) and more columns, every recording once; events: `filename`
+    clips: `clip_id, path, labels` and `doubted` (lists of names: heard, perhaps heard) and more columns, every
+    recording once; events: `filename`
     (clip_id), `onset, offset, event_label`, None where nothing says when; missing: (clip_id, path) of recordings that a
     table names and the folder has not.
     """
@@ -44,18 +48,18 @@ class Labels:
 
     def of_columns(self, columns: Sequence[str]) -> Labels:
         """The same with no other columns than these."""
-        return replace(self, clips=self.clips[["clip_id", "path", "labels", *columns]])
+        return replace(self, clips=self.clips[["clip_id", "path", "labels", "doubted", *columns]])
 
     def with_columns_of(self, other: Labels) -> Labels:
         """The same with what another table says of these recordings: further columns (group, site, split), and labels
         of those that no annotation speaks of."""
-        more = other.clips.drop(columns=["path", "labels"])
+        kinds = ["labels", "doubted"]
+        more = other.clips.drop(columns=["path", *kinds])
         clips = self.clips.merge(more, on="clip_id", how="left")
-        weak = dict(zip(other.clips.clip_id, other.clips.labels, strict=True))
-        unsaid = clips.annotated == 0
-        clips["labels"] = [
-            weak[c] if free else own for c, own, free in zip(clips.clip_id, clips.labels, unsaid, strict=True)
-        ]
+        weak = other.clips.set_index("clip_id")
+        unsaid = (clips.annotated == 0).to_numpy(bool)
+        for kind in kinds:
+            clips[kind] = clips[kind].where(~unsaid, clips.clip_id.map(weak[kind]))
         missing = tuple(dict.fromkeys((*self.missing, *other.missing)))
         return replace(self, clips=clips, missing=missing)
 
@@ -80,21 +84,23 @@ class Labels:
 
 def from_table(
     recordings: OwnRecordings, path: LabelTable, path_column: str, label_column: str, separator: str, has_events: bool,
-    taken: Sequence[str] = (), *, several: str = "", least: float | None = None,
+    taken: Sequence[str] = (), *, several: str = "", least: float | None = None, unsure: Sequence[str] = (),
 ) -> Labels:  # fmt: skip
     """A table's row says what a recording holds; its other columns are kept.
 
     has_events: annotations say what is heard, so that the table need not. taken: columns that say something else
     (groups, splits, folds): none of them is guessed to hold the labels, and they stay columns
     though the flag of the labels name them too. several: what is made of recordings whose rows differ in their label,
-    one of SEVERAL, or an error where few do. least: the confidence that a row needs, where the table says one.
+    one of SEVERAL, or an error where few do. least: the confidence that a row needs, where the table says one; unsure:
+    the words that stand beside labels of which nobody was sure.
     """
     table = _rows_of_recordings(path, recordings, path_column)
     names, kept = str(table.columns[0]), list(map(str, table.columns[1:]))
     columns = [] if has_events and not label_column else label_columns(table, label_column, names, path, taken)
     if len(columns) == 1:
         table[columns[0]] = with_genus(table[columns[0]], table, path)
-    found = recordings.find_all(table[names], str(path))
+    near = recordings.place_of(path.files[0]).parent.as_posix()
+    found = recordings.find_all(table[names], str(path), near)
     told = f"{path}: recordings by '{names}'" + (f", labels by {few([repr(c) for c in columns])}" if columns else "")
     others = [c for c in kept if c not in (*columns, *OWN_COLUMNS)]
     logger.warning("%s%s", told, f", other columns: {few(others, 12)}" if others else "")
@@ -114,6 +120,8 @@ def from_table(
         table["labels"] = table.labels.where(table.index.isin(counted), pd.Series([[]] * len(table), index=table.index))
     elif columns and least is not None:
         confident(table[[]], least, path)
+    doubts = unsure_rows(certainty_of(table.drop(columns=columns)), unsure, str(path)) if columns else None
+    table["labels"], table["doubted"] = take_doubted(table.labels, doubts)
     _refuse_contradictions(table, [c for c in taken if c in kept], path)
     if "secondary_labels" in others:
         others_said = split_cells(table.secondary_labels, separator, path)
@@ -209,39 +217,45 @@ def _agreeing(table: pd.DataFrame, several: str, path: Path) -> pd.DataFrame:
 
 def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, dropped: Sequence[str], path: Path) -> pd.DataFrame:
     """Rows -> recordings: the labels of several rows of one recording together; other columns by its first row."""
-    others = [c for c in table.columns if c not in ("_found", "_says", *OWN_COLUMNS, *dropped)]
+    others = [c for c in table.columns if c not in ("_found", "_says", "doubted", *OWN_COLUMNS, *dropped)]
     first = table.drop_duplicates("_found")
     together: dict[str, list[str]] = {}
-    for recording, names in zip(table._found, table.labels, strict=True):
+    doubted: dict[str, set[str]] = {}
+    for recording, names, perhaps in zip(table._found, table.labels, table.doubted, strict=True):
         together[recording] = sorted({*together.get(recording, ()), *names})
+        doubted.setdefault(recording, set()).update(perhaps)
     if (twice := table._found.duplicated() & table.labels.map(bool)).any():
         several = sorted(table._found[twice].unique(), key=lambda p: len(together[p]) < 2)  # of several labels first
         logger.warning("%s has %d recordings in several rows: their labels are put together: %s", path, len(several),
                        few([f"{p} ({', '.join(together[p])})" for p in several]))  # fmt: skip
-    clips = recordings.table(first._found).assign(labels=[together[p] for p in first._found])
+    clips = recordings.table(first._found).assign(
+        labels=[together[p] for p in first._found], doubted=[sorted(doubted[p]) for p in first._found]
+    )
     for column in others:
         clips[column] = first[column].to_numpy()
     spoken = set(first._found)
     silent = [p for p in recordings.paths if p not in spoken]
     if silent:
         logger.warning("%d recordings are not in %s and have no label: %s", len(silent), path, few(silent))
-        rest = recordings.table(silent).assign(labels=[[]] * len(silent), **dict.fromkeys(others, ""))
+        none = [[]] * len(silent)
+        rest = recordings.table(silent).assign(labels=none, doubted=none, **dict.fromkeys(others, ""))
         clips = pd.concat([clips, rest], ignore_index=True)
     return clips
 
 
 def from_annotations(
     recordings: OwnRecordings, files: Sequence[Path], label_column: str, tier: str, separator: str = "", *,
-    path_column: str = "", least: float | None = None,
+    path_column: str = "", least: float | None = None, unsure: Sequence[str] = (), mirror: Path | None = None,
 ) -> Labels:  # fmt: skip
     """Annotation files -> events; a recording that a file speaks of is annotated, one without any is not.
 
     path_column: the column that names recordings, guessed by its name, else by what it holds; least: the confidence
-    that an event needs, where the files say one.
+    that an event needs, where the files say one; unsure: the words beside events of which nobody was sure; mirror: a
+    folder of the files, with folders as those of recordings.
     """
     events, spoken, missing, lost, taken = [], set(), {}, [], False
     for path in files:
-        own = recordings.of_annotation(path)
+        own, near = recordings.of_annotation(path, mirror), recordings.place_of(path, mirror).parent.as_posix()
         notes = read_annotations(path, label_column, tier)
         nameless = own is None and (notes.events.filename == "").all()
         if notes.kind in ("table", "raven") and (path_column or nameless):
@@ -249,7 +263,7 @@ def from_annotations(
             notes = read_annotations(path, label_column, tier, names)
             taken = taken or bool(names)
         named = notes.events.filename != ""
-        found = recordings.find_all([*notes.events.filename[named], *notes.silent], str(path))
+        found = recordings.find_all([*notes.events.filename[named], *notes.silent], str(path), near)
         missing |= {name: None for name, where in found.items() if where is None}
         where = notes.events.filename.map(found).where(named, own)
         says_nothing = not found and not len(notes.events)
@@ -278,19 +292,25 @@ def from_annotations(
             "end are no times in the recordings is given as --table"
         )
     _check_times(table, recordings, files)
-    table = confident(table.reset_index(drop=True), least, files[0] if len(files) == 1 else files[0].parent)
+    place = Path(os.path.commonpath(files))
+    table = confident(table.reset_index(drop=True), least, place)
     if (twice := table.duplicated(["path", "onset", "offset", "event_label"])).any():
         logger.warning("%d events are there twice, and count once", twice.sum())
         table = table[~twice]
     spoken -= _only_unnamed(table)
     table = table[table.event_label.str.strip() != ""]
-    several = split_cells(table.event_label, separator, files[0] if len(files) == 1 else files[0].parent)
+    several = split_cells(table.event_label, separator, place)
     table = table.assign(event_label=[names or [""] for names in several]).explode("event_label", ignore_index=True)
-    say_missing_words(table.event_label, str(files[0] if len(files) == 1 else files[0].parent))
+    say_missing_words(table.event_label, str(place))
     clips = recordings.table(recordings.paths)
     table = table.assign(filename=table.path.map(dict(zip(clips.path, clips.clip_id, strict=True))))
+    doubts = unsure_rows(table.get("certainty"), unsure, str(place))
+    table["event_label"], doubted = take_doubted(table.event_label.map(lambda name: [name]), doubts)
+    perhaps = doubted.groupby(table.filename).agg(lambda names: sorted({n for some in names for n in some}))
+    table = table.explode("event_label", ignore_index=True).dropna(subset="event_label")
     heard = table.groupby("filename").event_label.agg(lambda names: sorted(set(names)))
     clips["labels"] = [heard.get(clip_id, []) for clip_id in clips.clip_id]
+    clips["doubted"] = [perhaps.get(clip_id, []) for clip_id in clips.clip_id]
     clips["annotated"] = clips.path.isin(spoken).astype(int)
     if silent := list(clips.path[clips.annotated == 0]):
         logger.warning("%d recordings have no annotation and no label: %s", len(silent), few(silent))

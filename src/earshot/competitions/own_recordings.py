@@ -42,15 +42,18 @@ class OwnRecordings:
     by_name: dict[str, list[str]] = field(repr=False)
     without: Path | None = None
 
-    def find(self, name: str, where: str) -> str | None:
+    def find(self, name: str, where: str, near: str = "") -> str | None:
         """The path of the recording that a table calls `name`; None where there is none, ValueError where several.
 
-        where: for the error.
+        where: for the error; near: the table's folder below `source`, whose recordings come before those of folders
+        further up: recorders of several sites give the same names.
         """
         parts = PurePosixPath(str(name).strip().replace("\\", "/")).parts
         for start in range(len(parts)):
             for text in ("/".join(parts[start:]), _without_ending("/".join(parts[start:]))):
                 found = self.by_name.get(_key(text), [])
+                if len(found) > 1 and (nearest := _nearest(found, near)):
+                    return nearest
                 if len(found) > 1:
                     raise ValueError(
                         f"{where} names '{name}', which {len(found)} recordings are called: {few(found)}; give their "
@@ -60,13 +63,13 @@ class OwnRecordings:
                     return found[0]
         return None
 
-    def find_all(self, names: Iterable[str], where: str) -> dict[str, str | None]:
-        """What each name of a table is called here: {name: path, or None}.
+    def find_all(self, names: Iterable[str], where: str, near: str = "") -> dict[str, str | None]:
+        """What each name of a table is called here: {name: path, or None}; `near` as in `find`.
 
         Names that are none as they stand are read as other programs change them (`_rewritten`), and that is said
         where `where` says of what.
         """
-        found = {str(name): self._find_or_none(name, where) for name in dict.fromkeys(names)}
+        found = {str(name): self._find_or_none(name, where, near) for name in dict.fromkeys(names)}
         taken, changed = set(found.values()), {}
         for name in (n for n, path in found.items() if path is None):
             near = {p for key in _rewritten(name) for p in self._by_rewritten.get(key, ())} - taken
@@ -77,9 +80,9 @@ class OwnRecordings:
                            few([f"'{name}' for {path}" for name, path in changed.items()]))  # fmt: skip
         return found
 
-    def _find_or_none(self, name: str, where: str) -> str | None:
+    def _find_or_none(self, name: str, where: str, near: str) -> str | None:
         try:
-            return self.find(name, where)
+            return self.find(name, where, near)
         except ValueError:
             if where:
                 raise
@@ -94,10 +97,14 @@ class OwnRecordings:
                 result[key].add(path)
         return result
 
-    def of_annotation(self, path: Path) -> str | None:
+    def place_of(self, path: Path, mirror: Path | None = None) -> Path:
+        """Where a table lies below `source`, or below a folder of tables that has the same folders; else its name."""
+        roots = [root for root in (self.source, mirror) if root is not None and path.is_relative_to(root)]
+        return path.relative_to(roots[0]) if roots else Path(path.name)
+
+    def of_annotation(self, path: Path, mirror: Path | None = None) -> str | None:
         """The recording that an annotation file belongs to by its name: rec.Table.1.selections.txt is rec.wav's."""
-        inside = path.relative_to(self.source) if path.is_relative_to(self.source) else Path(path.name)
-        name = inside.with_suffix("")
+        name = self.place_of(path, mirror).with_suffix("")
         for text in (name.as_posix(), ADDED.sub("", name.as_posix())):
             if (found := self.find(text, str(path))) is not None:
                 return found
@@ -148,6 +155,14 @@ def list_own(source: Path, without: Path | None = None) -> OwnRecordings:
     for path in paths:
         by_name[_key(path)] = [p for p in by_name[_key(path)] if _key(p) == _key(path)]
     return OwnRecordings(source, paths, ids, dict(by_name), without)
+
+
+def _nearest(paths: list[str], near: str) -> str | None:
+    """The one of these paths that lies below a folder, or below the nearest one around it that holds any of them."""
+    for folder in (PurePosixPath(near), *PurePosixPath(near).parents):
+        if below := [path for path in paths if PurePosixPath(path).is_relative_to(folder)]:
+            return below[0] if len(below) == 1 else None
+    return None
 
 
 def _contents(folder: Path) -> str:

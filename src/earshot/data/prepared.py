@@ -284,16 +284,21 @@ def check_annotated(clips: pd.DataFrame, events: pd.DataFrame | None, data: Data
         )  # fmt: skip
 
 
+def says_nothing(clips: pd.DataFrame, data: DataConfig, events: pd.DataFrame | None) -> np.ndarray:
+    """Say which clips carry no statement and are left out; (N,) bool."""
+    if data.keep_unlabelled or data.false_positives:
+        return np.zeros(len(clips), bool)
+    code, names = distinct_labels(clips)
+    empty = np.array([not some for some in names])[code]
+    return empty & ~annotated_clips(clips, events if data.targets == "events" else None)
+
+
 def _drop_unusable(clips: pd.DataFrame, data: DataConfig, events: pd.DataFrame | None) -> pd.DataFrame:
     """Leave out, and count aloud, clips that carry no statement: no label, unless that says something here.
 
     An annotated clip without a label is silent: it trains and is scored.
     """
-    if data.keep_unlabelled or data.false_positives:
-        return clips
-    code, names = distinct_labels(clips)
-    empty = np.array([not some for some in names])[code]
-    empty &= ~annotated_clips(clips, events if data.targets == "events" else None)
+    empty = says_nothing(clips, data, events)
     if empty.any():
         logger.warning("%d of %d clips have no label and are left out", empty.sum(), len(clips))
     return clips[~empty].reset_index(drop=True)

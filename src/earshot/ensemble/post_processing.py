@@ -16,7 +16,7 @@ import pandas as pd
 from earshot.competitions.competition import OofScore, PostRanges
 from earshot.competitions.row_steps import fit_odds
 from earshot.events import PostProcess
-from earshot.messages import suggest
+from earshot.messages import progress_bar, suggest
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 
@@ -113,7 +113,7 @@ def choose_post(
     folds = _Folds(oof, truth, score, part)
     post, of_fold = start, dict.fromkeys(folds.names, start)
     before, found = folds.scores(of_fold), []
-    for name in names:
+    for name in progress_bar(names, "post-processing", unit="step"):
         there = folds.scores(of_fold)
         tried = {f: search.fit(name, of_fold[f], *folds.others(f)) for f in folds.names} if folds.nested else {}
         gains = folds.scores(tried) - there if tried else np.zeros(0)

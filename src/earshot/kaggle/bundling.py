@@ -26,15 +26,16 @@ from earshot.ensemble.specialists import full_classes
 from earshot.events import PostProcess, load_post
 from earshot.files import as_json, whole_folder
 from earshot.inputs.network import Inputs
-from earshot.kaggle.checks import check_folder, check_slug
+from earshot.kaggle.checks import SLUG, check_folder, check_slug
 from earshot.kaggle.extractors import add_extractors
 from earshot.kaggle.image import Image, read_image
 from earshot.kaggle.sources import versions, write_sources
 from earshot.kaggle.wheels import EXTRACTOR_RUNTIMES, RUNTIMES, Wheel, check_wheels, copy_wheels, read_wheels
-from earshot.kernel.bundle import ABOUT, CHOSEN_POST, CLASSES, PACKAGES, POST, SOURCES, open_bundle
+from earshot.kernel.bundle import ABOUT, CHOSEN_POST, CLASSES, PACKAGES, POST, SOURCES, Bundle, open_bundle
 from earshot.kernel.hidden_test import get_rules
 from earshot.kernel.manifest import NOT_UPLOADED, write_manifest
-from earshot.messages import command_line
+from earshot.kernel.runner import answer_to_one
+from earshot.messages import command_line, few
 from earshot.prediction.graphs import find_graphs, origins_of
 from earshot.prediction.origin import check_same
 from earshot.prediction.tta import check_tta, tta_variants
@@ -58,21 +59,25 @@ WORKING = Path(os.environ.get("KAGGLE_WORKING", "/kaggle/working"))
 MINUTES = os.environ.get("KERNEL_MINUTES", "__MINUTES__")
 
 
-def find(name):
-    """The file or folder of this name, at most four folders below INPUT."""
-    found = (path for depth in range(5) for path in INPUT.glob("*/" * depth + name))
-    return next(found, INPUT / name)
+def find(name, text=b""):
+    """The first file or folder of this name that holds `text`, at most five folders below INPUT, or None."""
+    found = (path for depth in range(5) for path in sorted(INPUT.glob("*/" * depth + name)))
+    return next((path for path in found if not text or text in path.read_bytes()), None)
 
 
-bundle = find("__FILES__/bundle.json").parent
+about = find("__FILES__/bundle.json") or find("bundle.json", b'"slug": "__KERNEL__"')
+competition = find("__SLUG__")
+if not about or not competition:
+    lacks = "competition __SLUG__" if about else "data set __DATASET__"
+    raise FileNotFoundError(f"{INPUT} does not hold the {lacks}: add it to this notebook by Add Input")
+bundle, tests = about.parent, find("__SLUG__/__FOLDER__") or competition / "__FOLDER__"
 libraries = tempfile.mkdtemp()
 for wheel in sorted(bundle.glob("*.whl")):
     zipfile.ZipFile(wheel).extractall(libraries)
 sys.path.insert(0, libraries)
 
-sys.argv = ["run_kernel.py", "--bundle", str(bundle), "--competition", "__COMPETITION__"]
-sys.argv += ["--test-folder", str(find("__SLUG__") / "__FOLDER__"), "--minutes", MINUTES]
-sys.argv += ["--out", str(WORKING / "submission.csv")]
+sys.argv = ["run_kernel.py", "--bundle", str(bundle), "--competition", "__COMPETITION__", "--test-folder", str(tests)]
+sys.argv += ["--minutes", MINUTES, "--out", str(WORKING / "submission.csv")]
 runpy.run_path(str(bundle / "earshot.pyz"), run_name="__main__")
 '''
 
@@ -97,6 +102,7 @@ class BundleSettings:
     wheels: Path | None = None
     image_packages: Path | None = None  # the list of Kaggle's image; None: the one that is kept (kaggle/image.py)
     kind: str = "notebook"  # what Kaggle runs: notebook | script
+    data_slug: str = ""  # of the competition on Kaggle whose test is answered; "": that of `competition`
 
 
 def build(settings: BundleSettings, root: str | Path = "kernels") -> Path:
@@ -116,8 +122,19 @@ def build(settings: BundleSettings, root: str | Path = "kernels") -> Path:
             (partial / "kernel" / file).write_text(text)
         reached("filled kernel/")
         check_folder(partial)
-        open_bundle(partial / "dataset", settings.competition).need_networks()
+        _check_answers(open_bundle(partial / "dataset", settings.competition).need_networks(), partial)
     return target
+
+
+def _check_answers(bundle: Bundle, folder: Path):
+    """Raise unless the competition's rows can be made of what the networks know, as a kernel does first of all."""
+    competition = bundle.about["competition"]
+    try:
+        answer_to_one(get_competition(competition), bundle.classes, bundle.post, folder)
+    except ValueError as error:
+        raise ValueError(
+            f"the networks know {few(bundle.classes)}, with which {competition} cannot be answered: {error}"
+        ) from error
 
 
 def dataset_slug(name: str) -> str:
@@ -151,10 +168,11 @@ def _fill_dataset(folder: Path, settings: BundleSettings, user: str, name: str):
                 "columns are at hand, with src/predict.py --clips TABLE --backend onnx"
             )
     extractors = add_extractors(folder, abouts)
-    tta = list(abouts[0]["tta"] if settings.tta is None else settings.tta)
-    tta_variants(tta)
-    for about in abouts:
-        check_tta(tta, Windowing(**about["windowing"]), Inputs.from_json(about).values())
+    for about, entry in zip(abouts, entries, strict=True):
+        entry["tta"] = list(about["tta"] if settings.tta is None else settings.tta)
+        tta_variants(entry["tta"])
+        check_tta(entry["tta"], Windowing(**about["windowing"]), Inputs.from_json(about).values())
+    tta = list(dict.fromkeys(name for entry in entries for name in entry["tta"]))
     (folder / CLASSES).write_text("label\n" + "".join(f"{c}\n" for c in classes))
     _add_post(folder, settings, chosen)
     packages = write_sources(folder / SOURCES, settings.competition)
@@ -293,7 +311,7 @@ def kernel_files(settings: BundleSettings) -> dict[str, str]:
         "id": f"{user}/{name}", "title": _title(name), "language": "python", "kernel_type": settings.kind,
         "code_file": "kernel.ipynb" if settings.kind == "notebook" else "kernel.py",
         "is_private": True, "enable_gpu": False, "enable_tpu": False, "enable_internet": False,
-        "dataset_sources": [files], "competition_sources": [get_rules(settings.competition).slug],
+        "dataset_sources": [files], "competition_sources": [_data_slug(settings)],
         "kernel_sources": [], "model_sources": [],
     }  # fmt: skip
     texts = {"kernel.ipynb": notebook(script), "kernel-metadata.json": info}
@@ -311,12 +329,23 @@ def kernel_script(settings: BundleSettings, dataset: str) -> str:
             "%s stops kernels after %g minutes, and this one plans with %g", settings.competition, limit, minutes
         )
     rules = get_rules(settings.competition)
-    values = {"COMPETITION": settings.competition, "DATASET": dataset, "MINUTES": f"{minutes:g}", "SLUG": rules.slug,
-              "FOLDER": rules.folder, "FILES": dataset.split("/")[-1]}  # fmt: skip
+    values = {"COMPETITION": settings.competition, "DATASET": dataset, "MINUTES": f"{minutes:g}",
+              "SLUG": _data_slug(settings), "FOLDER": rules.folder,
+              "FILES": dataset.split("/")[-1], "KERNEL": settings.slug}  # fmt: skip
     script = SCRIPT
     for key, value in values.items():
         script = script.replace(f"__{key}__", value)
     return script
+
+
+def _data_slug(settings: BundleSettings) -> str:
+    """What Kaggle calls the competition whose test lies in the kernel's input."""
+    if settings.data_slug and not SLUG.fullmatch(settings.data_slug):
+        raise ValueError(
+            f"--data-slug '{settings.data_slug}' must be the end of the competition's address, "
+            "kaggle.com/competitions/..."
+        )
+    return settings.data_slug or get_rules(settings.competition).slug
 
 
 def notebook(script: str) -> dict:

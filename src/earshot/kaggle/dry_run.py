@@ -35,6 +35,7 @@ from earshot.kernel.bundle import open_bundle
 from earshot.kernel.hidden_test import find_test, get_rules
 from earshot.kernel.manifest import NOT_UPLOADED
 from earshot.sound import audio
+from earshot.stored import read_json, want
 from earshot.tables import read_table
 
 GUARD = Path(__file__).with_name("guard.py")
@@ -128,7 +129,7 @@ def _play(
     rules = get_rules(competition)
     working, guard = root / "working", root / "guard"
     dataset = identity(build / "dataset" / "dataset-metadata.json")
-    inputs, tests = root / "input" / dataset.split("/")[1], root / "input" / rules.slug / rules.folder
+    inputs, tests = root / "input" / dataset.split("/")[1], root / "input" / _data_slug(build) / rules.folder
     for folder in (working / "tmp", guard, inputs, tests):
         folder.mkdir(parents=True)
     log = root.with_name(f"{root.name}.writes")
@@ -169,6 +170,14 @@ def _play(
     return SceneResult(scene.name, seconds, rows, tuple(problems + ([problem] if problem else [])))
 
 
+def _data_slug(build: Path) -> str:
+    """The competition that the kernel asks for."""
+    path, remedy = build / "kernel" / "kernel-metadata.json", "build the bundle again with src/bundle.py"
+    about = read_json(path, "file", remedy)
+    want(about, {"competition_sources": list}, str(path), remedy)
+    return str(about["competition_sources"][0])
+
+
 def _check(competition: str, tests: Path, classes, submission: Path) -> tuple[int, str]:
     """(rows, what is wrong with them) by the competition's own check; an empty test asks for a header alone."""
     if not submission.is_file():
@@ -177,7 +186,7 @@ def _check(competition: str, tests: Path, classes, submission: Path) -> tuple[in
     if test.empty:
         return len(table), f"{len(table)} rows for an empty test" if len(table) else ""
     try:
-        get_competition(competition).validate(table, test.table, list(classes))
+        get_competition(competition).validate(table, test.table, list(test.columns[1:] or classes))
     except ValueError as error:
         return len(table), str(error)
     return len(table), ""

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from earshot.kaggle.checks import check_folder, identity
+from earshot.kernel.manifest import identity_of
 from earshot.messages import install_line
+from earshot.stored import read_json
 
 TOKEN_HELP = (
     "Kaggle's client found no token. On kaggle.com: Settings, API, create a token; then export KAGGLE_API_TOKEN, "
@@ -20,7 +22,9 @@ TOKEN_HELP = (
 )
 MISSING = re.compile(r"No module named '([\w.]+)'")
 OTHER_PYTHON = re.compile(r"Python (\d+\.\d+), the bundle and its wheels were made for (\d+\.\d+)")
+FAILED = re.compile(r'FAILED: ([^"\\\n]+)')  # lines of run_kernel.py, in the JSON of Kaggle's log
 NO_NETWORK_RAN = "no network of the bundle runs here"
+REPORT = "submission_report.json"
 POLL_SECONDS, WAIT_SECONDS = 20.0, 12 * 3600.0
 ENDED = ("complete", "error", "cancel")  # what the status of a kernel begins with when it is over
 
@@ -58,6 +62,7 @@ def push(
     _wait(lambda: str(api.dataset_status(dataset_id)), ("ready", "error"), f"data set {dataset_id}", say, sleep)
     response = api.kernels_push(str(kernel))
     _refuse(response, f"kernel {kernel_id}")
+    _refuse_without_inputs(response, kernel_id)
     say(f"kernel {kernel_id}: pushed, version {getattr(response, 'version_number', '?')}")
     if not wait:
         return "pushed"
@@ -65,7 +70,7 @@ def push(
     output = build / "output"
     api.kernels_output(kernel_id, str(output), force=True)
     say(f"kernel {kernel_id}: {status}; its output lies in {output}")
-    lacks = explain(output)
+    lacks = explain(output) + other_version(output, dataset)
     for line in lacks:
         say(line)
     if not status.startswith("complete"):
@@ -92,7 +97,21 @@ def explain(output: Path) -> list[str]:
         )
     if NO_NETWORK_RAN in text:
         found.append("no network of the bundle ran: the submission holds the training priors alone")
+    failed = [line.strip() for line in dict.fromkeys(FAILED.findall(text)) if NO_NETWORK_RAN not in line]
+    found += [f"the kernel says that something failed: {line}" for line in failed]
     return found
+
+
+def other_version(output: Path, dataset: Path) -> list[str]:
+    """That the kernel was run with an older version of the data set, as Kaggle does while the newest is not ready."""
+    report = output / REPORT
+    ran_with = read_json(report, "report").get("bundle", "") if report.is_file() else ""
+    if not ran_with or ran_with == identity_of(dataset):
+        return []
+    return [
+        "the kernel ran with another version of its data set than the one that was uploaded: wait until Kaggle shows "
+        "the new version, then push again"
+    ]
 
 
 def _upload(api, folder: Path, dataset_id: str, message: str, say):
@@ -121,6 +140,20 @@ def _refuse(response, what: str):
     reason = getattr(response, "error", "") or ""
     if reason or str(getattr(response, "status", "") or "").lower() == "error":
         raise ValueError(f"Kaggle refused {what}: {reason or 'no reason given'}")
+
+
+def _refuse_without_inputs(response, kernel_id: str):
+    """Kaggle takes a kernel whose inputs it does not find, or may not give, and runs it without them."""
+    if lost := getattr(response, "invalid_competition_sources", None):
+        raise ValueError(
+            f"kernel {kernel_id} was pushed without the competition {', '.join(lost)}, and will not do: accept its "
+            "rules on kaggle.com (Join Competition), then push again"
+        )
+    if lost := getattr(response, "invalid_dataset_sources", None):
+        raise ValueError(
+            f"kernel {kernel_id} was pushed without the data set {', '.join(lost)}, and will not do: look on "
+            "kaggle.com whether it is there, then push again"
+        )
 
 
 def _status(api, kernel_id: str) -> str:

@@ -124,4 +124,5 @@ def _network(folder: Path, entry: dict, about: dict, classes: tuple[str, ...]) -
     if not set(own) <= set(classes) or (len(own) == len(classes) and own != classes):
         raise ValueError(f"{entry['file']} has {len(own)} classes other than those of {CLASSES}")
     share = len(members) / entry["folds"]
-    return Network(Path(entry["file"]).stem, tuple(members), entry["run"], share, tuple(about["tta"]))
+    tta = tuple(entry.get("tta", about["tta"]))  # of its run; an older bundle has the same for all
+    return Network(Path(entry["file"]).stem, tuple(members), entry["run"], share, tta)

@@ -39,6 +39,12 @@ def check_manifest(folder: str | Path) -> int:
     return len(listed)
 
 
+def identity_of(folder: str | Path) -> str:
+    """A short text that tells this bundle from any other, by what its files hold; '' without a manifest."""
+    path = Path(folder) / MANIFEST
+    return file_digest(path)[:12] if path.is_file() else ""
+
+
 def _problem(path: Path, entry: dict) -> str:
     if path.is_dir():
         return ""  # the platform unpacked an archive: its import will show whether it is whole

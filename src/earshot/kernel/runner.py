@@ -35,7 +35,7 @@ from earshot.kernel.answers import KernelBlend
 from earshot.kernel.calls import Calls, choose_calls
 from earshot.kernel.hidden_test import KernelTest, stand_in
 from earshot.kernel.schedule import Spent, Step, spend
-from earshot.kernel.speed import Network, Speed, measure, one_window, ordered
+from earshot.kernel.speed import Network, Speed, measure, one_window, ordered, simulate
 from earshot.prediction.inference import Member, Until, predict_members
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.tta import tta_variants
@@ -43,6 +43,8 @@ from earshot.prediction.tta import tta_variants
 BATCH_SECONDS, LEAST_BATCH_SECONDS = 20.0, 1.0  # by the clock, of work between two looks at it
 MEASURED_FILES = 5  # whose median is the speed of decoding
 MEASURE_SECONDS, MEASURE_SHARE = 20.0, 0.1  # at most so long, and so much of the time that is left
+
+NONE_RUNS = "no network of the bundle runs here; the submission holds priors"
 
 logger = logging.getLogger("earshot")
 
@@ -72,6 +74,7 @@ class KernelRun:
     unreadable: dict[str, str] = field(default_factory=dict)
     seconds_to_write: float = 0.0
     known: tuple[Sequence[str], Sequence[float]] | None = None
+    bundle: str = ""  # manifest.identity_of
     deadline: float = math.inf
     partly: list[str] = field(default_factory=list)
 
@@ -96,6 +99,8 @@ class KernelRun:
         self.steps: list[Step] = []
         self.aside: set[int] = set()
         self.calls = Calls(1, self.cores)
+        if said := self.test.unlike(self.classes):
+            self._failed("the sample submission", "has other columns", ValueError(said))
 
     # ---- before the first round
 
@@ -108,7 +113,7 @@ class KernelRun:
         deadline = time.monotonic() + seconds_left
         usable = [n for n in self.networks if self._runs(n)]
         if not usable:
-            raise ValueError("no network of the bundle runs here; the submission holds priors")
+            raise ValueError(NONE_RUNS)
         self.speed = self.speed or self._measure(usable, min(MEASURE_SECONDS, MEASURE_SHARE * seconds_left))
         self.networks = ordered(usable, self.speed)
         self.steps = self._rounds()
@@ -145,6 +150,21 @@ class KernelRun:
         half = nearest[: max(MEASURED_FILES, len(nearest) // 2)]
         chosen = [half[i] for i in np.linspace(0, len(half) - 1, min(MEASURED_FILES, len(half))).astype(int)]
         return measure(networks, [self.test.clips[i].path for i in chosen], limit=limit)
+
+    def rehearse(self) -> dict[str, float]:
+        """Where there is nothing to hear, as when a kernel is committed: whether the networks run, and how fast.
+
+        `seconds` that all of them take for a made recording of `recording_seconds`, as long as the competition's are.
+        """
+        try:
+            if not (usable := [n for n in self.networks if self._runs(n)]):
+                raise ValueError(NONE_RUNS)
+            usual = self.record.hidden.seconds
+            took = 60 * simulate(usable, 1, usual, self.cores)["minutes"]
+        except Exception as error:  # the submission that is there is valid
+            self._failed("a made recording", "could not be heard", error)
+            return {}
+        return {"seconds": took, "recording_seconds": usual}
 
     # ---- what budget.spend asks for
 
@@ -257,7 +277,7 @@ class KernelRun:
         explained = {*problems, *(failure["what"] for failure in self.failures)}
         unheard = [c.clip_id for c, heard in zip(self.test.clips, answered, strict=True) if not heard]
         return {
-            "competition": self.competition, "minutes": minutes, "cores": self.cores,
+            "competition": self.competition, "bundle": self.bundle, "minutes": minutes, "cores": self.cores,
             "seconds": round(time.monotonic() - self.started, 1),
             "recordings": len(self.test.clips), "heard": int(answered.sum()), "rows": len(self.test.table),
             "unreadable": problems, "partly": self.partly,
@@ -294,15 +314,21 @@ def write_submission(
     An empty test gives the header alone: the columns of the answer to one made-up recording.
     """
     if not test.empty:
-        table = competition.rows(found, test.table, post)
-        write_checked(table, out, lambda written: competition.validate(written, test.table, list(found.classes)))
+        table, classes = test.answer(competition.rows(found, test.table, post)), test.columns[1:] or found.classes
+        write_checked(table, out, lambda written: competition.validate(written, test.table, list(classes)))
         return table
-    example = stand_in(competition.name, found.classes, out.parent)
-    prior = KernelBlend(example, found.classes, np.full(len(found.classes), 1 / len(found.classes))).fallback()
-    table = competition.rows(prior, example.table, post)
-    competition.validate(table, example.table, list(found.classes))
+    table = test.answer(answer_to_one(competition, found.classes, post, out.parent))
     write_csv(table.iloc[:0], out)
     return table.iloc[:0]
+
+
+def answer_to_one(competition: Competition, classes: Sequence[str], post: PostProcess, folder: Path) -> pd.DataFrame:
+    """The rows of one made-up recording that holds every class alike, checked; folder: where it would lie."""
+    example = stand_in(competition.name, classes, folder)
+    prior = KernelBlend(example, classes, np.full(len(classes), 1 / len(classes))).fallback()
+    table = competition.rows(prior, example.table, post)
+    competition.validate(table, example.table, list(classes))
+    return table
 
 
 def run_kernel(run: KernelRun, minutes: float) -> dict:
@@ -312,14 +338,16 @@ def run_kernel(run: KernelRun, minutes: float) -> dict:
         logger.info("note: %s", note)
     run.write_fallback()
     run.deadline = run.started + minutes * 60
-    spent = Spent()
-    if not run.test.empty and len(run.test.problems) < len(run.test.clips):
+    spent, rehearsal = Spent(), {}
+    if len(run.test.problems) == len(run.test.clips):
+        rehearsal = run.rehearse()
+    else:
         try:
             run.prepare(minutes * 60 - (time.monotonic() - run.started))
             spent = spend(run, minutes * 60 - (time.monotonic() - run.started))
         except Exception as error:  # the submission that is there is valid: a kernel that throws would lose it
             run._failed("the run", "ended early", error)
-    report = run.report(spent, minutes)
+    report = run.report(spent, minutes) | {"rehearsal": rehearsal}
     path = run.out.with_name(f"{run.out.stem}_report.json")
     try:
         write_report(report, path)

@@ -16,9 +16,10 @@ from earshot.data.prepared import load_data
 from earshot.ensemble.choice import as_dict
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.search import truth_of
-from earshot.events import PostProcess
+from earshot.events import PostProcess, events_to_frames
 from earshot.prediction.detection import peak_output
 from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth
 
 FLOOR = 1e-6  # an output of 0 or 1 keeps finite log odds
 FEWEST = 8  # clips with a class and without it that a calibration of its own takes
@@ -28,8 +29,8 @@ FEWEST = 8  # clips with a class and without it that a calibration of its own ta
 class Calibration:
     """Outputs -> how often they are right: log odds of the output, scaled and moved, a pair a class.
 
-    Fitted on each OOF clip's highest output against its labels (Platt 1999), so that 0.8 of an event means: of ten
-    clips whose best moment scored so, eight have the class. slope, shift: (K,).
+    Fitted on the highest output of each stretch of the OOF (`stretches`) against what is heard there (Platt 1999), so
+    that 0.8 of an event means: of ten stretches whose best moment scored so, eight have the class. slope, shift: (K,).
     """
 
     slope: np.ndarray
@@ -88,10 +89,11 @@ def from_oof(folder: Path, post: PostProcess | None = None, threshold: float | N
             start, chosen = choice.post, as_dict(choice, competition.name, [folder], runs.git_commit())
             own = told_post(start, ranges.start) if threshold is None else f"all but the threshold; {shown}"
             said.append(f"post-processing chosen on the OOF by {score.name}: {own}")
-    calibration = calibrate(peak_output(oof), truth.target > 0.5)
+    peaks, there, of = stretches(oof, truth, config.predict.window_seconds)
+    calibration = calibrate(peaks, there)
     held = "every class" if truth.target.any() else "no class"
     said.append(
-        "confidence: calibrated on the OOF" if calibration
+        f"confidence: calibrated on the OOF's {of}" if calibration
         else f"confidence is the output: each recording of the OOF holds {held}, which calibrates nothing"
     )  # fmt: skip
     return FromOof(start, calibration, said, chosen)
@@ -121,6 +123,28 @@ def _threshold_of_clips(oof: Predictions, target: np.ndarray) -> tuple[PostProce
     thresholds = {c: float(t) for c, t, there in zip(oof.classes, each, target.any(axis=0), strict=True) if there}
     post = replace(EVENTS.start, threshold=float(one), class_thresholds=thresholds)
     return post, f"thresholds chosen on the OOF's clips, a class each (micro F1 {value:.3f} at {one:.3g} for all)"
+
+
+def stretches(oof: Predictions, truth: Truth, seconds: float) -> tuple[np.ndarray, np.ndarray, str]:
+    """Part an OOF into what a detection is judged by: annotated recordings in pieces of `seconds`, others whole.
+
+    A long recording holds most classes somewhere, which says nothing of any one moment. (N, K) highest outputs, (N, K)
+    whether the class is heard there, and what they are, for people.
+    """
+    peaks, there = peak_output(oof), truth.target > 0.5
+    if (in_time := truth.in_time(oof)) is None:
+        return peaks, there, "clips"
+    found, events = in_time
+    of_clip = dict(tuple(events.groupby("filename")))
+    long = max(1, int(oof.timebase.frame(seconds)))
+    whole = np.zeros(len(oof.clip_ids), bool) if truth.annotated is None else ~truth.annotated
+    all_peaks, all_there = [peaks[whole]], [there[whole]]
+    for clip_id, frames in zip(found.clip_ids, found.framewise_output, strict=True):
+        true = events_to_frames(of_clip.get(str(clip_id), events.iloc[:0]), oof.classes, oof.timebase, len(frames))
+        starts = np.arange(0, len(frames), long)
+        all_peaks.append(np.maximum.reduceat(frames, starts, axis=0))
+        all_there.append(np.logical_or.reduceat(true, starts, axis=0))
+    return np.concatenate(all_peaks), np.concatenate(all_there), f"stretches of {seconds:g} s"
 
 
 def calibrate(peaks: np.ndarray, target: np.ndarray) -> Calibration | None:

@@ -24,10 +24,11 @@ FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class Chosen:
-    """A clip to show: its number in the predictions and why it is shown."""
+    """A clip to show: its number in the predictions, why it is shown, and the number of the class that it is about."""
 
     index: int
     why: str
+    about: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +52,16 @@ def surprising(found: Predictions, target: np.ndarray, count: int) -> list[Chose
     """
     p = np.clip(found.clipwise_output.astype(np.float64), FLOOR, 1 - FLOOR)
     y = target > 0.5
-    loss = -np.where(y, np.log(p), np.log(1 - p)).mean(axis=1)
-    alarm, miss = np.where(y, 0, p).max(axis=1), np.where(y, 1 - p, 0).max(axis=1)
+    loss, alarm, miss = -np.where(y, np.log(p), np.log(1 - p)), np.where(y, 0, p), np.where(y, 1 - p, 0)
     chosen: list[Chosen] = []
-    for values, why in ((loss, "largest loss"), (alarm, "surest false alarm"), (miss, "surest miss")):
+    for of_class, why in ((loss, "largest loss"), (alarm, "surest false alarm"), (miss, "surest miss")):
+        values = of_class.mean(axis=1) if of_class is loss else of_class.max(axis=1)
         taken = {c.index for c in chosen} | set(np.flatnonzero(found.unreadable).tolist())
         order = [int(i) for i in np.argsort(-values, kind="stable") if int(i) not in taken and values[i] > 0]
-        chosen += [Chosen(i, f"{why} {values[i]:.2f}") for i in order[:count]]
+        for i in order[:count]:
+            k = int(of_class[i].argmax())
+            most = f", most of it by {found.classes[k]}" if of_class is loss else f": {found.classes[k]}"
+            chosen.append(Chosen(i, f"{why} {values[i]:.2f}{most}", k))
     return chosen
 
 
@@ -81,13 +85,20 @@ def make_card(chosen: Chosen, found: Predictions, truth: Truth, path: Path, post
             events=[],
             note=str(error),
         )
-    heard, seconds = waveform[: round(HEARD_SECONDS * RATE)], min(len(waveform) / RATE, HEARD_SECONDS)
+    whole, seconds = len(waveform) / RATE, min(len(waveform) / RATE, HEARD_SECONDS)
     own = None if truth.events is None else truth.events[truth.events.filename == clip_id]
+    start = min(max(0.0, moment_of(chosen, found, own) - seconds / 2), whole - seconds)
     frames, step, events = None, 0.0, []
     if found.framewise_output is not None:
         step = found.timebase.frame_seconds
-        frames = found.framewise_output[i][: int(np.ceil(seconds / step))]
+        first = int(start / step)
+        start = first * step
+        frames = found.framewise_output[i][first : first + int(np.ceil(seconds / step))]
         events = [(*e, "predicted") for e in _rows(detect(frames, found.timebase, classes, clip_id, post, outputs))]
+    heard = waveform[round(start * RATE) : round((start + seconds) * RATE)]
+    if own is not None:
+        own = own.assign(onset=(own.onset - start).clip(lower=0), offset=own.offset - start)
+        own = own[(own.offset > 0) & (own.onset < seconds)]
     events += [] if own is None else [(*e, "true") for e in _rows(own)]
     shown = list(dict.fromkeys([*np.flatnonzero(truth.target[i] > 0.5)[:3].tolist(), *order[:3].tolist()]))
     params = LogmelParams(sample_rate=RATE, n_fft=1024, hop_length=320, n_mels=64, fmin=50, fmax=RATE // 2)
@@ -105,7 +116,7 @@ def make_card(chosen: Chosen, found: Predictions, truth: Truth, path: Path, post
         )
     )
     events = sorted(e for e in events if e[0] < seconds)
-    notes = [f"the first {HEARD_SECONDS:g} s of {len(waveform) / RATE:.1f} s"] * (len(heard) < len(waveform))
+    notes = [f"{HEARD_SECONDS:g} s of {whole:.1f} s, from {start:.1f} s on"] * (len(heard) < len(waveform))
     notes += [f"the first {BUTTONS} of {len(events)} events"] * (len(events) > BUTTONS)
     return Card(
         clip_id=clip_id,
@@ -117,6 +128,20 @@ def make_card(chosen: Chosen, found: Predictions, truth: Truth, path: Path, post
         events=events[:BUTTONS],
         note="; ".join(notes),
     )
+
+
+def moment_of(chosen: Chosen, found: Predictions, events) -> float:
+    """The second of a clip to show: where its class is heard and least found, else where its output is highest.
+
+    events: the clip's true ones, or None.
+    """
+    label = found.classes[chosen.about]
+    true = () if events is None else events[events.event_label == label].itertuples()
+    if found.framewise_output is None:
+        return next(((e.onset + e.offset) / 2 for e in true), 0.0)
+    output, step = found.framewise_output[chosen.index][:, chosen.about], found.timebase.frame_seconds
+    moments = [(e.onset + e.offset) / 2 for e in true] or [(output.argmax() + 0.5) * step if len(output) else 0.0]
+    return float(min(moments, key=lambda s: output[min(int(s / step), len(output) - 1)] if len(output) else 0.0))
 
 
 def _rows(events) -> list[tuple[float, float, str]]:

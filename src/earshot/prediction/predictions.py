@@ -230,8 +230,8 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
 
     weights: (M,), or (M, K) with weights of its own for every class; anomaly scores and thresholds take their mean over
     classes.
-    Clips are aligned by id to the first member. Frames are kept when every member has them on one grid. A clip that any
-    member could not read counts as unreadable only when no member read it.
+    Clips are aligned by id to the first member. Frames are kept when every member has them on one grid. Members that
+    could not read a clip have no say in it; it counts as unreadable when none could.
     """
     first = members[0]
     weights = np.ones(len(members)) if weights is None else np.asarray(weights, float)
@@ -243,33 +243,54 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
             raise ValueError(f"cannot average: one member has {len(first)} clips, another {len(other)}")
     members = [first] + [m.aligned(first.clip_ids) for m in members[1:]]
 
-    def mean(arrays, weights=weights):
-        return sum(np.float64(w) * a for w, a in zip(weights, arrays, strict=True)).astype(np.float32)
+    heard = np.stack([~np.asarray(m.unreadable, bool) for m in members])
+    unreadable = ~heard.any(axis=0)
+    heard[:, unreadable] = True  # what all say in its place
+    some = {i: np.flatnonzero(heard[:, i]) for i in np.flatnonzero(~heard.all(axis=0))}
+
+    def joined(name: str, weights=weights) -> np.ndarray:
+        values = [getattr(m, name) for m in members]
+        found = _mean(values, weights)
+        for i, those in some.items():
+            found[i] = _mean([values[m][i] for m in those], _shares(weights, those))
+        return found
 
     frames = None
     same_grid = all(m.framewise_output is not None and m.timebase == first.timebase for m in members)
     if same_grid:
-        _check_lengths(members)
-        frames = tuple(mean(clip) for clip in zip(*(m.framewise_output for m in members), strict=True))
+        _check_lengths(members, heard & ~unreadable)
+        each = [[m.framewise_output[i] for m in members] for i in range(len(first))]
+        frames = tuple(
+            _mean([clip[m] for m in some[i]], _shares(weights, some[i])) if i in some else _mean(clip, weights)
+            for i, clip in enumerate(each)
+        )
     of_member = weights.reshape(len(members), -1).mean(axis=1)
     scores = {
-        name: mean([getattr(m, name) for m in members], of_member)
+        name: joined(name, of_member)
         for name in ("score", "threshold")
         if all(getattr(m, name) is not None for m in members)
     }
     return replace(
-        first, clipwise_output=mean([m.clipwise_output for m in members]), framewise_output=frames,
+        first, clipwise_output=joined("clipwise_output"), framewise_output=frames,
         timebase=first.timebase if same_grid else None, embedding=None, score=scores.get("score"),
-        threshold=scores.get("threshold"),
-        unreadable=np.logical_and.reduce([m.unreadable for m in members]), origins=all_origins(members),
+        threshold=scores.get("threshold"), unreadable=unreadable, origins=all_origins(members),
     )  # fmt: skip
 
 
-def _check_lengths(members: list[Predictions]):
+def _mean(arrays, weights) -> np.ndarray:
+    return sum(np.float64(w) * a for w, a in zip(weights, arrays, strict=True)).astype(np.float32)
+
+
+def _shares(weights: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Weights of some members, (M,) or (M, K), that sum to one again; equal ones where theirs are 0."""
+    own, total = weights[some], weights[some].sum(axis=0)
+    return np.where(total > 0, own / np.where(total > 0, total, 1), 1 / len(some))
+
+
+def _check_lengths(members: list[Predictions], heard: np.ndarray):
     for i, clip_id in enumerate(members[0].clip_ids):
-        lengths = sorted({len(m.framewise_output[i]) for m in members})
-        readable = [not m.unreadable[i] for m in members]
-        if len(lengths) > 1 and all(readable):
+        lengths = sorted({len(m.framewise_output[i]) for m, reads in zip(members, heard[:, i], strict=True) if reads})
+        if len(lengths) > 1:
             raise ValueError(
                 f"cannot average: clip {clip_id} has {lengths[0]} frames in one member, {lengths[-1]} in another"
             )

@@ -21,7 +21,7 @@ from earshot import losses, optim, runs, tasks
 from earshot.augment.batch import BatchAugment
 from earshot.augment.hidden import attach_spec_augment_pp
 from earshot.augment.image import check_image
-from earshot.augment.spectrogram import build_spec_augment, check_logmel
+from earshot.augment.spectrogram import LOGMEL_AUGMENTS, build_spec_augment, check_logmel
 from earshot.augment.waveform import build_waveform_augment, check_waveform_augment, moving_transforms
 from earshot.config import Config, DataConfig
 from earshot.data.dataset import LOOKED_AT, say_changed
@@ -302,7 +302,14 @@ def check_inputs(network: torch.nn.Module, config: Config):
             )
     unmixed = a.batch.mixup_on == "logmel" and not getattr(network, "mixed_layer", "")
     summed = a.batch.summix_on == "logmel"
-    if summed and (others := [n for n in heard.of(picture=True) if n not in heard.of(picture=True, decibels=True)]):
+    others = heard.of(picture=True, decibels=False)
+    added = [spec["name"] for spec in a.batch.logmel if LOGMEL_AUGMENTS[spec["name"]].decibels]
+    if added and others:
+        raise ValueError(
+            f"augment.batch.logmel: {few(added)} adds decibels, and {', '.join(others)} is in another scale: use Gain "
+            "or SevenBandParametricEQ of augment.waveform"
+        )
+    if summed and others:
         raise ValueError(
             f"augment.batch.summix_on=logmel adds energies of log-mels in dB, and {', '.join(others)} is none: set "
             "augment.batch.summix_on=waveform"

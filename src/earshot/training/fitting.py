@@ -33,6 +33,7 @@ COUNT_EPOCHS = (
     ("distill", "off_epochs"),
 )  # fmt: skip
 LOW_BAND, HIGH_BAND = 150, 0.5  # Hz; of the highest frequency recorded: a band that leaves out more is said
+MOST_HOLD = 0.5  # share of the recordings that hold a class, mean over classes: beyond it they are not told apart
 MEMORY_SHARE = 0.5  # of what is free: the loader and the caches need some too
 
 
@@ -236,17 +237,26 @@ def _fit_targets(values: dict, before: Config, data: Data) -> list[str]:
     notes = ["data.targets=events, data.frame_targets=true: events.csv says when each class is heard"]
     if moving:
         notes.append(f"predict.tta without {', '.join(moving)}: moved in time, no event would be where it is heard")
-    if not values.get("watch") and values.get("task", before.task) == "sed" and not _parts_clips(data):
+    if values.get("watch") or values.get("task", before.task) != "sed":
+        return notes
+    shares = _shares_of_clips(data)
+    if not ((shares > 0) & (shares < 1)).any():
         values["watch"] = "event_f1"
         notes.append("watch=event_f1: every recording holds every class, so only when they are heard can be scored")
+    elif (mean := shares.mean()) > MOST_HOLD:
+        values["watch"] = "frame_map"
+        notes.append(
+            f"watch=frame_map: a class is in {100 * mean:.0f} % of the recordings, so that scores of whole recordings "
+            "are high whatever a network answers"
+        )
     return notes
 
 
-def _parts_clips(data: Data) -> bool:
-    """Whether some class is in some of the clips that train and not in all of them."""
+def _shares_of_clips(data: Data) -> np.ndarray:
+    """(K,) the share of the clips that train that each class is in."""
     lists, silent = label_lists(data.clips), annotated_clips(data.clips, data.events)
     known = [set(names) for names, quiet in zip(lists, silent, strict=True) if names or quiet]
-    return any(0 < sum(name in names for names in known) < len(known) for name in set().union(*known))
+    return np.array([np.mean([name in names for names in known]) for name in sorted(set().union(*known))])
 
 
 def fit_batch(values: dict, n_classes: int, n_training: int) -> tuple[dict, list[str]]:

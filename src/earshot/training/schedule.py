@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 
 import numpy as np
@@ -22,7 +23,7 @@ def seed_step(seed: int, epoch: int, step: int, process: int) -> torch.Generator
 
 def start_epoch(t: Training):
     """Training mode; with optim.unfreeze_epochs only the blocks whose time has come learn. The epoch alone decides."""
-    t.epoch_began, t.first_step = time.monotonic(), t.progress.step
+    t.step_began = time.monotonic()
     learning_mode(t)
 
 
@@ -63,16 +64,24 @@ def time_is_up(t: Training) -> bool:
     """All processes agree: the slowest of them decides. A validation as long as the last one still has to fit."""
     if t.deadline == math.inf:
         return False
+    now = time.monotonic()
+    t.step_seconds.append(now - t.step_began)
+    t.step_began = now
     needed = max((row.get("validation_seconds", 0) for row in t.progress.log), default=0) or first_validation(t)
-    late = torch.tensor(float(time.monotonic() + 1.2 * needed > t.deadline), device=t.accelerator.device)
+    late = torch.tensor(float(now + 1.2 * needed > t.deadline), device=t.accelerator.device)
     t.progress.out_of_time = bool(t.accelerator.reduce(late, "sum").item() > 0)
     return t.progress.out_of_time
 
 
 def first_validation(t: Training) -> float:
-    """Seconds that the first validation may take: a held-out crop is heard in half the time of a training one."""
-    p, d = t.progress, t.config.data
-    trained = (time.monotonic() - t.epoch_began) / max(p.step - t.first_step, 1) / t.config.optim.batch_size
+    """Seconds that the first validation may take: a held-out crop is heard in half the time of a training one.
+
+    A process's first step may take many times as long as the others: after it alone nobody knows, 0.
+    """
+    d = t.config.data
+    if len(t.step_seconds) < 2:
+        return 0.0
+    trained = statistics.median_low(t.step_seconds) / t.config.optim.batch_size
     crops = float(len(t.held_out.clips))
     if "duration" in t.held_out.clips:
         seconds = np.nan_to_num(t.held_out.clips.duration.to_numpy(float), nan=d.crop_seconds)

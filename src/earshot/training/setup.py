@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,8 +78,8 @@ class Training:
     deadline: float
     progress: Progress
     began: float = field(default_factory=time.monotonic)
-    epoch_began: float = 0.0  # of time.monotonic
-    first_step: int = 0  # of this epoch in this process
+    step_began: float = 0.0  # of time.monotonic
+    step_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=100))  # the last ones, with a deadline
     rounds_after: int = 0  # folds of this run that will follow in this process
     guide: Guide | None = None  # the loss that follows a teacher
     origin: Origin | None = None  # run, fold and tables

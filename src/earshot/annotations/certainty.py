@@ -1,0 +1,37 @@
+"""How sure each row of a table is: a number from 0 to 1, or words such as low and high."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from earshot.annotations.column_names import column_called, is_blank, plain_name
+
+CONFIDENCES = ("confidence", "score", "probability", "relevance")  # from 0 to 1, of an answer or of several people
+CERTAINTIES = ("certainty", "certain", "sure", "id_certainty", "id_confidence", *CONFIDENCES)  # in words
+MOST_WORDS = 12  # of a column that says how sure a row is
+
+
+def confidence_of(table: pd.DataFrame) -> pd.Series | None:
+    """The column of a table that says how sure each row is, as numbers; None where there is none from 0 to 1.
+
+    An empty cell, as of a row that a person wrote, says nothing: NaN.
+    """
+    plain = [plain_name(c) for c in table.columns]
+    if (name := column_called(plain, CONFIDENCES)) is None:
+        return None
+    cells = table.iloc[:, plain.index(name)]
+    numbers, empty = pd.to_numeric(cells, errors="coerce"), is_blank(cells)
+    return numbers if not empty.all() and (numbers.between(0, 1) | empty).all() else None
+
+
+def certainty_of(table: pd.DataFrame) -> pd.Series | None:
+    """The column of a table that says in words, or in marks such as 1 to 3, how sure each row is; None: there is none.
+
+    Its name is the column's.
+    """
+    plain = [plain_name(c) for c in table.columns]
+    name = column_called(plain, CERTAINTIES)
+    if name is None or confidence_of(table) is not None:
+        return None
+    cells = table.iloc[:, plain.index(name)].str.strip()
+    return cells if 0 < cells[~is_blank(cells)].nunique() <= MOST_WORDS else None
