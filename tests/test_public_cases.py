@@ -25,8 +25,8 @@ import submit
 import train
 from earshot import tasks
 from earshot.config import load_config
+from earshot.data.answers import truth_of
 from earshot.data.prepared import PreparedData, load_data
-from earshot.ensemble.search import truth_of
 from earshot.events import events_to_frames
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio, decoding
