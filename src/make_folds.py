@@ -4,6 +4,7 @@ python src/make_folds.py --clips data/esc50/clips.csv --out folds/esc50.csv
 python src/make_folds.py --clips data/finch_vocal/clips.csv --out folds/birds.csv --method each_group --group individual
 python src/make_folds.py --clips data/esc50/clips.csv --out folds/apart.csv --apart-duplicates  # hears every recording
 python src/make_folds.py --clips data/esc50/clips.csv --inside folds/esc50.csv --fold 0 --out folds/esc50_inside0.csv
+python src/make_folds.py --clips data/mine/clips.csv --keep folds/mine.csv --out folds/mine2.csv  # more clips, or fewer
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from earshot.data.folds import (
     rows_of,
 )
 from earshot.data.inside import clips_inside, folds_inside, write_inside
+from earshot.data.kept_folds import keep_folds, told
 from earshot.data.labels import read_classes, read_clips
 from earshot.files import check_ending, check_writable, whole_file
 from earshot.messages import Parser, check_numbers, few, pasted, progress_bar, run_script, suggest
@@ -68,8 +70,12 @@ def main():
         clips = clips.assign(group=groups)
     method = choose_method(clips, options.group) if options.method == "auto" else options.method
     assign = method if options.method == "auto" else find_method(options.method, options.clips.parent)
-    make = folds_inside if options.inside else make_folds
-    folds = make(clips, options.k, options.seed, options.group, assign)
+    if options.keep:
+        folds, method = keep_folds(clips, options.keep, options.group, options.method == EACH_GROUP), "kept"
+        print(told(options.keep, clips))
+    else:
+        make = folds_inside if options.inside else make_folds
+        folds = make(clips, options.k, options.seed, options.group, assign)
     class_list = options.clips.parent / "classes.csv"
     table = fold_table(clips, folds, read_classes(class_list) if class_list.is_file() else None)
     report(clips, folds, table, method, options)
@@ -107,11 +113,16 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--inside", type=Path, metavar="FOLDS", help="split only the clips that --fold of this fold "
                         "table trains on, as a data set of their own (data/<name>_inside<fold>)")  # fmt: skip
+    parser.add_argument("--keep", type=Path, metavar="FOLDS", help="clips of this fold table stay in their folds; new "
+                        "ones join that of their group, or the folds that they make most even (with --method "
+                        "each_group each new group is a fold)")  # fmt: skip
     parser.add_argument("--fold", type=int, help="with --inside: the fold whose held-out clips stay outside")
     parser.add_argument("--force", action="store_true", help="replace a fold table that differs")
     options = parser.parse_args()
     if (options.inside is None) != (options.fold is None):
         parser.error("--inside FOLDS and --fold N go together")
+    if options.keep and (options.inside or options.apart_duplicates or options.method not in ("auto", EACH_GROUP)):
+        parser.error(f"--keep FOLDS goes with --group and --method {EACH_GROUP} alone")
     return options
 
 

@@ -17,6 +17,7 @@ from earshot.data.folds import (
     select_fold,
 )
 from earshot.data.inside import folds_inside
+from earshot.data.kept_folds import keep_folds
 from earshot.data.prepared import load_data
 from earshot.data.stale_folds import stale_folds
 from scripts import run
@@ -39,6 +40,33 @@ def test_audit_finds_what_folds_share():
     assert audit(clips.assign(official_fold=7), folds.assign(official_fold=8)).column.tolist() == [
         "content_hash", "group",
     ]  # fmt: skip
+
+
+def test_clips_that_stay_keep_their_folds_when_others_come_and_go(tmp_path, capsys):
+    clips = table(["a", "b"] * 8, group=[f"site{i // 2}" for i in range(16)])
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    before = make_folds(clips, 3)
+    write_csv(before, old)
+    sites = ["site0", "x", "x", "y", "z", "z"]
+    more = table(["a", "b", "b", "a", "c", "c"], group=sites).assign(clip_id=[f"n{i}" for i in range(6)])
+    season = pd.concat([clips.drop(index=3), more], ignore_index=True).assign(path="a.wav")
+    write_csv(season, tmp_path / "clips.csv")
+    run(script, "--clips", tmp_path / "clips.csv", "--keep", old, "--out", new)
+    assert f"15 clips stay in the folds of {old}, 6 are new, 1 gone" in capsys.readouterr().out
+    kept = read_folds(new, season).set_index("clip_id")
+    staying = before[before.clip_id != clips.clip_id[3]].set_index("clip_id").fold
+    pd.testing.assert_series_equal(kept.fold[staying.index], staying)
+    assert kept.fold["n0"] == staying[clips.clip_id[0]], "with its site"
+    assert kept.groupby("group").fold.nunique().eq(1).all()
+    assert kept.fold.value_counts().max() - kept.fold.value_counts().min() <= 2
+    own = keep_folds(season, old, own_fold=True).set_index("clip_id").fold
+    assert own[["n1", "n3", "n4"]].tolist() == [3, 5, 4], "x, y and z, the largest first"
+    with pytest.raises(ValueError, match="misses 6 of 21 clips: .*--keep .*old.csv leaves all other clips"):
+        read_folds(old, season)
+    with pytest.raises(ValueError, match="has 1 groups in several folds, which cannot be kept: all"):
+        keep_folds(season.assign(group="all"), old)
+    with pytest.raises(ValueError, match="has none of these clips"):
+        keep_folds(more, old)
 
 
 def test_fold_table_counts_every_label_once():
@@ -66,7 +94,7 @@ def test_read_folds_checks_the_table(tmp_path):
     assert (decimals.tolist(), decimals.dtype.kind) == ([2, 1, 0], "i")
     for text, message in (
         ("c0000,g,0\nc0000,g,1\nc0001,g,0\nc0002,g,0\n", "lists 1 clips twice: c0000"),
-        ("c0000,g,0\n", "misses 2 of 3 clips: c0001, c0002; make it again"),
+        ("c0000,g,0\n", "misses 2 of 3 clips: c0001, c0002; make another"),
         ("c0000,g,0\nc0001,g,0\nc0002,g,0\nc9,g,0\n", "names 1 clips that are not in the clip table: c9"),
         ("c0000,g,0\nc0001,g,0.5\nc0002,g,0\n", r"whole numbers from 0, .*, got '0\.5'"),
         ("c0000,g,0\nc0001,g,-2\nc0002,g,0\n", "from 0, or -1 for clips that always train, got '-2'"),

@@ -30,7 +30,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from earshot.data import group_folds
 from earshot.data.labels import distinct_labels, label_pairs
-from earshot.messages import few
+from earshot.messages import few, pasted
 from earshot.prediction.places import all_different, as_names, places
 from earshot.tables import read_table, require_columns
 
@@ -262,7 +262,7 @@ def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
     if not all_different(listed):
         twice = folds.clip_id[folds.clip_id.duplicated()].unique()
         raise ValueError(f"{path} lists {len(twice)} clips twice: {few(twice)}")
-    remedy = "make it again with src/make_folds.py"
+    remedy = f"make another with src/make_folds.py: {pasted('--keep', path)} leaves all other clips in their folds"
     place = places(as_names(clips.clip_id), listed)
     if len(missing := clips.clip_id[place < 0]):
         raise ValueError(f"{path} misses {len(missing)} of {len(clips)} clips: {few(sorted(missing))}; {remedy}")
