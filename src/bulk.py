@@ -4,8 +4,9 @@ python src/bulk.py --run runs/sed/synth_cnn --source ~/archive --out found
 python src/bulk.py --run runs/sed/synth_cnn --source list.txt --out found --workers 8 --backend openvino
 python src/bulk.py --run R --source /mnt/archive --out /mnt/found --ray 10.0.0.1:6379    # folders that all machines see
 
-Writes OUT/events/ and OUT/recordings/ (Parquet in shards, each whole), OUT/summary.csv (a row a class, day and hour),
-OUT/unreadable.csv and OUT/bulk.json. The same command again goes on where a stopped one was, and takes new recordings.
+Writes OUT/events/ and OUT/recordings/ (Parquet in shards, each whole), OUT/summary.csv (a row a class, folder, day and
+hour), OUT/unreadable.csv and OUT/bulk.json. The same command again goes on where a stopped one was, and takes new
+recordings.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ python src/detect.py --run runs/tagging/mine --clips FOLDER --out found --as rav
 python src/detect.py --run runs/sed/mine --clips FOLDER --out found --examples 5   # the surest of each class as wav
 
 Thresholds and confidence come from the run's OOF. Writes OUT/events.csv (or what --as says), OUT/summary.csv (a row a
-class and hour, by the clock in the files' names), OUT/recordings.csv (every file: heard, or why not), OUT/detect.json.
+class, folder and hour, by the clock in the files' names), OUT/recordings.csv (every file: heard, or why not) and
+OUT/detect.json.
 """
 
 from __future__ import annotations

@@ -276,7 +276,7 @@ def test_totals_are_those_of_all_events_together(tmp_path, monkeypatch):
     assert totals.bytes == sum(p.stat().st_size for p in tmp_path.glob("*/part-*.parquet"))
     assert totals.by_class == {"wren": 17}
     whole = summary_of(pd.concat([table for table in tables if len(table)]))
-    told = pd.read_csv(tmp_path / "summary.csv", dtype={"hour": str})
+    told = pd.read_csv(tmp_path / "summary.csv", dtype={"hour": str}, keep_default_na=False)
     pd.testing.assert_frame_equal(told, whole, check_dtype=False)
     assert pd.read_csv(tmp_path / "unreadable.csv").filename.tolist() == ["3b.wav"]
     lines = table_of(totals, classes=0).splitlines()
@@ -287,7 +287,7 @@ def test_totals_are_those_of_all_events_together(tmp_path, monkeypatch):
 def test_totals_of_nothing(tmp_path):
     shards.write_shard(tmp_path, 0, clips_of("a.wav"), heard_of(clips_of("a.wav"), events=0))
     assert add_up(tmp_path).by_class == {}
-    assert (tmp_path / "summary.csv").read_text().startswith("event_label,day,hour,events,")
+    assert (tmp_path / "summary.csv").read_text().startswith("event_label,folder,day,hour,events,")
 
 
 def options(tmp_path, **changed):

@@ -229,7 +229,7 @@ def test_predictions_that_do_not_fit_the_competition(birdcall, tmp_path):
         run(submit, "--competition", "birdcal", *BIRDCALL[2:], *BIRDCALL_NPZ, "--out", tmp_path / "x.csv")
     with pytest.raises(ValueError, match="test.csv was prepared for the competition birdcall, not for rfcx"):
         run(submit, "--competition", "rfcx", *BIRDCALL[2:], *BIRDCALL_NPZ, "--out", tmp_path / "x.csv")
-    with pytest.raises(ValueError, match=r"gone.npz do not exist; make them with src/predict.py"):
+    with pytest.raises(ValueError, match=r"gone.npz do not exist; make them with src/ensemble.py .* or src/predict.py"):
         run(submit, *BIRDCALL, "--predictions", "gone.npz", "--out", tmp_path / "x.csv")
 
 

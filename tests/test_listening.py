@@ -180,6 +180,10 @@ def test_events_end_with_their_recording_and_tell_the_time(tmp_path):
     assert summary_of(found.events)[["event_label", "day", "hour", "events"]].values.tolist() == [
         ["high", "2024-02-01", "00", 1], ["low", "2024-01-31", "23", 1],
     ]  # fmt: skip
+    sites = pd.concat([found.events.assign(filename=f"{site}/c0") for site in ("north", "south")])
+    assert summary_of(sites)[["event_label", "folder", "events"]].values.tolist()[:2] == [
+        ["high", "north", 1], ["high", "south", 1],
+    ]  # fmt: skip
     one = events_of(heard([frames]), [Clip("c0", path)], Asked(PostProcess(iou_threshold=None), top=1), {})
     assert one.events.event_label.tolist() == ["high"]
     none = Asked(PostProcess(iou_threshold=None), least_confidence=0.95)

@@ -1,5 +1,7 @@
 """Annotations in the forms in which data sets are published, read as somebody's own."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -222,3 +224,68 @@ def test_rows_that_say_how_sure_they_are_may_not_differ_in_their_group(tmp_path)
     (tmp_path / "t.csv").write_text("file,label,confidence,site\na,x,0.9,1\nb,y,0.9,1\na,x,0.9,2\n")
     with pytest.raises(ValueError, match="rows of one recording differ in 'site'"):
         prepare(tmp_path, group_column="site")
+
+
+FMA = ",album,album,set,track\n,comments,title,split,genre_top\ntrack_id,,,,\n2,0,A,training,Rock\n1010,1,B,test,Rock\n"
+
+
+def test_two_rows_of_header_are_one(tmp_path):
+    """FMA's tracks.csv, whose recordings are called 000002.mp3."""
+    record(tmp_path, "000/000002.wav", "001/001010.wav")
+    (tmp_path / "tracks.csv").write_text(FMA)
+    tables = prepare(tmp_path, label_column="track_genre_top", split_column="set_split")
+    assert tables.clips[["labels", "track_id", "album_title"]].values.tolist() == [["Rock", "2", "A"]]
+    assert tables.test_clips.clip_id.tolist() == ["001/001010"]
+
+
+def bats(name, *calls, annotated=True):
+    inner = [{"start_time": s, "end_time": s + 0.1, "class": c, "event": "Social", "det_prob": 0.6} for s, c in calls]
+    about = {"annotated": annotated, "class_name": "Myotis", "duration": 0.5, "issues": False, "time_exp": 1}
+    return about | {"id": name, "annotation": inner}
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_json_of_bats(tmp_path, together, said):
+    """BatDetect2's, an object a recording, in one file or one each."""
+    record(tmp_path, "a.wav", "b.wav", "c.wav")
+    found = {"a": bats("a.wav", (0.1, "Myotis"), (0.3, "Noctule")), "b": bats("b.wav"),
+             "c": bats("c.wav", annotated=False)}  # fmt: skip
+    for name, value in {"all": list(found.values())}.items() if together else found.items():
+        (tmp_path / f"{name}.wav.json").write_text(json.dumps(value, indent=1))
+    tables = prepare(tmp_path)
+    assert tables.events[["filename", "onset", "event_label"]].values.tolist() == [
+        ["a", 0.1, "Myotis"], ["a", 0.3, "Noctule"],
+    ]  # fmt: skip
+    assert tables.clips.annotated.tolist() == [1, 1, 0]
+    (tmp_path / "a.json").write_text(json.dumps(found["a"] | {"time_exp": 10}))
+    with pytest.raises(ValueError, match="time_exp is not 1"):
+        read_annotations(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metadata.jsonl", '{"file_name": "x/a.wav", "label": "x"}\n{"file_name": "b.wav", "label": ["x", "y"]}\n'),
+        ("data.json", '{"data": [{"wav": "/d/a.wav", "labels": "x"}, {"wav": "/d/b.wav", "labels": "y,x"}]}'),
+        ("examples.json", '{"a": {"label": "x", "pitch": 3}, "b": {"label": "x;y", "pitch": 4}}'),
+    ],
+)
+def test_json_tables_of_labels(tmp_path, name, text):
+    """Hugging Face's, AST's and NSynth's."""
+    record(tmp_path, "a.wav", "b.wav")
+    (tmp_path / name).write_text(text)
+    (tmp_path / "info.json").write_text('{"version": 3, "parts": [{"size": 1}]}')
+    assert prepare(tmp_path).clips.labels.tolist() == ["x", "x y"]
+
+
+def test_a_table_of_the_training_with_splits_beside_one_of_the_test_without(tmp_path):
+    """FSD50K: its evaluation is not training."""
+    record(tmp_path, *(f"{i}.wav" for i in range(4)))
+    (tmp_path / "dev.csv").write_text("fname,labels,split\n0,x,train\n1,y,train\n2,x,val\n")
+    (tmp_path / "eval.csv").write_text("fname,labels\n3,x\n")
+    tables = prepare(tmp_path)
+    assert tables.clips.official_fold.tolist() == [-1, -1, 0]
+    assert tables.test_clips.clip_id.tolist() == ["3"]
+    (tmp_path / "collection_dev.csv").write_text("fname,labels\n0,z\n1,z\n")
+    with pytest.raises(ValueError, match="3 tables name recordings"):
+        prepare(tmp_path)

@@ -47,6 +47,32 @@ def test_lists_of_folds_say_which_holds_a_recording_out(tmp_path):
     assert prepare(tmp_path).clips.official_fold.tolist() == [2, 2, 1, 1]
 
 
+@pytest.mark.parametrize(("train", "test"), [("audio/train", "audio/test"), ("dev_audio", "eval_audio")])
+def test_folders_are_the_split_of_tables_and_annotations_too(tmp_path, train, test):
+    """As URBAN-SED and many of Kaggle's have them."""
+    record(tmp_path, f"{train}/a.wav", f"{train}/b.wav", f"{test}/c.wav")
+    (tmp_path / "labels.csv").write_text("file,label\na,x\nb,y\n")
+    tables = prepare(tmp_path)
+    assert tables.clips.labels.tolist() == ["x", "y"]
+    assert tables.test_clips.clip_id.tolist() == [f"{test}/c"]
+    (tmp_path / "labels.csv").unlink()
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text("0\t1\tx\n")
+    assert prepare(tmp_path).truth.filename.tolist() == [f"{test}/c"]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "{}.csv"])
+def test_tables_in_the_folders_of_their_recordings(tmp_path, name):
+    """As Hugging Face has them; a table means the recordings of its own folder."""
+    record(tmp_path, *(f"{split}/{i}.wav" for split in ("train", "test") for i in (1, 2)))
+    for split, labels in (("train", "xy"), ("test", "yx")):
+        rows = "".join(f"{i}.wav,{label}\n" for i, label in enumerate(labels, start=1))
+        (tmp_path / split / name.format(split)).write_text(f"file_name,label\n{rows}")
+    tables = prepare(tmp_path)
+    assert dict(tables.clips[["clip_id", "labels"]].itertuples(index=False)) == {"train/1": "x", "train/2": "y"}
+    assert dict(tables.test_clips[["clip_id", "labels"]].itertuples(index=False)) == {"test/1": "y", "test/2": "x"}
+
+
 def test_lists_that_part_nothing(tmp_path, said):
     record(tmp_path, *FOUR)
     (tmp_path / "test_labels.csv").write_text(LABELS)

@@ -59,8 +59,8 @@ def test_load_refuses_what_is_not_ours(tmp_path):
         Predictions.load(tmp_path / "pickled.npz")
     with pytest.raises(ValueError, match="is not a predictions file"):
         Predictions.load(tmp_path / "text.npz")
-    with pytest.raises(ValueError, match="do not exist"):
-        Predictions.load(tmp_path / "absent.npz")
+    with pytest.raises(ValueError, match="do not exist; make them with src/train.py$"):
+        Predictions.load(tmp_path / "oof.npz")
 
 
 @given(st.permutations(list("abcdef")), st.integers(1, 5))

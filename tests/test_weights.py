@@ -210,6 +210,14 @@ def test_the_attribute_of_a_wrapper_is_taken_off(tmp_path):
         weights.load_weights(model, tmp_path / "b.ckpt")
 
 
+def test_which_of_several_sets_of_weights_is_taken_is_said(tmp_path, caplog):
+    """As training scripts keep a moving average beside the weights."""
+    own, average = {"a": torch.zeros(2)}, {"a": torch.ones(2)}
+    torch.save({"epoch": 3, "model": own, "model_ema": average, "optimizer": {"state": {}}}, tmp_path / "a.pt")
+    assert weights.read_state(tmp_path / "a.pt")["a"].tolist() == [0, 0]
+    assert "a.pt holds several sets of weights: 'model' is taken, not 'model_ema'" in caplog.text
+
+
 def test_weights_that_are_no_numbers_are_named(tmp_path):
     torch.save({"weight": torch.ones(3, 2), "bias": torch.tensor([0, float("nan"), 1])}, tmp_path / "a.pt")
     with pytest.raises(ValueError, match=r"a.pt holds NaN or infinite weights, .* diverged: bias"):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from earshot.annotations.column_names import plain_name
+
 YES = ("1", "1.0", "true", "yes", "y", "x", "pos", "present")
 NO = ("0", "0.0", "false", "no", "n", "-", "", "nan", "na", "none", "null", "neg", "not_present", "unk")
 UNKNOWN = "unk"  # of DCASE's few-shot tables: nobody could tell
@@ -17,6 +19,20 @@ NO_CLASS = re.compile(
     r"((low|high|begin|end|min|max)_freq|folds?|channel|view|selection|confidence|score|index)$"
 )
 UNNAMED = re.compile(r"Unnamed: \d+$")  # what pandas calls a column without a name
+COUNTS = ("count", "counts", "abundance", "individuals", "n_individuals", "number_of_individuals")
+# columns of a judge of each row; of the first ones a no counts too, of the others it may be "not looked at"
+JUDGED = ("correct", "is_correct", "true_positive", "tp", "verification", "verified", "validation", "validated")
+REFUSED = (
+    "negative",
+    "absent",
+    "not present",
+    "incorrect",
+    "wrong",
+    "false positive",
+    "false_positive",
+    "fp",
+    "rejected",
+)
 COUNT = r"\d{1,2}(\.\d+)?"
 
 logger = logging.getLogger("earshot")
@@ -82,16 +98,40 @@ def counted(table: pd.DataFrame, taken: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def said_absent(column: pd.Series | None, yes: bool, path: Path) -> pd.Series | bool:
-    """Which rows say that a class was not heard then, so that they are no events: `is_negative` of our tables by a yes,
-    `present` of AudioSet's strong labels by a no."""
-    if column is None or not says_yes_or_no(column) or _words(column) == {""}:
-        return False
-    absent = pd.Series(heard(column) == yes, index=column.index)
-    if absent.any():
-        logger.warning("%s: %d rows say that a class was not there (%s), and are left out", path, absent.sum(),
-                       column.name)  # fmt: skip
-    return absent
+def counted_beside(table: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+    """Columns of small whole numbers right beside or between those of classes: counts of further classes."""
+    known = list(table.columns)
+    at = [known.index(c) for c in classes]
+    near = table.iloc[:, max(0, min(at) - 1) : max(at) + 2]
+    return [c for c in counted(near, classes) if all(re.fullmatch(r"\d?(\.0)?", word) for word in _words(table[c]))]
+
+
+def said_absent(table: pd.DataFrame, path: Path) -> tuple[pd.Series, pd.Series]:
+    """The rows that say that their class is not there, and those of them that say so of the recording; told.
+
+    By `is_negative` (yes), by columns such as `present` (no) or `count` (0), and by the word of a judge, such as
+    `negative` in `verification`: of a detection, which says of the rest of its recording nothing.
+    """
+    absent, of_recording = (pd.Series(False, index=table.index) for _ in range(2))
+    for column in table.columns:
+        name, cells = plain_name(str(column)), table[column].str.strip().str.casefold()
+        yes_or_no = says_yes_or_no(cells) and _words(cells) != {""}
+        if name in JUDGED:
+            rows = cells.isin(REFUSED) | (yes_or_no & ~heard(cells) & (cells != "") & (name in JUDGED[:4]))
+        elif yes_or_no and name in ("is_negative", "present"):
+            rows = heard(cells) == (name == "is_negative")
+            of_recording |= rows & (name == "present") & (cells != "") & (cells != UNKNOWN)
+        elif name in COUNTS:
+            rows = pd.to_numeric(cells, errors="coerce") == 0
+            of_recording |= rows
+        else:
+            continue
+        if rows.any():
+            logger.warning(
+                "%s: %d rows say that a class was not there (%s), and are left out", path, rows.sum(), column
+            )
+        absent |= rows
+    return absent, of_recording
 
 
 def _words(cells: pd.Series) -> set[str]:

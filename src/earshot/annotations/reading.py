@@ -25,14 +25,25 @@ import pandas as pd
 from earshot.annotations import label_studio
 from earshot.annotations.certainty import certainty_of, confidence_of
 from earshot.annotations.class_columns import class_columns, counted, heard, said_absent, say_unknown, says_yes_or_no
-from earshot.annotations.column_names import (
-    NO_TIME,
-    column_called,
-    is_blank,
-    last_word,
-    plain_name,
-    unit_of,
+from earshot.annotations.column_names import column_called, is_blank, plain_name, unit_of
+from earshot.annotations.columns import (
+    DURATIONS,
+    FILES,
+    IN_FILE,
+    KALEIDOSCOPE,
+    LABELS,
+    NUMBERS,
+    NUMBERS_OF_ROWS,
+    OFFSETS,
+    ONSETS,
+    in_seconds,
+    is_minus_one,
+    parts_of_time,
+    with_genus,
+    without_samples,
+    without_time,
 )
+from earshot.annotations.json_tables import read_json_table
 from earshot.annotations.tracks import SPACED, read_track
 from earshot.messages import few, install_line, suggest
 from earshot.sound.audio import EXTENSIONS
@@ -40,25 +51,10 @@ from earshot.tables import SEPARATOR_LINE, find_encoding
 
 logger = logging.getLogger("earshot")
 
+# in the text of a JSON file of events, or of recordings without any
+JSON_TIMES = re.compile(r'"(start|begin|onset|start_time|begin_time)"\s*:|"annotated"\s*:')
+JSON_UNSEEN = re.compile(r'\A(?!.*"annotated"\s*:\s*true).*"annotated"\s*:\s*false', re.S)
 ENDINGS = (".txt", ".csv", ".tsv", ".ann", ".textgrid", ".json")
-# What columns are called, in lower case without units and signs, the surest name first.
-ONSETS = ("onset", "begin_time", "start_time", "starttime", "start", "begin", "start_seconds", "tmin", "xmin",
-          "t_start", "start_timestamp")  # fmt: skip
-OFFSETS = ("offset", "end_time", "endtime", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax",
-           "t_end", "stop_timestamp", "end_timestamp")  # fmt: skip
-DURATIONS = ("duration", "event_duration", "length", "dur")
-LABELS = ("event_label", "label", "labels", "annotation", "species", "common_name", "scientific_name", "species_code",
-          "primary_label", "ebird_code", "species_ebird_code", "class", "category", "call_type", "manual_id",
-          "top1match", "auto_id", "tag", "tags", "class_name", "class_label", "event_class", "sound_event",
-          "sound_event_recording", "event", "name", "code", "id")  # fmt: skip
-FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
-         "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
-         "wav", "audio", "clip_id", "clip", "fname", "audiofilename", "audio_path", "wav_path", "wav_file",
-         "slice_file_name", "segment_id")  # fmt: skip
-IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
-KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
-NUMBERS = r"\s*[-+]?[\d.,:]+([eE][-+]?\d+)?\s*"
-NUMBERS_OF_ROWS = ("id", "name", "code", "tag")  # a row's own where its classes are columns of 0 and 1
 
 
 @dataclass(frozen=True)
@@ -66,9 +62,9 @@ class Annotations:
     """The events of one annotation file.
 
     events: `filename` (as the file has it; '' where it speaks of one recording and does not name it), `onset`, `offset`
-    (seconds), `event_label`, and `confidence` (0 to 1) or `certainty` (words) where the file has one; kind: as
-    `kind_of` has it; label_column: where the labels were; silent: recordings that it names without an event; runs_on:
-    its times may be of all files in a row, as Raven counts them.
+    (seconds; NaN: it is heard, nobody says when), `event_label`, and `confidence` (0 to 1) or `certainty` (words) where
+    the file has one; kind: as `kind_of` has it; label_column: where the labels were; silent: recordings that it names
+    without an event; runs_on: its times may be of all files in a row, as Raven counts them.
     """
 
     events: pd.DataFrame
@@ -92,7 +88,8 @@ def kind_of(path: str | Path) -> str:
         return "label_studio"
     first, *more = [line for line in _lines(path, 5) if line.strip()] or [""]
     if ending == ".json":
-        return ""
+        start = "\n".join(_lines(path, 1000))
+        return "table" if JSON_TIMES.search(start) and not JSON_UNSEEN.search(start) else ""
     spaced = all(map(SPACED.match, (first, *more)))  # a text may begin with numbers
     if ending in (".txt", ".tsv", ".ann") and (re.match(f"{NUMBERS}\t{NUMBERS}(\t|$)", first) or spaced):
         return "audacity"
@@ -133,8 +130,8 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "", f
 
 def _read_columns(path: Path, kind: str, label_column: str, file_column: str) -> Annotations:
     """A table with a header: columns by their names, Raven's two rows a selection (one a view) taken once."""
-    table = _table(path, kind)
-    table = _classes_in_rows(_without_samples(table), path, label_column)
+    table = read_json_table(path) if path.suffix.lower() == ".json" else _table(path, kind)
+    table = _classes_in_rows(without_samples(table), path, label_column)
     if label_column not in table.columns:
         label_column = ""  # of classes, which are rows now
     plain = [plain_name(c) for c in table.columns]
@@ -147,7 +144,8 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
         return None if name is None else table.iloc[:, plain.index(name)]
 
     def times(values: pd.Series) -> np.ndarray:
-        return _seconds(values.mask(silent, "0"), path) * unit_of(str(values.name), path)
+        parts = [values, *(parts_of_time(table, values) if in_parts else ())]
+        return sum(in_seconds(p.mask(silent | timeless, "0"), path) * unit_of(str(p.name), path) for p in parts)
 
     if label_column:
         labels = table[label_column]
@@ -161,8 +159,12 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     if set(plain) >= KALEIDOSCOPE:
         start, end = column(("offset",)), None
     length = column(DURATIONS) if end is None else end
+    # start_min and start_sec, end_min and end_sec; a start_hour alone is a time of day
+    units = [{unit_of(str(p.name), path) for p in (v, *parts_of_time(table, v))} for v in (start, length)]
+    in_parts = units[0] == units[1]
     silent = is_blank(start) & is_blank(length) & is_blank(labels)  # DCASE: a recording in which nothing is heard
-    silent |= _is_minus_one(start) & _is_minus_one(length)  # urban data sets write it so
+    silent |= is_minus_one(start) & is_minus_one(length)  # urban data sets write it so
+    timeless = without_time(table) | (is_blank(start) & is_blank(length) & ~silent)
     onset, offset = times(start), times(length)
     if end is None:
         offset = onset + offset
@@ -174,24 +176,15 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
         "filename": "" if files is None else files.str.strip(), "onset": onset, "offset": offset,
         "event_label": labels.str.strip(),
     })  # fmt: skip
+    events.loc[timeless, ["onset", "offset"]] = np.nan
     if (sure := confidence_of(table)) is not None:
         events["confidence"] = sure
     elif (words := certainty_of(table.drop(columns=[labels.name], errors="ignore"))) is not None:
         events["certainty"] = words
     without = () if files is None else tuple(name for name in events.filename[silent].unique() if name)
     runs_on = kind == "raven" and within is None and events.filename.nunique() > 1
-    absent = said_absent(column(("is_negative",)), True, path) | said_absent(column(("present",)), False, path)
+    absent, _ = said_absent(table.drop(columns=[str(labels.name)], errors="ignore"), path)
     return Annotations(events[~silent & ~absent].reset_index(drop=True), kind, str(labels.name), without, runs_on)
-
-
-def with_genus(labels: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
-    """Species with their genus in front, where a column of its own has it: a tit and a warbler are both palustris."""
-    plain = [plain_name(c) for c in table.columns]
-    if plain_name(str(labels.name)) != "species" or "genus" not in plain:
-        return labels
-    genus, names = table.iloc[:, plain.index("genus")].str.strip(), labels.str.strip()
-    logger.warning("%s: species are named with the genus in front", path)
-    return (genus + " " + names).where((genus != "") & (names != "") & ~names.str.contains(" "), names)
 
 
 def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFrame:
@@ -250,10 +243,6 @@ def _given_classes(table: pd.DataFrame, given: str, path: Path) -> list[str]:
     return [] if len(names) == 1 and (odd or plain_name(names[0]) in LABELS) else names
 
 
-def _is_minus_one(values: pd.Series) -> pd.Series:
-    return pd.to_numeric(values, errors="coerce") == -1
-
-
 def _table(path: Path, kind: str) -> pd.DataFrame:
     """All cells as text. Raven knows no quotes: one within a label is a character like others."""
     text = _text(path)
@@ -292,7 +281,7 @@ def _first_number(cells: Sequence[str]) -> int:
 
 def _read_audacity(path: Path, label_column: str) -> pd.DataFrame:
     table = read_track(_lines(path), path, label_column)
-    times = {name: _seconds(table[name], path) for name in ("onset", "offset")}
+    times = {name: in_seconds(table[name], path) for name in ("onset", "offset")}
     sure = {"confidence": table.confidence.astype(float)} if "confidence" in table else {}
     return table[["event_label"]].assign(filename="", **times, **sure)
 
@@ -325,26 +314,6 @@ def _read_textgrid(path: Path, tier: str) -> pd.DataFrame:
     found = [("", i.xmin, i.xmax, i.text.strip().replace('""', '"')) for i in tiers[tier].intervals if i.text.strip()]
     table = pd.DataFrame(found, columns=["filename", "onset", "offset", "event_label"])
     return table.astype({"onset": float, "offset": float})
-
-
-def _without_samples(table: pd.DataFrame) -> pd.DataFrame:
-    """A table without its times in samples where other columns say them in seconds."""
-    rest = table[[c for c in table.columns if last_word(c) not in NO_TIME]]
-    plain = [plain_name(c) for c in rest.columns]
-    return rest if column_called(plain, ONSETS) and column_called(plain, OFFSETS + DURATIONS) else table
-
-
-def _seconds(values: pd.Series, path: Path) -> np.ndarray:
-    """Texts -> seconds; a decimal comma and h:mm:ss are understood, what is no time is an error."""
-    text = values.astype(str).str.strip()
-    numbers = pd.to_numeric(text.str.replace(",", ".", regex=False), errors="coerce").to_numpy(float)
-    clock = text.str.fullmatch(r"(\d+:)?\d+:\d+([.,]\d+)?").to_numpy(bool)
-    for i in np.flatnonzero(clock):
-        parts = [float(p) for p in text.iloc[i].replace(",", ".").split(":")]
-        numbers[i] = sum(p * 60**power for power, p in enumerate(reversed(parts)))
-    if (bad := ~np.isfinite(numbers)).any():
-        raise ValueError(f"{path}: {bad.sum()} of {len(text)} times are no seconds: {few(repr(t) for t in text[bad])}")
-    return numbers
 
 
 def _text(path: Path) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from earshot.annotations.class_columns import heard, is_yes_no, say_unknown, says_yes_or_no
-from earshot.annotations.reading import LABELS
+from earshot.annotations.columns import LABELS
 from earshot.competitions.label_texts import listed
 from earshot.messages import few, suggest
 
@@ -35,11 +35,11 @@ SOURCE_COLUMN = re.compile(
 )  # fmt: skip
 TRAIN_SPLITS = ("", "train", "training", "trn", "dev_train")
 TEST_SPLITS = ("test", "eval", "evaluation", "testing")
-HELD_OUT_SPLITS = ("val", "valid", "validation", "dev", "development", "dev_test")
+HELD_OUT_SPLITS = ("val", "valid", "validate", "validation", "dev", "development", "dev_test")
 SPLITS = (*TRAIN_SPLITS, *TEST_SPLITS, *HELD_OUT_SPLITS)
 # of a file: train.txt, val_list.csv, fold1_evaluate.txt
 SPLIT_FILE = re.compile(
-    r"(?:.*[_ -])?(train|val|dev|test|eval)(?:ing|id|idation|elopment|uation|uate)?(?:[_ -].*)?", re.I
+    r"(?:.*[_ -])?(train|val|dev|test|eval)(?:ing|id|idate|idation|elopment|uation|uate)?(?:[_ -].*)?", re.I
 )
 DATA_SET = re.compile(r"(data_?set|corpus)(_?(id|name))?$", re.I)
 

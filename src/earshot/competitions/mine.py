@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earshot.annotations.column_names import plain_name
 from earshot.annotations.reading import kind_of
 from earshot.competitions import dcase_task4, finch
 from earshot.competitions.clip_rows import class_scores
@@ -36,9 +37,10 @@ from earshot.competitions.label_columns import (
 )
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
+from earshot.competitions.own_annotations import from_annotations
 from earshot.competitions.own_doubts import with_unknown
 from earshot.competitions.own_folders import SUBFOLDER, from_folders
-from earshot.competitions.own_labels import Labels, columns_by_recording, from_annotations, from_table
+from earshot.competitions.own_labels import Labels, columns_by_recording, from_table
 from earshot.competitions.own_recordings import OwnRecordings, list_own
 from earshot.competitions.own_splits import listed_splits
 from earshot.competitions.own_tables import LabelTable, find_annotations, find_label_table
@@ -52,6 +54,8 @@ from earshot.tables import require_columns
 
 FOLD_COLUMN = re.compile(r"((official|cv|k|kaggle|val)[_ -]?)?folds?([_ -]?(id|no|number))?$", re.I)
 SILENCE = "nocall"  # a label of recordings in which no class is heard
+SURE_LABELS = ("event_labels", "labels", "tags", "species", "classes", "class", "categories", "category")
+SAID = ("split", "official_fold")  # columns after which lists of a split say nothing
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
 
 logger = logging.getLogger("earshot")
@@ -94,12 +98,25 @@ def prepare(
                                   unsure=doubts, mirror=annotations)  # fmt: skip
         if about is not None:
             labels = labels.with_columns_of(about)
+            if sheet and not of_sheet:
+                _hint_labels(labels.clips, str(sheet))
     else:
         labels = about or from_folders(recordings, label_separator)
-    if not split_column and not fold_column:
+    if not split_column and not fold_column and labels.clips.columns.intersection(SAID).empty:
         labels = labels.with_splits(listed_splits(recordings))
     columns = {"group_column": group_column, "split_column": split_column, "fold_column": fold_column}
     return _tables(labels, recordings, test, **columns)
+
+
+def _hint_labels(clips: pd.DataFrame, sheet: str):
+    """Say which column of a table beside annotations seems to hold labels of recordings that those do not speak of."""
+    free = (clips.annotated == 0) & ~clips.labels.map(bool)
+    for column in clips.columns.drop(["labels"]):
+        named = plain_name(str(column)) in SURE_LABELS or f"{plain_name(str(column))}s" in SURE_LABELS
+        if named and (n := int((clips[column][free].fillna("").astype(str).str.strip() != "").sum())):
+            logger.warning("%d recordings without annotation have a '%s' in %s: --label-column '%s' makes it their "
+                           "label", n, column, sheet, column)  # fmt: skip
+            return
 
 
 def _is_same(path: Path, other: Path) -> bool:
@@ -213,6 +230,8 @@ def _named(clips: pd.DataFrame, events: pd.DataFrame | None) -> tuple[pd.DataFra
         clips["annotated"] = np.where(quiet, "1", said.astype(str))
         logger.warning("%d recordings labelled %s hold none of the classes, and train as such: %s", quiet.sum(),
                        SILENCE, few(clips.path[quiet]))  # fmt: skip
+    if "unknown_labels" in clips and clips.unknown_labels.map(lambda names: isinstance(names, list)).all():
+        clips["unknown_labels"] = [" ".join(sorted({final[n] for n in names} - {""})) for names in clips.unknown_labels]
     if events is not None:
         events = events.assign(event_label=events.event_label.map(final))
         events = events[events.event_label != ""].reset_index(drop=True)

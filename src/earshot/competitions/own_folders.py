@@ -12,7 +12,7 @@ from earshot.competitions.own_labels import Labels
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.messages import few
 
-SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing", "eval", "evaluation")
+SPLIT_FOLDERS = ("train", "training", "val", "valid", "validate", "validation", "test", "testing", "eval", "evaluation")
 SUBFOLDER = "subfolder"
 FOLD = re.compile(r"(?:fold|split)[-_ ]?(\d+)", re.I)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("earshot")
 
 
 def listed_splits(recordings: OwnRecordings) -> pd.DataFrame | None:
-    """What files such as train.txt say: `path`, and `split` or `official_fold`; None where they part nothing.
+    """What files such as train.txt say, else folders: `path`, and `split` or `official_fold`; None: they part nothing.
 
     Such a file lists recordings, one a line (a label may stand behind), or has a column that names them. Where there
     are fold1_train.txt, fold1_test.txt, fold2_train.txt, ... a recording is held out in the fold whose list of another
@@ -36,8 +36,24 @@ def listed_splits(recordings: OwnRecordings) -> pd.DataFrame | None:
         held_out = {path: fold for path, fold in folds.items() if splits[path] != "train"}
         return _said(held_out, lists, "official_fold", "recordings are held out in fold")
     if set(splits.values()) <= {"train"}:
-        return None
+        return _of_folders(recordings)
     return _said(splits, lists, "split", "recordings are in the split")
+
+
+def _of_folders(recordings: OwnRecordings) -> pd.DataFrame | None:
+    """The split of recordings that all lie in folders such as train/ and test/, or train_audio/ and test_audio/."""
+    inside = [PurePosixPath(path).parts for path in recordings.paths]
+    while len({parts[0] for parts in inside}) == 1 and all(len(parts) > 2 for parts in inside):
+        inside = [parts[1:] for parts in inside]  # one folder around everything
+    lists: dict[Path, set[str]] = {}
+    for path, parts in zip(recordings.paths, inside, strict=True):
+        if len(parts) < 2 or not split_of(Path(parts[0])):
+            return None
+        lists.setdefault(Path(parts[0]), set()).add(path)
+    splits = {folder: split_of(folder) for folder in lists}
+    if "train" not in splits.values():
+        splits = {folder: "train" if split == "dev" else split for folder, split in splits.items()}
+    return _said(splits, lists, "split", "recordings are in the split") if len(set(splits.values())) > 1 else None
 
 
 def _said(values: dict[Path, str | int], lists: dict[Path, set[str]], column: str, what: str) -> pd.DataFrame:
@@ -58,17 +74,18 @@ def _listed(path: Path, recordings: OwnRecordings) -> set[str]:
     """The recordings that half of a file's rows or more name; none of what is something else, or of one recording."""
     if recordings.of_annotation(path) is not None:
         return set()
+    near = recordings.place_of(path).parent.as_posix()
     try:
         table = read_own(path)
     except ValueError:
         return set()
     if column := find_path_column(table, recordings, "") if table.shape[1] > 1 else "":
-        return _known(table[column], recordings)
+        return _known(table[column], recordings, near)
     lines = [line.strip() for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
-    whole = recordings.find_all(lines, "")
-    return _known([line if whole[line] else re.split(r"[\t,; ]+", line)[0] for line in lines], recordings)
+    whole = recordings.find_all(lines, "", near)
+    return _known([line if whole[line] else re.split(r"[\t,; ]+", line)[0] for line in lines], recordings, near)
 
 
-def _known(names: Iterable[str], recordings: OwnRecordings) -> set[str]:
-    there = recordings.find_all(names, "").values()
+def _known(names: Iterable[str], recordings: OwnRecordings, near: str) -> set[str]:
+    there = recordings.find_all(names, "", near).values()
     return set(filter(None, there)) if 2 * sum(map(bool, there)) >= max(1, len(there)) else set()

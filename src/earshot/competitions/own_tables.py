@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from earshot.annotations import json_tables
 from earshot.annotations.reading import ENDINGS, kind_of
 from earshot.competitions.label_columns import split_of
 from earshot.competitions.own_recordings import OwnRecordings
@@ -24,6 +26,8 @@ UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".
 LOOKED_AT = 50  # rows of a table that are held against the recordings
 OURS = ("clips.csv", "classes.csv", "missing.csv", "unreadable.csv", "odd_files.csv", "test_clips.csv")
 
+FOLDS = re.compile("(fold|split)[-_ ]?[0-9]", re.I)  # in the name of a list of one fold
+UNNAMED = re.compile(r"Unnamed: 0")  # what pandas calls a first column without a name
 SUBMISSION = "submission"  # in the name of a table of answers to come
 
 logger = logging.getLogger("earshot")
@@ -39,9 +43,15 @@ class LabelTable:
         return few([str(path) for path in self.files])
 
     def read(self, say: bool = False) -> pd.DataFrame:
-        """All rows as text; rows that several files have count once."""
+        """All rows as text; rows that several files have count once, and `_folder` says where theirs lies."""
         tables = [read_own(path, say) for path in self.files]
-        return tables[0] if len(tables) == 1 else pd.concat(tables).fillna("").drop_duplicates(ignore_index=True)
+        if any("split" in table for table in tables):  # FSD50K: in the one of the training alone
+            both = zip(tables, self.files, strict=True)
+            tables = [t if "split" in t else t.assign(split=split_of(path)) for t, path in both]
+        if len(tables) == 1:
+            return tables[0]
+        tables = [t.assign(_folder=path.parent) for t, path in zip(tables, self.files, strict=True)]
+        return pd.concat(tables).fillna("").drop_duplicates(ignore_index=True)
 
 
 def find_annotations(source: Path, given: Path | None) -> list[Path]:
@@ -68,10 +78,10 @@ def find_label_table(
     Tables that name none of them are said.
     """
     found, other, lists = [], [], []
-    for path in files_below(source, (".csv", ".tsv", ".txt")):
+    for path in files_below(source, (".csv", ".tsv", ".txt", *json_tables.ENDINGS)):
         if path in notes or path.name in OURS:
             continue
-        any_text = path.suffix.lower() == ".txt"  # mostly no table at all, so that little is said of it
+        any_text = path.suffix.lower() in (".txt", *json_tables.ENDINGS)  # mostly no table: little is said of it
         try:
             table = read_own(path)
         except ValueError as error:
@@ -83,20 +93,25 @@ def find_label_table(
             continue
         names = len(table) and find_path_column(table, recordings, path_column)
         (found if names else other).append(path)
-    plain = [path for path in found if path.suffix.lower() != ".txt"]
+    plain = [path for path in found if path.suffix.lower() in (".csv", ".tsv")]
     found = plain or found
     if len(found) > 1 and (answers := [path for path in found if SUBMISSION in path.stem.casefold()]):
         logger.warning("not the table of labels, by their names: %s", few(map(str, answers)))
         found = [path for path in found if path not in answers]
     if len(whole := [path for path in found if not split_of(path)]) == 1:
         found = whole  # the others list its splits
-    if whole and len(found) > 1:
+    splits = [split_of(path) for path in found if not FOLDS.search(path.stem)]
+    if len(found) > 1 and len({path.name for path in found}) == 1:  # train/metadata.csv, test/metadata.csv
+        logger.warning("%d tables of the name %s are read as one", len(found), found[0].name)
+    elif len(found) > 1 and (whole or len(set(splits)) < len(splits)):
         names = few([path.relative_to(source).as_posix() for path in found])
         raise ValueError(f"{len(found)} tables name recordings of {source}: {names}; say which one with --table")
-    other = [path for path in other if path.suffix.lower() != ".txt"]
+    other = [path for path in other if path.suffix.lower() in (".csv", ".tsv")]
     beside = [p for p in files_below(source, (".txt",)) if p not in notes and _named(recordings, p.stem)]
-    if not found and (unread := [p.relative_to(source).as_posix() for p in [*files_below(source, UNREAD), *beside]]):
-        logger.warning("not read, save them as CSV where they hold labels: %s", few(unread))
+    unread = [p for p in [*files_below(source, UNREAD), *beside] if p not in notes]
+    if not found and unread:
+        names = few([path.relative_to(source).as_posix() for path in unread])
+        logger.warning("not read, save them as CSV where they hold labels: %s", names)
     if lists:
         names = few([path.relative_to(source).as_posix() for path in lists])
         logger.warning("lists of recordings, which say nothing of them, are not read: %s; a split is a column of a "
@@ -124,7 +139,9 @@ def find_path_column(table: pd.DataFrame, recordings: OwnRecordings, given: str)
 
 def read_own(path: Path, say: bool = False) -> pd.DataFrame:
     """A table as text; one without a header, whose first row names a recording, has column_1, column_2, ... (`say`)."""
-    table = read_table(path, all_text=True)
+    if path.suffix.lower() in json_tables.ENDINGS:
+        return json_tables.read_json_table(path)
+    table = _with_one_header(read_table(path, all_text=True))
     if not any(str(name).lower().endswith(EXTENSIONS) for name in table.columns):
         return table
     rows = read_rows(path)
@@ -132,6 +149,19 @@ def read_own(path: Path, say: bool = False) -> pd.DataFrame:
     if say:
         logger.warning("%s has no header: its columns are called %s", path, few(names))
     return pd.DataFrame(rows, columns=names, dtype=object).fillna("")
+
+
+def _with_one_header(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of two rows of header and one with the name of the first column, as pandas writes them and FMA has them,
+    with both in one: track and genre_top are track_genre_top."""
+    if len(table) < 2 or not UNNAMED.match(str(table.columns[0])) or table.shape[1] < 2:
+        return table
+    below, key = table.iloc[0], table.iloc[1]
+    if below.iloc[0] or not key.iloc[0] or (key.iloc[1:] != "").any() or (below.iloc[1:] == "").any():
+        return table
+    tops = [re.sub(r"\.\d+$", "", str(name)) for name in table.columns[1:]]  # pandas numbers those that come again
+    names = [key.iloc[0], *(f"{top}_{name}" for top, name in zip(tops, below.iloc[1:], strict=True))]
+    return table.iloc[2:].set_axis(names, axis=1).reset_index(drop=True)
 
 
 def _lists_recordings(table: pd.DataFrame, recordings: OwnRecordings) -> bool:

@@ -3,6 +3,7 @@
 | the clip | `data.targets=events`, `data.crop=box` | `data.frame_targets` |
 |---|---|---|
 | is annotated | the events of the crop; a class without one is absent, or masked if in `unknown_labels` | the same |
+| is, and names a class as label and as unknown, without an event | its label, wherever the crop lies | masked |
 | is not, and has no row | the clip's labels, wherever the crop lies | masked |
 | is not, and has some rows | the crop's events, others absent; a crop without any: masked | masked |
 
@@ -34,9 +35,14 @@ class CropTargets:
             texts = clips.unknown_labels.fillna("").astype(str)
             named = {i: texts.iloc[i].split() for i in np.flatnonzero((texts != "").to_numpy() & self.annotated)}
             self.unknown = {i: np.isin(classes, names) for i, names in named.items() if names}
+        self.weak: dict[int, np.ndarray] = {}  # of those: (K,) classes that the clip holds, nobody says when
         names = np.zeros(0, str) if prepared.events is None else prepared.events.filename.to_numpy(str)
         ids = prepared.clips.clip_id.to_numpy(str)
         self.rows = np.stack([np.searchsorted(names, ids, side) for side in ("left", "right")], axis=1)
+        for i, unknown in self.unknown.items():
+            timed = np.isin(classes, self.events(i).event_label) if self.rows[i, 0] < self.rows[i, 1] else False
+            if (weak := unknown & (self.target[i] > 0) & ~timed).any():
+                self.weak[i] = weak
 
     def events(self, index: int) -> pd.DataFrame:
         """The rows of a clip in the event table, those of negative boxes among them."""
@@ -58,6 +64,9 @@ class CropTargets:
             mask = np.zeros_like(mask)  # some rows, but none here: what is heard here nobody said
         if index in self.unknown:
             mask = np.where(self.unknown[index] & (target == 0), np.float32(0), mask)
+        if index in self.weak:
+            target = np.where(self.weak[index], self.target[index], target).astype(np.float32)
+            mask = np.where(self.weak[index], self.mask[index], mask).astype(np.float32)
         return target, mask
 
     def of_frames(self, index: int, start: float, timebase: TimeBase, n_frames: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from earshot import files
 from earshot.listening.archive import EVENTS, RECORDINGS, named_shards, part
 from earshot.listening.detections import summary_of
 
-KEYS = ["event_label", "day", "hour"]
+KEYS = ["event_label", "folder", "day", "hour"]
 HOW = {"events": "sum", "seconds": "sum", "recordings": "sum", "highest_confidence": "max"}
 AT_A_TIME = 200  # shards whose summaries are held before they are added up
 
@@ -34,7 +34,7 @@ class Totals:
 
 
 def add_up(out: Path) -> Totals:
-    """Write OUT/summary.csv (a row a class, day and hour) and OUT/unreadable.csv from the shards -> their totals."""
+    """Write OUT/summary.csv (see `summary_of`) and OUT/unreadable.csv from the shards -> their totals."""
     totals, summary, kept = Totals(), None, []
     with files.whole_file(out / "unreadable.csv") as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

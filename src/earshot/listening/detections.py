@@ -76,15 +76,19 @@ def events_of(found: Predictions, clips: Sequence[Clip], asked: Asked, failed: d
 
 
 def summary_of(events: pd.DataFrame) -> pd.DataFrame:
-    """Events -> a row a class, day and hour: events, seconds, recordings, highest confidence.
+    """Events -> a row a class, folder, day and hour: events, seconds, recordings, highest confidence.
 
+    The folder, mostly a site or a recorder, is that of the recordings below the one that was heard, empty right in it.
     Day and hour are empty where file names do not say when recordings began.
     """
     begins = events.begins.fillna("").astype(str)
     table = events.assign(
-        day=begins.str.slice(0, 10), hour=begins.str.slice(11, 13), seconds=events.offset - events.onset
+        folder=[str(name).rpartition("/")[0] for name in events.filename],
+        day=begins.str.slice(0, 10),
+        hour=begins.str.slice(11, 13),
+        seconds=events.offset - events.onset,
     )
-    summary = table.groupby(["event_label", "day", "hour"], sort=True).agg(
+    summary = table.groupby(["event_label", "folder", "day", "hour"], sort=True).agg(
         events=("onset", "size"), seconds=("seconds", "sum"), recordings=("path", "nunique"),
         highest_confidence=("confidence", "max"),
     )  # fmt: skip

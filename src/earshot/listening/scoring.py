@@ -53,6 +53,9 @@ def read_events_of(path: Path, label_column: str = "", tier: str = "") -> pd.Dat
             own = PurePosixPath(own).with_suffix("").as_posix()
         tables.append(table.assign(filename=table.filename.map(_whole).where(table.filename != "", own)))
     events = pd.concat(tables, ignore_index=True)
+    if (timeless := events.onset.isna()).any():
+        logger.warning("%d rows of %s do not say when a class is heard, and are left out", timeless.sum(), path)
+        events = events[~timeless].reset_index(drop=True)
     return events.assign(event_label=events.event_label.map(class_name))
 
 

@@ -8,6 +8,7 @@ own weights carry their front ends as metadata, which is compared too.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from earshot.files import file_digest, walk
-from earshot.messages import first_line, suggest
+from earshot.messages import few, first_line, suggest
 from earshot.models.front_end import check_description, check_front_end
 from earshot.sound.logmel import LogmelParams
 
@@ -29,6 +30,8 @@ KAGGLE_INPUT = Path("/kaggle/input")
 NESTED = ("model", "state_dict", "model_state_dict")  # where checkpoints keep their tensors, PANNs first
 FRONT_END = ("spectrogram_extractor.", "logmel_extractor.")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+logger = logging.getLogger("earshot")
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,12 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     state = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     for key in NESTED:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
+            if others := [name for name, held in state.items() if name != key and _are_tensors(held)]:
+                logger.warning("%s holds several sets of weights: '%s' is taken, not %s (a file of that alone is taken "
+                               "too)", path, key, few(map(repr, others)))  # fmt: skip
             state = state[key]
             break
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+    if not _are_tensors(state):
         held = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
         raise ValueError(
             f"{path} holds no state dict: expected tensors by name, at the top or under {NESTED}, got {held}"
@@ -105,6 +111,10 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     return dict(state)
+
+
+def _are_tensors(held) -> bool:
+    return isinstance(held, dict) and bool(held) and all(isinstance(value, Tensor) for value in held.values())
 
 
 def load_weights(

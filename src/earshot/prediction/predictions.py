@@ -120,10 +120,8 @@ class Predictions:
         """Read what `save` wrote; anything else is an error that says what is missing."""
         path = Path(path)
         if not path.exists():
-            raise ValueError(
-                f"predictions {path} do not exist; make them with src/predict.py or src/train.py{from_here(path)}"
-            )
-        remedy = "make it again with src/predict.py or src/train.py"
+            raise ValueError(f"predictions {path} do not exist; make them with {_maker(path)}{from_here(path)}")
+        remedy = f"make it again with {_maker(path)}"
         if path.suffix.lower() in (".csv", ".tsv"):
             remedy = "make it again with src/predict.py, with --out FILE.npz"
         data = read_arrays(path, "a predictions file", remedy)
@@ -196,6 +194,12 @@ def read_origins(path: str | Path) -> tuple[Origin, ...] | None:
 def _write_arrays(path: Path, arrays: dict):
     with whole_file(path, on_disk=True) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)
+
+
+def _maker(path: Path) -> str:
+    """The script that writes predictions of this name."""
+    names = {"oof": "src/train.py", "test": "src/predict.py"}
+    return names.get(path.stem, "src/ensemble.py (of several runs or folds) or src/predict.py (of one run)")
 
 
 def join(parts: list[Predictions]) -> Predictions:

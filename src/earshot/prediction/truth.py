@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -34,13 +34,29 @@ class Truth:
         """Predictions and true events of the annotated clips, which can be scored in time; None where no such clip has
         an event or frames.
 
-        What a clip without annotation holds is unknown: scores in time leave it out.
+        What a clip without annotation holds is unknown: scores in time leave it out. So do they with the outputs of a
+        clip's `unknown_labels`, unless it has events of them: they count as silent.
         """
         if self.events is None or found.framewise_output is None:
             return None
         found = found if self.annotated is None else found.take(self.annotated)
         events = self.events[self.events.filename.isin(set(found.clip_ids.tolist()))]
-        return (found, events) if len(events) else None
+        return (self._without_unknown(found, events), events) if len(events) else None
+
+    def _without_unknown(self, found: Predictions, events: pd.DataFrame) -> Predictions:
+        """Predictions with frames of 0 for the classes that nobody can tell of a clip."""
+        if self.clips is None or "unknown_labels" not in self.clips:
+            return found
+        texts = dict(zip(self.clips.clip_id.astype(str), self.clips.unknown_labels.fillna("").astype(str), strict=True))
+        timed = set(zip(events.filename.astype(str), events.event_label, strict=True))
+        frames = list(found.framewise_output)
+        for i, clip_id in enumerate(found.clip_ids.tolist()):
+            unknown = [k for k, name in enumerate(found.classes) if name in texts.get(clip_id, "").split()
+                       and (clip_id, name) not in timed]  # fmt: skip
+            if unknown:
+                frames[i] = frames[i].copy()
+                frames[i][:, unknown] = 0
+        return replace(found, framewise_output=tuple(frames))
 
 
 def anomaly_scores_of(found: Predictions, truth: Truth) -> np.ndarray:

@@ -1,0 +1,93 @@
+"""What the columns of annotation tables are called in many programs, their times, and which cells say nothing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.annotations.column_names import ELAN_FORMATS, NO_TIME, UNITS, column_called, last_word, plain_name
+from earshot.messages import few
+
+# What columns are called, in lower case without units and signs, the surest name first.
+ONSETS = ("onset", "begin_time", "start_time", "starttime", "start", "begin", "start_seconds", "tmin", "xmin",
+          "t_start", "start_timestamp")  # fmt: skip
+OFFSETS = ("offset", "end_time", "endtime", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax",
+           "t_end", "stop_timestamp", "end_timestamp")  # fmt: skip
+DURATIONS = ("duration", "event_duration", "length", "dur")
+LABELS = ("event_label", "label", "labels", "annotation", "species", "common_name", "scientific_name", "species_code",
+          "primary_label", "ebird_code", "species_ebird_code", "class", "category", "call_type", "manual_id",
+          "top1match", "auto_id", "tag", "tags", "class_name", "class_label", "event_class", "sound_event",
+          "sound_event_recording", "event", "name", "code", "id")  # fmt: skip
+FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
+         "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
+         "wav", "audio", "clip_id", "clip", "fname", "audiofilename", "audio_path", "wav_path", "wav_file",
+         "slice_file_name", "segment_id")  # fmt: skip
+IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
+KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
+NUMBERS = r"\s*[-+]?[\d.,:]+([eE][-+]?\d+)?\s*"
+NUMBERS_OF_ROWS = ("id", "name", "code", "tag")  # a row's own where its classes are columns of 0 and 1
+
+logger = logging.getLogger("earshot")
+
+
+def without_samples(table: pd.DataFrame) -> pd.DataFrame:
+    """A table without its times in samples where other columns say them in seconds."""
+    rest = table[[c for c in table.columns if last_word(c) not in NO_TIME]]
+    plain = [plain_name(c) for c in rest.columns]
+    return rest if column_called(plain, ONSETS) and column_called(plain, OFFSETS + DURATIONS) else table
+
+
+def in_seconds(values: pd.Series, path: Path) -> np.ndarray:
+    """Texts -> seconds; a decimal comma and h:mm:ss are understood, what is no time is an error."""
+    text = values.astype(str).str.strip()
+    numbers = pd.to_numeric(text.str.replace(",", ".", regex=False), errors="coerce").to_numpy(float)
+    clock = text.str.fullmatch(r"(\d+:)?\d+:\d+([.,]\d+)?").to_numpy(bool)
+    for i in np.flatnonzero(clock):
+        parts = [float(p) for p in text.iloc[i].replace(",", ".").split(":")]
+        numbers[i] = sum(p * 60**power for power, p in enumerate(reversed(parts)))
+    if (bad := ~np.isfinite(numbers)).any():
+        raise ValueError(f"{path}: {bad.sum()} of {len(text)} times are no seconds: {few(repr(t) for t in text[bad])}")
+    return numbers
+
+
+def parts_of_time(table: pd.DataFrame, values: pd.Series) -> list[pd.Series]:
+    """The columns that hold the rest of a time, as `start_sec` does that of `start_min`: whole minutes, and seconds
+    below 60; not those that say the same time in another unit."""
+    name, parts = str(values.name), {}
+    for column in table.columns:
+        said = "" if ELAN_FORMATS.search(column) or last_word(column) in NO_TIME else plain_name(column)
+        if said == plain_name(name) and (unit := UNITS.get(last_word(column), 1.0)) >= 1:
+            parts[unit] = pd.to_numeric(table[column].str.replace(",", "."), errors="coerce").fillna(0)
+    whole = all((cells % 1 == 0).all() for unit, cells in parts.items() if unit > 1)
+    below = all((cells < 60).all() for unit, cells in parts.items() if unit < max(parts))
+    own = UNITS.get(last_word(name), 1.0)
+    if len(parts) < 2 or own not in parts or not (whole and below):
+        return []
+    return [table[cells.name] for unit, cells in parts.items() if unit != own]
+
+
+def with_genus(labels: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
+    """Species with their genus in front, where a column of its own has it: a tit and a warbler are both palustris."""
+    plain = [plain_name(c) for c in table.columns]
+    if plain_name(str(labels.name)) != "species" or "genus" not in plain:
+        return labels
+    genus, names = table.iloc[:, plain.index("genus")].str.strip(), labels.str.strip()
+    logger.warning("%s: species are named with the genus in front", path)
+    return (genus + " " + names).where((genus != "") & (names != "") & ~names.str.contains(" "), names)
+
+
+def without_time(table: pd.DataFrame) -> pd.Series:
+    """The rows that are labels of a whole recording, whatever their times: APLOSE's of no box."""
+    plain = {plain_name(c): table[c].str.strip().str.casefold() for c in table.columns}
+    box, kind = plain.get("is_box"), plain.get("type")
+    rows = pd.Series(False, index=table.index)
+    if box is not None:
+        rows |= box.isin(("0", "0.0", "false"))
+    return rows | (kind == "weak") if kind is not None and kind.isin(("weak", "box", "point")).all() else rows
+
+
+def is_minus_one(values: pd.Series) -> pd.Series:
+    return pd.to_numeric(values, errors="coerce") == -1

@@ -1,0 +1,190 @@
+"""Labels of one's own recordings by annotation files, which say when each sound is heard."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earshot.annotations.reading import Annotations, read_annotations
+from earshot.competitions.label_columns import say_missing_words, split_cells
+from earshot.competitions.own_doubts import take_doubted, unsure_rows
+from earshot.competitions.own_labels import Labels, confident
+from earshot.competitions.own_recordings import OwnRecordings
+from earshot.competitions.own_tables import find_path_column, read_own
+from earshot.messages import few, pasted
+from earshot.sound import audio
+
+SAME_LENGTH = 0.02  # of a recording, by which an event as long as it may differ
+SEVERAL_TIMES = 3  # that a class is as long as its recording, to be told
+
+logger = logging.getLogger("earshot")
+
+
+def from_annotations(
+    recordings: OwnRecordings, files: Sequence[Path], label_column: str, tier: str, separator: str = "", *,
+    path_column: str = "", least: float | None = None, unsure: Sequence[str] = (), mirror: Path | None = None,
+) -> Labels:  # fmt: skip
+    """Annotation files -> events; a recording that a file speaks of is annotated, one without any is not.
+
+    path_column: the column that names recordings, guessed by its name, else by what it holds; least: the confidence
+    that an event needs, where the files say one; unsure: the words beside events of which nobody was sure; mirror: a
+    folder of the files, with folders as those of recordings.
+    """
+    events, spoken, missing, lost, taken = [], set(), {}, [], False
+    for path in files:
+        own, near = recordings.of_annotation(path, mirror), recordings.place_of(path, mirror).parent.as_posix()
+        notes = read_annotations(path, label_column, tier)
+        nameless = own is None and (notes.events.filename == "").all()
+        if notes.kind in ("table", "raven") and (path_column or nameless):
+            names = find_path_column(read_own(path), recordings, path_column)
+            notes = read_annotations(path, label_column, tier, names)
+            taken = taken or bool(names)
+        named = notes.events.filename != ""
+        found = recordings.find_all([*notes.events.filename[named], *notes.silent], str(path), near)
+        missing |= {name: None for name, where in found.items() if where is None}
+        where = notes.events.filename.map(found).where(named, own)
+        says_nothing = not found and not len(notes.events)
+        if own is not None and (says_nothing or not named.all()):
+            spoken.add(own)
+        elif own is None and (says_nothing or not named.all()):
+            lost.append(path)
+        spoken |= set(where.dropna()) | {where for where in found.values() if where}
+        events.append(notes.events.assign(path=where, runs_on=notes.runs_on)[where.notna().to_numpy(bool)])
+        _say(path, notes, len(files))
+    if path_column and not taken:
+        raise ValueError(f"--path-column: no annotation file has a column '{path_column}', such as {files[0]}")
+    if lost:
+        logger.warning("%d annotation files belong to no recording by their names: %s", len(lost),
+                       few([p.name for p in lost]))  # fmt: skip
+    table = pd.concat(events, ignore_index=True) if events else pd.DataFrame(columns=["path"])
+    if not spoken and missing:
+        raise ValueError(
+            f"the {len(missing)} recordings that {few([str(p) for p in files])} name are not in "
+            f"{recordings.source}: {few(missing)} (there are {few(recordings.paths, 2)})"
+        )
+    if not spoken:
+        raise ValueError(
+            f"{len(files)} annotation files, such as {files[0]}, speak of no recording of {recordings.source}: they "
+            "are named as the recordings are (a.wav: a.txt), or have a column called filename. A table whose start and "
+            "end are no times in the recordings is given as --table"
+        )
+    _check_times(table, recordings, files)
+    place = Path(os.path.commonpath(files))
+    table = confident(table.reset_index(drop=True), least, place)
+    if (twice := table.duplicated(["path", "onset", "offset", "event_label"])).any():
+        logger.warning("%d events are there twice, and count once", twice.sum())
+        table = table[~twice]
+    spoken -= _only_unnamed(table)
+    table = table[table.event_label.str.strip() != ""]
+    several = split_cells(table.event_label, separator, place)
+    table = table.assign(event_label=[names or [""] for names in several]).explode("event_label", ignore_index=True)
+    say_missing_words(table.event_label, str(place))
+    clips = recordings.table(recordings.paths)
+    table = table.assign(filename=table.path.map(dict(zip(clips.path, clips.clip_id, strict=True))))
+    doubts = unsure_rows(table.get("certainty"), unsure, str(place))
+    table["event_label"], doubted = take_doubted(table.event_label.map(lambda name: [name]), doubts)
+    perhaps = doubted.groupby(table.filename).agg(lambda names: sorted({n for some in names for n in some}))
+    table = table.explode("event_label", ignore_index=True).dropna(subset="event_label")
+    table, weak = table[table.onset.notna()], table[table.onset.isna()]
+    spoken -= set(weak.path) - set(table.path)
+    heard = table.groupby("filename").event_label.agg(lambda names: sorted(set(names)))
+    clips["labels"] = [heard.get(clip_id, []) for clip_id in clips.clip_id]
+    clips["doubted"] = [perhaps.get(clip_id, []) for clip_id in clips.clip_id]
+    clips["annotated"] = clips.path.isin(spoken).astype(int)
+    if len(weak):
+        clips = _with_weak(clips, weak)
+    if silent := list(clips.path[(clips.annotated == 0) & ~clips.labels.map(bool)]):
+        logger.warning("%d recordings have no annotation and no label: %s", len(silent), few(silent))
+    missing = tuple((Path(name).stem, name) for name in missing)
+    if len(weak) and not spoken:
+        return Labels(clips.drop(columns="annotated"), missing=missing)
+    table = table[["filename", "onset", "offset", "event_label"]].sort_values(["filename", "onset"], kind="stable")
+    return Labels(clips, table.reset_index(drop=True), missing)
+
+
+def _with_weak(clips: pd.DataFrame, weak: pd.DataFrame) -> pd.DataFrame:
+    """Clips with the labels of rows that do not say when: labels of the clip, and of an annotated one whose events do
+    not tell when such a class is heard `unknown_labels` too, so that no frame of it counts as without."""
+    names = weak.groupby("path").event_label.agg(set)
+    more = [sorted(names.get(path, set()) - {*own}) for path, own in zip(clips.path, clips.labels, strict=True)]
+    logger.warning("%d rows say what a recording holds and not when: they are labels of whole recordings, such as %s",
+                   len(weak), few(sorted(names.index), 3))  # fmt: skip
+    labels = [sorted({*own, *new}) for own, new in zip(clips.labels, more, strict=True)]
+    unknown = [new if known else [] for new, known in zip(more, clips.annotated, strict=True)]
+    return clips.assign(labels=labels, **({"unknown_labels": unknown} if any(unknown) else {}))
+
+
+def _only_unnamed(events: pd.DataFrame) -> set[str]:
+    """The recordings whose events have no label, which is no silence; said, with how many events have none."""
+    unnamed = (events.event_label.str.strip() == "").to_numpy(bool)
+    alone = set(events.path[unnamed]) - set(events.path[~unnamed])
+    if unnamed.any():
+        logger.warning("%d events have no label and are left out%s", unnamed.sum(),
+                       f"; {len(alone)} recordings have no others, and count as not annotated: {few(sorted(alone))}"
+                       if alone else "")  # fmt: skip
+    return alone
+
+
+def _check_times(events: pd.DataFrame, recordings: OwnRecordings, files: Sequence[Path]):
+    """Raise where times cannot be seconds of their recordings: most are past the end, or run on over several files, or
+    are those of longer recordings that these were cut out of."""
+    if not len(events):
+        return
+    length = {path: audio.duration_or(recordings.source / path, math.inf) for path in events.path.unique()}
+    late = (events.onset >= events.path.map(length)).to_numpy(bool)
+    _say_whole(events, events.path.map(length))
+    _refuse_cut_clips(events, events.path.map(length), late, files)
+    if 2 * late.sum() >= len(late) or late[events.runs_on.to_numpy(bool)].any():
+        event = events[late].iloc[0]
+        raise ValueError(
+            f"{late.sum()} of {len(late)} events begin after the end of their recordings, such as {event.event_label} "
+            f"at {event.onset:g} s of {event.path} ({length[event.path]:g} s): times are seconds from the start of "
+            "each recording. Are these milliseconds, samples, or times of day? Raven's run on over all files that "
+            "were open, unless the column File Offset (s) is exported. A table whose start and end are no times in the "
+            "recordings is given as --table"
+        )
+    runs_on = events[events.runs_on.to_numpy(bool)]
+    span = runs_on.groupby("path", sort=False).onset.agg(["min", "max"]).sort_values("min")
+    if len(span) > 1 and (span["min"].to_numpy()[1:] >= span["max"].to_numpy()[:-1]).all():
+        logger.warning("times of %s come after those of %s: if they run on over the files export Raven's column File "
+                       "Offset (s)", span.index[1], span.index[0])  # fmt: skip
+
+
+def _say_whole(events: pd.DataFrame, length: pd.Series):
+    """Warn of classes that are always heard from the start of a recording to its end, as labels of recordings are."""
+    whole = (events.onset <= SAME_LENGTH * length) & (events.offset >= (1 - SAME_LENGTH) * length)
+    of_class = whole.groupby(events.event_label).agg(["all", "size"])
+    always = of_class.index[of_class["all"] & (of_class["size"] >= SEVERAL_TIMES)]
+    if len(always):
+        logger.warning("all events of %s are as long as their recordings: where nobody said when these are heard, "
+                       "leave the cells of their times empty: labels of the recordings", few(always))  # fmt: skip
+
+
+def _refuse_cut_clips(events: pd.DataFrame, length: pd.Series, late: np.ndarray, files: Sequence[Path]):
+    """Raise where a table says where each recording lay in a longer one: a row each, as long as it, that begins later.
+
+    length: (n,) seconds of each event's recording; late: (n,) whether it begins after that. No event of a recording can
+    be as long as it and begin later than at its start.
+    """
+    whole = ((events.offset - events.onset - length).abs() <= SAME_LENGTH * length) & (events.onset > 0.1 * length)
+    times = events.groupby("path").onset.nunique()
+    if 3 * whole.sum() <= len(events) or 10 * (times > 1).sum() > len(times):
+        return
+    event, table = events[whole].iloc[0], files[0] if len(files) == 1 else "FILE"
+    raise ValueError(
+        f"{whole.sum()} of {len(events)} events are as long as their recordings and begin later than at the start, "
+        f"{(late & whole).sum()} of them after the end, such as {event.event_label} at {event.onset:g} s of "
+        f"{event.path} ({length[whole].iloc[0]:g} s): {few(files, 1)} speaks of clips that were cut out of longer "
+        f"recordings, with times in those. Give it as a table of labels: {pasted('--table', table)}"
+    )
+
+
+def _say(path: Path, notes: Annotations, n_files: int):
+    if n_files <= 3 and notes.label_column:
+        logger.warning("%s: %s, labels by '%s', %d events", path, notes.kind, notes.label_column, len(notes.events))
