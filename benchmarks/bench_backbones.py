@@ -337,8 +337,8 @@ def compare_recipe(options: argparse.Namespace):
 
 def accuracy_of(folder: Path, fold: int = 0) -> float:
     from earshot import runs
+    from earshot.data.answers import truth_of
     from earshot.data.prepared import load_data
-    from earshot.ensemble.search import truth_of
     from earshot.metrics.clips import accuracy
 
     run = runs.FoldRun(folder / f"fold{fold}")

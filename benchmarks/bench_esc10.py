@@ -22,8 +22,8 @@ sys.path.insert(0, str(ROOT / "src"))
 from results import record
 
 from earshot import runs
+from earshot.data.answers import truth_of
 from earshot.data.prepared import load_data
-from earshot.ensemble import search
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction import predictions
 
@@ -44,7 +44,7 @@ def main():
         oofs.append(predictions.Predictions.load(folder / "oof.npz"))
     minutes = wall_minutes(folders)
     data = load_data(runs.load_run(folder).config.data)
-    truth = search.truth_of(oofs[0], data).target
+    truth = truth_of(oofs[0], data).target
     oofs = [o.aligned(oofs[0].clip_ids) for o in oofs]
     names = [f"{config}, seed {seed}" for config, seed in MEMBERS.values()]
     rows = [(name, fold_accuracies(o, truth)) for name, o in zip(names, oofs, strict=True)]

@@ -26,8 +26,8 @@ from bench_esc10 import fold_accuracies
 from results import record
 
 from earshot import runs
+from earshot.data.answers import truth_of
 from earshot.data.prepared import load_data
-from earshot.ensemble import search
 from earshot.prediction import predictions
 
 TASKS = {"se_trans": "scenes", "se_trans_fmix": "scenes", "cnn9": "scenes", "cnn14": "scenes", "ast": "tagging"}
@@ -45,7 +45,7 @@ def main():
     for system in options.systems:
         folder = trained(system)
         oof, folds = predictions.Predictions.load(folder / "oof.npz"), runs.load_run(folder).folds
-        truth = search.truth_of(oof, load_data(runs.load_run(folder).config.data)).target
+        truth = truth_of(oof, load_data(runs.load_run(folder).config.data)).target
         values = fold_accuracies(oof, truth)
         minutes = sum(pd.read_csv(fold.folder / "log.csv").seconds.sum() for fold in folds) / 60
         print(

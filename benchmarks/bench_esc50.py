@@ -26,8 +26,8 @@ from results import machine, record
 
 from earshot import runs
 from earshot.config import load_config
+from earshot.data.answers import truth_of
 from earshot.data.prepared import load_data
-from earshot.ensemble import search
 from earshot.export.graph import ExportSettings, export_run
 from earshot.listening.members import fold_members
 from earshot.metrics.clips import accuracy
@@ -80,7 +80,7 @@ def from_scratch(keep: bool):
     folders = {name: trained(config) for name, config in PAIR.items()}
     minutes, config = wall_minutes(list(folders.values())), load_config(CONFIG)
     oofs = [Predictions.load(folder / "oof.npz") for folder in folders.values()]
-    truth = search.truth_of(oofs[0], load_data(config.data)).target
+    truth = truth_of(oofs[0], load_data(config.data)).target
     once = fold_accuracies(weighted_mean(oofs), truth)
     targets, answers = [], {}
     for name, folder in folders.items():

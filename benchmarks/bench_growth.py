@@ -295,7 +295,7 @@ def join_oof(n: int, folder: Path) -> dict:
     from earshot import files, runs, tasks
     from earshot.config import load_config
     from earshot.data.prepared import load_data
-    from earshot.ensemble.search import oof_when_complete
+    from earshot.ensemble.oof import oof_when_complete
     from earshot.prediction.predictions import Predictions
     from earshot.sound.timebase import TimeBase
     from earshot.training.origins import begin, origin_of

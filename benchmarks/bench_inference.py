@@ -344,8 +344,8 @@ def memory_of(graph: str, recording: str) -> dict:
 def oof_drop(folder: Path) -> float:
     """The largest drop of a run's watched OOF score by its graphs (all that were exported) and by one pass."""
     from earshot import runs, tasks
+    from earshot.data.answers import truth_of
     from earshot.data.prepared import load_data
-    from earshot.ensemble.search import truth_of
     from earshot.prediction import predictions
     from earshot.prediction.backends import ENDINGS
     from earshot.prediction.graphs import find_graphs, graph_name, members_of

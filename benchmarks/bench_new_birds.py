@@ -39,10 +39,10 @@ from earshot.audits.robustness import LEVEL, Judge, robustness
 from earshot.competitions import get_competition
 from earshot.competitions.competition import Competition, OofScore
 from earshot.competitions.tables import write_csv
+from earshot.data.answers import read_truth, truth_of
 from earshot.data.labels import read_clips
 from earshot.data.prepared import load_data
 from earshot.ensemble.apart import choose_apart, scores_apart
-from earshot.ensemble.search import read_truth, truth_of
 from earshot.events import PostProcess
 from earshot.listening.members import fold_members
 from earshot.messages import Parser, run_script

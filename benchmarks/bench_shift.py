@@ -29,8 +29,8 @@ from results import record
 
 from earshot import runs
 from earshot.competitions import get_competition
+from earshot.data.answers import truth_of
 from earshot.data.prepared import load_data
-from earshot.ensemble.search import truth_of
 from earshot.metrics.clips import macro_roc_auc
 from earshot.prediction.predictions import Predictions, weighted_mean
 

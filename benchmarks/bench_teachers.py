@@ -31,8 +31,8 @@ from results import machine, record
 
 from earshot import runs
 from earshot.config import load_config
+from earshot.data.answers import truth_of
 from earshot.data.prepared import load_data
-from earshot.ensemble.search import truth_of
 from earshot.metrics.clips import accuracy
 
 LESSONS = {  # config, and what takes the teacher out of it

@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from earshot import runs
 from earshot.competitions.competition import Competition, OofScore
+from earshot.data.answers import truth_of
 from earshot.data.prepared import load_data
 from earshot.ensemble.apart import choose_apart, scores_apart
-from earshot.ensemble.search import truth_of
 from earshot.prediction import predictions
 
 CONFIG = "configs/sed/finch_without_bird0.yaml"

@@ -27,8 +27,8 @@ from sklearn.preprocessing import StandardScaler
 
 from earshot import runs
 from earshot.config import load_config
+from earshot.data.answers import truth_of
 from earshot.data.prepared import load_data
-from earshot.ensemble import search
 from earshot.prediction.predictions import Predictions
 from earshot.training.extractors import extractor_caches
 
@@ -95,7 +95,7 @@ def fusion(name: str, system: str, keep: bool):
     if not (run / "oof.npz").is_file():
         train(FOLDER / f"esc50_{system}.yaml", "all", run.name, OF[name])
     found = Predictions.load(run / "oof.npz")
-    truth = search.truth_of(found, load_data(runs.load_run(run).config.data)).target
+    truth = truth_of(found, load_data(runs.load_run(run).config.data)).target
     accuracies = fold_accuracies(found, truth)
     show(f"{name} {system}", accuracies)
     if keep:

@@ -27,11 +27,12 @@ from earshot.kaggle.dry_run import dry_run
 from earshot.kaggle.image import read_image
 from earshot.kaggle.push import push
 from earshot.kaggle.wheels import RUNTIMES, fetch_wheels
-from earshot.kernel.bundle import CHOSEN_POST, POST
+from earshot.kernel.bundle import ABOUT, CHOSEN_POST, POST
 from earshot.kernel.hidden_test import get_rules
 from earshot.messages import Parser, check_numbers, run_script
 from earshot.prediction.backends import ENDINGS
 from earshot.prediction.graphs import graph_files
+from earshot.stored import read_json
 
 
 def main():
@@ -156,10 +157,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def print_build(folder: Path):
-    """What lies in the data set, largest first."""
+    """What lies in the data set, largest first, and how many folds of each run answer."""
     found = sizes(folder / "dataset")
     for name, size in list(found.items())[:12]:
         print(f"  {size / 1e6:8.2f} MB  {name}")
+    folds = {entry["run"]: entry["folds"] for entry in read_json(folder / "dataset" / ABOUT)["networks"]}
+    print("networks: " + ", ".join(f"{run} (folds: {n})" for run, n in folds.items()))
     print(f"-> {folder}: {len(found)} files, {sum(found.values()) / 1e6:.1f} MB")
 
 

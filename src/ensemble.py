@@ -24,10 +24,12 @@ import numpy as np
 from earshot import files, runs
 from earshot.competitions import get_competition
 from earshot.competitions.competition import Competition
+from earshot.data.answers import truth_of
 from earshot.data.prepared import load_data
 from earshot.ensemble import origins, search
 from earshot.ensemble.blends import MEANS, Blend, correlations
 from earshot.ensemble.choice import as_dict, read_post, write_choice
+from earshot.ensemble.oof import check_watched, oof_when_complete, score_table
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.specialists import blend_weights, full_classes, knowledge, scattered
 from earshot.messages import Parser, run_script
@@ -67,7 +69,7 @@ def main():
     data = load_data(config.data)
     of_member = [data if knows.all() else load_data(m.config.data) for m, knows in zip(members, mask, strict=True)]
     reports = [
-        search.oof_when_complete(m.folder, own, task, tables=tables)
+        oof_when_complete(m.folder, own, task, tables=tables)
         for m, own in zip(members, of_member, strict=True)
     ]  # fmt: skip
     for report in reports:
@@ -78,8 +80,8 @@ def main():
     watch = objective(config, competition, task, reports)
     for member, report, knows in zip(members, reports, mask, strict=True):
         if knows.all():
-            search.check_watched(report.scores, watch, member.folder)
-    truth = search.truth_of(oofs[0], data)
+            check_watched(report.scores, watch, member.folder)
+    truth = truth_of(oofs[0], data)
     if said := search.check_grids([str(m.folder) for m in members], oofs, task, truth, watch):
         print(said)
     oof, blend, way = choose(oofs, truth, task, watch, options, mask)
@@ -96,7 +98,7 @@ def main():
         print_correlations(members, correlations(oofs))
     spread = f"mean of folds {np.mean(by_fold):.4f} +- {np.std(by_fold):.4f}"
     print(f"ensemble of {len(members)}, {way}: {watch} {scores[watch]:.4f} ({spread})")
-    print(search.score_table(scores))
+    print(score_table(scores))
     whole = np.flatnonzero(mask.all(axis=1))  # the score of a part of the classes is another one
     best = best_member([members[i] for i in whole], [reports[i] for i in whole], watch, scores)
     choice = choose_post_processing(oof, truth, competition, members, options) if options.tune else None

@@ -35,12 +35,13 @@ from earshot.competitions.checks import form_problems, refuse
 from earshot.competitions.competition import Competition
 from earshot.competitions.tables import write_checked
 from earshot.competitions.truths import checked_truth
+from earshot.data.answers import read_truth
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import read_classes, read_clips
 from earshot.ensemble.choice import as_dict, read_post, say_used, write_choice
+from earshot.ensemble.oof import score_table
 from earshot.ensemble.origins import check_tuned_on, check_where_it_lies
 from earshot.ensemble.post_processing import choose_post
-from earshot.ensemble.search import read_truth, score_table
 from earshot.events import PostProcess
 from earshot.files import check_ending, check_writable, file_digest, scratch_folder, whole_folder, write_rows
 from earshot.messages import Parser, command_line, few, run_script

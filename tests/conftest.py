@@ -152,6 +152,19 @@ def tiny(tmp_path, monkeypatch) -> Path:
     return write_tiny(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """Folder of the tiny competition with one trained fold."""
+    import train
+    from scripts import run
+
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run(train, "--config", write_tiny(folder), "--fold", "0", "optim.epochs=1")
+    return folder
+
+
 @pytest.fixture
 def said(caplog):
     """What Earshot says meanwhile, from warnings on."""

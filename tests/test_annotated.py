@@ -13,10 +13,11 @@ import train
 from earshot import losses, tasks
 from earshot.augment import mixing
 from earshot.config import load_config
+from earshot.data.answers import truth_of
 from earshot.data.labels import annotated_clips
 from earshot.data.prepared import load_data
 from earshot.data.targets import CropTargets
-from earshot.ensemble import search
+from earshot.ensemble.oof import fold_scores, spread
 from earshot.prediction.predictions import Predictions
 from earshot.sound.timebase import TimeBase
 from scripts import run
@@ -151,10 +152,10 @@ def test_scores_in_time_are_of_annotated_clips(tiny):
     four_kinds()
     data = load_data(load_config(tiny, ["data.targets=events"]).data)
     found = oracle(data, wrong=("c2", "c3"))
-    scores = tasks.score_sed(found, search.truth_of(found, data))
+    scores = tasks.score_sed(found, truth_of(found, data))
     assert (scores["map"], scores["frame_map"], scores["event_f1"]) == (1, 1, 1)
     found = oracle(data, wrong=("c1",))
-    assert tasks.score_sed(found, search.truth_of(found, data))["event_f1"] < 1, "a silent clip counts"
+    assert tasks.score_sed(found, truth_of(found, data))["event_f1"] < 1, "a silent clip counts"
 
 
 def test_a_fold_without_events_has_the_other_scores(tiny):
@@ -162,12 +163,12 @@ def test_a_fold_without_events_has_the_other_scores(tiny):
     events[events.filename.map(folds) != 1].to_csv("data/events.csv", index=False)
     data = load_data(load_config(tiny, []).data)
     found = oracle(data)
-    truth = search.truth_of(found, data)
-    by_fold = search.fold_scores(tasks.get_task("sed"), found, truth, "event_f1")
+    truth = truth_of(found, data)
+    by_fold = fold_scores(tasks.get_task("sed"), found, truth, "event_f1")
     assert by_fold[0] == by_fold[2] == 1
     assert np.isnan(by_fold[1])
-    assert search.spread(by_fold) == " (mean of folds 1.0000 +- 0.0000: 1.0000 1.0000; not defined in fold 1)"
-    assert search.spread({0: np.nan}) == " (not defined in fold 0)"
+    assert spread(by_fold) == " (mean of folds 1.0000 +- 0.0000: 1.0000 1.0000; not defined in fold 1)"
+    assert spread({0: np.nan}) == " (not defined in fold 0)"
     one = found.fold == 1
     scores = tasks.score_sed(found.take(one), truth.take(one))
     assert scores["map"] == 1

@@ -12,6 +12,7 @@ from earshot.config import load_config
 from earshot.data.prepared import load_data
 from earshot.ensemble import search
 from earshot.ensemble.blends import MEANS, Blend, correlations, ranks
+from earshot.ensemble.oof import oof_when_complete, score_table
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions, weighted_mean
 from earshot.sound.timebase import TimeBase
@@ -73,7 +74,7 @@ def test_oof_needs_every_fold_and_every_clip(tiny):
     data, task, folder = load_data(config.data), get_task("sed"), Path("runs/sed/x")
     names = data.clips.clip_id.to_numpy()
     for fold in (0, 1, 2):
-        report = search.oof_when_complete(folder, data, task)
+        report = oof_when_complete(folder, data, task)
         assert (report.oof, report.truth, report.scores) == (None, None, {})
         assert "to go before an OOF" in report.text
         (folder / f"fold{fold}").mkdir(parents=True)
@@ -83,21 +84,21 @@ def test_oof_needs_every_fold_and_every_clip(tiny):
         Predictions(ids, tuple(data.classes), truth, np.full(len(ids), fold), np.zeros(len(ids), bool)).save(
             folder / f"fold{fold}" / "oof.npz"
         )
-    report = search.oof_when_complete(folder, data, task)
+    report = oof_when_complete(folder, data, task)
     assert report.scores["map"] == 1.0
     first, *table = report.text.splitlines()
     assert first.startswith(f"{folder}: OOF of 24 clips together, map 1.0000 (mean of folds 1.0000 +- 0.0000: 1.0000 1")
-    assert table == search.score_table(report.scores).splitlines()
+    assert table == score_table(report.scores).splitlines()
     oof = Predictions.load(folder / "oof.npz")
     assert oof.clip_ids.tolist() == names.tolist()
     short = Predictions.load(folder / "fold1" / "oof.npz")
     short.take(slice(1, None)).save(folder / "fold1" / "oof.npz")
     with pytest.raises(ValueError, match=f"OOF misses 1 of 24 clips: {short.clip_ids[0]}"):
-        search.oof_when_complete(folder, data, task)
+        oof_when_complete(folder, data, task)
     short.save(folder / "fold2" / "oof.npz")
     short.save(folder / "fold1" / "oof.npz")
     with pytest.raises(ValueError, match="clips are predicted more than once"):
-        search.oof_when_complete(folder, data, task)
+        oof_when_complete(folder, data, task)
 
 
 def test_means_by_hand():

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from earshot.data.answers import read_truth, truth_of
 from earshot.data.prepared import PreparedData
 from earshot.ensemble import search
 from earshot.ensemble.blends import Blend, Ensemble, build_blend, correlations, ranks, read_ensemble
+from earshot.ensemble.oof import score_table, spread
 from earshot.prediction.origin import Origin, TableDigests
 from earshot.prediction.predictions import Predictions
 from earshot.sound.timebase import TimeBase
@@ -280,22 +282,22 @@ def test_truth_follows_the_predictions_order():
     data = PreparedData(
         clips=clips, classes=["a", "b"], source=Path(), target=target, mask=mask, events=events, whole=clips
     )
-    found = search.truth_of(clip_outputs([0.1, 0.2], [0.3, 0.4], ids=["z", "x"]), data)
+    found = truth_of(clip_outputs([0.1, 0.2], [0.3, 0.4], ids=["z", "x"]), data)
     assert found.target.tolist() == [[False, True], [False, True]], "soft labels count from above a half"
     assert found.events.filename.tolist() == ["z"]
     assert found.clips.site.tolist() == [3, 1]
 
 
 def test_scores_as_lines():
-    text = search.score_table({"map": 0.5, "by": {"x": 1}, "auc_of_a_long_name": 1, "note": "x"})
+    text = score_table({"map": 0.5, "by": {"x": 1}, "auc_of_a_long_name": 1, "note": "x"})
     assert text == f"  {'map':24s} 0.5000\n  {'auc_of_a_long_name':24s} 1.0000"
 
 
 def test_folds_that_do_not_define_a_score_are_said():
-    found = search.spread({0: 0.5, 1: float("nan"), 2: 0.7, 4: float("nan")})
+    found = spread({0: 0.5, 1: float("nan"), 2: 0.7, 4: float("nan")})
     assert found == " (mean of folds 0.6000 +- 0.1000: 0.5000 0.7000; not defined in fold 1, 4)"
-    assert search.spread({0: 0.5}) == " (mean of folds 0.5000 +- 0.0000: 0.5000)"
-    assert search.spread({3: float("nan")}) == " (not defined in fold 3)"
+    assert spread({0: 0.5}) == " (mean of folds 0.5000 +- 0.0000: 0.5000)"
+    assert spread({3: float("nan")}) == " (not defined in fold 3)"
 
 
 def test_answers_of_a_clip_table_with_and_without_events(tmp_path):
@@ -305,17 +307,17 @@ def test_answers_of_a_clip_table_with_and_without_events(tmp_path):
                           "annotated": [1, 0, 1]})  # fmt: skip
     table.to_csv(path, index=False)
     found = clip_outputs([0.1, 0.2], [0.3, 0.4], ids=["z", "y"])
-    without = search.read_truth(found, path)
+    without = read_truth(found, path)
     assert without.target.tolist() == [[False, False], [True, True]]
     assert without.clips.clip_id.tolist() == ["z", "y"]
     assert (without.events, without.annotated) == (None, None)
     events = pd.DataFrame({"filename": ["x", "z", "z"], "onset": [0.0, 0.0, 1.0], "offset": 2.0,
                            "event_label": ["a", "b", "a"], "is_negative": [0, 0, 1]})  # fmt: skip
     events.to_csv(tmp_path / "events.csv", index=False)
-    timed = search.read_truth(found, path)
+    timed = read_truth(found, path)
     assert timed.events[["filename", "event_label"]].values.tolist() == [["z", "b"]]
     assert timed.annotated.tolist() == [True, False]
     assert timed.clips.clip_id.tolist() == ["z", "y"]
     table.drop(columns="labels").to_csv(path, index=False)
     with pytest.raises(ValueError, match=rf"^{path} has no column 'labels'"):
-        search.read_truth(found, path)
+        read_truth(found, path)

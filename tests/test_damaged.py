@@ -11,8 +11,6 @@ import soundfile as sf
 
 import predict
 import prepare
-import train
-from conftest import write_tiny
 from earshot.augment import waveform as augmentation
 from earshot.config import load_config
 from earshot.data.prepared import load_data
@@ -139,15 +137,6 @@ def test_a_noise_file_damaged_in_the_middle_ends_no_run(tmp_path, caplog):
 
 
 # ---- a folder of everything, through predict.py
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run(train, "--config", write_tiny(folder), "--fold", "0", "optim.epochs=1")
-    return folder
 
 
 def test_a_folder_of_everything_is_predicted_and_counted(trained, tmp_path, monkeypatch, capsys):

@@ -11,6 +11,7 @@ import pytest
 import make_folds
 from earshot.competitions import own_labels
 from earshot.competitions.own_recordings import OwnRecordings
+from earshot.competitions.own_tables import LabelTable
 from earshot.data import folds
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -34,7 +35,7 @@ def hashes_of_joining(n: int, tmp_path: Path) -> int:
     table = tmp_path / "labels.csv"
     table.write_text("file,label\n" + "".join(f"r{i}.wav,{'ab'[i % 2]}\n" for i in range(n - 5)))
     Counted.hashed = 0
-    found = own_labels.from_table(recordings, table, "", "", "", has_events=False)
+    found = own_labels.from_table(recordings, LabelTable((table,)), "", "", "", has_events=False)
     assert list(found.clips.path) == list(paths), "those without a label come last"
     return Counted.hashed
 

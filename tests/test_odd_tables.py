@@ -7,8 +7,9 @@ import pytest
 import train
 from earshot.competitions import get_competition
 from earshot.config import load_config
+from earshot.data.answers import read_truth
 from earshot.data.prepared import load_data
-from earshot.ensemble.search import oof_when_complete, read_truth
+from earshot.ensemble.oof import oof_when_complete
 from earshot.prediction.predictions import Predictions
 from earshot.tasks import get_task
 from scripts import run

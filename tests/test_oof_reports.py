@@ -10,8 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from earshot.data.answers import read_truth, truth_of
 from earshot.data.prepared import PreparedData
-from earshot.ensemble import search
+from earshot.ensemble import oof as oofs
+from earshot.ensemble.oof import (
+    _stopped_lines,
+    fold_scores,
+    frame_scores,
+    oof_when_complete,
+    score_table,
+    stopped_folds,
+)
+from earshot.ensemble.search import check_alike
 from earshot.prediction.origin import TableDigests
 from earshot.prediction.predictions import Predictions
 from earshot.sound.timebase import TimeBase
@@ -69,12 +79,10 @@ def run(tmp_path, monkeypatch):
         (folder / f"fold{fold}").mkdir(parents=True, exist_ok=True)
         (folder / f"fold{fold}" / "run.json").write_text(json.dumps(about))
 
-    monkeypatch.setattr(search.runs, "FoldRun", Fold)
-    monkeypatch.setattr(search.runs, "train_command", lambda of, *a: f"train {of.name} {a}")
+    monkeypatch.setattr(oofs.runs, "FoldRun", Fold)
+    monkeypatch.setattr(oofs.runs, "train_command", lambda of, *a: f"train {of.name} {a}")
     tables = []
-    monkeypatch.setattr(
-        search, "check_tables", lambda folds, now, of: tables.append(([f.fold for f in folds], now, of))
-    )
+    monkeypatch.setattr(oofs, "check_tables", lambda folds, now, of: tables.append(([f.fold for f in folds], now, of)))
     return SimpleNamespace(folder=folder, finish=finish, checked=checked, tables=tables)
 
 
@@ -83,18 +91,18 @@ def test_an_oof_is_joined_scored_and_told_when_all_folds_have_one(run):
     data, task = table_of(digests=digests), mean_of_answers()
     run.finish(0)
     (run.folder / "fold1").mkdir()  # begun
-    report = search.oof_when_complete(run.folder, data, task)
+    report = oof_when_complete(run.folder, data, task)
     assert (report.oof, report.truth, report.scores) == (None, None, {})
     assert report.text == f"{run.folder}: folds [0] finished, [1, 3] to go before an OOF (train m (1, 3))"
     run.finish(3, finished=False, epochs_trained=2, epochs=9)
-    report = search.oof_when_complete(run.folder, data, task)
+    report = oof_when_complete(run.folder, data, task)
     assert report.text.splitlines() == [
         f"{run.folder}: folds [0] finished, [1] to go before an OOF (train m (1,))",
         "  fold 3: stopped by time after 2 of 9 epochs; --resume goes on",
     ]
     assert not (run.folder / "oof.npz").exists()
     run.finish(1, finished=True)
-    report = search.oof_when_complete(run.folder, data, task, "mean", ("folds",))
+    report = oof_when_complete(run.folder, data, task, "mean", ("folds",))
     assert report.oof.clip_ids.tolist() == list("vwxyz"), "in the order of the table"
     np.testing.assert_array_equal(report.oof.clipwise_output, said().clipwise_output)
     assert report.truth.target.tolist() == [[True, False], [True, False], [False, True], [False, True], [False, True]]
@@ -103,7 +111,7 @@ def test_an_oof_is_joined_scored_and_told_when_all_folds_have_one(run):
     # folds 0, 1 and 3 answer 0.45, 0.25 and 0.85 in the mean
     assert first == (f"{run.folder}: OOF of 5 clips together, mean 0.4500 "
                      "(mean of folds 0.5167 +- 0.2494: 0.4500 0.2500 0.8500)")  # fmt: skip
-    assert table == search.score_table(report.scores).splitlines()
+    assert table == score_table(report.scores).splitlines()
     assert last == "  fold 3: stopped by time after 2 of 9 epochs; --resume goes on"
     assert Predictions.load(run.folder / "oof.npz").clip_ids.tolist() == list("vwxyz")
     assert run.checked == [0, 0, 3, 0, 1, 3]
@@ -114,21 +122,21 @@ def test_an_oof_is_joined_scored_and_told_when_all_folds_have_one(run):
 def test_a_run_watches_what_its_task_does_and_an_undefined_score_is_nan(run):
     for fold in (0, 1, 3):
         run.finish(fold)
-    text = search.oof_when_complete(run.folder, table_of(), mean_of_answers()).text
+    text = oof_when_complete(run.folder, table_of(), mean_of_answers()).text
     assert "together, mean 0.4500" in text
-    text = search.oof_when_complete(run.folder, table_of(), mean_of_answers(), "other").text
+    text = oof_when_complete(run.folder, table_of(), mean_of_answers(), "other").text
     assert text.splitlines()[0].endswith("together, other nan (not defined in fold 0, 1, 3)")
     assert "stopped" not in text
     with pytest.raises(ValueError, match=r"runs/sed/m: no clip of the fold table is held out \(every fold is -1\)"):
-        search.oof_when_complete(run.folder, table_of((-1,) * 6), mean_of_answers())
+        oof_when_complete(run.folder, table_of((-1,) * 6), mean_of_answers())
 
 
 def test_folds_that_ran_out_of_time():
     folds = [SimpleNamespace(fold=2, about={"finished": False, "epochs": 4}), SimpleNamespace(fold=1, about={}),
              SimpleNamespace(fold=0, about={"finished": False, "epochs_trained": 3})]  # fmt: skip
-    found = search.stopped_folds(folds)
+    found = stopped_folds(folds)
     assert found == {2: folds[0].about, 0: folds[2].about}
-    assert search._stopped_lines(found) == [
+    assert _stopped_lines(found) == [
         "  fold 0: stopped by time after 3 of 0 epochs; --resume goes on",
         "  fold 2: stopped by time after 0 of 4 epochs; --resume goes on",
     ]
@@ -137,7 +145,7 @@ def test_folds_that_ran_out_of_time():
 def test_each_fold_is_scored_by_its_readable_clips():
     oof = said(unreadable=np.array([True, False, False, False, True]))
     truth = Truth(np.zeros((5, 2), bool))
-    found = search.fold_scores(mean_of_answers(), oof, truth, "mean")
+    found = fold_scores(mean_of_answers(), oof, truth, "mean")
     assert found == {0: pytest.approx(0.45), 1: pytest.approx(0.45), 3: pytest.approx(NAN, nan_ok=True)}
     assert all(type(f) is int for f in found)
 
@@ -147,13 +155,13 @@ def test_each_fold_is_scored_by_its_readable_clips():
 
 def test_answers_follow_the_clips_and_what_is_annotated():
     data = table_of()
-    truth = search.truth_of(said("zw", (3, 0)), data)
+    truth = truth_of(said("zw", (3, 0)), data)
     assert truth.target.tolist() == [[False, True], [True, False]]
     assert truth.clips.clip_id.tolist() == ["z", "w"]
     assert (truth.events, truth.annotated, truth.durations) == (None, None, None)
-    assert len(search.truth_of(said(""), data).target) == 0
+    assert len(truth_of(said(""), data).target) == 0
     events = pd.DataFrame({"filename": ["z", "y"], "onset": 0.0, "offset": 1.0, "event_label": "b"})
-    timed = search.truth_of(said("zw", (3, 0)), replace(data, events=events))
+    timed = truth_of(said("zw", (3, 0)), replace(data, events=events))
     assert timed.events.filename.tolist() == ["z"]
     assert timed.annotated.tolist() == [True, False], "a clip without a row is unknown"
 
@@ -173,7 +181,7 @@ def test_scores_of_frames_are_of_readable_clips_that_are_annotated():
     clips = pd.DataFrame({"clip_id": list("vwxy"), "duration": [1.0, 2.0, 3.0, 4.0], "site": "s"})
     truth = Truth(np.zeros((4, 2), bool), events, clips=clips, annotated=np.array([True, False, True, True]))
     calls = []
-    assert search.frame_scores(frame_competition(calls), oof, truth) == {"psds": 0.5}
+    assert frame_scores(frame_competition(calls), oof, truth) == {"psds": 0.5}
     ((ids, durations, of),) = calls
     assert (ids, of) == (["v", "x"], ["v", "x"])
     assert durations.to_dict("list") == {"clip_id": ["v", "x"], "duration": [1.0, 3.0]}
@@ -184,7 +192,7 @@ def test_scores_of_frames_are_of_readable_clips_that_are_annotated():
         (frame_competition(calls), oof, replace(truth, clips=None)),
         (frame_competition(calls), oof, replace(truth, clips=clips.drop(columns="duration"))),
     ):
-        assert search.frame_scores(competition, found, answers) == {}
+        assert frame_scores(competition, found, answers) == {}
     assert len(calls) == 1
 
 
@@ -200,36 +208,36 @@ def clips_csv(tmp_path):
 
 def test_classes_that_are_not_answered_are_left_out_of_the_answers(clips_csv):
     (clips_csv.parent / "classes.csv").write_text("label\na\nb\nc\n")
-    truth = search.read_truth(said("yx"), clips_csv)
+    truth = read_truth(said("yx"), clips_csv)
     assert truth.target.tolist() == [[False, True], [True, False]], "in the order of the predictions, without c"
     assert truth.clips.clip_id.tolist() == ["y", "x"]
     assert truth.clips.index.tolist() == [0, 1]
     assert truth.events[["filename", "event_label"]].values.tolist() == [["x", "a"], ["y", "b"]]
     assert truth.annotated.tolist() == [True, True]
-    alone = search.read_truth(said("z"), clips_csv)
+    alone = read_truth(said("z"), clips_csv)
     assert alone.events.filename.tolist() == ["z"]
 
 
 def test_answers_of_another_list_or_other_clips_are_refused(clips_csv):
     with pytest.raises(ValueError, match="label 'c', which is not in the class list"):  # c is a mistake
-        search.read_truth(said("yx"), clips_csv)
+        read_truth(said("yx"), clips_csv)
     (clips_csv.parent / "classes.csv").write_text("label\na\nc\n")
     with pytest.raises(ValueError, match="label 'c', which is not in the class list"):  # b is of another list
-        search.read_truth(said("yx"), clips_csv)
+        read_truth(said("yx"), clips_csv)
     (clips_csv.parent / "classes.csv").write_text("label\na\nb\nc\n")
     events = clips_csv.parent / "events.csv"
     events.write_text(events.read_text().replace("c", "d", 1))
     with pytest.raises(ValueError, match="events.csv has 1 labels that are no class: d; known: a, b, c"):
-        search.read_truth(said("yx"), clips_csv)
+        read_truth(said("yx"), clips_csv)
     with pytest.raises(ValueError, match=rf"^{clips_csv} does not list 2 of the predicted clips: q, r$"):
-        search.read_truth(said("xqr"), clips_csv)
+        read_truth(said("xqr"), clips_csv)
 
 
 def test_labels_alone_are_answers_too(clips_csv, caplog):
     (clips_csv.parent / "classes.csv").write_text("label\na\nb\nc\n")
     (clips_csv.parent / "events.csv").unlink()
     with caplog.at_level(logging.WARNING):
-        truth = search.read_truth(said("xz"), clips_csv)
+        truth = read_truth(said("xz"), clips_csv)
     assert truth.target.tolist() == [[True, False], [False, False]]
     assert (truth.events, truth.annotated, truth.clips.clip_id.tolist()) == (None, None, ["x", "z"])
 
@@ -238,8 +246,8 @@ def test_labels_alone_are_answers_too(clips_csv, caplog):
 
 
 def test_members_that_belong_together_may_have_another_order():
-    search.check_alike(["m"], [said()])
-    search.check_alike(["m", "n", "o"], [said(), said().take([4, 2, 0, 1, 3]), said()])
+    check_alike(["m"], [said()])
+    check_alike(["m", "n", "o"], [said(), said().take([4, 2, 0, 1, 3]), said()])
 
 
 @pytest.mark.parametrize(("other", "message"), [
@@ -252,4 +260,4 @@ def test_members_that_belong_together_may_have_another_order():
 ])  # fmt: skip
 def test_members_that_do_not_belong_together_are_named(other, message):
     with pytest.raises(ValueError, match=message):
-        search.check_alike(["m", "n", "o"], [said(), said(), other])
+        check_alike(["m", "n", "o"], [said(), said(), other])

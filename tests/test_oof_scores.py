@@ -13,7 +13,8 @@ from earshot import tasks
 from earshot.competitions import get_competition
 from earshot.competitions.birdclef_rows import balanced_accuracy, best_bird_thresholds
 from earshot.competitions.oof_scores import SCORE_ROWS
-from earshot.ensemble import search
+from earshot.data.answers import read_truth
+from earshot.ensemble.oof import frame_scores
 from earshot.ensemble.post_processing import choose_post
 from earshot.events import PostProcess
 from earshot.metrics import clips as clip_metrics
@@ -220,7 +221,7 @@ def test_official_scores_are_logged_and_watched(tiny):
     assert log["event_f1"].notna().all()
     assert json.loads(Path("runs/sed/x/fold0/run.json").read_text())["scores"]["map@3"] == log["map@3"].iloc[-1]
     found = Predictions.load("runs/sed/x/fold0/oof.npz")
-    truth = search.read_truth(found, Path("data/clips.csv"))
+    truth = read_truth(found, Path("data/clips.csv"))
     official = get_competition("dcase2018_task2").oof_score.of(found, truth, None)
     assert log["map@3"].iloc[-1] == pytest.approx(official["map@3"])
 
@@ -244,11 +245,11 @@ def test_psds_of_the_frames_of_an_oof():
                           columns=["filename", "onset", "offset", "event_label"])  # fmt: skip
     truth = Truth(np.ones((1, 2)), events, clips=pd.DataFrame({"clip_id": ["x"], "duration": [10.0]}))
     competition = get_competition("dcase_task4")
-    assert search.frame_scores(competition, found, truth) == pytest.approx({"psds1": 1, "psds2": 1})
+    assert frame_scores(competition, found, truth) == pytest.approx({"psds1": 1, "psds2": 1})
     one = replace(
         found, classes=("Dog",), clipwise_output=found.clipwise_output[:, :1], framewise_output=(frames[:, :1],)
     )
     dogs = Truth(np.ones((1, 1)), events.iloc[:1], clips=truth.clips)
-    assert set(search.frame_scores(get_competition("finch_vocal"), one, dogs)) == {"psds1"}
-    assert search.frame_scores(get_competition("birdcall"), found, truth) == {}
-    assert search.frame_scores(competition, replace(found, framewise_output=None, timebase=None), truth) == {}
+    assert set(frame_scores(get_competition("finch_vocal"), one, dogs)) == {"psds1"}
+    assert frame_scores(get_competition("birdcall"), found, truth) == {}
+    assert frame_scores(competition, replace(found, framewise_output=None, timebase=None), truth) == {}

@@ -10,22 +10,11 @@ import pandas as pd
 import pytest
 
 import predict
-import train
-from conftest import TINY_CLASSES, write_tiny
+from conftest import TINY_CLASSES
 from earshot.config import load_config
 from earshot.prediction.predictions import Predictions
 from earshot.training.oof_report import next_step
 from scripts import run
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    """The tiny competition with one trained fold."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run(train, "--config", write_tiny(folder), "--fold", "0", "optim.epochs=1")
-    return folder
 
 
 @pytest.fixture

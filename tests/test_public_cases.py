@@ -23,11 +23,10 @@ import predict
 import prepare
 import submit
 import train
-from conftest import write_tiny
 from earshot import tasks
 from earshot.config import load_config
+from earshot.data.answers import truth_of
 from earshot.data.prepared import PreparedData, load_data
-from earshot.ensemble.search import truth_of
 from earshot.events import events_to_frames
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio, decoding
@@ -37,16 +36,6 @@ from scripts import run
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(os.environ.get("EARSHOT_CASES", ROOT.parent / "shared" / "cases"))
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    """A trained run, for the cases that predict."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run(train, "--config", write_tiny(folder), "--fold", "0", "optim.epochs=1")
-    return folder / "runs/sed/tiny"
 
 
 def prepared(source: Path, competition: str, *options, at: str = "case", folds: tuple = ("--k", 2)) -> list[str]:
@@ -303,7 +292,7 @@ def test_public_case(name, request, tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.chdir(tmp_path / "here")
     shipped(case / "make.py")
     decoding.warn_once.cache_clear()
-    CASES[name](case / "input", request.getfixturevalue("trained"), case, capsys, caplog)
+    CASES[name](case / "input", request.getfixturevalue("trained") / "runs/sed/tiny", case, capsys, caplog)
 
 
 def test_every_case_is_known():

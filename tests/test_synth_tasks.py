@@ -11,8 +11,8 @@ import train
 from earshot import tasks
 from earshot.competitions import get_competition, synth
 from earshot.config import DataConfig, load_config
+from earshot.data.answers import truth_of
 from earshot.data.prepared import load_data
-from earshot.ensemble.search import truth_of
 from earshot.prediction.predictions import Predictions
 from earshot.synth import tasks as synth_tasks
 from scripts import run

@@ -11,9 +11,9 @@ import submit
 from earshot import losses, tasks
 from earshot.competitions import get_competition, sonyc_ust
 from earshot.config import DataConfig
+from earshot.data.answers import answers_of, read_truth
 from earshot.data.labels import clip_targets
 from earshot.data.prepared import load_data
-from earshot.ensemble.search import answers_of, read_truth
 from earshot.events import PostProcess
 from earshot.metrics import urban as urban_metrics
 from earshot.prediction.predictions import Predictions

@@ -17,7 +17,7 @@ FORMER = {
     "audio": ("sound.audio",),
     "audio_rows": ("sound.rows",),
     "backends": ("prediction.backends",),
-    "blending": ("ensemble.search",),
+    "blending": ("ensemble.search", "ensemble.oof", "data.answers"),
     "blends": ("ensemble.blends",),
     "cache": ("data.caches",),
     "cache_embedding": ("data.embeddings",),

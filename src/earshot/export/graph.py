@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 
 from earshot import runs, tasks
+from earshot.data.answers import truth_of
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.sampling import evenly
 from earshot.ensemble.origins import check_tables
-from earshot.ensemble.search import truth_of
 from earshot.export.int8 import calibration_inputs, check_stored, quantise, stored_bytes
 from earshot.export.rewriting import filtered
 from earshot.export.settings import AUTO, ExportSettings

@@ -15,9 +15,9 @@ import numpy as np
 
 from earshot import files, runs, tasks
 from earshot.config import Config
+from earshot.data.answers import truth_of
 from earshot.data.folds import folds_in
 from earshot.data.prepared import load_data
-from earshot.ensemble.search import truth_of
 from earshot.messages import command_line, first_line, progress_bar, suggest
 from earshot.pages.report import Evidence, interval
 from earshot.prediction import predictions

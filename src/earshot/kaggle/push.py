@@ -23,6 +23,7 @@ TOKEN_HELP = (
 MISSING = re.compile(r"No module named '([\w.]+)'")
 OTHER_PYTHON = re.compile(r"Python (\d+\.\d+), the bundle and its wheels were made for (\d+\.\d+)")
 FAILED = re.compile(r'FAILED: ([^"\\\n]+)')  # lines of run_kernel.py, in the JSON of Kaggle's log
+NOT_USED = re.compile(r'note: (\S+ is not used: [^"\\\n]+)')  # a table of another form than the one that is known
 NO_NETWORK_RAN = "no network of the bundle runs here"
 REPORT = "submission_report.json"
 POLL_SECONDS, WAIT_SECONDS = 20.0, 12 * 3600.0
@@ -99,6 +100,7 @@ def explain(output: Path) -> list[str]:
         found.append("no network of the bundle ran: the submission holds the training priors alone")
     failed = [line.strip() for line in dict.fromkeys(FAILED.findall(text)) if NO_NETWORK_RAN not in line]
     found += [f"the kernel says that something failed: {line}" for line in failed]
+    found += [f"the kernel says: {line.strip()}" for line in dict.fromkeys(NOT_USED.findall(text))]
     return found
 
 

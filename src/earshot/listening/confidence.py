@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from earshot import runs
 from earshot.competitions import get_competition
 from earshot.competitions.oof_scores import EVENTS
+from earshot.data.answers import truth_of
 from earshot.data.prepared import load_data
 from earshot.ensemble.choice import as_dict
 from earshot.ensemble.post_processing import choose_post
-from earshot.ensemble.search import truth_of
 from earshot.events import PostProcess, events_to_frames
 from earshot.prediction.detection import peak_output
 from earshot.prediction.predictions import Predictions

@@ -18,8 +18,8 @@ from earshot import runs, tasks
 from earshot.competitions import get_competition
 from earshot.competitions.oof_scores import EVENTS
 from earshot.data.prepared import PreparedData, load_data
-from earshot.ensemble import search
 from earshot.ensemble.blends import correlations
+from earshot.ensemble.oof import fold_scores, oof_when_complete
 from earshot.events import PostProcess
 from earshot.metrics import clips as clip_metrics
 from earshot.pages import figures, in_time
@@ -110,7 +110,7 @@ def evidence_of(run: runs.Run, score: str = "") -> Evidence:
     task = tasks.task_of(config)
     watch = score or task.watch
     data = load_data(config.data)
-    report = search.oof_when_complete(run.folder, data, task, watch)
+    report = oof_when_complete(run.folder, data, task, watch)
     if report.oof is None:
         raise ValueError(f"{report.text}; a report needs all folds: train them with src/train.py")
     return Evidence(run, task, watch, report.oof, report.truth, data)
@@ -137,7 +137,7 @@ def run_page(evidence: Evidence, name: str, costs: tuple[int, int], n_cards: int
     scores = score_readable(e.task, e.oof, e.truth)
     if e.watch not in scores:
         raise ValueError(f"{e.run.folder} has no score '{e.watch}' (it has {', '.join(scores)})")
-    by_fold = [v for v in search.fold_scores(e.task, e.oof, e.truth, e.watch).values() if np.isfinite(v)]
+    by_fold = [v for v in fold_scores(e.task, e.oof, e.truth, e.watch).values() if np.isfinite(v)]
     low, high = interval(e)
     return RunPage(
         name=name, score=scores[e.watch], low=low, high=high, fold_mean=float(np.mean(by_fold or [np.nan])),

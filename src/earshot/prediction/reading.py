@@ -112,7 +112,7 @@ def jobs(
         except audio.UnreadableAudio as error:
             unreadable[index] = str(error)
             continue
-        n_samples = max(1, round(info.n_samples * windowing.sample_rate / info.sample_rate))
+        n_samples = info.samples_at(windowing.sample_rate)
         short = n_samples - windowing.rest_samples <= windowing.window_samples
         heard = [(i, v) for i, v in enumerate(variants) if not (v.delay and short)]  # one window: no borders to move
         if not heard:

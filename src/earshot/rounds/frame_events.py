@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from earshot.competitions import get_competition
+from earshot.data.answers import truth_of
 from earshot.ensemble.apart import choose_apart
 from earshot.ensemble.blends import Blend
 from earshot.ensemble.post_processing import moved
-from earshot.ensemble.search import truth_of
 from earshot.events import PostProcess, active_frames, smoothed
 from earshot.prediction import predictions
 from earshot.prediction.predictions import Predictions

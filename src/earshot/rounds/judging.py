@@ -12,11 +12,12 @@ from earshot import runs, tasks
 from earshot.competitions import get_competition
 from earshot.competitions.truths import checked_truth
 from earshot.config import Config
+from earshot.data.answers import truth_of
 from earshot.data.dataset import read_dataset
 from earshot.data.folds import TRAIN_ONLY
 from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData, load_data
-from earshot.ensemble.search import fold_scores, truth_of
+from earshot.ensemble.oof import fold_scores
 from earshot.events import PostProcess
 from earshot.listening.members import fold_members
 from earshot.messages import suggest

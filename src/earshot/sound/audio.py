@@ -57,6 +57,10 @@ class AudioInfo:
     channels: int
     duration: float
 
+    def samples_at(self, sample_rate: int) -> int:
+        """How many samples it has at another rate, one at least."""
+        return max(1, round(self.n_samples * sample_rate / self.sample_rate))
+
 
 def info(path: str | Path) -> AudioInfo:
     """What the file holds by its header, which is decoded only where the file does not bear it out.

@@ -227,7 +227,7 @@ class TrainingClips(torch.utils.data.Dataset):
                 raise audio.UnreadableAudio(f"{self._path(index)} is listed as unreadable in the log-mel cache")
             return length
         info = (audio.decoded_info if decoded else audio.info)(self._path(index))
-        return max(1, round(info.n_samples * self.data.sample_rate / info.sample_rate))
+        return info.samples_at(self.data.sample_rate)
 
     def _start(self, index: int, n_samples: int, crop: int, rng) -> tuple[int, bool]:
         """First sample of the crop, and whether classes without a statement are to be masked."""

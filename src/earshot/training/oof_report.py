@@ -9,7 +9,7 @@ from earshot.competitions import get_competition, is_test_hidden
 from earshot.config import Config
 from earshot.data.labels import read_clips
 from earshot.data.prepared import load_data
-from earshot.ensemble.search import frame_scores, oof_when_complete, score_table
+from earshot.ensemble.oof import frame_scores, oof_when_complete, score_table
 from earshot.messages import command_line
 from earshot.pictures import folds as fold_pictures
 from earshot.sound.rows import file_of

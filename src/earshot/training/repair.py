@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from earshot import files, runs, tasks
-from earshot.ensemble.search import truth_of
+from earshot.data.answers import truth_of
 from earshot.messages import few
 from earshot.prediction import predictions
 from earshot.prediction.origin import weights_digest, weights_origin

@@ -7,9 +7,10 @@ from collections.abc import Collection
 
 from earshot import files, tasks
 from earshot.data import pseudo
+from earshot.data.answers import truth_of
 from earshot.data.prepared import PreparedData
 from earshot.data.soft_targets import told
-from earshot.ensemble.search import stopped_text, truth_of
+from earshot.ensemble.oof import stopped_text
 from earshot.messages import few
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction import predictions

@@ -13,9 +13,9 @@ from accelerate import utils
 
 from earshot import losses, runs, tasks
 from earshot.config import Config
+from earshot.data.answers import truth_of
 from earshot.data.prepared import PreparedData
 from earshot.data.targets import CropTargets
-from earshot.ensemble.search import truth_of
 from earshot.prediction import predictions
 from earshot.prediction.backends import TorchBackend
 from earshot.prediction.inference import clip_answer, predict_clips

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from earshot import tasks
 from earshot.config import Config
+from earshot.data.answers import answers_of
 from earshot.data.prepared import PreparedData
-from earshot.ensemble.search import answers_of
 from earshot.messages import suggest
 
 
