@@ -61,6 +61,18 @@ def test_folders_are_the_split_of_tables_and_annotations_too(tmp_path, train, te
     assert prepare(tmp_path).truth.filename.tolist() == [f"{test}/c"]
 
 
+@pytest.mark.parametrize("name", ["metadata.csv", "{}.csv"])
+def test_tables_in_the_folders_of_their_recordings(tmp_path, name):
+    """As Hugging Face has them; a table means the recordings of its own folder."""
+    record(tmp_path, *(f"{split}/{i}.wav" for split in ("train", "test") for i in (1, 2)))
+    for split, labels in (("train", "xy"), ("test", "yx")):
+        rows = "".join(f"{i}.wav,{label}\n" for i, label in enumerate(labels, start=1))
+        (tmp_path / split / name.format(split)).write_text(f"file_name,label\n{rows}")
+    tables = prepare(tmp_path)
+    assert dict(tables.clips[["clip_id", "labels"]].itertuples(index=False)) == {"train/1": "x", "train/2": "y"}
+    assert dict(tables.test_clips[["clip_id", "labels"]].itertuples(index=False)) == {"test/1": "y", "test/2": "x"}
+
+
 def test_lists_that_part_nothing(tmp_path, said):
     record(tmp_path, *FOUR)
     (tmp_path / "test_labels.csv").write_text(LABELS)

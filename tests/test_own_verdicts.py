@@ -50,6 +50,8 @@ def test_counts_beside_classes_are_said_and_no_silence(three, said):
         ("Start (h),Start (min),Start (s),End (h),End (min),End (s)", "1,0,30,1,1,0", [3630, 3660]),
         ("start_min,start_s,end_min,end_s", "1.5,90,2,120", [90, 120]),  # the same in two units
         ("start_ms,start_s,end_ms,end_s", "500,0.5,1500,1.5", [0.5, 1.5]),
+        ("start,end,start_hour", "1,2,5", [1, 2]),  # of the day
+        ("start_sec,start_min,end_min,end_sec", "2.5,1,1,4", [62.5, 64]),
     ],
 )
 def test_times_in_several_columns(tmp_path, header, row, times):

@@ -40,6 +40,24 @@ def test_rows_without_times_are_labels_of_recordings(tmp_path, said, text):
     assert tables.clips.labels.tolist() == ["ship whale", "ship", "", ""]
 
 
+def test_labels_of_a_table_beside_annotations_are_named(tmp_path, said):
+    """As DESED has them: strong labels of some recordings, weak ones of others."""
+    record(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "strong.tsv").write_text("filename\tonset\toffset\tevent_label\na.wav\t1\t2\tdog\n")
+    (tmp_path / "weak.tsv").write_text("filename\tevent_labels\na.wav\tcat\nb.wav\tcat\n")
+    assert prepare(tmp_path).clips.labels.tolist() == ["dog", ""]
+    assert "1 recordings without annotation have a 'event_labels' in" in said.text
+    said.clear()
+    assert prepare(tmp_path, label_column="event_labels").clips.labels.tolist() == ["dog", "cat"]
+    assert "without annotation have" not in said.text
+
+
+def test_a_weak_call_is_no_weak_label(tmp_path):
+    record(tmp_path, "a.wav")
+    (tmp_path / "t.csv").write_text("file,start,end,label,type\na,1,2,wren,weak\na,3,4,wren,loud\n")
+    assert len(prepare(tmp_path).events) == 2
+
+
 def test_classes_that_are_always_as_long_as_their_recording_are_said(tmp_path, said):
     record(tmp_path, "a.wav", "b.wav", "c.wav")
     rows = [f"{name}.wav,0,8,ship" for name in "abc"] + ["a.wav,1,2,whale"]

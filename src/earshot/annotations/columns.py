@@ -86,7 +86,7 @@ def without_time(table: pd.DataFrame) -> pd.Series:
     rows = pd.Series(False, index=table.index)
     if box is not None:
         rows |= box.isin(("0", "0.0", "false"))
-    return rows if kind is None else rows | (kind == "weak")
+    return rows | (kind == "weak") if kind is not None and kind.isin(("weak", "box", "point")).all() else rows
 
 
 def is_minus_one(values: pd.Series) -> pd.Series:

@@ -144,7 +144,7 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
         return None if name is None else table.iloc[:, plain.index(name)]
 
     def times(values: pd.Series) -> np.ndarray:
-        parts = [values, *parts_of_time(table, values)]
+        parts = [values, *(parts_of_time(table, values) if in_parts else ())]
         return sum(in_seconds(p.mask(silent | timeless, "0"), path) * unit_of(str(p.name), path) for p in parts)
 
     if label_column:
@@ -159,6 +159,9 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     if set(plain) >= KALEIDOSCOPE:
         start, end = column(("offset",)), None
     length = column(DURATIONS) if end is None else end
+    # start_min and start_sec, end_min and end_sec; a start_hour alone is a time of day
+    units = [{unit_of(str(p.name), path) for p in (v, *parts_of_time(table, v))} for v in (start, length)]
+    in_parts = units[0] == units[1]
     silent = is_blank(start) & is_blank(length) & is_blank(labels)  # DCASE: a recording in which nothing is heard
     silent |= is_minus_one(start) & is_minus_one(length)  # urban data sets write it so
     timeless = without_time(table) | (is_blank(start) & is_blank(length) & ~silent)

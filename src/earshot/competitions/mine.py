@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earshot.annotations.column_names import plain_name
 from earshot.annotations.reading import kind_of
 from earshot.competitions import dcase_task4, finch
 from earshot.competitions.clip_rows import class_scores
@@ -53,6 +54,7 @@ from earshot.tables import require_columns
 
 FOLD_COLUMN = re.compile(r"((official|cv|k|kaggle|val)[_ -]?)?folds?([_ -]?(id|no|number))?$", re.I)
 SILENCE = "nocall"  # a label of recordings in which no class is heard
+SURE_LABELS = ("event_labels", "labels", "tags", "species", "classes", "class", "categories", "category")
 SAID = ("split", "official_fold")  # columns after which lists of a split say nothing
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
 
@@ -96,12 +98,25 @@ def prepare(
                                   unsure=doubts, mirror=annotations)  # fmt: skip
         if about is not None:
             labels = labels.with_columns_of(about)
+            if sheet and not of_sheet:
+                _hint_labels(labels.clips, str(sheet))
     else:
         labels = about or from_folders(recordings, label_separator)
     if not split_column and not fold_column and labels.clips.columns.intersection(SAID).empty:
         labels = labels.with_splits(listed_splits(recordings))
     columns = {"group_column": group_column, "split_column": split_column, "fold_column": fold_column}
     return _tables(labels, recordings, test, **columns)
+
+
+def _hint_labels(clips: pd.DataFrame, sheet: str):
+    """Say which column of a table beside annotations seems to hold labels of recordings that those do not speak of."""
+    free = (clips.annotated == 0) & ~clips.labels.map(bool)
+    for column in clips.columns.drop(["labels"]):
+        named = plain_name(str(column)) in SURE_LABELS or f"{plain_name(str(column))}s" in SURE_LABELS
+        if named and (n := int((clips[column][free].fillna("").astype(str).str.strip() != "").sum())):
+            logger.warning("%d recordings without annotation have a '%s' in %s: --label-column '%s' makes it their "
+                           "label", n, column, sheet, column)  # fmt: skip
+            return
 
 
 def _is_same(path: Path, other: Path) -> bool:

@@ -95,7 +95,7 @@ def from_table(
     columns = [] if has_events and not label_column else label_columns(table, label_column, names, path, taken)
     if len(columns) == 1:
         table[columns[0]] = with_genus(table[columns[0]], table, path)
-    near = recordings.place_of(path.files[0]).parent.as_posix()
+    near = recordings.place_of(path.files[0]).parent.as_posix() if len(path.files) == 1 else ""
     found = recordings.find_all(table[names], str(path), near)
     told = f"{path}: recordings by '{names}'" + (f", labels by {few([repr(c) for c in columns])}" if columns else "")
     others = [c for c in kept if c not in (*columns, *OWN_COLUMNS)]
@@ -141,6 +141,7 @@ def from_table(
 def _rows_of_recordings(path: LabelTable, recordings: OwnRecordings, path_column: str) -> pd.DataFrame:
     """The rows of a table that name a recording, the column that does so first."""
     table = path.read(say=True)
+    folders = table.pop("_folder") if "_folder" in table else None
     check_column(table, path_column, path, "--path-column")
     names = find_path_column(table, recordings, path_column)
     if not names:
@@ -148,6 +149,8 @@ def _rows_of_recordings(path: LabelTable, recordings: OwnRecordings, path_column
             f"no column of {path} names recordings of {recordings.source} ({', '.join(map(str, table.columns))}); "
             "say which one does with --path-column, and where they lie with --source"
         )
+    if folders is not None:
+        table[names] = recordings.in_folders(table[names], folders)
     table = table[(table.map(str.strip) != "").any(axis=1)]  # spreadsheets end in rows of separators
     named = table[names].str.strip() != ""
     if not named.all():

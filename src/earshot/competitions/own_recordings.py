@@ -88,6 +88,15 @@ class OwnRecordings:
                 raise
             return None
 
+    def in_folders(self, names: Iterable[str], folders: Iterable[Path]) -> list[str]:
+        """Names of tables in several folders, each with its table's folder in front where that has such a recording."""
+        result = []
+        for name, folder in zip(names, folders, strict=True):
+            place = self.place_of(folder / "table").parent.as_posix()
+            found = self._find_or_none(f"{place}/{name}", "", "")
+            result.append(f"{place}/{name}" if found and found.startswith(f"{place}/") else name)
+        return result
+
     @functools.cached_property
     def _by_rewritten(self) -> dict[str, set[str]]:
         """What `_rewritten` makes of each recording's own name -> its paths."""

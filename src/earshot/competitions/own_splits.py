@@ -74,17 +74,18 @@ def _listed(path: Path, recordings: OwnRecordings) -> set[str]:
     """The recordings that half of a file's rows or more name; none of what is something else, or of one recording."""
     if recordings.of_annotation(path) is not None:
         return set()
+    near = recordings.place_of(path).parent.as_posix()
     try:
         table = read_own(path)
     except ValueError:
         return set()
     if column := find_path_column(table, recordings, "") if table.shape[1] > 1 else "":
-        return _known(table[column], recordings)
+        return _known(table[column], recordings, near)
     lines = [line.strip() for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
-    whole = recordings.find_all(lines, "")
-    return _known([line if whole[line] else re.split(r"[\t,; ]+", line)[0] for line in lines], recordings)
+    whole = recordings.find_all(lines, "", near)
+    return _known([line if whole[line] else re.split(r"[\t,; ]+", line)[0] for line in lines], recordings, near)
 
 
-def _known(names: Iterable[str], recordings: OwnRecordings) -> set[str]:
-    there = recordings.find_all(names, "").values()
+def _known(names: Iterable[str], recordings: OwnRecordings, near: str) -> set[str]:
+    there = recordings.find_all(names, "", near).values()
     return set(filter(None, there)) if 2 * sum(map(bool, there)) >= max(1, len(there)) else set()

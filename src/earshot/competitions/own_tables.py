@@ -43,12 +43,15 @@ class LabelTable:
         return few([str(path) for path in self.files])
 
     def read(self, say: bool = False) -> pd.DataFrame:
-        """All rows as text; rows that several files have count once."""
+        """All rows as text; rows that several files have count once, and `_folder` says where theirs lies."""
         tables = [read_own(path, say) for path in self.files]
         if any("split" in table for table in tables):  # FSD50K: in the one of the training alone
             both = zip(tables, self.files, strict=True)
             tables = [t if "split" in t else t.assign(split=split_of(path)) for t, path in both]
-        return tables[0] if len(tables) == 1 else pd.concat(tables).fillna("").drop_duplicates(ignore_index=True)
+        if len(tables) == 1:
+            return tables[0]
+        tables = [t.assign(_folder=path.parent) for t, path in zip(tables, self.files, strict=True)]
+        return pd.concat(tables).fillna("").drop_duplicates(ignore_index=True)
 
 
 def find_annotations(source: Path, given: Path | None) -> list[Path]:
@@ -98,7 +101,9 @@ def find_label_table(
     if len(whole := [path for path in found if not split_of(path)]) == 1:
         found = whole  # the others list its splits
     splits = [split_of(path) for path in found if not FOLDS.search(path.stem)]
-    if len(found) > 1 and (whole or len(set(splits)) < len(splits)):
+    if len(found) > 1 and len({path.name for path in found}) == 1:  # train/metadata.csv, test/metadata.csv
+        logger.warning("%d tables of the name %s are read as one", len(found), found[0].name)
+    elif len(found) > 1 and (whole or len(set(splits)) < len(splits)):
         names = few([path.relative_to(source).as_posix() for path in found])
         raise ValueError(f"{len(found)} tables name recordings of {source}: {names}; say which one with --table")
     other = [path for path in other if path.suffix.lower() in (".csv", ".tsv")]
