@@ -38,7 +38,7 @@ from earshot.competitions.truths import checked_truth
 from earshot.data.answers import read_truth
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import read_classes, read_clips
-from earshot.ensemble.choice import as_dict, read_post, say_used, write_choice
+from earshot.ensemble.choice import as_dict, check_used, read_post, say_used, write_choice
 from earshot.ensemble.oof import score_table
 from earshot.ensemble.origins import check_tuned_on, check_where_it_lies
 from earshot.ensemble.post_processing import choose_post
@@ -50,7 +50,10 @@ from earshot.processes.lock import in_turn
 from earshot.stored import read_json, read_text
 from earshot.tables import read_table
 
-LOG_COLUMNS = ("time", "file", "sha256", "competition", "rows", "predictions", "runs", "cv", "post", "score")
+NAMES = ("cv_of", "score_of")  # which scores these are; logs of earlier versions do not say so
+LOG_COLUMNS = (
+    "time", "file", "sha256", "competition", "rows", "predictions", "runs", "cv", "cv_of", "post", "score", "score_of",
+)  # fmt: skip
 
 
 def main():
@@ -244,6 +247,8 @@ def find_post(
     Before the search rows are made of the test once: a table that does not fit is said at once.
     """
     given = read_post(options.post, competition.name) if options.post else None
+    if given:
+        check_used(given, competition.post, competition.name, options.post)
     start = given or (competition.post.start if competition.post else PostProcess())
     if not options.tune_on:
         return start, None
@@ -283,15 +288,17 @@ def read_log(path: Path) -> list[dict]:
         return []
     remedy = "name another file by --log"
     lines = csv.DictReader(io.StringIO(read_text(path, "log", remedy), newline=""))
-    if tuple(lines.fieldnames or ()) != LOG_COLUMNS:
+    if tuple(lines.fieldnames or ()) not in (LOG_COLUMNS, tuple(c for c in LOG_COLUMNS if c not in NAMES)):
         raise ValueError(f"log {path} has other columns than {', '.join(LOG_COLUMNS)}; {remedy}")
-    return list(lines)
+    return [dict.fromkeys(NAMES, "") | line for line in lines]
 
 
 def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores: dict[str, float]):
     """One line more in the log: what was submitted, from which runs, with which CV."""
     about_path = options.predictions.with_suffix(".json")
     about = read_json(about_path, "ensemble") if about_path.is_file() else {}
+    watch = about.get("watch", "")
+    scored = watch if watch in scores else next(iter(scores), "")  # what the CV can be held against, if there is such
     row = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "file": options.out.name,
@@ -301,8 +308,10 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores:
         "predictions": str(options.predictions),
         "runs": " ".join(map(str, about.get("runs", [options.predictions.parent]))),
         "cv": about.get("cv", ""),
+        "cv_of": watch,
         "post": json.dumps(dataclasses.asdict(post), default=str),
-        "score": next(iter(scores.values()), ""),
+        "score": scores.get(scored, ""),
+        "score_of": scored,
     }
     options.log.parent.mkdir(parents=True, exist_ok=True)
     with in_turn(options.log.with_name(f".{options.log.name}.lock")):  # two at once would lose a line

@@ -41,7 +41,8 @@ def test_low_rates_and_short_clips_are_followed():
     config = from_dict(values)
     assert (config.data.sample_rate, config.data.crop_seconds, config.predict.window_seconds) == (16000, 1.5, 1.5)
     assert config.frontends["logmel"].fmax == 8000
-    assert len(notes) == 4
+    assert config.augment.batch.logmel[-1]["time_width"] == 8, "25 frames of 5 s, of 1.5 s so much less"
+    assert len(notes) == 5
     assert notes[0] == "data.sample_rate=16000: the recordings have no more"
     mixed = data(seconds=1.5, rate=16000)
     mixed.clips.loc[1:, "sample_rate"] = 22050

@@ -1,6 +1,7 @@
 """Nothing gets the name of a submission before it was written, read back and found valid."""
 
 import re
+from argparse import Namespace
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from earshot.competitions.checks import (
     refuse,
 )
 from earshot.competitions.tables import check_submission, write_checked
+from earshot.events import PostProcess
 from earshot.prediction.predictions import Predictions
 from earshot.sound.timebase import TimeBase
 from earshot.tables import read_table
@@ -114,6 +116,23 @@ def test_predictions_of_none_of_the_test_recordings_are_refused(tmp_path, monkey
         framed.save(tmp_path / "a.npz")
         run(submit, *arguments)
         assert (tmp_path / out).is_file()
+
+
+def test_the_log_holds_the_score_that_the_cv_is_of(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.json").write_text('{"watch": "accuracy", "cv": 0.2}')
+    out, log = tmp_path / "s.csv", tmp_path / "log.csv"
+    write_checked(GOOD, out, lambda table: None)
+    options = Namespace(predictions=tmp_path / "p.npz", out=out, competition="mine", log=log)
+    submit.log_submission(options, GOOD, PostProcess(), {"map": 0.7, "accuracy": 0.3})
+    submit.log_submission(options, GOOD, PostProcess(), {"map": 0.7})
+    rows = pd.read_csv(log)
+    assert rows[["cv", "cv_of", "score", "score_of"]].to_numpy().tolist() == [
+        [0.2, "accuracy", 0.3, "accuracy"], [0.2, "accuracy", 0.7, "map"],
+    ]  # fmt: skip
+    rows.drop(columns=["cv_of", "score_of"]).to_csv(log, index=False)  # as earlier versions wrote it
+    submit.log_submission(options, GOOD, PostProcess(), {})
+    assert pd.read_csv(log).cv_of.fillna("").tolist() == ["", "", "accuracy"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import inspect
 import logging
 import resource
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import psutil
 import torch
 
 from earshot import losses, runs
+from earshot.augment.spectrogram import SpecAugment
 from earshot.config import Config, from_dict
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.inputs.record import Input
@@ -70,6 +72,7 @@ def fitted(like: dict, data: Data) -> tuple[dict, list[str]]:
     notes += _fit_rate(values, before, data.clips)
     notes += _band_notes(values, data.clips)
     notes += _fit_lengths(values, before, data.clips)
+    notes += _fit_stripes(values, before)
     notes += _fit_targets(values, before, data)
     from_dict(copy.deepcopy(values))
     return values, notes
@@ -217,6 +220,21 @@ def _fit_lengths(values: dict, before: Config, clips: pd.DataFrame) -> list[str]
     if usual > LONG * crop:
         windows["stride_seconds"] = round(crop / 2, 3)
     return notes
+
+
+def _fit_stripes(values: dict, before: Config) -> list[str]:
+    """SpecAugment's stripes, counted in frames, are as large a part of a shorter crop as they were of the other."""
+    share, augment = values["data"]["crop_seconds"] / before.data.crop_seconds, values.get("augment") or {}
+    listed = (augment.get("batch") or {}).get("logmel") or []
+    stripes = [spec for spec in listed if spec.get("name") == "spec_augment"]
+    stripes += [augment["spec_augment"]] if augment.get("spec_augment") else []
+    if share >= 1 or not stripes:
+        return []
+    usual = inspect.signature(SpecAugment).parameters["time_width"].default
+    for spec in stripes:
+        spec["time_width"] = max(1, round(share * spec.get("time_width", usual)))
+    widths = ", ".join(str(spec["time_width"]) for spec in stripes)
+    return [f"time_width={widths} of spec_augment, in frames: as large a part of the crop as before"]
 
 
 def _fit_targets(values: dict, before: Config, data: Data) -> list[str]:
