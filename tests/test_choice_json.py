@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import bundle
+from earshot.competitions import get_competition
 from earshot.ensemble import choice
 from earshot.ensemble.post_processing import PostChoice, Step
 from earshot.events import PostProcess
@@ -125,3 +126,24 @@ def test_a_bundle_says_which_post_processing_it_uses(tmp_path, monkeypatch, caps
     for given in ("post", "blend"):
         bundle.print_post(replace(plain, **{given: Path("chosen.json")}), tmp_path)
         assert capsys.readouterr().out == "post-processing of chosen.json\n"
+
+
+@pytest.mark.parametrize(
+    ("competition", "post", "lost"),
+    [
+        ("synth", {"threshold": 0.3, "row_smooth": 0.1}, "sets row_smooth, and the rows of synth are made of events"),
+        (
+            "birdclef2026",
+            {"median_filter_seconds": 1, "min_seconds": 1},
+            "sets min_seconds, .* are probabilities: leave",
+        ),
+        ("sonyc_ust", {"coarse_from": "fine", "threshold": 0.4}, "sets threshold, .* are scores as they are"),
+        ("rfcx", {"threshold": 0.4}, "sets threshold, and the rows of rfcx are scores as they are"),
+    ],
+)
+def test_steps_that_make_no_difference_to_the_rows_are_refused(competition, post, lost):
+    ranges = get_competition(competition).post
+    with pytest.raises(ValueError, match=f"mine.yaml {lost}"):
+        choice.check_used(PostProcess(**post), ranges, competition, "mine.yaml")
+    used = dict(list(post.items())[:1]) if competition != "rfcx" else {}
+    choice.check_used(PostProcess(**used), ranges, competition, "mine.yaml")

@@ -224,7 +224,7 @@ def test_a_bundle_of_an_ensemble_leaves_out_what_weighs_nothing(two_runs, tmp_pa
     chosen = {"threshold": 0.3, "class_thresholds": {"low": 0.25, "high": 0.75}}
     blend_file = ensemble_file(tmp_path / "two.json", two_runs, chosen, weights=[0.0, 1.0])
     scripts.run(
-        bundle_script, "--blend", blend_file, "--competition", COMPETITION, "--slug", SLUG, "--post", post,
+        bundle_script, "--blend", blend_file, "--competition", "birdclef2021", "--slug", SLUG, "--post", post,
         "--root", tmp_path / "kernels",
     )  # fmt: skip
     assert "sed/a" not in capsys.readouterr().out

@@ -135,7 +135,7 @@ def test_a_competition_of_fixed_classes_is_refused_at_once(tmp_path):
         answer_to_one(get_competition("rfcx"), CLASSES, PostProcess(), tmp_path)
     broken = SimpleNamespace(about={"competition": "rfcx"}, classes=CLASSES, post=PostProcess())
     with pytest.raises(
-        ValueError, match="the networks know low, mid, high, with which rfcx cannot be answered: .*'s0'"
+        ValueError, match="rfcx cannot be answered by these networks, which know low, mid, high: .*'s0'"
     ):
         bundling._check_answers(broken, tmp_path)
 

@@ -15,7 +15,7 @@ commit        of the sources
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from earshot.messages import few
 from earshot.stored import read_json
 
 if TYPE_CHECKING:
+    from earshot.competitions.competition import PostRanges
     from earshot.ensemble.post_processing import PostChoice, Step
 
 NEEDED = ("post", "competition", "score")
@@ -96,6 +97,24 @@ def post_of(about, where: str | Path, competition: str = "") -> PostProcess:
     if competition and about["competition"] != competition:
         raise ValueError(f"{where} was chosen for {about['competition']}, not for {competition}")
     return build_post(about["post"], where)
+
+
+def check_used(post: PostProcess, ranges: PostRanges | None, competition: str, where: str | Path):
+    """Raise where a file asks for steps that make no difference to a competition's rows: they would be lost silently.
+
+    ranges: the competition's own (None: its rows are scores as they are).
+    """
+    changed = [f.name for f in fields(PostProcess) if getattr(post, f.name) != getattr(PostProcess(), f.name)]
+    of_rows = {name for name in changed if name.startswith("row_") or name in ("site_odds", "hour_odds")}
+    if ranges is None or ranges.coarse_from:
+        kind, lost = "scores as they are", [name for name in changed if name != "coarse_from"]
+    elif ranges.row_pool:
+        kind = "probabilities"
+        lost = [name for name in changed if name not in of_rows and name != "median_filter_seconds"]
+    else:
+        kind, lost = "made of events", [name for name in changed if name in of_rows or name == "coarse_from"]
+    if lost:
+        raise ValueError(f"{where} sets {', '.join(lost)}, and the rows of {competition} are {kind}: leave that out")
 
 
 def say_used(competition: str, has_steps: bool, used: str | Path | None, root: str | Path = "") -> str:

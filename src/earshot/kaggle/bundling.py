@@ -21,7 +21,7 @@ import yaml
 
 from earshot.competitions import get_competition
 from earshot.ensemble.blends import Blend, Ensemble, read_ensemble
-from earshot.ensemble.choice import post_of, read_post, write_choice
+from earshot.ensemble.choice import check_used, post_of, read_post, write_choice
 from earshot.ensemble.specialists import full_classes
 from earshot.events import PostProcess, load_post
 from earshot.files import as_json, whole_folder
@@ -133,7 +133,7 @@ def _check_answers(bundle: Bundle, folder: Path):
         answer_to_one(get_competition(competition), bundle.classes, bundle.post, folder)
     except ValueError as error:
         raise ValueError(
-            f"the networks know {few(bundle.classes)}, with which {competition} cannot be answered: {error}"
+            f"{competition} cannot be answered by these networks, which know {few(bundle.classes)}: {error}"
         ) from error
 
 
@@ -218,6 +218,9 @@ def _blended(settings: BundleSettings) -> Ensemble:
 def _add_post(folder: Path, settings: BundleSettings, chosen: Ensemble):
     """The post-processing: --post (YAML, or the JSON of a choice), or what the ensemble chose on its own OOF."""
     given = settings.post
+    if given:
+        ranges = get_competition(settings.competition).post
+        check_used(read_post(given, settings.competition), ranges, settings.competition, given)
     if chosen.post_processing:
         if given:
             raise ValueError(f"{settings.blend} holds post-processing chosen on its OOF: leave --post out")
