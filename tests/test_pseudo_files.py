@@ -12,8 +12,8 @@ import pytest
 from earshot import files
 from earshot.data import pseudo
 from earshot.data.pseudo import read_manifest, read_windows
+from earshot.data.unlabelled import with_groups
 from earshot.rounds import hearing
-from earshot.rounds.recordings import with_groups
 
 
 def test_answers_of_other_sounds_are_never_reused(tmp_path):
@@ -126,15 +126,17 @@ def test_files_that_are_none_are_refused(tmp_path):
         read_windows(tmp_path, 0)
 
 
-def test_recordings_take_the_groups_that_folds_keep_whole(tmp_path, capsys):
-    clips = pd.DataFrame({"clip_id": ["a", "ridge/b"], "path": ["pond/a.wav", "ridge/b.wav"]})
-    clips["group"] = ["pond", "ridge"]
-    names = ["pond/a.wav", "ridge/b.wav", "pond/new.wav", "elsewhere/c.wav"]
-    table = pd.DataFrame({"clip_id": ["pond/a", "ridge/b", "new", "c"], "path": names})
-    data = SimpleNamespace(source=tmp_path)
+def test_recordings_take_the_groups_that_folds_keep_whole(tmp_path):
+    clips = pd.DataFrame({"clip_id": ["a", "ridge/b", "c"], "path": ["pond/a.wav", "ridge/b.wav", "ridge/c.wav"]})
+    clips["group"] = ["pond", "ridge", "ridge"]
+    names = ["pond/a.wav", "ridge/b.wav", "pond/new.wav", "elsewhere/c.wav", "bridge/d.wav"]
+    table = pd.DataFrame({"clip_id": ["pond/a", "ridge/b", "new", "d", "e"], "path": names})
+    groups = ["pond", "ridge", "pond", "", ""]
     for root in (tmp_path, tmp_path / "copy"):  # the same files, and copies of them
-        assert with_groups(table, root, data, clips, root).group.tolist() == ["pond", "ridge", "pond", ""]
-        assert "1 of the 4 recordings of" in capsys.readouterr().out
-    assert with_groups(table, tmp_path, data, clips.drop(columns="group"), tmp_path) is table
+        assert with_groups(table, root, clips, tmp_path).group.tolist() == groups
+        absolute = table.assign(path=[str(root / name) for name in names])
+        assert with_groups(absolute, root, clips, tmp_path).group.tolist() == groups
+    for other in (clips.drop(columns="group"), clips.assign(group=clips.clip_id)):
+        assert with_groups(table, tmp_path, other, tmp_path) is table
     own = table.assign(group="mine")
-    assert with_groups(own, tmp_path, data, clips, tmp_path) is own
+    assert with_groups(own, tmp_path, clips, tmp_path) is own
