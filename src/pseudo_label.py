@@ -22,7 +22,7 @@ from earshot.files import check_writable, remove_folder
 from earshot.messages import Parser, pasted, progress_bar, run_script
 from earshot.rounds import frames, hearing, labels
 from earshot.rounds.choosing import Choice
-from earshot.rounds.recordings import sites_of, without_labelled
+from earshot.rounds.recordings import sites_of, with_groups, without_labelled
 from earshot.rounds.teachers import find_teachers
 
 ANSWERS = "answers"  # below --out, until the labels are written
@@ -44,9 +44,11 @@ def main():
     teachers = find_teachers(options.runs, options.folds)
     if options.frames:
         frames.check_framewise(teachers)
-    validation = Path(teachers.runs[0].config.data.root) / "validation.csv"
+    data_root = Path(teachers.runs[0].config.data.root)
+    validation = data_root / "validation.csv"
     beside = read_clips(validation) if validation.is_file() else None
     table = without_labelled(table, root, teachers.data, options.skip_labelled, options.clips, beside)
+    table = with_groups(table, root, teachers.data, read_clips(data_root / "clips.csv"), options.clips)
     sites = sites_of(table, column)[0]
     answers = options.out / ANSWERS
     count = hearing.hear_all(

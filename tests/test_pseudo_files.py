@@ -13,6 +13,7 @@ from earshot import files
 from earshot.data import pseudo
 from earshot.data.pseudo import read_manifest, read_windows
 from earshot.rounds import hearing
+from earshot.rounds.recordings import with_groups
 
 
 def test_answers_of_other_sounds_are_never_reused(tmp_path):
@@ -123,3 +124,17 @@ def test_files_that_are_none_are_refused(tmp_path):
     (tmp_path / "fold0.npz").write_bytes(b"no zip")
     with pytest.raises(ValueError, match="fold0.npz is not a file of pseudo-labels"):
         read_windows(tmp_path, 0)
+
+
+def test_recordings_take_the_groups_that_folds_keep_whole(tmp_path, capsys):
+    clips = pd.DataFrame({"clip_id": ["a", "ridge/b"], "path": ["pond/a.wav", "ridge/b.wav"]})
+    clips["group"] = ["pond", "ridge"]
+    names = ["pond/a.wav", "ridge/b.wav", "pond/new.wav", "elsewhere/c.wav"]
+    table = pd.DataFrame({"clip_id": ["pond/a", "ridge/b", "new", "c"], "path": names})
+    data = SimpleNamespace(source=tmp_path)
+    for root in (tmp_path, tmp_path / "copy"):  # the same files, and copies of them
+        assert with_groups(table, root, data, clips, root).group.tolist() == ["pond", "ridge", "pond", ""]
+        assert "1 of the 4 recordings of" in capsys.readouterr().out
+    assert with_groups(table, tmp_path, data, clips.drop(columns="group"), tmp_path) is table
+    own = table.assign(group="mine")
+    assert with_groups(own, tmp_path, data, clips, tmp_path) is own

@@ -51,6 +51,32 @@ def without_labelled(
     return table[~labelled].reset_index(drop=True)
 
 
+def with_groups(table: pd.DataFrame, root: Path, data: PreparedData, clips: pd.DataFrame, source: Path) -> pd.DataFrame:
+    """The recordings with the groups that folds never split, where they say none themselves.
+
+    A recording that is a clip of the data set, with a label or without, has its group, and one in a folder of a group's
+    name is of that group. clips: all rows of clips.csv. What is left without a group is said.
+    """
+    if "group" in table or "group" not in clips:
+        return table
+    groups = clips.group.fillna("").astype(str)
+    of_file = dict(zip(files_of(clips.path, data.source), groups, strict=True))
+    names = ["clip_id", "path"]
+    of_key = {key: g for keys, g in zip(recording_keys(clips[names]), groups, strict=True) for key in keys}
+    folders, known = table.path.map(lambda path: Path(path).parent.as_posix()), set(groups) - {"", "."}
+    found = [
+        of_file.get(file) or next((of_key[key] for key in keys if key in of_key), "") or (at if at in known else "")
+        for file, keys, at in zip(files_of(table.path, root), recording_keys(table[names]), folders, strict=True)
+    ]
+    if none := found.count(""):
+        print(
+            f"{none} of the {len(table)} recordings of {source} have no group, and clips.csv has groups that no fold "
+            f"splits, such as {few(sorted(known), 2)}: a fold may train on a group that it holds out. Give a table "
+            "with the column group"
+        )
+    return table.assign(group=found)
+
+
 def sites_of(table: pd.DataFrame, column: str = "") -> tuple[pd.Series, str]:
     """The site of each recording as text, '' where unknown, and the column that says it ('' without one)."""
     if column and column not in table:
