@@ -105,7 +105,9 @@ def describe(config: Config, classes: int, seconds: float):
         costs = count(model, heard, round(length * config.data.sample_rate))
         print(f"  multiply-accumulates {costs.macs:,} for {length:g} s, and {costs.front_end_macs:,} of the front end")
         if length == seconds:
-            warn_over_limits(config.data.competition, parameters / 1000, costs.macs / 1e6)
+            limits = get_competition(config.data.competition).limits
+            for said in limits.broken(parameters / 1000, costs.macs / 1e6):
+                print(f"  WARNING: {config.data.competition} {said}")
         if length == 10.0:
             print(f'  PANNs\' "multi-adds" {costs.paper_multi_adds:,} for 10 s (as their paper counts, STFT included)')
     describe_pseudo(config)
@@ -147,17 +149,6 @@ def describe_input(name: str, record: Input, shape: tuple[int, ...], rate: int, 
     if empty:
         print(f"  WARNING: {len(empty)} of {record.n_mels} mel bands hold no FFT bin and are always silent: {empty}")
         print("  raise n_fft or lower n_mels")
-
-
-def warn_over_limits(name: str, parameters_kb: float, mmacs: float):
-    """Say which of the competition's limits on networks one of so many kB (int8) and million operations breaks."""
-    limits = get_competition(name).limits
-    for value, limit, what in (
-        (parameters_kb, limits.parameters_kb, "kB of parameters in int8"),
-        (mmacs, limits.mmacs, "million multiply-accumulates for one input"),
-    ):
-        if 0 < limit < value:
-            print(f"  WARNING: {name} allows {limit:g} {what}, this network has {value:.3f}")
 
 
 def first_picture(config: Config) -> str:

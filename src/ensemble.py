@@ -99,6 +99,8 @@ def main():
     spread = f"mean of folds {np.mean(by_fold):.4f} +- {np.std(by_fold):.4f}"
     print(f"ensemble of {len(members)}, {way}: {watch} {scores[watch]:.4f} ({spread})")
     print(score_table(scores))
+    heard = [member for member, weight in zip(members, weights, strict=True) if weight]
+    warn_over_limits(competition, [fold for member in heard for fold in member.folds])
     whole = np.flatnonzero(mask.all(axis=1))  # the score of a part of the classes is another one
     best = best_member([members[i] for i in whole], [reports[i] for i in whole], watch, scores)
     choice = choose_post_processing(oof, truth, competition, members, options) if options.tune else None
@@ -113,6 +115,12 @@ def objective(config, competition: Competition, task: Task, reports) -> str:
     if config.watch or competition.post or any(official not in r.scores for r in reports):
         return task.watch
     return official
+
+
+def warn_over_limits(competition: Competition, networks: list[runs.FoldRun]):
+    """Say so where the networks of a blend are together larger than the competition allows a system to be."""
+    for said in competition.limits.broken(sum(fold.about.get("parameters", 0) for fold in networks) / 1000):
+        print(f"WARNING: {competition.name} {said} in {len(networks)} networks together, which are one system")
 
 
 def best_member(members, reports, watch: str, scores: dict[str, float]) -> dict:

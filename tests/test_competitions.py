@@ -6,18 +6,22 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-import describe
+import ensemble
 import make_folds
 from earshot.competitions import COMPETITIONS, family_module, get_competition
 from earshot.competitions.tables import Tables, write_tables
+from earshot.config import load_config
 from earshot.ensemble.post_processing import STEPS
 from earshot.kaggle.sources import write_sources
 from earshot.kernel.hidden_test import all_rules, get_rules
 from earshot.metrics.clips import LOWER_IS_BETTER
+from earshot.runs import make_model
+from earshot.training.checks import check_budget
 from scripts import run
 
 SRC = Path(__file__).parents[1] / "src"
@@ -77,15 +81,32 @@ def test_kernels_answer_those_with_a_hidden_test():
 
 @pytest.mark.parametrize(("parameters_kb", "mmacs", "said"), [
     (128.0, 30.0, ""),
-    (128.5, 30.0, "dcase2022_task1 allows 128 kB of parameters in int8, this network has 128.500"),
-    (1.0, 31.0, "dcase2022_task1 allows 30 million multiply-accumulates for one input, this network has 31.000"),
+    (128.5, 30.0, "allows 128 kB of parameters in int8, got 128.500"),
+    (1.0, 31.0, "allows 30 million multiply-accumulates for one input, got 31.000"),
 ])  # fmt: skip
-def test_describe_warns_of_a_network_over_the_limits(parameters_kb, mmacs, said, capsys):
-    describe.warn_over_limits("dcase2022_task1", parameters_kb, mmacs)
-    describe.warn_over_limits("esc50", 1e9, 1e9)  # sets none
-    found = capsys.readouterr().out
-    assert said in found
-    assert bool(found) == bool(said)
+def test_limits_say_what_a_network_breaks(parameters_kb, mmacs, said):
+    assert get_competition("dcase2022_task1").limits.broken(parameters_kb, mmacs) == [said] * bool(said)
+    assert get_competition("esc50").limits.broken(1e9, 1e9) == []  # sets none
+
+
+def test_networks_of_a_blend_are_measured_together(capsys):
+    folds = [SimpleNamespace(about={"parameters": 75_000})] * 2
+    ensemble.warn_over_limits(get_competition("dcase2022_task1"), folds[:1])
+    assert not capsys.readouterr().out
+    ensemble.warn_over_limits(get_competition("dcase2022_task1"), folds)
+    assert "dcase2022_task1 allows 128 kB of parameters in int8, got 150.000 in 2 networks" in capsys.readouterr().out
+    ensemble.warn_over_limits(get_competition("esc50"), folds)
+    assert not capsys.readouterr().out
+
+
+def test_training_warns_of_a_network_over_the_competitions_limits(caplog):
+    path, free = SRC.parent / "configs" / "scenes" / "dcase2022_separable.yaml", "budget={parameters_kb: 0, mmacs: 0}"
+    config = load_config(path, [free])
+    check_budget(make_model(config, 10), config)
+    assert not caplog.text
+    config = load_config(path, [free, "model.params.hidden=512"])
+    check_budget(make_model(config, 10), config)
+    assert "dcase2022_task1 allows 128 kB of parameters in int8, got " in caplog.text
 
 
 def test_fold_methods_are_those_of_the_prepared_competition(tmp_path, monkeypatch):

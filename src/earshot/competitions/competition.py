@@ -27,6 +27,14 @@ class Limits:
     parameters_kb: float = 0.0
     mmacs: float = 0.0
 
+    def broken(self, parameters_kb: float, mmacs: float = 0.0) -> list[str]:
+        """Say which limits networks of so many kB (int8) and million operations break: 'allows 128 kB of ...'."""
+        asked = (
+            (parameters_kb, self.parameters_kb, "kB of parameters in int8"),
+            (mmacs, self.mmacs, "million multiply-accumulates for one input"),
+        )
+        return [f"allows {limit:g} {what}, got {value:.3f}" for value, limit, what in asked if 0 < limit < value]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:

@@ -299,7 +299,13 @@ def select_fold(folds: pd.DataFrame, fold: int, path: str | Path = "the fold tab
     known = held_out_folds(folds.fold)
     if fold not in known:
         span = f"{known[0]}-{known[-1]}" if known == list(range(len(known))) and len(known) > 1 else few(known, 20)
-        raise ValueError(f"fold {fold} is not in {path} (folds: {span or 'none'})")
+        if not known:
+            raise ValueError(
+                f"{path} holds out none of the {len(folds)} clips that this run takes: all have fold {TRAIN_ONLY}, "
+                "which always trains, so that nothing is left to score it on. Take more clips by data.where, or make "
+                "folds that hold some of these out"
+            )
+        raise ValueError(f"fold {fold} is not in {path} (folds: {span})")
     return (folds.fold == fold).to_numpy()
 
 

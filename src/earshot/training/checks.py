@@ -23,6 +23,7 @@ from earshot.augment.hidden import attach_spec_augment_pp
 from earshot.augment.image import check_image
 from earshot.augment.spectrogram import LOGMEL_AUGMENTS, build_spec_augment, check_logmel
 from earshot.augment.waveform import build_waveform_augment, check_waveform_augment, moving_transforms
+from earshot.competitions import get_competition
 from earshot.config import Config, DataConfig
 from earshot.data.dataset import LOOKED_AT, say_changed
 from earshot.data.labels import negative_events
@@ -337,11 +338,17 @@ def check_channels(network: torch.nn.Module, heard: Inputs, name: str):
 
 
 def check_budget(network: torch.nn.Module, config: Config):
-    """Refuse a network over the config's budget, with both figures and both limits."""
-    b, samples = config.budget, round(config.predict.window_seconds * config.data.sample_rate)
-    if b.parameters_kb or b.mmacs:
-        costs = counting.count(network, config.inputs(network.inputs), samples)
-        counting.check_budget(config.model.name, network, costs, b.parameters_kb, b.mmacs)
+    """Refuse a network over the config's budget, with both figures and both limits; warn of one that the competition
+    does not allow."""
+    b, limits = config.budget, get_competition(config.data.competition).limits
+    if not (b.parameters_kb or b.mmacs or limits.parameters_kb or limits.mmacs):
+        return
+    costs = counting.count(
+        network, config.inputs(network.inputs), round(config.predict.window_seconds * config.data.sample_rate)
+    )
+    counting.check_budget(config.model.name, network, costs, b.parameters_kb, b.mmacs)
+    for said in limits.broken(sum(p.numel() for p in network.parameters()) / 1000, costs.macs / 1e6):
+        logger.warning("%s %s of %s", config.data.competition, said, config.model.name)
 
 
 def check_complete(report: LoadReport, config: Config):
