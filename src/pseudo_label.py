@@ -17,7 +17,7 @@ from pathlib import Path
 
 from earshot.data import pseudo
 from earshot.data.labels import read_clips
-from earshot.data.unlabelled import find_recordings
+from earshot.data.unlabelled import find_recordings, with_groups
 from earshot.files import check_writable, remove_folder
 from earshot.messages import Parser, pasted, progress_bar, run_script
 from earshot.rounds import frames, hearing, labels
@@ -44,9 +44,15 @@ def main():
     teachers = find_teachers(options.runs, options.folds)
     if options.frames:
         frames.check_framewise(teachers)
-    validation = Path(teachers.runs[0].config.data.root) / "validation.csv"
+    data_root = Path(teachers.runs[0].config.data.root)
+    validation = data_root / "validation.csv"
     beside = read_clips(validation) if validation.is_file() else None
     table = without_labelled(table, root, teachers.data, options.skip_labelled, options.clips, beside)
+    own_groups = "group" in table
+    table = with_groups(table, root, read_clips(data_root / "clips.csv"), teachers.data.source)
+    if not own_groups and "group" in table and (none := int((table.group == "").sum())):
+        print(f"{none} of the {len(table)} recordings of {options.clips} have no group, as clips.csv has: a fold may "
+              "train on a group that it holds out. Give a table with the column group")  # fmt: skip
     sites = sites_of(table, column)[0]
     answers = options.out / ANSWERS
     count = hearing.hear_all(

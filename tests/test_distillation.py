@@ -243,13 +243,14 @@ def test_labelled_clips_are_found_through_links_and_in_the_validation_set(taught
 
 def test_a_fold_does_not_hear_recordings_of_the_groups_that_it_holds_out(taught, caplog):
     data = load_data(taught.data)
-    group = data.clips[data.clips.fold == 0].group.iloc[0]
-    table = pd.DataFrame({"clip_id": ["a", "b"], "path": ["/a.wav", "/b.wav"], "group": [group, "elsewhere"]})
-    assert not_held_out(table, data.clips, 0).clip_id.tolist() == ["b"]
+    clips = data.clips.assign(group=np.where(data.clips.fold == 0, "pond", "ridge"))
+    table = pd.DataFrame({"clip_id": ["a", "b"], "path": ["/pond/a.wav", "/b.wav"]})  # the folder says the group
+    joined, _ = with_unlabelled(data.take(data.clips.fold != 0), table, clips, fold=0)
+    assert set(joined.clips.clip_id) & {"a", "b"} == {"b"}
     assert "1 of the 2 recordings of distill.unlabelled are of groups that fold 0 holds out (a)" in caplog.text
-    assert len(not_held_out(table, data.clips, 1)) == 2
+    assert len(not_held_out(table.assign(group=["pond", "x"]), clips, 1)) == 2
     with pytest.raises(ValueError, match="fold 0 holds out clips of the same groups as all of a"):
-        not_held_out(table[:1], data.clips, 0)
+        not_held_out(table[:1].assign(group="pond"), clips, 0)
 
 
 # ---- an ensemble's answers

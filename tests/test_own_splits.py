@@ -21,6 +21,8 @@ def record(folder, *names):
         {"labels.csv": LABELS, "dev.csv": "file,k\na,1\nb,1\n", "eval.csv": "file,k\nc,1\nd,1\n"},
         {"train.csv": "file,label\na,x\nb,y\n", "test.csv": "file,label\nc,x\nd,y\n",
          "sample_submission.csv": "file,label\nc,x\nd,x\n"},
+        {"train.json": '{"data": [{"wav": "a.wav", "labels": "x"}, {"wav": "b.wav", "labels": "y"}]}',
+         "eval.json": '{"data": [{"wav": "c.wav", "labels": "x"}, {"wav": "d.wav", "labels": "y"}]}'},
         {"train.txt": "a.wav\tx\nb.wav\ty\n", "test.txt": "c.wav\tx\nd.wav\ty\n"},
         {"train.csv": "filename,onset,offset,event_label\na.wav,0,1,x\nb.wav,0,1,y\n",
          "test.csv": "filename,onset,offset,event_label\nc.wav,0,1,x\nd.wav,0,1,y\n"},

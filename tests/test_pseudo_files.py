@@ -12,6 +12,7 @@ import pytest
 from earshot import files
 from earshot.data import pseudo
 from earshot.data.pseudo import read_manifest, read_windows
+from earshot.data.unlabelled import with_groups
 from earshot.rounds import hearing
 
 
@@ -123,3 +124,19 @@ def test_files_that_are_none_are_refused(tmp_path):
     (tmp_path / "fold0.npz").write_bytes(b"no zip")
     with pytest.raises(ValueError, match="fold0.npz is not a file of pseudo-labels"):
         read_windows(tmp_path, 0)
+
+
+def test_recordings_take_the_groups_that_folds_keep_whole(tmp_path):
+    clips = pd.DataFrame({"clip_id": ["a", "ridge/b", "c"], "path": ["pond/a.wav", "ridge/b.wav", "ridge/c.wav"]})
+    clips["group"] = ["pond", "ridge", "ridge"]
+    names = ["pond/a.wav", "ridge/b.wav", "pond/new.wav", "elsewhere/c.wav", "bridge/d.wav"]
+    table = pd.DataFrame({"clip_id": ["pond/a", "ridge/b", "new", "d", "e"], "path": names})
+    groups = ["pond", "ridge", "pond", "", ""]
+    for root in (tmp_path, tmp_path / "copy"):  # the same files, and copies of them
+        assert with_groups(table, root, clips, tmp_path).group.tolist() == groups
+        absolute = table.assign(path=[str(root / name) for name in names])
+        assert with_groups(absolute, root, clips, tmp_path).group.tolist() == groups
+    for other in (clips.drop(columns="group"), clips.assign(group=clips.clip_id)):
+        assert with_groups(table, tmp_path, other, tmp_path) is table
+    own = table.assign(group="mine")
+    assert with_groups(own, tmp_path, clips, tmp_path) is own

@@ -161,6 +161,16 @@ def test_predictions_are_detected_and_have_psds(run, caplog):
     assert scores["psds1"] == scores["psds2"] == pytest.approx(1.0)
 
 
+def test_recordings_that_nobody_annotated_are_no_silence(run, caplog):
+    Path("truth.csv").write_text(TRUTH)
+    Path("found.csv").write_text(TRUTH + "c.wav,0,1,wren\n")
+    Path("clips.csv").write_text("clip_id,duration,annotated\na,10,1\nb,10,\nc,10,0\n")
+    found = run("events", "--found", "found.csv", "--truth", "truth.csv", "--durations", "clips.csv")
+    assert found["scores"]["event_f1"] == 1.0, "what was found in c may be right"
+    assert all(row["event_precision"] == row["event_recall"] == 1 for row in found["classes"])
+    assert "clips.csv: 1 recordings are not annotated and are left out" in caplog.text
+
+
 def test_durations_cut_both_tables_to_the_recordings_that_they_name(run, caplog):
     Path("truth.csv").write_text(TRUTH)
     Path("found.csv").write_text(TRUTH + "c.wav,0,1,wren\n")

@@ -23,25 +23,30 @@ import numpy as np
 import pandas as pd
 
 from earshot.annotations import label_studio
-from earshot.annotations.certainty import certainty_of, confidence_of
-from earshot.annotations.class_columns import class_columns, counted, heard, said_absent, say_unknown, says_yes_or_no
-from earshot.annotations.column_names import column_called, is_blank, plain_name, unit_of
-from earshot.annotations.columns import (
-    DURATIONS,
-    FILES,
-    IN_FILE,
-    KALEIDOSCOPE,
-    LABELS,
+from earshot.annotations.cells import (
     NUMBERS,
-    NUMBERS_OF_ROWS,
-    OFFSETS,
-    ONSETS,
     in_seconds,
+    is_blank,
     is_minus_one,
     parts_of_time,
     with_genus,
     without_samples,
     without_time,
+)
+from earshot.annotations.certainty import certainty_of, confidence_of
+from earshot.annotations.class_columns import class_columns, counted, heard, said_absent, say_unknown, says_yes_or_no
+from earshot.annotations.column_names import (
+    DURATIONS,
+    FILES,
+    IN_FILE,
+    KALEIDOSCOPE,
+    LABELS,
+    NUMBERS_OF_ROWS,
+    OFFSETS,
+    ONSETS,
+    column_called,
+    plain_name,
+    unit_of,
 )
 from earshot.annotations.json_tables import json_columns, read_json_table
 from earshot.annotations.tracks import SPACED, read_track

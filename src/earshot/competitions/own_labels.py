@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from earshot.annotations.cells import with_genus
 from earshot.annotations.certainty import CONFIDENCES, certainty_of, confidence_of
 from earshot.annotations.class_columns import UNKNOWN, counted_beside, said_absent
-from earshot.annotations.columns import with_genus
 from earshot.competitions.label_columns import are_classes, label_columns, labels_in, split_cells
 from earshot.competitions.own_doubts import take_doubted, unsure_rows
 from earshot.competitions.own_recordings import OwnRecordings

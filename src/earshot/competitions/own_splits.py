@@ -11,7 +11,7 @@ import pandas as pd
 
 from earshot.competitions.label_columns import split_of
 from earshot.competitions.own_recordings import OwnRecordings
-from earshot.competitions.own_tables import files_below, find_path_column, read_own
+from earshot.competitions.own_tables import TABLES, files_below, find_path_column, read_own
 from earshot.messages import few
 
 FOLD = re.compile(r"(?:.*[_ -])?(?:fold|split)[-_ ]?(\d+)(?:[_ -].*)?", re.I)  # of a file: fold1_train.txt
@@ -26,7 +26,7 @@ def listed_splits(recordings: OwnRecordings) -> pd.DataFrame | None:
     are fold1_train.txt, fold1_test.txt, fold2_train.txt, ... a recording is held out in the fold whose list of another
     split than the training has it.
     """
-    lists = {path: names for path in files_below(recordings.source, (".txt", ".csv", ".tsv")) if split_of(path)
+    lists = {path: names for path in files_below(recordings.source, TABLES) if split_of(path)
              and (names := _listed(path, recordings))}  # fmt: skip
     splits = {path: split_of(path) for path in lists}
     if "train" not in splits.values():  # a development set beside one of the evaluation is what trains

@@ -23,6 +23,7 @@ from earshot.tables import read_rows, read_table
 
 UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".xml", ".eaf", ".db", ".sqlite",
           ".rttm", ".jams", ".lab", ".svl", ".trs", ".stm", ".data", ".not.mat")  # fmt: skip
+TABLES = (".csv", ".tsv", ".txt", *json_tables.ENDINGS)
 LOOKED_AT = 50  # rows of a table that are held against the recordings
 OURS = ("clips.csv", "classes.csv", "missing.csv", "unreadable.csv", "odd_files.csv", "test_clips.csv")
 
@@ -78,7 +79,7 @@ def find_label_table(
     Tables that name none of them are said.
     """
     found, other, lists = [], [], []
-    for path in files_below(source, (".csv", ".tsv", ".txt", *json_tables.ENDINGS)):
+    for path in files_below(source, TABLES):
         if path in notes or path.name in OURS:
             continue
         any_text = path.suffix.lower() in (".txt", *json_tables.ENDINGS)  # mostly no table: little is said of it

@@ -173,6 +173,9 @@ def _given_table(rules: Rules, folder: Path, table_path, notes: list[str]):
     try:
         table = read_table(table_path or beside)
         columns = tuple(map(str, table.columns)) if rules.sample and len(table.columns) > 1 else ()
+        if columns and columns[0] != (key := rules.make([], (), folder.parent).columns[0]):
+            notes.append(f"{rules.table} begins with {columns[0]}, not {key}: its columns are not taken")
+            columns = ()
         if not len(table):
             notes.append(f"{rules.table} has no rows")
             return None, (), columns

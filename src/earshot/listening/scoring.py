@@ -18,6 +18,7 @@ from earshot.competitions.oof_scores import psds_of_frames
 from earshot.competitions.own_recordings import ADDED
 from earshot.competitions.tables import class_name
 from earshot.data.event_checks import say_overlapping
+from earshot.data.labels import ANNOTATED
 from earshot.events import PostProcess
 from earshot.messages import few
 from earshot.metrics import anomalies as anomaly_metrics
@@ -83,8 +84,16 @@ def _plain(name: str) -> str:
 
 
 def durations_of(path: Path) -> dict[str, float]:
-    """A table with filename (or clip_id) and duration (or seconds) -> {name with its folders: seconds}."""
+    """A table with filename (or clip_id) and duration (or seconds) -> {name with its folders: seconds}.
+
+    Recordings that are not `annotated`, as a clip table has it, are no silence: they are left out, which is said.
+    """
     table = read_table(path)
+    if "annotated" in table:
+        unknown = table.annotated.astype(str).str.strip().str.lower().map(ANNOTATED).eq(0).to_numpy()
+        if unknown.any():
+            logger.warning("%s: %d recordings are not annotated and are left out", path, unknown.sum())
+        table = table[~unknown]
     name = next((c for c in ("filename", "clip_id", "path") if c in table), None)
     seconds = next((c for c in ("duration", "seconds", "duration_s") if c in table), None)
     if name is None or seconds is None:
@@ -140,12 +149,14 @@ def score_events(
                    f"{name}_precision": overall["precision"], f"{name}_recall": overall["recall"]}  # fmt: skip
     scores["segment_error_rate"] = by_segment["overall"]["error_rate"]["error_rate"]
     counts = truth.event_label.value_counts(), found.event_label.value_counts()
-    rows = [
-        {"label": label, "true_events": int(counts[0].get(label, 0)), "found_events": int(counts[1].get(label, 0)),
-         "event_f1": by_event["class_wise"][label]["f_measure"]["f_measure"],
-         "segment_f1": by_segment["class_wise"][label]["f_measure"]["f_measure"]}
-        for label in classes
-    ]  # fmt: skip
+    rows = []
+    for label in classes:
+        of_events, of_segments = (result["class_wise"][label]["f_measure"] for result in (by_event, by_segment))
+        rows.append({
+            "label": label, "true_events": int(counts[0].get(label, 0)), "found_events": int(counts[1].get(label, 0)),
+            "event_precision": of_events["precision"], "event_recall": of_events["recall"],
+            "event_f1": of_events["f_measure"], "segment_f1": of_segments["f_measure"],
+        })  # fmt: skip
     return {name: float(value) for name, value in scores.items()}, rows
 
 

@@ -16,7 +16,7 @@ from earshot.data.folds import read_folds
 from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData
 from earshot.data.pseudo import files_of, recording_keys
-from earshot.data.unlabelled import find_recordings
+from earshot.data.unlabelled import find_recordings, with_groups
 from earshot.inputs.teacher import LEFT_OUT
 from earshot.messages import few
 
@@ -81,7 +81,7 @@ def with_unlabelled(
             "out, they have labels, and those held out, and those of validation.csv, must not be learned from"
         )
     if fold is not None:
-        table = not_held_out(table, beside[0], fold)
+        table = not_held_out(with_groups(table, Path(), beside[0], data.source), beside[0], fold)
     return _behind(data, table)
 
 
