@@ -295,7 +295,8 @@ def test_json_that_holds_no_events_is_no_annotation(tmp_path, text):
 @pytest.mark.parametrize(
     "text",
     [
-        '[{"file": "a.wav", "start": 0.5, "end": 1.5, "label": "x"}, {"file": "b.wav", "start": 1, "end": 2, "label": "y"}]',
+        '[{"file": "a.wav", "start": 0.5, "end": 1.5, "label": "x"}, '
+        '{"file": "b.wav", "start": 1, "end": 2, "label": "y"}]',
         '[{"file": "a.wav", "annotations": [{"start": 0.5, "end": 1.5, "label": "x"}]}, '
         '{"file": "b.wav", "annotations": [{"start": 1, "end": 2, "label": "y"}]}]',
     ],
