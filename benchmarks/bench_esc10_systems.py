@@ -22,7 +22,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from bench_esc10 import fold_accuracies
+from esc import fold_accuracies
 from results import record
 
 from earshot import runs

@@ -17,11 +17,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from bench_esc10 import ROOT, fold_accuracies, wall_minutes
+from esc import ROOT, fold_accuracies, heard, print_folds, wall_minutes
 from results import machine, record
 
 from earshot import runs
@@ -29,10 +28,8 @@ from earshot.config import load_config
 from earshot.data.answers import truth_of
 from earshot.data.prepared import load_data
 from earshot.export.graph import ExportSettings, export_run
-from earshot.listening.members import fold_members
 from earshot.metrics.clips import accuracy
 from earshot.models.counting import count
-from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import Predictions, weighted_mean
 from earshot.prediction.tta import tta_variants
 
@@ -136,19 +133,6 @@ def small(folders: list[Path], keep: bool):
         record("esc50_small_mmacs", round(macs, 2), "million multiply-accumulates a second of sound", SMALL_COMMAND)
 
 
-def heard(folder: Path, tta: Sequence[str], backend: str, int8: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each fold's graph: which classes its held-out clips hold, and their probabilities, heard as `tta` asks for."""
-    config, folds = runs.load_run(folder).config, []
-    data = load_data(config.data)
-    for member, fold in fold_members(folder, backend, int8=int8):
-        _, held_out = data.split(runs.FoldRun(fold).fold, config.data.folds)
-        (found,), unreadable = predict_members([member], held_out.recordings(), tta)
-        if unreadable:
-            raise ValueError(f"{len(unreadable)} clips could not be read, such as {unreadable[0]}")
-        folds.append((held_out.target > 0.5, found.clipwise_output))
-    return folds
-
-
 def blended(folder: Path, keep: bool):
     """Accuracy of the blend with the network that hears BirdNET too, each fold's weights chosen on the others."""
     out = Path("runs/ensembles/esc50_teacher.npz")
@@ -159,10 +143,6 @@ def blended(folder: Path, keep: bool):
     if keep:
         how = "mean of 5 folds, two models a fold, one of which hears BirdNET's frozen embeddings, nested weights"
         record("esc50_teacher_accuracy", float(np.mean(folds)), how, TEACHER_COMMAND)
-
-
-def print_folds(folds: Sequence[float], name: str = ""):
-    print(f"| {name} | {' | '.join(f'{v:.4f}' for v in folds)} | {np.mean(folds):.4f} | {np.std(folds):.4f} |")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from bench_esc10 import ROOT, fold_accuracies
+from esc import ROOT, fold_accuracies
 from results import record
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline

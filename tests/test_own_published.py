@@ -278,6 +278,36 @@ def test_json_tables_of_labels(tmp_path, name, text):
     assert prepare(tmp_path).clips.labels.tolist() == ["x", "x y"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"start_time": "2024-05-01T10:00:00", "duration": 60, "device": "AudioMoth"}',
+        '{"name": "x", "scripts": {"start": "node a.js"}}',
+        '[{"start": "10:00", "site": "s1"}]',
+    ],
+)
+def test_json_that_holds_no_events_is_no_annotation(tmp_path, text):
+    record(tmp_path, "x/a.wav", "y/b.wav")
+    (tmp_path / "x" / "a.json").write_text(text)
+    assert prepare(tmp_path).clips.labels.tolist() == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"file": "a.wav", "start": 0.5, "end": 1.5, "label": "x"}, '
+        '{"file": "b.wav", "start": 1, "end": 2, "label": "y"}]',
+        '[{"file": "a.wav", "annotations": [{"start": 0.5, "end": 1.5, "label": "x"}]}, '
+        '{"file": "b.wav", "annotations": [{"start": 1, "end": 2, "label": "y"}]}]',
+    ],
+)
+def test_json_lists_of_events_are_no_export_of_label_studio(tmp_path, text):
+    record(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "events.json").write_text(text)
+    found = prepare(tmp_path).events[["filename", "onset", "offset", "event_label"]]
+    assert found.values.tolist() == [["a", 0.5, 1.5, "x"], ["b", 1.0, 2.0, "y"]]
+
+
 def test_a_table_of_the_training_with_splits_beside_one_of_the_test_without(tmp_path):
     """FSD50K: its evaluation is not training."""
     record(tmp_path, *(f"{i}.wav" for i in range(4)))

@@ -47,6 +47,8 @@ def test_lists_of_folds_say_which_holds_a_recording_out(tmp_path):
         (tmp_path / f"fold{fold}_train.txt").write_text("".join(f"{name}.wav\tx\n" for name in train))
         (tmp_path / f"fold{fold}_test.txt").write_text("".join(f"{name}.wav\n" for name in test))
     assert prepare(tmp_path).clips.official_fold.tolist() == [2, 2, 1, 1]
+    record(tmp_path, "e.wav")  # in no list
+    assert prepare(tmp_path).clips.official_fold.map(str).tolist() == ["2", "2", "1", "1", "-1"]
 
 
 @pytest.mark.parametrize(("train", "test"), [("audio/train", "audio/test"), ("dev_audio", "eval_audio")])

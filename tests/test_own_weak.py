@@ -52,6 +52,24 @@ def test_labels_of_a_table_beside_annotations_are_named(tmp_path, said):
     assert "without annotation have" not in said.text
 
 
+def test_weak_labels_alone_beside_a_table(tmp_path):
+    record(tmp_path, "a.wav", "b.wav", "c.wav")
+    (tmp_path / "weak.csv").write_text("filename,onset,offset,event_label\na.wav,,,cat\nb.wav,,,dog\n")
+    (tmp_path / "sites.csv").write_text("filename,site,species\na.wav,s1,\nb.wav,s2,\nc.wav,s2,cat\n")
+    tables = prepare(tmp_path)
+    assert tables.events is None
+    assert tables.clips[["labels", "site"]].values.tolist() == [["cat", "s1"], ["dog", "s2"], ["", "s2"]]
+    assert prepare(tmp_path, label_column="species").clips.labels.tolist() == ["cat", "dog", "cat"]
+
+
+def test_a_recording_that_a_table_beside_annotations_says_holds_none(tmp_path):
+    record(tmp_path, "a.wav", "b.wav", "c.wav")
+    (tmp_path / "strong.csv").write_text("filename,onset,offset,event_label\na.wav,1,2,dog\n")
+    (tmp_path / "seen.csv").write_text("filename,species,count\na.wav,dog,0\nb.wav,cat,2\nc.wav,cat,0\n")
+    clips = prepare(tmp_path, label_column="species").clips
+    assert clips[["labels", "annotated"]].values.tolist() == [["dog", 1], ["cat", 0], ["", 1]]
+
+
 def test_a_weak_call_is_no_weak_label(tmp_path):
     record(tmp_path, "a.wav")
     (tmp_path / "t.csv").write_text("file,start,end,label,type\na,1,2,wren,weak\na,3,4,wren,loud\n")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from earshot.annotations.column_names import column_called, is_blank, plain_name
+from earshot.annotations.cells import is_blank
+from earshot.annotations.column_names import column_called, plain_name
 
 CONFIDENCES = ("confidence", "score", "probability", "relevance")  # from 0 to 1, of an answer or of several people
 CERTAINTIES = ("certainty", "certain", "sure", "id_certainty", "id_confidence", *CONFIDENCES)  # in words

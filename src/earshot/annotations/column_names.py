@@ -1,4 +1,4 @@
-"""What columns of people's tables are called: their names without units and signs, and what an empty cell is."""
+"""What the columns of annotation tables are called in many programs, and their names without units and signs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,26 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 UNITS = {"ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
 NO_TIME = ("sample", "frame", "samples", "frames")
 ELAN_FORMATS = re.compile(r" - (hh:mm:ss\.ms|ss\.msec)$", re.I)  # behind its columns' names: both are read
-NOTHING = ("", "na", "nan", "none", "null")
+# What columns are called, in lower case without units and signs, the surest name first.
+ONSETS = ("onset", "begin_time", "start_time", "starttime", "start", "begin", "start_seconds", "tmin", "xmin",
+          "t_start", "start_timestamp")  # fmt: skip
+OFFSETS = ("offset", "end_time", "endtime", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax",
+           "t_end", "stop_timestamp", "end_timestamp")  # fmt: skip
+DURATIONS = ("duration", "event_duration", "length", "dur")
+LABELS = ("event_label", "label", "labels", "annotation", "species", "common_name", "scientific_name", "species_code",
+          "primary_label", "ebird_code", "species_ebird_code", "class", "category", "call_type", "manual_id",
+          "top1match", "auto_id", "tag", "tags", "class_name", "class_label", "event_class", "sound_event",
+          "sound_event_recording", "event", "name", "code", "id")  # fmt: skip
+FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
+         "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
+         "wav", "audio", "clip_id", "clip", "fname", "audiofilename", "audio_path", "wav_path", "wav_file",
+         "slice_file_name", "segment_id")  # fmt: skip
+IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
+KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
+NUMBERS_OF_ROWS = ("id", "name", "code", "tag")  # a row's own where its classes are columns of 0 and 1
 
 
 def plain_name(name: str) -> str:
@@ -37,7 +51,3 @@ def last_word(name: str) -> str:
 
 def column_called(columns: Sequence[str], names: Sequence[str]) -> str | None:
     return next((name for name in (re.sub("_seconds$", "", n) for n in names) if name in columns), None)
-
-
-def is_blank(values: pd.Series) -> pd.Series:
-    return values.str.strip().str.casefold().isin(NOTHING)

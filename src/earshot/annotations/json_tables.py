@@ -27,23 +27,34 @@ def read_json_table(path: Path) -> pd.DataFrame:
     that names a recording is their `filename`. Where the list is empty it is a row alone, and none where it says that
     nobody annotated it (`annotated`: false). ValueError: the file holds no objects.
     """
+    table = _table(path)
+    if table is None:
+        raise ValueError(f"{path} holds no table: a list of objects is one, [{{...}}, ...], also by a name")
+    if EXPANSION in table and not table[EXPANSION].isin([1, None]).all():
+        raise ValueError(f"{path}: {EXPANSION} is not 1, so that its times are not those in the file: write them as "
+                         "seconds of the file into a CSV")  # fmt: skip
+    return table.map(_text)
+
+
+def json_columns(path: Path) -> list[str]:
+    """The columns that `read_json_table` would give; none of a file that holds no objects."""
+    table = _table(path)
+    return [] if table is None else list(map(str, table.columns))
+
+
+def _table(path: Path) -> pd.DataFrame | None:
     text = path.read_text(find_encoding(path)).removeprefix("\ufeff")
     try:
         lines = [line for line in text.splitlines() if line.strip()]
         held = [json.loads(line) for line in lines] if path.suffix.lower() == ".jsonl" else json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no valid JSON: {error}") from error
-    records = _records(held)
-    if not records:
-        raise ValueError(f"{path} holds no table: a list of objects is one, [{{...}}, ...], also by a name")
+    if not (records := _records(held)):
+        return None
     inner = next((key for record in records for key, value in record.items() if _are_objects(value)), "")
     empty = not inner and any(value == [] for record in records for value in record.values())
     table = pd.DataFrame([row for record in records for row in _rows(record, inner, empty)], dtype=object)
-    table = table if len(table.columns) else pd.DataFrame(columns=["filename", *OF_EVENTS], dtype=object)
-    if EXPANSION in table and not table[EXPANSION].isin([1, None]).all():
-        raise ValueError(f"{path}: {EXPANSION} is not 1, so that its times are not those in the file: write them as "
-                         "seconds of the file into a CSV")  # fmt: skip
-    return table.map(_text)
+    return table if len(table.columns) else pd.DataFrame(columns=["filename", *OF_EVENTS], dtype=object)
 
 
 def _records(held) -> list[dict]:

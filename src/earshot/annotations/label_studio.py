@@ -20,8 +20,19 @@ CSV_MARK = '""start"":'  # of a cell of JSON
 def is_export(path: Path, start: str) -> bool:
     """Whether a file whose text begins with `start` is such an export."""
     if path.suffix.lower() == ".json":
-        return start.lstrip().startswith("[") and any(mark in start for mark in MARKS)
+        may_be = start.lstrip().startswith("[") and any(mark in start for mark in MARKS)
+        return may_be and not any(map(_is_plain, read_json(path, "export of Label Studio", kind=list)))
     return path.suffix.lower() == ".csv" and CSV_MARK in start.replace(" ", "")
+
+
+def _is_plain(held) -> bool:
+    """Whether an object is an event of a table, or holds a list of such: a region of an export has a list of labels."""
+    if not isinstance(held, dict) or isinstance(held.get("data"), dict):
+        return False
+    inner = [one for value in held.values() if isinstance(value, list) for one in value if isinstance(one, dict)]
+    return "start" in held or any(
+        "start" in one and not any(isinstance(value, list) for value in one.values()) for one in inner
+    )
 
 
 def read_export(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:

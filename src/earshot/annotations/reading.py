@@ -23,27 +23,32 @@ import numpy as np
 import pandas as pd
 
 from earshot.annotations import label_studio
-from earshot.annotations.certainty import certainty_of, confidence_of
-from earshot.annotations.class_columns import class_columns, counted, heard, said_absent, say_unknown, says_yes_or_no
-from earshot.annotations.column_names import column_called, is_blank, plain_name, unit_of
-from earshot.annotations.columns import (
-    DURATIONS,
-    FILES,
-    IN_FILE,
-    KALEIDOSCOPE,
-    LABELS,
+from earshot.annotations.cells import (
     NUMBERS,
-    NUMBERS_OF_ROWS,
-    OFFSETS,
-    ONSETS,
     in_seconds,
+    is_blank,
     is_minus_one,
     parts_of_time,
     with_genus,
     without_samples,
     without_time,
 )
-from earshot.annotations.json_tables import read_json_table
+from earshot.annotations.certainty import certainty_of, confidence_of
+from earshot.annotations.class_columns import class_columns, counted, heard, said_absent, say_unknown, says_yes_or_no
+from earshot.annotations.column_names import (
+    DURATIONS,
+    FILES,
+    IN_FILE,
+    KALEIDOSCOPE,
+    LABELS,
+    NUMBERS_OF_ROWS,
+    OFFSETS,
+    ONSETS,
+    column_called,
+    plain_name,
+    unit_of,
+)
+from earshot.annotations.json_tables import json_columns, read_json_table
 from earshot.annotations.tracks import SPACED, read_track
 from earshot.messages import few, install_line, suggest
 from earshot.sound.audio import EXTENSIONS
@@ -89,18 +94,25 @@ def kind_of(path: str | Path) -> str:
     first, *more = [line for line in _lines(path, 5) if line.strip()] or [""]
     if ending == ".json":
         start = "\n".join(_lines(path, 1000))
-        return "table" if JSON_TIMES.search(start) and not JSON_UNSEEN.search(start) else ""
+        may_be = JSON_TIMES.search(start) and not JSON_UNSEEN.search(start)
+        return "table" if may_be and _says_times(json_columns(path)) else ""
     spaced = all(map(SPACED.match, (first, *more)))  # a text may begin with numbers
     if ending in (".txt", ".tsv", ".ann") and (re.match(f"{NUMBERS}\t{NUMBERS}(\t|$)", first) or spaced):
         return "audacity"
     if _first_number(_cells(first)):
         return "table"
-    columns = [plain_name(c) for c in _cells(first)]
-    if set(columns) >= KALEIDOSCOPE:
+    columns = _cells(first)
+    if set(map(plain_name, columns)) >= KALEIDOSCOPE:
         return "table"
-    if not column_called(columns, ONSETS) or not column_called(columns, OFFSETS + DURATIONS):
+    if not _says_times(columns):
         return ""
-    return "raven" if {"selection", "begin_time"} <= set(columns) else "table"
+    return "raven" if {"selection", "begin_time"} <= set(map(plain_name, columns)) else "table"
+
+
+def _says_times(columns: Sequence[str]) -> bool:
+    """Whether columns say when something begins and ends."""
+    plain = [plain_name(c) for c in columns]
+    return bool(column_called(plain, ONSETS) and column_called(plain, OFFSETS + DURATIONS))
 
 
 def read_annotations(path: str | Path, label_column: str = "", tier: str = "", file_column: str = "") -> Annotations:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from earshot.annotations.class_columns import heard, is_yes_no, say_unknown, says_yes_or_no
-from earshot.annotations.columns import LABELS
+from earshot.annotations.column_names import LABELS
 from earshot.competitions.label_texts import listed
 from earshot.messages import few, suggest
 

@@ -99,7 +99,7 @@ def prepare(
         if about is not None:
             labels = labels.with_columns_of(about)
             if sheet and not of_sheet:
-                _hint_labels(labels.clips, str(sheet))
+                _hint_labels(labels, str(sheet))
     else:
         labels = about or from_folders(recordings, label_separator)
     if not split_column and not fold_column and labels.clips.columns.intersection(SAID).empty:
@@ -108,9 +108,9 @@ def prepare(
     return _tables(labels, recordings, test, **columns)
 
 
-def _hint_labels(clips: pd.DataFrame, sheet: str):
+def _hint_labels(labels: Labels, sheet: str):
     """Say which column of a table beside annotations seems to hold labels of recordings that those do not speak of."""
-    free = (clips.annotated == 0) & ~clips.labels.map(bool)
+    clips, free = labels.clips, labels.unsaid & ~labels.clips.labels.map(bool)
     for column in clips.columns.drop(["labels"]):
         named = plain_name(str(column)) in SURE_LABELS or f"{plain_name(str(column))}s" in SURE_LABELS
         if named and (n := int((clips[column][free].fillna("").astype(str).str.strip() != "").sum())):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from earshot.annotations.cells import with_genus
 from earshot.annotations.certainty import CONFIDENCES, certainty_of, confidence_of
 from earshot.annotations.class_columns import UNKNOWN, counted_beside, said_absent
-from earshot.annotations.columns import with_genus
 from earshot.competitions.label_columns import are_classes, label_columns, labels_in, split_cells
 from earshot.competitions.own_doubts import take_doubted, unsure_rows
 from earshot.competitions.own_recordings import OwnRecordings
@@ -45,17 +45,26 @@ class Labels:
         """The same with no other columns than these."""
         return replace(self, clips=self.clips[["clip_id", "path", "labels", "doubted", *columns]])
 
+    @property
+    def unsaid(self) -> pd.Series:
+        """Of which recordings no annotation says when anything is heard."""
+        clips = self.clips
+        return clips.annotated == 0 if "annotated" in clips else pd.Series(True, index=clips.index)
+
     def with_columns_of(self, other: Labels) -> Labels:
         """The same with what another table says of these recordings: further columns (group, site, split), and labels
-        of those that no annotation speaks of."""
+        of those that no annotation speaks of, or that they hold none."""
         kinds = ["labels", "doubted"]
-        more = other.clips.drop(columns=["path", *kinds])
-        clips = self.clips.merge(more, on="clip_id", how="left")
+        clips = self.clips.merge(other.clips.drop(columns=["path", *kinds]), on="clip_id", how="left",
+                                 suffixes=("", "_of_table"))  # fmt: skip
         weak = other.clips.set_index("clip_id")
-        unsaid = (clips.annotated == 0).to_numpy(bool)
+        unsaid = self.unsaid.to_numpy(bool)
         for kind in kinds:
             both = [sorted({*own, *more}) for own, more in zip(clips[kind], clips.clip_id.map(weak[kind]), strict=True)]
             clips[kind] = clips[kind].where(~unsaid, pd.Series(both, index=clips.index))
+        if "annotated_of_table" in clips:
+            silent = unsaid & (clips.pop("annotated_of_table") == "1") & ~clips.labels.map(bool)
+            clips["annotated"] = clips.annotated.mask(silent, 1)
         missing = tuple(dict.fromkeys((*self.missing, *other.missing)))
         return replace(self, clips=clips, missing=missing)
 
@@ -67,7 +76,7 @@ class Labels:
         clips = self.clips.merge(listed, on="path", how="left")
         column = listed.columns[-1]
         unlisted = clips[column].isna()
-        clips[column] = clips[column].fillna("train" if column == "split" else -1)
+        clips[column] = clips[column].fillna("train") if column == "split" else clips[column].fillna(-1).astype(int)
         trains = (clips[column] == "train") if column == "split" else True
         if not (clips.labels.map(bool) & trains).any():
             logger.warning("no split is made of these lists: no recording with a label would train")

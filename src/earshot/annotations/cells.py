@@ -1,4 +1,4 @@
-"""What the columns of annotation tables are called in many programs, their times, and which cells say nothing."""
+"""What the cells of annotation tables say: times in seconds, whole names, rows of a whole recording, or nothing."""
 
 from __future__ import annotations
 
@@ -8,27 +8,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.annotations.column_names import ELAN_FORMATS, NO_TIME, UNITS, column_called, last_word, plain_name
+from earshot.annotations.column_names import (
+    DURATIONS,
+    ELAN_FORMATS,
+    NO_TIME,
+    OFFSETS,
+    ONSETS,
+    UNITS,
+    column_called,
+    last_word,
+    plain_name,
+)
 from earshot.messages import few
 
-# What columns are called, in lower case without units and signs, the surest name first.
-ONSETS = ("onset", "begin_time", "start_time", "starttime", "start", "begin", "start_seconds", "tmin", "xmin",
-          "t_start", "start_timestamp")  # fmt: skip
-OFFSETS = ("offset", "end_time", "endtime", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax",
-           "t_end", "stop_timestamp", "end_timestamp")  # fmt: skip
-DURATIONS = ("duration", "event_duration", "length", "dur")
-LABELS = ("event_label", "label", "labels", "annotation", "species", "common_name", "scientific_name", "species_code",
-          "primary_label", "ebird_code", "species_ebird_code", "class", "category", "call_type", "manual_id",
-          "top1match", "auto_id", "tag", "tags", "class_name", "class_label", "event_class", "sound_event",
-          "sound_event_recording", "event", "name", "code", "id")  # fmt: skip
-FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
-         "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
-         "wav", "audio", "clip_id", "clip", "fname", "audiofilename", "audio_path", "wav_path", "wav_file",
-         "slice_file_name", "segment_id")  # fmt: skip
-IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
-KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
 NUMBERS = r"\s*[-+]?[\d.,:]+([eE][-+]?\d+)?\s*"
-NUMBERS_OF_ROWS = ("id", "name", "code", "tag")  # a row's own where its classes are columns of 0 and 1
+NOTHING = ("", "na", "nan", "none", "null")
 
 logger = logging.getLogger("earshot")
 
@@ -91,3 +85,7 @@ def without_time(table: pd.DataFrame) -> pd.Series:
 
 def is_minus_one(values: pd.Series) -> pd.Series:
     return pd.to_numeric(values, errors="coerce") == -1
+
+
+def is_blank(values: pd.Series) -> pd.Series:
+    return values.str.strip().str.casefold().isin(NOTHING)
