@@ -308,6 +308,20 @@ def test_json_lists_of_events_are_no_export_of_label_studio(tmp_path, text):
     assert found.values.tolist() == [["a", 0.5, 1.5, "x"], ["b", 1.0, 2.0, "y"]]
 
 
+def test_json_beside_recordings_that_holds_no_labels_is_said(tmp_path, said):
+    """A list of check sums; a file a recording."""
+    record(tmp_path, "x/a.wav", "y/b.wav")
+    (tmp_path / "manifest.json").write_text('[{"file": "x/a.wav", "md5": "1"}, {"file": "y/b.wav", "md5": "2"}]')
+    assert prepare(tmp_path).clips.labels.tolist() == ["x", "y"]
+    assert "which column holds labels is not clear (md5)" in said.text
+    assert prepare(tmp_path, label_column="md5").clips.labels.tolist() == ["1", "2"]
+    (tmp_path / "manifest.json").unlink()
+    for name in ("x/a", "y/b"):
+        (tmp_path / f"{name}.json").write_text(f'[{{"file": "{name}.wav", "tag": "t"}}]')
+    assert prepare(tmp_path).clips.labels.tolist() == ["x", "y"]
+    assert "2 JSON files name recordings and are not read" in said.text
+
+
 def test_a_table_of_the_training_with_splits_beside_one_of_the_test_without(tmp_path):
     """FSD50K: its evaluation is not training."""
     record(tmp_path, *(f"{i}.wav" for i in range(4)))

@@ -74,7 +74,8 @@ def prepare(
         table = None  # events, whose columns may say groups, splits and folds
     notes = [path for path in find_annotations(source, annotations) if table is None or not _is_same(path, table)]
     doubts = [word.strip() for word in unsure.split(",") if word.strip()]
-    sheet = LabelTable((table,)) if table else find_label_table(source, recordings, path_column, notes)
+    found = None if table else find_label_table(source, recordings, path_column, notes, label_column)
+    sheet = LabelTable((table,)) if table else found
     taken = [c for c in (group_column, split_column or "split", fold_column) if c]
     named = [c for c in (group_column, split_column, fold_column) if c]
     about = None

@@ -13,7 +13,7 @@ import pandas as pd
 
 from earshot.annotations import json_tables
 from earshot.annotations.reading import ENDINGS, kind_of
-from earshot.competitions.label_columns import split_of
+from earshot.competitions.label_columns import label_columns, split_of
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.files import walk
 from earshot.messages import few, suggest
@@ -71,12 +71,12 @@ def find_annotations(source: Path, given: Path | None) -> list[Path]:
 
 
 def find_label_table(
-    source: Path, recordings: OwnRecordings, path_column: str, notes: Sequence[Path]
+    source: Path, recordings: OwnRecordings, path_column: str, notes: Sequence[Path], label_column: str = ""
 ) -> LabelTable | None:
     """The one table below `source` that names its recordings; None: there is none; several are an error, but for those
     whose names say a split.
 
-    Tables that name none of them are said.
+    Tables that name none of them are said, and JSON files that may be of anything: several, or without labels.
     """
     found, other, lists = [], [], []
     for path in files_below(source, TABLES):
@@ -93,6 +93,11 @@ def find_label_table(
             lists += [path] * (not split_of(path) and _lists_recordings(table, recordings))
             continue
         names = len(table) and find_path_column(table, recordings, path_column)
+        if names and not notes and _is_json(path) and not _says_labels(table, label_column, names, path):
+            columns = few([c for c in map(str, table.columns) if c != names])
+            logger.warning("%s names recordings, but which column holds labels is not clear (%s): say it with "
+                           "--label-column where one does", path, columns)  # fmt: skip
+            continue
         (found if names else other).append(path)
     plain = [path for path in found if path.suffix.lower() in (".csv", ".tsv")]
     found = plain or found
@@ -106,6 +111,10 @@ def find_label_table(
         logger.warning("%d tables of the name %s are read as one", len(found), found[0].name)
     elif len(found) > 1 and (whole or len(set(splits)) < len(splits)):
         names = few([path.relative_to(source).as_posix() for path in found])
+        if all(map(_is_json, found)):  # one a recording, mostly
+            logger.warning("%d JSON files name recordings and are not read: %s; --table says which one holds labels",
+                           len(found), names)  # fmt: skip
+            return None
         raise ValueError(f"{len(found)} tables name recordings of {source}: {names}; say which one with --table")
     other = [path for path in other if path.suffix.lower() in (".csv", ".tsv")]
     beside = [p for p in files_below(source, (".txt",)) if p not in notes and _named(recordings, p.stem)]
@@ -120,6 +129,18 @@ def find_label_table(
     if other and not found:
         logger.warning("not the table of labels, as no column names recordings: %s", few([str(p) for p in other]))
     return LabelTable(tuple(found)) if found else None
+
+
+def _is_json(path: Path) -> bool:
+    return path.suffix.lower() in json_tables.ENDINGS
+
+
+def _says_labels(table: pd.DataFrame, given: str, names: str, path: Path) -> bool:
+    """Whether it is clear which columns of a table hold labels."""
+    try:
+        return bool(label_columns(table, given, names, path, ()))
+    except ValueError:
+        return False
 
 
 def find_path_column(table: pd.DataFrame, recordings: OwnRecordings, given: str) -> str:
@@ -140,7 +161,7 @@ def find_path_column(table: pd.DataFrame, recordings: OwnRecordings, given: str)
 
 def read_own(path: Path, say: bool = False) -> pd.DataFrame:
     """A table as text; one without a header, whose first row names a recording, has column_1, column_2, ... (`say`)."""
-    if path.suffix.lower() in json_tables.ENDINGS:
+    if _is_json(path):
         return json_tables.read_json_table(path)
     table = _with_one_header(read_table(path, all_text=True))
     if not any(str(name).lower().endswith(EXTENSIONS) for name in table.columns):
