@@ -67,6 +67,9 @@ def test_clips_that_stay_keep_their_folds_when_others_come_and_go(tmp_path, caps
         keep_folds(season.assign(group="all"), old)
     with pytest.raises(ValueError, match="has none of these clips"):
         keep_folds(more, old)
+    write_csv(before.assign(fold=-1), old)
+    with pytest.raises(ValueError, match="holds none of these clips out"):
+        keep_folds(season, old)
 
 
 def test_fold_table_counts_every_label_once():

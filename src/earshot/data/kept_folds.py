@@ -29,6 +29,9 @@ def keep_folds(clips: pd.DataFrame, path: Path, group: str | None = None, own_fo
     if fold.isna().all():
         raise ValueError(f"{path} has none of these clips, such as {clips.clip_id.iloc[0]}: nothing of it can be kept")
     held = fold[fold != TRAIN_ONLY].dropna()
+    if held.empty:
+        raise ValueError(f"{path} holds none of these clips out, all always train (fold {TRAIN_ONLY}): make the folds "
+                         "again without --keep")  # fmt: skip
     if torn := sorted(name for name, own in held.groupby(groups[held.index]) if own.nunique() > 1):
         raise ValueError(f"{path} has {len(torn)} groups in several folds, which cannot be kept: {few(torn)}; make the "
                          "folds again without --keep")  # fmt: skip
