@@ -103,20 +103,20 @@ def table(methods: Mapping[str, Scores], normal_groups: np.ndarray, groups: np.n
 
 
 def machine_means(found: pd.DataFrame) -> pd.DataFrame:
-    """What `table` gave, of one run or of several -> method, machine, auc, pauc, official, as papers have them.
+    """What `table` gave, of one run or of several -> method, machine, auc, pauc, official_2021, as papers have them.
 
     A machine's are arithmetic means over its sections and domains; `mean` is their arithmetic mean over machines;
-    `harmonic` the harmonic means over all sections and domains, with `official` that of AUC and pAUC together. Rows
-    without both kinds of clips are left out.
+    `harmonic` the harmonic means over all sections and domains, with `official_2021` that of AUC and pAUC together
+    (other years score otherwise: `dcase_task2_scores.score`). Rows without both kinds of clips are left out.
     """
     rows = []
     for method, own in found.dropna(subset=["auc"]).groupby("method", sort=False):
         machines = own.groupby("machine")[["auc", "pauc"]].mean()
         lines = {machine: dict(values) for machine, values in machines.iterrows()} | {"mean": dict(machines.mean())}
         lines["harmonic"] = {name: clip_metrics.harmonic_mean(own[name]) for name in ("auc", "pauc")}
-        lines["harmonic"]["official"] = clip_metrics.harmonic_mean(pd.concat([own.auc, own.pauc]))
+        lines["harmonic"]["official_2021"] = clip_metrics.harmonic_mean(pd.concat([own.auc, own.pauc]))
         rows += [{"method": method, "machine": name} | values for name, values in lines.items()]
-    return pd.DataFrame(rows, columns=["method", "machine", "auc", "pauc", "official"])
+    return pd.DataFrame(rows, columns=["method", "machine", "auc", "pauc", "official_2021"])
 
 
 def text(found: pd.DataFrame) -> str:

@@ -293,6 +293,12 @@ def with_decisions(
     limit = labels.map(dict(thresholds)).astype(float)
     if own is not None:
         limit = limit.fillna(pd.Series(own, index=limit.index))
+    if (none := limit.isna()).any():
+        logger.warning(
+            "%d of %d clips have no threshold from training scores, so that the upper half of their section's test is "
+            "decided to be anomalous: %s; src/score_anomalies.py fits thresholds, src/predict.py then finds them",
+            none.sum(), len(table), few(labels[none].unique()),
+        )  # fmt: skip
     limit = limit.fillna(table.score.groupby(labels).transform("median"))
     return table.assign(decision=(table.score > limit).astype(int))
 
