@@ -30,6 +30,13 @@ def test_rows_of_a_class_that_is_not_there(three, said, column, cells, annotated
     assert prepare(three).events.event_label.tolist() == ["wren", "robin"]
 
 
+def test_a_count_beside_columns_of_classes_is_of_none_of_them(three):
+    (three / "t.csv").write_text("file,rain,wind,birds,count\na,1,0,x,0\nb,0,1,,3\nc,1,1,,0\n")
+    assert prepare(three, label_column="rain,wind").clips.labels.tolist() == ["rain", "wind", "rain wind"]
+    (three / "t.csv").write_text("file,start,end,rain,wind,count\na,0,1,1,0,0\nb,0,1,0,1,3\nc,0,1,1,1,0\n")
+    assert prepare(three).events.event_label.tolist() == ["rain", "wind", "rain", "wind"]
+
+
 def test_a_column_that_says_that_nobody_looked_yet_refuses_nothing(three):
     (three / "t.csv").write_text("file,species,validated\na,wren,0\nb,wren,1\nc,robin,0\n")
     assert prepare(three, label_column="species").clips.labels.tolist() == ["wren", "wren", "robin"]

@@ -106,6 +106,11 @@ def counted_beside(table: pd.DataFrame, classes: Sequence[str]) -> list[str]:
     return [c for c in counted(near, classes) if all(re.fullmatch(r"\d?(\.0)?", word) for word in _words(table[c]))]
 
 
+def of_one_class(columns: Sequence[str]) -> list[str]:
+    """Those of a table's columns that speak of the class of a row: where each column is a class they are of none."""
+    return [c for c in columns if plain_name(str(c)) in ("present", *COUNTS)]
+
+
 def said_absent(table: pd.DataFrame, path: Path) -> tuple[pd.Series, pd.Series]:
     """The rows that say that their class is not there, and those of them that say so of the recording; told.
 

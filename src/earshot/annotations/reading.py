@@ -34,7 +34,15 @@ from earshot.annotations.cells import (
     without_time,
 )
 from earshot.annotations.certainty import certainty_of, confidence_of
-from earshot.annotations.class_columns import class_columns, counted, heard, said_absent, say_unknown, says_yes_or_no
+from earshot.annotations.class_columns import (
+    class_columns,
+    counted,
+    heard,
+    of_one_class,
+    said_absent,
+    say_unknown,
+    says_yes_or_no,
+)
 from earshot.annotations.column_names import (
     DURATIONS,
     FILES,
@@ -234,6 +242,7 @@ def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFram
     say_unknown(table[classes], path)
     said = pd.DataFrame({c: heard(table[c]) for c in classes}).to_numpy()
     rest = table.drop(columns=[*classes, *(c for c, name in plain.items() if name in LABELS and c not in classes)])
+    rest = rest if one else rest.drop(columns=of_one_class(rest.columns))
     rest = rest.assign(event_label=[[c for c, yes in zip(classes, row, strict=True) if yes] for row in said])
     rest = rest.explode("event_label", ignore_index=True).astype({"event_label": object})
     times = [c for c in rest if plain_name(c) in {*ONSETS, *OFFSETS, *DURATIONS, *IN_FILE}]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from earshot.annotations.cells import with_genus
 from earshot.annotations.certainty import CONFIDENCES, certainty_of, confidence_of
-from earshot.annotations.class_columns import UNKNOWN, counted_beside, said_absent
+from earshot.annotations.class_columns import UNKNOWN, counted_beside, of_one_class, said_absent
 from earshot.competitions.label_columns import are_classes, label_columns, labels_in, split_cells
 from earshot.competitions.own_doubts import take_doubted, unsure_rows
 from earshot.competitions.own_recordings import OwnRecordings
@@ -110,7 +110,8 @@ def from_table(
     others = [c for c in kept if c not in (*columns, *OWN_COLUMNS)]
     logger.warning("%s%s", told, f", other columns: {few(others, 12)}" if others else "")
     labels = labels_in(table, columns, separator, path) if columns else [[] for _ in range(len(table))]
-    absent, of_recording = said_absent(table[[c for c in kept if c not in (*columns, *taken)]], path)
+    left_out = of_one_class(kept) if len(columns) > 1 and are_classes(table, columns) else []
+    absent, of_recording = said_absent(table[[c for c in kept if c not in (*columns, *taken, *left_out)]], path)
     labels = [[] if away else names for away, names in zip(absent, labels, strict=True)]
     # a row of 0 in all of its classes says that nothing is heard, one that is empty or says UNK does not
     of_classes = not has_events and are_classes(table, columns)
