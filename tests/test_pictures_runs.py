@@ -153,7 +153,8 @@ def test_report_of_two_runs(tiny, capsys):
     assert log.train_map.dropna().between(0, 1).all()
     assert log.train_map.notna().any()
     run(report, "--runs", "runs/sed/a", "runs/sed/b", "--out", "pictures")
-    assert re.search(r"multi-adds of a window  mean map of folds 0\.\d{4} \(\d folds?\)", capsys.readouterr().out)
+    said = r"multi-adds of a window \(PANNs' count\)  mean map of folds 0\.\d{4} \(\d folds?\)"
+    assert re.search(said, capsys.readouterr().out)
     made = {"class_precision.png", "class_ranks_a.png", "class_ranks_b.png", "cost.png", "curves.png"}
     assert {p.name for p in (tiny.parent / "pictures").iterdir()} == made
     with pytest.raises(ValueError, match="has no score 'mapp'; did you mean 'map'"):
