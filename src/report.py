@@ -85,7 +85,7 @@ def main():
         quality = label_quality(options.quality, Path(first.data.classes or Path(first.data.root) / "classes.csv"))
         run_pictures.class_quality(tables, quality, options.out / "class_quality.png")
     for name, parameters, adds, score in rows:
-        size = f"{parameters / 1e6:8.2f} M parameters {adds / 1e9:8.3f} G multi-adds of a window"
+        size = f"{parameters / 1e6:8.2f} M parameters {adds / 1e9:8.3f} G multi-adds of a window (PANNs' count)"
         n, defined = len(found[name].folds), scores[name][1]
         of = f"{defined} of " * (defined < n)
         print(f"  {name:32s} {size}  {mean} {score:.4f} ({of}{n} fold{'s' * (n > 1)})")
