@@ -85,6 +85,8 @@ def test_lists_that_part_nothing(tmp_path, said):
     (tmp_path / "test_labels.csv").rename(tmp_path / "labels.csv")
     (tmp_path / "train.txt").write_text("a.wav\n")
     assert "split" not in prepare(tmp_path).clips
+    (tmp_path / "eval_results.csv").write_text("file,score\na,0.5\nb,0.7\n")
+    assert "split" not in prepare(tmp_path).clips
     (tmp_path / "test.txt").write_text("b.wav\n")
     assert prepare(tmp_path).clips.clip_id.tolist() == ["a", "c", "d"]
     assert "2 recordings are in no list of a split, and train: c.wav, d.wav" in said.text

@@ -14,6 +14,7 @@ from earshot.competitions.own_recordings import OwnRecordings
 from earshot.competitions.own_tables import TABLES, files_below, find_path_column, read_own
 from earshot.messages import few
 
+ANSWERS = re.compile("submission|predict|result|score", re.I)  # in the name of a table that somebody's network wrote
 FOLD = re.compile(r"(?:.*[_ -])?(?:fold|split)[-_ ]?(\d+)(?:[_ -].*)?", re.I)  # of a file: fold1_train.txt
 
 logger = logging.getLogger("earshot")
@@ -26,7 +27,8 @@ def listed_splits(recordings: OwnRecordings) -> pd.DataFrame | None:
     are fold1_train.txt, fold1_test.txt, fold2_train.txt, ... a recording is held out in the fold whose list of another
     split than the training has it.
     """
-    lists = {path: names for path in files_below(recordings.source, TABLES) if split_of(path)
+    lists = {path: names for path in files_below(recordings.source, TABLES)
+             if split_of(path) and not ANSWERS.search(path.stem)
              and (names := _listed(path, recordings))}  # fmt: skip
     splits = {path: split_of(path) for path in lists}
     if "train" not in splits.values():  # a development set beside one of the evaluation is what trains
