@@ -51,8 +51,8 @@ class Truth:
         timed = set(zip(events.filename.astype(str), events.event_label, strict=True))
         frames = list(found.framewise_output)
         for i, clip_id in enumerate(found.clip_ids.tolist()):
-            unknown = [k for k, name in enumerate(found.classes) if name in texts.get(clip_id, "").split()
-                       and (clip_id, name) not in timed]  # fmt: skip
+            doubted = {name for name in texts.get(clip_id, "").split() if (clip_id, name) not in timed}
+            unknown = [k for k, name in enumerate(found.classes) if name in doubted]
             if unknown:
                 frames[i] = frames[i].copy()
                 frames[i][:, unknown] = 0
