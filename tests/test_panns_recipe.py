@@ -133,7 +133,7 @@ def test_scores_and_checkpoints_come_by_the_steps_of_the_run(tiny, monkeypatch):
     """Epochs of 3 steps: validated after steps 2, 4, 6 (an epoch's end), ...; a checkpoint every 4, 8 in epoch 3."""
     kept = []
     original = train.write_checkpoint
-    monkeypatch.setattr(train, "write_checkpoint", lambda t: (kept.append(train.steps_of_run(t)), original(t)))
+    monkeypatch.setattr(train, "write_checkpoint", lambda t: (kept.append(t.steps), original(t)))
     run(train, "--config", tiny, "--fold", "0", "optim.epochs=3", "optim.validate_steps=2", "optim.checkpoint_steps=4",
         "optim.select=best", "watch=map", "optim.ema_decay=0")  # fmt: skip
     fold = runs.FoldRun(Path("runs/sed/tiny/fold0"))
