@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from earshot.events import PostProcess
 from earshot.listening.confidence import from_oof, told_post
 from earshot.prediction.origin import Origin, TableDigests
 from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth
 from earshot.sound.timebase import TimeBase
 from earshot.training.reporting import unreadable
 
@@ -38,24 +40,17 @@ def run_of_clips(tmp_path, monkeypatch):
     oof = Predictions(ids, ("a", "b"), answers, np.zeros(12, int), np.zeros(12, bool), timebase=TimeBase(8000, 80, 10))
     oof.save(tmp_path / "oof.npz")
 
-    class Truth:
-        def __init__(self, target):
-            self.target = target
-
-        def take(self, index):
-            return Truth(self.target[index])
-
     class Run:
-        config = type("C", (), {"data": type("D", (), {"competition": "esc50"})})
+        config = SimpleNamespace(data=SimpleNamespace(competition="esc50"), predict=SimpleNamespace(window_seconds=5.0))
 
     monkeypatch.setattr(runs, "load_run", lambda folder: Run)
     monkeypatch.setattr("earshot.listening.confidence.load_data", lambda data: None)
-    monkeypatch.setattr("earshot.listening.confidence.truth_of", lambda oof, data: Truth(target.astype(np.float32)))
+    monkeypatch.setattr("earshot.listening.confidence.truth_of", lambda oof, data: Truth(target))
     return tmp_path
 
 
 def test_an_oof_of_every_class_in_every_clip_calibrates_nothing(run_of_clips, monkeypatch):
-    truth = type("T", (), {"target": np.ones((12, 2)), "take": lambda self, index: self})()
+    truth = Truth(np.ones((12, 2), bool))
     monkeypatch.setattr("earshot.listening.confidence.truth_of", lambda oof, data: truth)
     found = from_oof(run_of_clips)
     assert found.calibration is None
