@@ -85,7 +85,7 @@ def parse_args() -> argparse.Namespace:
         parser.add_argument(flag.name, type=flag.type, default=flag.default, metavar=flag.metavar, help=flag.help)
     options, unknown = parser.parse_known_args()
     if unknown:
-        parser.error(f"{options.competition} has no {' '.join(unknown)}")
+        parser.error(f"{get_competition(options.competition).name} has no {' '.join(unknown)}")
     return options
 
 
@@ -358,8 +358,9 @@ def summary(tables: Tables, competition: str) -> str:
         lines.append("  classes: " + ", ".join(f"{name} ({n})" for name, n in counts.items()))
     known = annotated_clips(tables.clips, tables.events)
     if (without := np.array([not names for names in label_lists(tables.clips)])).any():
-        silent = f", {(without & known).sum()} of them silence" * bool((without & known).any())
-        lines.append(f"  without a label: {without.sum()} clips{silent}")
+        told = tables.clips.get("unknown_labels", pd.Series("", tables.clips.index)).fillna("") == ""
+        silence = int((without & known & told).sum())
+        lines.append(f"  without a label: {without.sum()} clips" + f", {silence} of them silence" * bool(silence))
     if tables.events is not None:
         negative = int((tables.events.get("is_negative", pd.Series(dtype=float)).fillna(0).astype(float) > 0).sum())
         lines.append(f"  events: {len(tables.events)}" + (f", {negative} of them false positives" if negative else ""))

@@ -3,6 +3,7 @@
 import logging
 import os
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import soundfile
 from earshot.annotations.reading import kind_of, read_annotations
 from earshot.competitions.mine import prepare
 from earshot.competitions.tables import write_tables
+from prepare import summary
 
 NAMES = ("a.wav", "b.wav", "c.wav", "d.wav")
 RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tBegin File\tSpecies\n"
@@ -222,6 +224,15 @@ def test_labels_of_which_nobody_was_sure_are_unknown_and_not_absent(tmp_path, ca
     assert tables.events.event_label.tolist() == ["wren", "robin"]
     with pytest.raises(ValueError, match="no row of .* is 'lwo'; there are: high, Low"):
         prepare(tmp_path, unsure="lwo")
+
+
+def test_a_doubted_recording_is_not_called_silent(tmp_path):
+    record(tmp_path, "a.wav", "b.wav", "c.wav")
+    for name, text in (("a", "0.1\t0.5\twren\n"), ("b", "0.1\t0.5\twren?\n"), ("c", "")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    tables = prepare(tmp_path)
+    tables = replace(tables, clips=tables.clips.assign(duration=1.0, sample_rate=8000))
+    assert "without a label: 2 clips, 1 of them silence" in summary(tables, "mine")
 
 
 def test_doubts_of_whole_recordings_are_unknown_too(four):

@@ -180,6 +180,7 @@ def test_prepare_keeps_another_data_set_safe(monkeypatch, download, tmp_path):
 def test_errors_of_the_command_line(monkeypatch, download, tmp_path):
     for arguments, message in (
         (["esc51"], "unknown competition 'esc51'; did you mean 'esc50'"),
+        (["mine2", "--group-column", "site"], "unknown competition 'mine2'; did you mean 'mine'"),
         (["esc50"], "esc50 needs --source"),
         (["esc50", "--source", tmp_path / "no"], "--source .*no is not a folder"),
         (["esc50", "--source", download, "--seed", 1], "esc50 generates nothing: leave out --seed"),
