@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from earshot.script import run_script
+
 from earshot import files, runs
 from earshot.ensemble.choice import fields_of
 from earshot.listening import archive, detections
@@ -28,7 +30,7 @@ from earshot.listening.confidence import FromOof
 from earshot.listening.detections import Asked
 from earshot.listening.on_ray import OBJECT_STORE_MB, Hearing, Workers, hear_on_ray, start, stop
 from earshot.listening.shards import ATTEMPTS
-from earshot.messages import Parser, check_numbers, few, need, progress_bar, run_script
+from earshot.messages import Parser, check_numbers, few, need, progress_bar
 from earshot.processes.lock import locked
 from earshot.stored import read_json
 

@@ -16,6 +16,8 @@ import logging
 import time
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 import soundfile
@@ -27,7 +29,7 @@ from earshot.listening import detections
 from earshot.listening.detections import COLUMNS, best_examples, detect_in, summary_of
 from earshot.listening.members import ears_of, with_frames
 from earshot.listening.recordings import find_clips
-from earshot.messages import Parser, check_choice, check_numbers, need, pasted, progress_bar, run_script
+from earshot.messages import Parser, check_choice, check_numbers, need, pasted, progress_bar
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio

@@ -19,6 +19,8 @@ import dataclasses
 import logging
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 
 from earshot import files, runs
@@ -32,7 +34,7 @@ from earshot.ensemble.choice import as_dict, check_used, read_post, write_choice
 from earshot.ensemble.oof import check_watched, oof_when_complete, score_table
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.specialists import blend_weights, full_classes, knowledge, scattered
-from earshot.messages import Parser, run_script
+from earshot.messages import Parser
 from earshot.prediction import predictions
 from earshot.prediction.origin import TABLES
 from earshot.records import to_dict

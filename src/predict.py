@@ -15,6 +15,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 
@@ -25,7 +27,7 @@ from earshot.data.dataset import read_dataset, say_changed
 from earshot.data.labels import clip_metadata, read_clips
 from earshot.inputs.given import Metadata
 from earshot.listening.members import BACKENDS, fold_members
-from earshot.messages import Parser, check_choice, check_numbers, progress_bar, run_script
+from earshot.messages import Parser, check_choice, check_numbers, progress_bar
 from earshot.metrics.anomalies import scores_by_section, unseen_sections
 from earshot.prediction import predictions
 from earshot.prediction.backends import open_graph

@@ -15,6 +15,8 @@ import getpass
 import logging
 from pathlib import Path
 
+from earshot.script import run_script
+
 import pandas as pd
 
 from earshot import files, runs
@@ -23,7 +25,7 @@ from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, detect_in
 from earshot.listening.members import BACKENDS, ears_of, with_frames
 from earshot.listening.recordings import find_clips, length_of, lengths_of
-from earshot.messages import Parser, check_choice, check_numbers, command_line, progress_bar, run_script
+from earshot.messages import Parser, check_choice, check_numbers, command_line, progress_bar
 from earshot.pages import review
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.review.decisions import DecisionLog

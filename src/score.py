@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 
@@ -26,7 +28,7 @@ from earshot.competitions.oof_scores import EVENTS
 from earshot.data.labels import read_clips
 from earshot.ensemble.choice import read_post
 from earshot.listening import scoring
-from earshot.messages import Parser, run_script
+from earshot.messages import Parser
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
 

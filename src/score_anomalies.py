@@ -27,6 +27,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 
@@ -39,7 +41,7 @@ from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData, load_data
 from earshot.ensemble.origins import check_tables
 from earshot.inputs.waveforms import as_heard, decode
-from earshot.messages import Parser, few, progress_bar, run_script, suggest
+from earshot.messages import Parser, few, progress_bar, suggest
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.free_cores import use_free_cores
 from earshot.prediction.inference import Member, predict_members

@@ -26,6 +26,8 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
+from earshot.script import run_script
+
 import pandas as pd
 
 from earshot import runs
@@ -44,7 +46,7 @@ from earshot.ensemble.origins import check_tuned_on, check_where_it_lies
 from earshot.ensemble.post_processing import choose_post
 from earshot.events import PostProcess
 from earshot.files import check_ending, check_writable, file_digest, scratch_folder, whole_folder, write_rows
-from earshot.messages import Parser, command_line, few, run_script
+from earshot.messages import Parser, command_line, few
 from earshot.prediction.predictions import Predictions
 from earshot.processes.lock import in_turn
 from earshot.stored import read_json, read_text

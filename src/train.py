@@ -18,8 +18,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from earshot.script import check_first, run_script
+
 from earshot.config import Config, check_config, flag_meant, load_config
-from earshot.messages import Parser, check_first, check_numbers, run_script
+from earshot.messages import Parser, check_numbers
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
 
