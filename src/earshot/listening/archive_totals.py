@@ -20,7 +20,7 @@ UNREADABLE, ODD = ["filename", "path", "unreadable"], ["filename", "path", "note
 AT_A_TIME = 200  # shards whose summaries are held before they are added up
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Totals:
     """Counts of an archive; hours of sound and of events by class. odd: recordings that are not as their files say."""
 
