@@ -5,8 +5,8 @@ python src/detect.py --run runs/tagging/mine --clips FOLDER --out found --as rav
 python src/detect.py --run runs/sed/mine --clips FOLDER --out found --examples 5   # the surest of each class as wav
 
 Thresholds and confidence come from the run's OOF. Writes OUT/events.csv (or what --as says), OUT/summary.csv (a row a
-class, folder and hour, by the clock in the files' names), OUT/recordings.csv (every file: heard, or why not) and
-OUT/detect.json.
+class, folder and hour, by the clock in the files' names), OUT/recordings.csv (every file: heard, or why not, and what
+is odd about it) and OUT/detect.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pandas as pd
 import soundfile
 
 from earshot import files, runs
-from earshot.annotations.writing import KINDS, file_names, write_events
+from earshot.annotations.writing import KINDS, file_names, folder_names, write_events
 from earshot.ensemble.choice import fields_of, write_choice
 from earshot.events import PostProcess
 from earshot.listening import detections
@@ -95,7 +95,7 @@ def check_options(options: argparse.Namespace):
 
 def write(heard: Heard, recordings: list[Clip], post: PostProcess, options: argparse.Namespace):
     """Write everything that is in --out; detect.json is last."""
-    events, lengths, reasons = heard.events, heard.seconds, heard.unreadable
+    events, lengths, reasons, notes = heard.events, heard.seconds, heard.unreadable, heard.notes
     readable = [str(clip.path) for clip in recordings if str(clip.path) in lengths]
     write_events(events, options.out, options.kinds, readable, rate_of)
     with files.whole_file(options.out / "summary.csv") as partial:
@@ -103,7 +103,8 @@ def write(heard: Heard, recordings: list[Clip], post: PostProcess, options: argp
     counts = events.path.value_counts()
     rows = [
         {"filename": clip.clip_id, "path": printable(str(clip.path)), "seconds": lengths.get(str(clip.path), ""),
-         "events": int(counts.get(str(clip.path), 0)), "unreadable": reasons.get(str(clip.path), "")}
+         "events": int(counts.get(str(clip.path), 0)), "unreadable": reasons.get(str(clip.path), ""),
+         "note": notes.get(str(clip.path), "")}
         for clip in recordings
     ]  # fmt: skip
     files.write_rows(options.out / "recordings.csv", rows)
@@ -125,7 +126,7 @@ def rate_of(path: str) -> int:
 
 def cut_examples(events: pd.DataFrame, folder: Path):
     """Events -> wav files, a folder a class, with half a second of sound around each."""
-    classes = file_names(events.event_label.unique())
+    classes = folder_names(events.event_label.unique())
     names = file_names(events.path.unique())
     for event in events.itertuples():
         start = max(0.0, event.onset - EXAMPLE_MARGIN)
@@ -148,6 +149,8 @@ def report_unreadable(heard: Heard, out: Path):
         raise ValueError(f"none of the {lost} recordings could be read: {out / 'recordings.csv'} says why")
     if lost:
         print(f"{lost} recordings could not be read: see {out / 'recordings.csv'}")
+    if odd := sum(len(part.notes) for part in heard):
+        print(f"{odd} recordings are not as their files say: see {out / 'recordings.csv'}")
 
 
 if __name__ == "__main__":

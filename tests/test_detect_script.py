@@ -31,6 +31,17 @@ def test_recordings_that_went_keep_their_events_and_have_no_example(tmp_path, ca
     assert "no example: " in capsys.readouterr().out
 
 
+def test_classes_have_examples_of_their_own_whatever_their_names_hold(tmp_path):
+    classes = ["Anas_a/rubripes", "Aythya_b/rubripes", "E._rubecula", "E._citrinella", "../up", "a?", "a*", "..."]
+    events = pd.DataFrame({"path": str(record(tmp_path / "a.wav")), "onset": 0.1, "offset": 0.5, "event_label": classes,
+                           "confidence": 0.9})  # fmt: skip
+    detect.cut_examples(events, tmp_path / "examples")
+    folders = sorted(p.name for p in (tmp_path / "examples").iterdir())
+    assert len(folders) == len(classes)
+    assert {"Anas_a_rubripes", "Aythya_b_rubripes", "E._rubecula", "E._citrinella", "_up", "a_", "class"} < set(folders)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "examples"]
+
+
 def test_own_examples_are_no_recordings(tmp_path):
     record(tmp_path / "a.wav")
     record(tmp_path / "found/examples/wren/0.9_a.wav")

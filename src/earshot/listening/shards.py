@@ -151,7 +151,7 @@ def schemas():
     events = pa.schema([(name, pa.string() if name in text else pa.float64()) for name in COLUMNS])
     recordings = pa.schema(
         [("filename", pa.string()), ("path", pa.string()), ("seconds", pa.float64()), ("events", pa.int64()),
-         ("unreadable", pa.string()), ("shard", pa.int64())]
+         ("unreadable", pa.string()), ("note", pa.string()), ("shard", pa.int64())]
     )  # fmt: skip
     return events, recordings
 
@@ -171,7 +171,8 @@ def write_shard(out: Path, shard: int, clips: Sequence[Clip], heard: Heard):
         seconds = heard.seconds.get(path, np.nan)
         rows.append(
             {"filename": clip.clip_id, "path": printable(path), "seconds": seconds if np.isfinite(seconds) else np.nan,
-             "events": int(counts.get(path, 0)), "unreadable": heard.unreadable.get(path, ""), "shard": shard}
+             "events": int(counts.get(path, 0)), "unreadable": heard.unreadable.get(path, ""),
+             "note": heard.notes.get(path, ""), "shard": shard}
         )  # fmt: skip
     _write(out / EVENTS / part(shard), events[list(COLUMNS)], events_schema)
     _write(out / RECORDINGS / part(shard), pd.DataFrame(rows), recordings_schema)
