@@ -149,7 +149,7 @@ def report_unreadable(heard: Heard, out: Path):
         raise ValueError(f"none of the {lost} recordings could be read: {out / 'recordings.csv'} says why")
     if lost:
         print(f"{lost} recordings could not be read: see {out / 'recordings.csv'}")
-    if odd := sum(len(part.notes) for part in heard):
+    if odd := len(heard.notes):
         print(f"{odd} recordings are not as their files say: see {out / 'recordings.csv'}")
 
 
