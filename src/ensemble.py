@@ -30,7 +30,7 @@ from earshot.data.answers import truth_of
 from earshot.data.prepared import load_data
 from earshot.ensemble import origins, search
 from earshot.ensemble.blends import MEANS, Blend, correlations
-from earshot.ensemble.choice import as_dict, check_used, read_post, write_choice
+from earshot.ensemble.choice import as_dict, post_for, write_choice
 from earshot.ensemble.oof import check_watched, oof_when_complete, score_table
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.specialists import blend_weights, full_classes, knowledge, scattered
@@ -195,12 +195,10 @@ def choose_post_processing(oof, truth, competition: Competition, members, option
     if competition.post is None:
         print(f"{competition.name} has no post-processing: its rows are scores")
         return None
-    start = read_post(options.post, competition.name) if options.post else None
-    if start:
-        check_used(start, competition.post, competition.name, options.post)
     choice = choose_post(
-        oof, truth, competition.oof_score, competition.post, start, options.steps, always=options.always
-    )
+        oof, truth, competition.oof_score, competition.post, post_for(options.post, competition), options.steps,
+        always=options.always,
+    )  # fmt: skip
     print(choice)
     return as_dict(choice, competition.name, [m.folder for m in members], runs.git_commit())
 
