@@ -17,8 +17,8 @@ import bulk
 from earshot import files
 from earshot.listening import archive, shards
 from earshot.listening.archive_totals import add_up, table_of
-from earshot.listening.detections import COLUMNS, Heard, summary_of
-from earshot.listening.on_ray import Hearing, Listener, Workers, check_address, runtime_environment
+from earshot.listening.detections import COLUMNS, Heard, joined, summary_of
+from earshot.listening.on_ray import Hearing, Workers, check_address, runtime_environment
 from earshot.messages import need
 from earshot.prediction.predictions import Clip
 
@@ -158,15 +158,8 @@ def test_a_recording_that_is_read_at_the_second_try_counts(tmp_path):
     assert pd.read_parquet(tmp_path / "events").filename.tolist() == ["a.wav", "b.wav"]
 
 
-def test_a_shard_may_hold_more_than_is_heard_at_a_time(monkeypatch):
-    parts = [heard_of(clips_of("a.wav", "b.wav")), heard_of(clips_of("c.wav"), ["c.wav"])]
-    monkeypatch.setattr("earshot.listening.on_ray.detect_in", lambda ears, clips, asked: iter(parts))
-    listener = Listener.__new__(Listener)
-    listener.ears, listener.hearing = (
-        None,
-        Hearing(run="r", backend="torch", int8=False, windows=False, asked=None, out=""),
-    )
-    heard = listener.hear(clips_of("a.wav", "b.wav", "c.wav"))
+def test_a_shard_may_hold_more_than_is_heard_at_a_time():
+    heard = joined([heard_of(clips_of("a.wav", "b.wav")), heard_of(clips_of("c.wav"), ["c.wav"])])
     assert heard.events.filename.tolist() == ["a.wav", "b.wav"]
     assert (len(heard.seconds), list(heard.unreadable.values())) == (2, ["damaged"])
 

@@ -21,8 +21,8 @@ from earshot.listening.detections import (
     AT_A_TIME,
     Asked,
     best_examples,
-    detect_in,
     events_of,
+    hear,
     only,
     summary_of,
 )
@@ -250,10 +250,11 @@ def test_a_network_without_frames_answers_by_windows_and_folders_stream(tmp_path
     )
     assert ears.tta == ("gain",)
     ears = replace(ears, tta=())
-    parts = list(detect_in(ears, clips, Asked(PostProcess(threshold=0.9, iou_threshold=None))))
-    assert [len(p.seconds) + len(p.unreadable) for p in parts] == [AT_A_TIME, 3]
-    assert list(parts[0].unreadable) == [str(tmp_path / "1.wav")]
-    table = pd.concat([p.events for p in parts])
+    counts = []
+    heard = hear(ears, clips, Asked(PostProcess(threshold=0.9, iou_threshold=None)), progress=counts.append)
+    assert counts == [AT_A_TIME, 3]
+    assert list(heard.unreadable) == [str(tmp_path / "1.wav")]
+    table = heard.events
     assert table.filename.nunique() == AT_A_TIME + 2
     assert set(zip(table.onset, table.offset, strict=True)) == {(2.0, 3.0)}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -48,12 +48,31 @@ class Heard:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-def detect_in(ears: Ears, clips: Sequence[Clip], asked: Asked, streams: int = 1) -> Iterator[Heard]:
-    """Hear recordings and give their events, at most AT_A_TIME of them at once; see `with_frames` for the ears."""
+def hear(
+    ears: Ears, clips: Sequence[Clip], asked: Asked, streams: int = 1, progress: Callable[[int], object] | None = None
+) -> Heard:
+    """Hear recordings and give their events, at most AT_A_TIME of them in memory; see `with_frames` for the ears.
+
+    progress: told how many more recordings were heard, such as the `update` of a bar.
+    """
+    parts = []
     for first in range(0, len(clips), AT_A_TIME):
         some = clips[first : first + AT_A_TIME]
         members, failed = predict_members(ears.members, some, ears.tta, streams=streams)
-        yield events_of(weighted_mean(members), some, asked, dict(failed))
+        parts.append(events_of(weighted_mean(members), some, asked, dict(failed)))
+        if progress:
+            progress(len(some))
+    return joined(parts)
+
+
+def joined(parts: Sequence[Heard]) -> Heard:
+    """Join what was heard of some recordings. Later parts overrule earlier ones: heard at last is not unreadable."""
+    seconds = {path: s for one in parts for path, s in one.seconds.items()}
+    reasons = {path: reason for one in parts for path, reason in one.unreadable.items() if path not in seconds}
+    notes = {path: told for one in parts for path, told in one.notes.items()}
+    tables = [one.events for one in parts if len(one.events)]
+    events = pd.concat(tables, ignore_index=True) if tables else parts[0].events.iloc[:0]
+    return Heard(events, seconds, reasons, notes)
 
 
 def events_of(found: Predictions, clips: Sequence[Clip], asked: Asked, failed: dict[str, str]) -> Heard:

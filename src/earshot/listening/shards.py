@@ -17,7 +17,7 @@ import pandas as pd
 
 from earshot import files
 from earshot.listening.archive import EVENTS, RECORDINGS, part, was_heard
-from earshot.listening.detections import COLUMNS, Heard
+from earshot.listening.detections import COLUMNS, Heard, joined
 from earshot.prediction.predictions import Clip
 from earshot.sound.folder import printable
 from earshot.stored import read_json
@@ -141,16 +141,6 @@ def _unheard(clip: Clip, reason: str) -> Heard:
 
 def _said(error: Exception) -> str:
     return printable(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
-
-
-def joined(parts: Sequence[Heard]) -> Heard:
-    """Later parts overrule earlier ones: what was heard at last is no longer unreadable."""
-    seconds = {path: s for one in parts for path, s in one.seconds.items()}
-    reasons = {path: reason for one in parts for path, reason in one.unreadable.items() if path not in seconds}
-    tables = [one.events for one in parts if len(one.events)]
-    notes = {path: told for one in parts for path, told in one.notes.items()}
-    events = pd.concat(tables, ignore_index=True) if tables else parts[0].events.iloc[:0]
-    return Heard(events, seconds, reasons, notes)
 
 
 def schemas():
