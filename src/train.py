@@ -79,7 +79,7 @@ from earshot.training import clock
 from earshot.training.averaging import collect, judge_average
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.checks import check_names, check_run, say_of_data
-from earshot.training.loading import epoch_loader, on_device
+from earshot.training.loading import epoch_loader, on_device, shortage_explained
 from earshot.training.oof_report import report_oof
 from earshot.training.origins import begin, check_frontends, check_resumed, origin_of
 from earshot.training.rehearsal import rehearse
@@ -277,8 +277,9 @@ def train_fold(
         log_epoch(t, {"epoch": 0, "steps": 0, "seconds": 0.0} | validate_and_keep(t), tracker)
     while t.progress.epoch < config.optim.epochs and not t.progress.out_of_time and not stop_early(t):
         started, first_step = time.monotonic(), t.progress.step
-        train_one_epoch(t, tracker)
-        finish_epoch(t, time.monotonic() - started, first_step, tracker)
+        with shortage_explained(config):
+            train_one_epoch(t, tracker)
+            finish_epoch(t, time.monotonic() - started, first_step, tracker)
     if row := judge_average(t):
         log_epoch(t, row, tracker)
         write_checkpoint(t)
