@@ -5,8 +5,8 @@ python src/bulk.py --run runs/sed/synth_cnn --source list.txt --out found --work
 python src/bulk.py --run R --source /mnt/archive --out /mnt/found --ray 10.0.0.1:6379    # folders that all machines see
 
 Writes OUT/events/ and OUT/recordings/ (Parquet in shards, each whole), OUT/summary.csv (a row a class, folder, day and
-hour), OUT/unreadable.csv and OUT/bulk.json. The same command again goes on where a stopped one was, and takes new
-recordings.
+hour), OUT/unreadable.csv, OUT/odd_files.csv (what is odd about those that were heard) and OUT/bulk.json. The same
+command again goes on where a stopped one was, and takes new recordings.
 """
 
 from __future__ import annotations
@@ -215,6 +215,8 @@ def finish(options: argparse.Namespace, spent: dict):
         raise ValueError(f"none of {totals.recordings} recordings could be read: {options.out}/unreadable.csv says why")
     if totals.unreadable:
         print(f"{totals.unreadable} recordings could not be read: see {options.out / 'unreadable.csv'}")
+    if totals.odd:
+        print(f"{totals.odd} recordings are not as their files say: see {options.out / 'odd_files.csv'}")
 
 
 if __name__ == "__main__":

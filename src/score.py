@@ -68,7 +68,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def events(options: argparse.Namespace):
-    truth = scoring.read_events_of(options.truth, options.label_column, options.tier)
+    truth, silent = scoring.read_events_of(options.truth, options.label_column, options.tier)
     durations = scoring.durations_of(options.durations) if options.durations else None
     of_frames = {}
     if options.found.suffix == ".npz":
@@ -80,15 +80,15 @@ def events(options: argparse.Namespace):
         predictions = Predictions.load(options.found)
         of_frames, found, predicted = scoring.score_frames(predictions, truth, durations, post, called)
         truth = truth[~truth.filename.isin(durations.keys() - predicted.keys())]  # which were named
-        durations = predicted
+        durations, silent = predicted, ()
     else:
         own = options.found_label_column
-        found = scoring.read_events_of(options.found, options.label_column if own is None else own, options.tier)
-        called = scoring.one_naming(truth.filename, found.filename, durations or ())
-        truth, found = renamed(truth, called), renamed(found, called)
+        found, _ = scoring.read_events_of(options.found, options.label_column if own is None else own, options.tier)
+        called = scoring.one_naming([*truth.filename, *silent], found.filename, durations or ())
+        truth, found, silent = renamed(truth, called), renamed(found, called), {called(name) for name in silent}
         durations = durations and {called(name): s for name, s in durations.items()}
     scores, classes = scoring.score_events(
-        found, truth, durations, options.collar, options.offset_share, options.segment
+        found, truth, durations, options.collar, options.offset_share, options.segment, silent=silent
     )
     return scores | of_frames, classes
 

@@ -48,7 +48,7 @@ from earshot.prediction.inference import Member, predict_members
 from earshot.prediction.origin import weights_origin
 from earshot.prediction.predictions import Predictions, join, read_origins, weighted_mean
 
-ALSO = ("statistics", "exposure")  # of anomaly_clips, which imports torch
+ALSO = ("statistics", "exposure")  # of anomaly.clips, which imports torch
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def heard_methods(
     fold: runs.FoldRun, names: Sequence[str], normal: PreparedData, normal_groups: np.ndarray, judged: PreparedData,
     groups: np.ndarray,
 ) -> dict[str, Scores]:  # fmt: skip
-    """Scores of the named methods of anomaly_clips by the bands of the run's (first) log-mel."""
+    """Scores of the named methods of anomaly.clips by the bands of the run's (first) log-mel."""
     if not names:
         return {}
     from earshot.anomaly.clips import clip_scores

@@ -15,7 +15,7 @@ from earshot.processes import children
 
 
 def make_embedded_data(config: Config):
-    """An embedded competition and its folds make themselves when missing; every other one is prepared by its user."""
+    """Make an embedded competition and its folds where they are missing; every other one is prepared by its user."""
     root, folds, name = Path(config.data.root), Path(config.data.folds), config.data.competition
     if not get_competition(name).embedded:
         return
