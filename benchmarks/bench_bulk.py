@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from results import record
 
 from earshot.listening.confidence import from_oof
-from earshot.listening.detections import Asked, detect_in, only
+from earshot.listening.detections import Asked, hear, only
 from earshot.listening.members import ears_of, with_frames
 from earshot.prediction.predictions import Clip
 
@@ -143,8 +143,8 @@ def kills(options, sound: list[Path], work: Path) -> dict:
     some = [sound[i] for i in np.linspace(0, len(sound) - 1, KILLED).astype(int)]
     asked = Asked(only(from_oof(options.run).post, THRESHOLD, None))
     ears = with_frames(ears_of(options.run, options.backend))
-    heard = list(detect_in(ears, [Clip(str(path), path) for path in some], asked))
-    print(f"{sum(len(part.events) for part in heard)} events without Ray", flush=True)
+    alone = hear(ears, [Clip(str(path), path) for path in some], asked).events
+    print(f"{len(alone)} events without Ray", flush=True)
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
     out = work / "killed"
@@ -171,7 +171,7 @@ def kills(options, sound: list[Path], work: Path) -> dict:
     counts = pd.read_parquet(out / "recordings").path.value_counts()
     lost, double = len(set(map(str, some)) - set(counts.index)), int((counts > 1).sum())
     key = ["path", "onset", "event_label"]
-    tables = [pd.concat([part.events for part in heard]), pd.read_parquet(out / "events")]
+    tables = [alone, pd.read_parquet(out / "events")]
     same = [set(map(tuple, table[key].round({"onset": 3}).values)) for table in tables]
     other = len({path for path, *_ in same[0] ^ same[1]})
     twice = int(tables[1].duplicated(key).sum())

@@ -28,6 +28,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 from bench_finch import ROOT  # first: it finds earshot
@@ -45,7 +47,7 @@ from earshot.data.prepared import load_data
 from earshot.ensemble.apart import choose_apart, scores_apart
 from earshot.events import PostProcess
 from earshot.listening.members import fold_members
-from earshot.messages import Parser, run_script
+from earshot.messages import Parser
 from earshot.metrics.events import event_based_f1
 from earshot.prediction import predictions
 from earshot.prediction.detection import detect_all

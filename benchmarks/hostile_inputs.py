@@ -27,12 +27,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+from earshot.script import run_script
+
 import hostile_changes
 import hostile_kinds
 from hostile_files import tried
 from results import record
-
-from earshot.messages import run_script
 
 PARSERS = re.compile(r"Traceback|BadZipFile|EOFError|YAMLError|MemoryError|Unicode\w*Error|KeyError|JSONDecodeError|"
                      r"struct\.error|IndexError|AttributeError|TypeError|<class|object at 0x")  # fmt: skip

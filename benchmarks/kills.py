@@ -34,12 +34,13 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ["OMP_NUM_THREADS"] = "1"  # the processes are forked: no pool of threads may be there before
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
+from earshot.script import run_script
+
 import psutil
 from killed_files import differences, not_whole
 from killed_world import make_world
 from results import record
 
-from earshot.messages import run_script
 from earshot.processes import kill_points
 
 TRAIN = "train --config tiny.yaml --fold 1 --name killed optim.checkpoint_steps=1 data.cache=logmel"

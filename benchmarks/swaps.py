@@ -29,6 +29,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 from results import record
@@ -36,7 +38,6 @@ from results import record
 import scripts
 from conftest import write_tiny
 from earshot.data.soft_targets import SoftTargets
-from earshot.messages import run_script
 from earshot.prediction.predictions import Predictions
 
 TRAIN = "train --config tiny.yaml"

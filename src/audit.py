@@ -20,6 +20,8 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 
@@ -35,7 +37,7 @@ from earshot.data.folds import read_folds
 from earshot.data.labels import clip_targets, read_classes, read_clips
 from earshot.data.soft_targets import FILE, SoftTargets
 from earshot.listening.members import fold_members
-from earshot.messages import Parser, check_numbers, command_line, progress_bar, run_script
+from earshot.messages import Parser, check_numbers, command_line, progress_bar
 from earshot.pages import audit as audit_page
 from earshot.pages.report import Evidence, evidence_of
 from earshot.prediction.free_cores import allowed_cores

@@ -5,8 +5,8 @@ python src/bulk.py --run runs/sed/synth_cnn --source list.txt --out found --work
 python src/bulk.py --run R --source /mnt/archive --out /mnt/found --ray 10.0.0.1:6379    # folders that all machines see
 
 Writes OUT/events/ and OUT/recordings/ (Parquet in shards, each whole), OUT/summary.csv (a row a class, folder, day and
-hour), OUT/unreadable.csv and OUT/bulk.json. The same command again goes on where a stopped one was, and takes new
-recordings.
+hour), OUT/unreadable.csv, OUT/odd_files.csv (what is odd about those that were heard) and OUT/bulk.json. The same
+command again goes on where a stopped one was, and takes new recordings.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from earshot.script import run_script
+
 from earshot import files, runs
 from earshot.ensemble.choice import fields_of
 from earshot.listening import archive, detections
@@ -28,7 +30,7 @@ from earshot.listening.confidence import FromOof
 from earshot.listening.detections import Asked
 from earshot.listening.on_ray import OBJECT_STORE_MB, Hearing, Workers, hear_on_ray, start, stop
 from earshot.listening.shards import ATTEMPTS
-from earshot.messages import Parser, check_numbers, few, need, progress_bar, run_script
+from earshot.messages import Parser, check_numbers, few, need, progress_bar
 from earshot.processes.lock import locked
 from earshot.stored import read_json
 
@@ -213,6 +215,8 @@ def finish(options: argparse.Namespace, spent: dict):
         raise ValueError(f"none of {totals.recordings} recordings could be read: {options.out}/unreadable.csv says why")
     if totals.unreadable:
         print(f"{totals.unreadable} recordings could not be read: see {options.out / 'unreadable.csv'}")
+    if totals.odd:
+        print(f"{totals.odd} recordings are not as their files say: see {options.out / 'odd_files.csv'}")
 
 
 if __name__ == "__main__":

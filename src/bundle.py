@@ -18,6 +18,8 @@ import argparse
 import logging
 from pathlib import Path
 
+from earshot.script import run_script
+
 from earshot.competitions import get_competition
 from earshot.ensemble.choice import say_used
 from earshot.files import as_json, check_writable, write_text
@@ -29,7 +31,7 @@ from earshot.kaggle.push import push
 from earshot.kaggle.wheels import RUNTIMES, fetch_wheels
 from earshot.kernel.bundle import ABOUT, CHOSEN_POST, POST
 from earshot.kernel.hidden_test import get_rules
-from earshot.messages import Parser, check_numbers, run_script
+from earshot.messages import Parser, check_numbers
 from earshot.prediction.backends import ENDINGS
 from earshot.prediction.graphs import graph_files
 from earshot.stored import read_json

@@ -24,6 +24,8 @@ import sys
 import time
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 
@@ -31,7 +33,7 @@ from earshot import files, runs
 from earshot.competitions.tables import write_csv
 from earshot.config import load_config
 from earshot.ensemble.origins import check_same_tables
-from earshot.messages import Parser, run_script, suggest
+from earshot.messages import Parser, suggest
 from earshot.pictures import runs as run_pictures
 from earshot.processes import children
 from earshot.records import read_yaml

@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from earshot.script import run_script
+
 from earshot.competitions import get_competition
 from earshot.inventory.known import summary_rows, told
-from earshot.messages import Parser, command_line, run_script, suggest
+from earshot.messages import Parser, command_line, suggest
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

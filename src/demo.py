@@ -16,6 +16,8 @@ import threading
 import time
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import psutil
 
@@ -25,7 +27,7 @@ from earshot.competitions.tables import write_csv
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import read_classes
 from earshot.events import PostProcess, events_to_frames, load_post
-from earshot.messages import Parser, run_script
+from earshot.messages import Parser
 from earshot.pictures.sounds import EventMap, event_maps
 from earshot.prediction.predictions import Predictions
 from earshot.processes import children

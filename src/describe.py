@@ -10,8 +10,10 @@ import argparse
 import logging
 from pathlib import Path
 
+from earshot.script import check_first, run_script
+
 from earshot.config import Config, check_config, flag_meant, load_config
-from earshot.messages import Parser, check_first, command_line, run_script
+from earshot.messages import Parser, command_line
 
 
 def parse_args() -> argparse.Namespace:

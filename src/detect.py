@@ -5,8 +5,8 @@ python src/detect.py --run runs/tagging/mine --clips FOLDER --out found --as rav
 python src/detect.py --run runs/sed/mine --clips FOLDER --out found --examples 5   # the surest of each class as wav
 
 Thresholds and confidence come from the run's OOF. Writes OUT/events.csv (or what --as says), OUT/summary.csv (a row a
-class, folder and hour, by the clock in the files' names), OUT/recordings.csv (every file: heard, or why not) and
-OUT/detect.json.
+class, folder and hour, by the clock in the files' names), OUT/recordings.csv (every file: heard, or why not, and what
+is odd about it) and OUT/detect.json.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ import logging
 import time
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 import soundfile
 
 from earshot import files, runs
-from earshot.annotations.writing import KINDS, file_names, write_events
+from earshot.annotations.writing import KINDS, file_names, folder_names, write_events
 from earshot.ensemble.choice import fields_of, write_choice
+from earshot.events import PostProcess
 from earshot.listening import detections
-from earshot.listening.detections import COLUMNS, best_examples, detect_in, summary_of
+from earshot.listening.detections import Heard, best_examples, hear, summary_of
 from earshot.listening.members import ears_of, with_frames
 from earshot.listening.recordings import find_clips
-from earshot.messages import Parser, check_choice, check_numbers, need, pasted, progress_bar, run_script
+from earshot.messages import Parser, check_choice, check_numbers, need, pasted, progress_bar
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
@@ -51,20 +54,17 @@ def main():
     ears = with_frames(ears_of(options.run, options.backend, int8=options.int8), options.level == "windows")
     asked, found = detections.asked_of(options)
     print("\n".join(found.said))
-    started, heard = time.monotonic(), []
-    bar = progress_bar(None, "detect", len(recordings), "file")
+    started = time.monotonic()
     streams = 1 if options.backend == "torch" else allowed_cores()
-    for part in detect_in(ears, recordings, asked, streams):
-        heard.append(part)
-        bar.update(len(part.seconds) + len(part.unreadable))
-    bar.close()
+    with progress_bar(None, "detect", len(recordings), "file") as bar:
+        heard = hear(ears, recordings, asked, streams, bar.update)
     write(heard, recordings, asked.post, options)
     if found.choice:
         write_choice(options.out / "post.json", found.choice)
         print(f"the next call is faster with {pasted('--post', options.out / 'post.json')}")
-    seconds = sum(s for part in heard for s in part.seconds.values() if np.isfinite(s))
+    seconds = sum(s for s in heard.seconds.values() if np.isfinite(s))
     told = f"{len(recordings)} recordings, {seconds / 3600:.2f} h of sound in {time.monotonic() - started:.1f} s"
-    print(f"{told}: {sum(len(part.events) for part in heard)} events -> {options.out}")
+    print(f"{told}: {len(heard.events)} events -> {options.out}")
     report_unreadable(heard, options.out)
 
 
@@ -93,12 +93,9 @@ def check_options(options: argparse.Namespace):
         need("pyarrow", "ray", "--as parquet")
 
 
-def write(heard, recordings: list[Clip], post, options: argparse.Namespace):
-    """Everything that is in --out; detect.json is last."""
-    tables = [part.events for part in heard if len(part.events)]
-    events = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
-    lengths = {path: s for part in heard for path, s in part.seconds.items()}
-    reasons = {path: reason for part in heard for path, reason in part.unreadable.items()}
+def write(heard: Heard, recordings: list[Clip], post: PostProcess, options: argparse.Namespace):
+    """Write everything that is in --out; detect.json is last."""
+    events, lengths, reasons, notes = heard.events, heard.seconds, heard.unreadable, heard.notes
     readable = [str(clip.path) for clip in recordings if str(clip.path) in lengths]
     write_events(events, options.out, options.kinds, readable, rate_of)
     with files.whole_file(options.out / "summary.csv") as partial:
@@ -106,7 +103,8 @@ def write(heard, recordings: list[Clip], post, options: argparse.Namespace):
     counts = events.path.value_counts()
     rows = [
         {"filename": clip.clip_id, "path": printable(str(clip.path)), "seconds": lengths.get(str(clip.path), ""),
-         "events": int(counts.get(str(clip.path), 0)), "unreadable": reasons.get(str(clip.path), "")}
+         "events": int(counts.get(str(clip.path), 0)), "unreadable": reasons.get(str(clip.path), ""),
+         "note": notes.get(str(clip.path), "")}
         for clip in recordings
     ]  # fmt: skip
     files.write_rows(options.out / "recordings.csv", rows)
@@ -128,7 +126,7 @@ def rate_of(path: str) -> int:
 
 def cut_examples(events: pd.DataFrame, folder: Path):
     """Events -> wav files, a folder a class, with half a second of sound around each."""
-    classes = file_names(events.event_label.unique())
+    classes = folder_names(events.event_label.unique())
     names = file_names(events.path.unique())
     for event in events.itertuples():
         start = max(0.0, event.onset - EXAMPLE_MARGIN)
@@ -145,12 +143,14 @@ def cut_examples(events: pd.DataFrame, folder: Path):
             soundfile.write(file, np.atleast_2d(sound).T, rate, format="WAV")
 
 
-def report_unreadable(heard, out: Path):
-    lost = sum(len(part.unreadable) for part in heard)
-    if lost and not any(part.seconds for part in heard):
+def report_unreadable(heard: Heard, out: Path):
+    lost = len(heard.unreadable)
+    if lost and not heard.seconds:
         raise ValueError(f"none of the {lost} recordings could be read: {out / 'recordings.csv'} says why")
     if lost:
         print(f"{lost} recordings could not be read: see {out / 'recordings.csv'}")
+    if odd := len(heard.notes):
+        print(f"{odd} recordings are not as their files say: see {out / 'recordings.csv'}")
 
 
 if __name__ == "__main__":

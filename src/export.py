@@ -17,10 +17,12 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from earshot.script import check_first, run_script
+
 from earshot import runs
 from earshot.export.settings import AUTO, CHOICES, FLOAT_PARTS, ExportSettings
 from earshot.files import check_writable
-from earshot.messages import Parser, check_first, run_script
+from earshot.messages import Parser
 from earshot.prediction.backends import ENDINGS, check_format
 from earshot.prediction.precision import PRECISIONS
 

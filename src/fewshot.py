@@ -17,9 +17,11 @@ import math
 import sys
 from pathlib import Path
 
+from earshot.script import run_script
+
 from earshot import files, runs, tasks
 from earshot.config import Config, flag_meant, load_config
-from earshot.messages import Parser, run_script, suggest
+from earshot.messages import Parser, suggest
 from earshot.pictures import folds as fold_pictures
 from earshot.processes import children
 

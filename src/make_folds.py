@@ -13,6 +13,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from earshot.script import run_script
+
 import pandas as pd
 
 from earshot.audits.fingerprints import fingerprints
@@ -38,7 +40,7 @@ from earshot.data.inside import clips_inside, folds_inside, write_inside
 from earshot.data.kept_folds import keep_folds, told
 from earshot.data.labels import read_classes, read_clips
 from earshot.files import check_ending, check_writable, whole_file
-from earshot.messages import Parser, check_numbers, few, pasted, progress_bar, run_script, suggest
+from earshot.messages import Parser, check_numbers, few, pasted, progress_bar, suggest
 from earshot.prediction.free_cores import allowed_cores
 from earshot.tables import require_columns
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 
@@ -22,7 +24,7 @@ from earshot.competitions.tables import write_csv
 from earshot.config import flag_meant, load_config
 from earshot.data.labels import read_classes
 from earshot.data.vocabulary import Vocabulary, match, of_columns, read_vocabulary
-from earshot.messages import Parser, command_line, few, run_script
+from earshot.messages import Parser, command_line, few
 from earshot.tables import read_table
 
 

@@ -13,6 +13,8 @@ import dataclasses
 import re
 from pathlib import Path
 
+from earshot.script import run_script
+
 import pandas as pd
 import yaml
 
@@ -24,7 +26,7 @@ from earshot.data.labels import read_classes, read_clips
 from earshot.data.prepared import read_events, says_nothing
 from earshot.data.stale_folds import stale_folds
 from earshot.files import check_name, check_writable, plain_name, whole_file
-from earshot.messages import Parser, command_line, run_script, suggest
+from earshot.messages import Parser, command_line, suggest
 
 CONFIGS = Path("configs")
 SHIPPED = Path(__file__).resolve().parents[1] / CONFIGS  # those of this repository, whatever folder one works in

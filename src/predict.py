@@ -15,6 +15,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 
@@ -25,7 +27,7 @@ from earshot.data.dataset import read_dataset, say_changed
 from earshot.data.labels import clip_metadata, read_clips
 from earshot.inputs.given import Metadata
 from earshot.listening.members import BACKENDS, fold_members
-from earshot.messages import Parser, check_choice, check_numbers, progress_bar, run_script
+from earshot.messages import Parser, check_choice, check_numbers, progress_bar
 from earshot.metrics.anomalies import scores_by_section, unseen_sections
 from earshot.prediction import predictions
 from earshot.prediction.backends import open_graph
@@ -55,7 +57,7 @@ def main():
     of_run = {folder: members_of_run(folder, options, threads) for folder in options.run}
     check_columns(options.out, next(iter(of_run.values()))[0][0].classes)
     started, unreadable = time.monotonic(), {}
-    for folders, tta, metadata in together(of_run, options):
+    for folders, tta, metadata in sharing_a_pass(of_run, options):
         members = [m for folder in folders for m, _ in of_run[folder]]
         clips = with_metadata(clips, options.clips, metadata)
         bar = "predict " + " ".join(folder.name for folder in folders)
@@ -69,7 +71,7 @@ def main():
             of_folds = with_anomaly_scores(folder, of_folds, of_run[folder], options)
             save(folder, of_folds, [fold for _, fold in of_run[folder]], options)
             if not options.out:
-                files.write_text(folder / PREDICTED, files.as_json(again(folder, options)) + "\n")
+                files.write_text(folder / PREDICTED, files.as_json(same_options(folder, options)) + "\n")
         if options.one_pass:
             print(difference_of_one_pass(members, clips[:COMPARED], tta))
     seconds, targets = time.monotonic() - started, [str(options.out or folder / "test.npz") for folder in options.run]
@@ -199,7 +201,7 @@ def members_of_run(folder: Path, options: argparse.Namespace, threads: int) -> l
     return found
 
 
-def together(of_run: dict[Path, list], options: argparse.Namespace) -> list[tuple[list[Path], tuple, Metadata]]:
+def sharing_a_pass(of_run: dict[Path, list], options: argparse.Namespace) -> list[tuple[list[Path], tuple, Metadata]]:
     """Group the runs that can share a pass, by windows, variants and columns: (run folders, their TTA, their
     metadata)."""
     groups: dict[tuple, list[Path]] = {}
@@ -299,8 +301,8 @@ def write_table(found: Predictions, path: Path):
     print(f"{path} has no outputs of frames; score.py reads it, ensemble.py, submit.py and report.py need an .npz")
 
 
-def again(folder: Path, options: argparse.Namespace) -> list[str]:
-    """The options that predict this run's test.npz once more: what train.py --resume does where one is missing."""
+def same_options(folder: Path, options: argparse.Namespace) -> list[str]:
+    """The options that predict this run's test.npz once more, as train.py --resume does where one is missing."""
     words = ["--run", str(folder), "--clips", str(options.clips), "--backend", options.backend]
     words += ["--audio-root", str(options.audio_root)] * bool(options.audio_root)
     words += [f"--{name.replace('_', '-')}" for name in ("int8", "together", "one_pass") if getattr(options, name)]

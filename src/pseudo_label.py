@@ -15,11 +15,13 @@ import dataclasses
 import logging
 from pathlib import Path
 
+from earshot.script import run_script
+
 from earshot.data import pseudo
 from earshot.data.labels import read_clips
 from earshot.data.unlabelled import find_recordings, with_groups
 from earshot.files import check_writable, remove_folder
-from earshot.messages import Parser, pasted, progress_bar, run_script
+from earshot.messages import Parser, pasted, progress_bar
 from earshot.rounds import frames, hearing, labels
 from earshot.rounds.choosing import Choice
 from earshot.rounds.recordings import sites_of, without_labelled

@@ -16,6 +16,8 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from earshot.script import run_script
+
 import pandas as pd
 
 from earshot import runs
@@ -24,7 +26,7 @@ from earshot.data.prepared import load_data
 from earshot.data.soft_targets import FILE
 from earshot.ensemble.relabelling import MODES, honest_answers, kept_clips, lineage_of, targets_of
 from earshot.files import check_writable
-from earshot.messages import Parser, check_choice, few, progress_bar, run_script
+from earshot.messages import Parser, check_choice, few, progress_bar
 from earshot.prediction.inference import predict_clips
 from earshot.prediction.predictions import Predictions
 from earshot.runs import FoldRun, Run

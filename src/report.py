@@ -14,9 +14,11 @@ import re
 from datetime import datetime
 from pathlib import Path
 
+from earshot.script import check_first, run_script
+
 from earshot import runs
 from earshot.files import check_writable, write_text
-from earshot.messages import Parser, check_first, check_numbers, run_script, suggest
+from earshot.messages import Parser, check_numbers, suggest
 
 
 def parse_args() -> argparse.Namespace:

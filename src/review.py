@@ -15,15 +15,17 @@ import getpass
 import logging
 from pathlib import Path
 
+from earshot.script import run_script
+
 import pandas as pd
 
 from earshot import files, runs
 from earshot.ensemble.choice import read_post
 from earshot.listening.confidence import from_oof
-from earshot.listening.detections import COLUMNS, Asked, detect_in
+from earshot.listening.detections import COLUMNS, Asked, hear
 from earshot.listening.members import BACKENDS, ears_of, with_frames
 from earshot.listening.recordings import find_clips, length_of, lengths_of
-from earshot.messages import Parser, check_choice, check_numbers, command_line, progress_bar, run_script
+from earshot.messages import Parser, check_choice, check_numbers, command_line, progress_bar
 from earshot.pages import review
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.review.decisions import DecisionLog
@@ -124,17 +126,11 @@ def found_events(options: argparse.Namespace, run: runs.Run) -> tuple[list[str],
     print("\n".join(found.said))
     asked = Asked(lowered(found.post, options.share), found.calibration)
     streams = 1 if options.backend == "torch" else allowed_cores()
-    bar = progress_bar(None, "listen", len(recordings), "file")
-    heard = []
-    for part in detect_in(ears, recordings, asked, streams):
-        heard.append(part)
-        bar.update(len(part.seconds) + len(part.unreadable))
-    bar.close()
-    if lost := [path for part in heard for path in part.unreadable]:
-        print(f"{len(lost)} recordings could not be read, such as {lost[0]}")
-    tables = [part.events for part in heard if len(part.events)]
-    events = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
-    return classes, events, {path: s for part in heard for path, s in part.seconds.items()}
+    with progress_bar(None, "listen", len(recordings), "file") as bar:
+        heard = hear(ears, recordings, asked, streams, bar.update)
+    if heard.unreadable:
+        print(f"{len(heard.unreadable)} recordings could not be read, such as {next(iter(heard.unreadable))}")
+    return classes, heard.events, heard.seconds
 
 
 def write_table(run: runs.Run, decisions: Path, options: argparse.Namespace):

@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from earshot.script import run_script
+
 from earshot.kernel.memory_limit import check_memory_limit
 
 check_memory_limit()
@@ -28,7 +30,7 @@ from earshot.kernel.hidden_test import find_test
 from earshot.kernel.manifest import identity_of
 from earshot.kernel.runner import KernelRun, run_kernel
 from earshot.kernel.speed import simulate
-from earshot.messages import Parser, few, logged_from, run_script
+from earshot.messages import Parser, few, logged_from
 from earshot.prediction.free_cores import allowed_cores
 
 

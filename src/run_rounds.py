@@ -17,9 +17,11 @@ import math
 import sys
 from pathlib import Path
 
+from earshot.script import run_script
+
 from earshot import files, runs
 from earshot.config import load_config
-from earshot.messages import Parser, check_numbers, progress_bar, run_script
+from earshot.messages import Parser, check_numbers, progress_bar
 from earshot.processes import children
 from earshot.rounds.judging import Judged, decide, judge, paired_text
 from earshot.rounds.plan import Plan, Step, are_made, read_plan, steps_of

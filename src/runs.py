@@ -26,6 +26,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from earshot.script import run_script
+
 import pandas as pd
 
 from earshot.competitions.tables import write_csv
@@ -33,7 +35,7 @@ from earshot.files import check_ending, check_writable
 from earshot.inventory import trained
 from earshot.inventory.cleaning import KINDS, Plan, clean, plan_cleaning
 from earshot.inventory.trained import SORTS, STATES, Found
-from earshot.messages import Parser, command_line, logged_from, of_repository, run_script
+from earshot.messages import Parser, command_line, logged_from, of_repository
 
 
 def main():

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 
@@ -26,7 +28,7 @@ from earshot.competitions.oof_scores import EVENTS
 from earshot.data.labels import read_clips
 from earshot.ensemble.choice import read_post
 from earshot.listening import scoring
-from earshot.messages import Parser, run_script
+from earshot.messages import Parser
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
 
@@ -66,7 +68,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def events(options: argparse.Namespace):
-    truth = scoring.read_events_of(options.truth, options.label_column, options.tier)
+    truth, silent = scoring.read_events_of(options.truth, options.label_column, options.tier)
     durations = scoring.durations_of(options.durations) if options.durations else None
     of_frames = {}
     if options.found.suffix == ".npz":
@@ -78,15 +80,15 @@ def events(options: argparse.Namespace):
         predictions = Predictions.load(options.found)
         of_frames, found, predicted = scoring.score_frames(predictions, truth, durations, post, called)
         truth = truth[~truth.filename.isin(durations.keys() - predicted.keys())]  # which were named
-        durations = predicted
+        durations, silent = predicted, ()
     else:
         own = options.found_label_column
-        found = scoring.read_events_of(options.found, options.label_column if own is None else own, options.tier)
-        called = scoring.one_naming(truth.filename, found.filename, durations or ())
-        truth, found = renamed(truth, called), renamed(found, called)
+        found, _ = scoring.read_events_of(options.found, options.label_column if own is None else own, options.tier)
+        called = scoring.one_naming([*truth.filename, *silent], found.filename, durations or ())
+        truth, found, silent = renamed(truth, called), renamed(found, called), {called(name) for name in silent}
         durations = durations and {called(name): s for name, s in durations.items()}
     scores, classes = scoring.score_events(
-        found, truth, durations, options.collar, options.offset_share, options.segment
+        found, truth, durations, options.collar, options.offset_share, options.segment, silent=silent
     )
     return scores | of_frames, classes
 

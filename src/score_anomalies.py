@@ -27,6 +27,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 
@@ -39,14 +41,14 @@ from earshot.data.labels import read_clips
 from earshot.data.prepared import PreparedData, load_data
 from earshot.ensemble.origins import check_tables
 from earshot.inputs.waveforms import as_heard, decode
-from earshot.messages import Parser, few, progress_bar, run_script, suggest
+from earshot.messages import Parser, few, progress_bar, suggest
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.free_cores import use_free_cores
 from earshot.prediction.inference import Member, predict_members
 from earshot.prediction.origin import weights_origin
 from earshot.prediction.predictions import Predictions, join, read_origins, weighted_mean
 
-ALSO = ("statistics", "exposure")  # of anomaly_clips, which imports torch
+ALSO = ("statistics", "exposure")  # of anomaly.clips, which imports torch
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def heard_methods(
     fold: runs.FoldRun, names: Sequence[str], normal: PreparedData, normal_groups: np.ndarray, judged: PreparedData,
     groups: np.ndarray,
 ) -> dict[str, Scores]:  # fmt: skip
-    """Scores of the named methods of anomaly_clips by the bands of the run's (first) log-mel."""
+    """Scores of the named methods of anomaly.clips by the bands of the run's (first) log-mel."""
     if not names:
         return {}
     from earshot.anomaly.clips import clip_scores

@@ -21,7 +21,9 @@ import sys
 import time
 from pathlib import Path
 
-from earshot.messages import Parser, check_first, check_numbers, few, progress_bar, run_script
+from earshot.script import check_first, run_script
+
+from earshot.messages import Parser, check_numbers, few, progress_bar
 from earshot.searching import plan as plans
 
 

@@ -16,9 +16,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from earshot.script import check_first, run_script
+
 from earshot import runs
 from earshot.files import check_writable
-from earshot.messages import Parser, check_first, command_line, few, run_script
+from earshot.messages import Parser, command_line, few
 
 
 def parse_args() -> argparse.Namespace:

@@ -26,6 +26,8 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
+from earshot.script import run_script
+
 import pandas as pd
 
 from earshot import runs
@@ -38,13 +40,13 @@ from earshot.competitions.truths import checked_truth
 from earshot.data.answers import read_truth
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import read_classes, read_clips
-from earshot.ensemble.choice import as_dict, check_used, read_post, say_used, write_choice
+from earshot.ensemble.choice import as_dict, post_for, say_used, write_choice
 from earshot.ensemble.oof import score_table
 from earshot.ensemble.origins import check_tuned_on, check_where_it_lies
 from earshot.ensemble.post_processing import choose_post
 from earshot.events import PostProcess
 from earshot.files import check_ending, check_writable, file_digest, scratch_folder, whole_folder, write_rows
-from earshot.messages import Parser, command_line, few, run_script
+from earshot.messages import Parser, command_line, few
 from earshot.prediction.predictions import Predictions
 from earshot.processes.lock import in_turn
 from earshot.stored import read_json, read_text
@@ -246,10 +248,7 @@ def find_post(
 
     Before the search rows are made of the test once: a table that does not fit is said at once.
     """
-    given = read_post(options.post, competition.name) if options.post else None
-    if given:
-        check_used(given, competition.post, competition.name, options.post)
-    start = given or (competition.post.start if competition.post else PostProcess())
+    start = post_for(options.post, competition) or (competition.post.start if competition.post else PostProcess())
     if not options.tune_on:
         return start, None
     if competition.post is None:

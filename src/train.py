@@ -18,8 +18,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from earshot.script import check_first, run_script
+
 from earshot.config import Config, check_config, flag_meant, load_config
-from earshot.messages import Parser, check_first, check_numbers, run_script
+from earshot.messages import Parser, check_numbers
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
 
@@ -77,7 +79,7 @@ from earshot.training import clock
 from earshot.training.averaging import collect, judge_average
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.checks import check_names, check_run, say_of_data
-from earshot.training.loading import epoch_loader, on_device
+from earshot.training.loading import epoch_loader, on_device, shortage_explained
 from earshot.training.oof_report import report_oof
 from earshot.training.origins import begin, check_frontends, check_resumed, origin_of
 from earshot.training.rehearsal import rehearse
@@ -131,17 +133,7 @@ def main():
         threads = choose_and_say_threads(config, accelerator, options.threads)
         if options.dry_run:
             return rehearse(config, folds, data, accelerator, train_one_epoch, options.jobs)
-        end = options.until or clock.end_of_run(options.max_minutes)
-        for n, fold in enumerate(folds):
-            after = len(folds) - n - 1
-            deadline = clock.monotonic(clock.end_of_fold(end, after + 1))
-            rounds = after + options.rounds_after
-            with locked(folder / f"fold{fold}", options.take_lock) if accelerator.is_main_process else nullcontext():
-                train_fold(
-                    config, fold, folder, data, accelerator, resume=options.resume, deadline=deadline, threads=threads,
-                    rounds_after=rounds,
-                )  # fmt: skip
-        accelerator.end_training()
+        train_in_turn(config, folds, folder, data, accelerator, threads=threads, options=options)
         if not accelerator.is_main_process:
             return
     if not options.child:
@@ -159,7 +151,7 @@ def parse_fold(text: str) -> int:
 
 
 def make_embedded_data(config: Config):
-    """An embedded competition and its folds make themselves when missing; every other one is prepared by its user."""
+    """Make an embedded competition and its folds where they are missing; every other one is prepared by its user."""
     root, folds, name = Path(config.data.root), Path(config.data.folds), config.data.competition
     if not get_competition(name).embedded:
         return
@@ -221,18 +213,30 @@ def train_in_parallel(config: Config, folds: list[int], options: argparse.Namesp
         raise ValueError(f"folds {failed} failed; their errors stand above")
 
 
+def train_in_turn(
+    config: Config, folds: list[int], folder: Path, data: PreparedData, accelerator, threads: int,
+    options: argparse.Namespace,
+):  # fmt: skip
+    """One fold after the other in this process, each with its share of the time that is left."""
+    end = options.until or clock.end_of_run(options.max_minutes)
+    for n, fold in enumerate(folds):
+        after = len(folds) - n - 1
+        deadline = clock.monotonic(clock.end_of_fold(end, after + 1))
+        with locked(folder / f"fold{fold}", options.take_lock) if accelerator.is_main_process else nullcontext():
+            train_fold(
+                config, fold, folder, data, accelerator, resume=options.resume, deadline=deadline, threads=threads,
+                rounds_after=after + options.rounds_after,
+            )  # fmt: skip
+    accelerator.end_training()
+
+
 def train_fold(
     config: Config, fold: int, folder: Path, data: PreparedData, accelerator, resume: bool, deadline: float,
     threads: int, rounds_after: int = 0,
 ):  # fmt: skip
     """Train one fold to its end (or the deadline) and leave a complete fold folder."""
     fold_folder = folder / f"fold{fold}"
-    everything, held_out = data.split(fold, config.data.folds)
-    train_data = everything.thinned(config.data, config.seed)
-    if len(train_data.clips) < len(everything.clips):
-        asked = {"train_share": config.data.train_share < 1, "clips_per_class": config.data.clips_per_class > 0}
-        told = ", ".join(f"data.{key} {getattr(config.data, key):g}" for key, acts in asked.items() if acts)
-        accelerator.print(f"fold {fold}: {len(train_data.clips)} of {len(everything.clips)} training clips ({told})")
+    train_data, held_out = clips_of_fold(config, fold, data, accelerator)
     run, origin = runs.FoldRun(fold_folder), origin_of(fold_folder, data.digests, config)
     finished = resume and run.finished
     if finished and accelerator.is_main_process:
@@ -273,14 +277,26 @@ def train_fold(
         log_epoch(t, {"epoch": 0, "steps": 0, "seconds": 0.0} | validate_and_keep(t), tracker)
     while t.progress.epoch < config.optim.epochs and not t.progress.out_of_time and not stop_early(t):
         started, first_step = time.monotonic(), t.progress.step
-        train_one_epoch(t, tracker)
-        finish_epoch(t, time.monotonic() - started, first_step, tracker)
+        with shortage_explained(config):
+            train_one_epoch(t, tracker)
+            finish_epoch(t, time.monotonic() - started, first_step, tracker)
     if row := judge_average(t):
         log_epoch(t, row, tracker)
         write_checkpoint(t)
     finish_fold(t)
     if tracker:
         tracker.finish()
+
+
+def clips_of_fold(config: Config, fold: int, data: PreparedData, accelerator) -> tuple[PreparedData, PreparedData]:
+    """The clips that train a fold, fewer where the config says so, and those that it holds out."""
+    everything, held_out = data.split(fold, config.data.folds)
+    train_data = everything.thinned(config.data, config.seed)
+    if len(train_data.clips) < len(everything.clips):
+        asked = {"train_share": config.data.train_share < 1, "clips_per_class": config.data.clips_per_class > 0}
+        told = ", ".join(f"data.{key} {getattr(config.data, key):g}" for key, acts in asked.items() if acts)
+        accelerator.print(f"fold {fold}: {len(train_data.clips)} of {len(everything.clips)} training clips ({told})")
+    return train_data, held_out
 
 
 def keep_threads(t: Training, threads: int):

@@ -48,6 +48,14 @@ def log_left_as_it_was():
     assert not silenced, f"loggers were disabled: {silenced}"
 
 
+@pytest.fixture(autouse=True)
+def fresh_warnings():
+    """What is said once a process is said in each test, whatever earlier ones heard."""
+    from earshot.sound import decoding
+
+    decoding.warn_once.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def image_with_runtimes(tmp_path_factory):
     """An image that has the runtimes of graphs, so that bundles need no wheels."""

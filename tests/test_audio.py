@@ -20,9 +20,7 @@ TOLERANCE = {"wav": 1e-7, "flac": 2e-5, "ogg": 0.05, "mp3": 0.05}
 
 
 @pytest.fixture(autouse=True)
-def fresh_warnings():
-    """Each message is given once a process: forget what earlier tests heard."""
-    decoding.warn_once.cache_clear()
+def fresh_surveys():
     decoding._survey.cache_clear()
 
 

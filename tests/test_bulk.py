@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ import bulk
 from earshot import files
 from earshot.listening import archive, shards
 from earshot.listening.archive_totals import add_up, table_of
-from earshot.listening.detections import COLUMNS, Heard, summary_of
-from earshot.listening.on_ray import Hearing, Listener, Workers, check_address, runtime_environment
+from earshot.listening.detections import COLUMNS, Heard, joined, summary_of
+from earshot.listening.on_ray import Hearing, Workers, check_address, runtime_environment
 from earshot.messages import need
 from earshot.prediction.predictions import Clip
 
@@ -157,15 +158,8 @@ def test_a_recording_that_is_read_at_the_second_try_counts(tmp_path):
     assert pd.read_parquet(tmp_path / "events").filename.tolist() == ["a.wav", "b.wav"]
 
 
-def test_a_shard_may_hold_more_than_is_heard_at_a_time(monkeypatch):
-    parts = [heard_of(clips_of("a.wav", "b.wav")), heard_of(clips_of("c.wav"), ["c.wav"])]
-    monkeypatch.setattr("earshot.listening.on_ray.detect_in", lambda ears, clips, asked: iter(parts))
-    listener = Listener.__new__(Listener)
-    listener.ears, listener.hearing = (
-        None,
-        Hearing(run="r", backend="torch", int8=False, windows=False, asked=None, out=""),
-    )
-    heard = listener.hear(clips_of("a.wav", "b.wav", "c.wav"))
+def test_a_shard_may_hold_more_than_is_heard_at_a_time():
+    heard = joined([heard_of(clips_of("a.wav", "b.wav")), heard_of(clips_of("c.wav"), ["c.wav"])])
     assert heard.events.filename.tolist() == ["a.wav", "b.wav"]
     assert (len(heard.seconds), list(heard.unreadable.values())) == (2, ["damaged"])
 
@@ -268,10 +262,11 @@ def test_totals_are_those_of_all_events_together(tmp_path, monkeypatch):
     tables = []
     for i in range(5):
         heard = heard_of(clips_of(f"{i}.wav", f"{i}b.wav"), [f"{i}b.wav"] if i == 3 else (), events=i)
+        heard = replace(heard, notes={"/archive/2.wav": "2.wav is truncated"} if i == 2 else {})
         tables.append(heard.events)
         shards.write_shard(tmp_path, i, clips_of(f"{i}.wav", f"{i}b.wav"), heard)
     totals = add_up(tmp_path)
-    assert (totals.recordings, totals.unreadable, totals.events) == (10, 1, 17)
+    assert (totals.recordings, totals.unreadable, totals.odd, totals.events) == (10, 1, 1, 17)
     assert totals.hours == pytest.approx(9 / 60)
     assert totals.bytes == sum(p.stat().st_size for p in tmp_path.glob("*/part-*.parquet"))
     assert totals.by_class == {"wren": 17}
@@ -279,9 +274,19 @@ def test_totals_are_those_of_all_events_together(tmp_path, monkeypatch):
     told = pd.read_csv(tmp_path / "summary.csv", dtype={"hour": str}, keep_default_na=False)
     pd.testing.assert_frame_equal(told, whole, check_dtype=False)
     assert pd.read_csv(tmp_path / "unreadable.csv").filename.tolist() == ["3b.wav"]
+    assert pd.read_csv(tmp_path / "odd_files.csv")[["filename", "note"]].values.tolist() == [
+        ["2.wav", "2.wav is truncated"]
+    ]
     lines = table_of(totals, classes=0).splitlines()
-    assert [line.split()[-1] for line in lines[:4]] == ["10", "1", "0.15", "17"]
+    assert [line.split()[-1] for line in lines[:5]] == ["10", "1", "1", "0.15", "17"]
     assert "and 1 more classes" in lines[-1]
+
+
+def test_totals_of_shards_that_an_earlier_version_wrote(tmp_path):
+    shards.write_shard(tmp_path, 0, clips_of("a.wav"), heard_of(clips_of("a.wav")))
+    path = tmp_path / "recordings" / archive.part(0)
+    pd.read_parquet(path).drop(columns="note").to_parquet(path, index=False)
+    assert (add_up(tmp_path).recordings, add_up(tmp_path).odd) == (1, 0)
 
 
 def test_totals_of_nothing(tmp_path):

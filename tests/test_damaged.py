@@ -23,8 +23,7 @@ from test_inference import CLASSES, PRIOR, RATE, MeanBackend, windowing
 
 
 @pytest.fixture(autouse=True)
-def fresh_warnings():
-    decoding.warn_once.cache_clear()
+def fresh_surveys():
     decoding._survey.cache_clear()
 
 
@@ -38,6 +37,22 @@ def damaged(path: Path, seconds: float = 10.0, rate: int = RATE, at: float = 0.4
     data[middle:end] = bytes(end - middle)
     path.write_bytes(data)
     return path
+
+
+def test_a_fault_of_every_file_is_said_of_some_and_listed_of_all(tmp_path, caplog):
+    """A recorder that writes wrong headers writes them into every file of a card."""
+    paths = [tmp_path / f"{i}.wav" for i in range(decoding.MOST_SAID + 5)]
+    for path in paths:
+        sf.write(path, np.full(100, 0.1), 8000)
+        data = bytearray(path.read_bytes())
+        data[40:44] = (244).to_bytes(4, "little")  # 200 bytes and a header's 44
+        path.write_bytes(data)
+        assert len(audio.load(path, 8000)) == 100
+    said = [record.message for record in caplog.records]
+    assert len(said) == decoding.MOST_SAID + 1
+    assert "19.wav is truncated" in said[-2]
+    assert "no longer named here" in said[-1]
+    assert all("is truncated" in audio.notes_of(path) for path in paths)
 
 
 @pytest.mark.parametrize("options", [{}, {"workers": 3}, {"stride": 0.5}, {"one_pass": True, "clip_from": "frame_max"}])

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from earshot.script import check_first
+
 import pytest
 
 import describe
 import train
 from earshot.config import load_config
-from earshot.messages import check_first
 
 SRC = Path(__file__).resolve().parents[1] / "src"
 HEAVY = ("train", "describe", "export", "report", "search", "soup")

@@ -5,6 +5,8 @@ import json
 import logging
 import sys
 
+from earshot.script import run_script
+
 import httpx2
 import huggingface_hub
 import pytest
@@ -17,7 +19,6 @@ from earshot import runs
 from earshot.kaggle import hub
 from earshot.kaggle.checks import check_folder
 from earshot.kaggle.model_card import scores_of, without_paths
-from earshot.messages import run_script
 from scripts import run
 from test_export import make_run
 

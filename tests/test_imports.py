@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from earshot import script
+
 SRC = Path(__file__).parents[1] / "src"
 PACKAGE = SRC / "earshot"
 
@@ -13,7 +15,7 @@ PACKAGE = SRC / "earshot"
 LAYERS = [
     ["processes", "former"],
     ["messages", "files"],
-    ["stored"],
+    ["stored", "script"],
     ["tables", "records"],
     ["sound"],
     ["annotations", "events", "metrics", "inputs", "augment", "losses", "synth"],
@@ -31,8 +33,9 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Rooms that import no torch (nor anything else that a scoring kernel lacks), each proved in a fresh process.
 NO_TORCH = [
-    *("processes", "messages", "files", "stored", "tables", "records", "sound", "events", "metrics", "config"),
-    *("prediction", "data", "competitions", "pictures", "tasks", "runs", "ensemble", "kernel", "kaggle", "synth"),
+    *("processes", "messages", "files", "script", "stored", "tables", "records", "sound", "events", "metrics"),
+    *("config", "prediction", "data", "competitions", "pictures", "tasks", "runs", "ensemble", "kernel", "kaggle"),
+    "synth",
 ]
 HEAVY = ("torch", "timm", "matplotlib", "wandb", "transformers")
 
@@ -150,6 +153,37 @@ print([m for m in ("pandas", "scipy.signal", "torch") if m in sys.modules])
     out = subprocess.run([sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     assert out.stdout.strip() == "[]"
+
+
+def test_scripts_say_what_is_missing_before_they_import_it():
+    """A Python without our packages: `earshot.script` comes before any package of others, and says where they are."""
+    for path in SRC.glob("*.py"):
+        names = [
+            n
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for n in ([node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
+        ]
+        others = [n for n in names if n.split(".")[0] not in sys.stdlib_module_names]
+        assert others[0] == "earshot.script", path
+    ran = subprocess.run([sys.executable, "-S", SRC / "train.py", "--fold", "0"], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"error: this Python has no package 'numpy': {sys.executable} (version 3.")
+    assert "Traceback" not in ran.stderr
+    assert ran.stderr.splitlines()[-1].split()[-3:] == [str(SRC / "train.py"), "--fold", "0"] or "make -C" in ran.stderr
+
+
+def test_what_is_missing_is_said_of_every_python(tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "REPOSITORY", tmp_path)
+    assert script.help_for_missing("pandas") == "", "no checkout"
+    (tmp_path / "requirements").mkdir()
+    assert script.help_for_missing("earshot.sounds") == "", "a fault of ours"
+    assert f"make -C {tmp_path} setup\n" in script.help_for_missing("pandas")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").touch()
+    assert f"source {tmp_path}/.venv/bin/activate\n" in script.help_for_missing("pandas")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    assert "pip install -r" in script.help_for_missing("pandas").splitlines()[-1]
 
 
 def test_importing_does_nothing():

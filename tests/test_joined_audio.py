@@ -24,11 +24,6 @@ FORMATS = [
 EVERY = pytest.mark.parametrize(("form", "subtype", "ending", "options"), FORMATS)
 
 
-@pytest.fixture(autouse=True)
-def fresh_warnings():
-    decoding.warn_once.cache_clear()
-
-
 def coded(form: str, subtype: str, options: dict, seconds: float = SECONDS, rate: int = RATE) -> bytes:
     file = io.BytesIO()
     noise = 0.1 * np.random.default_rng(0).standard_normal(round(seconds * rate))

@@ -20,11 +20,35 @@ from earshot.pictures import folds as fold_pictures
 from earshot.prediction.predictions import Predictions
 from earshot.processes import kill_points, lock
 from earshot.sound.timebase import TimeBase
+from earshot.training.loading import shortage_explained
 from scripts import run
 from test_kills import wait_for
+from test_runs import tiny_config
 from test_train import Killed, same_fold
 
 KILLS = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. "),
+            "set data.workers lower than 2 .*--resume",
+        ),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2 GiB."),
+            "set optim.batch_size to less than 4 .*Tried to",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "set optim.batch_size"),
+        (MemoryError(), "memory ran out: set optim.batch_size"),
+        (RuntimeError("shapes cannot be multiplied"), "^shapes cannot be multiplied$"),
+    ],
+)
+def test_memory_that_ran_out_says_what_to_set(error, said):
+    config = tiny_config("data.workers=2", "optim.batch_size=4")
+    with pytest.raises(RuntimeError, match=said), shortage_explained(config):
+        raise error
 
 
 @pytest.mark.slow

@@ -10,10 +10,11 @@ import threading
 import time
 from pathlib import Path
 
+from earshot.script import run_script
+
 import pytest
 
 from earshot import files
-from earshot.messages import run_script
 from earshot.processes import children, kill_points, lock, running
 
 SRC, BENCHMARKS = Path(__file__).parents[1] / "src", Path(__file__).parents[1] / "benchmarks"
@@ -306,7 +307,7 @@ CLEANING = """
 import sys, time
 sys.path.insert(0, {src!r})
 from pathlib import Path
-from earshot.messages import run_script
+from earshot.script import run_script
 from earshot.processes import lock
 def main():
     with lock.locked(Path({folder!r})):

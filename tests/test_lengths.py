@@ -16,11 +16,6 @@ RATE = 16000
 SECONDS = 4.0
 
 
-@pytest.fixture(autouse=True)
-def fresh_warnings():
-    decoding.warn_once.cache_clear()
-
-
 @pytest.fixture
 def counted(monkeypatch):
     """How often a file was decoded from the start."""

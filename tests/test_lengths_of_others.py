@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from earshot.sound import audio, decoding, lengths, mpeg
+from earshot.sound import audio, lengths, mpeg
 
 RATE, N = 16000, 64000
 SOUND = (0.1 * np.random.default_rng(0).standard_normal(N)).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def fresh_warnings():
-    decoding.warn_once.cache_clear()
 
 
 def written(path, format: str, subtype: str = "PCM_16", sound=SOUND, **how) -> bytearray:

@@ -7,14 +7,9 @@ import soundfile as sf
 
 from earshot.data.caches import waveform_cache
 from earshot.data.packed import packed_clips
-from earshot.sound import audio, decoding
+from earshot.sound import audio
 
 RATE = 8000
-
-
-@pytest.fixture(autouse=True)
-def fresh_warnings():
-    decoding.warn_once.cache_clear()
 
 
 def noise(seconds: float = 1.0, level: float = 0.1) -> np.ndarray:

@@ -21,8 +21,8 @@ from earshot.listening.detections import (
     AT_A_TIME,
     Asked,
     best_examples,
-    detect_in,
     events_of,
+    hear,
     only,
     summary_of,
 )
@@ -30,6 +30,7 @@ from earshot.listening.members import Ears, with_frames
 from earshot.prediction.inference import Member
 from earshot.prediction.predictions import Clip, Predictions
 from earshot.prediction.truth import Truth
+from earshot.sound import audio
 from earshot.sound.timebase import TimeBase
 from earshot.sound.wall_clock import start_of
 from earshot.sound.windows import Windowing
@@ -48,6 +49,20 @@ UTC = UTC
         ("rec/2024-01-31T06-30-00Z.flac", datetime(2024, 1, 31, 6, 30, tzinfo=UTC)),
         ("2024-01-31 06.30.00.mp3", datetime(2024, 1, 31, 6, 30)),
         ("x_20240131T063000+0200.wav", datetime(2024, 1, 31, 6, 30, tzinfo=timezone(timedelta(hours=2)))),
+        (
+            "S20210205T035946676+1000_E20210205T040446501+1000_-08.0.wav",  # Frontier Labs, of 2021
+            datetime(2021, 2, 5, 3, 59, 46, tzinfo=timezone(timedelta(hours=10))),
+        ),
+        ("20230502_010000_Z.WAV", datetime(2023, 5, 2, 1, tzinfo=UTC)),
+        ("20230612_050000(UTC-5).wav", datetime(2023, 6, 12, 5, tzinfo=timezone(timedelta(hours=-5)))),
+        ("20240131_063000_Zoo.wav", datetime(2024, 1, 31, 6, 30)),
+        ("20240131_063000-05.wav", datetime(2024, 1, 31, 6, 30)),  # a number behind, maybe
+        ("Corvus-85-2022-07-08-birdnet-14:26:11.mp3", datetime(2022, 7, 8, 14, 26, 11)),  # BirdNET-Pi
+        ("site-2014-05-12_12-30.flac", datetime(2014, 5, 12, 12, 30)),  # Arbimon
+        ("5146.210504050000.wav", datetime(2021, 5, 4, 5)),  # SoundTrap
+        ("20240131063000.wav", datetime(2024, 1, 31, 6, 30)),
+        ("20230801T1830.wav", datetime(2023, 8, 1, 18, 30)),
+        ("20190814_0600.wav", None),  # a time, or a number
         ("XC123456.mp3", None),
         ("20241340_063000.wav", None),
         ("12345678.wav", None),  # a number, not hexadecimal seconds
@@ -174,7 +189,9 @@ def test_events_end_with_their_recording_and_tell_the_time(tmp_path):
     frames = np.zeros((22, 2), np.float32)
     frames[12:, 1] = 0.9  # two frames past the end
     frames[3:5, 0] = 0.6
+    audio.note(path, "it clicks")
     found = events_of(heard([frames]), [Clip("c0", path)], Asked(PostProcess(iou_threshold=None)), {})
+    assert found.notes == {str(path): "it clicks"}
     assert found.events[["onset", "offset", "event_label"]].values.tolist() == [[0.3, 0.5, "low"], [1.2, 1.95, "high"]]
     assert found.events.begins.tolist() == ["2024-01-31T23:59:59.300", "2024-02-01T00:00:00.200"]
     assert summary_of(found.events)[["event_label", "day", "hour", "events"]].values.tolist() == [
@@ -233,10 +250,11 @@ def test_a_network_without_frames_answers_by_windows_and_folders_stream(tmp_path
     )
     assert ears.tta == ("gain",)
     ears = replace(ears, tta=())
-    parts = list(detect_in(ears, clips, Asked(PostProcess(threshold=0.9, iou_threshold=None))))
-    assert [len(p.seconds) + len(p.unreadable) for p in parts] == [AT_A_TIME, 3]
-    assert list(parts[0].unreadable) == [str(tmp_path / "1.wav")]
-    table = pd.concat([p.events for p in parts])
+    counts = []
+    heard = hear(ears, clips, Asked(PostProcess(threshold=0.9, iou_threshold=None)), progress=counts.append)
+    assert counts == [AT_A_TIME, 3]
+    assert list(heard.unreadable) == [str(tmp_path / "1.wav")]
+    table = heard.events
     assert table.filename.nunique() == AT_A_TIME + 2
     assert set(zip(table.onset, table.offset, strict=True)) == {(2.0, 3.0)}
 

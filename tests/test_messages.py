@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from earshot import messages
+from earshot import messages, script
 from earshot.messages import LINE, WrappedLines, command_line, fewer_alike, first_line, progress_bar
 
 SRC = Path(__file__).resolve().parents[1] / "src"
@@ -112,7 +112,8 @@ def test_a_script_whose_reader_has_gone_ends_quietly(what):
     reading, writing = os.pipe()
     os.close(reading)
     code = f"""import sys; sys.path.insert(0, {str(SRC)!r})
-from earshot.messages import Parser, run_script
+from earshot.messages import Parser
+from earshot.script import run_script
 parser = Parser(description='words\\n\\nx.py')
 run_script(lambda: {what})"""
     done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True)
@@ -126,7 +127,7 @@ def test_another_pipe_that_breaks_is_still_an_error(capsys):
         raise BrokenPipeError(32, "Broken pipe", "a process of ours")
 
     with pytest.raises(SystemExit) as ended:
-        messages.run_script(main)
+        script.run_script(main)
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: a process of ours: Broken pipe\n"
 

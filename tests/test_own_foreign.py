@@ -163,5 +163,5 @@ def test_unknown_labels_of_a_table_stay_beside_those_of_annotations(tmp_path):
 
 def test_what_nobody_could_tell_is_no_class_of_a_truth(tmp_path, said):
     (tmp_path / "t.csv").write_text("filename,onset,offset,wren,owl\na.wav,0,1,POS,UNK\n")
-    assert read_events_of(tmp_path / "t.csv").event_label.tolist() == ["wren"]
+    assert read_events_of(tmp_path / "t.csv")[0].event_label.tolist() == ["wren"]
     assert "(owl?), and are left out" in said.text

@@ -32,7 +32,7 @@ def test_rows_without_times_are_labels_of_recordings(tmp_path, said, text):
     assert tables.clips.unknown_labels.tolist() == ["ship", "", "", ""]
     assert tables.clips.annotated.tolist()[:3] == [1, 0, 0]
     assert "3 rows say what a recording holds and not when" in said.text
-    assert len(read_events_of(tmp_path / "t.csv")) == 1
+    assert len(read_events_of(tmp_path / "t.csv")[0]) == 1
     rows = [line for line in APLOSE.splitlines() if not line.endswith("1")]
     (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
     tables = prepare(tmp_path)

@@ -69,6 +69,17 @@ def test_nothing_is_overwritten(tmp_path):
     runs.create_fold(tmp_path / "x" / "fold0", tiny_config(), resume=True)
 
 
+def test_what_a_machine_computes_with_may_differ_between_stop_and_resume_and_between_folds(tmp_path):
+    write_fold(tmp_path / "x", tiny_config())
+    others = ("data.workers=3", "predict.workers=2", "predict.batch_size=5", "threads=2", "track=csv:t.csv",
+              "data.cache_folder=/scratch", "optim.checkpoint_steps=50")  # fmt: skip
+    elsewhere = tiny_config(*others)
+    runs.create_fold(tmp_path / "x" / "fold0", elsewhere, resume=True)
+    assert runs.FoldRun(tmp_path / "x" / "fold0").config.data.workers == 3
+    write_fold(tmp_path / "x", tiny_config(), fold=1)
+    assert len(runs.load_run(tmp_path / "x").folds) == 2
+
+
 def test_folds_of_one_run_must_be_alike(tmp_path):
     write_fold(tmp_path / "x", tiny_config())
     write_fold(tmp_path / "x", tiny_config("seed=5"), fold=1)

@@ -59,6 +59,23 @@ def test_folders_of_annotation_files(run, tmp_path):
     assert run("events", "--found", "found", "--truth", "truth")["scores"]["event_f1"] == 1.0
 
 
+def test_what_is_found_in_recordings_that_the_truth_calls_silent_is_false(run):
+    """In DCASE's tables a recording without an event is a row of its name alone; in folders it is an empty file."""
+    head, event = "filename\tonset\toffset\tevent_label\n", "a.wav\t1.0\t2.0\twren\n"
+    Path("truth.tsv").write_text(f"{head}{event}rec/b.wav\t\t\t\n")
+    Path("found.tsv").write_text(f"{head}{event}b\t3.0\t4.0\twren\nc\t3.0\t4.0\twren\n")
+    Path("notes").mkdir()
+    Path("notes/a.txt").write_text("1.0\t2.0\twren\n")
+    Path("notes/b.Table.1.selections.txt").write_text("Selection\tBegin Time (s)\tEnd Time (s)\tSpecies\n")
+    for truth in ("truth.tsv", "notes"):
+        scores = run("events", "--found", "found.tsv", "--truth", truth)["scores"]
+        assert (scores["event_precision"], scores["event_recall"]) == (0.5, 1)
+        assert scores["segment_precision"] == 0.5
+    Path("notes/a.txt").write_text("")
+    with pytest.raises(ValueError, match="the reference has no events"):
+        run("events", "--found", "found.tsv", "--truth", "notes")
+
+
 def test_names_with_dots_and_labels_with_spaces_meet_what_detect_writes(run):
     Path("notes").mkdir()
     Path("notes/site.1.Table.1.selections.txt").write_text(

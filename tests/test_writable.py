@@ -6,15 +6,16 @@ import os
 import sys
 from pathlib import Path
 
+from earshot.script import run_script
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from earshot import files, messages
+from earshot import files, script
 from earshot.data.caches import LogmelCache, waveform_cache
 from earshot.data.packed import packed_clips
 from earshot.inputs.logmel import Logmel
-from earshot.messages import run_script
 from earshot.prediction.predictions import Predictions
 
 SRC = Path(__file__).parents[1] / "src"
@@ -96,8 +97,8 @@ def refusal(name: str, arguments: str, monkeypatch, capsys) -> str:
 def test_every_script_is_tried():
     scripts = {path.stem for path in SRC.glob("*.py")}
     assert scripts == set(BELOW_A_FILE) == {*GONE, "demo"}
-    for script in scripts:
-        assert "run_script(main" in (SRC / f"{script}.py").read_text()
+    for stem in scripts:
+        assert "run_script(main" in (SRC / f"{stem}.py").read_text()
 
 
 @pytest.mark.parametrize("name", [name for name, arguments in BELOW_A_FILE.items() if arguments])
@@ -219,7 +220,7 @@ def test_a_full_disk_is_named_with_the_file_that_it_ended(tmp_path, monkeypatch,
     monkeypatch.setattr(files.shutil, "disk_usage", lambda _: files.shutil._ntuple_diskusage(3e6, 3e6, 4096))
     assert write(silent) == said
     with pytest.raises(SystemExit):
-        messages._end(OSError(errno.ENOSPC, "No space left on device"))
+        script._end(OSError(errno.ENOSPC, "No space left on device"))
     assert "or that of temporary files, " in capsys.readouterr().err
     with pytest.raises(KeyError), files.whole_file(tmp_path / "x"):
         raise KeyError("no matter of the disk")

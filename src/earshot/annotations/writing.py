@@ -72,7 +72,7 @@ def file_names(recordings: Iterable[str]) -> dict[str, str]:
 
     Those that share one, as recorders name theirs by the time, have what differs of their folders in front.
     """
-    recordings, taken, found = list(recordings), {}, {}
+    recordings, wanted = list(recordings), {}
     sharing: dict[str, list[str]] = {}  # folders of each name
     for path in recordings:
         sharing.setdefault(Path(path).stem.casefold(), []).append(os.path.dirname(os.path.abspath(path)))
@@ -80,13 +80,25 @@ def file_names(recordings: Iterable[str]) -> dict[str, str]:
     for path in recordings:
         name = _plain(Path(path).stem) or "recording"
         part = os.path.relpath(os.path.dirname(os.path.abspath(path)), common[Path(path).stem.casefold()])
-        name = name if part == "." else f"{_plain(part)}_{name}"
+        wanted[path] = name if part == "." else f"{_plain(part)}_{name}"
+    return _kept_apart(wanted)
+
+
+def folder_names(classes: Iterable[str]) -> dict[str, str]:
+    """Names of classes -> a folder's name each: the whole name, `Anas_sp./hybrid` as `Anas_sp._hybrid`."""
+    return _kept_apart({name: _plain(name).strip(" .") or "class" for name in classes})
+
+
+def _kept_apart(wanted: dict[str, str]) -> dict[str, str]:
+    """Wanted names, shortened where they are too long; of two that would be one, the later gets a digest behind."""
+    taken, found = {}, {}
+    for key, name in wanted.items():
         while len(name.encode()) > LONGEST_NAME:
             name = name[:-1]
-        if taken.setdefault(name.casefold(), path) != path:
-            name = f"{name}_{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
-            taken[name.casefold()] = path
-        found[path] = name
+        if taken.setdefault(name.casefold(), key) != key:
+            name = f"{name}_{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+            taken[name.casefold()] = key
+        found[key] = name
     return found
 
 

@@ -62,7 +62,7 @@ def embedding_methods(
 
 
 def combined(views: Sequence[Scores], normal_groups: np.ndarray, groups: np.ndarray) -> Scores:
-    """Several methods' scores as one by Fisher's rule: the sum of `anomaly.surprise`, each group by its own training
+    """Several methods' scores as one by Fisher's rule: the sum of `scores.surprise`, each group by its own training
     scores; a group without training clips by those of all. All methods weigh alike, whatever their units."""
     training, judged = np.zeros(len(normal_groups)), np.zeros(len(groups))
     for view in views:

@@ -82,7 +82,7 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
 
 
 def means(table: pd.DataFrame) -> dict[str, float]:
-    """What `anomaly.auc_table` gave -> `auc` and `pauc` over all domains but FEW_NORMALS, then auc_<d> and pauc_<d>."""
+    """What `auc_table` gave -> `auc` and `pauc` over all domains but FEW_NORMALS, then auc_<d> and pauc_<d>."""
     led = table[~table.domain.isin(FEW_NORMALS)]
     result = {name: float(led[name].mean()) for name in ("auc", "pauc")}
     for row in table.itertuples():

@@ -1,4 +1,4 @@
-"""The embedded competitions: made by `earshot.synth` and `earshot.synth_tasks` where they are missing, then read.
+"""The embedded competitions: made by `earshot.synth` where they are missing, then read.
 
 `synth`: birds, read and scored as birdcall is. Unlike birdcall, clips are grouped by recordist (whose backgrounds the
 test does not share), and the test's true events are known.

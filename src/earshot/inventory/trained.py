@@ -30,15 +30,7 @@ from earshot.stored import read_json
 INTERVALS = 2  # raise it when `interval` comes to give others
 KEPT = "cv.json"  # of a run folder: its CV as `cv_of` found it, so that a list of runs is quick
 STATES = ("finished", "part", "running", "stopped", "damaged")  # part: of its fold table, some folds
-UNTOLD = (
-    "track",
-    "threads",
-    "data.workers",
-    "data.root",
-    "data.folds",
-    "data.cache_folder",
-    "predict.batch_size",
-)  # change no score
+UNTOLD = ("data.root", "data.folds", *runs.BY_MACHINE)  # change no score
 SORTS = ("cv", "date", "size", "name")
 
 

@@ -51,7 +51,7 @@ logger = logging.getLogger("earshot")
 
 @dataclass(kw_only=True)
 class KernelRun:
-    """The work that budget.spend divides: networks times recordings. `classes`: `known` ones, else the most of one.
+    """The work that schedule.spend divides: networks times recordings. `classes`: `known` ones, else the most of one.
 
     `blend`: of `runs`, in their order; without them of all runs of the networks. `known`: (classes, prior) of the
     bundle, of which networks may know a part, or none could be opened, which leaves the priors. `deadline`: by
@@ -166,7 +166,7 @@ class KernelRun:
             return {}
         return {"seconds": took, "recording_seconds": usual}
 
-    # ---- what budget.spend asks for
+    # ---- what schedule.spend asks for
 
     def cost(self, steps: Sequence[Step], batch: Sequence[int] | None = None) -> float:
         """Seconds by the clock; of everything that is not set aside where no batch is named."""

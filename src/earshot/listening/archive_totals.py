@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,15 +16,17 @@ from earshot.listening.detections import summary_of
 
 KEYS = ["event_label", "folder", "day", "hour"]
 HOW = {"events": "sum", "seconds": "sum", "recordings": "sum", "highest_confidence": "max"}
+UNREADABLE, ODD = ["filename", "path", "unreadable"], ["filename", "path", "note"]
 AT_A_TIME = 200  # shards whose summaries are held before they are added up
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Totals:
-    """Counts of an archive; hours of sound and of events by class."""
+    """Counts of an archive; hours of sound and of events by class. odd: recordings that are not as their files say."""
 
     recordings: int = 0
     unreadable: int = 0
+    odd: int = 0
     hours: float = 0.0
     events: int = 0
     bytes: int = 0
@@ -34,16 +37,17 @@ class Totals:
 
 
 def add_up(out: Path) -> Totals:
-    """Write OUT/summary.csv (see `summary_of`) and OUT/unreadable.csv from the shards -> their totals."""
+    """Write OUT/summary.csv (see `summary_of`), OUT/unreadable.csv and OUT/odd_files.csv from the shards -> totals."""
     totals, summary, kept = Totals(), None, []
-    with files.whole_file(out / "unreadable.csv") as partial, open(partial, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["filename", "path", "unreadable"])
+    with _table(out / "unreadable.csv", UNREADABLE) as unreadable, _table(out / "odd_files.csv", ODD) as odd:
         for recordings, events, size in _shards(out):
             failed = recordings[recordings.unreadable != ""]
-            writer.writerows(failed[["filename", "path", "unreadable"]].itertuples(index=False))
+            unreadable.writerows(failed[UNREADABLE].itertuples(index=False))
+            noted = recordings[recordings.note != ""] if "note" in recordings else recordings.iloc[:0].assign(note="")
+            odd.writerows(noted[ODD].itertuples(index=False))
             totals.recordings += len(recordings)
             totals.unreadable += len(failed)
+            totals.odd += len(noted)
             totals.hours += float(recordings.seconds.sum()) / 3600
             totals.events += len(events)
             totals.bytes += size
@@ -56,6 +60,15 @@ def add_up(out: Path) -> Totals:
     counts = summary.groupby("event_label").events.sum().sort_values(ascending=False, kind="stable")
     totals.by_class = {label: int(count) for label, count in counts.items()}
     return totals
+
+
+@contextmanager
+def _table(path: Path, columns: list[str]):
+    """A writer of rows below these columns; the file is whole or not there."""
+    with files.whole_file(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        yield writer
 
 
 def _shards(out: Path) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, int]]:
@@ -87,6 +100,7 @@ def table_of(totals: Totals, classes: int = 10) -> str:
     lines = [
         f"{'recordings':<24}{totals.recordings:>12,}",
         f"{'could not be read':<24}{totals.unreadable:>12,}",
+        f"{'not as their files say':<24}{totals.odd:>12,}",
         f"{'hours of sound':<24}{totals.hours:>12,.2f}",
         f"{'events':<24}{totals.events:>12,}",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from earshot.messages import check_choice, check_numbers
 from earshot.prediction.detection import detect_all
 from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import Clip, Predictions, weighted_mean
+from earshot.sound import audio
 from earshot.sound.wall_clock import start_of
 
 COLUMNS = ("filename", "onset", "offset", "event_label", "confidence", "max_output", "mean_output", "begins", "path")
@@ -38,19 +39,40 @@ class Asked:
 
 @dataclass(frozen=True)
 class Heard:
-    """Events of some recordings, their lengths in seconds by path, and the reasons of those that could not be read."""
+    """Events of some recordings; by path their lengths in seconds, the reasons of those that could not be read, and
+    what was odd about those that were."""
 
     events: pd.DataFrame
     seconds: dict[str, float]
     unreadable: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
-def detect_in(ears: Ears, clips: Sequence[Clip], asked: Asked, streams: int = 1) -> Iterator[Heard]:
-    """Hear recordings and give their events, at most AT_A_TIME of them at once; see `with_frames` for the ears."""
+def hear(
+    ears: Ears, clips: Sequence[Clip], asked: Asked, streams: int = 1, progress: Callable[[int], object] | None = None
+) -> Heard:
+    """Hear recordings and give their events, at most AT_A_TIME of them in memory; see `with_frames` for the ears.
+
+    progress: told how many more recordings were heard, such as the `update` of a bar.
+    """
+    parts = []
     for first in range(0, len(clips), AT_A_TIME):
         some = clips[first : first + AT_A_TIME]
         members, failed = predict_members(ears.members, some, ears.tta, streams=streams)
-        yield events_of(weighted_mean(members), some, asked, dict(failed))
+        parts.append(events_of(weighted_mean(members), some, asked, dict(failed)))
+        if progress:
+            progress(len(some))
+    return joined(parts)
+
+
+def joined(parts: Sequence[Heard]) -> Heard:
+    """Join what was heard of some recordings. Later parts overrule earlier ones: heard at last is not unreadable."""
+    seconds = {path: s for one in parts for path, s in one.seconds.items()}
+    reasons = {path: reason for one in parts for path, reason in one.unreadable.items() if path not in seconds}
+    notes = {path: told for one in parts for path, told in one.notes.items()}
+    tables = [one.events for one in parts if len(one.events)]
+    events = pd.concat(tables, ignore_index=True) if tables else parts[0].events.iloc[:0]
+    return Heard(events, seconds, reasons, notes)
 
 
 def events_of(found: Predictions, clips: Sequence[Clip], asked: Asked, failed: dict[str, str]) -> Heard:
@@ -72,7 +94,8 @@ def events_of(found: Predictions, clips: Sequence[Clip], asked: Asked, failed: d
     table["path"] = table.filename.map(paths)
     table["begins"] = [_begins(path, onset) for path, onset in zip(table.path, table.onset, strict=True)]
     table = table.reindex(columns=list(COLUMNS)).reset_index(drop=True)
-    return Heard(table, seconds, {paths[c]: reason for c, reason in failed.items()})
+    notes = {path: told for path in seconds if (told := audio.notes_of(path))}
+    return Heard(table, seconds, {paths[c]: reason for c, reason in failed.items()}, notes)
 
 
 def summary_of(events: pd.DataFrame) -> pd.DataFrame:

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import earshot
-from earshot.listening.detections import Asked, detect_in
+from earshot.listening.detections import Asked, Heard, hear
 from earshot.listening.members import ears_of, with_frames
-from earshot.listening.shards import NothingHeard, hear_shard, joined
+from earshot.listening.shards import NothingHeard, hear_shard
 from earshot.messages import first_line, need
 from earshot.prediction.free_cores import allowed_cores, use_threads
 from earshot.prediction.predictions import Clip
@@ -69,8 +69,8 @@ class Listener:
         self.ears = with_frames(ears, hearing.windows)
         self.used = 0.0  # CPU seconds that are told already; those of loading count with the first shard
 
-    def hear(self, clips: Sequence[Clip]):
-        return joined(list(detect_in(self.ears, clips, self.hearing.asked)))
+    def hear(self, clips: Sequence[Clip]) -> Heard:
+        return hear(self.ears, clips, self.hearing.asked)
 
     def __call__(self, batch: dict) -> dict:
         """A row {shard, filenames, paths} -> a row of figures; `error` where nothing could be heard."""

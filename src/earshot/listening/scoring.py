@@ -34,8 +34,9 @@ from earshot.tasks import class_table, score_clips
 logger = logging.getLogger("earshot")
 
 
-def read_events_of(path: Path, label_column: str = "", tier: str = "") -> pd.DataFrame:
-    """A table of events, or a folder of annotation files named as the recordings -> filename, onset, offset, ...
+def read_events_of(path: Path, label_column: str = "", tier: str = "") -> tuple[pd.DataFrame, set[str]]:
+    """A table of events, or a folder of annotation files named as the recordings -> (filename, onset, offset, ...; the
+    recordings that are said to hold none, in a row without times and label or by a file of their own without a row).
 
     Names keep their folders and lose their ending (`one_naming` says what is compared); labels are spelled as class
     names, so that 'Song thrush' meets Song_thrush.
@@ -43,9 +44,10 @@ def read_events_of(path: Path, label_column: str = "", tier: str = "") -> pd.Dat
     files = sorted(p for p in path.rglob("*") if p.is_file() and kind_of(p)) if path.is_dir() else [path]
     if not files:
         raise ValueError(f"{path} holds no annotation file")
-    tables = []
+    tables, silent = [], set()
     for file in files:
-        table = read_annotations(file, label_column, tier).events
+        annotations = read_annotations(file, label_column, tier)
+        table = annotations.events
         own = ADDED.sub("", (file.relative_to(path) if path.is_dir() else file).with_suffix("").as_posix())
         if not path.is_dir() and len(table) and (table.filename == "").any():
             raise ValueError(
@@ -53,6 +55,9 @@ def read_events_of(path: Path, label_column: str = "", tier: str = "") -> pd.Dat
             )
         if PurePosixPath(own).suffix.lower() in EXTENSIONS:  # x.wav.txt
             own = PurePosixPath(own).with_suffix("").as_posix()
+        silent |= {_whole(name) for name in annotations.silent}
+        if path.is_dir() and not len(table) and not annotations.silent:
+            silent.add(own)
         tables.append(table.assign(filename=table.filename.map(_whole).where(table.filename != "", own)))
     events = pd.concat(tables, ignore_index=True)
     if (timeless := events.onset.isna()).any():
@@ -62,7 +67,7 @@ def read_events_of(path: Path, label_column: str = "", tier: str = "") -> pd.Dat
         logger.warning("%d rows of %s have a label that nobody is sure of (%s), and are left out", unsure.sum(), path,
                        few(sorted(set(events.event_label[unsure]))))  # fmt: skip
         events = events[~unsure].reset_index(drop=True)
-    return events.assign(event_label=events.event_label.map(class_name))
+    return events.assign(event_label=events.event_label.map(class_name)), silent.difference(events.filename)
 
 
 def one_naming(*names: Iterable[str]) -> Callable[[str], str]:
@@ -113,15 +118,16 @@ def durations_of(path: Path) -> dict[str, float]:
 
 def score_events(
     found: pd.DataFrame, truth: pd.DataFrame, durations: Mapping[str, float] | None = None, collar: float = 0.2,
-    offset_share: float = 0.2, segment_seconds: float = 1.0,
+    offset_share: float = 0.2, segment_seconds: float = 1.0, silent: Iterable[str] = (),
 ) -> tuple[dict[str, float], list[dict]]:  # fmt: skip
     """Event-based and segment-based F1 of both tables -> (scores, a row a class).
 
-    The recordings of `durations` count, without it those of the truth; others are counted, named and left out of both
-    tables. Labels that only one side has count: as missed, or as false.
+    The recordings of `durations` count, without it those of the truth, `silent` ones (which the truth says hold none)
+    included; others are counted, named and left out of both tables. Labels that only one side has count: as missed, or
+    as false.
     """
     names, what = (
-        (set(truth.filename), "in the truth")
+        ({*truth.filename, *silent}, "in the truth")
         if durations is None
         else (set(durations), "among those to score (--durations)")
     )

@@ -17,7 +17,7 @@ import pandas as pd
 
 from earshot import files
 from earshot.listening.archive import EVENTS, RECORDINGS, part, was_heard
-from earshot.listening.detections import COLUMNS, Heard
+from earshot.listening.detections import COLUMNS, Heard, joined
 from earshot.prediction.predictions import Clip
 from earshot.sound.folder import printable
 from earshot.stored import read_json
@@ -143,15 +143,6 @@ def _said(error: Exception) -> str:
     return printable(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
 
 
-def joined(parts: Sequence[Heard]) -> Heard:
-    """Later parts overrule earlier ones: what was heard at last is no longer unreadable."""
-    seconds = {path: s for one in parts for path, s in one.seconds.items()}
-    reasons = {path: reason for one in parts for path, reason in one.unreadable.items() if path not in seconds}
-    tables = [one.events for one in parts if len(one.events)]
-    events = pd.concat(tables, ignore_index=True) if tables else parts[0].events.iloc[:0]
-    return Heard(events, seconds, reasons)
-
-
 def schemas():
     """The columns of a shard's two files, the same whether anything is in them or not."""
     import pyarrow as pa
@@ -160,7 +151,7 @@ def schemas():
     events = pa.schema([(name, pa.string() if name in text else pa.float64()) for name in COLUMNS])
     recordings = pa.schema(
         [("filename", pa.string()), ("path", pa.string()), ("seconds", pa.float64()), ("events", pa.int64()),
-         ("unreadable", pa.string()), ("shard", pa.int64())]
+         ("unreadable", pa.string()), ("note", pa.string()), ("shard", pa.int64())]
     )  # fmt: skip
     return events, recordings
 
@@ -180,7 +171,8 @@ def write_shard(out: Path, shard: int, clips: Sequence[Clip], heard: Heard):
         seconds = heard.seconds.get(path, np.nan)
         rows.append(
             {"filename": clip.clip_id, "path": printable(path), "seconds": seconds if np.isfinite(seconds) else np.nan,
-             "events": int(counts.get(path, 0)), "unreadable": heard.unreadable.get(path, ""), "shard": shard}
+             "events": int(counts.get(path, 0)), "unreadable": heard.unreadable.get(path, ""),
+             "note": heard.notes.get(path, ""), "shard": shard}
         )  # fmt: skip
     _write(out / EVENTS / part(shard), events[list(COLUMNS)], events_schema)
     _write(out / RECORDINGS / part(shard), pd.DataFrame(rows), recordings_schema)

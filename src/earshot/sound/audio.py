@@ -30,6 +30,7 @@ from earshot.sound.decoding import (
     decoded_samples,
     note,
     note_short,
+    notes_of,
     odd_files,
     opened,
     read,
@@ -41,7 +42,7 @@ from earshot.sound.levels import LARGEST, may_cancel, without
 
 __all__ = [
     "EXTENSIONS", "AudioInfo", "UnreadableAudio", "blocks", "crop_or_pad", "decoded_info", "duration_or", "info",
-    "load", "odd_files", "warn_once", "write",
+    "load", "notes_of", "odd_files", "warn_once", "write",
 ]  # fmt: skip
 WRITABLE = {".wav": ("WAV", "FLOAT"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 ROUNDING_SAMPLES = 2  # by which a crop may be shorter than a length in seconds says

@@ -1,4 +1,4 @@
-"""Log-mel on NumPy and SciPy, no torch: what kernels, validation and caches use; `features.LogMel` is its twin.
+"""Log-mel on NumPy and SciPy, no torch: for kernels, validation and caches. Its twin is `inputs.torch_logmel.LogMel`.
 
 Conventions, those of torchlibrosa and the PANNs: power spectrogram of a periodic window; centred frames, frame `t` on
 sample `t * hop_length`, the edges reflected; Slaney mel scale, each band of area 1; decibels, floored at `amin`. Time

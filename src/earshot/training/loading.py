@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
+from earshot.config import Config
 from earshot.data import sampling
 from earshot.training.examples import collate
 from earshot.training.setup import Training
@@ -24,6 +28,27 @@ def epoch_loader(t: Training, epoch: int, first: int = 0) -> torch.utils.data.Da
         t.clips, batch_sampler=batches[first:], collate_fn=collate, num_workers=data.workers,
         pin_memory=accelerator.device.type == "cuda",
     )  # fmt: skip
+
+
+@contextmanager
+def shortage_explained(config: Config) -> Iterator[None]:
+    """Have memory that ran out, and a loader process that was ended for it, be one error that says what to do."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        told = " ".join(str(error).split())[:300]
+        if "DataLoader worker" in told:
+            raise RuntimeError(
+                "a loader process was ended, as the system does where memory runs out, or a container's shared memory "
+                f"(docker run --shm-size 1g): set data.workers lower than {config.data.workers} (0: none), and go on "
+                f"with --resume ({told})"
+            ) from error
+        if isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told:
+            raise RuntimeError(
+                f"memory ran out: set optim.batch_size to less than {config.optim.batch_size} (optim.accumulate=2 "
+                f"makes of two batches one step), and predict.batch_size where a validation was on ({told})"
+            ) from error
+        raise
 
 
 def on_device(batch: dict, device: torch.device) -> dict:
