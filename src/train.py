@@ -67,7 +67,6 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from earshot import files, losses, runs
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
-from earshot.competitions import get_competition
 from earshot.data.folds import folds_in
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.soft_targets import find_targets
@@ -77,6 +76,7 @@ from earshot.processes.kill_points import reached
 from earshot.processes.lock import locked
 from earshot.training import clock
 from earshot.training.averaging import collect, judge_average
+from earshot.training.beforehand import make_embedded_data
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.checks import check_names, check_run, say_of_data
 from earshot.training.loading import epoch_loader, on_device, shortage_explained
@@ -148,20 +148,6 @@ def parse_fold(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 7):
         raise ValueError(f"--fold takes numbers from 0, or 'all', got '{text}'")
     return int(text)
-
-
-def make_embedded_data(config: Config):
-    """Make an embedded competition and its folds where they are missing; every other one is prepared by its user."""
-    root, folds, name = Path(config.data.root), Path(config.data.folds), config.data.competition
-    if not get_competition(name).embedded:
-        return
-    here = Path(__file__).parent
-    if not (root / "clips.csv").is_file():
-        print(f"making the embedded competition in {root} ...", flush=True)
-        children.run([sys.executable, here / "prepare.py", name, "--out", root], check=True)
-    if not folds.is_file():
-        clips = root / "clips.csv"
-        children.run([sys.executable, here / "make_folds.py", "--clips", clips, "--out", folds], check=True)
 
 
 def parallel_options(config: Config) -> DistributedDataParallelKwargs:
