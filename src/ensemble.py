@@ -27,11 +27,11 @@ from earshot import files, runs
 from earshot.competitions import get_competition
 from earshot.competitions.competition import Competition
 from earshot.data.answers import truth_of
-from earshot.data.prepared import load_data
+from earshot.data.prepared import PreparedData, load_data
 from earshot.ensemble import origins, search
 from earshot.ensemble.blends import MEANS, Blend, correlations
-from earshot.ensemble.choice import as_dict, check_used, read_post, write_choice
-from earshot.ensemble.oof import check_watched, oof_when_complete, score_table
+from earshot.ensemble.choice import as_dict, post_for, write_choice
+from earshot.ensemble.oof import OofReport, check_watched, oof_when_complete, score_table
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.specialists import blend_weights, full_classes, knowledge, scattered
 from earshot.messages import Parser
@@ -52,50 +52,26 @@ def main():
     files.check_ending(options.out, ".npz")
     files.check_writable(options.out)
     members = [runs.load_run(folder) for folder in options.runs]
-    origins.check_distinct(members)
     tables = [key for key in TABLES if not (options.other_labels and key == "clips")]
-    general = [m for m in members if not (m.config.data.part or m.config.data.levels or m.config.data.where)]
-    origins.check_same_tables(general, SAME_TABLES, tables)
-    origins.check_same_tables(members, SAME_TABLES, [key for key in tables if key != "classes"])
-    full = full_classes([str(m.folder) for m in members], [m.classes for m in members])
-    mask = knowledge(full, [m.classes for m in members])
-    for one, knows in zip(members, mask, strict=True):
-        if one in general and not knows.all():
-            raise ValueError(
-                f"{one.folder} knows {knows.sum()} of {len(full)} classes, and its config chooses no part of them "
-                f"(data.part): it was trained on another class list, and {SAME_TABLES}"
-            )
+    full, mask = check_members(members, tables)
     config = members[int(mask.all(axis=1).argmax())].config  # of a run that knows all classes
-    competition = get_competition(config.data.competition)
-    task = task_of(config)
-    data = load_data(config.data)
-    of_member = [data if knows.all() else load_data(m.config.data) for m, knows in zip(members, mask, strict=True)]
-    reports = [
-        oof_when_complete(m.folder, own, task, tables=tables)
-        for m, own in zip(members, of_member, strict=True)
-    ]  # fmt: skip
-    for report in reports:
-        if report.oof is None:
-            raise ValueError(f"{report.text}; train them first, by that command")
-    oofs = [scattered(r.oof, full) for r in reports]
-    search.check_alike([str(m.folder) for m in members], oofs)
+    competition, task, data = get_competition(config.data.competition), task_of(config), load_data(config.data)
+    reports = oofs_of(members, mask, data, task, tables)
+    oofs, names = [scattered(report.oof, full) for report in reports], [str(member.folder) for member in members]
+    search.check_alike(names, oofs)
     watch = objective(config, competition, task, reports)
     for member, report, knows in zip(members, reports, mask, strict=True):
         if knows.all():
             check_watched(report.scores, watch, member.folder)
     truth = truth_of(oofs[0], data)
-    if said := search.check_grids([str(m.folder) for m in members], oofs, task, truth, watch):
+    if said := search.check_grids(names, oofs, task, truth, watch):
         print(said)
     oof, blend, way = choose(oofs, truth, task, watch, options, mask)
     scores = score_readable(task, oof, truth)
-    by_fold = [
-        score_readable(task, oof.take(oof.fold == f), truth.take(oof.fold == f)).get(watch) for f in np.unique(oof.fold)
-    ]
-    by_fold = [value for value in by_fold if value is not None]
+    of_folds = [score_readable(task, oof.take(oof.fold == f), truth.take(oof.fold == f)) for f in np.unique(oof.fold)]
+    by_fold = [found[watch] for found in of_folds if watch in found]
     weights = mean_weights(blend, len(members))
-    for member, weight, report, knows in zip(members, weights, reports, mask, strict=True):
-        part = "" if knows.all() else f" of {knows.sum()} of {len(full)} classes"
-        print(f"  {weight:.3f}  {member.name:32s} {watch} {report.scores.get(watch, np.nan):.4f}{part}")
+    print_members(members, weights, reports, mask, watch)
     if len(members) > 1:
         print_correlations(members, correlations(oofs))
     spread = f"mean of folds {np.mean(by_fold):.4f} +- {np.std(by_fold):.4f}"
@@ -108,6 +84,48 @@ def main():
     choice = choose_post_processing(oof, truth, competition, members, options) if options.tune else None
     about = {"watch": watch, "scores": scores, "by_fold": by_fold, "best_member": best, "post_processing": choice}
     write(options.out, members, blend, oof, about, full)
+
+
+def check_members(members: list[runs.Run], tables: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Raise where runs cannot be blended -> the blend's classes, and (M, K) booleans: which of them each run knows.
+
+    tables: keys of origin.TABLES that must be the same; of a specialist the class list may be another.
+    """
+    origins.check_distinct(members)
+    general = [m for m in members if not (m.config.data.part or m.config.data.levels or m.config.data.where)]
+    origins.check_same_tables(general, SAME_TABLES, tables)
+    origins.check_same_tables(members, SAME_TABLES, [key for key in tables if key != "classes"])
+    full = full_classes([str(m.folder) for m in members], [m.classes for m in members])
+    mask = knowledge(full, [m.classes for m in members])
+    for one, knows in zip(members, mask, strict=True):
+        if one in general and not knows.all():
+            raise ValueError(
+                f"{one.folder} knows {knows.sum()} of {len(full)} classes, and its config chooses no part of them "
+                f"(data.part): it was trained on another class list, and {SAME_TABLES}"
+            )
+    return full, mask
+
+
+def oofs_of(
+    members: list[runs.Run], mask: np.ndarray, data: PreparedData, task: Task, tables: list[str]
+) -> list[OofReport]:
+    """The joined OOF of each run and its scores; one whose folds are not all trained is an error."""
+    of_member = [data if knows.all() else load_data(m.config.data) for m, knows in zip(members, mask, strict=True)]
+    reports = [
+        oof_when_complete(m.folder, own, task, tables=tables)
+        for m, own in zip(members, of_member, strict=True)
+    ]  # fmt: skip
+    for report in reports:
+        if report.oof is None:
+            raise ValueError(f"{report.text}; train them first, by that command")
+    return reports
+
+
+def print_members(members: list[runs.Run], weights, reports: list[OofReport], mask: np.ndarray, watch: str):
+    """A line a run: its weight, its own score, and of how many classes, where it does not know all."""
+    for member, weight, report, knows in zip(members, weights, reports, mask, strict=True):
+        part = "" if knows.all() else f" of {knows.sum()} of {len(knows)} classes"
+        print(f"  {weight:.3f}  {member.name:32s} {watch} {report.scores.get(watch, np.nan):.4f}{part}")
 
 
 def objective(config, competition: Competition, task: Task, reports) -> str:
@@ -195,12 +213,10 @@ def choose_post_processing(oof, truth, competition: Competition, members, option
     if competition.post is None:
         print(f"{competition.name} has no post-processing: its rows are scores")
         return None
-    start = read_post(options.post, competition.name) if options.post else None
-    if start:
-        check_used(start, competition.post, competition.name, options.post)
     choice = choose_post(
-        oof, truth, competition.oof_score, competition.post, start, options.steps, always=options.always
-    )
+        oof, truth, competition.oof_score, competition.post, post_for(options.post, competition), options.steps,
+        always=options.always,
+    )  # fmt: skip
     print(choice)
     return as_dict(choice, competition.name, [m.folder for m in members], runs.git_commit())
 

@@ -57,7 +57,7 @@ def main():
     of_run = {folder: members_of_run(folder, options, threads) for folder in options.run}
     check_columns(options.out, next(iter(of_run.values()))[0][0].classes)
     started, unreadable = time.monotonic(), {}
-    for folders, tta, metadata in together(of_run, options):
+    for folders, tta, metadata in sharing_a_pass(of_run, options):
         members = [m for folder in folders for m, _ in of_run[folder]]
         clips = with_metadata(clips, options.clips, metadata)
         bar = "predict " + " ".join(folder.name for folder in folders)
@@ -72,7 +72,7 @@ def main():
             of_folds = with_anomaly_scores(folder, of_folds, of_run[folder], options)
             save(folder, of_folds, [fold for _, fold in of_run[folder]], options)
             if not options.out:
-                files.write_text(folder / PREDICTED, files.as_json(again(folder, options)) + "\n")
+                files.write_text(folder / PREDICTED, files.as_json(same_options(folder, options)) + "\n")
         if options.one_pass:
             print(difference_of_one_pass(members, clips[:COMPARED], tta))
     seconds, targets = time.monotonic() - started, [str(options.out or folder / "test.npz") for folder in options.run]
@@ -202,7 +202,7 @@ def members_of_run(folder: Path, options: argparse.Namespace, threads: int) -> l
     return found
 
 
-def together(of_run: dict[Path, list], options: argparse.Namespace) -> list[tuple[list[Path], tuple, Metadata]]:
+def sharing_a_pass(of_run: dict[Path, list], options: argparse.Namespace) -> list[tuple[list[Path], tuple, Metadata]]:
     """Group the runs that can share a pass, by windows, variants and columns: (run folders, their TTA, their
     metadata)."""
     groups: dict[tuple, list[Path]] = {}
@@ -302,8 +302,8 @@ def write_table(found: Predictions, path: Path):
     print(f"{path} has no outputs of frames; score.py reads it, ensemble.py, submit.py and report.py need an .npz")
 
 
-def again(folder: Path, options: argparse.Namespace) -> list[str]:
-    """The options that predict this run's test.npz once more: what train.py --resume does where one is missing."""
+def same_options(folder: Path, options: argparse.Namespace) -> list[str]:
+    """The options that predict this run's test.npz once more, as train.py --resume does where one is missing."""
     words = ["--run", str(folder), "--clips", str(options.clips), "--backend", options.backend]
     words += ["--audio-root", str(options.audio_root)] * bool(options.audio_root)
     words += [f"--{name.replace('_', '-')}" for name in ("int8", "together", "one_pass") if getattr(options, name)]

@@ -40,7 +40,7 @@ from earshot.competitions.truths import checked_truth
 from earshot.data.answers import read_truth
 from earshot.data.dataset import read_dataset
 from earshot.data.labels import read_classes, read_clips
-from earshot.ensemble.choice import as_dict, check_used, read_post, say_used, write_choice
+from earshot.ensemble.choice import as_dict, post_for, say_used, write_choice
 from earshot.ensemble.oof import score_table
 from earshot.ensemble.origins import check_tuned_on, check_where_it_lies
 from earshot.ensemble.post_processing import choose_post
@@ -248,10 +248,7 @@ def find_post(
 
     Before the search rows are made of the test once: a table that does not fit is said at once.
     """
-    given = read_post(options.post, competition.name) if options.post else None
-    if given:
-        check_used(given, competition.post, competition.name, options.post)
-    start = given or (competition.post.start if competition.post else PostProcess())
+    start = post_for(options.post, competition) or (competition.post.start if competition.post else PostProcess())
     if not options.tune_on:
         return start, None
     if competition.post is None:

@@ -67,7 +67,6 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from earshot import files, losses, runs
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
-from earshot.competitions import get_competition
 from earshot.data.folds import folds_in
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.soft_targets import find_targets
@@ -77,6 +76,7 @@ from earshot.processes.kill_points import reached
 from earshot.processes.lock import locked
 from earshot.training import clock
 from earshot.training.averaging import collect, judge_average
+from earshot.training.beforehand import make_embedded_data
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.checks import check_names, check_run, say_of_data
 from earshot.training.loading import epoch_loader, on_device, shortage_explained
@@ -133,18 +133,7 @@ def main():
         threads = choose_and_say_threads(config, accelerator, options.threads)
         if options.dry_run:
             return rehearse(config, folds, data, accelerator, train_one_epoch, options.jobs)
-        end = options.until or clock.end_of_run(options.max_minutes)
-        for n, fold in enumerate(folds):
-            after = len(folds) - n - 1
-            deadline = clock.monotonic(clock.end_of_fold(end, after + 1))
-            rounds = after + options.rounds_after
-            lock = locked(folder / f"fold{fold}", options.take_lock) if accelerator.is_main_process else nullcontext()
-            with lock, fewer_alike():
-                train_fold(
-                    config, fold, folder, data, accelerator, resume=options.resume, deadline=deadline, threads=threads,
-                    rounds_after=rounds,
-                )  # fmt: skip
-        accelerator.end_training()
+        train_in_turn(config, folds, folder, data, accelerator, threads=threads, options=options)
         if not accelerator.is_main_process:
             return
     if not options.child:
@@ -159,20 +148,6 @@ def parse_fold(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 7):
         raise ValueError(f"--fold takes numbers from 0, or 'all', got '{text}'")
     return int(text)
-
-
-def make_embedded_data(config: Config):
-    """An embedded competition and its folds make themselves when missing; every other one is prepared by its user."""
-    root, folds, name = Path(config.data.root), Path(config.data.folds), config.data.competition
-    if not get_competition(name).embedded:
-        return
-    here = Path(__file__).parent
-    if not (root / "clips.csv").is_file():
-        print(f"making the embedded competition in {root} ...", flush=True)
-        children.run([sys.executable, here / "prepare.py", name, "--out", root], check=True)
-    if not folds.is_file():
-        clips = root / "clips.csv"
-        children.run([sys.executable, here / "make_folds.py", "--clips", clips, "--out", folds], check=True)
 
 
 def parallel_options(config: Config) -> DistributedDataParallelKwargs:
@@ -224,18 +199,31 @@ def train_in_parallel(config: Config, folds: list[int], options: argparse.Namesp
         raise ValueError(f"folds {failed} failed; their errors stand above")
 
 
+def train_in_turn(
+    config: Config, folds: list[int], folder: Path, data: PreparedData, accelerator, threads: int,
+    options: argparse.Namespace,
+):  # fmt: skip
+    """One fold after the other in this process, each with its share of the time that is left."""
+    end = options.until or clock.end_of_run(options.max_minutes)
+    for n, fold in enumerate(folds):
+        after = len(folds) - n - 1
+        deadline = clock.monotonic(clock.end_of_fold(end, after + 1))
+        lock = locked(folder / f"fold{fold}", options.take_lock) if accelerator.is_main_process else nullcontext()
+        with lock, fewer_alike():
+            train_fold(
+                config, fold, folder, data, accelerator, resume=options.resume, deadline=deadline, threads=threads,
+                rounds_after=after + options.rounds_after,
+            )  # fmt: skip
+    accelerator.end_training()
+
+
 def train_fold(
     config: Config, fold: int, folder: Path, data: PreparedData, accelerator, resume: bool, deadline: float,
     threads: int, rounds_after: int = 0,
 ):  # fmt: skip
     """Train one fold to its end (or the deadline) and leave a complete fold folder."""
     fold_folder = folder / f"fold{fold}"
-    everything, held_out = data.split(fold, config.data.folds)
-    train_data = everything.thinned(config.data, config.seed)
-    if len(train_data.clips) < len(everything.clips):
-        asked = {"train_share": config.data.train_share < 1, "clips_per_class": config.data.clips_per_class > 0}
-        told = ", ".join(f"data.{key} {getattr(config.data, key):g}" for key, acts in asked.items() if acts)
-        accelerator.print(f"fold {fold}: {len(train_data.clips)} of {len(everything.clips)} training clips ({told})")
+    train_data, held_out = clips_of_fold(config, fold, data, accelerator)
     run, origin = runs.FoldRun(fold_folder), origin_of(fold_folder, data.digests, config)
     finished = resume and run.finished
     if finished and accelerator.is_main_process:
@@ -285,6 +273,17 @@ def train_fold(
     finish_fold(t)
     if tracker:
         tracker.finish()
+
+
+def clips_of_fold(config: Config, fold: int, data: PreparedData, accelerator) -> tuple[PreparedData, PreparedData]:
+    """The clips that train a fold, fewer where the config says so, and those that it holds out."""
+    everything, held_out = data.split(fold, config.data.folds)
+    train_data = everything.thinned(config.data, config.seed)
+    if len(train_data.clips) < len(everything.clips):
+        asked = {"train_share": config.data.train_share < 1, "clips_per_class": config.data.clips_per_class > 0}
+        told = ", ".join(f"data.{key} {getattr(config.data, key):g}" for key, acts in asked.items() if acts)
+        accelerator.print(f"fold {fold}: {len(train_data.clips)} of {len(everything.clips)} training clips ({told})")
+    return train_data, held_out
 
 
 def keep_threads(t: Training, threads: int):

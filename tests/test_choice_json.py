@@ -141,9 +141,12 @@ def test_a_bundle_says_which_post_processing_it_uses(tmp_path, monkeypatch, caps
         ("rfcx", {"threshold": 0.4}, "sets threshold, and the rows of rfcx are scores as they are"),
     ],
 )
-def test_steps_that_make_no_difference_to_the_rows_are_refused(competition, post, lost):
-    ranges = get_competition(competition).post
+def test_steps_that_make_no_difference_to_the_rows_are_refused(tmp_path, competition, post, lost):
+    record, path = get_competition(competition), tmp_path / "mine.yaml"
+    path.write_text(json.dumps(post))
     with pytest.raises(ValueError, match=f"mine.yaml {lost}"):
-        choice.check_used(PostProcess(**post), ranges, competition, "mine.yaml")
+        choice.post_for(path, record)
     used = dict(list(post.items())[:1]) if competition != "rfcx" else {}
-    choice.check_used(PostProcess(**used), ranges, competition, "mine.yaml")
+    path.write_text(json.dumps(used))
+    assert choice.post_for(path, record) == PostProcess(**used)
+    assert choice.post_for(None, record) is None

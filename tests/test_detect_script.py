@@ -1,6 +1,7 @@
 """src/detect.py on folders that change: recordings that go, what it wrote itself, and files that are no recordings."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import detect
+from earshot.events import PostProcess
+from earshot.listening.detections import COLUMNS, Heard
 from earshot.listening.recordings import find_clips
+from earshot.prediction.predictions import Clip
 
 
 def record(path):
@@ -47,6 +51,30 @@ def test_own_examples_are_no_recordings(tmp_path):
     record(tmp_path / "found/examples/wren/0.9_a.wav")
     assert [clip.clip_id for clip in find_clips(tmp_path, tmp_path / "found/examples")[0]] == ["a"]
     assert len(find_clips(tmp_path, tmp_path / "elsewhere")[0]) == 2
+
+
+def test_what_was_heard_is_written_recording_by_recording_and_counted(tmp_path, capsys):
+    paths = {name: str(record(tmp_path / f"{name}.wav")) for name in ("a", "b", "c")}
+    events = pd.DataFrame([["a", 0.1, 0.5, "wren", 0.9, 0.9, 0.8, "", paths["a"]]], columns=list(COLUMNS))
+    heard = Heard(events, {paths["a"]: 1.0, paths["b"]: 1.0}, {paths["c"]: "cut"}, {paths["b"]: "shorter"})
+    out = tmp_path / "found"
+    options = argparse.Namespace(out=out, kinds=["csv"], examples=0, run="r", clips=tmp_path, top=0,
+                                 min_confidence=0.0, level="frames")  # fmt: skip
+    detect.write(heard, [Clip(name, path) for name, path in paths.items()], PostProcess(), options)
+    detect.report_unreadable(heard, out)
+    table = pd.read_csv(out / "recordings.csv", keep_default_na=False)
+    assert table.filename.tolist() == ["a", "b", "c"]
+    assert table.events.tolist() == [1, 0, 0]
+    assert table.unreadable.tolist() == ["", "", "cut"]
+    assert table.note.tolist() == ["", "shorter", ""]
+    assert pd.read_csv(out / "events.csv").event_label.tolist() == ["wren"]
+    assert pd.read_csv(out / "summary.csv").events.tolist() == [1]
+    assert json.loads((out / "detect.json").read_text())["events"] == 1
+    said = capsys.readouterr().out
+    assert "1 recordings could not be read" in said
+    assert "1 recordings are not as their files say" in said
+    with pytest.raises(ValueError, match="none of the 1 recordings could be read"):
+        detect.report_unreadable(Heard(events.iloc[:0], {}, {paths["c"]: "cut"}), out)
 
 
 @pytest.mark.parametrize("name", ["clips.csv", "a.txt"])

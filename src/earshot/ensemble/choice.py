@@ -27,7 +27,7 @@ from earshot.messages import few
 from earshot.stored import read_json
 
 if TYPE_CHECKING:
-    from earshot.competitions.competition import PostRanges
+    from earshot.competitions.competition import Competition
     from earshot.ensemble.post_processing import PostChoice, Step
 
 NEEDED = ("post", "competition", "score")
@@ -99,11 +99,14 @@ def post_of(about, where: str | Path, competition: str = "") -> PostProcess:
     return build_post(about["post"], where)
 
 
-def check_used(post: PostProcess, ranges: PostRanges | None, competition: str, where: str | Path):
-    """Raise where a file asks for steps that make no difference to a competition's rows: they would be lost silently.
+def post_for(path: str | Path | None, competition: Competition) -> PostProcess | None:
+    """`read_post` for the rows of a competition; None without a path.
 
-    ranges: the competition's own (None: its rows are scores as they are).
+    Steps that make no difference to its rows would be lost silently: they are an error.
     """
+    if path is None:
+        return None
+    post, ranges = read_post(path, competition.name), competition.post
     changed = [f.name for f in fields(PostProcess) if getattr(post, f.name) != getattr(PostProcess(), f.name)]
     of_rows = {name for name in changed if name.startswith("row_") or name in ("site_odds", "hour_odds")}
     if ranges is None or ranges.coarse_from:
@@ -114,7 +117,9 @@ def check_used(post: PostProcess, ranges: PostRanges | None, competition: str, w
     else:
         kind, lost = "made of events", [name for name in changed if name in of_rows or name == "coarse_from"]
     if lost:
-        raise ValueError(f"{where} sets {', '.join(lost)}, and the rows of {competition} are {kind}: leave that out")
+        rows = f"the rows of {competition.name} are {kind}"
+        raise ValueError(f"{path} sets {', '.join(lost)}, and {rows}: leave that out")
+    return post
 
 
 def say_used(competition: str, has_steps: bool, used: str | Path | None, root: str | Path = "") -> str:

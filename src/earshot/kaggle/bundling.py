@@ -21,7 +21,7 @@ import yaml
 
 from earshot.competitions import get_competition
 from earshot.ensemble.blends import Blend, Ensemble, read_ensemble
-from earshot.ensemble.choice import check_used, post_of, read_post, write_choice
+from earshot.ensemble.choice import post_for, post_of, write_choice
 from earshot.ensemble.specialists import full_classes
 from earshot.events import PostProcess, load_post
 from earshot.files import as_json, whole_folder
@@ -218,25 +218,21 @@ def _blended(settings: BundleSettings) -> Ensemble:
 def _add_post(folder: Path, settings: BundleSettings, chosen: Ensemble):
     """The post-processing: --post (YAML, or the JSON of a choice), or what the ensemble chose on its own OOF."""
     given = settings.post
-    if given:
-        ranges = get_competition(settings.competition).post
-        check_used(read_post(given, settings.competition), ranges, settings.competition, given)
+    post = post_for(given, get_competition(settings.competition))
     if chosen.post_processing:
         if given:
             raise ValueError(f"{settings.blend} holds post-processing chosen on its OOF: leave --post out")
         post_of(chosen.post_processing, settings.blend, settings.competition)
         write_choice(folder / CHOSEN_POST, chosen.post_processing)
     elif given and given.suffix == ".json":
-        read_post(given, settings.competition)
         about = read_json(given, "post-processing")
         write_choice(folder / CHOSEN_POST, about.get("post_processing") or about)
-    elif chosen.thresholds:  # an ensemble of before, whose thresholds take the place of those in the file
-        post = replace(load_post(given) if given else PostProcess(), **chosen.thresholds)
+    elif chosen.thresholds:  # an ensemble by an older version, whose thresholds take the place of those in the file
+        post = replace(post or PostProcess(), **chosen.thresholds)
         values = {k: dict(v) if isinstance(v, Mapping) else v for k, v in asdict(post).items()}
         (folder / POST).write_text(yaml.safe_dump(values))
         load_post(folder / POST)
     elif given:
-        load_post(given)
         shutil.copyfile(given, folder / POST)
 
 
