@@ -66,7 +66,7 @@ def main():
     if (options.data / FILE).is_file():
         now = files.file_digest(options.folds)
         found += leaks.of_targets(SoftTargets.load(options.data / FILE).lineage, clips, now)
-    found += leaks_of_pseudo(options, clips, folds, source, prints, test)
+    found = leaks.surest_first(found + leaks_of_pseudo(options, clips, folds, source, prints, test))
     features = np.stack(heard(splits.statistics, [source / p for p in clips.path], "statistics"))
     elsewhere = labelled_elsewhere(options.labelled, classes) if options.labelled else None
     compared = splits.compare(features, target > 0.5, splits.parts_of(clips, folds), elsewhere)

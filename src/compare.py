@@ -2,6 +2,7 @@
 
 python src/compare.py configs/compare/se_trans.yaml                      # on the embedded data sets
 python src/compare.py configs/compare/se_trans.yaml --tasks scenes --systems se_trans se_trans_fmix --seeds 1 2
+python src/compare.py configs/compare/se_trans.yaml --check              # only list the runs, and check each
 python src/compare.py configs/compare/se_trans.yaml --only-table         # of what has been trained so far
 python src/compare.py configs/compare/se_trans_dcase.yaml --tasks asd --jointly   # one model of all machines
 
@@ -22,6 +23,7 @@ import argparse
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from earshot.script import run_script
@@ -38,6 +40,7 @@ from earshot.pictures import runs as run_pictures
 from earshot.processes import children
 from earshot.records import read_yaml
 from earshot.tables import read_table
+from earshot.training.beforehand import check_training
 
 KEYS = ("tasks", "systems", "seeds", "overrides", "fold", "augmentations", "each", "published")
 COMPARED = ("folds", "clips")  # tables that all systems of a task share; their classes may be of several levels
@@ -49,6 +52,9 @@ def main():
     out = options.out or Path("runs") / "compare" / options.plan.stem
     files.check_writable(out.with_suffix(".csv"))
     plan = read_plan(options)
+    if options.check:
+        check(plan, options)
+        return
     if not options.only_table:
         train_all(plan, options)
     table = collect(plan, options.plan.stem)
@@ -68,6 +74,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, help="instead of the file's")
     parser.add_argument("--set", nargs="+", default=[], metavar="key=value", help="overrides of every run")
     parser.add_argument("--jointly", action="store_true", help="one model where the file's `each` asks for several")
+    parser.add_argument(
+        "--check", action="store_true", help="only check the plan, its configs and data, and list the runs"
+    )
     parser.add_argument("--only-table", action="store_true", help="train nothing")
     parser.add_argument("--out", type=Path, help="table without its ending (default runs/compare/<plan>)")
     return parser.parse_args()
@@ -180,24 +189,56 @@ def run_name(plan_name: str, task: str, system: str, seed: int, part: str = "") 
     return "-".join([plan_name, *([data] if data else []), system, f"seed{seed}{part}"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class OneRun:
+    """A training of the plan."""
+
+    task: str
+    name: str
+    config: Path
+    settings: tuple[str, ...]
+
+
+def runs_of(plan: dict, options: argparse.Namespace) -> list[OneRun]:
+    """All trainings of the plan, in order."""
+    return [
+        OneRun(task=task, name=run_name(options.plan.stem, task, system, seed, part), config=config_of(task, system),
+               settings=(f"seed={seed}", *settings_of(plan, task, own, options.set)))
+        for seed in plan["seeds"] for task in plan["tasks"] for system in plan["systems"]
+        for part, own in parts(plan, task).items()
+    ]  # fmt: skip
+
+
+def settings_of(plan: dict, task: str, own: list[str], last: list[str]) -> list[str]:
+    """The settings of a run: of those of one key the nearest one to the run counts."""
+    settings = [*plan["overrides"].get("all", ()), *plan["overrides"].get(task, ()), *own, *last]
+    return list({text.partition("=")[0]: text for text in settings}.values())
+
+
+def check(plan: dict, options: argparse.Namespace):
+    """Ask of every run what train.py asks before its first batch, and list them; the first that fails is the error."""
+    todo = runs_of(plan, options)
+    for number, one in enumerate(todo, start=1):
+        config = load_config(one.config, one.settings)
+        try:
+            check_training(config, () if plan["fold"] == "all" else [int(plan["fold"])])
+        except ValueError as error:
+            raise ValueError(f"{one.task} {one.name}: {error}") from error
+        print(f"{number}/{len(todo)} {runs.run_folder(config, None, one.name)}: {one.config}", flush=True)
+
+
 def train_all(plan: dict, options: argparse.Namespace):
     """One train.py a run, one after the other; a run that fails is named at the end, the others go on."""
-    todo = [
-        (t, s, seed, *part)
-        for seed in plan["seeds"] for t in plan["tasks"] for s in plan["systems"] for part in parts(plan, t).items()
-    ]  # fmt: skip
-    failed = []
-    for number, (task, system, seed, part, own) in enumerate(todo, start=1):
-        name, started = run_name(options.plan.stem, task, system, seed, part), time.monotonic()
-        command = [sys.executable, Path(__file__).with_name("train.py"), "--config", config_of(task, system)]
-        command += ["--name", name, "--fold", plan["fold"], "--resume", f"seed={seed}"]
-        settings = [*plan["overrides"].get("all", ()), *plan["overrides"].get(task, ()), *own, *options.set]
-        command += {text.partition("=")[0]: text for text in settings}.values()  # the nearest one to the run counts
+    todo, failed = runs_of(plan, options), []
+    for number, one in enumerate(todo, start=1):
+        started = time.monotonic()
+        command = [sys.executable, Path(__file__).with_name("train.py"), "--config", one.config]
+        command += ["--name", one.name, "--fold", plan["fold"], "--resume", *one.settings]
         done = children.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         outcome = "done" if done.returncode == 0 else done.stderr.strip().splitlines()[-1:] or ["failed"]
-        print(f"{number}/{len(todo)} {task} {name}: {outcome} ({time.monotonic() - started:.0f} s)", flush=True)
+        print(f"{number}/{len(todo)} {one.task} {one.name}: {outcome} ({time.monotonic() - started:.0f} s)", flush=True)
         if done.returncode:
-            failed.append(f"{task}/{name}")
+            failed.append(f"{one.task}/{one.name}")
     if failed:
         print(f"{len(failed)} runs failed and are left out of the table: {', '.join(failed)}", file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 python src/run_rounds.py configs/rounds/synth_birds.yaml
 python src/run_rounds.py configs/rounds/synth_birds.yaml --name seed2 --set seed=2 optim.epochs=4
+python src/run_rounds.py configs/rounds/synth_birds.yaml --check          # only say what would be done, and check it
 python src/run_rounds.py configs/rounds/synth_birds.yaml --only-table     # what there is so far, nothing is trained
 
 Each round: teachers label (src/pseudo_label.py), a student trains on it (src/train.py), its OOF is scored. Stopped at
@@ -21,10 +22,11 @@ from earshot.script import run_script
 
 from earshot import files, runs
 from earshot.config import load_config
-from earshot.messages import Parser, check_numbers, progress_bar
+from earshot.messages import Parser, check_numbers, few, progress_bar
 from earshot.processes import children
 from earshot.rounds.judging import Judged, decide, judge, paired_text
 from earshot.rounds.plan import Plan, Step, are_made, read_plan, steps_of
+from earshot.training.beforehand import check_training, make_embedded_data
 
 HERE = Path(__file__).parent
 
@@ -39,6 +41,8 @@ def main():
     files.check_writable(out, "give --out FILE.csv")
     plan = read_plan(options.plan)
     steps = steps_of(plan, name, tuple(options.set))
+    if not options.only_table:
+        make_embedded_data(load_config(steps[-1].config, steps[-1].settings))
     if not Path(plan.unlabelled).exists():
         raise ValueError(f"{options.plan}: unlabelled {plan.unlabelled} does not exist: name a table or a folder")
     judged: list[tuple[Path, Judged]] = [
@@ -46,6 +50,9 @@ def main():
     ]
     if judged:
         decide([one.value for _, one in judged], plan.honest)  # an error before hours of training
+    if options.check:
+        check(steps, plan)
+        return
     rows = [row_of(None, run, found, []) for run, found in judged]
     for step in steps:
         if options.only_table and not is_trained(step, plan):
@@ -79,9 +86,20 @@ def parse_args() -> argparse.Namespace:
     add("--name", default="", help="of runs and pseudo-labels (default: the file's)")
     add("--set", nargs="+", default=[], metavar="key=value", help="settings of every run, after the file's")
     add("--jobs", type=int, default=1, help="folds that train at a time")
+    add("--check", action="store_true", help="only check the schedule, its configs and data, and list its rounds")
     add("--only-table", action="store_true", help="train and label nothing, score what is there")
     add("--out", type=Path, help="table of the rounds (default runs/rounds/<name>.csv)")
     return parser.parse_args()
+
+
+def check(steps: list[Step], plan: Plan):
+    """Ask of every training what train.py asks before its first batch, and list what would be done."""
+    for config, settings in dict.fromkeys((step.config, step.settings) for step in steps):
+        check_training(load_config(config, settings), plan.folds)
+    for step in steps:
+        done = " (trained)" if is_trained(step, plan) else ""
+        told = f", with labels of {plan.unlabelled} by {few(step.teachers)}" if step.labels else ""
+        print(f"round {step.number}: {step.run}{done}, {step.config}{told}")
 
 
 def folds_of(plan: Plan) -> list[str]:

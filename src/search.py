@@ -64,6 +64,7 @@ from earshot.searching import study as studies
 from earshot.searching.plan import SearchPlan, Split
 from earshot.searching.space import overrides_of
 from earshot.searching.training import Trainer
+from earshot.training.beforehand import make_embedded_data
 from earshot.training.checks import check_run
 
 
@@ -75,11 +76,13 @@ def main():
     plan = plans.read_plan(options.plan)
     studies.optuna()
     base = plans.base_config(plan)
+    make_embedded_data(base)
     outer = plans.outer_folds(plan, base)
     if not options.worker:
         check_space(plan, base)
     if options.check:
-        print(f"{options.plan}: {len(plan.space)} settings, {plan.trials} trials of each of {len(outer)} searches")
+        apart = "nothing kept apart" if outer == [None] else f"for each fold kept apart ({few(outer, 20)})"
+        print(f"{options.plan} is in order: {len(plan.space)} settings are searched by {plan.trials} trials, {apart}")
         return
     began, found = time.monotonic(), []
     deadline = began + 60 * options.minutes if options.minutes else math.inf

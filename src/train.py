@@ -21,7 +21,7 @@ from pathlib import Path
 from earshot.script import check_first, run_script
 
 from earshot.config import Config, check_config, flag_meant, load_config
-from earshot.messages import Parser, check_numbers
+from earshot.messages import Parser, check_numbers, fewer_alike
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
 
@@ -67,7 +67,6 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from earshot import files, losses, runs
 from earshot.augment.hidden import mixed_maps
 from earshot.augment.pipeline import augment_batch
-from earshot.competitions import get_competition
 from earshot.data.folds import folds_in
 from earshot.data.prepared import PreparedData, load_data
 from earshot.data.soft_targets import find_targets
@@ -77,6 +76,7 @@ from earshot.processes.kill_points import reached
 from earshot.processes.lock import locked
 from earshot.training import clock
 from earshot.training.averaging import collect, judge_average
+from earshot.training.beforehand import make_embedded_data
 from earshot.training.checkpoint import restore_checkpoint, write_checkpoint
 from earshot.training.checks import check_names, check_run, say_of_data
 from earshot.training.loading import epoch_loader, on_device, shortage_explained
@@ -150,20 +150,6 @@ def parse_fold(text: str) -> int:
     return int(text)
 
 
-def make_embedded_data(config: Config):
-    """Make an embedded competition and its folds where they are missing; every other one is prepared by its user."""
-    root, folds, name = Path(config.data.root), Path(config.data.folds), config.data.competition
-    if not get_competition(name).embedded:
-        return
-    here = Path(__file__).parent
-    if not (root / "clips.csv").is_file():
-        print(f"making the embedded competition in {root} ...", flush=True)
-        children.run([sys.executable, here / "prepare.py", name, "--out", root], check=True)
-    if not folds.is_file():
-        clips = root / "clips.csv"
-        children.run([sys.executable, here / "make_folds.py", "--clips", clips, "--out", folds], check=True)
-
-
 def parallel_options(config: Config) -> DistributedDataParallelKwargs:
     """Of several processes: while blocks are frozen, none waits for the gradients of their parameters."""
     return DistributedDataParallelKwargs(find_unused_parameters=config.optim.unfreeze_epochs > 0)
@@ -222,7 +208,8 @@ def train_in_turn(
     for n, fold in enumerate(folds):
         after = len(folds) - n - 1
         deadline = clock.monotonic(clock.end_of_fold(end, after + 1))
-        with locked(folder / f"fold{fold}", options.take_lock) if accelerator.is_main_process else nullcontext():
+        lock = locked(folder / f"fold{fold}", options.take_lock) if accelerator.is_main_process else nullcontext()
+        with lock, fewer_alike():
             train_fold(
                 config, fold, folder, data, accelerator, resume=options.resume, deadline=deadline, threads=threads,
                 rounds_after=after + options.rounds_after,

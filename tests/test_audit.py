@@ -135,8 +135,8 @@ def test_random_folds_flatter_where_sources_repeat():
     folds = pd.DataFrame({"clip_id": clips.clip_id, "fold": np.arange(300) % 5})
     table = splits.compare(features, target, splits.parts_of(clips, folds)).set_index("split").macro_auc
     assert table["random folds"] > 0.95
-    assert table["by author, kept whole (30)"] < 0.75
-    assert "they flatter by +0." in splits.flattery(table.reset_index())
+    assert table["folds that keep each author whole (30 of them)"] < 0.75
+    assert "random ones flatter by +0." in splits.flattery(table.reset_index())
 
 
 def test_a_difference_of_runs_is_judged_on_the_same_clips():
@@ -200,8 +200,10 @@ def test_the_command_writes_a_page_and_ends_as_strict(planted, tmp_path, monkeyp
         audit.main()
     assert ended.value.code == 1
     said = capsys.readouterr().out
-    assert "leaks that raise scores" in said
+    assert "Leaks that raise scores: " in said
     about = json.loads((tmp_path / "out/audit.json").read_text())
+    sure = [leak["grave"] for leak in about["leaks"]]
+    assert sure == sorted(sure, reverse=True), "what is sure comes first"
     assert {leak["kind"] for leak in about["leaks"]} == set(planted_leaks.KINDS.values())
     assert "one sound in two folds" in (tmp_path / "out/audit.html").read_text()
     assert pd.read_csv(tmp_path / "groups.csv").group.nunique() == len(clips) - 8

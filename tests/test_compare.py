@@ -60,6 +60,18 @@ def test_every_run_is_trained_once_resumably_and_failures_are_named(plan, monkey
     assert "| cnn9 | - | - | - | - |" in captured.out
 
 
+def test_checked_only_every_run_is_listed_and_nothing_trained(plan, monkeypatch, capsys):
+    checked = []
+    monkeypatch.setattr(compare, "check_training", lambda config, folds: checked.append((config, folds)))
+    run(compare, plan, "--check", "--tasks", "scenes")
+    assert [config.seed for config, _ in checked] == [1, 1, 2, 2]
+    assert {config.optim.epochs for config, _ in checked} == {1}
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("1/4 runs/scenes/mine-se_trans-seed1: ")
+    assert len(said) == 4
+    assert not (plan.parent / "runs" / "scenes").exists()
+
+
 def test_the_table_of_what_is_finished_so_far(plan, capsys):
     finish("scenes", "mine-se_trans-seed1", class_mean_accuracy=0.6)
     run(compare, plan, "--only-table", "--tasks", "scenes")

@@ -245,7 +245,7 @@ def test_every_schedule_can_be_read():
         load_config(path.parents[2] / plan.student.config, plan.student.set)
 
 
-def test_wrong_schedules_are_refused(tmp_path, monkeypatch):
+def test_wrong_schedules_are_refused(tmp_path, monkeypatch, capsys):
     root = write_tiny(tmp_path).parent
     monkeypatch.chdir(root)
     good = {"teacher": {"config": "tiny.yaml"}, "student": {"config": "tiny.yaml"}, "unlabelled": "scapes"}
@@ -270,6 +270,18 @@ def test_wrong_schedules_are_refused(tmp_path, monkeypatch):
     Path("plan.yaml").write_text(yaml.safe_dump(good))
     with pytest.raises(ValueError, match="unlabelled scapes does not exist"):
         run(run_rounds, "plan.yaml")
+    Path("scapes").mkdir()
+    wrong = {"config": "tiny.yaml", "set": ["data.pseudo_labels=x"]}
+    for teacher, said in ((wrong, "unknown key"), ({**wrong, "set": ["loss.name=bc"]}, "did you mean 'bce'")):
+        Path("plan.yaml").write_text(yaml.safe_dump(good | {"teacher": teacher}))
+        with pytest.raises(ValueError, match=said):
+            run(run_rounds, "plan.yaml", "--check")
+    Path("plan.yaml").write_text(yaml.safe_dump(good))
+    run(run_rounds, "plan.yaml", "--check")
+    assert capsys.readouterr().out.splitlines()[1:2] == [
+        "round 1: runs/sed/plan-round1, tiny.yaml, with labels of scapes by runs/sed/plan-round0"
+    ]
+    assert not Path("runs").exists()
     names = [str(step.run) for step in steps_of(read_plan(Path("plan.yaml")), "p")]
     assert names == ["runs/sed/p-round0", "runs/sed/p-round1", "runs/sed/p-round2"]
 

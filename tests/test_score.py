@@ -221,6 +221,7 @@ def test_names_that_never_meet_are_shown_of_both_sides(run, caplog):
         "clip_id,labels\na,Robin;Owl\nb,Wren\nc,owl\n",
         "clip_id,labels\na,\"['robin', 'owl']\"\nb,['wren']\nc,['owl']\n",
         "clip_id,labels\na.wav,robin owl\nb.wav,wren\nc.wav,owl\n",
+        "clip_id,labels,secondary_labels\na,robin,owl\nb,wren,\nc,owl,\n",
         "clip_id,owl,robin,wren\na,1,1,0\nb,0,0,1\nc,1,0,0\n",
     ],
 )

@@ -17,6 +17,7 @@ from earshot.data.folds import TRAIN_ONLY
 from earshot.data.names import NOBODY, clean_names
 
 TEST = "test"
+PERHAPS = "perhaps "  # how a kind begins where it is not sure that the leak is there
 PEOPLE = ("group", "author", "recordist", "identifier", "sensor_id", "individual")
 PLACES = ("site", "location", "city")
 RECORDINGS = ("recording", "recording_id", "src_file", "source_label", "freesound_id", "xc_id", "url")
@@ -60,7 +61,7 @@ def of_sounds(clips, prints, test, test_prints) -> list[Leak]:
     for pair in pairs.itertuples():
         both = names[pair.a], names[pair.b]
         told, sure = _alike(pair), not pair.likeness < COPY
-        perhaps = "" if sure else "perhaps "
+        perhaps = "" if sure else PERHAPS
         if pair.b >= n:
             if pair.a < n:
                 found.append(Leak(f"{perhaps}a sound of the test in training", told, TEST, both, grave=sure))
@@ -220,8 +221,13 @@ def of_pseudo_sounds(
         if name in trained.get(fold, ()):
             told, sure = f"{folder}: {_alike(pair)}", not pair.likeness < COPY
             both, kind = (str(clips.clip_id.iloc[pair.a]), name), "a held-out sound among its fold's pseudo-labels"
-            found.append(Leak(kind if sure else f"perhaps {kind}", told, f"fold {fold}", both, grave=sure))
+            found.append(Leak(kind if sure else PERHAPS + kind, told, f"fold {fold}", both, grave=sure))
     return found
+
+
+def surest_first(found: Sequence[Leak]) -> list[Leak]:
+    """What raises scores, then what may, then what is only perhaps there at all."""
+    return sorted(found, key=lambda leak: (not leak.grave, leak.kind.startswith(PERHAPS)))
 
 
 def by_kind(found: Sequence[Leak]) -> pd.DataFrame:

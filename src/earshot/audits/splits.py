@@ -61,7 +61,7 @@ def parts_of(clips: pd.DataFrame, folds: pd.DataFrame, k: int = 5, seed: int = 0
         values = clean_names(clips[column]).str.casefold()
         values = values.where(values != "", clips.clip_id.astype(str))
         if k <= values.nunique() < n:
-            name = f"by {column}, kept whole ({values.nunique()})"
+            name = f"folds that keep each {column} whole ({values.nunique()} of them)"
             parts[name] = _numbers(GroupKFold(k).split(np.zeros(n), groups=values), n)
     return parts
 
@@ -115,9 +115,9 @@ def compare(
 def flattery(table: pd.DataFrame) -> str:
     """In words, by how much random folds flatter, '' where nothing is known."""
     by_name: dict[str, float] = dict(zip(table.split, table.macro_auc, strict=True))
-    grouped = [(v, n) for n, v in by_name.items() if n.startswith("by ") and np.isfinite(v)]
+    grouped = [(v, n) for n, v in by_name.items() if n.startswith("folds that keep ") and np.isfinite(v)]
     if not grouped or "random folds" not in by_name:
         return ""
     value, name = min(grouped)
     gap = by_name["random folds"] - value
-    return f"random folds say {by_name['random folds']:.3f}, {name} {value:.3f}: they flatter by {gap:+.3f}"
+    return f"random folds say {by_name['random folds']:.3f}, {name} {value:.3f}: random ones flatter by {gap:+.3f}"

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
+from earshot.annotations.certainty import is_doubted
 from earshot.annotations.class_columns import heard, says_yes_or_no
 from earshot.annotations.reading import kind_of, read_annotations
 from earshot.competitions.label_columns import SEPARATORS, split_cells
@@ -62,6 +63,10 @@ def read_events_of(path: Path, label_column: str = "", tier: str = "") -> tuple[
     if (timeless := events.onset.isna()).any():
         logger.warning("%d rows of %s do not say when a class is heard, and are left out", timeless.sum(), path)
         events = events[~timeless].reset_index(drop=True)
+    if (unsure := events.event_label.map(is_doubted).to_numpy(bool)).any():
+        logger.warning("%d rows of %s have a label that nobody is sure of (%s), and are left out", unsure.sum(), path,
+                       few(sorted(set(events.event_label[unsure]))))  # fmt: skip
+        events = events[~unsure].reset_index(drop=True)
     return events.assign(event_label=events.event_label.map(class_name)), silent.difference(events.filename)
 
 
@@ -257,7 +262,10 @@ def score_tags(found: Predictions, truth: pd.DataFrame) -> tuple[dict[str, float
 
 
 def _labels_of(truth: pd.DataFrame, classes: Sequence[str]) -> list[list[str]]:
-    """The labels of each row as the classes are called: by spaces, as people separate and spell them, or by columns."""
+    """The labels of each row as the classes are called: by spaces, as people separate and spell them, or by columns.
+
+    Secondary labels of a clip table count as others do, as in the CV of a run.
+    """
     own = [c for c in classes if c in truth]
     if "labels" not in truth and own and all(says_yes_or_no(truth[c].astype(str)) for c in own):
         said = np.stack([heard(truth[c].astype(str)) for c in own], axis=1)
@@ -266,7 +274,8 @@ def _labels_of(truth: pd.DataFrame, classes: Sequence[str]) -> list[list[str]]:
     texts, known = truth.labels.fillna("").astype(str), set(classes)
     names = [text.split() for text in texts]
     if all(name in known for several in names for name in several):
-        return names
+        second = truth.get("secondary_labels", pd.Series("", truth.index)).fillna("").astype(str)
+        return [[*several, *text.split()] for several, text in zip(names, second, strict=True)]
     near = {name.casefold() for name in known}
     parts = {sign: {class_name(p).casefold() for t in texts if sign in t for p in t.split(sign)} for sign in SEPARATORS}
     sign = next((sign for sign, found in parts.items() if found & near), "")

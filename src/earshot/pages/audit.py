@@ -35,7 +35,8 @@ def of_leaks(found: Sequence[leaks.Leak]) -> tuple[list[tuple[str, bool]], list[
     if not found:
         return [("No leak between folds, or between training and test, was found.", False)], []
     kinds = leaks.by_kind(found)
-    line = f"{len(grave)} leaks that raise scores, {len(found) - len(grave)} doubtful ones: {few(kinds.kind, 8)}."
+    doubtful = len(found) - len(grave)
+    line = f"Leaks that raise scores: {len(grave)}; that perhaps do: {doubtful} ({few(kinds.kind, 8)})."
     rows = [(leak.kind, leak.what, leak.where, few(leak.clips, 6)) for leak in found[:LISTED]]
     note = "" if len(found) <= LISTED else f"The first {LISTED} of {len(found)}; audit.json has all."
     kinds = [(r.kind, r.leaks, r.clips, "yes" if r.grave else "perhaps") for r in kinds.itertuples()]
