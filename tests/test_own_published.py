@@ -72,8 +72,10 @@ def test_a_score_that_is_the_label_is_no_confidence(tmp_path, said):
 def test_cells_of_a_table_of_labels_that_say_unk_are_told(tmp_path, said):
     record(tmp_path, "a.wav", "b.wav", "c.wav")
     (tmp_path / "t.csv").write_text("file,wren,robin\na,POS,NEG\nb,UNK,POS\nc,NEG,NEG\n")
-    assert prepare(tmp_path).clips.labels.tolist() == ["wren", "robin", ""]
-    assert "1 of 6 cells say UNK, nobody could tell: they count as not heard" in said.text
+    clips = prepare(tmp_path).clips
+    assert clips.labels.tolist() == ["wren", "robin", ""]
+    assert clips.unknown_labels.tolist() == ["", "wren", ""]
+    assert "1 of 6 cells say UNK, nobody could tell: these classes are unknown in their recordings" in said.text
 
 
 def test_a_column_without_a_word_says_of_no_event_that_it_was_absent(tmp_path):
@@ -105,9 +107,10 @@ def test_columns_of_0_and_1_in_the_place_of_a_label_need_names(tmp_path):
 @pytest.mark.parametrize(
     ("text", "rows", "told"),
     [
-        ("Audiofilename,Starttime,Endtime,Q\na.wav,1,2,POS\na.wav,3,4,UNK\n", [["a.wav", 1, 2, "Q"]], "1 of 2 cells"),
-        ("Audiofilename,Starttime,Endtime,AMRE,OVEN\na.wav,1,2,UNK,NEG\na.wav,3,4,NEG,POS\n", [["a.wav", 3, 4, "OVEN"]],
-         "1 of 4 cells say UNK"),
+        ("Audiofilename,Starttime,Endtime,Q\na.wav,1,2,POS\na.wav,3,4,UNK\n",
+         [["a.wav", 1, 2, "Q"], ["a.wav", 3, 4, "Q?"]], "1 of 2 cells"),
+        ("Audiofilename,Starttime,Endtime,AMRE,OVEN\na.wav,1,2,UNK,NEG\na.wav,3,4,NEG,POS\n",
+         [["a.wav", 1, 2, "AMRE?"], ["a.wav", 3, 4, "OVEN"]], "1 of 4 cells say UNK"),
         ("segment_id\tstart_time_seconds\tend_time_seconds\tlabel\tpresent\na_30000\t0\t1\t/m/04rlf\tPRESENT\n"
          "a_30000\t0\t1\t/m/07rv9rh\tNOT_PRESENT\n", [["a_30000", 0, 1, "/m/04rlf"]], "1 rows say that a class"),
         ("filename,class_id,label,start,end\na,-1,-1,-1.0,-1.0\nb,2,bus,3.5,10.0\n", [["b", 3.5, 10, "bus"]], ""),

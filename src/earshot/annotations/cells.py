@@ -22,6 +22,7 @@ from earshot.annotations.column_names import (
 from earshot.messages import few
 
 NUMBERS = r"\s*[-+]?[\d.,:]+([eE][-+]?\d+)?\s*"
+EPITHETS = ("species", "sp", "specific_epithet")  # columns of the second half of a species' name, maybe of both
 NOTHING = ("", "na", "nan", "none", "null")
 
 logger = logging.getLogger("earshot")
@@ -66,11 +67,14 @@ def parts_of_time(table: pd.DataFrame, values: pd.Series) -> list[pd.Series]:
 def with_genus(labels: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
     """Species with their genus in front, where a column of its own has it: a tit and a warbler are both palustris."""
     plain = [plain_name(c) for c in table.columns]
-    if plain_name(str(labels.name)) != "species" or "genus" not in plain:
+    column = column_called(plain, ("genus", "gen"))
+    if plain_name(str(labels.name)) not in EPITHETS or column is None:
         return labels
-    genus, names = table.iloc[:, plain.index("genus")].str.strip(), labels.str.strip()
-    logger.warning("%s: species are named with the genus in front", path)
-    return (genus + " " + names).where((genus != "") & (names != "") & ~names.str.contains(" "), names)
+    genus, names = table.iloc[:, plain.index(column)].str.strip(), labels.str.strip()
+    bare = (genus != "") & (names != "") & ~names.str.contains(" ")
+    if bare.any():
+        logger.warning("%s: species are named with the genus in front", path)
+    return (genus + " " + names).where(bare, names)
 
 
 def without_time(table: pd.DataFrame) -> pd.Series:

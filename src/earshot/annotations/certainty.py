@@ -7,8 +7,10 @@ import pandas as pd
 from earshot.annotations.cells import is_blank
 from earshot.annotations.column_names import column_called, plain_name
 
-CONFIDENCES = ("confidence", "score", "probability", "relevance")  # from 0 to 1, of an answer or of several people
+# from 0 to 1, of an answer or of several people
+CONFIDENCES = ("confidence", "score", "probability", "relevance", "prob", "tadarida_probabilite")
 CERTAINTIES = ("certainty", "certain", "sure", "id_certainty", "id_confidence", *CONFIDENCES)  # in words
+MARK = "?"  # behind a label that nobody is sure of: crow?
 MOST_WORDS = 12  # of a column that says how sure a row is
 
 
@@ -21,7 +23,8 @@ def confidence_of(table: pd.DataFrame) -> pd.Series | None:
     if (name := column_called(plain, CONFIDENCES)) is None:
         return None
     cells = table.iloc[:, plain.index(name)]
-    numbers, empty = pd.to_numeric(cells, errors="coerce"), is_blank(cells)
+    numbers = pd.to_numeric(cells.str.replace(",", ".", regex=False), errors="coerce")
+    empty = is_blank(cells)
     return numbers if not empty.all() and (numbers.between(0, 1) | empty).all() else None
 
 
@@ -36,3 +39,13 @@ def certainty_of(table: pd.DataFrame) -> pd.Series | None:
         return None
     cells = table.iloc[:, plain.index(name)].str.strip()
     return cells if 0 < cells[~is_blank(cells)].nunique() <= MOST_WORDS else None
+
+
+def is_doubted(label: str) -> bool:
+    """Whether a label ends in a question mark, and is more than that."""
+    return label.rstrip().endswith(MARK) and bool(without_mark(label))
+
+
+def without_mark(label: str) -> str:
+    """A label without the question marks behind it."""
+    return label.strip().rstrip(MARK).strip()

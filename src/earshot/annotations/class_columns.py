@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from earshot.annotations.certainty import MARK
 from earshot.annotations.column_names import plain_name
 
 YES = ("1", "1.0", "true", "yes", "y", "x", "pos", "present")
@@ -54,12 +55,30 @@ def heard(cells: pd.Series) -> pd.Series:
     return cells.map({cell: str(cell).strip().casefold() in YES for cell in cells.unique()}).astype(bool)
 
 
+def doubted(cells: pd.DataFrame) -> pd.DataFrame:
+    """Which cells say that nobody could tell."""
+    return cells.apply(lambda column: column.str.strip().str.casefold() == UNKNOWN)
+
+
+def named_in(cells: pd.DataFrame) -> list[list[str]]:
+    """The classes that each row says yes to, and with a question mark those of which nobody could tell."""
+    yes, unsure = cells.apply(heard).to_numpy(), doubted(cells).to_numpy()
+    return [
+        [
+            f"{name}{'' if there else MARK}"
+            for name, there, doubt in zip(cells.columns, *row, strict=True)
+            if there | doubt
+        ]
+        for row in zip(yes, unsure, strict=True)
+    ]
+
+
 def say_unknown(cells: pd.DataFrame, path: Path):
-    """Warn of cells that say that nobody could tell: they count as not heard."""
-    unknown = cells.apply(lambda column: column.str.strip().str.casefold() == UNKNOWN).to_numpy()
+    """Warn of cells that say that nobody could tell."""
+    unknown = doubted(cells).to_numpy()
     if unknown.any():
-        logger.warning("%s: %d of %d cells say UNK, nobody could tell: they count as not heard", path, unknown.sum(),
-                       unknown.size)  # fmt: skip
+        logger.warning("%s: %d of %d cells say UNK, nobody could tell: these classes are unknown in their recordings, "
+                       "neither there nor absent", path, unknown.sum(), unknown.size)  # fmt: skip
 
 
 def class_columns(table: pd.DataFrame, taken: Sequence[str], path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,28 +12,40 @@ NO_TIME = ("sample", "frame", "samples", "frames")
 ELAN_FORMATS = re.compile(r" - (hh:mm:ss\.ms|ss\.msec)$", re.I)  # behind its columns' names: both are read
 # What columns are called, in lower case without units and signs, the surest name first.
 ONSETS = ("onset", "begin_time", "start_time", "starttime", "start", "begin", "start_seconds", "tmin", "xmin",
-          "t_start", "start_timestamp")  # fmt: skip
+          "t_start", "start_timestamp", "onset_time", "window_start", "event_start", "x1", "beginn", "anfang",
+          "startzeit", "von", "debut", "temps_debut", "inicio")  # fmt: skip
 OFFSETS = ("offset", "end_time", "endtime", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax",
-           "t_end", "stop_timestamp", "end_timestamp")  # fmt: skip
-DURATIONS = ("duration", "event_duration", "length", "dur")
-LABELS = ("event_label", "label", "labels", "annotation", "species", "common_name", "scientific_name", "species_code",
+           "t_end", "stop_timestamp", "end_timestamp", "offset_time", "window_end", "event_end", "x2", "ende",
+           "endzeit", "bis", "fin", "temps_fin", "fim")  # fmt: skip
+DURATIONS = ("duration", "event_duration", "length", "dur", "dauer", "duree", "duracion", "duracao")
+LABELS = ("event_label", "label", "labels", "annotation", "species", "sp", "specific_epithet", "common_name",
+          "scientific_name", "species_code",
           "primary_label", "ebird_code", "species_ebird_code", "class", "category", "call_type", "manual_id",
           "top1match", "auto_id", "tag", "tags", "class_name", "class_label", "event_class", "sound_event",
-          "sound_event_recording", "event", "name", "code", "id")  # fmt: skip
+          "sound_event_recording", "event", "scene_label", "validateur_taxon", "observateur_taxon", "tadarida_taxon",
+          "taxon", "art", "vogelart", "spezies", "klasse", "espece", "especie", "etiquette", "name", "code",
+          "id")  # fmt: skip
 FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
          "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
          "wav", "audio", "clip_id", "clip", "fname", "audiofilename", "audio_path", "wav_path", "wav_file",
-         "slice_file_name", "segment_id")  # fmt: skip
+         "slice_file_name", "segment_id", "sound_files", "datei", "dateiname", "fichier", "nom_du_fichier", "archivo",
+         "arquivo")  # fmt: skip
 IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
 KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
+LAST_LABELS = ("type", "event_type", "sound_type", "prediction")  # labels of events where no other column is
 NUMBERS_OF_ROWS = ("id", "name", "code", "tag")  # a row's own where its classes are columns of 0 and 1
 
 
 def plain_name(name: str) -> str:
     """A column's name without its unit: 'Begin Time (s)' -> begin_time, 'onset_s' -> onset."""
-    name = ELAN_FORMATS.sub("", name.strip().strip("\ufeff\"'")).casefold()
+    name = unaccented(ELAN_FORMATS.sub("", name.strip().strip("\ufeff\"'")))
     name = "_".join(re.findall(r"[a-z0-9]+", re.sub(r"\(.*?\)|\[.*?\]", " ", name)))
     return re.sub(rf"_(s|sec|secs|seconds|({'|'.join(UNITS)})s?|{'|'.join(NO_TIME)})$", "", name)
+
+
+def unaccented(name: str) -> str:
+    """A column's name without case and accents: Espèce -> espece."""
+    return "".join(c for c in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(c))
 
 
 def unit_of(name: str, path: Path) -> float:

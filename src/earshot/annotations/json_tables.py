@@ -7,6 +7,7 @@ NSynth {"note": {...}}. All become a table of texts, a row for each of the inner
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from earshot.tables import find_encoding
 ENDINGS = (".json", ".jsonl")
 NAME = "name"  # the column of the names of objects by name
 EXPANSION = "time_exp"  # of bats: how often slower than it was the file plays
+OF_LISTS = re.compile("annot|event|detect|region|segment|selection|call", re.I)  # in what lists of events are called
 OF_EVENTS = ("onset", "offset", "event_label")  # empty columns of recordings in which nothing was heard
 
 
@@ -52,7 +54,7 @@ def _table(path: Path) -> pd.DataFrame | None:
     if not (records := _records(held)):
         return None
     inner = next((key for record in records for key, value in record.items() if _are_objects(value)), "")
-    empty = not inner and any(value == [] for record in records for value in record.values())
+    empty = not inner and any(_says_none(record) for record in records)
     table = pd.DataFrame([row for record in records for row in _rows(record, inner, empty)], dtype=object)
     return table if len(table.columns) else pd.DataFrame(columns=["filename", *OF_EVENTS], dtype=object)
 
@@ -80,6 +82,11 @@ def _rows(record: dict, inner: str, empty: bool) -> list[dict]:
     if empty:
         return [{"filename": named[0] if named else "", **dict.fromkeys(OF_EVENTS, "")}]
     return [{**around, **one} for one in record.get(inner) or [{}]]
+
+
+def _says_none(record: dict) -> bool:
+    """Whether an object has an empty list of events, by its name: other lists may be empty too."""
+    return any(value == [] and OF_LISTS.search(key) for key, value in record.items())
 
 
 def _are_objects(value) -> bool:

@@ -37,7 +37,7 @@ from earshot.annotations.certainty import certainty_of, confidence_of
 from earshot.annotations.class_columns import (
     class_columns,
     counted,
-    heard,
+    named_in,
     of_one_class,
     said_absent,
     say_unknown,
@@ -49,6 +49,7 @@ from earshot.annotations.column_names import (
     IN_FILE,
     KALEIDOSCOPE,
     LABELS,
+    LAST_LABELS,
     NUMBERS_OF_ROWS,
     OFFSETS,
     ONSETS,
@@ -57,7 +58,7 @@ from earshot.annotations.column_names import (
     unit_of,
 )
 from earshot.annotations.json_tables import json_columns, read_json_table
-from earshot.annotations.tracks import SPACED, read_track
+from earshot.annotations.tracks import NUMBER, SPACED, read_track
 from earshot.messages import few, install_line, suggest
 from earshot.sound.audio import EXTENSIONS
 from earshot.tables import SEPARATOR_LINE, find_encoding
@@ -67,6 +68,7 @@ logger = logging.getLogger("earshot")
 # in the text of a JSON file of events, or of recordings without any
 JSON_TIMES = re.compile(r'"(start|begin|onset|start_time|begin_time)"\s*:|"annotated"\s*:')
 JSON_UNSEEN = re.compile(r'\A(?!.*"annotated"\s*:\s*true).*"annotated"\s*:\s*false', re.S)
+NAMES = (*LABELS, *LAST_LABELS)
 ENDINGS = (".txt", ".csv", ".tsv", ".ann", ".textgrid", ".json")
 
 
@@ -169,10 +171,10 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
 
     if label_column:
         labels = table[label_column]
-    elif (labels := column([n for n in LABELS if n in plain and not is_blank(column([n])).all()] or LABELS)) is None:
+    elif (labels := column([n for n in NAMES if n in plain and not is_blank(column([n])).all()] or NAMES)) is None:
         raise ValueError(
             f"{path}: no column has a name that labels have; say which one it is with --label-column (columns: "
-            f"{', '.join(table.columns)})"
+            f"{', '.join(table.columns)}). Where all events are of one class, add a column 'label' that names it"
         )
     labels = with_genus(labels, table, path)
     files, start, end = column((plain_name(file_column),) if file_column else FILES), column(ONSETS), column(OFFSETS)
@@ -240,10 +242,9 @@ def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFram
     logger.warning("%s: %d column%s of 0 and 1 %s: %s", path, len(classes), "" if one else "s",
                    "is a class" if one else "are classes", few(classes))  # fmt: skip
     say_unknown(table[classes], path)
-    said = pd.DataFrame({c: heard(table[c]) for c in classes}).to_numpy()
     rest = table.drop(columns=[*classes, *(c for c, name in plain.items() if name in LABELS and c not in classes)])
     rest = rest if one else rest.drop(columns=of_one_class(rest.columns))
-    rest = rest.assign(event_label=[[c for c, yes in zip(classes, row, strict=True) if yes] for row in said])
+    rest = rest.assign(event_label=named_in(table[classes]))
     rest = rest.explode("event_label", ignore_index=True).astype({"event_label": object})
     times = [c for c in rest if plain_name(c) in {*ONSETS, *OFFSETS, *DURATIONS, *IN_FILE}]
     rest.loc[rest.event_label.isna(), [*times, "event_label"]] = ""
@@ -289,6 +290,12 @@ def _table(path: Path, kind: str) -> pd.DataFrame:
 
 def _cells(line: str) -> list[str]:
     return re.split("[\t,;]", line)
+
+
+def is_bare(path: Path) -> bool:
+    """Whether a table with commas, tabs or semicolons begins with two numbers and a label, and no names of columns."""
+    cells = [cell.strip().strip('"') for cell in _cells(_lines(path, 1)[0])]
+    return len(cells) > 2 and all(map(NUMBER.fullmatch, cells[:2])) and bool(re.match(r"[^\W\d]", cells[2]))
 
 
 def _first_number(cells: Sequence[str]) -> int:

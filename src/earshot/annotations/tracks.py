@@ -17,7 +17,7 @@ from earshot.annotations.class_columns import heard, says_yes_or_no
 
 NUMBER = re.compile(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?")
 SPACED = re.compile(r" *([-+]?[\d.]+(e[-+]?\d+)? +){2}[^\W\d][^\t]*$", re.I)  # a line without tabs: 0.5 1.2 dog
-SURE = re.compile(r"(.+), ([01]?\.\d+)")
+SURE = re.compile(r"(.+)(?:, |;)([01]?\.\d+)")
 
 
 def read_track(lines: Sequence[str], path: Path, label_column: str = "") -> pd.DataFrame:
@@ -48,7 +48,7 @@ def read_track(lines: Sequence[str], path: Path, label_column: str = "") -> pd.D
 
 
 def _sure(label: str) -> list[str]:
-    """'Turdus merula, Eurasian Blackbird, 0.82', as BirdNET once wrote, in two; any other label alone."""
+    """'Turdus merula, Eurasian Blackbird, 0.82', as BirdNET once wrote, or 'MAWR;0.88', in two; another label alone."""
     match = SURE.fullmatch(label)
     return list(match.groups()) if match else [label]
 

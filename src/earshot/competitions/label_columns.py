@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from earshot.annotations.class_columns import heard, is_yes_no, say_unknown, says_yes_or_no
-from earshot.annotations.column_names import LABELS
+from earshot.annotations.class_columns import doubted, heard, is_yes_no, named_in, say_unknown, says_yes_or_no
+from earshot.annotations.column_names import FILES, LABELS, unaccented
 from earshot.competitions.label_texts import listed
 from earshot.messages import few, suggest
 
@@ -41,6 +41,11 @@ SPLITS = (*TRAIN_SPLITS, *TEST_SPLITS, *HELD_OUT_SPLITS)
 SPLIT_FILE = re.compile(
     r"(?:.*[_ -])?(train|val|dev|test|eval)(?:ing|id|idate|idation|elopment|uation|uate)?(?:[_ -].*)?", re.I
 )
+BOTH_SPLITS = re.compile(
+    r"(?=(?:.*[_ -])?train(?:ing)?(?:[_ -]|$)).*[_ -](test|val|eval)"
+    r"(?:ing|id|idate|idation|uation|uate)?(?:[_ -]|$)",
+    re.I,
+)  # train_test.txt
 DATA_SET = re.compile(r"(data_?set|corpus)(_?(id|name))?$", re.I)
 
 logger = logging.getLogger("earshot")
@@ -76,7 +81,7 @@ def label_columns(table: pd.DataFrame, given: str, path_column: str, path: Path,
         if name != "id" and len(numbered := [c for p, c in plain.items() if re.fullmatch(rf"{name}_?\d+", p)]) > 1:
             return numbered
     repeated = [c for c in left if not _are_numbers(table[c]) and 2 <= table[c].nunique() <= len(table) / 2]
-    repeated = [c for c in repeated if not says_splits(table[c]) and not DATA_SET.match(c)]
+    repeated = [c for c in repeated if not says_splits(table[c]) and not DATA_SET.match(c) and _plain(c) not in FILES]
     lone = [c for c in left if is_yes_no(table[c]) and not re.match("(is|use)_|folds?$", c.casefold())]
     yes_no = [c for c in lone if not re.match("has_", c.casefold())]
     not_sources = [c for c in repeated if not SOURCE_COLUMN.search(c)]
@@ -113,7 +118,7 @@ def says_splits(cells: pd.Series) -> bool:
 def split_of(path: Path) -> str:
     """The split that a file's name says, train | val | dev | test | eval; '' where it says none."""
     named = SPLIT_FILE.fullmatch(path.stem)
-    return named[1].lower() if named else ""
+    return named[1].lower() if named and not BOTH_SPLITS.match(path.stem) else ""
 
 
 def has_columns(known: Sequence[str], given: str) -> bool:
@@ -126,8 +131,7 @@ def labels_in(table: pd.DataFrame, columns: Sequence[str], separator: str, path:
     if are_classes(table, columns):
         logger.warning("%s: %d columns of 0 and 1 are classes: %s", path, len(columns), few(columns))
         say_unknown(table[columns], path)
-        said = pd.DataFrame({c: heard(table[c]) for c in columns})
-        return [[c for c, yes in zip(columns, row, strict=True) if yes] for row in said.to_numpy()]
+        return named_in(table[columns])
     if len(columns) == 1 and is_yes_no(table[columns[0]]) and (named := _of_one(table[columns[0]], path)) is not None:
         return named
     together: list[list[str]] = [[] for _ in range(len(table))]
@@ -167,12 +171,12 @@ def _of_one(cells: pd.Series, path: Path) -> list[list[str]] | None:
     logger.warning("%s: '%s' is a column of 0 and 1: recordings are %s or no_%s", path, column, name, name)
     say_unknown(texts.to_frame(), path)
     yes = heard(texts)
-    unknown = (texts == "") & bool((~yes & (texts != "")).any())
+    unknown = (texts == "") & bool((~yes & (texts != "")).any()) | doubted(texts.to_frame())[column]
     return [[] if free else [name if true else f"no_{name}"] for free, true in zip(unknown, yes, strict=True)]
 
 
 def _plain(column: str) -> str:
-    return re.sub("[^a-z0-9]+", "_", column.casefold()).strip("_")
+    return re.sub("[^a-z0-9]+", "_", unaccented(column)).strip("_")
 
 
 def split_cells(cells: pd.Series, separator: str, path: Path) -> list[list[str]]:

@@ -42,7 +42,7 @@ from earshot.competitions.own_doubts import with_unknown
 from earshot.competitions.own_folders import SUBFOLDER, from_folders
 from earshot.competitions.own_labels import Labels, columns_by_recording, from_table
 from earshot.competitions.own_recordings import OwnRecordings, list_own
-from earshot.competitions.own_splits import listed_splits
+from earshot.competitions.own_splits import listed_splits, say_unused
 from earshot.competitions.own_tables import LabelTable, find_annotations, find_label_table
 from earshot.competitions.tables import Tables, check_submission, class_name
 from earshot.data.event_checks import say_overlapping
@@ -80,16 +80,18 @@ def prepare(
     named = [c for c in (group_column, split_column, fold_column) if c]
     about = None
     # beside annotations --label-column is the table's where it has it: labels of recordings without annotation
-    of_sheet = sheet is not None and (not notes or (bool(label_column) and has_columns(sheet.read(), label_column)))
-    lone = LabelTable(tuple(notes))
+    of_sheet = sheet is not None and (
+        not notes or (bool(label_column) and has_columns(sheet.read(recordings), label_column))
+    )
+    lone, one_table = LabelTable(tuple(notes)), len(notes) == 1 and kind_of(notes[0]) == "table"
     if sheet:
         about = from_table(recordings, sheet, path_column, label_column if of_sheet else "", label_separator,
                            has_events=bool(notes), taken=taken, several=several_labels,
                            least=None if notes else min_confidence, unsure=() if notes else doubts)  # fmt: skip
-    elif len(notes) == 1 and kind_of(notes[0]) == "table" and named and has_columns(lone.read(), ",".join(named)):
+    elif one_table and named and has_columns(lone.read(recordings), ",".join(named)):
         about = from_table(recordings, lone, path_column, "", label_separator, has_events=True, taken=named)
         about = about.of_columns(named)
-    elif len(notes) == 1 and kind_of(notes[0]) == "table" and not group_column:
+    elif one_table and not group_column:
         _hint_columns(columns_by_recording(recordings, notes[0]), split_column, fold_column)
     if notes:
         if about is None and not group_column:
@@ -105,6 +107,8 @@ def prepare(
         labels = about or from_folders(recordings, label_separator)
     if not split_column and not fold_column and labels.clips.columns.intersection(SAID).empty:
         labels = labels.with_splits(listed_splits(recordings))
+    else:
+        say_unused(recordings, [*notes, *(sheet.files if sheet else ())])
     columns = {"group_column": group_column, "split_column": split_column, "fold_column": fold_column}
     return _tables(labels, recordings, test, **columns)
 
@@ -232,7 +236,9 @@ def _named(clips: pd.DataFrame, events: pd.DataFrame | None) -> tuple[pd.DataFra
         logger.warning("%d recordings labelled %s hold none of the classes, and train as such: %s", quiet.sum(),
                        SILENCE, few(clips.path[quiet]))  # fmt: skip
     if "unknown_labels" in clips and clips.unknown_labels.map(lambda names: isinstance(names, list)).all():
-        clips["unknown_labels"] = [" ".join(sorted({final[n] for n in names} - {""})) for names in clips.unknown_labels]
+        clips["unknown_labels"] = [
+            " ".join(sorted({final.get(n, n) for n in names} - {""})) for names in clips.unknown_labels
+        ]
     if events is not None:
         events = events.assign(event_label=events.event_label.map(final))
         events = events[events.event_label != ""].reset_index(drop=True)

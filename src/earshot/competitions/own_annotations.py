@@ -21,6 +21,7 @@ from earshot.messages import few, pasted
 from earshot.sound import audio
 
 SAME_LENGTH = 0.02  # of a recording, by which an event as long as it may differ
+SHARE_HEARD = 0.1  # of most recordings, before the end of their last event
 SEVERAL_TIMES = 3  # that a class is as long as its recording, to be told
 
 logger = logging.getLogger("earshot")
@@ -37,18 +38,21 @@ def from_annotations(
     folder of the files, with folders as those of recordings.
     """
     events, spoken, missing, lost, taken = [], set(), {}, [], False
+    kinds: dict[str, dict[tuple[str, str], str]] = {}  # of each recording, with a file of each kind
     for path in files:
         own, near = recordings.of_annotation(path, mirror), recordings.place_of(path, mirror).parent.as_posix()
         notes = read_annotations(path, label_column, tier)
         nameless = own is None and (notes.events.filename == "").all()
         if notes.kind in ("table", "raven") and (path_column or nameless):
-            names = find_path_column(read_own(path), recordings, path_column)
+            names = find_path_column(read_own(path, recordings), recordings, path_column)
             notes = read_annotations(path, label_column, tier, names)
             taken = taken or bool(names)
         named = notes.events.filename != ""
         found = recordings.find_all([*notes.events.filename[named], *notes.silent], str(path), near)
         missing |= {name: None for name, where in found.items() if where is None}
         where = notes.events.filename.map(found).where(named, own)
+        for name in {own, *found.values()} - {None}:
+            kinds.setdefault(name, {}).setdefault((notes.kind, path.suffix.lower()), path.name)
         says_nothing = not found and not len(notes.events)
         if own is not None and (says_nothing or not named.all()):
             spoken.add(own)
@@ -62,6 +66,7 @@ def from_annotations(
     if lost:
         logger.warning("%d annotation files belong to no recording by their names: %s", len(lost),
                        few([p.name for p in lost]))  # fmt: skip
+    _say_several_kinds(kinds)
     table = pd.concat(events, ignore_index=True) if events else pd.DataFrame(columns=["path"])
     if not spoken and missing:
         raise ValueError(
@@ -74,7 +79,11 @@ def from_annotations(
             "are named as the recordings are (a.wav: a.txt), or have a column called filename. A table whose start and "
             "end are no times in the recordings is given as --table"
         )
-    _check_times(table, recordings, files)
+    length = table.path.map(
+        {path: audio.duration_or(recordings.source / path, math.inf) for path in table.path.unique()}
+    )
+    table = _of_milliseconds(table, length)
+    _check_times(table, length, files)
     place = Path(os.path.commonpath(files))
     table = confident(table.reset_index(drop=True), least, place)
     if (twice := table.duplicated(["path", "onset", "offset", "event_label"])).any():
@@ -108,6 +117,17 @@ def from_annotations(
     return Labels(clips, table.reset_index(drop=True), missing)
 
 
+def _say_several_kinds(kinds: dict[str, dict[tuple[str, str], str]]):
+    """Warn of recordings that files of several kinds speak of, mostly one program's in several forms."""
+    if several := {path: files for path, files in kinds.items() if len({kind for kind, _ in files}) > 1}:
+        path, files = next(iter(several.items()))
+        logger.warning(
+            "%d recordings have annotations of several kinds, such as %s: %s. All count, and where they say the same "
+            "in other words it is there twice: keep those of one kind, or name their folder with --annotations",
+            len(several), path, few(files.values()),
+        )  # fmt: skip
+
+
 def _with_weak(clips: pd.DataFrame, weak: pd.DataFrame) -> pd.DataFrame:
     """Clips with the labels of rows that do not say when: labels of the clip, and of an annotated one whose events do
     not tell when such a class is heard `unknown_labels` too, so that no frame of it counts as without."""
@@ -131,20 +151,36 @@ def _only_unnamed(events: pd.DataFrame) -> set[str]:
     return alone
 
 
-def _check_times(events: pd.DataFrame, recordings: OwnRecordings, files: Sequence[Path]):
+def _of_milliseconds(events: pd.DataFrame, length: pd.Series) -> pd.DataFrame:
+    """Events in seconds, where whole numbers can be no seconds of their recordings and lie in them as milliseconds."""
+    times = events[["onset", "offset"]].dropna()
+    longest = (times.offset / length[times.index]).groupby(events.path).max()
+    late = 2 * (times.onset >= length[times.index]).sum() >= len(times) > 0
+    if not late or (times % 1 != 0).any(axis=None) or longest.max() > 1000 * (1 + SAME_LENGTH):
+        return events
+    if longest.median() < SHARE_HEARD * 1000:  # they end early in all recordings: more likely samples
+        return events
+    logger.warning("times are whole numbers past the end of their recordings, and are taken for milliseconds, such as "
+                   "%g of a recording of %g s", times.onset.max(), length[times.onset.idxmax()])  # fmt: skip
+    return events.assign(onset=events.onset / 1000, offset=events.offset / 1000)
+
+
+def _check_times(events: pd.DataFrame, length: pd.Series, files: Sequence[Path]):
     """Raise where times cannot be seconds of their recordings: most are past the end, or run on over several files, or
-    are those of longer recordings that these were cut out of."""
+    are those of longer recordings that these were cut out of.
+
+    length: (n,) seconds of each event's recording.
+    """
     if not len(events):
         return
-    length = {path: audio.duration_or(recordings.source / path, math.inf) for path in events.path.unique()}
-    late = (events.onset >= events.path.map(length)).to_numpy(bool)
-    _say_whole(events, events.path.map(length))
-    _refuse_cut_clips(events, events.path.map(length), late, files)
+    late = (events.onset >= length).to_numpy(bool)
+    _say_whole(events, length)
+    _refuse_cut_clips(events, length, late, files)
     if 2 * late.sum() >= len(late) or late[events.runs_on.to_numpy(bool)].any():
         event = events[late].iloc[0]
         raise ValueError(
             f"{late.sum()} of {len(late)} events begin after the end of their recordings, such as {event.event_label} "
-            f"at {event.onset:g} s of {event.path} ({length[event.path]:g} s): times are seconds from the start of "
+            f"at {event.onset:g} s of {event.path} ({length[late].iloc[0]:g} s): times are seconds from the start of "
             "each recording. Are these milliseconds, samples, or times of day? Raven's run on over all files that "
             "were open, unless the column File Offset (s) is exported. A table whose start and end are no times in the "
             "recordings is given as --table"

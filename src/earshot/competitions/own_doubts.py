@@ -7,17 +7,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from earshot.annotations.certainty import CERTAINTIES
+from earshot.annotations.certainty import CERTAINTIES, is_doubted, without_mark
 from earshot.messages import few, suggest
 
-MARK = "?"  # behind a label: crow?
-
 logger = logging.getLogger("earshot")
-
-
-def is_doubted(label: str) -> bool:
-    """Whether a label ends in a question mark, and is more than that."""
-    return label.rstrip().endswith(MARK) and bool(_sure(label))
 
 
 def take_doubted(labels: pd.Series, unsure: pd.Series | None) -> tuple[pd.Series, pd.Series]:
@@ -26,7 +19,9 @@ def take_doubted(labels: pd.Series, unsure: pd.Series | None) -> tuple[pd.Series
     unsure: which whole rows are said to be; None: none.
     """
     rows = unsure if unsure is not None else pd.Series(False, index=labels.index)
-    doubted = [[_sure(n) for n in names if row or is_doubted(n)] for names, row in zip(labels, rows, strict=True)]
+    doubted = [
+        [without_mark(n) for n in names if row or is_doubted(n)] for names, row in zip(labels, rows, strict=True)
+    ]
     kept = [[n for n in names if not (row or is_doubted(n))] for names, row in zip(labels, rows, strict=True)]
     marked = sorted({n for names in labels for n in names if is_doubted(n)})
     if marked:
@@ -76,7 +71,3 @@ def with_unknown(clips: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     before = clips.unknown_labels.fillna("").str.split() if "unknown_labels" in clips else [[]] * len(clips)
     both = [{*own, *more} & set(classes) for own, more in zip(names, before, strict=True)]
     return clips.assign(unknown_labels=[" ".join(sorted(some)) for some in both])
-
-
-def _sure(label: str) -> str:
-    return label.strip().rstrip(MARK).strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,8 @@ import pandas as pd
 
 from earshot.annotations.cells import with_genus
 from earshot.annotations.certainty import CONFIDENCES, certainty_of, confidence_of
-from earshot.annotations.class_columns import UNKNOWN, counted_beside, of_one_class, said_absent
+from earshot.annotations.class_columns import NO_CLASS, UNKNOWN, counted_beside, of_one_class, said_absent
+from earshot.annotations.column_names import ONSETS, column_called, plain_name
 from earshot.competitions.label_columns import are_classes, label_columns, labels_in, split_cells
 from earshot.competitions.own_doubts import take_doubted, unsure_rows
 from earshot.competitions.own_recordings import OwnRecordings
@@ -62,6 +64,9 @@ class Labels:
         for kind in kinds:
             both = [sorted({*own, *more}) for own, more in zip(clips[kind], clips.clip_id.map(weak[kind]), strict=True)]
             clips[kind] = clips[kind].where(~unsaid, pd.Series(both, index=clips.index))
+        if "unknown_labels_of_table" in clips:
+            others = clips.pop("unknown_labels_of_table").fillna("").str.split()
+            clips["unknown_labels"] = [own + more for own, more in zip(clips.unknown_labels, others, strict=True)]
         if "annotated_of_table" in clips:
             silent = unsaid & (clips.pop("annotated_of_table") == "1") & ~clips.labels.map(bool)
             clips["annotated"] = clips.annotated.mask(silent, 1)
@@ -109,6 +114,8 @@ def from_table(
     told = f"{path}: recordings by '{names}'" + (f", labels by {few([repr(c) for c in columns])}" if columns else "")
     others = [c for c in kept if c not in (*columns, *OWN_COLUMNS)]
     logger.warning("%s%s", told, f", other columns: {few(others, 12)}" if others else "")
+    if not has_events and table[names].duplicated().any():
+        _hint_times(table[[c for c in others if c not in taken]], table[names], path)
     labels = labels_in(table, columns, separator, path) if columns else [[] for _ in range(len(table))]
     left_out = of_one_class(kept) if len(columns) > 1 and are_classes(table, columns) else []
     absent, of_recording = said_absent(table[[c for c in kept if c not in (*columns, *taken, *left_out)]], path)
@@ -135,9 +142,10 @@ def from_table(
     doubts = unsure_rows(certainty_of(table.drop(columns=columns)), unsure, str(path)) if columns else None
     table["labels"], table["doubted"] = take_doubted(table.labels, doubts)
     _refuse_contradictions(table, [c for c in taken if c in kept], path)
-    if "secondary_labels" in others:
-        others_said = split_cells(table.secondary_labels, separator, path)
-        table = table.assign(secondary_labels=[" ".join(map(class_name, names)) for names in others_said])
+    for column in ("secondary_labels", "unknown_labels"):  # of the second without a sign between them: by spaces
+        if column in others and (column == "secondary_labels" or table[column].str.contains("[;,|]").any()):
+            said = split_cells(table[column], separator, path)
+            table[column] = [" ".join(map(class_name, names)) for names in said]
     table = _agreeing(table, several, path)
     dropped = [c for c in columns if c not in taken]
     clips = _one_row_each(table, recordings, dropped, path)
@@ -148,9 +156,26 @@ def from_table(
     return Labels(clips, missing=missing)
 
 
+def _hint_times(table: pd.DataFrame, names: pd.Series, path: LabelTable):
+    """Say which columns of a table with several rows a recording seem to be times that nobody takes for such."""
+    plain = {plain_name(str(c)): str(c) for c in table.columns}
+    if (onset := column_called(list(plain), (*ONSETS, "timestamp", "time"))) is not None:
+        logger.warning("%s: '%s' says when a sound begins and no column when it ends, so that rows are labels of whole "
+                       "recordings: add an end, or a duration", path, plain[onset])  # fmt: skip
+        return
+    cells = table.apply(lambda c: pd.to_numeric(c.str.replace(",", ".", regex=False), errors="coerce"))
+    cells = cells[[c for c in cells if cells[c].notna().all() and (cells[c] >= 0).all() and not NO_CLASS.match(c)]]
+    for first, second in itertools.pairwise(cells):
+        moves = cells[first].groupby(names.to_numpy()).nunique().max() > 1
+        if moves and (cells[second] > cells[first]).all() and (cells[[first, second]] % 1 != 0).any(axis=None):
+            logger.warning("%s: rows are labels of whole recordings. Where '%s' and '%s' say when each sound is heard, "
+                           "call them onset and offset", path, first, second)  # fmt: skip
+            return
+
+
 def _rows_of_recordings(path: LabelTable, recordings: OwnRecordings, path_column: str) -> pd.DataFrame:
     """The rows of a table that name a recording, the column that does so first."""
-    table = path.read(say=True)
+    table = path.read(recordings, say=True)
     folders = table.pop("_folder") if "_folder" in table else None
     check_column(table, path_column, path, "--path-column")
     names = find_path_column(table, recordings, path_column)

@@ -22,7 +22,7 @@ from earshot.sound.folder import SYSTEM_FOLDERS, Recordings, by_reason, printabl
 
 # what programs put behind a recording's name when they name an annotation file
 ADDED = re.compile(
-    r"(\.(table(\.\d+)?|selections|audacity|birdnet|results|selection|labels|annotations?)|_labels)+$", re.I
+    r"(\.(table(\.\d+)?|selections|audacity|birdnet|results|selection|labels|annotations?)|_(labels|scores))+$", re.I
 )
 
 logger = logging.getLogger("earshot")
@@ -202,15 +202,16 @@ def _rewritten(name: str, own: bool = False) -> set[str]:
     """What a name is in common with what programs make of it, as keys.
 
     Spreadsheets take 007 for 7 and write it 7.0, web pages write a space as %20, Label Studio puts eight letters in
-    front and underscores for spaces; xeno-canto's recording 25119 is called XC25119. own: the name is a recording's.
+    front and underscores for spaces, an address may end in ?v=2; xeno-canto's recording 25119 is called XC25119, the
+    Macaulay Library's ML25119. own: the name is a recording's.
     """
     last = str(name).strip().replace("\\", "/").rstrip("/").rpartition("/")[2]
     stem = _without_ending(last)
     keys = {f"text {_key(last).replace(' ', '_')}", f"text {_key(stem).replace(' ', '_')}"}
-    if number := re.fullmatch(r"(?:xc)?0*(\d+)(\.0+)?" if not own else r"(?:xc)?0*(\d+)()", stem, re.I):
+    if number := re.fullmatch(r"(?:xc|ml)?0*(\d+)(\.0+)?" if not own else r"(?:xc|ml)?0*(\d+)()", stem, re.I):
         keys.add(f"number {number[1]}")
     if not own:
-        plain = unquote(last)
+        plain = unquote(last.partition("?")[0])
         for text in {plain, re.sub(r"^[0-9a-f]{8}-", "", plain)}:
             keys |= {f"text {_key(t).replace(' ', '_')}" for t in (text, _without_ending(text))}
     return keys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -14,10 +14,25 @@ from earshot.competitions.own_recordings import OwnRecordings
 from earshot.competitions.own_tables import TABLES, files_below, find_path_column, read_own
 from earshot.messages import few
 
+SAME = {"eval": "test", "dev": "val"}  # words of one meaning: TUT has street_test.txt and street_evaluate.txt
 ANSWERS = re.compile("submission|predict|result|score", re.I)  # in the name of a table that somebody's network wrote
 FOLD = re.compile(r"(?:.*[_ -])?(?:fold|split)[-_ ]?(\d+)(?:[_ -].*)?", re.I)  # of a file: fold1_train.txt
 
 logger = logging.getLogger("earshot")
+
+
+def say_unused(recordings: OwnRecordings, tables: Sequence[Path]):
+    """Warn of lists such as train.txt where a column says the split; those of `tables` are read for what they hold."""
+    lists = [path.name for path in _lists(recordings) if path not in tables]
+    if lists:
+        logger.warning("a column says the split or the folds, so that these lists say nothing: %s", few(lists))
+
+
+def _lists(recordings: OwnRecordings) -> dict[Path, set[str]]:
+    """The files whose names say a split and that list recordings: {path: those}."""
+    return {path: names for path in files_below(recordings.source, TABLES)
+            if split_of(path) and not ANSWERS.search(path.stem)
+            and (names := _listed(path, recordings))}  # fmt: skip
 
 
 def listed_splits(recordings: OwnRecordings) -> pd.DataFrame | None:
@@ -27,12 +42,11 @@ def listed_splits(recordings: OwnRecordings) -> pd.DataFrame | None:
     are fold1_train.txt, fold1_test.txt, fold2_train.txt, ... a recording is held out in the fold whose list of another
     split than the training has it.
     """
-    lists = {path: names for path in files_below(recordings.source, TABLES)
-             if split_of(path) and not ANSWERS.search(path.stem)
-             and (names := _listed(path, recordings))}  # fmt: skip
+    lists = _lists(recordings)
     splits = {path: split_of(path) for path in lists}
     if "train" not in splits.values():  # a development set beside one of the evaluation is what trains
         splits = {path: "train" if split == "dev" else split for path, split in splits.items()}
+    splits = {path: SAME.get(split, split) for path, split in splits.items()}
     folds = {path: int(fold[1]) for path in lists if (fold := FOLD.fullmatch(path.stem))}
     if len({fold for path, fold in folds.items() if splits[path] != "train"}) > 1:
         held_out = {path: fold for path, fold in folds.items() if splits[path] != "train"}
@@ -55,6 +69,7 @@ def _of_folders(recordings: OwnRecordings) -> pd.DataFrame | None:
     splits = {folder: split_of(folder) for folder in lists}
     if "train" not in splits.values():
         splits = {folder: "train" if split == "dev" else split for folder, split in splits.items()}
+    splits = {folder: SAME.get(split, split) for folder, split in splits.items()}
     return _said(splits, lists, "split", "recordings are in the split") if len(set(splits.values())) > 1 else None
 
 
@@ -78,7 +93,7 @@ def _listed(path: Path, recordings: OwnRecordings) -> set[str]:
         return set()
     near = recordings.place_of(path).parent.as_posix()
     try:
-        table = read_own(path)
+        table = read_own(path, recordings)
     except ValueError:
         return set()
     if column := find_path_column(table, recordings, "") if table.shape[1] > 1 else "":

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from earshot.annotations import json_tables
-from earshot.annotations.reading import ENDINGS, kind_of
+from earshot.annotations.reading import ENDINGS, is_bare, kind_of
 from earshot.competitions.label_columns import label_columns, split_of
 from earshot.competitions.own_recordings import OwnRecordings
 from earshot.files import walk
@@ -24,6 +24,7 @@ from earshot.tables import read_rows, read_table
 UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".xml", ".eaf", ".db", ".sqlite",
           ".rttm", ".jams", ".lab", ".svl", ".trs", ".stm", ".data", ".not.mat")  # fmt: skip
 TABLES = (".csv", ".tsv", ".txt", *json_tables.ENDINGS)
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf")
 LOOKED_AT = 50  # rows of a table that are held against the recordings
 OURS = ("clips.csv", "classes.csv", "missing.csv", "unreadable.csv", "odd_files.csv", "test_clips.csv")
 
@@ -43,9 +44,9 @@ class LabelTable:
     def __str__(self) -> str:
         return few([str(path) for path in self.files])
 
-    def read(self, say: bool = False) -> pd.DataFrame:
+    def read(self, recordings: OwnRecordings, say: bool = False) -> pd.DataFrame:
         """All rows as text; rows that several files have count once, and `_folder` says where theirs lies."""
-        tables = [read_own(path, say) for path in self.files]
+        tables = [read_own(path, recordings, say) for path in self.files]
         if any("split" in table for table in tables):  # FSD50K: in the one of the training alone
             both = zip(tables, self.files, strict=True)
             tables = [t if "split" in t else t.assign(split=split_of(path)) for t, path in both]
@@ -62,7 +63,12 @@ def find_annotations(source: Path, given: Path | None) -> list[Path]:
     if given is not None and not given.is_dir():
         raise ValueError(f"--annotations {given} is neither a file nor a folder")
     folder = source if given is None else given
-    found = [path for path in files_below(folder, ENDINGS) if kind_of(path)]
+    there = files_below(folder, ENDINGS)
+    found = [path for path in there if kind_of(path)]
+    if bare := [path for path in there if path.suffix.lower() in (".csv", ".tsv") and is_bare(path)]:
+        logger.warning("%d tables of two numbers and a label have no names of columns, and are not read: %s. Put a "
+                       "line such as onset,offset,label on top of each, or onset,duration,label", len(bare),
+                       few([path.name for path in bare]))  # fmt: skip
     if not any(path.stat().st_size for path in found):  # empty files alone say nothing
         found = []
     if given is not None and not found:
@@ -84,7 +90,7 @@ def find_label_table(
             continue
         any_text = path.suffix.lower() in (".txt", *json_tables.ENDINGS)  # mostly no table: little is said of it
         try:
-            table = read_own(path)
+            table = read_own(path, recordings)
         except ValueError as error:
             if not any_text:
                 logger.warning("not the table of labels: %s", error)
@@ -109,6 +115,8 @@ def find_label_table(
     splits = [split_of(path) for path in found if not FOLDS.search(path.stem)]
     if len(found) > 1 and len({path.name for path in found}) == 1:  # train/metadata.csv, test/metadata.csv
         logger.warning("%d tables of the name %s are read as one", len(found), found[0].name)
+    elif len(found) > 1 and _are_parts(found, recordings, path_column):  # the pages or species of a download
+        logger.warning("%d tables of the same columns are read as one: %s", len(found), few([p.name for p in found]))
     elif len(found) > 1 and (whole or len(set(splits)) < len(splits)):
         names = few([path.relative_to(source).as_posix() for path in found])
         if all(map(_is_json, found)):  # one a recording, mostly
@@ -117,8 +125,8 @@ def find_label_table(
             return None
         raise ValueError(f"{len(found)} tables name recordings of {source}: {names}; say which one with --table")
     other = [path for path in other if path.suffix.lower() in (".csv", ".tsv")]
-    beside = [p for p in files_below(source, (".txt",)) if p not in notes and _named(recordings, p.stem)]
-    unread = [p for p in [*files_below(source, UNREAD), *beside] if p not in notes]
+    beside = [p for p in files_below(source, ("",)) if _named(recordings, p.stem) and not _is_read(p)]
+    unread = [p for p in dict.fromkeys([*files_below(source, UNREAD), *beside]) if p not in notes]
     if not found and unread:
         names = few([path.relative_to(source).as_posix() for path in unread])
         logger.warning("not read, save them as CSV where they hold labels: %s", names)
@@ -129,6 +137,26 @@ def find_label_table(
     if other and not found:
         logger.warning("not the table of labels, as no column names recordings: %s", few([str(p) for p in other]))
     return LabelTable(tuple(found)) if found else None
+
+
+def _are_parts(files: Sequence[Path], recordings: OwnRecordings, path_column: str) -> bool:
+    """Whether tables have the same columns and no recording in two of them; files of one recording each are none."""
+    tables = [read_own(path, recordings) for path in files]
+    if len({tuple(table.columns) for table in tables}) > 1 or max(map(len, tables)) < 2:
+        return False
+    taken: set[str] = set()
+    for table in tables:
+        names = find_path_column(table, recordings, path_column)
+        own = set(filter(None, recordings.find_all(table[names], "").values()))
+        if own & taken:
+            return False
+        taken |= own
+    return True
+
+
+def _is_read(path: Path) -> bool:
+    """Whether a file named as a recording is a recording, a table that was looked at, or a picture."""
+    return path.name.lower().endswith((*EXTENSIONS, ".csv", ".tsv", *PICTURES))
 
 
 def _is_json(path: Path) -> bool:
@@ -159,18 +187,27 @@ def find_path_column(table: pd.DataFrame, recordings: OwnRecordings, given: str)
     return best
 
 
-def read_own(path: Path, say: bool = False) -> pd.DataFrame:
+def read_own(path: Path, recordings: OwnRecordings, say: bool = False) -> pd.DataFrame:
     """A table as text; one without a header, whose first row names a recording, has column_1, column_2, ... (`say`)."""
     if _is_json(path):
         return json_tables.read_json_table(path)
     table = _with_one_header(read_table(path, all_text=True))
-    if not any(str(name).lower().endswith(EXTENSIONS) for name in table.columns):
+    if not any(_is_row(str(name), table.iloc[:, i], recordings) for i, name in enumerate(table.columns)):
         return table
     rows = read_rows(path)
     names = [f"column_{i + 1}" for i in range(max(map(len, rows)))]
     if say:
         logger.warning("%s has no header: its columns are called %s", path, few(names))
     return pd.DataFrame(rows, columns=names, dtype=object).fillna("")
+
+
+def _is_row(name: str, below: pd.Series, recordings: OwnRecordings) -> bool:
+    """Whether the name of a column is a recording's, with its ending or above others that have none."""
+    if name.lower().endswith(EXTENSIONS):
+        return True
+    values = list(below.iloc[:LOOKED_AT])
+    named = bool(values) and _named(recordings, name) is not None
+    return named and 2 * sum(_named(recordings, value) is not None for value in values) >= len(values)
 
 
 def _with_one_header(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
+from earshot.annotations.certainty import is_doubted
 from earshot.annotations.class_columns import heard, says_yes_or_no
 from earshot.annotations.reading import kind_of, read_annotations
 from earshot.competitions.label_columns import SEPARATORS, split_cells
@@ -62,6 +63,10 @@ def read_events_of(path: Path, label_column: str = "", tier: str = "") -> tuple[
     if (timeless := events.onset.isna()).any():
         logger.warning("%d rows of %s do not say when a class is heard, and are left out", timeless.sum(), path)
         events = events[~timeless].reset_index(drop=True)
+    if (unsure := events.event_label.map(is_doubted).to_numpy(bool)).any():
+        logger.warning("%d rows of %s have a label that nobody is sure of (%s), and are left out", unsure.sum(), path,
+                       few(sorted(set(events.event_label[unsure]))))  # fmt: skip
+        events = events[~unsure].reset_index(drop=True)
     return events.assign(event_label=events.event_label.map(class_name)), silent.difference(events.filename)
 
 
