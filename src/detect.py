@@ -30,7 +30,7 @@ from earshot.listening import detections
 from earshot.listening.detections import Heard, best_examples, hear, summary_of
 from earshot.listening.members import ears_of, with_frames
 from earshot.listening.recordings import find_clips
-from earshot.messages import Parser, check_choice, check_numbers, need, pasted, progress_bar
+from earshot.messages import Parser, check_choice, check_numbers, fewer_alike, need, pasted, progress_bar
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
@@ -56,7 +56,7 @@ def main():
     print("\n".join(found.said))
     started = time.monotonic()
     streams = 1 if options.backend == "torch" else allowed_cores()
-    with progress_bar(None, "detect", len(recordings), "file") as bar:
+    with progress_bar(None, "detect", len(recordings), "file") as bar, fewer_alike():
         heard = hear(ears, recordings, asked, streams, bar.update)
     write(heard, recordings, asked.post, options)
     if found.choice:

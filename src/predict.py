@@ -27,7 +27,7 @@ from earshot.data.dataset import read_dataset, say_changed
 from earshot.data.labels import clip_metadata, read_clips
 from earshot.inputs.given import Metadata
 from earshot.listening.members import BACKENDS, fold_members
-from earshot.messages import Parser, check_choice, check_numbers, progress_bar
+from earshot.messages import Parser, check_choice, check_numbers, fewer_alike, progress_bar
 from earshot.metrics.anomalies import scores_by_section, unseen_sections
 from earshot.prediction import predictions
 from earshot.prediction.backends import open_graph
@@ -61,9 +61,10 @@ def main():
         members = [m for folder in folders for m, _ in of_run[folder]]
         clips = with_metadata(clips, options.clips, metadata)
         bar = "predict " + " ".join(folder.name for folder in folders)
-        found, failed = predict_members(
-            members, clips, tta, lambda some, bar=bar: progress_bar(some, bar, unit="file"), streams
-        )
+        with fewer_alike():
+            found, failed = predict_members(
+                members, clips, tta, lambda some, bar=bar: progress_bar(some, bar, unit="file"), streams
+            )
         unreadable |= dict(failed)
         check_heard(clips, unreadable, options.clips.parent)
         for folder in folders:

@@ -21,7 +21,7 @@ from pathlib import Path
 from earshot.script import check_first, run_script
 
 from earshot.config import Config, check_config, flag_meant, load_config
-from earshot.messages import Parser, check_numbers
+from earshot.messages import Parser, check_numbers, fewer_alike
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
 
@@ -208,7 +208,8 @@ def train_in_turn(
     for n, fold in enumerate(folds):
         after = len(folds) - n - 1
         deadline = clock.monotonic(clock.end_of_fold(end, after + 1))
-        with locked(folder / f"fold{fold}", options.take_lock) if accelerator.is_main_process else nullcontext():
+        lock = locked(folder / f"fold{fold}", options.take_lock) if accelerator.is_main_process else nullcontext()
+        with lock, fewer_alike():
             train_fold(
                 config, fold, folder, data, accelerator, resume=options.resume, deadline=deadline, threads=threads,
                 rounds_after=after + options.rounds_after,

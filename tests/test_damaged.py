@@ -1,5 +1,6 @@
 """Recordings damaged in the middle, and what lies in folders beside recordings: training and prediction around them."""
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -11,9 +12,11 @@ import soundfile as sf
 
 import predict
 import prepare
+import train
 from earshot.augment import waveform as augmentation
 from earshot.config import load_config
 from earshot.data.prepared import load_data
+from earshot.messages import fewer_alike
 from earshot.prediction.inference import predict_clips
 from earshot.prediction.predictions import Clip, Predictions
 from earshot.sound import audio, decoding
@@ -39,20 +42,41 @@ def damaged(path: Path, seconds: float = 10.0, rate: int = RATE, at: float = 0.4
     return path
 
 
-def test_a_fault_of_every_file_is_said_of_some_and_listed_of_all(tmp_path, caplog):
+def longer_than_it_is(path: Path):
+    """Have a WAV's header promise 44 bytes more than there are."""
+    data = bytearray(path.read_bytes())
+    data[40:44] = (int.from_bytes(data[40:44], "little") + 44).to_bytes(4, "little")
+    path.write_bytes(data)
+
+
+def test_a_fault_of_every_file_is_said_of_some_and_listed_of_all(tmp_path, caplog, monkeypatch):
     """A recorder that writes wrong headers writes them into every file of a card."""
-    paths = [tmp_path / f"{i}.wav" for i in range(decoding.MOST_SAID + 5)]
-    for path in paths:
-        sf.write(path, np.full(100, 0.1), 8000)
-        data = bytearray(path.read_bytes())
-        data[40:44] = (244).to_bytes(4, "little")  # 200 bytes and a header's 44
-        path.write_bytes(data)
-        assert len(audio.load(path, 8000)) == 100
-    said = [record.message for record in caplog.records]
-    assert len(said) == decoding.MOST_SAID + 1
-    assert "19.wav is truncated" in said[-2]
-    assert "no longer named here" in said[-1]
-    assert all("is truncated" in audio.notes_of(path) for path in paths)
+    monkeypatch.chdir(tmp_path)
+    with fewer_alike():
+        for path in (folder / f"{i}.wav" for folder in (Path(), tmp_path / "a b") for i in range(4)):
+            path.parent.mkdir(exist_ok=True)
+            sf.write(path, np.full(100, 0.1), 8000)
+            longer_than_it_is(path)
+            assert len(audio.load(path, 8000)) == 100
+            assert "is truncated" in audio.notes_of(path)
+    assert len(caplog.messages) == 6
+    assert caplog.messages[-1].startswith("3 more: a file is truncated: its header promises ... samples")
+
+
+@pytest.mark.slow
+def test_loader_processes_say_once_what_is_odd(tiny):
+    folds = pd.read_csv("folds.csv")
+    for clip_id in folds.clip_id[folds.fold != 0][:3]:
+        longer_than_it_is(Path(f"source/{clip_id}.wav"))
+    log = logging.FileHandler("log.txt")  # the loaders' too
+    logging.getLogger("earshot").addHandler(log)
+    try:
+        run(train, "--config", tiny, "--fold", "0", "optim.epochs=3", "data.workers=1")
+    finally:
+        logging.getLogger("earshot").removeHandler(log)
+        log.close()
+    lines = [line for line in Path("log.txt").read_text().splitlines() if "samples, it holds " in line]
+    assert len(lines) == len(set(lines)) == 3
 
 
 @pytest.mark.parametrize("options", [{}, {"workers": 3}, {"stride": 0.5}, {"one_pass": True, "clip_from": "frame_max"}])

@@ -1,8 +1,10 @@
 """Messages of scripts: lines that fit a screen, bars where there is one."""
 
+import errno
 import io
 import logging
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -130,6 +132,34 @@ def test_another_pipe_that_breaks_is_still_an_error(capsys):
         script.run_script(main)
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: a process of ours: Broken pipe\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "error: memory ran out: close what else uses it"),
+        (
+            RuntimeError("CUDA out of memory. Tried\n to"),
+            "error: memory ran out: .*\\(CUDA out of memory. Tried to",
+        ),
+        (OSError(errno.EMFILE, "Too many open files"), "error: Too many open files: .*ulimit -n"),
+    ],
+)
+def test_what_ran_out_is_one_line(capsys, error, said):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit, match="2"):
+        script.run_script(main)
+    assert re.match(said, capsys.readouterr().err)
+
+
+def test_other_errors_keep_their_traceback():
+    def main():
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        script.run_script(main)
 
 
 def test_messages_of_one_kind_are_counted_after_the_first(tmp_path, caplog):

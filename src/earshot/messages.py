@@ -217,13 +217,13 @@ def logged_from(level: int, name: str = ""):
 
 
 @contextmanager
-def fewer_alike(folder: Path, most: int = 5):
+def fewer_alike(folder: Path | None = None, most: int = 5):
     """Log the first `most` messages of each kind for a while, and at the end how many more there were.
 
-    Of one kind are messages that differ in numbers and in which file below `folder` they speak of.
+    Of one kind are messages that differ in numbers and in which file they speak of: below `folder`, or at their start.
     """
     counts, logger = Counter(), logging.getLogger("earshot")
-    file = re.compile(re.escape(str(folder)) + r"/.*?\.\w{2,5}(?=[:, ]|$)")
+    file = re.compile(("^" if folder is None else re.escape(str(folder)) + "/") + r".*?\.\w{2,5}(?=[:, ]|$)")
 
     def is_early(record: logging.LogRecord) -> bool:
         kind = re.sub(r"\d+", "...", file.sub("a file", record.getMessage()))

@@ -106,6 +106,8 @@ def _end(error: Exception):
         text = f"{names}: {error.strerror}" if names else error.strerror
         if not names and error.errno == errno.ENOSPC:
             text += f": full is the disk that is written to, or that of temporary files, {tempfile.gettempdir()}"
+        if error.errno == errno.EMFILE:
+            text += ": allow more to this terminal with ulimit -n 4096"
     print(f"error: {text}", file=sys.stderr)
     sys.exit(2)
 
@@ -131,6 +133,17 @@ def run_script(main: Callable[[], object], *also: type[Exception], resume: bool 
             raise
         except (ValueError, OSError, *also) as error:
             _end(error)
+        except (RuntimeError, MemoryError) as error:
+            if not memory_ran_out(error):
+                raise
+            told = " ".join(str(error).split())[:300] or "no more was given"
+            _end(MemoryError(f"memory ran out: close what else uses it, or take a machine that has more ({told})"))
+
+
+def memory_ran_out(error: Exception) -> bool:
+    """Whether an error says so: Python's own, or one of torch's for a GPU or the machine."""
+    said = str(error).casefold()
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
 
 
 @contextmanager

@@ -4,8 +4,7 @@
 depends on the file alone, costs no decoding where the two agree, and is remembered in the process. Damage in the
 middle of a file shows only when it is decoded: `decoded_samples` counts.
 
-What is odd about a file is logged once (logger "earshot"), of MOST_SAID messages at most, and kept: `odd_files` lists
-it for a script's last line.
+What is odd about a file is logged once (logger "earshot") and kept: `odd_files` lists it for a script's last line.
 """
 
 from __future__ import annotations
@@ -40,11 +39,6 @@ FLOATS = ("FLOAT", "DOUBLE")
 KINDS = {stat.S_ISDIR: "a folder, not an audio file", stat.S_ISFIFO: "a pipe",
          stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}  # fmt: skip
 REMEMBERED = 1 << 16
-MOST_SAID = 20  # messages of a process: a recorder that writes wrong headers writes them into every file
-FURTHER = (
-    "more files are not as they say, which are listed and no longer named here: in odd_files.csv (predict.py, bulk.py, "
-    "prepare.py --check-audio), or in recordings.csv (detect.py)"
-)
 STREAMED_BYTES = 0x7FFFF000  # from here on a size in a header means "unknown", as sox and ffmpeg write it to a pipe
 
 _odd: dict[str, list[str]] = {}
@@ -159,13 +153,9 @@ def note(path: str | Path, message: str) -> None:
     """Log what is odd about a file, once, and keep it for `odd_files`."""
     message = printable(message)
     messages = _odd.setdefault(str(path), [])
-    known = message in messages
-    if not known:
+    if message not in messages:
         messages.append(message)
-    if warn_once.cache_info().currsize < MOST_SAID:
-        warn_once(message)
-    elif not known:
-        warn_once(FURTHER)
+    warn_once(message)
 
 
 def note_short(path: str | Path, known: Contents, received: int) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from earshot.script import memory_ran_out
 
 import torch
 
@@ -11,6 +14,8 @@ from earshot.config import Config
 from earshot.data import sampling
 from earshot.training.examples import collate
 from earshot.training.setup import Training
+
+LOADER_ENDED = ("DataLoader worker (pid", "shared memory object", "items of ancdata")  # what torch says of it
 
 
 def epoch_loader(t: Training, epoch: int, first: int = 0) -> torch.utils.data.DataLoader:
@@ -24,10 +29,16 @@ def epoch_loader(t: Training, epoch: int, first: int = 0) -> torch.utils.data.Da
         process=accelerator.process_index, processes=accelerator.num_processes, accumulate=o.accumulate,
         order=t.clips.order(epoch),
     )  # fmt: skip
+    t.loaders += 1
     return torch.utils.data.DataLoader(
         t.clips, batch_sampler=batches[first:], collate_fn=collate, num_workers=data.workers,
-        pin_memory=accelerator.device.type == "cuda",
+        pin_memory=accelerator.device.type == "cuda", worker_init_fn=_say_nothing_again if t.loaders > 1 else None,
     )  # fmt: skip
+
+
+def _say_nothing_again(worker: int):
+    """In a process that loads an epoch after the first: what is odd about recordings was said in that one."""
+    logging.getLogger("earshot").setLevel(logging.ERROR)
 
 
 @contextmanager
@@ -37,13 +48,13 @@ def shortage_explained(config: Config) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         told = " ".join(str(error).split())[:300]
-        if "DataLoader worker" in told:
+        if any(sign in told for sign in LOADER_ENDED):
             raise RuntimeError(
                 "a loader process was ended, as the system does where memory runs out, or a container's shared memory "
                 f"(docker run --shm-size 1g): set data.workers lower than {config.data.workers} (0: none), and go on "
                 f"with --resume ({told})"
             ) from error
-        if isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told:
+        if memory_ran_out(error):
             raise RuntimeError(
                 f"memory ran out: set optim.batch_size to less than {config.optim.batch_size} (optim.accumulate=2 "
                 f"makes of two batches one step), and predict.batch_size where a validation was on ({told})"

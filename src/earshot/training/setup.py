@@ -83,6 +83,7 @@ class Training:
     rounds_after: int = 0  # folds of this run that will follow in this process
     guide: Guide | None = None  # the loss that follows a teacher
     origin: Origin | None = None  # run, fold and tables
+    loaders: int = 0  # that this process made for its epochs
 
     @property
     def network(self) -> torch.nn.Module:
