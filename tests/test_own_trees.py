@@ -29,7 +29,7 @@ def aoef(**more):
         "tags": [{"id": 0, "key": "species", "value": "wren"}, {"id": 1, "key": "sex", "value": "m"}],
         "sound_events": [
             {"uuid": "s", "recording": "r0", "geometry": {"type": "BoundingBox", "coordinates": [1, 900, 2.5, 3000]}},
-            {"uuid": "t", "recording": "r0", "geometry": {"type": "Polygon", "coordinates": [[[3, 9], [4, 8], [3.5, 7]]]}},
+            {"uuid": "t", "recording": "r0", "geometry": {"type": "Polygon", "coordinates": [[[3, 9], [4, 8]]]}},
         ],
         "sound_event_annotations": [
             {"uuid": "e", "sound_event": "s", "tags": [0, 1]}, {"uuid": "f", "sound_event": "t", "tags": [0]}
