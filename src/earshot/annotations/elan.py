@@ -13,7 +13,7 @@ logger = logging.getLogger("earshot")
 
 
 def read_tiers(path: Path) -> dict[str, list[tuple[float, float, str]]]:
-    """{tier: (onset, offset in seconds, label) of each annotation with times}, of tiers that have any."""
+    """The annotations with times of each tier that has any: {tier: (onset, offset in seconds, label) of each}."""
     try:
         root = ElementTree.fromstring(path.read_bytes())
     except ElementTree.ParseError as error:
