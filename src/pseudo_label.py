@@ -21,7 +21,7 @@ from earshot.data import pseudo
 from earshot.data.labels import read_clips
 from earshot.data.unlabelled import find_recordings, with_groups
 from earshot.files import check_writable, remove_folder
-from earshot.messages import Parser, pasted, progress_bar
+from earshot.messages import Parser, few, pasted, progress_bar
 from earshot.rounds import frames, hearing, labels
 from earshot.rounds.choosing import Choice
 from earshot.rounds.recordings import sites_of, without_labelled
@@ -131,7 +131,10 @@ def say(options: argparse.Namespace, figures: dict[int, dict], recordings: int, 
             + f"; {f['held_out_recordings']} recordings are held out here"
             * bool(f["held_out_recordings"])
         )
-    if not any(f["windows"] for f in figures.values()):
+    without = [fold for fold, f in figures.items() if not f["windows"]]
+    if 0 < len(without) < len(figures):
+        print(f"fold {few(without, 20)} would train without any: lower --min-confidence, or train better teachers")
+    if len(without) == len(figures):
         print(f"-> {options.out}\nno window is sure enough: lower --min-confidence, or train better teachers")
         return
     print(f"-> {options.out}; train on them with {pasted(f'data.pseudo={options.out}')}")

@@ -43,6 +43,8 @@ def asked(target=ONE, mask=None, **what) -> Targets:
     ("loss={name: focal, params: {gama: 1}}", r"unknown parameter 'gama' of loss focal.*gamma"),
     ("optim.name=adamm", r"unknown optimizer 'adamm'"),
     ("augment.batch.logmel=[{name: rol}]", r"unknown log-mel augmentation 'rol'"),
+    ("augment.batch.logmel=[{name: gain_db, min_db: x}]", r"augmentation gain_db cannot draw with \{'min_db': 'x'\}"),
+    ("augment.batch.logmel=[{name: roll, p: 2}]", r"augmentation roll: p must be a number from 0 to 1, got 2"),
     pytest.param("augment.batch.image=[{name: Rotat}]", r"Rotat", marks=pytest.mark.slow),
     ("augment.waveform=[{name: Gainn}]", r"Gainn"),
     ("augment.spec_augment={time_widht: 3}", r"time_widht"),

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from earshot.config import load_config
+from earshot.config.difference import config_difference
 from earshot.config.sections import DataConfig
 from earshot.data import caches
 from earshot.data.caches import LogmelCache, waveform_cache
@@ -22,7 +23,6 @@ from earshot.inputs.logmel import Logmel
 from earshot.inputs.waveforms import as_heard
 from earshot.inventory.caches import asked_by, caches_of
 from earshot.processes import lock
-from earshot.runs import config_difference
 from earshot.sound import audio
 from earshot.sound.logmel import log_mel
 from earshot.training.examples import TrainingClips

@@ -9,10 +9,11 @@ import torch
 import yaml
 
 from earshot.config import Config, flag_meant, from_dict, from_run, load_config
+from earshot.config.difference import config_difference
 from earshot.config.usual_names import USUAL
 from earshot.messages import Parser
 from earshot.records import dotted_keys, to_dict
-from earshot.runs import config_difference, make_model
+from earshot.runs import make_model
 from earshot.sound.windows import Windowing
 from earshot.stored import parse_yaml
 from earshot.tasks import TASKS
@@ -111,7 +112,9 @@ def test_defaults_round_trip_through_yaml():
         ("optim.epochs=1.5", "optim.epochs must be a whole number, got 1.5"),
         ("optim.lr=yes", "optim.lr must be a number, got True"),
         ("optim.channels_last=1", "optim.channels_last must be true or false, got 1"),
-        ("optim=3", "section 'optim' must be a mapping, got 3"),
+        ("optim=3", r"section 'optim' must be a mapping, got 3; its keys are optim.name, .*\(\d+ more\)"),
+        ("budget=100", "got 100; its keys are budget.parameters_kb, budget.mmacs"),
+        ("frontends.logmel=40", "got 40; keys are frontends.logmel.kind and the kind's"),
         ("optim.lr", "override 'optim.lr' gives no value; settings are written key=value"),
         ("data.crop=middle", "data.crop is 'middle'; choose one of random, box, full"),
         ("data.frame_margin_seconds=-0.01", r"data.frame_margin_seconds must be 0 or more, got -0.01"),

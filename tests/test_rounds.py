@@ -267,6 +267,12 @@ def test_wrong_schedules_are_refused(tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match=r"the folds of teacher tiny.yaml are those of other.csv and those of the "
                        r"student those of .*folds.csv"):  # fmt: skip
         steps_of(read_plan(Path("plan.yaml")), "plan")
+    deaf = {"config": "tiny.yaml", "set": ["augment.pseudo.off_epochs=2", "optim.epochs=2"]}
+    Path("plan.yaml").write_text(yaml.safe_dump(good | {"student": deaf}))
+    with pytest.raises(
+        ValueError, match=r"off_epochs \(2\) leaves no epoch of optim.epochs \(2\) to the pseudo-labels"
+    ):
+        steps_of(read_plan(Path("plan.yaml")), "plan")
     Path("plan.yaml").write_text(yaml.safe_dump(good))
     with pytest.raises(ValueError, match="unlabelled scapes does not exist"):
         run(run_rounds, "plan.yaml")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from earshot import stored
-from earshot.messages import FILES_SHOWN, from_here, suggest
+from earshot.messages import FILES_SHOWN, few, from_here, suggest
 
 
 def read_yaml(path: str | Path, what: str = "config") -> dict:
@@ -34,10 +34,11 @@ def read_yaml(path: str | Path, what: str = "config") -> dict:
 
 def build(kind, values, section: str = ""):
     """Mapping -> record of class `kind`; `section` is the dotted key of the mapping, which errors name."""
-    if not isinstance(values, collections.abc.Mapping):
-        raise ValueError(f"section '{section}' must be a mapping, got {values!r}")
     hints = _hints(kind)
     known = [f.name for f in dataclasses.fields(kind)]
+    if not isinstance(values, collections.abc.Mapping):
+        keys = few((f"{section}.{name}" if section else name for name in known), FILES_SHOWN)
+        raise ValueError(f"section '{section}' must be a mapping, got {values!r}; its keys are {keys}")
     for key in values:
         if key not in known:
             place = f" in '{section}'" if section else ""

@@ -13,7 +13,8 @@ import pandas as pd
 from earshot.audits.fingerprints import Fingerprint, same_sound
 from earshot.audits.same_waveform import COPY
 from earshot.data import pseudo
-from earshot.data.folds import NOBODY, TRAIN_ONLY, clean_names
+from earshot.data.folds import TRAIN_ONLY
+from earshot.data.names import NOBODY, clean_names
 
 TEST = "test"
 PERHAPS = "perhaps "  # how a kind begins where it is not sure that the leak is there

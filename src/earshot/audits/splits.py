@@ -18,7 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from earshot.audits.leaks import PEOPLE, PLACES, RECORDINGS
-from earshot.data.folds import TRAIN_ONLY, clean_names
+from earshot.data.folds import TRAIN_ONLY
+from earshot.data.names import clean_names
 from earshot.metrics import clips as clip_metrics
 from earshot.sound import audio
 from earshot.sound.logmel import LogmelParams, log_mel

@@ -304,7 +304,15 @@ def check_logmel(specs: Sequence[dict]) -> None:
         if name not in LOGMEL_AUGMENTS:
             raise ValueError(f"unknown log-mel augmentation '{name}'{suggest(str(name), LOGMEL_AUGMENTS)}")
         known = list(inspect.signature(LOGMEL_AUGMENTS[name].sample).parameters)[2:]
-        check_params({k: v for k, v in spec.items() if k != "name"}, ["p", *known], f"log-mel augmentation {name}")
+        params = {k: v for k, v in spec.items() if k != "name"}
+        check_params(params, ["p", *known], f"log-mel augmentation {name}")
+        share = params.pop("p", 0.5)
+        if not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise ValueError(f"log-mel augmentation {name}: p must be a number from 0 to 1, got {share!r}")
+        try:
+            LOGMEL_AUGMENTS[name].sample(torch.Generator(), (1, 1, 100, 64), **params)
+        except TypeError as error:  # a text for a number, nothing for what has no default
+            raise ValueError(f"log-mel augmentation {name} cannot draw with {params}: {error}") from error
 
 
 def apply_logmel(

@@ -130,6 +130,11 @@ class Config:
                 f"distill.unlabelled={LEFT_OUT}: every clip trains with its labels; let data.clips_per_class or "
                 "data.train_share leave some out, or name a folder or table of recordings"
             )
+        if self.data.pseudo and self.augment.pseudo.off_epochs >= self.optim.epochs > 0:
+            raise ValueError(
+                f"augment.pseudo.off_epochs ({self.augment.pseudo.off_epochs}) leaves no epoch of optim.epochs "
+                f"({self.optim.epochs}) to the pseudo-labels: set augment.pseudo.off_epochs=0, or train longer"
+            )
         if self.distill.acts and self.distill.off_epochs >= self.optim.epochs > 0:
             raise ValueError(
                 f"distill.off_epochs ({self.distill.off_epochs}) leaves no epoch of optim.epochs ({self.optim.epochs}) "
@@ -309,6 +314,9 @@ def _merge(base: dict, over: dict) -> dict:
 def _set(values: dict, keys: list[str], value):
     for key in keys[:-1]:
         if not isinstance(values.setdefault(key, {}), dict):
-            raise ValueError(f"override {'.'.join(keys)}: '{key}' is a value, not a section")
+            raise ValueError(
+                f"override {'.'.join(keys)}: '{key}' has the value {values[key]!r} already, and no keys: leave "
+                f"that out, or say which key it is of: {key}.KEY={values[key]}"
+            )
         values = values[key]
     values[keys[-1]] = value

@@ -30,6 +30,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from earshot.data import group_folds
 from earshot.data.labels import distinct_labels, label_pairs
+from earshot.data.names import NOBODY, clean_names, distinct_names
 from earshot.messages import few, pasted
 from earshot.prediction.places import all_different, as_names, places
 from earshot.tables import read_table, require_columns
@@ -40,7 +41,6 @@ GROUPED_BY = "grouped_by"  # column of a fold table: what it was asked to keep t
 TRAIN_ONLY = -1  # fold of a clip that is never held out
 # Columns that say where a clip comes from: what two folds should not share.
 SOURCES = ("content_hash", "group", "site", "author", "recordist", "identifier", "sensor_id", "individual", "location")
-NOBODY = ("unknown", "anonymous", "n/a", "none", "not specified")
 TABLE_ORDER = "table_order"
 EACH_GROUP = "each_group"
 DEFAULT_K = 5
@@ -234,24 +234,6 @@ def rows_of(wanted: pd.DataFrame, among: pd.DataFrame) -> np.ndarray:
     if len(names) == len(others) and (names == others).all():
         return np.arange(len(names))
     return places(as_names(names), as_names(others))
-
-
-def distinct_names(values: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """Values -> (N,) which name each row has, and the names: texts without stray spaces, '' where there is none."""
-    code, texts = pd.factorize(values)
-    if all(type(text) is str for text in texts) and "" not in texts:
-        whole = "".join(texts)
-        if whole.split() == [whole]:  # not a space: nothing to clean, and no two become one
-            return np.where(code < 0, len(texts), code), [*texts, ""]
-    clean = [" ".join(str(text).split()) for text in texts] + [""]  # the last is what -1, no value, stands for
-    of, names = pd.factorize(np.array(clean, object))
-    return of[code], names.tolist()
-
-
-def clean_names(values: pd.Series) -> pd.Series:
-    """Values as text without stray spaces, as `distinct_names` writes them."""
-    code, names = distinct_names(values)
-    return pd.Series(np.array(names, object)[code], index=values.index, name=values.name, dtype=object)
 
 
 def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:

@@ -43,7 +43,7 @@ logger = logging.getLogger("earshot")
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedData:
-    """What prepare.py and make_folds.py wrote, joined: N clips in the order of the fold table."""
+    """What prepare.py and make_folds.py wrote, joined: N clips in the order of the clip table."""
 
     clips: pd.DataFrame  # clip_id, path, labels, fold, ...
     classes: list[str]
@@ -175,46 +175,29 @@ def load_data(data: DataConfig) -> PreparedData:
     rest = [c for c in clips if c not in ("clip_id", "group", "fold")]
     clips = pd.concat([folds[["clip_id", "group", "fold"]], clips[rest]], axis=1)  # both in the order of the clips
     events, listed = read_events(root / "events.csv", clips, classes), clips
-    for needs in ("crop=box", "frame_targets=True", "targets=events", "false_positives=True"):
-        key, value = needs.split("=")
-        if str(getattr(data, key)) == value and events is None:
-            raise ValueError(f"data.{needs} needs {root / 'events.csv'}, which this competition does not have")
+    _check_events(data, events, root / "events.csv")
     clips, classes = _chosen(_drop_unusable(clips, data, events), classes, data.where)
     classes = [c for c in classes if c in chosen]
     check_annotated(clips, events, data, root / "clips.csv")
     dataset = read_dataset(root)
-    if CHANNELS[data.channels] > 1 and dataset.get("copied_channels") == "mono":
-        raise ValueError(
-            f"data.channels is {data.channels}, but the copies that {root} was prepared with (--resample) are mono: "
-            "prepare it again with --channels stereo, or set data.channels=mono"
-        )
+    _check_channels(data, dataset)
+    source = Path(dataset["source"])
     if data.cache == "packed":
-        source = dataset["source"]
         clips = packed_clips(
-            data.caches,
-            clips,
-            source,
-            sample_rate=data.sample_rate,
-            seconds=data.pack_seconds,
-            workers=data.workers,
-            say=logger.warning,
-            n_channels=CHANNELS[data.channels],
-        )
-    whole = "secondary_labels" not in clips or data.secondary_weight in (-1, 0, 1)
-    target, mask = clip_targets(
-        clips, classes, data.secondary_weight, np.uint8 if whole else np.float32, left_out, data.mask_unknown
-    )
-    source, whole = Path(dataset["source"]), clips[["clip_id", "path"]]
+            data.caches, clips, source, sample_rate=data.sample_rate, seconds=data.pack_seconds, workers=data.workers,
+            say=logger.warning, n_channels=CHANNELS[data.channels],
+        )  # fmt: skip
+    zeros_and_ones = "secondary_labels" not in clips or data.secondary_weight in (-1, 0, 1)
+    kind = np.uint8 if zeros_and_ones else np.float32
+    target, mask = clip_targets(clips, classes, data.secondary_weight, kind, left_out, data.mask_unknown)
     metadata = data.metadata_record
-    clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)
+    clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)  # raises where a value cannot be
     asked = events
     if events is not None and len(left_out):  # of the others nothing is asked; that a clip is annotated stays
         clips = clips.assign(annotated=annotated_clips(clips, events, root / "clips.csv").astype(int))
         asked = events[events.event_label.isin(classes)].reset_index(drop=True)
-    soft = None
-    if path := find_targets(data.soft_targets, root):
-        soft = read_targets(path, clips.clip_id, classes)
-    digests = table_digests(folds, listed, events, classes, soft)
+    path = find_targets(data.soft_targets, root)
+    soft = read_targets(path, clips.clip_id, classes) if path else None
     return PreparedData(
         clips=clips,
         classes=classes,
@@ -222,15 +205,32 @@ def load_data(data: DataConfig) -> PreparedData:
         target=target,
         mask=mask,
         events=asked,
-        whole=whole,
+        whole=clips[["clip_id", "path"]],
         metadata=metadata,
-        digests=digests,
+        digests=table_digests(folds, listed, events, classes, soft),
         soft=soft,
         others=data.part_others if data.part else 1.0,
         voice=voice,
         stale_folds=stale.say(root / "clips.csv", data.folds),
         pseudo_folder=Path(data.pseudo) if data.pseudo else None,
     )
+
+
+def _check_events(data: DataConfig, events: pd.DataFrame | None, path: Path):
+    """Raise where a setting needs events and there are none."""
+    for needs in ("crop=box", "frame_targets=True", "targets=events", "false_positives=True"):
+        key, value = needs.split("=")
+        if str(getattr(data, key)) == value and events is None:
+            raise ValueError(f"data.{needs} needs {path}, which this competition does not have")
+
+
+def _check_channels(data: DataConfig, dataset: dict):
+    """Raise where two channels are asked of copies that prepare.py made with one."""
+    if CHANNELS[data.channels] > 1 and dataset.get("copied_channels") == "mono":
+        raise ValueError(
+            f"data.channels is {data.channels}, but the copies that {Path(data.root)} was prepared with (--resample) "
+            "are mono: prepare it again with --channels stereo, or set data.channels=mono"
+        )
 
 
 def _chosen(clips: pd.DataFrame, classes: list[str], where: dict[str, str]) -> tuple[pd.DataFrame, list[str]]:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.data.digests import recording_name
-from earshot.data.folds import NOBODY, clean_names
+from earshot.data.names import NOBODY, clean_names
 from earshot.messages import command_line, few
 from earshot.prediction.origin import Origin, TableDigests, short
 from earshot.records import build_from

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from earshot.data.folds import DEFAULT_K, GROUPED_BY, NO_GROUP, SOME, clean_names, group_names, shared_values
+from earshot.data.folds import DEFAULT_K, GROUPED_BY, NO_GROUP, SOME, group_names, shared_values
+from earshot.data.names import clean_names
 from earshot.messages import command_line, pasted
 
 Torn = tuple[str, str, str, int]  # group, the folds that it is in, its clips, how many groups there are

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from earshot import runs
-from earshot.data.folds import clean_names, held_out_folds, read_folds
+from earshot.data.folds import held_out_folds, read_folds
+from earshot.data.names import clean_names
 from earshot.data.soft_targets import SoftTargets
 from earshot.ensemble import lineage
 from earshot.files import file_digest

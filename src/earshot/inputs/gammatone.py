@@ -15,7 +15,7 @@ import numpy as np
 
 from earshot.inputs.logmel import frame_macs, frame_margin
 from earshot.inputs.record import Input
-from earshot.sound.logmel import LogmelParams, n_frames, power_spectrogram
+from earshot.sound.logmel import LogmelParams, n_frames, power_spectrogram, read_only
 
 ORDER, WIDTH = 4, 1.019
 
@@ -108,7 +108,4 @@ def gammatone_bank(record: Gammatone) -> np.ndarray:
     """
     bins = np.arange(record.frames.n_bins) * (record.sample_rate / record.n_fft)
     middle = centres(record)[:, None]
-    bank = (1 + ((bins - middle) / (WIDTH * erb(middle))) ** 2) ** -float(ORDER)
-    bank = bank.astype(np.float32)
-    bank.flags.writeable = False
-    return bank
+    return read_only((1 + ((bins - middle) / (WIDTH * erb(middle))) ** 2) ** -float(ORDER))

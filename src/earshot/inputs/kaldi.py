@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 import scipy.fft
 
-from earshot.sound.logmel import reflected_index
+from earshot.sound.logmel import read_only, reflected_index
 
 SAMPLE_RATE = 16000  # Hz
 WINDOW, HOP, N_FFT = 400, 160, 512  # samples
@@ -67,7 +67,7 @@ def window() -> np.ndarray:
 
     (400,) float32 Hann, symmetric.
     """
-    return _frozen(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / (WINDOW - 1)))
+    return read_only(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / (WINDOW - 1)))
 
 
 @lru_cache(maxsize=8)
@@ -80,15 +80,8 @@ def mel_bank(n_mels: int) -> np.ndarray:
     edges = np.linspace(_mel(FMIN), _mel(SAMPLE_RATE / 2), n_mels + 2)
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return _frozen(np.maximum(0, np.minimum(rising, falling)))
+    return read_only(np.maximum(0, np.minimum(rising, falling)))
 
 
 def _mel(hz):
     return 1127.0 * np.log1p(np.asarray(hz) / 700.0)
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    """float32 and read-only: it is shared by all callers through a cache."""
-    array = array.astype(np.float32)
-    array.flags.writeable = False
-    return array

@@ -34,7 +34,9 @@ class AnyInput(Input):
     def from_values(values, where: str, build: Callable) -> Input:
         """A config's mapping -> the record."""
         if not isinstance(values, Mapping):
-            raise ValueError(f"section '{where}' must be a mapping, got {values!r}")
+            raise ValueError(
+                f"section '{where}' must be a mapping, got {values!r}; keys are {where}.kind and the kind's"
+            )
         return make_input(values, where, build)
 
 

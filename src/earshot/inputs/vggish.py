@@ -15,6 +15,8 @@ from functools import lru_cache
 import numpy as np
 import scipy.fft
 
+from earshot.sound.logmel import read_only
+
 SAMPLE_RATE = 16000  # Hz
 WINDOW, HOP, N_FFT = 400, 160, 512  # samples
 N_MELS, FMIN, FMAX = 64, 125.0, 7500.0  # bands, Hz
@@ -64,7 +66,7 @@ def hann_window() -> np.ndarray:
 
     (400,) float32, periodic.
     """
-    return _frozen(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW))
+    return read_only(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW))
 
 
 @lru_cache(maxsize=1)
@@ -77,16 +79,9 @@ def mel_bank() -> np.ndarray:
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     bank = np.maximum(0, np.minimum(rising, falling))
     bank[0] = 0
-    return _frozen(bank)
+    return read_only(bank)
 
 
 def _hz_to_mel(hz):
     """HTK's scale."""
     return 1127.0 * np.log1p(np.asarray(hz) / 700.0)
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    """float32 and read-only: it is shared by all callers through a cache."""
-    array = array.astype(np.float32)
-    array.flags.writeable = False
-    return array

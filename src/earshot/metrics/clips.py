@@ -93,7 +93,10 @@ def _check_single(truth, scores) -> tuple[np.ndarray, np.ndarray]:
     labels = truth.sum(axis=1)
     if (labels != 1).any():
         row = int(np.argmax(labels != 1))
-        raise ValueError(f"row {row} has {labels[row]} labels: this score needs exactly one a row")
+        raise ValueError(
+            f"row {row} has {labels[row]} labels: this score needs exactly one a row ({(labels != 1).sum()} of "
+            f"{len(labels)} have not)"
+        )
     return truth, scores
 
 

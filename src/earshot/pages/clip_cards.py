@@ -69,65 +69,51 @@ def make_card(chosen: Chosen, found: Predictions, truth: Truth, path: Path, post
     """One clip -> its card; a recording that cannot be read has a note in place of sound and picture."""
     i, classes = chosen.index, found.classes
     clip_id, outputs = str(found.clip_ids[i]), found.clipwise_output[i]
-    true = [classes[k] for k in np.flatnonzero(truth.target[i] > 0.5)]
-    order = np.argsort(-outputs, kind="stable")
-    top = [(str(classes[k]), float(outputs[k])) for k in order[:SHOWN_CLASSES]]
+    true, order = np.flatnonzero(truth.target[i] > 0.5), np.argsort(-outputs, kind="stable")
+    known = {
+        "clip_id": clip_id, "why": chosen.why, "true": ", ".join(str(classes[k]) for k in true),
+        "outputs": [(str(classes[k]), float(outputs[k])) for k in order[:SHOWN_CLASSES]],
+    }  # fmt: skip
     try:
         waveform = audio.load(path, RATE)
     except (audio.UnreadableAudio, OSError) as error:
-        return Card(
-            clip_id=clip_id,
-            why=chosen.why,
-            true=", ".join(true),
-            outputs=top,
-            picture="",
-            sound="",
-            events=[],
-            note=str(error),
-        )
-    whole, seconds = len(waveform) / RATE, min(len(waveform) / RATE, HEARD_SECONDS)
+        return Card(**known, picture="", sound="", events=[], note=str(error))
     own = None if truth.events is None else truth.events[truth.events.filename == clip_id]
-    start = min(max(0.0, moment_of(chosen, found, own) - seconds / 2), whole - seconds)
-    frames, step, events = None, 0.0, []
-    if found.framewise_output is not None:
-        step = found.timebase.frame_seconds
-        first = int(start / step)
-        start = first * step
-        frames = found.framewise_output[i][first : first + int(np.ceil(seconds / step))]
+    whole = len(waveform) / RATE
+    start, seconds, frames, step = _excerpt(chosen, found, own, whole)
+    heard, events = waveform[round(start * RATE) : round((start + seconds) * RATE)], []
+    if frames is not None:
         events = [(*e, "predicted") for e in _rows(detect(frames, found.timebase, classes, clip_id, post, outputs))]
-    heard = waveform[round(start * RATE) : round((start + seconds) * RATE)]
     if own is not None:
         own = own.assign(onset=(own.onset - start).clip(lower=0), offset=own.offset - start)
         own = own[(own.offset > 0) & (own.onset < seconds)]
-    events += [] if own is None else [(*e, "true") for e in _rows(own)]
-    shown = list(dict.fromkeys([*np.flatnonzero(truth.target[i] > 0.5)[:3].tolist(), *order[:3].tolist()]))
+        events += [(*e, "true") for e in _rows(own)]
+    shown = list(dict.fromkeys([*true[:3].tolist(), *order[:3].tolist()]))
     params = LogmelParams(sample_rate=RATE, n_fft=1024, hop_length=320, n_mels=64, fmin=50, fmax=RATE // 2)
     picture = embedded(
         lambda target: clip_picture(
-            log_mel(heard, params),
-            mel_centres(params),
-            seconds,
-            frames=frames,
-            step=step,
-            events=own,
-            classes=classes,
-            shown=shown,
-            path=target,
+            log_mel(heard, params), mel_centres(params), seconds, frames=frames, step=step, events=own, classes=classes,
+            shown=shown, path=target,
         )
-    )
+    )  # fmt: skip
     events = sorted(e for e in events if e[0] < seconds)
     notes = [f"{HEARD_SECONDS:g} s of {whole:.1f} s, from {start:.1f} s on"] * (len(heard) < len(waveform))
     notes += [f"the first {BUTTONS} of {len(events)} events"] * (len(events) > BUTTONS)
-    return Card(
-        clip_id=clip_id,
-        why=chosen.why,
-        true=", ".join(map(str, true)),
-        outputs=top,
-        picture=picture,
-        sound=sound_of(heard),
-        events=events[:BUTTONS],
-        note="; ".join(notes),
-    )
+    return Card(**known, picture=picture, sound=sound_of(heard), events=events[:BUTTONS], note="; ".join(notes))
+
+
+def _excerpt(chosen: Chosen, found: Predictions, events, whole: float) -> tuple[float, float, np.ndarray | None, float]:
+    """What is shown of a clip of `whole` seconds: its start and length in seconds, its frames (S, K), and their step.
+
+    events: the clip's true ones, or None. Without outputs in time the frames are None and the step 0.
+    """
+    seconds = min(whole, HEARD_SECONDS)
+    start = min(max(0.0, moment_of(chosen, found, events) - seconds / 2), whole - seconds)
+    if found.framewise_output is None:
+        return start, seconds, None, 0.0
+    step = found.timebase.frame_seconds
+    first, count = int(start / step), int(np.ceil(seconds / step))
+    return first * step, seconds, found.framewise_output[chosen.index][first : first + count], step
 
 
 def moment_of(chosen: Chosen, found: Predictions, events) -> float:

@@ -60,89 +60,104 @@ def gradio():
 
 def build(session: Session):
     """The page of a session as gradio's Blocks."""
-    gr = gradio()
-    labels = sorted({q.event_label for q in session.all.values()})
+    with gradio().Blocks(title="Earshot: review", analytics_enabled=False) as blocks:
+        page = _Page(session)
+        page.connect(blocks)
+    return blocks
 
-    with gr.Blocks(title="Earshot: review", analytics_enabled=False) as blocks:
-        item = gr.State("")
+
+class _Page:
+    """What is on the page, laid out where gradio is asked to, and what its buttons do."""
+
+    def __init__(self, session: Session):
+        gr, self.session = gradio(), session
+        labels = sorted({q.event_label for q in session.all.values()})
+        self.item = gr.State("")
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
-                progress = gr.Markdown(elem_id="er-progress")
-            order = gr.Dropdown(list(ORDERS), value=session.order, label="ask first by", min_width=160)
-            only = gr.Dropdown([ANY, *labels], value=ANY, label="class", min_width=160)
+                self.progress = gr.Markdown(elem_id="er-progress")
+            self.order = gr.Dropdown(list(ORDERS), value=session.order, label="ask first by", min_width=160)
+            self.only = gr.Dropdown([ANY, *labels], value=ANY, label="class", min_width=160)
         with gr.Row():
             with gr.Column(scale=3):
-                shown = gr.HTML(elem_id="er-question")
+                self.shown = gr.HTML(elem_id="er-question")
             with gr.Column(scale=1, min_width=280):
                 with gr.Row():
-                    accept = gr.Button("Accept (A)", variant="primary", elem_id="er-accept", min_width=110)
-                    reject = gr.Button("Reject (R)", variant="stop", elem_id="er-reject", min_width=110)
+                    self.accept = gr.Button("Accept (A)", variant="primary", elem_id="er-accept", min_width=110)
+                    self.reject = gr.Button("Reject (R)", variant="stop", elem_id="er-reject", min_width=110)
                 with gr.Row():
-                    skip = gr.Button("Skip (S)", elem_id="er-skip", min_width=110)
-                    undo = gr.Button("Undo (U)", elem_id="er-undo", min_width=110)
+                    self.skip = gr.Button("Skip (S)", elem_id="er-skip", min_width=110)
+                    self.undo = gr.Button("Undo (U)", elem_id="er-undo", min_width=110)
                 gr.Markdown("**Correct**: all that is heard in this stretch, or nothing")
                 known = list(session.classes)
-                names = gr.Dropdown(known, value=[], multiselect=True, label="heard here", elem_id="er-names")
-                new = gr.Textbox(label="further classes", placeholder="new names", lines=1, elem_id="er-new")
+                self.names = gr.Dropdown(known, value=[], multiselect=True, label="heard here", elem_id="er-names")
+                self.new = gr.Textbox(label="further classes", placeholder="new names", lines=1, elem_id="er-new")
                 with gr.Row():
-                    onset = gr.Number(label="from second", elem_id="er-onset", min_width=110)
-                    offset = gr.Number(label="to second", elem_id="er-offset", min_width=110)
+                    self.onset = gr.Number(label="from second", elem_id="er-onset", min_width=110)
+                    self.offset = gr.Number(label="to second", elem_id="er-offset", min_width=110)
                 gr.Markdown("<small>From and to count where one class is heard.</small>")
-                correct = gr.Button("Correct", elem_id="er-correct")
-        history = gr.Dataframe(
+                self.correct = gr.Button("Correct", elem_id="er-correct")
+        self.history = gr.Dataframe(
             headers=["when", "who", "decision", "detected", "heard", "recording", "seconds"], interactive=False,
             label=f"latest answers, in {session.log.path}", wrap=True, elem_id="er-history",
         )  # fmt: skip
 
-        view = [item, shown, progress, names, new, onset, offset, history]
+    def connect(self, blocks):
+        """Say what happens when something is clicked or chosen, and when the page is opened."""
+        given = [self.names, self.new, self.onset, self.offset]
+        view = [self.item, self.shown, self.progress, *given, self.history]
+        buttons = {ACCEPT: self.accept, REJECT: self.reject, SKIP: self.skip, CORRECT: self.correct}
+        for kind, button in buttons.items():
+            button.click(self._decide(kind, len(view)), [self.item, self.only, *given], view, api_visibility="private")
+        self.undo.click(self._take_back, [self.only], view, api_visibility="private")
+        self.order.input(self._sort, [self.order, self.only], view, api_visibility="private")
+        self.only.input(self._look, [self.only], view, api_visibility="private")
+        blocks.load(self._look, [self.only], view, api_visibility="private")
 
-        def look(label: str, question: Question | None = None):
-            question = question or session.next("" if label == ANY else label)
-            rows = [[*_row(d)] for d in session.last(LISTED)]
-            if question is None:
-                text = '<div class="er-done">No question is open here. Thank you!</div>'
-                return "", text, told(session), [], "", None, None, rows
-            others = list(session.all.values())
-            times = round(question.onset, 3), round(question.offset, 3)
-            return question.item, card(question, others), told(session), [], "", *times, rows
+    def _look(self, label: str, question: Question | None = None):
+        """A question, or the next one, as the page shows it: a value for each part of its view."""
+        session = self.session
+        question = question or session.next("" if label == ANY else label)
+        rows = [[*_row(d)] for d in session.last(LISTED)]
+        if question is None:
+            text = '<div class="er-done">No question is open here. Thank you!</div>'
+            return "", text, told(session), [], "", None, None, rows
+        others = list(session.all.values())
+        times = round(question.onset, 3), round(question.offset, 3)
+        return question.item, card(question, others), told(session), [], "", *times, rows
 
-        def decide(kind: str):
-            def act(item, label, names, new, onset, offset):
-                if not item:
-                    return look(label)
-                heard = [*(names or ()), *new.replace(",", " ").split()]
-                try:
-                    session.decide(item, kind, heard, (onset, offset) if kind == CORRECT and heard else None)
-                except (ValueError, OSError) as error:  # a disk that is full: nothing was stored
-                    gr.Warning(str(error))
-                    if any(q.item == item for q in session.queue):  # what was typed stays
-                        return [gr.skip()] * len(view)
-                return look(label)
+    def _decide(self, kind: str, parts: int):
+        """What a button of this kind does; parts: of the view, which all stay as they are where it fails."""
+        gr, session = gradio(), self.session
 
-            return act
-
-        def take_back(label):
+        def act(item, label, names, new, onset, offset):
+            if not item:
+                return self._look(label)
+            heard = [*(names or ()), *new.replace(",", " ").split()]
             try:
-                question = session.undo()
-            except OSError as error:
+                session.decide(item, kind, heard, (onset, offset) if kind == CORRECT and heard else None)
+            except (ValueError, OSError) as error:  # a disk that is full: nothing was stored
                 gr.Warning(str(error))
-                return look(label)
-            if question is None:
-                gr.Info(f"{session.who} has no answer to take back")
-            return look(label, question)
+                if any(q.item == item for q in session.queue):  # what was typed stays
+                    return [gr.skip()] * parts
+            return self._look(label)
 
-        def sort(order, label):
-            session.sort(order)
-            return look(label)
+        return act
 
-        inputs = [item, only, names, new, onset, offset]
-        for button, kind in ((accept, ACCEPT), (reject, REJECT), (skip, SKIP), (correct, CORRECT)):
-            button.click(decide(kind), inputs, view, api_visibility="private")
-        undo.click(take_back, [only], view, api_visibility="private")
-        order.input(sort, [order, only], view, api_visibility="private")
-        only.input(look, [only], view, api_visibility="private")
-        blocks.load(look, [only], view, api_visibility="private")
-    return blocks
+    def _take_back(self, label):
+        gr = gradio()
+        try:
+            question = self.session.undo()
+        except OSError as error:
+            gr.Warning(str(error))
+            return self._look(label)
+        if question is None:
+            gr.Info(f"{self.session.who} has no answer to take back")
+        return self._look(label, question)
+
+    def _sort(self, order, label):
+        self.session.sort(order)
+        return self._look(label)
 
 
 def told(session: Session) -> str:

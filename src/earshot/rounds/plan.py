@@ -125,6 +125,8 @@ def steps_of(plan: Plan, name: str, settings: tuple[str, ...] = ()) -> list[Step
         )
         so_far, last = (*so_far, run), (run,)
     check_folds(plan, found)
+    for step in (step for step in found if step.labels):
+        load_config(step.config, (*step.settings, f"data.pseudo={step.labels}"))  # an error before the teacher trains
     return found
 
 

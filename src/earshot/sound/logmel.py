@@ -138,7 +138,7 @@ def fft_window(params: LogmelParams) -> np.ndarray:
     left = (params.n_fft - length) // 2
     terms = (a * (-1) ** k * np.cos(k * phase) for k, a in enumerate(WINDOWS[params.window]))
     window[left : left + length] = sum(terms)
-    return _frozen(window)
+    return read_only(window)
 
 
 @lru_cache(maxsize=32)
@@ -163,7 +163,7 @@ def mel_filterbank(params: LogmelParams) -> np.ndarray:
             f"{n_empty} of {params.n_mels} mel bands hold no bin of n_fft {params.n_fft} at {params.sample_rate} Hz "
             "and stay silent: fewer n_mels or a larger n_fft avoids that"
         )
-    return _frozen(bank)
+    return read_only(bank)
 
 
 @lru_cache(maxsize=32)
@@ -248,8 +248,8 @@ def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
     return np.where(mel < knee, mel * _LINEAR_HZ, _KNEE_HZ * np.exp(_LOG_STEP * (mel - knee)))
 
 
-def _frozen(array: np.ndarray) -> np.ndarray:
-    """float32 and read-only: it is shared by all callers through a cache."""
+def read_only(array: np.ndarray) -> np.ndarray:
+    """The array in float32 and read-only: it is shared by all callers through a cache."""
     array = array.astype(np.float32)
     array.flags.writeable = False
     return array

@@ -12,7 +12,10 @@ from earshot.messages import suggest
 def check_watch(config: Config, data: PreparedData):
     """Refuse a watched score that the held-out clips of all folds together do not define, with those that they do."""
     watch, held_out = tasks.task_of(config).watch, data.ever_held_out()
-    can = _defined(config, held_out)
+    try:
+        can = _defined(config, held_out)
+    except ValueError as error:
+        raise ValueError(f"the held-out clips cannot be scored as task={config.task} asks: {error}") from error
     if len(held_out.clips) and watch not in can:
         raise ValueError(
             f"watch '{watch}' is not among the scores of this task and data{suggest(watch, can)}: the held-out clips "
