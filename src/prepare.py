@@ -12,9 +12,6 @@ import dataclasses
 import inspect
 import logging
 import re
-import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from earshot.script import run_script
@@ -24,14 +21,14 @@ import pandas as pd
 
 from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.competition import Competition, Flag, Remake
+from earshot.competitions.headers import with_headers
 from earshot.competitions.tables import OF_RECORDINGS, Tables, check_owner, is_there, write_csv, write_tables
-from earshot.data.digests import content_hash
-from earshot.data.event_checks import checked_events, without_labels_beyond
+from earshot.data.event_checks import after_checks, checked_events
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.data.voice import check_still_heard, hear_voice, write_voice
 from earshot.data.voice import summary as voice_summary
 from earshot.files import check_writable, plain_name
-from earshot.messages import Parser, command_line, few, fewer_alike, progress_bar, suggest
+from earshot.messages import Parser, command_line, few, fewer_alike, suggest
 from earshot.prediction.voice import FILE as VOICE_FILE
 from earshot.prediction.voice import THRESHOLD, VoiceDetector
 from earshot.sound import audio
@@ -39,9 +36,6 @@ from earshot.sound.folder import printable
 from earshot.stored import parse_yaml
 
 LISTED_CLASSES = 20  # in what is printed; classes.csv has all
-TRIED = 4  # recordings that tell how long opening one takes
-AT_ONCE_SECONDS = 1e-3  # a file that is opened faster lies in memory or on a disk of one's own
-MOST_A_TASK = 16  # recordings that a thread takes at a time
 SHORT_EVENTS = 0.32  # seconds, median; twice the time between two outputs of sed/synth_cnn
 
 
@@ -196,69 +190,17 @@ def next_command(out: Path, competition: str, tables: Tables) -> str:
     return f"next: {command_line('make_folds', *words)}"
 
 
-def with_headers(tables: Tables, source: Path, decode: bool, workers: int) -> Tables:
-    """Tables with `unreadable` and the columns `sample_rate` (Hz), `duration` (s), after decoding `content_hash`."""
-    changed, unreadable = {}, []
-    for name in OF_RECORDINGS:
-        clips = getattr(tables, name)
-        if clips is None:
-            continue
-        reading = examined(clips.path, source, decode, workers)
-        found = list(progress_bar(reading, f"files of {name}", len(clips), "file"))
-        columns = ["sample_rate", "duration"] + ["content_hash"] * decode
-        known = pd.DataFrame([f[: len(columns)] for f in found], columns=columns, index=clips.index)
-        changed[name] = clips.assign(**known.astype({"sample_rate": "Int64"}))
-        lost = clips.assign(reason=[f[-1] for f in found])
-        lost = lost[lost.reason != ""]
-        unreadable += lost[is_there(lost, source)][["clip_id", "path", "reason"]].itertuples(index=False, name=None)
-    changed["unreadable"] = pd.DataFrame(unreadable, columns=["clip_id", "path", "reason"]) if unreadable else None
-    return dataclasses.replace(tables, **changed)
-
-
 def with_checked_events(tables: Tables) -> tuple[Tables, list[str]]:
     """Tables with the training events that are possible, and what was dropped or cut; true events of a test stay."""
     notes, events, clips = [], tables.events, tables.clips
     if events is not None:
         events, notes = checked_events(events, clips, "the event table", tables.classes)
-        clips, lost = without_labels_beyond(clips, tables.events, events, annotated_clips(clips, tables.events))
-        notes += [f"{lost} annotated clips lose a label that is heard behind their end alone"] * (lost > 0)
+        clips, more = after_checks(clips, tables.events, events, annotated_clips(clips, tables.events))
+        notes += more
     if tables.test_events is not None and tables.test_clips is not None:
         _, odd = checked_events(tables.test_events, tables.test_clips, "the test's event table", tables.classes)
         notes += [re.sub(" and (are left out|are cut there)", " (they stay: scores count them)", line) for line in odd]
     return dataclasses.replace(tables, clips=clips, events=events), notes
-
-
-def examined(paths: Iterable[str], source: Path, decode: bool, workers: int) -> Iterator[tuple]:
-    """What `examine` says of each recording, in order.
-
-    Threads help where files are waited for or decoded. Where they open at once Python itself is what takes time, and
-    threads would mostly wait for each other: then one does it all. Each takes some recordings at a time, since handing
-    over a single one takes a good part of the time of opening it.
-    """
-    paths, took = list(paths), []
-    for path in paths[:TRIED]:
-        began = time.monotonic()
-        yield examine(source / path, decode)
-        took.append(time.monotonic() - began)
-    rest = paths[TRIED:]
-    workers = 1 if not decode and min(took, default=0) < AT_ONCE_SECONDS else max(workers, 1)
-    size = min(MOST_A_TASK, len(rest) // (4 * workers) + 1)
-    parts = [rest[begin : begin + size] for begin in range(0, len(rest), size)]
-    with ThreadPoolExecutor(workers) as pool:
-        for part in pool.map(lambda some: [examine(source / path, decode) for path in some], parts):
-            yield from part
-
-
-def examine(path: Path, decode: bool) -> tuple[float, float, str, str]:
-    """Sample rate (Hz), duration (s), hash of the decoded samples (or ''), and why it cannot be read ('': it can)."""
-    try:
-        info = audio.info(path)
-        if not decode:
-            return info.sample_rate, round(info.duration, 6), "", ""
-        waveform = audio.load(path, info.sample_rate, mono=False)
-    except audio.UnreadableAudio as error:
-        return np.nan, np.nan, "", str(error)
-    return info.sample_rate, round(waveform.shape[-1] / info.sample_rate, 6), content_hash(waveform), ""
 
 
 def voice_detector(options: argparse.Namespace) -> VoiceDetector | None:

@@ -50,6 +50,7 @@ import torch
 from accelerate import Accelerator
 
 from earshot import optim, tasks
+from earshot.config.difference import config_difference
 from earshot.data.folds import held_out_folds
 from earshot.data.prepared import load_data
 from earshot.ensemble import lineage
@@ -115,13 +116,13 @@ def check_members(members: list[runs.Run]):
     first = members[0].config
     for run in members[1:]:
         other = run.config
-        differ = runs.config_difference(
+        differ = config_difference(
             {"name": first.model.name, "params": dict(first.model.params)},
             {"name": other.model.name, "params": dict(other.model.params)}, "model.",
         )  # fmt: skip
         for section in SAME:
             a, b = ({section: to_dict(getattr(c, section)) if section != "task" else c.task} for c in (first, other))
-            differ = differ or runs.config_difference(a, b)
+            differ = differ or config_difference(a, b)
         if differ:
             raise ValueError(
                 f"{members[0].folder} and {run.folder} are of different networks, whose weights have no mean: {differ}"

@@ -9,10 +9,11 @@ import torch
 import yaml
 
 from earshot.config import Config, flag_meant, from_dict, from_run, load_config
+from earshot.config.difference import config_difference
 from earshot.config.usual_names import USUAL
 from earshot.messages import Parser
 from earshot.records import dotted_keys, to_dict
-from earshot.runs import config_difference, make_model
+from earshot.runs import make_model
 from earshot.sound.windows import Windowing
 from earshot.stored import parse_yaml
 from earshot.tasks import TASKS

@@ -13,6 +13,7 @@ import pytest
 
 import make_folds
 import prepare
+from earshot.competitions import headers
 from earshot.competitions.tables import Tables, class_name, read_dataset, write_csv, write_tables
 from earshot.config import DataConfig
 from earshot.data.folds import read_folds
@@ -99,11 +100,11 @@ def test_recordings_are_examined_in_order_by_threads_where_that_helps(monkeypatc
             handed.append(max(map(len, parts), default=0))
             return super().map(function, parts)
 
-    monkeypatch.setattr(prepare, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(prepare, "examine", lambda path, whole: (time.sleep(wait), (path, whole))[1])
+    monkeypatch.setattr(headers, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(headers, "examine", lambda path, whole: (time.sleep(wait), (path, whole))[1])
     for n in (0, 1, 5, 100):
         paths = [f"r{i}.wav" for i in range(n)]
-        found = list(prepare.examined(paths, tmp_path, decode, workers=3))
+        found = list(headers.examined(paths, tmp_path, decode, workers=3))
         assert found == [(tmp_path / path, decode) for path in paths]
     assert handed[-2] == threads
     assert 1 < handed[-1] <= 16, "recordings that a thread takes at a time"
@@ -113,7 +114,7 @@ def test_headers_of_a_table_without_rows_and_of_files_that_are_not_there(tmp_pat
     (tmp_path / "odd.wav").write_text("no sound")
     clips = pd.DataFrame({"clip_id": ["a", "b"], "path": ["gone.wav", "odd.wav"], "labels": ["x", "x"]})
     tables = Tables(clips=clips, classes=("x",), unlabelled=clips.iloc[:0])
-    read = prepare.with_headers(tables, tmp_path, decode=False, workers=2)
+    read = headers.with_headers(tables, tmp_path, decode=False, workers=2)
     assert read.unreadable[["clip_id", "path"]].to_dict("records") == [{"clip_id": "b", "path": "odd.wav"}]
     assert read.clips.duration.isna().all()
     assert {"sample_rate", "duration"} <= set(read.unlabelled)

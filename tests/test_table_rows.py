@@ -8,7 +8,7 @@ import pytest
 
 import prepare
 import submit
-from earshot.competitions import get_competition
+from earshot.competitions import get_competition, headers
 from earshot.competitions.checks import form_problems
 from earshot.competitions.dcase_task1 import read_tsv
 from earshot.competitions.dcase_task2 import ground_truth
@@ -89,7 +89,7 @@ def test_tables_that_are_a_header_alone(tmp_path):
         Tables(classes=["x"], clips=clips.head(0))
     tables = Tables(classes=["x"], clips=clips, test_clips=clips.head(0))
     assert "test: 0 clips, 0.00 h, no readable file" in prepare.summary(
-        prepare.with_headers(tables, tmp_path, decode=False, workers=1), "mine"
+        headers.with_headers(tables, tmp_path, decode=False, workers=1), "mine"
     )
 
 

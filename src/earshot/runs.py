@@ -31,6 +31,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from earshot.config import Config, from_run
+from earshot.config.difference import config_difference
 from earshot.data.labels import check_classes
 from earshot.files import check_name, fold_folders, run_meant, whole_file, write_text
 from earshot.messages import FILES_SHOWN, command_line, few, from_here, suggest
@@ -43,9 +44,9 @@ from earshot.prediction.origin import (
     weights_origin,
 )
 from earshot.prediction.predictions import Predictions, read_origins
-from earshot.records import read_yaml, to_dict
+from earshot.records import to_dict
 from earshot.sound.timebase import TimeBase
-from earshot.stored import parse_json, read_json, want
+from earshot.stored import parse_json, read_json, read_yaml, want
 
 if TYPE_CHECKING:
     import torch
@@ -235,24 +236,6 @@ def train_command(folder: Path, *folds: int) -> str:
     root = os.path.relpath(folder / "../..")  # of <root>/<task>/<name>
     words += ["--resume"] * bool(begun) + ["--root", root] * (root != "runs")
     return command_line("train", *words)
-
-
-# settings of a machine, whatever is trained on it: a run goes on with others, and its folds may have their own
-BY_MACHINE = ("data.cache_folder", "data.workers", "optim.checkpoint_steps", "predict.batch_size", "predict.workers",
-              "threads", "track")  # fmt: skip
-
-
-def config_difference(a: dict, b: dict, where: str = "") -> str:
-    """Nested dicts -> 'key: a != b; ...', empty when equal; how a machine computes it (BY_MACHINE) is no difference."""
-    parts = []
-    for key in sorted(set(a) | set(b)):
-        left, right = a.get(key), b.get(key)
-        if isinstance(left, dict) and isinstance(right, dict):
-            if inner := config_difference(left, right, f"{where}{key}."):
-                parts.append(inner)
-        elif left != right and f"{where}{key}" not in BY_MACHINE:
-            parts.append(f"{where}{key}: {left!r} != {right!r}")
-    return "; ".join(parts)
 
 
 def check_fold(folder: Path, config: Config, resume: bool):

@@ -1,9 +1,9 @@
 """Annotation files -> one table of events in seconds, whatever program wrote them.
 
-Read are Raven selection tables (and what writes them, such as BirdNET), Audacity label tracks, Praat TextGrids, exports
-of Label Studio, and any CSV or tab-separated table with an onset, an offset (or a duration) and a label, as DCASE has
-them, with a header or in DCASE's older form without: recording, onset, offset, label; or with a column of 0 and 1 a
-class. Tables are told apart by their columns, not by their names.
+Read are Raven selection tables (and what writes them, such as BirdNET), Audacity label tracks, Praat TextGrids, files
+of ELAN, AOEF and JAMS, exports of Label Studio, and any CSV or tab-separated table with an onset, an offset (or a
+duration) and a label, as DCASE has them, with a header or in DCASE's older form without: recording, onset, offset,
+label; or with a column of 0 and 1 a class. Tables are told apart by their columns, not by their names.
 TextGrids are parsed by crowsetta, an optional package.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.annotations import label_studio
+from earshot.annotations import aoef, elan, jams, label_studio
 from earshot.annotations.cells import (
     NUMBERS,
     in_seconds,
@@ -69,7 +69,8 @@ logger = logging.getLogger("earshot")
 JSON_TIMES = re.compile(r'"(start|begin|onset|start_time|begin_time)"\s*:|"annotated"\s*:')
 JSON_UNSEEN = re.compile(r'\A(?!.*"annotated"\s*:\s*true).*"annotated"\s*:\s*false', re.S)
 NAMES = (*LABELS, *LAST_LABELS)
-ENDINGS = (".txt", ".csv", ".tsv", ".ann", ".textgrid", ".json")
+ENDINGS = (".txt", ".csv", ".tsv", ".ann", ".textgrid", ".json", ".eaf", ".jams")
+BY_ENDING = {".textgrid": "textgrid", ".eaf": "elan", ".jams": "jams"}
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,16 @@ class Annotations:
 
 
 def kind_of(path: str | Path) -> str:
-    """What an annotation file is: raven | audacity | textgrid | label_studio | table; '' where it is none of them."""
+    """What an annotation file is; '' where it is none.
+
+    raven | audacity | textgrid | elan | label_studio | aoef | jams | table
+    """
     path = Path(path)
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         return ""
-    if ending == ".textgrid":
-        return "textgrid"
+    if ending in BY_ENDING:
+        return BY_ENDING[ending]
     if ending == ".txt" and not path.stat().st_size:
         return "audacity"  # a track without a label
     if label_studio.is_export(path, "\n".join(_lines(path, 1000))):
@@ -104,6 +108,8 @@ def kind_of(path: str | Path) -> str:
     first, *more = [line for line in _lines(path, 5) if line.strip()] or [""]
     if ending == ".json":
         start = "\n".join(_lines(path, 1000))
+        if aoef.MARK in start:
+            return "aoef"
         may_be = JSON_TIMES.search(start) and not JSON_UNSEEN.search(start)
         return "table" if may_be and _says_times(json_columns(path)) else ""
     spaced = all(map(SPACED.match, (first, *more)))  # a text may begin with numbers
@@ -129,7 +135,7 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "", f
     """Read one annotation file; what it cannot mean is an error that names the file.
 
     label_column, file_column: the columns of the labels and of the recordings' names, guessed by their names where
-    empty; tier: of a TextGrid, needed where it has several tiers of intervals.
+    empty; tier: of a TextGrid or of ELAN, needed where it has several tiers of intervals.
     """
     path = Path(path)
     if not path.is_file():
@@ -137,11 +143,12 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "", f
     kind = kind_of(path)
     if not kind:
         raise ValueError(
-            f"{path} is no annotation file: a Raven selection table, an Audacity label track, a TextGrid, or a table "
-            "with columns such as onset, offset, event_label"
+            f"{path} is no annotation file: a Raven selection table, an Audacity label track, a TextGrid, a file of "
+            "ELAN, AOEF or JAMS, or a table with columns such as onset, offset, event_label"
         )
-    if kind == "textgrid":
-        return Annotations(_read_textgrid(path, tier), kind)
+    if kind in ("textgrid", "elan"):
+        tiers = _textgrid_tiers(path) if kind == "textgrid" else elan.read_tiers(path)
+        return Annotations(_of_tier(tiers, path, tier), kind)
     if kind == "audacity":
         return Annotations(_read_audacity(path, label_column), kind)
     if kind == "label_studio":
@@ -152,7 +159,9 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "", f
 
 def _read_columns(path: Path, kind: str, label_column: str, file_column: str) -> Annotations:
     """A table with a header: columns by their names, Raven's two rows a selection (one a view) taken once."""
-    table = read_json_table(path) if path.suffix.lower() == ".json" else _table(path, kind)
+    readers = {"aoef": aoef.read_aoef, "jams": jams.read_jams, ".json": read_json_table}
+    reader = readers.get(kind, readers.get(path.suffix.lower()))
+    table = reader(path) if reader else _table(path, kind)
     table = _classes_in_rows(without_samples(table), path, label_column)
     if label_column not in table.columns:
         label_column = ""  # of classes, which are rows now
@@ -314,8 +323,8 @@ def _read_audacity(path: Path, label_column: str) -> pd.DataFrame:
     return table[["event_label"]].assign(filename="", **times, **sure)
 
 
-def _read_textgrid(path: Path, tier: str) -> pd.DataFrame:
-    """The named intervals of one tier."""
+def _textgrid_tiers(path: Path) -> dict[str, list[tuple[float, float, str]]]:
+    """The named intervals of each tier of intervals."""
     try:
         from crowsetta.formats.seq import TextGrid
         from crowsetta.formats.seq.textgrid.classes import IntervalTier
@@ -330,7 +339,14 @@ def _read_textgrid(path: Path, tier: str) -> pd.DataFrame:
             grid = TextGrid.from_file(copy)
     except Exception as error:  # its parser raises whatever a damaged file leads to
         raise ValueError(f"{path} is no TextGrid that crowsetta can read: {type(error).__name__} {error}") from error
-    tiers = {t.name: t for t in grid.tiers if isinstance(t, IntervalTier)}
+    return {
+        t.name: [(i.xmin, i.xmax, i.text.strip().replace('""', '"')) for i in t.intervals if i.text.strip()]
+        for t in grid.tiers if isinstance(t, IntervalTier)
+    }  # fmt: skip
+
+
+def _of_tier(tiers: dict[str, list[tuple[float, float, str]]], path: Path, tier: str) -> pd.DataFrame:
+    """The events of the tier that is named, or of the only one."""
     if not tiers:
         raise ValueError(f"{path} has no tier of intervals; points alone say when sounds begin, not when they end")
     if not tier and len(tiers) == 1:
@@ -339,9 +355,8 @@ def _read_textgrid(path: Path, tier: str) -> pd.DataFrame:
         raise ValueError(
             f"{path} has {len(tiers)} tiers of intervals, {few(tiers)}: say which one holds the labels with --tier NAME"
         )
-    found = [("", i.xmin, i.xmax, i.text.strip().replace('""', '"')) for i in tiers[tier].intervals if i.text.strip()]
-    table = pd.DataFrame(found, columns=["filename", "onset", "offset", "event_label"])
-    return table.astype({"onset": float, "offset": float})
+    table = pd.DataFrame(tiers[tier], columns=["onset", "offset", "event_label"])
+    return table.astype({"onset": float, "offset": float}).assign(filename="")
 
 
 def _text(path: Path) -> str:

@@ -380,7 +380,7 @@ FLAGS = (
          "1 (default: all count)", None, "SHARE"),
     Flag("--unsure", str, "words of a column such as certainty, by commas: classes of rows with them are unknown in "
          "their recordings, neither there nor absent", "", "WORDS"),
-    Flag("--tier", str, "of TextGrids with several tiers of intervals", "", "NAME"),
+    Flag("--tier", str, "of TextGrids and files of ELAN with several tiers of intervals", "", "NAME"),
 )  # fmt: skip
 EDITIONS = by_name(
     Competition(

@@ -20,6 +20,7 @@ from earshot.competitions.own_tables import find_path_column, read_own
 from earshot.messages import few, pasted
 from earshot.sound import audio
 
+SAME_TIME = 4  # digits of a second by which an event is the one of another file
 SAME_LENGTH = 0.02  # of a recording, by which an event as long as it may differ
 SHARE_HEARD = 0.1  # of most recordings, before the end of their last event
 SEVERAL_TIMES = 3  # that a class is as long as its recording, to be told
@@ -86,7 +87,7 @@ def from_annotations(
     _check_times(table, length, files)
     place = Path(os.path.commonpath(files))
     table = confident(table.reset_index(drop=True), least, place)
-    if (twice := table.duplicated(["path", "onset", "offset", "event_label"])).any():
+    if (twice := table.round(SAME_TIME).duplicated(["path", "onset", "offset", "event_label"])).any():
         logger.warning("%d events are there twice, and count once", twice.sum())
         table = table[~twice]
     spoken -= _only_unnamed(table)

@@ -21,8 +21,8 @@ from earshot.sound.audio import EXTENSIONS
 from earshot.sound.folder import SYSTEM_FOLDERS
 from earshot.tables import read_rows, read_table
 
-UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".xml", ".eaf", ".db", ".sqlite",
-          ".rttm", ".jams", ".lab", ".svl", ".trs", ".stm", ".data", ".not.mat")  # fmt: skip
+UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".xml", ".db", ".sqlite",
+          ".rttm", ".lab", ".svl", ".trs", ".stm", ".data", ".not.mat")  # fmt: skip
 TABLES = (".csv", ".tsv", ".txt", *json_tables.ENDINGS)
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf")
 LOOKED_AT = 50  # rows of a table that are held against the recordings

@@ -15,6 +15,7 @@ import numpy as np
 
 from earshot import files, runs, tasks
 from earshot.config import Config
+from earshot.config.difference import BY_MACHINE
 from earshot.data.answers import truth_of
 from earshot.data.folds import folds_in
 from earshot.data.prepared import load_data
@@ -30,7 +31,7 @@ from earshot.stored import read_json
 INTERVALS = 2  # raise it when `interval` comes to give others
 KEPT = "cv.json"  # of a run folder: its CV as `cv_of` found it, so that a list of runs is quick
 STATES = ("finished", "part", "running", "stopped", "damaged")  # part: of its fold table, some folds
-UNTOLD = ("data.root", "data.folds", *runs.BY_MACHINE)  # change no score
+UNTOLD = ("data.root", "data.folds", *BY_MACHINE)  # change no score
 SORTS = ("cv", "date", "size", "name")
 
 
