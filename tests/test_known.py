@@ -81,6 +81,18 @@ def test_prepared_tables_are_counted(tiny, capsys):
     assert re.search(r"prepared +24 clips, 3 classes in data/birdcall, of .*source", capsys.readouterr().out)
 
 
+def test_the_road_where_the_held_out_clips_are_the_test(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    machines = get_competition("synth_asd")
+    before = "\n".join(known.road(machines, "synth_asd", []))
+    assert before.index("score_anomalies.py") < before.index("predict.py") < before.index("/test.npz")
+    Path("data/synth_asd").mkdir(parents=True)
+    Path("data/synth_asd/clips.csv").touch()
+    after = "\n".join(known.road(machines, "synth_asd", []))
+    assert "predict.py" not in after
+    assert "--predictions runs/asd/synth_asd/oof.npz --test data/synth_asd/test.csv" in after
+
+
 def test_the_road_of_machines_trains_all_types():
     """The published recipe trains a run a machine type; its config alone would answer one."""
     assert "'data.where={}'" in "\n".join(

@@ -122,6 +122,8 @@ def test_of_a_hidden_test_the_kernel_is_named(here, tmp_path):
     assert "next: python" in (said := next_step(config, Path("runs/sed/tiny"), tmp_path))
     assert "src/export.py" in said
     assert "src/predict.py" in next_step(config, Path("runs/sed/tiny"), here / "source")
+    machines = load_config(here / "tiny.yaml", ["task=asd"])
+    assert "src/score_anomalies.py --run runs/asd/tiny" in next_step(machines, Path("runs/asd/tiny"), here)
 
 
 def test_tta_is_averaged_in(here):

@@ -145,7 +145,10 @@ def configs_of(name: str, configs: Path) -> list[str]:
 
 
 def road(record: Competition, name: str, configs: list[str]) -> list[str]:
-    """The commands from a download to a checked submission."""
+    """The commands from a download to a checked submission.
+
+    Where the tables are prepared and have no test recordings, the held-out clips are the test, and the OOF its answers.
+    """
     source = [] if record.embedded else ["--source", "DIR"]
     config = f"configs/{configs[0] if configs else f'{record.task}/{name}'}.yaml"
     run, data = f"runs/{record.task}/{Path(config).stem}", f"data/{name}"
@@ -158,12 +161,21 @@ def road(record: Competition, name: str, configs: list[str]) -> list[str]:
     whole = ["data.where={}"] if configs and load_config(of_repository(config)).data.where else []
     trains = ["--config", config, "--fold", "all", "--jobs", 2, *whole]
     uploads = ["--runs", run, "--competition", name, "--slug", "USER/NAME", "--dry-run"]
-    answers = ["--predictions", f"{run}/test.npz", "--test", f"{data}/test.csv", "--out", f"submissions/{name}.csv"]
-    commands += [
-        command_line("train", *trains),
-        command_line("predict", "--run", run, "--clips", f"{data}/test_clips.csv"),
-        command_line("submit", "--competition", name, *answers),
+    held_out = Path(data, "clips.csv").is_file() and not Path(data, "test_clips.csv").is_file()
+    answers = [
+        "--predictions",
+        f"{run}/{'oof' if held_out else 'test'}.npz",
+        "--test",
+        f"{data}/test.csv",
+        "--out",
+        f"submissions/{name}.csv",
     ]
+    commands += [command_line("train", *trains)]
+    if record.task == "asd":
+        commands += [command_line("score_anomalies", "--run", run)]
+    if not held_out:
+        commands += [command_line("predict", "--run", run, "--clips", f"{data}/test_clips.csv")]
+    commands += [command_line("submit", "--competition", name, *answers)]
     if record.hidden:
         commands += [
             command_line("export", "--run", run, "--format", "onnx"),

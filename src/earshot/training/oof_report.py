@@ -36,8 +36,10 @@ def report_oof(config: Config, folder: Path):
 def next_step(config: Config, folder: Path, source: Path) -> str:
     """What hears new recordings with the run: those of the competition's test where there are any, else a folder.
 
-    A test that is hidden is heard by a kernel, for which the run is exported.
+    A test that is hidden is heard by a kernel, for which the run is exported. Anomalies are scored first.
     """
+    if config.task == "asd":
+        return f"next: {command_line('score_anomalies', '--run', folder)}"
     test = Path(config.data.root) / "test_clips.csv"
     if not test.is_file():
         return f"next: {command_line('predict', '--run', folder, '--clips', 'FOLDER_OF_RECORDINGS')}"
