@@ -38,7 +38,7 @@ from earshot.ensemble.origins import check_same_tables
 from earshot.messages import Parser, suggest
 from earshot.pictures import runs as run_pictures
 from earshot.processes import children
-from earshot.records import read_yaml
+from earshot.stored import read_yaml
 from earshot.tables import read_table
 from earshot.training.beforehand import check_training
 

@@ -23,7 +23,7 @@ from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.competition import Competition, Flag, Remake
 from earshot.competitions.headers import with_headers
 from earshot.competitions.tables import OF_RECORDINGS, Tables, check_owner, is_there, write_csv, write_tables
-from earshot.data.event_checks import checked_events, without_labels_beyond
+from earshot.data.event_checks import after_checks, checked_events
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.data.voice import check_still_heard, hear_voice, write_voice
 from earshot.data.voice import summary as voice_summary
@@ -195,8 +195,8 @@ def with_checked_events(tables: Tables) -> tuple[Tables, list[str]]:
     notes, events, clips = [], tables.events, tables.clips
     if events is not None:
         events, notes = checked_events(events, clips, "the event table", tables.classes)
-        clips, lost = without_labels_beyond(clips, tables.events, events, annotated_clips(clips, tables.events))
-        notes += [f"{lost} annotated clips lose a label that is heard behind their end alone"] * (lost > 0)
+        clips, more = after_checks(clips, tables.events, events, annotated_clips(clips, tables.events))
+        notes += more
     if tables.test_events is not None and tables.test_clips is not None:
         _, odd = checked_events(tables.test_events, tables.test_clips, "the test's event table", tables.classes)
         notes += [re.sub(" and (are left out|are cut there)", " (they stay: scores count them)", line) for line in odd]

@@ -187,7 +187,7 @@ def test_the_scenes_task_scores_classes_and_devices(tmp_path):
 
 def test_a_fold_with_one_class_only_is_scored_and_said():
     """Held out: the scores are of that class. Trained on: cross entropy refuses."""
-    from earshot.training.setup import check_classes
+    from earshot.training.setup import check_several_classes
 
     found = predictions([[1, 0, 0], [0, 1, 0]], ("bus", "park", "tram"))
     one = tasks.Truth(np.eye(3)[[0, 0]] > 0)
@@ -203,8 +203,8 @@ def test_a_fold_with_one_class_only_is_scored_and_said():
     with pytest.raises(
         ValueError, match=r"fold 2 trains on clips of 1 classes \(bus\): loss cross_entropy tells classes"
     ):
-        check_classes(2, one.target, found.classes, "cross_entropy")
-    check_classes(2, one.target, found.classes, "bce")
+        check_several_classes(2, one.target, found.classes, "cross_entropy")
+    check_several_classes(2, one.target, found.classes, "bce")
 
 
 def test_the_urban_task_is_the_public_evaluation_of_coarse_tags():

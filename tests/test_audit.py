@@ -212,7 +212,7 @@ def test_the_command_writes_a_page_and_ends_as_strict(planted, tmp_path, monkeyp
 def test_pseudo_labels_of_the_test_are_one_line_that_names_the_folds(monkeypatch):
     manifest = SimpleNamespace(runs=["sed/t"], folds=[0, 1, 2], source="s", tables=SimpleNamespace(folds=""))
     monkeypatch.setattr(leaks.pseudo, "read_manifest", lambda folder: manifest)
-    monkeypatch.setattr(leaks.pseudo, "untold", lambda manifest, fold: [])
+    monkeypatch.setattr(leaks.pseudo, "why_not_isolated", lambda manifest, fold: [])
     monkeypatch.setattr(leaks.pseudo, "read_windows", lambda folder, fold: fold)
     test = pd.DataFrame({"clip_id": ["t0", "t1"]})
 

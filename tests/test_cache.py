@@ -125,7 +125,7 @@ def test_the_key_of_a_mono_log_mel_is_what_it_has_always_been(tmp_path, clips):
     params = {k: v for k, v in vars(record).items() if k not in ("channels", "engine")}
     settings = caches.picture_settings(record, RATE)
     assert settings == {"kind": "logmel", "params": params, "sample_rate": RATE, "dtype": "float32"}
-    files = caches.fingerprints(clips, tmp_path / "source")
+    files = caches.file_stamps(clips, tmp_path / "source")
     assert build(tmp_path, clips, record).path.name == caches.cache_key(settings | {"files": files})
 
 
@@ -147,7 +147,7 @@ def test_two_channels_and_other_rates_are_cached_as_they_are_computed(tmp_path, 
 def test_a_changed_file_id_path_or_format_is_another_key(tmp_path, clips, monkeypatch):
     def key(table=clips):
         settings = caches.picture_settings(replace(PARAMS, sample_rate=RATE), RATE)
-        return caches.cache_key(settings | {"files": caches.fingerprints(table, tmp_path / "source")})
+        return caches.cache_key(settings | {"files": caches.file_stamps(table, tmp_path / "source")})
 
     keys = [key(), key(clips.iloc[:4]), key(clips.replace("007", "008")), key(clips.replace("c.wav", "a.wav"))]
     status = (tmp_path / "source/a.wav").stat()

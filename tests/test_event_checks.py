@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import prepare
 from earshot.config import load_config
-from earshot.data.event_checks import checked_events
+from earshot.data.event_checks import checked_events, with_points_unknown
 from earshot.data.prepared import load_data
 from scripts import run
 
@@ -41,6 +41,22 @@ def test_what_cannot_be_is_named():
         "1 events of events.csv reach past the end of their recording and are cut there: a (y, 8 to 14 s)",
         "1 events of events.csv begin before their recording and are cut there: a (x, -1 to 1 s)",
     ]
+
+
+def test_an_event_without_a_length_says_that_its_class_is_there_and_not_when():
+    """Point labels of Audacity: without them the clip would train as one that holds none of the class."""
+    clips = pd.DataFrame({"clip_id": ["a", "b", "c", "d"], "labels": ["x y", "x", "x", "y"]})
+    table = events(("a", 3, 3, "x"), ("a", 1, 2, "y"), ("b", 0, 0, "x"), ("b", 1, 2, "x"), ("c", 0, 1, "x"),
+                   ("d", 2, 2, "y"), ("z", 2, 2, "x"))  # fmt: skip
+    annotated = np.array([True, True, True, False])
+    found, count = with_points_unknown(clips, table, annotated)
+    assert (found.unknown_labels.tolist(), count) == (["x", "x", "", ""], 2)
+    assert found.labels.tolist() == clips.labels.tolist()
+    found, _ = with_points_unknown(clips.assign(unknown_labels=["w", "", None, "v"]), table, annotated)
+    assert found.unknown_labels.tolist() == ["w x", "x", "", "v"]
+    found, count = with_points_unknown(clips, table[table.onset < table.offset], annotated)
+    assert "unknown_labels" not in found
+    assert not count
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The recipes of docs/extending.md: their code is run as it stands there; a run trains by all of them and exports."""
 
 import re
+import sys
 import types
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import torch
 import export
 import test_models
 import train
-from earshot import losses, models, runs, tasks
+from earshot import competitions, losses, models, runs, tasks
 from earshot.augment import spectrogram
 from earshot.metrics import clips as clip_metrics
+from earshot.prediction.predictions import Predictions
 from pages import ROOT, blocks
 from scripts import run
 
@@ -108,6 +110,38 @@ def test_all_of_it_in_one_run(tiny, added):
     assert fold.about["scores"]["hit_at_3"] == 1.0, "there are three classes"
     run(export, "--run", "runs/sed/tiny", "--max-drop", "0.01")
     assert (fold.folder / "model.onnx").is_file()
+
+
+def test_the_competition_from_download_to_a_checked_submission(tmp_path, monkeypatch):
+    (code,) = [b for b in blocks((ROOT / "docs" / "competitions.md").read_text(), "python") if "EDITIONS" in b]
+    name, family = LINE.search(code).group(1), re.match(r"# src/earshot/competitions/(\w+)\.py", code)[1]
+    module = types.ModuleType(family)
+    exec(code, vars(module))
+    monkeypatch.setitem(sys.modules, f"earshot.competitions.{family}", module)
+    monkeypatch.setitem(competitions.COMPETITIONS, name, family)
+    lines = [f"{d}_{who}.wav,{d},{who},{'test' if who == 'c' else 'train'}" for d in (0, 1, 2) for who in "abc"]
+    (tmp_path / "meta.csv").write_text("\n".join(["filename,label,speaker,split", *lines]) + "\n")
+    tables = competitions.get_competition(name).prepare(tmp_path)
+    assert tables.classes == ["0", "1", "2"]
+    assert (len(tables.clips), len(tables.test_clips)) == (6, 3)
+    found = Predictions(np.array(["2_c", "0_c", "1_c"]), ("0", "1", "2"), np.eye(3)[[2, 0, 0]], np.full(3, -1),
+                        np.zeros(3, bool))  # fmt: skip
+    submission = module.rows(found, tables.test)
+    assert submission.digit.tolist() == ["0", "0", "2"]
+    module.validate(submission, tables.test, tables.classes)
+    assert module.score(submission, tables.truth) == {"accuracy": pytest.approx(2 / 3)}
+    with pytest.raises(ValueError, match="column digit"):
+        module.validate(submission.assign(digit="9"), tables.test, tables.classes)
+
+
+@pytest.mark.parametrize(("family", "said"), [
+    ("nowhere", "'digits' is in earshot.competitions.nowhere, which is no file"),
+    ("gtzan", r"'digits' is in earshot.competitions.gtzan, whose EDITIONS has no such name; known: gtzan"),
+])  # fmt: skip
+def test_a_competition_whose_line_leads_nowhere(monkeypatch, family, said):
+    monkeypatch.setitem(competitions.COMPETITIONS, "digits", family)
+    with pytest.raises(ValueError, match=said):
+        competitions.get_competition("digits")
 
 
 def test_the_task_in_a_run(tiny, added):

@@ -10,7 +10,7 @@ import pytest
 
 from earshot.files import file_digest
 from earshot.prediction import backends
-from earshot.prediction.backends import check_about, open_graph
+from earshot.prediction.backends import check_graph_about, open_graph
 from earshot.prediction.graphs import find_graphs, members_of, origins_of, windows_a_call
 from earshot.prediction.origin import Origin, TableDigests, as_text, write_origin
 from earshot.sound.timebase import TimeBase
@@ -76,9 +76,9 @@ def test_a_graph_is_what_its_description_says(written):
                                  "windowing", "min_frames", "run", "tta", "weights"])  # fmt: skip
 def test_every_part_of_a_description_is_needed_and_of_its_kind(written, key):
     described = about()
-    assert check_about(described, "g.onnx") is described
+    assert check_graph_about(described, "g.onnx") is described
     with pytest.raises(ValueError, match=f"^the description in g.onnx says no '{key}'; export it again with"):
-        check_about({k: v for k, v in described.items() if k != key}, "g.onnx")
+        check_graph_about({k: v for k, v in described.items() if k != key}, "g.onnx")
     path = written()
     path.write_text(json.dumps(described | {key: None}))
     with pytest.raises(ValueError, match=f"^the description in {path} has 'None' as '{key}'"):

@@ -23,7 +23,7 @@ from earshot.kernel.bundle import open_bundle
 from earshot.kernel.hidden_test import find_test
 from earshot.kernel.runner import KernelRun
 from earshot.kernel.runner import run_kernel as run_all
-from earshot.kernel.speed import Network, Speed, measure, simulate
+from earshot.kernel.speed import Network, Speed, measure
 from earshot.prediction.inference import predict_members
 from earshot.prediction.predictions import weighted_mean
 from earshot.tables import read_table
@@ -357,33 +357,6 @@ def test_a_bundle_that_was_changed_is_refused(bundle, tmp_path):
         open_bundle(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="was made for birdclef2026, not for rfcx"):
         open_bundle(bundle.folder, "rfcx")
-
-
-def halved(member):
-    return replace(member, windowing=replace(member.windowing, stride_seconds=0.5))
-
-
-def test_simulated_time_grows_with_recordings_and_shrinks_with_cores(bundle):
-    networks = [replace(n, tta=()) for n in bundle.networks]
-    rates = {n.windowing.sample_rate: 2.0 for n in networks}
-    keys = {k: 1.0 for n in networks for k in kernel_speed.front_ends(n)}
-    speed = Speed(rates, keys, {"sed/tiny": 4.0}, {"sed/tiny": 0.5})
-    stages = speed.stages(networks, 10.0)
-    assert stages == {"decode": 20.0, "logmel": 10.0, "network": 3 * 40.0, "join": 3 * 5.0}
-    assert speed.wall(networks, 10.0, 4) == 15.0 + 150.0 / 4
-    assert speed.stages(networks[:1], 10.0, "multi_window")["network"] == 19 * 4.0, "starts every half second"
-    half = [replace(n, members=tuple(halved(m) for m in n.members)) for n in networks[:1]]
-    assert speed.stages(half, 10.0)["logmel"] == 10.0, "windows share one log-mel"
-    assert speed.stages(half, 10.0, "tempo")["logmel"] == 2 * 19 * 1.0, "each has its own, slower and faster"
-    assert speed.stages(networks[:1], 0.1)["network"] == 4.0, "a short recording is one window"
-
-
-def test_simulate_adds_up(bundle, tmp_path):
-    recording = kernel_speed.synthetic_recording(tmp_path, 3.0)
-    found = simulate(bundle.networks[:1], 100, 60.0, 4, recording)
-    assert found["cpu_seconds"] == pytest.approx(sum(found["stages"].values()))
-    assert 0 < found["minutes"] * 60 <= found["cpu_seconds"]
-    assert min(found["stages"].values()) >= 0
 
 
 def test_the_script(bundle, folder, tmp_path, capsys):

@@ -58,6 +58,7 @@ UTC = UTC
         ("20240131_063000_Zoo.wav", datetime(2024, 1, 31, 6, 30)),
         ("20240131_063000-05.wav", datetime(2024, 1, 31, 6, 30)),  # a number behind, maybe
         ("Corvus-85-2022-07-08-birdnet-14:26:11.mp3", datetime(2022, 7, 8, 14, 26, 11)),  # BirdNET-Pi
+        ("2023-11-26-birdnet-RTSP_1-19:10:40.wav", datetime(2023, 11, 26, 19, 10, 40)),
         ("site-2014-05-12_12-30.flac", datetime(2014, 5, 12, 12, 30)),  # Arbimon
         ("5146.210504050000.wav", datetime(2021, 5, 4, 5)),  # SoundTrap
         ("20240131063000.wav", datetime(2024, 1, 31, 6, 30)),

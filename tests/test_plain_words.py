@@ -99,7 +99,7 @@ def test_a_leak_of_many_teachers_names_few_of_them():
         mode, lineage = pseudo.ISOLATED, [{"mode": "source"}] * 40
 
     Manifest.teachers, Manifest.tables = {"0": teachers}, tables
-    found = pseudo.untold(Manifest, 0)
+    found = pseudo.why_not_isolated(Manifest, 0)
     assert found == [
         "run sed/a fold 1, run sed/a fold 2, ... (14 more) answered for it, trained on the clips that it holds out",
         "its teachers were trained on targets of mode 'source'",

@@ -247,7 +247,7 @@ def bad_files(folder):
     page.write_text("\n<!DOCTYPE html><html><body>Sign in</body></html>")
     files = {
         "html": (page, "is an HTML page, not weights"),
-        "objects": (things, "holds pickled objects, not only tensors, and is not run"),
+        "objects": (things, r"holds pickled objects \(\w+\.Thing\), not only tensors, and is not run: save"),
         "no tensors": (folder / "numbers.pth", r"no state dict: .* got epoch, note"),
         "empty": (folder / "empty.pth", "is empty"),
         "lfs": (folder / "lfs.pth", "is a Git LFS pointer"),

@@ -20,9 +20,10 @@ import pandas as pd
 from scipy.ndimage import median_filter as rank_filter
 
 from earshot.messages import check_choice, suggest
-from earshot.records import build_from, read_yaml
+from earshot.records import build_from
 from earshot.sound.timebase import TimeBase
 from earshot.sound.two_levels import centred
+from earshot.stored import read_yaml
 
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "max_confidence", "mean_confidence")
 ROW_POOLS = ("max", "mean")
@@ -41,9 +42,7 @@ class PostProcess:
     threshold: float = 0.5
     threshold_low: float | None = None  # hysteresis: an event goes on while its class stays above this
     class_thresholds: Mapping[str, float] = field(default_factory=dict)  # label -> threshold in place of `threshold`
-    threshold_quantile: float | None = (
-        None  # a class's threshold lets in this share of all rows, in place of those above
-    )
+    threshold_quantile: float | None = None  # in place of those above: each class's lets in this share of all rows
     clip_threshold: float | None = None  # a class has events only where the clip's own output reaches this
     median_filter_seconds: float = 0.0  # rounded to an odd number of frames
     centred: float | None = None  # what becomes 0.5: a share of the way from a recording's low to its high log odds

@@ -19,17 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from earshot import stored
-from earshot.messages import FILES_SHOWN, few, from_here, suggest
-
-
-def read_yaml(path: str | Path, what: str = "config") -> dict:
-    """YAML file of `key: value` lines -> dict; a missing or broken one is an error that says what file it should be."""
-    path = Path(path)
-    if not path.exists():
-        near = sorted(p.name for p in path.parent.glob("*.yaml"))
-        known = suggest(path.name, near, most=FILES_SHOWN) if near else from_here(path)
-        raise ValueError(f"{what} {path} does not exist{known}")
-    return stored.read_yaml(path, what)
+from earshot.messages import FILES_SHOWN, few, suggest
 
 
 def build(kind, values, section: str = ""):

@@ -44,9 +44,9 @@ from earshot.prediction.origin import (
     weights_origin,
 )
 from earshot.prediction.predictions import Predictions, read_origins
-from earshot.records import read_yaml, to_dict
+from earshot.records import to_dict
 from earshot.sound.timebase import TimeBase
-from earshot.stored import parse_json, read_json, want
+from earshot.stored import parse_json, read_json, read_yaml, want
 
 if TYPE_CHECKING:
     import torch

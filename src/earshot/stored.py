@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 import yaml
 
-from earshot.messages import from_here
+from earshot.messages import FILES_SHOWN, from_here, suggest
 
 LONGEST_TEXT = 64 * 2**20  # bytes of a text that is parsed as a whole: the largest known, a choice, has 1 MB
 LONGEST_YAML = 2 * 2**20  # it takes ten seconds a megabyte
@@ -68,7 +68,12 @@ def parse_json(text: str, where: str, remedy: str = "", kind: type = dict) -> An
 
 
 def read_yaml(path: str | Path, what: str = "config") -> dict:
-    """YAML file of `key: value` lines -> dict."""
+    """YAML file of `key: value` lines -> dict; a missing or broken one is an error that says what file it should be."""
+    path = Path(path)
+    if not path.exists():
+        near = sorted(p.name for p in path.parent.glob("*.yaml"))
+        known = suggest(path.name, near, most=FILES_SHOWN) if near else from_here(path)
+        raise ValueError(f"{what} {path} does not exist{known}")
     values = parse_yaml(read_text(path, what, longest=LONGEST_YAML), f"{what} {path}")
     if values is None:
         return {}

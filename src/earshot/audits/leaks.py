@@ -178,7 +178,7 @@ def of_pseudo(
     for fold in manifest.folds:
         held = clips[clips.fold == fold]
         at = f"fold {fold}"
-        if reasons := pseudo.untold(manifest, fold):
+        if reasons := pseudo.why_not_isolated(manifest, fold):
             told = f"{said}: {'; '.join(reasons)}"
             found.append(
                 Leak(

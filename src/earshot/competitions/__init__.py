@@ -52,7 +52,17 @@ COMPETITIONS = {  # name -> the family's module, whose EDITIONS has it; imported
 
 def get_competition(name: str) -> Competition:
     """The record of a competition, its family imported now; an unknown name is an error with a suggestion."""
-    return importlib.import_module(family_module(name)).EDITIONS[name]
+    module = family_module(name)
+    try:
+        editions = getattr(importlib.import_module(module), "EDITIONS", {})
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise ValueError(f"COMPETITIONS says that '{name}' is in {module}, which is no file") from error
+    if name not in editions:
+        raise ValueError(f"COMPETITIONS says that '{name}' is in {module}, whose EDITIONS has no such name"
+                         f"{suggest(name, editions)}")  # fmt: skip
+    return editions[name]
 
 
 def is_test_hidden(name: str, recordings: Iterable[str | Path]) -> bool:

@@ -30,8 +30,9 @@ from earshot.inputs.network import Inputs
 from earshot.inputs.record import CHANNELS
 from earshot.inputs.teacher import LEFT_OUT, Distill
 from earshot.messages import from_here
-from earshot.records import build, dotted_keys, parse_override, read_yaml
+from earshot.records import build, dotted_keys, parse_override
 from earshot.sound.windows import Windowing
+from earshot.stored import read_yaml
 
 # keys of earlier versions: an error in a config, translated where a run folder has them
 MOVED = {f"augment.{key}": f"augment.batch.{key}" for key in (f.name for f in dataclasses.fields(BatchAugment))} | {

@@ -77,7 +77,7 @@ class LogmelCache:
         """
         record = _of_data(record, sample_rate)
         settings = picture_settings(record, sample_rate, n_channels=n_channels, level=level)
-        description = settings | {"files": fingerprints(clips, source_root)}
+        description = settings | {"files": file_stamps(clips, source_root)}
 
         def make(target: Path) -> None:
             _write_pictures(target, description, source_root, record, workers)
@@ -126,7 +126,7 @@ def waveform_cache(
 
     Kept as FLAC of 16 bit. A clip that cannot be read keeps its own path, at which it fails again.
     """
-    description = waveform_settings(sample_rate, n_channels) | {"files": fingerprints(clips, source_root)}
+    description = waveform_settings(sample_rate, n_channels) | {"files": file_stamps(clips, source_root)}
 
     def make(target: Path) -> None:
         _write_waveforms(target, description, source_root, workers)
@@ -163,7 +163,7 @@ def picture_settings(record: Input, sample_rate: int, n_channels: int = 1, level
     return description | ({"level": level, "most_gain_db": MOST_GAIN_DB} if level != "recorded" else {})
 
 
-def fingerprints(clips: pd.DataFrame, source_root: str | Path) -> list[list]:
+def file_stamps(clips: pd.DataFrame, source_root: str | Path) -> list[list]:
     """Note size and time of each clip's file, by which a cache knows that it is still right.
 
     [clip_id, path, size, modified_ns] of each clip, sorted by id; -1 where there is no file.
@@ -274,7 +274,7 @@ def _write_pictures(target: Path, description: dict, source_root, record: Input,
     index["offset"] = index["path"].map(offsets)
     index["frames"] = [lengths[path][0] for path in index["path"]]
     index["n_samples"] = [lengths[path][1] for path in index["path"]]
-    write_tables(target, index, reasons, description)
+    write_index(target, index, reasons, description)
 
 
 def _write_waveforms(target: Path, description: dict, source_root, workers: int) -> None:
@@ -295,7 +295,7 @@ def _write_waveforms(target: Path, description: dict, source_root, workers: int)
     names = dict(zip(paths, _each(convert, paths, workers, reasons, "", "waveforms written")))
     index["file"] = index["path"].map(names)
     say_clipped(clipped.values())
-    write_tables(target, index, reasons, description)
+    write_index(target, index, reasons, description)
 
 
 def say_clipped(counts: Iterable[int]) -> None:
@@ -344,7 +344,7 @@ def _check_space(target: Path, shape: tuple[int, ...], dtype: str, n_clips: int)
         )
 
 
-def write_tables(target: Path, index: pd.DataFrame, reasons: dict[str, str], description: dict) -> None:
+def write_index(target: Path, index: pd.DataFrame, reasons: dict[str, str], description: dict) -> None:
     """index.csv and unreadable.csv; `target` is given the name that the description has once all is written."""
     index.to_csv(target / "index.csv", index=False)
     bad = index.loc[index["path"].isin(list(reasons)), ["clip_id", "path"]]

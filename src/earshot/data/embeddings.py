@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.data.caches import FILE_COLUMNS, fingerprints, finished, read_index, write_tables
+from earshot.data.caches import FILE_COLUMNS, file_stamps, finished, read_index, write_index
 from earshot.inputs.waveforms import decode
 from earshot.messages import suggest
 from earshot.sound import audio
@@ -61,7 +61,7 @@ class EmbeddingCache:
         description = {
             "kind": "embedding", **about, "width": width, "sample_rate": sample_rate,
             "segment_samples": segment_samples, "every_segment": every_segment,
-            "files": fingerprints(clips, source_root),
+            "files": file_stamps(clips, source_root),
         }  # fmt: skip
         description |= {"channels": n_channels} if n_channels > 1 else {}
 
@@ -143,4 +143,4 @@ def _write(
             file.write(embed(np.stack(waiting)).astype(np.float32).tobytes())
     offsets = dict(zip(counts, np.cumsum([0, *counts.values()]).tolist()))
     index["offset"], index["segments"] = index["path"].map(offsets), index["path"].map(counts)
-    write_tables(target, index, reasons, description)
+    write_index(target, index, reasons, description)

@@ -65,6 +65,20 @@ def checked_events(
     return table.reset_index(drop=True), said
 
 
+def after_checks(
+    clips: pd.DataFrame, events: pd.DataFrame, left: pd.DataFrame, annotated: np.ndarray
+) -> tuple[pd.DataFrame, list[str]]:
+    """Have clips say what is known once events were left out: (clips, what was done, a line each).
+
+    events: all of them; left: those that `checked_events` gives; annotated: (N,) booleans.
+    """
+    clips, lost = without_labels_beyond(clips, events, left, annotated)
+    clips, points = with_points_unknown(clips, events, annotated)
+    said = [f"{lost} annotated clips lose a label that is heard behind their end alone"] * (lost > 0)
+    unknown = f"{points} clips have classes whose events have no length: when they are heard is unknown"
+    return clips, said + [f"{unknown} (unknown_labels), but for other events of them"] * (points > 0)
+
+
 def without_labels_beyond(clips: pd.DataFrame, events: pd.DataFrame, left: pd.DataFrame, annotated: np.ndarray):
     """Take from clips the labels whose every event begins where their recording has ended.
 
@@ -82,6 +96,26 @@ def without_labels_beyond(clips: pd.DataFrame, events: pd.DataFrame, left: pd.Da
     ]
     changed = int((np.array(labels, object) != clips.labels.to_numpy(object)).sum())
     return clips.assign(labels=labels), changed
+
+
+def with_points_unknown(clips: pd.DataFrame, events: pd.DataFrame, annotated: np.ndarray) -> tuple[pd.DataFrame, int]:
+    """Take classes of which an event has no length for `unknown_labels` of their clips: nobody says how long they last.
+
+    (clips, how many got some). Such an event is left out, and the whole clip would count as without its class.
+    """
+    points = pd.to_numeric(events.onset, errors="coerce") == pd.to_numeric(events.offset, errors="coerce")
+    known, found = set(clips.clip_id.astype(str)[annotated]), {}
+    for name, label in sorted(_pairs(events[points])):
+        if name in known:
+            found.setdefault(name, set()).add(label)
+    if not found:
+        return clips, 0
+    before = clips.unknown_labels.fillna("").astype(str) if "unknown_labels" in clips else [""] * len(clips)
+    unknown = [
+        " ".join(sorted({*text.split(), *found.get(name, ())}))
+        for name, text in zip(clips.clip_id.astype(str), before, strict=True)
+    ]
+    return clips.assign(unknown_labels=unknown), len(found)
 
 
 def say_overlapping(events: pd.DataFrame, what: str):

@@ -23,12 +23,12 @@ import pandas as pd
 from earshot.data.caches import (
     FILE_COLUMNS,
     FORMAT,
-    fingerprints,
+    file_stamps,
     place_of,
     read_index,
     say_clipped,
     with_progress,
-    write_tables,
+    write_index,
 )
 from earshot.data.event_checks import checked_events, without_labels_beyond
 from earshot.files import as_json, write_text
@@ -70,7 +70,7 @@ def packed_clips(
             "neither training nor the OOF hears anything", longer.sum(), len(clips), seconds,
         )  # fmt: skip
     settings = packed_settings(sample_rate, seconds, n_channels)
-    description = {**settings, "files": fingerprints(clips, source_root)}
+    description = {**settings, "files": file_stamps(clips, source_root)}
     target = place_of(folder, description).resolve()
     lock = target.with_name(f".{target.name}.lock")
     if not target.is_dir() or lock.exists():  # else all is done, and nobody was killed just before the lock went
@@ -159,7 +159,7 @@ def _pack(target: Path, description: dict, settings: dict, source: Path, workers
     for array in (waveform, lengths, clipped):
         array.flush()
     index["samples"], index["clipped"] = lengths[index["row"]], clipped[index["row"]]
-    write_tables(part, index, reasons, description)
+    write_index(part, index, reasons, description)
     say_clipped(clipped)
     reached(f"packed {target.name}/")
     write_text(part / "params.json", as_json({**settings, "format": FORMAT}, indent=1))

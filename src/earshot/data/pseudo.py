@@ -78,9 +78,7 @@ class PseudoLabels:
     target: np.ndarray  # (N, K) float16, 0 to 1
     confidence: np.ndarray  # (N,) the highest probability before any transform
     keys: np.ndarray  # (N,) what tells the recording, see `recording_keys`, joined by line ends
-    frames: np.ndarray | None = (
-        None  # (N, T, K) float16, 0 to 1, every `frame_seconds`: what is heard when; NaN: unsure
-    )
+    frames: np.ndarray | None = None  # (N, T, K) float16, 0 to 1, NaN: unsure; a frame every `frame_seconds`
 
     def __post_init__(self):
         n = len(self.clip_ids)
@@ -223,13 +221,13 @@ def read_pseudo(
             f"{Path(folder) / FILE} names the classes {few(manifest.classes)}, of which this run has none "
             f"({few(classes)}): its windows would teach nothing. Label with teachers of these classes"
         )
-    check_tables(manifest, Path(folder), tables, folds_table)
+    check_fold_table(manifest, Path(folder), tables, folds_table)
     if fold not in manifest.folds:
         raise ValueError(
             f"{folder} has pseudo-labels for the folds {manifest.folds}, and fold {fold} is to train: another fold's "
             f"teachers heard what it holds out. Label for it too: {command_line('pseudo_label', '--folds', fold)}"
         )
-    if reasons := untold(manifest, fold):
+    if reasons := why_not_isolated(manifest, fold):
         raise ValueError(f"{folder}: fold {fold} is not isolated: {'; '.join(reasons)}; {REMEDY}")
     windows = read_windows(folder, fold)
     if windows.target.shape[1] != len(manifest.classes):
@@ -255,7 +253,7 @@ def read_pseudo(
     return manifest, windows
 
 
-def check_tables(manifest: Manifest, folder: Path, tables: TableDigests | None, folds_table: str):
+def check_fold_table(manifest: Manifest, folder: Path, tables: TableDigests | None, folds_table: str):
     """Raise where the teachers' folds are not the student's; both fold tables are named."""
     if tables is not None and manifest.tables.folds != tables.folds:
         raise ValueError(
@@ -266,7 +264,7 @@ def check_tables(manifest: Manifest, folder: Path, tables: TableDigests | None, 
         )
 
 
-def untold(manifest: Manifest, fold: int) -> list[str]:
+def why_not_isolated(manifest: Manifest, fold: int) -> list[str]:
     """Why a fold's pseudo-labels may tell of the clips that it holds out; [] where its teachers cannot know them."""
     reasons = [] if manifest.mode == ISOLATED else [f"its mode is '{manifest.mode}'"]
     heard, elsewhere = [], []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from earshot.files import file_digest, walk
-from earshot.messages import few, first_line, suggest
+from earshot.messages import few, suggest
 from earshot.models.front_end import check_description, check_front_end
 from earshot.sound.logmel import LogmelParams
 
@@ -317,9 +318,10 @@ def _read_torch(path: Path):
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error) and "Unsupported" not in str(error):
             raise ValueError(f"{path} is no checkpoint of torch: {error}") from error
+        kind = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error))
         raise ValueError(
-            f"{path} holds pickled objects, not only tensors, and is not run: save its state_dict() again where you "
-            f"trust it ({first_line(error)})"
+            f"{path} holds pickled objects{f' ({kind[1]})' if kind else ''}, not only tensors, and is not run: save "
+            "its state_dict() alone by torch.save, where you trust it"
         ) from error
     except Exception as error:  # whatever its readers of zip archives and pickles raise at other bytes
         reason = " ".join(str(error).split())[:300] or "it ends early"

@@ -72,7 +72,7 @@ class _Graph:
         metadata = self._read()
         if not metadata:
             raise ValueError(f"{path} does not say what it is: export it with src/export.py")
-        self.about = check_about(parse_json(metadata, f"the description in {path}", REMEDY), path)
+        self.about = check_graph_about(parse_json(metadata, f"the description in {path}", REMEDY), path)
         self.precision = precision_here(precision or self.about.get("precision", FLOAT32))
         self.inputs = tuple(self.about["inputs"])
         self.frontends = Inputs.from_json(self.about)
@@ -118,7 +118,7 @@ class _Graph:
             return self.twin if shapes == self.twin_shapes else self
 
 
-def check_about(about: dict, path: str | Path) -> dict:
+def check_graph_about(about: dict, path: str | Path) -> dict:
     """The same, once it says all that is read of a graph."""
     kinds = {
         "inputs": list, "frontends": dict, "timebase": list, "pooling": str, "classes": list, "priors": list,

@@ -11,8 +11,9 @@ from earshot.config import load_config
 from earshot.data.pseudo import FILE, read_manifest
 from earshot.files import check_name
 from earshot.messages import check_choice
-from earshot.records import build, build_from, read_yaml, to_dict
+from earshot.records import build, build_from, to_dict
 from earshot.rounds.choosing import Choice
+from earshot.stored import read_yaml
 
 MOST_ROUNDS = 20
 

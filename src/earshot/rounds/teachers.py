@@ -76,7 +76,7 @@ def find_teachers(folders: Sequence[Path], folds: Sequence[int] | None = None) -
     if unknown := [f for f in wanted if f not in known]:
         raise ValueError(f"fold {few(unknown)} is not in {config.data.folds} (folds: {few(known, 20)})")
     for run in found:
-        check_run(run, wanted, data)
+        check_teacher(run, wanted, data)
     members: dict[int, list[Member]] = {fold: [] for fold in wanted}
     for run in found:
         for member, folder in fold_members(run.folder):
@@ -90,7 +90,7 @@ def find_teachers(folders: Sequence[Path], folds: Sequence[int] | None = None) -
     )  # fmt: skip
 
 
-def check_run(run: runs.Run, wanted: Sequence[int], data: PreparedData):
+def check_teacher(run: runs.Run, wanted: Sequence[int], data: PreparedData):
     """Raise unless these folds of a run are finished, say where they come from, and never heard what they held out."""
     done = {fold.fold: fold for fold in run.folds if fold.finished}
     if missing := [f for f in wanted if f not in done]:

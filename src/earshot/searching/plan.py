@@ -20,8 +20,9 @@ from earshot.data.soft_targets import find_targets
 from earshot.ensemble import lineage
 from earshot.messages import check_choice, few
 from earshot.prediction.origin import Origin, weights_origin
-from earshot.records import build_from, read_yaml, to_dict
+from earshot.records import build_from, to_dict
 from earshot.searching.space import Space, grid, overrides_of, read_space
+from earshot.stored import read_yaml
 from earshot.tables import read_table
 from earshot.tasks import task_of
 from earshot.training.origins import held_out_of, made_of, trained_on

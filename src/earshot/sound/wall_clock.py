@@ -3,7 +3,8 @@
 AudioMoth writes 20240131_063000.WAV (UTC; before firmware 1.0 the seconds since 1970 in hexadecimal: 5E9A1F4C.WAV),
 Song Meters PREFIX_20240131_063000.wav (also with a channel or a millisecond part behind), Frontier Labs
 20240131T063000+1000_REC.flac or S20240131T063000123+1000_E..., SoundTrap 5146.240131063000.wav, BirdNET-Pi
-2024-01-31-birdnet-06:30:00.wav, BirdCLEF soundscapes BC_site_20240131_063000.ogg, Arbimon site-2024-01-31_06-30.flac.
+2024-01-31-birdnet-06:30:00.wav (also with RTSP_1- before the time), BirdCLEF BC_site_20240131_063000.ogg, Arbimon
+site-2024-01-31_06-30.flac.
 The zone is that of the recorder: nothing in a name says it, but for a Z, UTC or an offset behind the time.
 """
 
@@ -21,7 +22,7 @@ ZONE = (
 STAMPS = tuple(
     re.compile(pattern + ZONE)
     for pattern in (
-        DAY + r"(?:[-_T $]{0,2}|-birdnet-)(?P<h>[0-2]\d)[-_:.h]?(?P<mi>[0-5]\d)[-_:.m]?(?P<s>[0-5]\d)"
+        DAY + r"(?:[-_T $]{0,2}|-birdnet-(?:RTSP_\d+-)?)(?P<h>[0-2]\d)[-_:.h]?(?P<mi>[0-5]\d)[-_:.m]?(?P<s>[0-5]\d)"
         r"(?:[.,]\d+|\d{3})?(?!\d)",
         DAY + r"T(?P<h>[0-2]\d)(?P<mi>[0-5]\d)(?!\d)",  # a time without its seconds, where it can be nothing else
         r"(?<!\d)(?P<y>(?:19|20)\d\d)-(?P<mo>[01]\d)-(?P<d>[0-3]\d)[-_T ](?P<h>[0-2]\d)[-:.h](?P<mi>[0-5]\d)(?!\d)",

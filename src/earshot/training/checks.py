@@ -89,7 +89,7 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     for fold in folds:
         train, _ = data.split(fold, config.data.folds)
         check_pseudo(config, train, config.inputs(network.inputs))
-        check_classes(fold, train.thinned(config.data, config.seed).target, data.classes, config.loss.name)
+        check_several_classes(fold, train.thinned(config.data, config.seed).target, data.classes, config.loss.name)
     check_learnable(network, config, data.target, data.mask)
 
 
@@ -270,7 +270,7 @@ def check_shapes(network: torch.nn.Module, config: Config, classes: int):
         fits.add(samples)
 
 
-def check_classes(fold: int, target: np.ndarray, classes, loss: str):
+def check_several_classes(fold: int, target: np.ndarray, classes, loss: str):
     """Error where a loss that tells classes apart gets training clips, (N, K), of one class alone."""
     found = [str(c) for c, there in zip(classes, (target > 0.5).any(axis=0), strict=True) if there]
     if loss == "cross_entropy" and len(found) < 2:
@@ -351,7 +351,7 @@ def check_budget(network: torch.nn.Module, config: Config):
         logger.warning("%s %s of %s", config.data.competition, said, config.model.name)
 
 
-def check_complete(report: LoadReport, config: Config):
+def check_all_loaded(report: LoadReport, config: Config):
     """Error where optim.epochs=0 would evaluate a part of the network that no checkpoint filled."""
     if report.kept and not config.optim.epochs:
         raise ValueError(

@@ -36,9 +36,8 @@ class PseudoWindows:
         self.windows, self.n_channels, manifest = prepared.pseudo, inputs.n_channels, prepared.pseudo_manifest
         self.seconds, self.source, self.level = manifest.window_seconds, Path(manifest.source), config.data.level
         self.target, self.mask = self.windows.aligned(manifest.classes, prepared.classes)
-        self.frames, self.frame_seconds = self.windows.aligned_frames(manifest.classes, prepared.classes), (
-            manifest.frame_seconds
-        )  # fmt: skip
+        self.frames = self.windows.aligned_frames(manifest.classes, prepared.classes)
+        self.frame_seconds = manifest.frame_seconds
         self.cap = mass_cap(self.record, self.target, prepared)
         self.soundscapes = labelled_soundscapes(prepared.clips, self.record)
         self.paths = self.windows.paths

@@ -30,7 +30,7 @@ from earshot.models.weights import LoadReport, load_weights
 from earshot.prediction.origin import Origin
 from earshot.records import to_dict
 from earshot.training.background import make_background
-from earshot.training.checks import check_classes, check_complete, check_network, start_weights
+from earshot.training.checks import check_all_loaded, check_network, check_several_classes, start_weights
 from earshot.training.distillation import Guide, make_guide
 from earshot.training.examples import TrainingClips
 from earshot.training.frozen import extractor_cache
@@ -120,7 +120,7 @@ def set_up(
     origin: Origin | None = None,
 ) -> Training:  # fmt: skip
     """Build everything; the initial weights depend on (seed, fold) alone. Nothing is written but caches (`cache`)."""
-    check_classes(fold, train_data.target, classes, config.loss.name)
+    check_several_classes(fold, train_data.target, classes, config.loss.name)
     network, inherited = _network(config, fold, len(classes), origin, accelerator)
     blocks, o = network_blocks.depth_blocks(network), config.optim
     optimizer = optim.build_optimizer(
@@ -181,7 +181,7 @@ def _network(
         report = load_start(network, config, fold, origin)
         inherited += learned_by_start(start_path(config, fold), origin)
         accelerator.print(report)
-        check_complete(report, config)
+        check_all_loaded(report, config)
     network.spec_augment = build_spec_augment(config.augment.spec_augment)
     attach_spec_augment_pp(network, config.augment.spec_augment_pp)
     if config.optim.channels_last:
