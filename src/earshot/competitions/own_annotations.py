@@ -16,6 +16,7 @@ from earshot.competitions.label_columns import say_missing_words, split_cells
 from earshot.competitions.own_doubts import take_doubted, unsure_rows
 from earshot.competitions.own_labels import Labels, confident
 from earshot.competitions.own_recordings import OwnRecordings
+from earshot.competitions.own_shares import counts_as_heard, with_shares
 from earshot.competitions.own_tables import find_path_column, read_own
 from earshot.messages import few, pasted
 from earshot.sound import audio
@@ -31,12 +32,13 @@ logger = logging.getLogger("earshot")
 def from_annotations(
     recordings: OwnRecordings, files: Sequence[Path], label_column: str, tier: str, separator: str = "", *,
     path_column: str = "", least: float | None = None, unsure: Sequence[str] = (), mirror: Path | None = None,
+    shares: bool = False,
 ) -> Labels:  # fmt: skip
     """Annotation files -> events; a recording that a file speaks of is annotated, one without any is not.
 
     path_column: the column that names recordings, guessed by its name, else by what it holds; least: the confidence
     that an event needs, where the files say one; unsure: the words beside events of which nobody was sure; mirror: a
-    folder of the files, with folders as those of recordings.
+    folder of the files, with folders as those of recordings; shares: the confidences are soft labels (own_shares.py).
     """
     events, spoken, missing, lost, taken = [], set(), {}, [], False
     kinds: dict[str, dict[tuple[str, str], str]] = {}  # of each recording, with a file of each kind
@@ -48,6 +50,13 @@ def from_annotations(
             names = find_path_column(read_own(path, recordings), recordings, path_column)
             notes = read_annotations(path, label_column, tier, names)
             taken = taken or bool(names)
+        if notes.scores and least is None and not shares:
+            raise ValueError(
+                f"{path}: {len(notes.scores)} columns hold numbers from 0 to 1: {few(notes.scores)}. Where each is a "
+                "class with how sure it is heard, say what counts: --min-confidence 0.5, or --confidences shares, "
+                "which trains on these numbers; where they are no classes, name the column of the labels with "
+                "--label-column"
+            )
         named = notes.events.filename != ""
         found = recordings.find_all([*notes.events.filename[named], *notes.silent], str(path), near)
         missing |= {name: None for name, where in found.items() if where is None}
@@ -86,7 +95,9 @@ def from_annotations(
     table = _of_milliseconds(table, length)
     _check_times(table, length, files)
     place = Path(os.path.commonpath(files))
-    table = confident(table.reset_index(drop=True), least, place)
+    way = ", --confidences shares trains on them as they are"
+    table = confident(table.reset_index(drop=True), least, place, cut=not shares, way=way)
+    table = with_shares(table, str(place)) if shares else table
     if (twice := table.round(SAME_TIME).duplicated(["path", "onset", "offset", "event_label"])).any():
         logger.warning("%d events are there twice, and count once", twice.sum())
         table = table[~twice]
@@ -101,9 +112,9 @@ def from_annotations(
     table["event_label"], doubted = take_doubted(table.event_label.map(lambda name: [name]), doubts)
     perhaps = doubted.groupby(table.filename).agg(lambda names: sorted({n for some in names for n in some}))
     table = table.explode("event_label", ignore_index=True).dropna(subset="event_label")
-    table, weak = table[table.onset.notna()], table[table.onset.isna()]
+    table, weak = table[table.onset.notna()], table[table.onset.isna() & counts_as_heard(table)]
     spoken -= set(weak.path) - set(table.path)
-    heard = table.groupby("filename").event_label.agg(lambda names: sorted(set(names)))
+    heard = table[counts_as_heard(table)].groupby("filename").event_label.agg(lambda names: sorted(set(names)))
     clips["labels"] = [heard.get(clip_id, []) for clip_id in clips.clip_id]
     clips["doubted"] = [perhaps.get(clip_id, []) for clip_id in clips.clip_id]
     clips["annotated"] = clips.path.isin(spoken).astype(int)
@@ -114,7 +125,8 @@ def from_annotations(
     missing = tuple((Path(name).stem, name) for name in missing)
     if len(weak) and not spoken:
         return Labels(clips.drop(columns="annotated"), missing=missing)
-    table = table[["filename", "onset", "offset", "event_label"]].sort_values(["filename", "onset"], kind="stable")
+    columns = ["filename", "onset", "offset", "event_label", *(["share", "is_negative"] if shares else [])]
+    table = table[columns].sort_values(["filename", "onset"], kind="stable")
     return Labels(clips, table.reset_index(drop=True), missing)
 
 
