@@ -44,8 +44,7 @@ def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     check_options(options)
-    if not options.run.is_dir():
-        runs.load_run(options.run)  # says what is near
+    runs.check_is_there(options.run)
     files.check_writable(options.out / "bulk.json", "give --out FOLDER")
     for module in ("pyarrow", "ray"):
         need(module, "ray", "hearing an archive")

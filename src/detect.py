@@ -43,8 +43,7 @@ def main():
     options = parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     check_options(options)
-    if not options.run.is_dir():
-        runs.load_run(options.run)  # says what is near
+    runs.check_is_there(options.run)
     files.check_writable(options.out / "events.csv", "give --out FOLDER")
     recordings, left_out = find_clips(options.clips, without=options.out / "examples")
     if left_out:

@@ -154,8 +154,7 @@ def check_options(options: argparse.Namespace):
 def check_targets(options: argparse.Namespace):
     """Runs that are no runs, and places that cannot be written, are errors before the first recording is heard."""
     for folder in options.run:
-        if not folder.is_dir():
-            runs.load_run(folder)  # says what is near
+        runs.check_is_there(folder)
         for target in (
             [options.out]
             if options.out

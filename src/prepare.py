@@ -307,7 +307,8 @@ def summary(tables: Tables, competition: str) -> str:
         lines.append(f"  without a label: {without.sum()} clips" + f", {silence} of them silence" * bool(silence))
     if tables.events is not None:
         negative = int((tables.events.get("is_negative", pd.Series(dtype=float)).fillna(0).astype(float) > 0).sum())
-        lines.append(f"  events: {len(tables.events)}" + (f", {negative} of them false positives" if negative else ""))
+        what = "of a share below a half" if "share" in tables.events else "false positives"
+        lines.append(f"  events: {len(tables.events)}" + (f", {negative} of them {what}" if negative else ""))
         if not known.all():
             lines[-1] += f"; {known.sum()} of {len(known)} clips are annotated, of the others nobody said when"
     if tables.test_clips is not None:

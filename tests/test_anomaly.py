@@ -11,7 +11,7 @@ from earshot import tasks
 from earshot.anomaly import scores as anomaly_scores
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.metrics import clips as clip_metrics
-from earshot.prediction.inference import clip_answer
+from earshot.prediction.clip_answers import clip_answer
 from earshot.prediction.predictions import Predictions
 from earshot.sound.windows import join_clipwise
 

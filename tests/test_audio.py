@@ -100,7 +100,7 @@ def test_resampling_is_told_once_a_pair_of_rates(tmp_path, caplog):
             load(path, RATE)
             list(blocks(path, RATE, 1.0))
     assert [r.getMessage() for r in caplog.records] == [
-        "audio of 8000 Hz is resampled to 16000 Hz as it is read",
+        "audio of 8000 Hz is resampled to 16000 Hz as it is read, and holds nothing above 4000 Hz",
         "audio of 22050 Hz is resampled to 16000 Hz as it is read",
     ]
 

@@ -55,7 +55,7 @@ def test_a_fault_of_every_file_is_said_of_some_and_listed_of_all(tmp_path, caplo
     with fewer_alike():
         for path in (folder / f"{i}.wav" for folder in (Path(), tmp_path / "a b") for i in range(4)):
             path.parent.mkdir(exist_ok=True)
-            sf.write(path, np.full(100, 0.1), 8000)
+            sf.write(path, 0.1 * np.sin(np.arange(100)), 8000)
             longer_than_it_is(path)
             assert len(audio.load(path, 8000)) == 100
             assert "is truncated" in audio.notes_of(path)
@@ -212,8 +212,8 @@ def test_prepare_lists_files_that_are_not_as_they_say(tmp_path, monkeypatch, cap
     source = Path("source")
     (source / "train_audio/wren").mkdir(parents=True)
     damaged(source / "train_audio/wren/XC1.flac")
-    sf.write(source / "train_audio/wren/XC2.wav", np.full(RATE, 4.0), RATE, subtype="FLOAT")
-    sf.write(source / "train_audio/wren/XC3.wav", np.full(RATE, 0.1), RATE)
+    sf.write(source / "train_audio/wren/XC2.wav", 4 * np.sin(np.arange(RATE)), RATE, subtype="FLOAT")
+    sf.write(source / "train_audio/wren/XC3.wav", 0.1 * np.sin(np.arange(RATE)), RATE)
     rows = [("wren", "[]", f"wren/XC{i}.{e}", "a") for i, e in ((1, "flac"), (2, "wav"), (3, "wav"))]
     columns = ["primary_label", "secondary_labels", "filename", "author"]
     pd.DataFrame(rows, columns=columns).to_csv(source / "train_metadata.csv", index=False)

@@ -8,7 +8,8 @@ import soundfile
 
 from earshot.inputs.given import Metadata, Waveform
 from earshot.prediction import reading
-from earshot.prediction.inference import Member, Until, clip_answer, predict_clips, predict_members
+from earshot.prediction.clip_answers import clip_answer
+from earshot.prediction.inference import Member, Until, predict_clips, predict_members
 from earshot.prediction.predictions import Clip
 from earshot.prediction.tta import tta_variants
 from earshot.sound.timebase import TimeBase

@@ -94,14 +94,29 @@ def test_channels_of_opposite_phase_are_heard_by_the_louder_one(tmp_path, caplog
     assert audio.load(path, RATE, mono=False).shape == (2, RATE)
 
 
-@pytest.mark.parametrize("kind", ["alike", "unlike", "one silent", "silence", "many unlike"])
+@pytest.mark.parametrize("value", [0.0, -1.0])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_dead_microphone_is_told_and_heard_as_it_is(tmp_path, caplog, value, channels):
+    path = put(tmp_path / "a.wav", np.full((RATE, channels), value), "PCM_16")
+    assert (audio.load(path, RATE) == value).all()
+    assert (np.concatenate(list(audio.blocks(path, RATE, 0.3))) == value).all()
+    assert caplog.messages == [f"{path} holds no sound: every sample of it is {value:g}"]
+
+
+def test_a_still_part_of_a_recording_is_no_dead_microphone(tmp_path, caplog):
+    path = put(tmp_path / "a.wav", np.concatenate([np.zeros(RATE), noise()]), "PCM_16")
+    assert not audio.load(path, RATE, 0.2, 0.3).any()
+    assert len(np.concatenate(list(audio.blocks(path, RATE, 0.3)))) == 2 * RATE
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("kind", ["alike", "unlike", "one silent", "many unlike"])
 def test_other_channels_are_averaged(tmp_path, caplog, kind):
     rng, sound = np.random.default_rng(3), noise()
     stereo = {
         "alike": np.column_stack([sound, sound]),
         "unlike": 0.1 * rng.standard_normal((RATE, 2)),
         "one silent": np.column_stack([sound, np.zeros_like(sound)]),
-        "silence": np.zeros((RATE, 2)),
         "many unlike": 0.1 * rng.standard_normal((RATE, 200)),
     }[kind]
     path = put(tmp_path / "a.wav", stereo, "PCM_16")

@@ -51,8 +51,8 @@ def test_rows_of_a_table_of_labels_that_are_unsure(tmp_path, said):
     (tmp_path / "t.csv").write_text(
         "sample_key,instrument,relevance\na,flute,0.1\na,drums,0.9\nb,drums,0.0\nb,flute,0.2\n"
     )
-    assert prepare(tmp_path, label_column="instrument").clips.labels.tolist() == ["drums flute", "drums flute"]
-    assert "3 of 4 rows have a relevance below 0.5 (lowest 0), and count as heard" in said.text
+    assert prepare(tmp_path, label_column="instrument").clips.labels.tolist() == ["drums flute", "flute"]
+    assert "2 of 3 rows have a relevance below 0.5 (lowest 0.1), and count as heard" in said.text
     clips = prepare(tmp_path, label_column="instrument", min_confidence=0.5).clips
     assert clips.labels.tolist() == ["drums", ""]
     (tmp_path / "t.csv").write_text("file,label,score,site\na,flute,,x\na,drums,0.4,x\nb,drums,0.6,y\n")

@@ -215,6 +215,13 @@ def events_to_frames(events: pd.DataFrame, classes, timebase: TimeBase, n_frames
 
     The inverse of `frames_to_events`; what lies outside 0 ... n_frames is cut off.
     """
+    return _paint((n_frames, len(classes)), *touched_frames(events, classes, timebase, n_frames))
+
+
+def touched_frames(
+    events: pd.DataFrame, classes, timebase: TimeBase, n_frames: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Say which frames each event touches: its place in `classes`, the first frame, and the one behind the last."""
     place = {label: i for i, label in enumerate(classes)}
     for label in events["event_label"]:
         if label not in place:
@@ -224,7 +231,7 @@ def events_to_frames(events: pd.DataFrame, classes, timebase: TimeBase, n_frames
     stop = _frames_up(events["offset"].to_numpy(float), timebase)
     if (stop < start).any():
         raise ValueError(f"{(stop < start).sum()} events end before they begin; onset and offset are in seconds")
-    return _paint((n_frames, len(classes)), class_index, np.clip(start, 0, n_frames), np.clip(stop, 0, n_frames))
+    return class_index, np.clip(start, 0, n_frames), np.clip(stop, 0, n_frames)
 
 
 def _frames_up(seconds, timebase: TimeBase) -> np.ndarray:

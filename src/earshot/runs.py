@@ -166,12 +166,7 @@ def run_folder(config: Config, config_path: Path | None, name: str = "", root: P
 def load_run(folder: str | Path) -> Run:
     """Folder of a run -> Run; a missing folder or one without trained folds is an error that names what is there."""
     folder = Path(folder)
-    if meant := run_meant(folder) if not fold_folders(folder) else "":
-        raise ValueError(f"{folder}{meant}")
-    if not folder.is_dir():
-        near = sorted(str(p) for p in folder.parent.glob("*") if p.is_dir()) if folder.parent.is_dir() else []
-        known = suggest(str(folder), near, most=FILES_SHOWN) if near else from_here(folder)
-        raise ValueError(f"run {folder} does not exist{known}")
+    check_is_there(folder)
     folds = [fold for fold in map(FoldRun, fold_folders(folder)) if fold.weights.is_file()]
     if not folds:
         raise ValueError(
@@ -182,6 +177,16 @@ def load_run(folder: str | Path) -> Run:
     for fold in folds:
         fold.check()
     return run
+
+
+def check_is_there(folder: Path):
+    """Raise where a run's folder is none, with the run that is probably meant, or what is near."""
+    if meant := run_meant(folder) if not fold_folders(folder) else "":
+        raise ValueError(f"{folder}{meant}")
+    if not folder.is_dir():
+        near = sorted(str(p) for p in folder.parent.glob("*") if p.is_dir()) if folder.parent.is_dir() else []
+        known = suggest(str(folder), near, most=FILES_SHOWN) if near else from_here(folder)
+        raise ValueError(f"run {folder} does not exist{known}")
 
 
 def short_names(folders: list[Path]) -> list[str]:

@@ -105,6 +105,14 @@ def class_columns(table: pd.DataFrame, taken: Sequence[str], path: Path) -> list
     return found
 
 
+def score_columns(table: pd.DataFrame, taken: Sequence[str]) -> list[str]:
+    """Columns that may be classes with a confidence each: two or more of numbers from 0 to 1, some between them."""
+    left = [c for c in table.columns if c not in taken and not NO_CLASS.match(str(c).casefold())]
+    cells = table[left].apply(lambda c: pd.to_numeric(c.str.replace(",", ".", regex=False), errors="coerce"))
+    found = [c for c in left if len(table) and cells[c].between(0, 1).all()]
+    return found if len(found) > 1 and (cells[found] % 1 != 0).any(axis=None) else []
+
+
 def counted(table: pd.DataFrame, taken: Sequence[str]) -> dict[str, str]:
     """Columns that may be meant as classes, but hold other numbers than 0 and 1, some of them 0: {name: a number}."""
     left = [c for c in table.columns if c not in taken and not NO_CLASS.match(str(c).casefold())]

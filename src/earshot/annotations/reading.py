@@ -42,6 +42,7 @@ from earshot.annotations.class_columns import (
     said_absent,
     say_unknown,
     says_yes_or_no,
+    score_columns,
 )
 from earshot.annotations.column_names import (
     DURATIONS,
@@ -80,7 +81,8 @@ class Annotations:
     events: `filename` (as the file has it; '' where it speaks of one recording and does not name it), `onset`, `offset`
     (seconds; NaN: it is heard, nobody says when), `event_label`, and `confidence` (0 to 1) or `certainty` (words) where
     the file has one; kind: as `kind_of` has it; label_column: where the labels were; silent: recordings that it names
-    without an event; runs_on: its times may be of all files in a row, as Raven counts them.
+    without an event; runs_on: its times may be of all files in a row, as Raven counts them; scores: the columns whose
+    numbers from 0 to 1 are the confidences of classes, a row each.
     """
 
     events: pd.DataFrame
@@ -88,6 +90,7 @@ class Annotations:
     label_column: str = ""
     silent: tuple[str, ...] = ()
     runs_on: bool = False
+    scores: tuple[str, ...] = ()
 
 
 def kind_of(path: str | Path) -> str:
@@ -162,7 +165,11 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     readers = {"aoef": aoef.read_aoef, "jams": jams.read_jams, ".json": read_json_table}
     reader = readers.get(kind, readers.get(path.suffix.lower()))
     table = reader(path) if reader else _table(path, kind)
-    table = _classes_in_rows(without_samples(table), path, label_column)
+    scores = _score_columns(table := without_samples(table), label_column)
+    if scores:
+        rest = [c for c in table.columns if c not in scores]
+        table = table.melt(rest, scores, "event_label", "confidence")
+    table = _classes_in_rows(table, path, label_column)
     if label_column not in table.columns:
         label_column = ""  # of classes, which are rows now
     plain = [plain_name(c) for c in table.columns]
@@ -215,7 +222,17 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     without = () if files is None else tuple(name for name in events.filename[silent].unique() if name)
     runs_on = kind == "raven" and within is None and events.filename.nunique() > 1
     absent, _ = said_absent(table.drop(columns=[str(labels.name)], errors="ignore"), path)
-    return Annotations(events[~silent & ~absent].reset_index(drop=True), kind, str(labels.name), without, runs_on)
+    events = events[~silent & ~absent].reset_index(drop=True)
+    return Annotations(events, kind, str(labels.name), without, runs_on, tuple(scores))
+
+
+def _score_columns(table: pd.DataFrame, given: str) -> list[str]:
+    """The columns of a class each with its confidence, where no column holds labels and none says yes and no."""
+    plain = {c: plain_name(c) for c in table.columns}
+    if given or any(name in LABELS and name not in NUMBERS_OF_ROWS for name in plain.values()):
+        return []
+    taken = [c for c, name in plain.items() if name in {*ONSETS, *OFFSETS, *DURATIONS, *FILES, *IN_FILE, *NAMES}]
+    return score_columns(table, taken)
 
 
 def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFrame:

@@ -179,15 +179,8 @@ def of_pseudo(
         held = clips[clips.fold == fold]
         at = f"fold {fold}"
         if reasons := pseudo.why_not_isolated(manifest, fold):
-            told = f"{said}: {'; '.join(reasons)}"
-            found.append(
-                Leak(
-                    "pseudo-labels by a teacher that heard the held-out clips",
-                    told,
-                    at,
-                    tuple(held.clip_id.astype(str)),
-                )
-            )
+            kind, told = "pseudo-labels by a teacher that heard the held-out clips", f"{said}: {'; '.join(reasons)}"
+            found.append(Leak(kind, told, at, tuple(held.clip_id.astype(str))))
         windows = pseudo.read_windows(folder, fold)
         for kind, some, same_clip in (
             ("pseudo-labels of a fold's own recordings", held, False),

@@ -187,9 +187,11 @@ def fmix_batch(batch: dict, names: tuple[str, ...], mask: Tensor, index: Tensor,
     frame_target is mixed frame by frame (or segment by segment), by the share of bins that each keeps. An input of
     another size than the mask gets the mask's nearest pixels.
     """
-    share = float(mask.float().mean())
-    cut = lambda x, _, index: fmix(x, _resized(mask, x.shape[2:]), index)  # noqa: E731
-    out = mix_batch(batch, names, share, index, cut, others)
+
+    def cut(x: Tensor, share, index: Tensor) -> Tensor:
+        return fmix(x, _resized(mask, x.shape[2:]), index)
+
+    out = mix_batch(batch, names, float(mask.float().mean()), index, cut, others)
     frames = batch.get("frame_target")
     if frames is not None:
         kept = F.adaptive_avg_pool1d(mask.float().mean(dim=1)[None], frames.shape[1])[0].to(frames.device)

@@ -25,7 +25,7 @@ from earshot.annotations.column_names import plain_name
 from earshot.annotations.reading import kind_of
 from earshot.competitions import dcase_task4, finch
 from earshot.competitions.clip_rows import class_scores
-from earshot.competitions.competition import Competition, Flag, by_name
+from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.label_columns import (
     HELD_OUT_SPLITS,
     SOURCE_COLUMN,
@@ -41,7 +41,9 @@ from earshot.competitions.own_annotations import from_annotations
 from earshot.competitions.own_doubts import with_unknown
 from earshot.competitions.own_folders import SUBFOLDER, from_folders
 from earshot.competitions.own_labels import Labels, columns_by_recording, from_table
+from earshot.competitions.own_options import FLAGS
 from earshot.competitions.own_recordings import OwnRecordings, list_own
+from earshot.competitions.own_shares import heard_alone, of_classes, take_shares
 from earshot.competitions.own_splits import listed_splits, say_unused
 from earshot.competitions.own_tables import LabelTable, find_annotations, find_label_table
 from earshot.competitions.tables import Tables, check_submission, class_name
@@ -65,7 +67,7 @@ def prepare(
     source: Path, *, table: Path | None = None, annotations: Path | None = None, test: Path | None = None,
     path_column: str = "", label_column: str = "", label_separator: str = "", group_column: str = "",
     split_column: str = "", fold_column: str = "", tier: str = "", several_labels: str = "",
-    min_confidence: float | None = None, unsure: str = "",
+    min_confidence: float | None = None, confidences: str = "", unsure: str = "",
 ) -> Tables:  # fmt: skip
     """A folder of recordings -> tables; FLAGS explains the keywords. No label at all is an error with a way out."""
     source = Path(source)
@@ -98,11 +100,13 @@ def prepare(
             _hint_folders(recordings)
         labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator,
                                   path_column="" if sheet else path_column, least=min_confidence,
-                                  unsure=doubts, mirror=annotations)  # fmt: skip
+                                  unsure=doubts, mirror=annotations, shares=take_shares(confidences))  # fmt: skip
         if about is not None:
             labels = labels.with_columns_of(about)
             if sheet and not of_sheet:
                 _hint_labels(labels, str(sheet))
+    elif take_shares(confidences):
+        raise ValueError("--confidences shares is of annotations, which say when each sound is heard; here are none")
     else:
         labels = about or from_folders(recordings, label_separator)
     if not split_column and not fold_column and labels.clips.columns.intersection(SAID).empty:
@@ -160,7 +164,7 @@ def _tables(
         table = tested[["clip_id"]]
         truth = tested[["clip_id", "labels"]] if (tested.labels != "").any() and events is None else None
         if events is not None:
-            truth = events[events.filename.isin(tested.clip_id)].reset_index(drop=True)
+            truth = heard_alone(events[events.filename.isin(tested.clip_id)]).reset_index(drop=True)
             test_events = truth[truth.event_label.isin(classes)].reset_index(drop=True)
     unlabelled = _test_recordings(test, set(clips.clip_id)) if test else None
     if unlabelled is not None:
@@ -169,7 +173,9 @@ def _tables(
         tested, table = unlabelled, unlabelled[["clip_id"]]
     if table is not None and events is not None:
         table = table.assign(duration=[audio.duration_or(recordings.source / path, np.nan) for path in tested.path])
-    own = None if events is None else events[events.filename.isin(trains.clip_id)].reset_index(drop=True)
+    own = None
+    if events is not None:
+        own = of_classes(events[events.filename.isin(trains.clip_id)], classes).reset_index(drop=True)
     return Tables(
         clips=trains, classes=classes, events=own, test_clips=tested if len(tested) else None, test=table, truth=truth,
         missing=labels.missing, test_events=test_events, task="tagging" if events is None else "sed",
@@ -362,26 +368,6 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     return result
 
 
-FLAGS = (
-    Flag("--table", Path, "CSV or TSV that names recordings and their labels (default: one found in --source)"),
-    Flag("--annotations", Path, "annotation file, or a folder of them (default: those found in --source)"),
-    Flag("--test", Path, "folder of recordings without labels, to predict"),
-    Flag("--path-column", str, "column of the recordings' names (default: guessed)", "", "COLUMN"),
-    Flag("--label-column", str, "column of the labels (default: guessed)", "", "COLUMN"),
-    Flag("--label-separator", str, "what separates several labels in a cell; none: a cell is one label", "", "TEXT"),
-    Flag("--group-column", str, "column that folds may not split; folder: the recording's folder; subfolder: the one "
-         "below its class, of one name in every class", "", "COLUMN"),
-    Flag("--split-column", str, "column that says train, val or test (default: split, where there is one)", "",
-         "COLUMN"),
-    Flag("--fold-column", str, "column of whole numbers: folds that are given (default: folds are made)", "", "COLUMN"),
-    Flag("--several-labels", str, "where rows of a recording differ in their label: together (it has all of them) or "
-         "none (it has no label); default: an error where few differ", "", "HOW"),
-    Flag("--min-confidence", float, "leave out what a column such as confidence says is less sure than this, from 0 to "
-         "1 (default: all count)", None, "SHARE"),
-    Flag("--unsure", str, "words of a column such as certainty, by commas: classes of rows with them are unknown in "
-         "their recordings, neither there nor absent", "", "WORDS"),
-    Flag("--tier", str, "of TextGrids and files of ELAN with several tiers of intervals", "", "NAME"),
-)  # fmt: skip
 EDITIONS = by_name(
     Competition(
         name="mine", task="tagging", prepare=prepare, rows=rows, validate=validate, score=score, oof_score=MAP,

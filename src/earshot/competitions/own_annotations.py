@@ -16,6 +16,7 @@ from earshot.competitions.label_columns import say_missing_words, split_cells
 from earshot.competitions.own_doubts import take_doubted, unsure_rows
 from earshot.competitions.own_labels import Labels, confident
 from earshot.competitions.own_recordings import OwnRecordings
+from earshot.competitions.own_shares import counts_as_heard, with_shares
 from earshot.competitions.own_tables import find_path_column, read_own
 from earshot.messages import few, pasted
 from earshot.sound import audio
@@ -31,62 +32,27 @@ logger = logging.getLogger("earshot")
 def from_annotations(
     recordings: OwnRecordings, files: Sequence[Path], label_column: str, tier: str, separator: str = "", *,
     path_column: str = "", least: float | None = None, unsure: Sequence[str] = (), mirror: Path | None = None,
+    shares: bool = False,
 ) -> Labels:  # fmt: skip
     """Annotation files -> events; a recording that a file speaks of is annotated, one without any is not.
 
     path_column: the column that names recordings, guessed by its name, else by what it holds; least: the confidence
     that an event needs, where the files say one; unsure: the words beside events of which nobody was sure; mirror: a
-    folder of the files, with folders as those of recordings.
+    folder of the files, with folders as those of recordings; shares: the confidences are soft labels (own_shares.py).
     """
-    events, spoken, missing, lost, taken = [], set(), {}, [], False
-    kinds: dict[str, dict[tuple[str, str], str]] = {}  # of each recording, with a file of each kind
-    for path in files:
-        own, near = recordings.of_annotation(path, mirror), recordings.place_of(path, mirror).parent.as_posix()
-        notes = read_annotations(path, label_column, tier)
-        nameless = own is None and (notes.events.filename == "").all()
-        if notes.kind in ("table", "raven") and (path_column or nameless):
-            names = find_path_column(read_own(path, recordings), recordings, path_column)
-            notes = read_annotations(path, label_column, tier, names)
-            taken = taken or bool(names)
-        named = notes.events.filename != ""
-        found = recordings.find_all([*notes.events.filename[named], *notes.silent], str(path), near)
-        missing |= {name: None for name, where in found.items() if where is None}
-        where = notes.events.filename.map(found).where(named, own)
-        for name in {own, *found.values()} - {None}:
-            kinds.setdefault(name, {}).setdefault((notes.kind, path.suffix.lower()), path.name)
-        says_nothing = not found and not len(notes.events)
-        if own is not None and (says_nothing or not named.all()):
-            spoken.add(own)
-        elif own is None and (says_nothing or not named.all()):
-            lost.append(path)
-        spoken |= set(where.dropna()) | {where for where in found.values() if where}
-        events.append(notes.events.assign(path=where, runs_on=notes.runs_on)[where.notna().to_numpy(bool)])
-        _say(path, notes, len(files))
-    if path_column and not taken:
-        raise ValueError(f"--path-column: no annotation file has a column '{path_column}', such as {files[0]}")
-    if lost:
-        logger.warning("%d annotation files belong to no recording by their names: %s", len(lost),
-                       few([p.name for p in lost]))  # fmt: skip
-    _say_several_kinds(kinds)
-    table = pd.concat(events, ignore_index=True) if events else pd.DataFrame(columns=["path"])
-    if not spoken and missing:
-        raise ValueError(
-            f"the {len(missing)} recordings that {few([str(p) for p in files])} name are not in "
-            f"{recordings.source}: {few(missing)} (there are {few(recordings.paths, 2)})"
-        )
-    if not spoken:
-        raise ValueError(
-            f"{len(files)} annotation files, such as {files[0]}, speak of no recording of {recordings.source}: they "
-            "are named as the recordings are (a.wav: a.txt), or have a column called filename. A table whose start and "
-            "end are no times in the recordings is given as --table"
-        )
+    scored = shares or least is not None
+    table, spoken, missing = _read_all(
+        recordings, files, label_column, tier, path_column=path_column, mirror=mirror, scored=scored
+    )
     length = table.path.map(
         {path: audio.duration_or(recordings.source / path, math.inf) for path in table.path.unique()}
     )
     table = _of_milliseconds(table, length)
     _check_times(table, length, files)
     place = Path(os.path.commonpath(files))
-    table = confident(table.reset_index(drop=True), least, place)
+    way = ", --confidences shares trains on them as they are"
+    table = confident(table.reset_index(drop=True), least, place, cut=not shares, way=way)
+    table = with_shares(table, str(place)) if shares else table
     if (twice := table.round(SAME_TIME).duplicated(["path", "onset", "offset", "event_label"])).any():
         logger.warning("%d events are there twice, and count once", twice.sum())
         table = table[~twice]
@@ -101,9 +67,98 @@ def from_annotations(
     table["event_label"], doubted = take_doubted(table.event_label.map(lambda name: [name]), doubts)
     perhaps = doubted.groupby(table.filename).agg(lambda names: sorted({n for some in names for n in some}))
     table = table.explode("event_label", ignore_index=True).dropna(subset="event_label")
-    table, weak = table[table.onset.notna()], table[table.onset.isna()]
+    table, weak = table[table.onset.notna()], table[table.onset.isna() & counts_as_heard(table)]
     spoken -= set(weak.path) - set(table.path)
-    heard = table.groupby("filename").event_label.agg(lambda names: sorted(set(names)))
+    clips = _with_labels(clips, table, weak, perhaps, spoken)
+    missing = tuple((Path(name).stem, name) for name in missing)
+    if len(weak) and not spoken:
+        return Labels(clips.drop(columns="annotated"), missing=missing)
+    columns = ["filename", "onset", "offset", "event_label", *(["share", "is_negative"] if shares else [])]
+    table = table[columns].sort_values(["filename", "onset"], kind="stable")
+    return Labels(clips, table.reset_index(drop=True), missing)
+
+
+def _read_all(
+    recordings: OwnRecordings, files: Sequence[Path], label_column: str, tier: str, path_column: str,
+    mirror: Path | None, scored: bool,
+) -> tuple[pd.DataFrame, set[str], list[str]]:  # fmt: skip
+    """Events of all files with the `path` of their recording, the recordings that are spoken of, names of no recording.
+
+    scored: it was said what a confidence from 0 to 1 means.
+    """
+    events, spoken, missing, lost, taken = [], set(), {}, [], False
+    kinds: dict[str, dict[tuple[str, str], str]] = {}  # of each recording, with a file of each kind
+    for path in files:
+        own, near = recordings.of_annotation(path, mirror), recordings.place_of(path, mirror).parent.as_posix()
+        notes, names_column = _read_one(path, recordings, label_column, tier, path_column, own=own)
+        taken = taken or names_column
+        if notes.scores and not scored:
+            raise ValueError(
+                f"{path}: {len(notes.scores)} columns hold numbers from 0 to 1: {few(notes.scores)}. Where each is a "
+                "class with how sure it is heard, say what counts: --min-confidence 0.5, or --confidences shares, "
+                "which trains on these numbers; where they are no classes, name the column of the labels with "
+                "--label-column"
+            )
+        named = notes.events.filename != ""
+        found = recordings.find_all([*notes.events.filename[named], *notes.silent], str(path), near)
+        missing |= {name: None for name, where in found.items() if where is None}
+        where = notes.events.filename.map(found).where(named, own)
+        for name in {own, *found.values()} - {None}:
+            kinds.setdefault(name, {}).setdefault((notes.kind, path.suffix.lower()), path.name)
+        if (not found and not len(notes.events)) or not named.all():  # by the file's own name, or of nobody
+            if own is None:
+                lost.append(path)
+            else:
+                spoken.add(own)
+        spoken |= set(where.dropna()) | {where for where in found.values() if where}
+        events.append(notes.events.assign(path=where, runs_on=notes.runs_on)[where.notna().to_numpy(bool)])
+        _say(path, notes, len(files))
+    if path_column and not taken:
+        raise ValueError(f"--path-column: no annotation file has a column '{path_column}', such as {files[0]}")
+    if lost:
+        logger.warning("%d annotation files belong to no recording by their names: %s", len(lost),
+                       few([p.name for p in lost]))  # fmt: skip
+    _say_several_kinds(kinds)
+    if not spoken:
+        _refuse_unspoken(recordings, files, missing)
+    return pd.concat(events, ignore_index=True) if events else pd.DataFrame(columns=["path"]), spoken, list(missing)
+
+
+def _read_one(
+    path: Path, recordings: OwnRecordings, label_column: str, tier: str, path_column: str, own: str | None
+) -> tuple[Annotations, bool]:
+    """What a file says, and whether it names recordings in a column of which nobody but --path-column, or what it
+    holds, says that it does. own: the recording that the file is named as."""
+    notes = read_annotations(path, label_column, tier)
+    nameless = own is None and (notes.events.filename == "").all()
+    if notes.kind not in ("table", "raven") or not (path_column or nameless):
+        return notes, False
+    names = find_path_column(read_own(path, recordings), recordings, path_column)
+    return read_annotations(path, label_column, tier, names), bool(names)
+
+
+def _refuse_unspoken(recordings: OwnRecordings, files: Sequence[Path], missing: Sequence[str]):
+    """Raise where the files speak of none of the recordings; missing: names in them that are none."""
+    if missing:
+        raise ValueError(
+            f"the {len(missing)} recordings that {few([str(p) for p in files])} name are not in "
+            f"{recordings.source}: {few(missing)} (there are {few(recordings.paths, 2)})"
+        )
+    raise ValueError(
+        f"{len(files)} annotation files, such as {files[0]}, speak of no recording of {recordings.source}: they "
+        "are named as the recordings are (a.wav: a.txt), or have a column called filename. A table whose start and "
+        "end are no times in the recordings is given as --table"
+    )
+
+
+def _with_labels(
+    clips: pd.DataFrame, events: pd.DataFrame, weak: pd.DataFrame, perhaps: pd.Series, spoken: set[str]
+) -> pd.DataFrame:
+    """Clips with `labels`, `doubted` (classes of which nobody is sure) and `annotated`; those without any are said.
+
+    weak: rows that do not say when; perhaps: doubted classes by clip_id; spoken: paths of annotated recordings.
+    """
+    heard = events[counts_as_heard(events)].groupby("filename").event_label.agg(lambda names: sorted(set(names)))
     clips["labels"] = [heard.get(clip_id, []) for clip_id in clips.clip_id]
     clips["doubted"] = [perhaps.get(clip_id, []) for clip_id in clips.clip_id]
     clips["annotated"] = clips.path.isin(spoken).astype(int)
@@ -111,11 +166,7 @@ def from_annotations(
         clips = _with_weak(clips, weak)
     if silent := list(clips.path[(clips.annotated == 0) & ~clips.labels.map(bool)]):
         logger.warning("%d recordings have no annotation and no label: %s", len(silent), few(silent))
-    missing = tuple((Path(name).stem, name) for name in missing)
-    if len(weak) and not spoken:
-        return Labels(clips.drop(columns="annotated"), missing=missing)
-    table = table[["filename", "onset", "offset", "event_label"]].sort_values(["filename", "onset"], kind="stable")
-    return Labels(clips, table.reset_index(drop=True), missing)
+    return clips
 
 
 def _say_several_kinds(kinds: dict[str, dict[tuple[str, str], str]]):

@@ -283,22 +283,28 @@ def _one_row_each(table: pd.DataFrame, recordings: OwnRecordings, dropped: Seque
     return clips
 
 
-def confident(rows: pd.DataFrame, least: float | None, where: Path, name: str = "confidence") -> pd.DataFrame:
+def confident(
+    rows: pd.DataFrame, least: float | None, where: Path, name: str = "confidence", *, cut: bool = True, way: str = ""
+) -> pd.DataFrame:
     """The rows of at least a `confidence`; None: all, and it is said how many are less likely right than wrong.
 
-    name: what the table calls it.
+    name: what the table calls it; cut: such rows count as heard, so that it has to be said; way: another way out.
     """
     if "confidence" not in rows:
         if least is not None:
             names = ", ".join(CONFIDENCES)
             raise ValueError(f"--min-confidence: {where} has no column such as {names} with numbers from 0 to 1")
         return rows
+    if cut and (none := (rows.confidence == 0).to_numpy(bool)).any():
+        logger.warning("%s: %d of %d rows have a %s of 0, which says that a class is not there, and are left out",
+                       where, none.sum(), len(rows), name)  # fmt: skip
+        rows = rows[~none]
     unsure = (rows.confidence < (0.5 if least is None else least)).to_numpy(bool)
     said = f"{where}: {unsure.sum()} of {len(rows)} rows have a {name} below"
     if least is not None:
         logger.warning("%s %g and are left out", said, least)
         return rows[~unsure]
-    if unsure.any():
-        logger.warning("%s 0.5 (lowest %g), and count as heard as all others do: --min-confidence 0.5 leaves them out",
-                       said, rows.confidence.min())  # fmt: skip
+    if unsure.any() and cut:
+        logger.warning("%s 0.5 (lowest %g), and count as heard as all others do: --min-confidence 0.5 leaves them "
+                       "out%s", said, rows.confidence.min(), way)  # fmt: skip
     return rows

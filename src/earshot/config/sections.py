@@ -43,6 +43,7 @@ class DataConfig:
     secondary_weight: float = 1.0  # target of a secondary label; -1 masks it instead
     false_positives: bool = False  # is_negative events become targets of 0, every class without any box is masked
     frame_targets: bool = False  # add frame_target (B, T, K) from events.csv
+    event_shares: bool = True  # train on the column `share` of events.csv, 0 to 1, where it is there; else on 0 and 1
     frame_margin_seconds: float = 0.0  # both ends of an event that frame_target leaves out: touching events stay two
     min_overlap_seconds: float = 0.0  # an event counts for a crop when they share more than this
     # none | waveform (resampled once) | packed (that, in one file) | logmel | embedding (of a frozen base)

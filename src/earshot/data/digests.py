@@ -15,7 +15,7 @@ from earshot.prediction.origin import TableDigests, digest
 from earshot.sound.rows import file_of
 
 CLIP_COLUMNS = ("labels", "secondary_labels")
-EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "is_negative")
+EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "is_negative", "share")
 
 
 def table_digests(

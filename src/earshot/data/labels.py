@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.events import events_to_frames
+from earshot.events import events_to_frames, touched_frames
 from earshot.messages import few, suggest
 from earshot.prediction.places import all_different, as_names
 from earshot.sound.timebase import TimeBase
@@ -165,7 +165,8 @@ def crop_targets(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Events of ONE clip and a crop (seconds) -> target (K,), mask (K,).
 
-    Every label whose event shares more than `min_overlap` seconds with the crop is 1. An `is_negative` box (an expert
+    Every label whose event shares more than `min_overlap` seconds with the crop is 1, or the largest `share` of its
+    events where the table has that column (`heard_shares`). An `is_negative` box (an expert
     said: not there) is a statement about its class when the crop holds the box's centre; a positive one wins over it.
     With `only_annotated` every class without a statement about this crop is masked, else it counts as absent.
     """
@@ -175,10 +176,11 @@ def crop_targets(
     overlap = np.minimum(offset, end) - np.maximum(onset, start)
     centre = (onset + offset) / 2
     target = np.zeros(len(classes), np.float32)
-    target[index[~negative & (overlap > min_overlap)]] = 1
+    there = overlap > min_overlap
+    np.maximum.at(target, index[there], heard_shares(events)[there])
     if not only_annotated:
         return target, np.ones_like(target)
-    mask = target.copy()
+    mask = (target > 0).astype(np.float32)
     mask[index[negative & (centre >= start) & (centre < end)]] = 1
     return target, mask
 
@@ -191,7 +193,16 @@ def frame_targets(
     1 on every frame that an event touches, as in scoring (`events.events_to_frames`); `is_negative` boxes mark nothing.
     A frame closes any pause shorter than itself, and two events become one. `margin` (seconds) is cut from either end
     of every event first, so that a pause of at least twice the margin stays; a tenth of an event is always left.
+
+    Where the table has a column `share` a frame is the largest share of the events that touch it, whole ones.
     """
+    if "share" in events:
+        shifted = events.assign(onset=events.onset - start, offset=events.offset - start)
+        target = np.zeros((n_frames, len(classes)), np.float32)
+        spans = zip(*touched_frames(shifted, classes, timebase, n_frames), heard_shares(events), strict=True)
+        for label, first, stop, share in spans:
+            np.maximum(target[first:stop, label], share, out=target[first:stop, label])
+        return target
     events = events[~negative_events(events)]
     cut = np.minimum(margin, 0.45 * (events.offset - events.onset))
     shifted = events.assign(onset=events.onset + cut - start, offset=events.offset - cut - start)
@@ -298,3 +309,18 @@ def negative_events(events: pd.DataFrame) -> np.ndarray:
     if (wrong := numbers.isna()).any():
         raise ValueError(f"is_negative of events is 0, 1 or empty, but '{said[wrong].iloc[0]}' in {wrong.sum()} rows")
     return numbers.to_numpy() > 0
+
+
+def heard_shares(events: pd.DataFrame) -> np.ndarray:
+    """How much each event counts as heard in training, (n,) float32: its `share` from 0 to 1, such as that of the
+    people who heard it; 1 where none is said, 0 of negative boxes."""
+    heard = (~negative_events(events)).astype(np.float32)
+    if "share" not in events:
+        return heard
+    numbers = pd.to_numeric(events.share, errors="coerce").to_numpy(np.float32)
+    said = events.share.notna().to_numpy() & (events.share.astype(str).str.strip() != "").to_numpy()
+    if (wrong := said & ~((numbers >= 0) & (numbers <= 1))).any():
+        raise ValueError(
+            f"share of events is 0 to 1 or empty, but '{events.share[wrong].iloc[0]}' in {wrong.sum()} rows"
+        )
+    return np.where(said, numbers, heard)

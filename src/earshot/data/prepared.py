@@ -20,6 +20,7 @@ from earshot.data.labels import (
     clip_metadata,
     clip_targets,
     distinct_labels,
+    heard_shares,
     negative_events,
     read_classes,
     read_clips,
@@ -192,10 +193,10 @@ def load_data(data: DataConfig) -> PreparedData:
     target, mask = clip_targets(clips, classes, data.secondary_weight, kind, left_out, data.mask_unknown)
     metadata = data.metadata_record
     clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)  # raises where a value cannot be
-    asked = events
+    asked = events if events is None or data.event_shares else events.drop(columns="share", errors="ignore")
     if events is not None and len(left_out):  # of the others nothing is asked; that a clip is annotated stays
         clips = clips.assign(annotated=annotated_clips(clips, events, root / "clips.csv").astype(int))
-        asked = events[events.event_label.isin(classes)].reset_index(drop=True)
+        asked = asked[asked.event_label.isin(classes)].reset_index(drop=True)
     path = find_targets(data.soft_targets, root)
     soft = read_targets(path, clips.clip_id, classes) if path else None
     return PreparedData(
@@ -263,6 +264,7 @@ def read_events(path: Path, clips: pd.DataFrame, classes: list[str]) -> pd.DataF
     events, said = checked_events(table, clips, str(path), classes)
     for line in said:
         logger.warning(line)
+    heard_shares(events)  # raises where one cannot be
     return events.sort_values(["filename", "onset"], kind="stable").reset_index(drop=True)
 
 

@@ -47,6 +47,11 @@ def read_events_of(path: Path, label_column: str = "", tier: str = "") -> tuple[
     tables, silent = [], set()
     for file in files:
         annotations = read_annotations(file, label_column, tier)
+        if annotations.scores:
+            raise ValueError(
+                f"{file}: {len(annotations.scores)} columns hold numbers from 0 to 1 ({few(annotations.scores)}), and "
+                "nobody said from where on each is an event: give a table of events"
+            )
         table = annotations.events
         own = ADDED.sub("", (file.relative_to(path) if path.is_dir() else file).with_suffix("").as_posix())
         if not path.is_dir() and len(table) and (table.filename == "").any():

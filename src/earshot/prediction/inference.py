@@ -22,14 +22,13 @@ from dataclasses import KW_ONLY, dataclass, field
 import numpy as np
 
 from earshot.inputs.record import Input
-from earshot.prediction.clip_answers import ClipAnswer, clip_answer
+from earshot.prediction.clip_answers import ClipAnswer
 from earshot.prediction.origin import Origin
 from earshot.prediction.predictions import TEST_FOLD, Clip, Predictions
 from earshot.prediction.reading import ONE_PASS_SECONDS, Chunk, Failed, Shorter, Span, input_key, jobs
 from earshot.prediction.tta import check_tta, tta_variants
 from earshot.sound.windows import Windowing
 
-__all__ = ["Member", "Until", "clip_answer", "predict_clips", "predict_members"]
 CONTEXT_SEGMENTS = 4  # heard either side of a span in one pass, and as many as a network reaches beyond its own
 # what members must share to be fed from the same windows
 WINDOW_FIELDS = ("sample_rate", "n_channels", "window_samples", "stride_samples", "rest_samples", "extra_window",

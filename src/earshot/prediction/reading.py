@@ -271,12 +271,9 @@ def _rows(span: Span, variant: Variant, windowing: Windowing, key) -> np.ndarray
         before = min(firsts[0], total - 1)
         stop = min(firsts[-1] + key.count(size), total)
         step = rate // math.gcd(rate, own)  # on its multiples both rates have a sample
-        begin = (
-            max(0, before * key.stride_samples * rate // own - waveforms.RESAMPLING_MARGIN * rate // own) // step * step
-        )
-        end = (
-            (stop - 1) * key.stride_samples + key.window_samples
-        ) * rate // own + waveforms.RESAMPLING_MARGIN * rate // own
+        margin = waveforms.RESAMPLING_MARGIN * rate // own
+        begin = max(0, before * key.stride_samples * rate // own - margin) // step * step
+        end = ((stop - 1) * key.stride_samples + key.window_samples) * rate // own + margin
         heard = waveforms.as_heard(_waveform(span, variant, windowing, begin, end), rate, key)
         rows = key.rows(heard[before * key.stride_samples - begin * own // rate :], 0, stop - before)
     return np.stack([key.taken(rows, first - before, size) for first in firsts])

@@ -38,7 +38,7 @@ from earshot.sound.decoding import (
     warn_once,
 )
 from earshot.sound.folder import EXTENSIONS
-from earshot.sound.levels import LARGEST, may_cancel, without
+from earshot.sound.levels import LARGEST, is_still, may_cancel, without
 
 __all__ = [
     "EXTENSIONS", "AudioInfo", "UnreadableAudio", "blocks", "crop_or_pad", "decoded_info", "duration_or", "info",
@@ -220,6 +220,8 @@ def _resampled_pieces(path: str | Path, sample_rate: int) -> Iterator[np.ndarray
 
 def _levelled(data: np.ndarray, path: str | Path, known: Contents) -> np.ndarray:
     """(n, C) as the whole file's level demands (levels.py); UnreadableAudio where more than half of it is no sound."""
+    if is_still(data) and surveyed(path).still:
+        note(path, f"{path} holds no sound: every sample of it is {data[0, 0]:g}")
     if not known.floats and (np.abs(data) <= LARGEST).all():
         return data
     seen = surveyed(path)
@@ -246,4 +248,5 @@ def _mixed(data: np.ndarray, path: str | Path) -> np.ndarray:
 
 
 def _warn_resampling(rate: int, sample_rate: int) -> None:
-    warn_once(f"audio of {rate} Hz is resampled to {sample_rate} Hz as it is read")
+    lacks = f", and holds nothing above {rate // 2} Hz" if rate < sample_rate else ""
+    warn_once(f"audio of {rate} Hz is resampled to {sample_rate} Hz as it is read{lacks}")

@@ -7,6 +7,7 @@ One rule for every reader, so that a crop, a cache and a prediction hear the sam
 - A recording of float samples that goes beyond -1 ... 1, as recorders of 32-bit float allow, is divided by its peak.
   Files of lossy codecs overshoot a little when they are decoded: they are left as they are.
 - Stereo whose channels are of opposite phase would be silence as a mean: its louder channel is heard alone.
+- A recording in which nothing ever moves, as a dead microphone writes it, is heard as it is, and told.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ SUSPECTED = 0.1  # in one crop: the whole file is looked at
 @dataclass(frozen=True, kw_only=True)
 class Survey:
     """One pass over a file: `samples` a channel, `values` in all, how many of them are not finite (`infinite`), beyond
-    2^31 (`huge`) or beyond full scale (`over`), the largest magnitude `peak` of those below 2^31, and the mean `power`
-    of each channel and of their mean."""
+    2^31 (`huge`) or beyond full scale (`over`), the largest magnitude `peak` of those below 2^31, the mean `power` of
+    each channel and of their mean, and whether all values are the same (`still`)."""
 
     samples: int
     values: int
@@ -36,6 +37,7 @@ class Survey:
     peak: float
     power: tuple[float, ...]
     mean_power: float
+    still: bool = False
 
     @property
     def limit(self) -> float:
@@ -72,7 +74,7 @@ class Survey:
 def survey(pieces: Iterable[np.ndarray]) -> Survey:
     """Arrays (n, C) float32 that follow one another -> Survey."""
     samples = values = infinite = huge = over = 0
-    peak, power, mean_power = 0.0, np.zeros(0), 0.0
+    peak, power, mean_power, levels = 0.0, np.zeros(0), 0.0, set()
     for data in pieces:
         sound, faulty = without(data, LARGEST)
         magnitude = np.abs(sound)
@@ -81,6 +83,8 @@ def survey(pieces: Iterable[np.ndarray]) -> Survey:
         infinite, huge = infinite + not_finite, huge + faulty - not_finite
         over += int((magnitude > 1).sum())
         peak = max(peak, float(magnitude.max(initial=0)))
+        if len(levels) < 2 and data.size:
+            levels |= {float(sound.min()), float(sound.max())}
         sound = sound.astype(np.float64)
         power = (sound**2).sum(axis=0) + (power if len(power) else 0)
         mean_power += float((sound.mean(axis=1) ** 2).sum())
@@ -94,6 +98,7 @@ def survey(pieces: Iterable[np.ndarray]) -> Survey:
         peak=peak,
         power=tuple(power / n),
         mean_power=mean_power / n,
+        still=len(levels) == 1 and not infinite + huge,
     )
 
 
@@ -103,6 +108,11 @@ def without(data: np.ndarray, limit: float) -> tuple[np.ndarray, int]:
     if good.all():
         return data, 0
     return np.where(good, data, np.float32(0)), int(data.size - good.sum())
+
+
+def is_still(data: np.ndarray) -> bool:
+    """Whether all values of (n, C) are the same."""
+    return bool(len(data)) and data[0, 0] == data[-1, 0] == data[len(data) // 2, 0] and bool((data == data[0, 0]).all())
 
 
 def may_cancel(data: np.ndarray) -> bool:

@@ -29,7 +29,7 @@ import torch
 from earshot import losses
 from earshot.config import Config
 from earshot.inputs.network import Inputs
-from earshot.prediction.inference import clip_answer
+from earshot.prediction.clip_answers import clip_answer
 
 FEW = 0.1  # a share of clips that do not fit a head, up to which it is said and not refused
 PROBE_CLIPS, PROBE_SECONDS = 4, 1.0

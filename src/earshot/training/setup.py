@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,7 @@ def set_up(
     prior = (train_data.target * train_data.mask).sum(0) / np.maximum(train_data.mask.sum(0), 1)
     heard = config.inputs(network.inputs)
     cache = cache or config.data.caches
-    bar = lambda files: main_bar(files, "embed", accelerator)  # noqa: E731
+    bar = partial(main_bar, what="embed", accelerator=accelerator)
     with accelerator.main_process_first():
         train_data, lessons = prepare_lessons(
             config, fold, train_data, classes, folder=cache, origin=origin, progress=bar

@@ -18,7 +18,8 @@ from earshot.data.prepared import PreparedData
 from earshot.data.targets import CropTargets
 from earshot.prediction import predictions
 from earshot.prediction.backends import TorchBackend
-from earshot.prediction.inference import clip_answer, predict_clips
+from earshot.prediction.clip_answers import clip_answer
+from earshot.prediction.inference import predict_clips
 from earshot.prediction.origin import weights_digest
 from earshot.prediction.truth import Truth
 from earshot.records import to_dict
