@@ -63,9 +63,8 @@ class KernelBlend:
             if found.unreadable[row]:
                 continue
             frames = found.framewise_output[row] if found.framewise_output is not None else None
-            if not all(
-                np.isfinite(values).all() for values in (found.clipwise_output[row], frames) if values is not None
-            ):
+            said = [values for values in (found.clipwise_output[row], frames) if values is not None]
+            if not all(np.isfinite(values).all() for values in said):
                 broken.append(i)
                 continue
             self.heard[run][i] += share
