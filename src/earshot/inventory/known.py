@@ -165,10 +165,7 @@ def road(record: Competition, name: str, configs: list[str]) -> list[str]:
         command_line("submit", "--competition", name, *answers),
     ]
     if record.hidden:
-        commands += [
-            command_line("export", "--run", run, "--format", "onnx"),
-            command_line("bundle", *uploads),
-        ]
+        commands += [command_line("export", "--run", run, "--format", "onnx"), command_line("bundle", *uploads)]
     return commands
 
 

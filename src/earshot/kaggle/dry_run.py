@@ -108,14 +108,7 @@ def dry_run(
     for scene in scenes:
         with scratch_folder() as root:
             result = _play(
-                scene,
-                build,
-                root,
-                bundle.classes,
-                competition=competition,
-                blocked=blocked,
-                walled=walled,
-                about=guard,
+                scene, build, root, bundle.classes, competition=competition, blocked=blocked, walled=walled, about=guard
             )
         results.append(result)
         outcome = "; ".join(result.problems) or f"valid, {result.rows} rows"
