@@ -229,9 +229,9 @@ def _odd(folder: Path):
 
 
 def network_blocker() -> tuple[list[str], str]:
-    """Find a way to start a command without network, and try it out.
+    """Find a way to start a command without network, and try it out: (what stands before the command, how).
 
-    (command prefix that takes the network away, how), tried out; ([], why not) where the system has no way.
+    ([], why not) where the system has no way.
     """
     ways = {
         "a namespace without any (unshare)": ["unshare", "--map-root-user", "--net"],
