@@ -6,19 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from hostile_changes import (
-    BAD_JSON,
-    BLEND,
-    KERNEL,
-    ODD_CLASSES,
-    PREDICT,
-    RUN,
-    SUBMIT_TEST,
-    TRAIN,
-    Change,
-    Kind,
-    to,
-)
+from hostile_changes import BAD_JSON, BLEND, KERNEL, ODD_CLASSES, PREDICT, RUN, SUBMIT_TEST, TRAIN, Change, Kind, to
 
 # ---- what is heard
 

@@ -125,12 +125,7 @@ def parse_args() -> argparse.Namespace:
         "--also", nargs="+", default=[], metavar="PACKAGE",
         help="with --fetch-wheels: what extractors' files need besides (ai-edge-litert runs .tflite)",
     )  # fmt: skip
-    add(
-        "--image-packages",
-        type=Path,
-        metavar="FILE",
-        help="a newer list of Kaggle's image (see docs/kernels.md)",
-    )
+    add("--image-packages", type=Path, metavar="FILE", help="a newer list of Kaggle's image (see docs/kernels.md)")
     add("--kind", default="notebook", choices=("notebook", "script"), help="what Kaggle runs")
     add(
         "--data-slug", default="", metavar="NAME",

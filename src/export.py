@@ -35,11 +35,7 @@ def parse_args() -> argparse.Namespace:
     add("--run", type=Path, required=True, help="folder of a run: runs/<task>/<name>")
     add("--format", default="onnx", help=" or ".join(ENDINGS))
     add("--int8", action="store_true", help="8-bit integers, calibrated on clips of each fold")
-    add(
-        "--int8-head",
-        action="store_true",
-        help="first convolution and last layers in 8 bits too (else float32)",
-    )
+    add("--int8-head", action="store_true", help="first convolution and last layers in 8 bits too (else float32)")
     add(
         "--precision",
         choices=(*PRECISIONS, AUTO),

@@ -121,11 +121,7 @@ def parse_args() -> argparse.Namespace:
     add("--run", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
     add("--clips", type=Path, required=True, help="a table (clip_id, path) or a folder of recordings")
     add("--audio-root", type=Path, help="folder the table's paths are relative to (default: dataset.json)")
-    add(
-        "--out",
-        type=Path,
-        help="FILE.npz, or a FILE.csv for people (default: test.npz of the run and of each fold)",
-    )
+    add("--out", type=Path, help="FILE.npz, or a FILE.csv for people (default: test.npz of the run and of each fold)")
     add("--tta", nargs="*", help="test-time augmentations (default: the config's)")
     add("--backend", default="torch", help=f"{', '.join(BACKENDS)}; graphs are made by src/export.py")
     add("--int8", action="store_true", help="the int8 graphs")

@@ -84,22 +84,9 @@ def main():
     for fold in folds:
         path = stir(members, fold, out, data, accelerator)
         print(f"fold {fold}: the mean of {len(members)} runs' weights -> {path}", flush=True)
-    command = [
-        sys.executable,
-        Path(__file__).with_name("train.py"),
-        "--config",
-        members[0].folds[0].folder / "config.yaml",
-    ]
-    command += [
-        "--child",
-        "--name",
-        options.name,
-        "--fold",
-        *folds,
-        "optim.epochs=0",
-        "optim.swa_epochs=0",
-        "model.drop=[]",
-    ]
+    config_file = members[0].folds[0].folder / "config.yaml"
+    command = [sys.executable, Path(__file__).with_name("train.py"), "--config", config_file, "--child"]
+    command += ["--name", options.name, "--fold", *folds, "optim.epochs=0", "optim.swa_epochs=0", "model.drop=[]"]
     children.run([*command, "model.download=false", f"model.weights={out}/soup/fold{{fold}}.safetensors"], check=True)
     if others := lacking(members, out, data):
         print("\n".join(others))

@@ -16,18 +16,10 @@ import prepare
 import score_anomalies
 import train
 from conftest import HEART_CONFIG
-from earshot.anomaly import (
-    clips as anomaly_clips,
-)
-from earshot.anomaly import (
-    made as anomaly_made,
-)
-from earshot.anomaly import (
-    report as anomaly_report,
-)
-from earshot.anomaly import (
-    scores as anomaly_scores,
-)
+from earshot.anomaly import clips as anomaly_clips
+from earshot.anomaly import made as anomaly_made
+from earshot.anomaly import report as anomaly_report
+from earshot.anomaly import scores as anomaly_scores
 from earshot.anomaly.clips import clip_scores, several_nearest
 from earshot.anomaly.exposure import augmented, exposure_scores, parts_of
 from earshot.anomaly.report import Scores

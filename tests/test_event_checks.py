@@ -66,10 +66,7 @@ def test_an_event_without_a_length_says_that_its_class_is_there_and_not_when():
         (("a", np.nan, 1, "x"), "1 of 2 events have an onset or offset that is no number of seconds"),
         (("a", 0, np.inf, "x"), "no number of seconds"),
         (("a", 0, "00:05", "x"), "no number of seconds"),
-        (
-            ("b", 0, 1e9, "x"),
-            r"reach past 24 hours, in recordings whose `duration` .* b \(x, 0 to 1e\+09 s",
-        ),
+        (("b", 0, 1e9, "x"), r"reach past 24 hours, in recordings whose `duration` .* b \(x, 0 to 1e\+09 s"),
         (("a", 0, 1, "wran"), "1 labels that are no class: wran; did you mean 'wren'"),
     ],
 )

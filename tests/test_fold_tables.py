@@ -8,14 +8,7 @@ import make_folds as script
 from earshot.competitions import rfcx
 from earshot.competitions.tables import write_csv
 from earshot.config import load_config
-from earshot.data.folds import (
-    audit,
-    fold_table,
-    make_folds,
-    missing_classes,
-    read_folds,
-    select_fold,
-)
+from earshot.data.folds import audit, fold_table, make_folds, missing_classes, read_folds, select_fold
 from earshot.data.inside import folds_inside
 from earshot.data.kept_folds import keep_folds
 from earshot.data.prepared import load_data

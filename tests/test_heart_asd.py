@@ -11,18 +11,10 @@ import prepare
 import score_anomalies
 import train
 from conftest import HEART_CONFIG
-from earshot.anomaly import (
-    autoencoder,
-)
-from earshot.anomaly import (
-    report as anomaly_report,
-)
-from earshot.anomaly import (
-    scores as anomaly_scores,
-)
-from earshot.anomaly import (
-    statistics as anomaly_statistics,
-)
+from earshot.anomaly import autoencoder
+from earshot.anomaly import report as anomaly_report
+from earshot.anomaly import scores as anomaly_scores
+from earshot.anomaly import statistics as anomaly_statistics
 from earshot.anomaly.report import Scores
 from earshot.competitions import get_competition, heart_asd
 from earshot.prediction.predictions import Predictions

@@ -17,15 +17,7 @@ from earshot.events import PostProcess
 from earshot.inputs.logmel import Logmel
 from earshot.inputs.network import Inputs
 from earshot.listening.confidence import calibrate, stretches
-from earshot.listening.detections import (
-    AT_A_TIME,
-    Asked,
-    best_examples,
-    events_of,
-    hear,
-    only,
-    summary_of,
-)
+from earshot.listening.detections import AT_A_TIME, Asked, best_examples, events_of, hear, only, summary_of
 from earshot.listening.members import Ears, with_frames
 from earshot.prediction.inference import Member
 from earshot.prediction.predictions import Clip, Predictions

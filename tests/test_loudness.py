@@ -127,8 +127,7 @@ def test_a_cache_of_pictures_holds_the_level(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "overrides",
-    [["data.cache=embedding", "data.level=normalised", "model.name=extractor_head"], ["data.level=loud"]],
+    "overrides", [["data.cache=embedding", "data.level=normalised", "model.name=extractor_head"], ["data.level=loud"]]
 )
 def test_what_cannot_be_normalised_is_refused(overrides):
     with pytest.raises(ValueError, match="level"):

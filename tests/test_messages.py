@@ -138,10 +138,7 @@ def test_another_pipe_that_breaks_is_still_an_error(capsys):
     ("error", "said"),
     [
         (MemoryError(), "error: memory ran out: close what else uses it"),
-        (
-            RuntimeError("CUDA out of memory. Tried\n to"),
-            "error: memory ran out: .*\\(CUDA out of memory. Tried to",
-        ),
+        (RuntimeError("CUDA out of memory. Tried\n to"), "error: memory ran out: .*\\(CUDA out of memory. Tried to"),
         (OSError(errno.EMFILE, "Too many open files"), "error: Too many open files: .*ulimit -n"),
     ],
 )

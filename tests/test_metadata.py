@@ -76,16 +76,9 @@ def test_graphs_take_them_too(aware, graph_format):
     run(export, "--run", aware.folder, "--format", graph_format)
     run(predict, "--run", aware.folder, "--clips", "data/test_clips.csv", "--out", "torch.npz")
     run(
-        predict,
-        "--run",
-        aware.folder,
-        "--clips",
-        "data/test_clips.csv",
-        "--backend",
-        graph_format,
-        "--out",
+        predict, "--run", aware.folder, "--clips", "data/test_clips.csv", "--backend", graph_format, "--out",
         "graph.npz",
-    )
+    )  # fmt: skip
     ours, theirs = (Predictions.load(f"{name}.npz").clipwise_output for name in ("graph", "torch"))
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     graph = open_graph(aware.folder / "fold0" / ("model.onnx" if graph_format == "onnx" else "model.xml"))

@@ -229,10 +229,7 @@ def test_padded_cmap_pads_both_with_ones():  # pitfall (b)
 def slow_lwlrap(truth, scores):
     """Mean over positives of hits above or at the positive's score, divided by all scores above or at it."""
     total = [
-        Fraction(
-            sum(t for t, s in zip(row, line) if s >= line[k]),
-            sum(1 for s in line if s >= line[k]),
-        )
+        Fraction(sum(t for t, s in zip(row, line) if s >= line[k]), sum(1 for s in line if s >= line[k]))
         for row, line in zip(truth.tolist(), scores.tolist())
         for k in range(len(row))
         if row[k]

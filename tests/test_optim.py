@@ -204,14 +204,36 @@ def test_ema_by_hand_with_buffers():
     model.bn.num_batches_tracked += 5
     ema.update(model)
     ema.update(model)
-    # after two steps 0.81 of the start and 0.19 of the new value
-    average = ema.state_dict()
-    torch.testing.assert_close(average["fc.weight"], start["fc.weight"] + 0.19)
-    torch.testing.assert_close(average["bn.running_mean"], start["bn.running_mean"] + 0.38)
+    # decays of 1/10 and 2/11 leave 1/55 of the start
+    average = ema.module.state_dict()
+    torch.testing.assert_close(average["fc.weight"], start["fc.weight"] + 54 / 55)
+    torch.testing.assert_close(average["bn.running_mean"], start["bn.running_mean"] + 2 * 54 / 55)
     assert int(average["bn.num_batches_tracked"]) == 5
     assert not ema.module.training
     assert all(not p.requires_grad for p in ema.module.parameters())
     torch.testing.assert_close(model.fc.weight.detach(), start["fc.weight"] + 1.0)  # the model is left as it is
+
+
+def test_ema_forgets_the_start_however_few_steps_there_are_and_keeps_its_decay_later():
+    model = Small()
+    ema = optim.EMA(model, 0.9998)
+    with torch.no_grad():
+        start = model.fc.weight.clone()
+        model.fc.weight += 1.0
+    for _ in range(20):
+        ema.update(model)
+    torch.testing.assert_close(ema.module.fc.weight, start + 1.0, atol=1e-4, rtol=0)
+    for state in (
+        {"module": ema.module.state_dict(), "updates": 10**6},
+        ema.module.state_dict(),
+    ):  # of earlier versions
+        later = optim.EMA(model, 0.9)
+        later.load_state_dict(copy.deepcopy(state))
+        before = later.module.fc.weight.clone()
+        with torch.no_grad():
+            model.fc.weight += 1.0
+        later.update(model)
+        torch.testing.assert_close(later.module.fc.weight, 0.9 * before + 0.1 * model.fc.weight)
 
 
 def test_ema_resumes_exactly():
@@ -225,8 +247,9 @@ def test_ema_resumes_exactly():
     for _ in range(3):
         ema.update(model)
         resumed.update(model)
-    for name, value in ema.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name])
+    assert ema.updates == resumed.updates == 4
+    for name, value in ema.module.state_dict().items():
+        assert torch.equal(value, resumed.module.state_dict()[name])
     with pytest.raises(ValueError, match="between 0 and 1, got 1"):
         optim.EMA(model, 1.0)
 

@@ -193,15 +193,9 @@ def test_frames_of_a_network_without_any_are_refused_before_anything_is_heard(he
     monkeypatch.setattr(pseudo_label.hearing, "hear_all", lambda *a, **k: pytest.fail("recordings were heard first"))
     with pytest.raises(ValueError, match="has no outputs over time: leave --frames out"):
         run(
-            pseudo_label,
-            "--runs",
-            "runs/sed/t",
-            "--clips",
-            "scapes/unlabelled.csv",
-            "--out",
-            tmp_path / "o",
+            pseudo_label, "--runs", "runs/sed/t", "--clips", "scapes/unlabelled.csv", "--out", tmp_path / "o",
             "--frames",
-        )
+        )  # fmt: skip
 
 
 def planted(tmp_path, fold: int, **changed) -> Path:

@@ -22,7 +22,7 @@ from test_review import decision
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import review
 import train
-from prepare import examine
+from earshot.competitions.headers import examine
 
 
 def test_what_answers_say_of_a_stretch():

@@ -56,17 +56,9 @@ def whole(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_from_training_to_a_valid_submission(tiny, capsys):
     run(
-        train,
-        "--config",
-        tiny,
-        "--fold",
-        "all",
-        "--name",
-        "a",
-        "optim.epochs=25",
-        "optim.ema_decay=0",
+        train, "--config", tiny, "--fold", "all", "--name", "a", "optim.epochs=25", "optim.ema_decay=0",
         "optim.select=last",
-    )
+    )  # fmt: skip
     run_dir = Path("runs/sed/a")
     assert {p.name for p in (run_dir / "fold1").iterdir()} >= {
         "config.yaml", "run.json", "log.csv", "best.safetensors", "last.ckpt", "oof.npz", "unreadable.csv",
@@ -81,18 +73,9 @@ def test_from_training_to_a_valid_submission(tiny, capsys):
     folds = [Predictions.load(run_dir / f"fold{k}" / "test.npz").clipwise_output for k in range(3)]
     np.testing.assert_allclose(test.clipwise_output, np.mean(folds, axis=0), rtol=1e-5)
     run(
-        train,
-        "--config",
-        tiny,
-        "--fold",
-        "all",
-        "--name",
-        "b",
-        "optim.epochs=20",
-        "optim.ema_decay=0",
-        "optim.select=last",
-        "seed=9",
-    )
+        train, "--config", tiny, "--fold", "all", "--name", "b", "optim.epochs=20", "optim.ema_decay=0",
+        "optim.select=last", "seed=9",
+    )  # fmt: skip
     run(predict, "--run", "runs/sed/b", "--clips", "data/test_clips.csv", "--tta", "time_shift", "gain")
     run(ensemble, "--runs", run_dir, "runs/sed/b", "--weights", "search", "--out", "runs/both.npz")
     run(submit, "--competition", "birdcall", "--predictions", "runs/both.npz", "--test", "data/test.csv", "--out",

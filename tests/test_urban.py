@@ -240,15 +240,8 @@ def test_trained_exported_and_predicted(tiny, join):
     answers = []
     for backend in ("torch", "onnx"):
         run(
-            predict,
-            "--run",
-            "runs/sed/urban",
-            "--clips",
-            "data/test_clips.csv",
-            "--backend",
-            backend,
-            "--out",
+            predict, "--run", "runs/sed/urban", "--clips", "data/test_clips.csv", "--backend", backend, "--out",
             "out.npz",
-        )
+        )  # fmt: skip
         answers.append(Predictions.load("out.npz").clipwise_output)
     np.testing.assert_allclose(*answers, atol=1e-4)

@@ -6,13 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot.sound.timebase import TimeBase, repeat_to_frames
-from earshot.sound.windows import (
-    frame_starts,
-    join_clipwise,
-    join_framewise,
-    split_framewise,
-    window_starts,
-)
+from earshot.sound.windows import frame_starts, join_clipwise, join_framewise, split_framewise, window_starts
 
 SECOND = 32000
 

@@ -71,7 +71,7 @@ SMALL = {  # the large ones made narrow, by their own parameters; a network that
             "num_conv_pos_embeddings": 16,
             "num_conv_pos_embedding_groups": 2,
             "num_feat_extract_layers": 3,
-        },
+        }
     },
     "timm_sed": {"backbone": "test_efficientnet", "pretrained": False, "units": 16},
     "transfer": {"base": "cnn6", "base_params": {"widths": (4, 8, 8, 16), "embedding": 64}, "freeze": False},

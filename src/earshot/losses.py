@@ -225,10 +225,7 @@ def clip_output(out: dict) -> tuple[Tensor, bool]:
 
 
 def segment_output(out: dict) -> tuple[Tensor, bool]:
-    """Give the logits of segments, or their probabilities where the head has no logit.
-
-    (float32 (B, S, K) segment logits, True), or the probabilities and False.
-    """
+    """The segments' logits, float32 (B, S, K), and True; their probabilities and False where the head has no logit."""
     if "segmentwise_logit" in out:
         return out["segmentwise_logit"].float(), True
     if "segmentwise_output" in out:

@@ -117,6 +117,7 @@ FUSED = ("adamw", "adam", "sgd")  # of which torch has one kernel a tensor, four
 TRUST_NORM = 10.0
 SCHEDULES = ("cosine", "linear", "constant")
 SGD_MOMENTUM = 0.9
+MANY_UPDATES = 10**9  # after which an average's decay grows no more
 
 
 def check_optimizer(name: str):
@@ -251,14 +252,15 @@ def _factor(schedule: str, warmup: float, total: float) -> Callable[[int], float
 class EMA:
     """Exponential moving average of a model: `module` is a copy in eval mode whose weights follow the model's.
 
-    Floating-point parameters and buffers (batch norm statistics) are averaged with `decay`, whole numbers copied. The
-    average starts at the model's values when built: with 1 / (1 - decay) steps of memory the start is forgotten.
+    Floating-point parameters and buffers (batch norm statistics) are averaged with `decay`, whole numbers copied. After
+    n updates the decay is at most (1 + n) / (10 + n), so that a short training does not end with the weights that it
+    began with: the memory grows to 1 / (1 - decay) steps.
     """
 
     def __init__(self, model: nn.Module, decay: float):
         if not 0 < decay < 1:
             raise ValueError(f"EMA decay must be between 0 and 1, got {decay}")
-        self.decay = decay
+        self.decay, self.updates = decay, 0
         self.module = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -269,16 +271,20 @@ class EMA:
         others = [name for name, average in own.items() if not average.is_floating_point()]
         # a few calls for all tensors: on a GPU hundreds of small ones cost more than their work
         latest = [new[name].to(own[name].dtype) for name in floats]
-        torch._foreach_lerp_([own[name] for name in floats], latest, 1 - self.decay)
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        torch._foreach_lerp_([own[name] for name in floats], latest, 1 - decay)
         for name in others:
             own[name].copy_(new[name])
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The average's tensors (detached, not copied), as the model names them."""
-        return self.module.state_dict()
+    def state_dict(self) -> dict:
+        """The average's tensors (`module`: detached, not copied), as the model names them, and its updates."""
+        return {"module": self.module.state_dict(), "updates": self.updates}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.module.load_state_dict(state)
+    def load_state_dict(self, state: dict):
+        """Go on from a `state_dict`, or from the tensors alone that earlier versions wrote, whose decay never grew."""
+        self.module.load_state_dict(state.get("module", state))
+        self.updates = state.get("updates", MANY_UPDATES)
 
 
 class WeightAverage:

@@ -35,14 +35,7 @@ from earshot.config.difference import config_difference
 from earshot.data.labels import check_classes
 from earshot.files import check_name, fold_folders, run_meant, whole_file, write_text
 from earshot.messages import FILES_SHOWN, command_line, few, from_here, suggest
-from earshot.prediction.origin import (
-    Origin,
-    check_same,
-    read_origin,
-    say_unchecked,
-    weights_digest,
-    weights_origin,
-)
+from earshot.prediction.origin import Origin, check_same, read_origin, say_unchecked, weights_digest, weights_origin
 from earshot.prediction.predictions import Predictions, read_origins
 from earshot.records import to_dict
 from earshot.sound.timebase import TimeBase

@@ -161,21 +161,11 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "", f
 
 
 def _read_columns(path: Path, kind: str, label_column: str, file_column: str) -> Annotations:
-    """A table with a header: columns by their names, Raven's two rows a selection (one a view) taken once."""
-    readers = {"aoef": aoef.read_aoef, "jams": jams.read_jams, ".json": read_json_table}
-    reader = readers.get(kind, readers.get(path.suffix.lower()))
-    table = reader(path) if reader else _table(path, kind)
-    scores = _score_columns(table := without_samples(table), label_column)
-    if scores:
-        rest = [c for c in table.columns if c not in scores]
-        table = table.melt(rest, scores, "event_label", "confidence")
-    table = _classes_in_rows(table, path, label_column)
+    """A table with a header, its columns found by their names."""
+    table, scores = _an_event_a_row(path, kind, label_column)
     if label_column not in table.columns:
         label_column = ""  # of classes, which are rows now
     plain = [plain_name(c) for c in table.columns]
-    if kind == "raven":
-        views = [c for c, name in zip(table.columns, plain, strict=True) if name not in ("view", "channel")]
-        table = table.drop_duplicates(views, ignore_index=True)
 
     def column(names: Sequence[str]) -> pd.Series | None:
         name = column_called(plain, names)
@@ -224,6 +214,22 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     absent, _ = said_absent(table.drop(columns=[str(labels.name)], errors="ignore"), path)
     events = events[~silent & ~absent].reset_index(drop=True)
     return Annotations(events, kind, str(labels.name), without, runs_on, tuple(scores))
+
+
+def _an_event_a_row(path: Path, kind: str, label_column: str) -> tuple[pd.DataFrame, list[str]]:
+    """A table with an event a row, columns of classes turned into rows, and those of them that held scores.
+
+    Of Raven's two rows a selection, one a view, the first stays.
+    """
+    readers = {"aoef": aoef.read_aoef, "jams": jams.read_jams, ".json": read_json_table}
+    reader = readers.get(kind, readers.get(path.suffix.lower()))
+    table = without_samples(reader(path) if reader else _table(path, kind))
+    if scores := _score_columns(table, label_column):
+        table = table.melt([c for c in table.columns if c not in scores], scores, "event_label", "confidence")
+    table = _classes_in_rows(table, path, label_column)
+    if kind == "raven":
+        table = table.drop_duplicates([c for c in table if plain_name(c) not in ("view", "channel")], ignore_index=True)
+    return table, scores
 
 
 def _score_columns(table: pd.DataFrame, given: str) -> list[str]:

@@ -86,7 +86,7 @@ class Judge:
         folds = [int(f) for f in np.unique(oof.fold)]
         start = ranges.start if ranges else None
         posts: dict[int, PostProcess | None] = dict.fromkeys(folds, start)
-        has_score = score is not None and np.isfinite(score.value(oof, truth, start))
+        has_score = np.isfinite(score.value(oof, truth, start))
         if has_score and ranges and ranges.threshold and len(folds) > 1:
             some = spread_over(oof, None, MOST_CHOOSING)
             posts |= choose_apart(oof.take(some), truth.take(some), score, ranges, steps=("threshold",))
@@ -95,13 +95,12 @@ class Judge:
     def scores(self, found: Predictions, truth: Truth) -> dict[str, float]:
         """The watched score, and the competition's own, mean over the folds that define it."""
         watched = score_readable(self.task, found, truth).get(self.watch, np.nan)
-        result = {self.watch: float(watched)}
-        if (own := self.competition.oof_score) is not None:
-            of_fold = scores_apart(found, truth, own, self.posts).values()
-            known = [values[own.name] for values in of_fold if np.isfinite(values.get(own.name, np.nan))]
-            if known:
-                name = own.name if own.name != self.watch else f"{own.name} at the other folds' thresholds"
-                result[name] = float(np.mean(known))
+        result, own = {self.watch: float(watched)}, self.competition.oof_score
+        of_fold = scores_apart(found, truth, own, self.posts).values()
+        known = [values[own.name] for values in of_fold if np.isfinite(values.get(own.name, np.nan))]
+        if known:
+            name = own.name if own.name != self.watch else f"{own.name} at the other folds' thresholds"
+            result[name] = float(np.mean(known))
         return result
 
 
@@ -168,7 +167,7 @@ def robustness(
         rows.append({"change": change.name, "recordings": len(index)} | judge.scores(found, own_truth))
     table = pd.DataFrame(rows)
     own = judge.competition.oof_score
-    lower = {*LOWER_IS_BETTER, *([own.name] if own is not None and own.lower_is_better else [])}
+    lower = {*LOWER_IS_BETTER, *([own.name] if own.lower_is_better else [])}
     for name in [c for c in table.columns if c not in ("change", "recordings")]:
         first = table.loc[table.change == AS_IT_IS, name]
         worse = (first.iloc[0] if len(first) else np.nan) - table[name]

@@ -253,9 +253,9 @@ def spec_augment(logmel: Tensor, time_mask: Tensor, freq_mask: Tensor, fill: flo
 
 
 class SpecAugment(nn.Module):
-    """Mask stripes of time and frequency, in training only.
+    """Mask stripes of time and frequency, in training mode only.
 
-    (B, C, T, F) after the network's bn0 -> with stripes of 0, that is of the mean; in training mode only.
+    (B, C, T, F) after the network's bn0 -> with stripes of 0, that is of the mean.
 
     As torchlibrosa's SpecAugmentation. Draws from torch's global CPU generator, as dropout does, so that seeding a step
     seeds both and a GPU run draws what a CPU run does.

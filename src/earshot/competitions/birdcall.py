@@ -23,14 +23,7 @@ from earshot.competitions.downloads import found_below, inner_folder, located, r
 from earshot.competitions.label_texts import listed, unlabelled
 from earshot.competitions.oof_scores import EVENT_ROWS, ROW_MICRO_F1
 from earshot.competitions.tables import Tables, absent, class_name, find_files, present
-from earshot.events import (
-    EVENT_COLUMNS,
-    PostProcess,
-    build_post,
-    detect,
-    overlap_losers,
-    strict_events,
-)
+from earshot.events import EVENT_COLUMNS, PostProcess, build_post, detect, overlap_losers, strict_events
 from earshot.messages import few
 from earshot.metrics.clips import row_micro_f1
 from earshot.prediction.predictions import Predictions

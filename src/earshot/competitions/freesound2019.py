@@ -46,11 +46,7 @@ def prepare(source: Path, noisy: bool = False) -> Tables:
     classes, sample = _classes(source)
     truth = _truth(source, classes)
     if sample is not None:
-        names = tested(
-            sample,
-            (p.name for p in list_audio(source / _folder(source, "test"))),
-            "sample_submission.csv",
-        )
+        names = tested(sample, (p.name for p in list_audio(source / _folder(source, "test"))), "sample_submission.csv")
     elif truth is not None:
         names = truth.fname
     else:

@@ -7,7 +7,7 @@ the names that the competition's own `score` gives them. Predictions are of read
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -145,45 +145,54 @@ def of_pooled_rows(
 
     pool: (frames, time grid, seconds at which rows end, how) -> (R, K).
     """
-    clips = of_clips(name, metric, defined)
+    score = _PooledRows(name=name, metric=metric, defined=defined, pool=pool, row_seconds=row_seconds)
+    return OofScore(name, score.of, rows=score.rows, drawn=score.drawn)
 
-    def pooled(found: Predictions, names, ends, post: PostProcess) -> list[np.ndarray]:
-        place = {str(c): i for i, c in enumerate(found.clip_ids)}
-        frames = [smoothed(found.framewise_output[place[n]], found.timebase, post) for n in names]
-        rows = [pool(f, found.timebase, e, post.row_pool) for f, e in zip(frames, ends, strict=True)]
-        return row_steps.process_rows(rows, ends, names, found.classes, post, row_seconds)
 
-    def of(found: Predictions, truth: Truth, post: PostProcess | None = None) -> dict[str, float]:
+@dataclass(frozen=True, kw_only=True)
+class _PooledRows:
+    """The functions of the OofScore that `of_pooled_rows` describes."""
+
+    name: str
+    metric: Callable[[np.ndarray, np.ndarray], float]
+    defined: Callable[..., bool]
+    pool: Callable[..., np.ndarray]
+    row_seconds: float
+
+    def of(self, found: Predictions, truth: Truth, post: PostProcess | None = None) -> dict[str, float]:
+        of_clips_alone = of_clips(self.name, self.metric, self.defined).of
         if found.framewise_output is None or not len(found):
-            return clips.of(found, truth)
+            return of_clips_alone(found, truth)
         post = post or PostProcess()
-        if (known := row_steps.annotated_rows(found, truth, row_seconds)) is not None:
+        if (known := row_steps.annotated_rows(found, truth, self.row_seconds)) is not None:
             names, ends, answers = known
-            target, scores = np.concatenate(answers), np.concatenate(pooled(found, names, ends, post))
-            return {name: float(metric(target, scores))} if defined(target, scores) else {}
+            target, scores = np.concatenate(answers), np.concatenate(self._pooled(found, names, ends, post))
+            return {self.name: float(self.metric(target, scores))} if self.defined(target, scores) else {}
         names = [str(c) for c in found.clip_ids]
-        ends = [row_steps.ends_of(found, i, row_seconds) for i in range(len(found))]
-        outputs = np.stack([np.nanmax(rows, axis=0) for rows in pooled(found, names, ends, post)])
+        ends = [row_steps.ends_of(found, i, self.row_seconds) for i in range(len(found))]
+        outputs = np.stack([np.nanmax(rows, axis=0) for rows in self._pooled(found, names, ends, post)])
         highest = Predictions(
             found.clip_ids, found.classes, outputs.astype(np.float32), found.fold, found.unreadable
         )  # fmt: skip
-        return clips.of(highest, truth)
+        return of_clips_alone(highest, truth)
 
-    def rows(found: Predictions, truth: Truth) -> tuple[list[str], list[str], np.ndarray] | None:
-        if (known := row_steps.annotated_rows(found, truth, row_seconds)) is None:
+    def rows(self, found: Predictions, truth: Truth) -> tuple[list[str], list[str], np.ndarray] | None:
+        if (known := row_steps.annotated_rows(found, truth, self.row_seconds)) is None:
             return None
         names, ends, answers = known
         sites = [row_steps.site_of(n) for n, e in zip(names, ends, strict=True) for _ in e]
-        hours = [h for n, e in zip(names, ends, strict=True) for h in row_steps.hours_of(n, e, row_seconds)]
+        hours = [h for n, e in zip(names, ends, strict=True) for h in row_steps.hours_of(n, e, self.row_seconds)]
         return sites, hours, np.concatenate(answers)
 
-    def drawn(found: Predictions, truth: Truth) -> Callable[[np.ndarray], float] | None:
-        if found.framewise_output is None or (known := row_steps.annotated_rows(found, truth, row_seconds)) is None:
+    def drawn(self, found: Predictions, truth: Truth) -> Callable[[np.ndarray], float] | None:
+        if found.framewise_output is None:
+            return None
+        if (known := row_steps.annotated_rows(found, truth, self.row_seconds)) is None:
             return None
         names, ends, answers = known
         if sum(part.size for part in answers) > MOST_DRAWN:
             return None
-        outputs, at = pooled(found, names, ends, PostProcess()), {name: i for i, name in enumerate(names)}
+        outputs, at = self._pooled(found, names, ends, PostProcess()), {name: i for i, name in enumerate(names)}
         place = [at.get(str(clip_id)) for clip_id in found.clip_ids]
 
         def score(index: np.ndarray) -> float:
@@ -191,11 +200,16 @@ def of_pooled_rows(
             if not some:
                 return np.nan
             target, scores = (np.concatenate([parts[i] for i in some]) for parts in (answers, outputs))
-            return float(metric(target, scores)) if defined(target, scores) else np.nan
+            return float(self.metric(target, scores)) if self.defined(target, scores) else np.nan
 
         return score
 
-    return OofScore(name, of, rows=rows, drawn=drawn)
+    def _pooled(self, found: Predictions, names, ends, post: PostProcess) -> list[np.ndarray]:
+        """(R_i, K) rows of the recordings `names`; ends: seconds at which the rows of each end."""
+        place = {str(c): i for i, c in enumerate(found.clip_ids)}
+        frames = [smoothed(found.framewise_output[place[n]], found.timebase, post) for n in names]
+        rows = [self.pool(f, found.timebase, e, post.row_pool) for f, e in zip(frames, ends, strict=True)]
+        return row_steps.process_rows(rows, ends, names, found.classes, post, self.row_seconds)
 
 
 # ---- events

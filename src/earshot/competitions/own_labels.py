@@ -116,31 +116,17 @@ def from_table(
     logger.warning("%s%s", told, f", other columns: {few(others, 12)}" if others else "")
     if not has_events and table[names].duplicated().any():
         _hint_times(table[[c for c in others if c not in taken]], table[names], path)
-    labels = labels_in(table, columns, separator, path) if columns else [[] for _ in range(len(table))]
-    left_out = of_one_class(kept) if len(columns) > 1 and are_classes(table, columns) else []
-    absent, of_recording = said_absent(table[[c for c in kept if c not in (*columns, *taken, *left_out)]], path)
-    labels = [[] if away else names for away, names in zip(absent, labels, strict=True)]
-    # a row of 0 in all of its classes says that nothing is heard, one that is empty or says UNK does not
-    of_classes = not has_events and are_classes(table, columns)
-    cells = table[columns].map(lambda cell: cell.strip().casefold())
-    if other := counted_beside(table, columns) if of_classes else []:
-        logger.warning("%s: no classes are columns of other numbers than 0 and 1: %s; write 1 where one is heard", path,
-                       few(other))  # fmt: skip
-    table["_says"] = of_classes & (not other) & (cells != "").any(axis=1) & (cells != UNKNOWN).all(axis=1)
-    table["_says"] |= of_recording & bool(columns)
-    table = table.assign(labels=labels, _found=table[names].map(found).to_numpy())
+    labels, says = _labels_of_rows(table, columns, taken, path, separator, has_events=has_events)
+    table = table.assign(labels=labels, _says=says, _found=table[names].map(found).to_numpy())
     lost = table[names][table._found.isna()]
     missing = tuple((Path(n).stem, n) for n in lost)
     if len(lost) == len(table):
         raise ValueError(f"none of the {len(lost)} recordings of {path} is in {recordings.source}: {lost.iloc[0]}")
     table = table[table._found.notna()]
-    if columns and (sure := confidence_of(table.drop(columns=columns))) is not None:
-        counted = confident(table[[]].assign(confidence=sure), least, path, str(sure.name)).index
-        table["labels"] = table.labels.where(table.index.isin(counted), pd.Series([[]] * len(table), index=table.index))
-    elif columns and least is not None:
-        confident(table[[]], least, path)
-    doubts = unsure_rows(certainty_of(table.drop(columns=columns)), unsure, str(path)) if columns else None
-    table["labels"], table["doubted"] = take_doubted(table.labels, doubts)
+    if columns:
+        table = _with_certainty(table, columns, path, least, unsure)
+    else:
+        table["labels"], table["doubted"] = take_doubted(table.labels, None)
     _refuse_contradictions(table, [c for c in taken if c in kept], path)
     for column in ("secondary_labels", "unknown_labels"):  # of the second without a sign between them: by spaces
         if column in others and (column == "secondary_labels" or table[column].str.contains("[;,|]").any()):
@@ -154,6 +140,44 @@ def from_table(
         logger.warning("%s: %d recordings hold none of the classes, and train as such: %s", path, free.sum(),
                        few(clips.path[free]))  # fmt: skip
     return Labels(clips, missing=missing)
+
+
+def _labels_of_rows(
+    table: pd.DataFrame, columns: list[str], taken: Sequence[str], path: LabelTable, separator: str, has_events: bool
+) -> tuple[list[list[str]], pd.Series]:
+    """The labels of each row, and (N,) booleans: which rows say of every class whether it is heard.
+
+    columns: those of the labels, the first one of `table` names recordings.
+    """
+    labels = labels_in(table, columns, separator, path) if columns else [[] for _ in range(len(table))]
+    others = [c for c in map(str, table.columns[1:]) if c not in (*columns, *taken)]
+    left_out = (
+        of_one_class(list(map(str, table.columns[1:]))) if len(columns) > 1 and are_classes(table, columns) else []
+    )
+    absent, of_recording = said_absent(table[[c for c in others if c not in left_out]], path)
+    labels = [[] if away else names for away, names in zip(absent, labels, strict=True)]
+    # one that is empty or says UNK does not
+    of_classes = not has_events and are_classes(table, columns)
+    cells = table[columns].map(lambda cell: cell.strip().casefold())
+    if other := counted_beside(table, columns) if of_classes else []:
+        logger.warning("%s: no classes are columns of other numbers than 0 and 1: %s; write 1 where one is heard", path,
+                       few(other))  # fmt: skip
+    says = of_classes & (not other) & (cells != "").any(axis=1) & (cells != UNKNOWN).all(axis=1)
+    return labels, says | (of_recording & bool(columns))
+
+
+def _with_certainty(
+    table: pd.DataFrame, columns: list[str], path: LabelTable, least: float | None, unsure: Sequence[str]
+) -> pd.DataFrame:
+    """The table without the labels that are not sure enough; those that somebody doubted are `doubted`."""
+    if (sure := confidence_of(table.drop(columns=columns))) is not None:
+        counted = confident(table[[]].assign(confidence=sure), least, path, str(sure.name)).index
+        table["labels"] = table.labels.where(table.index.isin(counted), pd.Series([[]] * len(table), index=table.index))
+    elif least is not None:
+        confident(table[[]], least, path)
+    doubts = unsure_rows(certainty_of(table.drop(columns=columns)), unsure, str(path))
+    table["labels"], table["doubted"] = take_doubted(table.labels, doubts)
+    return table
 
 
 def _hint_times(table: pd.DataFrame, names: pd.Series, path: LabelTable):

@@ -84,6 +84,18 @@ def find_label_table(
 
     Tables that name none of them are said, and JSON files that may be of anything: several, or without labels.
     """
+    found, other, lists = _tables_by_what_they_name(source, recordings, path_column, notes, label_column)
+    chosen = _one_table(found, source, recordings, path_column)
+    if chosen is None:
+        return None
+    _say_unread(source, recordings, notes, chosen, other, lists=lists)
+    return LabelTable(tuple(chosen)) if chosen else None
+
+
+def _tables_by_what_they_name(
+    source: Path, recordings: OwnRecordings, path_column: str, notes: Sequence[Path], label_column: str
+) -> tuple[list[Path], list[Path], list[Path]]:
+    """Tables below `source` that name recordings, those that name none, and lists of nothing but recordings."""
     found, other, lists = [], [], []
     for path in files_below(source, TABLES):
         if path in notes or path.name in OURS:
@@ -105,8 +117,13 @@ def find_label_table(
                            "--label-column where one does", path, columns)  # fmt: skip
             continue
         (found if names else other).append(path)
-    plain = [path for path in found if path.suffix.lower() in (".csv", ".tsv")]
-    found = plain or found
+    return found, other, lists
+
+
+def _one_table(found: list[Path], source: Path, recordings: OwnRecordings, path_column: str) -> list[Path] | None:
+    """The files of the one table among those that name recordings; several are an error, but where their names say a
+    split, they are parts of one, or all are JSON files: None, which is said."""
+    found = [path for path in found if path.suffix.lower() in (".csv", ".tsv")] or found
     if len(found) > 1 and (answers := [path for path in found if SUBMISSION in path.stem.casefold()]):
         logger.warning("not the table of labels, by their names: %s", few(map(str, answers)))
         found = [path for path in found if path not in answers]
@@ -124,6 +141,14 @@ def find_label_table(
                            len(found), names)  # fmt: skip
             return None
         raise ValueError(f"{len(found)} tables name recordings of {source}: {names}; say which one with --table")
+    return found
+
+
+def _say_unread(
+    source: Path, recordings: OwnRecordings, notes: Sequence[Path], found: list[Path], other: list[Path],
+    lists: list[Path],
+):  # fmt: skip
+    """Warn of files that may hold labels and are not read, where no table was found, and of lists of recordings."""
     other = [path for path in other if path.suffix.lower() in (".csv", ".tsv")]
     beside = [p for p in files_below(source, ("",)) if _named(recordings, p.stem) and not _is_read(p)]
     unread = [p for p in dict.fromkeys([*files_below(source, UNREAD), *beside]) if p not in notes]
@@ -136,7 +161,6 @@ def find_label_table(
                        "table, with rows such as a.wav,wren,train", names)  # fmt: skip
     if other and not found:
         logger.warning("not the table of labels, as no column names recordings: %s", few([str(p) for p in other]))
-    return LabelTable(tuple(found)) if found else None
 
 
 def _are_parts(files: Sequence[Path], recordings: OwnRecordings, path_column: str) -> bool:

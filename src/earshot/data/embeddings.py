@@ -99,10 +99,7 @@ def state_hash(module) -> str:
 
 
 def segment_starts(n_samples: int, segment_samples: int, every_segment: bool) -> np.ndarray:
-    """Say where the segments of a clip start.
-
-    (W,) first sample of each segment of a clip.
-    """
+    """Say on which sample each segment of a clip starts, (W,); half a segment at its end counts as one."""
     starts = window_starts(n_samples, segment_samples)
     enough = np.minimum(n_samples - starts, segment_samples) >= segment_samples / 2
     return starts[enough | (starts == 0)][: None if every_segment else 1]

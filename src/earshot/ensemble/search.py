@@ -168,11 +168,7 @@ class Candidate:
 
 
 def try_blends(
-    members: list[Predictions],
-    truth: Truth,
-    score: Score,
-    ways: list[tuple[str, str]],
-    mask: np.ndarray | None = None,
+    members: list[Predictions], truth: Truth, score: Score, ways: list[tuple[str, str]], mask: np.ndarray | None = None
 ) -> tuple[Predictions, list[Candidate]]:
     """Score other means and weights against the plain mean, fold by fold (NaN: undefined): the OOF of the plain mean,
     and a Candidate for each (mean, weights) of `ways`."""

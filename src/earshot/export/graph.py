@@ -107,12 +107,9 @@ def _export(
         folder.mkdir()
         traced = trace(models, run.config, about, folder / "fp32.onnx", settings.exporter)
         report = {
-            "graph": path.name,
-            "run": run.name,
-            "folds": about["folds"],
-            "batch_norms": traced,
+            "graph": path.name, "run": run.name, "folds": about["folds"], "batch_norms": traced,
             "exporter": about["exporter"],
-        }
+        }  # fmt: skip
         eager = [TorchBackend(model, run.config.inputs(model.inputs)) for model in models]
         windows = parity_inputs(eager[0], run.config.predict.window_samples)
         graph_file = folder / "fp32.onnx"
@@ -123,9 +120,9 @@ def _export(
             graph_file = quantise(graph_file, inputs, settings.float_parts)
         elif settings.graph_format == "onnx":
             graph_file, report["minimal_filters"] = _filtered(graph_file, eager, windows, settings, where)
-        float_file = graph_file
+        onnx_file = graph_file
         if settings.graph_format == "openvino":
-            graph_file = to_openvino(float_file, about | {"precision": precision})
+            graph_file = to_openvino(onnx_file, about | {"precision": precision})
         report["stored_bytes"] = stored_bytes(graph_file)
         if settings.int8:
             check_stored(report["stored_bytes"], run.config.budget.parameters_kb * len(folds), where)
@@ -140,7 +137,7 @@ def _export(
             if precision == FLOAT32 or settings.precision != AUTO:
                 raise
             logger.warning("in float32, for bf16 does not pass: %s", error)
-            graph_file = to_openvino(float_file, about | {"precision": FLOAT32})
+            graph_file = to_openvino(onnx_file, about | {"precision": FLOAT32})
             report |= gates(graph_file)
         report["bytes"] = sum(p.stat().st_size for p in _files(graph_file))
         report["weights_bytes"] = sum(f.weights.stat().st_size for f in folds)

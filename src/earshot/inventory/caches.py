@@ -77,20 +77,29 @@ def caches_of(found: Sequence[Found], everything: Sequence[Found]) -> Iterator[C
         readers = reads.get(folder, {})
         running = next((f"{run.name} is running" for run in run_now if run.name in readers), beginning)
         asked = {name: [_asked(config) for config in configs] for name, configs in readers.items()}
-        for cache in sorted(place.glob("*")):
-            if not KEY.fullmatch(cache.name) or cache.is_symlink():
-                continue
-            if cache.name.startswith("."):
-                packing = in_somebodys_turn(cache.with_name(f"{cache.name.removesuffix('.part')}.lock"))
-                stays = running or "it is being packed" * packing
-                yield Cache(cache, _size(cache), "a packing that was stopped, which would go on", stays=stays)
-            elif (cache / "params.json").is_file():
-                about = _about(cache / "params.json")
-                if not (_is_ours(about) or (cache / "index.csv").is_file()):
-                    continue
-                users = tuple(name for name, some in asked.items() if about and any(_is_asked(about, s) for s in some))
-                stays = running or "a process reads it" * is_held(cache / "params.json")
-                yield Cache(cache, _size(cache), _what(cache, about), users, stays)
+        for path in sorted(place.glob("*")):
+            if KEY.fullmatch(path.name) and not path.is_symlink() and (cache := _cache_at(path, asked, running)):
+                yield cache
+
+
+def _cache_at(path: Path, asked: dict[str, list[dict]], running: str) -> Cache | None:
+    """The cache in a folder that is named as one; None where it is none of ours.
+
+    asked: settings that each run asks caches of this place for; running: why all of them stay, '' where they need not.
+    """
+    if path.name.startswith("."):
+        packing = in_somebodys_turn(path.with_name(f"{path.name.removesuffix('.part')}.lock"))
+        stays = running or "it is being packed" * packing
+        return Cache(path, _size(path), "a packing that was stopped, which would go on", stays=stays)
+    if not (path / "params.json").is_file():
+        return None
+    about = _about(path / "params.json")
+    if not (_is_ours(about) or (path / "index.csv").is_file()):
+        return None
+    users = tuple(name for name, some in asked.items() if about and any(_is_asked(about, s) for s in some))
+    return Cache(
+        path, _size(path), _what(path, about), users, running or "a process reads it" * is_held(path / "params.json")
+    )
 
 
 def places(data: DataConfig) -> tuple[Path, ...]:

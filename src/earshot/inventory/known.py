@@ -177,10 +177,7 @@ def road(record: Competition, name: str, configs: list[str]) -> list[str]:
         commands += [command_line("predict", "--run", run, "--clips", f"{data}/test_clips.csv")]
     commands += [command_line("submit", "--competition", name, *answers)]
     if record.hidden:
-        commands += [
-            command_line("export", "--run", run, "--format", "onnx"),
-            command_line("bundle", *uploads),
-        ]
+        commands += [command_line("export", "--run", run, "--format", "onnx"), command_line("bundle", *uploads)]
     return commands
 
 

@@ -108,14 +108,7 @@ def dry_run(
     for scene in scenes:
         with scratch_folder() as root:
             result = _play(
-                scene,
-                build,
-                root,
-                bundle.classes,
-                competition=competition,
-                blocked=blocked,
-                walled=walled,
-                about=guard,
+                scene, build, root, bundle.classes, competition=competition, blocked=blocked, walled=walled, about=guard
             )
         results.append(result)
         outcome = "; ".join(result.problems) or f"valid, {result.rows} rows"
@@ -236,9 +229,9 @@ def _odd(folder: Path):
 
 
 def network_blocker() -> tuple[list[str], str]:
-    """Find a way to start a command without network, and try it out.
+    """Find a way to start a command without network, and try it out: (what stands before the command, how).
 
-    (command prefix that takes the network away, how), tried out; ([], why not) where the system has no way.
+    ([], why not) where the system has no way.
     """
     ways = {
         "a namespace without any (unshare)": ["unshare", "--map-root-user", "--net"],

@@ -114,10 +114,7 @@ def check_wheels(wheels: Sequence[Wheel], image: Image, needed: Iterable[str]) -
 
 
 def missing(wheels: Sequence[Wheel], image: Image, needed: Iterable[str]) -> dict[str, str]:
-    """List the packages that neither the image nor the wheels have.
-
-    {requirement: why} of what neither the image nor `wheels` have, in what `needed` and the wheels ask for.
-    """
+    """List what `needed` and the wheels ask for and neither the image nor the wheels have: {requirement: why}."""
     have = {w.name: w.version for w in wheels}
     asked = [(Requirement(name), "the kernel") for name in needed]
     asked += [(need, wheel.path.name) for wheel in wheels for need in wheel.needs]

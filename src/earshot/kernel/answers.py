@@ -50,10 +50,7 @@ class KernelBlend:
 
     @property
     def answered(self) -> np.ndarray:
-        """Say which recordings any network has answered.
-
-        (N,) which recordings any network answered.
-        """
+        """Which recordings any network has answered, (N,) booleans."""
         return sum(self.heard.values()) > 0
 
     def add(self, index: Sequence[int], found: Predictions, share: float = 1.0, run: str = "") -> list[int]:
@@ -66,10 +63,8 @@ class KernelBlend:
             if found.unreadable[row]:
                 continue
             frames = found.framewise_output[row] if found.framewise_output is not None else None
-            if (
-                not np.isfinite(found.clipwise_output[row]).all()
-                or not np.isfinite(() if frames is None else frames).all()
-            ):
+            said = [values for values in (found.clipwise_output[row], frames) if values is not None]
+            if not all(np.isfinite(values).all() for values in said):
                 broken.append(i)
                 continue
             self.heard[run][i] += share
@@ -158,14 +153,9 @@ class KernelBlend:
     def _predictions(self, clipwise, unreadable, frames, timebase) -> Predictions:
         ids = np.array([clip.clip_id for clip in self.test.clips], dtype=str)
         return Predictions(
-            ids,
-            self.classes,
-            clipwise,
-            np.full(len(ids), TEST_FOLD),
-            unreadable,
-            framewise_output=frames,
+            ids, self.classes, clipwise, np.full(len(ids), TEST_FOLD), unreadable, framewise_output=frames,
             timebase=timebase,
-        )
+        )  # fmt: skip
 
 
 def run_weights(blend: Blend, n_runs: int, n_classes: int) -> np.ndarray:

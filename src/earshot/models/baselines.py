@@ -14,14 +14,7 @@ from torch import Tensor, nn
 
 from earshot.messages import check_choice
 from earshot.models import panns
-from earshot.models.layers import (
-    ACTIVATIONS,
-    ConvBlock,
-    SEDHead,
-    init_layer,
-    normalised_input,
-    single_answer,
-)
+from earshot.models.layers import ACTIVATIONS, ConvBlock, SEDHead, init_layer, normalised_input, single_answer
 
 CNN9_WIDTHS = (64, 128, 256, 512)
 

@@ -30,12 +30,7 @@ class ConvBlock(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        convs: int = 2,
-        pool: tuple[int, int] = (2, 2),
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, convs: int = 2, pool: tuple[int, int] = (2, 2)
     ):
         super().__init__()
         self.convs, self.pool = convs, tuple(pool)

@@ -13,13 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from earshot.messages import check_choice
-from earshot.models.layers import (
-    checked_input,
-    linear_softmax,
-    normalised_input,
-    outside_autocast,
-    segment_outputs,
-)
+from earshot.models.layers import checked_input, linear_softmax, normalised_input, outside_autocast, segment_outputs
 
 POOLINGS = ("lin", "exp", "max", "ave", "att")
 WINDOW_POOLINGS = {

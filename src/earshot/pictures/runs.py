@@ -16,9 +16,8 @@ BARS = 10  # classes in each column of `class_ranks`
 def class_precision(tables: Mapping[str, pd.DataFrame], path: Path):
     """Draw the average precision of classes by how many clips trained them.
 
-    {run: `label, train_clips, average_precision`} -> average precision of each class by its training clips.
-
-    A dot a class, and a line through the medians of equally many classes (seven groups, fewer below 21 classes).
+    tables: {run: `label, train_clips, average_precision`}. A dot a class, and a line through the medians of equally
+    many classes (seven groups, fewer below 21 classes).
     """
     figure, axes = _figure(8, 4.8)
     axis = axes[0, 0]

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,27 +59,11 @@ class Trainer:
             if not (place / "last.ckpt").is_file():
                 (place / "log.csv").unlink(missing_ok=True)  # of a training that was ended: this one begins anew
             command = [sys.executable, SCRIPT, "--child", "--resume", *arguments]
-            seen = 0
-            with tempfile.TemporaryFile("w+") as said:
-                process = children.start(command, os.environ | {"TQDM_DISABLE": "1"}, stdout=said, stderr=said)
-                try:
-                    while True:
-                        ended = process.poll() is not None
-                        rows = scored_rows(place / "log.csv", watch)
-                        for epoch, score in rows[seen:]:
-                            now = tasks.upward(watch, score)
-                            best = max(best, now) if config.optim.select == "best" else now
-                            yield epoch, best
-                        seen = len(rows)
-                        if ended:
-                            break
-                        time.sleep(POLL_SECONDS)
-                finally:
-                    children.end([process])
-                if process.returncode:
-                    said.seek(0)
-                    lines = [line for line in said.read().splitlines() if line.strip()]
-                    raise ValueError(lines[-1].removeprefix("error: ") if lines else f"exit {process.returncode}")
+            with closing(_followed(command, place, watch)) as rows:
+                for epoch, score in rows:
+                    now = tasks.upward(watch, score)
+                    best = max(best, now) if config.optim.select == "best" else now
+                    yield epoch, best
         score = run.about.get("scores", {}).get(watch)
         if score is None or not math.isfinite(score):
             raise ValueError(f"{place} has no {watch}: its held-out clips do not define it")
@@ -89,6 +74,31 @@ class Trainer:
         changed = {text.partition("=")[0] for text in (*self.tables, *overrides_of(settings))} | {"seed"}
         own = [text for text in self.plan.overrides if text.partition("=")[0] not in changed]
         return [*own, *overrides_of(settings), *self.tables]
+
+
+def _followed(command: list, place: Path, watch: str) -> Iterator[tuple[int, float]]:
+    """Run a training of the fold's folder `place` -> epoch and score of each row of its log.csv, as they come.
+
+    It ends with whoever follows it; where it fails, its last words are the error.
+    """
+    seen = 0
+    with tempfile.TemporaryFile("w+") as said:
+        process = children.start(command, os.environ | {"TQDM_DISABLE": "1"}, stdout=said, stderr=said)
+        try:
+            while True:
+                ended = process.poll() is not None
+                rows = scored_rows(place / "log.csv", watch)
+                yield from rows[seen:]
+                seen = len(rows)
+                if ended:
+                    break
+                time.sleep(POLL_SECONDS)
+        finally:
+            children.end([process])
+        if process.returncode:
+            said.seek(0)
+            lines = [line for line in said.read().splitlines() if line.strip()]
+            raise ValueError(lines[-1].removeprefix("error: ") if lines else f"exit {process.returncode}")
 
 
 def scored_rows(path: Path, watch: str) -> list[tuple[int, float]]:
