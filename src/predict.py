@@ -119,7 +119,7 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--run", type=Path, nargs="+", required=True, help="folders of runs: runs/<task>/<name>")
-    add("--clips", type=Path, required=True, help="a table (clip_id, path) or a folder of recordings")
+    add("--clips", type=Path, required=True, help="a table (clip_id, path), a folder of recordings, or one recording")
     add("--audio-root", type=Path, help="folder the table's paths are relative to (default: dataset.json)")
     add("--out", type=Path, help="FILE.npz, or a FILE.csv for people (default: test.npz of the run and of each fold)")
     add("--tta", nargs="*", help="test-time augmentations (default: the config's)")
@@ -218,7 +218,7 @@ def with_metadata(clips: list[Clip], source: Path, metadata: Metadata) -> list[C
     columns = metadata.columns
     if not columns:
         return clips
-    if source.is_dir():
+    if source.is_dir() or is_one_recording(source):
         raise ValueError(
             f"the network takes {', '.join(columns)} of each recording, which a folder does not say: give --clips a "
             f"table with clip_id, path, {', '.join(columns)}"
@@ -235,7 +235,7 @@ def with_anomaly_scores(folder: Path, of_folds: list[Predictions], members: list
     """
     torch_run = options.backend == "torch"
     task = runs.load_run(folder).config.task if torch_run else members[0][0].backend.about["task"]
-    table = None if options.clips.is_dir() else read_clips(options.clips)
+    table = None if options.clips.is_dir() or is_one_recording(options.clips) else read_clips(options.clips)
     if task != "asd" or table is None or not {"machine", "section"} <= set(table.columns):
         return of_folds
     table = table.set_index("clip_id", drop=False)
@@ -317,8 +317,14 @@ def difference_of_one_pass(members: list[Member], clips: list[Clip], tta) -> str
     )
 
 
+def is_one_recording(source: Path) -> bool:
+    return source.is_file() and source.suffix.lower() in audio.EXTENSIONS
+
+
 def find_clips(source: Path, audio_root: Path | None) -> list[Clip]:
     """A clip table or a folder -> recordings; a folder's ids are the file names without endings, where they differ."""
+    if is_one_recording(source):
+        return [Clip(source.stem, source)]
     if source.is_dir():
         found = some_recordings(source)
         return [Clip(i, p) for i, p in zip(found.ids(), found.files, strict=True)]

@@ -105,6 +105,13 @@ def test_unreadable_recordings_are_listed_and_get_the_prior(here, capsys):
     np.testing.assert_allclose(found.clipwise_output[0], [trained_on[c] for c in TINY_CLASSES], rtol=1e-6)
 
 
+def test_one_recording_is_predicted_as_in_its_folder(here):
+    one = predicted(here, "--clips", here / "source" / "t0.wav")
+    of_table = predicted(here, "--clips", here / "data/test_clips.csv")
+    assert one.clip_ids.tolist() == ["t0"]
+    np.testing.assert_allclose(one.clipwise_output[0], of_table.clipwise_output[0], atol=1e-6)
+
+
 def test_recordings_none_of_which_is_there_are_an_error(here):
     with pytest.raises(ValueError, match=r"none of the 3 recordings could be read.*elsewhere/t0.wav.*--audio-root"):
         predicted(here, "--clips", here / "data/test_clips.csv", "--audio-root", here / "elsewhere")
