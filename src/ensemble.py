@@ -34,6 +34,7 @@ from earshot.ensemble.choice import as_dict, post_for, write_choice
 from earshot.ensemble.oof import OofReport, check_watched, oof_when_complete, score_table
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.specialists import blend_weights, full_classes, knowledge, scattered
+from earshot.ensemble.system import network_macs
 from earshot.messages import Parser
 from earshot.prediction import predictions
 from earshot.prediction.origin import TABLES
@@ -78,7 +79,7 @@ def main():
     print(f"ensemble of {len(members)}, {way}: {watch} {scores[watch]:.4f} ({spread})")
     print(score_table(scores))
     heard = [member for member, weight in zip(members, weights, strict=True) if weight]
-    warn_over_limits(competition, [fold for member in heard for fold in member.folds])
+    warn_over_limits(competition, heard)
     whole = np.flatnonzero(mask.all(axis=1))  # the score of a part of the classes is another one
     best = best_member([members[i] for i in whole], [reports[i] for i in whole], watch, scores)
     choice = choose_post_processing(oof, truth, competition, members, options) if options.tune else None
@@ -137,10 +138,16 @@ def objective(config, competition: Competition, task: Task, reports) -> str:
     return official
 
 
-def warn_over_limits(competition: Competition, networks: list[runs.FoldRun]):
+def warn_over_limits(competition: Competition, members: list[runs.Run]):
     """Say so where the networks of a blend are together larger than the competition allows a system to be."""
-    for said in competition.limits.broken(sum(fold.about.get("parameters", 0) for fold in networks) / 1000):
-        print(f"WARNING: {competition.name} {said} in {len(networks)} networks together, which are one system")
+    limits = competition.limits
+    if not (limits.parameters_kb or limits.mmacs):
+        return
+    count = sum(len(member.folds) for member in members)
+    parameters = sum(fold.about.get("parameters", 0) for member in members for fold in member.folds)
+    macs = sum(len(member.folds) * network_macs(member) for member in members) if limits.mmacs else 0
+    for said in limits.broken(parameters / 1000, macs / 1e6):
+        print(f"WARNING: {competition.name} {said} in {count} networks together, which are one system")
 
 
 def best_member(members, reports, watch: str, scores: dict[str, float]) -> dict:

@@ -7,7 +7,8 @@ python src/submit.py --check submissions/synth.csv --competition synth --test da
 
 The class names are those of classes.csv beside the test table (or of --classes). Nothing gets its name before it was
 written, read back and found valid. Where a challenge wants its own files (DCASE), the folder <out>_files holds them,
-and --check takes that folder too.
+named by --label, and a meta.yaml whose figures are those of the trained runs. --check takes any number of files and
+folders.
 
 --post takes a YAML of post-processing options or the JSON of a choice; without it the competition's own start is used.
 --tune-on OOF.npz --clips data/synth/clips.csv chooses post-processing on the OOF by the competition's score, as
@@ -23,6 +24,7 @@ import dataclasses
 import io
 import json
 import logging
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +37,7 @@ from earshot.competitions import get_competition
 from earshot.competitions.birdcall import NOCALL
 from earshot.competitions.checks import form_problems, refuse
 from earshot.competitions.competition import Competition
+from earshot.competitions.dcase_meta import ENDING, FILL_IN, label_of, meta_problems
 from earshot.competitions.tables import write_checked
 from earshot.competitions.truths import checked_truth
 from earshot.data.answers import read_truth
@@ -44,6 +47,7 @@ from earshot.ensemble.choice import as_dict, post_for, say_used, write_choice
 from earshot.ensemble.oof import score_table
 from earshot.ensemble.origins import check_tuned_on, check_where_it_lies
 from earshot.ensemble.post_processing import choose_post
+from earshot.ensemble.system import meta_of
 from earshot.events import PostProcess
 from earshot.files import check_ending, check_writable, file_digest, scratch_folder, whole_folder, write_rows
 from earshot.messages import Parser, command_line, few
@@ -72,12 +76,11 @@ def main():
     classes = find_classes(options)
     found = Predictions.load(options.predictions) if options.predictions else None
     if options.check:
-        submission = read_submission(competition, options.check)
-        competition.validate(submission, test, classes)
-        print(f"{options.check}: {len(submission)} rows, valid for {options.competition}")
-        print_scores(competition, submission, test, found, classes, options.truth)
+        check_files(competition, options, test, found, classes)
         return
-    folder = options.out.with_name(f"{options.out.stem}_files") if competition.files else None
+    challenge = competition.challenge
+    label = label_of(challenge, options.label)
+    folder = options.out.with_name(f"{options.out.stem}_files") if challenge else None
     check_free(options, folder)
     check_where_it_lies(found, options.predictions)
     check_heard(found, competition, test, options)
@@ -93,8 +96,11 @@ def main():
         write_choice(path, choice)
         print(f"-> {path}: the post-processing that was chosen")
     if folder is not None:
-        write_files(competition, submission, test, classes, folder, options.force)
-        print(f"-> {folder}/: the challenge's own files")
+        text, said = meta_of(challenge, label, options.predictions)
+        texts = challenge.files(submission, label) | {f"{label}{ENDING}": text}
+        texts |= challenge.score_files(found, test, label) if challenge.score_files else {}
+        write_files(competition, texts, test, classes, folder, options.force)
+        print(f"{said}-> {folder}/: the challenge's own files; {label}{ENDING} says {FILL_IN} where only you know")
     scores = print_scores(competition, read_table(options.out), test, found, classes, options.truth)
     log_submission(options, submission, post, scores)
 
@@ -111,13 +117,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--steps", nargs="+", metavar="STEP", help="with --tune-on: only these, such as threshold")
     parser.add_argument("--always", action="store_true", help="with --tune-on: keep what was chosen, gain or not")
     parser.add_argument("--truth", type=Path, help="print the official scores against this truth")
-    parser.add_argument("--check", type=Path, help="only validate this file")
+    parser.add_argument("--check", type=Path, nargs="+", metavar="FILE", help="only validate these files or folders")
+    parser.add_argument("--label", help="of a DCASE system: <last name>_<institute>_<task>_<1 to 4>")
     parser.add_argument("--classes", type=Path, help="class names (default: classes.csv beside --test)")
     parser.add_argument("--log", type=Path, default=Path("submissions/log.csv"))
     parser.add_argument("--force", action="store_true", help="replace an existing --out")
     options = parser.parse_args()
     if not options.check and not (options.predictions and options.out):
         parser.error("a submission needs --predictions and --out")
+    if options.label and options.check:
+        parser.error("--label names the files of a submission; of files that are there it is in their names")
     if (options.steps or options.always) and not options.tune_on:
         parser.error("--steps and --always say how --tune-on searches: add --tune-on")
     if options.tune_on and not options.clips:
@@ -185,15 +194,60 @@ def find_classes(options: argparse.Namespace) -> list[str]:
     return list(Predictions.load(options.predictions).classes)
 
 
-def read_submission(competition: Competition, path: Path) -> pd.DataFrame:
-    """A submission: one table, or the folder of a challenge's own files where it has such."""
-    if not path.is_dir():
-        table = read_table(path)
-        refuse(form_problems(path, tabs=competition.name.startswith("dcase")))  # DCASE's own .csv have tabs
-        return table
-    if competition.read_files is None:
-        raise ValueError(f"{path} is a folder; a submission of this competition is one CSV file")
-    return competition.read_files(path)
+def check_files(competition: Competition, options: argparse.Namespace, test, found, classes: list[str]):
+    """Validate every file and folder of --check; problems of all of them are one error."""
+    problems = []
+    for name, paths in submissions_of(competition, options.check).items():
+        try:
+            submission = read_submission(competition, paths, test)
+            if submission is None:
+                print(f"{name}: valid for {options.competition}")
+                continue
+            competition.validate(submission, test, classes)
+        except ValueError as error:
+            problems.append(f"{name}: {error}" if len(options.check) > 1 or options.check[0].is_dir() else str(error))
+            continue
+        print(f"{name}: {len(submission)} rows, valid for {options.competition}")
+        print_scores(competition, submission, test, found, classes, options.truth)
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def submissions_of(competition: Competition, given: list[Path]) -> dict[str, list[Path]]:
+    """Sort the given files and folders: {what to call it: its files} of each submission, and of each meta file.
+
+    Files of a challenge's own that are given one by one are of one system.
+    """
+    challenge, found = competition.challenge, {}
+    own = [p for p in given if challenge and not p.is_dir() and re.fullmatch(challenge.own, p.name)]
+    for path in given:
+        if path.is_dir():
+            if challenge is None:
+                raise ValueError(f"{path} is a folder; a submission of this competition is one CSV file")
+            inside = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
+            found[str(path)] = [p for p in inside if re.fullmatch(challenge.own, p.name)]
+            rest = [p for p in inside if p not in found[str(path)]]
+            if odd := [p.name for p in rest if not p.name.endswith(ENDING)]:
+                raise ValueError(f"{path} holds {few(odd)}, which is named as no file of {challenge.task}")
+            found |= {str(p): [p] for p in rest}
+        elif path in own[1:] and challenge.joined:
+            found[str(own[0])].append(path)
+        else:
+            found[str(path)] = [path]
+    return found
+
+
+def read_submission(competition: Competition, paths: list[Path], test: pd.DataFrame) -> pd.DataFrame | None:
+    """A submission: one table, or the files of a challenge's own; None of a meta file, whose problems are an error."""
+    challenge, path = competition.challenge, paths[0] if paths else None
+    if challenge and path and path.name.endswith(ENDING):
+        refuse(meta_problems(path, competition), "meta file")
+        return None
+    if challenge and (path is None or re.fullmatch(challenge.own, path.name)):
+        return challenge.read_files(paths, test)
+    table = read_table(path)
+    refuse(form_problems(path, tabs=competition.name.startswith("dcase")))  # DCASE's own .csv have tabs
+    return table
 
 
 def check_free(options: argparse.Namespace, folder: Path | None):
@@ -230,15 +284,18 @@ def write_submission(submission: pd.DataFrame, options: argparse.Namespace, vali
             raise exists(options.out)
 
 
-def write_files(competition: Competition, submission, test, classes: list[str], folder: Path, force: bool):
+def write_files(competition: Competition, texts: dict[str, str], test, classes: list[str], folder: Path, force: bool):
     """Write the challenge's own files to `folder`; they too are read back and validated before it gets its name."""
-    texts = competition.files(submission)
-    if folder.exists() and not force and {p.name: p.read_text() for p in folder.iterdir()} != texts:
-        raise exists(folder)
+    if folder.exists() and not force:
+        there = {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()}
+        if there != texts:
+            raise exists(folder)
     with whole_folder(folder, replace=True) as partial:
         for name, text in texts.items():
+            (partial / name).parent.mkdir(exist_ok=True)
             (partial / name).write_text(text)
-        competition.validate(competition.read_files(partial), test, classes)
+        own = submissions_of(competition, [partial])[str(partial)]
+        competition.validate(competition.challenge.read_files(own, test), test, classes)
 
 
 def find_post(

@@ -17,6 +17,7 @@ from earshot.competitions import COMPETITIONS, family_module, get_competition
 from earshot.competitions.tables import Tables, write_tables
 from earshot.config import load_config
 from earshot.ensemble.post_processing import STEPS
+from earshot.ensemble.system import network_macs
 from earshot.kaggle.sources import write_sources
 from earshot.kernel.hidden_test import all_rules, get_rules
 from earshot.metrics.clips import LOWER_IS_BETTER
@@ -27,14 +28,13 @@ from scripts import run
 SRC = Path(__file__).parents[1] / "src"
 FAMILIES = sorted({family_module(name) for name in COMPETITIONS})
 ALIASES = {"tut2017": "dcase2017_task1", **{f"tau{year}": f"dcase{year}_task1" for year in (2019, 2020, 2022)}}
-INTERFACE = {"prepare", "rows", "validate", "score", "files", "read_files"}
+INTERFACE = {"prepare", "rows", "validate", "score", "files", "read_files", "results"}
 
 
 @pytest.mark.parametrize("name", COMPETITIONS)
 def test_every_name_leads_to_a_whole_record(name):
     competition = get_competition(name)
     assert competition.name == ALIASES.get(name, name)
-    assert (competition.files is None) == (competition.read_files is None)
     assert all(callable(f) for f in (competition.prepare, competition.rows, competition.validate, competition.score))
 
 
@@ -90,12 +90,18 @@ def test_limits_say_what_a_network_breaks(parameters_kb, mmacs, said):
 
 
 def test_networks_of_a_blend_are_measured_together(capsys):
-    folds = [SimpleNamespace(about={"parameters": 75_000})] * 2
-    ensemble.warn_over_limits(get_competition("dcase2022_task1"), folds[:1])
+    config = load_config(SRC.parent / "configs" / "scenes" / "dcase2022_separable.yaml")
+    fold = SimpleNamespace(about={"parameters": 55_000, "classes": list("abcdefghij")})
+    run = SimpleNamespace(config=config, folds=[fold])
+    ensemble.warn_over_limits(get_competition("dcase2022_task1"), [run])
     assert not capsys.readouterr().out
-    ensemble.warn_over_limits(get_competition("dcase2022_task1"), folds)
-    assert "dcase2022_task1 allows 128 kB of parameters in int8, got 150.000 in 2 networks" in capsys.readouterr().out
-    ensemble.warn_over_limits(get_competition("esc50"), folds)
+    own = network_macs(run) / 1e6
+    for members in ([SimpleNamespace(config=config, folds=[fold] * 3)], [run] * 3):  # three folds, or three runs
+        ensemble.warn_over_limits(get_competition("dcase2022_task1"), members)
+        said = capsys.readouterr().out
+        assert "dcase2022_task1 allows 128 kB of parameters in int8, got 165.000 in 3 networks" in said
+        assert f"allows 30 million multiply-accumulates for one input, got {3 * own:.3f} in 3 networks" in said
+    ensemble.warn_over_limits(get_competition("esc50"), [run] * 3)
     assert not capsys.readouterr().out
 
 

@@ -68,11 +68,15 @@ def test_from_the_download_to_the_output_file(tmp_path, monkeypatch, capsys, yea
     arguments = ("--competition", name, "--test", f"data/{name}/test.csv")
     run(submit, *arguments, "--predictions", "oof.npz", "--out", "submissions/s.csv")
     run(submit, *arguments, "--check", "submissions/s.csv")
-    run(submit, *arguments, "--check", "submissions/s_files")
+    capsys.readouterr()
+    with pytest.raises(
+        ValueError, match=r"meta.yaml: meta file is not valid: the label 'LASTNAME_INSTITUTE_task1a?_1'"
+    ):
+        run(submit, *arguments, "--check", "submissions/s_files")
     assert f"submissions/s_files: 3 rows, valid for {name}" in capsys.readouterr().out
     with pytest.raises(ValueError, match="s.csv exists already"):
         run(submit, *arguments, "--predictions", "oof.npz", "--out", "submissions/s.csv")
-    first = (tmp_path / "submissions/s_files/task1.output.csv").read_text().split("\n")[0]
+    first = next((tmp_path / "submissions/s_files").glob("*.output.csv")).read_text().split("\n")[0]
     assert first == ("audio/airport-oslo-3-103-0-s6.wav\tairport" if year == 2019 else
                      "filename\tscene_label\tairport\tmetro_station\ttram")  # fmt: skip
     competition = get_competition(name)

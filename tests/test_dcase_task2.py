@@ -75,9 +75,12 @@ def test_from_the_download_to_the_score_files(tmp_path, monkeypatch, capsys, yea
     predictions(test.clip_id[::-1], score[::-1], section=section).save(tmp_path / "oof.npz")
     arguments = ("--competition", name, "--test", data / "test.csv")
     run(submit, *arguments, "--predictions", "oof.npz", "--out", "submissions/s.csv")
-    run(submit, *arguments, "--check", "submissions/s_files")
-    assert f"submissions/s_files: {len(test)} rows, valid for {name}" in capsys.readouterr().out
-    files = sorted(p.name for p in (tmp_path / "submissions/s_files").iterdir())
+    files = sorted(p.name for p in (tmp_path / "submissions/s_files").glob("*.csv"))
+    capsys.readouterr()
+    run(submit, *arguments, "--check", *(f"submissions/s_files/{file}" for file in files))
+    assert f"submissions/s_files/{files[0]}: {len(test)} rows, valid for {name}" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=f"2 files are missing: {files[0]}, {files[1]}"):
+        run(submit, *arguments, "--check", *(f"submissions/s_files/{file}" for file in files[2:]))
     part = {2020: "id_00", 2021: "section_00_source_test"}.get(year, "section_00_test")
     assert f"anomaly_score_fan_{part}.csv" in files
     assert (f"decision_result_fan_{part}.csv" in files) == (year > 2020)
@@ -213,15 +216,21 @@ def test_clips_without_a_score_and_decisions(caplog):
 
 
 def test_read_files_says_what_is_wrong(tmp_path):
-    (tmp_path / "anomaly_score_fan_section_00.txt").write_text("a.wav,1\n")
-    with pytest.raises(ValueError, match="is not named anomaly_score_<machine>_<part>.csv"):
-        dcase_task2.read_files(tmp_path)
-    (tmp_path / "anomaly_score_fan_section_00.txt").rename(tmp_path / "decision_result_fan_section_00_test.csv")
-    with pytest.raises(ValueError, match="holds no anomaly_score_"):
-        dcase_task2.read_files(tmp_path)
-    (tmp_path / "anomaly_score_fan_section_00_test.csv").write_text("a.wav,1.5\nb.wav,2\n")
-    table = dcase_task2.read_files(tmp_path)  # b has no decision
-    test = table.drop(columns="decision")
+    test = pd.DataFrame({"machine": "fan", "part": "section_00_test", "filename": ["b.wav", "a.wav"]})
+    scores, decisions = (tmp_path / f"{kind}_fan_section_00_test.csv" for kind in ("anomaly_score", "decision_result"))
+    with pytest.raises(ValueError, match="2 files are missing: anomaly_score_fan_section_00_test.csv, decision_result"):
+        dcase_task2.read_files([], test)
+    decisions.write_text("a.wav,1\n")
+    scores.write_text("a.wav,1.5\na.wav,2\n")
+    with pytest.raises(
+        ValueError, match="1 files are of no machine and part of the test: anomaly_score_fan_section_01"
+    ):
+        dcase_task2.read_files([scores, decisions, tmp_path / "anomaly_score_fan_section_01_test.csv"], test)
+    with pytest.raises(ValueError, match="anomaly_score_fan_section_00_test.csv names a.wav twice"):
+        dcase_task2.read_files([scores, decisions], test)
+    scores.write_text("a.wav,1.5\nb.wav,2\n")
+    table = dcase_task2.read_files([decisions, scores], test)  # b has no decision
+    assert table.filename.tolist() == ["b.wav", "a.wav"], "in the order of the test"
     with pytest.raises(ValueError, match="decision is neither 0 nor 1 in 1 rows"):
         dcase_task2.validate(table, test)
 

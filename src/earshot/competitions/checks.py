@@ -38,6 +38,12 @@ def form_problems(path: Path, tabs: bool = False) -> list[str]:
     return problems + [f"{empty} of its rows are empty"] * (empty > 0)
 
 
+def name_problems(wanted: set[str], given: set[str], missing: str, unknown: str) -> list[str]:
+    """The files must be those that are wanted; missing, unknown: what to say of the others, '3 files are ...'."""
+    kinds = ((wanted - given, missing), (given - wanted, unknown))
+    return [f"{len(names)} files {what}: {few(sorted(names))}" for names, what in kinds if names]
+
+
 def column_problems(submission: pd.DataFrame, columns) -> list[str]:
     """The columns must be `columns`, in this order."""
     have, want = [str(c) for c in submission.columns], [str(c) for c in columns]

@@ -142,19 +142,41 @@ class PostRanges:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Challenge:
+    """What a DCASE challenge wants handed in: files of its own, and a <label>.meta.yaml that describes the system.
+
+    task: of the label, such as task1; own: pattern of the names of the output's files; joined: several of them are one
+    answer; files: (submission, label) -> {file name: text}; read_files: (files of one system, test table) ->
+    submission; score_files: (predictions, test table, label) -> {file name: text} of scores in time; description,
+    complexity, more: fields of the meta file's `system` block, `more` beside these two; results: (OOF, truth) -> its
+    results on the development set.
+    """
+
+    task: str
+    own: str
+    files: Callable[..., dict[str, str]]
+    read_files: Callable[[Sequence[Path], pd.DataFrame], pd.DataFrame]
+    score_files: Callable[[Predictions, pd.DataFrame, str], dict[str, str]] | None = None
+    joined: bool = False
+    description: tuple[str, ...]
+    complexity: tuple[str, ...]
+    more: tuple[str, ...] = ("external_datasets", "source_code")
+    results: Callable[[Predictions, Truth], dict]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Competition:
     """A competition (or one edition, or one variant of it).
 
     name: key of COMPETITIONS; task: key of tasks.TASKS that its tables are of; prepare: (download folder, **options)
     -> Tables; rows: (predictions, test table, post-processing or None) -> submission; validate: (submission, test
     table, classes) raises ValueError naming every problem at once; score: (submission, truth) -> {name: value}, the
-    first one on the leaderboard; files, read_files: where a challenge wants other files than one CSV, (submission) ->
-    {file name: text} and (folder) -> submission; hidden: what a scoring kernel finds (None: no kernel answers);
-    embedded: `prepare` makes the download itself; flags: options of prepare.py that `prepare` takes as keywords and no
-    other competition knows; also: other editions that `prepare` may find the download to be (Tables.competition);
-    fold_methods: {value of make_folds.py --method: (clips sorted by clip_id, k, seed) -> (N,) folds}; oof_score: what
-    an OOF is scored by; post: the post-processing that is chosen on the OOF (None: rows are scores); frame_score:
-    (predictions, test table, truth) -> scores that frames have and rows do not.
+    first one on the leaderboard; challenge: where DCASE wants other files than one CSV; hidden: what a scoring kernel
+    finds (None: no kernel answers); embedded: `prepare` makes the download itself; flags: options of prepare.py that
+    `prepare` takes as keywords and no other competition knows; also: other editions that `prepare` may find the
+    download to be (Tables.competition); fold_methods: {value of make_folds.py --method: (clips sorted by clip_id, k,
+    seed) -> (N,) folds}; oof_score: what an OOF is scored by; post: the post-processing that is chosen on the OOF
+    (None: rows are scores); frame_score: (predictions, test table, truth) -> scores that frames have and rows do not.
     """
 
     name: str
@@ -163,8 +185,7 @@ class Competition:
     rows: Callable[..., pd.DataFrame]
     validate: Callable[..., None]
     score: Callable[[pd.DataFrame, pd.DataFrame], dict[str, float]]
-    files: Callable[[pd.DataFrame], dict[str, str]] | None = None
-    read_files: Callable[[Path], pd.DataFrame] | None = None
+    challenge: Challenge | None = None
     limits: Limits = Limits()
     hidden: Rules | None = None
     embedded: bool = False

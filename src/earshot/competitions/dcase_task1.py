@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,7 @@ import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, label_problems, number_problems, refuse
 from earshot.competitions.clip_rows import class_scores
-from earshot.competitions.competition import Competition, Limits, by_name
+from earshot.competitions.competition import Challenge, Competition, Limits, by_name
 from earshot.competitions.downloads import found_below, inner_folder, list_audio, located, root_of
 from earshot.competitions.label_texts import check_labelled
 from earshot.competitions.oof_scores import scenes
@@ -37,6 +38,8 @@ from earshot.competitions.tables import Tables, absent, present
 from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth
+from earshot.stored import read_text
 from earshot.tables import read_table, require_columns, require_rows
 
 META = ("filename", "scene_label", "identifier", "source_label")
@@ -156,9 +159,13 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None, probabilities:
     table = pd.DataFrame({"filename": test.filename.to_numpy(), "scene_label": labels})
     if not probabilities:
         return table
+    return pd.concat([table, pd.DataFrame(_shares(scores), columns=list(predictions.classes))], axis=1)
+
+
+def _shares(scores: np.ndarray) -> np.ndarray:
+    """Scores of scenes, (N, K) from 0 on -> the same, made to sum to one."""
     total = scores.sum(axis=1, keepdims=True)
-    shares = np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / scores.shape[1])
-    return pd.concat([table, pd.DataFrame(shares, columns=list(predictions.classes))], axis=1)
+    return np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / scores.shape[1])
 
 
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes, probabilities: bool = True):
@@ -179,19 +186,18 @@ def validate(submission: pd.DataFrame, test: pd.DataFrame, classes, probabilitie
     refuse(problems)
 
 
-def files(submission: pd.DataFrame, header: bool = True) -> dict[str, str]:
+def files(submission: pd.DataFrame, label: str, header: bool = True) -> dict[str, str]:
     """The challenge's own file: tab-separated."""
-    return {"task1.output.csv": submission.to_csv(sep="\t", index=False, header=header, lineterminator="\n")}
+    return {f"{label}.output.csv": submission.to_csv(sep="\t", index=False, header=header, lineterminator="\n")}
 
 
-def read_files(folder: Path, header: bool = True) -> pd.DataFrame:
-    """The inverse of `files`; the folder may hold one .csv of any name."""
-    found = sorted(p for p in Path(folder).iterdir() if p.suffix == ".csv")
-    if len(found) != 1:
-        raise ValueError(f"{folder} holds {len(found)} .csv files, expected one output file of task 1")
-    text = found[0].read_text()
+def read_files(paths: Sequence[Path], test: pd.DataFrame, header: bool = True) -> pd.DataFrame:
+    """The inverse of `files`: an output file of any name."""
+    if len(paths) != 1:
+        raise ValueError(f"a system has one output file of task 1, got {len(paths)}: {few(p.name for p in paths)}")
     names = None if header else ["filename", "scene_label"]
-    return pd.read_csv(io.StringIO(text), sep="\t", header=0 if header else None, names=names, dtype={"filename": str})
+    text = io.StringIO(read_text(paths[0], "output"))
+    return pd.read_csv(text, sep="\t", header=0 if header else None, names=names, dtype={"filename": str})
 
 
 def score(submission: pd.DataFrame, truth: pd.DataFrame, first: str = "class_mean_accuracy") -> dict[str, float]:
@@ -224,23 +230,63 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame, first: str = "class_mea
     return {first: result[first]} | result
 
 
+def results(found: Predictions, truth: Truth) -> dict:
+    """Accuracy (per cent, mean over scenes) and log loss of an OOF: overall, of each scene, of each device."""
+    scenes_of, target = np.array(found.classes), truth.target > 0.5
+    classes = {c: target[:, k] for k, c in enumerate(found.classes) if target[:, k].any()}
+    devices = truth.clips.device.fillna("").astype(str).to_numpy() if "device" in truth.clips else scenes_of[:0]
+    by_device = {d: devices == d for d in sorted({*devices} - {""})}
+    shares = _shares(found.clipwise_output.astype(float))
+
+    def of(rows: np.ndarray) -> dict[str, float]:
+        accuracy = float(clip_metrics.class_mean_accuracy(target[rows], shares[rows]))
+        return {
+            "accuracy": round(100 * accuracy, 2),
+            "logloss": round(clip_metrics.log_loss(target[rows], shares[rows]), 4),
+        }
+
+    return {
+        "overall": of(np.ones(len(target), bool)),
+        "class_wise": {c: of(rows) for c, rows in classes.items()},
+        "device_wise": {d: of(rows) for d, rows in by_device.items()},
+    }
+
+
 # ---- the editions
 
 
 def _edition(year: int, first: str = "class_mean_accuracy", limits: Limits | None = None, **other) -> Competition:
     """The challenge of a year: `first` ranked it; `other`: what it did differently."""
-    shared = {"rows": rows, "validate": validate, "files": files, "read_files": read_files}
     scored = partial(score, first=first)
+    shared = {"rows": rows, "validate": validate, "challenge": _challenge(year)}
     return Competition(
         name=f"dcase{year}_task1", task="scenes", prepare=prepare, score=scored, oof_score=scenes(first),
         limits=limits or Limits(), **(shared | other),
     )  # fmt: skip
 
 
-LABELS_ALONE = {
-    "rows": partial(rows, probabilities=False), "validate": partial(validate, probabilities=False),
-    "files": partial(files, header=False), "read_files": partial(read_files, header=False),
-}  # fmt: skip
+def _challenge(year: int) -> Challenge:
+    """Fields of the meta file as the year's example has them (2020, 2023, 2024: as its published validator asks)."""
+    header = year > 2019
+    small, energy = year > 2020, year > 2022
+    return Challenge(
+        task="task1" if year > 2021 else "task1a", own=r".+\.output(\.split_\d+)?\.csv",
+        files=partial(files, header=header), read_files=partial(read_files, header=header), results=results,
+        description=(
+            "input_sampling_rate", "acoustic_features", "embeddings", "data_augmentation", "machine_learning_method",
+            "ensemble_method_subsystem_count", "decision_making", "external_data_usage",
+            *(("complexity_management", "pipeline", "framework") if small else ()),
+        ),
+        complexity=(
+            *(("total_model_size",) if small else ()), "total_parameters",
+            *(("total_parameters_non_zero",) if small else ()), *(("memory_use",) if energy else ()),
+            *(("macs",) if year > 2021 else ()),
+        ),
+        more=(*(("energy_consumption",) if energy else ()), "external_datasets", "source_code"),
+    )  # fmt: skip
+
+
+LABELS_ALONE = {"rows": partial(rows, probabilities=False), "validate": partial(validate, probabilities=False)}
 EDITIONS = by_name(
     _edition(2019, **LABELS_ALONE),
     _edition(2020),

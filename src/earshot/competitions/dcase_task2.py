@@ -29,21 +29,22 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
-from earshot.competitions.competition import Competition, OofScore, by_name
-from earshot.competitions.dcase_task2_scores import clip_keys, oof_values, score
+from earshot.competitions.checks import column_problems, id_problems, name_problems, number_problems, refuse
+from earshot.competitions.competition import Challenge, Competition, OofScore, by_name
+from earshot.competitions.dcase_task2_scores import clip_keys, oof_values, results, score
 from earshot.competitions.tables import Tables
 from earshot.messages import few
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.predictions import Predictions
 from earshot.sound.folder import list_recordings
+from earshot.stored import read_text
 from earshot.tables import read_rows, read_table, require_columns
 
 FOLDERS = ("train", "test", "source_test", "target_test")
@@ -318,7 +319,7 @@ def validate(submission: pd.DataFrame, test: pd.DataFrame, classes=(), decisions
     refuse(problems)
 
 
-def files(submission: pd.DataFrame) -> dict[str, str]:
+def files(submission: pd.DataFrame, label: str = "") -> dict[str, str]:
     """The challenge's own files: `filename,score` and `filename,decision` of a machine and part, without header."""
     texts = {}
     for (machine, part), table in submission.groupby(["machine", "part"], sort=True):
@@ -329,27 +330,35 @@ def files(submission: pd.DataFrame) -> dict[str, str]:
     return texts
 
 
-def read_files(folder: Path) -> pd.DataFrame:
-    """The inverse of `files`: a folder of them -> the submission, sorted by machine, part and file."""
+def read_files(paths: Sequence[Path], test: pd.DataFrame, decisions: bool = True) -> pd.DataFrame:
+    """The inverse of `files`: all files of a system -> the submission, in the order of `test`.
+
+    Files of no machine and part of the test, and files that are missing, are one error that names them.
+    """
+    answer = test[["machine", "part", "filename"]].assign(score=0.0, **({"decision": 0} if decisions else {}))
+    wanted, given = set(files(answer)), {p.name for p in paths}
+    refuse(name_problems(wanted, given, "are missing", "are of no machine and part of the test"))
+    problems = []
     found: dict[str, list[pd.DataFrame]] = {"anomaly_score": [], "decision_result": []}
-    for path in sorted(Path(folder).iterdir()):
+    for path in sorted(paths):
         match = SCORE_FILE.match(path.name)
-        if not match:
-            raise ValueError(f"{path.name} is not named anomaly_score_<machine>_<part>.csv or decision_result_...")
         value = "score" if match[1] == "anomaly_score" else "decision"
-        text = io.StringIO(path.read_text())
+        text = io.StringIO(read_text(path, "file"))
         table = pd.read_csv(text, header=None, names=["filename", value], dtype={"filename": str})
+        if len(twice := table.filename[table.filename.duplicated()].unique()):
+            problems.append(f"{path.name} names {few(twice)} twice")
         found[match[1]].append(table.assign(machine=match[2], part=match[3]))
-    if not found["anomaly_score"]:
-        raise ValueError(f"{folder} holds no anomaly_score_<machine>_<part>.csv")
+    refuse(problems)
     columns = ["machine", "part", "filename", "score"]
     table = pd.concat(found["anomaly_score"], ignore_index=True)[columns]
     if found["decision_result"]:
         decided = pd.concat(found["decision_result"], ignore_index=True)
         table = table.merge(decided, on=["machine", "part", "filename"], how="outer")
-        whole = table.decision.notna().all()
+        whole = table.decision.notna().all() and pd.api.types.is_numeric_dtype(table.decision)
         table = table.astype({"decision": int}) if whole and (table.decision % 1 == 0).all() else table
-    return table.sort_values(["machine", "part", "filename"], ignore_index=True)
+    place = {key: i for i, key in enumerate(clip_keys(test))}
+    order = clip_keys(table).map(place).fillna(len(place))  # each file is in any order of its own
+    return table.iloc[np.argsort(order.to_numpy(), kind="stable")].reset_index(drop=True)
 
 
 # ---- the editions
@@ -357,10 +366,20 @@ def read_files(folder: Path) -> pd.DataFrame:
 
 def _edition(year: int, mode: str, decisions: bool = True) -> Competition:
     """The challenge of a year, scored as `mode` says."""
+    challenge = Challenge(
+        task="task2", own=SCORE_FILE.pattern, joined=True, files=files,
+        read_files=partial(read_files, decisions=decisions), results=partial(results, mode=mode),
+        description=(
+            "input_channels", "input_sampling_rate", "data_augmentation", "front_end", "acoustic_features",
+            "embeddings", "machine_learning_method", "aggregation_method", "ensemble_method_subsystem_count",
+            "decision_making", "external_data_usage",
+        ),
+        complexity=("total_parameters", *(("macs",) if year > 2021 else ())),
+    )  # fmt: skip
     return Competition(
         name=f"dcase{year}_task2", task="asd", prepare=prepare, rows=partial(rows, decisions=decisions),
-        validate=partial(validate, decisions=decisions), score=partial(score, mode=mode), files=files,
-        read_files=read_files, oof_score=OofScore("official", partial(oof_values, mode=mode)),
+        validate=partial(validate, decisions=decisions), score=partial(score, mode=mode), challenge=challenge,
+        oof_score=OofScore("official", partial(oof_values, mode=mode)),
     )  # fmt: skip
 
 

@@ -61,17 +61,42 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame, mode: str = "shared") -
 
 def oof_values(found: Predictions, truth: Truth, post=None, mode: str = "shared") -> dict[str, float]:
     """`official` and the means over machines, as `score` has them, of an OOF; {} where no section has both kinds."""
+    if (answered := _answered(found, truth)) is None:
+        return {}
+    values = score(*answered, mode)
+    names = ("official", "auc_arithmetic", "auc_harmonic", "pauc_arithmetic", "pauc_harmonic")
+    return {name: values[name] for name in names}
+
+
+def results(found: Predictions, truth: Truth, mode: str = "shared") -> dict:
+    """Per cent of each machine of an OOF, {} where no section has both kinds: the mean AUC and pAUC of its sections
+    (2020), else their harmonic means by domain, of a pAUC over both domains as one."""
+    if (answered := _answered(found, truth)) is None:
+        return {}
+    table, result = section_scores(*answered, mode), {}
+    for machine, parts in table.groupby("machine"):
+        values = {}
+        for (name, domain), some in (
+            ((n, d), g[n].dropna()) for n in ("auc", "pauc") for d, g in parts.groupby("domain")
+        ):
+            key = f"averaged_{name}" if mode == "plain" else name if domain == BOTH else f"{name}_{domain}"
+            if len(some):
+                mean = some.mean() if mode == "plain" else clip_metrics.harmonic_mean(some)
+                values[key] = round(100 * float(mean), 2)
+        result[str(machine)] = values
+    return result
+
+
+def _answered(found: Predictions, truth: Truth) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """An OOF -> (submission, truth) as `score` takes them; None where no section has normal and anomalous clips."""
     facts = ["machine", "part", "filename", "section", "domain", "is_anomaly"]
     if not len(found) or truth.clips is None or any(c not in truth.clips for c in facts):
-        return {}
+        return None
     clips = truth.clips[facts].reset_index(drop=True).fillna({"domain": ""})
     of_section = clips.groupby(["machine", "section"]).is_anomaly
     if not (of_section.transform("nunique") > 1).any():
-        return {}
-    said = clips[["machine", "part", "filename"]].assign(score=anomaly_scores_of(found, truth))
-    values = score(said, clips, mode)
-    names = ("official", "auc_arithmetic", "auc_harmonic", "pauc_arithmetic", "pauc_harmonic")
-    return {name: values[name] for name in names}
+        return None
+    return clips[["machine", "part", "filename"]].assign(score=anomaly_scores_of(found, truth)), clips
 
 
 def section_scores(submission: pd.DataFrame, truth: pd.DataFrame, mode: str = "shared") -> pd.DataFrame:

@@ -21,22 +21,26 @@ classes; `score_frames` gives the PSDS of both scenarios from frame scores.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from earshot.competitions import finch
-from earshot.competitions.competition import Competition, by_name
+from earshot.competitions.checks import name_problems, refuse
+from earshot.competitions.competition import Challenge, Competition, by_name
 from earshot.competitions.dcase_task4_tables import EVENT_COLUMNS, KINDS, Recordings, read_metadata
-from earshot.competitions.oof_scores import EVENTS, of_events, psds_of_frames
+from earshot.competitions.oof_scores import EVENTS, of_events, psds_of_frames, scores_in_time
 from earshot.competitions.tables import Tables, absent, present
 from earshot.events import PostProcess
 from earshot.messages import few, suggest
 from earshot.metrics.events import event_based_f1
+from earshot.prediction.detection import detect_all
 from earshot.prediction.predictions import Predictions
+from earshot.prediction.truth import Truth
 from earshot.sound import audio
-from earshot.tables import require_columns
+from earshot.tables import read_table, require_columns
 
 COLLAR = 0.2  # seconds
 NOMINAL_SECONDS = 10.0  # of a recording whose length nothing says
@@ -134,9 +138,78 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
 
 
 score_frames = psds_of_frames  # truth by filename, as the test table has it
+
+
+# ---- what is handed in
+
+
+def files(submission: pd.DataFrame, label: str) -> dict[str, str]:
+    """The events, tab-separated."""
+    return {f"{label}.output.tsv": submission.to_csv(sep="\t", index=False, lineterminator="\n")}
+
+
+def score_files(predictions: Predictions, test: pd.DataFrame, label: str) -> dict[str, str]:
+    """Scores of frames for PSDS, a file a recording, as sed_scores_eval writes and reads them (2023 on): `onset,
+    offset`, a column a class. Of the first run; the challenge wants three, trained with other seeds."""
+    if predictions.framewise_output is None:
+        return {}
+    texts = {}
+    for name, (edges, frames) in scores_in_time(predictions, test).items():
+        table = pd.DataFrame(
+            {"onset": edges[:-1], "offset": edges[1:]} | dict(zip(predictions.classes, frames.T, strict=True))
+        )
+        text = table.to_csv(sep="\t", index=False, float_format="%.6f", lineterminator="\n")
+        texts[f"{label}_run1.output/{Path(name).stem}.tsv"] = text
+    return texts
+
+
+def read_files(paths: Sequence[Path], test: pd.DataFrame) -> pd.DataFrame:
+    """The events of an output file; folders of scores beside it must have a file for each recording of `test`."""
+    tables = [p for p in paths if p.is_file()]
+    if len(tables) != 1:
+        raise ValueError(f"a system has one .output.tsv of events, got {len(tables)}: {few(p.name for p in tables)}")
+    wanted = {f"{Path(name).stem}.tsv" for name in test.filename}
+    for folder in (p for p in paths if p.is_dir()):
+        given = {p.name for p in folder.iterdir()}
+        inside = f"in {folder.name}"
+        refuse(name_problems(wanted, given, f"are missing {inside}", f"of no recording of the test are {inside}"))
+    return read_table(tables[0])
+
+
+def results(found: Predictions, truth: Truth) -> dict:
+    """F-score of events (per cent, of the default threshold) and PSDS of an OOF; {} without true events or frames."""
+    if (in_time := truth.in_time(found)) is None:
+        return {}
+    known, true = in_time
+    detected = detect_all(known, EVENTS.start)
+    f1 = event_based_f1(
+        true, detected, onset_collar=COLLAR, percentage_of_length=0.2, classes=sorted(found.classes),
+        empty_system_output_handling="zero_score",
+    )  # fmt: skip
+
+    def percent(value: dict) -> dict[str, float]:
+        return {"F-score": round(100 * value["f_measure"]["f_measure"], 2)}
+
+    overall = percent(f1["class_wise_average"])
+    clips = truth.clips[truth.clips.clip_id.isin(known.clip_ids)] if truth.clips is not None else None
+    if clips is not None and "duration" in clips:
+        values = psds_of_frames(known, clips[["clip_id", "duration"]], true)
+        overall |= {name.upper(): round(float(value), 4) for name, value in values.items()}
+    return {"overall": overall, "class_wise": {c: percent(v) for c, v in f1["class_wise"].items()}}
+
+
+CHALLENGE = Challenge(
+    task="task4", own=r".+\.output(\.tsv)?", files=files, read_files=read_files, score_files=score_files,
+    results=results,
+    description=(
+        "input_sampling_rate", "acoustic_features", "data_augmentation", "embeddings", "machine_learning_method",
+        "ensemble_method_subsystem_count", "decision_making", "external_data_usage",
+    ),
+    complexity=("total_parameters", "macs"), more=("energy_consumption", "external_datasets", "source_code"),
+)  # fmt: skip
 EDITIONS = by_name(
     Competition(
         name="dcase_task4", prepare=prepare, rows=rows, validate=validate, score=score, frame_score=score_frames,
-        oof_score=of_events("event_f1_macro", score), post=EVENTS,
+        oof_score=of_events("event_f1_macro", score), post=EVENTS, challenge=CHALLENGE,
     )
 )  # fmt: skip

@@ -236,16 +236,23 @@ def psds_of_frames(predictions: Predictions, test: pd.DataFrame, truth: pd.DataF
     """
     if predictions.framewise_output is None:
         raise ValueError("PSDS needs framewise outputs: predict with predict.keep_frames=true")
+    scores, names = scores_in_time(predictions, test), test.filename if "filename" in test else test.clip_id
+    durations = dict(zip(names, test.duration.astype(float), strict=True))
+    several = truth.event_label.nunique() > 1
+    return {
+        name: psds(scores, list(predictions.classes), truth, durations, **scenario)["psds"]
+        for name, scenario in (("psds1", PSDS1), ("psds2", PSDS2))
+        if name == "psds1" or several
+    }
+
+
+def scores_in_time(predictions: Predictions, test: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Frame scores of the recordings of `test` (clip_id, duration, filename if it has one), cut at their ends: {name:
+    (seconds where frames begin and the last one ends (T + 1,), outputs (T, K))}."""
     names = test.filename if "filename" in test else test.clip_id
     found, scores = predictions.aligned(test.clip_id), {}
     for name, seconds, frames in zip(names, test.duration, found.framewise_output, strict=True):
         edges = found.timebase.seconds(np.arange(len(frames) + 1))
         inside = int(np.searchsorted(edges, seconds - 1e-6))  # frames that begin before the end
         scores[name] = (np.append(edges[:inside], max(seconds, edges[inside - 1] + 1e-6)), frames[:inside])
-    durations = dict(zip(names, test.duration.astype(float), strict=True))
-    several = truth.event_label.nunique() > 1
-    return {
-        name: psds(scores, list(found.classes), truth, durations, **scenario)["psds"]
-        for name, scenario in (("psds1", PSDS1), ("psds2", PSDS2))
-        if name == "psds1" or several
-    }
+    return scores

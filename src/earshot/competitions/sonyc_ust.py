@@ -35,6 +35,7 @@ and value; metadata=gaps makes it an empty cell, for data.metadata_missing to fi
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +43,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.competitions.checks import column_problems, id_problems, number_problems, refuse
-from earshot.competitions.competition import Competition, OofScore, PostRanges, by_name
+from earshot.competitions.competition import Challenge, Competition, OofScore, PostRanges, by_name
 from earshot.competitions.downloads import found_below
 from earshot.competitions.tables import Tables, absent, present
 from earshot.events import COARSE_FROM, PostProcess
@@ -344,10 +345,39 @@ def _by_level(truth: pd.DataFrame, said: pd.DataFrame, own_coarse: bool = False)
     return {f"{level}_{name}": values[name] for level, values in levels.items() for name in names}
 
 
+def files(submission: pd.DataFrame, label: str) -> dict[str, str]:
+    """The table by the challenge's name."""
+    return {f"{label}.output.csv": submission.to_csv(index=False, lineterminator="\n")}
+
+
+def read_files(paths: Sequence[Path], test: pd.DataFrame) -> pd.DataFrame:
+    """The inverse of `files`."""
+    if len(paths) != 1:
+        raise ValueError(f"a system has one output file of task 5, got {len(paths)}: {few(p.name for p in paths)}")
+    return read_table(paths[0])
+
+
+def results(found: Predictions, truth: Truth) -> dict:
+    """The public evaluation of an OOF, by level."""
+    values: dict[str, dict] = {}
+    for name, value in tag_values(found, truth).items():
+        level, _, score_name = name.partition("_")
+        values.setdefault(level, {})[score_name] = round(float(value), 4)
+    return {level: {"overall": scores} for level, scores in values.items()}
+
+
+CHALLENGE = Challenge(
+    task="task5", own=r".+\.output\.csv", files=files, read_files=read_files, results=results,
+    description=(
+        "input_sampling_rate", "acoustic_features", "embeddings", "data_augmentation", "machine_learning_method",
+        "ensemble_method_subsystem_count", "decision_making", "external_data_usage",
+    ),
+    complexity=("total_parameters",),
+)  # fmt: skip
 JOINT_POST = PostRanges(coarse_from=COARSE_FROM)
 _SHARED = {
     "task": "ust", "rows": rows, "validate": validate, "score": score,
-    "oof_score": OofScore("coarse_macro_auprc", tag_values),
+    "oof_score": OofScore("coarse_macro_auprc", tag_values), "challenge": CHALLENGE,
 }  # fmt: skip
 EDITIONS = by_name(
     Competition(name="sonyc_ust", prepare=prepare, **_SHARED),
