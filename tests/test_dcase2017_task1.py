@@ -72,8 +72,9 @@ def test_from_the_download_to_the_output_file(tmp_path, monkeypatch, capsys, eva
     guess(test.clip_id, SCENES, best).save("oof.npz")
     arguments = ("--competition", "tut2017", "--test", "data/tut2017/test.csv")
     run(submit, *arguments, "--predictions", "oof.npz", "--out", "submissions/s.csv")
-    run(submit, *arguments, "--check", "submissions/s_files")
-    first = (tmp_path / "submissions/s_files/task1.output.csv").read_text().split("\n")[0]
+    output = tmp_path / "submissions/s_files/LASTNAME_INSTITUTE_task1_1.output.csv"
+    run(submit, *arguments, "--check", output)
+    first = output.read_text().split("\n")[0]
     assert first == "audio/b000_0_10.wav\ttram"
     found = get_competition("tut2017").score(read_table("submissions/s.csv"), truth)
     assert found["class_mean_accuracy"] == pytest.approx((15 / 16 + 2) / 3)

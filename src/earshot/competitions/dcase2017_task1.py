@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from earshot.competitions.competition import Competition, by_name
-from earshot.competitions.dcase_task1 import LABELS_ALONE, score
+from earshot.competitions.dcase_task1 import LABELS_ALONE, challenge_of, score
 from earshot.competitions.downloads import found_below, located, root_of
 from earshot.competitions.oof_scores import scenes
 from earshot.competitions.tables import Tables, absent, class_name, present
@@ -131,6 +131,7 @@ EDITIONS = by_name(
         prepare=prepare,
         score=score,
         oof_score=scenes("class_mean_accuracy"),
+        challenge=challenge_of(2017),
         **LABELS_ALONE,
     )
 )

@@ -258,19 +258,19 @@ def results(found: Predictions, truth: Truth) -> dict:
 def _edition(year: int, first: str = "class_mean_accuracy", limits: Limits | None = None, **other) -> Competition:
     """The challenge of a year: `first` ranked it; `other`: what it did differently."""
     scored = partial(score, first=first)
-    shared = {"rows": rows, "validate": validate, "challenge": _challenge(year)}
+    shared = {"rows": rows, "validate": validate, "challenge": challenge_of(year)}
     return Competition(
         name=f"dcase{year}_task1", task="scenes", prepare=prepare, score=scored, oof_score=scenes(first),
         limits=limits or Limits(), **(shared | other),
     )  # fmt: skip
 
 
-def _challenge(year: int) -> Challenge:
+def challenge_of(year: int) -> Challenge:
     """Fields of the meta file as the year's example has them (2020, 2023, 2024: as its published validator asks)."""
     header = year > 2019
     small, energy = year > 2020, year > 2022
     return Challenge(
-        task="task1" if year > 2021 else "task1a", own=r".+\.output(\.split_\d+)?\.csv",
+        task="task1a" if 2017 < year < 2022 else "task1", own=r".+\.output(\.split_\d+)?\.csv",
         files=partial(files, header=header), read_files=partial(read_files, header=header), results=results,
         description=(
             "input_sampling_rate", "acoustic_features", "embeddings", "data_augmentation", "machine_learning_method",
