@@ -10,7 +10,7 @@ from earshot.augment.batch import BatchAugment
 from earshot.competitions import dcase_meta, get_competition
 from earshot.config import load_config
 from earshot.config.sections import AugmentConfig
-from earshot.ensemble.system import augmentation_of, about_system, meta_of
+from earshot.ensemble.system import about_system, augmentation_of, meta_of
 from earshot.runs import load_run
 
 COMPETITION = get_competition("dcase2022_task1")
