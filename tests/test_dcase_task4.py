@@ -1,5 +1,7 @@
 """DESED: strong, weak and unlabelled tables -> clips and events; event tables and PSDS."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -199,6 +201,20 @@ def test_psds_of_both_scenarios():
     found = dcase_task4.score_frames(half, test, truth)
     assert found["psds1"] < 0.6  # half of the only dog is too little there, enough here
     assert found["psds2"] == pytest.approx(1)
+
+
+def test_scores_of_frames_cover_each_recording_to_its_end():
+    """A table's duration may go beyond what was heard; what has no prediction has no file, and a check says so."""
+    test = pd.DataFrame({"clip_id": ["b", "a", "lost"], "filename": ["b.wav", "a.wav", "lost.wav"],
+                         "duration": [7.0, 4.5, 3.0]})  # fmt: skip
+    found = predictions({"a": (10, [("Dog", 1, 3)]), "b": (6, [("Speech", 2, 4)])})
+    texts = dcase_task4.score_files(found, test, "Muster_TUX_task4_1")
+    assert sorted(texts) == [f"Muster_TUX_task4_1_run1.output/{name}.tsv" for name in "ab"]
+    for name, end in (("a", 4.5), ("b", 7.0)):
+        scores = pd.read_csv(io.StringIO(texts[f"Muster_TUX_task4_1_run1.output/{name}.tsv"]), sep="\t")
+        assert scores.columns.tolist() == ["onset", "offset", "Dog", "Running_water", "Speech"]
+        assert (scores.onset[0], scores.offset.iloc[-1]) == (0, end)
+        assert np.array_equal(scores.onset[1:], scores.offset[:-1])
 
 
 def test_a_recording_that_several_tables_name_is_one_clip(tmp_path, caplog):

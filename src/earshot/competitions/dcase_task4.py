@@ -153,8 +153,8 @@ def score_files(predictions: Predictions, test: pd.DataFrame, label: str) -> dic
     offset`, a column a class. Of the first run; the challenge wants three, trained with other seeds."""
     if predictions.framewise_output is None:
         return {}
-    texts = {}
-    for name, (edges, frames) in scores_in_time(predictions, test).items():
+    texts, there = {}, test[test.clip_id.astype(str).isin(set(predictions.clip_ids.tolist()))]
+    for name, (edges, frames) in scores_in_time(predictions, there).items():
         table = pd.DataFrame(
             {"onset": edges[:-1], "offset": edges[1:]} | dict(zip(predictions.classes, frames.T, strict=True))
         )

@@ -253,6 +253,6 @@ def scores_in_time(predictions: Predictions, test: pd.DataFrame) -> dict[str, tu
     found, scores = predictions.aligned(test.clip_id), {}
     for name, seconds, frames in zip(names, test.duration, found.framewise_output, strict=True):
         edges = found.timebase.seconds(np.arange(len(frames) + 1))
-        inside = int(np.searchsorted(edges, seconds - 1e-6))  # frames that begin before the end
+        inside = min(int(np.searchsorted(edges, seconds - 1e-6)), len(frames))  # frames that begin before the end
         scores[name] = (np.append(edges[:inside], max(seconds, edges[inside - 1] + 1e-6)), frames[:inside])
     return scores
