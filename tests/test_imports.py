@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -170,7 +171,10 @@ def test_scripts_say_what_is_missing_before_they_import_it():
     assert ran.returncode == 1
     assert ran.stderr.startswith(f"error: this Python has no package 'numpy': {sys.executable} (version 3.")
     assert "Traceback" not in ran.stderr
-    assert ran.stderr.splitlines()[-1].split()[-3:] == [str(SRC / "train.py"), "--fold", "0"] or "make -C" in ran.stderr
+    assert (
+        shlex.split(ran.stderr.splitlines()[-1])[-3:] == [str(SRC / "train.py"), "--fold", "0"]
+        or "make -C" in ran.stderr
+    )
 
 
 def test_what_is_missing_is_said_of_every_python(tmp_path, monkeypatch):

@@ -165,3 +165,11 @@ def test_what_nobody_could_tell_is_no_class_of_a_truth(tmp_path, said):
     (tmp_path / "t.csv").write_text("filename,onset,offset,wren,owl\na.wav,0,1,POS,UNK\n")
     assert read_events_of(tmp_path / "t.csv")[0].event_label.tolist() == ["wren"]
     assert "(owl?), and are left out" in said.text
+
+
+@pytest.mark.parametrize("name", ["events.csv", "a.csv"])
+def test_one_annotation_file_is_given_in_place_of_a_folder(tmp_path, name):
+    record(tmp_path / "sounds", "a.wav", "b.wav")
+    (tmp_path / name).write_text("filename,onset,offset,label\na.wav,0.1,0.2,dog\nb.wav,0.1,0.3,cat\n")
+    tables = prepare(tmp_path / "sounds", annotations=tmp_path / name)
+    assert events(tables) == [["a", 0.1, 0.2, "dog"], ["b", 0.1, 0.3, "cat"]]

@@ -1,6 +1,7 @@
 """predict.py: what it takes (a table, a folder), what it writes, what it refuses."""
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,7 +131,8 @@ def test_of_a_hidden_test_the_kernel_is_named(here, tmp_path):
     assert "src/export.py" in said
     assert "src/predict.py" in next_step(config, Path("runs/sed/tiny"), here / "source")
     machines = load_config(here / "tiny.yaml", ["task=asd"])
-    assert "src/score_anomalies.py --run runs/asd/tiny" in next_step(machines, Path("runs/asd/tiny"), here)
+    *_, script, flag, run = shlex.split(next_step(machines, Path("runs/asd/tiny"), here))
+    assert (Path(script).name, flag, run) == ("score_anomalies.py", "--run", "runs/asd/tiny")
 
 
 def test_tta_is_averaged_in(here):

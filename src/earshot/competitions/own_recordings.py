@@ -108,7 +108,7 @@ class OwnRecordings:
 
     def place_of(self, path: Path, mirror: Path | None = None) -> Path:
         """Where a table lies below `source`, or below a folder of tables that has the same folders; else its name."""
-        roots = [root for root in (self.source, mirror) if root is not None and path.is_relative_to(root)]
+        roots = [root for root in (self.source, mirror) if root not in (None, path) and path.is_relative_to(root)]
         return path.relative_to(roots[0]) if roots else Path(path.name)
 
     def of_annotation(self, path: Path, mirror: Path | None = None) -> str | None:
