@@ -114,7 +114,9 @@ def meta_of(challenge: Challenge, label: str, path: Path) -> tuple[str, str]:
         results = challenge.results(oof.take(readable), truth.take(readable))
         said = ""
     except ValueError as error:
-        said = f"{label}: no {'results of the OOF' if known else 'figures of the system'}: {error}\n"
+        lost = "results of the OOF" if known else "figures of the system"
+        where = "a run's test.npz in its folder, and a blend's with its JSON and OOF beside it, have them"
+        said = f"{label}: no {lost}: {error}. {where}\n"
     return make_meta(challenge, label, known, results), said
 
 
