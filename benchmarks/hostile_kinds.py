@@ -293,8 +293,8 @@ def files() -> dict[str, Kind]:
     )
     found["test table: damaged"] = Kind("submit", SUBMIT_TEST, to("data/test.csv", *BAD_TABLE), r"test\.csv|test table")
     found["a table's place: a recording"] = Kind(
-        "predict",
-        ["--run", RUN, "--clips", "source/t0.wav", "--out", "f.npz"],
+        "make_folds",
+        ["--clips", "source/t0.wav", "--out", "f.csv"],
         [lambda root: None],
         r"t0\.wav is not a CSV table, it is a recording: give a table",
     )
