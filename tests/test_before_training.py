@@ -53,6 +53,8 @@ def asked(target=ONE, mask=None, **what) -> Targets:
     ("predict.window_seconds=1.0e+9", r"windows of 1e\+09 s"),
     ("optim.ema_decay=2", r"ema_decay must be from 0 to 1"),
     ("optim.warmup_epochs=-1", r"warmup_epochs must be 0 or more"),
+    ("optim.min_lr=0.1", r"optim.min_lr \(0.1\) is above optim.lr \(0.01\), so that the rate would rise"),
+    ("optim.unfreeze_epochs=3", r"unfreeze_epochs \(3\) leaves no epoch of optim.epochs \(3\) to anything but"),
     ("data.crop_seconds=.nan", r"crop_seconds must be a number, got nan"),
     ("data.box_jitter=-0.5", r"box_jitter must be from 0 to 1"),
     ("frontends.logmel={kind: waveform}", r"augment.spec_augment acts on a log-mel"),

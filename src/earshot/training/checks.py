@@ -24,7 +24,7 @@ from earshot.augment.image import check_image
 from earshot.augment.spectrogram import LOGMEL_AUGMENTS, build_spec_augment, check_logmel
 from earshot.augment.waveform import build_waveform_augment, check_waveform_augment, moving_transforms
 from earshot.competitions import get_competition
-from earshot.config import Config, DataConfig
+from earshot.config import Config, DataConfig, OptimConfig
 from earshot.data.dataset import LOOKED_AT, say_changed
 from earshot.data.labels import negative_events
 from earshot.data.prepared import PreparedData
@@ -66,6 +66,7 @@ def check_names(config: Config):
 def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
     """Raise ValueError for whatever would stop these folds, or let them learn nothing, before anything is written."""
     check_names(config)
+    check_schedule(config.optim)
     losses.build_loss(**vars(config.loss), classes=data.classes)
     say_idle(config.augment.batch)
     say_slow_precision(config.optim.precision)
@@ -91,6 +92,20 @@ def check_run(config: Config, data: PreparedData, folds: Sequence[int]):
         check_pseudo(config, train, config.inputs(network.inputs))
         check_several_classes(fold, train.thinned(config.data, config.seed).target, data.classes, config.loss.name)
     check_learnable(network, config, data.target, data.mask)
+
+
+def check_schedule(o: OptimConfig):
+    """Raise where a schedule would do the opposite of what it is for, which losses do not show."""
+    if o.min_lr > o.lr and o.schedule != "constant":
+        raise ValueError(
+            f"optim.min_lr ({o.min_lr:g}) is above optim.lr ({o.lr:g}), so that the rate would rise: set optim.min_lr "
+            "lower, or optim.lr higher"
+        )
+    if o.unfreeze_epochs >= o.epochs > 0:
+        raise ValueError(
+            f"optim.unfreeze_epochs ({o.unfreeze_epochs}) leaves no epoch of optim.epochs ({o.epochs}) to anything but "
+            "the head: set it lower (0: all blocks learn from the start), or train longer"
+        )
 
 
 def check_times(augment, data: DataConfig):
