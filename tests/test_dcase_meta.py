@@ -10,7 +10,7 @@ from earshot.augment.batch import BatchAugment
 from earshot.competitions import dcase_meta, get_competition
 from earshot.config import load_config
 from earshot.config.sections import AugmentConfig
-from earshot.ensemble.system import about_system, augmentation_of, meta_of
+from earshot.ensemble.system import about_system, augmentation_of, meta_of, network_macs
 from earshot.runs import load_run
 
 COMPETITION = get_competition("dcase2022_task1")
@@ -92,6 +92,9 @@ def test_what_a_trained_run_says_of_itself(trained):
     assert known["total_parameters"] == 2 * sum(fold.about["parameters"] for fold in run.folds)
     assert known["total_model_size"] == round(4 * known["total_parameters"] / 1000, 3)
     assert known["total_parameters_non_zero"] <= known["total_parameters"]
+    assert known["macs"] == 2 * len(run.folds) * network_macs(run)
+    folds = about_system([replace(run, folds=[*run.folds] * 3)], int8=False, mean="mean")
+    assert (folds["ensemble_method_subsystem_count"], folds["macs"]) == (3, 3 * network_macs(run))
 
 
 def test_augmentation_is_named_as_in_the_config():
