@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import make_folds
-from earshot.competitions import own_labels
-from earshot.competitions.own_recordings import OwnRecordings
-from earshot.competitions.own_tables import LabelTable
+from earshot.competitions.own import labels as own_labels
+from earshot.competitions.own.recordings import OwnRecordings
+from earshot.competitions.own.tables import LabelTable
 from earshot.data import folds
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))

@@ -37,15 +37,15 @@ from earshot.competitions.label_columns import (
 )
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
-from earshot.competitions.own_annotations import from_annotations
-from earshot.competitions.own_doubts import with_unknown
-from earshot.competitions.own_folders import SUBFOLDER, from_folders
-from earshot.competitions.own_labels import Labels, columns_by_recording, from_table
-from earshot.competitions.own_options import FLAGS
-from earshot.competitions.own_recordings import OwnRecordings, list_own
-from earshot.competitions.own_shares import heard_alone, of_classes, take_shares
-from earshot.competitions.own_splits import listed_splits, say_unused
-from earshot.competitions.own_tables import LabelTable, find_annotations, find_label_table
+from earshot.competitions.own.annotations import from_annotations
+from earshot.competitions.own.doubts import with_unknown
+from earshot.competitions.own.folders import SUBFOLDER, from_folders
+from earshot.competitions.own.labels import Labels, columns_by_recording, from_table
+from earshot.competitions.own.options import FLAGS
+from earshot.competitions.own.recordings import OwnRecordings, list_own
+from earshot.competitions.own.shares import heard_alone, of_classes, take_shares
+from earshot.competitions.own.splits import listed_splits, say_unused
+from earshot.competitions.own.tables import LabelTable, find_annotations, find_label_table
 from earshot.competitions.tables import Tables, check_submission, class_name
 from earshot.data.event_checks import say_overlapping
 from earshot.messages import command_line, few

@@ -16,7 +16,7 @@ from earshot.annotations.reading import kind_of, read_annotations
 from earshot.competitions.label_columns import SEPARATORS, split_cells
 from earshot.competitions.label_texts import respelled
 from earshot.competitions.oof_scores import psds_of_frames
-from earshot.competitions.own_recordings import ADDED
+from earshot.competitions.own.recordings import ADDED
 from earshot.competitions.tables import class_name
 from earshot.data.event_checks import say_overlapping
 from earshot.data.labels import ANNOTATED

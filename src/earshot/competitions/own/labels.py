@@ -1,4 +1,4 @@
-"""Labels of one's own recordings by a table; by folders: own_folders.py, by annotation files: own_annotations.py."""
+"""Labels of one's own recordings by a table; by folders: folders.py, by annotation files: annotations.py."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from earshot.annotations.certainty import CONFIDENCES, certainty_of, confidence_
 from earshot.annotations.class_columns import NO_CLASS, UNKNOWN, counted_beside, of_one_class, said_absent
 from earshot.annotations.column_names import ONSETS, column_called, plain_name
 from earshot.competitions.label_columns import are_classes, label_columns, labels_in, split_cells
-from earshot.competitions.own_doubts import take_doubted, unsure_rows
-from earshot.competitions.own_recordings import OwnRecordings
-from earshot.competitions.own_tables import LabelTable, check_column, find_path_column
+from earshot.competitions.own.doubts import take_doubted, unsure_rows
+from earshot.competitions.own.recordings import OwnRecordings
+from earshot.competitions.own.tables import LabelTable, check_column, find_path_column
 from earshot.competitions.tables import class_name
 from earshot.messages import check_choice, few
 from earshot.tables import read_table
@@ -74,7 +74,7 @@ class Labels:
         return replace(self, clips=clips, missing=missing)
 
     def with_splits(self, listed: pd.DataFrame | None) -> Labels:
-        """The same with the split, or the official fold, that lists of recordings say (own_splits.py); recordings that
+        """The same with the split, or the official fold, that lists of recordings say (own/splits.py); recordings that
         no list names train. Lists that leave no labelled recording to train on say nothing."""
         if listed is None:
             return self

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from earshot.competitions.own_labels import Labels
-from earshot.competitions.own_recordings import OwnRecordings
+from earshot.competitions.own.labels import Labels
+from earshot.competitions.own.recordings import OwnRecordings
 from earshot.messages import few
 
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validate", "validation", "test", "testing", "eval", "evaluation")

@@ -14,7 +14,7 @@ import pandas as pd
 from earshot.annotations import json_tables
 from earshot.annotations.reading import ENDINGS, is_bare, kind_of
 from earshot.competitions.label_columns import label_columns, split_of
-from earshot.competitions.own_recordings import OwnRecordings
+from earshot.competitions.own.recordings import OwnRecordings
 from earshot.files import walk
 from earshot.messages import few, suggest
 from earshot.sound.audio import EXTENSIONS

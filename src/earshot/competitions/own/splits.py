@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from earshot.competitions.label_columns import split_of
-from earshot.competitions.own_recordings import OwnRecordings
-from earshot.competitions.own_tables import TABLES, files_below, find_path_column, read_own
+from earshot.competitions.own.recordings import OwnRecordings
+from earshot.competitions.own.tables import TABLES, files_below, find_path_column, read_own
 from earshot.messages import few
 
 SAME = {"eval": "test", "dev": "val"}  # words of one meaning: TUT has street_test.txt and street_evaluate.txt

@@ -13,11 +13,11 @@ import pandas as pd
 
 from earshot.annotations.reading import Annotations, read_annotations
 from earshot.competitions.label_columns import say_missing_words, split_cells
-from earshot.competitions.own_doubts import take_doubted, unsure_rows
-from earshot.competitions.own_labels import Labels, confident
-from earshot.competitions.own_recordings import OwnRecordings
-from earshot.competitions.own_shares import counts_as_heard, with_shares
-from earshot.competitions.own_tables import find_path_column, read_own
+from earshot.competitions.own.doubts import take_doubted, unsure_rows
+from earshot.competitions.own.labels import Labels, confident
+from earshot.competitions.own.recordings import OwnRecordings
+from earshot.competitions.own.shares import counts_as_heard, with_shares
+from earshot.competitions.own.tables import find_path_column, read_own
 from earshot.messages import few, pasted
 from earshot.sound import audio
 
@@ -38,7 +38,7 @@ def from_annotations(
 
     path_column: the column that names recordings, guessed by its name, else by what it holds; least: the confidence
     that an event needs, where the files say one; unsure: the words beside events of which nobody was sure; mirror: a
-    folder of the files, with folders as those of recordings; shares: the confidences are soft labels (own_shares.py).
+    folder of the files, with folders as those of recordings; shares: the confidences are soft labels (own/shares.py).
     """
     scored = shares or least is not None
     table, spoken, missing = _read_all(
