@@ -51,6 +51,7 @@ class DataConfig:
     cache_folder: str = ""  # caches go there, each data set's in a folder of its own; default <root>/cache
     pack_seconds: float = 10.0  # cache=packed: what is kept of every clip, from its start
     sampler: str = "uniform"  # uniform: every clip once an epoch; balanced: classes take turns, a clip of each
+    sample_weight: str = ""  # numeric column of clips.csv by which a clip counts in the loss, such as rating
     train_share: float = 1.0  # so much of each fold's training clips, the same ones for a seed
     workers: int = 0  # loader processes for training
     levels: tuple[str, ...] = ()  # only classes of these levels (column `level` of the class list), such as coarse

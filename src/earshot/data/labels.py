@@ -68,6 +68,25 @@ def clip_metadata(
     return values
 
 
+def sample_weights(clips: pd.DataFrame, column: str, path: str | Path = "the clip table") -> np.ndarray:
+    """Read how much each clip counts in the loss (data.sample_weight).
+
+    (N,) float32, at least 0; an empty cell counts as the mean of the others. A column that is not there, a text that
+    is no number, a number below 0, and none above 0 are errors.
+    """
+    require_columns(clips, (column,), path)
+    numbers = pd.to_numeric(clips[column], errors="coerce").to_numpy(float)
+    empty = (clips[column].isna() | (clips[column].astype(str).str.strip() == "")).to_numpy(bool)
+    if (bad := ~((numbers >= 0) & (numbers <= LARGEST)) & ~empty).any():
+        raise ValueError(
+            f"{path}: column '{column}' says how much clips count (data.sample_weight), but is no number from 0 to "
+            f"{LARGEST:g} for {bad.sum()} of {len(clips)} clips: {few(clips.clip_id[bad])}"
+        )
+    if not (numbers[~empty] > 0).any():
+        raise ValueError(f"{path}: no clip has a number above 0 in column '{column}' (data.sample_weight)")
+    return np.where(empty, numbers[~empty].mean(), numbers).astype(np.float32)
+
+
 def read_classes(path: str | Path) -> list[str]:
     """classes.csv (column `label`, one class a row) -> class names in model order."""
     classes = read_table(path, ("label",)).label.tolist()

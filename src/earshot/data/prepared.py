@@ -24,6 +24,7 @@ from earshot.data.labels import (
     negative_events,
     read_classes,
     read_clips,
+    sample_weights,
     split_classes,
 )
 from earshot.data.packed import packed_clips
@@ -191,6 +192,8 @@ def load_data(data: DataConfig) -> PreparedData:
     zeros_and_ones = "secondary_labels" not in clips or data.secondary_weight in (-1, 0, 1)
     kind = np.uint8 if zeros_and_ones else np.float32
     target, mask = clip_targets(clips, classes, data.secondary_weight, kind, left_out, data.mask_unknown)
+    if data.sample_weight:
+        sample_weights(clips, data.sample_weight, root / "clips.csv")  # raises where one cannot be
     metadata = data.metadata_record
     clip_metadata(clips, metadata.columns, root / "clips.csv", metadata.missing)  # raises where a value cannot be
     asked = events if events is None or data.event_shares else events.drop(columns="share", errors="ignore")

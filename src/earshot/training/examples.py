@@ -6,17 +6,19 @@ nothing else: not on the worker or the process. So a resumed run equals one that
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from earshot.augment.waveform import apply as apply_waveform
 from earshot.config import DataConfig
 from earshot.data.caches import LogmelCache, waveform_cache
 from earshot.data.embeddings import EmbeddingCache
-from earshot.data.labels import negative_events
+from earshot.data.labels import negative_events, sample_weights
 from earshot.data.prepared import PreparedData
 from earshot.data.sampling import ClassTurns, epoch_order
 from earshot.data.targets import CropTargets
@@ -30,6 +32,8 @@ from earshot.training.background import Background, level_of_events
 from earshot.training.extractors import extractor_caches
 from earshot.training.lessons import Lessons
 from earshot.training.pseudo import PseudoWindows
+
+logger = logging.getLogger("earshot")
 
 MAX_SUBSTITUTES = 20  # unreadable clips in a row before training gives up
 
@@ -81,6 +85,7 @@ class TrainingClips(torch.utils.data.Dataset):
         self.voice = None if prepared.voice is None else Voice(prepared.voice, data.voice, data.voice_share)
         self.rows = extractor_caches(inputs, prepared, cache_folder, progress) if self.embeddings is None else {}
         self.metadata = prepared.metadata_values() if data.metadata else None
+        self.weights = mean_of_one(prepared.clips, data.sample_weight) if data.sample_weight else None
         self.hears = pseudo is not None or bool(inputs.of(sounds=True, of_clip=False))  # else rows of clips say it all
 
     def __len__(self) -> int:
@@ -114,15 +119,16 @@ class TrainingClips(torch.utils.data.Dataset):
         )
 
     def _labelled(self, index: int, seed: list[int]) -> dict:
-        """An example of a clip alone; beside pseudo-labels it says so, and weighs 1."""
-        example = self._heard_example(index, seed)
-        return example if self.pseudo is None else example | self._marks(index, None)
+        """An example of a clip alone."""
+        return self._heard_example(index, seed) | self._marks(index, None)
 
     def _marks(self, index: int, window: int | None) -> dict:
-        """What a batch of clips and pseudo-labelled windows says of each example besides."""
-        weight = 1.0 if window is None else self.pseudo.record.weight
-        kind = self.pseudo.kind(index, window)
-        return {"weight": np.float32(weight), "soundscape": np.int64(kind)}
+        """What a batch says of each example besides: how much it counts and, beside pseudo-labels, its kind."""
+        if self.pseudo is None:
+            return {} if self.weights is None else {"weight": self.weights[index]}
+        own = 1.0 if self.weights is None else self.weights[index]
+        weight = own if window is None else self.pseudo.record.weight
+        return {"weight": np.float32(weight), "soundscape": np.int64(self.pseudo.kind(index, window))}
 
     def _with_pseudo(self, index: int, seed: list[int], unreadable: list) -> tuple[dict | None, str]:
         """An example that is or holds a pseudo-labelled window, and its name; (None, "") where the clip comes alone.
@@ -308,6 +314,16 @@ class TrainingClips(torch.utils.data.Dataset):
         if not len(rows):
             raise audio.UnreadableAudio(f"{self.paths[index]} is listed as unreadable in the cache of input '{name}'")
         return record.taken(rows, record.row_of(start * record.sample_rate // rate), own_samples(crop, rate, record))
+
+
+def mean_of_one(clips: pd.DataFrame, column: str) -> np.ndarray:
+    """How much each of these clips counts in the loss, (N,) float32, 1 on average."""
+    weights = sample_weights(clips, column)
+    if (none := weights == 0).any():
+        logger.warning(
+            "data.sample_weight: %d of %d clips have a %s of 0: they teach nothing", none.sum(), len(clips), column
+        )
+    return weights / weights.mean()
 
 
 def collate(examples: list[dict]) -> dict:
