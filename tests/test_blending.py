@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from earshot.config import load_config
 from earshot.data.prepared import load_data
 from earshot.ensemble import search
-from earshot.ensemble.blends import MEANS, Blend, correlations, ranks
+from earshot.ensemble.blends import MEANS, Blend, correlations, least, ranks, weighted_median
 from earshot.ensemble.oof import oof_when_complete, score_table
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions, weighted_mean
@@ -116,6 +118,8 @@ def test_means_by_hand():
         "geometric": [[0.03**0.5, 0.08**0.5], [0.45**0.5, 0.32**0.5]],
         "power": [[0.05**0.5, 0.1**0.5], [0.53**0.5, 0.4**0.5]],
         "rank": [[0.5, (0.75 + 0.5) / 2], [1.0, (0.75 + 1.0) / 2]],
+        "median": [[0.2, 0.3], [0.7, 0.6]],
+        "minimum": [[0.1, 0.2], [0.5, 0.4]],
     }
     assert set(expected) == set(MEANS)
     for mean, values in expected.items():
@@ -128,6 +132,17 @@ def test_means_by_hand():
         Blend("mean", (1.0,))([a, b])
     with pytest.raises(ValueError, match="unknown mean 'geometrical'; did you mean 'geometric'"):
         Blend("geometrical")
+
+
+@given(st.data())
+def test_a_weighted_median_is_that_of_members_given_as_often_as_they_weigh(data):
+    """A second way: each value written down so many times, NumPy's median of them."""
+    n = data.draw(st.integers(1, 6))
+    values = np.array(data.draw(st.lists(st.floats(0, 1, width=32), min_size=n, max_size=n)), np.float32)
+    times = data.draw(st.lists(st.integers(0, 4), min_size=n, max_size=n).filter(any))
+    found = weighted_median([np.full((2, 1), v) for v in values], [t / sum(times) for t in times])
+    np.testing.assert_allclose(found, np.median(np.repeat(values, times)), rtol=1e-6)
+    assert least([np.full(2, v) for v in values], times).tolist() == [np.repeat(values, times).min()] * 2
 
 
 @pytest.mark.parametrize("mean", MEANS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from scipy.stats import rankdata
 
 from earshot.messages import suggest
 from earshot.prediction.origin import Origin
-from earshot.prediction.predictions import Predictions, weighted_mean
+from earshot.prediction.predictions import Predictions, mean_of, weighted_mean
 from earshot.records import build_from
 from earshot.stored import read_json, want
 
-MEANS = ("mean", "geometric", "rank", "power")
+MEANS = ("mean", "geometric", "rank", "power", "median", "minimum")
 FLOOR = 1e-7  # probability below which a geometric mean does not look
 
 
@@ -25,7 +25,8 @@ class Blend:
     """How members become one answer.
 
     mean: the arithmetic, the `geometric`, that of the clips' `rank`s inside each class (0 to 1; a member's scale stops
-    to matter; framewise outputs are averaged as they are), or the `power` mean, (mean of p ** power) ** (1 / power).
+    to matter; framewise outputs are averaged as they are), the `power` mean, (mean of p ** power) ** (1 / power), the
+    `median`, or the `minimum` of those with weight: a sound is there where every member hears it.
     weights: one a member, or for each member one a class; empty: equal.
     """
 
@@ -60,7 +61,12 @@ class Blend:
         before, after = self.transforms()
         if self.mean == "rank":
             return weighted_mean([replace(m, clipwise_output=ranks(m.clipwise_output)) for m in members], weights)
-        return _mapped(weighted_mean([_mapped(m, before) for m in members], weights), after)
+        return _mapped(weighted_mean([_mapped(m, before) for m in members], weights, self.join), after)
+
+    @property
+    def join(self) -> Callable:
+        """What makes one array of several, given each one's weight: numbers or arrays that broadcast, of sum 1."""
+        return {"median": weighted_median, "minimum": least}.get(self.mean, mean_of)
 
     def transforms(self) -> tuple[Callable, Callable]:
         """What is done to probabilities before and after the weighted mean (of `rank`: nothing, ranks come first)."""
@@ -123,6 +129,26 @@ def _mapped(found: Predictions, change: Callable) -> Predictions:
         found, clipwise_output=change(found.clipwise_output),
         framewise_output=None if frames is None else tuple(change(f) for f in frames),
     )  # fmt: skip
+
+
+def least(arrays: Sequence[np.ndarray], weights: Sequence) -> np.ndarray:
+    """The smallest value of those with weight, float32; infinite where none has any."""
+    heard = [np.where(np.asarray(w) > 0, a, np.inf) for a, w in zip(arrays, weights, strict=True)]
+    return np.min(heard, axis=0).astype(np.float32)
+
+
+def weighted_median(arrays: Sequence[np.ndarray], weights: Sequence) -> np.ndarray:
+    """The value with half of the weight on either side, float32; between two such values their mean.
+
+    With equal weights it is the plain median. Where no array has weight it is any of them.
+    """
+    values = np.stack(arrays)
+    weight = np.stack([np.broadcast_to(w, values.shape[1:]) for w in weights])
+    order = values.argsort(axis=0, kind="stable")
+    values, below = np.take_along_axis(values, order, 0), np.take_along_axis(weight, order, 0).cumsum(axis=0)
+    half = below[-1:] / 2
+    first, last = (below >= half * (1 - 1e-9)).argmax(axis=0), (below > half * (1 + 1e-9)).argmax(axis=0)
+    return np.mean([np.take_along_axis(values, at[None], 0)[0] for at in (first, last)], axis=0).astype(np.float32)
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:

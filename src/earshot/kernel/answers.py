@@ -126,7 +126,7 @@ class KernelBlend:
         nothing = sum(weights) == 0
         weights = [np.where(nothing, share, w) for w, share in zip(weights, shares, strict=True)]
         total = np.maximum(sum(weights), np.finfo(np.float32).tiny)
-        mixed = after(sum(w / total * before(mean) for w, mean in zip(weights, means, strict=True)))
+        mixed = after(self.blend.join([before(mean) for mean in means], [w / total for w in weights]))
         return np.where(sum(weights) > 0, mixed, self.prior).astype(means[0].dtype)
 
     def fallback(self) -> Predictions:

@@ -7,7 +7,7 @@ are stored one after the other. A clip that could not be read is present with th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
@@ -229,11 +229,11 @@ def all_origins(parts: list[Predictions]) -> tuple[Origin, ...] | None:
     return tuple(dict.fromkeys(origin for part in parts for origin in part.origins))
 
 
-def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
+def weighted_mean(members: list[Predictions], weights=None, join: Callable | None = None) -> Predictions:
     """Members' predictions of the SAME clips (folds on the test, models of an ensemble) -> their weighted mean.
 
     weights: (M,), or (M, K) with weights of its own for every class; anomaly scores and thresholds take their mean over
-    classes.
+    classes. join: what is made of arrays and their weights in place of the mean (ensemble/blends.py).
     Clips are aligned by id to the first member. Frames are kept when every member has them on one grid. Members that
     could not read a clip have no say in it; it counts as unreadable when none could.
     """
@@ -246,6 +246,7 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
         if len(other) != len(first):
             raise ValueError(f"cannot average: one member has {len(first)} clips, another {len(other)}")
     members = [first] + [m.aligned(first.clip_ids) for m in members[1:]]
+    join = join or mean_of
 
     heard = np.stack([~np.asarray(m.unreadable, bool) for m in members])
     unreadable = ~heard.any(axis=0)
@@ -254,9 +255,9 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
 
     def joined(name: str, weights=weights) -> np.ndarray:
         values = [getattr(m, name) for m in members]
-        found = _mean(values, weights)
+        found = join(values, weights)
         for i, those in some.items():
-            found[i] = _mean([values[m][i] for m in those], _shares(weights, those))
+            found[i] = join([values[m][i] for m in those], _shares(weights, those))
         return found
 
     frames = None
@@ -265,7 +266,7 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
         _check_lengths(members, heard & ~unreadable)
         each = [[m.framewise_output[i] for m in members] for i in range(len(first))]
         frames = tuple(
-            _mean([clip[m] for m in some[i]], _shares(weights, some[i])) if i in some else _mean(clip, weights)
+            join([clip[m] for m in some[i]], _shares(weights, some[i])) if i in some else join(clip, weights)
             for i, clip in enumerate(each)
         )
     of_member = weights.reshape(len(members), -1).mean(axis=1)
@@ -281,7 +282,8 @@ def weighted_mean(members: list[Predictions], weights=None) -> Predictions:
     )  # fmt: skip
 
 
-def _mean(arrays, weights) -> np.ndarray:
+def mean_of(arrays, weights) -> np.ndarray:
+    """Weighted mean of arrays of one shape, float32; the weights sum to 1."""
     return sum(np.float64(w) * a for w, a in zip(weights, arrays, strict=True)).astype(np.float32)
 
 
