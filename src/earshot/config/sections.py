@@ -37,6 +37,7 @@ class DataConfig:
     level: str = "recorded"  # recorded | normalised: every recording is heard equally loud (sound/loudness.py)
     crop_seconds: float = 5.0  # length of a training example
     crop: str = "random"  # random: anywhere; box: around an annotated event; full: from the start of the clip
+    loudest_of: int = 1  # crop=random: of so many crops the loudest, as a recording's calls are louder than its pauses
     targets: str = "labels"  # labels: those of the clip; events: those heard in the crop (always so with crop=box)
     box_place: str = "around"  # crop=box: around: by box_jitter; first_half: the centre in the crop's first half
     box_jitter: float = 1.0  # crop=box: 1 = anywhere that holds the box's centre, 0 = box centred
@@ -79,13 +80,18 @@ class DataConfig:
         check_choice("cache", self.cache, ("none", "waveform", "packed", "logmel", "embedding"))
         check_choice("voice", self.voice, ("keep", "avoid", "silence"))
         check_choice("sampler", self.sampler, ("uniform", "balanced"))
-        check_positive(self, "sample_rate", "crop_seconds", "pack_seconds", "train_share")
+        check_positive(self, "sample_rate", "crop_seconds", "pack_seconds", "train_share", "loudest_of")
         check_not_negative(self, "frame_margin_seconds", "min_overlap_seconds", "clips_per_class", "workers")
         check_between(self, 0, 1, "box_jitter", "part_others", "voice_share")
         if self.secondary_weight != -1:
             check_between(self, 0, 1, "secondary_weight")
         if self.train_share > 1:
             raise ValueError(f"train_share is {self.train_share}: a share lies above 0 and is at most 1")
+        if self.loudest_of > 1 and (self.crop != "random" or self.cache in ("logmel", "embedding")):
+            raise ValueError(
+                f"loudest_of={self.loudest_of} compares waveforms of crops drawn anywhere: set crop=random, and "
+                f"cache to none, waveform or packed (crop is {self.crop}, cache {self.cache})"
+            )
         if self.voice == "avoid" and self.crop != "random":
             cached = " and cache=waveform" * (self.cache == "logmel")
             raise ValueError(

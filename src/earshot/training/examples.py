@@ -187,6 +187,8 @@ class TrainingClips(torch.utils.data.Dataset):
         n_samples = self._n_samples(index, decoded)
         start, only_annotated = self._start(index, n_samples, crop, rng)
         clip_id = self.prepared.clips.clip_id[index]
+        if self.data.loudest_of > 1 and n_samples > crop:
+            start = self._loudest(index, start, n_samples - crop, crop, rng)
         if self.voice and self._crops_anywhere(index):
             start = self.voice.start(clip_id, start, n_samples=n_samples, crop=crop, rate=rate, rng=rng)
         pad = int(rng.integers(crop - n_samples + 1)) if n_samples < crop and self.data.crop != "full" else 0
@@ -254,6 +256,11 @@ class TrainingClips(torch.utils.data.Dataset):
             return min(int(rng.integers(least, max(round(centre), least + 1))), last), bool(box.get("is_negative", 0))
         start = centre - crop / 2 + self.data.box_jitter * (rng.random() - 0.5) * crop
         return int(np.clip(round(start), 0, last)), bool(box.get("is_negative", 0))
+
+    def _loudest(self, index: int, start: int, last: int, crop: int, rng) -> int:
+        """Of a crop at `start` and others drawn up to `last` (data.loudest_of in all), where the loudest begins."""
+        starts = [start, *rng.integers(last + 1, size=self.data.loudest_of - 1).tolist()]
+        return max(starts, key=lambda at: float(np.square(self._waveform(index, at, 0, crop, 0)).mean()))
 
     def _crops_anywhere(self, index: int) -> bool:
         return self.data.crop == "random" or index >= self.n_labelled
