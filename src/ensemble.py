@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import sys
 from pathlib import Path
 
 from earshot.script import run_script
@@ -263,7 +264,7 @@ def write(out: Path, members, blend: Blend, oof: predictions.Predictions, about:
         "blend": dataclasses.asdict(blend), "watch": about["watch"],
         "cv": about["scores"][about["watch"]], "cv_folds": [float(v) for v in about["by_fold"]],
         "scores": {k: float(v) for k, v in about["scores"].items()}, "best_member": about["best_member"],
-        "origins": to_dict(oof.origins), "commit": runs.git_commit(),
+        "origins": to_dict(oof.origins), "commit": runs.git_commit(), "command": sys.argv[1:],
     }  # fmt: skip
     with files.whole_set(out.parent, last=listing, without=[post, out.name]) as partial:
         oof.save(partial / f"{out.stem}_oof.npz")

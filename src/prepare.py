@@ -12,6 +12,7 @@ import dataclasses
 import inspect
 import logging
 import re
+import sys
 from pathlib import Path
 
 from earshot.script import run_script
@@ -65,8 +66,9 @@ def main():
         notes += more
     name = tables.competition or options.competition
     write_tables(
-        tables, out, name, source, options.force, also=competition.also, copied_channels=copied_channels(options)
-    )
+        tables, out, name, source, options.force, also=competition.also, copied_channels=copied_channels(options),
+        command=sys.argv[1:],
+    )  # fmt: skip
     print("\n".join([summary(tables, name), *(f"  {note}" for note in notes)]))
     list_odd_files(source, out)
     print(f"-> {out}")

@@ -116,11 +116,11 @@ def classes_of_sample(sample: pd.DataFrame, key: str, where: str | Path) -> list
 
 def write_tables(
     tables: Tables, out: str | Path, competition: str, source: str | Path, overwrite: bool = False,
-    also: Sequence[str] = (), copied_channels: str = "",
+    also: Sequence[str] = (), copied_channels: str = "", command: Sequence[str] = (),
 ):  # fmt: skip
     """Write the tables under `out`; a folder made from another competition or source needs `overwrite`.
 
-    copied_channels: mono or stereo, where the clips' paths are resampled copies.
+    copied_channels: mono or stereo, where the clips' paths are resampled copies. command: what prepare.py was told.
 
     All of them or none: every file is complete elsewhere before the first gets its place, dataset.json last; an
     optional table of an earlier run that is no longer there is removed.
@@ -141,6 +141,7 @@ def write_tables(
         )
     about = {"competition": competition, "source": str(source), "task": tables.task}
     about |= {"copied_channels": copied_channels} if copied_channels else {}
+    about |= {"command": list(command)} if command else {}
     with whole_set(out, last="dataset.json", without=[f"{name}.csv" for name in frames]) as partial:
         for name, frame in frames.items():
             if frame is not None:

@@ -21,7 +21,8 @@ logger = logging.getLogger("earshot")
 def read_dataset(folder: str | Path) -> dict:
     """Read dataset.json of a prepared folder: {"competition", "source", "task"}.
 
-    It has "copied_channels" too, mono or stereo, where the clips' paths are copies that prepare.py --resample made.
+    It has "copied_channels" too, mono or stereo, where the clips' paths are copies that prepare.py --resample made, and
+    "command", the words that prepare.py was called with.
     """
     path, prepare = Path(folder) / "dataset.json", command_line("prepare", "COMPETITION", "--out", folder)
     if not path.is_file():

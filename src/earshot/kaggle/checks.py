@@ -61,10 +61,11 @@ def identity(path: Path) -> str:
     return about["id"]
 
 
-def check_folder(folder: str | Path):
+def check_folder(folder: str | Path, called: str = ""):
     """Raise where a file under `folder` looks like a secret, holds one, or names a path of this machine.
 
-    Every problem found is in the message. Wheels are others' archives: their names are checked, not what they hold.
+    Every problem found is in the message, of a folder that people know as `called`. Wheels are others' archives: their
+    names are checked, not what they hold.
     """
     folder = Path(folder)
     problems = []
@@ -77,7 +78,7 @@ def check_folder(folder: str | Path):
         elif path.is_file() and path.suffix != ".whl":
             problems += [f"{where} holds {what}" for what in file_problems(path)]
     if problems:
-        raise ValueError(f"{folder.name} must not be uploaded: {'; '.join(problems)}")
+        raise ValueError(f"{called or folder.name} must not be uploaded: {'; '.join(problems)}")
 
 
 def file_problems(path: Path) -> list[str]:
