@@ -25,12 +25,14 @@ from earshot.kernel.memory_limit import check_memory_limit
 check_memory_limit()
 
 from earshot.files import check_writable
+from earshot.kernel.answers import frame_bytes
 from earshot.kernel.bundle import Bundle, open_bundle
 from earshot.kernel.hidden_test import find_test
 from earshot.kernel.manifest import identity_of
 from earshot.kernel.runner import KernelRun, run_kernel
 from earshot.kernel.speed import simulate
 from earshot.messages import Parser, few, logged_from
+from earshot.prediction.clip_answers import output_timebase
 from earshot.prediction.free_cores import allowed_cores
 
 
@@ -123,6 +125,11 @@ def print_simulation(bundle: Bundle, wanted: tuple[int, float], n_cores: int):
         print("  (graphs for bf16 in float32, since the kernel's processor may not multiply in bf16)")
     for stage, value in found["stages"].items():
         print(f"  {stage:8s} {value:10.1f} CPU s")
+    first = bundle.networks[0].members[0]
+    if first.windowing.keep_frames:
+        grid = output_timebase(first.backend.timebase, first.windowing.stride_samples)
+        size = frame_bytes([seconds] * n_files, grid, len(bundle.classes), len(bundle.runs))
+        print(f"  {'frames':8s} {size / 1e9:10.2f} GB of memory, every {grid.frame_seconds:.3g} s")
     print(f"  {found['minutes']:.1f} minutes with {n_cores} cores ({found['cpu_seconds'] / 60:.1f} CPU minutes)")
 
 

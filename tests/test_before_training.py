@@ -23,6 +23,7 @@ from earshot.training.lessons import Lessons
 from earshot.training.rehearsal import batches_of
 from earshot.training.reporting import say_unreadable
 from earshot.training.schedule import time_is_up
+from earshot.training.watch import check_watch
 from scripts import run
 
 SIGMOID = Head(activation="sigmoid", logit=False, segments=True)
@@ -133,6 +134,24 @@ def test_groups_that_the_folds_do_not_know_are_said_once(tiny, caplog):
     (said,) = [message for message in caplog.messages if "groups" in message]
     assert said.startswith("2 of 2 groups of ")
     assert "such as x (folds 0, 1, 2)" in said
+
+
+@pytest.mark.parametrize(
+    ("competition", "more", "said"),
+    [
+        ("rfcx", [], True),
+        ("rfcx", ["watch=lwlrap"], False),
+        ("rfcx", ["watch=macro_auc"], False),  # as asked
+        ("rfcx", ["optim.select=last"], False),
+        ("birdcall", [], False),  # ranked by rows, which post-processing cuts
+        ("mine", [], False),
+    ],
+)
+def test_weights_chosen_by_another_score_than_the_competitions_are_said(tiny, caplog, competition, more, said):
+    config = load_config(tiny, ["optim.select=best"] * ("optim.select=last" not in more) + more)
+    config = replace(config, data=replace(config.data, competition=competition))
+    check_watch(config, load_data(config.data))
+    assert ("are chosen by map, and rfcx ranks by lwlrap: watch=lwlrap chooses by that" in caplog.text) == said
 
 
 def test_outputs_too_far_apart_for_the_events_are_said(tiny, caplog):

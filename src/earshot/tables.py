@@ -72,6 +72,7 @@ def read_table(path: str | Path, columns=(), all_text: bool = False) -> pd.DataF
         how = {"sep": find_separator(path, encoding), "encoding": encoding, "index_col": False}
         with open(path, encoding=encoding) as file:
             how["skiprows"] = int(bool(SEPARATOR_LINE.match(file.readline(64))))
+        how["skipinitialspace"] = all_text  # quotes behind a space, in tables by hand
         header = list(pd.read_csv(path, **how, nrows=0).columns)
         text = {c: str for c in header if all_text or is_text_column(c.strip())}
         other = {c: ["", "nan", "NaN"] for c in header if c not in text}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.annotations.column_names import (
+    CORNERS,
     DURATIONS,
     ELAN_FORMATS,
     NO_TIME,
@@ -18,11 +19,14 @@ from earshot.annotations.column_names import (
     column_called,
     last_word,
     plain_name,
+    plain_names,
 )
 from earshot.messages import few
 
 NUMBERS = r"\s*[-+]?[\d.,:]+([eE][-+]?\d+)?\s*"
-EPITHETS = ("species", "sp", "specific_epithet")  # columns of the second half of a species' name, maybe of both
+# columns of the second half of a species' name, maybe of both, and of the first
+EPITHETS = ("species", "sp", "specific_epithet", "art", "espece", "especie")
+GENERA = ("genus", "gen", "gattung", "genre", "genero")
 NOTHING = ("", "na", "nan", "none", "null")
 
 logger = logging.getLogger("earshot")
@@ -31,7 +35,7 @@ logger = logging.getLogger("earshot")
 def without_samples(table: pd.DataFrame) -> pd.DataFrame:
     """A table without its times in samples where other columns say them in seconds."""
     rest = table[[c for c in table.columns if last_word(c) not in NO_TIME]]
-    plain = [plain_name(c) for c in rest.columns]
+    plain = plain_names(rest.columns)
     return rest if column_called(plain, ONSETS) and column_called(plain, OFFSETS + DURATIONS) else table
 
 
@@ -44,8 +48,30 @@ def in_seconds(values: pd.Series, path: Path) -> np.ndarray:
         parts = [float(p) for p in text.iloc[i].replace(",", ".").split(":")]
         numbers[i] = sum(p * 60**power for power, p in enumerate(reversed(parts)))
     if (bad := ~np.isfinite(numbers)).any():
-        raise ValueError(f"{path}: {bad.sum()} of {len(text)} times are no seconds: {few(repr(t) for t in text[bad])}")
+        raise ValueError(
+            f"{path}: {bad.sum()} of {len(text)} times are no seconds: {few(repr(t) for t in text[bad])}. They count "
+            "from the start of a recording, in seconds or h:mm:ss; prepare.py takes a table of other times as --table"
+        )
     return numbers
+
+
+def check_corners(table: pd.DataFrame, path: Path):
+    """Raise where x1, x2, y1 and y2 are corners of boxes in a picture, in pixels or shares of it."""
+    columns = [c for c in table.columns if plain_name(c) in CORNERS]
+    cells = table[columns].apply(lambda c: pd.to_numeric(c.str.replace(",", ".", regex=False), errors="coerce"))
+    for unit, there in (("pixels", cells % 1 == 0), ("shares of it", cells.abs() <= 1)):
+        if len(cells) and there.all(axis=None):
+            raise ValueError(
+                f"{path}: {few(columns)} seem to be corners in a picture, in {unit}: times are seconds from the start "
+                "of each recording, in columns such as onset and offset. Without them it is a table of labels of whole "
+                "recordings, which prepare.py takes as --table"
+            )
+
+
+def refuse_twin(column: pd.Series | None, table: pd.DataFrame, path: Path):
+    """Raise where a table has two columns of this one's name that say different things."""
+    if column is not None and f"{column.name}.1" in table and (table[f"{column.name}.1"] != column).any():
+        raise ValueError(f"{path} has two columns '{column.name}', which differ: keep one, or give them two names")
 
 
 def parts_of_time(table: pd.DataFrame, values: pd.Series) -> list[pd.Series]:
@@ -67,14 +93,14 @@ def parts_of_time(table: pd.DataFrame, values: pd.Series) -> list[pd.Series]:
 def with_genus(labels: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
     """Species with their genus in front, where a column of its own has it: a tit and a warbler are both palustris."""
     plain = [plain_name(c) for c in table.columns]
-    column = column_called(plain, ("genus", "gen"))
+    column = column_called(plain, GENERA)
     if plain_name(str(labels.name)) not in EPITHETS or column is None:
         return labels
     genus, names = table.iloc[:, plain.index(column)].str.strip(), labels.str.strip()
     bare = (genus != "") & (names != "") & ~names.str.contains(" ")
     if bare.any():
         logger.warning("%s: species are named with the genus in front", path)
-    return (genus + " " + names).where(bare, names)
+    return (genus + " " + names).where(bare, names).rename(labels.name)
 
 
 def without_time(table: pd.DataFrame) -> pd.Series:

@@ -20,12 +20,15 @@ def confidence_of(table: pd.DataFrame) -> pd.Series | None:
     An empty cell, as of a row that a person wrote, says nothing: NaN.
     """
     plain = [plain_name(c) for c in table.columns]
-    if (name := column_called(plain, CONFIDENCES)) is None:
-        return None
-    cells = table.iloc[:, plain.index(name)]
-    numbers = pd.to_numeric(cells.str.replace(",", ".", regex=False), errors="coerce")
-    empty = is_blank(cells)
-    return numbers if not empty.all() and (numbers.between(0, 1) | empty).all() else None
+    for name in CONFIDENCES:
+        if name in plain:
+            cells = table.iloc[:, plain.index(name)].str.strip()
+            numbers = pd.to_numeric(cells.str.replace(",", ".", regex=False).str.rstrip("% "), errors="coerce")
+            empty, percent = is_blank(cells), cells.str.endswith("%")
+            numbers = numbers / 100 if percent.any() and (percent | empty).all() else numbers.mask(percent)
+            if not empty.all() and (numbers.between(0, 1) | empty).all():
+                return numbers
+    return None
 
 
 def certainty_of(table: pd.DataFrame) -> pd.Series | None:

@@ -13,8 +13,8 @@ from earshot.annotations.certainty import MARK
 from earshot.annotations.column_names import plain_name
 
 YES = ("1", "1.0", "true", "yes", "y", "x", "pos", "present")
-NO = ("0", "0.0", "false", "no", "n", "-", "", "nan", "na", "none", "null", "neg", "not_present", "unk")
-UNKNOWN = "unk"  # of DCASE's few-shot tables: nobody could tell
+UNKNOWN = ("unk", "?", "??")  # nobody could tell: of DCASE's few-shot tables, and by hand
+NO = ("0", "0.0", "false", "no", "n", "-", "", "nan", "na", "none", "null", "neg", "not_present", *UNKNOWN)
 NO_CLASS = re.compile(
     r"(is|has|use)_|unnamed: \d+$|.*\bfreq(uency)?\b|"
     r"((low|high|begin|end|min|max)_freq|folds?|channel|view|selection|confidence|score|index)$"
@@ -57,7 +57,7 @@ def heard(cells: pd.Series) -> pd.Series:
 
 def doubted(cells: pd.DataFrame) -> pd.DataFrame:
     """Which cells say that nobody could tell."""
-    return cells.apply(lambda column: column.str.strip().str.casefold() == UNKNOWN)
+    return cells.apply(lambda column: column.str.strip().str.casefold().isin(UNKNOWN))
 
 
 def named_in(cells: pd.DataFrame) -> list[list[str]]:
@@ -77,8 +77,9 @@ def say_unknown(cells: pd.DataFrame, path: Path):
     """Warn of cells that say that nobody could tell."""
     unknown = doubted(cells).to_numpy()
     if unknown.any():
-        logger.warning("%s: %d of %d cells say UNK, nobody could tell: these classes are unknown in their recordings, "
-                       "neither there nor absent", path, unknown.sum(), unknown.size)  # fmt: skip
+        words = " or ".join(sorted({cell.strip() for cell in cells.to_numpy()[unknown]}))
+        logger.warning("%s: %d of %d cells say %s, nobody could tell: these classes are unknown in their recordings, "
+                       "neither there nor absent", path, unknown.sum(), unknown.size, words)  # fmt: skip
 
 
 def class_columns(table: pd.DataFrame, taken: Sequence[str], path: Path) -> list[str]:
@@ -152,7 +153,7 @@ def said_absent(table: pd.DataFrame, path: Path) -> tuple[pd.Series, pd.Series]:
             rows = cells.isin(REFUSED) | (yes_or_no & ~heard(cells) & (cells != "") & (name in JUDGED[:4]))
         elif yes_or_no and name in ("is_negative", "present"):
             rows = heard(cells) == (name == "is_negative")
-            of_recording |= rows & (name == "present") & (cells != "") & (cells != UNKNOWN)
+            of_recording |= rows & (name == "present") & (cells != "") & ~cells.isin(UNKNOWN)
         elif name in COUNTS:
             rows = pd.to_numeric(cells, errors="coerce") == 0
             of_recording |= rows

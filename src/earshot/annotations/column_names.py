@@ -12,18 +12,23 @@ NO_TIME = ("sample", "frame", "samples", "frames")
 ELAN_FORMATS = re.compile(r" - (hh:mm:ss\.ms|ss\.msec)$", re.I)  # behind its columns' names: both are read
 # What columns are called, in lower case without units and signs, the surest name first.
 ONSETS = ("onset", "begin_time", "start_time", "starttime", "start", "begin", "start_seconds", "tmin", "xmin",
-          "t_start", "start_timestamp", "onset_time", "window_start", "event_start", "x1", "beginn", "anfang",
-          "startzeit", "von", "debut", "temps_debut", "inicio")  # fmt: skip
+          "t_start", "start_timestamp", "onset_time", "window_start", "event_start", "beginn", "anfang",
+          "startzeit", "von", "debut", "temps_debut", "inicio", "x1")  # fmt: skip
 OFFSETS = ("offset", "end_time", "endtime", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax",
-           "t_end", "stop_timestamp", "end_timestamp", "offset_time", "window_end", "event_end", "x2", "ende",
-           "endzeit", "bis", "fin", "temps_fin", "fim")  # fmt: skip
+           "t_end", "stop_timestamp", "end_timestamp", "offset_time", "window_end", "event_end", "ende",
+           "endzeit", "bis", "fin", "temps_fin", "fim", "x2")  # fmt: skip
 DURATIONS = ("duration", "event_duration", "length", "dur", "dauer", "duree", "duracion", "duracao")
-LABELS = ("event_label", "label", "labels", "annotation", "species", "sp", "specific_epithet", "common_name",
-          "scientific_name", "species_code",
-          "primary_label", "ebird_code", "species_ebird_code", "class", "category", "call_type", "manual_id",
+CORNERS = ("x1", "x2", "y1", "y2")  # of boxes, of Arbimon in seconds and Hz
+# times beside others alone: fin may be a whale, and x1 anything
+TIMES_BESIDE = {"von": [{"bis"}], "bis": [{"von"}], "fin": [{"debut"}, {"inicio"}], "x1": [{*CORNERS}],
+                "x2": [{*CORNERS}]}  # fmt: skip
+NO_UNITS = ("hz", "khz", "px", "pixel", "pixels")  # in brackets: of columns that are no times
+LABELS = ("event_label", "label", "labels", "annotation", "species", "common_name", "scientific_name", "species_code",
+          "primary_label", "ebird_code", "species_ebird_code", "sp", "specific_epithet", "class", "category",
+          "call_type", "manual_id",
           "top1match", "auto_id", "tag", "tags", "class_name", "class_label", "event_class", "sound_event",
           "sound_event_recording", "event", "scene_label", "validateur_taxon", "observateur_taxon", "tadarida_taxon",
-          "taxon", "art", "vogelart", "spezies", "klasse", "espece", "especie", "etiquette", "name", "code",
+          "taxon", "vogelart", "spezies", "art", "klasse", "espece", "especie", "etiquette", "name", "code",
           "id")  # fmt: skip
 FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
          "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
@@ -34,13 +39,22 @@ IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where s
 KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
 LAST_LABELS = ("type", "event_type", "sound_type", "prediction")  # labels of events where no other column is
 NUMBERS_OF_ROWS = ("id", "name", "code", "tag")  # a row's own where its classes are columns of 0 and 1
+CODES = ("sp", "art")  # names that may be a class's too: SP is a sperm whale
 
 
 def plain_name(name: str) -> str:
     """A column's name without its unit: 'Begin Time (s)' -> begin_time, 'onset_s' -> onset."""
     name = unaccented(ELAN_FORMATS.sub("", name.strip().strip("\ufeff\"'")))
-    name = "_".join(re.findall(r"[a-z0-9]+", re.sub(r"\(.*?\)|\[.*?\]", " ", name)))
+    name = re.sub(r"[(\[](.*?)[)\]]", lambda inside: f" {inside[1] if inside[1].strip() in NO_UNITS else ''} ", name)
+    name = "_".join(re.findall(r"[a-z0-9]+", name))
     return re.sub(rf"_(s|sec|secs|seconds|({'|'.join(UNITS)})s?|{'|'.join(NO_TIME)})$", "", name)
+
+
+def plain_names(columns: Sequence[str]) -> list[str]:
+    """The plain names of a table's columns; a word that means a time beside others alone is none without them."""
+    names = [plain_name(c) for c in columns]
+    alone = {n for n in names if n in TIMES_BESIDE and not any(others <= {*names} for others in TIMES_BESIDE[n])}
+    return [f"{n}_alone" if n in alone else n for n in names]
 
 
 def unaccented(name: str) -> str:
@@ -62,5 +76,10 @@ def last_word(name: str) -> str:
     return words[-1] if len(words) > 1 else ""
 
 
+def columns_called(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The plain names among `columns` that are some of `names`, in the order of those."""
+    return [name for name in (re.sub("_seconds$", "", n) for n in names) if name in columns]
+
+
 def column_called(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    return next((name for name in (re.sub("_seconds$", "", n) for n in names) if name in columns), None)
+    return next(iter(columns_called(columns, names)), None)

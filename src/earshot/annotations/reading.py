@@ -25,42 +25,39 @@ import pandas as pd
 from earshot.annotations import aoef, elan, jams, label_studio
 from earshot.annotations.cells import (
     NUMBERS,
+    check_corners,
     in_seconds,
     is_blank,
     is_minus_one,
     parts_of_time,
+    refuse_twin,
     with_genus,
     without_samples,
     without_time,
 )
 from earshot.annotations.certainty import certainty_of, confidence_of
-from earshot.annotations.class_columns import (
-    class_columns,
-    counted,
-    named_in,
-    of_one_class,
-    said_absent,
-    say_unknown,
-    says_yes_or_no,
-    score_columns,
-)
+from earshot.annotations.class_columns import said_absent
+from earshot.annotations.class_rows import classes_in_rows, scores_of_classes
 from earshot.annotations.column_names import (
+    CODES,
+    CORNERS,
     DURATIONS,
     FILES,
     IN_FILE,
     KALEIDOSCOPE,
     LABELS,
     LAST_LABELS,
-    NUMBERS_OF_ROWS,
     OFFSETS,
     ONSETS,
     column_called,
+    columns_called,
     plain_name,
+    plain_names,
     unit_of,
 )
 from earshot.annotations.json_tables import json_columns, read_json_table
 from earshot.annotations.tracks import NUMBER, SPACED, read_track
-from earshot.messages import few, install_line, suggest
+from earshot.messages import few, install_line
 from earshot.sound.audio import EXTENSIONS
 from earshot.tables import SEPARATOR_LINE, find_encoding
 
@@ -69,12 +66,13 @@ logger = logging.getLogger("earshot")
 # in the text of a JSON file of events, or of recordings without any
 JSON_TIMES = re.compile(r'"(start|begin|onset|start_time|begin_time)"\s*:|"annotated"\s*:')
 JSON_UNSEEN = re.compile(r'\A(?!.*"annotated"\s*:\s*true).*"annotated"\s*:\s*false', re.S)
-NAMES = (*LABELS, *LAST_LABELS)
+NAMES = (*LABELS[:-1], *LAST_LABELS, LABELS[-1])  # an id is the last that is taken
+DOUBTFUL = ("name", "code", "id", *CODES, *LAST_LABELS)  # names that may say something else than the label
 ENDINGS = (".txt", ".csv", ".tsv", ".ann", ".textgrid", ".json", ".eaf", ".jams")
 BY_ENDING = {".textgrid": "textgrid", ".eaf": "elan", ".jams": "jams"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Annotations:
     """The events of one annotation file.
 
@@ -82,7 +80,8 @@ class Annotations:
     (seconds; NaN: it is heard, nobody says when), `event_label`, and `confidence` (0 to 1) or `certainty` (words) where
     the file has one; kind: as `kind_of` has it; label_column: where the labels were; silent: recordings that it names
     without an event; runs_on: its times may be of all files in a row, as Raven counts them; scores: the columns whose
-    numbers from 0 to 1 are the confidences of classes, a row each.
+    numbers from 0 to 1 are the confidences of classes, a row each; others: columns of words that may hold the labels as
+    well.
     """
 
     events: pd.DataFrame
@@ -91,6 +90,7 @@ class Annotations:
     silent: tuple[str, ...] = ()
     runs_on: bool = False
     scores: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 def kind_of(path: str | Path) -> str:
@@ -130,7 +130,7 @@ def kind_of(path: str | Path) -> str:
 
 def _says_times(columns: Sequence[str]) -> bool:
     """Whether columns say when something begins and ends."""
-    plain = [plain_name(c) for c in columns]
+    plain = plain_names(columns)
     return bool(column_called(plain, ONSETS) and column_called(plain, OFFSETS + DURATIONS))
 
 
@@ -151,12 +151,12 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "", f
         )
     if kind in ("textgrid", "elan"):
         tiers = _textgrid_tiers(path) if kind == "textgrid" else elan.read_tiers(path)
-        return Annotations(_of_tier(tiers, path, tier), kind)
+        return Annotations(events=_of_tier(tiers, path, tier), kind=kind)
     if kind == "audacity":
-        return Annotations(_read_audacity(path, label_column), kind)
+        return Annotations(events=_read_audacity(path, label_column), kind=kind)
     if kind == "label_studio":
         events, silent = label_studio.read_export(path)
-        return Annotations(events, kind, silent=silent)
+        return Annotations(events=events, kind=kind, silent=silent)
     return _read_columns(path, kind, label_column, file_column)
 
 
@@ -165,11 +165,14 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     table, scores = _an_event_a_row(path, kind, label_column)
     if label_column not in table.columns:
         label_column = ""  # of classes, which are rows now
-    plain = [plain_name(c) for c in table.columns]
+    plain = plain_names(table.columns)
 
     def column(names: Sequence[str]) -> pd.Series | None:
-        name = column_called(plain, names)
-        return None if name is None else table.iloc[:, plain.index(name)]
+        """The first of these columns that holds anything."""
+        found = [table.iloc[:, plain.index(name)] for name in columns_called(plain, names)]
+        best = next((cells for cells in found if not is_blank(cells).all()), found[0] if found else None)
+        refuse_twin(best, table, path)
+        return best
 
     def times(values: pd.Series) -> np.ndarray:
         parts = [values, *(parts_of_time(table, values) if in_parts else ())]
@@ -177,16 +180,18 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
 
     if label_column:
         labels = table[label_column]
-    elif (labels := column([n for n in NAMES if n in plain and not is_blank(column([n])).all()] or NAMES)) is None:
+    elif (labels := column(NAMES)) is None:
         raise ValueError(
             f"{path}: no column has a name that labels have; say which one it is with --label-column (columns: "
             f"{', '.join(table.columns)}). Where all events are of one class, add a column 'label' that names it"
         )
     labels = with_genus(labels, table, path)
-    files, start, end = column((plain_name(file_column),) if file_column else FILES), column(ONSETS), column(OFFSETS)
+    files, start = column((plain_name(file_column),) if file_column else FILES), column(ONSETS)
+    length = column((*OFFSETS, *DURATIONS))
     if set(plain) >= KALEIDOSCOPE:
-        start, end = column(("offset",)), None
-    length = column(DURATIONS) if end is None else end
+        start, length = column(("offset",)), column(DURATIONS)
+    if plain_name(str(start.name)) == CORNERS[0]:
+        check_corners(table, path)
     # start_min and start_sec, end_min and end_sec; a start_hour alone is a time of day
     units = [{unit_of(str(p.name), path) for p in (v, *parts_of_time(table, v))} for v in (start, length)]
     in_parts = units[0] == units[1]
@@ -194,7 +199,7 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     silent |= is_minus_one(start) & is_minus_one(length)  # urban data sets write it so
     timeless = without_time(table) | (is_blank(start) & is_blank(length) & ~silent)
     onset, offset = times(start), times(length)
-    if end is None:
+    if plain_name(str(length.name)) in DURATIONS:
         offset = onset + offset
     within = column(IN_FILE)
     if within is not None and files is not None:
@@ -213,7 +218,18 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     runs_on = kind == "raven" and within is None and events.filename.nunique() > 1
     absent, _ = said_absent(table.drop(columns=[str(labels.name)], errors="ignore"), path)
     events = events[~silent & ~absent].reset_index(drop=True)
-    return Annotations(events, kind, str(labels.name), without, runs_on, tuple(scores))
+    others = [] if label_column or plain_name(str(labels.name)) not in DOUBTFUL else _of_words(table, labels)
+    return Annotations(
+        events=events, kind=kind, label_column=str(labels.name), silent=without, runs_on=runs_on, scores=tuple(scores),
+        others=tuple(others),
+    )  # fmt: skip
+
+
+def _of_words(table: pd.DataFrame, labels: pd.Series) -> list[str]:
+    """The columns beside the labels that hold words, and are no files and no times."""
+    plain = dict(zip(table.columns, plain_names(table.columns), strict=True))
+    left = [c for c, n in plain.items() if c != labels.name and n not in {*FILES, *ONSETS, *OFFSETS, *DURATIONS}]
+    return [c for c in left if table[c].str.contains(r"[^\W\d]").any()]
 
 
 def _an_event_a_row(path: Path, kind: str, label_column: str) -> tuple[pd.DataFrame, list[str]]:
@@ -224,77 +240,12 @@ def _an_event_a_row(path: Path, kind: str, label_column: str) -> tuple[pd.DataFr
     readers = {"aoef": aoef.read_aoef, "jams": jams.read_jams, ".json": read_json_table}
     reader = readers.get(kind, readers.get(path.suffix.lower()))
     table = without_samples(reader(path) if reader else _table(path, kind))
-    if scores := _score_columns(table, label_column):
+    if scores := scores_of_classes(table, label_column):
         table = table.melt([c for c in table.columns if c not in scores], scores, "event_label", "confidence")
-    table = _classes_in_rows(table, path, label_column)
+    table = classes_in_rows(table, path, label_column)
     if kind == "raven":
         table = table.drop_duplicates([c for c in table if plain_name(c) not in ("view", "channel")], ignore_index=True)
     return table, scores
-
-
-def _score_columns(table: pd.DataFrame, given: str) -> list[str]:
-    """The columns of a class each with its confidence, where no column holds labels and none says yes and no."""
-    plain = {c: plain_name(c) for c in table.columns}
-    if given or any(name in LABELS and name not in NUMBERS_OF_ROWS for name in plain.values()):
-        return []
-    taken = [c for c, name in plain.items() if name in {*ONSETS, *OFFSETS, *DURATIONS, *FILES, *IN_FILE, *NAMES}]
-    return score_columns(table, taken)
-
-
-def _classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFrame:
-    """A table whose classes are columns of 0 and 1 -> one row a class heard; where none is, no times. Others as is.
-
-    given: what --label-column names: several by commas, or one that no labels are called by, hold 0 and 1.
-    """
-    plain = dict(zip(table.columns, (plain_name(c) for c in table.columns), strict=True))
-    if given:
-        classes = _given_classes(table, given, path)
-    elif any(
-        name in LABELS and name not in NUMBERS_OF_ROWS and not (len(table) and is_blank(table[c]).all())
-        for c, name in plain.items()
-    ):
-        return table
-    else:
-        roles = {*ONSETS, *OFFSETS, *DURATIONS, *FILES, *IN_FILE, *LABELS}
-        taken = [c for c, name in plain.items() if name in roles]
-        classes, others = class_columns(table, taken, path), counted(table, taken)
-        if others and (classes or all(name not in LABELS for name in plain.values())):
-            said = few([f"'{c}' ({number})" for c, number in others.items()])
-            if not classes:
-                raise ValueError(
-                    f"{path}: no column has a name that labels have, and {said} hold other numbers than 0 and 1: where "
-                    "they are classes, write 1 where one is heard and 0 where not; else name the column of the labels "
-                    "with --label-column"
-                )
-            logger.warning("%s: no classes are columns of other numbers than 0 and 1: %s; write 1 where one is heard",
-                           path, said)  # fmt: skip
-    if not classes:
-        return table
-    one = len(classes) == 1
-    logger.warning("%s: %d column%s of 0 and 1 %s: %s", path, len(classes), "" if one else "s",
-                   "is a class" if one else "are classes", few(classes))  # fmt: skip
-    say_unknown(table[classes], path)
-    rest = table.drop(columns=[*classes, *(c for c, name in plain.items() if name in LABELS and c not in classes)])
-    rest = rest if one else rest.drop(columns=of_one_class(rest.columns))
-    rest = rest.assign(event_label=named_in(table[classes]))
-    rest = rest.explode("event_label", ignore_index=True).astype({"event_label": object})
-    times = [c for c in rest if plain_name(c) in {*ONSETS, *OFFSETS, *DURATIONS, *IN_FILE}]
-    rest.loc[rest.event_label.isna(), [*times, "event_label"]] = ""
-    return rest
-
-
-def _given_classes(table: pd.DataFrame, given: str, path: Path) -> list[str]:
-    """The columns of 0 and 1 that --label-column names, by commas; none where it is one column of names."""
-    names = [given] if given in table.columns else [name.strip() for name in given.split(",")]
-    if wrong := [name for name in names if name not in table.columns]:
-        raise ValueError(f"{path} has no column '{wrong[0]}'{suggest(wrong[0], table.columns, 'columns')}")
-    odd = [name for name in names if not says_yes_or_no(table[name])]
-    if len(names) > 1 and odd:
-        raise ValueError(
-            f"{path}: of several columns each is a class, with 1 where it is heard, but '{odd[0]}' holds others: "
-            f"{few(sorted(set(table[odd[0]])))}; name the one column of the labels"
-        )
-    return [] if len(names) == 1 and (odd or plain_name(names[0]) in LABELS) else names
 
 
 def _table(path: Path, kind: str) -> pd.DataFrame:
@@ -302,6 +253,7 @@ def _table(path: Path, kind: str) -> pd.DataFrame:
     text = _text(path)
     header = next((line for line in text.splitlines() if line.strip()), "")
     how = {"sep": max("\t,;", key=header.count), "dtype": str, "keep_default_na": False, "index_col": False}
+    how["skipinitialspace"] = True  # else quotes behind a space are none
     if kind == "raven":
         how["quoting"] = csv.QUOTE_NONE
     if first := _first_number(_cells(header)):

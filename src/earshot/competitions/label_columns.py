@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from earshot.annotations.class_columns import doubted, heard, is_yes_no, named_in, say_unknown, says_yes_or_no
-from earshot.annotations.column_names import FILES, LABELS, unaccented
+from earshot.annotations.column_names import CODES, FILES, LABELS, unaccented
 from earshot.competitions.label_texts import listed
 from earshot.messages import few, suggest
 
@@ -64,7 +64,7 @@ def label_columns(table: pd.DataFrame, given: str, path_column: str, path: Path,
             raise ValueError(f"--label-column: {path} has no column '{wrong[0]}'{suggest(wrong[0], known, 'columns')}")
         return names
     left = [c for c in known if c not in (path_column, *taken) and (table[c].str.strip() != "").any()]
-    plain = {_plain(c): c for c in left}
+    plain = {_plain(c): c for c in left if not (_plain(c) in CODES and is_yes_no(table[c]))}
     if named := next((plain[name] for name in LABELS if name in plain and name != "id"), None):
         if f"{named}.1" in known:
             raise ValueError(
@@ -162,7 +162,7 @@ def _of_one(cells: pd.Series, path: Path) -> list[list[str]] | None:
     An empty cell says no where none else does.
     """
     column, texts = str(cells.name), cells.str.strip()
-    if _plain(column) in (*LABELS, *TARGETS) or UNNAMED.fullmatch(column):
+    if _plain(column) in {*LABELS, *TARGETS} - {*CODES} or UNNAMED.fullmatch(column):
         values = " and ".join(sorted(set(texts) - {""}))
         logger.warning("%s: '%s' holds %s alone, which become the names of the classes; words in their place, such as "
                        "bird and no_bird, say what they are", path, column, values)  # fmt: skip

@@ -11,6 +11,7 @@ prior.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,18 +22,21 @@ from earshot.prediction.predictions import TEST_FOLD, Predictions
 from earshot.sound.timebase import TimeBase
 
 PRIOR_GRID = TimeBase(1, 1, 1)  # a prior is the same every second
+BESIDE = 1.5  # times the frames of a run that their blend and its rows take besides, measured
+COARSEST = 2.5  # seconds: half a row
 
 
 class KernelBlend:
     """Sums of what networks answered, on the time grid of the first.
 
     `runs` are those that the blend has weights of, in its order; framewise outputs take as many times the memory.
-    classes_of: what runs know that do not know all `classes`.
+    classes_of: what runs know that do not know all `classes`. room: bytes that frames may take; where those of all
+    recordings would take more, so many together become one, the strongest, and `notes` says so.
     """
 
     def __init__(
         self, test: KernelTest, classes: Sequence[str], prior: np.ndarray, blend: Blend | None = None,
-        runs: Sequence[str] = ("",), classes_of: Mapping[str, Sequence[str]] | None = None,
+        runs: Sequence[str] = ("",), classes_of: Mapping[str, Sequence[str]] | None = None, room: float = math.inf,
     ):  # fmt: skip
         self.test, self.classes, self.prior = test, tuple(classes), np.asarray(prior, np.float32)
         self.blend, self.runs = blend or Blend(), tuple(runs)
@@ -47,6 +51,8 @@ class KernelBlend:
         self.frames: dict[str, list[np.ndarray | None]] = {run: [None] * n for run in self.runs}
         self.frame_weight = {run: np.zeros(n) for run in self.runs}
         self.timebase: TimeBase | None = None
+        self.room, self.notes = room, []
+        self.together, self.finest = 1, self.timebase  # so many frames become one, of those on this grid
 
     @property
     def answered(self) -> np.ndarray:
@@ -57,7 +63,7 @@ class KernelBlend:
         """`found` are the recordings at `index`, `share` is that of the network in its run; unreadable ones add
         nothing, nor do answers that are no numbers, whose recordings are returned."""
         if found.framewise_output is not None:
-            self.timebase = self.timebase or found.timebase
+            self.timebase = self.timebase or self._with_room(found.timebase)
         broken = []
         for row, i in enumerate(index):
             if found.unreadable[row]:
@@ -73,6 +79,20 @@ class KernelBlend:
                 self._add_frames(i, self._wide(frames, run), found.timebase, share, run)
         return broken
 
+    def _with_room(self, grid: TimeBase) -> TimeBase:
+        """The grid of the frames that are kept: that of the first network, or a coarser one."""
+        needed = frame_bytes(self.test.seconds, grid, len(self.classes), len(self.runs))
+        if needed <= self.room:
+            return grid
+        self.finest = grid
+        self.together = max(1, min(math.ceil(needed / self.room), int(COARSEST / grid.frame_seconds)))
+        kept = grid.pooled(self.together)
+        self.notes.append(
+            f"the frames of all recordings would take {needed / 1e9:.1f} GB, and {self.room / 1e9:.1f} are free for "
+            f"them: of {self.together} together the strongest is kept, every {kept.frame_seconds:.3g} s"
+        )
+        return kept
+
     def _wide(self, values: np.ndarray, run: str) -> np.ndarray:
         """(..., own classes) of a run -> (..., K), 0 where it knows nothing."""
         if run not in self.columns:
@@ -82,6 +102,9 @@ class KernelBlend:
         return out
 
     def _add_frames(self, i: int, frames: np.ndarray, grid: TimeBase, share: float, run: str):
+        if self.together > 1 and grid == self.finest:
+            frames = np.maximum.reduceat(frames, np.arange(0, len(frames), self.together), axis=0)
+            grid = self.timebase
         known = next((f[i] for f in self.frames.values() if f[i] is not None), None)
         if grid != self.timebase or (known is not None and len(known) != len(frames)):
             frames = on_grid(frames, grid, self.timebase, None if known is None else len(known))
@@ -156,6 +179,11 @@ class KernelBlend:
             ids, self.classes, clipwise, np.full(len(ids), TEST_FOLD), unreadable, framewise_output=frames,
             timebase=timebase,
         )  # fmt: skip
+
+
+def frame_bytes(seconds: Sequence[float], grid: TimeBase, n_classes: int, n_runs: int) -> float:
+    """Bytes that the frames of recordings of so many seconds take, with their blend and its rows."""
+    return float(np.ceil(np.asarray(seconds) / grid.frame_seconds).sum()) * n_classes * 4 * (n_runs + BESIDE)
 
 
 def run_weights(blend: Blend, n_runs: int, n_classes: int) -> np.ndarray:

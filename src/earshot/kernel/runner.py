@@ -34,6 +34,7 @@ from earshot.files import as_json, write_text
 from earshot.kernel.answers import KernelBlend
 from earshot.kernel.calls import Calls, choose_calls
 from earshot.kernel.hidden_test import KernelTest, stand_in
+from earshot.kernel.memory_limit import free_memory
 from earshot.kernel.schedule import Spent, Step, spend
 from earshot.kernel.speed import Network, Speed, measure, one_window, ordered, simulate
 from earshot.prediction.inference import Member, Until, predict_members
@@ -44,6 +45,7 @@ BATCH_SECONDS, LEAST_BATCH_SECONDS = 20.0, 1.0  # by the clock, of work between 
 MEASURED_FILES = 5  # whose median is the speed of decoding
 MEASURE_SECONDS, MEASURE_SHARE = 20.0, 0.1  # at most so long, and so much of the time that is left
 
+SHARE_OF_MEMORY = 0.6  # of what is free that frames may take: networks and recordings being read need the rest
 NONE_RUNS = "no network of the bundle runs here; the submission holds priors"
 
 logger = logging.getLogger("earshot")
@@ -94,7 +96,8 @@ class KernelRun:
         runs = self.runs or tuple(dict.fromkeys(n.alike for n in self.networks))
         parts = {n.alike: tuple(n.members[0].classes) for n in self.networks}
         parts = {run: own for run, own in parts.items() if own != self.classes}
-        self.answers = KernelBlend(self.test, self.classes, self.prior, self.blend, runs, parts)
+        room = SHARE_OF_MEMORY * free_memory()
+        self.answers = KernelBlend(self.test, self.classes, self.prior, self.blend, runs, parts, room=room)
         self.record = get_competition(self.competition)
         self.steps: list[Step] = []
         self.aside: set[int] = set()
@@ -282,7 +285,7 @@ class KernelRun:
             "recordings": len(self.test.clips), "heard": int(answered.sum()), "rows": len(self.test.table),
             "unreadable": problems, "partly": self.partly,
             "no_time": [clip for clip in unheard if clip not in explained],
-            "notes": list(self.test.notes), "failures": self.failures,
+            "notes": [*self.test.notes, *self.answers.notes], "failures": self.failures,
             "passes": [_rounded(asdict(p)) | {"complete": p.complete} for p in spent.passes],
             "left_out": spent.left_out, "writes": self.writes,
             "calls": _rounded(asdict(self.calls)),
@@ -347,6 +350,8 @@ def run_kernel(run: KernelRun, minutes: float) -> dict:
             spent = spend(run, minutes * 60 - (time.monotonic() - run.started))
         except Exception as error:  # the submission that is there is valid: a kernel that throws would lose it
             run._failed("the run", "ended early", error)
+    for note in run.answers.notes:
+        logger.warning("note: %s", note)
     report = run.report(spent, minutes) | {"rehearsal": rehearsal}
     path = run.out.with_name(f"{run.out.stem}_report.json")
     try:

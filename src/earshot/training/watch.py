@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from earshot import tasks
+from earshot.competitions import get_competition
 from earshot.config import Config
 from earshot.data.answers import answers_of
 from earshot.data.prepared import PreparedData
 from earshot.messages import suggest
+
+logger = logging.getLogger("earshot")
 
 
 def check_watch(config: Config, data: PreparedData):
@@ -22,6 +27,13 @@ def check_watch(config: Config, data: PreparedData):
             f"define {', '.join(sorted(can)) or 'none'}. Where they have no such label, event or anomaly, choose "
             "another by watch=NAME"
         )
+    official = get_competition(config.data.competition)
+    ranked = official.oof_score.name
+    if config.optim.select == "best" and not (config.watch or official.post) and ranked in can - {watch}:
+        logger.warning(
+            "the weights of an epoch are chosen by %s, and %s ranks by %s: watch=%s chooses by that", watch,
+            official.name, ranked, ranked,
+        )  # fmt: skip
 
 
 def defines_watch(config: Config, held_out: PreparedData) -> bool:

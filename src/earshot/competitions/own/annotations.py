@@ -87,6 +87,7 @@ def _read_all(
     scored: it was said what a confidence from 0 to 1 means.
     """
     events, spoken, missing, lost, taken = [], set(), {}, [], False
+    guessed: dict[tuple[str, tuple[str, ...]], Path] = {}
     kinds: dict[str, dict[tuple[str, str], str]] = {}  # of each recording, with a file of each kind
     for path in files:
         own, near = recordings.of_annotation(path, mirror), recordings.place_of(path, mirror).parent.as_posix()
@@ -113,12 +114,15 @@ def _read_all(
         spoken |= set(where.dropna()) | {where for where in found.values() if where}
         events.append(notes.events.assign(path=where, runs_on=notes.runs_on)[where.notna().to_numpy(bool)])
         _say(path, notes, len(files))
+        if notes.others:
+            guessed.setdefault((notes.label_column, notes.others), path)
     if path_column and not taken:
         raise ValueError(f"--path-column: no annotation file has a column '{path_column}', such as {files[0]}")
     if lost:
         logger.warning("%d annotation files belong to no recording by their names: %s", len(lost),
                        few([p.name for p in lost]))  # fmt: skip
     _say_several_kinds(kinds)
+    _say_guessed(guessed)
     if not spoken:
         _refuse_unspoken(recordings, files, missing)
     return pd.concat(events, ignore_index=True) if events else pd.DataFrame(columns=["path"]), spoken, list(missing)
@@ -167,6 +171,14 @@ def _with_labels(
     if silent := list(clips.path[(clips.annotated == 0) & ~clips.labels.map(bool)]):
         logger.warning("%d recordings have no annotation and no label: %s", len(silent), few(silent))
     return clips
+
+
+def _say_guessed(guessed: dict[tuple[str, tuple[str, ...]], Path]):
+    """Warn of labels by a column whose name may say something else, where others hold words too; a file of each kind
+    is named."""
+    for (column, others), path in list(guessed.items())[:3]:
+        logger.warning("%s: labels by '%s', and there are words in %s too: --label-column takes another one", path,
+                       column, few([repr(c) for c in others]))  # fmt: skip
 
 
 def _say_several_kinds(kinds: dict[str, dict[tuple[str, str], str]]):

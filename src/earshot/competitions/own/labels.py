@@ -13,7 +13,7 @@ import pandas as pd
 from earshot.annotations.cells import with_genus
 from earshot.annotations.certainty import CONFIDENCES, certainty_of, confidence_of
 from earshot.annotations.class_columns import NO_CLASS, UNKNOWN, counted_beside, of_one_class, said_absent
-from earshot.annotations.column_names import ONSETS, column_called, plain_name
+from earshot.annotations.column_names import ONSETS, column_called, plain_names
 from earshot.competitions.label_columns import are_classes, label_columns, labels_in, split_cells
 from earshot.competitions.own.doubts import take_doubted, unsure_rows
 from earshot.competitions.own.recordings import OwnRecordings
@@ -162,7 +162,7 @@ def _labels_of_rows(
     if other := counted_beside(table, columns) if of_classes else []:
         logger.warning("%s: no classes are columns of other numbers than 0 and 1: %s; write 1 where one is heard", path,
                        few(other))  # fmt: skip
-    says = of_classes & (not other) & (cells != "").any(axis=1) & (cells != UNKNOWN).all(axis=1)
+    says = of_classes & (not other) & (cells != "").any(axis=1) & ~cells.isin(UNKNOWN).any(axis=1)
     return labels, says | (of_recording & bool(columns))
 
 
@@ -182,7 +182,7 @@ def _with_certainty(
 
 def _hint_times(table: pd.DataFrame, names: pd.Series, path: LabelTable):
     """Say which columns of a table with several rows a recording seem to be times that nobody takes for such."""
-    plain = {plain_name(str(c)): str(c) for c in table.columns}
+    plain = dict(zip(plain_names(list(map(str, table.columns))), map(str, table.columns), strict=True))
     if (onset := column_called(list(plain), (*ONSETS, "timestamp", "time"))) is not None:
         logger.warning("%s: '%s' says when a sound begins and no column when it ends, so that rows are labels of whole "
                        "recordings: add an end, or a duration", path, plain[onset])  # fmt: skip
@@ -317,7 +317,8 @@ def confident(
     if "confidence" not in rows:
         if least is not None:
             names = ", ".join(CONFIDENCES)
-            raise ValueError(f"--min-confidence: {where} has no column such as {names} with numbers from 0 to 1")
+            raise ValueError(f"--min-confidence: {where} has no column such as {names} with numbers from 0 to 1, or "
+                             "percents such as 80%")  # fmt: skip
         return rows
     if cut and (none := (rows.confidence == 0).to_numpy(bool)).any():
         logger.warning("%s: %d of %d rows have a %s of 0, which says that a class is not there, and are left out",

@@ -28,7 +28,8 @@ def take_shares(choice: str) -> bool:
 def with_shares(events: pd.DataFrame, where: str) -> pd.DataFrame:
     """Events with a `confidence` -> with `share` and `is_negative`; those of 0, which say no more than no row, go."""
     if "confidence" not in events:
-        raise ValueError(f"--confidences shares: {where} has no column such as confidence with numbers from 0 to 1")
+        raise ValueError(f"--confidences shares: {where} has no column such as confidence with numbers from 0 to 1, or "
+                         "percents such as 80%")  # fmt: skip
     share = events.confidence.fillna(1.0)
     events = events.assign(share=share, is_negative=(share < HALF).astype(int))
     logger.warning("%s: %d of %d rows train on a share between 0 and 1; %d of %g or more count as heard in scores",
