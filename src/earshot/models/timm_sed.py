@@ -81,12 +81,12 @@ def timm_sed(
     name for weights.resolve; False = random weights. in_chans 1 sums the first layer's colour weights; 3 repeats.
     """
     options = {"drop_path_rate": drop_path} if drop_path else {}
-    net = _create(backbone, num_classes=0, in_chans=in_chans, **options)
+    net = create_backbone(backbone, num_classes=0, in_chans=in_chans, **options)
     if pretrained:
         source = pretrained if isinstance(pretrained, str) else _hub_name(net, backbone)
         overlay = {"state_dict": weights.read_state(weights.resolve(source, download=download))}
-        net = _create(backbone, num_classes=0, in_chans=in_chans, **options,
-                      pretrained=True, pretrained_cfg_overlay=overlay)  # fmt: skip
+        options |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
+        net = create_backbone(backbone, num_classes=0, in_chans=in_chans, **options)
         net.pretrained_cfg = {k: v for k, v in net.pretrained_cfg.items() if k != "state_dict"}  # else kept twice
     pool, features, stage = _reduction(net, backbone), net.num_features, None
     if reduction and reduction != pool:
@@ -126,12 +126,13 @@ def as_backbone(name: str, networks: Iterable[str] = ()) -> str:
     return f"; {told}: set model.name=timm_sed and model.params.backbone={backbone}"
 
 
-def _create(backbone: str, **options) -> nn.Module:
+def create_backbone(backbone: str, **options) -> nn.Module:
+    """A network of timm by its name; an unknown one, or unknown weights, are an error with the nearest."""
     import timm  # here: the import takes seconds, and only these networks need it
 
     architecture, _, tag = backbone.partition(".")
     if not timm.is_model(architecture):
-        raise ValueError(f"timm has no model '{backbone}'{suggest(architecture, timm.list_models())}")
+        raise ValueError(f"timm has no model '{backbone}'{suggest(architecture, timm.list_models(), most=5)}")
     if tag and backbone not in (known := timm.list_pretrained(f"{architecture}.*")):
         raise ValueError(f"timm has no weights '{backbone}'{suggest(backbone, known)}")
     return timm.create_model(backbone, **options)
