@@ -22,7 +22,9 @@ from earshot.sound.folder import SYSTEM_FOLDERS, Recordings, by_reason, printabl
 
 # what programs put behind a recording's name when they name an annotation file
 ADDED = re.compile(
-    r"(\.(table(\.\d+)?|selections|audacity|birdnet|results|selection|labels|annotations?)|_(labels|scores))+$", re.I
+    r"(\.(table(\.\d+)?|audacity|birdnet|r)|[._](selections?|results|labels|annotations?|detections?|predictions?|events|"
+    r"segments|scores))+$",
+    re.I,
 )
 
 logger = logging.getLogger("earshot")
