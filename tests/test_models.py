@@ -201,9 +201,17 @@ def test_unknown_names_are_errors_with_a_suggestion():
             build_model(name, K, F)
     with pytest.raises(ValueError, match="pooling is 'maxx'; choose one of attention, "):
         build_model("cnn_small", K, F, {"pooling": "maxx"})
-    for key, value in (("widths", 3), ("embedding", "many")):
-        with pytest.raises(ValueError, match=rf"cnn_small cannot be made of its parameters \({key}={value!r}\)"):
-            build_model("cnn_small", K, F, {key: value})
+    for params, said in (
+        ({"widths": 3}, r"^parameter 'widths' of model cnn_small must be a list, got 3$"),
+        ({"embedding": "many"}, r"^parameter 'embedding' of model cnn_small must be a whole number, got 'many'$"),
+        ({"widths": []}, r"^parameter 'widths' of model cnn_small must not be empty; its default is \[16, "),
+        ({"embedding": 0}, r"^parameter 'embedding' of model cnn_small must be 1 or more, got 0$"),
+        ({"dropout": -1}, r"^parameter 'dropout' of model cnn_small is a share, from 0 to below 1, got -1$"),
+        ({"pooling": ["max"]}, r"^parameter 'pooling' of model cnn_small must be one text, got \['max'\]$"),
+        ({"embedding": 10**14}, r"^model cnn_small cannot be made of its parameters \(embedding=100000000000000\): "),
+    ):
+        with pytest.raises(ValueError, match=said):
+            build_model("cnn_small", K, F, params)
     with pytest.raises(ValueError, match="timm has no model 'tf_eficientnet_b0'; did you mean 'tf_efficientnet_b0"):
         build_model("timm_sed", K, F, {"backbone": "tf_eficientnet_b0", "pretrained": False})
     with pytest.raises(

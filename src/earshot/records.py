@@ -11,6 +11,7 @@ import collections.abc
 import dataclasses
 import difflib
 import functools
+import inspect
 import math
 import re
 import types
@@ -41,6 +42,25 @@ def build(kind, values, section: str = ""):
         return kind(**built)
     except ValueError as error:
         raise ValueError(_placed(str(error), known, section)) from error
+
+
+def typed_params(function, params: collections.abc.Mapping[str, Any], of: str) -> dict[str, Any]:
+    """Parameters of a function, as YAML gives them -> each as the type that the function declares, or an error.
+
+    Whole numbers are counts: from 1 on, or from 0 where that is the default. of: what errors say has the parameters,
+    such as "model cnn_small". A class with `options` takes the fields of that record too.
+    """
+    kinds = (function, function.options) if hasattr(function, "options") else (function,)
+    known = {k: p for kind in kinds for k, p in inspect.signature(kind, eval_str=True).parameters.items()}
+    typed = {k: _convert(known[k].annotation, v, f"parameter '{k}' of {of}") for k, v in params.items()}
+    for key, value in typed.items():
+        default = known[key].default
+        if value == () and default:
+            raise ValueError(f"parameter '{key}' of {of} must not be empty; its default is {list(default)}")
+        least = 0 if default == 0 else 1
+        if any(type(n) is int and n < least for n in (value if isinstance(value, tuple) else (value,))):
+            raise ValueError(f"parameter '{key}' of {of} must be {least} or more, got {params[key]!r}")
+    return typed
 
 
 @functools.cache
@@ -141,24 +161,26 @@ def _convert(hint, value, where: str):
     """One YAML value -> its declared type, or an error that names the key."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _convert(next(a for a in args if a is not type(None)), value, where)
+        if (value is None and type(None) in args) or (isinstance(value, bool) and bool in args):
+            return value
+        return _convert(next(a for a in args if a not in (bool, type(None))), value, where)
     if hasattr(hint, "from_values"):  # of several kinds: its own values say which
         return hint.from_values({} if value is None else value, where, build)
     if dataclasses.is_dataclass(hint):
         return build(hint, {} if value is None else value, where)
-    if origin in (dict, collections.abc.Mapping):
+    if dict in (hint, origin) or origin is collections.abc.Mapping:
         value = {} if value is None else value
         if not isinstance(value, dict):
             raise ValueError(f"{where} must be a mapping, got {value!r}")
         for key in value:
             if key is None or isinstance(key, bool | float):  # YAML takes a bare no, on, null or 1e3 for another thing
                 raise ValueError(f"{where}: YAML reads a name there as {key!r}: write it in quotes")
-        return {str(k): _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
+        return {str(k): _convert(args[1] if args else Any, v, f"{where}.{k}") for k, v in value.items()}
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"{where} must be a list, got {value!r}")
+        if ... not in args and len(value) != len(args):
+            raise ValueError(f"{where} must be a list of {len(args)}, got {value!r}")
         return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if hint is Any:
         return value
@@ -171,6 +193,8 @@ def _convert_scalar(hint, value, where: str):
             raise ValueError(f"{where} must be true or false, got {value!r}")
         return value
     if hint is str:
+        if isinstance(value, (list, tuple, dict)):
+            raise ValueError(f"{where} must be one text, got {value!r}")
         return "" if value is None else str(value)
     try:
         if isinstance(value, bool):

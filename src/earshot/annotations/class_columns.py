@@ -21,9 +21,9 @@ NO_CLASS = re.compile(
 )
 UNNAMED = re.compile(r"Unnamed: \d+$")  # what pandas calls a column without a name
 COUNTS = ("count", "counts", "abundance", "individuals", "n_individuals", "number_of_individuals")
-# columns of a judge of each row; of the first ones a no counts too, of the others it may be "not looked at"
-SURE_JUDGES = ("correct", "is_correct", "true_positive", "tp", "accepted")  # DeepSqueak: accepted
-JUDGED = (*SURE_JUDGES, "verification", "verified", "validation", "validated", "label_type")
+# columns of a judge of each row; in RIGHT a no counts too, in the others it may be "not looked at"
+RIGHT = ("correct", "is_correct", "true_positive", "tp", "accepted", "is_accepted")
+JUDGED = (*RIGHT, "verification", "verified", "validation", "validated", "label_type")
 REFUSED = (
     "negative",
     "absent",
@@ -151,7 +151,7 @@ def said_absent(table: pd.DataFrame, path: Path) -> tuple[pd.Series, pd.Series]:
         name, cells = plain_name(str(column)), table[column].str.strip().str.casefold()
         yes_or_no = says_yes_or_no(cells) and _words(cells) != {""}
         if name in JUDGED:
-            rows = cells.isin(REFUSED) | (yes_or_no & ~heard(cells) & (cells != "") & (name in SURE_JUDGES))
+            rows = cells.isin(REFUSED) | (yes_or_no & ~heard(cells) & (cells != "") & (name in RIGHT))
         elif yes_or_no and name in ("is_negative", "present"):
             rows = heard(cells) == (name == "is_negative")
             of_recording |= rows & (name == "present") & (cells != "") & ~cells.isin(UNKNOWN)

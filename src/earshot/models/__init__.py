@@ -25,7 +25,7 @@ from typing import Any
 from torch import nn
 
 from earshot.inputs.network import Inputs
-from earshot.messages import check_params, suggest
+from earshot.messages import check_params, first_line, suggest
 from earshot.models import (
     baselines,
     cnn,
@@ -48,6 +48,7 @@ from earshot.models import (
 )
 from earshot.models.contract import declared
 from earshot.models.transfer import Transfer
+from earshot.records import typed_params
 
 
 def transfer(
@@ -136,22 +137,25 @@ def build_model(
     heard: all that the run can hear; a network with such a parameter is told `in_chans` (channels of two-channel
     pictures), `n_metadata` (columns) and `heard` itself, unless its params say otherwise. weights_follow: trained
     weights are loaded right after, so `pretrained` is not looked for (a kernel has no ImageNet file), nor the weights
-    of a transformers folder. kept: the `architecture` that a trained run keeps of such a folder. Lists of YAML become
-    tuples. Errors: an unknown model or parameter, with the nearest known one.
+    of a transformers folder. kept: the `architecture` that a trained run keeps of such a folder. Errors: an
+    unknown model or parameter, with the nearest known one; a value that is not of the parameter's type.
     """
     check_model(name)
     known = parameters_of(MODELS[name])
-    params = {k: tuple(v) if isinstance(v, list) else v for k, v in (params or {}).items()}
-    check_params(params, [key for key in known if key not in TOLD], f"model {name}")
+    check_params(params or {}, [key for key in known if key not in TOLD], f"model {name}")
+    params = typed_params(MODELS[name], params or {}, f"model {name}")
+    for key, share in params.items():
+        if "drop" in key and not 0 <= share < 1:
+            raise ValueError(f"parameter '{key}' of model {name} is a share, from 0 to below 1, got {share:g}")
     if weights_follow and "pretrained" in known:
         params["pretrained"] = False
     told = (_told(heard, known) if heard else {}) | {"weights_follow": weights_follow, "kept": kept}
     params = {k: v for k, v in told.items() if k in known} | params
     try:
         return declared(name, MODELS[name](classes=classes, n_mels=n_mels, **params))
-    except TypeError as error:  # a text for a number, a number for a list
+    except (TypeError, ArithmeticError, LookupError, RuntimeError) as error:  # layers without or with too much width
         given = ", ".join(f"{k}={v!r}" for k, v in params.items() if k not in TOLD) or "none given"
-        raise ValueError(f"model {name} cannot be made of its parameters ({given}): {error}") from error
+        raise ValueError(f"model {name} cannot be made of its parameters ({given}): {first_line(error)}") from error
 
 
 def parameters_of(factory) -> list[str]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from earshot.messages import check_choice
 from earshot.models import panns
 from earshot.models.layers import ACTIVATIONS, ConvBlock, SEDHead, init_layer, normalised_input, single_answer
+from earshot.models.timm_sed import create_backbone
 
 CNN9_WIDTHS = (64, 128, 256, 512)
 
@@ -200,13 +201,11 @@ class MachinesBaseline(nn.Module):
         in_chans: int = 1,
     ):  # fmt: skip
         super().__init__()
-        import timm
-
         check_choice("activation", activation, ACTIVATIONS)
         self.in_chans, self.activation = in_chans, activation
         self.register_module("spec_augment", None)
         self.bn0 = nn.BatchNorm2d(n_mels)
-        self.backbone = timm.create_model(backbone, pretrained=False, in_chans=in_chans, num_classes=0)
+        self.backbone = create_backbone(backbone, pretrained=False, in_chans=in_chans, num_classes=0)
         self.fc = init_layer(nn.Linear(self.backbone.head_hidden_size, classes))
 
     def forward(self, logmel: Tensor) -> dict[str, Tensor]:

@@ -100,9 +100,6 @@ class CnnSED(nn.Module):
             in_chans, bands = width, -(-bands // stride[1])
         self.stages = nn.Sequential(*stages)
         self.fc1 = init_layer(nn.Linear(widths[-1] * (bands if frequency == "flatten" else 1), embedding))
-        if not isinstance(dilations, list | tuple) or any(type(d) is not int or d < 1 for d in dilations):
-            said = list(dilations) if isinstance(dilations, list | tuple) else repr(dilations)
-            raise ValueError(f"dilations are a list of whole segments from 1 on, such as [1, 2, 4], got {said}")
         self.context = nn.Sequential(*(ContextBlock(embedding, d) for d in dilations))
         self.head = SEDHead(embedding, classes, pooling, activation)
         self.pooling, self.reach = self.head.window_pooling, sum(dilations)

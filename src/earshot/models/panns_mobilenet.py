@@ -102,4 +102,6 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, groups: int = 1
 
 
 def _scaled(channels: int, width: float) -> int:
+    if width <= 0:
+        raise ValueError(f"width multiplies all channels and must be above 0, got {width:g}")
     return max(1, round(channels * width))

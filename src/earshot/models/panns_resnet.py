@@ -147,6 +147,8 @@ class Res1dNet(nn.Module):
 
 def _residual_layers(dims, block, in_channels, counts, widths, stride, dropout) -> nn.Sequential:
     """layer1, layer2, ... of `counts` blocks and `widths` channels; the first keeps the size, the others divide it."""
+    if len(counts) != len(widths):
+        raise ValueError(f"counts and widths are of the same layers, got {list(counts)} and {list(widths)}")
     layers = OrderedDict()
     for number, (count, width) in enumerate(zip(counts, widths, strict=True), start=1):
         blocks = []
