@@ -17,13 +17,13 @@ UNKNOWN = ("unk", "?", "??")  # nobody could tell: of DCASE's few-shot tables, a
 NO = ("0", "0.0", "false", "no", "n", "-", "", "nan", "na", "none", "null", "neg", "not_present", *UNKNOWN)
 NO_CLASS = re.compile(
     r"(is|has|use)_|unnamed: \d+$|.*\bfreq(uency)?\b|"
-    r"((low|high|begin|end|min|max)_freq|folds?|channel|view|selection|confidence|score|index)$"
+    r"((low|high|begin|end|min|max)_?freq|folds?|channel|view|selection|selec|confidence|score|prob(ability)?|index)$"
 )
 UNNAMED = re.compile(r"Unnamed: \d+$")  # what pandas calls a column without a name
 COUNTS = ("count", "counts", "abundance", "individuals", "n_individuals", "number_of_individuals")
 # columns of a judge of each row; in RIGHT a no counts too, in the others it may be "not looked at"
 RIGHT = ("correct", "is_correct", "true_positive", "tp", "accepted", "is_accepted")
-JUDGED = (*RIGHT, "verification", "verified", "validation", "validated")
+JUDGED = (*RIGHT, "verification", "verified", "validation", "validated", "label_type")
 REFUSED = (
     "negative",
     "absent",

@@ -22,8 +22,8 @@ from earshot.sound.folder import SYSTEM_FOLDERS, Recordings, by_reason, printabl
 
 # what programs put behind a recording's name when they name an annotation file: rec_annotations, rec.Table.1.selections
 ADDED = re.compile(
-    r"([._ -]+(table(\.\d+)?|audacity|birdnet|stats|"
-    r"(selection|result|label|annotation|score|event|call|detection|segment)s?))+$",
+    r"([._ -]+(table(\.\d+)?|audacity|birdnet|stats|r|"
+    r"(selection|result|label|annotation|score|event|call|detection|prediction|segment)s?))+$",
     re.IGNORECASE,
 )
 
