@@ -1,6 +1,7 @@
 """Trained runs -> the folder that organisers ask winners for: code, weights, commands, digests, what came from outside.
 
-python src/solution.py --blend runs/ensembles/two.json --out solutions/two --license CC-BY-4.0
+python src/solution.py --blend runs/ensembles/two.json --submission submissions/two.csv --out solutions/two \\
+    --license CC-BY-4.0
 python src/solution.py --run runs/sed/synth_cnn --out solutions/synth
 python src/solution.py --check solutions/two
 
@@ -16,7 +17,8 @@ from pathlib import Path
 from earshot.script import run_script
 
 from earshot.files import check_writable
-from earshot.kaggle.solution import build_solution, changed_files, find_solution
+from earshot.kaggle.solution import find_solution, with_submission
+from earshot.kaggle.solution_folder import build_solution, changed_files
 from earshot.messages import Parser, few
 
 
@@ -32,6 +34,8 @@ def main():
         return
     check_writable(options.out / "README.md")
     solution = find_solution([options.run] if options.run else [], options.blend)
+    if options.submission:
+        solution = with_submission(solution, options.submission, options.log)
     left = build_solution(solution, options.out, options.license)
     print(f"-> {options.out}/: {', '.join(run.name for run in solution.members)}, code and commands")
     for line in left:
@@ -42,6 +46,8 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--run", type=Path, help="folder of a run that answers alone")
     parser.add_argument("--blend", type=Path, help="JSON of src/ensemble.py: its runs, blend and post-processing")
+    parser.add_argument("--submission", type=Path, metavar="FILE", help="what was handed in, as --log knows it")
+    parser.add_argument("--log", type=Path, default=Path("submissions/log.csv"), help="the log of submissions")
     parser.add_argument("--out", type=Path, help="folder to write")
     parser.add_argument("--license", default="", metavar="NAME", help="of code and weights, such as CC-BY-4.0")
     parser.add_argument(

@@ -50,7 +50,7 @@ from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.system import meta_of
 from earshot.events import PostProcess
 from earshot.files import check_ending, check_writable, file_digest, scratch_folder, whole_folder, write_rows
-from earshot.messages import Parser, command_line, few
+from earshot.messages import Parser, command_line, few, pasted
 from earshot.prediction.predictions import Predictions
 from earshot.processes.lock import in_turn
 from earshot.stored import read_json, read_text
@@ -362,7 +362,7 @@ def log_submission(options, submission: pd.DataFrame, post: PostProcess, scores:
         "competition": options.competition,
         "rows": len(submission),
         "predictions": str(options.predictions),
-        "runs": " ".join(map(str, about.get("runs", [options.predictions.parent]))),
+        "runs": pasted(*about.get("runs", [options.predictions.parent])),
         "cv": about.get("cv", ""),
         "cv_of": watch,
         "post": json.dumps(dataclasses.asdict(post), default=str),

@@ -15,6 +15,9 @@ SELECTIONS = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tTags\n1\tS
         ("a.ann", "0.5\t1.25\tbird singing\n", "bird singing"),  # TUT Sound events
         ("a.ann", "audio/a.wav\tstreet\t0.5\t1.25\tcar\tm\ta\n", "car"),
         ("a.selections.txt", SELECTIONS, "call"),  # Koogu
+        ("a_annotations.csv", "name,start_seconds,stop_seconds\nsine,0.5,0.8\n", "sine"),  # DAS
+        ("a_Stats.csv", "ID,Label,Accepted,Begin Time (s),End Time (s)\n1,noise,0,0.1,0.2\n2,USV,1,0.5,0.6\n", "USV"),
+        ("a - detections.csv", "onset,offset,label\n0.5,0.6,USV\n", "USV"),
     ],
 )
 def test_annotations_beside_a_recording_are_its_events(tmp_path, name, text, label):

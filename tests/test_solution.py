@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ import prepare
 import solution
 import train
 from conftest import write_tiny
-from earshot.kaggle.solution import SUMS, _outside, _without, build_solution, changed_files, find_solution
+from earshot.kaggle.solution import Solution, find_solution, with_submission
+from earshot.kaggle.solution_folder import SUMS, build_solution, changed_files
+from earshot.kaggle.solution_texts import _outside, _without
 from scripts import run
 
 
@@ -78,6 +81,21 @@ def test_what_cannot_be_a_solution(trained, tmp_path, monkeypatch):
         build_solution(found, tmp_path / "out")
     listed.write_text(before)
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_a_submission_is_found_by_its_digest(tmp_path):
+    handed_in, log = tmp_path / "s.csv", tmp_path / "log.csv"
+    handed_in.write_text("1")
+    solution = Solution((SimpleNamespace(folder=tmp_path / "runs/sed/a"),))
+    log.write_text("sha256,runs,post\n0,x,{}\n")
+    with pytest.raises(ValueError, match="log.csv knows no file with the content of"):
+        with_submission(solution, handed_in, log)
+    digest = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+    log.write_text(f"sha256,runs,post\n{digest},{tmp_path}/runs/sed/b,{{}}\n")
+    with pytest.raises(ValueError, match="was made of .*runs/sed/b, not of .*runs/sed/a"):
+        with_submission(solution, handed_in, log)
+    log.write_text(f"sha256,runs,post\n{digest},{tmp_path}/runs/sed/a,{{}}\n")
+    assert with_submission(solution, handed_in, log).logged["post"] == "{}"
 
 
 def test_the_options_of_prepare_are_remembered(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from earshot.annotations.column_names import (
     plain_names,
 )
 from earshot.messages import few
+from earshot.sound.audio import EXTENSIONS
 
 NUMBERS = r"\s*[-+]?[\d.,:]+([eE][-+]?\d+)?\s*"
 # columns of the second half of a species' name, maybe of both, and of the first
@@ -101,6 +102,22 @@ def with_genus(labels: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
     if bare.any():
         logger.warning("%s: species are named with the genus in front", path)
     return (genus + " " + names).where(bare, names).rename(labels.name)
+
+
+def without_ending(labels: pd.Series, path: Path) -> pd.Series:
+    """Labels that are all names of sounds, such as knock004.wav, as DCASE 2018 and 2019 have them, as their class."""
+    names = labels.str.strip()
+    if not len(names) or not names[names != ""].str.lower().str.endswith(EXTENSIONS).all() or is_blank(names).all():
+        return labels
+    classes = names.str.replace(r"[-_ ]?\d*\.\w+$", "", regex=True)
+    logger.warning("%s: labels are names of sounds, and are taken without number and ending, as %s of %s", path,
+                   classes.iloc[0], names.iloc[0])  # fmt: skip
+    return classes.where(classes != "", names)
+
+
+def names_alone(table: pd.DataFrame, timeless: pd.Series) -> pd.Series:
+    """The rows without times that only name a class: DAS lists so, by three columns, what may be heard."""
+    return timeless & ({*table.columns} == {"name", "start_seconds", "stop_seconds"})
 
 
 def without_time(table: pd.DataFrame) -> pd.Series:

@@ -17,12 +17,13 @@ UNKNOWN = ("unk", "?", "??")  # nobody could tell: of DCASE's few-shot tables, a
 NO = ("0", "0.0", "false", "no", "n", "-", "", "nan", "na", "none", "null", "neg", "not_present", *UNKNOWN)
 NO_CLASS = re.compile(
     r"(is|has|use)_|unnamed: \d+$|.*\bfreq(uency)?\b|"
-    r"((low|high|begin|end|min|max)_freq|folds?|channel|view|selection|confidence|score|index)$"
+    r"((low|high|begin|end|min|max)_?freq|folds?|channel|view|selection|selec|confidence|score|prob(ability)?|index)$"
 )
 UNNAMED = re.compile(r"Unnamed: \d+$")  # what pandas calls a column without a name
 COUNTS = ("count", "counts", "abundance", "individuals", "n_individuals", "number_of_individuals")
-# columns of a judge of each row; of the first ones a no counts too, of the others it may be "not looked at"
-JUDGED = ("correct", "is_correct", "true_positive", "tp", "verification", "verified", "validation", "validated")
+# columns of a judge of each row; in RIGHT a no counts too, in the others it may be "not looked at"
+RIGHT = ("correct", "is_correct", "true_positive", "tp", "accepted", "is_accepted")
+JUDGED = (*RIGHT, "verification", "verified", "validation", "validated", "label_type")
 REFUSED = (
     "negative",
     "absent",
@@ -150,7 +151,7 @@ def said_absent(table: pd.DataFrame, path: Path) -> tuple[pd.Series, pd.Series]:
         name, cells = plain_name(str(column)), table[column].str.strip().str.casefold()
         yes_or_no = says_yes_or_no(cells) and _words(cells) != {""}
         if name in JUDGED:
-            rows = cells.isin(REFUSED) | (yes_or_no & ~heard(cells) & (cells != "") & (name in JUDGED[:4]))
+            rows = cells.isin(REFUSED) | (yes_or_no & ~heard(cells) & (cells != "") & (name in RIGHT))
         elif yes_or_no and name in ("is_negative", "present"):
             rows = heard(cells) == (name == "is_negative")
             of_recording |= rows & (name == "present") & (cells != "") & ~cells.isin(UNKNOWN)

@@ -1,9 +1,10 @@
 """Annotation files -> one table of events in seconds, whatever program wrote them.
 
 Read are Raven selection tables (and what writes them, such as BirdNET), Audacity label tracks, Praat TextGrids, files
-of ELAN, AOEF and JAMS, exports of Label Studio, and any CSV or tab-separated table with an onset, an offset (or a
-duration) and a label, as DCASE has them, with a header or in DCASE's older form without: recording, onset, offset,
-label; or with a column of 0 and 1 a class. Tables are told apart by their columns, not by their names.
+of ELAN, AviaNZ, AOEF and JAMS, frames of DCASE's SELD, exports of Label Studio, and any CSV or tab-separated table with
+an onset, an offset (or a duration) and a label, as DCASE has them, with a header or in DCASE's older form without:
+recording, onset, offset, label; or with a column of 0 and 1 a class. Tables are told apart by their columns, not by
+their names.
 TextGrids are parsed by crowsetta, an optional package.
 """
 
@@ -22,16 +23,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.annotations import aoef, elan, jams, label_studio
+from earshot.annotations import aoef, avianz, elan, jams, label_studio, seld
 from earshot.annotations.cells import (
     NUMBERS,
     check_corners,
     in_seconds,
     is_blank,
     is_minus_one,
+    names_alone,
     parts_of_time,
     refuse_twin,
     with_genus,
+    without_ending,
     without_samples,
     without_time,
 )
@@ -68,7 +71,7 @@ JSON_TIMES = re.compile(r'"(start|begin|onset|start_time|begin_time)"\s*:|"annot
 JSON_UNSEEN = re.compile(r'\A(?!.*"annotated"\s*:\s*true).*"annotated"\s*:\s*false', re.S)
 NAMES = (*LABELS[:-1], *LAST_LABELS, LABELS[-1])  # an id is the last that is taken
 DOUBTFUL = ("name", "code", "id", *CODES, *LAST_LABELS)  # names that may say something else than the label
-ENDINGS = (".txt", ".csv", ".tsv", ".ann", ".textgrid", ".json", ".eaf", ".jams")
+ENDINGS = (".txt", ".csv", ".tsv", ".ann", ".textgrid", ".json", ".eaf", ".jams", avianz.ENDING)
 BY_ENDING = {".textgrid": "textgrid", ".eaf": "elan", ".jams": "jams"}
 
 
@@ -96,7 +99,7 @@ class Annotations:
 def kind_of(path: str | Path) -> str:
     """What an annotation file is; '' where it is none.
 
-    raven | audacity | textgrid | elan | label_studio | aoef | jams | table
+    raven | audacity | textgrid | elan | label_studio | aoef | jams | avianz | seld | table
     """
     path = Path(path)
     ending = path.suffix.lower()
@@ -104,6 +107,8 @@ def kind_of(path: str | Path) -> str:
         return ""
     if ending in BY_ENDING:
         return BY_ENDING[ending]
+    if ending == avianz.ENDING:
+        return "avianz" if avianz.START.match("\n".join(_lines(path, 1000))) else ""
     if ending == ".txt" and not path.stat().st_size:
         return "audacity"  # a track without a label
     if label_studio.is_export(path, "\n".join(_lines(path, 1000))):
@@ -120,6 +125,8 @@ def kind_of(path: str | Path) -> str:
         return "audacity"
     if _first_number(_cells(first)):
         return "table"
+    if ending == ".csv" and seld.is_seld(_lines(path, 100)):
+        return "seld"
     columns = _cells(first)
     if set(map(plain_name, columns)) >= KALEIDOSCOPE:
         return "table"
@@ -154,6 +161,8 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "", f
         return Annotations(events=_of_tier(tiers, path, tier), kind=kind)
     if kind == "audacity":
         return Annotations(events=_read_audacity(path, label_column), kind=kind)
+    if kind == "seld":
+        return Annotations(events=seld.read_seld(_lines(path), path), kind=kind)
     if kind == "label_studio":
         events, silent = label_studio.read_export(path)
         return Annotations(events=events, kind=kind, silent=silent)
@@ -185,7 +194,7 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
             f"{path}: no column has a name that labels have; say which one it is with --label-column (columns: "
             f"{', '.join(table.columns)}). Where all events are of one class, add a column 'label' that names it"
         )
-    labels = with_genus(labels, table, path)
+    labels = without_ending(with_genus(labels, table, path), path)
     files, start = column((plain_name(file_column),) if file_column else FILES), column(ONSETS)
     length = column((*OFFSETS, *DURATIONS))
     if set(plain) >= KALEIDOSCOPE:
@@ -217,7 +226,7 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     without = () if files is None else tuple(name for name in events.filename[silent].unique() if name)
     runs_on = kind == "raven" and within is None and events.filename.nunique() > 1
     absent, _ = said_absent(table.drop(columns=[str(labels.name)], errors="ignore"), path)
-    events = events[~silent & ~absent].reset_index(drop=True)
+    events = events[~silent & ~absent & ~names_alone(table, timeless)].reset_index(drop=True)
     others = [] if label_column or plain_name(str(labels.name)) not in DOUBTFUL else _of_words(table, labels)
     return Annotations(
         events=events, kind=kind, label_column=str(labels.name), silent=without, runs_on=runs_on, scores=tuple(scores),
@@ -237,7 +246,7 @@ def _an_event_a_row(path: Path, kind: str, label_column: str) -> tuple[pd.DataFr
 
     Of Raven's two rows a selection, one a view, the first stays.
     """
-    readers = {"aoef": aoef.read_aoef, "jams": jams.read_jams, ".json": read_json_table}
+    readers = {"aoef": aoef.read_aoef, "jams": jams.read_jams, "avianz": avianz.read_avianz, ".json": read_json_table}
     reader = readers.get(kind, readers.get(path.suffix.lower()))
     table = without_samples(reader(path) if reader else _table(path, kind))
     if scores := scores_of_classes(table, label_column):

@@ -82,7 +82,7 @@ def label_columns(table: pd.DataFrame, given: str, path_column: str, path: Path,
             return numbered
     repeated = [c for c in left if not _are_numbers(table[c]) and 2 <= table[c].nunique() <= len(table) / 2]
     repeated = [c for c in repeated if not says_splits(table[c]) and not DATA_SET.match(c) and _plain(c) not in FILES]
-    lone = [c for c in left if is_yes_no(table[c]) and not re.match("(is|use)_|folds?$", c.casefold())]
+    lone = [c for c in left if is_yes_no(table[c]) and not re.match("(is|use)_|folds?$|unnamed: ", c.casefold())]
     yes_no = [c for c in lone if not re.match("has_", c.casefold())]
     not_sources = [c for c in repeated if not SOURCE_COLUMN.search(c)]
     repeated = not_sources if not_sources or lone else repeated

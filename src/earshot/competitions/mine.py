@@ -76,8 +76,13 @@ def prepare(
         table = None  # events, whose columns may say groups, splits and folds
     notes = [path for path in find_annotations(source, annotations) if table is None or not _is_same(path, table)]
     doubts = [word.strip() for word in unsure.split(",") if word.strip()]
-    found = None if table else find_label_table(source, recordings, path_column, notes, label_column)
-    sheet = LabelTable((table,)) if table else found
+    sheet = (
+        LabelTable((table,))
+        if table and not table.is_dir()
+        else find_label_table(table or source, recordings, path_column, notes, label_column)
+    )
+    if table and not sheet:
+        raise ValueError(f"--table {table} is a folder, and no table in it names recordings of {source}")
     taken = [c for c in (group_column, split_column or "split", fold_column) if c]
     named = [c for c in (group_column, split_column, fold_column) if c]
     about = None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from earshot.messages import first_line, suggest
 from earshot.models import weights
 from earshot.models.layers import SEDHead, init_layer, normalised_input, smooth_over_time
+from earshot.models.planes import Planes
 
 
 class TimmSED(nn.Module):
@@ -38,12 +39,15 @@ class TimmSED(nn.Module):
         head_dropout: float,
         in_chans: int,
         stage: int | None = None,
+        planes: Planes | None = None,
     ):
-        """stage: the index of the backbone's last stage where others were cut off; None: its own last map."""
+        """stage: the index of the backbone's last stage where others were cut off; None: its own last map. planes: what
+        the backbone sees of a log-mel of one channel; None: it is repeated."""
         super().__init__()
         self.pool = self.min_frames = pool
         self.stage = stage
-        self.in_chans, self.head_dropout = in_chans, head_dropout
+        self.in_chans, self.head_dropout = 1 if planes else in_chans, head_dropout
+        self.planes = planes or nn.Identity()
         self.register_module("spec_augment", None)
         self.bn0 = nn.BatchNorm2d(n_mels)
         self.backbone = backbone
@@ -53,7 +57,7 @@ class TimmSED(nn.Module):
         self.pooling = self.head.window_pooling
 
     def forward(self, logmel: Tensor) -> dict[str, Tensor]:
-        x = _map(self.backbone, normalised_input(self, logmel), self.stage)
+        x = _map(self.backbone, self.planes(normalised_input(self, logmel)), self.stage)
         x = F.dropout(smooth_over_time(x.mean(dim=3)), self.head_dropout, self.training)
         x = F.relu(self.fc1(x.transpose(1, 2)))
         out = self.head(F.dropout(x, self.head_dropout, self.training), logmel.shape[2], self.pool)
@@ -73,13 +77,17 @@ def timm_sed(
     activation: str = "sigmoid",
     head_dropout: float = 0.5,
     reduction: int = 0,
+    planes: tuple[str, ...] = (),
 ) -> TimmSED:
     """SED network on a timm backbone that gives a (B, C, T', F') map.
 
     reduction: frames a segment at which the backbone ends, such as 16: later stages are cut off; 0: it is whole (32).
     pretrained: True = the backbone's own weights, from the local caches (or from the hub when `download`); a path or
     name for weights.resolve; False = random weights. in_chans 1 sums the first layer's colour weights; 3 repeats.
+    planes: of planes.PLANES, such as logmel, delta, delta2, in place of that: as many as they are is in_chans.
     """
+    made = Planes(planes, n_mels) if planes else None
+    in_chans = len(made.names) if made else in_chans
     options = {"drop_path_rate": drop_path} if drop_path else {}
     net = create_backbone(backbone, num_classes=0, in_chans=in_chans, **options)
     if pretrained:
@@ -105,6 +113,7 @@ def timm_sed(
         head_dropout=head_dropout,
         in_chans=in_chans,
         stage=stage,
+        planes=made,
     )
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from earshot.competitions.label_columns import split_of
 from earshot.competitions.own.labels import Labels
 from earshot.competitions.own.recordings import OwnRecordings
 from earshot.messages import few
@@ -33,6 +34,13 @@ def from_folders(recordings: OwnRecordings, separator: str = "") -> Labels:
     splits = ["train"] * len(inside)
     if all(parts and parts[0].casefold() in SPLIT_FOLDERS for parts in inside):
         splits = [parts[0].casefold() for parts in inside]
+        at = [at[0] / name for name in sorted({parts[0] for parts in inside})]
+        inside = [parts[1:] for parts in inside]
+    elif (
+        all(inside)
+        and len({split_of(PurePosixPath(parts[0])) for parts in inside} - {""}) > 1
+        and all(split_of(PurePosixPath(parts[0])) for parts in inside)
+    ):  # nsynth-train, nsynth-test: no classes
         at = [at[0] / name for name in sorted({parts[0] for parts in inside})]
         inside = [parts[1:] for parts in inside]
     folds, level = _folds(inside)

@@ -24,6 +24,7 @@ from earshot.tables import read_table
 
 FEW_TORN = 10  # of so many recordings one whose rows differ is a mistake, unless it is said to be none
 SEVERAL = ("together", "none")  # values of --several-labels
+BACKGROUND = ("also", "background_species", "other_species")  # heard besides: xeno-canto, Macaulay
 OWN_COLUMNS = ("clip_id", "path", "labels", "annotated")  # a table's columns of these names are not taken over
 
 logger = logging.getLogger("earshot")
@@ -128,6 +129,7 @@ def from_table(
     else:
         table["labels"], table["doubted"] = take_doubted(table.labels, None)
     _refuse_contradictions(table, [c for c in taken if c in kept], path)
+    table, others = _with_secondary(table, others, path)
     for column in ("secondary_labels", "unknown_labels"):  # of the second without a sign between them: by spaces
         if column in others and (column == "secondary_labels" or table[column].str.contains("[;,|]").any()):
             said = split_cells(table[column], separator, path)
@@ -140,6 +142,19 @@ def from_table(
         logger.warning("%s: %d recordings hold none of the classes, and train as such: %s", path, free.sum(),
                        few(clips.path[free]))  # fmt: skip
     return Labels(clips, missing=missing)
+
+
+def _with_secondary(table: pd.DataFrame, others: list[str], path: LabelTable) -> tuple[pd.DataFrame, list[str]]:
+    """The table with `secondary_labels` of what archives call the species in the background, which is said."""
+    plain = {name: c for name, c in zip(plain_names(others), others, strict=True) if name in BACKGROUND}
+    if not plain or "secondary_labels" in table.columns:
+        return table, others
+    column = next(iter(plain.values()))
+    logger.warning("%s: secondary labels by '%s'", path, column)
+    cells = table[column]
+    if not cells.str.contains(r"[\[;|]").any():  # names by commas, of which none holds one
+        cells = cells.str.replace(r"\s*,\s*", ";", regex=True)
+    return table.drop(columns=column).assign(secondary_labels=cells), [*others, "secondary_labels"]
 
 
 def _labels_of_rows(

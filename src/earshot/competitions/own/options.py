@@ -7,7 +7,8 @@ from pathlib import Path
 from earshot.competitions.competition import Flag
 
 FLAGS = (
-    Flag("--table", Path, "CSV or TSV that names recordings and their labels (default: one found in --source)"),
+    Flag("--table", Path, "CSV or TSV that names recordings and their labels, or a folder of them (default: found in "
+         "--source)"),
     Flag("--annotations", Path, "annotation file, or a folder of them (default: those found in --source)"),
     Flag("--test", Path, "folder of recordings without labels, to predict"),
     Flag("--path-column", str, "column of the recordings' names (default: guessed)", "", "COLUMN"),

@@ -20,9 +20,11 @@ from earshot.messages import few
 from earshot.sound.audio import EXTENSIONS
 from earshot.sound.folder import SYSTEM_FOLDERS, Recordings, by_reason, printable, some_recordings
 
-# what programs put behind a recording's name when they name an annotation file
+# what programs put behind a recording's name when they name an annotation file: rec_annotations, rec.Table.1.selections
 ADDED = re.compile(
-    r"(\.(table(\.\d+)?|selections|audacity|birdnet|results|selection|labels|annotations?)|_(labels|scores))+$", re.I
+    r"([._ -]+(table(\.\d+)?|audacity|birdnet|stats|r|"
+    r"(selection|result|label|annotation|score|event|call|detection|prediction|segment)s?))+$",
+    re.IGNORECASE,
 )
 
 logger = logging.getLogger("earshot")

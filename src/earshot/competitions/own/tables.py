@@ -85,6 +85,8 @@ def find_label_table(
     Tables that name none of them are said, and JSON files that may be of anything: several, or without labels.
     """
     found, other, lists = _tables_by_what_they_name(source, recordings, path_column, notes, label_column)
+    if len(found) > 1 and not notes and not label_column:
+        found = _with_labels(found, recordings, path_column)
     chosen = _one_table(found, source, recordings, path_column)
     if chosen is None:
         return None
@@ -120,6 +122,17 @@ def _tables_by_what_they_name(
     return found, other, lists
 
 
+def _with_labels(found: list[Path], recordings: OwnRecordings, path_column: str) -> list[Path]:
+    """Of tables that name recordings the only one in which it is clear which column holds labels, said; else all."""
+    tables = {path: read_own(path, recordings) for path in found}
+    clear = [p for p, t in tables.items() if _says_labels(t, "", find_path_column(t, recordings, path_column), p)]
+    if len(clear) != 1 or split_of(clear[0]):
+        return found
+    logger.warning("the table of labels is %s; no column that is called as labels are is in %s", clear[0],
+                   few([path.name for path in found if path != clear[0]]))  # fmt: skip
+    return clear
+
+
 def _one_table(found: list[Path], source: Path, recordings: OwnRecordings, path_column: str) -> list[Path] | None:
     """The files of the one table among those that name recordings; several are an error, but where their names say a
     split, they are parts of one, or all are JSON files: None, which is said."""
@@ -140,7 +153,10 @@ def _one_table(found: list[Path], source: Path, recordings: OwnRecordings, path_
             logger.warning("%d JSON files name recordings and are not read: %s; --table says which one holds labels",
                            len(found), names)  # fmt: skip
             return None
-        raise ValueError(f"{len(found)} tables name recordings of {source}: {names}; say which one with --table")
+        raise ValueError(
+            f"{len(found)} tables name recordings of {source}: {names}; say which one with --table, "
+            "or the folder in which those lie that belong together"
+        )
     return found
 
 

@@ -1,0 +1,142 @@
+"""Recordings of one's own beside what AviaNZ, DCASE's SELD, DAS, DeepSqueak, xeno-canto and others wrote of them."""
+
+import json
+
+import pytest
+
+from earshot.annotations.seld import is_seld
+from earshot.competitions.mine import prepare
+from own_folders import record
+
+
+@pytest.fixture
+def said(caplog):
+    caplog.set_level("WARNING", "earshot")
+    return caplog
+
+
+def events(tables):
+    return tables.events[["filename", "onset", "offset", "event_label"]].values.tolist()
+
+
+def test_segments_of_avianz(tmp_path, said):
+    """Less than certain is unknown, what nobody knows has no label, a file without segments is silence."""
+    record(tmp_path, "a.wav", "b.wav", "c.wav")
+    who = {"Operator": "O", "Reviewer": "", "Duration": 10.0}
+    cat, kiwi = {"species": "Cat", "certainty": 100, "filter": "M"}, {"species": "Kiwi", "certainty": 50}
+    nobody = {"species": "Don't Know", "certainty": 0}
+    (tmp_path / "a.wav.data").write_text(json.dumps([who, [0.1, 0.3, 700, 900, [cat]], [0.4, 0.5, 0, 0, [kiwi]]]))
+    (tmp_path / "b.wav.data").write_text(json.dumps([who, [0.2, 0.6, 0, 0, [kiwi | {"certainty": 100}, nobody]]]))
+    (tmp_path / "c.wav.data").write_text(json.dumps([who]))
+    tables = prepare(tmp_path)
+    assert events(tables) == [["a", 0.1, 0.3, "Cat"], ["b", 0.2, 0.6, "Kiwi"]]
+    clips = tables.clips.set_index("clip_id")
+    assert clips.annotated.tolist() == [1, 1, 1]
+    assert clips.unknown_labels["a"] == "Kiwi"
+    assert "1 events have no label" in said.text
+
+
+def test_other_files_that_end_in_data_are_named(tmp_path, said):
+    record(tmp_path, "x/a.wav", "y/b.wav")
+    (tmp_path / "a.data").write_text("1 2 3\n")
+    assert prepare(tmp_path).events is None
+    assert "not read, save them as CSV where they hold labels: a.data" in said.text
+
+
+def test_frames_of_seld_are_events(tmp_path, said):
+    record(tmp_path, "foa_dev/dev-train-x/mix1.wav", "foa_dev/dev-test-x/mix2.wav")
+    for name, rows in (("dev-train-x/mix1", "1,4,0,-50,30\n2,4,0,-50,30\n2,4,1,10,-20\n2,1,0,0,0\n5,4,0,1,1\n"),
+                       ("dev-test-x/mix2", "0,1,0,180,-90,140\n")):  # fmt: skip
+        path = tmp_path / "metadata_dev" / f"{name}.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text(rows)
+    tables = prepare(tmp_path)
+    clip = "foa_dev/dev-train-x/mix1"
+    expected = [[clip, 0.1, 0.3, "4"], [clip, 0.2, 0.3, "1"], [clip, 0.5, 0.6, "4"]]
+    assert [[name, round(on, 6), round(off, 6), label] for name, on, off, label in events(tables)] == expected
+    assert tables.test_clips.clip_id.tolist() == ["foa_dev/dev-test-x/mix2"]
+
+
+@pytest.mark.parametrize("line", ["1,4,0,-500,30", "1,4,0,-50,95", "1,4,0,5", "1.5,4,0,5,6", "1,-4,0,5,6"])
+def test_other_rows_of_numbers_are_no_frames_of_seld(line):
+    assert is_seld(["1,4,0,-50,30", "1,4,1,-50,30"])
+    assert not is_seld(["1,4,0,-50,30", line])
+    assert not is_seld(["9,4,0,-50,30", "1,4,0,-50,30"])
+
+
+def test_labels_that_are_names_of_sounds_are_their_classes(tmp_path, said):
+    """DCASE 2018 and 2019."""
+    record(tmp_path, "m.wav")
+    (tmp_path / "m.csv").write_text("sound_event_recording,start_time,end_time,ele\nknock004.wav,0.1,0.2,30\n")
+    assert events(prepare(tmp_path)) == [["m", 0.1, 0.2, "knock"]]
+
+
+def test_what_das_may_hear_is_no_label(tmp_path):
+    """And its files are called after recordings, with _annotations behind."""
+    record(tmp_path, "a.wav")
+    (tmp_path / "a_annotations.csv").write_text("name,start_seconds,stop_seconds\nsine,0.1,0.2\npulse,,\n")
+    assert prepare(tmp_path).classes == ["sine"]
+
+
+@pytest.mark.parametrize(("column", "no"), [("Accepted", "false"), ("label_type", "NEGATIVE")])
+def test_rows_that_a_person_refused(tmp_path, column, no):
+    """DeepSqueak, Perch Hoplite."""
+    yes = "true" if no == "false" else "POSITIVE"
+    record(tmp_path, "a.wav")
+    (tmp_path / "a.csv").write_text(f"Label,{column},Begin Time (s),End Time (s)\nu,{yes},0.1,0.2\nv,{no},0.3,0.4\n")
+    assert prepare(tmp_path).classes == ["u"]
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [("also", ("['Parus major', 'Pica pica']", "['']")), ("Background Species", ("Parus major, Pica pica", ""))],
+)
+def test_what_archives_say_of_the_background_are_secondary_labels(tmp_path, said, header, cells):
+    record(tmp_path, "a.wav", "b.wav")
+    rows = [f'a.wav,Turdus merula,"{cells[0]}"', f'b.wav,Parus major,"{cells[1]}"']
+    (tmp_path / "t.csv").write_text("\n".join([f"file,species,{header}", *rows]))
+    assert prepare(tmp_path).clips.secondary_labels.tolist() == ["Parus_major", ""]
+    assert "no recording's label are left out: Pica_pica" in said.text
+
+
+def test_numbers_of_selections_are_no_class(tmp_path):
+    record(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "t.csv").write_text("sound.files,channel,selec,start,end\na.wav,1,1,0.1,0.2\nb.wav,1,1,0.3,0.4\n")
+    with pytest.raises(ValueError, match="no column has a name that labels have"):
+        prepare(tmp_path)
+    (tmp_path / "t.csv").write_text(",uuid,SNR,status\n0,a,7.2,x\n1,b,8.1,y\n")  # the first column is the rows' number
+    with pytest.raises(ValueError, match="which column holds the labels"):
+        prepare(tmp_path)
+
+
+def test_the_only_table_of_labels_among_several(tmp_path, said):
+    record(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "tags.csv").write_text("mp3_path,singer,duet\na.mp3,1,0\nb.mp3,0,1\n")
+    (tmp_path / "info.csv").write_text("mp3_path,title,artist\na.mp3,A,X\nb.mp3,B,Y\n")
+    assert prepare(tmp_path).clips.labels.tolist() == ["singer", "duet"]
+    assert "the table of labels is" in said.text
+
+
+def test_a_folder_of_tables_is_given(tmp_path):
+    """FSD50K, which has the same recordings in tables of another folder."""
+    record(tmp_path, "dev_audio/a.wav", "dev_audio/b.wav", "eval_audio/c.wav")
+    for folder, prefix in (("ground_truth", ""), ("metadata", "collection_")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{prefix}dev.csv").write_text("fname,labels\na,Bark\nb,Meow\n")
+        (tmp_path / folder / f"{prefix}eval.csv").write_text("fname,labels\nc,Bark\n")
+    (tmp_path / "ground_truth" / "vocabulary.csv").write_text("0,Bark\n1,Meow\n")
+    with pytest.raises(ValueError, match="or the folder in which those lie that belong together"):
+        prepare(tmp_path)
+    tables = prepare(tmp_path, table=tmp_path / "ground_truth")
+    assert tables.clips.labels.tolist() == ["Bark", "Meow"]
+    assert tables.test_clips.clip_id.tolist() == ["eval_audio/c"]
+    with pytest.raises(ValueError, match="no table in it names recordings"):
+        prepare(tmp_path, table=tmp_path / "dev_audio")
+
+
+def test_folders_named_after_splits_are_no_classes(tmp_path):
+    """NSynth: nsynth-train/audio, nsynth-test/audio."""
+    record(tmp_path, "n-train/wren/a.wav", "n-train/robin/b.wav", "n-test/wren/c.wav")
+    tables = prepare(tmp_path)
+    assert tables.clips.labels.tolist() == ["robin", "wren"]
+    assert tables.test_clips.clip_id.tolist() == ["n-test/wren/c"]
