@@ -113,6 +113,18 @@ def test_headers_that_nobody_filled_in(tmp_path, caplog):
 # ---- Ogg
 
 
+@pytest.mark.parametrize("said", [0, 100, 0xFFFFFFFF])
+def test_a_wav_that_grew_beyond_4_gb(tmp_path, said):
+    path, size = tmp_path / "night.wav", (1 << 32) + 9000
+    put(written(path, "WAV"), 40, "<I", said)
+    with open(path, "r+b") as file:  # a sparse file: 4 GB of zeros on no disk
+        for at in (40, 44 + 100, size - 4):
+            file.seek(at)
+            file.write(said.to_bytes(4, "little") if at == 40 else bytes(range(1, 5)))
+    assert audio.info(path).n_samples == (size - 44) // 2
+    assert audio.load(path, RATE, (size - 44) / 2 / RATE - 1).any()
+
+
 def page_crc(data: bytes) -> int:
     crc = 0
     for byte in data:

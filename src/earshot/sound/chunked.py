@@ -112,7 +112,8 @@ def inspect_wav(file, size: int, start: bytes) -> Header:
     """A data chunk that says nothing, or less than the file holds, is shown as one that goes to the file's end.
 
     One that says more is left to libsndfile, which ends it where the file ends. An RF64 file, of more than 4 GB or made
-    to grow so, says in its first chunk, ds64, what the data chunk has no room for.
+    to grow so, says in its first chunk, ds64, what the data chunk has no room for. A WAV of more than 4 GB, whose
+    recorder counted on from 0 or stopped counting, is shown as one.
     """
     if start[8:12] != b"WAVE":
         return Header()
@@ -136,6 +137,8 @@ def inspect_wav(file, size: int, start: bytes) -> Header:
     file.seek(0)
     head = bytearray(file.read(begin))
     head[4:8] = head[-4:] = struct.pack("<I", UNKNOWN_SIZE)
+    if not in_64_bits and size - begin > UNKNOWN_SIZE:  # a WAV that grew beyond 4 GB, read as the RF64 it should be
+        in_64_bits, head[:12] = True, RF64.magic + head[4:12] + struct.pack("<4sI28x", b"ds64", 28)
     if in_64_bits:
         head[20:44] = struct.pack("<3Q", size - 8, size - begin, (size - begin) // block)
     return Header(said, False, View(bytes(head), begin))
