@@ -337,6 +337,8 @@ def build_loss(
             raise ValueError(f"loss.params.{key} must be a number, got {value!r}") from None
         if not math.isfinite(options[key]) or (options[key] < 0 and key != "alpha"):
             raise ValueError(f"loss.params.{key} must be a number from 0 on, got {value!r}")
+    if options.get("alpha", 0) > 1:
+        raise ValueError(f"loss.params.alpha weighs positives against 1 - alpha: at most 1, got {options['alpha']:g}")
     smoothing = options.get("label_smoothing", 0)
     if not 0 <= smoothing < 1:
         raise ValueError(f"loss label_smoothing must be in [0, 1), got {smoothing}")

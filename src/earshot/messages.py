@@ -109,6 +109,13 @@ def check_params(params, known, of: str):
             raise ValueError(f"unknown parameter '{key}' of {of}{suggest(key, known)}")
 
 
+def check_transforms(name: str, spec):
+    """Raise where an augmentation that holds others, such as OneOf, does not list them as mappings."""
+    given = spec.get("transforms")
+    if not isinstance(given, list) or not all(isinstance(inner, dict) for inner in given):
+        raise ValueError(f"transforms of {name} must be a list of augmentations, {{name, p, ...}} each, got {given!r}")
+
+
 def check_numbers(options: argparse.Namespace, *names: str, low: float = 0, high: float = math.inf):
     """Raise where one of these options of a command was given and is not from `low` to `high`."""
     for name in names:

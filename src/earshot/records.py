@@ -44,11 +44,11 @@ def build(kind, values, section: str = ""):
         raise ValueError(_placed(str(error), known, section)) from error
 
 
-def typed_params(function, params: collections.abc.Mapping[str, Any], of: str) -> dict[str, Any]:
+def typed_params(function, params: collections.abc.Mapping[str, Any], of: str, least: int = 0) -> dict[str, Any]:
     """Parameters of a function, as YAML gives them -> each as the type that the function declares, or an error.
 
-    Whole numbers are counts: from 1 on, or from 0 where that is the default. of: what errors say has the parameters,
-    such as "model cnn_small". A class with `options` takes the fields of that record too.
+    Whole numbers are counts: from `least` on, or from 0 where that is the default. of: what errors say has the
+    parameters, such as "model cnn_small". A class with `options` takes the fields of that record too.
     """
     kinds = (function, function.options) if hasattr(function, "options") else (function,)
     known = {k: p for kind in kinds for k, p in inspect.signature(kind, eval_str=True).parameters.items()}
@@ -57,9 +57,9 @@ def typed_params(function, params: collections.abc.Mapping[str, Any], of: str) -
         default = known[key].default
         if value == () and default:
             raise ValueError(f"parameter '{key}' of {of} must not be empty; its default is {list(default)}")
-        least = 0 if default == 0 else 1
-        if any(type(n) is int and n < least for n in (value if isinstance(value, tuple) else (value,))):
-            raise ValueError(f"parameter '{key}' of {of} must be {least} or more, got {params[key]!r}")
+        lowest = 0 if default == 0 else least
+        if any(type(n) is int and n < lowest for n in (value if isinstance(value, tuple) else (value,))):
+            raise ValueError(f"parameter '{key}' of {of} must be {lowest} or more, got {params[key]!r}")
     return typed
 
 

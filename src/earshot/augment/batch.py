@@ -46,6 +46,9 @@ class BatchAugment:
         for name in ("mixup_p", "summix_p", "cutmix_p", "fmix_p"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
+        for name in ("mixup_alpha", "cutmix_alpha", "fmix_alpha", "fmix_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
 
     @property
     def acting(self) -> dict[str, bool]:

@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from earshot.augment.mixing import Mixing
 from earshot.augment.spectrogram import sample_stripes
 from earshot.messages import check_params, suggest
+from earshot.records import typed_params
 
 SCHEMES = ("zero", "mixture", "cutting")
 INPUT = "input"  # the layer name of the network's input, after its first batch norm
@@ -87,7 +88,8 @@ def attach_spec_augment_pp(network: nn.Module, params: dict) -> None:
     options = {k: v for k, v in params.items() if k != "layers"}
     known = ("scheme", "time_share", "freq_share", "time_stripes", "freq_stripes", "layers")
     check_params(params, known, "augment.spec_augment_pp")
-    augment, modules = SpecAugmentPP(**options), dict(network.named_modules())
+    augment = SpecAugmentPP(**typed_params(SpecAugmentPP, options, "augment.spec_augment_pp"))
+    modules = dict(network.named_modules())
     for name in params.get("layers", (INPUT,)):
         if name == INPUT and not hasattr(network, "spec_augment"):
             raise ValueError(

@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor
 
 from earshot.augment.spectrogram import read_frames
-from earshot.messages import check_params, suggest
+from earshot.messages import check_params, check_transforms, suggest
 
 CONTAINERS = ("Compose", "OneOf", "SomeOf", "Sequential")  # hold `transforms`, a list of entries themselves
 
@@ -103,8 +103,14 @@ def _build(spec: dict):
     known = list(inspect.signature(kinds[name].__init__).parameters)[1:]
     check_params(spec, known, f"image augmentation {name}")
     if name in CONTAINERS:
+        check_transforms(name, spec)
         spec["transforms"] = [_build(inner) for inner in spec.get("transforms", ())]
-    return kinds[name](**spec)
+    try:
+        return kinds[name](**spec)
+    except (TypeError, ValueError) as error:
+        told = [line.strip() for line in str(error).splitlines() if "For further information" not in line]
+        said = " ".join(told[1:] or told)  # of pydantic's several lines the first only counts the errors
+        raise ValueError(f"image augmentation {name} cannot be made of {spec}: {said}") from error
 
 
 def _is_transform(kind, library) -> bool:

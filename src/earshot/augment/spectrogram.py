@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from earshot.messages import check_params, suggest
+from earshot.records import typed_params
 
 
 class LogmelAugment(NamedTuple):
@@ -278,7 +279,7 @@ class SpecAugment(nn.Module):
 def build_spec_augment(params: dict) -> SpecAugment | None:
     """The config's augment.spec_augment -> module for a model's `spec_augment`; None of an empty dict or no stripes."""
     check_params(params, inspect.signature(SpecAugment).parameters, "augment.spec_augment")
-    module = SpecAugment(**params) if params else None
+    module = SpecAugment(**typed_params(SpecAugment, params, "augment.spec_augment")) if params else None
     stripes = module and module.params["time_stripes"] + module.params["freq_stripes"]
     return module if stripes else None
 
@@ -304,15 +305,17 @@ def check_logmel(specs: Sequence[dict]) -> None:
         if name not in LOGMEL_AUGMENTS:
             raise ValueError(f"unknown log-mel augmentation '{name}'{suggest(str(name), LOGMEL_AUGMENTS)}")
         known = list(inspect.signature(LOGMEL_AUGMENTS[name].sample).parameters)[2:]
-        params = {k: v for k, v in spec.items() if k != "name"}
-        check_params(params, ["p", *known], f"log-mel augmentation {name}")
-        share = params.pop("p", 0.5)
+        check_params(spec, ["name", "p", *known], f"log-mel augmentation {name}")
+        share = spec.get("p", 0.5)
         if not isinstance(share, int | float) or not 0 <= share <= 1:
             raise ValueError(f"log-mel augmentation {name}: p must be a number from 0 to 1, got {share!r}")
-        try:
-            LOGMEL_AUGMENTS[name].sample(torch.Generator(), (1, 1, 100, 64), **params)
-        except TypeError as error:  # a text for a number, nothing for what has no default
-            raise ValueError(f"log-mel augmentation {name} cannot draw with {params}: {error}") from error
+        LOGMEL_AUGMENTS[name].sample(torch.Generator(), (1, 1, 100, 64), **_params_of(spec))
+
+
+def _params_of(spec: dict) -> dict:
+    """What a log-mel augmentation of a config draws its numbers by."""
+    params = {k: v for k, v in spec.items() if k not in ("name", "p")}
+    return typed_params(LOGMEL_AUGMENTS[spec["name"]].sample, params, f"log-mel augmentation {spec['name']}")
 
 
 def apply_logmel(
@@ -326,8 +329,7 @@ def apply_logmel(
     check_logmel(specs)
     pictures = list(pictures)
     for spec in specs if pictures else ():
-        params = {k: v for k, v in spec.items() if k not in ("name", "p")}
-        augment = LOGMEL_AUGMENTS[spec["name"]]
+        params, augment = _params_of(spec), LOGMEL_AUGMENTS[spec["name"]]
         for i, logmel in enumerate(pictures):
             if i == 0 or augment.time is None:
                 chosen = (torch.rand(len(logmel), generator=generator) < spec.get("p", 0.5)).to(logmel.device)

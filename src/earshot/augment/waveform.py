@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from earshot.messages import check_params, few, suggest
+from earshot.messages import check_params, check_transforms, few, suggest
 from earshot.sound import audio
 from earshot.sound.changes import impulse_response, reverberant
 from earshot.sound.folder import list_recordings
@@ -191,13 +191,14 @@ def _build(spec: dict):
     known = list(inspect.signature(kinds[name].__init__).parameters)[1:]
     check_params(spec, known, f"waveform augmentation {name}")
     if name in CONTAINERS:
+        check_transforms(name, spec)
         spec["transforms"] = [_build(inner) for inner in spec.get("transforms", ())]
     files = {key: _readable(spec[key], f"{name}.{key}") for key in FILE_LISTS if spec.get(key)}
     for key, known in files.items():
         spec[key] = list(known)
     try:
         transform = kinds[name](**spec)
-    except (AssertionError, TypeError) as error:
+    except (AssertionError, TypeError, ValueError) as error:
         why = str(error) or "these parameters do not go together"
         raise ValueError(f"waveform augmentation {name} cannot be made of {spec}: {why}") from error
     for key, known in files.items():

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from earshot.augment.batch import BatchAugment
 from earshot.config.sections import (
+    MOST_PROCESSES,
     AugmentConfig,
     BudgetConfig,
     DataConfig,
     LossConfig,
     ModelConfig,
     OptimConfig,
+    check_between,
     check_not_negative,
 )
 from earshot.config.usual_names import usual_key
@@ -70,7 +72,8 @@ class Config:
     track: str = ""  # figures beside log.csv: csv:FILE | trackio:PROJECT | wandb:PROJECT; empty: none
 
     def __post_init__(self):
-        check_not_negative(self, "seed", "threads")
+        check_not_negative(self, "seed")
+        check_between(self, 0, MOST_PROCESSES, "threads")
         if self.seed > LARGEST_SEED:
             raise ValueError(f"seed must be at most {LARGEST_SEED}, got {self.seed}")
         rate, channels = self.data.sample_rate, self.data.channels

@@ -22,6 +22,7 @@ from earshot.messages import check_choice, suggest
 from earshot.sound.windows import LEVELS
 
 MOST_WEIGHT = 1e6  # of a class in a loss
+MOST_PROCESSES = 1024  # or threads, that a machine could have cores for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,10 @@ class DataConfig:
         check_choice("voice", self.voice, ("keep", "avoid", "silence"))
         check_choice("sampler", self.sampler, ("uniform", "balanced"))
         check_positive(self, "sample_rate", "crop_seconds", "pack_seconds", "train_share", "loudest_of")
-        check_not_negative(self, "frame_margin_seconds", "min_overlap_seconds", "clips_per_class", "workers")
+        check_not_negative(self, "frame_margin_seconds", "min_overlap_seconds", "clips_per_class")
+        check_between(self, 0, MOST_PROCESSES, "workers")
+        if not self.root:
+            raise ValueError("root is empty: name the folder that prepare.py wrote, such as data/synth")
         check_between(self, 0, 1, "box_jitter", "part_others", "voice_share")
         if self.secondary_weight != -1:
             check_between(self, 0, 1, "secondary_weight")
@@ -157,7 +161,10 @@ class AugmentConfig:
     spec_augment_pp: dict[str, Any] = field(default_factory=dict)  # scheme, time_share, ..., layers (input, block1)
 
     def __post_init__(self):
-        plus_acts_on_input = self.spec_augment_pp and "input" in self.spec_augment_pp.get("layers", ("input",))
+        layers = self.spec_augment_pp.get("layers", ["input"])
+        if not isinstance(layers, list | tuple):
+            raise ValueError(f"spec_augment_pp.layers must be a list of the network's parts, got {layers!r}")
+        plus_acts_on_input = self.spec_augment_pp and "input" in layers
         if self.spec_augment and plus_acts_on_input:
             raise ValueError(
                 "spec_augment and augment.spec_augment_pp both act on the input: empty one of them, or leave 'input' "
@@ -229,7 +236,8 @@ class OptimConfig:
         check_not_negative(self, "epochs", "unfreeze_epochs", "lookahead", "warmup_epochs", "checkpoint_steps")
         check_not_negative(self, "weight_decay", "min_lr", "clip_norm", "early_stop_epochs", "score_training")
         check_not_negative(self, "validate_steps")
-        check_between(self, 0, 1, "ema_decay")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be from 0 to below 1, got {self.ema_decay}")
         check_not_negative(self, "swa_epochs", "norm_batch")
         if self.swa_epochs > self.epochs > 0:
             raise ValueError(f"swa_epochs ({self.swa_epochs}) are more than there are (epochs {self.epochs})")
@@ -256,6 +264,9 @@ class BudgetConfig:
 
     parameters_kb: float = 0.0  # parameters at one byte each (int8), in 1,000 bytes
     mmacs: float = 0.0  # million true multiply-accumulates for one window, front ends left out
+
+    def __post_init__(self):
+        check_not_negative(self, "parameters_kb", "mmacs")
 
 
 def check_positive(record, *names: str):

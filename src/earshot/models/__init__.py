@@ -143,7 +143,7 @@ def build_model(
     check_model(name)
     known = parameters_of(MODELS[name])
     check_params(params or {}, [key for key in known if key not in TOLD], f"model {name}")
-    params = typed_params(MODELS[name], params or {}, f"model {name}")
+    params = typed_params(MODELS[name], params or {}, f"model {name}", least=1)
     for key, share in params.items():
         if "drop" in key and not 0 <= share < 1:
             raise ValueError(f"parameter '{key}' of model {name} is a share, from 0 to below 1, got {share:g}")

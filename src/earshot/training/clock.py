@@ -59,7 +59,7 @@ def seconds_left(t: Training) -> tuple[float, float]:
 
 def validations(done: int, epochs: int, every: int) -> int:
     """Validations of the epochs from `done` on; the last epoch always has one."""
-    return sum(1 for epoch in range(done, epochs) if epoch + 1 == epochs or (epoch + 1) % every == 0)
+    return epochs // every - done // every + (epochs % every > 0) if epochs > done else 0
 
 
 def left_text(t: Training) -> str:
