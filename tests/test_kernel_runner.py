@@ -374,7 +374,12 @@ def test_the_script(bundle, folder, tmp_path, capsys):
     assert report["writes"][-1]["rows"] == 5
     assert sorted(p.name for p in out.parent.iterdir()) == ["submission.csv", "submission_report.json"]
     scripts.run(run_kernel, "--bundle", bundle.folder, "--simulate", "600x60s", "--cores", 4)
-    assert "minutes with 4 cores" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "minutes with 4 cores" in said
+    assert "GB at most in all" in said
+    assert "MORE THAN" not in said
+    scripts.run(run_kernel, "--bundle", bundle.folder, "--simulate", "90000x3600s", "--cores", 4)
+    assert "MORE THAN THE 30 GB of a kernel. Bundle fewer runs" in capsys.readouterr().out
     for wrong in ("600", "0x60s", "600x0s", "ax60"):
         with pytest.raises(SystemExit):
             scripts.run(run_kernel, "--bundle", bundle.folder, "--simulate", wrong)

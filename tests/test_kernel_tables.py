@@ -70,9 +70,9 @@ def test_recordings_that_the_table_names_otherwise_are_heard(hidden):
     rules = get_rules(competition)
     if len(table.columns) > 1 or competition in ("birdclef2021", "birdclef2022"):
         column = next(c for c in table.columns if c in ("audio_id", "file_id"))
-        if competition == "birdclef2021":
-            pytest.skip("its recordings have no ending within the names of rows")
         old, new = table[column], "test/" + table[column].str.lower() + ".OGG"
+        if competition == "birdclef2021":  # no place for an ending within the names of its rows
+            column, old, new = "site", table.site, table.site.str.lower()
         table = table.assign(**{column: new})
         table[rules.key] = [k.replace(a, b) for k, a, b in zip(table[rules.key], old, new, strict=True)]
     elif rules.key == "row_id":
