@@ -30,7 +30,8 @@ LABELS = ("event_label", "label", "labels", "annotation", "species", "common_nam
           "class", "category", "call_type", "manual_id", "top1match", "auto_id", "tag", "tags", "class_name",
           "class_label", "event_class", "sound_event", "sound_event_recording", "event", "scene_label",
           "validateur_taxon", "observateur_taxon", "tadarida_taxon", "taxon", "vogelart", "spezies", "art", "klasse",
-          "espece", "especie", "etiquette", "name", "code", "id")  # fmt: skip
+          "espece", "especie", "etiquette", "emotion", "instrument", "diagnosis", "scene", "name",
+          "code", "id")  # fmt: skip
 FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
          "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
          "wav", "audio", "clip_id", "clip", "fname", "audiofilename", "audio_path", "wav_path", "wav_file",
