@@ -257,7 +257,9 @@ def test_groups_larger_than_a_fold_and_those_that_differ_in_case_are_named(tmp_p
     run(script, "--clips", tmp_path / "clips.csv", "--out", tmp_path / "folds.csv", "--k", 3)
     said = capsys.readouterr().out
     assert "group Bob holds 14 of 20 clips, and an even fold 6: when it is held out, 6 clips train at most" in said
-    assert "groups that differ in case alone are in several folds: BOB/Bob; if they are one" in said
     folds = pd.DataFrame({"group": ["ann", "Ann", "p", "q"], "fold": [0, 0, 1, 1]})
     assert script.doubtful_groups(folds, "grouped") == [], "both in one fold, and all of a size"
-    assert len(script.doubtful_groups(folds.assign(fold=[0, 1, 1, 0]), "official")) == 1
+    said = script.doubtful_groups(folds.assign(fold=[0, 1, 1, 0]), "official")
+    assert [line.partition(";")[0] for line in said] == [
+        "groups that differ in case alone are in several folds: Ann/ann"
+    ]
