@@ -286,7 +286,6 @@ def test_validate_names_every_problem_at_once():
         with pytest.raises(ValueError, match=f"submission is not valid: .*{message}"):
             BIRDCLEF2023.validate(wrong, test, BIRDS)
     for rows, message in (
-        (["a_5", "a_15"], "1 recordings do not have a row every 5 s up to their last: a"),
         (["a_5", "a_7"], "1 row_id do not end on a multiple of 5 s: a_7"),
         (["a_5", "a_5"], "1 row_id twice: a_5"),
         (["a"], "row_id 'a' is not <recording>_<second"),
@@ -301,9 +300,7 @@ def test_validate_names_every_problem_at_once():
 def test_whole_recordings_have_no_arithmetic_problem(lengths):
     ids = [f"r_{i}_{5 * row}" for i, n in enumerate(lengths) for row in range(1, n + 1)]
     assert arithmetic_problems(split_rows(pd.DataFrame({"row_id": ids}))) == []
-    if max(lengths) > 1:
-        lost = next(i for i in ids if i.endswith("_5") and f"{i[:-2]}_10" in ids)
-        assert arithmetic_problems(split_rows(pd.DataFrame({"row_id": [i for i in ids if i != lost]})))
+    assert arithmetic_problems(split_rows(pd.DataFrame({"row_id": ids[1:]}))) == [], "not all rows need be asked for"
 
 
 # ---- the official scores

@@ -135,7 +135,9 @@ def kind_of(path: str | Path) -> str:
         return "table"
     if not _says_times(columns):
         return ""
-    if column_called(plain_names(columns), ONSETS) in BY_CLOCK and not any(names_say_when(_cells(row)) for row in more):
+    plain = plain_names(columns)
+    by_clock = column_called(plain, ONSETS) in BY_CLOCK
+    if by_clock and column_called(plain, FILES) and not any(names_say_when(_cells(row)) for row in more):
         return ""  # when recordings were made, more likely
     return "raven" if {"selection", "begin_time"} <= set(map(plain_name, columns)) else "table"
 
