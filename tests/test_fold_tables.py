@@ -249,3 +249,17 @@ def test_folds_inside_a_fold_keep_what_the_folds_outside_were_asked_to_keep():
     inner = folds_inside(inside, 2, 42, None, "auto")
     assert list(inner.grouped_by) == ["none"] * 9
     assert not stale_folds(clips.take(inside.index).reset_index(drop=True), inner).torn
+
+
+def test_groups_larger_than_a_fold_and_those_that_differ_in_case_are_named(tmp_path, capsys):
+    owners = ["Bob"] * 14 + ["ann", "Ann", "BOB", "x", "y", "z"]
+    write_csv(table(["a", "b"] * 10, group=owners).assign(path="a.wav"), tmp_path / "clips.csv")
+    run(script, "--clips", tmp_path / "clips.csv", "--out", tmp_path / "folds.csv", "--k", 3)
+    said = capsys.readouterr().out
+    assert "group Bob holds 14 of 20 clips, and an even fold 6: when it is held out, 6 clips train at most" in said
+    folds = pd.DataFrame({"group": ["ann", "Ann", "p", "q"], "fold": [0, 0, 1, 1]})
+    assert script.doubtful_groups(folds, "grouped") == [], "both in one fold, and all of a size"
+    said = script.doubtful_groups(folds.assign(fold=[0, 1, 1, 0]), "official")
+    assert [line.partition(";")[0] for line in said] == [
+        "groups that differ in case alone are in several folds: Ann/ann"
+    ]
