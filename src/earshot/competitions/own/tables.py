@@ -22,7 +22,7 @@ from earshot.sound.folder import SYSTEM_FOLDERS
 from earshot.tables import read_rows, read_table
 
 UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".xml", ".db", ".sqlite",
-          ".rttm", ".lab", ".phn", ".wrd", ".svl", ".trs", ".stm", ".data", ".not.mat")  # fmt: skip
+          ".rttm", ".lab", ".wrd", ".svl", ".trs", ".stm", ".data")  # fmt: skip
 TABLES = (".csv", ".tsv", ".txt", *json_tables.ENDINGS)
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf")
 MOST_HINTS = 3  # of tables that name no recordings
