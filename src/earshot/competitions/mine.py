@@ -74,7 +74,8 @@ def prepare(
     recordings = list_own(source, without=test)
     if table and annotations and _is_same(annotations, table):
         table = None  # events, whose columns may say groups, splits and folds
-    notes = [path for path in find_annotations(source, annotations) if table is None or not _is_same(path, table)]
+    notes = [path for path in find_annotations(source, annotations, recordings)
+             if table is None or not _is_same(path, table)]  # fmt: skip
     doubts = [word.strip() for word in unsure.split(",") if word.strip()]
     sheet = (
         LabelTable((table,))
