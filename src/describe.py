@@ -13,7 +13,7 @@ from pathlib import Path
 from earshot.script import check_first, run_script
 
 from earshot.config import Config, check_config, flag_meant, load_config
-from earshot.messages import Parser, command_line
+from earshot.messages import Parser, check_numbers, command_line
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,7 +25,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--classes", type=int, default=0, help="number of classes (default: that of the data)")
     parser.add_argument("--seconds", type=float, default=0, help="length of the counted input (default: the window)")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    return parser.parse_intermixed_args()
+    options = parser.parse_intermixed_args()
+    check_numbers(options, "clips", "gallery", "classes", "seconds")
+    return options
 
 
 def check_command():

@@ -24,12 +24,13 @@ from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.competition import Competition, Flag, Remake
 from earshot.competitions.headers import with_headers
 from earshot.competitions.tables import OF_RECORDINGS, Tables, check_owner, is_there, write_csv, write_tables
+from earshot.config import LARGEST_SEED
 from earshot.data.event_checks import after_checks, checked_events
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.data.voice import check_still_heard, hear_voice, write_voice
 from earshot.data.voice import summary as voice_summary
 from earshot.files import check_writable, plain_name
-from earshot.messages import Parser, command_line, few, fewer_alike, suggest
+from earshot.messages import Parser, check_numbers, command_line, few, fewer_alike, suggest
 from earshot.prediction.voice import FILE as VOICE_FILE
 from earshot.prediction.voice import THRESHOLD, VoiceDetector
 from earshot.sound import audio
@@ -84,6 +85,9 @@ def parse_args() -> argparse.Namespace:
     options, unknown = parser.parse_known_args()
     if unknown:
         parser.error(f"{get_competition(options.competition).name} has no {' '.join(unknown)}")
+    check_numbers(options, "resample", "workers", low=1)
+    check_numbers(options, "pack", low=0.001)
+    check_numbers(options, "seed", high=LARGEST_SEED)
     return options
 
 

@@ -187,6 +187,9 @@ def test_errors_of_the_command_line(monkeypatch, download, tmp_path):
         (["esc50"], "esc50 needs --source"),
         (["esc50", "--source", tmp_path / "no"], "--source .*no is not a folder"),
         (["esc50", "--source", download, "--seed", 1], "esc50 generates nothing: leave out --seed"),
+        (["esc50", "--source", download, "--resample", -5], "--resample must be 1 or more, got -5"),
+        (["esc50", "--source", download, "--resample", 8000, "--pack", "nan"], "--pack must be 0.001 or more, got nan"),
+        (["synth", "--seed", -1], "--seed must lie in 0 ... 4294967295, got -1"),
         (["finch_vocal", "--source", download, "--backgrounds", tmp_path / "no"], "--backgrounds .*no is not a folder"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -119,8 +119,10 @@ def check_transforms(name: str, spec):
 def check_numbers(options: argparse.Namespace, *names: str, low: float = 0, high: float = math.inf):
     """Raise where one of these options of a command was given and is not from `low` to `high`."""
     for name in names:
-        value = getattr(options, name)
-        if value is not None and not (low <= value <= high and value < math.inf):
+        given = getattr(options, name)
+        for value in (v for v in (given if isinstance(given, list) else [given]) if v is not None):
+            if low <= value <= high and value < math.inf:
+                continue
             wanted = f"lie in {low} ... {high}" if high < math.inf else f"be {low} or more"
             raise ValueError(f"--{name.replace('_', '-')} must {wanted}, got {value}")
 
