@@ -20,9 +20,14 @@ from earshot.prediction.predictions import Predictions
 
 
 def wall_minutes(folders: Sequence[Path]) -> float:
-    """From the first config written to the last run.json."""
-    first = min(p.stat().st_mtime for f in folders for p in f.glob("fold*/config.yaml"))
-    return (max(p.stat().st_mtime for f in folders for p in f.glob("fold*/run.json")) - first) / 60
+    """Minutes in which any fold of these runs was trained: from its config written to its run.json."""
+    folds = [fold for folder in folders for fold in folder.glob("fold*")]
+    spans = sorted(((f / "config.yaml").stat().st_mtime, (f / "run.json").stat().st_mtime) for f in folds)
+    total, until = 0.0, 0.0
+    for start, end in spans:
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total / 60
 
 
 def heard(folder: Path, tta: Sequence[str], backend: str, int8: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -6,6 +6,7 @@ import pytest
 
 from earshot.annotations.seld import is_seld
 from earshot.competitions.mine import prepare
+from earshot.listening.scoring import read_events_of
 from own_folders import record
 
 
@@ -140,3 +141,83 @@ def test_folders_named_after_splits_are_no_classes(tmp_path):
     tables = prepare(tmp_path)
     assert tables.clips.labels.tolist() == ["robin", "wren"]
     assert tables.test_clips.clip_id.tolist() == ["n-test/wren/c"]
+
+
+CLOCKED = "filename,annotation,start_datetime,end_datetime\n"
+
+
+@pytest.mark.parametrize(
+    ("recording", "row"),
+    [
+        ("s_20240131_063000.wav", "2024-01-31T06:30:01.500+00:00,2024-01-31T06:30:02+00:00"),
+        ("20240131T063000+1000_x.wav", "2024-01-30T20:30:01.5Z,2024-01-30 20:30:02Z"),
+        ("20240131T063000+1000_x.wav", "2024/01/31 06:30:01.5,2024/1/31 6:30:02"),
+    ],
+)
+def test_times_by_the_clock_count_from_the_one_in_the_name(tmp_path, said, recording, row):
+    """APLOSE, Triton, BioDCASE; scores of a table read them too."""
+    record(tmp_path, recording)
+    (tmp_path / "t.csv").write_text(f"{CLOCKED}{recording},Bm,{row}\n")
+    stem = recording.removesuffix(".wav")
+    assert events(prepare(tmp_path)) == [[stem, 1.5, 2.0, "Bm"]]
+    assert read_events_of(tmp_path / "t.csv")[0].onset.tolist() == [1.5]
+    assert "says when sounds are heard by the clock" in said.text
+
+
+@pytest.mark.parametrize(
+    ("recording", "row", "message"),
+    [
+        ("20240131_063000.wav", "2024-01-31 05:30:01,2024-01-31 05:30:02", "end before their recordings begin"),
+        ("20240131_063000.wav", "2024-01-31 07:30:01,2024-01-31 07:30:02", "begin after the end"),
+        ("20240131_063000.wav", "2024-13-31 07:30:01,2024-01-31 07:30:02", "is no day and time"),
+        ("20240131_063000.wav", "2024-01-31 06:30:03,2024-01-31 06:30:02", "no later one"),
+        ("20240131_063000.wav", "31/01/2024 06:30:03,31/01/2024 06:30:04", "or say the day and time"),
+    ],
+)
+def test_times_by_another_clock_are_an_error(tmp_path, recording, row, message):
+    record(tmp_path, recording)
+    (tmp_path / "t.csv").write_text(f"{CLOCKED}{recording},Bm,{row}\n")
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path)
+
+
+def test_when_recordings_were_made_is_no_event(tmp_path):
+    record(tmp_path, "a.wav", "b.wav")
+    rows = [f"{name},{label},2024-01-31 06:30:00,2024-01-31 06:31:00\n" for name, label in (("a", "x"), ("b", "y"))]
+    (tmp_path / "t.csv").write_text(CLOCKED + "".join(rows))
+    tables = prepare(tmp_path)
+    assert tables.events is None
+    assert tables.clips.labels.tolist() == ["x", "y"]
+    (tmp_path / "t.csv").write_text((CLOCKED + rows[0]).replace("_datetime", "_time"))
+    with pytest.raises(ValueError, match="does not say when it began"):
+        prepare(tmp_path)
+
+
+def test_samples_taken_for_seconds_are_an_error(tmp_path):
+    """TIMIT's SA1.TXT, a sentence from the first sample to the last."""
+    record(tmp_path, "SA1.wav", seconds=3)
+    (tmp_path / "SA1.txt").write_text("0 46797 She had your dark suit.\n")
+    with pytest.raises(ValueError, match=r"1 of 1 events end long after .* at 46797 s of SA1.wav \(3 s\)"):
+        prepare(tmp_path)
+
+
+def test_a_table_of_folders_is_of_all_recordings_in_them(tmp_path, said):
+    """Coswara: a folder a day, in it one a person, whom the table names."""
+    record(tmp_path, "20200413/ann/cough.wav", "20200413/ann/vowel.wav", "20200414/bob/cough.wav")
+    (tmp_path / "data.csv").write_text("id,covid_status\nann,healthy\nbob,positive\ncyd,healthy\n")
+    with pytest.raises(ValueError, match="nothing says"):
+        prepare(tmp_path)
+    assert "folders named by dates are no classes" in said.text
+    assert "'id' names folders of recordings: --table" in said.text
+    columns = {"path_column": "id", "label_column": "covid_status", "group_column": "id"}
+    tables = prepare(tmp_path, table=tmp_path / "data.csv", **columns)
+    assert tables.clips.labels.tolist() == ["healthy", "healthy", "positive"]
+    assert tables.clips.group.tolist() == ["ann", "ann", "bob"]
+    assert [name for name, _ in tables.missing] == ["cyd"]
+
+
+def test_a_table_named_as_a_recording_without_names_of_times_is_said(tmp_path, said):
+    record(tmp_path, "x/a.wav", "y/b.wav")
+    (tmp_path / "a.csv").write_text("TIME,VALUE,LABEL\n0.5,1,song\n")
+    prepare(tmp_path)
+    assert "a.csv is named as a recording, and none of its columns are called as times are" in said.text

@@ -51,7 +51,8 @@ def in_seconds(values: pd.Series, path: Path) -> np.ndarray:
     if (bad := ~np.isfinite(numbers)).any():
         raise ValueError(
             f"{path}: {bad.sum()} of {len(text)} times are no seconds: {few(repr(t) for t in text[bad])}. They count "
-            "from the start of a recording, in seconds or h:mm:ss; prepare.py takes a table of other times as --table"
+            "from the start of a recording, in seconds or h:mm:ss, or say the day and time, as 2024-01-31 "
+            f"06:30:00, where recordings are named so; prepare.py takes a table of other times as --table"
         )
     return numbers
 

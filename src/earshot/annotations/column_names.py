@@ -13,10 +13,12 @@ ELAN_FORMATS = re.compile(r" - (hh:mm:ss\.ms|ss\.msec)$", re.I)  # behind its co
 # What columns are called, in lower case without units and signs, the surest name first.
 ONSETS = ("onset", "begin_time", "start_time", "starttime", "start", "begin", "start_seconds", "tmin", "xmin",
           "t_start", "start_timestamp", "onset_time", "window_start", "event_start", "beginn", "anfang",
-          "startzeit", "von", "debut", "temps_debut", "inicio", "x1")  # fmt: skip
+          "startzeit", "von", "debut", "temps_debut", "inicio", "x1", "start_datetime", "begin_datetime",
+          "start_date_time", "begin_date_time")  # fmt: skip
 OFFSETS = ("offset", "end_time", "endtime", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax",
            "t_end", "stop_timestamp", "end_timestamp", "offset_time", "window_end", "event_end", "ende",
-           "endzeit", "bis", "fin", "temps_fin", "fim", "x2")  # fmt: skip
+           "endzeit", "bis", "fin", "temps_fin", "fim", "x2", "end_datetime", "stop_datetime", "end_date_time",
+           "stop_date_time")  # fmt: skip
 DURATIONS = ("duration", "event_duration", "length", "dur", "dauer", "duree", "duracion", "duracao")
 CORNERS = ("x1", "x2", "y1", "y2")  # of boxes, of Arbimon in seconds and Hz
 # times beside others alone: fin may be a whale, and x1 anything
@@ -32,8 +34,8 @@ LABELS = ("event_label", "label", "labels", "annotation", "species", "common_nam
 FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
          "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
          "wav", "audio", "clip_id", "clip", "fname", "audiofilename", "audio_path", "wav_path", "wav_file",
-         "slice_file_name", "segment_id", "sound_files", "datei", "dateiname", "fichier", "nom_du_fichier", "archivo",
-         "arquivo")  # fmt: skip
+         "input_file", "slice_file_name", "segment_id", "sound_files", "datei", "dateiname", "fichier",
+         "nom_du_fichier", "archivo", "arquivo")  # fmt: skip
 IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
 KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
 LAST_LABELS = ("type", "event_type", "sound_type", "prediction", "signal")  # labels of events where no other column is

@@ -58,6 +58,8 @@ from earshot.annotations.column_names import (
     plain_names,
     unit_of,
 )
+from earshot.annotations.date_times import NAMES as BY_CLOCK
+from earshot.annotations.date_times import are_date_times, clock_seconds, names_say_when
 from earshot.annotations.json_tables import json_columns, read_json_table
 from earshot.annotations.tracks import NUMBER, SPACED, read_track
 from earshot.messages import few, install_line
@@ -80,7 +82,8 @@ class Annotations:
     """The events of one annotation file.
 
     events: `filename` (as the file has it; '' where it speaks of one recording and does not name it), `onset`, `offset`
-    (seconds; NaN: it is heard, nobody says when), `event_label`, and `confidence` (0 to 1) or `certainty` (words) where
+    (seconds; NaN: it is heard, nobody says when), `event_label`, `ahead` where the seconds are a clock's since 1970
+    (how far it is ahead of UTC; NaN: nobody says), and `confidence` (0 to 1) or `certainty` (words) where
     the file has one; kind: as `kind_of` has it; label_column: where the labels were; silent: recordings that it names
     without an event; runs_on: its times may be of all files in a row, as Raven counts them; scores: the columns whose
     numbers from 0 to 1 are the confidences of classes, a row each; others: columns of words that may hold the labels as
@@ -132,6 +135,8 @@ def kind_of(path: str | Path) -> str:
         return "table"
     if not _says_times(columns):
         return ""
+    if column_called(plain_names(columns), ONSETS) in BY_CLOCK and not any(names_say_when(_cells(row)) for row in more):
+        return ""  # when recordings were made, more likely
     return "raven" if {"selection", "begin_time"} <= set(map(plain_name, columns)) else "table"
 
 
@@ -184,6 +189,8 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
         return best
 
     def times(values: pd.Series) -> np.ndarray:
+        if are_date_times(values[~(silent | timeless)]):
+            return clock_seconds(values.mask(silent | timeless, "1970-01-01 00:00"), path)[0]
         parts = [values, *(parts_of_time(table, values) if in_parts else ())]
         return sum(in_seconds(p.mask(silent | timeless, "0"), path) * unit_of(str(p.name), path) for p in parts)
 
@@ -210,6 +217,11 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
     onset, offset = times(start), times(length)
     if plain_name(str(length.name)) in DURATIONS:
         offset = onset + offset
+    ahead = None
+    if are_date_times(start[~(silent | timeless)]):
+        if (offset < onset).any():
+            raise ValueError(f"{path}: '{start.name}' says a day and a time, and '{length.name}' no later one")
+        ahead = clock_seconds(start.mask(silent | timeless, "1970-01-01 00:00"), path)[1]
     within = column(IN_FILE)
     if within is not None and files is not None:
         start = times(within)  # of the event in its own file
@@ -218,6 +230,8 @@ def _read_columns(path: Path, kind: str, label_column: str, file_column: str) ->
         "filename": "" if files is None else files.str.strip(), "onset": onset, "offset": offset,
         "event_label": labels.str.strip(),
     })  # fmt: skip
+    if ahead is not None and within is None:
+        events["ahead"] = ahead
     events.loc[timeless, ["onset", "offset"]] = np.nan
     if (sure := confidence_of(table)) is not None:
         events["confidence"] = sure

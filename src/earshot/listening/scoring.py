@@ -12,6 +12,7 @@ import pandas as pd
 
 from earshot.annotations.certainty import is_doubted
 from earshot.annotations.class_columns import heard, says_yes_or_no
+from earshot.annotations.date_times import since_start
 from earshot.annotations.reading import kind_of, read_annotations
 from earshot.competitions.label_columns import SEPARATORS, split_cells
 from earshot.competitions.label_texts import respelled
@@ -63,7 +64,8 @@ def read_events_of(path: Path, label_column: str = "", tier: str = "") -> tuple[
         silent |= {_whole(name) for name in annotations.silent}
         if path.is_dir() and not len(table) and not annotations.silent:
             silent.add(own)
-        tables.append(table.assign(filename=table.filename.map(_whole).where(table.filename != "", own)))
+        table = table.assign(filename=table.filename.map(_whole).where(table.filename != "", own))
+        tables.append(since_start(table, "filename", file).drop(columns="ahead", errors="ignore"))
     events = pd.concat(tables, ignore_index=True)
     if (timeless := events.onset.isna()).any():
         logger.warning("%d rows of %s do not say when a class is heard, and are left out", timeless.sum(), path)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earshot.annotations.date_times import since_start
 from earshot.annotations.reading import Annotations, read_annotations
 from earshot.competitions.label_columns import say_missing_words, split_cells
 from earshot.competitions.own.doubts import take_doubted, unsure_rows
@@ -24,6 +25,7 @@ from earshot.sound import audio
 SAME_TIME = 4  # digits of a second by which an event is the one of another file
 SAME_LENGTH = 0.02  # of a recording, by which an event as long as it may differ
 SHARE_HEARD = 0.1  # of most recordings, before the end of their last event
+FAR = 10  # times the length of its recording, at which no event can end
 SEVERAL_TIMES = 3  # that a class is as long as its recording, to be told
 
 logger = logging.getLogger("earshot")
@@ -112,7 +114,8 @@ def _read_all(
             else:
                 spoken.add(own)
         spoken |= set(where.dropna()) | {where for where in found.values() if where}
-        events.append(notes.events.assign(path=where, runs_on=notes.runs_on)[where.notna().to_numpy(bool)])
+        of_path = notes.events.assign(path=where, runs_on=notes.runs_on)[where.notna().to_numpy(bool)]
+        events.append(since_start(of_path, "path", path))
         _say(path, notes, len(files))
         if notes.others:
             guessed.setdefault((notes.label_column, notes.others), path)
@@ -217,6 +220,8 @@ def _only_unnamed(events: pd.DataFrame) -> set[str]:
 
 def _of_milliseconds(events: pd.DataFrame, length: pd.Series) -> pd.DataFrame:
     """Events in seconds, where whole numbers can be no seconds of their recordings and lie in them as milliseconds."""
+    if "ahead" in events:  # by a clock
+        return events
     times = events[["onset", "offset"]].dropna()
     longest = (times.offset / length[times.index]).groupby(events.path).max()
     late = 2 * (times.onset >= length[times.index]).sum() >= len(times) > 0
@@ -248,6 +253,15 @@ def _check_times(events: pd.DataFrame, length: pd.Series, files: Sequence[Path])
             "each recording. Are these milliseconds, samples, or times of day? Raven's run on over all files that "
             "were open, unless the column File Offset (s) is exported. A table whose start and end are no times in the "
             "recordings is given as --table"
+        )
+    far = (events.offset > np.maximum(FAR * length, length + 60)).to_numpy(bool)
+    if 2 * far.sum() >= len(far):
+        event = events[far].iloc[0]
+        raise ValueError(
+            f"{far.sum()} of {len(far)} events end long after their recordings, such as {event.event_label} at "
+            f"{event.offset:g} s of {event.path} ({length[far].iloc[0]:g} s), of {few(files, 1)}: times are seconds. "
+            "Where they are samples, as in TIMIT, divide them by the rate; a file that holds no events is kept "
+            "elsewhere, or the others are given with --annotations"
         )
     runs_on = events[events.runs_on.to_numpy(bool)]
     span = runs_on.groupby("path", sort=False).onset.agg(["min", "max"]).sort_values("min")

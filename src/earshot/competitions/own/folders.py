@@ -15,6 +15,7 @@ from earshot.messages import few
 
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validate", "validation", "test", "testing", "eval", "evaluation")
 SUBFOLDER = "subfolder"
+DATE = re.compile(r"(19|20)\d\d[-_.]?[01]\d([-_.]?[0-3]\d)?")
 FOLD = re.compile(r"(?:fold|split)[-_ ]?(\d+)", re.I)
 
 logger = logging.getLogger("earshot")
@@ -59,7 +60,10 @@ def from_folders(recordings: OwnRecordings, separator: str = "") -> Labels:
         logger.warning("folders of folds, which are kept: %s", few(said, 12))
     if any(map(_deep, inside)):
         clips[SUBFOLDER] = [parts[1] if _deep(parts) else "" for parts in inside]
-    if len(names) == 1:
+    if len(names) > 1 and all(map(DATE.fullmatch, names)):
+        logger.warning("folders named by dates are no classes: %s", few(sorted(names)))
+        clips["labels"] = [[] for _ in inside]
+    elif len(names) == 1:
         name, loose = next(iter(names)), sum(not parts for parts in inside)
         beside = f". Of the {loose} recordings beside it nothing is said: put those without {name} into a folder nocall"
         logger.warning("one folder alone, %s, is no class: it tells nothing from anything%s", name,

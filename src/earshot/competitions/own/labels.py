@@ -17,7 +17,7 @@ from earshot.annotations.column_names import ONSETS, column_called, plain_names
 from earshot.competitions.label_columns import are_classes, label_columns, labels_in, split_cells
 from earshot.competitions.own.doubts import take_doubted, unsure_rows
 from earshot.competitions.own.recordings import OwnRecordings
-from earshot.competitions.own.tables import LabelTable, check_column, find_path_column
+from earshot.competitions.own.tables import LabelTable, check_column, find_path_column, of_folders
 from earshot.competitions.tables import class_name
 from earshot.messages import check_choice, few
 from earshot.tables import read_table
@@ -226,6 +226,8 @@ def _rows_of_recordings(path: LabelTable, recordings: OwnRecordings, path_column
     if folders is not None:
         table[names] = recordings.in_folders(table[names], folders)
     table = table[(table.map(str.strip) != "").any(axis=1)]  # spreadsheets end in rows of separators
+    if path_column and "recording" not in table and "recording" in (folders := of_folders(table, names, recordings)):
+        table, names = folders, "recording"
     named = table[names].str.strip() != ""
     if not named.all():
         logger.warning("%s: %d rows name no recording and are left out", path, (~named).sum())

@@ -100,6 +100,15 @@ class OwnRecordings:
         return result
 
     @functools.cached_property
+    def in_folder(self) -> dict[str, list[str]]:
+        """The recordings below the folders of each name."""
+        result: dict[str, list[str]] = defaultdict(list)
+        for path in self.paths:
+            for name in dict.fromkeys(PurePosixPath(path).parts[:-1]):
+                result[name].append(path)
+        return dict(result)
+
+    @functools.cached_property
     def _by_rewritten(self) -> dict[str, set[str]]:
         """What `_rewritten` makes of each recording's own name -> its paths."""
         result: dict[str, set[str]] = defaultdict(set)

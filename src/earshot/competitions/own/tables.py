@@ -16,15 +16,16 @@ from earshot.annotations.reading import ENDINGS, is_bare, kind_of
 from earshot.competitions.label_columns import label_columns, split_of
 from earshot.competitions.own.recordings import OwnRecordings
 from earshot.files import walk
-from earshot.messages import few, suggest
+from earshot.messages import few, pasted, suggest
 from earshot.sound.audio import EXTENSIONS
 from earshot.sound.folder import SYSTEM_FOLDERS
 from earshot.tables import read_rows, read_table
 
 UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".xml", ".db", ".sqlite",
-          ".rttm", ".lab", ".svl", ".trs", ".stm", ".data", ".not.mat")  # fmt: skip
+          ".rttm", ".lab", ".phn", ".wrd", ".svl", ".trs", ".stm", ".data", ".not.mat")  # fmt: skip
 TABLES = (".csv", ".tsv", ".txt", *json_tables.ENDINGS)
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf")
+MOST_HINTS = 3  # of tables that name no recordings
 LOOKED_AT = 50  # rows of a table that are held against the recordings
 OURS = ("clips.csv", "classes.csv", "missing.csv", "unreadable.csv", "odd_files.csv", "test_clips.csv")
 
@@ -176,7 +177,35 @@ def _say_unread(
         logger.warning("lists of recordings, which say nothing of them, are not read: %s; a split is a column of a "
                        "table, with rows such as a.wav,wren,train", names)  # fmt: skip
     if other and not found:
+        for path in other[:MOST_HINTS]:
+            _hint_names(path, recordings)
         logger.warning("not the table of labels, as no column names recordings: %s", few([str(p) for p in other]))
+
+
+def _hint_names(path: Path, recordings: OwnRecordings):
+    """Say what a table that names no recordings seems to be: one of folders, or of times called otherwise."""
+    if recordings.of_annotation(path) is not None:
+        logger.warning("%s is named as a recording, and none of its columns are called as times are: put a line such "
+                       "as onset,offset,label on top, or call those columns so", path)  # fmt: skip
+        return
+    table = read_own(path, recordings)
+    for column in table:
+        names = [name for name in map(str.strip, map(str, table[column].iloc[:LOOKED_AT])) if name]
+        if names and 2 * sum(name in recordings.in_folder for name in names) >= len(names):
+            logger.warning("%s: '%s' names folders of recordings: %s makes its rows those of all recordings in them",
+                           path, column, pasted("--table", path, "--path-column", column))  # fmt: skip
+            return
+
+
+def of_folders(table: pd.DataFrame, names: str, recordings: OwnRecordings) -> pd.DataFrame:
+    """A table whose rows name folders with a row for each recording in them, by a column `recording`; others as is."""
+    said = table[names].str.strip()
+    inside = said.map(lambda name: recordings.in_folder.get(name, []))
+    if 2 * inside.map(bool).sum() < len(said) or any(recordings.find_all(said, "").values()):
+        return table
+    logger.warning("'%s' names folders: its rows are those of all recordings in them", names)
+    inside = inside.where(inside.map(bool), said.map(lambda name: [name]))  # which is missing, and said so
+    return table.assign(recording=inside).explode("recording", ignore_index=True)
 
 
 def _are_parts(files: Sequence[Path], recordings: OwnRecordings, path_column: str) -> bool:
