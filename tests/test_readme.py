@@ -165,7 +165,7 @@ def names_of_modules() -> dict[str, str]:
 
 @page
 def test_the_modules_and_what_they_hold_that_a_page_names_exist(page):
-    files = [str(path) for folder in ("src", "tests", "notebooks") for path in (ROOT / folder).rglob("*.py")]
+    files = [str(path) for path in ROOT.glob("[a-z]*/**/*.py")]
     modules = names_of_modules()
     for span in spans(page.read_text()):
         if re.fullmatch(r"[\w/]+\.py", span):
