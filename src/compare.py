@@ -35,7 +35,7 @@ from earshot import files, runs
 from earshot.competitions.tables import write_csv
 from earshot.config import LARGEST_SEED, load_config
 from earshot.ensemble.origins import check_same_tables
-from earshot.messages import Parser, check_numbers, suggest
+from earshot.messages import Parser, check_numbers, plural, suggest
 from earshot.pictures import runs as run_pictures
 from earshot.processes import children
 from earshot.stored import read_yaml
@@ -242,7 +242,9 @@ def train_all(plan: dict, options: argparse.Namespace):
         if done.returncode:
             failed.append(f"{one.task}/{one.name}")
     if failed:
-        print(f"{len(failed)} runs failed and are left out of the table: {', '.join(failed)}", file=sys.stderr)
+        print(
+            f"{plural(len(failed), 'runs')} failed and are left out of the table: {', '.join(failed)}", file=sys.stderr
+        )
 
 
 def collect(plan: dict, plan_name: str) -> pd.DataFrame:

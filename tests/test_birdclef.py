@@ -279,14 +279,14 @@ def test_validate_names_every_problem_at_once():
         (good.iloc[[0, 1, 1, 2]], "1 row_id twice: a_10"),
         (good.assign(row_id=["a_0", "a_5", "b_5"]), "1 row_id not there: a_10; 1 .* not asked for: a_0"),
         (good.assign(row_id=["a_4", "a_10", "b_5"]), "1 row_id do not end on a multiple of 5 s: a_4"),
-        (good.assign(ameavo=[0.2, np.nan, 0.1]), "ameavo holds 1 values that are no finite number"),
+        (good.assign(ameavo=[0.2, np.nan, 0.1]), "ameavo holds 1 value that are no finite number"),
         (good.assign(ameavo=[0.2, 1.2, -0.1]), "ameavo holds 2 values outside 0 to 1, such as 1.2"),
         (good.assign(ameavo="x", zebdov=7.0).iloc[:2], "not there: b_5.*ameavo holds 2 values that.*zebdov.*such as 7"),
     ):
         with pytest.raises(ValueError, match=f"submission is not valid: .*{message}"):
             BIRDCLEF2023.validate(wrong, test, BIRDS)
     for rows, message in (
-        (["a_5", "a_15"], "1 recordings do not have a row every 5 s up to their last: a"),
+        (["a_5", "a_15"], "1 recording does not have a row every 5 s up to their last: a"),
         (["a_5", "a_7"], "1 row_id do not end on a multiple of 5 s: a_7"),
         (["a_5", "a_5"], "1 row_id twice: a_5"),
         (["a"], "row_id 'a' is not <recording>_<second"),

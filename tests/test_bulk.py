@@ -108,7 +108,7 @@ def test_folders_and_lists(tmp_path):
     found = archive.read_source(lists / "l.txt")
     assert list(found.recordings) == ["../a.wav", "/elsewhere/c.ogg"]
     assert found.recordings["../a.wav"].samefile(tmp_path / "a.wav")
-    assert "1 recordings more than once" in found.said
+    assert "1 recording more than once" in found.said
     assert archive.sizes_of(found.recordings) == [0, 0]
     (lists / "l.csv").write_text("path,site\nx.wav,1\n")
     assert list(archive.read_source(lists / "l.csv").recordings) == ["x.wav"]

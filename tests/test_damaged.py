@@ -192,8 +192,8 @@ def test_a_folder_of_everything_is_predicted_and_counted(trained, tmp_path, monk
     assert "2 recordings could not be read and got the training prior; see found_unreadable.csv" in out
     last = out.rstrip().splitlines()[-1]
     assert last.startswith("5 files are left out ("), last
-    assert "; and 1 more), 1 recordings" in last, "four of the reasons are said, and how many files have others"
-    assert last.endswith("), 1 recordings are not as their files say; see found_odd_files.csv")
+    assert "; and 1 more), 1 recording" in last, "four of the reasons are said, and how many files have others"
+    assert last.endswith("), 1 recording is not as their files say; see found_odd_files.csv")
     listed = pd.read_csv("found_odd_files.csv").set_index("path").note
     assert {Path(p).name for p in listed.index} == {"notes.txt", "song.m4a", "pipe.wav", "up", "link.wav", "cut.flac"}
     assert listed[str(folder / "cut.flac")].startswith(f"{folder / 'cut.flac'} is truncated or corrupt: expected 80000")
@@ -203,7 +203,7 @@ def test_a_folder_without_recordings_says_what_it_holds(trained, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/a.m4a").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"holds no recording \(aif, .*\); 1 files in .* a\.m4a \(a format that"):
+    with pytest.raises(ValueError, match=r"holds no recording \(aif, .*\); 1 file in .* a\.m4a \(a format that"):
         run(predict, "--run", trained / "runs/sed/tiny", "--clips", "empty", "--out", "found.npz")
 
 

@@ -56,7 +56,7 @@ def test_clips_that_stay_keep_their_folds_when_others_come_and_go(tmp_path, caps
     assert own[["n1", "n3", "n4"]].tolist() == [3, 5, 4], "x, y and z, the largest first"
     with pytest.raises(ValueError, match="misses 6 of 21 clips: .*--keep .*old.csv leaves all other clips"):
         read_folds(old, season)
-    with pytest.raises(ValueError, match="has 1 groups in several folds, which cannot be kept: all"):
+    with pytest.raises(ValueError, match="has 1 group in several folds, which cannot be kept: all"):
         keep_folds(season.assign(group="all"), old)
     with pytest.raises(ValueError, match="has none of these clips"):
         keep_folds(more, old)
@@ -89,9 +89,9 @@ def test_read_folds_checks_the_table(tmp_path):
     decimals = read("c0002,g,0.0\nc0001,g,1.0\nc0000,g,2.0\n").fold  # as pandas writes a column with gaps
     assert (decimals.tolist(), decimals.dtype.kind) == ([2, 1, 0], "i")
     for text, message in (
-        ("c0000,g,0\nc0000,g,1\nc0001,g,0\nc0002,g,0\n", "lists 1 clips twice: c0000"),
+        ("c0000,g,0\nc0000,g,1\nc0001,g,0\nc0002,g,0\n", "lists 1 clip twice: c0000"),
         ("c0000,g,0\n", "misses 2 of 3 clips: c0001, c0002; make another"),
-        ("c0000,g,0\nc0001,g,0\nc0002,g,0\nc9,g,0\n", "names 1 clips that are not in the clip table: c9"),
+        ("c0000,g,0\nc0001,g,0\nc0002,g,0\nc9,g,0\n", "names 1 clip that are not in the clip table: c9"),
         ("c0000,g,0\nc0001,g,0.5\nc0002,g,0\n", r"whole numbers from 0, .*, got '0\.5'"),
         ("c0000,g,0\nc0001,g,-2\nc0002,g,0\n", "from 0, or -1 for clips that always train, got '-2'"),
     ):

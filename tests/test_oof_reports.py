@@ -227,7 +227,7 @@ def test_answers_of_another_list_or_other_clips_are_refused(clips_csv):
     (clips_csv.parent / "classes.csv").write_text("label\na\nb\nc\n")
     events = clips_csv.parent / "events.csv"
     events.write_text(events.read_text().replace("c", "d", 1))
-    with pytest.raises(ValueError, match="events.csv has 1 labels that are no class: d; known: a, b, c"):
+    with pytest.raises(ValueError, match="events.csv has 1 label that are no class: d; known: a, b, c"):
         read_truth(said("yx"), clips_csv)
     with pytest.raises(ValueError, match=rf"^{clips_csv} does not list 2 of the predicted clips: q, r$"):
         read_truth(said("xqr"), clips_csv)
@@ -251,8 +251,8 @@ def test_members_that_belong_together_may_have_another_order():
 
 
 @pytest.mark.parametrize(("other", "message"), [
-    (said("vwxy"), "^m and o cannot be blended: 1 clips are in one OOF only: z$"),
-    (said("vwxyzq", (1, 0, 1, 0, 3, 0)), "^m and o cannot be blended: 1 clips are in one OOF only: q$"),
+    (said("vwxy"), "^m and o cannot be blended: 1 clip is in one OOF only: z$"),
+    (said("vwxyzq", (1, 0, 1, 0, 3, 0)), "^m and o cannot be blended: 1 clip is in one OOF only: q$"),
     (said("vwxyq"), "2 clips are in one OOF only: q, z$"),
     (said(fold=(1, 0, 0, 3, 3)).take([4, 3, 2, 1, 0]),
      "^m and o .* 2 of 5 clips are in another fold, such as x in 1 and 0: train both on one table$"),

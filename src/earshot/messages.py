@@ -75,6 +75,21 @@ def few(items, n: int = 5) -> str:
     return ", ".join(items[:n]) + (f", ... ({len(items) - n} more)" if len(items) > n else "")
 
 
+ONE_OF = {"are": "is", "were": "was", "have": "has", "do": "does", "classes": "class", "batches": "batch"}
+
+
+def plural(count: int, words: str) -> str:
+    """A count and what is counted, given in the plural: (3, "clips are") -> 3 clips are, (1, "clips are") -> 1 clip is.
+
+    words: a noun, or a noun and its verb; a verb that is not in ONE_OF takes an s (hold, holds).
+    """
+    if count != 1 or words == "species":
+        return f"{count} {words}"
+    noun, *verb = words.split()
+    one = [ONE_OF.get(noun, noun.removesuffix("s")), *(ONE_OF.get(v, f"{v}s") for v in verb)]
+    return f"{count} {' '.join(one)}"
+
+
 def install_line(extra: str) -> str:
     """The command that installs what requirements/<extra>.txt pins."""
     return f"pip install -r {pasted(of_repository(f'requirements/{extra}.txt'))}"

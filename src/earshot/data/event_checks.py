@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.data.labels import negative_events
-from earshot.messages import few, suggest
+from earshot.messages import few, plural, suggest
 
 LONGEST_SECONDS = 24 * 3600  # of a recording of unknown duration: rows of longer ones would fill the memory
 ROUNDING_SECONDS = 0.05  # an offset so far past the end is cut without a word: tables round, headers too
@@ -36,14 +36,15 @@ def checked_events(
     _refuse(table, table.offset < table.onset, where, "end before they begin")
     if classes is not None and (unknown := sorted(set(table.event_label) - set(classes))):
         raise ValueError(
-            f"{where} has {len(unknown)} labels that are no class: {few(unknown)}{suggest(unknown[0], classes)}"
+            f"{where} has {plural(len(unknown), 'labels')} that are no class: "
+            f"{few(unknown)}{suggest(unknown[0], classes)}"
         )
     said = []
 
     def drop(rows: pd.Series, what: str):
         nonlocal table
         if rows.any():
-            said.append(f"{rows.sum()} events of {where} {what} and are left out: {_named(table[rows])}")
+            said.append(f"{plural(rows.sum(), 'events')} of {where} {what} and are left out: {_named(table[rows])}")
             table = table[~rows]
 
     drop(~table.filename.isin(clips.clip_id.astype(str)), "are of no recording of the clip table")
@@ -58,7 +59,7 @@ def checked_events(
     late, early = table.offset > length + ROUNDING_SECONDS, table.onset < 0
     for rows, what in ((late, "reach past the end of their recording"), (early, "begin before their recording")):
         if rows.any():
-            said.append(f"{rows.sum()} events of {where} {what} and are cut there: {_named(table[rows])}")
+            said.append(f"{plural(rows.sum(), 'events')} of {where} {what} and are cut there: {_named(table[rows])}")
     _refuse(table, ~np.isfinite(length) & (table.offset > LONGEST_SECONDS), where, "reach past 24 hours, in recordings "
             "whose `duration` the clip table does not say (are their times milliseconds or samples?)")  # fmt: skip
     table = table.assign(onset=table.onset.clip(lower=0), offset=np.minimum(table.offset, length))
@@ -75,7 +76,7 @@ def after_checks(
     clips, lost = without_labels_beyond(clips, events, left, annotated)
     clips, points = with_points_unknown(clips, events, annotated)
     said = [f"{lost} annotated clips lose a label that is heard behind their end alone"] * (lost > 0)
-    unknown = f"{points} clips have classes whose events have no length: when they are heard is unknown"
+    unknown = f"{plural(points, 'clips have')} classes whose events have no length: when they are heard is unknown"
     return clips, said + [f"{unknown} (unknown_labels), but for other events of them"] * (points > 0)
 
 
