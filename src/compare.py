@@ -242,9 +242,7 @@ def train_all(plan: dict, options: argparse.Namespace):
         if done.returncode:
             failed.append(f"{one.task}/{one.name}")
     if failed:
-        print(
-            f"{plural(len(failed), 'runs')} failed and are left out of the table: {', '.join(failed)}", file=sys.stderr
-        )
+        print(f"{plural(len(failed), 'runs')} failed, left out of the table: {', '.join(failed)}", file=sys.stderr)
 
 
 def collect(plan: dict, plan_name: str) -> pd.DataFrame:

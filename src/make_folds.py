@@ -173,7 +173,7 @@ def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method
     classes = f"{len(table)} class{'es' * (len(table) > 1)}"
     print(f"{plural(len(folds), 'clips')}, {grouping}, {classes} -> {n_folds} fold{'s' * (n_folds != 1)} ({method})")
     if not held_out.all():
-        print(f"fold {TRAIN_ONLY}: {plural((~held_out).sum(), 'clips train')} in every fold and are never held out")
+        print(f"fold {TRAIN_ONLY}: {plural((~held_out).sum(), 'clips train')} in every fold, never held out")
     print(shown_counts(table, folds))
     if "secondary_labels" in clips and clips.secondary_labels.fillna("").str.strip().any():
         print("labels are counted, secondary labels are not (training counts them too: data.secondary_weight)")
@@ -214,8 +214,8 @@ def shown_counts(table: pd.DataFrame, folds: pd.DataFrame) -> str:
     if len(table) > FULL_TABLE:
         uneven = (table.max(axis=1) - table.min(axis=1)) / table.sum(axis=1).clip(lower=1)
         worst = uneven[uneven > 0].sort_values(ascending=False, kind="stable").index[:SHORT_TABLE]
-        shown, note = table.loc[worst], f"\nof {plural(len(table), 'classes')} the least even {len(worst)} are shown"
-        note = note if len(worst) else f"\nall {plural(len(table), 'classes are')} spread evenly"
+        shown, note = table.loc[worst], f"\nof {len(table)} classes the least even {len(worst)} are shown"
+        note = note if len(worst) else f"\nall {len(table)} classes are spread evenly"
     shown = pd.concat([shown, clips]).rename(columns=lambda f: f"fold {f}")
     shown["sum"] = shown.sum(axis=1)
     shown.columns.name = None

@@ -28,7 +28,7 @@ from earshot.competitions.oof_scores import EVENTS
 from earshot.data.labels import read_clips
 from earshot.ensemble.choice import read_post
 from earshot.listening import scoring
-from earshot.messages import Parser, plural
+from earshot.messages import Parser
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_table
 
@@ -122,9 +122,7 @@ def read_tags(path: Path) -> Predictions:
     classes = [c for c in table.columns if c not in ("clip_id", "path", "labels", *of_predict)]
     numbers = table[classes].apply(pd.to_numeric, errors="coerce")
     for name in (c for c in classes if len(table) / 2 <= numbers[c].notna().sum() < len(table)):
-        raise ValueError(
-            f"{path}: column '{name}' holds {plural(numbers[name].isna().sum(), 'cells')} that are no numbers"
-        )
+        raise ValueError(f"{path}: column '{name}' holds {numbers[name].isna().sum()} cells that are no numbers")
     classes = [c for c in classes if numbers[c].notna().all() and not c.startswith("Unnamed: ")]  # pandas' row numbers
     if not classes:
         raise ValueError(f"{path} has no column of numbers, which a class's scores are")

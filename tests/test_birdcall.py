@@ -362,7 +362,7 @@ def test_validate_names_every_problem():
         (submission("aldfly", None, "nocall"), r"1 row is empty \(write nocall\): row 2"),
         (submission("aldfly", np.nan, " "), "2 rows are empty .*: row 2, row 3"),
         (submission("aldfly", "robin", "aldfly zebra"), r"2 rows name unknown labels \(robin, zebra\): robin, aldfly"),
-        (submission("aldfly nocall", "nocall", "nocall"), "1 row mix nocall with labels"),
+        (submission("aldfly nocall", "nocall", "nocall"), "1 row mixes nocall with labels"),
         (submission("amebit aldfly", "nocall", "nocall"), "1 row is not sorted: amebit aldfly"),
         (submission("aldfly aldfly", "nocall", "nocall"), "1 row names a label twice"),
         (submission("aldfly  amebit", "nocall", "nocall"), "other than single spaces"),
@@ -370,7 +370,7 @@ def test_validate_names_every_problem():
         with pytest.raises(ValueError, match=message):
             birdcall.validate(change, test, CLASSES)
     both = pd.concat([submission("robin", "", "nocall"), submission("nocall", "nocall", "nocall")])
-    with pytest.raises(ValueError, match=r"come twice.*are empty.*unknown labels"):
+    with pytest.raises(ValueError, match=r"come twice.*is empty.*unknown labels"):
         birdcall.validate(both, test, CLASSES)
 
 

@@ -90,7 +90,7 @@ def test_what_changed_since_is_said():
     plan = archive.extend_plan(None, recordings("a.wav", "b.wav"), [1, 2])
     assert archive.changes(plan, recordings("a.wav", "b.wav"), [1, 2]) == ""
     assert archive.changes(plan, recordings("b.wav", "c.wav"), [3, 4]) == (
-        "since the first call 1 recordings are gone (a.wav); 1 have another size (b.wav): what was heard of them "
+        "since the first call 1 recording is gone (a.wav); 1 have another size (b.wav): what was heard of them "
         "stays; 1 are new"
     )
 

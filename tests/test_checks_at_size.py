@@ -25,7 +25,9 @@ def work(competition: str, n: int, tmp_path) -> float:
     classes = fuzz_folders.classes_of(competition)
     names = [rules.clip_id(f"rec{i}_site") for i in range(n)]
     table = rules.make([(name, 60.0) for name in names], classes, tmp_path)
-    test = KernelTest(table, tuple(Clip(name, tmp_path / name) for name in names), np.full(n, 60.0), {})
+    test = KernelTest(
+        table=table, clips=tuple(Clip(name, tmp_path / name) for name in names), seconds=np.full(n, 60.0), problems={}
+    )
     prior = np.full(len(classes), 0.1, np.float32)
     times = []
     for _ in range(3):
@@ -72,7 +74,9 @@ def test_rows_are_found_for_each_recording_whatever_their_order(tmp_path):
     """Rows of recordings mixed up: each gets its own frames."""
     classes, names = ("a", "b"), ["x", "y"]
     table = pd.DataFrame({"row_id": ["y_10", "x_5", "y_5", "x_10"]})
-    test = KernelTest(table, tuple(Clip(n, tmp_path / n) for n in names), np.full(2, 10.0), {})
+    test = KernelTest(
+        table=table, clips=tuple(Clip(n, tmp_path / n) for n in names), seconds=np.full(2, 10.0), problems={}
+    )
     blend = KernelBlend(test, classes, np.zeros(2))
     found = blend.fallback()
     frames = tuple(np.stack([np.r_[np.full(6, v), np.full(4, v + 0.1)]] * 2, axis=1) for v in (0.1, 0.5))

@@ -123,7 +123,7 @@ def test_birdcall_from_the_download_to_a_checked_submission(birdcall, capsys, ca
     with caplog.at_level(logging.WARNING, "earshot"):
         npz = BIRDCALL_NPZ if post == "birdcall" else ("--predictions", "strict.npz")
         run(submit, *BIRDCALL, *npz, "--post", ROOT / f"configs/post/{post}.yaml", "--out", out)
-    assert "1 recording has no prediction and are nocall: broken" in caplog.text
+    assert "1 recordings have no prediction and are nocall: broken" in caplog.text
     run(submit, *BIRDCALL, "--check", out)
     assert f"{out}: 13 rows, valid for birdcall" in capsys.readouterr().out
     rows = pd.read_csv(out)
@@ -203,7 +203,7 @@ def test_birdcall_test_tables_that_do_not_work(birdcall, tmp_path, change, messa
     (lambda r: r.replace("site_3_r3", "site_3_r4"), "1 row_ids are not in the test table: site_3_r4"),
     (lambda r: r.iloc[::-1], "row_ids are in another order than the test table"),
     (lambda r: r.replace("nocall", ""), r"8 rows are empty \(write nocall\)"),
-    (lambda r: r.replace("aldfly", "aldfly nocall"), "1 row mix nocall with labels: aldfly nocall"),
+    (lambda r: r.replace("aldfly", "aldfly nocall"), "1 row mixes nocall with labels: aldfly nocall"),
     (lambda r: r.replace("ameavo amebit", "amebit ameavo"), "1 row is not sorted: amebit ameavo"),
     (lambda r: r.replace("aldfly", "wren"), r"1 row names unknown labels \(wren\): wren"),
     (lambda r: r.assign(id=1), "columns are row_id, birds, id, expected row_id, birds in this order"),

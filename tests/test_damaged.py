@@ -151,7 +151,7 @@ def test_augmentation_folders_are_looked_through_when_it_is_built(tmp_path, capl
     listed = getattr(augment.transforms[0], augmentation.FILE_LISTS[key])
     assert [Path(path).name for path in listed] == ["a.WAV", "b.wav"]
     assert f"{name}.{key}: 5 files in" in caplog.text
-    assert f"{name}.{key}: 2 files cannot be read and are left out" in caplog.text
+    assert f"{name}.{key}: 2 files cannot be read, left out" in caplog.text
     assert "page.wav cannot be decoded (it is text that begins with '<html>404 Not Found</htm" in caplog.text
     sound = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float32)
     outputs = [augmentation.apply(augment, sound, RATE, np.random.default_rng(seed)) for seed in range(8)]
@@ -203,7 +203,7 @@ def test_a_folder_without_recordings_says_what_it_holds(trained, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/a.m4a").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"holds no recording \(aif, .*\); 1 file in .* a\.m4a \(a format that"):
+    with pytest.raises(ValueError, match=r"holds no recording \(aif, .*\); 1 files in .* a\.m4a \(a format that"):
         run(predict, "--run", trained / "runs/sed/tiny", "--clips", "empty", "--out", "found.npz")
 
 

@@ -223,7 +223,7 @@ def test_labelled_clips_are_no_unlabelled_recordings(taught):
     data = load_data(taught.data)
     held_out = data.clips[data.clips.fold == 0]
     table = pd.DataFrame({"clip_id": ["x", "y"], "path": [str(data.source / held_out.path.iloc[0]), "/elsewhere.wav"]})
-    with pytest.raises(ValueError, match=r"1 recording of distill.unlabelled are labelled clips of the data set: x"):
+    with pytest.raises(ValueError, match=r"1 recordings of distill.unlabelled are labelled clips of the data set: x"):
         with_unlabelled(data.take(data.clips.fold != 0), table)
 
 
@@ -232,7 +232,7 @@ def test_labelled_clips_are_found_through_links_and_in_the_validation_set(taught
     Path("wild").mkdir()
     Path("wild/link.wav").symlink_to((data.source / data.clips[data.clips.fold == 0].path.iloc[0]).resolve())
     how = Distill(teacher=teacher(), unlabelled="wild")
-    with pytest.raises(ValueError, match=r"1 recording of distill.unlabelled are labelled clips .*: link"):
+    with pytest.raises(ValueError, match=r"1 recordings of distill.unlabelled are labelled clips .*: link"):
         lessons_of(taught, how)
     Path("wild/link.wav").unlink()
     soundfile.write("wild/v.wav", np.full(24000, 0.1), 8000)

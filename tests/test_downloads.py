@@ -114,7 +114,7 @@ def test_freesound_clips_that_the_sample_does_not_name(tmp_path, caplog):
     tables = get_competition("freesound2019").prepare(tmp_path)
     assert tables.test.fname.tolist() == ["t2.wav", "t1.wav"]
     assert tables.clips.labels.tolist() == ["Hi-Hat", "Flute"]
-    assert "does not name 1 recording of the test folder, which get rows too: t1.wav" in caplog.text
+    assert "does not name 1 recordings of the test folder, which get rows too: t1.wav" in caplog.text
 
 
 def test_a_folder_counts_in_any_case_as_published_first(tmp_path):

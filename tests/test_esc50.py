@@ -63,7 +63,7 @@ def test_the_classes_that_esc10_lacks_and_no_recording_of_its(tmp_path, caplog):
     tables = esc50.prepare(official(tmp_path, pd.concat([META, more], ignore_index=True)), subset="esc40")
     assert list(tables.classes) == ["pig"]
     assert tables.clips.clip_id.tolist() == ["1-15-A-2"]
-    assert "1 clip is of recordings that ESC-10 has too and are left out: 2-11-A-2.wav" in caplog.text
+    assert "1 clips are of recordings that ESC-10 has too and are left out: 2-11-A-2.wav" in caplog.text
 
 
 def test_a_flat_layout_and_absent_files(tmp_path):

@@ -34,12 +34,12 @@ def test_what_cannot_be_is_named():
         ["007", 1, 2, "x"],
     ]  # fmt: skip
     assert said == [
-        "1 event of events.csv are of no recording of the clip table and are left out: z (x, 0 to 1 s)",
-        "1 event of events.csv have no length and are left out: a (x, 3 to 3 s)",
-        "1 event of events.csv begin after the end of their recording and are left out: a (x, 12 to 13 s)",
-        "1 event of events.csv end before their recording begins and are left out: a (x, -2 to -1 s)",
-        "1 event of events.csv reach past the end of their recording and are cut there: a (y, 8 to 14 s)",
-        "1 event of events.csv begin before their recording and are cut there: a (x, -1 to 1 s)",
+        "1 events of events.csv are of no recording of the clip table and are left out: z (x, 0 to 1 s)",
+        "1 events of events.csv have no length and are left out: a (x, 3 to 3 s)",
+        "1 events of events.csv begin after the end of their recording and are left out: a (x, 12 to 13 s)",
+        "1 events of events.csv end before their recording begins and are left out: a (x, -2 to -1 s)",
+        "1 events of events.csv reach past the end of their recording and are cut there: a (y, 8 to 14 s)",
+        "1 events of events.csv begin before their recording and are cut there: a (x, -1 to 1 s)",
     ]
 
 
@@ -67,7 +67,7 @@ def test_an_event_without_a_length_says_that_its_class_is_there_and_not_when():
         (("a", 0, np.inf, "x"), "no number of seconds"),
         (("a", 0, "00:05", "x"), "no number of seconds"),
         (("b", 0, 1e9, "x"), r"reach past 24 hours, in recordings whose `duration` .* b \(x, 0 to 1e\+09 s"),
-        (("a", 0, 1, "wran"), "1 label that are no class: wran; did you mean 'wren'"),
+        (("a", 0, 1, "wran"), "1 labels that are no class: wran; did you mean 'wren'"),
     ],
 )
 def test_what_has_no_meaning_is_refused(row, message):
@@ -117,9 +117,11 @@ def test_prepare_compares_events_and_lengths(tmp_path, monkeypatch, capsys):
     run(prepare, "rfcx", "--source", source, "--out", "data")
     said = capsys.readouterr().out
     assert (
-        "1 event of the event table begin after the end of their recording and are left out: b (s0, 7 to 8 s)" in said
+        "1 events of the event table begin after the end of their recording and are left out: b (s0, 7 to 8 s)" in said
     )
-    assert "1 event of the event table reach past the end of their recording and are cut there: a (s1, 3.5 to 6" in said
+    assert (
+        "1 events of the event table reach past the end of their recording and are cut there: a (s1, 3.5 to 6" in said
+    )
     assert "0 of 2 clips are annotated, of the others nobody said when" in said
     assert pd.read_csv("data/events.csv").offset.tolist() == [3.0, 4.0, 1.0]
     assert json.loads(Path("data/dataset.json").read_text())["competition"] == "rfcx"

@@ -203,7 +203,7 @@ def test_frames_touched_by_an_event_off_the_grid():
 
 def test_events_to_frames_errors():
     one = pd.DataFrame({"onset": [0.5], "offset": [0.2], "event_label": ["amber"]})
-    with pytest.raises(ValueError, match="1 event ends before they begin"):
+    with pytest.raises(ValueError, match="1 events end before they begin"):
         events_to_frames(one, CLASSES, TENTH, 9)
     with pytest.raises(ValueError, match="did you mean 'amber'"):
         events_to_frames(one.replace("amber", "ambre"), CLASSES, TENTH, 9)

@@ -77,4 +77,4 @@ def test_silent_recordings_in_the_training_table(tmp_path, caplog):
     assert tables.classes == ["amerob", "wewpew"]
     assert tables.clips.labels.tolist() == ["amerob", "", "wewpew"]
     assert tables.clips.secondary_labels.tolist() == ["", "", ""]
-    assert "1 recording of the training table are labelled nocall" in caplog.text
+    assert "1 recordings of the training table are labelled nocall" in caplog.text

@@ -100,5 +100,5 @@ def test_of_many_recordings_without_labels_a_dry_run_hears_a_batch(tiny, monkeyp
     dry_run(tiny, "distill.unlabelled=wild")
     assert sorted(clip_id for clip_id in heard if clip_id.startswith("w")) == ["w0", "w2", "w5", "w8"]
     soundfile.write(wild / "c3.wav", np.full(8000, 0.1), 8000)
-    with pytest.raises(ValueError, match="1 recording of distill.unlabelled are labelled clips of the data set: c3"):
+    with pytest.raises(ValueError, match="1 recordings of distill.unlabelled are labelled clips of the data set: c3"):
         dry_run(tiny, "distill.unlabelled=wild")

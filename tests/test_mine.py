@@ -130,7 +130,7 @@ def test_a_table_whose_columns_are_guessed_and_said(tmp_path, caplog):
     assert labels_of(tables) == {"rec/a": "robin wren", "rec/b": "wren", "rec/c": "robin", "rec/d": ""}
     assert tables.missing == (("gone", "gone.wav"),)
     assert tables.clips.group.astype(str).str[:1].tolist()[:3] == ["1", "1", "2"]
-    for told in ("recordings by 'file'", "labels by 'species'", "separated by '|'", "1 recording is not in"):
+    for told in ("recordings by 'file'", "labels by 'species'", "separated by '|'", "1 recordings are not in"):
         assert told in caplog.text
 
 
@@ -192,8 +192,8 @@ def test_annotations_beside_the_recordings(tmp_path, caplog):
         ["a", 0.5, 1.0, "wren"], ["a", 0.8, 1.5, "wren"], ["b", 0.2, 0.4, "great_tit"],
     ]  # fmt: skip
     assert tables.clips.annotated.tolist() == [1, 1, 0]
-    assert "1 event overlap an earlier one of their class: a (wren at 0.8 s)" in caplog.text
-    assert "1 recording has no annotation and no label: c.wav" in caplog.text
+    assert "1 events overlap an earlier one of their class: a (wren at 0.8 s)" in caplog.text
+    assert "1 recordings have no annotation and no label: c.wav" in caplog.text
 
 
 def test_one_table_of_events_and_one_of_recordings(tmp_path):

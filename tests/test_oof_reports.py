@@ -227,7 +227,7 @@ def test_answers_of_another_list_or_other_clips_are_refused(clips_csv):
     (clips_csv.parent / "classes.csv").write_text("label\na\nb\nc\n")
     events = clips_csv.parent / "events.csv"
     events.write_text(events.read_text().replace("c", "d", 1))
-    with pytest.raises(ValueError, match="events.csv has 1 label that are no class: d; known: a, b, c"):
+    with pytest.raises(ValueError, match="events.csv has 1 labels that are no class: d; known: a, b, c"):
         read_truth(said("yx"), clips_csv)
     with pytest.raises(ValueError, match=rf"^{clips_csv} does not list 2 of the predicted clips: q, r$"):
         read_truth(said("xqr"), clips_csv)

@@ -221,3 +221,15 @@ def test_a_table_named_as_a_recording_without_names_of_times_is_said(tmp_path, s
     (tmp_path / "a.csv").write_text("TIME,VALUE,LABEL\n0.5,1,song\n")
     prepare(tmp_path)
     assert "a.csv is named as a recording, and none of its columns are called as times are" in said.text
+
+
+def test_events_by_the_clock_alone_are_of_the_recording_of_that_time(tmp_path, said):
+    """PAMGuard's annotations, logs of Triton."""
+    record(tmp_path, "20240131_063000.wav", "20240131_063100.wav")
+    rows = ["2024-01-31 06:30:01.500,0.5,Bm", "2024-01-31 06:31:02,1,Bp", "2024-01-31 06:30:30,1,Bp"]
+    (tmp_path / "log.csv").write_text("\n".join(["UTC,Duration,Label", *rows]))
+    assert events(prepare(tmp_path)) == [["20240131_063000", 1.5, 2.0, "Bm"], ["20240131_063100", 2.0, 3.0, "Bp"]]
+    assert "1 of 3 events name no recording, and begin in none" in said.text
+    record(tmp_path, "other/20240131_063000.wav")
+    assert events(prepare(tmp_path)) == [["20240131_063100", 2.0, 3.0, "Bp"]]
+    assert "2 of 3 events name no recording, and begin in none or in several" in said.text

@@ -259,7 +259,7 @@ def test_members_that_could_not_read_a_clip_have_no_say_in_it():
 def test_complete_means_neither_fewer_nor_more():
     with pytest.raises(ValueError, match="OOF misses 1 of 2 clips: b; are all folds trained"):
         check_complete(make(["a"]), ["a", "b"])
-    with pytest.raises(ValueError, match="the mean holds 1 clip that are not in the table: a"):
+    with pytest.raises(ValueError, match="the mean holds 1 clips that are not in the table: a"):
         check_complete(make(["a", "b"]), ["b"], "the mean")
 
 

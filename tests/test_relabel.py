@@ -146,7 +146,7 @@ def test_answers_that_are_not_honest_are_refused(answered):
     run(relabel, "--run", "runs/sed/made", "--out", "apart.npz")  # clips without a group are no group
     (answered / "folds.csv").write_text(start)
     change("folds.csv", lambda t: t.assign(fold=(t.fold + (t.clip_id == "c0")) % 3))
-    with pytest.raises(ValueError, match="was trained on another fold table than folds.csv|1 clip was held out in"):
+    with pytest.raises(ValueError, match="was trained on another fold table than folds.csv|1 clips were held out in"):
         run(relabel, "--run", "runs/sed/made")
     (answered / "folds.csv").write_text(start)
     about = answered / "runs/sed/made/fold1/run.json"
@@ -174,7 +174,7 @@ def test_clips_that_always_train_keep_their_labels(answered):
     change("folds.csv", lambda t: t.assign(fold=t.fold.where(t.clip_id != "c0", -1)))
     clips = pd.read_csv("data/clips.csv")
     found = load_run("runs/sed/made")
-    with pytest.raises(ValueError, match="1 clip was held out in another fold"):  # it has an answer of fold 0
+    with pytest.raises(ValueError, match="1 clips were held out in another fold"):  # it has an answer of fold 0
         relabelling.honest_answers(found, clips)
     path = answered / "runs/sed/made/fold0/oof.npz"
     oof = Predictions.load(path)

@@ -99,7 +99,7 @@ def test_what_would_betray_a_clip_is_refused(tmp_path):
         relabelling.honest_answers(moved, CLIPS)
     strange = Fold(3, Predictions(np.array(["v", "y", "z"]), ("a", "b"), np.zeros((3, 2), np.float32), np.full(3, 3),
                                   np.zeros(3, bool)))  # fmt: skip
-    with pytest.raises(ValueError, match="another fold table than .*: 1 clip .*: v$"):
+    with pytest.raises(ValueError, match="another fold table than .*: 1 clips .*: v$"):
         relabelling.honest_answers(run_of(path, first, strange), CLIPS)
     told = Fold(3, whole.take([2, 3]), pseudo={"mode": "source", "by": "sed/x"})
     with pytest.raises(

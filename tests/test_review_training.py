@@ -134,7 +134,7 @@ def test_recordings_that_judge_are_left_out_or_said(reviewed, tmp_path, caplog):
         write_training_table(rows[:2], tmp_path / "none", tmp_path / "none.csv", base)
     (base.root / "validation.csv").rename(base.root / "test_clips.csv")
     assert write_training_table(rows, tmp_path / "new2", tmp_path / "new2.csv", base)["clips"] == 5
-    assert "1 recording is of the test" in caplog.text
+    assert "1 recordings are of the test" in caplog.text
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def test_what_was_not_there_is_no_true_event(run, caplog):
     Path("found.csv").write_text("filename,onset,offset,event_label\na,1,2,wren\nb,1,2,wren\n")
     found = run("events", "--found", "found.csv", "--truth", "truth.csv")
     assert found["scores"]["event_f1"] == found["scores"]["event_f1_macro"] == 1
-    assert "truth.csv: 1 row says that a class was not there (is_negative), and are left out" in caplog.text
+    assert "truth.csv: 1 rows say that a class was not there (is_negative), and are left out" in caplog.text
 
 
 def test_a_table_without_a_row_found_nothing(run, caplog):
@@ -137,7 +137,7 @@ def test_true_clips_without_a_prediction_are_named(run, caplog):
     Path("found.csv").write_text("clip_id,wren,robin\na,0.9,0.1\nb,0.2,0.8\n")
     Path("truth.csv").write_text("clip_id,labels\na,wren\nb,robin\nc,robin\n")
     run("tags", "--found", "found.csv", "--truth", "truth.csv")
-    assert "1 clip of the truth were not predicted, and left out: c" in caplog.text
+    assert "1 clips of the truth were not predicted, and left out: c" in caplog.text
 
 
 def test_the_table_of_predict_is_read_without_its_other_columns(run):
@@ -174,7 +174,7 @@ def test_predictions_are_detected_and_have_psds(run, caplog):
     Path("clips.csv").write_text("clip_id,path,duration\na,a.wav,10\nb,b.wav,10\nelsewhere,e.wav,10\n")
     scores = run("events", "--found", "oof.npz", "--truth", "truth.csv", "--durations", "clips.csv")["scores"]
     assert scores["event_f1"] == scores["segment_f1"] == 1.0  # of the predicted recordings
-    assert caplog.messages == ["1 recording of --durations were not predicted, and are left out: elsewhere"]
+    assert caplog.messages == ["1 recordings of --durations were not predicted, and are left out: elsewhere"]
     assert scores["psds1"] == scores["psds2"] == pytest.approx(1.0)
 
 
@@ -185,7 +185,7 @@ def test_recordings_that_nobody_annotated_are_no_silence(run, caplog):
     found = run("events", "--found", "found.csv", "--truth", "truth.csv", "--durations", "clips.csv")
     assert found["scores"]["event_f1"] == 1.0, "what was found in c may be right"
     assert all(row["event_precision"] == row["event_recall"] == 1 for row in found["classes"])
-    assert "clips.csv: 1 recording is not annotated and are left out" in caplog.text
+    assert "clips.csv: 1 recordings are not annotated and are left out" in caplog.text
 
 
 def test_durations_cut_both_tables_to_the_recordings_that_they_name(run, caplog):
@@ -196,7 +196,7 @@ def test_durations_cut_both_tables_to_the_recordings_that_they_name(run, caplog)
     assert found["scores"]["event_f1"] == 1.0
     assert sum(row["true_events"] for row in found["classes"]) == 1
     assert "2 recordings with found events (3 of 4 events) are not among those to score (--durations)" in caplog.text
-    assert "1 recording with true events (2 of 3 events) are not among those" in caplog.text
+    assert "1 recordings with true events (2 of 3 events) are not among those" in caplog.text
     assert "left out: a, c" in caplog.text
 
 

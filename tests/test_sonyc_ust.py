@@ -78,11 +78,11 @@ def test_annotators_who_disagree_wholly_and_recordings_without_annotations(tmp_p
         clips = sonyc_ust.prepare(folder).clips.set_index("clip_id")
     assert clips.labels.to_dict() == {"03_7": "1_engine 8_dog", "03_8": "", "03_9": ""}
     assert clips.votes_8_dog.tolist() == [0.5, 0.3333, 0]
-    assert "1 clip has tags that half of their annotators heard, which count as present: 03_7.wav" in caplog.text
+    assert "1 clips have tags that half of their annotators heard, which count as present: 03_7.wav" in caplog.text
     assert (
         "the annotators of 1 clips heard something, but no tag has a majority: these clips have no label" in caplog.text
     )
-    assert "1 recording is not in annotations.csv and are left out: 99_1.wav" in caplog.text
+    assert "1 recordings are not in annotations.csv and are left out: 99_1.wav" in caplog.text
     caplog.clear()
     clips = sonyc_ust.prepare(folder, votes="any").clips.set_index("clip_id")
     assert clips.labels["03_8"] == "1_engine 8_dog"

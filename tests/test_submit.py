@@ -44,7 +44,7 @@ def test_what_is_refused_leaves_everything_as_it_was(tmp_path):
     def validate(table):
         check_submission(table, ("fname", "dog"), ["001", "NA"], ["dog"], 0, 1)
 
-    with pytest.raises(ValueError, match="column dog holds 1 value that are no finite number"):
+    with pytest.raises(ValueError, match="column dog holds 1 values that are no finite number"):
         write_checked(lost, tmp_path / "s.csv", validate)
     assert [p.read_text() for p in tmp_path.iterdir()] == ["the last good one"]
 
@@ -55,7 +55,7 @@ def test_every_problem_is_in_one_message():
         check_submission(wrong, ("fname", "dog", "cat"), ["a", "b", "c"], ("dog", "cat"), 0, 1)
     for part in (
         "submission is not valid: ", "missing dog, unknown dig; did you mean 'dog'?", "1 fname twice: a",
-        "2 fname not there: b, c", "1 fname not asked for: x", "cat holds 1 value that are no finite number",
+        "2 fname not there: b, c", "1 fname not asked for: x", "cat holds 1 values that are no finite number",
         "cat holds 1 value outside 0 to 1, such as 2",
     ):  # fmt: skip
         assert part in str(error.value)

@@ -167,10 +167,10 @@ def test_what_becomes_of_the_crowds_validate_clips(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("column", "value", "text"),
     [
-        ("hour", 25, "hour must be a whole number from 0 to 23; 1 clip has another: 01_2: 25"),
-        ("week", 0, "week must be a whole number from 1 to 53; 1 clip has another: 01_2: 0"),
-        ("day", 2.5, "day must be a whole number from 0 to 6; 1 clip has another: 01_2: 2.5"),
-        ("latitude", None, "latitude must be from -90 to 90; 1 clip has another: 01_2: nothing"),
+        ("hour", 25, "hour must be a whole number from 0 to 23; 1 clips have another: 01_2: 25"),
+        ("week", 0, "week must be a whole number from 1 to 53; 1 clips have another: 01_2: 0"),
+        ("day", 2.5, "day must be a whole number from 0 to 6; 1 clips have another: 01_2: 2.5"),
+        ("latitude", None, "latitude must be from -90 to 90; 1 clips have another: 01_2: nothing"),
     ],
 )
 def test_impossible_times_and_places_are_named_at_prepare(tmp_path, caplog, column, value, text):

@@ -81,13 +81,14 @@ ONE_OF = {"are": "is", "were": "was", "have": "has", "do": "does", "classes": "c
 def plural(count: int, words: str) -> str:
     """A count and what is counted, given in the plural: (3, "clips are") -> 3 clips are, (1, "clips are") -> 1 clip is.
 
-    words: a noun, or a noun and its verb; a verb that is not in ONE_OF takes an s (hold, holds).
+    words: a noun, a verb if the count is its subject, and what follows it.
     """
-    if count != 1 or words == "species":
+    if count != 1:
         return f"{count} {words}"
-    noun, *verb = words.split()
-    one = [ONE_OF.get(noun, noun.removesuffix("s")), *(ONE_OF.get(v, f"{v}s") for v in verb)]
-    return f"{count} {' '.join(one)}"
+    noun, *more = words.split(" ")
+    noun = ONE_OF.get(noun, noun.removesuffix("s"))
+    verb = [ONE_OF.get(v, f"{v}es" if v.endswith(("ch", "x")) else f"{v}s") for v in more[:1]]
+    return " ".join(["1", noun, *verb, *more[1:]])
 
 
 def install_line(extra: str) -> str:

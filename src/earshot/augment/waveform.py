@@ -222,7 +222,7 @@ def _readable(given, what: str) -> dict[str, float]:
             except audio.UnreadableAudio as error:
                 left_out.append(str(error))
     if left_out:
-        logger.warning(f"{what}: {plural(len(left_out), 'files')} cannot be read and are left out: {few(left_out, 3)}")
+        logger.warning(f"{what}: {plural(len(left_out), 'files')} cannot be read, left out: {few(left_out, 3)}")
     if not found:
         raise ValueError(f"{what} names no recording that can be read: {few(map(str, given))}")
     return dict(sorted(found.items()))

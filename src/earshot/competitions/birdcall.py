@@ -329,7 +329,7 @@ def _species_problems(birds: pd.Series, classes: set[str]) -> list[str]:
         "are not sorted": texts[[row != sorted(row) for row in labels]],
         "hold other than single spaces": texts[[text != " ".join(row) for text, row in zip(texts, labels)]],
     }
-    return [f"{plural(len(rows), 'rows')} {what}: {few(rows)}" for what, rows in found.items() if len(rows)]
+    return [f"{plural(len(rows), f'rows {what}')}: {few(rows)}" for what, rows in found.items() if len(rows)]
 
 
 def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:

@@ -91,9 +91,7 @@ def number_problems(
             not_finite[column] = int((~finite).sum())
         if wrong.any():
             outside[column] = (int(wrong.sum()), float(values[wrong][0]))
-    problems = [
-        f"column {c} holds {plural(n, 'values')} that are no finite number" for c, n in list(not_finite.items())[:3]
-    ]
+    problems = [f"column {c} holds {n} values that are no finite number" for c, n in list(not_finite.items())[:3]]
     if len(not_finite) > 3:
         problems.append(f"so do {len(not_finite) - 3} more columns")
     if outside:

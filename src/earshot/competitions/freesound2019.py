@@ -27,7 +27,7 @@ from earshot.competitions.label_texts import check_labelled, respelled
 from earshot.competitions.oof_scores import LWLRAP
 from earshot.competitions.tables import Tables, absent, check_submission, class_name, classes_of_sample, present
 from earshot.data.folds import TRAIN_ONLY, make_folds
-from earshot.messages import few, plural, suggest
+from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
 from earshot.tables import read_rows, read_table, require_columns, require_rows
@@ -105,7 +105,7 @@ def _labels(path: Path, classes) -> tuple[pd.DataFrame, list[list[str]]]:
     spelling = dict(zip(named, respelled(named, classes, path.name), strict=True))
     if unknown := sorted(set(spelling.values()) - set(classes)):
         raise ValueError(
-            f"{path.name} names {plural(len(unknown), 'labels')} that are no column of sample_submission.csv: "
+            f"{path.name} names {len(unknown)} labels that are no column of sample_submission.csv: "
             f"{few(unknown)}{suggest(unknown[0], classes)}"
         )
     return table, [list(dict.fromkeys(spelling[n] for n in some)) for some in names]

@@ -48,7 +48,7 @@ from earshot.competitions.own.splits import listed_splits, say_unused
 from earshot.competitions.own.tables import LabelTable, find_annotations, find_label_table
 from earshot.competitions.tables import Tables, check_submission, class_name
 from earshot.data.event_checks import say_overlapping
-from earshot.messages import command_line, few, plural
+from earshot.messages import command_line, few
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
@@ -145,7 +145,7 @@ def _tables(
     if not (clips.labels != "").any():
         source = recordings.source
         raise ValueError(
-            f"nothing says what the {plural(len(clips), 'recordings')} of {source} hold: no folder a class, no table "
+            f"nothing says what the {len(clips)} recordings of {source} hold: no folder a class, no table "
             "with their names and labels, no annotation files. To train, give --table or --annotations; to hear them "
             f"with a trained run, give the folder to it: {command_line('predict', '--run', 'RUN', '--clips', source)}"
         )

@@ -138,7 +138,7 @@ def write_tables(
     paths = [path for frame in frames.values() if frame is not None and "path" in frame for path in frame.path]
     if unwritable := [path for path in map(str, [*paths, source]) if printable(path) != path]:
         raise ValueError(
-            f"{plural(len(unwritable), 'recordings')} or folders have names that are no UTF-8, which no table can "
+            f"{len(unwritable)} recordings or folders have names that are no UTF-8, which no table can "
             "hold: "
             f"{few(map(printable, unwritable))}; rename them, say with: convmv -r -f cp1252 -t utf8 --notest FOLDER"
         )

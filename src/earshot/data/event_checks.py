@@ -36,15 +36,14 @@ def checked_events(
     _refuse(table, table.offset < table.onset, where, "end before they begin")
     if classes is not None and (unknown := sorted(set(table.event_label) - set(classes))):
         raise ValueError(
-            f"{where} has {plural(len(unknown), 'labels')} that are no class: "
-            f"{few(unknown)}{suggest(unknown[0], classes)}"
+            f"{where} has {len(unknown)} labels that are no class: {few(unknown)}{suggest(unknown[0], classes)}"
         )
     said = []
 
     def drop(rows: pd.Series, what: str):
         nonlocal table
         if rows.any():
-            said.append(f"{plural(rows.sum(), 'events')} of {where} {what} and are left out: {_named(table[rows])}")
+            said.append(f"{rows.sum()} events of {where} {what} and are left out: {_named(table[rows])}")
             table = table[~rows]
 
     drop(~table.filename.isin(clips.clip_id.astype(str)), "are of no recording of the clip table")
@@ -59,7 +58,7 @@ def checked_events(
     late, early = table.offset > length + ROUNDING_SECONDS, table.onset < 0
     for rows, what in ((late, "reach past the end of their recording"), (early, "begin before their recording")):
         if rows.any():
-            said.append(f"{plural(rows.sum(), 'events')} of {where} {what} and are cut there: {_named(table[rows])}")
+            said.append(f"{rows.sum()} events of {where} {what} and are cut there: {_named(table[rows])}")
     _refuse(table, ~np.isfinite(length) & (table.offset > LONGEST_SECONDS), where, "reach past 24 hours, in recordings "
             "whose `duration` the clip table does not say (are their times milliseconds or samples?)")  # fmt: skip
     table = table.assign(onset=table.onset.clip(lower=0), offset=np.minimum(table.offset, length))

@@ -251,9 +251,7 @@ def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"{path} misses {len(missing)} of {len(clips)} clips: {few(sorted(missing))}; {remedy}")
     if len(folds) > len(clips):
         unknown = sorted(set(folds.clip_id) - set(clips.clip_id))
-        raise ValueError(
-            f"{path} names {plural(len(unknown), 'clips')} that are not in the clip table: {few(unknown)}; {remedy}"
-        )
+        raise ValueError(f"{path} names {len(unknown)} clips that are not in the clip table: {few(unknown)}; {remedy}")
     folds = folds.take(place).assign(clip_id=clips.clip_id.to_numpy())  # one text a clip, not two
     return folds[["clip_id", *folds.columns.drop("clip_id")]].reset_index(drop=True)
 

@@ -250,7 +250,7 @@ def read_pseudo(
         )
     if shared := of_recordings(windows, manifest.source, labelled, source, same_clip=True):
         raise ValueError(
-            f"{fold_file(folder, fold)} has pseudo-labels for {plural(len(shared), 'clips')} that have labels "
+            f"{fold_file(folder, fold)} has pseudo-labels for {len(shared)} clips that have labels "
             f"({few(shared)}); {REMEDY}"
         )
     return manifest, windows

@@ -19,7 +19,7 @@ from earshot.data.names import clean_names
 from earshot.data.soft_targets import SoftTargets
 from earshot.ensemble import lineage
 from earshot.files import file_digest
-from earshot.messages import few, plural, suggest
+from earshot.messages import few, suggest
 from earshot.prediction import predictions
 from earshot.prediction.predictions import Predictions
 from earshot.runs import FoldRun, Run
@@ -59,7 +59,7 @@ def honest_answers(run: Run, clips: pd.DataFrame) -> tuple[Predictions, str]:
     known = table.reindex(found.clip_ids)
     if (other := (known != found.fold).to_numpy()).any():
         raise ValueError(
-            f"{run.folder} was trained on another fold table than {path}: {plural(other.sum(), 'clips were')} held "
+            f"{run.folder} was trained on another fold table than {path}: {other.sum()} clips were held "
             f"out in another fold or are not there: {few(found.clip_ids[other])}"
         )
     return found, file_digest(path)

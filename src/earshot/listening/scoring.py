@@ -184,7 +184,7 @@ def _of_recordings(events: pd.DataFrame, names: set[str], which: str, what: str)
     if len(events) and not known.any():
         raise ValueError(_strangers(f"none of the recordings with {which} events is {what}", events.filename, names))
     if other := sorted(set(events.filename[~known])):
-        lost = f"{plural(len(other), 'recordings')} with {which} events ({(~known).sum()} of {len(events)} events)"
+        lost = f"{len(other)} recordings with {which} events ({(~known).sum()} of {len(events)} events)"
         logger.warning("%s are not %s, and left out: %s", lost, what, few(other))
     return events[known].reset_index(drop=True)
 

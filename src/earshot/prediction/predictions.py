@@ -315,9 +315,7 @@ def check_complete(predictions: Predictions, clip_ids, what: str = "OOF"):
         )
     if len(have) > len(want):
         unknown = np.delete(have, found)
-        raise ValueError(
-            f"{what} holds {plural(len(unknown), 'clips')} that are not in the table: {few(sorted(unknown))}"
-        )
+        raise ValueError(f"{what} holds {len(unknown)} clips that are not in the table: {few(sorted(unknown))}")
 
 
 def class_difference(a: Predictions, b: Predictions) -> str:

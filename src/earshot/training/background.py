@@ -53,7 +53,7 @@ class Background:
             )
         if lost:
             audio.warn_once(
-                f"augment.background: {plural(len(lost), 'recordings')} cannot be read and are left out: {few(lost, 3)}"
+                f"augment.background: {plural(len(lost), 'recordings')} cannot be read, left out: {few(lost, 3)}"
             )
 
     def under(self, waveform: np.ndarray, rng: np.random.Generator, level: float | None = None) -> np.ndarray:

@@ -18,7 +18,7 @@ from earshot.data.prepared import PreparedData
 from earshot.data.pseudo import files_of, recording_keys
 from earshot.data.unlabelled import find_recordings, with_groups
 from earshot.inputs.teacher import LEFT_OUT
-from earshot.messages import few, plural
+from earshot.messages import few
 
 logger = logging.getLogger("earshot")
 
@@ -77,7 +77,7 @@ def with_unlabelled(
     ]
     if both:
         raise ValueError(
-            f"{plural(len(both), 'recordings')} of distill.unlabelled are labelled clips of the data set: "
+            f"{len(both)} recordings of distill.unlabelled are labelled clips of the data set: "
             f"{few(both)}; leave them "
             "out, they have labels, and those held out, and those of validation.csv, must not be learned from"
         )
