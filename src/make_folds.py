@@ -46,6 +46,7 @@ from earshot.tables import require_columns
 
 FULL_TABLE = 30  # classes; beyond, only the least even ones are printed
 SHORT_TABLE = 12
+LARGE_GROUP = 1.5  # even folds that a group may fill before it is named
 
 
 def main():
@@ -188,6 +189,30 @@ def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method
         print(f"fold {fold} holds no clip of {len(names)} classes: {few(names, 20)}")
     for line in shared_sources(audit(clips, folds), clips):
         print(line)
+    if n_groups < len(folds) and held_out.any():
+        for line in doubtful_groups(folds[held_out], method):
+            print(line)
+
+
+def doubtful_groups(folds: pd.DataFrame, method: str) -> list[str]:
+    """What is odd about the groups of a fold table, as lines: names that differ in case alone and are in two folds,
+    and, where groups are dealt out, one that is larger than a fold."""
+    lines, names = [], pd.Series(folds.group.astype(str).unique())
+    keys = names.str.casefold()
+    alike = names[keys.duplicated(keep=False)].groupby(keys)
+    torn = ["/".join(sorted(some)) for _, some in alike if folds.fold[folds.group.isin(some)].nunique() > 1]
+    if torn:
+        lines.append(
+            f"groups that differ in case alone are in several folds: {few(torn)}; if they are one, write it in one way "
+            "in the clip table"
+        )
+    sizes, n_folds, n = folds.group.value_counts(), folds.fold.nunique(), len(folds)
+    if method == "grouped" and (largest := sizes.iloc[0]) * n_folds > LARGE_GROUP * n:
+        lines.append(
+            f"group {sizes.index[0]} holds {largest} of {n} clips, and an even fold {n // n_folds}: when it is held "
+            f"out, {n - largest} clips train at most"
+        )
+    return lines
 
 
 def shared_sources(found: pd.DataFrame, clips: pd.DataFrame) -> list[str]:

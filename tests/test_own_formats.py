@@ -1,6 +1,8 @@
 """Recordings of one's own beside what AviaNZ, DCASE's SELD, DAS, DeepSqueak, xeno-canto and others wrote of them."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -233,3 +235,34 @@ def test_events_by_the_clock_alone_are_of_the_recording_of_that_time(tmp_path, s
     record(tmp_path, "other/20240131_063000.wav")
     assert events(prepare(tmp_path)) == [["20240131_063100", 2.0, 3.0, "Bp"]]
     assert "2 of 3 events name no recording, and begin in none or in several" in said.text
+
+
+EXAMPLES = "gy6or6_baseline_230312_0808.138.cbin.not.mat", "sa1.phn"  # of crowsetta
+
+
+@pytest.fixture
+def examples():
+    crowsetta = pytest.importorskip("crowsetta")
+    return [Path(crowsetta.__file__).parent / "examples" / name for name in EXAMPLES]
+
+
+@pytest.mark.parametrize("name", ["s.wav.not.mat", "s.cbin.not.mat"])
+def test_syllables_of_evsonganaly(tmp_path, examples, name):
+    record(tmp_path, "s.wav", seconds=20)
+    shutil.copy(examples[0], tmp_path / name)
+    first = events(prepare(tmp_path))[0]
+    assert [first[0], round(first[1], 6), round(first[2], 6), first[3]] == ["s", 1.277781, 1.351219, "i"]
+    (tmp_path / name).write_bytes(b"MATLAB")
+    with pytest.raises(ValueError, match="is no file that crowsetta can read"):
+        prepare(tmp_path)
+
+
+def test_phones_of_timit_count_samples(tmp_path, examples):
+    """And the sentence beside them is no label."""
+    record(tmp_path, "D/SA1.WAV", seconds=60)  # at 1 kHz
+    shutil.copy(examples[1], tmp_path / "D" / "SA1.PHN")
+    (tmp_path / "D" / "SA1.TXT").write_text("0 57140 She had your dark suit.\n")
+    assert events(prepare(tmp_path))[:2] == [["D/SA1", 0.0, 7.812, "h#"], ["D/SA1", 7.812, 9.507, "sh"]]
+    (tmp_path / "D" / "SA1.WAV").rename(tmp_path / "SA1.WAV")
+    with pytest.raises(ValueError, match="no recording of its name lies beside it"):
+        prepare(tmp_path)

@@ -363,9 +363,20 @@ def _hidden_rows(recordings, classes, source) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(TEST_COLUMNS))
 
 
+def _split_names(names: pd.Series) -> pd.DataFrame:
+    """What row names say of their columns; the row_id of a name that says nothing is ''."""
+    parts = names.str.extract(r"^(?P<site>site_[123])_(?P<audio_id>.+?)(?:_(?P<seconds>\d+))?$")
+    seconds, whole = pd.to_numeric(parts.seconds), parts.site.isin(WHOLE_SITES)
+    said = whole | ((seconds > 0) & (seconds % ROW_SECONDS == 0))
+    audio_id = parts.audio_id.where(~whole, names.str.removeprefix(f"{WHOLE_SITES[0]}_"))
+    return pd.DataFrame({
+        "site": parts.site, "row_id": names.where(said, ""), "seconds": seconds.where(~whole), "audio_id": audio_id,
+    })  # fmt: skip
+
+
 HIDDEN = Rules(
     slug="birdsong-recognition", folder="test_audio", table="test.csv", seconds=600.0, read=_hidden_ids,
-    make=_hidden_rows,
+    make=_hidden_rows, split=_split_names,
 )  # fmt: skip
 EDITIONS = by_name(
     Competition(

@@ -137,6 +137,24 @@ def _site_rows(recordings, classes, source) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(SITE_COLUMNS))
 
 
+def _split_sample(names: pd.Series) -> pd.DataFrame:
+    """Row names of a sample submission as they are; one that no row can have is ''."""
+    seconds = pd.to_numeric(names.str.extract(r"^.+_(\d+)$")[0])
+    return pd.DataFrame({"row_id": names.where((seconds > 0) & (seconds % birdclef_rows.ROW_SECONDS == 0), "")})
+
+
+def _split_site_names(names: pd.Series) -> pd.DataFrame:
+    """<audio_id>_<site>_<seconds> -> its columns; the row_id of another name is ''."""
+    parts = names.str.extract(r"^(?P<audio_id>.+)_(?P<site>[^_]+)_(?P<seconds>\d+)$")
+    return _split_sample(names).assign(site=parts.site, audio_id=parts.audio_id, seconds=parts.seconds)
+
+
+def _split_bird_names(names: pd.Series) -> pd.DataFrame:
+    """<file_id>_<bird>_<end_time> -> its columns; the row_id of another name is ''."""
+    parts = names.str.extract(r"^(?P<file_id>.+)_(?P<bird>[^_]+)_(?P<end_time>\d+)$")
+    return _split_sample(names).assign(file_id=parts.file_id, bird=parts.bird, end_time=parts.end_time)
+
+
 def _site_clip(stem: str) -> str:
     """<audio_id>_<site>_<date> -> <audio_id>_<site>; a name without a site gets one, as rows need it."""
     return "_".join([*stem.split("_"), "site"][:2])
@@ -172,7 +190,7 @@ def _hidden(year: int, seconds: float, table: str = "test.csv", **how) -> Rules:
 
 def _edition(year: int, minutes: float, seconds: float, score, oof_score: OofScore) -> Competition:
     """A year with a probability a class and row. minutes: a kernel's; seconds: the length of test recordings."""
-    sample = {"read": _sample_ids, "make": _sample_rows, "sample": True}
+    sample = {"read": _sample_ids, "make": _sample_rows, "sample": True, "split": _split_sample}
     return Competition(
         name=f"birdclef{year}", prepare=partial(prepare, seconds=seconds), rows=birdclef_rows.rows,
         validate=birdclef_rows.validate, score=score, limits=Limits(minutes=minutes),
@@ -186,14 +204,14 @@ EDITIONS = by_name(
     Competition(
         name="birdclef2021", prepare=prepare_2021, rows=birdclef_rows.species_rows,
         validate=birdclef_rows.validate_species, score=birdcall.score, limits=Limits(minutes=180),
-        hidden=_hidden(2021, 600.0, read=_site_ids, make=_site_rows, clip_id=_site_clip),
+        hidden=_hidden(2021, 600.0, read=_site_ids, make=_site_rows, clip_id=_site_clip, split=_split_site_names),
         oof_score=ROW_MICRO_F1, post=QUANTILE_ROWS,
     ),
     Competition(
         name="birdclef2022", prepare=prepare_2022, rows=birdclef_rows.bird_rows, validate=birdclef_rows.validate_birds,
         score=birdclef_rows.score_birds, limits=Limits(minutes=540),
-        hidden=_hidden(2022, 60.0, read=_bird_ids, make=_bird_rows), oof_score=birdclef_rows.BALANCED_ACCURACY,
-        post=QUANTILE_ROWS,
+        hidden=_hidden(2022, 60.0, read=_bird_ids, make=_bird_rows, split=_split_bird_names),
+        oof_score=birdclef_rows.BALANCED_ACCURACY, post=QUANTILE_ROWS,
     ),
     _edition(2023, minutes=120, seconds=600.0, **_CMAP),
     _edition(2024, minutes=120, seconds=240.0, **_ROC_AUC),

@@ -57,14 +57,15 @@ def tested(ids: pd.Series, found: Iterable[str], table: str) -> pd.Series:
 
     A sample may be shorter than the test; recordings that it does not know are counted in a warning.
     """
-    known = {_plain(name) for name in ids}
-    if extra := sorted(name for name in found if _plain(name) not in known):
+    known = {plain_name(name) for name in ids}
+    if extra := sorted(name for name in found if plain_name(name) not in known):
         logger.warning("%s does not name %d recordings of the test folder, which get rows too: %s", table, len(extra),
                        few(extra))  # fmt: skip
     return pd.Series([*ids, *extra], dtype=object)
 
 
-def _plain(name: str) -> str:
-    """A file's name, or an id, without the ending of a recording, in lower case."""
+def plain_name(name: str) -> str:
+    """A file's name, or an id, without folders and the ending of a recording, in lower case."""
+    name = name.rsplit("/", 1)[-1]
     ending = Path(name).suffix.lower()
     return (name[: -len(ending)] if ending in EXTENSIONS else name).casefold()

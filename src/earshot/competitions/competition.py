@@ -43,7 +43,8 @@ class Rules:
     slug: of the competition; folder, table: names in its download; seconds: what an unreadable recording counts as;
     read: (table) -> (N,) clip id of each row, ValueError where it is no such table; make: ([(clip_id, seconds)], class
     names, folder of the download) -> table; sample: the table is a sample submission, which may not know all
-    recordings; clip_id: file name without ending -> clip id.
+    recordings; clip_id: file name without ending -> clip id; key: the column that names the rows, which alone is
+    scored; split: (row names) -> the table that they say, its key '' in rows whose name says nothing.
     """
 
     slug: str
@@ -54,6 +55,8 @@ class Rules:
     make: Callable[[Sequence[tuple[str, float]], Sequence[str], Path], pd.DataFrame]
     sample: bool = False
     clip_id: Callable[[str], str] = str
+    key: str = "row_id"
+    split: Callable[[pd.Series], pd.DataFrame] | None = None
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def _hidden_rows(recordings, classes, source) -> pd.DataFrame:
 
 HIDDEN = Rules(
     slug="freesound-audio-tagging-2019", folder="test", table="sample_submission.csv", seconds=10.0, read=_hidden_ids,
-    make=_hidden_rows, sample=True,
+    make=_hidden_rows, sample=True, key="fname",
 )  # fmt: skip
 EDITIONS = by_name(
     Competition(

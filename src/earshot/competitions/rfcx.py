@@ -68,9 +68,9 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None) -> pd.DataFram
 
 
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes=CLASSES):
-    """Raise unless the columns, the recordings and their order are those of `test` and every score is finite."""
+    """Raise unless the columns are `classes`, recordings and their order those of `test` and every score is finite."""
     require_columns(test, TEST_COLUMNS, "the test table")
-    check_submission(submission, ("recording_id", *CLASSES), test.recording_id, CLASSES)
+    check_submission(submission, ("recording_id", *classes), test.recording_id, classes)
 
 
 def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
@@ -163,7 +163,7 @@ def _hidden_rows(recordings, classes, source) -> pd.DataFrame:
 
 HIDDEN = Rules(
     slug="rfcx-species-audio-detection", folder="test", table="sample_submission.csv", seconds=60.0, read=_hidden_ids,
-    make=_hidden_rows, sample=True,
+    make=_hidden_rows, sample=True, key="recording_id",
 )  # fmt: skip
 EDITIONS = by_name(
     Competition(

@@ -56,7 +56,7 @@ def told(name: str, data: Path, configs: Path) -> list[str]:
     record, rows = get_competition(name), []
     others = [other for other, family in COMPETITIONS.items() if family == COMPETITIONS[name] and other != name]
     direction = "less is better" if record.oof_score.lower_is_better else "more is better"
-    rows.append(("task", f"{record.task}; the checkpoint is chosen by {get_task(record.task).watch}"))
+    rows.append(("task", f"{record.task}; the checkpoint is chosen by {get_task(record.task, name).watch}"))
     rows.append(("score", f"{record.oof_score.name}, {direction}"))
     rows.append(("rows", first_sentence(record.rows)))
     rows.append(("checked that", first_sentence(record.validate).removeprefix("Raise unless ")))

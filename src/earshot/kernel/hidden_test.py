@@ -1,8 +1,9 @@
 """The test as a scoring kernel finds it: recordings in a folder, a table beside it, or neither.
 
 When a kernel is committed the folder is empty or missing and the table names a few recordings; when it is scored hidden
-recordings lie there, and with most competitions a hidden table replaces the other. Where a table is missing, damaged,
-or (a sample submission) does not know every recording to its end, the rows follow from the recordings themselves.
+recordings lie there, and with most competitions a hidden table replaces the other. What names its rows is what is
+scored (kernel/given_table.py). Where it is missing, is no such table, or (a sample submission) lacks more than a tenth
+of the rows of the recordings, the rows follow from the recordings themselves.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import pandas as pd
 from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.competition import Rules
 from earshot.competitions.tables import class_name
+from earshot.kernel.given_table import lacks, named_alike, read_given
 from earshot.messages import few, suggest
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
 from earshot.sound.folder import list_recordings
-from earshot.tables import read_table
 
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # no table can hold these
 HEADER_THREADS = 8
@@ -31,11 +32,12 @@ STAND_IN_SECONDS = 5.0
 ROW_SECONDS = 5.0  # a row that a recording does not fill to its end need not be in the sample submission
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KernelTest:
     """What a kernel has to answer. seconds: (N,) by the headers, of an unreadable file the competition's usual.
 
     columns: those of the sample submission, which the answer has too; () where there is none, or it has no classes.
+    unheard: recordings are there, and the table names none of them.
     """
 
     table: pd.DataFrame
@@ -44,6 +46,7 @@ class KernelTest:
     problems: Mapping[str, str]  # clip_id -> why its file cannot be read
     notes: tuple[str, ...] = ()  # what was odd about the folder
     columns: tuple[str, ...] = ()
+    unheard: bool = False
 
     @property
     def empty(self) -> bool:
@@ -100,31 +103,43 @@ def find_test(
     """Folder of recordings (may be empty or missing) -> what is to be answered.
 
     `table_path` is the test table or sample submission, which must then be sound; without it the one beside the folder
-    is taken, or where there is none, or it is damaged, the rows that follow from the recordings.
+    is taken, mended, or where there is none of use, the rows that follow from the recordings.
     """
     rules, folder = get_rules(competition), Path(folder)
     files, notes = _recordings(folder, rules)
-    table, ids, columns = _given_table(rules, folder, table_path, notes)
-    if table is not None and rules.sample and not set(files) <= set(ids):
-        notes.append(f"{rules.table} does not know {few(sorted(set(files) - set(ids)))}: rows follow from recordings")
-        table = None
-    names = list(files) if table is None else list(dict.fromkeys(ids))
-    if table is not None and (unasked := sorted(set(files) - set(ids))):
-        notes.append(f"{len(unasked)} recordings are in no row and not heard: {few(unasked)}")
-    missing = folder / "missing"
-    clips = tuple(Clip(name, files.get(name, missing / name)) for name in names)
+    given = read_given(rules, folder, table_path, notes)
+    table, files = given.table, named_alike(files, given.ids)
+    asked, missing = list(dict.fromkeys(given.ids)), folder / "missing"
+    names = list(dict.fromkeys([*asked, *files])) if rules.sample or table is None else asked
+    clips = [Clip(name, files.get(name, missing / name)) for name in names]
     seconds, problems = _headers(clips, rules.seconds)
     if table is not None and rules.sample and files:
-        lengths = [(name, s - s % ROW_SECONDS) for name, s in zip(names, seconds, strict=True) if name in files]
-        needed = rules.make(lengths, classes, folder.parent).iloc[:, 0]
-        if short := sorted(set(needed.astype(str)) - set(table[needed.name].astype(str))):
-            notes.append(f"{rules.table} lacks {len(short)} rows of its recordings: rows follow from recordings")
-            heard = np.array([name in files for name in names])
-            clips, seconds, table = tuple(c for c in clips if c.clip_id in files), seconds[heard], None
-            names = [name for name in names if name in files]
+        known = [(n, seconds[n] - seconds[n] % ROW_SECONDS) for n in files if n not in problems or n not in asked]
+        if said := lacks(rules, table, known, classes, folder.parent):
+            notes.append(f"{rules.table} {said}: rows follow from recordings")
+            table = None
     if table is None:
-        table = rules.make(list(zip(names, seconds, strict=True)), classes, folder.parent)
-    return KernelTest(table, clips, seconds, problems, tuple(notes), columns)
+        clips = [clip for clip in clips if clip.clip_id in files]
+        table = rules.make([(clip.clip_id, seconds[clip.clip_id]) for clip in clips], classes, folder.parent)
+    else:
+        clips = clips[: len(asked)]
+        notes += _differences(rules, set(asked), files)
+    return KernelTest(
+        table=table, clips=tuple(clips), seconds=np.array([seconds[clip.clip_id] for clip in clips], dtype=float),
+        problems={clip.clip_id: problems[clip.clip_id] for clip in clips if clip.clip_id in problems},
+        notes=tuple(notes), columns=given.columns,
+        unheard=bool(files) and not any(clip.clip_id in files for clip in clips),
+    )  # fmt: skip
+
+
+def _differences(rules: Rules, asked: set[str], files: Mapping[str, Path]) -> list[str]:
+    """What the table and the folder do not have in common, in words."""
+    unasked, gone = sorted(set(files) - asked), sorted(asked - set(files))
+    notes = [f"{len(unasked)} recordings are in no row and not heard: {few(unasked)}"] if unasked else []
+    if gone and files:
+        notes.append(f"{len(gone)} recordings of {rules.table} are not there and get what unreadable ones get: "
+                     f"{few(gone)}")  # fmt: skip
+    return notes
 
 
 def stand_in(competition: str, classes: Sequence[str], folder: str | Path) -> KernelTest:
@@ -132,7 +147,10 @@ def stand_in(competition: str, classes: Sequence[str], folder: str | Path) -> Ke
     rules = get_rules(competition)
     name = rules.clip_id("none")
     table = rules.make([(name, STAND_IN_SECONDS)], classes, Path(folder).parent)
-    return KernelTest(table, (Clip(name, Path(name)),), np.array([STAND_IN_SECONDS]), {name: "it is no file"})
+    return KernelTest(
+        table=table, clips=(Clip(name, Path(name)),), seconds=np.array([STAND_IN_SECONDS]),
+        problems={name: "it is no file"},
+    )  # fmt: skip
 
 
 def _recordings(folder: Path, rules: Rules) -> tuple[dict[str, Path], list[str]]:
@@ -165,30 +183,8 @@ def _printable(name: str) -> str:
     return UNPRINTABLE.sub("_", name)
 
 
-def _given_table(rules: Rules, folder: Path, table_path, notes: list[str]):
-    """(table, (N,) clip id of each row, columns of a sample submission); (None, (), ()) without one that is sound."""
-    beside = folder.parent / rules.table
-    if table_path is None and not beside.is_file():
-        return None, (), ()
-    try:
-        table = read_table(table_path or beside)
-        columns = tuple(map(str, table.columns)) if rules.sample and len(table.columns) > 1 else ()
-        if columns and columns[0] != (key := rules.make([], (), folder.parent).columns[0]):
-            notes.append(f"{rules.table} begins with {columns[0]}, not {key}: its columns are not taken")
-            columns = ()
-        if not len(table):
-            notes.append(f"{rules.table} has no rows")
-            return None, (), columns
-        return table, [str(i) for i in rules.read(table)], columns
-    except ValueError as error:
-        if table_path is not None:
-            raise
-        notes.append(f"{rules.table} is not used: {error}".replace(f"{folder.parent}/", ""))
-        return None, (), ()
-
-
-def _headers(clips: Sequence[Clip], usual: float) -> tuple[np.ndarray, dict[str, str]]:
-    """Seconds of each recording, and why those that cannot be read cannot."""
+def _headers(clips: Sequence[Clip], usual: float) -> tuple[dict[str, float], dict[str, str]]:
+    """{clip id: seconds} of the recordings, and why those that cannot be read cannot: they count as long as usual."""
 
     def seconds(clip):
         try:
@@ -197,6 +193,6 @@ def _headers(clips: Sequence[Clip], usual: float) -> tuple[np.ndarray, dict[str,
             return str(error)
 
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
-        found = list(pool.map(seconds, clips))
-    problems = {c.clip_id: s for c, s in zip(clips, found, strict=True) if isinstance(s, str)}
-    return np.array([usual if isinstance(s, str) else s for s in found], dtype=float), problems
+        found = dict(zip([clip.clip_id for clip in clips], pool.map(seconds, clips), strict=True))
+    problems = {name: s for name, s in found.items() if isinstance(s, str)}
+    return {name: usual if name in problems else s for name, s in found.items()}, problems

@@ -104,6 +104,9 @@ class KernelRun:
         self.calls = Calls(1, self.cores)
         if said := self.test.unlike(self.classes):
             self._failed("the sample submission", "has other columns", ValueError(said))
+        if self.test.unheard:
+            own = self.record.hidden.table
+            self._failed("the test", "is not heard", ValueError(f"{own} names none of the recordings that are there"))
 
     # ---- before the first round
 

@@ -22,7 +22,7 @@ from earshot.sound.folder import SYSTEM_FOLDERS
 from earshot.tables import read_rows, read_table
 
 UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".xml", ".db", ".sqlite",
-          ".rttm", ".lab", ".phn", ".wrd", ".svl", ".trs", ".stm", ".data", ".not.mat")  # fmt: skip
+          ".rttm", ".lab", ".wrd", ".svl", ".trs", ".stm", ".data")  # fmt: skip
 TABLES = (".csv", ".tsv", ".txt", *json_tables.ENDINGS)
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf")
 MOST_HINTS = 3  # of tables that name no recordings
@@ -177,7 +177,7 @@ def _say_unread(
         logger.warning("lists of recordings, which say nothing of them, are not read: %s; a split is a column of a "
                        "table, with rows such as a.wav,wren,train", names)  # fmt: skip
     if other and not found:
-        for path in other[:MOST_HINTS]:
+        for path in other[:MOST_HINTS] if not notes else ():
             _hint_names(path, recordings)
         logger.warning("not the table of labels, as no column names recordings: %s", few([str(p) for p in other]))
 
