@@ -41,7 +41,7 @@ def form_problems(path: Path, tabs: bool = False) -> list[str]:
 def name_problems(wanted: set[str], given: set[str], missing: str, unknown: str) -> list[str]:
     """The files must be those that are wanted; missing, unknown: what to say of the others, '3 files are ...'."""
     kinds = ((wanted - given, missing), (given - wanted, unknown))
-    return [f"{plural(len(names), 'files')} {what}: {few(sorted(names))}" for names, what in kinds if names]
+    return [f"{plural(len(names), f'files {what}')}: {few(sorted(names))}" for names, what in kinds if names]
 
 
 def column_problems(submission: pd.DataFrame, columns) -> list[str]:
