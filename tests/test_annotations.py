@@ -31,7 +31,7 @@ def crowsetta():
         ("bl26lb16_190412_0721.20144_annotations.csv", "table"),
         ("bird1.txt", ""),
         ("Annotation.xml", ""),
-        ("sa1.phn", ""),
+        ("sa1.phn", "timit"),
     ],
 )
 def test_kinds_of_real_files(name, kind):

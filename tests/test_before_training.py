@@ -147,10 +147,11 @@ def test_groups_that_the_folds_do_not_know_are_said_once(tiny, caplog):
 @pytest.mark.parametrize(
     ("competition", "more", "said"),
     [
-        ("rfcx", [], True),
-        ("rfcx", ["watch=lwlrap"], False),
-        ("rfcx", ["watch=macro_auc"], False),  # as asked
-        ("rfcx", ["optim.select=last"], False),
+        ("rfcx", [], False),  # chosen by it
+        ("esc50", [], True),  # a task that is not the competition's
+        ("esc50", ["watch=accuracy"], False),
+        ("esc50", ["watch=macro_auc"], False),  # as asked
+        ("esc50", ["optim.select=last"], False),
         ("birdcall", [], False),  # ranked by rows, which post-processing cuts
         ("mine", [], False),
     ],
@@ -159,7 +160,7 @@ def test_weights_chosen_by_another_score_than_the_competitions_are_said(tiny, ca
     config = load_config(tiny, ["optim.select=best"] * ("optim.select=last" not in more) + more)
     config = replace(config, data=replace(config.data, competition=competition))
     check_watch(config, load_data(config.data))
-    assert ("are chosen by map, and rfcx ranks by lwlrap: watch=lwlrap chooses by that" in caplog.text) == said
+    assert ("are chosen by map, and esc50 ranks by accuracy: watch=accuracy chooses by that" in caplog.text) == said
 
 
 def test_outputs_too_far_apart_for_the_events_are_said(tiny, caplog):

@@ -89,7 +89,7 @@ def test_read_folds_checks_the_table(tmp_path):
     decimals = read("c0002,g,0.0\nc0001,g,1.0\nc0000,g,2.0\n").fold  # as pandas writes a column with gaps
     assert (decimals.tolist(), decimals.dtype.kind) == ([2, 1, 0], "i")
     for text, message in (
-        ("c0000,g,0\nc0000,g,1\nc0001,g,0\nc0002,g,0\n", "lists 1 clips twice: c0000"),
+        ("c0000,g,0\nc0000,g,1\nc0001,g,0\nc0002,g,0\n", "lists 1 clip twice: c0000"),
         ("c0000,g,0\n", "misses 2 of 3 clips: c0001, c0002; make another"),
         ("c0000,g,0\nc0001,g,0\nc0002,g,0\nc9,g,0\n", "names 1 clips that are not in the clip table: c9"),
         ("c0000,g,0\nc0001,g,0.5\nc0002,g,0\n", r"whole numbers from 0, .*, got '0\.5'"),
@@ -249,3 +249,17 @@ def test_folds_inside_a_fold_keep_what_the_folds_outside_were_asked_to_keep():
     inner = folds_inside(inside, 2, 42, None, "auto")
     assert list(inner.grouped_by) == ["none"] * 9
     assert not stale_folds(clips.take(inside.index).reset_index(drop=True), inner).torn
+
+
+def test_groups_larger_than_a_fold_and_those_that_differ_in_case_are_named(tmp_path, capsys):
+    owners = ["Bob"] * 14 + ["ann", "Ann", "BOB", "x", "y", "z"]
+    write_csv(table(["a", "b"] * 10, group=owners).assign(path="a.wav"), tmp_path / "clips.csv")
+    run(script, "--clips", tmp_path / "clips.csv", "--out", tmp_path / "folds.csv", "--k", 3)
+    said = capsys.readouterr().out
+    assert "group Bob holds 14 of 20 clips, and an even fold 6: when it is held out, 6 clips train at most" in said
+    folds = pd.DataFrame({"group": ["ann", "Ann", "p", "q"], "fold": [0, 0, 1, 1]})
+    assert script.doubtful_groups(folds, "grouped") == [], "both in one fold, and all of a size"
+    said = script.doubtful_groups(folds.assign(fold=[0, 1, 1, 0]), "official")
+    assert [line.partition(";")[0] for line in said] == [
+        "groups that differ in case alone are in several folds: Ann/ann"
+    ]

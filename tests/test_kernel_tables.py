@@ -124,7 +124,7 @@ def test_a_table_of_other_recordings(hidden):
 
 
 @pytest.mark.parametrize("competition", ["birdclef2026", "birdclef2021", "birdcall"])
-def test_rows_that_a_hidden_table_lacks_are_not_answered(competition, tmp_path):
+def test_rows_that_a_hidden_table_lacks(competition, tmp_path):
     rules = get_rules(competition)
     (folder := tmp_path / rules.folder).mkdir()
     for stem in STEMS:
@@ -132,7 +132,8 @@ def test_rows_that_a_hidden_table_lacks_are_not_answered(competition, tmp_path):
     table = rules.make([(rules.clip_id(s), 60.0) for s in STEMS], classes_of(competition), tmp_path)
     lacking = table.drop(index=[4, 20])
     test, names = answered((competition, folder, table), lacking)
-    assert names == lacking[rules.key].tolist()
+    added = table[rules.key][[4, 20]].tolist() if rules.sample else []  # a sample may be older than the test
+    assert names == lacking[rules.key].tolist() + added
     assert heard(test) == set(STEMS)
     if rules.sample:
         _, names = answered((competition, folder, table), table.iloc[:3])

@@ -1,5 +1,6 @@
 """Headers that lie in AIFF, AU, CAF, RF64, Ogg and the tables of mp3: the length is what the file holds."""
 
+import io
 import struct
 
 import numpy as np
@@ -123,6 +124,20 @@ def test_a_wav_that_grew_beyond_4_gb(tmp_path, said):
             file.write(said.to_bytes(4, "little") if at == 40 else bytes(range(1, 5)))
     assert audio.info(path).n_samples == (size - 44) // 2
     assert audio.load(path, RATE, (size - 44) / 2 / RATE - 1).any()
+
+
+@pytest.mark.parametrize("end", ["right", "half", "second"])
+def test_a_wav_without_the_byte_behind_an_odd_chunk(tmp_path, caplog, end):
+    path, text = tmp_path / "bat.wav", b"GUANO|Version: 1.0\n"
+    data = written(path, "WAV", sound=SOUND)
+    at = data.find(b"data")
+    for tag in (b"guan", b"note"):
+        data[at:at] = tag + struct.pack("<I", len(text)) + text
+    half = put(data.copy(), data.find(b"data") + 4, "<I", N)
+    path.write_bytes({"right": data, "half": half, "second": data + data}[end])
+    assert held(path, N) == N
+    assert len(caplog.messages) == (end != "right")
+    assert np.array_equal(audio.load(path, RATE), sf.read(io.BytesIO(written(path, "WAV")), dtype="float32")[0])
 
 
 def page_crc(data: bytes) -> int:

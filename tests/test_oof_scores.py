@@ -232,7 +232,31 @@ def test_a_task_with_a_competition_has_both_scores():
     plain, both = tasks.get_task("tagging"), tasks.get_task("tagging", "dcase2018_task2")
     assert "map@3" not in plain.score(found, truth)
     assert both.score(found, truth) == plain.score(found, truth) | {"map@3": both.score(found, truth)["map@3"]}
-    assert both.watch == plain.watch == "map"
+    assert (plain.watch, both.watch) == ("map", "map@3")
+
+
+@pytest.mark.parametrize(
+    ("competition", "watch"),
+    [
+        ("dcase2020_task1", "class_mean_accuracy"),
+        ("dcase2021_task1", "log_loss"),  # by which the year ranked
+        ("dcase2022_task1", "log_loss"),
+        ("dcase2024_task1", "class_mean_accuracy"),
+        ("rfcx", "lwlrap"),
+        ("birdcall", "map"),  # rows that post-processing cuts
+        ("dcase2023_task2", "auc"),  # a download without both domains has no official score
+    ],
+)
+def test_training_watches_what_the_board_ranks_by(competition, watch):
+    assert tasks.get_task(get_competition(competition).task, competition).watch == watch
+
+
+def test_log_loss_is_of_the_shares_that_a_submission_holds():
+    target = np.eye(3)[[0, 1, 2]] > 0
+    sigmoid = Predictions(np.array(list("xyz")), tuple("abc"), np.float32([[0.9, 0.3, 0.3], [0, 0.4, 0.4], [0, 0, 0]]),
+                          np.zeros(3, int), np.zeros(3, bool))  # fmt: skip
+    score = get_competition("dcase2022_task1").oof_score
+    assert score.of(sigmoid, Truth(target), None)["log_loss"] == pytest.approx(-np.log([0.6, 0.5, 1 / 3]).mean())
 
 
 def test_psds_of_the_frames_of_an_oof():

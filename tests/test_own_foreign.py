@@ -146,12 +146,12 @@ def test_what_is_not_taken_is_said(tmp_path, said):
     (tmp_path / "meta.csv").unlink()
     (tmp_path / "a.txt").write_text("0.5\t1.5\twren\n")
     (tmp_path / "b.csv").write_text("0.5,0.2,wren\n")
-    (tmp_path / "c.phn").write_text("0 100 h#\n")
+    (tmp_path / "c.wrd").write_text("0 100 she\n")
     (tmp_path / "a.csv").write_text("onset,offset,label\n0.5,1.5,Troglodytes\n")
     prepare(tmp_path)
     assert "1 recordings have annotations of several kinds, such as a.wav: a.csv, a.txt" in said.text
     assert "have no names of columns, and are not read: b.csv" in said.text
-    assert "not read, save them as CSV where they hold labels: c.phn" in said.text
+    assert "not read, save them as CSV where they hold labels: c.wrd" in said.text
 
 
 def test_unknown_labels_of_a_table_stay_beside_those_of_annotations(tmp_path):

@@ -1,6 +1,8 @@
 """Recordings of one's own beside what AviaNZ, DCASE's SELD, DAS, DeepSqueak, xeno-canto and others wrote of them."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -221,3 +223,79 @@ def test_a_table_named_as_a_recording_without_names_of_times_is_said(tmp_path, s
     (tmp_path / "a.csv").write_text("TIME,VALUE,LABEL\n0.5,1,song\n")
     prepare(tmp_path)
     assert "a.csv is named as a recording, and none of its columns are called as times are" in said.text
+
+
+def test_events_by_the_clock_alone_are_of_the_recording_of_that_time(tmp_path, said):
+    """PAMGuard's annotations, logs of Triton."""
+    record(tmp_path, "20240131_063000.wav", "20240131_063100.wav")
+    rows = ["2024-01-31 06:30:01.500,0.5,Bm", "2024-01-31 06:31:02,1,Bp", "2024-01-31 06:30:30,1,Bp"]
+    (tmp_path / "log.csv").write_text("\n".join(["UTC,Duration,Label", *rows]))
+    assert events(prepare(tmp_path)) == [["20240131_063000", 1.5, 2.0, "Bm"], ["20240131_063100", 2.0, 3.0, "Bp"]]
+    assert "1 of 3 events name no recording, and begin in none" in said.text
+    record(tmp_path, "other/20240131_063000.wav")
+    assert events(prepare(tmp_path)) == [["20240131_063100", 2.0, 3.0, "Bp"]]
+    assert "2 of 3 events name no recording, and begin in none or in several" in said.text
+
+
+EXAMPLES = "gy6or6_baseline_230312_0808.138.cbin.not.mat", "sa1.phn"  # of crowsetta
+
+
+@pytest.fixture
+def examples():
+    crowsetta = pytest.importorskip("crowsetta")
+    return [Path(crowsetta.__file__).parent / "examples" / name for name in EXAMPLES]
+
+
+@pytest.mark.parametrize("name", ["s.wav.not.mat", "s.cbin.not.mat"])
+def test_syllables_of_evsonganaly(tmp_path, examples, name):
+    record(tmp_path, "s.wav", seconds=20)
+    shutil.copy(examples[0], tmp_path / name)
+    first = events(prepare(tmp_path))[0]
+    assert [first[0], round(first[1], 6), round(first[2], 6), first[3]] == ["s", 1.277781, 1.351219, "i"]
+    (tmp_path / name).write_bytes(b"MATLAB")
+    with pytest.raises(ValueError, match="is no file that crowsetta can read"):
+        prepare(tmp_path)
+
+
+def test_phones_of_timit_count_samples(tmp_path, examples):
+    """And the sentence beside them is no label."""
+    record(tmp_path, "D/SA1.WAV", seconds=60)  # at 1 kHz
+    shutil.copy(examples[1], tmp_path / "D" / "SA1.PHN")
+    (tmp_path / "D" / "SA1.TXT").write_text("0 57140 She had your dark suit.\n")
+    assert events(prepare(tmp_path))[:2] == [["D/SA1", 0.0, 7.812, "h#"], ["D/SA1", 7.812, 9.507, "sh"]]
+    (tmp_path / "D" / "SA1.WAV").rename(tmp_path / "SA1.WAV")
+    with pytest.raises(ValueError, match="no recording of its name lies beside it"):
+        prepare(tmp_path)
+
+
+def test_times_as_pandas_writes_their_differences(tmp_path):
+    """audformat: file, start, end."""
+    record(tmp_path, "a.wav")
+    (tmp_path / "t.csv").write_text("file,start,end,emotion\na.wav,0 days,0 days 00:00:01.500000,happy\n")
+    assert events(prepare(tmp_path)) == [["a", 0.0, 1.5, "happy"]]
+
+
+def test_other_numbers_behind_a_name_are_no_times(tmp_path):
+    """Song Scope: name, clock, duration, level, score, recognizer."""
+    record(tmp_path, "a.wav", "b.wav")
+    rows = ["a.wav,00:00:01.5,0.8,75.1,62.0,wren", "b.wav,00:00:03.5,0.8,75.1,62.0,robin"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    tables = prepare(tmp_path)
+    assert tables.events is None
+    assert tables.clips.labels.tolist() == ["wren", "robin"]
+
+
+def test_a_table_called_clips_is_somebodys_own(tmp_path):
+    """Vesper; ours lies beside a dataset.json."""
+    record(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "clips.csv").write_text("file,classification\na.wav,Call\nb.wav,Noise\n")
+    assert prepare(tmp_path).clips.labels.tolist() == ["Call", "Noise"]
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(ValueError, match="nothing says"):
+        prepare(tmp_path)
+
+
+def test_numbers_that_are_named_as_no_recording_are_no_frames(tmp_path):
+    record(tmp_path, "x/a.wav", "y/b.wav")
+    (tmp_path / "index.csv").write_text("0,1,2,3,4\n1,1,2,3,4\n")
+    assert prepare(tmp_path).clips.labels.tolist() == ["x", "y"]

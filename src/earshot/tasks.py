@@ -26,6 +26,7 @@ from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth, anomaly_scores_of
 from earshot.sound.timebase import TimeBase
 
+WATCH_RANKED = ("scenes", "tagging", "sed")  # others' official scores need domains, anomalies or levels of tags
 URBAN_SCORES = ("macro_auprc", "micro_auprc", "micro_f1", "auprc_of_macro_curve")
 
 
@@ -255,7 +256,8 @@ TASKS: dict[str, Task] = {
 def get_task(name: str, competition: str = "") -> Task:
     """Name -> Task; an unknown name is an error with a suggestion.
 
-    competition: its official scores are then among those of the task, in place of what has the same name there.
+    competition: its official scores are then among those of the task, in place of what has the same name there. Where
+    clips of any kind define it, and no post-processing comes between, the score that it ranks by is watched.
     """
     if name not in TASKS:
         raise ValueError(f"unknown task '{name}'{suggest(name, TASKS)}")
@@ -268,7 +270,8 @@ def get_task(name: str, competition: str = "") -> Task:
     def score(predictions: Predictions, truth: Truth) -> dict[str, float]:
         return task.score(predictions, truth) | official.oof_score.of(predictions, truth, post)
 
-    return replace(task, score=score)
+    ranked = name in WATCH_RANKED and name == official.task and official.post is None
+    return replace(task, score=score, watch=official.oof_score.name if ranked else task.watch)
 
 
 def task_of(config: Config) -> Task:

@@ -14,7 +14,7 @@ ELAN_FORMATS = re.compile(r" - (hh:mm:ss\.ms|ss\.msec)$", re.I)  # behind its co
 ONSETS = ("onset", "begin_time", "start_time", "starttime", "start", "begin", "start_seconds", "tmin", "xmin",
           "t_start", "start_timestamp", "onset_time", "window_start", "event_start", "beginn", "anfang",
           "startzeit", "von", "debut", "temps_debut", "inicio", "x1", "start_datetime", "begin_datetime",
-          "start_date_time", "begin_date_time")  # fmt: skip
+          "start_date_time", "begin_date_time", "utc")  # fmt: skip
 OFFSETS = ("offset", "end_time", "endtime", "stop_time", "end", "stop", "stop_seconds", "end_seconds", "tmax", "xmax",
            "t_end", "stop_timestamp", "end_timestamp", "offset_time", "window_end", "event_end", "ende",
            "endzeit", "bis", "fin", "temps_fin", "fim", "x2", "end_datetime", "stop_datetime", "end_date_time",
@@ -30,7 +30,8 @@ LABELS = ("event_label", "label", "labels", "annotation", "species", "common_nam
           "class", "category", "call_type", "manual_id", "top1match", "auto_id", "tag", "tags", "class_name",
           "class_label", "event_class", "sound_event", "sound_event_recording", "event", "scene_label",
           "validateur_taxon", "observateur_taxon", "tadarida_taxon", "taxon", "vogelart", "spezies", "art", "klasse",
-          "espece", "especie", "etiquette", "name", "code", "id")  # fmt: skip
+          "espece", "especie", "etiquette", "emotion", "instrument", "diagnosis", "scene",
+          "classification", "name", "code", "id")  # fmt: skip
 FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
          "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
          "wav", "audio", "clip_id", "clip", "fname", "audiofilename", "audio_path", "wav_path", "wav_file",
@@ -38,7 +39,8 @@ FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "fi
          "nom_du_fichier", "archivo", "arquivo")  # fmt: skip
 IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
 KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
-LAST_LABELS = ("type", "event_type", "sound_type", "prediction", "signal")  # labels of events where no other column is
+# labels of events where no other column is
+LAST_LABELS = ("type", "event_type", "sound_type", "prediction", "signal", "typ", "tipo")
 NUMBERS_OF_ROWS = ("id", "name", "code", "tag")  # a row's own where its classes are columns of 0 and 1
 CODES = ("sp", "art")  # names that may be a class's too: SP is a sperm whale
 

@@ -15,7 +15,13 @@ from earshot.sound.wall_clock import start_of
 DATE_TIME = re.compile(
     r"(\d{4})[-/](\d\d?)[-/](\d\d?)[T ]+(\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)? ?(Z|[+-]\d\d:?\d\d)?", re.I
 )
-NAMES = ("start_datetime", "begin_datetime", "start_date_time", "begin_date_time")  # of columns with nothing else
+NAMES = (
+    "start_datetime",
+    "begin_datetime",
+    "start_date_time",
+    "begin_date_time",
+    "utc",
+)  # of columns with nothing else
 
 logger = logging.getLogger("earshot")
 
@@ -82,6 +88,26 @@ def _start(recording: str, ahead: pd.Series, path: Path) -> pd.Series:
         )
     began = pd.Series(_wall(start.replace(tzinfo=None)), index=ahead.index)
     return began if start.tzinfo is None else (start.timestamp() + ahead).where(ahead.notna(), began)
+
+
+def recordings_at(events: pd.DataFrame, lengths: dict[str, float], path: Path) -> pd.Series:
+    """The recording in which each event of a table that names none begins, by the clocks; None: in none, or in several.
+
+    lengths: seconds of each recording.
+    """
+    names = np.array([name for name in lengths if start_of(name) is not None], dtype=object)
+    found = pd.Series(None, index=events.index, dtype=object)
+    for _, some in events.groupby("ahead", dropna=False) if len(names) else ():
+        began = np.array([_start(name, some.ahead.iloc[:1], path).iloc[0] for name in names])
+        order, ended = np.argsort(began), began + [lengths[name] for name in names]
+        last = np.searchsorted(began[order], some.onset, "right") - 1
+        running = last + 1 - np.searchsorted(np.sort(ended), some.onset, "right")
+        last = order[np.maximum(last, 0)]
+        found[some.index] = np.where((running == 1) & (some.onset < ended[last]), names[last], None)
+    if (lost := found.isna()).any():
+        logger.warning("%s: %d of %d events name no recording, and begin in none or in several by the clocks in their "
+                       "names; they are left out", path, lost.sum(), len(lost))  # fmt: skip
+    return found
 
 
 def names_say_when(cells: list[str]) -> bool:

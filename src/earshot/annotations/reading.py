@@ -5,7 +5,7 @@ of ELAN, AviaNZ, AOEF and JAMS, frames of DCASE's SELD, exports of Label Studio,
 an onset, an offset (or a duration) and a label, as DCASE has them, with a header or in DCASE's older form without:
 recording, onset, offset, label; or with a column of 0 and 1 a class. Tables are told apart by their columns, not by
 their names.
-TextGrids are parsed by crowsetta, an optional package.
+TextGrids, .not.mat and TIMIT's .PHN are parsed by crowsetta, an optional package.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import csv
 import io
 import logging
 import re
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.annotations import aoef, avianz, elan, jams, label_studio, seld
+from earshot.annotations import aoef, avianz, by_crowsetta, elan, jams, label_studio, seld
 from earshot.annotations.cells import (
     NUMBERS,
     check_corners,
@@ -62,7 +61,7 @@ from earshot.annotations.date_times import NAMES as BY_CLOCK
 from earshot.annotations.date_times import are_date_times, clock_seconds, names_say_when
 from earshot.annotations.json_tables import json_columns, read_json_table
 from earshot.annotations.tracks import NUMBER, SPACED, read_track
-from earshot.messages import few, install_line
+from earshot.messages import few
 from earshot.sound.audio import EXTENSIONS
 from earshot.tables import SEPARATOR_LINE, find_encoding
 
@@ -73,8 +72,9 @@ JSON_TIMES = re.compile(r'"(start|begin|onset|start_time|begin_time)"\s*:|"annot
 JSON_UNSEEN = re.compile(r'\A(?!.*"annotated"\s*:\s*true).*"annotated"\s*:\s*false', re.S)
 NAMES = (*LABELS[:-1], *LAST_LABELS, LABELS[-1])  # an id is the last that is taken
 DOUBTFUL = ("name", "code", "id", *CODES, *LAST_LABELS)  # names that may say something else than the label
-ENDINGS = (".txt", ".csv", ".tsv", ".ann", ".textgrid", ".json", ".eaf", ".jams", avianz.ENDING)
-BY_ENDING = {".textgrid": "textgrid", ".eaf": "elan", ".jams": "jams"}
+ENDINGS = (".txt", ".csv", ".tsv", ".ann", ".textgrid", ".json", ".eaf", ".jams", avianz.ENDING, by_crowsetta.NOTMAT,
+           by_crowsetta.TIMIT)  # fmt: skip
+BY_ENDING = {".textgrid": "textgrid", ".eaf": "elan", ".jams": "jams", by_crowsetta.TIMIT: "timit"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +102,12 @@ class Annotations:
 def kind_of(path: str | Path) -> str:
     """What an annotation file is; '' where it is none.
 
-    raven | audacity | textgrid | elan | label_studio | aoef | jams | avianz | seld | table
+    raven | audacity | textgrid | elan | label_studio | aoef | jams | avianz | seld | notmat | timit | table
     """
     path = Path(path)
     ending = path.suffix.lower()
+    if path.name.lower().endswith(by_crowsetta.NOTMAT):
+        return "notmat"
     if ending not in ENDINGS:
         return ""
     if ending in BY_ENDING:
@@ -124,6 +126,8 @@ def kind_of(path: str | Path) -> str:
         may_be = JSON_TIMES.search(start) and not JSON_UNSEEN.search(start)
         return "table" if may_be and _says_times(json_columns(path)) else ""
     spaced = all(map(SPACED.match, (first, *more)))  # a text may begin with numbers
+    if spaced and by_crowsetta.has_phones(path):
+        return ""  # the sentence of TIMIT
     if ending in (".txt", ".tsv", ".ann") and (re.match(f"{NUMBERS}\t{NUMBERS}(\t|$)", first) or spaced):
         return "audacity"
     if _first_number(_cells(first)):
@@ -135,7 +139,9 @@ def kind_of(path: str | Path) -> str:
         return "table"
     if not _says_times(columns):
         return ""
-    if column_called(plain_names(columns), ONSETS) in BY_CLOCK and not any(names_say_when(_cells(row)) for row in more):
+    plain = plain_names(columns)
+    by_clock = column_called(plain, ONSETS) in BY_CLOCK
+    if by_clock and column_called(plain, FILES) and not any(names_say_when(_cells(row)) for row in more):
         return ""  # when recordings were made, more likely
     return "raven" if {"selection", "begin_time"} <= set(map(plain_name, columns)) else "table"
 
@@ -162,10 +168,12 @@ def read_annotations(path: str | Path, label_column: str = "", tier: str = "", f
             "ELAN, AOEF or JAMS, or a table with columns such as onset, offset, event_label"
         )
     if kind in ("textgrid", "elan"):
-        tiers = _textgrid_tiers(path) if kind == "textgrid" else elan.read_tiers(path)
+        tiers = by_crowsetta.read_textgrid(path, _text(path)) if kind == "textgrid" else elan.read_tiers(path)
         return Annotations(events=_of_tier(tiers, path, tier), kind=kind)
     if kind == "audacity":
         return Annotations(events=_read_audacity(path, label_column), kind=kind)
+    if kind in ("notmat", "timit"):
+        return Annotations(events=by_crowsetta.read_sequence(path, kind), kind=kind)
     if kind == "seld":
         return Annotations(events=seld.read_seld(_lines(path), path), kind=kind)
     if kind == "label_studio":
@@ -311,7 +319,9 @@ def _first_number(cells: Sequence[str]) -> int:
     if not cells[0].lower().endswith(EXTENSIONS):
         return 0
     numbers = [bool(re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", cell)) for cell in cells]
-    return next((i for i in range(1, len(cells) - 2) if numbers[i] and numbers[i + 1] and cells[i + 2]), 0)
+    first = next((i for i in range(1, len(cells) - 2) if numbers[i] and numbers[i + 1] and cells[i + 2]), 0)
+    # a number in the label's place and texts behind: these are other numbers than times
+    return 0 if first and numbers[first + 2] and not all(numbers[first + 2 :]) else first
 
 
 def _read_audacity(path: Path, label_column: str) -> pd.DataFrame:
@@ -319,28 +329,6 @@ def _read_audacity(path: Path, label_column: str) -> pd.DataFrame:
     times = {name: in_seconds(table[name], path) for name in ("onset", "offset")}
     sure = {"confidence": table.confidence.astype(float)} if "confidence" in table else {}
     return table[["event_label"]].assign(filename="", **times, **sure)
-
-
-def _textgrid_tiers(path: Path) -> dict[str, list[tuple[float, float, str]]]:
-    """The named intervals of each tier of intervals."""
-    try:
-        from crowsetta.formats.seq import TextGrid
-        from crowsetta.formats.seq.textgrid.classes import IntervalTier
-    except ImportError as error:
-        raise ValueError(
-            f"{path} is a TextGrid, which crowsetta reads: {install_line('annotations')} ({error})"
-        ) from error
-    try:
-        with tempfile.TemporaryDirectory() as folder:  # it takes UTF-8 and this ending alone
-            copy = Path(folder) / "grid.TextGrid"
-            copy.write_text(_text(path), encoding="utf-8")
-            grid = TextGrid.from_file(copy)
-    except Exception as error:  # its parser raises whatever a damaged file leads to
-        raise ValueError(f"{path} is no TextGrid that crowsetta can read: {type(error).__name__} {error}") from error
-    return {
-        t.name: [(i.xmin, i.xmax, i.text.strip().replace('""', '"')) for i in t.intervals if i.text.strip()]
-        for t in grid.tiers if isinstance(t, IntervalTier)
-    }  # fmt: skip
 
 
 def _of_tier(tiers: dict[str, list[tuple[float, float, str]]], path: Path, tier: str) -> pd.DataFrame:

@@ -33,7 +33,7 @@ from earshot.competitions.clip_rows import class_scores
 from earshot.competitions.competition import Challenge, Competition, Limits, by_name
 from earshot.competitions.downloads import found_below, inner_folder, list_audio, located, root_of
 from earshot.competitions.label_texts import check_labelled
-from earshot.competitions.oof_scores import scenes
+from earshot.competitions.oof_scores import scenes, shares
 from earshot.competitions.tables import Tables, absent, present
 from earshot.messages import few, suggest
 from earshot.metrics import clips as clip_metrics
@@ -159,13 +159,7 @@ def rows(predictions: Predictions, test: pd.DataFrame, post=None, probabilities:
     table = pd.DataFrame({"filename": test.filename.to_numpy(), "scene_label": labels})
     if not probabilities:
         return table
-    return pd.concat([table, pd.DataFrame(_shares(scores), columns=list(predictions.classes))], axis=1)
-
-
-def _shares(scores: np.ndarray) -> np.ndarray:
-    """Scores of scenes, (N, K) from 0 on -> the same, made to sum to one."""
-    total = scores.sum(axis=1, keepdims=True)
-    return np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / scores.shape[1])
+    return pd.concat([table, pd.DataFrame(shares(scores), columns=list(predictions.classes))], axis=1)
 
 
 def validate(submission: pd.DataFrame, test: pd.DataFrame, classes, probabilities: bool = True):
@@ -236,13 +230,13 @@ def results(found: Predictions, truth: Truth) -> dict:
     classes = {c: target[:, k] for k, c in enumerate(found.classes) if target[:, k].any()}
     devices = truth.clips.device.fillna("").astype(str).to_numpy() if "device" in truth.clips else scenes_of[:0]
     by_device = {d: devices == d for d in sorted({*devices} - {""})}
-    shares = _shares(found.clipwise_output.astype(float))
+    given = shares(found.clipwise_output.astype(float))
 
     def of(rows: np.ndarray) -> dict[str, float]:
-        accuracy = float(clip_metrics.class_mean_accuracy(target[rows], shares[rows]))
+        accuracy = float(clip_metrics.class_mean_accuracy(target[rows], given[rows]))
         return {
             "accuracy": round(100 * accuracy, 2),
-            "logloss": round(clip_metrics.log_loss(target[rows], shares[rows]), 4),
+            "logloss": round(clip_metrics.log_loss(target[rows], given[rows]), 4),
         }
 
     return {

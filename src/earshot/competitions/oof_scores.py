@@ -68,10 +68,10 @@ def is_probability(target: np.ndarray, scores: np.ndarray) -> bool:
     return bool(scores.min() >= 0 and scores.max() <= 1 + 1e-5)
 
 
-def _is_distribution(target: np.ndarray, scores: np.ndarray) -> bool:
-    """One label a clip, and scores that sum to one."""
-    single = has_one_label_a_clip(target, scores)
-    return bool(single and scores.min() >= 0 and np.abs(scores.sum(axis=1) - 1).max() < 1e-3)
+def shares(scores: np.ndarray) -> np.ndarray:
+    """Scores of scenes, (N, K) from 0 on -> the same, made to sum to one, as a submission of probabilities has them."""
+    total = scores.sum(axis=1, keepdims=True)
+    return np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / scores.shape[1])
 
 
 def padded_cmap(target: np.ndarray, scores: np.ndarray) -> float:
@@ -95,16 +95,17 @@ def mean_precision_at(answers: int) -> OofScore:
 
 
 def scenes(first: str) -> OofScore:
-    """Class-mean accuracy and, of probabilities, log loss and its mean over scenes; `first` decides."""
+    """Class-mean accuracy and, of shares of the scores, log loss and its mean over scenes; `first` decides."""
 
     def of(found: Predictions, truth: Truth, post: PostProcess | None = None) -> dict[str, float]:
         target, scores = truth.target > 0.5, found.clipwise_output
         if not len(found) or not has_one_label_a_clip(target, scores):
             return {}
         result = {"class_mean_accuracy": float(clip_metrics.class_mean_accuracy(target, scores))}
-        if _is_distribution(target, scores):
-            result["log_loss"] = clip_metrics.log_loss(target, scores)
-            by_scene = [clip_metrics.log_loss(target[rows], scores[rows]) for rows in target.T if rows.any()]
+        if scores.min() >= 0:
+            given = shares(scores.astype(float))
+            result["log_loss"] = clip_metrics.log_loss(target, given)
+            by_scene = [clip_metrics.log_loss(target[rows], given[rows]) for rows in target.T if rows.any()]
             result["class_mean_log_loss"] = float(np.mean(by_scene))
         return result
 

@@ -57,7 +57,7 @@ class Config:
     """One run."""
 
     task: str = "sed"  # key of tasks.TASKS
-    watch: str = ""  # score that selects the checkpoint; default: the task's
+    watch: str = ""  # score that selects the checkpoint; default: that of the competition, else of the task
     seed: int = 1213
     threads: int = 0  # that compute on the CPU; 0: OMP_NUM_THREADS, else the cores that are free at the start
     data: DataConfig = field(default_factory=DataConfig)

@@ -12,7 +12,7 @@ from earshot.competitions import COMPETITIONS, family_module, get_competition
 from earshot.competitions.competition import Competition, PostRanges
 from earshot.config import load_config, read_values
 from earshot.data.dataset import read_dataset
-from earshot.messages import command_line, of_repository
+from earshot.messages import command_line, of_repository, plural
 from earshot.records import to_dict
 from earshot.tables import read_table
 from earshot.tasks import TASKS, get_task
@@ -48,7 +48,7 @@ def prepared(folder: Path) -> str:
     if not (folder / "dataset.json").is_file():
         return ""
     clips, classes = (read_table(folder / f"{n}.csv", (c,)) for n, c in (("clips", "clip_id"), ("classes", "label")))
-    return f"{len(clips)} clips, {len(classes)} classes"
+    return f"{plural(len(clips), 'clips')}, {plural(len(classes), 'classes')}"
 
 
 def told(name: str, data: Path, configs: Path) -> list[str]:
@@ -56,7 +56,7 @@ def told(name: str, data: Path, configs: Path) -> list[str]:
     record, rows = get_competition(name), []
     others = [other for other, family in COMPETITIONS.items() if family == COMPETITIONS[name] and other != name]
     direction = "less is better" if record.oof_score.lower_is_better else "more is better"
-    rows.append(("task", f"{record.task}; the checkpoint is chosen by {get_task(record.task).watch}"))
+    rows.append(("task", f"{record.task}; the checkpoint is chosen by {get_task(record.task, name).watch}"))
     rows.append(("score", f"{record.oof_score.name}, {direction}"))
     rows.append(("rows", first_sentence(record.rows)))
     rows.append(("checked that", first_sentence(record.validate).removeprefix("Raise unless ")))

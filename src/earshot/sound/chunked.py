@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from earshot.sound.header import SEVERAL, WHOLE, Header, View
 
@@ -39,6 +39,7 @@ class Form:
 
 
 WAV, RF64, AIFF = Form("<4sI", b"RIFF"), Form("<4sI", b"RF64"), Form(">4sI", b"FORM")
+UNPADDED = replace(WAV, pad=1)  # some recorders write no byte behind a chunk of an odd length
 CAF, W64 = Form(">4sq", b"caff", pad=1), Form("<4s12xQ", b"riff", pad=8, own=24)
 NIST = Form("<4sI", b"NIST")  # which has no chunks
 AU, AU_LITTLE = Form(">4sI", b".snd"), Form("<4sI", b"dns.")
@@ -108,6 +109,17 @@ def _data_chunk(file, at: int, size: int, form: Form) -> tuple[int, int, int, in
     return 0, 0, 0, 0
 
 
+def _padded_head(file, begin: int) -> bytes:
+    """All of an unpadded WAV before its samples, with the bytes that should stand behind chunks of an odd length."""
+    file.seek(0)
+    head = file.read(12)
+    for _, at, length in chunks(file, 12, begin, UNPADDED):
+        file.seek(at - struct.calcsize(WAV.head))
+        chunk = file.read(min(begin, at + length) - file.tell())
+        head += chunk + bytes(len(chunk) % 2)
+    return head
+
+
 def inspect_wav(file, size: int, start: bytes) -> Header:
     """A data chunk that says nothing, or less than the file holds, is shown as one that goes to the file's end.
 
@@ -117,7 +129,10 @@ def inspect_wav(file, size: int, start: bytes) -> Header:
     """
     if start[8:12] != b"WAVE":
         return Header()
-    encoding, block, begin, length = _data_chunk(file, 12, size, WAV)
+    (encoding, block, begin, length), view = _data_chunk(file, 12, size, WAV), WHOLE
+    if not begin:
+        encoding, block, begin, length = _data_chunk(file, 12, size, UNPADDED)
+        view = View(_padded_head(file, begin), begin)
     if not begin:
         return Header()
     in_64_bits = start[:4] == b"RF64" and start[12:16] == b"ds64"
@@ -128,14 +143,14 @@ def inspect_wav(file, size: int, start: bytes) -> Header:
     if in_64_bits and end > size:  # libsndfile ends it, but tells nobody
         return _cut(said, length, size - begin)
     if not block or end >= size:
-        return Header(said)
+        return Header(said, view=view)
     more, another = _behind(file, begin, end, size, RF64 if in_64_bits else WAV)
     if another:
-        return Header(said, view=View(end=another), note=SEVERAL)
+        return Header(said, view=replace(view, end=another), note=SEVERAL)
     if not more:
-        return Header(said)
+        return Header(said, view=view)
     file.seek(0)
-    head = bytearray(file.read(begin))
+    head = bytearray(view.prefix or file.read(begin))
     head[4:8] = head[-4:] = struct.pack("<I", UNKNOWN_SIZE)
     if not in_64_bits and size - begin > UNKNOWN_SIZE:  # a WAV that grew beyond 4 GB, read as the RF64 it should be
         in_64_bits, head[:12] = True, RF64.magic + head[4:12] + struct.pack("<4sI28x", b"ds64", 28)

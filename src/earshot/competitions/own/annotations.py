@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.annotations.date_times import since_start
+from earshot.annotations.date_times import recordings_at, since_start
 from earshot.annotations.reading import Annotations, read_annotations
 from earshot.competitions.label_columns import say_missing_words, split_cells
 from earshot.competitions.own.doubts import take_doubted, unsure_rows
@@ -106,9 +106,14 @@ def _read_all(
         found = recordings.find_all([*notes.events.filename[named], *notes.silent], str(path), near)
         missing |= {name: None for name, where in found.items() if where is None}
         where = notes.events.filename.map(found).where(named, own)
+        if by_clock := "ahead" in notes.events and own is None and len(named) and not named.any():
+            lengths = {name: audio.duration_or(recordings.source / name, 0) for name in recordings.paths}
+            where = recordings_at(notes.events, lengths, path)
+            found = {name: name for name in where.dropna()}
         for name in {own, *found.values()} - {None}:
             kinds.setdefault(name, {}).setdefault((notes.kind, path.suffix.lower()), path.name)
-        if (not found and not len(notes.events)) or not named.all():  # by the file's own name, or of nobody
+        unnamed = not named.all() and not by_clock
+        if (not found and not len(notes.events)) or unnamed:  # by the file's own name, or of nobody
             if own is None:
                 lost.append(path)
             else:

@@ -27,6 +27,8 @@ ADDED = re.compile(
     re.IGNORECASE,
 )
 
+NOTMAT = re.compile(r"(\.cbin)?\.not(?=\.mat$)", re.I)  # of evsonganaly: rec.wav.not.mat, rec.cbin.not.mat
+
 logger = logging.getLogger("earshot")
 
 
@@ -124,7 +126,8 @@ class OwnRecordings:
 
     def of_annotation(self, path: Path, mirror: Path | None = None) -> str | None:
         """The recording that an annotation file belongs to by its name: rec.Table.1.selections.txt is rec.wav's."""
-        name = self.place_of(path, mirror).with_suffix("")
+        place = self.place_of(path, mirror)
+        name = place.with_name(NOTMAT.sub("", place.name)).with_suffix("")
         for text in (name.as_posix(), ADDED.sub("", name.as_posix())):
             if (found := self.find(text, str(path))) is not None:
                 return found

@@ -22,7 +22,7 @@ from earshot.sound.folder import SYSTEM_FOLDERS
 from earshot.tables import read_rows, read_table
 
 UNREAD = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json", ".jsonl", ".xml", ".db", ".sqlite",
-          ".rttm", ".lab", ".phn", ".wrd", ".svl", ".trs", ".stm", ".data", ".not.mat")  # fmt: skip
+          ".rttm", ".lab", ".wrd", ".svl", ".trs", ".stm", ".data")  # fmt: skip
 TABLES = (".csv", ".tsv", ".txt", *json_tables.ENDINGS)
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf")
 MOST_HINTS = 3  # of tables that name no recordings
@@ -57,15 +57,19 @@ class LabelTable:
         return pd.concat(tables).fillna("").drop_duplicates(ignore_index=True)
 
 
-def find_annotations(source: Path, given: Path | None) -> list[Path]:
-    """The annotation files given (a file or a folder), else those below `source`; none is no error unless given."""
+def find_annotations(source: Path, given: Path | None, recordings: OwnRecordings) -> list[Path]:
+    """The annotation files given (a file or a folder), else those below `source`; none is no error unless given.
+
+    Rows of numbers alone are annotations where their file is named as a recording.
+    """
     if given is not None and given.is_file():
         return [given]
     if given is not None and not given.is_dir():
         raise ValueError(f"--annotations {given} is neither a file nor a folder")
     folder = source if given is None else given
     there = files_below(folder, ENDINGS)
-    found = [path for path in there if kind_of(path)]
+    kinds = {path: kind_of(path) for path in there}
+    found = [p for p, kind in kinds.items() if kind and (kind != "seld" or recordings.of_annotation(p, given))]
     if bare := [path for path in there if path.suffix.lower() in (".csv", ".tsv") and is_bare(path)]:
         logger.warning("%d tables of two numbers and a label have no names of columns, and are not read: %s. Put a "
                        "line such as onset,offset,label on top of each, or onset,duration,label", len(bare),
@@ -101,7 +105,7 @@ def _tables_by_what_they_name(
     """Tables below `source` that name recordings, those that name none, and lists of nothing but recordings."""
     found, other, lists = [], [], []
     for path in files_below(source, TABLES):
-        if path in notes or path.name in OURS:
+        if path in notes or (path.name in OURS and (path.parent / "dataset.json").is_file()):
             continue
         any_text = path.suffix.lower() in (".txt", *json_tables.ENDINGS)  # mostly no table: little is said of it
         try:
@@ -177,7 +181,7 @@ def _say_unread(
         logger.warning("lists of recordings, which say nothing of them, are not read: %s; a split is a column of a "
                        "table, with rows such as a.wav,wren,train", names)  # fmt: skip
     if other and not found:
-        for path in other[:MOST_HINTS]:
+        for path in other[:MOST_HINTS] if not notes else ():
             _hint_names(path, recordings)
         logger.warning("not the table of labels, as no column names recordings: %s", few([str(p) for p in other]))
 
