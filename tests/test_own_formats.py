@@ -266,3 +266,30 @@ def test_phones_of_timit_count_samples(tmp_path, examples):
     (tmp_path / "D" / "SA1.WAV").rename(tmp_path / "SA1.WAV")
     with pytest.raises(ValueError, match="no recording of its name lies beside it"):
         prepare(tmp_path)
+
+
+def test_times_as_pandas_writes_their_differences(tmp_path):
+    """audformat: file, start, end."""
+    record(tmp_path, "a.wav")
+    (tmp_path / "t.csv").write_text("file,start,end,emotion\na.wav,0 days,0 days 00:00:01.500000,happy\n")
+    assert events(prepare(tmp_path)) == [["a", 0.0, 1.5, "happy"]]
+
+
+def test_other_numbers_behind_a_name_are_no_times(tmp_path):
+    """Song Scope: name, clock, duration, level, score, recognizer."""
+    record(tmp_path, "a.wav", "b.wav")
+    rows = ["a.wav,00:00:01.5,0.8,75.1,62.0,wren", "b.wav,00:00:03.5,0.8,75.1,62.0,robin"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    tables = prepare(tmp_path)
+    assert tables.events is None
+    assert tables.clips.labels.tolist() == ["wren", "robin"]
+
+
+def test_a_table_called_clips_is_somebodys_own(tmp_path):
+    """Vesper; ours lies beside a dataset.json."""
+    record(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "clips.csv").write_text("file,classification\na.wav,Call\nb.wav,Noise\n")
+    assert prepare(tmp_path).clips.labels.tolist() == ["Call", "Noise"]
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(ValueError, match="nothing says"):
+        prepare(tmp_path)

@@ -43,6 +43,7 @@ def without_samples(table: pd.DataFrame) -> pd.DataFrame:
 def in_seconds(values: pd.Series, path: Path) -> np.ndarray:
     """Texts -> seconds; a decimal comma and h:mm:ss are understood, what is no time is an error."""
     text = values.astype(str).str.strip()
+    text = text.mask(text == "0 days", "0").str.removeprefix("0 days ")  # as pandas writes differences of times
     numbers = pd.to_numeric(text.str.replace(",", ".", regex=False), errors="coerce").to_numpy(float)
     clock = text.str.fullmatch(r"(\d+:)?\d+:\d+([.,]\d+)?").to_numpy(bool)
     for i in np.flatnonzero(clock):

@@ -30,8 +30,8 @@ LABELS = ("event_label", "label", "labels", "annotation", "species", "common_nam
           "class", "category", "call_type", "manual_id", "top1match", "auto_id", "tag", "tags", "class_name",
           "class_label", "event_class", "sound_event", "sound_event_recording", "event", "scene_label",
           "validateur_taxon", "observateur_taxon", "tadarida_taxon", "taxon", "vogelart", "spezies", "art", "klasse",
-          "espece", "especie", "etiquette", "emotion", "instrument", "diagnosis", "scene", "name",
-          "code", "id")  # fmt: skip
+          "espece", "especie", "etiquette", "emotion", "instrument", "diagnosis", "scene",
+          "classification", "name", "code", "id")  # fmt: skip
 FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "file_name", "file_path", "source_file",
          "audio_file", "audio_filename", "sound_file", "in_file", "recording", "recording_id", "notated_path",
          "wav", "audio", "clip_id", "clip", "fname", "audiofilename", "audio_path", "wav_path", "wav_file",
@@ -39,7 +39,8 @@ FILES = ("filename", "begin_path", "begin_file", "file", "path", "filepath", "fi
          "nom_du_fichier", "archivo", "arquivo")  # fmt: skip
 IN_FILE = ("file_offset",)  # Raven: seconds from the start of the file, where several are opened as one
 KALEIDOSCOPE = {"in_file", "offset", "duration"}  # its offset is where the event begins
-LAST_LABELS = ("type", "event_type", "sound_type", "prediction", "signal")  # labels of events where no other column is
+# labels of events where no other column is
+LAST_LABELS = ("type", "event_type", "sound_type", "prediction", "signal", "typ", "tipo")
 NUMBERS_OF_ROWS = ("id", "name", "code", "tag")  # a row's own where its classes are columns of 0 and 1
 CODES = ("sp", "art")  # names that may be a class's too: SP is a sperm whale
 

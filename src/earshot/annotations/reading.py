@@ -319,7 +319,9 @@ def _first_number(cells: Sequence[str]) -> int:
     if not cells[0].lower().endswith(EXTENSIONS):
         return 0
     numbers = [bool(re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", cell)) for cell in cells]
-    return next((i for i in range(1, len(cells) - 2) if numbers[i] and numbers[i + 1] and cells[i + 2]), 0)
+    first = next((i for i in range(1, len(cells) - 2) if numbers[i] and numbers[i + 1] and cells[i + 2]), 0)
+    # a number in the label's place and texts behind: these are other numbers than times
+    return 0 if first and numbers[first + 2] and not all(numbers[first + 2 :]) else first
 
 
 def _read_audacity(path: Path, label_column: str) -> pd.DataFrame:

@@ -46,6 +46,7 @@ BOTH_SPLITS = re.compile(
     r"(?:ing|id|idate|idation|uation|uate)?(?:[_ -]|$)",
     re.I,
 )  # train_test.txt
+CLOCK = re.compile(r"(\d+:)?\d+:\d\d([.,]\d+)?")  # a number too
 DATA_SET = re.compile(r"(data_?set|corpus)(_?(id|name))?$", re.I)
 
 logger = logging.getLogger("earshot")
@@ -210,7 +211,9 @@ def _whole_numbers(texts: pd.Series, path: Path) -> pd.Series:
 
 
 def _are_numbers(cells: pd.Series) -> bool:
-    return bool(pd.to_numeric(cells[cells.str.strip() != ""], errors="coerce").notna().all())
+    filled = cells[cells.str.strip() != ""].str.strip()
+    return bool(pd.to_numeric(filled.mask(filled.map(lambda c: bool(CLOCK.fullmatch(c))), "0"), errors="coerce")
+                .notna().all())  # fmt: skip
 
 
 def _separates(cells: pd.Series, separator: str) -> bool:

@@ -101,7 +101,7 @@ def _tables_by_what_they_name(
     """Tables below `source` that name recordings, those that name none, and lists of nothing but recordings."""
     found, other, lists = [], [], []
     for path in files_below(source, TABLES):
-        if path in notes or path.name in OURS:
+        if path in notes or (path.name in OURS and (path.parent / "dataset.json").is_file()):
             continue
         any_text = path.suffix.lower() in (".txt", *json_tables.ENDINGS)  # mostly no table: little is said of it
         try:
