@@ -64,7 +64,7 @@ def test_five_outputs_lie_beside_one_meta_file(arguments, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("part", "said"),
     [
-        ("", "hands in 5 outputs, split_5, split_10, split_25, split_50, split_100: say which this one is"),
+        ("", "hands in 5 outputs, split_5, split_10, split_25, split_50, split_100: say which one this is"),
         ("split_7", "'split_7' is none of them"),
     ],
 )
