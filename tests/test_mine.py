@@ -230,6 +230,8 @@ def test_a_test_folder_without_labels(tmp_path):
         ({"a.wav": None, "z.txt": "0\t1\twren\n"}, {}, "speak of no recording"),
         ({"a.wav": None, "a.csv": "filename,label,fold\na.wav,1,one\n"}, {"fold_column": "fold"}, "holds 'one'"),
         ({"a.wav": None, "a.csv": "filename,label,split\na.wav,1,test\n"}, {}, "nothing to train on"),
+        ({"wren/a.wav": None, "robin/b.wav": None}, {"label_column": "species"},
+         "--label-column species is of tables and annotations, and nothing in .* label by folders"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_said(tmp_path, files, options, message):

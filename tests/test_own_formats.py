@@ -293,3 +293,9 @@ def test_a_table_called_clips_is_somebodys_own(tmp_path):
     (tmp_path / "dataset.json").write_text("{}")
     with pytest.raises(ValueError, match="nothing says"):
         prepare(tmp_path)
+
+
+def test_numbers_that_are_named_as_no_recording_are_no_frames(tmp_path):
+    record(tmp_path, "x/a.wav", "y/b.wav")
+    (tmp_path / "index.csv").write_text("0,1,2,3,4\n1,1,2,3,4\n")
+    assert prepare(tmp_path).clips.labels.tolist() == ["x", "y"]

@@ -74,7 +74,8 @@ def prepare(
     recordings = list_own(source, without=test)
     if table and annotations and _is_same(annotations, table):
         table = None  # events, whose columns may say groups, splits and folds
-    notes = [path for path in find_annotations(source, annotations) if table is None or not _is_same(path, table)]
+    notes = [path for path in find_annotations(source, annotations, recordings)
+             if table is None or not _is_same(path, table)]  # fmt: skip
     doubts = [word.strip() for word in unsure.split(",") if word.strip()]
     sheet = (
         LabelTable((table,))
@@ -113,6 +114,13 @@ def prepare(
     elif take_shares(confidences):
         raise ValueError("--confidences shares is of annotations, which say when each sound is heard; here are none")
     else:
+        of_tables = {"--label-column": label_column, "--path-column": path_column, "--several-labels": several_labels,
+                     "--min-confidence": min_confidence, "--unsure": unsure, "--tier": tier}  # fmt: skip
+        if about is None and (asked := [f"{name} {value}" for name, value in of_tables.items() if value]):
+            raise ValueError(
+                f"{asked[0]} is of tables and annotations, and nothing in {source} was taken for one that names its "
+                "recordings: give it with --table or --annotations, or leave the option out to label by folders"
+            )
         labels = about or from_folders(recordings, label_separator)
     if not split_column and not fold_column and labels.clips.columns.intersection(SAID).empty:
         labels = labels.with_splits(listed_splits(recordings))

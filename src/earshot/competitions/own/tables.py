@@ -57,15 +57,19 @@ class LabelTable:
         return pd.concat(tables).fillna("").drop_duplicates(ignore_index=True)
 
 
-def find_annotations(source: Path, given: Path | None) -> list[Path]:
-    """The annotation files given (a file or a folder), else those below `source`; none is no error unless given."""
+def find_annotations(source: Path, given: Path | None, recordings: OwnRecordings) -> list[Path]:
+    """The annotation files given (a file or a folder), else those below `source`; none is no error unless given.
+
+    Rows of numbers alone are annotations where their file is named as a recording.
+    """
     if given is not None and given.is_file():
         return [given]
     if given is not None and not given.is_dir():
         raise ValueError(f"--annotations {given} is neither a file nor a folder")
     folder = source if given is None else given
     there = files_below(folder, ENDINGS)
-    found = [path for path in there if kind_of(path)]
+    kinds = {path: kind_of(path) for path in there}
+    found = [p for p, kind in kinds.items() if kind and (kind != "seld" or recordings.of_annotation(p, given))]
     if bare := [path for path in there if path.suffix.lower() in (".csv", ".tsv") and is_bare(path)]:
         logger.warning("%d tables of two numbers and a label have no names of columns, and are not read: %s. Put a "
                        "line such as onset,offset,label on top of each, or onset,duration,label", len(bare),
