@@ -51,7 +51,7 @@ from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.system import meta_of
 from earshot.events import PostProcess
 from earshot.files import check_ending, check_writable, file_digest, scratch_folder, whole_folder, write_rows
-from earshot.messages import Parser, command_line, few, pasted
+from earshot.messages import Parser, command_line, few, pasted, plural
 from earshot.prediction.predictions import Predictions
 from earshot.processes.lock import in_turn
 from earshot.stored import read_json, read_text
@@ -90,7 +90,7 @@ def main():
     post, choice = find_post(competition, options, found, test)
     submission = competition.rows(found, test, post)
     write_submission(submission, options, lambda table: competition.validate(table, test, classes))
-    print(f"-> {options.out}: {len(submission)} rows, valid for {options.competition}")
+    print(f"-> {options.out}: {plural(len(submission), 'rows')}, valid for {options.competition}")
     if competition.post and not choice:
         print(say_used(competition.name, True, options.post))
     if choice:
@@ -171,8 +171,8 @@ def check_heard(found: Predictions, competition: Competition, test: pd.DataFrame
         )
     if len(lost):
         raise ValueError(
-            f"{options.predictions} lacks {len(lost)} of the {len(asked)} recordings of {table}: {few(lost)}; predict "
-            "all of them (src/predict.py lists those that it cannot read as well)"
+            f"{options.predictions} lacks {len(lost)} of the {len(asked)} recordings of {table}: "
+            f"{few(lost)}; predict all of them (src/predict.py lists those that it cannot read as well)"
         )
 
 
@@ -181,7 +181,8 @@ def check_classes(found: Predictions, classes: list[str], options: argparse.Name
     unknown = [c for c in found.classes if c not in {*classes, NOCALL}]
     if unknown:
         raise ValueError(
-            f"{options.predictions} is of {len(unknown)} classes that are not {options.competition}'s ({few(unknown)}; "
+            f"{options.predictions} is of {len(unknown)} classes that are not {options.competition}'s "
+            f"({few(unknown)}; "
             f"it has {few(classes)}): predict with a run of this competition, or name its classes by --classes"
         )
 
@@ -211,7 +212,7 @@ def check_files(competition: Competition, options: argparse.Namespace, test, fou
         except ValueError as error:
             problems.append(f"{name}: {error}" if len(options.check) > 1 or options.check[0].is_dir() else str(error))
             continue
-        print(f"{name}: {len(submission)} rows, valid for {options.competition}")
+        print(f"{name}: {plural(len(submission), 'rows')}, valid for {options.competition}")
         print_scores(competition, submission, test, found, classes, options.truth)
     if problems:
         raise ValueError("\n".join(problems))
