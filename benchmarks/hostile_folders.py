@@ -245,7 +245,7 @@ TABLES: dict[str, Callable[[Path], None]] = {
     "no line end": table("clip_id,path\nx,a", read_clips, ids("x")),
     "no column of ids": table("id,path\nx,a\n", read_clips, "has no column 'clip_id'"),
     "semicolons": table("clip_id;path\nx;a\n", read_clips, ids("x")),
-    "a clip twice": table("clip_id,path\nx,a\nx,b\n", read_clips, "lists 1 clips twice: x"),
+    "a clip twice": table("clip_id,path\nx,a\nx,b\n", read_clips, "lists 1 clip twice: x"),
     "no byte": table("", read_clips, "is not a CSV table"),
     "Latin-1": table("clip_id,path\nvögel,a\n".encode("latin-1"), read_clips, ids("vögel")),
     "UTF-16": table("clip_id,path\nx,a\n".encode("utf-16"), read_clips, ids("x")),

@@ -37,7 +37,7 @@ from earshot.data.folds import read_folds
 from earshot.data.labels import clip_targets, read_classes, read_clips
 from earshot.data.soft_targets import FILE, SoftTargets
 from earshot.listening.members import fold_members
-from earshot.messages import Parser, check_numbers, command_line, progress_bar
+from earshot.messages import Parser, check_numbers, command_line, plural, progress_bar
 from earshot.pages import audit as audit_page
 from earshot.pages.report import Evidence, evidence_of
 from earshot.prediction.free_cores import allowed_cores
@@ -157,7 +157,10 @@ def write_groups(clips: pd.DataFrame, prints: list, options: argparse.Namespace)
     write_csv(clips.assign(group=groups), options.write_groups)
     words = ("--clips", options.write_groups, "--out", "folds/apart.csv", "--ignore-official")
     command = command_line("make_folds", *words)
-    print(f"{len(clips)} clips in {groups.nunique()} groups -> {options.write_groups}; next: {command}")
+    print(
+        f"{plural(len(clips), 'clips')} in {plural(groups.nunique(), 'groups')} -> {options.write_groups}; next: "
+        f"{command}"
+    )
 
 
 def write(options, found, compared, clips, folds, classes, target, evidence, lost: int, otherwise: dict):
@@ -166,7 +169,7 @@ def write(options, found, compared, clips, folds, classes, target, evidence, los
     more, split_table = audit_page.of_splits(compared)
     verdicts += more
     if lost:
-        verdicts.append((f"{lost} recordings could not be read: nothing is known of their sound.", True))
+        verdicts.append((f"{plural(lost, 'recordings')} could not be read: nothing is known of their sound.", True))
     tables += [split_table, audit_page.of_evidence(clips, folds, classes, target)]
     if evidence:
         tables += audit_page.of_runs(evidence)
@@ -176,7 +179,7 @@ def write(options, found, compared, clips, folds, classes, target, evidence, los
         more, shown = audit_page.of_robustness(table, name, evidence[name].run.config.data.level)
         verdicts += more
         tables.append(shown)
-    made = f"{datetime.now():%Y-%m-%d %H:%M}, {len(clips)} clips, {options.folds}, {runs.git_commit()[:12]}"
+    made = f"{datetime.now():%Y-%m-%d %H:%M}, {plural(len(clips), 'clips')}, {options.folds}, {runs.git_commit()[:12]}"
     text = audit_page.page(
         f"Audit of {options.data}", made, verdicts, tables, audit_page.calibration_pictures(evidence)
     )

@@ -30,7 +30,7 @@ from earshot.listening.confidence import FromOof
 from earshot.listening.detections import Asked
 from earshot.listening.on_ray import OBJECT_STORE_MB, Hearing, Workers, hear_on_ray, start, stop
 from earshot.listening.shards import ATTEMPTS
-from earshot.messages import Parser, check_numbers, few, need, progress_bar
+from earshot.messages import Parser, check_numbers, few, need, plural, progress_bar
 from earshot.processes.lock import locked
 from earshot.stored import read_json
 
@@ -60,7 +60,10 @@ def main():
         heard = archive.heard_shards(options.out)
         left = archive.pending(plan, heard)
         done = int(plan.shard.isin(heard).sum())
-        print(f"{len(plan)} recordings in {plan.shard.nunique()} shards" + f", {done} heard already" * bool(done))
+        print(
+            f"{plural(len(plan), 'recordings')} in {plural(plan.shard.nunique(), 'shards')}"
+            + f", {done} heard already" * bool(done)
+        )
         spent = hear(left, asked, options) if left else {}
         finish(options, spent)
 
@@ -193,8 +196,8 @@ def in_rounds(left: list[dict], hearing: Hearing, workers: Workers) -> Iterator[
             break
     if errors:
         raise ValueError(
-            f"{len(errors)} shards could not be heard: {next(iter(errors.values()))}; what was heard is kept, and the "
-            "same command goes on"
+            f"{plural(len(errors), 'shards')} could not be heard: {next(iter(errors.values()))}; what was heard is "
+            "kept, and the same command goes on"
         )
 
 
@@ -213,9 +216,9 @@ def finish(options: argparse.Namespace, spent: dict):
     if totals.unreadable == totals.recordings:
         raise ValueError(f"none of {totals.recordings} recordings could be read: {options.out}/unreadable.csv says why")
     if totals.unreadable:
-        print(f"{totals.unreadable} recordings could not be read: see {options.out / 'unreadable.csv'}")
+        print(f"{plural(totals.unreadable, 'recordings')} could not be read: see {options.out / 'unreadable.csv'}")
     if totals.odd:
-        print(f"{totals.odd} recordings are not as their files say: see {options.out / 'odd_files.csv'}")
+        print(f"{plural(totals.odd, 'recordings are')} not as their files say: see {options.out / 'odd_files.csv'}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from earshot.kaggle.push import push
 from earshot.kaggle.wheels import RUNTIMES, fetch_wheels
 from earshot.kernel.bundle import ABOUT, CHOSEN_POST, POST
 from earshot.kernel.hidden_test import get_rules
-from earshot.messages import Parser, check_numbers
+from earshot.messages import Parser, check_numbers, plural
 from earshot.prediction.backends import ENDINGS
 from earshot.prediction.graphs import graph_files
 from earshot.stored import read_json
@@ -160,7 +160,7 @@ def print_build(folder: Path):
         print(f"  {size / 1e6:8.2f} MB  {name}")
     folds = {entry["run"]: entry["folds"] for entry in read_json(folder / "dataset" / ABOUT)["networks"]}
     print("networks: " + ", ".join(f"{run} (folds: {n})" for run, n in folds.items()))
-    print(f"-> {folder}: {len(found)} files, {sum(found.values()) / 1e6:.1f} MB")
+    print(f"-> {folder}: {plural(len(found), 'files')}, {sum(found.values()) / 1e6:.1f} MB")
 
 
 def print_post(settings: BundleSettings, dataset: Path):

@@ -33,9 +33,9 @@ import pandas as pd
 
 from earshot import files, runs
 from earshot.competitions.tables import write_csv
-from earshot.config import load_config
+from earshot.config import LARGEST_SEED, load_config
 from earshot.ensemble.origins import check_same_tables
-from earshot.messages import Parser, suggest
+from earshot.messages import Parser, check_numbers, plural, suggest
 from earshot.pictures import runs as run_pictures
 from earshot.processes import children
 from earshot.stored import read_yaml
@@ -79,7 +79,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--only-table", action="store_true", help="train nothing")
     parser.add_argument("--out", type=Path, help="table without its ending (default runs/compare/<plan>)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    check_numbers(options, "seeds", high=LARGEST_SEED)
+    return options
 
 
 def read_plan(options: argparse.Namespace) -> dict:
@@ -240,7 +242,7 @@ def train_all(plan: dict, options: argparse.Namespace):
         if done.returncode:
             failed.append(f"{one.task}/{one.name}")
     if failed:
-        print(f"{len(failed)} runs failed and are left out of the table: {', '.join(failed)}", file=sys.stderr)
+        print(f"{plural(len(failed), 'runs')} failed, left out of the table: {', '.join(failed)}", file=sys.stderr)
 
 
 def collect(plan: dict, plan_name: str) -> pd.DataFrame:

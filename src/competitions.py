@@ -14,7 +14,7 @@ from earshot.script import run_script
 
 from earshot.competitions import get_competition
 from earshot.inventory.known import summary_rows, told
-from earshot.messages import Parser, command_line, suggest
+from earshot.messages import Parser, command_line, plural, suggest
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -33,7 +33,7 @@ def main():
     widths = {key: max(len(row[key]) for row in [*rows, {k: k for k in rows[0]}]) for key in rows[0]}
     for row in [{key: key for key in widths}, *rows]:
         print("  ".join(row[key].ljust(width) for key, width in widths.items()).rstrip())
-    print(f"{len(rows)} competitions; {command_line('competitions', 'NAME')} says all about one")
+    print(f"{plural(len(rows), 'competitions')}; {command_line('competitions', 'NAME')} says all about one")
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,7 +13,7 @@ from pathlib import Path
 from earshot.script import check_first, run_script
 
 from earshot.config import Config, check_config, flag_meant, load_config
-from earshot.messages import Parser, command_line
+from earshot.messages import Parser, check_numbers, command_line, plural
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,7 +25,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--classes", type=int, default=0, help="number of classes (default: that of the data)")
     parser.add_argument("--seconds", type=float, default=0, help="length of the counted input (default: the window)")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    return parser.parse_intermixed_args()
+    options = parser.parse_intermixed_args()
+    check_numbers(options, "clips", "gallery", "classes", "seconds")
+    return options
 
 
 def check_command():
@@ -96,7 +98,7 @@ def describe(config: Config, classes: int, seconds: float):
     parameters = sum(p.numel() for p in model.parameters())
     buffers = sum(b.numel() for b in model.buffers() if b.is_floating_point())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    print(f"model {config.model.name}, {classes} classes, reads {', '.join(model.inputs)}")
+    print(f"model {config.model.name}, {plural(classes, 'classes')}, reads {', '.join(model.inputs)}")
     print(f"  parameters           {parameters:,} ({trained:,} trained)")
     for name, size in (("fp32", 4), ("fp16", 2)):
         print(f"  bytes in {name}        {parameters * size:,} + {buffers * size:,} of batch norm statistics")
@@ -129,8 +131,8 @@ def describe_pseudo(config: Config):
         own, labels = manifest.masses[str(fold)]
         windows = pseudo.read_windows(config.data.pseudo, fold)
         print(
-            f"    fold {fold}: {len(windows)} windows of {manifest.window_seconds:g} s, mass {own:.1f} beside "
-            f"{labels:.1f} of labels"
+            f"    fold {fold}: {plural(len(windows), 'windows')} of {manifest.window_seconds:g} s, mass {own:.1f} "
+            f"beside {labels:.1f} of labels"
         )
 
 
@@ -184,7 +186,7 @@ def draw_inputs(config: Config, count: int, path: Path):
     sheet = [image for row in zip(*columns, strict=True) for image in row]
     logmels(sheet, heard.timebase(1).frame_seconds, path, len(columns), heard[name].hertz)
     how = "plain and twice augmented" if augments else "plain: this config augments nothing"
-    print(f"-> {path}: {count} clips, {how}")
+    print(f"-> {path}: {plural(count, 'clips')}, {how}")
 
 
 def masked(logmel: torch.Tensor, config: Config) -> torch.Tensor:
@@ -219,7 +221,7 @@ def draw_gallery(config: Config, count: int, path: Path):
         for kind, images in rows.items() for i in range(count)
     ]  # fmt: skip
     logmels(sheet, heard.timebase(1).frame_seconds, path, count, heard[name].hertz)
-    print(f"-> {path}: {count} clips, {', '.join(rows)}")
+    print(f"-> {path}: {plural(count, 'clips')}, {', '.join(rows)}")
 
 
 def gallery(logmel: torch.Tensor, config: Config, generator: torch.Generator) -> dict[str, torch.Tensor]:

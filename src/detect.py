@@ -30,7 +30,7 @@ from earshot.listening import detections
 from earshot.listening.detections import Heard, best_examples, hear, summary_of
 from earshot.listening.members import ears_of, with_frames
 from earshot.listening.recordings import find_clips
-from earshot.messages import Parser, check_choice, check_numbers, fewer_alike, need, pasted, progress_bar
+from earshot.messages import Parser, check_choice, check_numbers, fewer_alike, need, pasted, plural, progress_bar
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
@@ -62,8 +62,9 @@ def main():
         write_choice(options.out / "post.json", found.choice)
         print(f"the next call is faster with {pasted('--post', options.out / 'post.json')}")
     seconds = sum(s for s in heard.seconds.values() if np.isfinite(s))
-    told = f"{len(recordings)} recordings, {seconds / 3600:.2f} h of sound in {time.monotonic() - started:.1f} s"
-    print(f"{told}: {len(heard.events)} events -> {options.out}")
+    took = time.monotonic() - started
+    told = f"{plural(len(recordings), 'recordings')}, {seconds / 3600:.2f} h of sound in {took:.1f} s"
+    print(f"{told}: {plural(len(heard.events), 'events')} -> {options.out}")
     report_unreadable(heard, options.out)
 
 
@@ -147,9 +148,9 @@ def report_unreadable(heard: Heard, out: Path):
     if lost and not heard.seconds:
         raise ValueError(f"none of the {lost} recordings could be read: {out / 'recordings.csv'} says why")
     if lost:
-        print(f"{lost} recordings could not be read: see {out / 'recordings.csv'}")
+        print(f"{plural(lost, 'recordings')} could not be read: see {out / 'recordings.csv'}")
     if odd := len(heard.notes):
-        print(f"{odd} recordings are not as their files say: see {out / 'recordings.csv'}")
+        print(f"{plural(odd, 'recordings are')} not as their files say: see {out / 'recordings.csv'}")
 
 
 if __name__ == "__main__":

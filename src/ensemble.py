@@ -36,7 +36,7 @@ from earshot.ensemble.oof import OofReport, check_watched, oof_when_complete, sc
 from earshot.ensemble.post_processing import choose_post
 from earshot.ensemble.specialists import blend_weights, full_classes, knowledge, scattered
 from earshot.ensemble.system import network_macs
-from earshot.messages import Parser
+from earshot.messages import Parser, plural
 from earshot.prediction import predictions
 from earshot.prediction.origin import TABLES
 from earshot.records import to_dict
@@ -102,8 +102,8 @@ def check_members(members: list[runs.Run], tables: list[str]) -> tuple[tuple[str
     for one, knows in zip(members, mask, strict=True):
         if one in general and not knows.all():
             raise ValueError(
-                f"{one.folder} knows {knows.sum()} of {len(full)} classes, and its config chooses no part of them "
-                f"(data.part): it was trained on another class list, and {SAME_TABLES}"
+                f"{one.folder} knows {knows.sum()} of {len(full)} classes, and its config chooses no part "
+                f"of them (data.part): it was trained on another class list, and {SAME_TABLES}"
             )
     return full, mask
 
@@ -148,7 +148,7 @@ def warn_over_limits(competition: Competition, members: list[runs.Run]):
     parameters = sum(fold.about.get("parameters", 0) for member in members for fold in member.folds)
     macs = sum(len(member.folds) * network_macs(member) for member in members) if limits.mmacs else 0
     for said in limits.broken(parameters / 1000, macs / 1e6):
-        print(f"WARNING: {competition.name} {said} in {count} networks together, which are one system")
+        print(f"WARNING: {competition.name} {said} in {plural(count, 'networks')} together, which are one system")
 
 
 def best_member(members, reports, watch: str, scores: dict[str, float]) -> dict:

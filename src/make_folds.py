@@ -40,7 +40,7 @@ from earshot.data.inside import clips_inside, folds_inside, write_inside
 from earshot.data.kept_folds import keep_folds, told
 from earshot.data.labels import read_classes, read_clips
 from earshot.files import check_ending, check_writable, whole_file
-from earshot.messages import Parser, check_numbers, few, pasted, progress_bar, suggest
+from earshot.messages import Parser, check_numbers, few, pasted, plural, progress_bar, suggest
 from earshot.prediction.free_cores import allowed_cores
 from earshot.tables import require_columns
 
@@ -148,10 +148,10 @@ def with_duplicates_together(clips: pd.DataFrame, options: argparse.Namespace) -
         fingerprints(paths, allowed_cores(), lambda some: progress_bar(some, "fingerprints", len(paths), "file"))
     )
     if lost := [c for c, found in zip(clips.clip_id, prints, strict=True) if found is None]:
-        print(f"{len(lost)} recordings could not be read; nothing is known of their sound: {few(lost)}")
+        print(f"{plural(len(lost), 'recordings')} could not be read; nothing is known of their sound: {few(lost)}")
     groups = apart(clips, prints)
     before = clips.group.nunique() if "group" in clips else len(clips)
-    print(f"{before} groups -> {groups.nunique()}: recordings of the same sound are in one now")
+    print(f"{plural(before, 'groups')} -> {groups.nunique()}: recordings of the same sound are in one now")
     return clips.assign(group=groups)
 
 
@@ -170,18 +170,21 @@ def report(clips: pd.DataFrame, folds: pd.DataFrame, table: pd.DataFrame, method
     """Print the method, class by fold, and every class or source that the folds cannot treat as they should."""
     held_out = folds.fold != TRAIN_ONLY
     n_folds, (groups, n_groups) = folds.fold[held_out].nunique(), group_numbers(folds)
-    grouping = "no groups" if n_groups == len(folds) else f"{n_groups} groups"
+    grouping = "no groups" if n_groups == len(folds) else f"{plural(n_groups, 'groups')}"
     classes = f"{len(table)} class{'es' * (len(table) > 1)}"
-    print(f"{len(folds)} clips, {grouping}, {classes} -> {n_folds} fold{'s' * (n_folds != 1)} ({method})")
+    print(f"{plural(len(folds), 'clips')}, {grouping}, {classes} -> {n_folds} fold{'s' * (n_folds != 1)} ({method})")
     if not held_out.all():
-        print(f"fold {TRAIN_ONLY}: {(~held_out).sum()} clips train in every fold and are never held out")
+        print(f"fold {TRAIN_ONLY}: {plural((~held_out).sum(), 'clips train')} in every fold, never held out")
     print(shown_counts(table, folds))
     if "secondary_labels" in clips and clips.secondary_labels.fillna("").str.strip().any():
         print("labels are counted, secondary labels are not (training counts them too: data.secondary_weight)")
     rare = rare_classes(clips, n_folds, options.group, None if options.inside else groups[rows_of(clips, folds)])
     if len(rare):
         names = [f"{r.label} ({r.groups})" for r in rare.itertuples()]
-        print(f"{len(rare)} classes have fewer groups than {n_folds} folds (groups in brackets): {few(names, 20)}")
+        print(
+            f"{plural(len(rare), 'classes have')} fewer groups than {plural(n_folds, 'folds')} (groups in brackets): "
+            f"{few(names, 20)}"
+        )
     for fold, names in missing_classes(table).items():
         print(f"fold {fold} holds no clip of {len(names)} classes: {few(names, 20)}")
     for line in shared_sources(audit(clips, folds), clips):

@@ -24,7 +24,7 @@ from earshot.competitions.tables import write_csv
 from earshot.config import flag_meant, load_config
 from earshot.data.labels import read_classes
 from earshot.data.vocabulary import Vocabulary, match, of_columns, read_vocabulary
-from earshot.messages import Parser, command_line, few
+from earshot.messages import Parser, command_line, few, plural
 from earshot.tables import read_table
 
 
@@ -48,7 +48,8 @@ def main():
     width = record.resolved(config.data.sample_rate, config.data.channels, "frontends.extractor").network.width
     if width != len(theirs):
         raise ValueError(
-            f"output '{record.output or 'the only one'}' of {record.file or record.run} has {width} values, the label "
+            f"output '{record.output or 'the only one'}' of {record.file or record.run} has "
+            f"{plural(width, 'values')}, the label "
             f"file {options.labels} names {len(theirs)}: is it the scores (not the embedding), and its own labels?"
         )
     write(classes, place, theirs, options.out)

@@ -26,7 +26,7 @@ from earshot.data.labels import read_classes, read_clips
 from earshot.data.prepared import read_events, says_nothing
 from earshot.data.stale_folds import stale_folds
 from earshot.files import check_name, check_writable, plain_name, whole_file
-from earshot.messages import Parser, command_line, suggest
+from earshot.messages import Parser, command_line, plural, suggest
 
 CONFIGS = Path("configs")
 SHIPPED = Path(__file__).resolve().parents[1] / CONFIGS  # those of this repository, whatever folder one works in
@@ -125,7 +125,7 @@ def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFra
         there, wanted = len(held_out_folds(folds.fold)), options.k
         if wanted not in (None, there):
             raise ValueError(
-                f"--k {wanted}: {path} is there and has {there} folds; leave --k out, or give --folds FILE"
+                f"--k {wanted}: {path} is there and has {plural(there, 'folds')}; leave --k out, or give --folds FILE"
             )
         torn = stale_folds(clips, folds).say(data_folder / "clips.csv", path)
         return path, folds, f"folds: {path}, as it is{said}" + f"\nwarning: {torn}" * bool(torn)
@@ -135,7 +135,7 @@ def find_folds(options: argparse.Namespace, data_folder: Path, clips: pd.DataFra
     folds, method = make_folds(clips, min(wanted, max(groups, 2))), choose_method(clips)
     held_out = len(held_out_folds(folds.fold))
     if options.k not in (None, held_out):
-        why = "the table has its own" if method == "official" else f"there are {groups} groups"
+        why = "the table has its own" if method == "official" else f"there are {plural(groups, 'groups')}"
         said = f", not --k {wanted}: {why}{said}"
     return path, folds, f"folds: {held_out} ({method}) -> {path}{said}"
 

@@ -27,7 +27,7 @@ from earshot.data.dataset import read_dataset, say_changed
 from earshot.data.labels import clip_metadata, read_clips
 from earshot.inputs.given import Metadata
 from earshot.listening.members import BACKENDS, fold_members
-from earshot.messages import Parser, check_choice, check_numbers, fewer_alike, progress_bar
+from earshot.messages import Parser, check_choice, check_numbers, fewer_alike, plural, progress_bar
 from earshot.metrics.anomalies import scores_by_section, unseen_sections
 from earshot.prediction import predictions
 from earshot.prediction.backends import open_graph
@@ -76,13 +76,13 @@ def main():
         if options.one_pass:
             print(difference_of_one_pass(members, clips[:COMPARED], tta))
     seconds, targets = time.monotonic() - started, [str(options.out or folder / "test.npz") for folder in options.run]
-    names = ", ".join(f"{len(m)} folds of {f.parent.name}/{f.name}" for f, m in of_run.items())
-    print(f"{len(clips)} recordings, {names}, {seconds:.1f} s -> {', '.join(targets)}")
+    names = ", ".join(f"{plural(len(m), 'folds')} of {f.parent.name}/{f.name}" for f, m in of_run.items())
+    print(f"{plural(len(clips), 'recordings')}, {names}, {seconds:.1f} s -> {', '.join(targets)}")
     if unreadable:
         listing = Path(targets[0])
         listing = listing.with_name(f"{listing.stem}_unreadable.csv")
         files.write_rows(listing, [{"clip_id": c, "reason": r} for c, r in unreadable.items()])
-        print(f"{len(unreadable)} recordings could not be read and got the training prior; see {listing}")
+        print(f"{plural(len(unreadable), 'recordings')} could not be read and got the training prior; see {listing}")
     print_oddities(options.clips, clips, Path(targets[0]))
 
 
@@ -95,7 +95,8 @@ def check_heard(clips: list[Clip], unreadable: dict[str, str], prepared: Path):
             if is_test_hidden(name, (file_of(str(clip.path)) for clip in clips)):
                 hidden = f" The hidden test of {name} is heard by a kernel alone: docs/kernels.md"
         raise ValueError(
-            f"none of the {len(clips)} recordings could be read, so nothing is predicted; the first, {first.path}: "
+            f"none of the {len(clips)} recordings could be read, so nothing is predicted; the first, "
+            f"{first.path}: "
             f"{unreadable[first.clip_id]}. Is --audio-root the folder that the table's paths are relative to?" + hidden
         )
 
@@ -112,7 +113,10 @@ def print_oddities(source: Path, clips: list[Clip], target: Path):
     listing = target.with_name(f"{target.stem}_odd_files.csv")
     files.write_rows(listing, [{"path": printable(str(path)), "note": text} for path, text in rows])
     why = f" ({by_reason(left_out)})" if left_out else ""
-    print(f"{len(left_out)} files are left out{why}, {len(odd)} recordings are not as their files say; see {listing}")
+    print(
+        f"{plural(len(left_out), 'files are')} left out{why}, {plural(len(odd), 'recordings are')} not as their "
+        f"files say; see {listing}"
+    )
 
 
 def parse_args() -> argparse.Namespace:
@@ -312,8 +316,8 @@ def difference_of_one_pass(members: list[Member], clips: list[Clip], tta) -> str
     difference = np.concatenate([np.abs(a.clipwise_output - b.clipwise_output).ravel() for a, b in pairs])
     largest = difference.max() if len(difference) else 0.0
     return (
-        f"one pass against single windows, {len(clips)} recordings: clip outputs differ by {difference.mean():.4f} on "
-        f"average, {largest:.4f} at most"
+        f"one pass against single windows, {plural(len(clips), 'recordings')}: clip outputs differ by "
+        f"{difference.mean():.4f} on average, {largest:.4f} at most"
     )
 
 

@@ -24,12 +24,13 @@ from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.competition import Competition, Flag, Remake
 from earshot.competitions.headers import with_headers
 from earshot.competitions.tables import OF_RECORDINGS, Tables, check_owner, is_there, write_csv, write_tables
+from earshot.config import LARGEST_SEED
 from earshot.data.event_checks import after_checks, checked_events
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.data.voice import check_still_heard, hear_voice, write_voice
 from earshot.data.voice import summary as voice_summary
 from earshot.files import check_writable, plain_name
-from earshot.messages import Parser, command_line, few, fewer_alike, suggest
+from earshot.messages import Parser, check_numbers, command_line, few, fewer_alike, plural, suggest
 from earshot.prediction.voice import FILE as VOICE_FILE
 from earshot.prediction.voice import THRESHOLD, VoiceDetector
 from earshot.sound import audio
@@ -84,6 +85,9 @@ def parse_args() -> argparse.Namespace:
     options, unknown = parser.parse_known_args()
     if unknown:
         parser.error(f"{get_competition(options.competition).name} has no {' '.join(unknown)}")
+    check_numbers(options, "resample", "workers", low=1)
+    check_numbers(options, "pack", low=0.001)
+    check_numbers(options, "seed", high=LARGEST_SEED)
     return options
 
 
@@ -265,7 +269,7 @@ def resampled(tables: Tables, source: Path, out: Path, options: argparse.Namespa
             )
             clips = clips.assign(duration=clips.duration.clip(upper=options.pack))
         else:
-            print(f"resampling {len(clips)} files to {rate} Hz into {out / 'resampled'} ...", flush=True)
+            print(f"resampling {plural(len(clips), 'files')} to {rate} Hz into {out / 'resampled'} ...", flush=True)
             clips = waveform_cache(out / "resampled", clips, source, rate, workers, n_channels=n_channels)
         clips = clips.assign(sample_rate=clips.sample_rate.mask(clips.sample_rate.notna(), rate))
         return pd.concat([clips, everything[~there]]).loc[everything.index] if not there.all() else clips
@@ -287,7 +291,7 @@ def list_odd_files(source: Path, out: Path):
         return
     rows = [(printable(path), text) for path, texts in odd.items() for text in texts]
     write_csv(pd.DataFrame(rows, columns=["path", "note"]), target)
-    print(f"  not as they say (odd_files.csv): {len(odd)} files: {few(Path(path).name for path in odd)}")
+    print(f"  not as they say (odd_files.csv): {plural(len(odd), 'files')}: {few(Path(path).name for path in odd)}")
 
 
 def summary(tables: Tables, competition: str) -> str:
@@ -306,7 +310,9 @@ def summary(tables: Tables, competition: str) -> str:
     if (without := np.array([not names for names in label_lists(tables.clips)])).any():
         told = tables.clips.get("unknown_labels", pd.Series("", tables.clips.index)).fillna("") == ""
         silence = int((without & known & told).sum())
-        lines.append(f"  without a label: {without.sum()} clips" + f", {silence} of them silence" * bool(silence))
+        lines.append(
+            f"  without a label: {plural(without.sum(), 'clips')}" + f", {silence} of them silence" * bool(silence)
+        )
     if tables.events is not None:
         negative = int((tables.events.get("is_negative", pd.Series(dtype=float)).fillna(0).astype(float) > 0).sum())
         what = "of a share below a half" if "share" in tables.events else "false positives"
@@ -320,10 +326,14 @@ def summary(tables: Tables, competition: str) -> str:
         if (some := getattr(tables, name)) is not None:
             lines.append(f"  {name} ({name}.csv): {_clips_line(some, lost)}")
     if len(tables.missing):
-        lines.append(f"  missing (missing.csv): {len(tables.missing)} files: {few(p for _, p in tables.missing)}")
+        lines.append(
+            f"  missing (missing.csv): {plural(len(tables.missing), 'files')}: {few(p for _, p in tables.missing)}"
+        )
     if tables.unreadable is not None:
         names = few(tables.unreadable.path)
-        lines.append(f"  unreadable (unreadable.csv; never trained on): {len(tables.unreadable)} files: {names}")
+        lines.append(
+            f"  unreadable (unreadable.csv; never trained on): {plural(len(tables.unreadable), 'files')}: {names}"
+        )
     return "\n".join(lines)
 
 
@@ -335,7 +345,9 @@ def _clips_line(clips: pd.DataFrame, lost: set[str]) -> str:
     rates = clips.sample_rate.dropna().value_counts()
     rate = " + ".join(f"{r} Hz" if len(rates) == 1 else f"{r} Hz ({n})" for r, n in rates.items())
     spread = f" of {_span(seconds)} s" if len(seconds) else ""
-    return f"{len(clips)} clips{spread}{unreadable}, {seconds.sum() / 3600:.2f} h, {rate or 'no readable file'}"
+    return (
+        f"{plural(len(clips), 'clips')}{spread}{unreadable}, {seconds.sum() / 3600:.2f} h, {rate or 'no readable file'}"
+    )
 
 
 def _span(values: pd.Series) -> str:

@@ -21,7 +21,7 @@ from earshot.data import pseudo
 from earshot.data.labels import read_clips
 from earshot.data.unlabelled import find_recordings, with_groups
 from earshot.files import check_writable, remove_folder
-from earshot.messages import Parser, few, pasted, progress_bar
+from earshot.messages import Parser, few, pasted, plural, progress_bar
 from earshot.rounds import frames, hearing, labels
 from earshot.rounds.choosing import Choice
 from earshot.rounds.recordings import sites_of, without_labelled
@@ -122,13 +122,13 @@ def choice_of(options: argparse.Namespace) -> Choice:
 
 def say(options: argparse.Namespace, figures: dict[int, dict], recordings: int, lost: int):
     """What was chosen for each fold."""
-    print(f"{recordings} recordings without labels heard" + f", {lost} of them unreadable" * bool(lost))
+    print(f"{plural(recordings, 'recordings')} without labels heard" + f", {lost} of them unreadable" * bool(lost))
     for fold, f in figures.items():
         share = f["mass"] / f["labels"] if f["labels"] else float("inf")
         print(
-            f"  fold {fold}: {f['windows']} of {f['sure']} sure windows, {f['recordings']} recordings, {f['classes']} "
-            f"classes; mass {f['mass']:.1f}, {share:.2f} of its labels'"
-            + f"; {f['held_out_recordings']} recordings are held out here"
+            f"  fold {fold}: {f['windows']} of {f['sure']} sure windows, {plural(f['recordings'], 'recordings')}, "
+            f"{f['classes']} classes; mass {f['mass']:.1f}, {share:.2f} of its labels'"
+            + f"; {plural(f['held_out_recordings'], 'recordings are')} held out here"
             * bool(f["held_out_recordings"])
         )
     without = [fold for fold, f in figures.items() if not f["windows"]]

@@ -26,7 +26,7 @@ from earshot.data.prepared import load_data
 from earshot.data.soft_targets import FILE
 from earshot.ensemble.relabelling import MODES, honest_answers, kept_clips, lineage_of, targets_of
 from earshot.files import check_writable
-from earshot.messages import Parser, check_choice, few, progress_bar
+from earshot.messages import Parser, check_choice, few, plural, progress_bar
 from earshot.prediction.inference import predict_clips
 from earshot.prediction.predictions import Predictions
 from earshot.runs import FoldRun, Run
@@ -107,7 +107,7 @@ def answers_for_all(run: Run, fold: FoldRun, clips: pd.DataFrame, kept: dict) ->
         progress=lambda some: progress_bar(some, "relabel", unit="clip"),
     )  # fmt: skip
     if unreadable:
-        print(f"{len(unreadable)} clips could not be read: {few(c for c, _ in unreadable)}")
+        print(f"{plural(len(unreadable), 'clips')} could not be read: {few(c for c, _ in unreadable)}")
     return found[0]
 
 

@@ -25,7 +25,7 @@ from earshot.listening.confidence import from_oof
 from earshot.listening.detections import COLUMNS, Asked, hear
 from earshot.listening.members import BACKENDS, ears_of, with_frames
 from earshot.listening.recordings import find_clips, length_of, lengths_of
-from earshot.messages import Parser, check_choice, check_numbers, command_line, progress_bar
+from earshot.messages import Parser, check_choice, check_numbers, command_line, plural, progress_bar
 from earshot.pages import review
 from earshot.prediction.free_cores import allowed_cores, use_free_cores
 from earshot.review.decisions import DecisionLog
@@ -129,7 +129,9 @@ def found_events(options: argparse.Namespace, run: runs.Run) -> tuple[list[str],
     with progress_bar(None, "listen", len(recordings), "file") as bar:
         heard = hear(ears, recordings, asked, streams, bar.update)
     if heard.unreadable:
-        print(f"{len(heard.unreadable)} recordings could not be read, such as {next(iter(heard.unreadable))}")
+        print(
+            f"{plural(len(heard.unreadable), 'recordings')} could not be read, such as {next(iter(heard.unreadable))}"
+        )
     return classes, heard.events, heard.seconds
 
 
@@ -157,8 +159,10 @@ def write_table(run: runs.Run, decisions: Path, options: argparse.Namespace):
         where=data.where,
         progress=lambda some: progress_bar(some, "cut", unit="clip"),
     )
-    clips = f"{counts['clips']} clips, {counts['silent']} of them without any label"
-    print(f"{counts['answers']} answers are {clips}, beside {len(base.clips)} of {data.root} -> {out}, {folds}")
+    clips = f"{plural(counts['clips'], 'clips')}, {counts['silent']} of them without any label"
+    print(
+        f"{plural(counts['answers'], 'answers are')} {clips}, beside {len(base.clips)} of {data.root} -> {out}, {folds}"
+    )
     words = ("--config", options.run / "fold0" / "config.yaml", "--name", out.name, "--fold", "all")
     print(command_line("train", *words, f"data.root={out}", f"data.folds={folds}"))
 

@@ -31,7 +31,7 @@ from earshot.kernel.hidden_test import find_test
 from earshot.kernel.manifest import identity_of
 from earshot.kernel.runner import KernelRun, run_kernel
 from earshot.kernel.speed import simulate
-from earshot.messages import Parser, few, logged_from
+from earshot.messages import Parser, few, logged_from, plural
 from earshot.prediction.clip_answers import output_timebase
 from earshot.prediction.free_cores import allowed_cores
 
@@ -120,7 +120,10 @@ def recordings(text: str) -> tuple[int, float]:
 def print_simulation(bundle: Bundle, wanted: tuple[int, float], n_cores: int):
     n_files, seconds = wanted
     found = simulate(bundle.networks, n_files, seconds, n_cores)
-    print(f"{len(bundle.networks)} networks, {n_files} recordings of {seconds:g} s, speeds measured on this machine:")
+    print(
+        f"{plural(len(bundle.networks), 'networks')}, {plural(n_files, 'recordings')} of {seconds:g} s, speeds "
+        "measured on this machine:"
+    )
     if any(network.precision == "bf16" for network in bundle.networks):
         print("  (graphs for bf16 in float32, since the kernel's processor may not multiply in bf16)")
     for stage, value in found["stages"].items():
@@ -135,7 +138,7 @@ def print_simulation(bundle: Bundle, wanted: tuple[int, float], n_cores: int):
 
 def print_report(report: dict, out: Path):
     print(f"{report['seconds']:.0f} s of {60 * report['minutes']:.0f}: {report['heard']} of {report['recordings']} "
-          f"recordings heard, {report['rows']} rows -> {out}")  # fmt: skip
+          f"recordings heard, {plural(report['rows'], 'rows')} -> {out}")  # fmt: skip
     for done in report["passes"]:
         whole = "" if done["complete"] else f", cut after {done['batches']} of {done['planned']} batches"
         names = ", ".join(done["steps"])
@@ -151,7 +154,7 @@ def print_report(report: dict, out: Path):
     if report["partly"]:
         print(f"  heard in part: {few(report['partly'])}")
     if report["no_time"]:
-        print(f"  no time for {len(report['no_time'])} recordings: {few(report['no_time'])}")
+        print(f"  no time for {plural(len(report['no_time']), 'recordings')}: {few(report['no_time'])}")
     for clip, reason in list(report["unreadable"].items())[:20]:
         print(f"  unreadable: {clip}: {reason}")
     for failure in report["failures"]:

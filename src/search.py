@@ -23,7 +23,7 @@ from pathlib import Path
 
 from earshot.script import check_first, run_script
 
-from earshot.messages import Parser, check_numbers, few, progress_bar
+from earshot.messages import Parser, check_numbers, few, plural, progress_bar
 from earshot.searching import plan as plans
 
 
@@ -82,7 +82,10 @@ def main():
         check_space(plan, base)
     if options.check:
         apart = "nothing kept apart" if outer == [None] else f"for each fold kept apart ({few(outer, 20)})"
-        print(f"{options.plan} is in order: {len(plan.space)} settings are searched by {plan.trials} trials, {apart}")
+        print(
+            f"{options.plan} is in order: {plural(len(plan.space), 'settings are')} searched by "
+            f"{plural(plan.trials, 'trials')}, {apart}"
+        )
         return
     began, found = time.monotonic(), []
     deadline = began + 60 * options.minutes if options.minutes else math.inf
@@ -134,7 +137,10 @@ def search(study, plan: SearchPlan, split: Split, folder: Path, options: argpars
     """The trials of one outer fold, here or in processes of their own, behind a bar."""
     where = f"fold {split.outer} kept apart" if split.outer is not None else "nothing kept apart"
     scored = f"scored on fold {few(split.inner)} of the rest, seed {few(plan.seeds)}"
-    print(f"{folder}: {where}, {scored}; {studies.counted(study)} of {plan.trials} trials are there", flush=True)
+    print(
+        f"{folder}: {where}, {scored}; {studies.counted(study)} of {plan.trials} trials are there",
+        flush=True,
+    )
     bar = progress_bar(None, f"trials, {where}", plan.trials, "trial")
 
     def show():
@@ -209,7 +215,7 @@ def write_report(found: list[dict], plan: SearchPlan, base: Config, out: Path):
         lines += [
             f"reported {watch} {chosen.mean():.4f} +- {chosen.std():.4f} on {what}",
             f"the config as it is {as_it_is.mean():.4f} +- {as_it_is.std():.4f}; "
-            f"gain {gain.mean():+.4f} +- {gain.std():.4f} over {len(gain)} pairs",
+            f"gain {gain.mean():+.4f} +- {gain.std():.4f} over {plural(len(gain), 'pairs')}",
         ]
     else:
         lines += ["nothing was kept apart (outer: []): score the choice on clips that the search never heard"]

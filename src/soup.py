@@ -20,7 +20,7 @@ from earshot.script import check_first, run_script
 
 from earshot import runs
 from earshot.files import check_writable
-from earshot.messages import Parser, command_line, few
+from earshot.messages import Parser, command_line, few, plural
 
 
 def parse_args() -> argparse.Namespace:
@@ -168,7 +168,7 @@ def scores_text(run: runs.Run, folds: list[int]) -> str:
     name = tasks.task_of(run.config).watch
     values = [f.about["scores"][name] for f in run.folds if f.fold in folds and name in f.about.get("scores", {})]
     mean = f"{np.mean(values):.4f}" if values else "not defined"
-    return f"  {run.folder}: {name} {mean} over {len(values)} folds"
+    return f"  {run.folder}: {name} {mean} over {plural(len(values), 'folds')}"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 from earshot.script import check_first, run_script
 
 from earshot.config import Config, check_config, flag_meant, load_config
-from earshot.messages import Parser, check_numbers, fewer_alike
+from earshot.messages import Parser, check_numbers, fewer_alike, plural
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sed" / "synth_cnn.yaml"
 
@@ -176,7 +176,7 @@ def train_in_parallel(config: Config, folds: list[int], options: argparse.Namesp
     """One process a fold, `--jobs` at a time, each with its share of the free cores and of the time."""
     threads, text = choose_threads(config.threads, config.data.workers * options.jobs)
     shared = config.threads or max(1, threads // options.jobs)
-    print(f"{options.jobs} folds at a time, each on {shared} of {text}", flush=True)
+    print(f"{plural(options.jobs, 'folds')} at a time, each on {shared} of {text}", flush=True)
     end, environment = clock.end_of_run(options.max_minutes), os.environ | {"TQDM_DISABLE": "1"}  # bars would collide
     waiting, running, failed = list(folds), {}, []
     try:

@@ -206,7 +206,7 @@ def test_from_the_lists_to_scores(tmp_path, monkeypatch, capsys, hdf5):
     run(train, "--config", "tiny.yaml", "--fold", "all")
     said = capsys.readouterr().out
     assert "fold 0: 23 of 26 training clips (data.train_share 0.9)" in said
-    assert "no turn, for 1 classes: Male_speech,_man_speaking" in said
+    assert "no turn, for 1 class: Male_speech,_man_speaking" in said
     oof = Predictions.load("runs/tagging/tiny/oof.npz")
     assert sorted(oof.clip_ids) == sorted(clips.clip_id[clips.official_fold == 0])
     truth = clips.set_index("clip_id").labels[oof.clip_ids] == "Music"

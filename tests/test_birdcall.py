@@ -169,10 +169,10 @@ def test_broken_downloads_are_clear_errors(tmp_path):
     with pytest.raises(ValueError, match=r"row 3 of train\.csv is 'Alder Flycatcher', expected a list"):
         birdcall.prepare(tmp_path)
     download(tmp_path, train.assign(filename=["XC10.mp3", "XC11.mp3", "XC10.mp3", "XC13.mp3"]))
-    with pytest.raises(ValueError, match="lists 1 clips twice: XC10"):
+    with pytest.raises(ValueError, match="lists 1 clip twice: XC10"):
         birdcall.prepare(tmp_path)
     train.assign(ebird_code=["a", None, "b", "c"]).to_csv(tmp_path / "train.csv", index=False)
-    with pytest.raises(ValueError, match="no ebird_code or filename in 1 rows, first row 3"):
+    with pytest.raises(ValueError, match="no ebird_code or filename in 1 row, first row 3"):
         birdcall.prepare(tmp_path)
 
 
@@ -359,18 +359,18 @@ def test_validate_names_every_problem():
         (good.iloc[:2], "1 row_ids are missing: site_3_b"),
         (pd.concat([good, good.iloc[:1]]), "1 row_ids come twice: site_1_a_5"),
         (good.assign(row_id=["site_1_a_5", "site_1_a_10", "site_3_c"]), "missing: site_3_b; 1 row_ids are not in the"),
-        (submission("aldfly", None, "nocall"), r"1 rows are empty \(write nocall\): row 2"),
+        (submission("aldfly", None, "nocall"), r"1 row is empty \(write nocall\): row 2"),
         (submission("aldfly", np.nan, " "), "2 rows are empty .*: row 2, row 3"),
         (submission("aldfly", "robin", "aldfly zebra"), r"2 rows name unknown labels \(robin, zebra\): robin, aldfly"),
-        (submission("aldfly nocall", "nocall", "nocall"), "1 rows mix nocall with labels"),
-        (submission("amebit aldfly", "nocall", "nocall"), "1 rows are not sorted: amebit aldfly"),
-        (submission("aldfly aldfly", "nocall", "nocall"), "1 rows name a label twice"),
+        (submission("aldfly nocall", "nocall", "nocall"), "1 row mixes nocall with labels"),
+        (submission("amebit aldfly", "nocall", "nocall"), "1 row is not sorted: amebit aldfly"),
+        (submission("aldfly aldfly", "nocall", "nocall"), "1 row names a label twice"),
         (submission("aldfly  amebit", "nocall", "nocall"), "other than single spaces"),
     ]:
         with pytest.raises(ValueError, match=message):
             birdcall.validate(change, test, CLASSES)
     both = pd.concat([submission("robin", "", "nocall"), submission("nocall", "nocall", "nocall")])
-    with pytest.raises(ValueError, match=r"come twice.*are empty.*unknown labels"):
+    with pytest.raises(ValueError, match=r"come twice.*is empty.*unknown labels"):
         birdcall.validate(both, test, CLASSES)
 
 

@@ -201,5 +201,5 @@ def test_oofs_that_do_not_belong_together_are_named(blend):
     turned = replace(b, classes=("b", "a", "c"))
     with pytest.raises(ValueError, match="runs/a and runs/b .* same classes in another order"):
         search.check_alike(["runs/a", "runs/b"], [a, turned])
-    with pytest.raises(ValueError, match="runs/a and runs/b .* 1 clips are in one OOF only: clip0"):
+    with pytest.raises(ValueError, match="runs/a and runs/b .* 1 clip is in one OOF only: clip0"):
         search.check_alike(["runs/a", "runs/b"], [a, b.take(slice(1, None))])

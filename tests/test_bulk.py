@@ -90,7 +90,7 @@ def test_what_changed_since_is_said():
     plan = archive.extend_plan(None, recordings("a.wav", "b.wav"), [1, 2])
     assert archive.changes(plan, recordings("a.wav", "b.wav"), [1, 2]) == ""
     assert archive.changes(plan, recordings("b.wav", "c.wav"), [3, 4]) == (
-        "since the first call 1 recordings are gone (a.wav); 1 have another size (b.wav): what was heard of them "
+        "since the first call 1 recording is gone (a.wav); 1 have another size (b.wav): what was heard of them "
         "stays; 1 are new"
     )
 
@@ -108,7 +108,7 @@ def test_folders_and_lists(tmp_path):
     found = archive.read_source(lists / "l.txt")
     assert list(found.recordings) == ["../a.wav", "/elsewhere/c.ogg"]
     assert found.recordings["../a.wav"].samefile(tmp_path / "a.wav")
-    assert "1 recordings more than once" in found.said
+    assert "1 recording more than once" in found.said
     assert archive.sizes_of(found.recordings) == [0, 0]
     (lists / "l.csv").write_text("path,site\nx.wav,1\n")
     assert list(archive.read_source(lists / "l.csv").recordings) == ["x.wav"]

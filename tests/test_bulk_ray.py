@@ -112,7 +112,7 @@ def test_an_archive_on_this_machine_killed_and_given_again(world):
     done = subprocess.run(command(world, "here", "--workers", "2"), cwd=world, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "heard already" in done.stdout
-    assert "1 recordings could not be read" in done.stdout
+    assert "1 recording could not be read" in done.stdout
     assert before.items() <= {p: p.stat().st_mtime_ns for p in out.glob("recordings/part-*.parquet")}.items()
     check_all_once(world, out)
     figures = json.loads((out / "bulk.json").read_text())

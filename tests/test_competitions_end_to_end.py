@@ -203,9 +203,9 @@ def test_birdcall_test_tables_that_do_not_work(birdcall, tmp_path, change, messa
     (lambda r: r.replace("site_3_r3", "site_3_r4"), "1 row_ids are not in the test table: site_3_r4"),
     (lambda r: r.iloc[::-1], "row_ids are in another order than the test table"),
     (lambda r: r.replace("nocall", ""), r"8 rows are empty \(write nocall\)"),
-    (lambda r: r.replace("aldfly", "aldfly nocall"), "1 rows mix nocall with labels: aldfly nocall"),
-    (lambda r: r.replace("ameavo amebit", "amebit ameavo"), "1 rows are not sorted: amebit ameavo"),
-    (lambda r: r.replace("aldfly", "wren"), r"1 rows name unknown labels \(wren\): wren"),
+    (lambda r: r.replace("aldfly", "aldfly nocall"), "1 row mixes nocall with labels: aldfly nocall"),
+    (lambda r: r.replace("ameavo amebit", "amebit ameavo"), "1 row is not sorted: amebit ameavo"),
+    (lambda r: r.replace("aldfly", "wren"), r"1 row names unknown labels \(wren\): wren"),
     (lambda r: r.assign(id=1), "columns are row_id, birds, id, expected row_id, birds in this order"),
 ])  # fmt: skip
 def test_a_broken_birdcall_submission_is_refused(birdcall, tmp_path, change, message):

@@ -151,7 +151,7 @@ def test_augmentation_folders_are_looked_through_when_it_is_built(tmp_path, capl
     listed = getattr(augment.transforms[0], augmentation.FILE_LISTS[key])
     assert [Path(path).name for path in listed] == ["a.WAV", "b.wav"]
     assert f"{name}.{key}: 5 files in" in caplog.text
-    assert f"{name}.{key}: 2 files cannot be read and are left out" in caplog.text
+    assert f"{name}.{key}: 2 files cannot be read, left out" in caplog.text
     assert "page.wav cannot be decoded (it is text that begins with '<html>404 Not Found</htm" in caplog.text
     sound = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float32)
     outputs = [augmentation.apply(augment, sound, RATE, np.random.default_rng(seed)) for seed in range(8)]
@@ -192,8 +192,8 @@ def test_a_folder_of_everything_is_predicted_and_counted(trained, tmp_path, monk
     assert "2 recordings could not be read and got the training prior; see found_unreadable.csv" in out
     last = out.rstrip().splitlines()[-1]
     assert last.startswith("5 files are left out ("), last
-    assert "; and 1 more), 1 recordings" in last, "four of the reasons are said, and how many files have others"
-    assert last.endswith("), 1 recordings are not as their files say; see found_odd_files.csv")
+    assert "; and 1 more), 1 recording" in last, "four of the reasons are said, and how many files have others"
+    assert last.endswith("), 1 recording is not as their files say; see found_odd_files.csv")
     listed = pd.read_csv("found_odd_files.csv").set_index("path").note
     assert {Path(p).name for p in listed.index} == {"notes.txt", "song.m4a", "pipe.wav", "up", "link.wav", "cut.flac"}
     assert listed[str(folder / "cut.flac")].startswith(f"{folder / 'cut.flac'} is truncated or corrupt: expected 80000")

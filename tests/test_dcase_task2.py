@@ -222,9 +222,7 @@ def test_read_files_says_what_is_wrong(tmp_path):
         dcase_task2.read_files([], test)
     decisions.write_text("a.wav,1\n")
     scores.write_text("a.wav,1.5\na.wav,2\n")
-    with pytest.raises(
-        ValueError, match="1 files are of no machine and part of the test: anomaly_score_fan_section_01"
-    ):
+    with pytest.raises(ValueError, match="1 file is of no machine and part of the test: anomaly_score_fan_section_01"):
         dcase_task2.read_files([scores, decisions, tmp_path / "anomaly_score_fan_section_01_test.csv"], test)
     with pytest.raises(ValueError, match="anomaly_score_fan_section_00_test.csv names a.wav twice"):
         dcase_task2.read_files([scores, decisions], test)

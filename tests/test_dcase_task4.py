@@ -185,7 +185,7 @@ def test_broken_downloads_and_submissions(tmp_path):
         dcase_task4.prepare(tmp_path)
     test = pd.DataFrame({"clip_id": ["a"], "filename": ["a.wav"], "duration": [10.0]})
     wrong = pd.DataFrame([("a.wav", 9, 12, "Dgo"), ("b.wav", 0, 1, "Dog")], columns=list(STRONG))
-    message = "b.wav; 1 events do not lie in their recording.*; label 'Dgo' is not a class; did you mean 'Dog'"
+    message = "b.wav; 1 event does not lie in their recording.*; label 'Dgo' is not a class; did you mean 'Dog'"
     with pytest.raises(ValueError, match=message):
         dcase_task4.validate(wrong, test, ["Dog"])
 

@@ -71,8 +71,8 @@ def test_what_was_heard_is_written_recording_by_recording_and_counted(tmp_path, 
     assert pd.read_csv(out / "summary.csv").events.tolist() == [1]
     assert json.loads((out / "detect.json").read_text())["events"] == 1
     said = capsys.readouterr().out
-    assert "1 recordings could not be read" in said
-    assert "1 recordings are not as their files say" in said
+    assert "1 recording could not be read" in said
+    assert "1 recording is not as their files say" in said
     with pytest.raises(ValueError, match="none of the 1 recordings could be read"):
         detect.report_unreadable(Heard(events.iloc[:0], {}, {paths["c"]: "cut"}), out)
 

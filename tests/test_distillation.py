@@ -345,7 +345,7 @@ def test_a_taught_run_goes_on_where_it_stopped_and_leaves_no_trace_of_the_teache
     run(train, "--config", tiny, "--fold", "0", "--name", "whole", *more)
     said = capsys.readouterr().out
     assert "taught by teacher.onnx: its embedding of 3 (weight 1) and answers for 2 of 3 classes" in said
-    assert "15 crops of 1 unlabelled recordings an epoch; the last 1 epochs without it" in said
+    assert "15 crops of 1 unlabelled recordings an epoch; the last 1 epoch without it" in said
     whole = runs.FoldRun(Path("runs/sed/whole/fold0"))
     assert whole.about["distill"]["not_in_vocabulary"] == ["mid"]
     assert not [name for name in load_file(whole.folder / "best.safetensors") if "projection" in name]

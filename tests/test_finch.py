@@ -168,10 +168,10 @@ def test_validate_names_what_is_wrong():
     )
     finch.validate(good, test, ["vocal"])
     for wrong, message in (
-        (good.iloc[:1], "1 recordings are not there .*: b"),
-        (good.assign(filename=["a", "x"]), "1 recordings are not asked for: x"),
-        (good.assign(offset=[1.2, np.nan]), "1 events do not lie in their recording"),
-        (good.assign(offset=[0.1, np.nan]), "1 events do not lie in their recording"),
+        (good.iloc[:1], "1 recording is not there .*: b"),
+        (good.assign(filename=["a", "x"]), "1 recording is not asked for: x"),
+        (good.assign(offset=[1.2, np.nan]), "1 event does not lie in their recording"),
+        (good.assign(offset=[0.1, np.nan]), "1 event does not lie in their recording"),
         (good.assign(event_label=["vocals", ""]), "label 'vocals' is not a class; did you mean 'vocal'"),
         (good.drop(columns="onset"), "no column 'onset'"),
     ):

@@ -89,7 +89,7 @@ def test_read_folds_checks_the_table(tmp_path):
     decimals = read("c0002,g,0.0\nc0001,g,1.0\nc0000,g,2.0\n").fold  # as pandas writes a column with gaps
     assert (decimals.tolist(), decimals.dtype.kind) == ([2, 1, 0], "i")
     for text, message in (
-        ("c0000,g,0\nc0000,g,1\nc0001,g,0\nc0002,g,0\n", "lists 1 clips twice: c0000"),
+        ("c0000,g,0\nc0000,g,1\nc0001,g,0\nc0002,g,0\n", "lists 1 clip twice: c0000"),
         ("c0000,g,0\n", "misses 2 of 3 clips: c0001, c0002; make another"),
         ("c0000,g,0\nc0001,g,0\nc0002,g,0\nc9,g,0\n", "names 1 clips that are not in the clip table: c9"),
         ("c0000,g,0\nc0001,g,0.5\nc0002,g,0\n", r"whole numbers from 0, .*, got '0\.5'"),

@@ -55,7 +55,7 @@ def test_broken_tables(tmp_path):
         freesound2019.prepare(tmp_path)
     with pytest.raises(ValueError, match="train_curated.csv names 1 labels .*: Brak; did you mean 'Bark'"):
         freesound2019.prepare(download(tmp_path, [("a.wav", "Brak")]))
-    with pytest.raises(ValueError, match="train_curated.csv has no label for 1 clips: a.wav"):
+    with pytest.raises(ValueError, match="train_curated.csv has no label for 1 clip: a.wav"):
         freesound2019.prepare(download(tmp_path, [("a.wav", "")]))
 
 

@@ -74,7 +74,7 @@ def test_domain_c_is_listed_and_left_out_of_the_mean():
         (lambda m: m.assign(split="train"), "4 training clips are anomalous, only normal ones may train: audio/a/a8"),
         (lambda m: m[(m.domain == "a") | (m.split == "test")], "no clip of domain b is in the split train"),
         (lambda m: m.drop(columns="domain"), "domain"),
-        (lambda m: m.assign(domain=m.domain.where(m.index != 2, "")), "1 clips have no domain: audio/a/a2"),
+        (lambda m: m.assign(domain=m.domain.where(m.index != 2, "")), "1 clip has no domain: audio/a/a2"),
     ],
 )
 def test_a_wrong_table_is_named(tmp_path, change, message):
@@ -143,7 +143,7 @@ def test_a_table_has_a_row_a_method_and_group():
     assert found.auc.tolist()[0] == 1.0
     assert np.isnan(found.auc.tolist()[1])
     assert (found.precision[0], found.recall[0], found.f1[0]) == (1.0, 1.0, 1.0)
-    assert "1 rows lack one kind of clips" in anomaly_report.text(found)
+    assert "1 row lacks one kind of clips" in anomaly_report.text(found)
 
 
 # ---- baselines

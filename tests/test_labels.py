@@ -174,7 +174,7 @@ def test_tables_keep_names_as_text_and_numbers_as_numbers(tmp_path):
     assert clips.duration.isna().tolist() == [False, True]
     tsv = write(tmp_path / "events.tsv", "filename\tonset\tevent_label\na\t\t\n")
     assert read_table(tsv, ("onset",)).event_label.tolist() == [""]
-    with pytest.raises(ValueError, match="lists 1 clips twice: x"):
+    with pytest.raises(ValueError, match="lists 1 clip twice: x"):
         read_clips(write(path, "clip_id,path\nx,1\nx,2\n"))
     with pytest.raises(ValueError, match=r"no column 'path'; its columns: clip_id$"):
         read_clips(write(path, "clip_id\nx\n"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from earshot import messages, script
-from earshot.messages import LINE, WrappedLines, command_line, fewer_alike, first_line, progress_bar
+from earshot.messages import LINE, WrappedLines, command_line, fewer_alike, first_line, plural, progress_bar
 
 SRC = Path(__file__).resolve().parents[1] / "src"
 
@@ -175,3 +175,11 @@ def test_messages_of_one_kind_are_counted_after_the_first(tmp_path, caplog):
 def test_the_first_line_of_an_error_is_there_even_where_it_says_nothing():
     assert first_line(ValueError("\n  a 5\nb")) == "a 5"
     assert first_line(AssertionError()) == first_line(AssertionError("\n")) == "AssertionError"
+
+
+def test_one_of_a_kind_is_counted_in_the_singular():
+    said = ("clips are not there", "classes", "batches have", "rows mix kinds", "groups hold more")
+    assert [plural(2, words) for words in said] == [f"2 {words}" for words in said]
+    assert [plural(1, words) for words in said] == [
+        "1 clip is not there", "1 class", "1 batch has", "1 row mixes kinds", "1 group holds more",
+    ]  # fmt: skip

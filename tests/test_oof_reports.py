@@ -251,8 +251,8 @@ def test_members_that_belong_together_may_have_another_order():
 
 
 @pytest.mark.parametrize(("other", "message"), [
-    (said("vwxy"), "^m and o cannot be blended: 1 clips are in one OOF only: z$"),
-    (said("vwxyzq", (1, 0, 1, 0, 3, 0)), "^m and o cannot be blended: 1 clips are in one OOF only: q$"),
+    (said("vwxy"), "^m and o cannot be blended: 1 clip is in one OOF only: z$"),
+    (said("vwxyzq", (1, 0, 1, 0, 3, 0)), "^m and o cannot be blended: 1 clip is in one OOF only: q$"),
     (said("vwxyq"), "2 clips are in one OOF only: q, z$"),
     (said(fold=(1, 0, 0, 3, 3)).take([4, 3, 2, 1, 0]),
      "^m and o .* 2 of 5 clips are in another fold, such as x in 1 and 0: train both on one table$"),

@@ -259,6 +259,6 @@ def test_a_test_longer_than_what_is_packed_is_copied_whole(tmp_path, monkeypatch
     run(prepare, "birdclef2024", "--source", "source", "--out", "data", "--resample", 4000, "--pack", 1)
     said = capsys.readouterr().out
     assert "1 of 1 recordings of test_clips are longer than 1 s: they are copied whole, not packed" in said
-    assert "test: 1 clips of 6 s" in said
+    assert "test: 1 clip of 6 s" in said
     assert audio.info(pd.read_csv("data/test_clips.csv").path[0]).duration == 6
     assert pd.read_csv("data/clips.csv").path.str.contains("#").all()

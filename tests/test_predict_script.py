@@ -32,7 +32,7 @@ def predicted(here: Path, *arguments) -> Predictions:
 
 def test_a_prepared_table_finds_its_audio_and_fills_the_run(here, capsys):
     run(predict, "--run", here / "runs/sed/tiny", "--clips", here / "data/test_clips.csv")
-    assert "3 recordings, 1 folds of sed/tiny" in capsys.readouterr().out
+    assert "3 recordings, 1 fold of sed/tiny" in capsys.readouterr().out
     found = Predictions.load(here / "runs/sed/tiny/test.npz")
     assert found.clip_ids.tolist() == ["t0", "t1", "t2"]
     assert found.classes == TINY_CLASSES
@@ -99,7 +99,7 @@ def test_unreadable_recordings_are_listed_and_get_the_prior(here, capsys):
     listed = pd.read_csv("found_unreadable.csv")
     assert listed.clip_id.tolist() == ["bad"]
     assert (
-        "1 recordings could not be read and got the training prior; see found_unreadable.csv" in capsys.readouterr().out
+        "1 recording could not be read and got the training prior; see found_unreadable.csv" in capsys.readouterr().out
     )
     clips, folds = pd.read_csv(here / "data/clips.csv"), pd.read_csv(here / "folds.csv")
     trained_on = clips.labels[folds.fold != 0].value_counts(normalize=True)
@@ -147,7 +147,7 @@ def test_tta_is_averaged_in(here):
     ("empty", r"empty holds no recording \(aif, .*, wav\)"),
     ("nothing.csv", r"nothing.csv lists no clips"),
     ("columns.csv", r"columns.csv has no column 'clip_id'; did you mean 'clip'"),
-    ("ids.csv", r"ids.csv lists 1 clips twice: x"),
+    ("ids.csv", r"ids.csv lists 1 clip twice: x"),
     ("gone.csv", r"gone.csv does not exist"),
 ])  # fmt: skip
 def test_what_cannot_be_predicted_is_named(here, clips, message):

@@ -72,7 +72,7 @@ def test_join_and_align_restore_any_order(order, cut):
 
 
 def test_join_refuses_a_clip_twice_and_other_classes():
-    with pytest.raises(ValueError, match="1 clips are predicted more than once: b"):
+    with pytest.raises(ValueError, match="1 clip is predicted more than once: b"):
         join([make(["a", "b"]), make(["b"])])
     with pytest.raises(ValueError, match="only in the first: c; only in the second: d"):
         join([make(["a"]), make(["b"], classes=("a", "b", "d"))])
@@ -93,7 +93,7 @@ def test_weighted_mean_by_hand_and_by_id():
     np.testing.assert_allclose(mean.clipwise_output[0], expected, rtol=1e-6)
     with pytest.raises(ValueError, match="one member has 2 clips, another 1"):
         weighted_mean([a, make(["a"])])
-    with pytest.raises(ValueError, match="1 clips have no prediction: b"):
+    with pytest.raises(ValueError, match="1 clip has no prediction: b"):
         weighted_mean([a, make(["a", "c"])])
     with pytest.raises(ValueError, match="clip a has 2 frames in one member, 3 in another"):
         weighted_mean([a, make(["b", "a"])])

@@ -60,8 +60,8 @@ def test_prepare_writes_the_tables_and_says_what_it_found(monkeypatch, capsys, d
     )
     assert "clips a class: 3 (dog) to 4 (sea_waves)" in said
     assert "classes: dog (3), sea_waves (4), pig (3)" in said, "of four clips of pigs one cannot be read"
-    assert "missing (missing.csv): 1 files: audio/1-6-A-0.wav" in said
-    assert "unreadable (unreadable.csv; never trained on): 1 files: audio/2-5-A-2.wav" in said
+    assert "missing (missing.csv): 1 file: audio/1-6-A-0.wav" in said
+    assert "unreadable (unreadable.csv; never trained on): 1 file: audio/2-5-A-2.wav" in said
     assert read_classes(out / "classes.csv") == ["dog", "sea_waves", "pig"]
     clips = read_clips(out / "clips.csv").set_index("clip_id")
     assert clips.sample_rate["1-0-A-0"] == 16000
@@ -187,6 +187,9 @@ def test_errors_of_the_command_line(monkeypatch, download, tmp_path):
         (["esc50"], "esc50 needs --source"),
         (["esc50", "--source", tmp_path / "no"], "--source .*no is not a folder"),
         (["esc50", "--source", download, "--seed", 1], "esc50 generates nothing: leave out --seed"),
+        (["esc50", "--source", download, "--resample", -5], "--resample must be 1 or more, got -5"),
+        (["esc50", "--source", download, "--resample", 8000, "--pack", "nan"], "--pack must be 0.001 or more, got nan"),
+        (["synth", "--seed", -1], "--seed must lie in 0 ... 4294967295, got -1"),
         (["finch_vocal", "--source", download, "--backgrounds", tmp_path / "no"], "--backgrounds .*no is not a folder"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -236,7 +239,7 @@ def test_make_folds_is_frozen(monkeypatch, capsys, tmp_path):
     call(monkeypatch, make_folds, "--clips", tmp_path / "clips.csv", "--out", out)
     said = capsys.readouterr().out
     assert "49 clips, no groups, 4 classes -> 5 folds (multilabel)" in said
-    assert "1 classes have fewer groups than 5 folds (groups in brackets): rare (2)" in said
+    assert "1 class has fewer groups than 5 folds (groups in brackets): rare (2)" in said
     assert said.count("holds no clip of 1 classes: rare") == 3
     assert "all clips" in said
     first = out.read_bytes()
@@ -293,7 +296,7 @@ def test_tables_check_themselves(tmp_path):
     Tables(clips=clips, classes=["wren"])
     with pytest.raises(ValueError, match="clips table has no column 'labels'; did you mean 'label'"):
         Tables(clips=clips.rename(columns={"labels": "label"}), classes=["wren"])
-    with pytest.raises(ValueError, match="clips table lists 1 clips twice: a"):
+    with pytest.raises(ValueError, match="clips table lists 1 clip twice: a"):
         Tables(clips=clips.assign(clip_id="a"), classes=["wren"])
     with pytest.raises(ValueError, match="'ant bird' cannot be a class name"):
         Tables(clips=clips, classes=["ant bird"])

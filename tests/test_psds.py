@@ -121,7 +121,7 @@ def test_psds_ignores_the_scale_of_the_scores():
         ({"scores": {"b": frames(dog=[0.5] * 10)}}, r"scores lack the files \['a'\]"),
         ({"durations": {"a": 10.0, "z": 10.0}}, r"only one names \['z'\]"),
         ({"durations": {"a": -1.0}}, "duration of a is -1.0"),
-        ({"scores": {"a": frames(dog=[0.5] * 10, cat=[0.1] * 10)}}, r"a: scores \(10, 2\) for 1 classes"),
+        ({"scores": {"a": frames(dog=[0.5] * 10, cat=[0.1] * 10)}}, r"a: scores \(10, 2\) for 1 class"),
         ({"scores": {"a": (EDGES[:-1], np.zeros((10, 1)))}}, r"\(10,\) timestamps for 10 frames"),
         ({"scores": {"a": (EDGES[::-1], np.zeros((10, 1)))}}, "rising seconds"),
         ({"scores": {"a": frames(dog=[np.nan] * 10)}}, "a: a score is not finite"),

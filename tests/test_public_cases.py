@@ -95,7 +95,7 @@ def float_wav_clipped(source, trained, case, capsys, caplog):
     original = audio.load(source / "train_audio/wewpew/XC2.wav", 16000)
     for options in (("--resample", 16000), ("--resample", 16000, "--pack", 2)):
         run(prepare, "birdclef2024", "--source", source, "--out", "data", *options, "--force")
-        assert "not as they say (odd_files.csv): 1 files: XC2.wav" in capsys.readouterr().out
+        assert "not as they say (odd_files.csv): 1 file: XC2.wav" in capsys.readouterr().out
         for path in pd.read_csv("data/clips.csv").set_index("clip_id").path[["XC2"]]:
             stored = audio.load(path, 16000)
             assert (np.abs(stored) > 0.999).mean() < 0.01
@@ -114,7 +114,7 @@ def damaged_noise_file(source, trained, case, capsys, caplog):
 def symlink_loop(source, trained, case, capsys, caplog):
     found = predicted(source, trained)
     assert found.clip_ids.tolist() == ["2023/b", "a"]
-    assert "1 files are left out" in capsys.readouterr().out
+    assert "1 file is left out" in capsys.readouterr().out
     assert "is read already" in pd.read_csv("found_odd_files.csv").note[0]
 
 
@@ -195,7 +195,7 @@ def author_groups_split_a_site(source, trained, case, capsys, caplog):
 
 def desed_layouts(source, trained, case, capsys, caplog):
     overrides = prepared(source, "dcase_task4", at="c4", folds=())
-    assert "in no split (train, validation, eval) and are left out: maestro_real_train (1 recordings)" in caplog.text
+    assert "in no split (train, validation, eval) and are left out: maestro_real_train (1 recording)" in caplog.text
     assert "neither train nor are they the test: validation/synthetic21_validation/soundscapes" in caplog.text
     recordings = ["Yaaa_0.000_10.000.wav", "Ybbb_0.000_10.000.wav"]
     assert pd.read_csv("data/c4/test.csv").filename.tolist() == recordings

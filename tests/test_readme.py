@@ -106,6 +106,9 @@ def check_names(module, options):
             load_config(config, overrides)
 
 
+ENDINGS = ("py", "csv", "json", "yaml", "npz", "txt", "html", "png", "parquet")
+
+
 @page
 def test_the_settings_that_a_page_names_exist(page):
     sections = "|".join(field.name for field in dataclasses.fields(Config))
@@ -149,6 +152,27 @@ def test_the_files_and_configs_that_a_page_names_exist(page):
             assert (ROOT / path).exists(), f"{page.name}: {path}"
         elif re.fullmatch(r"(sed|tagging|scenes|ust|asd)/[\w*/]+", path):
             assert list((ROOT / "configs").glob(f"{path}.yaml")), f"{page.name}: {path}"
+
+
+def names_of_modules() -> dict[str, str]:
+    """The text of our modules by what pages call them: their file's name, or their folder's of an __init__.py."""
+    text = {}
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        name = path.parent.name if path.stem == "__init__" else path.stem
+        text[name] = text.get(name, "") + path.read_text()
+    return text
+
+
+@page
+def test_the_modules_and_what_they_hold_that_a_page_names_exist(page):
+    files = [str(path) for path in ROOT.glob("[a-z]*/**/*.py")]
+    modules = names_of_modules()
+    for span in spans(page.read_text()):
+        if re.fullmatch(r"[\w/]+\.py", span):
+            assert any(path.endswith(f"/{span}") for path in files), f"{page.name}: {span}"
+        found = re.fullmatch(r"(?:\w+\.)*(\w+)\.(\w+)(?:\(.*\))?", span)
+        if found and found[1] in modules and found[2] not in ENDINGS and not is_known(span):
+            assert re.search(rf"\b{found[2]}\b", modules[found[1]]), f"{page.name}: {span}"
 
 
 @page

@@ -50,7 +50,7 @@ def test_wrong_files_are_named(tmp_path):
     (tmp_path / "t.npz").write_bytes(b"no zip")
     with pytest.raises(ValueError, match="t.npz holds no targets"):
         SoftTargets.load(tmp_path / "t.npz")
-    with pytest.raises(ValueError, match="1 clips have targets twice: a"):
+    with pytest.raises(ValueError, match="1 clip has targets twice: a"):
         soft(("a", "a"), ((0, 0, 0), (0, 0, 0)))
     with pytest.raises(ValueError, match="must lie in 0 to 1, got -1"):
         soft(target=((-1, 0, 0),))

@@ -257,7 +257,7 @@ def test_anomalies_by_section(run):
         ("tags", "clip_id,cat\n1,0.5\n", "clip_id,labels\n2,cat\n", "none of the 1 predicted clips .*1 here, 2 there"),
         ("tags", "clip_id,cat\n1,0.5\n", "clip_id,labels\n1,dog\n", r"class names the same \(cat here, dog there"),
         ("tags", "clip_id,cat\n1,high\n", "clip_id,labels\n1,cat\n", "no column of numbers"),
-        ("tags", "clip_id,cat,dog\n1,0.5,1\n2,,0\n", "clip_id,labels\n1,cat\n", "column 'cat' holds 1 cells"),
+        ("tags", "clip_id,cat,dog\n1,0.5,1\n2,,0\n", "clip_id,labels\n1,cat\n", "column 'cat' holds 1 cell"),
         (
             "anomalies",
             "clip_id,score\n1,0.5\n",

@@ -148,9 +148,9 @@ def test_wrong_tables_and_submissions(tmp_path):
     with pytest.raises(ValueError, match="unknown option 'medium'; known: coarse, fine"):
         sonyc_ust.prepare(tmp_path, level="medium")
     twice = annotations([*ROWS, ROWS[8]])
-    with pytest.raises(ValueError, match="annotator 0 has 1 clips twice: 05_3.wav"):
+    with pytest.raises(ValueError, match="annotator 0 has 1 clip twice: 05_3.wav"):
         sonyc_ust.clip_table(twice)
-    with pytest.raises(ValueError, match="1 clips are in more than one split: 03_1.wav"):
+    with pytest.raises(ValueError, match="1 clip is in more than one split: 03_1.wav"):
         sonyc_ust.clip_table(annotations([*ROWS, ("test", *ROWS[0][1:])]))
     with pytest.raises(ValueError, match="has the split 'dev', not train"):
         sonyc_ust.clip_table(annotations([("dev", *ROWS[0][1:])]))
@@ -159,7 +159,7 @@ def test_wrong_tables_and_submissions(tmp_path):
     test = pd.DataFrame({"audio_filename": ["a.wav"], "clip_id": ["a"]})
     good = sonyc_ust.rows(predictions(["a"], [[0.5, 0.5]], ["1_engine", "8_dog"]), test)
     for wrong, message in (
-        (good.assign(**{"8_dog": 1.5}), "8_dog holds 1 values outside 0 to 1"),
+        (good.assign(**{"8_dog": 1.5}), "8_dog holds 1 value outside 0 to 1"),
         (good.assign(audio_filename="b.wav"), "1 audio_filename not there: a.wav; 1 .* not asked for: b.wav"),
         (good.drop(columns="8_dog"), "missing 8_dog"),
     ):

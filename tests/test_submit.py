@@ -56,7 +56,7 @@ def test_every_problem_is_in_one_message():
     for part in (
         "submission is not valid: ", "missing dog, unknown dig; did you mean 'dog'?", "1 fname twice: a",
         "2 fname not there: b, c", "1 fname not asked for: x", "cat holds 1 values that are no finite number",
-        "cat holds 1 values outside 0 to 1, such as 2",
+        "cat holds 1 value outside 0 to 1, such as 2",
     ):  # fmt: skip
         assert part in str(error.value)
 
@@ -66,7 +66,7 @@ def test_problems_are_counted_not_repeated():
     problems = number_problems(many, many.columns, 0, 1)
     assert len(problems) == 5
     assert problems[3] == "so do 6 more columns"
-    assert problems[4] == "column c0 (and 8 more columns) holds 1 values outside 0 to 1, such as 5"
+    assert problems[4] == "column c0 (and 8 more columns) holds 1 value outside 0 to 1, such as 5"
     assert number_problems(many.iloc[1:], many.columns) == []
     assert id_problems(pd.Series(["b", "a"]), ["a", "b"], "row_id") == [
         "row_id is in another order than the test table"

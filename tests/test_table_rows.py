@@ -143,7 +143,7 @@ def test_a_label_of_another_case_is_taken_as_the_organisers_own_sample_has_it(tm
     sample.write_text("fname,label\na.wav,Laughter Hi-Hat Flute\n")
     with caplog.at_level(logging.WARNING):
         run(submit, "--competition", "dcase2018_task2", "--test", tmp_path / "test.csv", "--check", sample)
-    assert "1 rows, valid for dcase2018_task2" in capsys.readouterr().out
+    assert "1 row, valid for dcase2018_task2" in capsys.readouterr().out
     assert "the submission writes Hi-Hat for Hi-hat" in caplog.text
     for text in ("Hi-Hat Hi-hat", "Hi_hat"):
         with pytest.raises(ValueError, match="different labels|unknown label 'Hi_hat'; did you mean 'Hi-hat'"):

@@ -165,7 +165,7 @@ def test_ravdess(tmp_path):
     with pytest.raises(ValueError, match="the third number must be an emotion from 01 to 08"):
         ravdess.prepare(tmp_path)
     (tmp_path / "Actor_02" / "notes.wav").touch()
-    with pytest.raises(ValueError, match=r"1 files are not named like 03-01-06-01-02-01-12\.wav: notes\.wav"):
+    with pytest.raises(ValueError, match=r"1 file is not named like 03-01-06-01-02-01-12\.wav: notes\.wav"):
         ravdess.prepare(tmp_path)
     with pytest.raises(ValueError, match="holds no speech file"):
         ravdess.prepare(tmp_path / "Actor_01")

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import median_filter as rank_filter
 
-from earshot.messages import check_choice, suggest
+from earshot.messages import check_choice, plural, suggest
 from earshot.records import build_from
 from earshot.sound.timebase import TimeBase
 from earshot.sound.two_levels import centred
@@ -192,7 +192,9 @@ def frames_to_events(
     Times are seconds in the recording; `offset_seconds` is where frame 0 lies in it. Confidences are over the run.
     """
     if prob.shape != active.shape or prob.shape[1] != len(classes):
-        raise ValueError(f"prob {prob.shape}, active {active.shape} and {len(classes)} classes do not fit together")
+        raise ValueError(
+            f"prob {prob.shape}, active {active.shape} and {plural(len(classes), 'classes do')} not fit together"
+        )
     class_index, start, stop = runs(active)
     classes = np.asarray(classes, dtype=object)
     if len(start) > 1:

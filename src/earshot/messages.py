@@ -75,6 +75,22 @@ def few(items, n: int = 5) -> str:
     return ", ".join(items[:n]) + (f", ... ({len(items) - n} more)" if len(items) > n else "")
 
 
+ONE_OF = {"are": "is", "were": "was", "have": "has", "do": "does", "classes": "class", "batches": "batch"}
+
+
+def plural(count: int, words: str) -> str:
+    """A count and what is counted, given in the plural: (3, "clips are") -> 3 clips are, (1, "clips are") -> 1 clip is.
+
+    words: a noun, a verb if the count is its subject, and what follows it.
+    """
+    if count != 1:
+        return f"{count} {words}"
+    noun, *more = words.split(" ")
+    noun = ONE_OF.get(noun, noun.removesuffix("s"))
+    verb = [ONE_OF.get(v, f"{v}es" if v.endswith(("ch", "x")) else f"{v}s") for v in more[:1]]
+    return " ".join(["1", noun, *verb, *more[1:]])
+
+
 def install_line(extra: str) -> str:
     """The command that installs what requirements/<extra>.txt pins."""
     return f"pip install -r {pasted(of_repository(f'requirements/{extra}.txt'))}"
@@ -119,8 +135,10 @@ def check_transforms(name: str, spec):
 def check_numbers(options: argparse.Namespace, *names: str, low: float = 0, high: float = math.inf):
     """Raise where one of these options of a command was given and is not from `low` to `high`."""
     for name in names:
-        value = getattr(options, name)
-        if value is not None and not (low <= value <= high and value < math.inf):
+        given = getattr(options, name)
+        for value in (v for v in (given if isinstance(given, list) else [given]) if v is not None):
+            if low <= value <= high and value < math.inf:
+                continue
             wanted = f"lie in {low} ... {high}" if high < math.inf else f"be {low} or more"
             raise ValueError(f"--{name.replace('_', '-')} must {wanted}, got {value}")
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from earshot.anomaly import report as anomaly_report
 from earshot.anomaly.report import Scores
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.prediction.predictions import Predictions, join
 
 
@@ -56,7 +56,8 @@ def joined(parts: list[Predictions]) -> Predictions:
     names, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         raise ValueError(
-            f"{(counts > 1).sum()} clips are scored by more than one run, such as {few(names[counts > 1])}: give runs "
+            f"{plural((counts > 1).sum(), 'clips are')} scored by more than one run, such as "
+            f"{few(names[counts > 1])}: give runs "
             "that were trained apart (data.where), and blend those of the same clips by src/ensemble.py"
         )
     return join(wide)

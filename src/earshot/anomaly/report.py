@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.anomaly import scores as anomaly_scores
+from earshot.messages import plural
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.metrics import clips as clip_metrics
 
@@ -125,5 +126,5 @@ def text(found: pd.DataFrame) -> str:
     values = ["auc", "pauc", "precision", "recall", "f1"]
     means = found.groupby("method", sort=False)[values].mean().round(3)
     undefined = int(found.auc.isna().sum())
-    note = f"\n{undefined} rows lack one kind of clips: no AUC, left out of the means" if undefined else ""
+    note = f"\n{plural(undefined, 'rows lack')} one kind of clips: no AUC, left out of the means" if undefined else ""
     return f"{shown}\n\nmeans\n{means.to_string(na_rep='-')}{note}"

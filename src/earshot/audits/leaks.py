@@ -15,6 +15,7 @@ from earshot.audits.same_waveform import COPY
 from earshot.data import pseudo
 from earshot.data.folds import TRAIN_ONLY
 from earshot.data.names import NOBODY, clean_names
+from earshot.messages import plural
 
 TEST = "test"
 PERHAPS = "perhaps "  # how a kind begins where it is not sure that the leak is there
@@ -80,7 +81,7 @@ def of_sounds(clips, prints, test, test_prints) -> list[Leak]:
 def _alike(pair) -> str:
     """What two recordings have in common, in words: a row of `same_sound`."""
     waveforms = "" if np.isnan(pair.likeness) else f", waveforms {pair.likeness:.2f} alike"
-    return f"{pair.matches} pairs of peaks alike{waveforms}, {abs(pair.delay):.2f} s apart"
+    return f"{plural(pair.matches, 'pairs')} of peaks alike{waveforms}, {abs(pair.delay):.2f} s apart"
 
 
 def of_content(clips: pd.DataFrame, test: pd.DataFrame | None) -> list[Leak]:

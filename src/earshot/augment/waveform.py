@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from earshot.messages import check_params, check_transforms, few, suggest
+from earshot.messages import check_params, check_transforms, few, plural, suggest
 from earshot.sound import audio
 from earshot.sound.changes import impulse_response, reverberant
 from earshot.sound.folder import list_recordings
@@ -222,7 +222,7 @@ def _readable(given, what: str) -> dict[str, float]:
             except audio.UnreadableAudio as error:
                 left_out.append(str(error))
     if left_out:
-        logger.warning(f"{what}: {len(left_out)} files cannot be read and are left out: {few(left_out, 3)}")
+        logger.warning(f"{what}: {plural(len(left_out), 'files')} cannot be read, left out: {few(left_out, 3)}")
     if not found:
         raise ValueError(f"{what} names no recording that can be read: {few(map(str, given))}")
     return dict(sorted(found.items()))

@@ -29,7 +29,7 @@ from earshot.competitions.tables import Tables, check_submission, class_name, re
 from earshot.data.folds import TRAIN_ONLY
 from earshot.data.labels import clip_targets
 from earshot.files import walk
-from earshot.messages import few, suggest
+from earshot.messages import few, plural, suggest
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
 from earshot.sound.audio import EXTENSIONS
@@ -89,7 +89,9 @@ def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """`map`, `macro_auc` and `d_prime` of a submission; `truth` has `clip_id, labels`, in any order."""
     require_columns(truth, ("clip_id", "labels"), "the truth")
     if set(submission.clip_id) != set(truth.clip_id):
-        raise ValueError(f"the submission has {len(submission)} clips, the truth {len(truth)}: they must be the same")
+        raise ValueError(
+            f"the submission has {plural(len(submission), 'clips')}, the truth {len(truth)}: they must be the same"
+        )
     classes = [c for c in submission.columns if c != "clip_id"]
     target, _ = clip_targets(truth.set_index("clip_id", drop=False).loc[submission.clip_id], classes)
     scores = submission[classes].to_numpy(float)
@@ -182,7 +184,7 @@ def read_labels(path: Path) -> pd.DataFrame:
     """class_labels_indices.csv -> `label` (the display name without spaces), `mid`, `name`, in the order of `index`."""
     table = read_table(path, ("index", "mid", "display_name")).sort_values("index", kind="stable")
     if table["index"].tolist() != list(range(len(table))):
-        raise ValueError(f"{path}: 'index' must number the {len(table)} classes from 0, each once")
+        raise ValueError(f"{path}: 'index' must number the {plural(len(table), 'classes')} from 0, each once")
     label = table.display_name.map(class_name)
     if (twice := label[label.duplicated()]).size:
         raise ValueError(f"{path} names a class twice: {few(twice)}")

@@ -24,7 +24,7 @@ from earshot.competitions.label_texts import listed, unlabelled
 from earshot.competitions.oof_scores import EVENT_ROWS, ROW_MICRO_F1
 from earshot.competitions.tables import Tables, absent, class_name, find_files, present
 from earshot.events import EVENT_COLUMNS, PostProcess, build_post, detect, overlap_losers, strict_events
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.metrics.clips import row_micro_f1
 from earshot.prediction.predictions import Predictions
 from earshot.sound.windows import split_framewise
@@ -109,7 +109,7 @@ def _clips(train: pd.DataFrame) -> pd.DataFrame:
     empty = (train[["ebird_code", "filename"]] == "").any(axis=1)
     if empty.any():
         raise ValueError(
-            f"train.csv has no ebird_code or filename in {empty.sum()} rows, first row {empty.argmax() + 2}"
+            f"train.csv has no ebird_code or filename in {plural(empty.sum(), 'rows')}, first row {empty.argmax() + 2}"
         )
     clip_id = [Path(name).stem for name in train.filename]
     clips = pd.DataFrame({
@@ -329,7 +329,7 @@ def _species_problems(birds: pd.Series, classes: set[str]) -> list[str]:
         "are not sorted": texts[[row != sorted(row) for row in labels]],
         "hold other than single spaces": texts[[text != " ".join(row) for text, row in zip(texts, labels)]],
     }
-    return [f"{len(rows)} rows {what}: {few(rows)}" for what, rows in found.items() if len(rows)]
+    return [f"{plural(len(rows), f'rows {what}')}: {few(rows)}" for what, rows in found.items() if len(rows)]
 
 
 def score(submission: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:

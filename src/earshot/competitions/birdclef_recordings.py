@@ -28,7 +28,7 @@ from earshot.competitions.birdclef_rows import ROW_SECONDS
 from earshot.competitions.downloads import inner_folder, list_audio, located
 from earshot.competitions.label_texts import is_reserved, listed, respelled, unlabelled
 from earshot.competitions.tables import Tables, absent, class_name, present
-from earshot.messages import few, suggest
+from earshot.messages import few, plural, suggest
 from earshot.metrics.events import merge_overlapping_events
 from earshot.tables import read_table, require_columns, with_numbers
 
@@ -108,7 +108,8 @@ def metadata(source: Path) -> pd.DataFrame:
     empty = (table[["primary_label", "filename"]] == "").any(axis=1)
     if empty.any():
         raise ValueError(
-            f"{path.name} has no primary_label or filename in {empty.sum()} rows, first row {empty.argmax() + 2}"
+            f"{path.name} has no primary_label or filename in {plural(empty.sum(), 'rows')}, first row "
+            f"{empty.argmax() + 2}"
         )
     return table
 
@@ -205,8 +206,8 @@ def _in_rows(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if wrong.any():
         row = int(wrong.to_numpy().argmax())
         raise ValueError(
-            f"{path.name}: {wrong.sum()} rows do not last from one multiple of {ROW_SECONDS} s to a later one, such as "
-            f"{start[row]:g} to {end[row]:g} s of {table.filename[row]}"
+            f"{path.name}: {plural(wrong.sum(), 'rows do')} not last from one multiple of {ROW_SECONDS} s to a later "
+            f"one, such as {start[row]:g} to {end[row]:g} s of {table.filename[row]}"
         )
     n_rows = ((end - start) / ROW_SECONDS).astype(int)
     number = np.concatenate([np.arange(1, n + 1) for n in n_rows]) if len(table) else np.zeros(0)

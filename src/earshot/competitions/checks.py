@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.messages import few, suggest
+from earshot.messages import few, plural, suggest
 from earshot.tables import SEPARATOR_LINE, find_encoding, find_separator
 
 
@@ -41,7 +41,7 @@ def form_problems(path: Path, tabs: bool = False) -> list[str]:
 def name_problems(wanted: set[str], given: set[str], missing: str, unknown: str) -> list[str]:
     """The files must be those that are wanted; missing, unknown: what to say of the others, '3 files are ...'."""
     kinds = ((wanted - given, missing), (given - wanted, unknown))
-    return [f"{len(names)} files {what}: {few(sorted(names))}" for names, what in kinds if names]
+    return [f"{plural(len(names), f'files {what}')}: {few(sorted(names))}" for names, what in kinds if names]
 
 
 def column_problems(submission: pd.DataFrame, columns) -> list[str]:
@@ -97,7 +97,9 @@ def number_problems(
     if outside:
         column, (n, value) = next(iter(outside.items()))
         more = f" (and {len(outside) - 1} more columns)" if len(outside) > 1 else ""
-        problems.append(f"column {column}{more} holds {n} values outside {low:g} to {high:g}, such as {value:g}")
+        problems.append(
+            f"column {column}{more} holds {plural(n, 'values')} outside {low:g} to {high:g}, such as {value:g}"
+        )
     return problems
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.messages import few, suggest
+from earshot.messages import few, plural, suggest
 from earshot.prediction.predictions import Predictions
 from earshot.sound.audio import EXTENSIONS
 from earshot.tables import require_columns
@@ -46,7 +46,9 @@ def sample_ids(table: pd.DataFrame, column: str) -> pd.Series:
     """The ids that a sample submission names in `column`; one that comes twice is an error."""
     require_columns(table, (column,), "sample_submission.csv")
     if (twice := table[column][table[column].duplicated()]).size:
-        raise ValueError(f"sample_submission.csv names {twice.nunique()} recordings twice: {few(twice.unique())}")
+        raise ValueError(
+            f"sample_submission.csv names {plural(twice.nunique(), 'recordings')} twice: {few(twice.unique())}"
+        )
     return table[column]
 
 

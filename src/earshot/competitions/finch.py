@@ -30,7 +30,7 @@ from earshot.competitions.esc50 import find_meta
 from earshot.competitions.oof_scores import EVENTS, of_events, psds_of_frames
 from earshot.competitions.tables import Tables, absent, present, require_columns, write_csv
 from earshot.events import PostProcess, detect
-from earshot.messages import few, suggest
+from earshot.messages import few, plural, suggest
 from earshot.metrics.events import event_based_f1
 from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
@@ -170,16 +170,17 @@ def validate(submission: pd.DataFrame, test: pd.DataFrame, classes):
     problems = []
     if lost := sorted(set(test.clip_id) - set(submission.filename)):
         problems.append(
-            f"{len(lost)} recordings are not there (one row with the name only where there is no event): {few(lost)}"
+            f"{plural(len(lost), 'recordings are')} not there (one row with the name only where there is no event): "
+            f"{few(lost)}"
         )
     if extra := sorted(set(submission.filename) - set(test.clip_id)):
-        problems.append(f"{len(extra)} recordings are not asked for: {few(extra)}")
+        problems.append(f"{plural(len(extra), 'recordings are')} not asked for: {few(extra)}")
     events = _real_events(submission)
     end = events.filename.map(test.set_index("clip_id").duration).fillna(np.inf) + COLLAR
     good = (events.onset >= 0) & (events.offset > events.onset) & (events.offset <= end)
     if not good.all():
         row = events[~good].iloc[0]
-        problems.append(f"{(~good).sum()} events do not lie in their recording, such as {row.to_dict()}")
+        problems.append(f"{plural((~good).sum(), 'events do')} not lie in their recording, such as {row.to_dict()}")
     if unknown := sorted(set(events.event_label.astype(str)) - set(classes)):
         problems.append(f"label '{unknown[0]}' is not a class{suggest(unknown[0], classes)}")
     if problems:

@@ -21,7 +21,7 @@ from earshot.competitions.downloads import found_below, located
 from earshot.competitions.synth import machine_rows as rows
 from earshot.competitions.synth import validate_machines
 from earshot.competitions.tables import Tables, absent, present, require_columns
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth, anomaly_scores_of
@@ -45,7 +45,9 @@ def prepare(source: Path) -> Tables:
             )
     unsaid = meta[meta.domain.fillna("").astype(str).str.strip() == ""]
     if len(unsaid):
-        raise ValueError(f"{source / 'meta.csv'}: {len(unsaid)} clips have no domain: {few(unsaid.filename)}")
+        raise ValueError(
+            f"{source / 'meta.csv'}: {plural(len(unsaid), 'clips have')} no domain: {few(unsaid.filename)}"
+        )
     trains = meta.split == "train"
     wrong = meta.filename[trains & (meta.label == "anomaly")]
     if len(wrong):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from earshot.messages import few
+from earshot.messages import few, plural
 
 RESERVED = ("", "nocall", "nan")
 # 'a' or "a" with a separator behind, where one name may hold the other kind of quote
@@ -39,7 +39,7 @@ def check_reserved(classes: Iterable[str], what: str):
 def check_labelled(names: Iterable[str], labels: Iterable, what: str):
     """Raise where a recording has no label, or one that says nothing, of a task whose recordings all have one."""
     if silent := [name for name, label in zip(names, labels, strict=True) if is_reserved(label)]:
-        raise ValueError(f"{what} has no label for {len(silent)} clips: {few(silent)}")
+        raise ValueError(f"{what} has no label for {plural(len(silent), 'clips')}: {few(silent)}")
 
 
 def unlabelled(labels: pd.Series, what: str) -> pd.Series:

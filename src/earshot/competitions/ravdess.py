@@ -18,7 +18,7 @@ from earshot.competitions.competition import Competition, by_name
 from earshot.competitions.esc50 import rows, score, validate
 from earshot.competitions.oof_scores import ACCURACY
 from earshot.competitions.tables import Tables
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.sound.folder import list_recordings
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # 01 to 08
@@ -36,7 +36,7 @@ def prepare(source: Path) -> Tables:
     files = {p.name: p for p in found if p.parent != source and p.parent.name.lower().startswith("actor_")}
     matches = {name: NAME.fullmatch(p.stem) for name, p in sorted(files.items())}
     if wrong := [name for name, match in matches.items() if not match]:
-        raise ValueError(f"{len(wrong)} files are not named like 03-01-06-01-02-01-12.wav: {few(wrong)}")
+        raise ValueError(f"{plural(len(wrong), 'files are')} not named like 03-01-06-01-02-01-12.wav: {few(wrong)}")
     parts = {name: m.groups() for name, m in matches.items() if m.group(1) == AUDIO and m.group(2) == SPEECH}
     if not parts:
         raise ValueError(f"{source} holds no speech file such as Actor_01/03-01-06-01-02-01-12.wav")

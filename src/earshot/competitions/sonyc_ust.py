@@ -47,7 +47,7 @@ from earshot.competitions.competition import Challenge, Competition, OofScore, P
 from earshot.competitions.downloads import found_below
 from earshot.competitions.tables import Tables, absent, present
 from earshot.events import COARSE_FROM, PostProcess
-from earshot.messages import few, suggest
+from earshot.messages import few, plural, suggest
 from earshot.metrics import urban as urban_metrics
 from earshot.metrics.urban import parse_tag
 from earshot.prediction.predictions import Predictions
@@ -212,7 +212,7 @@ def truth_table(annotations: pd.DataFrame) -> pd.DataFrame:
     """Annotator 0's rows -> `audio_filename` and a column a tag, coarse and fine, as annotated."""
     rows = annotations[is_agreed(annotations)]
     if (twice := rows.audio_filename[rows.audio_filename.duplicated()]).size:
-        raise ValueError(f"annotator 0 has {twice.nunique()} clips twice: {few(twice.unique())}")
+        raise ValueError(f"annotator 0 has {plural(twice.nunique(), 'clips')} twice: {few(twice.unique())}")
     presence = rows[[c for c in rows.columns if c.endswith("_presence")]].rename(columns=_tag)
     table = pd.concat([rows[["audio_filename"]], presence], axis=1)
     return table.sort_values("audio_filename", ignore_index=True)
@@ -235,7 +235,7 @@ def clip_table(annotations: pd.DataFrame, level: str = "coarse", votes: str = "m
     """Annotations -> a row a clip, sorted by file: labels, group, split, votes, metadata. No file is looked at."""
     by_clip = annotations.groupby("audio_filename", sort=True)
     if (mixed := by_clip.split.nunique() > 1).any():
-        raise ValueError(f"{mixed.sum()} clips are in more than one split: {few(mixed.index[mixed])}")
+        raise ValueError(f"{plural(mixed.sum(), 'clips are')} in more than one split: {few(mixed.index[mixed])}")
     tags = tags_of(annotations, level)
     heard = present_tags(annotations, tags, votes)
     known = [c for c in ("split", "sensor_id", *METADATA) if c in annotations]

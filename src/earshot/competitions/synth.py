@@ -27,6 +27,7 @@ from earshot.competitions.competition import Competition, OofScore, by_name
 from earshot.competitions.oof_scores import EVENT_ROWS, ROW_MICRO_F1, scenes
 from earshot.competitions.tables import Tables, check_submission, class_name, require_columns
 from earshot.data.labels import encode
+from earshot.messages import plural
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.metrics import clips as clip_metrics
 from earshot.metrics import urban as urban_metrics
@@ -110,7 +111,9 @@ def truth_and_scores(submission: pd.DataFrame, truth: pd.DataFrame, kind: str) -
     require_columns(truth, ("clip_id", "labels"), "the truth")
     known = truth.assign(labels=truth.labels.fillna("")).set_index("clip_id").labels
     if set(known.index) != set(submission.clip_id):
-        raise ValueError(f"the truth knows {len(known)} clips, the submission holds {len(submission)}, not the same")
+        raise ValueError(
+            f"the truth knows {plural(len(known), 'clips')}, the submission holds {len(submission)}, not the same"
+        )
     target = np.stack([encode(known[c], CLASSES[kind]) for c in submission.clip_id]) > 0
     return target, submission[list(CLASSES[kind])].to_numpy(float)
 

@@ -30,7 +30,7 @@ from earshot.competitions.number_text import is_number_table, write_number_table
 from earshot.data.dataset import NOTES, noted, read_dataset
 from earshot.data.labels import check_classes
 from earshot.files import as_json, whole_file, whole_set, write_or_rescue
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.sound.folder import list_recordings, printable
 from earshot.sound.rows import file_of
 from earshot.tables import read_table, require_columns
@@ -84,7 +84,9 @@ class Tables:
                 raise ValueError("the download names no recording to train on: its table is a header alone")
             key = columns[0]
             if key == "clip_id" and (twice := table.clip_id[table.clip_id.duplicated()]).size:
-                raise ValueError(f"{name} table lists {twice.nunique()} clips twice: {', '.join(twice.unique()[:5])}")
+                raise ValueError(
+                    f"{name} table lists {plural(twice.nunique(), 'clips')} twice: {', '.join(twice.unique()[:5])}"
+                )
 
 
 def class_name(text: str) -> str:
@@ -136,7 +138,8 @@ def write_tables(
     paths = [path for frame in frames.values() if frame is not None and "path" in frame for path in frame.path]
     if unwritable := [path for path in map(str, [*paths, source]) if printable(path) != path]:
         raise ValueError(
-            f"{len(unwritable)} recordings or folders have names that are no UTF-8, which no table can hold: "
+            f"{len(unwritable)} recordings or folders have names that are no UTF-8, which no table can "
+            "hold: "
             f"{few(map(printable, unwritable))}; rename them, say with: convmv -r -f cp1252 -t utf8 --notest FOLDER"
         )
     about = {"competition": competition, "source": str(source), "task": tables.task}
@@ -224,8 +227,8 @@ def present(clips: pd.DataFrame, source: Path, what: str) -> pd.DataFrame:
     there = is_there(clips, source)
     if len(clips) and not there.any():
         raise ValueError(
-            f"none of the {len(clips)} recordings of {what} is under {source}, such as {clips.path.iloc[0]}; "
-            "is --source the unzipped download?"
+            f"none of the {len(clips)} recordings of {what} is under {source}, such as "
+            f"{clips.path.iloc[0]}; is --source the unzipped download?"
         )
     return clips[there].reset_index(drop=True)
 

@@ -28,7 +28,7 @@ import pandas as pd
 from earshot.files import as_json, check_writable, short_name, whole_folder
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples
-from earshot.messages import few, progress_bar, suggest
+from earshot.messages import few, plural, progress_bar, suggest
 from earshot.processes.lock import hold
 from earshot.sound import audio
 from earshot.sound.loudness import MOST_GAIN_DB
@@ -335,7 +335,7 @@ def with_progress(results: Iterable, total: int, what: str) -> Iterable:
 def _check_space(target: Path, shape: tuple[int, ...], dtype: str, n_clips: int) -> None:
     """Logs the size to come; ValueError where the disk is too small for it."""
     n_bytes, free = math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(target).free
-    size = f"{n_clips} clips, {shape[0]} frames x {shape[-1]} mels of {dtype} = {n_bytes / 1e9:.3f} GB"
+    size = f"{plural(n_clips, 'clips')}, {shape[0]} frames x {shape[-1]} mels of {dtype} = {n_bytes / 1e9:.3f} GB"
     LOGGER.info(f"log-mel cache: {size}")
     if n_bytes > free:
         raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.data.labels import negative_events
-from earshot.messages import few, suggest
+from earshot.messages import few, plural, suggest
 
 LONGEST_SECONDS = 24 * 3600  # of a recording of unknown duration: rows of longer ones would fill the memory
 ROUNDING_SECONDS = 0.05  # an offset so far past the end is cut without a word: tables round, headers too
@@ -75,7 +75,7 @@ def after_checks(
     clips, lost = without_labels_beyond(clips, events, left, annotated)
     clips, points = with_points_unknown(clips, events, annotated)
     said = [f"{lost} annotated clips lose a label that is heard behind their end alone"] * (lost > 0)
-    unknown = f"{points} clips have classes whose events have no length: when they are heard is unknown"
+    unknown = f"{plural(points, 'clips have')} classes whose events have no length: when they are heard is unknown"
     return clips, said + [f"{unknown} (unknown_labels), but for other events of them"] * (points > 0)
 
 

@@ -31,7 +31,7 @@ from sklearn.model_selection import StratifiedKFold
 from earshot.data import group_folds
 from earshot.data.labels import distinct_labels, label_pairs
 from earshot.data.names import NOBODY, clean_names, distinct_names
-from earshot.messages import few, pasted
+from earshot.messages import few, pasted, plural
 from earshot.prediction.places import all_different, as_names, places
 from earshot.tables import read_table, require_columns
 
@@ -105,7 +105,8 @@ def _each_group(clips: pd.DataFrame, groups: pd.Series, group: str | None) -> np
         )
     if not named.all():
         raise ValueError(
-            f"method '{EACH_GROUP}' makes a fold of every group, and {(~named).sum()} of {len(clips)} clips have none "
+            f"method '{EACH_GROUP}' makes a fold of every group, and {(~named).sum()} of "
+            f"{plural(len(clips), 'clips have')} none "
             f"in {column}: {few(clips.clip_id[~named])}; fill it in, or leave --method {EACH_GROUP} out"
         )
     names, fold = np.unique(groups.to_numpy(str), return_inverse=True)
@@ -243,7 +244,7 @@ def read_folds(path: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
     listed = as_names(folds.clip_id)
     if not all_different(listed):
         twice = folds.clip_id[folds.clip_id.duplicated()].unique()
-        raise ValueError(f"{path} lists {len(twice)} clips twice: {few(twice)}")
+        raise ValueError(f"{path} lists {plural(len(twice), 'clips')} twice: {few(twice)}")
     remedy = f"make another with src/make_folds.py: {pasted('--keep', path)} leaves all other clips in their folds"
     place = places(as_names(clips.clip_id), listed)
     if len(missing := clips.clip_id[place < 0]):
@@ -283,7 +284,8 @@ def select_fold(folds: pd.DataFrame, fold: int, path: str | Path = "the fold tab
         span = f"{known[0]}-{known[-1]}" if known == list(range(len(known))) and len(known) > 1 else few(known, 20)
         if not known:
             raise ValueError(
-                f"{path} holds out none of the {len(folds)} clips that this run takes: all have fold {TRAIN_ONLY}, "
+                f"{path} holds out none of the {len(folds)} clips that this run takes: all have fold "
+                f"{TRAIN_ONLY}, "
                 "which always trains, so that nothing is left to score it on. Take more clips by data.where, or make "
                 "folds that hold some of these out"
             )
@@ -322,7 +324,9 @@ def _check_k(k: int, n_groups: int):
         what = "every clip is of one group" if n_groups else "the clip table lists no clip"
         raise ValueError(f"{what}, and two folds need two groups at least: take other clips, or another --group")
     if n_groups < k:
-        raise ValueError(f"{n_groups} groups cannot fill {k} folds; take --k {n_groups} or another --group")
+        raise ValueError(
+            f"{plural(n_groups, 'groups')} cannot fill {plural(k, 'folds')}; take --k {n_groups} or another --group"
+        )
 
 
 def _class_pairs(clips: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, int]:

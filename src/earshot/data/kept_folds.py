@@ -9,7 +9,7 @@ import pandas as pd
 
 from earshot.data.folds import GROUPED_BY, TRAIN_ONLY, fold_numbers, group_names
 from earshot.data.labels import label_pairs
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.tables import read_table
 
 
@@ -52,7 +52,7 @@ def told(before: Path, clips: pd.DataFrame) -> str:
     """How many clips of a fold table stay, are new, and are gone, for people."""
     known, there = set(read_table(before, ("clip_id",)).clip_id.astype(str)), set(clips.clip_id.astype(str))
     new, gone = len(there - known), len(known - there)
-    return f"{len(known & there)} clips stay in the folds of {before}, {new} are new, {gone} gone"
+    return f"{plural(len(known & there), 'clips stay')} in the folds of {before}, {new} are new, {gone} gone"
 
 
 def _counts(clips: pd.DataFrame) -> np.ndarray:

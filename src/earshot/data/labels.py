@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.events import events_to_frames, touched_frames
-from earshot.messages import few, suggest
+from earshot.messages import few, plural, suggest
 from earshot.prediction.places import all_different, as_names
 from earshot.sound.timebase import TimeBase
 from earshot.tables import read_table, require_columns
@@ -36,7 +36,7 @@ def read_clips(path: str | Path) -> pd.DataFrame:
         raise ValueError(f"{path}: {empty.sum()} of {len(clips)} clips have an empty clip_id (lines {rows}): name them")
     if not all_different(names):
         twice = clips.clip_id[clips.clip_id.duplicated()].unique()
-        raise ValueError(f"{path} lists {len(twice)} clips twice: {few(twice)}")
+        raise ValueError(f"{path} lists {plural(len(twice), 'clips')} twice: {few(twice)}")
     return clips
 
 
@@ -326,7 +326,9 @@ def negative_events(events: pd.DataFrame) -> np.ndarray:
     said = events.is_negative.fillna(0)
     numbers = pd.to_numeric(said, errors="coerce").astype(float)
     if (wrong := numbers.isna()).any():
-        raise ValueError(f"is_negative of events is 0, 1 or empty, but '{said[wrong].iloc[0]}' in {wrong.sum()} rows")
+        raise ValueError(
+            f"is_negative of events is 0, 1 or empty, but '{said[wrong].iloc[0]}' in {plural(wrong.sum(), 'rows')}"
+        )
     return numbers.to_numpy() > 0
 
 
@@ -340,6 +342,6 @@ def heard_shares(events: pd.DataFrame) -> np.ndarray:
     said = events.share.notna().to_numpy() & (events.share.astype(str).str.strip() != "").to_numpy()
     if (wrong := said & ~((numbers >= 0) & (numbers <= 1))).any():
         raise ValueError(
-            f"share of events is 0 to 1 or empty, but '{events.share[wrong].iloc[0]}' in {wrong.sum()} rows"
+            f"share of events is 0 to 1 or empty, but '{events.share[wrong].iloc[0]}' in {plural(wrong.sum(), 'rows')}"
         )
     return np.where(said, numbers, heard)

@@ -20,7 +20,7 @@ import pandas as pd
 
 from earshot.data.digests import recording_name
 from earshot.data.names import NOBODY, clean_names
-from earshot.messages import command_line, few
+from earshot.messages import command_line, few, plural
 from earshot.prediction.origin import Origin, TableDigests, short
 from earshot.records import build_from
 from earshot.stored import read_arrays, read_json, want
@@ -87,7 +87,7 @@ class PseudoLabels:
         for name, kind in KINDS.items():
             array, dimensions = getattr(self, name), 2 if name == "target" else 1
             if array.ndim != dimensions or len(array) != n or (array.size and array.dtype.kind != kind):
-                raise ValueError(f"{name} is of {array.dtype} and shape {array.shape}, for {n} windows")
+                raise ValueError(f"{name} is of {array.dtype} and shape {array.shape}, for {plural(n, 'windows')}")
         if self.target.size and not (self.target.min() >= 0 and self.target.max() <= 1):
             raise ValueError(f"targets must lie in 0 to 1, got {self.target.min()} to {self.target.max()}")
         if n and not (self.starts.min() >= 0 and self.starts.max() < LONGEST):
@@ -97,7 +97,10 @@ class PseudoLabels:
         shape, classes = self.frames.shape, self.target.shape[-1]
         fits = len(shape) == 3 and shape[0] == n and shape[2] == classes and (shape[1] or not n)
         if not fits or self.frames.dtype.kind != "f":
-            raise ValueError(f"frames are of {self.frames.dtype} and shape {shape}, for {n} windows, {classes} classes")
+            raise ValueError(
+                f"frames are of {self.frames.dtype} and shape {shape}, for {plural(n, 'windows')}, "
+                f"{plural(classes, 'classes')}"
+            )
         low, high = np.fmin.reduce(self.frames, None, initial=1), np.fmax.reduce(self.frames, None, initial=0)
         if not (low >= 0 and high <= 1):
             raise ValueError(f"frames must lie in 0 to 1 or be NaN, got {low} to {high}")
@@ -232,8 +235,8 @@ def read_pseudo(
     windows = read_windows(folder, fold)
     if windows.target.shape[1] != len(manifest.classes):
         raise ValueError(
-            f"{fold_file(folder, fold)} has {windows.target.shape[1]} classes, {FILE} names {len(manifest.classes)}; "
-            f"{REMEDY}"
+            f"{fold_file(folder, fold)} has {plural(windows.target.shape[1], 'classes')}, {FILE} names "
+            f"{len(manifest.classes)}; {REMEDY}"
         )
     if (windows.frames is not None) != bool(manifest.frame_seconds):
         raise ValueError(
@@ -247,8 +250,8 @@ def read_pseudo(
         )
     if shared := of_recordings(windows, manifest.source, labelled, source, same_clip=True):
         raise ValueError(
-            f"{fold_file(folder, fold)} has pseudo-labels for {len(shared)} clips that have labels ({few(shared)}); "
-            f"{REMEDY}"
+            f"{fold_file(folder, fold)} has pseudo-labels for {len(shared)} clips that have labels "
+            f"({few(shared)}); {REMEDY}"
         )
     return manifest, windows
 
@@ -342,6 +345,6 @@ def told(manifest: Manifest, windows: PseudoLabels, folder: str | Path, fold: in
     """The pseudo-labels of a fold as a line for people."""
     recordings = len(np.unique(windows.clip_ids))
     return (
-        f"pseudo-labels {folder}: {len(windows)} windows of {recordings} recordings for fold {fold}, by "
-        f"{', '.join(manifest.runs)}, {windows.mass:.1f} labels' mass"
+        f"pseudo-labels {folder}: {plural(len(windows), 'windows')} of {recordings} recordings for fold "
+        f"{fold}, by {', '.join(manifest.runs)}, {windows.mass:.1f} labels' mass"
     )

@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from earshot.files import whole_file
-from earshot.messages import few
+from earshot.messages import few, plural
 
 FILE = "targets.npz"  # beside clips.csv
 ARRAYS = ("clip_ids", "classes", "target", "mask", "lineage")
@@ -38,7 +38,7 @@ class SoftTargets:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {shape}: clips by classes")
         ids, counts = np.unique(np.asarray(self.clip_ids, str), return_counts=True)
         if (counts > 1).any():
-            raise ValueError(f"{(counts > 1).sum()} clips have targets twice: {few(ids[counts > 1])}")
+            raise ValueError(f"{plural((counts > 1).sum(), 'clips have')} targets twice: {few(ids[counts > 1])}")
         known = self.target[self.mask > 0]
         if known.size and not (known.min() >= 0 and known.max() <= 1):
             raise ValueError(f"targets must lie in 0 to 1, got {known.min()} to {known.max()}")

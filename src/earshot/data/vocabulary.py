@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from earshot.inputs.extractor import found_file
-from earshot.messages import FILES_SHOWN, few, suggest
+from earshot.messages import FILES_SHOWN, few, plural, suggest
 from earshot.tables import read_table
 
 KINDS = {  # kind of name: what its column is called
@@ -104,13 +104,14 @@ def match(ours: Vocabulary, theirs: Vocabulary, table: str = "") -> np.ndarray:
         if len(places) > 1:
             twice = few([theirs.shown()[p] for p in places])
             raise ValueError(
-                f"class '{label}' is {len(places)} classes of {theirs.what} ({twice}): say which by teacher.table, a "
-                "CSV with the columns label, teacher"
+                f"class '{label}' is {plural(len(places), 'classes')} of {theirs.what} ({twice}): say which by "
+                "teacher.table, a CSV with the columns label, teacher"
             )
         found[k] = places[0] if places else -1
     if (found < 0).all():
         raise ValueError(
-            f"none of the {len(ours)} classes ({few(ours.shown())}) is among the {len(theirs)} of {theirs.what} "
+            f"none of the {len(ours)} classes ({few(ours.shown())}) is among the {len(theirs)} of "
+            f"{theirs.what} "
             f"({few(theirs.shown())}): give teacher.table, a CSV with the columns label, teacher, or take its "
             "embedding alone (distill.answer_weight=0)"
         )

@@ -19,7 +19,7 @@ import pandas as pd
 
 from earshot import files
 from earshot.data.labels import label_lists
-from earshot.messages import few, progress_bar
+from earshot.messages import few, plural, progress_bar
 from earshot.prediction.voice import VoiceDetector
 from earshot.sound import audio
 from earshot.sound.rows import file_of
@@ -221,7 +221,9 @@ class Voice:
         most = self.share * crop_seconds + 1e-9
         stuck = sum(_least(s, crop_seconds, n) > most for s, n in zip(spoken, lengths, strict=True))
         left = "it is silenced there" if self.how == "silence" else "they are heard where there is least"
-        return f"{text}: crops keep away from it" + f"; {stuck} clips have no crop free of it: {left}" * (stuck > 0)
+        return f"{text}: crops keep away from it" + f"; {plural(stuck, 'clips have')} no crop free of it: {left}" * (
+            stuck > 0
+        )
 
 
 def _joined(stretches: np.ndarray) -> np.ndarray:

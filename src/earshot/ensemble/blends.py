@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from earshot.messages import suggest
+from earshot.messages import plural, suggest
 from earshot.prediction.origin import Origin
 from earshot.prediction.predictions import Predictions, mean_of, weighted_mean
 from earshot.records import build_from
@@ -113,7 +113,7 @@ def read_ensemble(path: str | Path) -> Ensemble:
     runs, values = [Path(run) for run in about["runs"]], about["blend"]
     blend = build_blend(values, path)
     if len(blend.weights) not in (0, len(runs)):
-        raise ValueError(f"{path} names {len(runs)} runs and weights of {len(blend.weights)}")
+        raise ValueError(f"{path} names {plural(len(runs), 'runs')} and weights of {len(blend.weights)}")
     kept = [i for i in range(len(runs)) if not blend.weights or np.any(blend.weights[i])]
     weights = tuple(blend.weights[i] for i in kept) if blend.weights else ()
     origins = tuple(build_from(Origin, one, path) for one in about.get("origins") or ())

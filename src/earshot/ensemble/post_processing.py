@@ -16,7 +16,7 @@ import pandas as pd
 from earshot.competitions.competition import OofScore, PostRanges
 from earshot.competitions.row_steps import fit_odds
 from earshot.events import PostProcess
-from earshot.messages import progress_bar, suggest
+from earshot.messages import plural, progress_bar, suggest
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.truth import Truth
 
@@ -56,7 +56,7 @@ class Step:
     def __str__(self) -> str:
         if not len(self.gains):
             return f"{self.name}: nothing to compare, {'kept' if self.kept else 'not kept'}"
-        gain = f"{self.gains.mean():+.4f} +- {self.gains.std():.4f} over {len(self.gains)} folds"
+        gain = f"{self.gains.mean():+.4f} +- {self.gains.std():.4f} over {plural(len(self.gains), 'folds')}"
         return f"{self.name} {_shown(self.value)}: {gain}, {'kept' if self.kept else 'not kept'}"
 
 
@@ -173,7 +173,7 @@ def parts_of(oof: Predictions, truth: Truth) -> tuple[np.ndarray, str]:
     Clips of a `group` of the clip table stay together; groups are dealt out in an order that depends on their names.
     """
     if len(np.unique(oof.fold)) > 1:
-        return np.asarray(oof.fold), f"{len(np.unique(oof.fold))} folds"
+        return np.asarray(oof.fold), f"{plural(len(np.unique(oof.fold)), 'folds')}"
     groups = oof.clip_ids.astype(str)
     if truth.clips is not None and "group" in truth.clips:
         groups = truth.clips.group.astype(str).to_numpy()

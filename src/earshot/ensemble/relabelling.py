@@ -59,8 +59,8 @@ def honest_answers(run: Run, clips: pd.DataFrame) -> tuple[Predictions, str]:
     known = table.reindex(found.clip_ids)
     if (other := (known != found.fold).to_numpy()).any():
         raise ValueError(
-            f"{run.folder} was trained on another fold table than {path}: {other.sum()} clips were held out in another "
-            f"fold or are not there: {few(found.clip_ids[other])}"
+            f"{run.folder} was trained on another fold table than {path}: {other.sum()} clips were held "
+            f"out in another fold or are not there: {few(found.clip_ids[other])}"
         )
     return found, file_digest(path)
 
@@ -77,7 +77,8 @@ def check_groups(folds: pd.DataFrame, clips: pd.DataFrame, path: Path):
         spread = pd.Series(folds.fold.to_numpy()[names != ""]).groupby(names[names != ""]).nunique()
         if (parted := spread[spread > 1]).size:
             raise ValueError(
-                f"{path} has clips of {len(parted)} groups in several folds ({few(parted.index)}): a network that "
+                f"{path} has clips of {len(parted)} groups in several folds ({few(parted.index)}): a "
+                "network that "
                 "holds one out heard the others. Make folds that keep groups (src/make_folds.py --ignore-official), "
                 "or relabel as the source does, with --mode source"
             )

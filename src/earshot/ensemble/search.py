@@ -10,7 +10,7 @@ import numpy as np
 from earshot.ensemble.blends import MEANS, Blend
 from earshot.ensemble.post_processing import keeps
 from earshot.ensemble.specialists import blend_weights
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.metrics.clips import average_precision
 from earshot.prediction import predictions
 from earshot.prediction.predictions import Predictions
@@ -34,13 +34,14 @@ def check_alike(names: list[str], oofs: list[Predictions]):
         if oof.classes != first.classes:
             raise ValueError(f"{pair}: their classes differ, {predictions.class_difference(first, oof)}")
         if lost := set(first.clip_ids.tolist()) ^ set(oof.clip_ids.tolist()):
-            raise ValueError(f"{pair}: {len(lost)} clips are in one OOF only: {few(sorted(lost))}")
+            raise ValueError(f"{pair}: {plural(len(lost), 'clips are')} in one OOF only: {few(sorted(lost))}")
         fold = oof.aligned(first.clip_ids).fold
         other = np.flatnonzero(fold != first.fold)
         if len(other):
             i = other[0]
             raise ValueError(
-                f"{pair}: they were trained on different fold tables. {len(other)} of {len(first)} clips are in "
+                f"{pair}: they were trained on different fold tables. {len(other)} of "
+                f"{plural(len(first), 'clips are')} in "
                 f"another fold, such as {first.clip_ids[i]} in {first.fold[i]} and {fold[i]}: train both on one table"
             )
 

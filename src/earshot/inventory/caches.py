@@ -16,7 +16,7 @@ from earshot.data.caches import picture_settings, waveform_settings
 from earshot.data.packed import packed_settings
 from earshot.inputs.record import CHANNELS
 from earshot.inventory.trained import Found
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.processes.lock import in_somebodys_turn, is_held, owned_since
 from earshot.runs import FoldRun
 from earshot.stored import read_json
@@ -193,7 +193,7 @@ def _what(cache: Path, about: dict) -> str:
     told = about | (about.get("params") if isinstance(about.get("params"), dict) else {})
     day = datetime.fromtimestamp((cache / "params.json").stat().st_mtime).strftime("%Y-%m-%d")
     words = [f"{about.get('kind', '')} cache" + f" at {rate} Hz" * isinstance(rate, int)]
-    words += [f"{clips} clips"] * (clips >= 0) + [day]
+    words += [f"{plural(clips, 'clips')}"] * (clips >= 0) + [day]
     if about.get("kind") == "packed" and isinstance(rate, int) and isinstance(about.get("n_samples"), int):
         words.append(f"{about['n_samples'] / max(rate, 1):g} s each")
     words += [f"{name} {told[name]}" for name in TOLD if isinstance(told.get(name), int | float | str)]

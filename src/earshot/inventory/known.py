@@ -12,7 +12,7 @@ from earshot.competitions import COMPETITIONS, family_module, get_competition
 from earshot.competitions.competition import Competition, PostRanges
 from earshot.config import load_config, read_values
 from earshot.data.dataset import read_dataset
-from earshot.messages import command_line, of_repository
+from earshot.messages import command_line, of_repository, plural
 from earshot.records import to_dict
 from earshot.tables import read_table
 from earshot.tasks import TASKS, get_task
@@ -48,7 +48,7 @@ def prepared(folder: Path) -> str:
     if not (folder / "dataset.json").is_file():
         return ""
     clips, classes = (read_table(folder / f"{n}.csv", (c,)) for n, c in (("clips", "clip_id"), ("classes", "label")))
-    return f"{len(clips)} clips, {len(classes)} classes"
+    return f"{plural(len(clips), 'clips')}, {plural(len(classes), 'classes')}"
 
 
 def told(name: str, data: Path, configs: Path) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from earshot import files
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.sound.folder import EXTENSIONS, printable, some_recordings
 from earshot.stored import read_text
 from earshot.tables import read_table
@@ -71,7 +71,7 @@ def read_source(source: Path) -> Source:
     if odd := [name for name in once if Path(name).suffix.lower() not in EXTENSIONS]:
         raise ValueError(f"{source} lists what is no recording by its ending: {few(odd)}")
     twice = len(listed) - len(once)
-    said = f"{source} lists {twice} recordings more than once: each is heard once" if twice else ""
+    said = f"{source} lists {plural(twice, 'recordings')} more than once: each is heard once" if twice else ""
     return Source(_named([(name, source.parent / name) for name in once]), said)
 
 
@@ -127,7 +127,7 @@ def changes(plan: pd.DataFrame, recordings: dict[str, Path], sizes: Sequence[int
     now = dict(zip(recordings, sizes, strict=True))
     gone = [name for name in plan.filename if name not in now]
     other = [name for name, size in zip(plan.filename, plan["size"], strict=True) if now.get(name, size) != size]
-    parts = [f"{len(gone)} recordings are gone ({few(gone, 2)})"] * bool(gone)
+    parts = [f"{plural(len(gone), 'recordings are')} gone ({few(gone, 2)})"] * bool(gone)
     parts += [f"{len(other)} have another size ({few(other, 2)}): what was heard of them stays"] * bool(other)
     new = len(now) - (len(plan) - len(gone))
     parts += [f"{new} are new"] * bool(new)

@@ -22,7 +22,7 @@ from earshot.competitions.tables import class_name
 from earshot.data.event_checks import say_overlapping
 from earshot.data.labels import ANNOTATED
 from earshot.events import PostProcess
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.metrics import anomalies as anomaly_metrics
 from earshot.metrics import events as event_metrics
 from earshot.prediction.detection import detect_all
@@ -50,8 +50,8 @@ def read_events_of(path: Path, label_column: str = "", tier: str = "") -> tuple[
         annotations = read_annotations(file, label_column, tier)
         if annotations.scores:
             raise ValueError(
-                f"{file}: {len(annotations.scores)} columns hold numbers from 0 to 1 ({few(annotations.scores)}), and "
-                "nobody said from where on each is an event: give a table of events"
+                f"{file}: {plural(len(annotations.scores), 'columns hold')} numbers from 0 to 1 "
+                f"({few(annotations.scores)}), and nobody said from where on each is an event: give a table of events"
             )
         table = annotations.events
         own = ADDED.sub("", (file.relative_to(path) if path.is_dir() else file).with_suffix("").as_posix())

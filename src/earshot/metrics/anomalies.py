@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.metrics import clips as clip_metrics
 
 GROUP = ("machine", "section", "domain")
@@ -78,7 +78,7 @@ def auc_table(scores: np.ndarray, clips: pd.DataFrame, max_fpr: float = 0.1, acr
     """
     scores, anomalous = np.asarray(scores, np.float64), anomalies(clips)
     if len(scores) != len(clips):
-        raise ValueError(f"{len(scores)} anomaly scores for {len(clips)} clips")
+        raise ValueError(f"{len(scores)} anomaly scores for {plural(len(clips), 'clips')}")
     keys = {name: clips[name].astype(str).to_numpy() for name in GROUP}
     rows = []
     for machine, section, domain in sorted(set(zip(*keys.values(), strict=True))):

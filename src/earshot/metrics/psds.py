@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from earshot.messages import install_line
+from earshot.messages import install_line, plural
 from earshot.metrics.events import check_durations, check_known_files, checked_events, merge_overlapping_events
 
 # The two scenarios of DCASE Task 4, as `psds(..., **PSDS1)`.
@@ -77,7 +77,7 @@ def _frames(name: str, timestamps, values, n_classes: int) -> tuple[np.ndarray, 
     """The arrays of one file, checked: (T + 1,) rising seconds and (T, K) finite scores."""
     timestamps, values = np.asarray(timestamps, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != n_classes or not len(values):
-        raise ValueError(f"{name}: scores {values.shape} for {n_classes} classes: they must be (T, K)")
+        raise ValueError(f"{name}: scores {values.shape} for {plural(n_classes, 'classes')}: they must be (T, K)")
     if timestamps.shape != (len(values) + 1,) or not (np.diff(timestamps) > 0).all():
         raise ValueError(
             f"{name}: {timestamps.shape} timestamps for {len(values)} frames: give the rising seconds where "

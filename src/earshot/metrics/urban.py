@@ -30,6 +30,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from earshot.messages import plural
+
 LEVELS = ("coarse", "fine")
 MIN_THRESHOLD = 0.01
 F1_THRESHOLD = 0.5
@@ -162,7 +164,9 @@ def class_curves(truth: pd.DataFrame, predictions: pd.DataFrame, level: str) -> 
     if level not in LEVELS:
         raise ValueError(f"level is '{level}': choose coarse or fine")
     if len(truth) != len(predictions) or not len(truth):
-        raise ValueError(f"{len(truth)} clips of truth for {len(predictions)} predictions: give the same, in one order")
+        raise ValueError(
+            f"{plural(len(truth), 'clips')} of truth for {len(predictions)} predictions: give the same, in one order"
+        )
     scores = {parse_tag(name): predictions[name].to_numpy(np.float64) for name in predictions.columns}
     if not all(np.isfinite(values).all() for values in scores.values()):
         raise ValueError("a prediction is no finite number")

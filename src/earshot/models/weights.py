@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from earshot.files import file_digest, walk
-from earshot.messages import few, suggest
+from earshot.messages import few, plural, suggest
 from earshot.models.front_end import check_description, check_front_end
 from earshot.sound.logmel import LogmelParams
 
@@ -196,8 +196,8 @@ def _hint(misshaped: list[str], theirs: dict[str, Tensor], ours: dict[str, Tenso
     if len(first) == 1 and len(heads) == 1:
         (theirs_count, ours_count), name = first.pop(), heads[0]
         return (
-            f"Is {name} the head? The file's has {theirs_count} classes, the model's {ours_count}: to replace it on "
-            f"purpose, model.drop=[{name}]"
+            f"Is {name} the head? The file's has {plural(theirs_count, 'classes')}, the model's {ours_count}: to "
+            f"replace it on purpose, model.drop=[{name}]"
         )
     return "Replaced on purpose? Name it in `drop`"
 

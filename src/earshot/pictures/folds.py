@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from earshot.files import whole_file
+from earshot.messages import plural
 from earshot.metrics import clips as clip_metrics
 from earshot.prediction.predictions import Predictions
 
@@ -121,7 +122,7 @@ def confusion(found: Predictions, target: np.ndarray, path: Path):
     counts = np.zeros((len(found.classes),) * 2)
     np.add.at(counts, (true, best), 1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    title = f"{len(true)} clips, class mean {_diagonal(counts):.3f}"
+    title = f"{plural(len(true), 'clips')}, class mean {_diagonal(counts):.3f}"
     chosen = np.arange(len(counts))
     if len(counts) > MAX_CLASSES:
         wrong = share - np.diag(np.diag(share))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from earshot.files import whole_file, write_or_rescue
-from earshot.messages import few, from_here
+from earshot.messages import few, from_here, plural
 from earshot.prediction.origin import Origin, as_text, parse_origin
 from earshot.prediction.places import all_different, as_names, places
 from earshot.sound.timebase import TimeBase
@@ -54,18 +54,21 @@ class Predictions:
         n, k = len(self.clip_ids), len(self.classes)
         if self.clipwise_output.shape != (n, k):
             raise ValueError(
-                f"clipwise_output has shape {self.clipwise_output.shape}, expected ({n}, {k}): {n} clips by {k} classes"
+                f"clipwise_output has shape {self.clipwise_output.shape}, expected ({n}, {k}): {plural(n, 'clips')} "
+                f"by {plural(k, 'classes')}"
             )
         for name in ("fold", "unreadable", "framewise_output", "embedding", "score", "threshold"):
             value = getattr(self, name)
             if value is not None and len(value) != n:
-                raise ValueError(f"{name} has {len(value)} entries for {n} clips")
+                raise ValueError(f"{name} has {len(value)} entries for {plural(n, 'clips')}")
         if self.framewise_output is not None and self.timebase is None:
             raise ValueError("framewise_output needs a timebase to say where its frames lie")
         names = np.asarray(self.clip_ids, dtype=str)
         if not all_different(names):
             ids, counts = np.unique(names, return_counts=True)
-            raise ValueError(f"{(counts > 1).sum()} clips are predicted more than once: {few(ids[counts > 1])}")
+            raise ValueError(
+                f"{plural((counts > 1).sum(), 'clips are')} predicted more than once: {few(ids[counts > 1])}"
+            )
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -87,7 +90,7 @@ class Predictions:
         wanted = as_names(clip_ids)
         index = places(wanted, np.asarray(self.clip_ids, dtype=str))
         if len(missing := wanted[index < 0]):
-            raise ValueError(f"{len(missing)} clips have no prediction: {few(missing)}; predict them first")
+            raise ValueError(f"{plural(len(missing), 'clips have')} no prediction: {few(missing)}; predict them first")
         return self.take(index)
 
     def save(self, path: str | Path):
@@ -170,11 +173,11 @@ def check_arrays(data: Mapping[str, np.ndarray]):
             raise ValueError(f"{name} is of {array.dtype} and shape {array.shape}")
     for name in ("clipwise_output", "framewise_output", "embedding"):
         if name in data and (odd := ~np.isfinite(data[name]).all(axis=1)).any():
-            raise ValueError(f"{name} has {odd.sum()} rows with values that are NaN or infinite")
+            raise ValueError(f"{name} has {plural(odd.sum(), 'rows')} with values that are NaN or infinite")
     if "framewise_output" in data:
         rows, counts = len(data["framewise_output"]), data.get("frame_counts", np.zeros(0, int))
         if (counts < 0).any() or counts.sum() != rows or len(counts) != len(data["clip_ids"]):
-            raise ValueError(f"frame_counts do not part the {rows} rows of framewise_output")
+            raise ValueError(f"frame_counts do not part the {plural(rows, 'rows')} of framewise_output")
         if data["framewise_output"].shape[1] != len(data["classes"]):
             raise ValueError(f"framewise_output has shape {data['framewise_output'].shape}, not a column a class")
     if "timebase" in data and len(data["timebase"]) != 3:
@@ -244,7 +247,7 @@ def weighted_mean(members: list[Predictions], weights=None, join: Callable | Non
         if other.classes != first.classes:
             raise ValueError(f"cannot average predictions of different class lists: {class_difference(first, other)}")
         if len(other) != len(first):
-            raise ValueError(f"cannot average: one member has {len(first)} clips, another {len(other)}")
+            raise ValueError(f"cannot average: one member has {plural(len(first), 'clips')}, another {len(other)}")
     members = [first] + [m.aligned(first.clip_ids) for m in members[1:]]
     join = join or mean_of
 

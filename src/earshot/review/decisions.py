@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from earshot.messages import few, suggest
+from earshot.messages import few, plural, suggest
 from earshot.processes.lock import in_turn
 
 ACCEPT, REJECT, CORRECT, SKIP, UNDO = KINDS = ("accept", "reject", "correct", "skip", "undo")
@@ -214,7 +214,9 @@ def _cells(decision: Decision) -> list[str]:
 
 def _decision(cells: list[str], where: str) -> Decision:
     if len(cells) != len(COLUMNS):
-        raise ValueError(f"{where}: {len(cells)} cells, a decision has {len(COLUMNS)}: mend or remove the line")
+        raise ValueError(
+            f"{where}: {plural(len(cells), 'cells')}, a decision has {len(COLUMNS)}: mend or remove the line"
+        )
     values: dict = dict(zip(COLUMNS, cells, strict=True))
     if values["decision"] not in KINDS:
         raise ValueError(f"{where}: decision '{values['decision']}'{suggest(values['decision'], KINDS)}")

@@ -18,7 +18,7 @@ from earshot.data.folds import GROUPED_BY, TRAIN_ONLY, folds_in, held_out_folds,
 from earshot.data.labels import read_clips
 from earshot.data.soft_targets import find_targets
 from earshot.ensemble import lineage
-from earshot.messages import check_choice, few
+from earshot.messages import check_choice, few, plural
 from earshot.prediction.origin import Origin, weights_origin
 from earshot.records import build_from, to_dict
 from earshot.searching.space import Space, grid, overrides_of, read_space
@@ -187,7 +187,8 @@ def make_split(plan: SearchPlan, config: Config, outer: int | None, folder: Path
     trains = len(known) > 1 or (folds.fold == TRAIN_ONLY).any()
     if len(inner) < plan.inner or not trains:
         raise ValueError(
-            f"without fold {outer} there are {len(known)} folds to score trials on, and inner asks for {plan.inner}"
+            f"without fold {outer} there are {plural(len(known), 'folds')} to score trials on, and inner asks for "
+            f"{plan.inner}"
             f"{'' if trains else ', with nothing left to train on'}: make: 4 cuts the other clips into four anew"
         )
     tables = {"clips.csv": clips, "folds.csv": folds[[c for c in FOLD_COLUMNS if c in folds]]}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from earshot.messages import plural
 from earshot.stored import open_array, read_json, want
 
 SCALE = 32767
@@ -48,7 +49,7 @@ class Row:
         self._row, self._at = int(row), 0
         self.channels = self._waveform.shape[2] if len(self._waveform.shape) == 3 else 1
         if self._row >= len(self._waveform):
-            raise ValueError(f"{file} has {len(self._waveform)} rows")
+            raise ValueError(f"{file} has {plural(len(self._waveform), 'rows')}")
         self.is_float = self._waveform.dtype.kind == "f"
         self.frames = int(lengths[self._row]) if lengths is not None else self._waveform.shape[1]
         if self.frames > self._waveform.shape[1]:

@@ -16,7 +16,7 @@ from earshot.config import Config
 from earshot.data.unlabelled import find_recordings
 from earshot.inputs.record import CHANNELS
 from earshot.inputs.waveforms import decode
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.sound import audio
 
 QUIET = 1e-6  # RMS of silence
@@ -53,7 +53,7 @@ class Background:
             )
         if lost:
             audio.warn_once(
-                f"augment.background: {len(lost)} recordings cannot be read and are left out: {few(lost, 3)}"
+                f"augment.background: {plural(len(lost), 'recordings')} cannot be read, left out: {few(lost, 3)}"
             )
 
     def under(self, waveform: np.ndarray, rng: np.random.Generator, level: float | None = None) -> np.ndarray:

@@ -29,7 +29,7 @@ from earshot.data.dataset import LOOKED_AT, say_changed
 from earshot.data.labels import negative_events
 from earshot.data.prepared import PreparedData
 from earshot.inputs.network import Inputs
-from earshot.messages import few, first_line
+from earshot.messages import few, first_line, plural
 from earshot.models import check_model, counting
 from earshot.models.contract import check_answers
 from earshot.models.transformers_folder import find_folder
@@ -185,7 +185,8 @@ def check_recordings(data: PreparedData):
     paths = [Path(data.source) / file_of(path) for path in some]
     if len(paths) and not any(path.is_file() for path in paths):
         raise ValueError(
-            f"none of the first {len(paths)} recordings of the clip table is there, such as {paths[0]}: is `source` in "
+            f"none of the first {plural(len(paths), 'recordings')} of the clip table is there, such as {paths[0]}: "
+            "is `source` in "
             "dataset.json the folder that paths in clips.csv are relative to? src/prepare.py writes both"
         )
 
@@ -290,8 +291,8 @@ def check_several_classes(fold: int, target: np.ndarray, classes, loss: str):
     found = [str(c) for c, there in zip(classes, (target > 0.5).any(axis=0), strict=True) if there]
     if loss == "cross_entropy" and len(found) < 2:
         raise ValueError(
-            f"fold {fold} trains on clips of {len(found)} classes ({few(found)}): loss cross_entropy tells classes "
-            "apart and needs two; look at the fold table that src/make_folds.py printed"
+            f"fold {fold} trains on clips of {len(found)} classes ({few(found)}): loss cross_entropy "
+            "tells classes apart and needs two; look at the fold table that src/make_folds.py printed"
         )
 
 

@@ -26,6 +26,7 @@ from earshot.data.voice import Voice
 from earshot.inputs.network import Inputs
 from earshot.inputs.record import Input
 from earshot.inputs.waveforms import as_heard, decode, own_samples, steps
+from earshot.messages import plural
 from earshot.sound import audio
 from earshot.sound.loudness import gain_of
 from earshot.training.background import Background, level_of_events
@@ -114,7 +115,7 @@ class TrainingClips(torch.utils.data.Dataset):
                 continue
             return example | {"clip_id": name or self.prepared.clips.clip_id[now], "unreadable": unreadable}
         raise ValueError(
-            f"{len(unreadable)} clips in a row could not be read, the last: {unreadable[-1][1]}; "
+            f"{plural(len(unreadable), 'clips')} in a row could not be read, the last: {unreadable[-1][1]}; "
             "check dataset.json's source folder and prepare.py's unreadable.csv"
         )
 

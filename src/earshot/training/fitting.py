@@ -21,7 +21,7 @@ from earshot.config import Config, from_dict
 from earshot.data.labels import annotated_clips, label_lists
 from earshot.inputs.record import Input
 from earshot.inputs.torch_front_ends import FrontEnds
-from earshot.messages import few, logged_from
+from earshot.messages import few, logged_from, plural
 from earshot.prediction.tta import in_place
 from earshot.sound.logmel import LogmelParams, empty_mel_bands
 from earshot.training.checks import coarse_step
@@ -109,8 +109,8 @@ def _fit_task(values: dict, before: Config, data: Data) -> list[str]:
     if before.loss.name == "cross_entropy" and several:
         raise ValueError(
             f"that config learns exactly one label a clip (loss.name=cross_entropy), and {len(several)} of "
-            f"{len(labels)} clips have none or several: {few(several)}. Take one with loss bce for --like, such as "
-            "sed/synth_cnn, or mend their labels"
+            f"{plural(len(labels), 'clips have')} none or several: {few(several)}. Take one with loss bce for "
+            "--like, such as sed/synth_cnn, or mend their labels"
         )
     if values.get("watch") and (several or values.get("task", before.task) != data.task):
         del values["watch"]
@@ -299,15 +299,15 @@ def fit_batch(values: dict, n_classes: int, n_training: int) -> tuple[dict, list
     if batch == wanted:
         notes = [f"optim.batch_size={batch} stays: {measured}"]
     elif batch < min(wanted, fits):
-        notes = [f"optim.batch_size={batch}, not {wanted}: {n_training} clips train a fold ({measured})"]
+        notes = [f"optim.batch_size={batch}, not {wanted}: {plural(n_training, 'clips train')} a fold ({measured})"]
     else:
         notes = [f"optim.batch_size={batch}, not {wanted}: {measured}"]
     steps = max(1, n_training // (batch * config.optim.accumulate))
     epochs = min(-(-FEWEST_STEPS // steps), MOST_EPOCHS)
     if 0 < config.optim.epochs < epochs:
         notes.append(
-            f"optim.epochs={epochs}: {n_training} clips are {steps} steps an epoch, too few for a network to learn in "
-            f"{config.optim.epochs}"
+            f"optim.epochs={epochs}: {plural(n_training, 'clips are')} {steps} steps an epoch, too few for a network "
+            f"to learn in {config.optim.epochs}"
         )
         notes += _lengthened(values, config, epochs)
     return values, notes

@@ -29,6 +29,7 @@ import torch
 from earshot import losses
 from earshot.config import Config
 from earshot.inputs.network import Inputs
+from earshot.messages import plural
 from earshot.prediction.clip_answers import clip_answer
 
 FEW = 0.1  # a share of clips that do not fit a head, up to which it is said and not refused
@@ -165,7 +166,8 @@ def why_not(head: Head, loss: str, task: str, asked: Targets) -> str:
             return "cross_entropy tells classes apart, and there is one: set loss.name=bce"
         if asked.partly_masked:
             return (
-                f"cross_entropy cannot mask single classes of a clip ({asked.partly_masked} clips have some): set "
+                f"cross_entropy cannot mask single classes of a clip ({plural(asked.partly_masked, 'clips have')} "
+                "some): set "
                 "loss.name=bce with model.params.activation=sigmoid, or data.secondary_weight from 0 to 1 and "
                 "data.false_positives=false"
             )

@@ -24,7 +24,7 @@ from earshot.files import file_digest
 from earshot.inputs.extractor import BATCH
 from earshot.inputs.teacher import LEFT_OUT, Distill, Teacher
 from earshot.inputs.waveforms import as_heard
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.prediction import predictions
 from earshot.prediction.origin import Origin, tables_differ
 from earshot.prediction.predictions import Predictions
@@ -195,8 +195,8 @@ def _taught(
         theirs = read_vocabulary(teacher.labels) if teacher.labels else of_names(network.classes, "the teacher")
         if len(theirs) != network.widths[-1]:
             raise ValueError(
-                f"the teacher answers for {network.widths[-1]} classes, but {theirs.what} names {len(theirs)}: it is "
-                "another network's list, or in another form"
+                f"the teacher answers for {plural(network.widths[-1], 'classes')}, but {theirs.what} names "
+                f"{len(theirs)}: it is another network's list, or in another form"
             )
         place = match(ours, theirs, teacher.table)
     elif not teacher.embedding_width or not lessons.how.embedding_weight:
@@ -245,7 +245,8 @@ def check_unseen(
     moved = [c for c, fold in zip(answered.clip_id, answered.fold, strict=True) if of_fold[c] != fold >= 0]
     if moved and not (found.origins and {o.tables.clips for o in found.origins} == {nested()}):
         raise ValueError(
-            f"distill.predictions: {name} was made with other folds than this run's: {len(moved)} clips were held out "
+            f"distill.predictions: {name} was made with other folds than this run's: "
+            f"{plural(len(moved), 'clips were')} held out "
             f"elsewhere: {few(moved)}. Train both with one fold table, or the ensemble within this fold's training "
             "clips alone (src/make_folds.py --inside)"
         )
@@ -280,7 +281,7 @@ def told(lessons: Lessons, classes: Sequence[str]) -> str:
     unlabelled = f"; {lessons.draws} crops of {len(lessons.chance)} unlabelled recordings an epoch" * bool(
         lessons.draws
     )
-    off = f"; the last {how.off_epochs} epochs without it" if how.off_epochs else ""
+    off = f"; the last {plural(how.off_epochs, 'epochs')} without it" if how.off_epochs else ""
     if lessons.about.get("mode") == HEARD:
         unlabelled += " (answers by networks that may have learned from what this fold holds out: it scores too well)"
     return f"taught by {who}: {' and '.join(parts)}{unlabelled}{off}"

@@ -19,7 +19,7 @@ from earshot.data.labels import annotated_clips
 from earshot.data.prepared import PreparedData
 from earshot.inputs.network import Inputs
 from earshot.inputs.waveforms import decode
-from earshot.messages import suggest
+from earshot.messages import plural, suggest
 from earshot.sound import audio
 from earshot.sound.timebase import TimeBase
 
@@ -178,7 +178,7 @@ def told(windows: PseudoWindows) -> str:
     if max(asked) > windows.cap:
         text += f", held at {windows.cap:.2f} so that pseudo-labels weigh at most {record.max_mass:g} x the labels"
     if record.off_epochs:
-        text += f", off in the last {record.off_epochs} epochs"
+        text += f", off in the last {plural(record.off_epochs, 'epochs')}"
     count = int(windows.soundscapes.sum())
     apart = "may be" if record.with_soundscapes else "are never"
     return text + (f"; {count} labelled soundscapes {apart} on one example with them" if count else "")

@@ -23,6 +23,7 @@ from earshot.config.sections import OptimConfig
 from earshot.data import sampling
 from earshot.data.prepared import PreparedData
 from earshot.inputs.teacher import LEFT_OUT
+from earshot.messages import plural
 from earshot.training.clock import duration, validations
 from earshot.training.lessons import Lessons
 from earshot.training.setup import Training, set_up
@@ -77,11 +78,13 @@ def rehearse(
     one = o.epochs * epoch + max(1, validations(0, o.epochs, o.validate_every)) * validation
     rounds = -(-len(folds) // jobs)
     print(
-        f"an epoch: {batches} batches, about {duration(epoch)}, and validation of {len(held_out.clips)} clips, about "
-        f"{duration(validation)}"
+        f"an epoch: {plural(batches, 'batches')}, about {duration(epoch)}, and validation of "
+        f"{plural(len(held_out.clips), 'clips')}, about {duration(validation)}"
     )
-    total = f"; {len(folds)} folds: about {duration(rounds * one)}" if len(folds) > 1 else ""
-    print(f"{o.epochs} epochs: about {duration(one)}{total}. Nothing was written; leave --dry-run out to train")
+    total = f"; {plural(len(folds), 'folds')}: about {duration(rounds * one)}" if len(folds) > 1 else ""
+    print(
+        f"{plural(o.epochs, 'epochs')}: about {duration(one)}{total}. Nothing was written; leave --dry-run out to train"
+    )
 
 
 def batches_of(train: PreparedData, lessons: Lessons | None, o: OptimConfig, processes: int) -> int:

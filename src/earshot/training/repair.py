@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from earshot import files, runs, tasks
 from earshot.data.answers import truth_of
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.prediction import predictions
 from earshot.prediction.origin import weights_digest, weights_origin
 from earshot.processes import children
@@ -72,7 +72,7 @@ def _oof(t: Training) -> str:
     origin = weights_origin(t.folder / "best.safetensors")
     if t.accelerator.is_main_process:
         replace(found, origins=origin and (origin,)).save(t.folder / "oof.npz")
-    return f"predicted again with best.safetensors ({len(found)} clips)"
+    return f"predicted again with best.safetensors ({plural(len(found), 'clips')})"
 
 
 @contextmanager

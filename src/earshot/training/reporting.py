@@ -11,7 +11,7 @@ from earshot.data.answers import truth_of
 from earshot.data.prepared import PreparedData
 from earshot.data.soft_targets import told
 from earshot.ensemble.oof import stopped_text
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.pictures import folds as fold_pictures
 from earshot.prediction import predictions
 from earshot.training.event_pictures import draw_event_maps
@@ -32,9 +32,9 @@ def announce(t: Training):
     grid = predictions.TimeBase(*t.about["timebase"])
     labelled = t.clips.prepared.clips[: t.clips.n_labelled]  # of the others the lengths may not be known
     steps = (
-        f"{len(t.clips)} clips train{unreadable(labelled)}, {len(t.held_out.clips)} held out"
+        f"{plural(len(t.clips), 'clips train')}{unreadable(labelled)}, {len(t.held_out.clips)} held out"
         f"{unreadable(t.held_out.clips)} | "
-        f"{n * o.accumulate} x {o.batch_size} = {n * o.accumulate * o.batch_size} clips a step, "
+        f"{n * o.accumulate} x {o.batch_size} = {plural(n * o.accumulate * o.batch_size, 'clips')} a step, "
         f"{t.batches_an_epoch // o.accumulate} steps an epoch"
     )
     if not o.epochs:
@@ -74,7 +74,9 @@ def announce_skipped(t: Training):
     """The classes that the balanced sampler cannot give a turn."""
     if t.clips.turns and len(t.clips.turns.empty):
         names = [t.about["classes"][k] for k in t.clips.turns.empty]
-        t.accelerator.print(f"fold {t.fold}: no training clip, so no turn, for {len(names)} classes: {few(names)}")
+        t.accelerator.print(
+            f"fold {t.fold}: no training clip, so no turn, for {plural(len(names), 'classes')}: {few(names)}"
+        )
 
 
 def epoch_line(fold: int, row: dict, watch: str, epochs: int, left: str = "") -> str:
@@ -99,7 +101,9 @@ def epoch_line(fold: int, row: dict, watch: str, epochs: int, left: str = "") ->
 def say_unreadable(clip_ids: Collection[str], trains: PreparedData) -> str:
     """How many clips could not be read, and the classes whose training clips they mostly are, for people."""
     classes = trains.mostly_among(clip_ids)
-    return f"{len(clip_ids)} clips could not be read" + f", most or all that train {few(classes)}" * bool(classes)
+    return f"{plural(len(clip_ids), 'clips')} could not be read" + f", most or all that train {few(classes)}" * bool(
+        classes
+    )
 
 
 def finish_fold(t: Training):

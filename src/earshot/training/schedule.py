@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from earshot import optim
+from earshot.messages import plural
 from earshot.models import blocks as network_blocks
 from earshot.training.setup import Progress, Training
 
@@ -93,6 +94,6 @@ def stop_early(t: Training) -> bool:
     patience = t.config.optim.early_stop_epochs
     waited = t.progress.epoch - 1 - t.progress.best_epoch
     if patience and waited >= patience:
-        t.accelerator.print(f"fold {t.fold}: no better score for {waited} epochs; stopping")
+        t.accelerator.print(f"fold {t.fold}: no better score for {plural(waited, 'epochs')}; stopping")
         return True
     return False

@@ -77,7 +77,8 @@ def with_unlabelled(
     ]
     if both:
         raise ValueError(
-            f"{len(both)} recordings of distill.unlabelled are labelled clips of the data set: {few(both)}; leave them "
+            f"{len(both)} recordings of distill.unlabelled are labelled clips of the data set: "
+            f"{few(both)}; leave them "
             "out, they have labels, and those held out, and those of validation.csv, must not be learned from"
         )
     if fold is not None:
@@ -96,7 +97,8 @@ def with_left_out(data: PreparedData, clips: pd.DataFrame, fold: int) -> tuple[P
     left &= ~clips.clip_id.isin(data.not_drawn)
     if not left.any():
         raise ValueError(
-            f"distill.unlabelled={LEFT_OUT}: all {len(data.clips)} clips of fold {fold} train with their labels; let "
+            f"distill.unlabelled={LEFT_OUT}: all {len(data.clips)} clips of fold {fold} train with their "
+            "labels; let "
             "data.clips_per_class or data.train_share leave some out, or name a folder or table of recordings"
         )
     joined, chance = _behind(data, clips[left].reset_index(drop=True))

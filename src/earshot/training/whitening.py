@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from earshot.messages import plural
+
 NEGLIGIBLE = 1e-7  # a direction of so small a share of the widest one's variance is none
 
 
@@ -45,7 +47,8 @@ class Whitening:
             found = variance[variance > NEGLIGIBLE * max(variance[0], 0)]
         if len(found) < components:
             raise ValueError(
-                f"distill.embedding_components is {components}, but over the {n} windows of the clips that train the "
+                f"distill.embedding_components is {components}, but over the {plural(n, 'windows')} of the clips "
+                "that train the "
                 f"teacher's embedding varies in {len(found)} directions: set it to at most {len(found)}, or to 0"
             )
         basis = directions[:, :components]
