@@ -171,7 +171,7 @@ def test_a_sample_that_does_not_know_all_recordings_is_not_the_test(bundle, fold
     pd.DataFrame({"row_id": ["rec0_5"]}).to_csv(folder.parent / "sample_submission.csv", index=False)
     test = find_test(COMPETITION, folder, CLASSES)
     assert len(test.table) == 5
-    assert "lacks 3 rows of its recordings" in test.notes[0]
+    assert "lacks 4 rows of its recordings" in test.notes[0]
     full = ["rec2_5", "rec2_10", "rec1_5", "rec1_10", "rec0_5"]
     pd.DataFrame({"row_id": full}).to_csv(folder.parent / "sample_submission.csv", index=False)
     assert find_test(COMPETITION, folder, CLASSES).table.row_id.tolist() == full
