@@ -38,6 +38,7 @@ from earshot.competitions.birdcall import NOCALL
 from earshot.competitions.checks import form_problems, refuse
 from earshot.competitions.competition import Competition
 from earshot.competitions.dcase_meta import ENDING, FILL_IN, label_of, meta_problems
+from earshot.competitions.dcase_parts import check_parts, part_of, with_other_parts
 from earshot.competitions.tables import write_checked
 from earshot.competitions.truths import checked_truth
 from earshot.data.answers import read_truth
@@ -80,8 +81,9 @@ def main():
         return
     challenge = competition.challenge
     label = label_of(challenge, options.label)
-    folder = options.out.with_name(f"{options.out.stem}_files") if challenge else None
-    check_free(options, folder)
+    part = part_of(challenge, options.part)
+    folder = options.out.with_name(label if part else f"{options.out.stem}_files") if challenge else None
+    check_free(options, None if part else folder)
     check_where_it_lies(found, options.predictions)
     check_heard(found, competition, test, options)
     check_classes(found, classes, options)
@@ -97,8 +99,9 @@ def main():
         print(f"-> {path}: the post-processing that was chosen")
     if folder is not None:
         text, said = meta_of(challenge, label, options.predictions)
-        texts = challenge.files(submission, label) | {f"{label}{ENDING}": text}
+        texts = challenge.files(submission, label, **part) | {f"{label}{ENDING}": text}
         texts |= challenge.score_files(found, test, label) if challenge.score_files else {}
+        texts = with_other_parts(texts, folder, challenge, label, **part) if part else texts
         write_files(competition, texts, test, classes, folder, options.force)
         print(f"{said}-> {folder}/: the challenge's own files; {label}{ENDING} says {FILL_IN} where only you know")
     scores = print_scores(competition, read_table(options.out), test, found, classes, options.truth)
@@ -119,6 +122,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--truth", type=Path, help="print the official scores against this truth")
     parser.add_argument("--check", type=Path, nargs="+", metavar="FILE", help="only validate these files or folders")
     parser.add_argument("--label", help="of a DCASE system: <last name>_<institute>_<task>_<1 to 4>")
+    parser.add_argument("--part", help="which output of a system with several this is, such as split_25")
     parser.add_argument("--classes", type=Path, help="class names (default: classes.csv beside --test)")
     parser.add_argument("--log", type=Path, default=Path("submissions/log.csv"))
     parser.add_argument("--force", action="store_true", help="replace an existing --out")
@@ -197,7 +201,7 @@ def find_classes(options: argparse.Namespace) -> list[str]:
 
 def check_files(competition: Competition, options: argparse.Namespace, test, found, classes: list[str]):
     """Validate every file and folder of --check; problems of all of them are one error."""
-    problems = []
+    problems = check_parts(competition.challenge, options.check)
     for name, paths in submissions_of(competition, options.check).items():
         try:
             submission = read_submission(competition, paths, test)
@@ -226,8 +230,9 @@ def submissions_of(competition: Competition, given: list[Path]) -> dict[str, lis
             if challenge is None:
                 raise ValueError(f"{path} is a folder; a submission of this competition is one CSV file")
             inside = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
-            found[str(path)] = [p for p in inside if re.fullmatch(challenge.own, p.name)]
-            rest = [p for p in inside if p not in found[str(path)]]
+            whole = [p for p in inside if re.fullmatch(challenge.own, p.name)]
+            rest = [p for p in inside if p not in whole]
+            found |= {str(p): [p] for p in whole} if challenge.parts else {str(path): whole}
             if odd := [p.name for p in rest if not p.name.endswith(ENDING)]:
                 raise ValueError(f"{path} holds {few(odd)}, which is named as no file of {challenge.task}")
             found |= {str(p): [p] for p in rest}
@@ -289,14 +294,16 @@ def write_files(competition: Competition, texts: dict[str, str], test, classes: 
     """Write the challenge's own files to `folder`; they too are read back and validated before it gets its name."""
     if folder.exists() and not force:
         there = {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()}
-        if there != texts:
+        several = competition.challenge.parts and {n: t for n, t in there.items() if not n.endswith(ENDING)}
+        if there != texts if not several else not several.items() <= texts.items():
             raise exists(folder)
     with whole_folder(folder, replace=True) as partial:
         for name, text in texts.items():
             (partial / name).parent.mkdir(exist_ok=True)
             (partial / name).write_text(text)
-        own = submissions_of(competition, [partial])[str(partial)]
-        competition.validate(competition.challenge.read_files(own, test), test, classes)
+        for name, own in submissions_of(competition, [partial]).items():
+            if not name.endswith(ENDING):
+                competition.validate(competition.challenge.read_files(own, test), test, classes)
 
 
 def find_post(

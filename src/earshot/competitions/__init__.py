@@ -33,7 +33,7 @@ COMPETITIONS = {  # name -> the family's module, whose EDITIONS has it; imported
     **{f"birdclef{year}": "birdclef" for year in range(2021, 2027)},
     "freesound2019": "freesound2019",
     **dict.fromkeys(("dcase2017_task1", "tut2017"), "dcase2017_task1"),
-    **{f"dcase{year}_task1": "dcase_task1" for year in range(2019, 2025)},
+    **{f"dcase{year}_task1": "dcase_task1" for year in range(2019, 2026)},
     **{f"dcase{year}_task2": "dcase_task2" for year in range(2020, 2026)},
     "dcase_task4": "dcase_task4",
     **{f"tau{year}": "dcase_task1" for year in (2019, 2020, 2022)},  # data sets of task 1 by their own names

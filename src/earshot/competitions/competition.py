@@ -149,10 +149,11 @@ class Challenge:
     """What a DCASE challenge wants handed in: files of its own, and a <label>.meta.yaml that describes the system.
 
     task: of the label, such as task1; own: pattern of the names of the output's files; joined: several of them are one
-    answer; files: (submission, label) -> {file name: text}; read_files: (files of one system, test table) ->
-    submission; score_files: (predictions, test table, label) -> {file name: text} of scores in time; description,
-    complexity, more: fields of the meta file's `system` block, `more` beside these two; results: (OOF, truth) -> its
-    results on the development set.
+    answer; parts: names of the outputs that one system hands in, where it is trained several times (split_5, ...);
+    files: (submission, label) -> {file name: text}, of a challenge with parts with `part` as keyword; read_files:
+    (files of one system, test table) -> submission; score_files: (predictions, test table, label) -> {file name:
+    text} of scores in time; description, complexity, more: fields of the meta file's `system` block, `more` beside
+    these two; results: (OOF, truth) -> its results on the development set.
     """
 
     task: str
@@ -161,6 +162,7 @@ class Challenge:
     read_files: Callable[[Sequence[Path], pd.DataFrame], pd.DataFrame]
     score_files: Callable[[Predictions, pd.DataFrame, str], dict[str, str]] | None = None
     joined: bool = False
+    parts: tuple[str, ...] = ()
     description: tuple[str, ...]
     complexity: tuple[str, ...]
     more: tuple[str, ...] = ("external_datasets", "source_code")

@@ -65,7 +65,18 @@ def make_meta(challenge: Challenge, label: str, known: Mapping, results: Mapping
         } | block(challenge.more),
         "results": {"development_dataset": dict(results) or _ask("no OOF here has these scores")},
     }  # fmt: skip
-    return HEADER + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+    return as_text(values)
+
+
+def as_text(values: Mapping) -> str:
+    return HEADER + yaml.dump(values, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes a block that stands there twice in full, in place of a reference to the first."""
+
+    def ignore_aliases(self, data) -> bool:
+        return True
 
 
 def meta_problems(path: Path, competition: Competition) -> list[str]:
@@ -152,7 +163,8 @@ def _author_problems(authors) -> list[str]:
 def _limit_problems(values, competition: Competition) -> list[str]:
     complexity, limits = _at(values, "system.complexity"), competition.limits
     complexity = complexity if isinstance(complexity, Mapping) else {}
-    asked = (("total_model_size", limits.parameters_kb), ("macs", limits.mmacs * 1e6))
+    kilobytes = limits.parameters_kb
+    asked = (("total_model_size", kilobytes), ("model_size", kilobytes), ("macs", limits.mmacs * 1e6))
     return [
         f"system.complexity.{name} is {complexity[name]:,}, {competition.name} allows {limit:,.0f}"
         for name, limit in asked

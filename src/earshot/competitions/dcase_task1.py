@@ -9,12 +9,15 @@ fold1_evaluate.csv (`filename, scene_label`), fold1_test.csv (`filename`), all t
 clips of fold1_train always train (fold -1), clips in neither are left out and counted. `group` is the identifier (city
 and location), `device` and `city` are from the file name. A clip of the split that meta.csv lacks is read from its
 name, with a warning. 2024 trains on a share of the clips: `subset` 5, 10, 25, 50 or 100 per cent, listed in
-split<subset>.csv in evaluation_setup or split_setup (where the files lie is not certain). `evaluation`: folder of the
-evaluation set, whose fold1_test.csv or test.csv is then the test; else fold1_test is, which the OOF answers.
+split<subset>.csv (`filename`), which the year's baseline loads into split_setup; 2025 on 25 per cent. `evaluation`:
+folder of the evaluation set, whose evaluation_setup/fold1_test.csv, test.csv or meta.csv is then the test, with the
+`device_id` of 2025 as `device`; else fold1_test is, which the OOF answers.
 
 Submission: `filename, scene_label` and from 2020 on a probability a scene. The challenge's own file has tabs, in 2019
-no header (as remembered; compare with the task's page). Score: class-mean accuracy, log loss over clips and
-as the mean over scenes, each device's class-mean accuracy; the first is the one that the year ranked by.
+no header (as remembered; compare with the task's page). A system of 2024 hands in one a training split
+(<label>.output.split_5.csv to split_100.csv) and one meta file. 2025 wants its inference code too, which is not made
+here; what a network would make of the device is its author's: none here hears it. Score: class-mean accuracy, log loss
+over clips and as the mean over scenes, each device's class-mean accuracy; the first is the one that the year ranked by.
 """
 
 from __future__ import annotations
@@ -134,13 +137,14 @@ def _test(source: Path, clips: pd.DataFrame, evaluation: str | None):
         truth = held_out[["filename", "labels", "device", "city"]].rename(columns={"labels": "scene_label"})
         return held_out[["filename", "clip_id"]].reset_index(drop=True), None, truth.reset_index(drop=True)
     folder = root_of(Path(evaluation).resolve(), ("evaluation_setup",))
-    names = ("fold1_test.csv", "test.csv")
-    path = next((p for p in (folder / "evaluation_setup" / n for n in names) if p.is_file()), None)
+    names = ("evaluation_setup/fold1_test.csv", "evaluation_setup/test.csv", "meta.csv")
+    path = next((p for p in (folder / n for n in names) if p.is_file()), None)
     if path is None:
-        raise ValueError(f"{folder / 'evaluation_setup'} holds none of {', '.join(names)}")
-    files = read_tsv(path, ("filename",)).filename.drop_duplicates(ignore_index=True)
-    stems = pd.Series([Path(f).stem for f in files])
-    inside = located(pd.DataFrame({"clip_id": stems, "path": files}), folder)
+        raise ValueError(f"{folder} holds none of {', '.join(names)}")
+    listed = read_tsv(path, ("filename",)).drop_duplicates("filename", ignore_index=True)
+    files, stems = listed.filename, pd.Series([Path(f).stem for f in listed.filename])
+    devices = {"device": listed.device_id} if "device_id" in listed else {}
+    inside = located(pd.DataFrame({"clip_id": stems, "path": files} | devices), folder)
     test_clips = inside.assign(path=[str(folder / f) for f in inside.path])
     return pd.DataFrame({"filename": files, "clip_id": stems}), test_clips, None
 
@@ -180,9 +184,10 @@ def validate(submission: pd.DataFrame, test: pd.DataFrame, classes, probabilitie
     refuse(problems)
 
 
-def files(submission: pd.DataFrame, label: str, header: bool = True) -> dict[str, str]:
-    """The challenge's own file: tab-separated."""
-    return {f"{label}.output.csv": submission.to_csv(sep="\t", index=False, header=header, lineterminator="\n")}
+def files(submission: pd.DataFrame, label: str, header: bool = True, part: str = "") -> dict[str, str]:
+    """The challenge's own file: tab-separated; part: of a system with several, such as split_5."""
+    name = f"{label}.output.{part}.csv" if part else f"{label}.output.csv"
+    return {name: submission.to_csv(sep="\t", index=False, header=header, lineterminator="\n")}
 
 
 def read_files(paths: Sequence[Path], test: pd.DataFrame, header: bool = True) -> pd.DataFrame:
@@ -252,19 +257,21 @@ def results(found: Predictions, truth: Truth) -> dict:
 def _edition(year: int, first: str = "class_mean_accuracy", limits: Limits | None = None, **other) -> Competition:
     """The challenge of a year: `first` ranked it; `other`: what it did differently."""
     scored = partial(score, first=first)
-    shared = {"rows": rows, "validate": validate, "challenge": challenge_of(year)}
+    shared = {"prepare": prepare, "rows": rows, "validate": validate, "challenge": challenge_of(year)}
     return Competition(
-        name=f"dcase{year}_task1", task="scenes", prepare=prepare, score=scored, oof_score=scenes(first),
+        name=f"dcase{year}_task1", task="scenes", score=scored, oof_score=scenes(first),
         limits=limits or Limits(), **(shared | other),
     )  # fmt: skip
 
 
 def challenge_of(year: int) -> Challenge:
-    """Fields of the meta file as the year's example has them (2020, 2023, 2024: as its published validator asks)."""
+    """Fields of the meta file as the published validators of 2020 and 2024 ask; 2021: as a team's file has them; of
+    2019, 2022, 2023 and 2025 none was at hand: the years beside them."""
     header = year > 2019
-    small, energy = year > 2020, year > 2022
+    small, energy, size = year > 2020, year > 2022, "total_model_size" if year > 2021 else "model_size"
     return Challenge(
         task="task1a" if 2017 < year < 2022 else "task1", own=r".+\.output(\.split_\d+)?\.csv",
+        parts=tuple(f"split_{share}" for share in SUBSETS) if year == 2024 else (),
         files=partial(files, header=header), read_files=partial(read_files, header=header), results=results,
         description=(
             "input_sampling_rate", "acoustic_features", "embeddings", "data_augmentation", "machine_learning_method",
@@ -272,7 +279,7 @@ def challenge_of(year: int) -> Challenge:
             *(("complexity_management", "pipeline", "framework") if small else ()),
         ),
         complexity=(
-            *(("total_model_size",) if small else ()), "total_parameters",
+            *((size,) if small else ()), "total_parameters",
             *(("total_parameters_non_zero",) if small else ()), *(("memory_use",) if energy else ()),
             *(("macs",) if year > 2021 else ()),
         ),
@@ -281,12 +288,13 @@ def challenge_of(year: int) -> Challenge:
 
 
 LABELS_ALONE = {"rows": partial(rows, probabilities=False), "validate": partial(validate, probabilities=False)}
-EDITIONS = by_name(
+EDITIONS = by_name(*[
     _edition(2019, **LABELS_ALONE),
     _edition(2020),
     _edition(2021, "log_loss", Limits(parameters_kb=128)),
     _edition(2022, "log_loss", Limits(parameters_kb=128, mmacs=30)),
     _edition(2023, limits=Limits(parameters_kb=128, mmacs=30)),
     _edition(2024, limits=Limits(parameters_kb=128, mmacs=30)),
-)
+    _edition(2025, limits=Limits(parameters_kb=128, mmacs=30), prepare=partial(prepare, subset=25)),
+])  # fmt: skip
 EDITIONS |= {f"tau{year}": EDITIONS[f"dcase{year}_task1"] for year in (2019, 2020, 2022)}

@@ -95,7 +95,8 @@ def about_system(members: Sequence[runs.Run], int8: bool, mean: str) -> dict:
         del known["embeddings"]
         return known
     return known | {
-        "total_model_size": round(system.kilobytes, 3), "total_parameters": system.parameters,
+        "total_model_size": round(system.kilobytes, 3), "model_size": round(system.kilobytes / 1.024, 3),
+        "total_parameters": system.parameters,
         "total_parameters_non_zero": system.nonzero, "macs": system.macs,
     }  # fmt: skip
 
