@@ -212,7 +212,7 @@ def test_partners_of_the_other_kind_are_none(kinds, seed):
     assert not ((kinds * kinds[kept]) == 2).any()
     fine = (kinds * kinds[index]) != 2
     assert torch.equal(kept[fine], index[fine])
-    assert torch.equal(apart(index, None), index)
+    assert torch.equal(partners_apart(index, None), index)
 
 
 # ---- schedules
