@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from earshot.script import run_script
@@ -37,6 +40,7 @@ from earshot.prediction.clip_answers import output_timebase
 from earshot.prediction.free_cores import allowed_cores
 
 MEMORY_GB = 30  # of Kaggle's CPU kernels
+LATE_SHARE, LEAST_LATE = 0.05, 30.0  # of the minutes, and seconds: so late a run hangs
 
 
 def main():
@@ -75,7 +79,8 @@ def answer(options: argparse.Namespace, started: float):
     )
     run.failures += [{"what": name, "how": "cannot be opened", "error": reason} for name, reason in bundle.broken]
     try:
-        report = run_kernel(run, options.minutes)
+        with ended_in_time(run, options.minutes):
+            report = run_kernel(run, options.minutes)
         print_report(report, options.out)
     except Exception as error:
         if not run.writes or options.strict:
@@ -87,6 +92,34 @@ def answer(options: argparse.Namespace, started: float):
         return
     if options.strict and report["failures"]:
         raise ValueError(f"{len(report['failures'])} failures, first: {report['failures'][0]}")
+
+
+@contextmanager
+def ended_in_time(run: KernelRun, minutes: float):
+    """End the process, with what was heard, where a recording or a network never comes back.
+
+    Kaggle would stop the kernel a little later, and its submission would be lost.
+    """
+    late = max(LEAST_LATE, LATE_SHARE * minutes * 60)
+
+    def give_up():
+        if not run.writes:  # there is nothing to end with
+            return
+        try:
+            print(f"  FAILED: the run hangs, {late:.0f} s after its {minutes:g} minutes, in a recording or a network; "
+                  f"{run.out} holds what was heard before", flush=True)  # fmt: skip
+            run.write("before the run hung")
+        finally:
+            sys.stdout.flush()
+            os._exit(0)
+
+    timer = threading.Timer(max(0.0, run.started + minutes * 60 - time.monotonic()) + late, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def parse_args() -> argparse.Namespace:

@@ -287,3 +287,40 @@ def test_a_bundle_whose_runtime_is_missing_answers_with_its_priors(bundle, folde
     assert "no network of the bundle runs here; the submission holds priors" in said
     with pytest.raises(ValueError, match="no graph of bundle"):
         scripts.run(run_kernel, "--bundle", other, "--simulate", "600x60s")
+
+
+HANGS = """
+import sys, time
+sys.path.insert(0, {src!r})
+import run_kernel
+from earshot.kernel.runner import KernelRun
+hear = KernelRun._hear
+KernelRun.batches = lambda run, steps, left: [[0], [1], [2]]
+KernelRun._hear = lambda run, steps, batch: time.sleep(600) if batch == [1] else hear(run, steps, batch)
+run_kernel.LEAST_LATE = 0.5
+run_kernel.main()
+"""
+
+
+def test_a_recording_that_never_comes_back_ends_in_what_was_heard_before(bundle, folder, tmp_path):
+    """As of a decoder that hangs: Kaggle would stop the kernel and take nothing of it."""
+    arguments = ["--bundle", bundle.folder, "--competition", COMPETITION, "--test-folder", folder]
+    script = [sys.executable, "-c", HANGS.format(src=str(SCRIPT.parent)), *arguments]
+    ran = subprocess.run(
+        [*script, "--out", tmp_path / "s.csv", "--minutes", "0.03"], capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "FAILED: the run hangs" in ran.stdout
+    table = read_table(tmp_path / "s.csv")
+    get_competition(COMPETITION).validate(table, find_test(COMPETITION, folder, CLASSES).table, list(CLASSES))
+    assert table.row_id.tolist() == ["rec0_5", "rec1_5", "rec2_5"]
+    assert (table.iloc[1, 1:] == table.iloc[2, 1:]).all(), "nobody heard them"
+    plain = first_row(bundle, folder)
+    np.testing.assert_allclose(table.iloc[0, 1:].to_numpy(float), plain, rtol=1e-3)
+
+
+def first_row(bundle, folder) -> np.ndarray:
+    """The first network's answer to the first recording's only row."""
+    test = find_test(COMPETITION, folder, CLASSES)
+    (found, *_), _ = predict_members(bundle.networks[0].members, test.clips[:1])
+    return found.framewise_output[0].max(axis=0)
