@@ -153,7 +153,7 @@ def labelled_elsewhere(folder: Path, classes: list[str]) -> tuple[np.ndarray, np
 
 def write_groups(clips: pd.DataFrame, prints: list, options: argparse.Namespace):
     """The clip table with groups that keep one sound in one fold, for make_folds.py."""
-    groups = leaks.apart(clips, prints)
+    groups = leaks.duplicates_together(clips, prints)
     write_csv(clips.assign(group=groups), options.write_groups)
     words = ("--clips", options.write_groups, "--out", "folds/apart.csv", "--ignore-official")
     command = command_line("make_folds", *words)

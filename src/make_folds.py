@@ -18,7 +18,7 @@ from earshot.script import run_script
 import pandas as pd
 
 from earshot.audits.fingerprints import fingerprints
-from earshot.audits.leaks import apart
+from earshot.audits.leaks import duplicates_together
 from earshot.competitions import get_competition
 from earshot.competitions.tables import read_dataset
 from earshot.config import LARGEST_SEED
@@ -149,7 +149,7 @@ def with_duplicates_together(clips: pd.DataFrame, options: argparse.Namespace) -
     )
     if lost := [c for c, found in zip(clips.clip_id, prints, strict=True) if found is None]:
         print(f"{plural(len(lost), 'recordings')} could not be read; nothing is known of their sound: {few(lost)}")
-    groups = apart(clips, prints)
+    groups = duplicates_together(clips, prints)
     before = clips.group.nunique() if "group" in clips else len(clips)
     print(f"{plural(before, 'groups')} -> {groups.nunique()}: recordings of the same sound are in one now")
     return clips.assign(group=groups)

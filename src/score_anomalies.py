@@ -176,7 +176,7 @@ def score_fold(
 ) -> FoldScores:  # fmt: skip
     """What a fold says of its held-out clips, or of those to be `judged`."""
     training, held_out = data.split(fold.fold, fold.config.data.folds)
-    normal = training.take(~anomaly_metrics.anomalies(training.clips))
+    normal = training.take(~anomaly_metrics.is_anomalous(training.clips))
     normal, known = readable(normal, kept_predictions(fold, normal, "train"))
     if judged is None:
         judged, found = held_out, fold.oof().aligned(held_out.clips.clip_id)

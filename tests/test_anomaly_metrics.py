@@ -80,14 +80,14 @@ def test_rows_that_sum_to_one_are_probabilities_and_others_log_odds():
 
 def test_which_clips_are_anomalous():
     clips = pd.DataFrame({"machine": "fan", "section": "0", "domain": "source", "is_anomaly": ["0", "1", "1"]})
-    assert anomalies.anomalies(clips).tolist() == [False, True, True]
+    assert anomalies.is_anomalous(clips).tolist() == [False, True, True]
     both = clips.assign(condition="normal")
-    assert anomalies.anomalies(both).tolist() == [False, True, True], "the number is asked first"
+    assert anomalies.is_anomalous(both).tolist() == [False, True, True], "the number is asked first"
     words = clips.drop(columns="is_anomaly").assign(condition=["normal", "anomaly", "normal"])
-    assert anomalies.anomalies(words).tolist() == [False, True, False]
+    assert anomalies.is_anomalous(words).tolist() == [False, True, False]
     with pytest.raises(ValueError, match="column 'is_anomaly' must be 0 or 1, got maybe"):
-        anomalies.anomalies(clips.assign(is_anomaly=["0", "maybe", "1"]))
+        anomalies.is_anomalous(clips.assign(is_anomaly=["0", "maybe", "1"]))
     with pytest.raises(ValueError, match="column 'is_anomaly' must be 0 or 1, got nan"):
-        anomalies.anomalies(clips.assign(is_anomaly=[0, np.nan, 1]))
+        anomalies.is_anomalous(clips.assign(is_anomaly=[0, np.nan, 1]))
     with pytest.raises(ValueError, match=r"need the columns machine, section in clips\.csv"):
-        anomalies.anomalies(clips[["domain", "is_anomaly"]])
+        anomalies.is_anomalous(clips[["domain", "is_anomaly"]])

@@ -214,6 +214,7 @@ def test_what_is_no_audio_says_why(tmp_path):
     random = np.random.default_rng(0).bytes(5000)
     (tmp_path / "noise.wav").write_bytes(random)
     (tmp_path / "noise.mp3").write_bytes(bytes(5000))
+    (tmp_path / "tag.mp3").write_bytes(b"ID3\x03\0\0\0\0\x08\0" + bytes(1024))
     (tmp_path / "zero.wav").write_bytes(b"")
     (tmp_path / "page.ogg").write_text("<!DOCTYPE html><html>404 not found</html>\n" * 9)
     (tmp_path / "list.raw").write_text("a,b\n")
@@ -226,6 +227,7 @@ def test_what_is_no_audio_says_why(tmp_path):
         "none.wav": "holds no samples",
         "noise.wav": "cannot be decoded; libsndfile: ",
         "noise.mp3": "cannot be decoded; libsndfile: ",
+        "tag.mp3": "cannot be decoded; libsndfile: no sound in it",
         "page.ogg": "cannot be decoded .it is text that begins with '<!DOCTYPE html><html>404'",
         "list.raw": "cannot be decoded .it is text",
     }

@@ -98,7 +98,7 @@ def test_sounds_whose_waveforms_differ_are_doubtful(monkeypatch, likeness, grave
 
 def test_groups_that_keep_a_sound_together_leave_no_leak_of_sound(planted):
     _, clips, _, _, _, prints, _ = planted
-    groups = leaks.apart(clips, prints)
+    groups = leaks.duplicates_together(clips, prints)
     folds = make_folds(clips.assign(group=groups), k=4).set_index("clip_id").loc[clips.clip_id].reset_index()
     assert "one sound in two folds" not in {leak.kind for leak in leaks.leaks_of(clips, folds, prints)}
     assert groups.nunique() == len(clips) - 8

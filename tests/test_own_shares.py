@@ -31,7 +31,7 @@ def test_targets_of_events_with_shares():
     assert crop_targets(EVENTS, ["a", "b"], 0, 1)[0].tolist() == [0.25, 0.75]
     assert crop_targets(EVENTS, ["a", "b"], 0.5, 3)[0].tolist() == [1, 0.75]
     for wrong in (1.5, "loud"):
-        with pytest.raises(ValueError, match=f"share of events is 0 to 1 or empty, but '{wrong}' in 1 rows"):
+        with pytest.raises(ValueError, match=f"share of events is 0 to 1 or empty, but '{wrong}' in 1 row"):
             heard_shares(EVENTS.assign(share=[wrong, *EVENTS.share[1:]]))
 
 

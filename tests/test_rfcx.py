@@ -56,7 +56,7 @@ def test_prepare_makes_one_clip_a_recording_and_one_event_a_box(tmp_path):
     assert tables.events.filename.tolist() == ["a", "a", "b", "b", "b", "z"]
     assert tables.events.event_label.tolist() == ["s23", "s7", "s1", "s3", "s3", "s5"]
     assert tables.events.is_negative.tolist() == [0, 1, 0, 0, 0, 1]
-    assert tables.events.loc[0, ["onset", "offset", "fmin", "fmax"]].tolist() == [1, 2, 500, 2500]
+    assert tables.events.loc[0, ["onset", "offset"]].tolist() == [1, 2]
     assert list(tables.classes) == CLASSES
     assert tables.test_clips.path.tolist() == ["test/ta.flac", "test/tb.flac"]
     of_z = tables.events[tables.events.filename == "z"]

@@ -17,7 +17,7 @@ import pseudo_label
 import run_rounds
 import train
 from conftest import write_tiny
-from earshot.augment.mixing import apart
+from earshot.augment.mixing import partners_apart
 from earshot.augment.pipeline import augment_batch
 from earshot.augment.pseudo import PseudoMixing
 from earshot.config import load_config
@@ -208,11 +208,11 @@ def test_labelled_soundscapes_stay_apart_unless_asked(tiny_data):
 def test_partners_of_the_other_kind_are_none(kinds, seed):
     kinds = torch.tensor(kinds)
     index = torch.randperm(len(kinds), generator=torch.Generator().manual_seed(seed))
-    kept = apart(index, kinds)
+    kept = partners_apart(index, kinds)
     assert not ((kinds * kinds[kept]) == 2).any()
     fine = (kinds * kinds[index]) != 2
     assert torch.equal(kept[fine], index[fine])
-    assert torch.equal(apart(index, None), index)
+    assert torch.equal(partners_apart(index, None), index)
 
 
 # ---- schedules

@@ -46,16 +46,16 @@ def sites(names) -> set[str]:
 def test_same_seed_same_bytes_other_seed_other_bytes(tiny, tmp_path):
     shift.make_shift(tmp_path / "again", seed=0, **TINY)
     assert digests(tmp_path / "again") == digests(tiny)
-    waves = [shift.focal(seed, 3, "duswhi")[0][:16000] for seed in (0, 1)]
+    waves = [shift.focal_recording(seed, 3, "duswhi")[0][:16000] for seed in (0, 1)]
     assert not np.array_equal(*waves)
     scapes = [shift.soundscape(seed, shift.plan(0, **TINY)["test"][0])[0] for seed in (0, 1)]
     assert not np.array_equal(*scapes)
 
 
 def test_a_recording_depends_on_nothing_but_seed_and_index():
-    alone, row = shift.focal(0, 7, "duswhi")
-    shift.focal(0, 3, "reequa")
-    again, row_again = shift.focal(0, 7, "duswhi")
+    alone, row = shift.focal_recording(0, 7, "duswhi")
+    shift.focal_recording(0, 3, "reequa")
+    again, row_again = shift.focal_recording(0, 7, "duswhi")
     np.testing.assert_array_equal(alone, again)
     assert row == row_again
 

@@ -32,7 +32,7 @@ def bce(out: dict, batch: dict, label_smoothing: float = 0.0) -> Tensor:
     """
     value, from_logit = clip_output(out)
     target, coefficient = known_target(batch, value)
-    return weighted_mean(elementwise_bce(value, smoothed(target, label_smoothing), from_logit), coefficient)
+    return weighted_mean(elementwise_bce(value, label_smoothed(target, label_smoothing), from_logit), coefficient)
 
 
 def coarse_fine(
@@ -54,7 +54,7 @@ def coarse_fine(
             f"loss.params.coarse is {coarse:g}: the first so many classes are the coarse ones, and the network has "
             f"{value.shape[1]}"
         )
-    loss = elementwise_bce(value, smoothed(target, label_smoothing), from_logit)
+    loss = elementwise_bce(value, label_smoothed(target, label_smoothing), from_logit)
     levels = (weighted_mean(loss[:, part], coefficient[:, part]) for part in (slice(None, n), slice(n, None)))
     of_coarse, of_fine = levels
     return coarse_weight * of_coarse + fine_weight * of_fine
@@ -71,7 +71,7 @@ def bce_clip_frame(out: dict, batch: dict, frame_weight: float = 0.5, label_smoo
     value, from_logit = segment_output(out)
     strongest = value.amax(dim=1)
     target, coefficient = known_target(batch, strongest)
-    frame = elementwise_bce(strongest, smoothed(target, label_smoothing), from_logit)
+    frame = elementwise_bce(strongest, label_smoothed(target, label_smoothing), from_logit)
     return clip + frame_weight * weighted_mean(frame, coefficient)
 
 
@@ -86,7 +86,7 @@ def frame_bce(out: dict, batch: dict, label_smoothing: float = 0.0) -> Tensor:
     known = batch if batch.get("frame_mask") is None else batch | {"mask": batch["frame_mask"]}
     coefficient = entry_coefficient(known, batch["target"])[:, None, :] * frame_target.isfinite()
     target = torch.where(coefficient > 0, frame_target.float(), 0.0)
-    return weighted_mean(elementwise_bce(value, smoothed(target, label_smoothing), from_logit), coefficient)
+    return weighted_mean(elementwise_bce(value, label_smoothed(target, label_smoothing), from_logit), coefficient)
 
 
 def focal(out: dict, batch: dict, gamma: float = 2.0, alpha: float = 0.25, label_smoothing: float = 0.0) -> Tensor:
@@ -97,7 +97,7 @@ def focal(out: dict, batch: dict, gamma: float = 2.0, alpha: float = 0.25, label
     """
     value, from_logit = clip_output(out)
     target, coefficient = known_target(batch, value)
-    target = smoothed(target, label_smoothing)
+    target = label_smoothed(target, label_smoothing)
     probability = torch.sigmoid(value) if from_logit else value
     p_t = probability * target + (1 - probability) * (1 - target)
     loss = (1 - p_t) ** gamma * elementwise_bce(value, target, from_logit)
@@ -298,7 +298,7 @@ def weighted_mean(loss: Tensor, coefficient: Tensor) -> Tensor:
     return (coefficient * loss).sum() / coefficient.sum().clamp(min=1e-12)
 
 
-def smoothed(target: Tensor, label_smoothing: float) -> Tensor:
+def label_smoothed(target: Tensor, label_smoothing: float) -> Tensor:
     """Binary targets moved towards 0.5."""
     return target * (1 - label_smoothing) + label_smoothing / 2
 

@@ -213,7 +213,7 @@ def score_machines(predictions: Predictions, truth: Truth) -> dict[str, float]:
     if truth.clips is None:
         raise ValueError("the asd task needs the clip table: machine, section, domain, is_anomaly")
     table = anomaly_metrics.auc_table(anomaly_scores_of(predictions, truth), truth.clips)
-    normal = ~anomaly_metrics.anomalies(truth.clips)
+    normal = ~anomaly_metrics.is_anomalous(truth.clips)
     result = anomaly_metrics.summary(table)
     if normal.any():
         result["accuracy"] = clip_metrics.accuracy(truth.target[normal], predictions.clipwise_output[normal])
@@ -241,7 +241,7 @@ def draw_confusion(predictions: Predictions, truth: Truth, path: Path):
 
 def draw_roc(predictions: Predictions, truth: Truth, path: Path):
     scores = anomaly_scores_of(predictions, truth)
-    fold_pictures.roc_curves(scores, anomaly_metrics.anomalies(truth.clips), truth.clips, path)
+    fold_pictures.roc_curves(scores, anomaly_metrics.is_anomalous(truth.clips), truth.clips, path)
 
 
 TASKS: dict[str, Task] = {

@@ -92,7 +92,7 @@ def decisions(scores: np.ndarray, groups: np.ndarray, normal_scores: np.ndarray,
 def table(methods: Mapping[str, Scores], normal_groups: np.ndarray, groups: np.ndarray, clips: pd.DataFrame):
     """Methods, (M,) groups of training clips, (N,) of the judged ones and their clip rows -> a row a method and
     machine, section, domain: n_normal, n_anomaly, auc, pauc, precision, recall, f1."""
-    truth, rows = anomaly_metrics.anomalies(clips), []
+    truth, rows = anomaly_metrics.is_anomalous(clips), []
     keys = clips[list(anomaly_metrics.GROUP)].astype(str).agg("/".join, axis=1).to_numpy()
     for name, found in methods.items():
         decided = decisions(found.judged, groups, found.training, normal_groups)

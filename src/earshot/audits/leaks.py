@@ -235,7 +235,7 @@ def by_kind(found: Sequence[Leak]) -> pd.DataFrame:
     return table.sort_values(["grave", "leaks"], ascending=False, kind="stable", ignore_index=True)
 
 
-def apart(clips: pd.DataFrame, prints: list[Fingerprint | None]) -> pd.Series:
+def duplicates_together(clips: pd.DataFrame, prints: list[Fingerprint | None]) -> pd.Series:
     """Group clips so that those of one sound stay together: (N,) the table's own groups, joined by shared sounds."""
     own = clean_names(clips.group) if "group" in clips else pd.Series("", index=clips.index)
     names = own.where(own != "", clips.clip_id.astype(str)).to_numpy(object)

@@ -51,7 +51,7 @@ def sample_partners(size: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(size, generator=generator)
 
 
-def apart(index: Tensor, kinds: Tensor | None) -> Tensor:
+def partners_apart(index: Tensor, kinds: Tensor | None) -> Tensor:
     """Partners of whom none is of the other of the kinds 1 and 2: such a clip becomes its own partner.
 
     kinds: (B,) numbers 0, 1, 2 of the clips (`soundscape` of a batch), None: any two may meet.

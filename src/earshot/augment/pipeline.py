@@ -20,12 +20,12 @@ from earshot.augment.mixing import (
     Mixing,
     add_decibels,
     add_sounds,
-    apart,
     fmix_batch,
     mix,
     mix_batch,
     mix_power,
     mix_sounds,
+    partners_apart,
     sample_cutmix_mask,
     sample_fmix_mask,
     sample_lam,
@@ -81,7 +81,7 @@ def augment_batch(batch: dict, front_ends, augment: BatchAugment, generator: tor
 def _sum(batch: dict, names: tuple[str, ...], others: tuple[str, ...], add, augment: BatchAugment, generator) -> dict:
     """With probability `summix_p` a clip gets another one on top, at a level of `summix_db`."""
     size = len(batch["clip_id"])
-    partners = apart(sample_partners(size, generator), batch.get(KIND))
+    partners = partners_apart(sample_partners(size, generator), batch.get(KIND))
     summed = torch.rand(size, generator=generator) < augment.summix_p
     low, high = augment.summix_db
     decibels = low + (high - low) * torch.rand(size, generator=generator)
@@ -91,7 +91,7 @@ def _sum(batch: dict, names: tuple[str, ...], others: tuple[str, ...], add, augm
 
 def _cutmix(batch: dict, names: tuple[str, ...], others: tuple[str, ...], augment: BatchAugment, generator) -> dict:
     """With probability `cutmix_p`: one span of time for the batch."""
-    partners = apart(sample_partners(len(batch["clip_id"]), generator), batch.get(KIND))
+    partners = partners_apart(sample_partners(len(batch["clip_id"]), generator), batch.get(KIND))
     mixed = torch.rand((), generator=generator) < augment.cutmix_p
     lam = float(sample_lam(augment.cutmix_alpha, generator))
     mask = sample_cutmix_mask(generator, tuple(batch[names[0]].shape[2:]), lam)
@@ -100,7 +100,7 @@ def _cutmix(batch: dict, names: tuple[str, ...], others: tuple[str, ...], augmen
 
 def _fmix(batch: dict, names: tuple[str, ...], others: tuple[str, ...], augment: BatchAugment, generator) -> dict:
     """With probability `fmix_p`: one mask for the batch, as in the published code."""
-    partners = apart(sample_partners(len(batch["clip_id"]), generator), batch.get(KIND))
+    partners = partners_apart(sample_partners(len(batch["clip_id"]), generator), batch.get(KIND))
     mixed = torch.rand((), generator=generator) < augment.fmix_p
     lam = float(sample_lam(augment.fmix_alpha, generator))
     mask = sample_fmix_mask(generator, tuple(batch[names[0]].shape[2:]), lam, augment.fmix_decay)
@@ -128,7 +128,7 @@ def _mixup(
         partners[partners == size] = size - 1  # an odd one out stays itself
     elif augment.mixup_per_clip:
         lam = torch.maximum(lam, 1 - lam)
-    partners = apart(partners, batch.get(KIND))
+    partners = partners_apart(partners, batch.get(KIND))
     mixing = Mixing(torch.where(mixed, lam, 1.0).expand(size), partners, 2 if augment.mixup_pairs else 1)
     how, shares = mix_power if power else mix, {}
     if augment.mixup_domain == "level":

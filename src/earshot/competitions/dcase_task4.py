@@ -172,7 +172,7 @@ def read_files(paths: Sequence[Path], test: pd.DataFrame) -> pd.DataFrame:
     for folder in (p for p in paths if p.is_dir()):
         given = {p.name for p in folder.iterdir()}
         inside = f"in {folder.name}"
-        refuse(name_problems(wanted, given, f"are missing {inside}", f"of no recording of the test are {inside}"))
+        refuse(name_problems(wanted, given, f"are missing {inside}", f"are {inside} of no recording of the test"))
     return read_table(tables[0])
 
 

@@ -109,8 +109,7 @@ def _events(boxes: pd.DataFrame, is_negative: int) -> pd.DataFrame:
         raise ValueError(f"a box of {row.recording_id} ends ({row.t_max} s) where it begins ({row.t_min} s) or before")
     return pd.DataFrame({
         "filename": boxes.recording_id, "onset": boxes.t_min, "offset": boxes.t_max,
-        "event_label": boxes.species_id.map(_name), "fmin": boxes.f_min, "fmax": boxes.f_max,
-        "songtype_id": boxes.songtype_id, "is_negative": is_negative,
+        "event_label": boxes.species_id.map(_name), "is_negative": is_negative,
     })  # fmt: skip
 
 

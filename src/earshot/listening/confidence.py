@@ -38,7 +38,7 @@ class Calibration:
 
     def __call__(self, values: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """(N,) outputs and (N,) class numbers -> (N,) probabilities."""
-        return 1 / (1 + np.exp(-(self.slope[classes] * log_odds(values) + self.shift[classes])))
+        return 1 / (1 + np.exp(-(self.slope[classes] * logit(values) + self.shift[classes])))
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class FromOof:
     choice: dict | None = None  # as a file keeps it (ensemble/choice.py), where post-processing was chosen now
 
 
-def log_odds(values: np.ndarray) -> np.ndarray:
+def logit(values: np.ndarray) -> np.ndarray:
     p = np.clip(np.asarray(values, np.float64), FLOOR, 1 - FLOOR)
     return np.log(p / (1 - p))
 
@@ -158,7 +158,7 @@ def calibrate(peaks: np.ndarray, target: np.ndarray) -> Calibration | None:
     def fit(x, y):
         if y.all() or not y.any():
             return None
-        found = LogisticRegression(C=10.0).fit(log_odds(x)[:, None], y)
+        found = LogisticRegression(C=10.0).fit(logit(x)[:, None], y)
         return float(found.coef_[0, 0]), float(found.intercept_[0])
 
     if (shared := fit(peaks.ravel(), target.ravel())) is None:

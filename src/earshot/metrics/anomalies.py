@@ -76,7 +76,7 @@ def auc_table(scores: np.ndarray, clips: pd.DataFrame, max_fpr: float = 0.1, acr
 
     One row a group in order of appearance by name; auc and pauc are NaN where a group lacks one kind.
     """
-    scores, anomalous = np.asarray(scores, np.float64), anomalies(clips)
+    scores, anomalous = np.asarray(scores, np.float64), is_anomalous(clips)
     if len(scores) != len(clips):
         raise ValueError(f"{len(scores)} anomaly scores for {plural(len(clips), 'clips')}")
     keys = {name: clips[name].astype(str).to_numpy() for name in GROUP}
@@ -114,7 +114,7 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
     return result
 
 
-def anomalies(clips: pd.DataFrame) -> np.ndarray:
+def is_anomalous(clips: pd.DataFrame) -> np.ndarray:
     """Say which clips are anomalous, (N,) booleans; an error unless the table has the columns of the task."""
     missing = [c for c in GROUP if c not in clips]
     if "is_anomaly" not in clips and "condition" not in clips:

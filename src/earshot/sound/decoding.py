@@ -224,7 +224,9 @@ def _open(path: str, view: View) -> Iterator[sf.SoundFile]:
         try:
             file = _File(shown or _name(path))
         except (sf.LibsndfileError, TypeError) as error:  # TypeError: .raw, whose rate nothing tells
-            reason = getattr(error, "error_string", error)
+            reason = str(getattr(error, "error_string", error))
+            if "does not exist" in reason:  # what libsndfile says of an mp3 without a frame; that it exists was asked
+                reason = "no sound in it"
             raise UnreadableAudio(f"{path} cannot be decoded{_looks_like(path)}; libsndfile: {reason}") from error
         with file:
             yield file

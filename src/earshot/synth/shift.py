@@ -141,7 +141,7 @@ def counts_of(seed: int, scale: float = 1.0) -> dict[str, int]:
     return {str(code): max(1, round(n * scale)) for code, n in zip(order, CLIPS_OF_RANK, strict=True)}
 
 
-def focal(seed: int, index: int, code: str) -> tuple[np.ndarray, dict]:
+def focal_recording(seed: int, index: int, code: str) -> tuple[np.ndarray, dict]:
     """Focal recording number `index`: (S,) waveform, and its row of train.csv."""
     rng = stream(seed, "shift focal", index)
     number = who_records(seed, code, rng)
@@ -184,7 +184,7 @@ def _write_focal(folder: Path, seed: int, scale: float):
     labels = [code for code, n in counts.items() for _ in range(n)]
     again = stream(seed, "shift twice").permutation(len(labels))[: max(1, round(UPLOADED_TWICE * scale))].tolist()
     for index, code in enumerate(labels):
-        wave, row = focal(seed, index, code)
+        wave, row = focal_recording(seed, index, code)
         write_sound(folder / "train_audio" / row["filename"], wave)
         rows.append(row)
         if index in again:
