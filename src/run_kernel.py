@@ -25,15 +25,18 @@ from earshot.kernel.memory_limit import check_memory_limit
 check_memory_limit()
 
 from earshot.files import check_writable
-from earshot.kernel.answers import frame_bytes
+from earshot.kernel.answers import frame_bytes, hearing_bytes
 from earshot.kernel.bundle import Bundle, open_bundle
 from earshot.kernel.hidden_test import find_test
 from earshot.kernel.manifest import identity_of
-from earshot.kernel.runner import KernelRun, run_kernel
-from earshot.kernel.speed import simulate
+from earshot.kernel.memory_limit import peak_memory
+from earshot.kernel.runner import BATCH_SECONDS, KernelRun, run_kernel
+from earshot.kernel.speed import passes, simulate
 from earshot.messages import Parser, few, logged_from, plural
 from earshot.prediction.clip_answers import output_timebase
 from earshot.prediction.free_cores import allowed_cores
+
+MEMORY_GB = 30  # of Kaggle's CPU kernels
 
 
 def main():
@@ -133,6 +136,12 @@ def print_simulation(bundle: Bundle, wanted: tuple[int, float], n_cores: int):
         grid = output_timebase(first.backend.timebase, first.windowing.stride_samples)
         size = frame_bytes([seconds] * n_files, grid, len(bundle.classes), len(bundle.runs))
         print(f"  {'frames':8s} {size / 1e9:10.2f} GB of memory, every {grid.frame_seconds:.3g} s")
+        members = max(sum(len(n.members) for n in some) for some, _ in passes(bundle.networks))
+        together = max(1.0, min(n_files, BATCH_SECONDS * n_files / (60 * found["minutes"])))
+        heard = hearing_bytes(together * seconds, seconds, grid, len(bundle.classes), members)
+        peak = peak_memory() + size + heard
+        more = f": MORE THAN THE {MEMORY_GB} GB of a kernel. Bundle fewer runs, or such of a longer hop or pool"
+        print(f"  {'memory':8s} {peak / 1e9:10.2f} GB at most in all" + more * (peak > 1e9 * MEMORY_GB))
     print(f"  {found['minutes']:.1f} minutes with {n_cores} cores ({found['cpu_seconds'] / 60:.1f} CPU minutes)")
 
 

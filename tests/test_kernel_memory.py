@@ -5,9 +5,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 
+import tiny_graphs
 from earshot.ensemble.blends import Blend
-from earshot.kernel.answers import KernelBlend, frame_bytes
+from earshot.events import PostProcess
+from earshot.kernel import runner
+from earshot.kernel.answers import KernelBlend, frame_bytes, hearing_bytes
+from earshot.kernel.bundle import open_bundle
+from earshot.kernel.hidden_test import find_test
 from earshot.kernel.memory_limit import free_memory
 from earshot.prediction.predictions import Clip, Predictions
 from earshot.sound.timebase import TimeBase
@@ -73,3 +79,35 @@ def test_memory_is_what_the_system_or_the_group_leaves(tmp_path):
 @pytest.mark.skipif(not math.isfinite(free_memory()), reason="this system does not say")
 def test_this_system_has_some():
     assert 1e7 < free_memory() < 1e14
+
+
+def test_a_batch_and_networks_heard_together_are_as_many_as_fit_into_memory(tmp_path, monkeypatch):
+    bundle = open_bundle(tiny_graphs.write_bundle(tmp_path / "bundle", folds=3))
+    (folder := tmp_path / "test_soundscapes").mkdir()
+    for i, seconds in enumerate((5, 5, 5, 20)):
+        soundfile.write(folder / f"{i}.wav", 0.1 * np.random.default_rng(i).standard_normal(8000 * seconds), 8000)
+    test = find_test("birdclef2026", folder, bundle.classes)
+    heard, answers = [], []
+    predict = runner.predict_members
+
+    def counted(members, clips, *args, **options):
+        heard.append((len(members), len(clips)))
+        return predict(members, clips, *args, **options)
+
+    monkeypatch.setattr(runner, "predict_members", counted)
+    two_short = hearing_bytes(10, 5, TimeBase(8000, 80, 10), 3, 2)
+    for free in (math.inf, two_short / runner.SHARE_OF_BATCH):
+        heard.clear()
+        monkeypatch.setattr(runner, "free_memory", lambda free=free: free)
+        run = runner.KernelRun(
+            competition="birdclef2026", test=test, networks=bundle.networks, post=PostProcess(), out=tmp_path / "s.csv"
+        )
+        run.answers.room = math.inf  # what is kept is another test's
+        report = runner.run_kernel(run, 1.0)
+        assert not report["failures"]
+        answers.append(run.answers.predictions().clipwise_output)
+        if free == math.inf:
+            assert heard == [(1, 4), (2, 4)]
+        else:
+            assert heard[-4:] == [(2, 2), (2, 1), (1, 1), (1, 1)], "the long one by one network after the other"
+    np.testing.assert_array_equal(*answers)

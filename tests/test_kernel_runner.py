@@ -171,7 +171,7 @@ def test_a_sample_that_does_not_know_all_recordings_is_not_the_test(bundle, fold
     pd.DataFrame({"row_id": ["rec0_5"]}).to_csv(folder.parent / "sample_submission.csv", index=False)
     test = find_test(COMPETITION, folder, CLASSES)
     assert len(test.table) == 5
-    assert "lacks 3 rows of its recordings" in test.notes[0]
+    assert "lacks 4 rows of its recordings" in test.notes[0]
     full = ["rec2_5", "rec2_10", "rec1_5", "rec1_10", "rec0_5"]
     pd.DataFrame({"row_id": full}).to_csv(folder.parent / "sample_submission.csv", index=False)
     assert find_test(COMPETITION, folder, CLASSES).table.row_id.tolist() == full
@@ -374,7 +374,12 @@ def test_the_script(bundle, folder, tmp_path, capsys):
     assert report["writes"][-1]["rows"] == 5
     assert sorted(p.name for p in out.parent.iterdir()) == ["submission.csv", "submission_report.json"]
     scripts.run(run_kernel, "--bundle", bundle.folder, "--simulate", "600x60s", "--cores", 4)
-    assert "minutes with 4 cores" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "minutes with 4 cores" in said
+    assert "GB at most in all" in said
+    assert "MORE THAN" not in said
+    scripts.run(run_kernel, "--bundle", bundle.folder, "--simulate", "90000x3600s", "--cores", 4)
+    assert "MORE THAN THE 30 GB of a kernel. Bundle fewer runs" in capsys.readouterr().out
     for wrong in ("600", "0x60s", "600x0s", "ax60"):
         with pytest.raises(SystemExit):
             scripts.run(run_kernel, "--bundle", bundle.folder, "--simulate", wrong)

@@ -70,9 +70,9 @@ def test_recordings_that_the_table_names_otherwise_are_heard(hidden):
     rules = get_rules(competition)
     if len(table.columns) > 1 or competition in ("birdclef2021", "birdclef2022"):
         column = next(c for c in table.columns if c in ("audio_id", "file_id"))
-        if competition == "birdclef2021":
-            pytest.skip("its recordings have no ending within the names of rows")
         old, new = table[column], "test/" + table[column].str.lower() + ".OGG"
+        if competition == "birdclef2021":  # no place for an ending within the names of its rows
+            column, old, new = "site", table.site, table.site.str.lower()
         table = table.assign(**{column: new})
         table[rules.key] = [k.replace(a, b) for k, a, b in zip(table[rules.key], old, new, strict=True)]
     elif rules.key == "row_id":
@@ -124,7 +124,7 @@ def test_a_table_of_other_recordings(hidden):
 
 
 @pytest.mark.parametrize("competition", ["birdclef2026", "birdclef2021", "birdcall"])
-def test_rows_that_a_hidden_table_lacks_are_not_answered(competition, tmp_path):
+def test_rows_that_a_hidden_table_lacks(competition, tmp_path):
     rules = get_rules(competition)
     (folder := tmp_path / rules.folder).mkdir()
     for stem in STEMS:
@@ -132,7 +132,8 @@ def test_rows_that_a_hidden_table_lacks_are_not_answered(competition, tmp_path):
     table = rules.make([(rules.clip_id(s), 60.0) for s in STEMS], classes_of(competition), tmp_path)
     lacking = table.drop(index=[4, 20])
     test, names = answered((competition, folder, table), lacking)
-    assert names == lacking[rules.key].tolist()
+    added = table[rules.key][[4, 20]].tolist() if rules.sample else []  # a sample may be older than the test
+    assert names == lacking[rules.key].tolist() + added
     assert heard(test) == set(STEMS)
     if rules.sample:
         _, names = answered((competition, folder, table), table.iloc[:3])

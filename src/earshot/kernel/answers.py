@@ -23,6 +23,8 @@ from earshot.sound.timebase import TimeBase
 
 PRIOR_GRID = TimeBase(1, 1, 1)  # a prior is the same every second
 BESIDE = 1.5  # times the frames of a run that their blend and its rows take besides, measured
+OPEN = 1.5  # times the frames of a recording that its windows take before they are joined, measured
+AT_ONCE = 4096  # frames that are joined at once
 COARSEST = 2.5  # seconds: half a row
 
 
@@ -108,9 +110,11 @@ class KernelBlend:
         known = next((f[i] for f in self.frames.values() if f[i] is not None), None)
         if grid != self.timebase or (known is not None and len(known) != len(frames)):
             frames = on_grid(frames, grid, self.timebase, None if known is None else len(known))
+        more = np.float32(share) * frames
         if self.frames[run][i] is None:
-            self.frames[run][i] = np.zeros(frames.shape, np.float32)
-        self.frames[run][i] += np.float32(share) * frames
+            self.frames[run][i] = more
+        else:
+            self.frames[run][i] += more
         self.frame_weight[run][i] += share
 
     def predictions(self) -> Predictions:
@@ -138,8 +142,12 @@ class KernelBlend:
         if not runs:
             return self.prior[None]
         shares = [np.float32(self.frame_weight[run][i]) for run in runs]
-        means = [self.frames[run][i] / share for run, share in zip(runs, shares, strict=True)]
-        return self._joined(runs, means, shares)
+        sums = [self.frames[run][i] for run in runs]
+        out = np.empty(sums[0].shape, np.float32)
+        for begin in range(0, len(out), AT_ONCE):  # joined they take many times the memory
+            part = slice(begin, begin + AT_ONCE)
+            out[part] = self._joined(runs, [s[part] / share for s, share in zip(sums, shares, strict=True)], shares)
+        return out
 
     def _joined(self, runs: Sequence[str], means: list[np.ndarray], shares: list[np.ndarray]) -> np.ndarray:
         """The blend of runs of which `shares` were heard; in a class where none of them has weight all are alike."""
@@ -184,6 +192,15 @@ class KernelBlend:
 def frame_bytes(seconds: Sequence[float], grid: TimeBase, n_classes: int, n_runs: int) -> float:
     """Bytes that the frames of recordings of so many seconds take, with their blend and its rows."""
     return float(np.ceil(np.asarray(seconds) / grid.frame_seconds).sum()) * n_classes * 4 * (n_runs + BESIDE)
+
+
+def hearing_bytes(seconds: float, longest: float, grid: TimeBase, n_classes: int, n_networks: int) -> float:
+    """Bytes that frames of so many networks, or hearings, take while recordings of so many seconds are heard together.
+
+    Each network's joined frames; of the longest recording its windows before they are joined, and what they become.
+    """
+    frames = seconds * n_networks + longest * (OPEN * n_networks + 1)
+    return frames / grid.frame_seconds * n_classes * 4
 
 
 def run_weights(blend: Blend, n_runs: int, n_classes: int) -> np.ndarray:

@@ -7,7 +7,7 @@ the table. Columns that contradict the names, or are missing, are made of the na
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +17,7 @@ from earshot.competitions.competition import Rules
 from earshot.messages import few
 from earshot.tables import read_table
 
-KNOWN_SHARE = 0.9  # of the rows of the folder's recordings: a sample with so many is the hidden one, with holes
+KNOWN_SHARE = 0.9  # of the rows of the folder's recordings: a sample with so many is the hidden one
 UNNAMED = "Unnamed: "  # pandas' name of a column that has none, as of a table's index
 
 
@@ -97,11 +97,19 @@ def named_alike(files: Mapping[str, Path], ids: Sequence[str]) -> dict[str, Path
     return found
 
 
-def lacks(rules: Rules, table: pd.DataFrame, lengths: Sequence[tuple[str, float]], classes, source: Path) -> str:
-    """What a sample submission lacks of the rows of these recordings; '' where it has them all, or nearly all.
+def completed(given: GivenTable, rules: Rules, needed: pd.DataFrame, notes: list[str]) -> GivenTable:
+    """A sample submission with the rows that it lacks of those `needed` for the recordings, behind its own.
 
-    A few missing ones are not asked for. A sample that lacks more is that of the download: the hidden test is another.
+    One that lacks more than a few is that of the download, since the hidden test is another: it is of no use.
     """
-    needed = rules.make(lengths, classes, source)[rules.key].astype(str).map(plain_name)
-    lost = ~needed.isin(set(table[rules.key].astype(str).map(plain_name)))
-    return f"lacks {lost.sum()} rows of its recordings" if lost.mean() > 1 - KNOWN_SHARE else ""
+    have = set(given.table[rules.key].astype(str).map(plain_name))
+    lost = needed[~needed[rules.key].astype(str).map(plain_name).isin(have)]
+    if not len(lost):
+        return given
+    said = f"{rules.table} lacks {len(lost)} rows of its recordings"
+    if len(lost) > (1 - KNOWN_SHARE) * len(needed):
+        notes.append(f"{said}: rows follow from recordings")
+        return replace(given, table=None)
+    notes.append(f"{said}, which are added: {few(lost[rules.key])}")
+    table = pd.concat([given.table[[rules.key]], lost[[rules.key]]], ignore_index=True)
+    return replace(given, table=table, ids=tuple(str(i) for i in rules.read(table)))

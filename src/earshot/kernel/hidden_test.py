@@ -3,7 +3,7 @@
 When a kernel is committed the folder is empty or missing and the table names a few recordings; when it is scored hidden
 recordings lie there, and with most competitions a hidden table replaces the other. What names its rows is what is
 scored (kernel/given_table.py). Where it is missing, is no such table, or (a sample submission) lacks more than a tenth
-of the rows of the recordings, the rows follow from the recordings themselves.
+of the rows of the recordings, the rows follow from the recordings themselves; a few that it lacks are added.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pandas as pd
 from earshot.competitions import COMPETITIONS, get_competition
 from earshot.competitions.competition import Rules
 from earshot.competitions.tables import class_name
-from earshot.kernel.given_table import lacks, named_alike, read_given
+from earshot.kernel.given_table import completed, named_alike, read_given
 from earshot.messages import few, suggest
 from earshot.prediction.predictions import Clip
 from earshot.sound import audio
@@ -114,16 +114,18 @@ def find_test(
     clips = [Clip(name, files.get(name, missing / name)) for name in names]
     seconds, problems = _headers(clips, rules.seconds)
     if table is not None and rules.sample and files:
-        known = [(n, seconds[n] - seconds[n] % ROW_SECONDS) for n in files if n not in problems or n not in asked]
-        if said := lacks(rules, table, known, classes, folder.parent):
-            notes.append(f"{rules.table} {said}: rows follow from recordings")
-            table = None
+        new = set(files) - set(asked)
+        lengths = [(n, seconds[n] - (0 if n in new else seconds[n] % ROW_SECONDS)) for n in files]
+        needed = [(name, long) for name, long in lengths if name not in problems or name in new]
+        given = completed(given, rules, rules.make(needed, classes, folder.parent), notes)
+        table = given.table
     if table is None:
         clips = [clip for clip in clips if clip.clip_id in files]
         table = rules.make([(clip.clip_id, seconds[clip.clip_id]) for clip in clips], classes, folder.parent)
     else:
-        clips = clips[: len(asked)]
-        notes += _differences(rules, set(asked), files)
+        wanted = set(given.ids)
+        clips = [clip for clip in clips if clip.clip_id in wanted]
+        notes += _differences(rules, wanted, files)
     return KernelTest(
         table=table, clips=tuple(clips), seconds=np.array([seconds[clip.clip_id] for clip in clips], dtype=float),
         problems={clip.clip_id: problems[clip.clip_id] for clip in clips if clip.clip_id in problems},

@@ -27,6 +27,16 @@ def check_memory_limit(needed: int = NEEDED):
         )
 
 
+def peak_memory() -> float:
+    """Bytes that this process has held at most until now; 0 on systems that do not say."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    most = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return most if sys.platform == "darwin" else 1024 * most
+
+
 def free_memory(meminfo: Path = MEMINFO, group: Path = GROUP) -> float:
     """Bytes that this process may still take: what the system has free, or its control group where that is less.
 

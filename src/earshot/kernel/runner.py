@@ -31,12 +31,13 @@ from earshot.competitions.tables import write_checked, write_csv
 from earshot.ensemble.blends import Blend
 from earshot.events import PostProcess
 from earshot.files import as_json, write_text
-from earshot.kernel.answers import KernelBlend
+from earshot.kernel.answers import KernelBlend, hearing_bytes
 from earshot.kernel.calls import Calls, choose_calls
 from earshot.kernel.hidden_test import KernelTest, stand_in
 from earshot.kernel.memory_limit import free_memory
 from earshot.kernel.schedule import Spent, Step, spend
 from earshot.kernel.speed import Network, Speed, measure, one_window, ordered, simulate
+from earshot.prediction.clip_answers import output_timebase
 from earshot.prediction.inference import Member, Until, predict_members
 from earshot.prediction.predictions import Predictions
 from earshot.prediction.tta import tta_variants
@@ -46,6 +47,7 @@ MEASURED_FILES = 5  # whose median is the speed of decoding
 MEASURE_SECONDS, MEASURE_SHARE = 20.0, 0.1  # at most so long, and so much of the time that is left
 
 SHARE_OF_MEMORY = 0.6  # of what is free that frames may take: networks and recordings being read need the rest
+SHARE_OF_BATCH = 0.25  # and those of a batch, until they are added to the others
 NONE_RUNS = "no network of the bundle runs here; the submission holds priors"
 
 logger = logging.getLogger("earshot")
@@ -96,7 +98,8 @@ class KernelRun:
         runs = self.runs or tuple(dict.fromkeys(n.alike for n in self.networks))
         parts = {n.alike: tuple(n.members[0].classes) for n in self.networks}
         parts = {run: own for run, own in parts.items() if own != self.classes}
-        room = SHARE_OF_MEMORY * free_memory()
+        free = free_memory()
+        room, self.batch_room = SHARE_OF_MEMORY * free, SHARE_OF_BATCH * free
         self.answers = KernelBlend(self.test, self.classes, self.prior, self.blend, runs, parts, room=room)
         self.record = get_competition(self.competition)
         self.steps: list[Step] = []
@@ -185,18 +188,28 @@ class KernelRun:
         """Recordings in groups of about BATCH_SECONDS of work, less where little time is left; those that take longer
         than that each by itself, at the end, the shortest first."""
         size = min(BATCH_SECONDS, max(LEAST_BATCH_SECONDS, seconds_left / 50))
-        groups, cost, long = [[]], 0.0, []
+        groups, cost, seconds, longest, long = [[]], 0.0, 0.0, 0.0, []
         for i in self._in_turn():
-            own = self.cost(steps, [i])
+            own, lasts = self.cost(steps, [i]), self.test.seconds[i]
             if own > size:
                 long.append((own, i))
                 continue
-            if groups[-1] and cost + own > size:
+            cost, seconds, longest = cost + own, seconds + lasts, max(longest, lasts)
+            if groups[-1] and (cost > size or self._bytes(steps, seconds, longest) > self.batch_room):
                 groups.append([])
-                cost = 0.0
+                cost, seconds, longest = own, lasts, lasts
             groups[-1].append(i)
-            cost += own
         return [g for g in groups if g] + [[i] for _, i in sorted(long)]
+
+    def _bytes(self, steps: Sequence[Step], seconds: float, longest: float) -> float:
+        """Memory that hearing so many seconds together, in recordings of at most `longest`, takes at a time."""
+        members = [m for s in steps for m in s.key[0].members]
+        first, tta = members[0], steps[0].key[1]
+        hearings = len(tta_variants([tta], plain=False)) if tta else 1
+        if not first.windowing.keep_frames:
+            return 0.0
+        grid = output_timebase(first.backend.timebase, first.windowing.stride_samples)
+        return hearing_bytes(seconds, longest, grid, len(first.classes), hearings * len(members))
 
     def _in_turn(self) -> list[int]:
         """What can be read and is not set aside."""
@@ -218,7 +231,13 @@ class KernelRun:
             self.deadline = usual
 
     def run(self, steps: Sequence[Step], batch: Sequence[int]):
-        """Hear some recordings; where that fails as a whole, each alone."""
+        """Hear some recordings; where that fails as a whole, each alone. What is too long for all networks at once is
+        heard by one after the other."""
+        seconds = self.test.seconds[list(batch)]
+        if len(steps) > 1 and self._bytes(steps, seconds.sum(), seconds.max()) > self.batch_room:
+            for step in steps:
+                self.run([step], batch)
+            return
         try:
             self._hear(steps, batch)
         except Exception as error:  # a runtime's own, out of memory, ...: one recording must not cost the others

@@ -135,7 +135,7 @@ class ClipAnswer:
     def _join_frames(self, windows: list[dict], span: Span) -> np.ndarray:
         """(T, K) on the output grid, the delay of a shifted hearing taken off again; T is the same for all hearings."""
         cell = self.timebase.frame_samples
-        frames = np.stack([self._frames(w) for w in windows])
+        frames = (self._frames(w) for w in windows)
         first = np.array([round(w["start"] / cell) for w in windows])
         joined = join_framewise(frames, first, int(first[-1]) + self.cells)[round(span.delay_samples / cell) :]
         if self.windowing.extra_window:  # the source's rows know events in the padding

@@ -30,6 +30,7 @@ from earshot.prediction.tta import check_tta, tta_variants
 from earshot.sound.windows import Windowing
 
 CONTEXT_SEGMENTS = 4  # heard either side of a span in one pass, and as many as a network reaches beyond its own
+MEAN_FRAMES = 4096  # whose mean is taken at once
 # what members must share to be fed from the same windows
 WINDOW_FIELDS = ("sample_rate", "n_channels", "window_samples", "stride_samples", "rest_samples", "extra_window",
                  "one_pass", "level")  # fmt: skip
@@ -273,6 +274,17 @@ def _of_place(outputs: Mapping[str, np.ndarray], place: int | None) -> Mapping[s
     return outputs if place is None else {k: v[:, place] for k, v in outputs.items()}
 
 
+def _mean_frames(hearings: list[np.ndarray]) -> np.ndarray:
+    """(T, K) of each hearing -> their mean, a part of T after the other: an hour of many classes is large."""
+    if len(hearings) == 1:
+        return hearings[0].astype(np.float32, copy=False)
+    out = np.empty(hearings[0].shape, np.float32)
+    for begin in range(0, len(out), MEAN_FRAMES):
+        part = slice(begin, begin + MEAN_FRAMES)
+        out[part] = np.mean([hearing[part] for hearing in hearings], axis=0, dtype=np.float64)
+    return out
+
+
 def _collect(answers: list[ClipAnswer], clips, unreadable: set[int], member: Member) -> Predictions:
     """A member's answers to all clips -> Predictions; unreadable clips get the prior and one frame of it."""
     prior, keep_frames = np.asarray(member.prior, np.float32), member.windowing.keep_frames
@@ -284,7 +296,7 @@ def _collect(answers: list[ClipAnswer], clips, unreadable: set[int], member: Mem
     clipwise = [mean([] if b else a.clipwise, prior) for a, b in zip(answers, bad)]
     frames, embedding = None, None
     if keep_frames:
-        frames = tuple(mean([] if b else a.framewise, prior[None]) for a, b in zip(answers, bad))
+        frames = tuple(prior[None] if b or not a.framewise else _mean_frames(a.framewise) for a, b in zip(answers, bad))
     width = next((len(a.embedding[0]) for a in answers if a.embedding), 0)
     if width:
         nothing = np.zeros(width, np.float32)

@@ -63,5 +63,7 @@ class TimeBase:
 def repeat_to_frames(segmentwise: np.ndarray, pool: int, n_frames: int) -> np.ndarray:
     """Repeat segments, (..., S, K), to frames, (..., n_frames, K): each `pool` times, cut, or padded with the last
     value."""
+    if pool == 1 and n_frames <= segmentwise.shape[-2]:
+        return segmentwise[..., :n_frames, :]  # nothing is copied
     index = np.minimum(np.arange(n_frames) // pool, segmentwise.shape[-2] - 1)
     return segmentwise[..., index, :]

@@ -7,7 +7,9 @@ segments (`TimeBase.frame_samples` samples each).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -132,16 +134,18 @@ def frame_starts(starts: np.ndarray, frame_samples: int) -> np.ndarray:
     return (2 * np.asarray(starts, dtype=np.int64) + frame_samples) // (2 * frame_samples)
 
 
-def join_framewise(windows: np.ndarray, starts_frames: np.ndarray, total_frames: int) -> np.ndarray:
-    """Join the framewise outputs of a clip's windows, (W, t, K), to (total_frames, K), the mean where they overlap.
+def join_framewise(windows: Iterable[np.ndarray], starts_frames: np.ndarray, total_frames: int) -> np.ndarray:
+    """Join the framewise outputs of a clip's W windows, (t, K) each, to (total_frames, K), the mean where they overlap.
 
     `starts_frames` (W,) come from `frame_starts`. Outputs past `total_frames` are dropped. A frame that no window
     covers (a model that drops its incomplete last segment, or rounding) repeats the frame before it.
     """
-    _, t, n_classes = windows.shape
-    sums = np.zeros((total_frames, n_classes), np.result_type(windows.dtype, np.float32))
+    windows = iter(windows)  # one after the other: made all at once they take as much memory as the clip's frames
+    first = next(windows)
+    t, n_classes = first.shape
+    sums = np.zeros((total_frames, n_classes), np.result_type(first.dtype, np.float32))
     counts = np.zeros(total_frames, np.int64)
-    for window, start in zip(windows, starts_frames, strict=True):
+    for window, start in zip(chain([first], windows), starts_frames, strict=True):
         stop = min(start + t, total_frames)
         if start < stop:
             sums[start:stop] += window[: stop - start]
