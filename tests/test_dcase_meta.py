@@ -93,6 +93,9 @@ def test_what_a_trained_run_says_of_itself(trained):
     assert known["total_model_size"] == round(4 * known["total_parameters"] / 1000, 3)
     assert known["total_parameters_non_zero"] <= known["total_parameters"]
     assert known["macs"] == 2 * len(run.folds) * network_macs(run)
+    assert "decision_making" not in about_system([replace(run, folds=run.folds[:1])], int8=False, mean="mean")
+    often = about_system([replace(run, folds=run.folds[:1])], int8=False, mean="mean", hearings=8)
+    assert often["decision_making"] == "mean of 1 network, 8 hearings of a clip each, macs are of one"
     folds = about_system([replace(run, folds=[*run.folds] * 3)], int8=False, mean="mean")
     assert (folds["ensemble_method_subsystem_count"], folds["macs"]) == (3, 3 * network_macs(run))
 

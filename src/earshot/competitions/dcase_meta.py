@@ -32,7 +32,8 @@ ASKED = {
     "decision_making": "how scores become decisions, or null",
 }
 HEADER = """# Made by Earshot from the trained networks and their out-of-fold predictions; every FILL IN is yours.
-# Accuracies, F-scores and AUCs are per cent, parameters are counted one by one, macs are of one input for all networks.
+# Accuracies, F-scores and AUCs are per cent, parameters are counted one by one, macs are of one hearing of one
+# input by all networks.
 # Hold the names of fields against the example package of your year before you hand in.
 """
 

@@ -14,6 +14,7 @@ from earshot.data.answers import truth_of
 from earshot.data.prepared import load_data
 from earshot.ensemble.blends import read_ensemble
 from earshot.prediction.predictions import Predictions
+from earshot.prediction.tta import tta_variants
 from earshot.stored import read_json
 
 FEATURES = {"logmel": "log-mel energies", "kaldi": "log-mel energies", "waveform": "raw waveform"}  # by their kind
@@ -71,8 +72,9 @@ def system_of(members: Sequence[runs.Run], int8: bool = False) -> System:
     )  # fmt: skip
 
 
-def about_system(members: Sequence[runs.Run], int8: bool, mean: str) -> dict:
-    """What the meta file of a challenge asks of a system, as far as configs and weights say it; mean: of the blend.
+def about_system(members: Sequence[runs.Run], int8: bool, mean: str, hearings: int = 1) -> dict:
+    """What the meta file of a challenge asks of a system, as far as configs and weights say it; mean: of the blend;
+    hearings: of a clip by a network, with test-time augmentation.
 
     Figures of networks that hear with those of others are left out: they would be too small.
     """
@@ -89,8 +91,9 @@ def about_system(members: Sequence[runs.Run], int8: bool, mean: str) -> dict:
         "machine_learning_method": _listed(run.config.model.name for run in members), "front_end": None,
         "ensemble_method_subsystem_count": system.networks, "framework": f"PyTorch {torch.__version__.split('+')[0]}",
     }  # fmt: skip
-    if system.networks > 1:
-        known["decision_making"] = f"{mean} of {system.networks} networks"
+    if system.networks > 1 or hearings > 1:
+        more = f", {hearings} hearings of a clip each, macs are of one" if hearings > 1 else ""
+        known["decision_making"] = f"{mean} of {system.networks} network{'s' * (system.networks > 1)}{more}"
     if system.foreign:
         del known["embeddings"]
         return known
@@ -109,7 +112,8 @@ def meta_of(challenge: Challenge, label: str, path: Path) -> tuple[str, str]:
         blend = read_ensemble(listing) if listing.is_file() else None
         folders = blend.runs if blend else (path.parent,)
         members = [runs.load_run(folder) for folder in folders]
-        known = about_system(members, _heard_by_int8(folders), blend.blend.mean if blend else "mean")
+        hearings = max(_hearings(run) for run in members)
+        known = about_system(members, _heard_by_int8(folders), blend.blend.mean if blend else "mean", hearings)
         oof = Predictions.load(path.with_name(f"{path.stem}_oof.npz") if blend else path.with_name("oof.npz"))
         truth, readable = truth_of(oof, load_data(members[0].config.data)), ~oof.unreadable
         results = challenge.results(oof.take(readable), truth.take(readable))
@@ -132,6 +136,14 @@ def augmentation_of(augment: AugmentConfig) -> list[str]:
         elif acts:
             names.append(key.removeprefix("batch.").removesuffix("_on").removesuffix("_p"))
     return names
+
+
+def _hearings(run: runs.Run) -> int:
+    """How often each network heard a clip of the test, by the options that predict.py noted or the run's config."""
+    told = run.folder / "predicted.json"
+    words = read_json(told, "command", "predict the test anew", kind=list) if told.is_file() else []
+    names = words[words.index("--tta") + 1 :] if "--tta" in words else run.config.predict.tta  # stands last there
+    return len(tta_variants(names))
 
 
 def _heard_by_int8(folders: Iterable[Path]) -> bool:
