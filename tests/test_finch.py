@@ -210,6 +210,8 @@ def test_mixtures_have_the_snr_asked_for(snr_db, level, seed):
 def test_a_silent_background_has_no_snr():
     with pytest.raises(ValueError, match="background is silent"):
         finch.mix_at_snr(np.ones(100, np.float32), np.zeros(100, np.float32), [], [], 0)
+    with pytest.raises(ValueError, match="--snr-db must be from -100 to 100, got nan"):
+        finch.mix_backgrounds("songs", "out", "backgrounds", snr_db=float("nan"))
 
 
 def test_backgrounds_are_joined_without_gaps_and_of_equal_power(esc50):

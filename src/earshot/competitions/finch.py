@@ -47,6 +47,7 @@ LABELS = ("vocal", "syllables", "songs")
 VOCAL = "vocal"
 
 BACKGROUND_RATE = 32000  # Hz of the mixtures
+LOUDEST_DB = 100  # of a recording over its background, or under it
 BACKGROUND_FOLDS = {"train": (1, 2, 3), "val": (4,), "test": (5,)}  # of ESC-50: no background in two splits
 ANIMALS = (
     "dog",
@@ -230,6 +231,8 @@ def mix_backgrounds(
     other sounds under its clips each time (`augment.background`) wants its own clean, and finds in
     train_backgrounds.csv those that it may take.
     """
+    if not abs(snr_db) <= LOUDEST_DB:
+        raise ValueError(f"--snr-db must be from {-LOUDEST_DB} to {LOUDEST_DB}, got {snr_db}")
     source, out = Path(source), Path(out)
     meta = read_table(source / "meta.csv", META_COLUMNS)
     events = read_table(source / "events.csv", EVENT_COLUMNS)
