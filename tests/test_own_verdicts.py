@@ -64,3 +64,11 @@ def test_counts_beside_classes_are_said_and_no_silence(three, said):
 def test_times_in_several_columns(tmp_path, header, row, times):
     (tmp_path / "t.csv").write_text(f"file,{header},label\nx.wav,{row},a\n")
     assert read_annotations(tmp_path / "t.csv").events[["onset", "offset"]].values.tolist() == [times]
+
+
+@pytest.mark.parametrize(("column", "said"), [("Q", True), ("Crow", False)])
+def test_the_sound_that_a_few_shot_table_asks_for_is_said_to_be_one_class(tmp_path, caplog, column, said):
+    path = tmp_path / "a.csv"
+    path.write_text(f"Audiofilename,Starttime,Endtime,{column}\na.wav,0.5,0.7,POS\na.wav,1.5,1.7,UNK\n")
+    read_annotations(path)
+    assert ("a.csv: Q is the sound asked for in this recording" in caplog.text) == said

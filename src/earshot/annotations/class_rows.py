@@ -33,6 +33,8 @@ from earshot.annotations.column_names import (
 )
 from earshot.messages import few, suggest
 
+ASKED_FOR = "Q"  # the column of the one sound that a few-shot table is about
+
 logger = logging.getLogger("earshot")
 
 
@@ -79,6 +81,10 @@ def classes_in_rows(table: pd.DataFrame, path: Path, given: str) -> pd.DataFrame
     one = len(classes) == 1
     logger.warning("%s: %d column%s of 0 and 1 %s: %s", path, len(classes), "" if one else "s",
                    "is a class" if one else "are classes", few(classes))  # fmt: skip
+    if classes == [ASKED_FOR] and not given:
+        logger.warning("%s: %s is the sound asked for in this recording, as DCASE's few-shot tables have it, and is "
+                       "one class in all tables: prepare those of one kind of sound by themselves to keep kinds apart",
+                       path, ASKED_FOR)  # fmt: skip
     say_unknown(table[classes], path)
     rest = table.drop(columns=[*classes, *(c for c, name in plain.items() if name in LABELS and c not in classes)])
     rest = rest if one else rest.drop(columns=of_one_class(rest.columns))
