@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,22 +81,45 @@ def test_what_cannot_be_a_solution(trained, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="^out must not be uploaded: .*unreadable.csv holds a Weights & Biases key"):
         build_solution(found, tmp_path / "out")
     listed.write_text(before)
+    (tmp_path / "code" / "src").mkdir(parents=True)
+    (tmp_path / "code/src/mine.py").write_text("KAGGLE_KEY=1  # of /home/me")
+    monkeypatch.setattr("earshot.kaggle.solution_folder.REPOSITORY", tmp_path / "code")
+    with pytest.raises(ValueError, match="^out must not be uploaded: src/mine.py holds a Kaggle key$"):
+        build_solution(found, tmp_path / "out")
     assert not list(tmp_path.glob("*out*"))
+    shutil.copytree("runs/sed/a", "second/sed/a")
+    blend = json.loads(Path("runs/ab.json").read_text()) | {"runs": ["runs/sed/a", "second/sed/a"]}
+    (tmp_path / "twice.json").write_text(json.dumps(blend))
+    with pytest.raises(ValueError, match="runs/sed/a, second/sed/a would be one folder of the solution"):
+        find_solution([], tmp_path / "twice.json")
 
 
 def test_a_submission_is_found_by_its_digest(tmp_path):
     handed_in, log = tmp_path / "s.csv", tmp_path / "log.csv"
     handed_in.write_text("1")
-    solution = Solution((SimpleNamespace(folder=tmp_path / "runs/sed/a"),))
-    log.write_text("sha256,runs,post\n0,x,{}\n")
-    with pytest.raises(ValueError, match="log.csv knows no file with the content of"):
-        with_submission(solution, handed_in, log)
+    alone = Solution((SimpleNamespace(folder=tmp_path / "runs/sed/a"),))
     digest = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
-    log.write_text(f"sha256,runs,post\n{digest},{tmp_path}/runs/sed/b,{{}}\n")
+
+    def logged(predictions: str, run: str = "a", sha256: str = digest):
+        log.write_text(
+            f"sha256,predictions,runs,post\n{sha256},{tmp_path}/{predictions},{tmp_path}/runs/sed/{run},{{}}\n"
+        )
+
+    logged("runs/sed/a/test.npz", sha256="0")
+    with pytest.raises(ValueError, match="log.csv knows no file with the content of"):
+        with_submission(alone, handed_in, log)
+    logged("runs/sed/b/test.npz", "b")
     with pytest.raises(ValueError, match="was made of .*runs/sed/b, not of .*runs/sed/a"):
-        with_submission(solution, handed_in, log)
-    log.write_text(f"sha256,runs,post\n{digest},{tmp_path}/runs/sed/a,{{}}\n")
-    assert with_submission(solution, handed_in, log).logged["post"] == "{}"
+        with_submission(alone, handed_in, log)
+    logged("runs/sed/a/test.npz")
+    assert with_submission(alone, handed_in, log).logged["post"] == "{}"
+    blended = Solution(alone.members, tmp_path / "two.json")
+    with pytest.raises(ValueError, match="was made of .*test.npz, not of the blend .*two.json"):
+        with_submission(blended, handed_in, log)
+    logged("two.npz")
+    assert with_submission(blended, handed_in, log).logged["post"] == "{}"
+    with pytest.raises(ValueError, match="was made of .*two.npz: give --blend .*two.json in place of --run"):
+        with_submission(alone, handed_in, log)
 
 
 def test_the_options_of_prepare_are_remembered(tmp_path, monkeypatch):
@@ -115,12 +139,15 @@ def test_flags_are_left_out_with_their_values():
 
 def test_what_came_from_outside_is_named():
     config = {"model": {"weights": "hf:o/m", "name": "x"}, "data": {"soft_targets": "auto", "pseudo": "data/p"},
-              "distill": {"teachers": [{"file": "bird.onnx", "run": ""}]}}  # fmt: skip
+              "distill": {"teachers": [{"file": "bird.onnx", "run": ""}], "predictions": ["a.npz"]},
+              "augment": {"waveform": [{"name": "ApplyImpulseResponse", "ir_path": "rooms"}]}}  # fmt: skip
     named = [line.partition(";")[0] for line in _outside(config)]
     assert named == [
         "- `model.weights`: `hf:o/m`",
         "- `data.pseudo`: `data/p`",
         "- `distill.teachers.file`: `bird.onnx`",
+        "- `distill.predictions`: `a.npz`",
+        "- `augment.waveform.ir_path`: `rooms`",
     ]
 
 

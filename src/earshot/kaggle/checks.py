@@ -61,8 +61,8 @@ def identity(path: Path) -> str:
     return about["id"]
 
 
-def check_folder(folder: str | Path, called: str = ""):
-    """Raise where a file under `folder` looks like a secret, holds one, or names a path of this machine.
+def check_folder(folder: str | Path, called: str = "", paths: bool = True):
+    """Raise where a file under `folder` looks like a secret, holds one, or (`paths`) names a path of this machine.
 
     Every problem found is in the message, of a folder that people know as `called`. Wheels are others' archives: their
     names are checked, not what they hold.
@@ -76,30 +76,32 @@ def check_folder(folder: str | Path, called: str = ""):
         elif SECRET_NAMES.match(path.name):
             problems.append(f"{where} looks like a secret")
         elif path.is_file() and path.suffix != ".whl":
-            problems += [f"{where} holds {what}" for what in file_problems(path)]
+            problems += [f"{where} holds {what}" for what in file_problems(path, paths)]
     if problems:
         raise ValueError(f"{called or folder.name} must not be uploaded: {'; '.join(problems)}")
 
 
-def file_problems(path: Path) -> list[str]:
-    """Secrets and absolute paths in a file, each kind once; archives are looked into."""
+def file_problems(path: Path, paths: bool = True) -> list[str]:
+    """Secrets and (`paths`) absolute paths in a file, each kind once; archives are looked into."""
     import zipfile
 
     if path.suffix == ".pyz":
         with zipfile.ZipFile(path) as archive:
-            return [f"{p} (in {n})" for n in archive.namelist() for p in _problems(archive.read(n))]
+            return [f"{p} (in {n})" for n in archive.namelist() for p in _problems(archive.read(n), paths)]
     found, tail = {}, b""
     with open(path, "rb") as file:
         while block := file.read(BLOCK):
-            found |= dict.fromkeys(_problems(tail + block))
+            found |= dict.fromkeys(_problems(tail + block, paths))
             tail = block[-200:]
     return list(found)
 
 
-def _problems(data: bytes) -> list[str]:
+def _problems(data: bytes, paths: bool) -> list[str]:
     found = [what for what, pattern in SECRET_TEXTS.items() if re.search(pattern, data)]
     if any(NAMED_KEY.search(data[max(0, m.start() - 60) : m.start()]) for m in FORTY.finditer(data)):
         found.append("an API key")
+    if not paths:
+        return found
     home = str(Path.home()).encode()
     if match := ABSOLUTE.search(data):
         found.append(f"the absolute path {match[0].decode()}")

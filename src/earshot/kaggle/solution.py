@@ -39,13 +39,17 @@ def find_solution(folders: Sequence[Path], blend: Path | None) -> Solution:
     names = sorted({run.config.data.competition for run in members})
     if len(names) > 1:
         raise ValueError(f"a solution is of one competition, and these runs are of {few(names)}")
+    places = [place_of(run) for run in members]
+    if len({*places}) < len(places):
+        twice = few(run.folder for run in members if places.count(place_of(run)) > 1)
+        raise ValueError(f"{twice} would be one folder of the solution: rename one, and blend again")
     return Solution(members, blend, ensemble)
 
 
 def with_submission(solution: Solution, submission: Path, log: Path) -> Solution:
     """The same with the file that was handed in, which the log must know by its digest, and as of these runs."""
     digest, told = file_digest(submission), "src/submit.py writes a line for each file that it makes"
-    table = read_table(log, ("sha256", "runs", "post"), all_text=True)
+    table = read_table(log, ("sha256", "predictions", "runs", "post"), all_text=True)
     rows = table[table.sha256 == digest].to_dict("records")
     if not rows:
         raise ValueError(f"{log} knows no file with the content of {submission}: {told}; --log names another log")
@@ -54,6 +58,12 @@ def with_submission(solution: Solution, submission: Path, log: Path) -> Solution
         raise ValueError(
             f"{submission} was made of {rows[-1]['runs']}, not of {few(r.folder for r in solution.members)}"
         )
+    made_by = Path(rows[-1]["predictions"]).resolve()
+    if solution.blend and made_by != solution.blend.with_suffix(".npz").resolve():
+        raise ValueError(f"{submission} was made of {rows[-1]['predictions']}, not of the blend {solution.blend}")
+    if not solution.blend and made_by.parent != solution.members[0].folder.resolve():
+        blend = Path(rows[-1]["predictions"]).with_suffix(".json")
+        raise ValueError(f"{submission} was made of {rows[-1]['predictions']}: give --blend {blend} in place of --run")
     return replace(solution, submission=submission, logged=rows[-1])
 
 

@@ -52,7 +52,8 @@ def build_solution(solution: Solution, out: Path, license_id: str = "") -> list[
         about = "\n".join(readme(solution, license_id)) + "\n"
         write_text(partial / "README.md", about)
         check_folder(partial, out.name)
-        _copy_code(partial, CODE)  # whose examples name folders that are nobody's
+        _copy_code(partial, CODE)
+        check_folder(partial, out.name, paths=False)  # examples in the code name folders that are nobody's
         names = [*_files(partial), "directory_structure.txt", SUMS]
         write_text(partial / "directory_structure.txt", "\n".join(sorted(names)) + "\n")
         _write_sums(partial)

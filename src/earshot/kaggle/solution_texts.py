@@ -17,7 +17,8 @@ from earshot.tables import read_table
 from earshot.tasks import task_of
 
 FILL_IN = "FILL IN"
-FROM_OUTSIDE = ("weights", "run", "file", "folder", "pseudo", "unlabelled", "soft_targets", "source")
+FROM_OUTSIDE = ("weights", "run", "file", "folder", "pseudo", "unlabelled", "soft_targets", "source",
+                "predictions", "config", "table", "labels")  # fmt: skip
 NOTHING = ("", "auto", "none", "left_out")  # values of these keys that name no file
 
 
@@ -34,8 +35,8 @@ def commands(solution: Solution) -> Iterator[str]:
     yield "# Entry points\n"
     yield "Run in this folder, with a Python of requirements.txt. `SETTINGS.json` says which folder is which.\n"
     yield f"Prepare the data; `{source}` is the unpacked download:\n"
-    yield f"    {_prepare_command(first, source)}\n"
-    yield "Train every network anew, in a folder beside the one that is here (the fold tables are in `folds/`):\n"
+    yield from dict.fromkeys(f"    {_prepare_command(run, source)}" for run in solution.members)
+    yield "\nTrain every network anew, in a folder beside the one that is here (the fold tables are in `folds/`):\n"
     for run in solution.members:
         config = (place_of(run) / run.folds[0].folder.name / "config.yaml").as_posix()
         folds = " ".join(str(fold.fold) for fold in run.folds)
@@ -165,5 +166,7 @@ def _outside(config: dict, key: str = "") -> Iterator[str]:
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             for one in value:
                 yield from _outside(one, f"{key}{name}.")
-        elif name in FROM_OUTSIDE and isinstance(value, str) and value not in NOTHING:
-            yield f"- `{key}{name}`: `{value}`; {FILL_IN}: where it is from, its licence, how it was made"
+        elif name in FROM_OUTSIDE or name.endswith(("_path", "_paths")):  # audiomentations says sounds_path, ir_path
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, str) and one not in NOTHING:
+                    yield f"- `{key}{name}`: `{one}`; {FILL_IN}: where it is from, its licence, how it was made"
