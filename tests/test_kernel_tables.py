@@ -145,3 +145,13 @@ def test_an_index_in_front_of_a_sample_is_no_column(tmp_path):
     (folder := tmp_path / rules.folder).mkdir()
     pd.DataFrame({"row_id": ["x_5"], "high": [0.5], "other": 0.5}).to_csv(tmp_path / rules.table)
     assert find_test("birdclef2026", folder, ("high",)).columns == ("row_id", "high", "other")
+
+
+def test_recordings_of_which_none_can_be_read_are_said(tmp_path):
+    """A commit has no recordings, which is no failure; a hidden test of empty files is one."""
+    (folder := tmp_path / get_rules("birdclef2026").folder).mkdir()
+    assert not find_test("birdclef2026", folder, ("high",)).unheard
+    (folder / "a.ogg").write_bytes(b"")
+    assert find_test("birdclef2026", folder, ("high",)).unheard
+    soundfile.write(folder / "b.wav", np.zeros(5000), 1000)
+    assert not find_test("birdclef2026", folder, ("high",)).unheard

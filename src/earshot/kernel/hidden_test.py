@@ -37,7 +37,7 @@ class KernelTest:
     """What a kernel has to answer. seconds: (N,) by the headers, of an unreadable file the competition's usual.
 
     columns: those of the sample submission, which the answer has too; () where there is none, or it has no classes.
-    unheard: recordings are there, and the table names none of them.
+    unheard: recordings are there, and the table names none of them, or none can be read.
     """
 
     table: pd.DataFrame
@@ -130,7 +130,7 @@ def find_test(
         table=table, clips=tuple(clips), seconds=np.array([seconds[clip.clip_id] for clip in clips], dtype=float),
         problems={clip.clip_id: problems[clip.clip_id] for clip in clips if clip.clip_id in problems},
         notes=tuple(notes), columns=given.columns,
-        unheard=bool(files) and not any(clip.clip_id in files for clip in clips),
+        unheard=bool(files) and not any(c.clip_id in files and c.clip_id not in problems for c in clips),
     )  # fmt: skip
 
 

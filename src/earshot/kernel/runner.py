@@ -108,8 +108,8 @@ class KernelRun:
         if said := self.test.unlike(self.classes):
             self._failed("the sample submission", "has other columns", ValueError(said))
         if self.test.unheard:
-            own = self.record.hidden.table
-            self._failed("the test", "is not heard", ValueError(f"{own} names none of the recordings that are there"))
+            why = f"none of the recordings that are there can be read and is named by {self.record.hidden.table}"
+            self._failed("the test", "is not heard", ValueError(why))
 
     # ---- before the first round
 
