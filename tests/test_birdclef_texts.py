@@ -54,7 +54,7 @@ def test_2021_bad_rows(tmp_path):
     made = BIRDCLEF2021.prepare(download_2021(tmp_path))
     good = made.test[["row_id"]].assign(birds="nocall")
     for wrong, message in (
-        (good.assign(birds=["nocall ameavo", "nocall", "", "nocall"]), "are empty.*mix nocall with labels"),
+        (good.assign(birds=["nocall ameavo", "nocall", "", "nocall"]), "is empty.*mixes nocall with labels"),
         (good.assign(birds=["wewpew", "zebdov ameavo", "nocall", "nocall"]), "unknown labels.*not sorted"),
         (good.assign(row_id=["17_SSW_0", "17_SSW_5", "42_SSW_5", "42_SSW_10"]), "not in the test table: 17_SSW_0"),
     ):

@@ -302,12 +302,13 @@ run_kernel.main()
 """
 
 
+@pytest.mark.slow
 def test_a_recording_that_never_comes_back_ends_in_what_was_heard_before(bundle, folder, tmp_path):
     """As of a decoder that hangs: Kaggle would stop the kernel and take nothing of it."""
     arguments = ["--bundle", bundle.folder, "--competition", COMPETITION, "--test-folder", folder]
     script = [sys.executable, "-c", HANGS.format(src=str(SCRIPT.parent)), *arguments]
     ran = subprocess.run(
-        [*script, "--out", tmp_path / "s.csv", "--minutes", "0.03"], capture_output=True, text=True, timeout=60
+        [*script, "--out", tmp_path / "s.csv", "--minutes", "0.15"], capture_output=True, text=True, timeout=60
     )
     assert ran.returncode == 0, ran.stderr
     assert "FAILED: the run hangs" in ran.stdout

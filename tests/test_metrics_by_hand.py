@@ -75,12 +75,12 @@ def test_aucs_of_each_machine_section_and_domain():
 
 
 def test_which_clips_are_anomalous():
-    assert anomalies.anomalies(machines()).tolist() == [False, True, False, True, False, False]
-    assert anomalies.anomalies(machines(is_anomaly=["0", "1.0", "0", "0", "1", "0"])).tolist() == [
+    assert anomalies.is_anomalous(machines()).tolist() == [False, True, False, True, False, False]
+    assert anomalies.is_anomalous(machines(is_anomaly=["0", "1.0", "0", "0", "1", "0"])).tolist() == [
         False, True, False, False, True, False,
     ]  # fmt: skip
     said = machines().drop(columns="is_anomaly").assign(condition=["normal", "anomaly"] * 3)
-    assert anomalies.anomalies(said).tolist() == [False, True] * 3
+    assert anomalies.is_anomalous(said).tolist() == [False, True] * 3
     for table, message in (
         (machines(is_anomaly=[0, 1, 2, 0, 0, 0]), "'is_anomaly' must be 0 or 1, got 2"),
         (machines(is_anomaly=[0, 1, None, 0, 0, 0]), "'is_anomaly' must be 0 or 1, got nan"),
@@ -89,7 +89,7 @@ def test_which_clips_are_anomalous():
         (said.drop(columns=["machine"]), "need the columns machine in clips.csv"),
     ):
         with pytest.raises(ValueError, match=message):
-            anomalies.anomalies(table)
+            anomalies.is_anomalous(table)
 
 
 @pytest.mark.parametrize(("truth", "what"), [([1, 1, 1], "anomalous"), ([0, 0, 0], "normal")])

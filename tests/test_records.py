@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from earshot.records import build, build_from, to_dict
+from earshot.records import build, build_from, to_dict, typed_params
 
 SRC = Path(__file__).parents[1] / "src"
 
@@ -77,3 +77,14 @@ def calls_by_position(path: Path) -> list[str]:
 
 def test_no_call_passes_seven_values_by_position():
     assert [call for path in sorted(SRC.rglob("*.py")) for call in calls_by_position(path)] == []
+
+
+def test_parameters_of_somebodys_own_function_come_as_they_are_where_it_declares_nothing():
+    def mine(classes, scale=1.0, sizes: list = (), how: "str | int" = "a", width: int = 3):
+        pass
+
+    given = {"scale": 20, "sizes": [1, "b"], "how": "c", "width": 4.0}
+    typed = typed_params(mine, given, "model mine")
+    assert typed == given | {"width": 4}
+    with pytest.raises(ValueError, match="parameter 'width' of model mine must be a whole number, got 'wide'"):
+        typed_params(mine, {"width": "wide"}, "model mine")

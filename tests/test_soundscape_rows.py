@@ -50,7 +50,7 @@ def test_labels_in_every_writing(tmp_path, text):
 
 
 @pytest.mark.parametrize(("row", "message"), [
-    (("00:00:01", "00:00:06", "brnowl"), "rows do not last from one multiple of 5 s to a later one, such as 1 to 6 s"),
+    (("00:00:01", "00:00:06", "brnowl"), "1 row does not last from one multiple of 5 s to a later one, such as 1 to 6"),
     (("00:00:05", "00:00:00", "brnowl"), "such as 5 to 0 s of BC2026_Train_0001"),
     (("x", "00:00:05", "brnowl"), "train_soundscapes_labels.csv has the time 'x', expected hh:mm:ss"),
     (("", "00:00:05", "brnowl"), "has the time 'nan', expected hh:mm:ss"),

@@ -218,6 +218,7 @@ def test_a_full_disk_is_named_with_the_file_that_it_ended(tmp_path, monkeypatch,
     assert write(OSError(errno.ENOSPC, "No space left on device")) == said
     assert write(OSError(errno.ENOSPC, "No space left on device"), files.whole_folder) == said
     assert write(RuntimeError("IoError(Os { code: 28, kind: StorageFull })")) == said
+    assert "larger than this process may write (ulimit -f)" in write(OSError(errno.EFBIG, "File too large"))
     assert write(silent) == f"error: {silent}\n", "the disk has room: it was something else"
     monkeypatch.setattr(files.shutil, "disk_usage", lambda _: files.shutil._ntuple_diskusage(3e6, 3e6, 4096))
     assert write(silent) == said

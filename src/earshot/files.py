@@ -34,11 +34,15 @@ UNNAMEABLE = re.compile(r'[\x00-\x1f\x7f<>:"|?*]|[\ud800-\udfff]')
 
 @contextmanager
 def _full_disk_named(path: Path) -> Iterator[None]:
-    """Have what a full disk ended, in whatever words a library says it, be an OSError that names `path`."""
+    """Have what a full disk or a limit of files ended, in whatever words a library says it, be an OSError that names
+    `path`."""
     try:
         yield
     except Exception as error:
         text = str(error)
+        if getattr(error, "errno", None) == errno.EFBIG:
+            told = "the file would be larger than this process may write (ulimit -f)"
+            raise OSError(errno.EFBIG, told, str(path)) from error
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "StorageFull" in text
         if not full and isinstance(error, OSError | RuntimeError):  # torch speaks of positions in the file
             full = shutil.disk_usage(path.parent).free < FULL_BYTES

@@ -48,11 +48,16 @@ def typed_params(function, params: collections.abc.Mapping[str, Any], of: str, l
     """Parameters of a function, as YAML gives them -> each as the type that the function declares, or an error.
 
     Whole numbers are counts: from `least` on, or from 0 where that is the default. of: what errors say has the
-    parameters, such as "model cnn_small". A class with `options` takes the fields of that record too.
+    parameters, such as "model cnn_small". A class with `options` takes the fields of that record too. Parameters
+    without a type, or of one that YAML does not have, are as they came.
     """
     kinds = (function, function.options) if hasattr(function, "options") else (function,)
     known = {k: p for kind in kinds for k, p in inspect.signature(kind, eval_str=True).parameters.items()}
-    typed = {k: _convert(known[k].annotation, v, f"parameter '{k}' of {of}") for k, v in params.items()}
+    declared = {k: known[k].annotation for k in params}
+    typed = {
+        k: _convert(declared[k], v, f"parameter '{k}' of {of}") if _is_plain(declared[k]) else v
+        for k, v in params.items()
+    }
     for key, value in typed.items():
         default = known[key].default
         if value == () and default:
@@ -61,6 +66,14 @@ def typed_params(function, params: collections.abc.Mapping[str, Any], of: str, l
         if any(type(n) is int and n < lowest for n in (value if isinstance(value, tuple) else (value,))):
             raise ValueError(f"parameter '{key}' of {of} must be {lowest} or more, got {params[key]!r}")
     return typed
+
+
+def _is_plain(hint) -> bool:
+    """Whether a parameter's type is one that `_convert` knows: of several at most one that is no bool and not None."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        others = [a for a in typing.get_args(hint) if a not in (bool, type(None))]
+        return len(others) == 1 and _is_plain(others[0])
+    return hint in (bool, int, float, str, dict) or typing.get_origin(hint) in (tuple, dict, collections.abc.Mapping)
 
 
 @functools.cache

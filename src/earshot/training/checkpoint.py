@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from earshot import runs
 from earshot.records import to_dict
+from earshot.tasks import upward
 from earshot.training.origins import check_checkpoint
 from earshot.training.setup import Progress, Training
 
@@ -38,4 +41,18 @@ def restore_checkpoint(t: Training):
     if state["scaler"] and t.accelerator.scaler:
         t.accelerator.scaler.load_state_dict(state["scaler"])
     t.progress = Progress(**state["progress"])
+    rescore_best(t.progress, t.task.watch)
     t.accelerator.print(f"fold {t.fold}: resuming at epoch {t.progress.epoch}, batch {t.progress.step}")
+
+
+def rescore_best(p: Progress, watch: str):
+    """Let the best epoch so far be held against others by this score, where an older version watched another one.
+
+    Its value is looked up in the log; where that does not have it, the next epoch that does is the best.
+    """
+    if p.watched == watch or p.best_epoch < 0:
+        return
+    rows = [row for row in p.log if row["epoch"] == p.best_epoch and watch in row]
+    row = next((row for row in rows if row.get("steps") == p.best_steps), rows[-1] if rows else {})
+    p.best_score = upward(watch, row[watch]) if row else -math.inf
+    p.watched = watch

@@ -48,6 +48,7 @@ class Progress:
     step: int = 0  # batches done in this epoch
     loss_sum: float = 0.0
     best_score: float = -math.inf
+    watched: str = ""  # the score that this is; '': an older version does not say
     best_epoch: int = -1
     best_weights: str = ""  # digest of those that best.safetensors holds
     best_steps: int = -1  # of the run, when the best weights were validated

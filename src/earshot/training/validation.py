@@ -47,7 +47,7 @@ def validate_and_keep(t: Training) -> dict[str, float]:
     never = p.best_score == -math.inf
     if t.config.optim.select == "last" or p.best_epoch < 0 or (never if value is None else value > p.best_score):
         p.best_score, p.best_epoch = p.best_score if value is None else value, p.epoch
-        p.best_steps = t.steps
+        p.best_steps, p.watched = t.steps, task.watch
         if t.accelerator.is_main_process:
             keep(t, found)
     scores |= loss | score_crops(t, ~found.unreadable)  # shown and logged, never watched: an OOF does not have it
