@@ -270,7 +270,7 @@ def test_sets_beside_the_real_one(tmp_path, caplog):
     assert clips.path["r1"] == "audio/train/strong_label_real/r1.wav"
     assert tables.test.clip_id.tolist() == ["v1", "v2"]
     assert tables.classes == ["Dog", "Running_water", "Speech"]
-    assert "left out: maestro_real_train (1 recordings)" in caplog.text
+    assert "left out: maestro_real_train (1 recording)" in caplog.text
     assert "neither train nor are they the test: validation/synthetic21_validation/soundscapes (1 rec" in caplog.text
     for path in (folder / "audio").rglob("*.wav"):
         if "16k" not in path.parent.name:

@@ -83,5 +83,5 @@ def test_a_run_learns_by_ratings(tiny):
     with_ratings(tiny, ["1", "5", ""])
     for name, settings in (("plain", []), ("rated", ["data.sample_weight=rating"])):
         run(train, "--config", tiny, "--fold", "0", "--name", name, "optim.epochs=1", *settings)
-        scores[name] = pd.read_csv(f"runs/sed/{name}/fold0/log.csv").train_loss[0]
+        scores[name] = pd.read_csv(f"runs/sed/{name}/fold0/log.csv").loss[0]
     assert scores["plain"] != scores["rated"]

@@ -20,7 +20,7 @@ import pandas as pd
 from earshot.competitions.downloads import choose_rate, plain, recordings_by_stem
 from earshot.competitions.label_texts import one_spelling
 from earshot.competitions.tables import class_name
-from earshot.messages import few
+from earshot.messages import few, plural
 from earshot.tables import read_table, require_columns, with_numbers
 
 SPLITS = ("train", "validation", "eval")
@@ -113,7 +113,7 @@ def _read_tables(source: Path) -> tuple[list[Table], dict[str, float]]:
         name = PurePosixPath(path.relative_to(folder).with_suffix("").as_posix())
         table = read_table(path, ("filename",)).drop_duplicates(ignore_index=True)
         if name.parts[0].lower() not in SPLITS:
-            outside.append(f"{name} ({table.filename.nunique()} recordings)")
+            outside.append(f"{name} ({plural(table.filename.nunique(), 'recordings')})")
         elif "duration" in table:
             lengths = with_numbers(table, ("duration",), path.name).duration.astype(float)
             seconds |= dict(zip(table.filename, lengths, strict=True))
@@ -192,7 +192,7 @@ def _held_out(tables: list[Table]) -> list[Table]:
     aside = [t for t in tables if t.split == "validation" and t.set and real]
     if aside:
         logger.warning("synthetic validation sets neither train nor are they the test: %s",
-                       few([f"{t.name} ({len(t.labels)} recordings)" for t in aside]))  # fmt: skip
+                       few([f"{t.name} ({plural(len(t.labels), 'recordings')})" for t in aside]))  # fmt: skip
     return [t for t in tables if t not in aside]
 
 
