@@ -87,3 +87,19 @@ def test_texts_that_list_recordings_are_splits(tmp_path, said):
     (tmp_path / "validation_list.txt").write_text("yes/yes0.wav\n")
     with pytest.raises(ValueError, match=r"validation_list.txt lists recordings of another list too: yes/yes0.wav"):
         prepare(tmp_path)
+
+
+def test_sessions_around_classes_are_turned_round(tmp_path, said):
+    record(tmp_path, *(f"{day}/{bird}/{i}.wav" for day in ("am", "pm") for bird in ("robin", "wren") for i in range(2)))
+    plain = prepare(tmp_path)
+    assert sorted(plain.classes) == ["am", "pm"]
+    assert (
+        "each of the folders am, pm holds folders robin, wren: where those are the classes, say --label-column "
+        in said.text
+    )
+    turned = prepare(tmp_path, label_column="subfolder", group_column="subfolder")
+    assert sorted(turned.classes) == ["robin", "wren"]
+    assert set(turned.clips.group) == {"am", "pm"}
+    record(tmp_path, "am/loose.wav")
+    with pytest.raises(ValueError, match="1 recording lies in no folder within a folder: am/loose.wav"):
+        prepare(tmp_path, label_column="subfolder")

@@ -114,14 +114,16 @@ def prepare(
     elif take_shares(confidences):
         raise ValueError("--confidences shares is of annotations, which say when each sound is heard; here are none")
     else:
-        of_tables = {"--label-column": label_column, "--path-column": path_column, "--several-labels": several_labels,
-                     "--min-confidence": min_confidence, "--unsure": unsure, "--tier": tier}  # fmt: skip
+        turned = label_column == SUBFOLDER and about is None
+        of_tables = {"--label-column": "" if turned else label_column, "--path-column": path_column,
+                     "--several-labels": several_labels, "--min-confidence": min_confidence, "--unsure": unsure,
+                     "--tier": tier}  # fmt: skip
         if about is None and (asked := [f"{name} {value}" for name, value in of_tables.items() if value]):
             raise ValueError(
                 f"{asked[0]} is of tables and annotations, and nothing in {source} was taken for one that names its "
                 "recordings: give it with --table or --annotations, or leave the option out to label by folders"
             )
-        labels = about or from_folders(recordings, label_separator)
+        labels = about or from_folders(recordings, label_separator, turned)
     if not split_column and not fold_column and labels.clips.columns.intersection(SAID).empty:
         labels = labels.with_splits(listed_splits(recordings))
     else:

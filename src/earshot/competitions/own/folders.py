@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from earshot.competitions.label_columns import split_of
 from earshot.competitions.own.labels import Labels
 from earshot.competitions.own.recordings import OwnRecordings
-from earshot.messages import few
+from earshot.messages import few, plural
 
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validate", "validation", "test", "testing", "eval", "evaluation")
 SUBFOLDER = "subfolder"
@@ -21,12 +21,12 @@ FOLD = re.compile(r"(?:fold|split)[-_ ]?(\d+)", re.I)
 logger = logging.getLogger("earshot")
 
 
-def from_folders(recordings: OwnRecordings, separator: str = "") -> Labels:
+def from_folders(recordings: OwnRecordings, separator: str = "", turned: bool = False) -> Labels:
     """The class of a recording is the first folder below --source, or below train/, val/ and test/ there.
 
     Where there are folders in those of the classes, such as kits or sessions, `subfolder` names the first of them.
-    separator: what separates the classes in a folder's name; a name of other folders by commas holds them all unless it
-    is `none`.
+    turned: sessions lie around classes, whose folders are the second. separator: what separates the classes in a
+    folder's name; a name of other folders by commas holds them all unless it is `none`.
     """
     inside, at = [PurePosixPath(path).parts[:-1] for path in recordings.paths], [PurePosixPath()]
     while all(parts for parts in inside) and len({parts[0] for parts in inside}) == 1 and any(map(_deep, inside)):
@@ -48,6 +48,13 @@ def from_folders(recordings: OwnRecordings, separator: str = "") -> Labels:
     if folds:
         at = [folder / name for folder in at for name in {parts[0] for parts in inside}] if level == 0 else at
         inside = [parts[:level] + parts[level + 1 :] for parts in inside]
+    if turned:
+        if shallow := [path for path, parts in zip(recordings.paths, inside, strict=True) if not _deep(parts)]:
+            where = f"{plural(len(shallow), 'recordings lie')} in no folder within a folder"
+            raise ValueError(f"--label-column {SUBFOLDER}: {where}: {few(shallow)}")
+        inside = [(parts[1], parts[0], *parts[2:]) for parts in inside]
+    else:
+        _hint_turned(inside)
     names = Counter(parts[0] for parts in inside if parts)
     labels = _classes_in(names, separator)
     clips = recordings.table(recordings.paths)
@@ -75,6 +82,15 @@ def from_folders(recordings: OwnRecordings, separator: str = "") -> Labels:
         if bare := [f"{name} ({what})" for name, what in bare.items() if name not in names]:
             logger.warning("folders without a recording, which are no class: %s", few(bare, 12))
     return Labels(clips)
+
+
+def _hint_turned(inside: Sequence[Sequence[str]]):
+    """Say that folders hold folders of the same names in each, which may be the classes."""
+    below = {parts[0]: {p[1] for p in inside if _deep(p) and p[0] == parts[0]} for parts in inside if parts}
+    common = set.intersection(*below.values()) if len(below) > 1 else set()
+    if len(common) > 1:
+        logger.warning("each of the folders %s holds folders %s: where those are the classes, say --label-column %s",
+                       few(sorted(below)), few(sorted(common)), SUBFOLDER)  # fmt: skip
 
 
 def _folds(inside: Sequence[Sequence[str]]) -> tuple[list[int], int]:

@@ -12,7 +12,8 @@ FLAGS = (
     Flag("--annotations", Path, "annotation file, or a folder of them (default: those found in --source)"),
     Flag("--test", Path, "folder of recordings without labels, to predict"),
     Flag("--path-column", str, "column of the recordings' names (default: guessed)", "", "COLUMN"),
-    Flag("--label-column", str, "column of the labels (default: guessed)", "", "COLUMN"),
+    Flag("--label-column", str, "column of the labels (default: guessed); subfolder: the folders within the first, "
+         "of sessions that hold a folder a class", "", "COLUMN"),
     Flag("--label-separator", str, "what separates several labels in a cell; none: a cell is one label", "", "TEXT"),
     Flag("--group-column", str, "column that folds may not split; folder: the recording's folder; subfolder: the one "
          "below its class, of one name in every class", "", "COLUMN"),
