@@ -161,6 +161,7 @@ def test_weights_chosen_by_another_score_than_the_competitions_are_said(tiny, ca
     config = replace(config, data=replace(config.data, competition=competition))
     check_watch(config, load_data(config.data))
     assert ("are chosen by map, and esc50 ranks by accuracy: watch=accuracy chooses by that" in caplog.text) == said
+    assert ("are chosen by" in caplog.text) == said
 
 
 def test_outputs_too_far_apart_for_the_events_are_said(tiny, caplog):

@@ -111,6 +111,9 @@ def test_a_submission_is_found_by_its_digest(tmp_path):
     logged("runs/sed/b/test.npz", "b")
     with pytest.raises(ValueError, match="was made of .*runs/sed/b, not of .*runs/sed/a"):
         with_submission(alone, handed_in, log)
+    logged("runs/sed/a/test.npz", f"a {tmp_path}/runs/sed/b")
+    with pytest.raises(ValueError, match="was made of .*runs/sed/a .*runs/sed/b, not of .*runs/sed/a"):
+        with_submission(alone, handed_in, log)
     logged("runs/sed/a/test.npz")
     assert with_submission(alone, handed_in, log).logged["post"] == "{}"
     blended = Solution(alone.members, tmp_path / "two.json")
