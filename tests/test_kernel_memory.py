@@ -14,7 +14,7 @@ from earshot.kernel import runner
 from earshot.kernel.answers import KernelBlend, frame_bytes, hearing_bytes
 from earshot.kernel.bundle import open_bundle
 from earshot.kernel.hidden_test import find_test
-from earshot.kernel.memory_limit import free_memory
+from earshot.kernel.memory_limit import memory_left
 from earshot.prediction.predictions import Clip, Predictions
 from earshot.sound.timebase import TimeBase
 
@@ -61,24 +61,33 @@ def test_half_a_row_is_the_coarsest():
     assert answered(1.0, FRAMES).timebase == GRID.pooled(25)
 
 
-def test_memory_is_what_the_system_or_the_group_leaves(tmp_path):
-    system, group = tmp_path / "meminfo", tmp_path / "group"
-    assert free_memory(system, group) == math.inf
+def test_memory_is_what_the_system_or_a_control_group_leaves(tmp_path):
+    """Of a container's own group (version 2), of one above that of the process, and of version 1."""
+    system, root, own = tmp_path / "meminfo", tmp_path / "groups", tmp_path / "own"
+    own.write_text("0::/a/b\n")
+    assert memory_left(system, root, own) == math.inf
     system.write_text("MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")
-    assert free_memory(system, group) == 4000 * 1024
-    group.mkdir()
-    for name, text in (("max", "max"), ("current", "900"), ("stat", "anon 500\ninactive_file 300\n")):
-        (group / f"memory.{name}").write_text(text)
-    assert free_memory(system, group) == 4000 * 1024
-    (group / "memory.max").write_text("1000\n")
-    assert free_memory(system, group) == 400
-    (group / "memory.current").write_text("2000")
-    assert free_memory(system, group) == 0
+    assert memory_left(system, root, own) == 4000 * 1024
+
+    def write(folder, **files):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / f"memory.{name}").write_text(text)
+
+    write(root / "a" / "b", max="max\n", current="900\n", stat="anon 500\ninactive_file 300\n")
+    assert memory_left(system, root, own) == 4000 * 1024
+    write(root / "a", max="1000\n", current="900\n", stat="anon 500\ninactive_file 300\n")
+    assert memory_left(system, root, own) == 400
+    write(root / "a", current="2000\n")
+    assert memory_left(system, root, own) == 0
+    own.write_text("4:memory:/c\n")
+    write(root / "memory" / "c", limit_in_bytes="5000", usage_in_bytes="4000", stat="total_inactive_file 50\n")
+    assert memory_left(system, root, own) == 1050
 
 
-@pytest.mark.skipif(not math.isfinite(free_memory()), reason="this system does not say")
+@pytest.mark.skipif(not math.isfinite(memory_left()), reason="this system does not say")
 def test_this_system_has_some():
-    assert 1e7 < free_memory() < 1e14
+    assert 1e7 < memory_left() < 1e14
 
 
 def test_a_batch_and_networks_heard_together_are_as_many_as_fit_into_memory(tmp_path, monkeypatch):
@@ -98,7 +107,7 @@ def test_a_batch_and_networks_heard_together_are_as_many_as_fit_into_memory(tmp_
     two_short = hearing_bytes(10, 5, TimeBase(8000, 80, 10), 3, 2)
     for free in (math.inf, two_short / runner.SHARE_OF_BATCH):
         heard.clear()
-        monkeypatch.setattr(runner, "free_memory", lambda free=free: free)
+        monkeypatch.setattr(runner, "memory_left", lambda free=free: free)
         run = runner.KernelRun(
             competition="birdclef2026", test=test, networks=bundle.networks, post=PostProcess(), out=tmp_path / "s.csv"
         )

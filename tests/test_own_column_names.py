@@ -3,13 +3,7 @@
 import pytest
 
 from earshot.competitions.mine import prepare
-from own_folders import record
-
-
-@pytest.fixture
-def said(caplog):
-    caplog.set_level("WARNING", "earshot")
-    return caplog
+from own_folders import events_of, record
 
 
 @pytest.fixture
@@ -21,10 +15,6 @@ def read(tmp_path):
         return prepare(tmp_path, **flags)
 
     return tables_of
-
-
-def events(tables):
-    return [(*row[:3], row[3]) for row in tables.events[["filename", "onset", "offset", "event_label"]].to_numpy()]
 
 
 @pytest.mark.parametrize(
@@ -42,9 +32,9 @@ def test_a_class_may_be_called_as_a_time_or_a_label_is(read, columns, classes):
 def test_a_word_of_one_meaning_goes_before_one_of_several(read):
     """Art is a species or a kind of sound, an id the number of a row, an epithet half a name."""
     german = "Datei;Vogelart;Art;von;bis\na.wav;Amsel;Ruf;0,5;1,5\n"
-    assert events(read(german)) == [("a", 0.5, 1.5, "Amsel")]
+    assert events_of(read(german)) == [["a", 0.5, 1.5, "Amsel"]]
     assert read("Datei;Spezies;Art\na.wav;Amsel;Ruf\nb.wav;Meise;Ruf\n").classes == ["Amsel", "Meise"]
-    assert events(read("id,file,start,end,type\n7,a.wav,1,2,song\n")) == [("a", 1, 2, "song")]
+    assert events_of(read("id,file,start,end,type\n7,a.wav,1,2,song\n")) == [["a", 1, 2, "song"]]
     names = "file,sp,specific_epithet,common_name\na.wav,1,palustris,Marsh Tit\nb.wav,2,palustris,Marsh Warbler\n"
     assert read(names).classes == ["Marsh_Tit", "Marsh_Warbler"]
 
@@ -60,14 +50,14 @@ def test_species_get_their_genus_in_other_languages(read, said, header):
 
 def test_columns_in_hz_are_no_times(read):
     rows = "a.wav;Zwerg;42,5;48,5;1;2\nb.wav;Abend;20;26;3;4\n"
-    assert events(read(f"Datei;Art;von (kHz);bis (kHz);von (s);bis (s)\n{rows}"))[0] == ("a", 1, 2, "Zwerg")
+    assert events_of(read(f"Datei;Art;von (kHz);bis (kHz);von (s);bis (s)\n{rows}"))[0] == ["a", 1, 2, "Zwerg"]
     assert read("file,species,start (kHz),end (kHz)\na.wav,pip,4.5,6\nb.wav,noc,2,3\n").events is None
 
 
 def test_corners_of_pictures_are_no_seconds(read):
     """Arbimon's are seconds and Hz; x1 and x2 alone may be anything."""
     boxes = "file,label,x1,y1,x2,y2\n"
-    assert events(read(f"{boxes}a.wav,wren,0.5,1000,1.5,2000\n")) == [("a", 0.5, 1.5, "wren")]
+    assert events_of(read(f"{boxes}a.wav,wren,0.5,1000,1.5,2000\n")) == [["a", 0.5, 1.5, "wren"]]
     with pytest.raises(ValueError, match="x1, y1, x2, y2 seem to be corners in a picture, in pixels.*--table"):
         read(f"{boxes}a.wav,wren,1,100,80,200\nb.wav,robin,2,30,6,90\n")
     with pytest.raises(ValueError, match="in shares of it"):
@@ -86,15 +76,15 @@ def test_labels_by_a_doubtful_name_name_the_other_columns(read, said):
 
 def test_empty_columns_of_a_template_are_passed_over_and_twins_refused(read):
     template = "file,onset,offset,start,duration,label,species\na.wav,,,1,2,,wren\n"
-    assert events(read(template)) == [("a", 1, 3, "wren")]
-    assert events(read("file,start,end,label,label\na.wav,1,3,wren,wren\n")) == [("a", 1, 3, "wren")]
+    assert events_of(read(template)) == [["a", 1, 3, "wren"]]
+    assert events_of(read("file,start,end,label,label\na.wav,1,3,wren,wren\n")) == [["a", 1, 3, "wren"]]
     for header in ("start,end,label,label", "start,start,end,label"):
         with pytest.raises(ValueError, match="has two columns '(label|start)', which differ"):
             read(f"file,{header}\na.wav,1,2,3,4\n")
 
 
 def test_quotes_behind_a_space_are_quotes(read):
-    assert events(read('file, start, end, label\na.wav, 1, 2, "wren, old"\n')) == [("a", 1, 2, "wren,_old")]
+    assert events_of(read('file, start, end, label\na.wav, 1, 2, "wren, old"\n')) == [["a", 1, 2, "wren,_old"]]
     assert read('file, label\na.wav, "wren, old"\nb.wav, robin\n').classes == ["robin", "wren,_old"]
 
 

@@ -10,17 +10,7 @@ from earshot.competitions.label_columns import split_of
 from earshot.competitions.mine import prepare
 from earshot.listening.scoring import read_events_of
 from earshot.tables import read_table
-from own_folders import record
-
-
-@pytest.fixture
-def said(caplog):
-    caplog.set_level("WARNING", "earshot")
-    return caplog
-
-
-def events(tables):
-    return tables.events[["filename", "onset", "offset", "event_label"]].values.tolist()
+from own_folders import events_of, record
 
 
 @pytest.mark.parametrize(
@@ -38,7 +28,7 @@ def events(tables):
 def test_columns_as_programs_and_languages_call_them(tmp_path, text):
     record(tmp_path, "a.wav", "b.wav")
     (tmp_path / ("t.json" if text.startswith("[") else "t.csv")).write_text(text)
-    assert events(prepare(tmp_path)) == [["a", 0.5, 1.5, "Pippip"]]
+    assert events_of(prepare(tmp_path)) == [["a", 0.5, 1.5, "Pippip"]]
 
 
 def test_confidences_with_a_decimal_comma_or_behind_a_semicolon(tmp_path):
@@ -58,7 +48,7 @@ def test_times_in_milliseconds_are_said_where_nothing_else_fits(tmp_path, said):
             "event_annotation": [{"start": f"{start}", "end": "7419", "type": "Rhonchi"}],
         }
         (tmp_path / f"{name}.json").write_text(json.dumps(spoken))
-    assert events(prepare(tmp_path)) == [["wav/a", 5.778, 7.419, "Rhonchi"], ["wav/b", 2.771, 7.419, "Rhonchi"]]
+    assert events_of(prepare(tmp_path)) == [["wav/a", 5.778, 7.419, "Rhonchi"], ["wav/b", 2.771, 7.419, "Rhonchi"]]
     assert "taken for milliseconds" in said.text
     for name in "ab":  # samples, at 16 kHz in the first half second
         (tmp_path / f"{name}.json").write_text('{"events": [{"start": "400", "end": "700", "type": "Rhonchi"}]}')
@@ -172,4 +162,4 @@ def test_one_annotation_file_is_given_in_place_of_a_folder(tmp_path, name):
     record(tmp_path / "sounds", "a.wav", "b.wav")
     (tmp_path / name).write_text("filename,onset,offset,label\na.wav,0.1,0.2,dog\nb.wav,0.1,0.3,cat\n")
     tables = prepare(tmp_path / "sounds", annotations=tmp_path / name)
-    assert events(tables) == [["a", 0.1, 0.2, "dog"], ["b", 0.1, 0.3, "cat"]]
+    assert events_of(tables) == [["a", 0.1, 0.2, "dog"], ["b", 0.1, 0.3, "cat"]]

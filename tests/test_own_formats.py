@@ -9,17 +9,7 @@ import pytest
 from earshot.annotations.seld import is_seld
 from earshot.competitions.mine import prepare
 from earshot.listening.scoring import read_events_of
-from own_folders import record
-
-
-@pytest.fixture
-def said(caplog):
-    caplog.set_level("WARNING", "earshot")
-    return caplog
-
-
-def events(tables):
-    return tables.events[["filename", "onset", "offset", "event_label"]].values.tolist()
+from own_folders import events_of, record
 
 
 def test_segments_of_avianz(tmp_path, said):
@@ -32,7 +22,7 @@ def test_segments_of_avianz(tmp_path, said):
     (tmp_path / "b.wav.data").write_text(json.dumps([who, [0.2, 0.6, 0, 0, [kiwi | {"certainty": 100}, nobody]]]))
     (tmp_path / "c.wav.data").write_text(json.dumps([who]))
     tables = prepare(tmp_path)
-    assert events(tables) == [["a", 0.1, 0.3, "Cat"], ["b", 0.2, 0.6, "Kiwi"]]
+    assert events_of(tables) == [["a", 0.1, 0.3, "Cat"], ["b", 0.2, 0.6, "Kiwi"]]
     clips = tables.clips.set_index("clip_id")
     assert clips.annotated.tolist() == [1, 1, 1]
     assert clips.unknown_labels["a"] == "Kiwi"
@@ -56,7 +46,7 @@ def test_frames_of_seld_are_events(tmp_path, said):
     tables = prepare(tmp_path)
     clip = "foa_dev/dev-train-x/mix1"
     expected = [[clip, 0.1, 0.3, "4"], [clip, 0.2, 0.3, "1"], [clip, 0.5, 0.6, "4"]]
-    assert [[name, round(on, 6), round(off, 6), label] for name, on, off, label in events(tables)] == expected
+    assert [[name, round(on, 6), round(off, 6), label] for name, on, off, label in events_of(tables)] == expected
     assert tables.test_clips.clip_id.tolist() == ["foa_dev/dev-test-x/mix2"]
 
 
@@ -71,7 +61,7 @@ def test_labels_that_are_names_of_sounds_are_their_classes(tmp_path, said):
     """DCASE 2018 and 2019."""
     record(tmp_path, "m.wav")
     (tmp_path / "m.csv").write_text("sound_event_recording,start_time,end_time,ele\nknock004.wav,0.1,0.2,30\n")
-    assert events(prepare(tmp_path)) == [["m", 0.1, 0.2, "knock"]]
+    assert events_of(prepare(tmp_path)) == [["m", 0.1, 0.2, "knock"]]
 
 
 def test_what_das_may_hear_is_no_label(tmp_path):
@@ -161,7 +151,7 @@ def test_times_by_the_clock_count_from_the_one_in_the_name(tmp_path, said, recor
     record(tmp_path, recording)
     (tmp_path / "t.csv").write_text(f"{CLOCKED}{recording},Bm,{row}\n")
     stem = recording.removesuffix(".wav")
-    assert events(prepare(tmp_path)) == [[stem, 1.5, 2.0, "Bm"]]
+    assert events_of(prepare(tmp_path)) == [[stem, 1.5, 2.0, "Bm"]]
     assert read_events_of(tmp_path / "t.csv")[0].onset.tolist() == [1.5]
     assert "says when sounds are heard by the clock" in said.text
 
@@ -230,10 +220,10 @@ def test_events_by_the_clock_alone_are_of_the_recording_of_that_time(tmp_path, s
     record(tmp_path, "20240131_063000.wav", "20240131_063100.wav")
     rows = ["2024-01-31 06:30:01.500,0.5,Bm", "2024-01-31 06:31:02,1,Bp", "2024-01-31 06:30:30,1,Bp"]
     (tmp_path / "log.csv").write_text("\n".join(["UTC,Duration,Label", *rows]))
-    assert events(prepare(tmp_path)) == [["20240131_063000", 1.5, 2.0, "Bm"], ["20240131_063100", 2.0, 3.0, "Bp"]]
+    assert events_of(prepare(tmp_path)) == [["20240131_063000", 1.5, 2.0, "Bm"], ["20240131_063100", 2.0, 3.0, "Bp"]]
     assert "1 of 3 events name no recording, and begin in none" in said.text
     record(tmp_path, "other/20240131_063000.wav")
-    assert events(prepare(tmp_path)) == [["20240131_063100", 2.0, 3.0, "Bp"]]
+    assert events_of(prepare(tmp_path)) == [["20240131_063100", 2.0, 3.0, "Bp"]]
     assert "2 of 3 events name no recording, and begin in none or in several" in said.text
 
 
@@ -250,7 +240,7 @@ def examples():
 def test_syllables_of_evsonganaly(tmp_path, examples, name):
     record(tmp_path, "s.wav", seconds=20)
     shutil.copy(examples[0], tmp_path / name)
-    first = events(prepare(tmp_path))[0]
+    first = events_of(prepare(tmp_path))[0]
     assert [first[0], round(first[1], 6), round(first[2], 6), first[3]] == ["s", 1.277781, 1.351219, "i"]
     (tmp_path / name).write_bytes(b"MATLAB")
     with pytest.raises(ValueError, match="is no file that crowsetta can read"):
@@ -262,7 +252,7 @@ def test_phones_of_timit_count_samples(tmp_path, examples):
     record(tmp_path, "D/SA1.WAV", seconds=60)  # at 1 kHz
     shutil.copy(examples[1], tmp_path / "D" / "SA1.PHN")
     (tmp_path / "D" / "SA1.TXT").write_text("0 57140 She had your dark suit.\n")
-    assert events(prepare(tmp_path))[:2] == [["D/SA1", 0.0, 7.812, "h#"], ["D/SA1", 7.812, 9.507, "sh"]]
+    assert events_of(prepare(tmp_path))[:2] == [["D/SA1", 0.0, 7.812, "h#"], ["D/SA1", 7.812, 9.507, "sh"]]
     (tmp_path / "D" / "SA1.WAV").rename(tmp_path / "SA1.WAV")
     with pytest.raises(ValueError, match="no recording of its name lies beside it"):
         prepare(tmp_path)
@@ -272,7 +262,7 @@ def test_times_as_pandas_writes_their_differences(tmp_path):
     """audformat: file, start, end."""
     record(tmp_path, "a.wav")
     (tmp_path / "t.csv").write_text("file,start,end,emotion\na.wav,0 days,0 days 00:00:01.500000,happy\n")
-    assert events(prepare(tmp_path)) == [["a", 0.0, 1.5, "happy"]]
+    assert events_of(prepare(tmp_path)) == [["a", 0.0, 1.5, "happy"]]
 
 
 def test_other_numbers_behind_a_name_are_no_times(tmp_path):

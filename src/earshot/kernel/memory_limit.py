@@ -7,8 +7,9 @@ import re
 import sys
 from pathlib import Path
 
+from earshot.prediction.free_cores import CGROUPS, OWN_CGROUP, group_folders, read_system
+
 MEMINFO = Path("/proc/meminfo")
-GROUP = Path("/sys/fs/cgroup")  # of this process, as a container sees it
 
 NEEDED = 768 << 20  # bytes of addresses: what importing and a small network take, measured, and a quarter more
 
@@ -37,23 +38,24 @@ def peak_memory() -> float:
     return most if sys.platform == "darwin" else 1024 * most
 
 
-def free_memory(meminfo: Path = MEMINFO, group: Path = GROUP) -> float:
-    """Bytes that this process may still take: what the system has free, or its control group where that is less.
+def memory_left(meminfo: Path = MEMINFO, root: Path = CGROUPS, own: Path = OWN_CGROUP) -> float:
+    """Bytes that this process may still take: what the system has free, or a control group where that is less.
 
     Infinite where neither says.
     """
-    free = math.inf
-    try:
-        if found := re.search(r"MemAvailable:\s*(\d+) kB", meminfo.read_text()):
-            free = 1024 * float(found[1])
-    except OSError:
-        pass  # a system that does not say
-    try:
-        most = (group / "memory.max").read_text().strip()
-        if most.isdigit():
-            used = float((group / "memory.current").read_text())
-            cached = re.search(r"^inactive_file (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)
-            free = min(free, float(most) - used + (float(cached[1]) if cached else 0.0))
-    except OSError:
-        pass
-    return max(0.0, free)
+    said = re.search(r"MemAvailable:\s*(\d+) kB", read_system(meminfo))
+    left = [1024.0 * int(said[1]) if said else math.inf]
+    for folder in group_folders("", root, own):
+        left.append(_left(folder, "memory.max", "memory.current", "inactive_file"))
+    for folder in group_folders("memory", root, own):
+        left.append(_left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))
+    return max(0.0, min(left))
+
+
+def _left(folder: Path, most: str, used: str, cached: str) -> float:
+    """What a control group leaves, files that it may forget counted as left; infinity: no limit."""
+    limit, taken = read_system(folder / most), read_system(folder / used)
+    if not (limit.isdigit() and taken.isdigit()):
+        return math.inf
+    files = re.search(rf"^{cached} (\d+)", read_system(folder / "memory.stat"), re.MULTILINE)
+    return float(int(limit) - int(taken) + (int(files[1]) if files else 0))

@@ -34,7 +34,7 @@ from earshot.files import as_json, write_text
 from earshot.kernel.answers import KernelBlend, hearing_bytes
 from earshot.kernel.calls import Calls, choose_calls
 from earshot.kernel.hidden_test import KernelTest, stand_in
-from earshot.kernel.memory_limit import free_memory
+from earshot.kernel.memory_limit import memory_left
 from earshot.kernel.schedule import Spent, Step, spend
 from earshot.kernel.speed import Network, Speed, measure, one_window, ordered, simulate
 from earshot.prediction.clip_answers import output_timebase
@@ -98,7 +98,7 @@ class KernelRun:
         runs = self.runs or tuple(dict.fromkeys(n.alike for n in self.networks))
         parts = {n.alike: tuple(n.members[0].classes) for n in self.networks}
         parts = {run: own for run, own in parts.items() if own != self.classes}
-        free = free_memory()
+        free = memory_left()
         room, self.batch_room = SHARE_OF_MEMORY * free, SHARE_OF_BATCH * free
         self.answers = KernelBlend(self.test, self.classes, self.prior, self.blend, runs, parts, room=room)
         self.record = get_competition(self.competition)

@@ -90,21 +90,21 @@ def cgroup_quota(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> float:
     """Cores that the control group of this process, or one above it, grants (both versions); infinity: no limit."""
     limits = [math.inf]
     for folder in group_folders("", root, own):
-        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        quota, _, period = read_system(folder / "cpu.max").partition(" ")
         limits.append(_share(quota, period))
     for folder in group_folders("cpu", root, own):
-        limits.append(_share(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")))
+        limits.append(_share(read_system(folder / "cpu.cfs_quota_us"), read_system(folder / "cpu.cfs_period_us")))
     return min(limits)
 
 
 def group_seconds(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> float | None:
     """CPU seconds that the own control group has used; None where the system does not say."""
     for folder in group_folders("", root, own)[:1]:
-        for line in _read(folder / "cpu.stat").splitlines():
+        for line in read_system(folder / "cpu.stat").splitlines():
             if line.startswith("usage_usec "):
                 return int(line.split()[1]) / 1e6
     for folder in group_folders("cpuacct", root, own)[:1]:
-        if (used := _read(folder / "cpuacct.usage")).isdigit():
+        if (used := read_system(folder / "cpuacct.usage")).isdigit():
             return int(used) / 1e9
     return None
 
@@ -114,7 +114,7 @@ def group_folders(controller: str, root: Path = CGROUPS, own: Path = OWN_CGROUP)
 
     In a container the folder `root` itself is often the own group, whatever `own` calls it: it is always the last.
     """
-    for line in _read(own).splitlines():
+    for line in read_system(own).splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(",") if controller else not controllers:
             top = root / controllers if controller and (root / controllers).is_dir() else root / controller
@@ -130,7 +130,8 @@ def _share(quota: str, period: str) -> float:
     return int(quota) / int(period)
 
 
-def _read(path: Path) -> str:
+def read_system(path: Path) -> str:
+    """The text of a file that the system shows; '' where this system has none."""
     try:
         return path.read_text().strip()
     except OSError:
