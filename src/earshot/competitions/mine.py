@@ -4,16 +4,17 @@
     DIR/labels.csv + DIR/**/*.wav             a table: one column names the recording, one its label or labels
     DIR/**/a.wav + a.Table.1.selections.txt   annotations (annotations/reading.py), beside the recordings or in one file
 
-Which of the three it is, and which columns mean what, is guessed and said; flags overrule it. A class named by spaces
-gets underscores. Recordings that nothing speaks of stay in the table without a label. `mine` is scored by mean average
-precision of the clips; `mine_events`, where there are annotations, by event-based F1 (onsets and offsets within 0.2 s,
-offsets also within 20 % of the event).
+    --names '{speaker}_{label}_{take}'        names: a template says which part of them is what (own/names.py)
+
+Which of the first three it is, and which columns mean what, is guessed and said; flags overrule it. A class named by
+spaces gets underscores. Recordings that nothing speaks of stay in the table without a label. `mine` is scored by mean
+average precision of the clips; `mine_events`, where there are annotations, by event-based F1 (onsets and offsets within
+0.2 s, offsets also within 20 % of the event).
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -21,31 +22,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earshot.annotations.column_names import plain_name
-from earshot.annotations.reading import kind_of
 from earshot.competitions import dcase_task4, finch
 from earshot.competitions.clip_rows import class_scores
 from earshot.competitions.competition import Competition, by_name
-from earshot.competitions.label_columns import (
-    HELD_OUT_SPLITS,
-    SOURCE_COLUMN,
-    SPLITS,
-    TEST_SPLITS,
-    has_columns,
-    says_splits,
-    split_words,
-)
+from earshot.competitions.label_columns import HELD_OUT_SPLITS, SPLITS, TEST_SPLITS, split_words
 from earshot.competitions.label_texts import is_reserved, one_spelling
 from earshot.competitions.oof_scores import EVENTS, MAP, of_events, psds_of_frames
-from earshot.competitions.own.annotations import from_annotations
 from earshot.competitions.own.doubts import with_unknown
-from earshot.competitions.own.folders import SUBFOLDER, from_folders
-from earshot.competitions.own.labels import Labels, columns_by_recording, from_table
+from earshot.competitions.own.folders import SUBFOLDER
+from earshot.competitions.own.found import find_labels, hint_columns, with_listed
+from earshot.competitions.own.labels import Labels
+from earshot.competitions.own.names import LABEL, fields_of_names, from_names
 from earshot.competitions.own.options import FLAGS
 from earshot.competitions.own.recordings import OwnRecordings, list_own
-from earshot.competitions.own.shares import heard_alone, of_classes, take_shares
-from earshot.competitions.own.splits import listed_splits, say_unused
-from earshot.competitions.own.tables import LabelTable, find_annotations, find_label_table
+from earshot.competitions.own.shares import heard_alone, of_classes
 from earshot.competitions.tables import Tables, check_submission, class_name
 from earshot.data.event_checks import say_overlapping
 from earshot.messages import command_line, few
@@ -54,10 +44,7 @@ from earshot.prediction.predictions import Predictions
 from earshot.sound import audio
 from earshot.tables import require_columns
 
-FOLD_COLUMN = re.compile(r"((official|cv|k|kaggle|val)[_ -]?)?folds?([_ -]?(id|no|number))?$", re.I)
 SILENCE = "nocall"  # a label of recordings in which no class is heard
-SURE_LABELS = ("event_labels", "labels", "tags", "species", "classes", "class", "categories", "category")
-SAID = ("split", "official_fold")  # columns after which lists of a split say nothing
 FEW_CLIPS = 5  # of a class; fewer cannot be in each of the usual five folds
 
 logger = logging.getLogger("earshot")
@@ -67,84 +54,24 @@ def prepare(
     source: Path, *, table: Path | None = None, annotations: Path | None = None, test: Path | None = None,
     path_column: str = "", label_column: str = "", label_separator: str = "", group_column: str = "",
     split_column: str = "", fold_column: str = "", tier: str = "", several_labels: str = "",
-    min_confidence: float | None = None, confidences: str = "", unsure: str = "",
+    min_confidence: float | None = None, confidences: str = "", unsure: str = "", names: str = "",
 ) -> Tables:  # fmt: skip
     """A folder of recordings -> tables; FLAGS explains the keywords. No label at all is an error with a way out."""
     source = Path(source)
     recordings = list_own(source, without=test)
-    if table and annotations and _is_same(annotations, table):
-        table = None  # events, whose columns may say groups, splits and folds
-    notes = [path for path in find_annotations(source, annotations, recordings)
-             if table is None or not _is_same(path, table)]  # fmt: skip
-    doubts = [word.strip() for word in unsure.split(",") if word.strip()]
-    sheet = (
-        LabelTable((table,))
-        if table and not table.is_dir()
-        else find_label_table(table or source, recordings, path_column, notes, label_column)
-    )
-    if table and not sheet:
-        raise ValueError(f"--table {table} is a folder, and no table in it names recordings of {source}")
-    taken = [c for c in (group_column, split_column or "split", fold_column) if c]
-    named = [c for c in (group_column, split_column, fold_column) if c]
-    about = None
-    # beside annotations --label-column is the table's where it has it: labels of recordings without annotation
-    of_sheet = sheet is not None and (
-        not notes or (bool(label_column) and has_columns(sheet.read(recordings), label_column))
-    )
-    lone, one_table = LabelTable(tuple(notes)), len(notes) == 1 and kind_of(notes[0]) == "table"
-    if sheet:
-        about = from_table(recordings, sheet, path_column, label_column if of_sheet else "", label_separator,
-                           has_events=bool(notes), taken=taken, several=several_labels,
-                           least=None if notes else min_confidence, unsure=() if notes else doubts)  # fmt: skip
-    elif one_table and named and has_columns(lone.read(recordings), ",".join(named)):
-        about = from_table(recordings, lone, path_column, "", label_separator, has_events=True, taken=named)
-        about = about.of_columns(named)
-    elif one_table and not group_column:
-        _hint_columns(columns_by_recording(recordings, notes[0]), split_column, fold_column)
-    if notes:
-        if about is None and not group_column:
-            _hint_folders(recordings)
-        labels = from_annotations(recordings, notes, "" if of_sheet else label_column, tier, label_separator,
-                                  path_column="" if sheet else path_column, least=min_confidence,
-                                  unsure=doubts, mirror=annotations, shares=take_shares(confidences))  # fmt: skip
-        if about is not None:
-            labels = labels.with_columns_of(about)
-            if sheet and not of_sheet:
-                _hint_labels(labels, str(sheet))
-    elif take_shares(confidences):
-        raise ValueError("--confidences shares is of annotations, which say when each sound is heard; here are none")
-    else:
-        turned = label_column == SUBFOLDER and about is None
-        of_tables = {"--label-column": "" if turned else label_column, "--path-column": path_column,
-                     "--several-labels": several_labels, "--min-confidence": min_confidence, "--unsure": unsure,
-                     "--tier": tier}  # fmt: skip
-        if about is None and (asked := [f"{name} {value}" for name, value in of_tables.items() if value]):
-            raise ValueError(
-                f"{asked[0]} is of tables and annotations, and nothing in {source} was taken for one that names its "
-                "recordings: give it with --table or --annotations, or leave the option out to label by folders"
-            )
-        labels = about or from_folders(recordings, label_separator, turned)
-    if not split_column and not fold_column and labels.clips.columns.intersection(SAID).empty:
-        labels = labels.with_splits(listed_splits(recordings))
-    else:
-        say_unused(recordings, [*notes, *(sheet.files if sheet else ())])
+    fields = fields_of_names(recordings, names)
+    told = {
+        "table": table, "annotations": annotations, "path_column": path_column, "label_column": label_column,
+        "label_separator": label_separator, "several_labels": several_labels, "min_confidence": min_confidence,
+        "confidences": confidences, "unsure": unsure, "tier": tier,
+    }  # fmt: skip
     columns = {"group_column": group_column, "split_column": split_column, "fold_column": fold_column}
-    return _tables(labels, recordings, test, **columns)
-
-
-def _hint_labels(labels: Labels, sheet: str):
-    """Say which column of a table beside annotations seems to hold labels of recordings that those do not speak of."""
-    clips, free = labels.clips, labels.unsaid & ~labels.clips.labels.map(bool)
-    for column in clips.columns.drop(["labels"]):
-        named = plain_name(str(column)) in SURE_LABELS or f"{plain_name(str(column))}s" in SURE_LABELS
-        if named and (n := int((clips[column][free].fillna("").astype(str).str.strip() != "").sum())):
-            logger.warning("%d recordings without annotation have a '%s' in %s: --label-column '%s' makes it their "
-                           "label", n, column, sheet, column)  # fmt: skip
-            return
-
-
-def _is_same(path: Path, other: Path) -> bool:
-    return path.resolve() == other.resolve()
+    if (label := label_column or LABEL) in fields:
+        labels = with_listed(from_names(recordings, fields, told), recordings, not split_column and not fold_column)
+        fields = fields.drop(columns=label)
+    else:
+        labels = find_labels(recordings, **told, **columns)
+    return _tables(labels.with_fields(fields), recordings, test, **columns)
 
 
 def _tables(
@@ -156,12 +83,13 @@ def _tables(
         source = recordings.source
         raise ValueError(
             f"nothing says what the {len(clips)} recordings of {source} hold: no folder a class, no table "
-            "with their names and labels, no annotation files. To train, give --table or --annotations; to hear them "
+            "with their names and labels, no annotation files. To train, give --table or --annotations, or "
+            "--names where names of files say it, such as {speaker}_{label}_{take}; to hear them "
             f"with a trained run, give the folder to it: {command_line('predict', '--run', 'RUN', '--clips', source)}"
         )
     if group_column:
         clips["group"] = _groups(clips, group_column)
-    _hint_columns(clips, split_column, fold_column)
+    hint_columns(clips, split_column, fold_column)
     split = _splits(clips, split_column)
     held = split == "test"
     trains, tested = clips[~held].reset_index(drop=True), clips[held].reset_index(drop=True)
@@ -196,41 +124,6 @@ def _tables(
         missing=labels.missing, test_events=test_events, task="tagging" if events is None else "sed",
         competition="mine" if events is None else "mine_events",
     )  # fmt: skip
-
-
-def _hint_folders(recordings: OwnRecordings):
-    """Say that folds may part recordings of one folder, mostly a site, where several folders hold several each."""
-    folders = Counter(Path(path).parent.as_posix() for path in recordings.paths)
-    if 1 < len(folders) < len(recordings.paths):
-        logger.warning("folds may part the recordings in one folder (%d of them): --group-column folder keeps them "
-                       "together in folds that are made afterwards", len(folders))  # fmt: skip
-
-
-def _hint_columns(clips: pd.DataFrame, split_column: str, fold_column: str):
-    """Say which columns seem to be folds or a split that is not taken, or name a recordist, a site or the like, whose
-    recordings folds would part.
-
-    Of the split nothing is said where there is another, of the latter nothing where there are groups.
-    """
-    for column in clips.columns:
-        values = clips[column].fillna("").astype(str).str.strip()
-        values = values[values != ""]
-        if column in (split_column, fold_column) or not 1 < values.nunique() < len(values):
-            continue
-        if FOLD_COLUMN.match(column) and column != "official_fold":
-            logger.warning(
-                "folds are made anew; --fold-column '%s' takes the %d of the table", column, values.nunique()
-            )
-        elif says_splits(values):
-            if not split_column and "split" not in clips:
-                logger.warning("no split is made of '%s', which says %s: --split-column '%s' takes it",
-                               column, few(sorted(set(values))), column)  # fmt: skip
-        elif "group" not in clips and (column == SUBFOLDER or SOURCE_COLUMN.search(column)):
-            logger.warning(
-                "folds may part the recordings of one '%s' (%d values): --group-column '%s' keeps them together in "
-                "folds that are made afterwards",
-                column, values.nunique(), column,
-            )  # fmt: skip
 
 
 def _named(clips: pd.DataFrame, events: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame | None]:

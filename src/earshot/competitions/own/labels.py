@@ -74,6 +74,15 @@ class Labels:
         missing = tuple(dict.fromkeys((*self.missing, *other.missing)))
         return replace(self, clips=clips, missing=missing)
 
+    def with_fields(self, fields: pd.DataFrame) -> Labels:
+        """The same with a column a field that names of recordings have (own/names.py), by `clip_id`."""
+        new = fields.columns.drop("clip_id")
+        if taken := sorted(set(new) & set(self.clips.columns)):
+            raise ValueError(
+                f"--names has a field {few(taken)}, and the table has a column of that name: call the field otherwise"
+            )
+        return replace(self, clips=self.clips.merge(fields, on="clip_id", how="left")) if len(new) else self
+
     def with_splits(self, listed: pd.DataFrame | None) -> Labels:
         """The same with the split, or the official fold, that lists of recordings say (own/splits.py); recordings that
         no list names train. Lists that leave no labelled recording to train on say nothing."""

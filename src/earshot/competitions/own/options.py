@@ -14,6 +14,8 @@ FLAGS = (
     Flag("--path-column", str, "column of the recordings' names (default: guessed)", "", "COLUMN"),
     Flag("--label-column", str, "column of the labels (default: guessed); subfolder: the folders within the first, "
          "of sessions that hold a folder a class", "", "COLUMN"),
+    Flag("--names", str, "what recordings' names say, such as {speaker}_{sentence}_{label}_{level}: a column a field, "
+         "label the class; {} says nothing, {x:2} has 2 characters, {x...} may hold anything", "", "TEMPLATE"),
     Flag("--label-separator", str, "what separates several labels in a cell; none: a cell is one label", "", "TEXT"),
     Flag("--group-column", str, "column that folds may not split; folder: the recording's folder; subfolder: the one "
          "below its class, of one name in every class", "", "COLUMN"),
