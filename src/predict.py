@@ -112,11 +112,9 @@ def print_oddities(source: Path, clips: list[Clip], target: Path):
     rows += [(path, text) for path, texts in odd.items() for text in texts]
     listing = target.with_name(f"{target.stem}_odd_files.csv")
     files.write_rows(listing, [{"path": printable(str(path)), "note": text} for path, text in rows])
-    why = f" ({by_reason(left_out)})" if left_out else ""
-    print(
-        f"{plural(len(left_out), 'files are')} left out{why}, {plural(len(odd), 'recordings are')} not as their "
-        f"files say; see {listing}"
-    )
+    said = [f"{plural(len(left_out), 'files are')} left out ({by_reason(left_out)})"] if left_out else []
+    said += [f"{plural(len(odd), 'recordings are')} not as their files say"] if odd else []
+    print(f"{', '.join(said)}; see {listing}")
 
 
 def parse_args() -> argparse.Namespace:

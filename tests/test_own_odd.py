@@ -226,6 +226,16 @@ def test_labels_of_which_nobody_was_sure_are_unknown_and_not_absent(tmp_path, ca
         prepare(tmp_path, unsure="lwo")
 
 
+@pytest.mark.parametrize("mark", ["crow?", "crow ??", "crow (?)", "crow [ ? ]", "?crow", "(?) crow", "? crow?"])
+def test_a_question_mark_beside_a_label_is_a_doubt(tmp_path, mark):
+    record(tmp_path, "a.wav", "b.wav", "c.wav")
+    (tmp_path / "t.csv").write_text(f"file,label\na.wav,wren\nb.wav,{mark}\nc.wav,crow\n")
+    tables = prepare(tmp_path)
+    assert tables.classes == ["crow", "wren"]
+    assert labels_of(tables) == {"a": "wren", "b": "", "c": "crow"}
+    assert tables.clips.unknown_labels.tolist() == ["", "crow", ""]
+
+
 def test_a_doubted_recording_is_not_called_silent(tmp_path):
     record(tmp_path, "a.wav", "b.wav", "c.wav")
     for name, text in (("a", "0.1\t0.5\twren\n"), ("b", "0.1\t0.5\twren?\n"), ("c", "")):

@@ -329,8 +329,9 @@ def test_crops_of_unreadable_and_unlabelled_clips_are_left_out(tiny):
     assert "macro_f1_argmax" not in log, "a clip without a label has no arg-max class"
 
 
-def test_frames_can_stay_out_of_the_oof(tiny):
-    run(train, "--config", tiny, "--fold", "0", "predict.oof_frames=false", "optim.epochs=1")
+def test_frames_can_stay_out_of_the_oof_and_a_lookahead_that_never_looks_is_said(tiny, capsys):
+    run(train, "--config", tiny, "--fold", "0", "predict.oof_frames=false", "optim.epochs=1", "optim.lookahead=999")
+    assert "optim.lookahead=999 does nothing" in capsys.readouterr().out
     assert Predictions.load("runs/sed/tiny/fold0/oof.npz").framewise_output is None
     run(predict, "--run", "runs/sed/tiny", "--clips", "data/test_clips.csv")
     assert len(Predictions.load("runs/sed/tiny/test.npz").framewise_output) == 3

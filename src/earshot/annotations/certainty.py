@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 from earshot.annotations.cells import is_blank
@@ -10,7 +12,9 @@ from earshot.annotations.column_names import column_called, plain_name
 # from 0 to 1, of an answer or of several people
 CONFIDENCES = ("confidence", "score", "probability", "relevance", "prob", "tadarida_probabilite")
 CERTAINTIES = ("certainty", "certain", "sure", "id_certainty", "id_confidence", *CONFIDENCES)  # in words
-MARK = "?"  # behind a label that nobody is sure of: crow?
+MARK = "?"  # beside a label that nobody is sure of: crow?
+MARKS = r"(?:\?+|\(\s*\?+\s*\)|\[\s*\?+\s*\])"  # and as people write it: crow (?), ?crow
+MARKED = re.compile(rf"^\s*{MARKS}|{MARKS}\s*$")
 MOST_WORDS = 12  # of a column that says how sure a row is
 
 
@@ -45,10 +49,12 @@ def certainty_of(table: pd.DataFrame) -> pd.Series | None:
 
 
 def is_doubted(label: str) -> bool:
-    """Whether a label ends in a question mark, and is more than that."""
-    return label.rstrip().endswith(MARK) and bool(without_mark(label))
+    """Whether a label begins or ends with a question mark, and is more than that."""
+    return bool(MARKED.search(label)) and bool(without_mark(label))
 
 
 def without_mark(label: str) -> str:
-    """A label without the question marks behind it."""
-    return label.strip().rstrip(MARK).strip()
+    """A label without the question marks before or behind it."""
+    while (rest := MARKED.sub("", label)) != label:
+        label = rest
+    return label.strip()

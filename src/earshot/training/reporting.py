@@ -38,13 +38,17 @@ def announce(t: Training):
         f"{t.batches_an_epoch // o.accumulate} steps an epoch"
     )
     if not o.epochs:
-        steps = (
-            f"{len(t.held_out.clips)} clips held out{unreadable(t.held_out.clips)} | weights as given, no training step"
-        )
+        held_out = plural(len(t.held_out.clips), "clips")
+        steps = f"{held_out} held out{unreadable(t.held_out.clips)} | weights as given, no training step"
     rate = f"lr {o.lr:g} {o.schedule} | " * bool(o.epochs)
     device = f"{t.accelerator.device} {'float32' if o.precision == 'no' else o.precision}"
     size = f"{t.config.model.name} {parameters:.2f} M parameters | frame {1000 * grid.frame_seconds:.0f} ms"
     t.accelerator.print(f"fold {t.fold}: {size} | {rate}{device} | {t.folder}\nfold {t.fold}: {steps}")
+    if o.lookahead > (all_steps := t.batches_an_epoch // o.accumulate * o.epochs) > 0:
+        few_steps = plural(all_steps, "steps are")
+        t.accelerator.print(
+            f"fold {t.fold}: optim.lookahead={o.lookahead} does nothing: {few_steps} fewer than its slow weights wait"
+        )
     if soft := t.clips.prepared.soft:
         t.accelerator.print(f"fold {t.fold}: {told(soft, t.clips.prepared.clips.clip_id, t.about['classes'])}")
     if t.clips.lessons:
