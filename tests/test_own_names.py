@@ -86,6 +86,8 @@ def test_several_labels_in_a_name(tmp_path):
         ("{label}_{label}", {}, "has label twice"),
         ("{label}_{path}", {}, "path is a column of our own"),
         ("{label_{take}", {}, "a brace that is no field's"),
+        ("{label}_{call-type}", {}, "a brace that is no field's"),
+        ("{1}_{label}", {}, "1 is no name of a column"),
         ("{label}-{take}", {}, "no recording is called so, which are robin_2"),
         ("{label}_{}", {"table": "t.csv"}, "--table would say nothing"),
         ("{label}_{}", {"tier": "birds"}, "--tier would say nothing"),

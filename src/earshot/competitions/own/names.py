@@ -35,6 +35,8 @@ def pattern_of(template: str) -> re.Pattern:
     example = "expected fields in braces with text between them, such as {speaker}_{label}_{take}"
     if not set(asked) - {""}:
         raise ValueError(f"--names '{template}' names no field: {example}")
+    if odd := [name for name in asked if name and not name.isidentifier()]:
+        raise ValueError(f"--names '{template}': {few(odd)} is no name of a column, which begins with a letter")
     if any(set(text) & set("{}") for text in texts):
         raise ValueError(f"--names '{template}' has a brace that is no field's: {example}")
     if twice := [name for name, n in asked.items() if name and n > 1]:
