@@ -41,9 +41,25 @@ def test_a_name_that_could_be_read_in_two_ways_says_nothing_and_is_named(tmp_pat
     record(tmp_path, "wren_1.wav", "robin_2.wav", "song_thrush_3.wav")
     clips = prepare(tmp_path, names="{label}_{take}").clips.set_index("clip_id")
     assert dict(clips.labels) == {"wren_1": "wren", "robin_2": "robin", "song_thrush_3": ""}
-    assert "another form than {label}_{take}, from which nothing is taken (1 of 3): song_thrush_3.wav" in said.text
+    assert (
+        "another form than {label}_{take}, or of it in two ways, say nothing (1 of 3): song_thrush_3.wav" in said.text
+    )
     whole = prepare(tmp_path, names="{label...}_{take}").clips.set_index("clip_id")
     assert whole.labels["song_thrush_3"] == "song_thrush"
+
+
+def test_two_fields_that_may_hold_anything_say_what_has_one_reading(tmp_path):
+    record(tmp_path, "wren_1.wav", "song_thrush_3.wav")
+    labels = prepare(tmp_path, names="{label...}_{take...}").clips.set_index("clip_id").labels
+    assert dict(labels) == {"wren_1": "wren", "song_thrush_3": ""}
+
+
+def test_a_field_that_a_list_says_already_is_refused(tmp_path):
+    record(tmp_path, "x/a_train.wav", "x/b_test.wav", "y/c_train.wav", "y/d_test.wav")
+    (tmp_path / "train.txt").write_text("x/a_train.wav\ny/c_train.wav\n")
+    (tmp_path / "test.txt").write_text("x/b_test.wav\ny/d_test.wav\n")
+    with pytest.raises(ValueError, match="a field split, and a table, list or folder says that already"):
+        prepare(tmp_path, names="{take}_{split}")
 
 
 def test_names_add_groups_folds_and_splits_to_other_labels(tmp_path, said):
@@ -85,10 +101,15 @@ def test_several_labels_in_a_name(tmp_path):
         ("{label}{take}", {}, "nothing between {label} and {take}"),
         ("{label}_{label}", {}, "has label twice"),
         ("{label}_{path}", {}, "path is a column of our own"),
+        ("{label...}{take}", {}, "nothing between {label...} and {take}"),
         ("{label_{take}", {}, "a brace that is no field's"),
         ("{label}_{call-type}", {}, "a brace that is no field's"),
         ("{1}_{label}", {}, "1 is no name of a column"),
-        ("{label}-{take}", {}, "no recording is called so, which are robin_2"),
+        (
+            "{label}-{take}",
+            {},
+            "in one way alone; without their endings they are robin_2",
+        ),
         ("{label}_{}", {"table": "t.csv"}, "--table would say nothing"),
         ("{label}_{}", {"tier": "birds"}, "--tier would say nothing"),
     ],
@@ -102,7 +123,7 @@ def test_a_template_that_cannot_be_is_refused(tmp_path, template, told, message)
 def test_a_field_called_as_a_column_of_the_table_is_refused(tmp_path):
     record(tmp_path, "a_1.wav", "b_2.wav")
     (tmp_path / "labels.csv").write_text("file,label,site\na_1.wav,x,n\nb_2.wav,y,s\n")
-    with pytest.raises(ValueError, match="a field site, and the table has a column of that name"):
+    with pytest.raises(ValueError, match="a field site, and a table, list or folder says that already"):
         prepare(tmp_path, names="{site}_{}")
 
 

@@ -45,10 +45,8 @@ def announce(t: Training):
     size = f"{t.config.model.name} {parameters:.2f} M parameters | frame {1000 * grid.frame_seconds:.0f} ms"
     t.accelerator.print(f"fold {t.fold}: {size} | {rate}{device} | {t.folder}\nfold {t.fold}: {steps}")
     if o.lookahead > (all_steps := t.batches_an_epoch // o.accumulate * o.epochs) > 0:
-        few_steps = plural(all_steps, "steps are")
-        t.accelerator.print(
-            f"fold {t.fold}: optim.lookahead={o.lookahead} does nothing: {few_steps} fewer than its slow weights wait"
-        )
+        run = plural(all_steps, "steps")
+        t.accelerator.print(f"fold {t.fold}: optim.lookahead={o.lookahead} does nothing: the run has {run}")
     if soft := t.clips.prepared.soft:
         t.accelerator.print(f"fold {t.fold}: {told(soft, t.clips.prepared.clips.clip_id, t.about['classes'])}")
     if t.clips.lessons:

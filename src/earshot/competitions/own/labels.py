@@ -79,7 +79,8 @@ class Labels:
         new = fields.columns.drop("clip_id")
         if taken := sorted(set(new) & set(self.clips.columns)):
             raise ValueError(
-                f"--names has a field {few(taken)}, and the table has a column of that name: call the field otherwise"
+                f"--names has a field {few(taken)}, and a table, list or folder says that already: call the field "
+                "otherwise"
             )
         return replace(self, clips=self.clips.merge(fields, on="clip_id", how="left")) if len(new) else self
 

@@ -3,7 +3,7 @@
 `{name}` is a field; between two fields stands a text that neither of them holds, or the first says how long it is:
 `{speaker:2}{text:3}{label:1}{version}` of EmoDB's `03a01Fa`. `{name...}` may hold anything, as the scenes of TAU do:
 `{label...}-{city}-{place}-{piece}-{device}`. `{}` is passed over. Endings (.wav) are none of it; with slashes the
-folders above count too: `{site}/{label}_{take}`.
+folders above count too: `{site}/{label}_{take}`. A name that can be read in two ways says nothing.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ FEW = 12
 logger = logging.getLogger("earshot")
 
 
-def pattern_of(template: str) -> re.Pattern:
-    """A template -> what a name has to be, a named group a field; errors name what is wrong with it."""
+def pattern_of(template: str, lazy: bool = False) -> re.Pattern:
+    """A template -> what a name has to be, a named group a field; errors name what is wrong with it.
+
+    lazy: fields take as few characters as they can, else as many: where both read a name alike, it has one reading.
+    """
     texts, fields = FIELD.split(template)[::3], list(FIELD.finditer(template))
     asked = Counter(field[1] for field in fields)
     example = "expected fields in braces with text between them, such as {speaker}_{label}_{take}"
@@ -47,13 +50,14 @@ def pattern_of(template: str) -> re.Pattern:
     for i, field in enumerate(fields):
         name, how = field[1], field[2] or ""
         before, after = texts[i], texts[i + 1]
-        if not how and not after and i + 1 < len(fields):
+        if not how.startswith(":") and not after and i + 1 < len(fields):
             raise ValueError(
                 f"--names '{template}' has nothing between {field[0]} and {fields[i + 1][0]}: write a text between "
                 f"them, or how many characters the first has, as in {{{name}:2}}"
             )
         beside = "".join(f"(?!{re.escape(text)})" for text in dict.fromkeys((before, after)) if text)
-        held = ".+" if how == "..." else f"[^/]{{{how[1:]}}}" if how else f"(?:{beside}[^/])+"
+        more = "+?" if lazy else "+"
+        held = f".{more}" if how == "..." else f"[^/]{{{how[1:]}}}" if how else f"(?:{beside}[^/]){more}"
         found += (f"(?P<{name}>{held})" if name else f"(?:{held})") + re.escape(after)
     return re.compile(found)
 
@@ -66,17 +70,21 @@ def fields_of_names(recordings: OwnRecordings, template: str) -> pd.DataFrame:
     clips = recordings.table(recordings.paths)
     if not template:
         return clips[["clip_id"]]
-    pattern, depth = pattern_of(template), template.count("/") + 1
+    pattern, shortest, depth = pattern_of(template), pattern_of(template, lazy=True), template.count("/") + 1
     names = ["/".join(PurePosixPath(path).with_suffix("").parts[-depth:]) for path in clips.path]
-    matches = [pattern.fullmatch(name) for name in names]
+    matches = [
+        match if (match := pattern.fullmatch(name)) and match.groups() == shortest.fullmatch(name).groups() else None
+        for name in names
+    ]
     others = [path for path, match in zip(clips.path, matches, strict=True) if not match]
     if len(others) == len(clips):
         raise ValueError(
-            f"--names '{template}': no recording is called so, which are {few(names, 3)} without their endings. A "
+            f"--names '{template}': no recording is called so, or so in one way alone; without their endings they "
+            f"are {few(names, 3)}. A "
             "field holds none of the text beside it: write {label...} for one that may, {} for one that says nothing"
         )
     if others:
-        logger.warning("names of another form than %s, from which nothing is taken (%d of %d): %s",
+        logger.warning("names of another form than %s, or of it in two ways, say nothing (%d of %d): %s",
                        template, len(others), len(clips), few(others))  # fmt: skip
     fields = pd.DataFrame({
         field: [match[field].strip() if match else "" for match in matches] for field in pattern.groupindex
